@@ -1,0 +1,246 @@
+//! Error codes and whose fault they are: one table.
+//!
+//! A code is looked up whole first, then by the part before its first dot; what is found by neither is
+//! [`Class::Unknown`]. `docs/errors.md` explains every row to people and a test keeps the two equal.
+//!
+//! The table is transcribed from the vendor's error code pages: the common codes, the 20 codes of
+//! ModifyImageSharePermission, those of the reading actions and of STS, and the neighbours in the CVM table that fit.
+
+/// Whose fault a refusal is, and so what can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// One account of the list is at fault; the answer does not say which.
+    Account,
+    /// One account of the list is at fault, or else the caller or the image: only trying accounts alone tells.
+    AccountOrOther,
+    /// An account of the list is already as wished; the answer says neither which nor what became of the others.
+    AlreadyDone,
+    /// The list is longer than the API takes.
+    BatchTooLarge,
+    /// The image is occupied or not ready yet; clears with time.
+    Busy,
+    /// The signed timestamp is too far from the server's clock.
+    Clock,
+    /// The key or token is wrong, unknown, expired or disabled.
+    Credential,
+    /// The deployment is at fault, not the job: source address, API version, account qualification.
+    Deployment,
+    /// The image, or the job as a whole, can never succeed.
+    Image,
+    /// The key is good but not allowed to do this.
+    Permission,
+    /// The image is shared with as many accounts as it may be.
+    Quota,
+    /// Too many requests in this second.
+    Throttle,
+    /// The server failed; later it may not.
+    Transient,
+    /// In no table. Handled like [`Class::Transient`], then isolated like an account's fault.
+    Unknown,
+}
+
+impl Class {
+    /// The class of an error code.
+    #[must_use]
+    pub fn of(code: &str) -> Self {
+        let exact = |code: &str| TABLE.binary_search_by(|(name, _)| (*name).cmp(code)).ok().map(|row| TABLE[row].1);
+        let major = || code.split_once('.').and_then(|(major, _)| exact(major));
+        exact(code).or_else(major).unwrap_or(Self::Unknown)
+    }
+
+    /// The word for it in documentation and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::AccountOrOther => "account-or-other",
+            Self::AlreadyDone => "already-done",
+            Self::BatchTooLarge => "batch-too-large",
+            Self::Busy => "busy",
+            Self::Clock => "clock",
+            Self::Credential => "credential",
+            Self::Deployment => "deployment",
+            Self::Image => "image",
+            Self::Permission => "permission",
+            Self::Quota => "quota",
+            Self::Throttle => "throttle",
+            Self::Transient => "transient",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Every code that is known, with its class, in ASCII order of the code.
+#[must_use]
+pub const fn table() -> &'static [(&'static str, Class)] {
+    TABLE
+}
+
+use Class::{
+    Account, AccountOrOther, AlreadyDone, BatchTooLarge, Busy, Clock, Credential, Deployment, Image,
+    Permission as NotPermitted, Quota, Throttle, Transient,
+};
+
+const TABLE: &[(&str, Class)] = &[
+    ("AccountQualificationRestrictions", Deployment),
+    ("ActionOffline", Deployment),
+    ("AuthFailure", Credential),
+    ("AuthFailure.AccessKeyIllegal", Credential),
+    ("AuthFailure.CamRoleNameAuthenticateFailed", Credential),
+    ("AuthFailure.InvalidAuthorization", Credential),
+    ("AuthFailure.InvalidSecretId", Credential),
+    ("AuthFailure.MFAFailure", Credential),
+    ("AuthFailure.SecretIdNotFound", Credential),
+    ("AuthFailure.SignatureExpire", Clock),
+    ("AuthFailure.SignatureFailure", Credential),
+    ("AuthFailure.TokenFailure", Credential),
+    ("AuthFailure.UnauthorizedOperation", NotPermitted),
+    ("DryRunOperation", Image),
+    ("FailedOperation", Transient),
+    ("FailedOperation.AccountAlreadyExists", AlreadyDone),
+    ("FailedOperation.AccountIsYourSelf", Account),
+    ("FailedOperation.BYOLImageShareFailed", Image),
+    ("FailedOperation.CheckMFAError", Deployment),
+    ("FailedOperation.IllegalTagKey", Image),
+    ("FailedOperation.InvalidImageState", Busy),
+    ("FailedOperation.MFATypeNotSupported", Deployment),
+    ("FailedOperation.NotMasterAccount", Account),
+    ("FailedOperation.QImageShareFailed", Transient),
+    ("FailedOperation.RImageShareFailed", Transient),
+    ("FailedOperation.TempKeyNotAllowed", Deployment),
+    ("InternalError", Transient),
+    ("InternalError.IllegalRole", Deployment),
+    ("InternalServerError", Transient),
+    ("InvalidAccountId", Account),
+    ("InvalidAccountId.NotFound", Account),
+    ("InvalidAccountIs.YourSelf", Account),
+    ("InvalidAction", Deployment),
+    ("InvalidFilter", Image),
+    ("InvalidFilterValue.LimitExceeded", Image),
+    ("InvalidImageId.InShared", Busy),
+    ("InvalidImageId.IncorrectState", Busy),
+    ("InvalidImageId.Malformed", Image),
+    ("InvalidImageId.NotFound", Image),
+    ("InvalidInstanceType.Malformed", Image),
+    ("InvalidParameter", AccountOrOther),
+    ("InvalidParameter.AccessKeyNotSupport", Deployment),
+    ("InvalidParameter.AccountNotAvaliable", Deployment),
+    ("InvalidParameter.ExtendStrategyOverSize", Deployment),
+    ("InvalidParameter.GrantOtherResource", Deployment),
+    ("InvalidParameter.InstanceImageNotSupport", Image),
+    ("InvalidParameter.InvalidParameterCoexistImageIdsFilters", Image),
+    ("InvalidParameter.OverLimit", Throttle),
+    ("InvalidParameter.OverTimeError", Deployment),
+    ("InvalidParameter.ParamError", Deployment),
+    ("InvalidParameter.PolicyTooLong", Deployment),
+    ("InvalidParameter.ResouceError", Deployment),
+    ("InvalidParameter.StrategyFormatError", Deployment),
+    ("InvalidParameter.StrategyInvalid", Deployment),
+    ("InvalidParameter.TempCodeNotAvaliable", Deployment),
+    ("InvalidParameter.WebIdentityTokenError", Deployment),
+    ("InvalidParameterValue", AccountOrOther),
+    ("InvalidParameterValue.InstanceTypeNotFound", Image),
+    ("InvalidParameterValue.InvalidAppIdFormat", AccountOrOther),
+    ("InvalidParameterValue.InvalidImageId", Image),
+    ("InvalidParameterValue.InvalidImageIdIsShared", Image),
+    ("InvalidParameterValue.InvalidImageState", Busy),
+    ("InvalidParameterValue.InvalidParameterValueLimit", Image),
+    ("InvalidParameterValue.LimitExceeded", BatchTooLarge),
+    ("InvalidParameterValue.TagKeyNotFound", Image),
+    ("InvalidParameterValue.ZoneNotSupported", Image),
+    ("InvalidRegion.NotFound", Image),
+    ("InvalidRegion.Unavailable", Image),
+    ("InvalidRequest", Deployment),
+    ("InvalidZone.MismatchRegion", Image),
+    ("IpInBlacklist", Deployment),
+    ("IpNotInWhitelist", Deployment),
+    ("LimitExceeded", Image),
+    ("MissingParameter", Image),
+    ("MutexOperation.TaskRunning", Busy),
+    ("NoSuchProduct", Deployment),
+    ("NoSuchVersion", Deployment),
+    ("OperationDenied.AccountNotSupported", Deployment),
+    ("OverQuota", Quota),
+    ("RequestLimitExceeded", Throttle),
+    ("RequestLimitExceeded.GlobalRegionUinLimitExceeded", Throttle),
+    ("RequestLimitExceeded.IPLimitExceeded", Throttle),
+    ("RequestLimitExceeded.UinLimitExceeded", Throttle),
+    ("RequestSizeLimitExceeded", BatchTooLarge),
+    ("ResourceInUse", Transient),
+    ("ResourceInsufficient", Transient),
+    ("ResourceNotFound", Image),
+    ("ResourceNotFound.RoleNotFound", Deployment),
+    ("ResourceUnavailable", Transient),
+    ("ResourcesSoldOut.SpecifiedInstanceType", Image),
+    ("ResponseSizeLimitExceeded", Image),
+    ("ServiceUnavailable", Transient),
+    ("UnauthorizedOperation", NotPermitted),
+    ("UnauthorizedOperation.ImageNotBelongToAccount", Image),
+    ("UnauthorizedOperation.InvalidToken", Credential),
+    ("UnauthorizedOperation.PermissionDenied", NotPermitted),
+    ("UnknownParameter", Deployment),
+    ("UnsupportedOperation", Image),
+    ("UnsupportedOperation.EncryptedImagesNotSupported", Image),
+    ("UnsupportedOperation.LocationImageNotSupported", Image),
+    ("UnsupportedOperation.SharedImageModifyUnsupported", Image),
+    ("UnsupportedProtocol", Deployment),
+    ("UnsupportedRegion", Image),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_so_that_a_search_finds_every_row() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (code, class) in TABLE {
+            assert_eq!(Class::of(code), *class, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_twenty_codes_of_the_api_page_are_all_in_the_table() {
+        let page = [
+            ("FailedOperation.AccountAlreadyExists", AlreadyDone),
+            ("FailedOperation.AccountIsYourSelf", Account),
+            ("FailedOperation.BYOLImageShareFailed", Image),
+            ("FailedOperation.NotMasterAccount", Account),
+            ("FailedOperation.QImageShareFailed", Transient),
+            ("FailedOperation.RImageShareFailed", Transient),
+            ("InvalidAccountId.NotFound", Account),
+            ("InvalidAccountIs.YourSelf", Account),
+            ("InvalidImageId.Malformed", Image),
+            ("InvalidImageId.NotFound", Image),
+            ("InvalidParameter.InstanceImageNotSupport", Image),
+            ("InvalidParameterValue.InvalidAppIdFormat", AccountOrOther),
+            ("InvalidParameterValue.InvalidImageId", Image),
+            ("InvalidParameterValue.InvalidImageState", Busy),
+            ("InvalidParameterValue.LimitExceeded", BatchTooLarge),
+            ("OverQuota", Quota),
+            ("UnauthorizedOperation.ImageNotBelongToAccount", Image),
+            ("UnauthorizedOperation.InvalidToken", Credential),
+            ("UnsupportedOperation.EncryptedImagesNotSupported", Image),
+            ("UnsupportedOperation.LocationImageNotSupported", Image),
+        ];
+        assert_eq!(page.len(), 20);
+        for (code, class) in page {
+            assert!(TABLE.contains(&(code, class)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_not_listed_takes_the_class_of_its_first_part() {
+        assert_eq!(Class::of("InternalError.DbError"), Transient);
+        assert_eq!(Class::of("RequestLimitExceeded.SomethingNew"), Throttle);
+        assert_eq!(Class::of("AuthFailure.SomethingNew"), Credential);
+        assert_eq!(Class::of("InvalidAccountId.SomethingNew.Still"), Account);
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        for code in ["", ".", "internalerror", "InternalErrorX", "NeverHeardOf.This", "\u{1b}[0m"] {
+            assert_eq!(Class::of(code), Class::Unknown, "{code:?}");
+        }
+    }
+}

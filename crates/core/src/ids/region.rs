@@ -1,0 +1,107 @@
+//! Regions.
+
+use alloc::string::String;
+use core::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{super::text::excerpt, inline::InlineAscii};
+
+/// A region id such as `ap-singapore`, checked by shape only: the vendor's list grows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Region(InlineAscii<32>);
+
+/// Why a text is no region id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found {found}, allowed is a region id such as ap-singapore, at most 32 characters")]
+pub struct RegionError {
+    /// The start of what was found, safe to print.
+    found: String,
+}
+
+impl Region {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// `^[a-z]{2}-[a-z]+(-[a-z0-9]+)*$`
+    fn is_well_formed(text: &str) -> bool {
+        let mut parts = text.split('-');
+        let lower = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+        let lower_or_digit =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        parts.next().is_some_and(|part| part.len() == 2 && lower(part))
+            && parts.next().is_some_and(lower)
+            && parts.all(lower_or_digit)
+    }
+}
+
+impl FromStr for Region {
+    type Err = RegionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        InlineAscii::new(text)
+            .filter(|_| Self::is_well_formed(text))
+            .map(Self)
+            .ok_or_else(|| RegionError { found: excerpt(text) })
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_of_the_vendors_list_are_accepted() {
+        for text in
+            ["ap-guangzhou", "ap-guangzhou-open", "ap-shanghai-fsi", "na-siliconvalley", "eu-frankfurt", "ap-jinan-ec"]
+        {
+            assert_eq!(text.parse::<Region>().unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        for text in [
+            "",
+            "ap",
+            "ap-",
+            "Ap-guangzhou",
+            "ap-guangzhou-",
+            "a-guangzhou",
+            "ap_guangzhou",
+            "ap-guang zhou",
+            "ap-1",
+            "ap-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        ] {
+            assert!(text.parse::<Region>().is_err(), "{text}");
+        }
+    }
+}

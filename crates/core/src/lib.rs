@@ -1,0 +1,13 @@
+#![doc = "The protocol of the Tencent Cloud API 3.0 as far as sharing images needs it, without IO."]
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod permission;
+
+pub mod code;
+pub mod ids;
+pub mod text;
+
+pub use code::Class;
+pub use permission::Permission;

@@ -1,0 +1,53 @@
+//! Text from outside, made safe to show.
+
+use alloc::string::String;
+
+/// Characters of foreign text that an error message shows at most.
+const EXCERPT_CHARS_MAX: usize = 60;
+
+/// The start of a foreign text in quotes, control characters and non-ASCII escaped, with what was cut said.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    let mut shown = String::with_capacity(EXCERPT_CHARS_MAX + 2);
+    shown.push('"');
+    for c in text.chars().take(EXCERPT_CHARS_MAX) {
+        shown.extend(c.escape_default());
+    }
+    shown.push('"');
+    if text.chars().nth(EXCERPT_CHARS_MAX).is_some() {
+        shown.push_str(&alloc::format!(" and so on ({} bytes)", text.len()));
+    }
+    shown
+}
+
+/// A message of the other side as one printable line of at most `chars_max` characters: control characters (line
+/// feeds, terminal escapes, bidirectional overrides) become spaces, the rest stays readable in any language.
+#[must_use]
+pub fn printable(text: &str, chars_max: usize) -> String {
+    let clean = |c: char| if c.is_control() || is_invisible(c) { ' ' } else { c };
+    text.chars().take(chars_max).map(clean).collect()
+}
+
+/// Format characters that reorder or hide what follows them on a terminal.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_quoted_and_escaped() {
+        assert_eq!(excerpt("a\"b\n\u{1b}[0mé"), r#""a\"b\n\u{1b}[0m\u{e9}""#);
+        let long = "x".repeat(61);
+        assert_eq!(excerpt(&long), alloc::format!("\"{}\" and so on (61 bytes)", "x".repeat(60)));
+        assert_eq!(excerpt(&"x".repeat(60)), alloc::format!("\"{}\"", "x".repeat(60)));
+    }
+
+    #[test]
+    fn a_message_keeps_its_language_and_loses_its_control_characters() {
+        assert_eq!(printable("镜像不存在\r\n\u{1b}[31mred\u{202e}", 100), "镜像不存在   [31mred ");
+        assert_eq!(printable("abcdef", 3), "abc");
+    }
+}
