@@ -7,6 +7,7 @@ mod permission;
 
 pub mod code;
 pub mod ids;
+pub mod params;
 pub mod text;
 
 pub use code::Class;

@@ -1,0 +1,278 @@
+//! The way back from flat pairs, bounded in every direction, as it reads what strangers send.
+
+use alloc::{
+    collections::{BTreeMap, btree_map::Entry},
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
+
+use serde_json::Value;
+
+use super::percent::decode;
+use crate::text::excerpt;
+
+/// Pairs that one request may have: thirty times as many as an image may have accounts.
+pub const PAIRS_MAX: usize = 16_384;
+
+/// Parts that a name may have: `Filters.0.Values.0` has four, nothing documented has more than six.
+pub const DEPTH_MAX: usize = 8;
+
+/// Why pairs are no parameters. Each holds the start of the name, safe to print.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Two values for one name.
+    #[error("parameter {0} occurs twice, allowed is once")]
+    Duplicate(String),
+    /// `A..B`, `.A`, `A.` or no name at all.
+    #[error("parameter {0} has an empty part in its name, allowed are parts of at least one character")]
+    EmptyPart(String),
+    /// A list whose indexes leave some out.
+    #[error("list {name} goes on with index {found} where {expected} is allowed")]
+    Gap {
+        /// The list.
+        name: String,
+        /// The index found.
+        found: u32,
+        /// The index that had to come.
+        expected: u32,
+    },
+    /// An index with a leading zero or beyond 32 bits.
+    #[error("parameter {0} has an index that is allowed only as a decimal number of 32 bits without leading zeros")]
+    Index(String),
+    /// A name that is a list and an object, or that has a value and parts below it.
+    #[error("parameter {0} is used in two ways, allowed is one of value, list (indexes) or object (names)")]
+    Mixed(String),
+    /// An escape that is cut or not hexadecimal, or bytes that are not UTF-8.
+    #[error("found {0}, allowed is percent-encoded UTF-8")]
+    NotEncoded(String),
+    /// A name of too many parts.
+    #[error("parameter {0} has too many parts in its name, allowed are {DEPTH_MAX}")]
+    TooDeep(String),
+    /// Too many pairs.
+    #[error("more than {PAIRS_MAX} parameters, which are the most allowed")]
+    TooMany,
+}
+
+pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, String)>, ReadError> {
+    let mut pairs = Vec::new();
+    for part in text.split(|&byte| byte == b'&').filter(|part| !part.is_empty()) {
+        if pairs.len() == PAIRS_MAX {
+            return Err(ReadError::TooMany);
+        }
+        let mut sides = part.splitn(2, |&byte| byte == b'=');
+        let mut side = || decode(sides.next().unwrap_or_default());
+        let pair = side().zip(side());
+        pairs.push(pair.ok_or_else(|| ReadError::NotEncoded(excerpt(&String::from_utf8_lossy(part))))?);
+    }
+    Ok(pairs)
+}
+
+pub(super) fn tree(pairs: Vec<(String, String)>) -> Result<Value, ReadError> {
+    if pairs.len() > PAIRS_MAX {
+        return Err(ReadError::TooMany);
+    }
+    let mut root = Branch::new();
+    for (name, value) in pairs {
+        insert(&mut root, &name, value)?;
+    }
+    match finish(root, "")? {
+        Value::Array(_) => Err(ReadError::Index(excerpt("0"))),
+        object => Ok(object),
+    }
+}
+
+/// A part of a name. Indexes stand before names and in numerical order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Index(u32),
+    Name(String),
+}
+
+type Branch = BTreeMap<Part, Node>;
+
+enum Node {
+    Leaf(String),
+    Branch(Branch),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => fmt::Display::fmt(index, f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Puts a value where its name says.
+fn insert(root: &mut Branch, name: &str, value: String) -> Result<(), ReadError> {
+    if name.split('.').nth(DEPTH_MAX).is_some() {
+        return Err(ReadError::TooDeep(excerpt(name)));
+    }
+    let (parents, last) = name.rsplit_once('.').map_or((None, name), |(parents, last)| (Some(parents), last));
+    let mut branch = root;
+    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+        let node = branch.entry(part(parent, name)?).or_insert_with(|| Node::Branch(Branch::new()));
+        branch = match node {
+            Node::Branch(below) => below,
+            Node::Leaf(_) => return Err(ReadError::Mixed(excerpt(name))),
+        };
+    }
+    match branch.entry(part(last, name)?) {
+        Entry::Vacant(free) => {
+            free.insert(Node::Leaf(value));
+            Ok(())
+        }
+        Entry::Occupied(taken) => Err(match taken.get() {
+            Node::Leaf(_) => ReadError::Duplicate(excerpt(name)),
+            Node::Branch(_) => ReadError::Mixed(excerpt(name)),
+        }),
+    }
+}
+
+fn part(text: &str, name: &str) -> Result<Part, ReadError> {
+    if text.is_empty() {
+        return Err(ReadError::EmptyPart(excerpt(name)));
+    }
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(Part::Name(text.to_string()));
+    }
+    let has_leading_zero = text.len() > 1 && text.starts_with('0');
+    text.parse().ok().filter(|_| !has_leading_zero).map(Part::Index).ok_or_else(|| ReadError::Index(excerpt(name)))
+}
+
+/// A branch as a list or an object. The depth is bounded by [`insert`].
+fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
+    let is_list = matches!(branch.first_key_value(), Some((Part::Index(_), _)));
+    let mut list = Vec::new();
+    let mut object = serde_json::Map::new();
+    for (part, node) in branch {
+        let value = match node {
+            Node::Leaf(text) => Value::String(text),
+            Node::Branch(below) if path.is_empty() => finish(below, &part.to_string())?,
+            Node::Branch(below) => finish(below, &alloc::format!("{path}.{part}"))?,
+        };
+        match part {
+            Part::Index(found) => {
+                let expected = u32::try_from(list.len()).unwrap_or(u32::MAX);
+                if found != expected {
+                    return Err(ReadError::Gap { name: excerpt(path), found, expected });
+                }
+                list.push(value);
+            }
+            Part::Name(_) if is_list => return Err(ReadError::Mixed(excerpt(path))),
+            Part::Name(name) => {
+                object.insert(name, value);
+            }
+        }
+    }
+    Ok(if is_list { Value::Array(list) } else { Value::Object(object) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{super::Pairs, *};
+
+    fn read(text: &str) -> Result<Value, ReadError> {
+        Pairs::parse(text.as_bytes()).and_then(Pairs::tree)
+    }
+
+    #[test]
+    fn names_become_lists_and_objects_again() {
+        assert_eq!(
+            read("Filters.0.Values.1=b&Filters.0.Name=image-name&Filters.0.Values.0=a+b&Limit=20&Empty=&Bare"),
+            Ok(json!({
+                "Filters": [{"Name": "image-name", "Values": ["a b", "b"]}], "Limit": "20", "Empty": "", "Bare": "",
+            }))
+        );
+        assert_eq!(read(""), Ok(json!({})));
+        assert_eq!(read("&A=1&&B=a=b&"), Ok(json!({"A": "1", "B": "a=b"})));
+    }
+
+    #[test]
+    fn twelve_entries_keep_their_order() {
+        let pairs: Pairs = (0..12).map(|n| (alloc::format!("A.{n}"), n.to_string())).collect();
+        let listed: Vec<_> = (0..12).map(|n| n.to_string()).collect();
+        assert_eq!(read(&pairs.to_query()), Ok(json!({ "A": listed })));
+    }
+
+    #[track_caller]
+    fn check(text: &str, message: &str) {
+        assert_eq!(read(text).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn what_has_no_single_meaning_is_refused() {
+        check("A=1&A=1", r#"parameter "A" occurs twice, allowed is once"#);
+        check("A.0=1&A.0=1", r#"parameter "A.0" occurs twice, allowed is once"#);
+        check("A.0=1&A.2=1", r#"list "A" goes on with index 2 where 1 is allowed"#);
+        check("A.1=1", r#"list "A" goes on with index 1 where 0 is allowed"#);
+        let mixed = "is used in two ways, allowed is one of value, list (indexes) or object (names)";
+        check("A=1&A.0=1", &alloc::format!("parameter \"A.0\" {mixed}"));
+        check("A.0=1&A=1", &alloc::format!("parameter \"A\" {mixed}"));
+        check("A.0=1&A.B=1", &alloc::format!("parameter \"A\" {mixed}"));
+        let index = "has an index that is allowed only as a decimal number of 32 bits without leading zeros";
+        check("A.00=1", &alloc::format!("parameter \"A.00\" {index}"));
+        check("A.4294967296=1", &alloc::format!("parameter \"A.4294967296\" {index}"));
+        check("0=1", &alloc::format!("parameter \"0\" {index}"));
+        let empty = "has an empty part in its name, allowed are parts of at least one character";
+        for name in ["", "A.", ".A", "A..B"] {
+            check(&alloc::format!("{name}=1"), &alloc::format!("parameter \"{name}\" {empty}"));
+        }
+        check("A=%zz\u{1b}", r#"found "A=%zz\u{1b}", allowed is percent-encoded UTF-8"#);
+        assert_eq!(
+            Pairs::parse(b"A=\xff").unwrap_err().to_string(),
+            r#"found "A=\u{fffd}", allowed is percent-encoded UTF-8"#
+        );
+    }
+
+    #[test]
+    fn depth_and_number_are_bounded() {
+        assert!(read("A.0.B.0.C.0.D.0=1").is_ok());
+        check("A.0.B.0.C.0.D.0.E=1", r#"parameter "A.0.B.0.C.0.D.0.E" has too many parts in its name, allowed are 8"#);
+        let many = |count: usize| (0..count).map(|n| (alloc::format!("A.{n}"), "x")).collect::<Pairs>();
+        assert!(read(&many(PAIRS_MAX).to_query()).is_ok());
+        assert_eq!(read(&many(PAIRS_MAX + 1).to_query()), Err(ReadError::TooMany));
+        assert_eq!(many(PAIRS_MAX + 1).tree(), Err(ReadError::TooMany));
+    }
+
+    /// Objects of text, with lists and objects that are not empty inside: what has a flat form.
+    fn any_tree() -> impl Strategy<Value = Value> {
+        let name = || "[A-Za-z_][A-Za-z0-9_]{0,6}";
+        let below = any::<String>().prop_map(Value::String).prop_recursive(4, 32, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 1..5).prop_map(Value::Array),
+                proptest::collection::btree_map(name(), inner, 1..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        });
+        proptest::collection::btree_map(name(), below, 0..5)
+            .prop_map(|members| Value::Object(members.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_made_flat_comes_back(tree in any_tree()) {
+            prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(tree) = Pairs::parse(&text).and_then(Pairs::tree) {
+                prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
+            }
+        }
+
+        #[test]
+        fn any_few_parts_are_read_or_refused(text in "([A.01=&%+]{0,6}&){0,8}") {
+            if let Ok(tree) = read(&text) {
+                prop_assert!(tree.is_object());
+                prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
+            }
+        }
+    }
+}
