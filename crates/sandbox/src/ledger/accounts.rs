@@ -1,0 +1,61 @@
+//! Which accounts exist, and what is wrong with some of them.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
+
+use imageshare_core::{Permission, ids::AccountId};
+
+use super::Refusal;
+
+/// The accounts of the world.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    /// Whether every well-formed id is an account, but for those in `unknown`.
+    pub open: bool,
+    /// Accounts that exist where not all do.
+    pub known: BTreeSet<AccountId>,
+    /// Ids that are no account, whatever the rest says.
+    pub unknown: BTreeSet<AccountId>,
+    /// Accounts that are collaborators and no root accounts.
+    pub sub_accounts: BTreeSet<AccountId>,
+    /// Accounts for which every request fails with a code.
+    pub faults: BTreeMap<AccountId, String>,
+}
+
+impl Accounts {
+    /// Every well-formed id is an account.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
+    /// What is wrong with naming an account, `shared` saying whether it has the image.
+    pub(super) fn check(
+        &self,
+        caller: AccountId,
+        account: AccountId,
+        permission: Permission,
+        shared: bool,
+    ) -> Result<(), Refusal> {
+        if account == caller {
+            return Err(Refusal::own_account(account));
+        }
+        if let Some(code) = self.faults.get(&account) {
+            return Err(Refusal::account_fault(code.clone(), account));
+        }
+        // An account that was closed after it got the image can still lose it.
+        if permission == Permission::Cancel && shared {
+            return Ok(());
+        }
+        let exists = self.open || self.known.contains(&account) || self.sub_accounts.contains(&account);
+        if !exists || self.unknown.contains(&account) {
+            return Err(Refusal::account_unknown(account));
+        }
+        if self.sub_accounts.contains(&account) {
+            return Err(Refusal::sub_account(account));
+        }
+        Ok(())
+    }
+}
