@@ -1,0 +1,85 @@
+//! Every number that bounds the engine. The defaults are the project's defaults.
+
+use alloc::vec::Vec;
+
+use crate::time::Millis;
+
+/// Limits of the whole process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Tries of an operation that fails for no named reason, alone or in its smallest batch. At least 1.
+    pub attempts: u32,
+    /// The pause before each next try, of which a random fraction is waited (full jitter); the last one repeats.
+    pub pauses: Vec<Millis>,
+    /// Accounts an image may be shared with, until the cloud teaches otherwise.
+    pub cap: u32,
+    /// How long after it was sent a write without an answer may still be applied.
+    pub landing: Millis,
+    /// How long after a write a reading may still show the state before it.
+    pub read_delay: Millis,
+    /// How long an operation waits for a busy image.
+    pub image_wait: Millis,
+    /// The same while everything that the lane's window holds waits for busy images.
+    pub image_wait_blocked: Millis,
+    /// The jobs a lane can hold at once (the prefetch); `None` if its source has no such window.
+    pub window: Option<u32>,
+    /// The longest time a ticket is held before the whole lane is given back; `None` for a source without a lease.
+    pub lease: Option<Millis>,
+    /// How long a lane may be closed before it leaves in the way that `ending` names.
+    pub closed_for: Millis,
+    /// What becomes of tickets that cannot be finished.
+    pub ending: Ending,
+    /// Whether another worker may have sent calls just before a lane came up, so that what is found then has to be
+    /// read once more when those can no longer land. One-shot commands leave this out.
+    pub guard: bool,
+    /// The largest part of an image's list, in hundredths, that a SYNC without force may cancel.
+    pub brake_percent: u32,
+}
+
+/// What becomes of tickets that cannot be finished: at drain, at the lease, when a lane stays closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The lane is given back; its source delivers the jobs again.
+    GiveBack,
+    /// There is nobody to give them back to: each is settled, what was not tried as `Local.NotAttempted`.
+    Report,
+}
+
+/// Limits of one lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LaneLimits {
+    /// Requests a second, for each action by itself, but for DescribeImages.
+    pub rate: f64,
+    /// DescribeImages requests a second.
+    pub image_rate: f64,
+    /// Accounts a request, 1 to 500.
+    pub batch: u32,
+    /// Calls in flight at once.
+    pub concurrency: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            pauses: [500, 1000, 2000, 4000, 8000, 16_000, 30_000].map(Millis).to_vec(),
+            cap: 500,
+            landing: Millis::from_secs(30),
+            read_delay: Millis::from_secs(5),
+            image_wait: Millis::from_secs(2 * 60 * 60),
+            image_wait_blocked: Millis::from_secs(10 * 60),
+            window: None,
+            lease: None,
+            closed_for: Millis::from_secs(60),
+            ending: Ending::GiveBack,
+            guard: true,
+            brake_percent: 50,
+        }
+    }
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self { rate: 10.0, image_rate: 40.0, batch: 50, concurrency: 16 }
+    }
+}
