@@ -161,8 +161,6 @@ impl Image {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) image: Image,
-    /// Until when another operation occupies it.
-    pub(super) busy_until: u64,
     /// Who has it now, and since when.
     pub(super) shares: BTreeMap<AccountId, u64>,
     /// Changes of the last while, oldest first, so that a reading can be answered as of an earlier time.
@@ -179,19 +177,24 @@ struct Change {
 
 impl Entry {
     pub(super) const fn new(image: Image) -> Self {
-        Self { image, busy_until: 0, shares: BTreeMap::new(), changes: VecDeque::new() }
+        Self { image, shares: BTreeMap::new(), changes: VecDeque::new() }
     }
 
-    /// The state at a time.
+    /// The state at a time, as far as the image itself goes.
     pub(super) fn state(&self, now: u64) -> ImageState {
-        if now < self.busy_until {
-            // An image that is being copied to another region is the common case of "occupied, try again later".
-            ImageState::Syncing
-        } else if self.image.normal_at.is_some_and(|at| at <= now) {
-            ImageState::Normal
-        } else {
-            self.image.state
-        }
+        if self.image.normal_at.is_some_and(|at| at <= now) { ImageState::Normal } else { self.image.state }
+    }
+
+    /// What kind of image it is to a caller.
+    pub(super) fn type_for(&self, caller: AccountId) -> ImageType {
+        let is_receiver = self.image.owner != caller && self.shares.contains_key(&caller);
+        if is_receiver { ImageType::Shared } else { self.image.image_type }
+    }
+
+    /// Whether a caller sees the image in a region.
+    pub(super) fn is_visible(&self, caller: AccountId, region: Region) -> bool {
+        let is_for_caller = self.image.owner == caller || self.type_for(caller) != ImageType::Private;
+        self.image.region == region && is_for_caller
     }
 
     /// Shares or takes back, whatever the rules; false if it was so already.

@@ -32,6 +32,8 @@ const OPEN_IMAGES_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     images: BTreeMap<ImageId, Entry>,
+    /// Until when another operation occupies an image, held already or not.
+    busy: BTreeMap<ImageId, u64>,
     /// Whether every well-formed image id is an image of whoever writes to it first.
     pub open_images: bool,
     /// Which accounts exist.
@@ -44,12 +46,16 @@ pub struct Ledger {
 /// An image as a caller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageView<'a> {
-    /// The image.
-    pub image: &'a Image,
+    /// The root account it belongs to.
+    pub owner: AccountId,
+    /// Its name, for people.
+    pub name: &'a str,
     /// Its state at the time of the reading.
     pub state: ImageState,
     /// Its kind to this caller: who an image is shared with sees a `SHARED_IMAGE`.
     pub image_type: ImageType,
+    /// Its licence.
+    pub license: License,
 }
 
 impl Ledger {
@@ -69,9 +75,14 @@ impl Ledger {
         }
     }
 
-    /// Lets another operation occupy an image until a time. False if the ledger does not hold the image.
-    pub fn occupy(&mut self, id: ImageId, until: u64) -> bool {
-        self.images.get_mut(&id).map(|entry| entry.busy_until = until).is_some()
+    /// Lets another operation occupy an image until a time, whether the ledger holds the image or not.
+    pub fn occupy(&mut self, id: ImageId, until: u64) {
+        self.busy.insert(id, until);
+    }
+
+    /// Ends every other operation.
+    pub fn release_all(&mut self) {
+        self.busy.clear();
     }
 
     /// Changes who has an image past all rules, as somebody at the console would. False if it was so already or the
@@ -114,7 +125,7 @@ impl Ledger {
             .get_mut(&image)
             .filter(|entry| entry.image.region == region)
             .ok_or_else(|| Refusal::image_unknown(image, region))?;
-        check_image(entry, now, caller, region, image)?;
+        check_image(&entry.image, state(entry, &self.busy, image, now), caller, region, image)?;
         entry.forget(now.saturating_sub(self.dials.history_ms));
         let mut write = Write {
             now,
@@ -163,9 +174,6 @@ impl Ledger {
 
     /// DescribeImages for one image. `None` if it does not exist for the caller and the answer is an empty set.
     ///
-    /// An image of an open world that nobody wrote to is not held, so there is nothing to lend: see
-    /// [`Ledger::is_unwritten`].
-    ///
     /// # Errors
     /// With the documented code.
     pub fn image(
@@ -175,16 +183,21 @@ impl Ledger {
         region: Region,
         image: ImageId,
     ) -> Result<Option<ImageView<'_>>, Refusal> {
-        let Some(view) = self.images.get(&image).and_then(|entry| view(entry, now, caller, region)) else {
+        if self.open_images && !self.images.contains_key(&image) {
+            let (image_type, license) = (ImageType::default(), License::default());
+            let state = if self.busy.get(&image).is_some_and(|&until| now < until) { BUSY } else { ImageState::Normal };
+            return Ok(Some(ImageView { owner: caller, name: "", state, image_type, license }));
+        }
+        let Some(entry) = self.images.get(&image).filter(|entry| entry.is_visible(caller, region)) else {
             return match self.dials.describe_unknown {
-                Unknown::Error if !self.is_unwritten(image) => Err(Refusal::image_unknown(image, region)),
-                _ => Ok(None),
+                Unknown::Error => Err(Refusal::image_unknown(image, region)),
+                Unknown::Empty => Ok(None),
             };
         };
-        if !view.image.access.describe {
+        if !entry.image.access.describe {
             return Err(Refusal::not_authorized("DescribeImages", region, caller, image));
         }
-        Ok(Some(view))
+        Ok(Some(self.view(image, entry, now, caller)))
     }
 
     /// DescribeImages for all images a caller sees in a region, in order of the ids.
@@ -196,14 +209,8 @@ impl Ledger {
     ) -> impl Iterator<Item = (ImageId, ImageView<'_>)> + '_ {
         self.images
             .iter()
-            .filter(|(_, entry)| entry.image.access.describe)
-            .filter_map(move |(&id, entry)| Some((id, view(entry, now, caller, region)?)))
-    }
-
-    /// Whether an image exists only because the world is open: a normal one of the caller that nobody has.
-    #[must_use]
-    pub fn is_unwritten(&self, image: ImageId) -> bool {
-        self.open_images && !self.images.contains_key(&image)
+            .filter(move |(_, entry)| entry.image.access.describe && entry.is_visible(caller, region))
+            .map(move |(&id, entry)| (id, self.view(id, entry, now, caller)))
     }
 
     /// Whether an account has an image now.
@@ -228,25 +235,35 @@ impl Ledger {
     pub const fn repeated_accounts(&self) -> u64 {
         self.repeated_accounts
     }
+
+    fn view<'a>(&self, id: ImageId, entry: &'a Entry, now: u64, caller: AccountId) -> ImageView<'a> {
+        let image = &entry.image;
+        ImageView {
+            owner: image.owner,
+            name: &image.name,
+            state: state(entry, &self.busy, id, now),
+            image_type: entry.type_for(caller),
+            license: image.license,
+        }
+    }
 }
 
-/// An image as a caller sees it, if it does.
-fn view(entry: &Entry, now: u64, caller: AccountId, region: Region) -> Option<ImageView<'_>> {
-    let image = &entry.image;
-    let image_type = if image.owner == caller {
-        image.image_type
-    } else if entry.shares.contains_key(&caller) {
-        ImageType::Shared
-    } else {
-        image.image_type
-    };
-    let visible = image.owner == caller || image_type != ImageType::Private;
-    (image.region == region && visible).then(|| ImageView { image, state: entry.state(now), image_type })
+/// The state of an image while another operation occupies it: being copied to another region is the common case.
+const BUSY: ImageState = ImageState::Syncing;
+
+/// The state of an image at a time.
+fn state(entry: &Entry, busy: &BTreeMap<ImageId, u64>, id: ImageId, now: u64) -> ImageState {
+    if busy.get(&id).is_some_and(|&until| now < until) { BUSY } else { entry.state(now) }
 }
 
 /// What forbids any write to an image.
-fn check_image(entry: &Entry, now: u64, caller: AccountId, region: Region, id: ImageId) -> Result<(), Refusal> {
-    let image = &entry.image;
+fn check_image(
+    image: &Image,
+    state: ImageState,
+    caller: AccountId,
+    region: Region,
+    id: ImageId,
+) -> Result<(), Refusal> {
     if !image.access.write {
         return Err(Refusal::not_authorized("ModifyImageSharePermission", region, caller, id));
     }
@@ -265,7 +282,7 @@ fn check_image(entry: &Entry, now: u64, caller: AccountId, region: Region, id: I
     if image.license == License::Byol {
         return Err(Refusal::byol(id));
     }
-    match entry.state(now) {
+    match state {
         ImageState::Normal => Ok(()),
         state => Err(Refusal::image_busy(id, state.as_str())),
     }

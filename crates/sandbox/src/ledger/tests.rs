@@ -191,10 +191,9 @@ fn an_image_becomes_normal_when_its_time_has_come_and_when_nothing_occupies_it()
     ledger.occupy(golden(), 5000);
     let state = |now| ledger.image(now, owner(), here(), golden()).unwrap().unwrap().state;
     assert_eq!([state(4999), state(5000)], [ImageState::Syncing, ImageState::Normal]);
-    ledger.occupy(golden(), 0);
+    ledger.release_all();
     let state = |now| ledger.image(now, owner(), here(), golden()).unwrap().unwrap().state;
     assert_eq!([state(3999), state(4000)], [ImageState::Creating, ImageState::Normal]);
-    assert!(!ledger.occupy("img-00000000".parse().unwrap(), 1));
 }
 
 #[test]
@@ -242,10 +241,12 @@ fn who_an_image_is_shared_with_sees_it_as_a_shared_one_and_others_do_not_see_it(
 #[test]
 fn in_an_open_world_an_image_belongs_to_who_writes_first() {
     let mut ledger = Ledger::open();
-    assert!(ledger.is_unwritten(golden()));
+    ledger.occupy(golden(), 1);
+    let state = |ledger: &Ledger, now| ledger.image(now, owner(), here(), golden()).unwrap().unwrap().state;
+    assert_eq!([state(&ledger, 0), state(&ledger, 1)], [ImageState::Syncing, ImageState::Normal]);
+    ledger.release_all();
     assert_eq!(ledger.shares(0, owner(), here(), golden()), Ok(vec![]));
     share(&mut ledger, &[10_001]).unwrap();
-    assert!(!ledger.is_unwritten(golden()));
     let list = accounts(&[10_002]);
     let by_another = ledger.modify(0, account(10_001), here(), golden(), &list, Permission::Share);
     check_code(by_another, "UnauthorizedOperation.ImageNotBelongToAccount");
