@@ -6,9 +6,13 @@ extern crate alloc;
 mod permission;
 
 pub mod code;
+pub mod credential;
 pub mod ids;
 pub mod params;
 pub mod text;
+pub mod time;
 
 pub use code::Class;
+pub use credential::Credential;
 pub use permission::Permission;
+pub use time::UnixSeconds;

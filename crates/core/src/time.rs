@@ -1,0 +1,210 @@
+//! Wall time in whole seconds, and its UTC date. For signing and for the times in answers; nothing here reads a clock.
+
+use core::fmt;
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Days of 400 years, after which the calendar repeats.
+const DAYS_PER_ERA: u64 = 146_097;
+
+/// Days from 0000-03-01 to 1970-01-01.
+const DAYS_BEFORE_EPOCH: u64 = 719_468;
+
+/// Seconds since 1970-01-01T00:00:00Z, without leap seconds, up to the end of the year 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixSeconds(u64);
+
+/// A time after the year 9999, whose date has no form of ten characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found {0} seconds since 1970, allowed are 0 to 253402300799 (the end of the year 9999)")]
+pub struct UnixSecondsError(u64);
+
+/// A day of the Gregorian calendar in UTC. Shown as `YYYY-MM-DD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtcDate {
+    year: u16,
+    month: u8,
+    day: u8,
+}
+
+impl UnixSeconds {
+    /// The last second that has a date: 9999-12-31T23:59:59Z.
+    pub const MAX: Self = Self(253_402_300_799);
+
+    /// A time from its seconds.
+    ///
+    /// # Errors
+    /// If it lies after the year 9999.
+    pub const fn new(seconds: u64) -> Result<Self, UnixSecondsError> {
+        if seconds > Self::MAX.0 { Err(UnixSecondsError(seconds)) } else { Ok(Self(seconds)) }
+    }
+
+    /// A time as the API writes it, `YYYY-MM-DDThh:mm:ssZ`; `None` for any other form and for days that do not exist.
+    #[must_use]
+    pub fn from_utc_text(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let mut date = date.split('-');
+        let (year, month, day) = (digits(date.next(), 4)?, digits(date.next(), 2)?, digits(date.next(), 2)?);
+        let mut time = time.split(':');
+        let (hour, minute, second) = (digits(time.next(), 2)?, digits(time.next(), 2)?, digits(time.next(), 2)?);
+        let is_in_range = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
+        let is_time = hour < 24 && minute < 60 && second < 60;
+        if date.next().is_some() || time.next().is_some() || !is_in_range || !is_time {
+            return None;
+        }
+        let seconds = days(year, month, day) * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second;
+        // A day that the month does not have becomes one of the next month.
+        Self::new(seconds).ok().filter(|time| u64::from(time.date().day) == day)
+    }
+
+    /// The seconds.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The UTC date.
+    #[must_use]
+    pub fn date(self) -> UtcDate {
+        // Counted from 0000-03-01, a leap day is the last day of its year, and a month's beginning is linear in its
+        // number (the method is Howard Hinnant's `civil_from_days`).
+        let shifted = self.0 / SECONDS_PER_DAY + DAYS_BEFORE_EPOCH;
+        let (era, day_of_era) = (shifted / DAYS_PER_ERA, shifted % DAYS_PER_ERA);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        let small = |number: u64| u8::try_from(number).expect("a month is at most 12 and a day at most 31");
+        UtcDate {
+            year: u16::try_from(year).expect("no UnixSeconds lies after the year 9999"),
+            month: small(month),
+            day: small(day),
+        }
+    }
+
+    /// The time as RFC 3339 has it, to be shown: `2025-06-27T04:53:20Z`.
+    #[must_use]
+    pub fn utc(self) -> impl fmt::Display {
+        struct Utc(UnixSeconds);
+
+        impl fmt::Display for Utc {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let second = self.0.0 % SECONDS_PER_DAY;
+                let (hour, minute) = (second / 3_600, second / 60 % 60);
+                write!(f, "{}T{hour:02}:{minute:02}:{:02}Z", self.0.date(), second % 60)
+            }
+        }
+
+        Utc(self)
+    }
+}
+
+impl fmt::Display for UtcDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
+/// Days from 1970-01-01 to a day of a year from 1970, the inverse of [`UnixSeconds::date`].
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year_from_march = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year_from_march / 400, year_from_march % 400);
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * DAYS_PER_ERA + day_of_era - DAYS_BEFORE_EPOCH
+}
+
+/// A number of exactly so many decimal digits.
+fn digits(text: Option<&str>, count: usize) -> Option<u64> {
+    text.filter(|text| text.len() == count && text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(seconds: u64, utc: &str) {
+        let time = UnixSeconds::new(seconds).unwrap();
+        assert_eq!(time.utc().to_string(), utc);
+        assert_eq!(time.date().to_string(), utc[..10]);
+        assert_eq!(UnixSeconds::from_utc_text(utc), Some(time));
+    }
+
+    #[test]
+    fn dates_at_the_edges_of_days_months_years_and_eras() {
+        check(0, "1970-01-01T00:00:00Z");
+        check(86_399, "1970-01-01T23:59:59Z");
+        check(86_400, "1970-01-02T00:00:00Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(951_868_799, "2000-02-29T23:59:59Z");
+        check(951_868_800, "2000-03-01T00:00:00Z");
+        check(1_551_113_065, "2019-02-25T16:44:25Z");
+        check(1_577_836_799, "2019-12-31T23:59:59Z");
+        check(1_577_836_800, "2020-01-01T00:00:00Z");
+        check(1_709_164_800, "2024-02-29T00:00:00Z");
+        check(2_147_483_648, "2038-01-19T03:14:08Z");
+        check(4_107_542_399, "2100-02-28T23:59:59Z");
+        check(4_107_542_400, "2100-03-01T00:00:00Z");
+        check(253_402_300_799, "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn the_year_10000_is_refused() {
+        for seconds in [253_402_300_800, u64::MAX] {
+            assert!(UnixSeconds::new(seconds).is_err());
+        }
+        assert_eq!(
+            UnixSeconds::new(253_402_300_800).unwrap_err().to_string(),
+            "found 253402300800 seconds since 1970, allowed are 0 to 253402300799 (the end of the year 9999)"
+        );
+    }
+
+    #[test]
+    fn other_forms_and_days_that_do_not_exist_are_no_time() {
+        for text in [
+            "",
+            "2025-06-27",
+            "2025-06-27T04:53:20",
+            "2025-06-27 04:53:20Z",
+            "2025-06-27T04:53:20+08:00",
+            "2025-6-27T04:53:20Z",
+            "2025-02-29T00:00:00Z",
+            "2100-02-29T00:00:00Z",
+            "2025-04-31T00:00:00Z",
+            "2025-00-01T00:00:00Z",
+            "2025-13-01T00:00:00Z",
+            "2025-01-00T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2025-01-01T24:00:00Z",
+            "2025-01-01T00:60:00Z",
+            "2025-01-01T00:00:60Z",
+            "2025-01-01-01T00:00:00Z",
+            "2025-01-01T00:00:00:00Z",
+            "+025-01-01T00:00:00Z",
+        ] {
+            assert_eq!(UnixSeconds::from_utc_text(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_comes_back_and_dates_grow(seconds in 0..=UnixSeconds::MAX.get() - SECONDS_PER_DAY) {
+            let time = UnixSeconds::new(seconds).unwrap();
+            prop_assert_eq!(UnixSeconds::from_utc_text(&time.utc().to_string()), Some(time));
+            prop_assert!(UnixSeconds::new(seconds + SECONDS_PER_DAY).unwrap().date() > time.date());
+        }
+
+        #[test]
+        fn no_text_breaks_the_reading(text in "[0-9:TZ-]{0,24}|.{0,24}") {
+            if let Some(time) = UnixSeconds::from_utc_text(&text) {
+                prop_assert_eq!(time.utc().to_string(), text);
+            }
+        }
+    }
+}
