@@ -4,11 +4,14 @@
 extern crate alloc;
 
 mod permission;
+mod scalar;
 
+pub mod actions;
 pub mod code;
 pub mod credential;
 pub mod ids;
 pub mod params;
+pub mod response;
 pub mod text;
 pub mod time;
 

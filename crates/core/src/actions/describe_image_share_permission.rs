@@ -1,0 +1,178 @@
+//! DescribeImageSharePermission: which accounts have an image.
+
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+
+use super::{Action, CVM};
+use crate::{
+    UnixSeconds,
+    ids::{AccountId, ImageId},
+    params::{ParameterWriter, Parameters},
+    response::{NotAnAnswer, members},
+    scalar::Scalar,
+};
+
+/// Asks with whom an image is shared. There is no paging: up to 500 entries come in one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeImageSharePermission {
+    /// The image.
+    pub image_id: ImageId,
+}
+
+/// An account that has the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedAccount {
+    /// The account.
+    pub account_id: AccountId,
+    /// Since when, if the answer says so in the documented form.
+    pub created_time: Option<UnixSeconds>,
+}
+
+impl Parameters for DescribeImageSharePermission {
+    fn write_parameters(&self, to: &mut impl ParameterWriter) {
+        to.text("ImageId", self.image_id);
+    }
+}
+
+impl Action for DescribeImageSharePermission {
+    const NAME: &'static str = "DescribeImageSharePermission";
+    const SERVICE: &'static str = CVM.0;
+    const VERSION: &'static str = CVM.1;
+    type Answer = Vec<SharedAccount>;
+
+    /// An entry whose account cannot be read makes the whole answer unreadable: left out, it would prove that the
+    /// account does not have the image.
+    fn answer(body: &[u8]) -> Result<Vec<SharedAccount>, NotAnAnswer> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(rename = "SharePermissionSet", borrow)]
+            shares: Option<Vec<Entry<'a>>>,
+        }
+
+        let shares = members::<Members<'_>>(body)?.shares.unwrap_or_default();
+        shares.iter().enumerate().map(|(index, entry)| entry.read(index)).collect()
+    }
+}
+
+/// The documented names, and those that older texts and clients have.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(rename = "AccountId", borrow)]
+    account_id: Option<Scalar<'a>>,
+    #[serde(rename = "Account", borrow)]
+    account: Option<Scalar<'a>>,
+    #[serde(rename = "CreatedTime", borrow)]
+    created_time: Option<Scalar<'a>>,
+    #[serde(rename = "CreateTime", borrow)]
+    create_time: Option<Scalar<'a>>,
+}
+
+impl Entry<'_> {
+    fn read(&self, index: usize) -> Result<SharedAccount, NotAnAnswer> {
+        let account = self.account_id.as_ref().or(self.account.as_ref()).unwrap_or(&Scalar::Null);
+        let account_id = account.to_account_id().map_err(|_| {
+            NotAnAnswer::new(alloc::format!(
+                "SharePermissionSet[{index}].AccountId: found {}, allowed is a root account id of 5 to 19 digits",
+                account.to_excerpt()
+            ))
+        })?;
+        let created_time = self.created_time.as_ref().or(self.create_time.as_ref());
+        let created_time = created_time.and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
+        Ok(SharedAccount { account_id, created_time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+    use crate::{params::json, response::parse};
+
+    fn read(set: &str) -> Result<Vec<SharedAccount>, String> {
+        let body = alloc::format!(
+            r#"{{"Response":{{"SharePermissionSet":{set},"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}}}"#
+        );
+        parse::<DescribeImageSharePermission>(200, body.as_bytes())
+            .map(|answered| answered.answer)
+            .map_err(|failure| failure.to_string())
+    }
+
+    fn ids(set: &str) -> Vec<u64> {
+        read(set).unwrap().iter().map(|share| share.account_id.get()).collect()
+    }
+
+    #[test]
+    fn the_body_names_the_image() {
+        let action = DescribeImageSharePermission { image_id: "img-6pb6lrmy".parse().unwrap() };
+        assert_eq!(json(&action), r#"{"ImageId":"img-6pb6lrmy"}"#);
+    }
+
+    #[test]
+    fn a_listing_as_documented() {
+        let body = br#"{
+    "Response": {
+        "SharePermissionSet": [
+            {
+                "CreatedTime": "2020-09-25T07:18:31Z",
+                "AccountId": "1038493875"
+            },
+            {
+                "CreatedTime": "2025-06-27T04:53:20Z",
+                "AccountId": "100022975249"
+            }
+        ],
+        "RequestId": "9a1b7f0e-6a0f-4a0c-8f6f-1d7f2a0f3a11"
+    }
+}"#;
+        let answered = parse::<DescribeImageSharePermission>(200, body).unwrap();
+        let expected =
+            [(1_038_493_875, 1_601_018_311), (100_022_975_249, 1_751_000_000)].map(|(id, time)| SharedAccount {
+                account_id: AccountId::new(id).unwrap(),
+                created_time: Some(UnixSeconds::new(time).unwrap()),
+            });
+        assert_eq!(answered.answer, expected);
+    }
+
+    #[test]
+    fn older_names_numbers_and_unknown_members_are_read() {
+        let set = r#"[{"Account":"1038493875","CreateTime":"2020-09-25T07:18:31Z"},{"AccountId":100022975249,"X":{}},
+            {"AccountId":null,"Account":909619400},{"AccountId":"2700036","Account":"1038493875","CreatedTime":7}]"#;
+        assert_eq!(ids(set), [1_038_493_875, 100_022_975_249, 909_619_400, 2_700_036]);
+        let read = read(set).unwrap();
+        assert_eq!(read.first().unwrap().created_time.unwrap().get(), 1_601_018_311);
+        assert_eq!(read.last().unwrap().created_time, None);
+    }
+
+    #[test]
+    fn no_set_and_a_null_set_are_empty() {
+        assert!(ids("null").is_empty());
+        assert!(ids("[]").is_empty());
+        let body = br#"{"Response":{"MaxSharePermission":50,"RequestId":"x"}}"#;
+        assert!(parse::<DescribeImageSharePermission>(200, body).unwrap().answer.is_empty());
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_read_makes_the_answer_unreadable() {
+        let message = |found: &str| {
+            alloc::format!(
+                "no answer of the API: SharePermissionSet[1].AccountId: found {found}, \
+                 allowed is a root account id of 5 to 19 digits"
+            )
+        };
+        for (entry, found) in [
+            (r#"{"AccountId":"abc\u001b"}"#, r#""abc\u{1b}""#),
+            (r#"{"AccountId":12}"#, "12"),
+            (r#"{"AccountId":["1038493875"]}"#, "a value of another type"),
+            (r#"{"AccountId":null}"#, "null"),
+            ("{}", "null"),
+        ] {
+            let set = alloc::format!(r#"[{{"AccountId":"1038493875"}},{entry}]"#);
+            assert_eq!(read(&set), Err(message(found)));
+        }
+        for set in [r#"["1038493875"]"#, "[null]", r#"{"AccountId":"1038493875"}"#, "7"] {
+            assert!(read(set).is_err(), "{set}");
+        }
+    }
+}

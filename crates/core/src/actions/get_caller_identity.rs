@@ -1,0 +1,91 @@
+//! GetCallerIdentity: who the credential belongs to.
+
+use alloc::string::String;
+
+use serde::Deserialize;
+
+use super::{Action, STS};
+use crate::{
+    ids::AccountId,
+    params::{ParameterWriter, Parameters},
+    response::{NotAnAnswer, members},
+    scalar::Scalar,
+};
+
+/// Asks who is calling. It has no parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GetCallerIdentity;
+
+/// Who is calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerIdentity {
+    /// The root account: an image cannot be shared with it.
+    pub account_id: AccountId,
+    /// The caller's resource name, such as `qcs::cam::uin/100009999999:uin/100009999999`. Safe to print.
+    pub arn: Option<String>,
+}
+
+impl Parameters for GetCallerIdentity {
+    fn write_parameters(&self, _: &mut impl ParameterWriter) {}
+}
+
+impl Action for GetCallerIdentity {
+    const NAME: &'static str = "GetCallerIdentity";
+    const SERVICE: &'static str = STS.0;
+    const VERSION: &'static str = STS.1;
+    type Answer = CallerIdentity;
+
+    fn answer(body: &[u8]) -> Result<CallerIdentity, NotAnAnswer> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(rename = "AccountId", borrow)]
+            account_id: Scalar<'a>,
+            #[serde(rename = "Arn", borrow)]
+            arn: Option<Scalar<'a>>,
+        }
+
+        let Members { account_id, arn } = members::<Members<'_>>(body)?;
+        let account_id =
+            account_id.to_account_id().map_err(|cause| NotAnAnswer::new(alloc::format!("AccountId: {cause}")))?;
+        Ok(CallerIdentity { account_id, arn: arn.as_ref().and_then(Scalar::to_shown) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{params::json, response::parse};
+
+    #[test]
+    fn the_body_is_an_empty_object() {
+        assert_eq!(json(&GetCallerIdentity), "{}");
+    }
+
+    #[test]
+    fn an_answer_as_documented() {
+        let body = br#"{
+    "Response": {
+        "Arn": "qcs::cam::uin/100009999999:uin/100009999999",
+        "AccountId": "100009999999",
+        "UserId": "100009999999",
+        "PrincipalId": "100009999999",
+        "Type": "RootAccount",
+        "RequestId": "fb1b0c2a-6e7d-4d3f-9d6e-2f8f6a4c5b1d"
+    }
+}"#;
+        let caller = parse::<GetCallerIdentity>(200, body).unwrap().answer;
+        assert_eq!(caller.account_id.get(), 100_009_999_999);
+        assert_eq!(caller.arn.as_deref(), Some("qcs::cam::uin/100009999999:uin/100009999999"));
+    }
+
+    #[test]
+    fn an_identity_without_a_root_account_is_unreadable() {
+        let body = br#"{"Response":{"AccountId":"me","RequestId":"x"}}"#;
+        assert_eq!(
+            parse::<GetCallerIdentity>(200, body).unwrap_err().to_string(),
+            "no answer of the API: AccountId: found \"me\", \
+             allowed is a root account id of 5 to 19 digits without a leading zero"
+        );
+        assert!(parse::<GetCallerIdentity>(200, br#"{"Response":{"RequestId":"x"}}"#).is_err());
+    }
+}

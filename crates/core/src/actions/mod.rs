@@ -1,0 +1,40 @@
+//! The actions of the API that sharing needs, one file each: request, answer, how the answer is read.
+
+mod assume_role;
+mod describe_image_share_permission;
+mod describe_images;
+mod get_caller_identity;
+mod modify_image_share_permission;
+
+pub use assume_role::{AssumeRole, AssumedRole};
+pub use describe_image_share_permission::{DescribeImageSharePermission, SharedAccount};
+pub use describe_images::{DescribeImages, Image, ImageState};
+pub use get_caller_identity::{CallerIdentity, GetCallerIdentity};
+pub use modify_image_share_permission::ModifyImageSharePermission;
+
+use crate::{params::Parameters, response::NotAnAnswer};
+
+/// The service and version of the machine image actions.
+const CVM: (&str, &str) = ("cvm", "2017-03-12");
+
+/// The service and version of the security token actions.
+const STS: (&str, &str) = ("sts", "2018-08-13");
+
+/// A call of the API: its name, its parameters and how its answer is read.
+pub trait Action: Parameters {
+    /// The exact name, as in the header `X-TC-Action`.
+    const NAME: &'static str;
+    /// The service as in the credential scope.
+    const SERVICE: &'static str;
+    /// The version of the service's API.
+    const VERSION: &'static str;
+    /// What it answers.
+    type Answer;
+
+    /// Reads the answer from the whole body of a success. Call [`response::parse`](crate::response::parse), which
+    /// first finds out whether it is one.
+    ///
+    /// # Errors
+    /// If a member that is needed is missing or cannot be read.
+    fn answer(body: &[u8]) -> Result<Self::Answer, NotAnAnswer>;
+}
