@@ -8,3 +8,6 @@ extern crate alloc;
 
 pub mod ledger;
 pub mod rate;
+
+#[cfg(feature = "server")]
+pub mod verify;

@@ -1,0 +1,122 @@
+//! Who sent a request: both signature versions, recomputed from the vendor's description.
+//!
+//! On purpose this shares no code with the signer in `imageshare-core`: two implementations that agree are worth more
+//! than one that agrees with itself. It is plain rather than fast.
+
+mod keys;
+mod tc3;
+mod v1;
+
+#[cfg(test)]
+mod tests;
+
+use http::HeaderMap;
+use imageshare_core::{ids::AccountId, params::Pairs};
+
+pub use keys::{Key, Keys};
+
+use crate::ledger::Refusal;
+
+/// Seconds that the timestamp of a request may differ from the server's clock.
+const SKEW_SECONDS_MAX: u64 = 300;
+
+/// A request as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// What stands after `?`, byte for byte.
+    pub query: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+    /// The pairs of the query or form, decoded, for signature version 1.
+    pub pairs: &'a Pairs,
+}
+
+impl Received<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// The two signature versions of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureVersion {
+    /// TC3-HMAC-SHA256, in the header `Authorization`.
+    V3,
+    /// HmacSHA1 or HmacSHA256, in the parameter `Signature`.
+    V1,
+}
+
+impl SignatureVersion {
+    /// The version that a request claims to have.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        if headers.contains_key(http::header::AUTHORIZATION) { Self::V3 } else { Self::V1 }
+    }
+
+    /// As the log spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V3 => "TC3",
+            Self::V1 => "v1",
+        }
+    }
+}
+
+/// Who sent a request, proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The id of the key.
+    pub secret_id: String,
+    /// The root account the key belongs to.
+    pub account: AccountId,
+    /// The product named in the credential scope; version 1 names none.
+    pub service: Option<String>,
+}
+
+/// Checks key, clock, signature and token; `now` is the server's clock in Unix seconds.
+///
+/// # Errors
+/// With the documented code of what is wrong first.
+pub fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
+    match SignatureVersion::of(received.headers) {
+        SignatureVersion::V3 => tc3::verify(received, keys, now),
+        SignatureVersion::V1 => v1::verify(received, keys, now),
+    }
+}
+
+fn check_clock(timestamp: u64, now: u64) -> Result<(), Refusal> {
+    if timestamp.abs_diff(now) <= SKEW_SECONDS_MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "AuthFailure.SignatureExpire",
+        format!(
+            "Signature expired. The timestamp `{timestamp}` differs from the server time `{now}` by over 5 minutes."
+        ),
+    ))
+}
+
+fn mismatch() -> Refusal {
+    Refusal::new(
+        "AuthFailure.SignatureFailure",
+        "The provided credentials could not be validated. Please check your signature is correct.",
+    )
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
+}
+
+/// A whole number of a header or parameter, digits only.
+fn whole_number(name: &str, text: &str) -> Result<u64, Refusal> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| {
+        let found = imageshare_core::text::excerpt(text);
+        Refusal::new("InvalidParameter", format!("The parameter `{name}` is {found}; it must be a whole number."))
+    })
+}

@@ -1,0 +1,59 @@
+//! Signature version 1, HmacSHA1 and HmacSHA256: the parameter `Signature` recomputed from what arrived.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use imageshare_core::text::excerpt;
+use sha1::Sha1;
+use sha2::Sha256;
+
+use super::{Caller, Keys, Received, check_clock, mismatch, missing, whole_number};
+use crate::ledger::Refusal;
+
+pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
+    let parameter = |name: &str| received.pairs.get(name).ok_or_else(|| missing(name));
+    parameter("Action")?;
+    parameter("Version")?;
+    let secret_id = parameter("SecretId")?;
+    let timestamp = whole_number("Timestamp", parameter("Timestamp")?)?;
+    if whole_number("Nonce", parameter("Nonce")?)? == 0 {
+        return Err(Refusal::new("InvalidParameter", "The parameter `Nonce` must be a positive whole number."));
+    }
+    let found = parameter("Signature")?;
+    let key = keys.get(secret_id)?;
+    check_clock(timestamp, now)?;
+    let method = received.pairs.get("SignatureMethod").unwrap_or("HmacSHA1");
+    let host = received.header("host").unwrap_or_default();
+    let text = string_to_sign(received.method, host, received.pairs.iter());
+    let expected = signature(method, &key.secret_key, &text).ok_or_else(|| {
+        let found = excerpt(method);
+        Refusal::new("InvalidParameterValue", format!("`SignatureMethod` is {found}; allowed: HmacSHA1, HmacSHA256."))
+    })?;
+    if expected != found {
+        return Err(mismatch());
+    }
+    key.check_token(received.pairs.get("Token"), now)?;
+    Ok(Caller { secret_id: secret_id.to_owned(), account: key.account, service: None })
+}
+
+/// Method, host, `/?` and every pair but the signature, raw, in byte order of the names.
+pub(super) fn string_to_sign<'a>(method: &str, host: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut signed: Vec<_> = pairs.filter(|(name, _)| *name != "Signature").collect();
+    signed.sort_unstable();
+    let joined: Vec<String> = signed.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{method}{host}/?{}", joined.join("&"))
+}
+
+/// The signature, or `None` for a method that there is not.
+pub(crate) fn signature(method: &str, secret_key: &str, text: &str) -> Option<String> {
+    match method {
+        "HmacSHA1" => Some(mac::<Hmac<Sha1>>(secret_key, text)),
+        "HmacSHA256" => Some(mac::<Hmac<Sha256>>(secret_key, text)),
+        _ => None,
+    }
+}
+
+fn mac<M: Mac + KeyInit>(key: &str, text: &str) -> String {
+    let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(text.as_bytes());
+    STANDARD.encode(mac.finalize().into_bytes())
+}
