@@ -10,4 +10,14 @@ pub mod ledger;
 pub mod rate;
 
 #[cfg(feature = "server")]
+pub mod action;
+#[cfg(feature = "server")]
+pub mod faults;
+#[cfg(feature = "server")]
+pub mod log;
+#[cfg(feature = "server")]
+pub mod stats;
+#[cfg(feature = "server")]
 pub mod verify;
+#[cfg(feature = "server")]
+pub mod world;

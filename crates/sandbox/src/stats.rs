@@ -1,0 +1,128 @@
+//! Counters of what came in.
+
+use std::collections::BTreeMap;
+
+use imageshare_core::ids::ImageId;
+use serde_json::{Value, json};
+
+use crate::{action::Action, rate::BusiestSecond};
+
+/// Ticks in a second of the clock that the counters are given: microseconds.
+const SECOND: u64 = 1_000_000;
+
+/// Counters since the start or the last reset. All requests count on arrival, whatever the answer.
+#[derive(Debug, Default)]
+pub struct Stats {
+    requests: u64,
+    by_action: BTreeMap<&'static str, u64>,
+    by_code: BTreeMap<String, u64>,
+    /// For each action and key. Keys that are not known share one counter, so that strangers cannot fill the memory.
+    seconds: BTreeMap<(&'static str, String), BusiestSecond>,
+    writes_in_flight: BTreeMap<ImageId, u64>,
+    max_writes_in_flight: u64,
+}
+
+impl Stats {
+    /// Counts the arrival of a request at a time in microseconds.
+    pub fn arrival(&mut self, now: u64, action: Option<Action>, key: &str) {
+        let action = action.map_or("other", Action::as_str);
+        self.requests += 1;
+        *self.by_action.entry(action).or_default() += 1;
+        self.seconds.entry((action, key.to_owned())).or_insert_with(|| BusiestSecond::new(SECOND)).arrival(now);
+    }
+
+    /// Counts what was decided about a request.
+    pub fn decided(&mut self, code: &str) {
+        match self.by_code.get_mut(code) {
+            Some(count) => *count += 1,
+            None => {
+                self.by_code.insert(code.to_owned(), 1);
+            }
+        }
+    }
+
+    /// A write to an image begins.
+    pub fn write_begins(&mut self, image: ImageId) {
+        let writes = self.writes_in_flight.entry(image).or_default();
+        *writes += 1;
+        self.max_writes_in_flight = self.max_writes_in_flight.max(*writes);
+    }
+
+    /// A write to an image was answered or its client is gone.
+    pub fn write_ends(&mut self, image: ImageId) {
+        if let Some(writes) = self.writes_in_flight.get_mut(&image) {
+            *writes -= 1;
+            if *writes == 0 {
+                self.writes_in_flight.remove(&image);
+            }
+        }
+    }
+
+    /// All counters to naught, but for the writes that are in flight.
+    pub fn reset(&mut self) {
+        let writes_in_flight = std::mem::take(&mut self.writes_in_flight);
+        let max_writes_in_flight = writes_in_flight.values().copied().max().unwrap_or_default();
+        *self = Self { writes_in_flight, max_writes_in_flight, ..Self::default() };
+    }
+
+    /// The counters as the admin interface shows them.
+    #[must_use]
+    pub fn report(&self, repeated_accounts: u64) -> Value {
+        let mut max_in_any_second = BTreeMap::new();
+        for ((action, _), second) in &self.seconds {
+            let most = max_in_any_second.entry(*action).or_insert(0);
+            *most = second.most().max(*most);
+        }
+        json!({
+            "requests": self.requests,
+            "by_action": self.by_action,
+            "by_code": self.by_code,
+            "max_in_any_second": max_in_any_second,
+            "max_writes_in_flight": self.max_writes_in_flight,
+            "repeated_accounts": repeated_accounts,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busiest_second_is_of_the_busiest_key_and_each_action_has_its_own() {
+        let mut stats = Stats::default();
+        let write = Some(Action::ModifyImageSharePermission);
+        for (now, action, key) in
+            [(0, write, "a"), (1, write, "b"), (999_999, write, "a"), (1_000_000, write, "a"), (1_000_001, None, "a")]
+        {
+            stats.arrival(now, action, key);
+        }
+        stats.decided("ok");
+        stats.decided("ok");
+        stats.decided("OverQuota");
+        let expected = json!({
+            "requests": 5, "by_action": {"ModifyImageSharePermission": 4, "other": 1},
+            "by_code": {"ok": 2, "OverQuota": 1},
+            "max_in_any_second": {"ModifyImageSharePermission": 2, "other": 1},
+            "max_writes_in_flight": 0, "repeated_accounts": 7,
+        });
+        assert_eq!(stats.report(7), expected);
+    }
+
+    #[test]
+    fn writes_in_flight_are_counted_for_each_image_and_outlive_a_reset() {
+        let mut stats = Stats::default();
+        let [one, other]: [ImageId; 2] = ["img-6pb6lrmy", "img-gvbnzy6f"].map(|id| id.parse().unwrap());
+        stats.write_begins(one);
+        stats.write_begins(other);
+        stats.write_ends(other);
+        stats.write_begins(one);
+        assert_eq!(stats.report(0)["max_writes_in_flight"], 2);
+        stats.write_ends(one);
+        stats.reset();
+        assert_eq!(stats.report(0)["max_writes_in_flight"], 1);
+        stats.write_ends(one);
+        stats.write_begins(one);
+        assert_eq!(stats.report(0)["max_writes_in_flight"], 1);
+    }
+}

@@ -1,0 +1,423 @@
+//! The world file: images, accounts, keys and dials, in TOML, read and checked.
+
+use std::collections::BTreeMap;
+
+use imageshare_core::{
+    Permission,
+    ids::{AccountId, ImageId, Region},
+    text::excerpt,
+};
+use serde::Deserialize;
+
+use crate::{
+    ledger::{Access, Accounts, Dials, Image, ImageState, ImageType, Ledger, License},
+    rate::Window,
+    verify::{Key, Keys},
+};
+
+/// The id of the key that the sandbox knows from the start.
+pub const SECRET_ID: &str = "AKIDSANDBOXEXAMPLE";
+
+/// The secret half of that key. It opens nothing but a sandbox.
+pub const SECRET_KEY: &str = "sandbox-secret-key-example";
+
+/// The root account that key belongs to.
+pub const ACCOUNT: &str = "100009999999";
+
+/// Images and shares that a world file may hold.
+const SHARES_MAX: usize = 1_000_000;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The world as it is at the start, and after each reset.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Accounts and dials, without images: those have times that run from the start.
+    ledger: Ledger,
+    images: BTreeMap<ImageId, Placed>,
+    pub(crate) keys: Keys,
+    pub(crate) window: Window,
+    pub(crate) read_delay_ms: u64,
+}
+
+/// An image as it is at the start.
+#[derive(Clone, Debug)]
+struct Placed {
+    image: Image,
+    /// Milliseconds after the start at which it becomes normal.
+    normal_after: Option<u64>,
+    /// Who has it.
+    shared: Vec<AccountId>,
+}
+
+/// A world file that cannot be used: every problem, one a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("world: {}", problems.join("\nworld: "))]
+pub struct WorldError {
+    /// Where, what was found, what is allowed.
+    pub problems: Vec<String>,
+}
+
+impl World {
+    /// The world of `examples/world.toml`.
+    ///
+    /// # Panics
+    /// Never: a test reads the file that is compiled in.
+    #[must_use]
+    pub fn example() -> Self {
+        Self::parse(include_str!("../../../examples/world.toml")).expect("the example that is compiled in is a world")
+    }
+
+    /// A world in which any well-formed image and account exists, with the one key.
+    ///
+    /// # Panics
+    /// Never: a test calls it.
+    #[must_use]
+    pub fn open() -> Self {
+        let file = format!(
+            "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = {SECRET_ID:?}\nsecret_key = \
+             {SECRET_KEY:?}\naccount = {ACCOUNT:?}"
+        );
+        Self::parse(&file).expect("the file above is a world")
+    }
+
+    /// Reads and checks a world file.
+    ///
+    /// # Errors
+    /// If it is no TOML of the right shape, with the first such problem; else with every value that is not allowed.
+    pub fn parse(text: &str) -> Result<Self, WorldError> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| WorldError { problems: vec![error.to_string().trim_end().to_owned()] })?;
+        let mut check = Check::default();
+        let world = check.world(&file);
+        if check.problems.is_empty() { Ok(world) } else { Err(WorldError { problems: check.problems }) }
+    }
+
+    /// Accounts an image may be shared with.
+    pub const fn set_cap(&mut self, cap: usize) {
+        self.ledger.dials.cap = cap;
+    }
+
+    /// Accounts one request may name.
+    pub const fn set_batch_limit(&mut self, limit: usize) {
+        self.ledger.dials.batch_limit = Some(limit);
+    }
+
+    /// The ledger of a world that begins now, in milliseconds.
+    pub(crate) fn begin(&self, now: u64) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        // Shared long enough ago that no reading, however late, is from before.
+        let shared_at = now.saturating_sub(DAY_MS);
+        for (&id, Placed { image, normal_after, shared }) in &self.images {
+            let normal_at = normal_after.map(|after| now.saturating_add(after));
+            ledger.put_image(id, Image { normal_at, ..image.clone() });
+            for &account in shared {
+                ledger.impose(shared_at, id, account, Permission::Share);
+            }
+        }
+        ledger
+    }
+}
+
+/// The file as it is written. Values that have a form of their own are text here, so that all mistakes are found.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// Whether every well-formed image id is an image of who writes to it first.
+    #[serde(default)]
+    open_images: bool,
+    /// Whether every well-formed account id is an account.
+    #[serde(default)]
+    open_accounts: bool,
+    /// Ids that are accounts where not all are.
+    #[serde(default)]
+    accounts: Vec<String>,
+    #[serde(default)]
+    unknown_accounts: Vec<String>,
+    #[serde(default)]
+    sub_accounts: Vec<String>,
+    /// Account id to the code with which every request that names it fails.
+    #[serde(default)]
+    account_faults: BTreeMap<String, String>,
+    #[serde(default)]
+    dials: Dials,
+    /// Where the second of a rate limit begins.
+    #[serde(default)]
+    rate_window: Window,
+    /// Seconds by which readings of who has an image lag behind, at most what `dials.history_ms` remembers.
+    #[serde(default)]
+    read_delay: f64,
+    #[serde(default)]
+    keys: Vec<FileKey>,
+    #[serde(default)]
+    images: Vec<FileImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileKey {
+    secret_id: String,
+    secret_key: String,
+    account: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileImage {
+    id: String,
+    region: String,
+    /// By default the account of the first key.
+    owner: Option<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    state: ImageState,
+    /// Seconds after the start.
+    normal_after: Option<f64>,
+    #[serde(default, rename = "type")]
+    image_type: ImageType,
+    #[serde(default)]
+    license: License,
+    #[serde(default)]
+    encrypted: bool,
+    #[serde(default)]
+    instance_image: bool,
+    #[serde(default)]
+    access: Access,
+    #[serde(default)]
+    shared: Vec<String>,
+    shared_range: Option<SharedRange>,
+}
+
+/// So many accounts with ids one after the other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SharedRange {
+    first: String,
+    count: u64,
+}
+
+/// Turns text into values and notes what does not go.
+#[derive(Default)]
+struct Check {
+    problems: Vec<String>,
+    shares: usize,
+}
+
+impl Check {
+    fn world(&mut self, file: &File) -> World {
+        let accounts = Accounts {
+            open: file.open_accounts,
+            known: self.accounts("accounts", &file.accounts).into_iter().collect(),
+            unknown: self.accounts("unknown_accounts", &file.unknown_accounts).into_iter().collect(),
+            sub_accounts: self.accounts("sub_accounts", &file.sub_accounts).into_iter().collect(),
+            faults: file
+                .account_faults
+                .iter()
+                .filter_map(|(id, code)| Some((self.value("account_faults", id)?, code.clone())))
+                .collect(),
+        };
+        let mut keys = Keys::default();
+        let mut first_account = None;
+        for (index, key) in file.keys.iter().enumerate() {
+            let account = self.value(&format!("keys[{index}].account"), &key.account);
+            for (name, text) in [("secret_id", &key.secret_id), ("secret_key", &key.secret_key)] {
+                if text.is_empty() || text.len() > 1024 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    self.note(&format!("keys[{index}].{name}"), "1 to 1024 printable ASCII characters are allowed");
+                }
+            }
+            if keys.contains(&key.secret_id) {
+                self.note(&format!("keys[{index}].secret_id"), "it occurs twice, allowed is once");
+            }
+            first_account = first_account.or(account);
+            if let Some(account) = account {
+                let secret_key = key.secret_key.clone();
+                keys.insert(key.secret_id.clone(), Key { secret_key, account, temporary: None });
+            }
+        }
+        if file.keys.is_empty() {
+            self.note("keys", "found none, at least one is needed");
+        }
+        let mut images = BTreeMap::new();
+        for (index, image) in file.images.iter().enumerate() {
+            let Some((id, placed)) = self.image(index, image, first_account) else { continue };
+            if images.insert(id, placed).is_some() {
+                self.note(&format!("images[{index}].id"), &format!("{id} occurs twice, allowed is once"));
+            }
+        }
+        let read_delay_ms = self.milliseconds("read_delay", file.read_delay).unwrap_or_default();
+        if read_delay_ms > file.dials.history_ms {
+            self.note("read_delay", "it is longer than dials.history_ms remembers");
+        }
+        let mut ledger = Ledger::default();
+        ledger.open_images = file.open_images;
+        ledger.accounts = accounts;
+        ledger.dials = file.dials.clone();
+        World { ledger, images, keys, window: file.rate_window, read_delay_ms }
+    }
+
+    /// An image with its id.
+    fn image(&mut self, index: usize, file: &FileImage, first_account: Option<AccountId>) -> Option<(ImageId, Placed)> {
+        let at = |name: &str| format!("images[{index}].{name}");
+        let id: Option<ImageId> = self.value(&at("id"), &file.id);
+        let region: Option<Region> = self.value(&at("region"), &file.region);
+        let owner = match &file.owner {
+            Some(text) => self.value(&at("owner"), text),
+            None => first_account,
+        };
+        let normal_after = file.normal_after.and_then(|seconds| self.milliseconds(&at("normal_after"), seconds));
+        let mut shared = self.accounts(&at("shared"), &file.shared);
+        if let Some(range) = &file.shared_range {
+            shared.extend(self.range(&at("shared_range"), range));
+        }
+        self.shares += shared.len();
+        let image = Image {
+            name: file.name.clone(),
+            state: file.state,
+            image_type: file.image_type,
+            license: file.license,
+            encrypted: file.encrypted,
+            instance_image: file.instance_image,
+            access: file.access,
+            ..Image::normal(owner?, region?)
+        };
+        Some((id?, Placed { image, normal_after, shared }))
+    }
+
+    fn range(&mut self, at: &str, range: &SharedRange) -> Vec<AccountId> {
+        let Some(first) = self.value::<AccountId>(&format!("{at}.first"), &range.first) else { return Vec::new() };
+        let room = SHARES_MAX.saturating_sub(self.shares);
+        if usize::try_from(range.count).map_or(true, |count| count > room) {
+            self.note(&format!("{at}.count"), &format!("found {}, allowed are {room}", range.count));
+            return Vec::new();
+        }
+        let ids: Option<Vec<_>> =
+            (0..range.count).map(|n| first.get().checked_add(n).and_then(|id| AccountId::new(id).ok())).collect();
+        ids.unwrap_or_else(|| {
+            self.note(at, "the last id has over 19 digits");
+            Vec::new()
+        })
+    }
+
+    fn accounts(&mut self, at: &str, texts: &[String]) -> Vec<AccountId> {
+        texts.iter().enumerate().filter_map(|(index, text)| self.value(&format!("{at}[{index}]"), text)).collect()
+    }
+
+    fn value<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &str) -> Option<T> {
+        text.parse().map_err(|error: T::Err| self.note(at, &error.to_string())).ok()
+    }
+
+    /// Seconds as milliseconds.
+    fn milliseconds(&mut self, at: &str, seconds: f64) -> Option<u64> {
+        if !(0.0..=86_400.0).contains(&seconds) {
+            self.note(at, &format!("found {}, allowed are 0 to 86400 seconds", excerpt(&seconds.to_string())));
+            return None;
+        }
+        u64::try_from(std::time::Duration::from_secs_f64(seconds).as_millis()).ok()
+    }
+
+    fn note(&mut self, at: &str, what: &str) {
+        self.problems.push(format!("{at}: {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "[[keys]]\nsecret_id = \"A\"\nsecret_key = \"B\"\naccount = \"100009999999\"\n";
+
+    fn caller() -> AccountId {
+        ACCOUNT.parse().unwrap()
+    }
+
+    #[test]
+    fn the_worlds_that_are_compiled_in_are_worlds() {
+        let example = World::example();
+        assert!(example.keys.contains(SECRET_ID));
+        let ledger = example.begin(0);
+        let full = |id: ImageId| ledger.shared_count(id) == 500;
+        assert!(ledger.state().any(|(id, _)| full(id)));
+        assert!(World::open().begin(0).open_images);
+    }
+
+    #[test]
+    fn times_run_from_when_the_world_begins() {
+        let file = format!(
+            "{KEY}[[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\nstate = \"CREATING\"\n\
+             normal_after = 4.0\nshared_range = {{ first = \"200000000000\", count = 3 }}\nshared = [\"1038493875\"]"
+        );
+        let world = World::parse(&file).unwrap();
+        let ledger = world.begin(1000);
+        let (id, region) = ("img-6pb6lrmy".parse().unwrap(), "ap-singapore".parse().unwrap());
+        let state = |now| ledger.image(now, caller(), region, id).unwrap().unwrap().state;
+        assert_eq!([state(4999), state(5000)], [ImageState::Creating, ImageState::Normal]);
+        assert_eq!(ledger.shared_count(id), 4);
+        assert!(ledger.is_shared(id, "200000000002".parse().unwrap()));
+    }
+
+    #[test]
+    fn flags_change_the_dials() {
+        let mut world = World::open();
+        world.set_cap(7);
+        world.set_batch_limit(3);
+        let dials = world.begin(0).dials;
+        assert_eq!((dials.cap, dials.batch_limit), (7, Some(3)));
+    }
+
+    #[test]
+    fn every_wrong_value_is_reported_with_its_key() {
+        let file = "read_delay = -1.0\nunknown_accounts = [\"1038493875\", \"x\"]\n\
+                    [[keys]]\nsecret_id = \"\"\nsecret_key = \"B\"\naccount = \"0\"\n\
+                    [[images]]\nid = \"lhbp-1\"\nregion = \"Mars\"\nowner = \"no\"\nnormal_after = 1e9\n\
+                    shared_range = { first = \"9999999999999999999\", count = 2 }\n\
+                    [[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\n\
+                    shared_range = { first = \"200000000000\", count = 1000001 }";
+        let error = World::parse(file).unwrap_err();
+        let keys: Vec<_> = error.problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
+        assert_eq!(
+            keys,
+            [
+                "unknown_accounts[1]",
+                "keys[0].account",
+                "keys[0].secret_id",
+                "images[0].id",
+                "images[0].region",
+                "images[0].owner",
+                "images[0].normal_after",
+                "images[0].shared_range",
+                "images[1].shared_range.count",
+                "read_delay",
+            ]
+        );
+        let text = error.to_string();
+        assert!(text.contains("world: images[0].region: found \"Mars\", allowed is a region id"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_of_the_shape_is_refused_with_its_line() {
+        for (file, part) in [
+            ("open_image = true", "unknown field `open_image`"),
+            ("[dials]\ncap = \"x\"", "line 2"),
+            ("[[images]]\nid = \"img-6pb6lrmy\"", "missing field `region`"),
+            ("[[images]]\nid = 1", "line 2"),
+        ] {
+            let error = World::parse(file).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(World::parse("").unwrap_err().problems, ["keys: found none, at least one is needed"]);
+    }
+
+    #[test]
+    fn no_id_may_occur_twice() {
+        let image = "[[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\n";
+        let error = World::parse(&format!("{KEY}{KEY}{image}{image}")).unwrap_err();
+        assert_eq!(
+            error.problems,
+            [
+                "keys[1].secret_id: it occurs twice, allowed is once",
+                "images[1].id: img-6pb6lrmy occurs twice, allowed is once",
+            ]
+        );
+    }
+}
