@@ -1,0 +1,138 @@
+//! What is sent, and that it is signed as the stages of `tc3` sign it.
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Permission,
+    actions::{GetCallerIdentity, ModifyImageSharePermission},
+    ids::AccountId,
+    tc3::{CanonicalRequest, SignedHeaders},
+};
+
+fn share(account_ids: Vec<AccountId>) -> ModifyImageSharePermission {
+    let image_id = "img-6pb6lrmy".parse().unwrap();
+    ModifyImageSharePermission { image_id, account_ids, permission: Permission::Share }
+}
+
+fn credential(token: Option<&str>) -> Credential {
+    Credential {
+        secret_id: "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE".parse().unwrap(),
+        secret_key: "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE".parse().unwrap(),
+        token: token.map(|token| token.parse().unwrap()),
+    }
+}
+
+const TARGET: Target<'_> = Target { host: "cvm.intl.tencentcloudapi.com", region: None, language: None };
+
+fn at(seconds: u64) -> UnixSeconds {
+    UnixSeconds::new(seconds).unwrap()
+}
+
+#[test]
+fn every_header_is_there_and_optional_ones_only_when_given() {
+    let prepared = Prepared::new(&GetCallerIdentity, &TARGET);
+    let (mut signer, mut buffer) = (Signer::new(credential(None)), SignBuffer::default());
+    let request = signer.sign(&prepared, at(1_751_000_000), &mut buffer);
+    assert_eq!((request.method(), request.path(), request.body()), ("POST", "/", b"{}".as_slice()));
+    let (authorization, rest): (Vec<_>, Vec<_>) = request.headers().partition(|(name, _)| *name == "Authorization");
+    assert_eq!(
+        rest,
+        [
+            ("Content-Type", "application/json"),
+            ("Host", "cvm.intl.tencentcloudapi.com"),
+            ("X-TC-Action", "GetCallerIdentity"),
+            ("X-TC-Version", "2018-08-13"),
+            ("X-TC-Timestamp", "1751000000"),
+        ]
+    );
+    assert!(authorization[0].1.starts_with(
+        "TC3-HMAC-SHA256 Credential=AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE/2025-06-27/sts/tc3_request, \
+         SignedHeaders=content-type;host;x-tc-action, Signature="
+    ));
+
+    let region = Some("ap-singapore".parse().unwrap());
+    let prepared = Prepared::new(&GetCallerIdentity, &Target { region, language: Some(Language::English), ..TARGET });
+    let mut signer = Signer::new(credential(Some("fake+Token/x==")));
+    let request = signer.sign(&prepared, at(1_751_000_000), &mut buffer);
+    let optional: Vec<_> = request.headers().skip(6).collect();
+    assert_eq!(
+        optional,
+        [("X-TC-Region", "ap-singapore"), ("X-TC-Language", "en-US"), ("X-TC-Token", "fake+Token/x==")]
+    );
+}
+
+#[test]
+fn debug_shows_neither_authorization_nor_token_nor_body() {
+    let prepared = Prepared::new(&share(["1038493875".parse().unwrap()].into()), &TARGET);
+    let (mut signer, mut buffer) = (Signer::new(credential(Some("fakeToken"))), SignBuffer::default());
+    let request = signer.sign(&prepared, at(1_751_000_000), &mut buffer);
+    assert_eq!(
+        alloc::format!("{request:?}"),
+        r#"{"Authorization": "[secret]", "Content-Type": "application/json", "Host": "cvm.intl.tencentcloudapi.com", "X-TC-Action": "ModifyImageSharePermission", "X-TC-Version": "2017-03-12", "X-TC-Timestamp": "1751000000", "X-TC-Token": "[secret]", "body_len": 75}"#
+    );
+    assert_eq!(
+        alloc::format!("{prepared:?} {buffer:?}"),
+        "Prepared { action: \"ModifyImageSharePermission\", host: \"cvm.intl.tencentcloudapi.com\", region: None, \
+         body_len: 75, .. } [secret]"
+    );
+    assert_eq!(
+        alloc::format!("{signer:?}"),
+        "Signer { credential: Credential { secret_id: AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE, secret_key: [secret], \
+         token: Some([secret]) }, .. }"
+    );
+}
+
+/// The `Authorization` of a prepared request by the stages of `tc3`.
+fn by_stages(prepared: &Prepared, action: &str, host: &str, service: &str, now: UnixSeconds) -> String {
+    let headers = [("Host", host), ("X-TC-Action", action), ("Content-Type", CONTENT_TYPE)];
+    let headers = SignedHeaders::select(SIGNED_HEADERS, &headers).unwrap();
+    let hashed_payload = HexDigest::sha256(prepared.body().as_bytes());
+    let request = CanonicalRequest { method: Method::Post, query: "", headers: &headers, hashed_payload };
+    tc3::sign(&request, service, &credential(None), now).authorization
+}
+
+fn authorization(signer: &mut Signer, prepared: &Prepared, now: UnixSeconds, buffer: &mut SignBuffer) -> String {
+    let request = signer.sign(prepared, now, buffer);
+    request.headers().find(|(name, _)| *name == "Authorization").unwrap().1.to_string()
+}
+
+proptest! {
+    /// One signer and one set of buffers for everything, as in production, so what was kept from before is tested too.
+    #[test]
+    fn any_sequence_of_requests_is_signed_as_by_the_stages(
+        calls in proptest::collection::vec(
+            (
+                proptest::collection::vec(10_000..=9_999_999_999_999_999_999_u64, 0..60),
+                "[a-zA-Z0-9.:-]{1,40}",
+                prop_oneof![0..=UnixSeconds::MAX.get(), 1_751_000_000..1_751_200_000_u64],
+                any::<bool>(),
+            ),
+            1..8,
+        ),
+    ) {
+        let (mut signer, mut buffer) = (Signer::new(credential(None)), SignBuffer::default());
+        let mut prepared = Prepared::new(&GetCallerIdentity, &TARGET);
+        for (ids, host, seconds, is_share) in calls {
+            let target = Target { host: &host, ..TARGET };
+            let (action, service) = if is_share {
+                prepare(&share(ids.iter().map(|id| AccountId::new(*id).unwrap()).collect()), &target, &mut prepared);
+                ("ModifyImageSharePermission", "cvm")
+            } else {
+                prepare(&GetCallerIdentity, &target, &mut prepared);
+                ("GetCallerIdentity", "sts")
+            };
+            for now in [at(seconds), at(seconds / 2)] {
+                prop_assert_eq!(
+                    authorization(&mut signer, &prepared, now, &mut buffer),
+                    by_stages(&prepared, action, &host, service, now)
+                );
+            }
+        }
+    }
+}

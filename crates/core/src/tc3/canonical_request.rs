@@ -1,0 +1,169 @@
+//! Stage 1: the canonical request.
+
+use alloc::{string::String, vec::Vec};
+use core::fmt;
+
+use super::HexDigest;
+use crate::text::excerpt;
+
+/// The HTTP methods of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Parameters in the query.
+    Get,
+    /// Parameters in the body.
+    Post,
+}
+
+/// What of a request is signed.
+#[derive(Clone, Debug)]
+pub struct CanonicalRequest<'a> {
+    /// The method.
+    pub method: Method,
+    /// What follows the `?` of the URL, byte for byte as it is sent; empty for a POST.
+    pub query: &'a str,
+    /// The headers that are signed.
+    pub headers: &'a SignedHeaders<'a>,
+    /// The hash of the body.
+    pub hashed_payload: HexDigest,
+}
+
+/// Headers that are signed, in the order and with the spelling of the list `content-type;host;x-tc-action`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedHeaders<'a> {
+    names: &'a str,
+    values: Vec<&'a str>,
+}
+
+/// Why a list of headers cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignedHeadersError {
+    /// The request does not have it.
+    #[error("signed header {0} is not among the headers of the request")]
+    Absent(String),
+    /// Not in the order in which the server puts them.
+    #[error(
+        "signed headers: found {found}, allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+    )]
+    Order {
+        /// The start of the list.
+        found: String,
+    },
+}
+
+impl Method {
+    /// The method as HTTP writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+}
+
+impl<'a> SignedHeaders<'a> {
+    /// Picks the headers of a list such as `content-type;host` out of those of a request, whose names may have any
+    /// case.
+    ///
+    /// # Errors
+    /// If the list is not of lower-case names in ASCII order, each once, or names a header that is not there.
+    pub fn select(names: &'a str, headers: &[(&'a str, &'a str)]) -> Result<Self, SignedHeadersError> {
+        let list = || names.split(';');
+        let is_name =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
+        if !list().all(is_name) || !list().zip(list().skip(1)).all(|(one, next)| one < next) {
+            return Err(SignedHeadersError::Order { found: excerpt(names) });
+        }
+        let value = |name: &str| {
+            let found = headers.iter().find(|(each, _)| each.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| *value).ok_or_else(|| SignedHeadersError::Absent(excerpt(name)))
+        };
+        Ok(Self { names, values: list().map(value).collect::<Result<_, _>>()? })
+    }
+
+    /// The list.
+    #[must_use]
+    pub const fn names(&self) -> &'a str {
+        self.names
+    }
+}
+
+impl CanonicalRequest<'_> {
+    /// Appends the six fields, joined by line feeds. The path is always `/`.
+    pub fn write(&self, out: &mut String) {
+        out.push_str(self.method.as_str());
+        out.push_str("\n/\n");
+        out.push_str(self.query);
+        out.push('\n');
+        let headers = self.headers.names.split(';').zip(&self.headers.values);
+        headers.for_each(|(name, value)| write_header(name, value, out));
+        write_end(self.headers.names, &self.hashed_payload, out);
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A header as it is signed: the name as it is, the value in lower case without white space around it.
+pub(crate) fn write_header(name: &str, value: &str, out: &mut String) {
+    out.push_str(name);
+    out.push(':');
+    out.extend(value.trim().chars().map(|c| c.to_ascii_lowercase()));
+    out.push('\n');
+}
+
+/// What follows the headers. Each of them ends with a line feed, so the one that joins the fields leaves an empty line.
+pub(crate) fn write_end(names: &str, hashed_payload: &HexDigest, out: &mut String) {
+    out.push('\n');
+    out.push_str(names);
+    out.push('\n');
+    out.push_str(hashed_payload.as_str());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADERS: [(&str, &str); 3] =
+        [("X-TC-Action", "DescribeInstances"), ("Content-Type", " application/json\t"), ("Host", "CVM.example")];
+
+    #[test]
+    fn values_are_trimmed_and_in_lower_case_and_an_empty_line_ends_the_headers() {
+        let headers = SignedHeaders::select("content-type;host;x-tc-action", &HEADERS).unwrap();
+        let mut text = String::new();
+        let hashed_payload = HexDigest::sha256(b"");
+        CanonicalRequest { method: Method::Get, query: "b=1&a=%2F", headers: &headers, hashed_payload }
+            .write(&mut text);
+        assert_eq!(
+            text,
+            "GET\n/\nb=1&a=%2F\ncontent-type:application/json\nhost:cvm.example\nx-tc-action:describeinstances\n\n\
+             content-type;host;x-tc-action\ne3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+
+    #[track_caller]
+    fn check_refused(names: &str, message: &str) {
+        assert_eq!(SignedHeaders::select(names, &HEADERS).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn only_a_sorted_list_of_headers_that_are_there_can_be_signed() {
+        check_refused(
+            "content-type;host;x-tc-region",
+            r#"signed header "x-tc-region" is not among the headers of the request"#,
+        );
+        for names in ["", "host;content-type", "host;host", "Host", "content-type;;host", "host;", "ho st"] {
+            check_refused(
+                names,
+                &alloc::format!(
+                    "signed headers: found \"{names}\", \
+                     allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+                ),
+            );
+        }
+    }
+}
