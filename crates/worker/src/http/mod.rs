@@ -1,0 +1,15 @@
+//! The HTTP client: one pool of connections for all lanes, everything bounded, and the truth about what was sent.
+
+mod client;
+mod failure;
+mod sending;
+
+pub use client::{Client, ClientError, Reply, TimeOuts};
+pub use failure::{CallError, Reason, Stage};
+pub use sending::Sending;
+
+/// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.
+const HEAD_LEN_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! The client against listeners that misbehave.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Once},
+};
+
+use bytes::Bytes;
+use http::Request;
+use imageshare_core::response::BODY_LEN_MAX;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::oneshot,
+    time::Duration,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{CallError, Client, Reason, Reply, Sending, Stage, TimeOuts};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
+/// A call on its way, and the moment it was sent.
+struct Calling {
+    sent: oneshot::Receiver<()>,
+    call: tokio::task::JoinHandle<Result<Reply, CallError>>,
+}
+
+impl Calling {
+    fn to(client: &Client, address: String) -> Self {
+        let (on_sent, sent) = oneshot::channel();
+        let sending = Sending::new(move || on_sent.send(()).unwrap_or(()));
+        let request = Request::post(address).body(Bytes::from_static(b"{}")).unwrap();
+        let client = client.clone();
+        Self { sent, call: tokio::spawn(async move { client.call(request, &sending).await }) }
+    }
+
+    async fn result(self) -> Result<Reply, CallError> {
+        self.call.await.unwrap()
+    }
+}
+
+fn client() -> Client {
+    Client::new(TimeOuts::default()).unwrap()
+}
+
+/// Serves each connection by a script that gets it after one request was read from it.
+async fn serve<F: Future<Output = ()> + Send>(script: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let mut stream = listener.accept().await.unwrap().0;
+            read_request(&mut stream).await;
+            script(stream).await;
+        }
+    });
+    address
+}
+
+/// Reads one request with the body `{}` and gives it back as text.
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n{}") {
+        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the request was cut");
+    }
+    String::from_utf8(request).unwrap()
+}
+
+/// What a call brings to whom such an answer is sent, after which the connection is closed.
+async fn answered_by(answer: impl Into<Vec<u8>>) -> Result<Reply, CallError> {
+    let answer: Arc<[u8]> = answer.into().into();
+    let address = serve(move |mut stream| {
+        let answer = Arc::clone(&answer);
+        async move {
+            // The client may have seen enough and gone.
+            let _ = stream.write_all(&answer).await;
+        }
+    })
+    .await;
+    let mut calling = Calling::to(&client(), format!("http://{address}/"));
+    (&mut calling.sent).await.unwrap();
+    calling.result().await
+}
+
+#[track_caller]
+fn check_sent(result: Result<Reply, CallError>, is_expected: impl Fn(&Reason) -> bool) {
+    let error = result.unwrap_err();
+    assert!(error.sent, "{error}");
+    assert!(is_expected(&error.reason), "{error:?}");
+}
+
+#[tokio::test]
+async fn status_date_and_body_come_back_whatever_they_are() {
+    let reply = answered_by(format!("{OK}content-length: 2\r\n\r\n{{}}")).await.unwrap();
+    let date = reply.date.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert_eq!((reply.status, date, &reply.body[..]), (200, 784_111_777, &b"{}"[..]));
+
+    let page = "<html>502</html>";
+    let reply = answered_by(format!("HTTP/1.1 502 Bad Gateway\r\ndate: today\r\n\r\n{page}")).await.unwrap();
+    assert_eq!((reply.status, reply.date, &reply.body[..]), (502, None, page.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_nobody_goes_there() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = elsewhere.local_addr().unwrap();
+    let reply = answered_by(format!("HTTP/1.1 307 Go\r\nlocation: http://{to}/\r\ncontent-length: 0\r\n\r\n")).await;
+    assert_eq!(reply.unwrap().status, 307);
+    tokio::time::pause();
+    assert!(tokio::time::timeout(Duration::from_secs(1), elsewhere.accept()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_request_goes_out_as_given_and_offers_no_compression() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calling = Calling::to(&client(), format!("http://{address}/"));
+    let request = read_request(&mut listener.accept().await.unwrap().0).await;
+    assert_eq!(request, format!("POST / HTTP/1.1\r\nhost: {address}\r\ncontent-length: 2\r\n\r\n{{}}"));
+    check_sent(calling.result().await, |reason| matches!(reason, Reason::Closed(_)));
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let client = client();
+    let mut calling = Calling::to(&client, address.clone());
+    let mut stream = listener.accept().await.unwrap().0;
+    for _ in 0..3 {
+        read_request(&mut stream).await;
+        stream.write_all(format!("{OK}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(calling.result().await.unwrap().status, 200);
+        calling = Calling::to(&client, address.clone());
+    }
+}
+
+#[tokio::test]
+async fn what_is_cut_is_no_answer() {
+    let is_closed = |reason: &Reason| matches!(reason, Reason::Closed(_));
+    check_sent(answered_by("").await, is_closed);
+    check_sent(answered_by("HTTP/1.1 200 O").await, is_closed);
+    check_sent(answered_by(format!("{OK}content-length: 10\r\n\r\n{{\"Resp")).await, is_closed);
+    check_sent(answered_by(format!("{OK}transfer-encoding: chunked\r\n\r\n5\r\n{{\"Re")).await, is_closed);
+}
+
+#[tokio::test]
+async fn a_reset_says_that_the_request_may_have_been_applied() {
+    let address = serve(|stream| async move {
+        stream.set_zero_linger().unwrap();
+    })
+    .await;
+    check_sent(Calling::to(&client(), format!("http://{address}/")).result().await, |reason| {
+        matches!(reason, Reason::Closed(_))
+    });
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_said_to_be_so() {
+    let result = answered_by("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n").await;
+    check_sent(result, |reason| matches!(reason, Reason::NotHttp(_)));
+}
+
+#[tokio::test]
+async fn a_long_body_is_read_to_the_bound_and_no_further() {
+    let whole = [format!("{OK}content-length: {BODY_LEN_MAX}\r\n\r\n").into_bytes(), vec![b'x'; BODY_LEN_MAX]].concat();
+    assert_eq!(answered_by(whole).await.unwrap().body.len(), BODY_LEN_MAX);
+
+    // 100 MiB announced, and a body without any announced end: the sender finds the connection gone.
+    for head in ["content-length: 104857600\r\n\r\n", "connection: close\r\n\r\n"] {
+        let (gone, is_gone) = oneshot::channel();
+        let gone = Arc::new(std::sync::Mutex::new(Some(gone)));
+        let address = serve(move |mut stream| {
+            let gone = Arc::clone(&gone);
+            async move {
+                stream.write_all(format!("{OK}{head}").as_bytes()).await.unwrap();
+                let mut written = 0_u64;
+                while stream.write_all(&[b'x'; 65_536]).await.is_ok() {
+                    written += 65_536;
+                }
+                let gone = gone.lock().unwrap().take();
+                gone.unwrap().send(written).unwrap();
+            }
+        })
+        .await;
+        let result = Calling::to(&client(), format!("http://{address}/")).result().await;
+        check_sent(result, |reason| *reason == Reason::BodyTooLong(BODY_LEN_MAX));
+        let written = is_gone.await.unwrap();
+        assert!(written < 50 << 20, "{written} bytes were taken from the sender");
+    }
+}
+
+#[tokio::test]
+async fn endless_headers_are_not_read_for_ever() {
+    let is_too_long = |reason: &Reason| matches!(reason, Reason::HeadTooLong(_));
+    let one = format!("{OK}x: {}", "x".repeat(10 << 20));
+    check_sent(answered_by(one).await, is_too_long);
+    let many = format!("{OK}{}", "x: y\r\n".repeat(100_000));
+    check_sent(answered_by(many).await, is_too_long);
+}
+
+#[tokio::test]
+async fn nobody_at_the_port_means_that_nothing_was_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = Calling::to(&client(), format!("http://{address}/")).result().await.unwrap_err();
+    assert!(!error.sent);
+    assert!(matches!(error.reason, Reason::Connect(_)), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "no connection to the endpoint (Connection refused (os error 111)); \
+         check the endpoint, the network and its firewalls"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_means_that_nothing_was_sent() {
+    // Longer than a label of a name may be, so that no name server is asked.
+    let error = Calling::to(&client(), format!("http://{}.invalid/", "x".repeat(64))).result().await.unwrap_err();
+    assert!(!error.sent);
+    assert!(matches!(error.reason, Reason::Name(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
+    // A listener that never accepts takes as many connections as its backlog holds; the next ones hang.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+    }
+
+    tokio::time::pause();
+    let mut calling = Calling::to(&client(), format!("http://{address}/"));
+    let error = (&mut calling.call).await.unwrap().unwrap_err();
+    assert!(!error.sent);
+    assert!(
+        matches!(error.reason, Reason::TimeOut { stage: Stage::Connection, .. } | Reason::Connect(_)),
+        "both clocks of three seconds end at once: {error:?}"
+    );
+    assert!(calling.sent.await.is_err(), "it was never sent and never will be");
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_answer_no_longer_than_its_time_out() {
+    check_silence("", Stage::Answer).await;
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_body_no_longer_than_its_time_out() {
+    check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), Stage::Body).await;
+}
+
+/// Sends the start of an answer and then nothing more.
+async fn check_silence(start: &str, stage: Stage) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut calling = Calling::to(&client(), format!("http://{}/", listener.local_addr().unwrap()));
+    let mut stream = listener.accept().await.unwrap().0;
+    read_request(&mut stream).await;
+    (&mut calling.sent).await.unwrap();
+    stream.write_all(start.as_bytes()).await.unwrap();
+    let after = Duration::from_secs(10);
+    tokio::time::pause();
+    check_sent(calling.result().await, |reason| *reason == Reason::TimeOut { stage, after });
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_means_that_nothing_was_sent() {
+    let tls = Tls::new();
+    let client = Client::with_tls(config(RootCertStore::empty()), TimeOuts::default());
+    let calling = Calling::to(&client, tls.address());
+    let refused = tls.acceptor.accept(tls.listener.accept().await.unwrap().0).await;
+    assert!(refused.is_err());
+    let error = calling.result().await.unwrap_err();
+    assert!(!error.sent);
+    assert_eq!(error.reason, Reason::Tls("invalid peer certificate: UnknownIssuer".into()));
+}
+
+#[tokio::test]
+async fn a_request_is_sent_when_the_handshake_is_done_and_not_before() {
+    let tls = Tls::new();
+    let mut calling = Calling::to(&Client::with_tls(config(tls.roots.clone()), TimeOuts::default()), tls.address());
+    let stream = tls.listener.accept().await.unwrap().0;
+    // The client's part of the handshake is here, so it has a connection and waits for ours.
+    stream.readable().await.unwrap();
+    assert!(calling.sent.try_recv().is_err(), "sent before there was anybody to send it to");
+
+    let mut stream = tls.acceptor.accept(stream).await.unwrap();
+    (&mut calling.sent).await.unwrap();
+    stream.write_all(format!("{OK}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(calling.result().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_handshake_that_nobody_answers_ends_with_the_connect_time_out() {
+    let tls = Tls::new();
+    let calling = Calling::to(&Client::with_tls(config(tls.roots.clone()), TimeOuts::default()), tls.address());
+    let stream = tls.listener.accept().await.unwrap().0;
+    stream.readable().await.unwrap();
+    tokio::time::pause();
+    let error = calling.result().await.unwrap_err();
+    let after = Duration::from_secs(3);
+    assert_eq!(error, CallError { sent: false, reason: Reason::TimeOut { stage: Stage::Connection, after } });
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_before_it_was_sent_can_be_kept_from_leaving() {
+    let tls = Tls::new();
+    let sending = Sending::new(|| panic!("it was sent"));
+    let client = Client::with_tls(config(tls.roots.clone()), TimeOuts::default());
+    let request = Request::post(tls.address()).body(Bytes::from_static(b"{}")).unwrap();
+    let call = client.call(request, &sending);
+    tokio::select! {
+        result = call => panic!("{result:?}"),
+        stream = tls.listener.accept() => {
+            assert!(sending.abandon());
+            // The handshake could still succeed; the connection then ends without a request.
+            if let Ok(mut stream) = tls.acceptor.accept(stream.unwrap().0).await {
+                let mut request = Vec::new();
+                let _ = stream.read_to_end(&mut request).await;
+                assert!(request.is_empty());
+            }
+        }
+    }
+}
+
+/// A listener with a certificate of its own making.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    roots: RootCertStore,
+}
+
+impl Tls {
+    fn new() -> Self {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| drop(ring::default_provider().install_default()));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let server = ServerConfig::builder().with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self {
+            listener: TcpListener::from_std(listener).unwrap(),
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            roots,
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("https://localhost:{}/", self.listener.local_addr().unwrap().port())
+    }
+}
+
+fn config(roots: RootCertStore) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth()
+}
