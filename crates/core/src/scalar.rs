@@ -9,7 +9,7 @@ use serde::{
 };
 
 use crate::{
-    ids::{AccountId, AccountIdError},
+    ids::AccountId,
     text::{excerpt, printable},
 };
 
@@ -53,11 +53,11 @@ impl Scalar<'_> {
     }
 
     /// The account id, written as a text or as a number.
-    pub(crate) fn to_account_id(&self) -> Result<AccountId, AccountIdError> {
+    pub(crate) fn to_account_id(&self) -> Option<AccountId> {
         match self {
-            Self::Text(text) => text.parse(),
-            Self::Number(number) => AccountId::new(*number),
-            Self::Null | Self::Other => "".parse(),
+            Self::Text(text) => text.parse().ok(),
+            Self::Number(number) => AccountId::new(*number).ok(),
+            Self::Null | Self::Other => None,
         }
     }
 
@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(Scalar::Text("7".into()).to_number(), Some(7));
         assert_eq!(Scalar::Number(7).to_number(), Some(7));
         assert_eq!(Scalar::Text("seven".into()).to_number(), None);
-        assert_eq!(Scalar::Number(1_038_493_875).to_account_id(), Scalar::Text("1038493875".into()).to_account_id());
-        assert!(Scalar::Other.to_account_id().is_err());
+        let account_id = Some(AccountId::new(1_038_493_875).unwrap());
+        assert_eq!(Scalar::Number(1_038_493_875).to_account_id(), account_id);
+        assert_eq!(Scalar::Text("1038493875".into()).to_account_id(), account_id);
+        assert_eq!(Scalar::Other.to_account_id(), None);
     }
 }

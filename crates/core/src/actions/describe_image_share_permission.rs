@@ -71,7 +71,7 @@ struct Entry<'a> {
 impl Entry<'_> {
     fn read(&self, index: usize) -> Result<SharedAccount, NotAnAnswer> {
         let account = self.account_id.as_ref().or(self.account.as_ref()).unwrap_or(&Scalar::Null);
-        let account_id = account.to_account_id().map_err(|_| {
+        let account_id = account.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "SharePermissionSet[{index}].AccountId: found {}, allowed is a root account id of 5 to 19 digits",
                 account.to_excerpt()

@@ -44,9 +44,13 @@ impl Action for GetCallerIdentity {
             arn: Option<Scalar<'a>>,
         }
 
-        let Members { account_id, arn } = members::<Members<'_>>(body)?;
-        let account_id =
-            account_id.to_account_id().map_err(|cause| NotAnAnswer::new(alloc::format!("AccountId: {cause}")))?;
+        let Members { account_id: found, arn } = members::<Members<'_>>(body)?;
+        let account_id = found.to_account_id().ok_or_else(|| {
+            NotAnAnswer::new(alloc::format!(
+                "AccountId: found {}, allowed is a root account id of 5 to 19 digits",
+                found.to_excerpt()
+            ))
+        })?;
         Ok(CallerIdentity { account_id, arn: arn.as_ref().and_then(Scalar::to_shown) })
     }
 }
@@ -84,7 +88,7 @@ mod tests {
         assert_eq!(
             parse::<GetCallerIdentity>(200, body).unwrap_err().to_string(),
             "no answer of the API: AccountId: found \"me\", \
-             allowed is a root account id of 5 to 19 digits without a leading zero"
+             allowed is a root account id of 5 to 19 digits"
         );
         assert!(parse::<GetCallerIdentity>(200, br#"{"Response":{"RequestId":"x"}}"#).is_err());
     }

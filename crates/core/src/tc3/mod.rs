@@ -28,8 +28,8 @@ use crate::{Credential, UnixSeconds};
 /// The name of the algorithm.
 pub const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
-/// Every stage of a signature. Nothing in it is the key; the token is no part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Every stage of a signature, to be looked at one by one; without `Debug`, as its last ones are not for logs.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stages {
     /// Stage 1.
     pub canonical_request: String,
