@@ -1,0 +1,326 @@
+//! Where the API is reached: scheme, host and port, checked once.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use imageshare_core::text::excerpt;
+
+/// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
+const HOST_LEN_MAX: usize = 253;
+
+/// Bytes that one label of a host name may have.
+const LABEL_LEN_MAX: usize = 63;
+
+/// An endpoint of the API: `https://host[:port]`, or `http://` to a loopback address.
+///
+/// A request without transport encryption can be replayed and read by whoever carries it, so plain HTTP exists only
+/// for a stand-in on the same machine.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    scheme: Scheme,
+    host: Host,
+    /// What stands in the Host header: the host, and the port unless it is the scheme's own.
+    authority: String,
+    port: u16,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// Plain, to loopback only.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// Why a text is no endpoint. Says nothing of which setting it stood in; who reads settings adds that.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Plain HTTP to somewhere else.
+    #[error(
+        "found {found}, allowed is https://host[:port]; plain http:// goes only to a loopback address \
+         (127.0.0.0/8, [::1], localhost)"
+    )]
+    PlainToElsewhere {
+        /// The start of what was found, safe to print.
+        found: String,
+    },
+    /// User info may hold a password, so what was found is not shown.
+    #[error("found an address with user info (an @), allowed is https://host[:port] without it")]
+    UserInfo,
+    /// Anything else.
+    #[error("found {found}, allowed is https://host[:port] or a bare host, without user info, path, query or fragment")]
+    Form {
+        /// The start of what was found, safe to print.
+        found: String,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Host {
+    /// Lower case.
+    Name(String),
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
+}
+
+impl Endpoint {
+    /// How it is spoken to.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The Host header: the host, and the port unless it is the scheme's own.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The host alone, lower case, an IPv6 address in brackets.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.host.to_string()
+    }
+
+    /// The port that is connected to.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it is on this machine, whatever the scheme.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host.is_loopback()
+    }
+
+    /// The service that a signature's credential scope names: the first label of the host, and `otherwise` where the
+    /// host is an address or `localhost`.
+    #[must_use]
+    pub fn service<'a>(&'a self, otherwise: &'a str) -> &'a str {
+        match &self.host {
+            Host::Name(name) if !self.host.is_loopback() => name.split('.').next().unwrap_or(otherwise),
+            _ => otherwise,
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains('@') {
+            return Err(EndpointError::UserInfo);
+        }
+        let refused = || EndpointError::Form { found: excerpt(text) };
+        let (scheme, rest) = match text.split_once("://") {
+            None => (Scheme::Https, text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            Some(_) => return Err(refused()),
+        };
+        let (host, port) = split_port(rest).ok_or_else(refused)?;
+        let host = Host::parse(host).ok_or_else(refused)?;
+        if scheme == Scheme::Http && !host.is_loopback() {
+            return Err(EndpointError::PlainToElsewhere { found: excerpt(text) });
+        }
+        let port = port.unwrap_or_else(|| scheme.default_port());
+        let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
+        Ok(Self { scheme, host, authority, port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Scheme {
+    /// The port that is meant when none is given.
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Host {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return address.parse().ok().map(Self::V6);
+        }
+        if let Ok(address) = text.parse() {
+            return Some(Self::V4(address));
+        }
+        // A name that ends in a number would be read as an address by some and as a name by others.
+        let ends_in_number = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        let is_name = text.len() <= HOST_LEN_MAX && text.split('.').all(is_label) && !ends_in_number;
+        is_name.then(|| Self::Name(text.to_ascii_lowercase()))
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self {
+            Self::Name(name) => name == "localhost",
+            Self::V4(address) => address.is_loopback(),
+            Self::V6(address) => address.is_loopback(),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::V4(address) => fmt::Display::fmt(address, f),
+            Self::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// The host and the port; `None` if there is a colon but no port of 1 to 65,535 behind it.
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    // The colons inside the brackets of an IPv6 address are its own.
+    let after_brackets = text.find(']').map_or(0, |end| end + 1);
+    let Some(colon) = text.get(after_brackets..)?.find(':').map(|at| after_brackets + at) else {
+        return Some((text, None));
+    };
+    let (host, port) = (text.get(..colon)?, text.get(colon + 1..)?);
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|&port| is_number && port != 0)?;
+    Some((host, Some(port)))
+}
+
+fn is_label(label: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (1..=LABEL_LEN_MAX).contains(&label.len())
+        && label.bytes().all(is_inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, shown: &str, authority: &str, service: &str) {
+        let endpoint: Endpoint = text.parse().unwrap();
+        assert_eq!(
+            (endpoint.to_string().as_str(), endpoint.authority(), endpoint.service("cvm")),
+            (shown, authority, service)
+        );
+    }
+
+    #[test]
+    fn addresses_of_the_api_and_of_a_stand_in_are_accepted() {
+        let intl = "cvm.intl.tencentcloudapi.com";
+        check(intl, "https://cvm.intl.tencentcloudapi.com", intl, "cvm");
+        check("HTTPS://CVM.intl.TencentCloudAPI.com:443", "https://cvm.intl.tencentcloudapi.com", intl, "cvm");
+        check(
+            "sts.tencentcloudapi.com:8443",
+            "https://sts.tencentcloudapi.com:8443",
+            "sts.tencentcloudapi.com:8443",
+            "sts",
+        );
+        check("http://127.0.0.1:9700", "http://127.0.0.1:9700", "127.0.0.1:9700", "cvm");
+        check("http://127.8.9.10", "http://127.8.9.10", "127.8.9.10", "cvm");
+        check("http://[::1]:80", "http://[::1]", "[::1]", "cvm");
+        check("http://localhost:9700", "http://localhost:9700", "localhost:9700", "cvm");
+        check("https://10.0.0.1:443", "https://10.0.0.1", "10.0.0.1", "cvm");
+        check("https://localhost:80", "https://localhost:80", "localhost:80", "cvm");
+    }
+
+    #[test]
+    fn the_port_is_known_even_where_it_is_left_out() {
+        let port = |text: &str| text.parse::<Endpoint>().unwrap().port();
+        assert_eq!((port("cvm.tencentcloudapi.com"), port("http://[::1]"), port("localhost:1")), (443, 80, 1));
+    }
+
+    #[test]
+    fn plain_http_goes_to_loopback_only() {
+        for text in [
+            "http://cvm.tencentcloudapi.com",
+            "http://10.0.0.1:9700",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://localhost.example.com",
+            "http://0.0.0.0:9700",
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "found \"{text}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
+                     (127.0.0.0/8, [::1], localhost)"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn anything_but_scheme_host_and_port_is_refused() {
+        for text in [
+            "",
+            "https://",
+            "ftp://host.example",
+            "https://host.example/",
+            "https://host.example/path",
+            "https://host.example?query",
+            "https://host.example#fragment",
+            "host.example:",
+            "host.example:0",
+            "host.example:+80",
+            "host.example:65536",
+            "host.example:80:80",
+            "host..example",
+            "host.example.",
+            "-host.example",
+            "ho st.example",
+            "127.1",
+            "300.0.0.1",
+            "[::1",
+            "[::1]x",
+            "::1",
+            "hôst.example",
+            "host.example\n",
+        ] {
+            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form { .. })), "{text:?}");
+        }
+        let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
+        assert!(error.starts_with("found \"https://host.example/path\", allowed is https://host[:port] or"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        let error = "https://user:topsecret@host.example".parse::<Endpoint>().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("topsecret"), "{error}");
+    }
+}

@@ -1,0 +1,344 @@
+//! A job as it is written: one JSON object, checked member by member into a typed job.
+
+use std::{collections::BTreeMap, str};
+
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region},
+    text::excerpt,
+};
+use imageshare_engine::{job::Job as EngineJob, time::Instant};
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::{
+    mode::Permission,
+    raw::{self, parsed, shown, text_of},
+    rejection::{Known, Rejection},
+};
+
+/// Accounts that a job may name. Repeated ones count.
+pub const ACCOUNTS_MAX: usize = 10_000;
+
+/// Bytes of a job's text.
+pub const JOB_BYTES_MAX: usize = 1024 * 1024;
+
+/// Characters of a job's name, all printable ASCII.
+pub const JOB_ID_LEN_MAX: usize = 128;
+
+/// Labels of a job.
+pub const LABELS_MAX: usize = 16;
+
+/// Bytes of a label's key, which has at least one.
+pub const LABEL_KEY_LEN_MAX: usize = 63;
+
+/// Bytes of a label's value.
+pub const LABEL_VALUE_LEN_MAX: usize = 256;
+
+/// Characters of a lane's name.
+pub const LANE_LEN_MAX: usize = 63;
+
+/// The members of a job and their aliases, in the order of their checks and of [`Slots`].
+pub(super) const MEMBERS: [&[&str]; 9] = [
+    &["job_id"],
+    &["lane"],
+    &["image_id", "ImageId"],
+    &["region", "Region"],
+    &["permission", "Permission"],
+    &["account_ids", "AccountIds"],
+    &["labels"],
+    &["expires_at"],
+    &["force"],
+];
+
+const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
+const ALLOWED_IMAGE: &str = "img- and 4 to 32 lower-case letters or digits";
+const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
+const ALLOWED_PERMISSION: &str = "SHARE, CANCEL or SYNC in capitals";
+const ALLOWED_TIME: &str = "a time such as 2026-11-24T04:00:00Z (RFC 3339)";
+
+/// One job, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// What it is called, where it goes, what its reports echo.
+    pub identity: Identity,
+    /// 1 to [`ACCOUNTS_MAX`] accounts in the order of the job, repeated ones included.
+    pub account_ids: Box<[AccountId]>,
+    /// After this moment nothing of it is begun any more.
+    pub expires_at: Option<Timestamp>,
+    /// For SYNC: cancel however many it takes.
+    pub force: bool,
+}
+
+/// What of a job its report repeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters.
+    pub job_id: String,
+    /// The lane that it names, if it names one.
+    pub lane: Option<String>,
+    /// The image.
+    pub image_id: ImageId,
+    /// The region the image lives in.
+    pub region: Region,
+    /// What is wished.
+    pub permission: Permission,
+    /// Echoed, never looked at.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a job means that does not say so itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// Its name: the message's id, or the line it stood on.
+    pub job_id: String,
+    /// The region of jobs without one; `None` if each must have its own.
+    pub region: Option<Region>,
+}
+
+impl Job {
+    /// The job as the engine takes it, and what is left for its report. `deadline` is what `expires_at` is on the
+    /// driver's clock.
+    #[must_use]
+    pub fn into_parts(self, deadline: Option<Instant>, redelivered: bool) -> (Identity, EngineJob) {
+        let job = EngineJob {
+            region: self.identity.region,
+            image_id: self.identity.image_id,
+            mode: self.identity.permission.into(),
+            account_ids: self.account_ids,
+            deadline,
+            force: self.force,
+            redelivered,
+        };
+        (self.identity, job)
+    }
+}
+
+/// Reads one job.
+///
+/// # Errors
+/// If the text is anything but one job: the first problem, with what could be read nevertheless.
+pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
+    let unreadable = |problem: String| {
+        let known = Known { job_id: Some(defaults.job_id.clone()), region: defaults.region, ..Known::default() };
+        Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
+    };
+    if body.len() > JOB_BYTES_MAX {
+        return Err(unreadable(too_long()));
+    }
+    let text = str::from_utf8(body).map_err(|error| unreadable(not_utf8(body, error)))?;
+    let mut slots = Slots([None; MEMBERS.len()]);
+    let read = raw::read_members(text, &MEMBERS, &mut slots.0);
+    let rejected = |(member, problem): (Option<String>, String)| Rejection {
+        place: None,
+        member,
+        problem,
+        known: Box::new(slots.known(defaults)),
+    };
+    read.map_err(|malformed| rejected((malformed.member, malformed.problem)))?;
+    slots.job(defaults).map_err(|problem| rejected((Some(problem.member), problem.problem)))
+}
+
+/// What is wrong with a text that is longer than a job may be.
+pub(super) fn too_long() -> String {
+    format!("found a text of more than {JOB_BYTES_MAX} bytes, allowed are {JOB_BYTES_MAX}")
+}
+
+/// Where a text stops being UTF-8.
+pub(super) fn not_utf8(body: &[u8], error: str::Utf8Error) -> String {
+    let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
+    format!("found byte 0x{byte:02x} at byte {}, allowed is UTF-8", error.valid_up_to())
+}
+
+/// Whether a text can be a lane's name: `^[a-z0-9][a-z0-9-]{0,62}$`.
+#[must_use]
+pub fn is_lane_name(text: &str) -> bool {
+    text.len() <= LANE_LEN_MAX
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A member and what is wrong with it.
+struct Problem {
+    member: String,
+    problem: String,
+}
+
+/// The raw values of [`MEMBERS`].
+struct Slots<'a>([Option<&'a RawValue>; MEMBERS.len()]);
+
+impl<'a> Slots<'a> {
+    /// The whole job, or the first problem in the order of [`MEMBERS`].
+    fn job(&self, defaults: &Defaults) -> Result<Job, Problem> {
+        let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());
+        let lane = self.read("lane", lane)?;
+        let image_id = self.required("image_id", |raw| parsed(raw, ALLOWED_IMAGE), ALLOWED_IMAGE)?;
+        let region = match self.read("region", |raw| parsed(raw, ALLOWED_REGION))?.or(defaults.region) {
+            Some(region) => region,
+            None => return Err(missing("region", ALLOWED_REGION)),
+        };
+        let permission =
+            self.required("permission", |raw| parsed::<Permission>(raw, ALLOWED_PERMISSION), ALLOWED_PERMISSION)?;
+        let account_ids = account_ids(self.get("account_ids"))?;
+        let labels = self.get("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?;
+        let expires_at = self.read("expires_at", time)?;
+        let force = self.read("force", |raw| force(raw, permission))?.unwrap_or(false);
+        let identity = Identity { job_id, lane, image_id, region, permission, labels };
+        Ok(Job { identity, account_ids, expires_at, force })
+    }
+
+    /// What can be read of it, whatever is wrong with the rest.
+    fn known(&self, defaults: &Defaults) -> Known {
+        Known {
+            job_id: self.read("job_id", job_id).ok().flatten().or_else(|| Some(defaults.job_id.clone())),
+            lane: self.read("lane", lane).ok().flatten(),
+            image_id: self.read("image_id", |raw| parsed(raw, ALLOWED_IMAGE)).ok().flatten(),
+            region: self
+                .read("region", |raw| parsed(raw, ALLOWED_REGION))
+                .map_or(None, |read| read.or(defaults.region)),
+            permission: self.read("permission", |raw| parsed(raw, ALLOWED_PERMISSION)).ok().flatten(),
+            labels: self.get("labels").and_then(|raw| labels(raw).ok()).unwrap_or_default(),
+        }
+    }
+
+    fn get(&self, member: &str) -> Option<&'a RawValue> {
+        let index = MEMBERS.iter().position(|names| names.first() == Some(&member));
+        index.and_then(|index| self.0.get(index)).copied().flatten()
+    }
+
+    fn read<T>(&self, member: &str, read: impl Fn(&RawValue) -> Result<T, String>) -> Result<Option<T>, Problem> {
+        let read = self.get(member).map(read).transpose();
+        read.map_err(|problem| Problem { member: member.to_owned(), problem })
+    }
+
+    fn required<T>(
+        &self,
+        member: &str,
+        read: impl Fn(&RawValue) -> Result<T, String>,
+        allowed: &str,
+    ) -> Result<T, Problem> {
+        self.read(member, read)?.ok_or_else(|| missing(member, allowed))
+    }
+}
+
+fn missing(member: &str, allowed: &str) -> Problem {
+    Problem { member: member.to_owned(), problem: format!("found nothing, allowed is {allowed}") }
+}
+
+fn job_id(raw: &RawValue) -> Result<String, String> {
+    text_of(raw)
+        .filter(|text| is_job_id(text))
+        .map(Into::into)
+        .ok_or_else(|| format!("found {}, allowed are 1 to {JOB_ID_LEN_MAX} printable ASCII characters", shown(raw)))
+}
+
+/// Whether a text can be a job's name: 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters, spaces among them.
+#[must_use]
+pub fn is_job_id(text: &str) -> bool {
+    (1..=JOB_ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+}
+
+fn lane(raw: &RawValue) -> Result<String, String> {
+    text_of(raw).filter(|text| is_lane_name(text)).map(Into::into).ok_or_else(|| {
+        format!(
+            "found {}, allowed is a lane's name of 1 to {LANE_LEN_MAX} lower-case letters, digits and hyphens",
+            shown(raw)
+        )
+    })
+}
+
+fn account_ids(raw: Option<&RawValue>) -> Result<Box<[AccountId]>, Problem> {
+    let allowed = format!("allowed are 1 to {ACCOUNTS_MAX} account ids");
+    let problem =
+        |found: &str| Problem { member: "account_ids".to_owned(), problem: format!("found {found}, {allowed}") };
+    let raw = raw.ok_or_else(|| problem("nothing"))?;
+    let elements = raw::elements(raw).ok_or_else(|| problem(&shown(raw)))?;
+    match elements.len() {
+        0 => return Err(problem("an empty list")),
+        1..=ACCOUNTS_MAX => {}
+        more => return Err(problem(&format!("{more} account ids"))),
+    }
+    let read = |(index, raw): (usize, &RawValue)| {
+        account_id(raw).map_err(|problem| Problem { member: format!("account_ids[{index}]"), problem })
+    };
+    elements.into_iter().enumerate().map(read).collect()
+}
+
+/// An account id as a text or as a number. A number must stand there as plain digits: what `1e9` names is a guess.
+fn account_id(raw: &RawValue) -> Result<AccountId, String> {
+    if raw.get().bytes().all(|b| b.is_ascii_digit()) {
+        return raw.get().parse().map_err(|_| format!("found {}, allowed is {ALLOWED_ACCOUNT}", shown(raw)));
+    }
+    parsed(raw, ALLOWED_ACCOUNT)
+}
+
+fn labels(raw: &RawValue) -> Result<BTreeMap<String, String>, Problem> {
+    let problem = |member: String, found: &str, allowed: &str| Problem {
+        member,
+        problem: format!("found {found}, allowed {allowed}"),
+    };
+    let of_all = |found: &str| {
+        problem("labels".to_owned(), found, &format!("is an object of at most {LABELS_MAX} labels, each value a text"))
+    };
+    let pairs = raw::pairs(raw).ok_or_else(|| of_all(&shown(raw)))?;
+    if pairs.len() > LABELS_MAX {
+        return Err(of_all(&format!("{} labels", pairs.len())));
+    }
+    let mut labels = BTreeMap::new();
+    for (key, raw) in pairs {
+        let member = format!("labels[{}]", excerpt(&key));
+        if !(1..=LABEL_KEY_LEN_MAX).contains(&key.len()) || key.contains(char::is_control) {
+            let allowed = format!("are 1 to {LABEL_KEY_LEN_MAX} bytes without control characters as a key");
+            return Err(problem(member, &format!("a key of {} bytes", key.len()), &allowed));
+        }
+        let value = text_of(raw).filter(|text| text.len() <= LABEL_VALUE_LEN_MAX && !text.contains(char::is_control));
+        let Some(value) = value else {
+            let allowed = format!("is a text of at most {LABEL_VALUE_LEN_MAX} bytes without control characters");
+            return Err(problem(member, &shown(raw), &allowed));
+        };
+        if labels.insert(key, value.into_owned()).is_some() {
+            return Err(problem(member, "a second label of this name", "is one"));
+        }
+    }
+    Ok(labels)
+}
+
+fn time(raw: &RawValue) -> Result<Timestamp, String> {
+    text_of(raw)
+        .filter(|text| is_rfc3339(text))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| format!("found {}, allowed is {ALLOWED_TIME}", shown(raw)))
+}
+
+/// The shape of RFC 3339; the parser of times takes more, and the schema that goes with this promises just this.
+fn is_rfc3339(text: &str) -> bool {
+    let matches = |text: &str, shape: &str| {
+        text.len() == shape.len()
+            && text.bytes().zip(shape.bytes()).all(|(b, s)| if s == b'0' { b.is_ascii_digit() } else { b == s })
+    };
+    let Some((date_time, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else { return false };
+    let fraction = rest.strip_prefix('.').map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let zone = match fraction {
+        Some(digits @ 1..=9) => rest.get(digits + 1..).unwrap_or_default(),
+        Some(_) => return false,
+        None => rest,
+    };
+    let is_zone = zone == "Z" || matches(zone, "+00:00") || matches(zone, "-00:00");
+    matches(date_time, "0000-00-00T00:00:00") && is_zone
+}
+
+fn force(raw: &RawValue, permission: Permission) -> Result<bool, String> {
+    let force = match raw.get() {
+        "true" => true,
+        "false" => false,
+        _ => return Err(format!("found {}, allowed is true or false", shown(raw))),
+    };
+    if permission == Permission::Sync {
+        Ok(force)
+    } else {
+        Err(format!("found it in a job that wishes {permission}, allowed is it with SYNC only"))
+    }
+}
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

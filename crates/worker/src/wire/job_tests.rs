@@ -1,0 +1,249 @@
+//! What is a job and what is not, with the words that say why.
+
+use super::*;
+
+const GOOD: &str = r#"{"job_id":"rel-2026.11-0042","image_id":"img-6pb6lrmy","region":"ap-singapore","permission":"SHARE","account_ids":["1038493875",100022975249],"labels":{"release":"2026.11"}}"#;
+
+fn defaults() -> Defaults {
+    Defaults { job_id: "line-3".to_owned(), region: None }
+}
+
+fn read(text: &str) -> Result<Job, Rejection> {
+    parse(text.as_bytes(), &defaults())
+}
+
+/// A good job with one part of its text replaced.
+fn changed(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replace(from, to)
+}
+
+#[track_caller]
+fn check(text: &str, message: &str) {
+    assert_eq!(read(text).unwrap_err().to_string(), message);
+}
+
+#[test]
+fn the_example_of_the_manual_is_read_whole() {
+    let job = read(GOOD).unwrap();
+    assert_eq!(job.identity.job_id, "rel-2026.11-0042");
+    assert_eq!((job.identity.image_id.as_str(), job.identity.region.as_str()), ("img-6pb6lrmy", "ap-singapore"));
+    assert_eq!((job.identity.permission, job.identity.lane.as_deref()), (Permission::Share, None));
+    assert_eq!(job.account_ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [1_038_493_875, 100_022_975_249]);
+    assert_eq!(job.identity.labels, BTreeMap::from([("release".to_owned(), "2026.11".to_owned())]));
+    assert_eq!((job.expires_at, job.force), (None, false));
+}
+
+#[test]
+fn a_body_copied_from_the_apis_console_with_a_region_is_a_job() {
+    let text =
+        r#" {"ImageId":"img-6pb6lrmy","AccountIds":["1038493875"],"Permission":"CANCEL","Region":"eu-frankfurt"} "#;
+    let job = read(text).unwrap();
+    assert_eq!((job.identity.job_id.as_str(), job.identity.permission), ("line-3", Permission::Cancel));
+}
+
+#[test]
+fn optional_members_are_read() {
+    let text = changed(
+        r#""permission":"SHARE""#,
+        r#""permission":"SYNC","force":true,"lane":"eu-2","expires_at":"2026-11-24T05:00:00.5+01:00""#,
+    );
+    let job = read(&text).unwrap();
+    assert_eq!((job.force, job.identity.lane.as_deref()), (true, Some("eu-2")));
+    assert_eq!(job.expires_at.unwrap().to_string(), "2026-11-24T04:00:00.5Z");
+    let (identity, job) = job.into_parts(Some(Instant(7)), true);
+    assert_eq!(identity.permission, Permission::Sync);
+    assert_eq!(
+        (job.deadline, job.redelivered, job.force, job.mode),
+        (Some(Instant(7)), true, true, imageshare_engine::job::Mode::Sync)
+    );
+}
+
+#[test]
+fn a_default_region_stands_in_for_a_missing_one_only() {
+    let given = Defaults { region: "eu-frankfurt".parse().ok(), ..defaults() };
+    let without = changed(r#""region":"ap-singapore","#, "");
+    assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.region.as_str(), "eu-frankfurt");
+    assert_eq!(parse(GOOD.as_bytes(), &given).unwrap().identity.region.as_str(), "ap-singapore");
+    check(&without, "region: found nothing, allowed is a region id such as ap-singapore, at most 32 characters");
+}
+
+#[test]
+fn an_account_id_is_refused_with_its_place_in_the_list() {
+    let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+    for (bad, found) in [
+        (r#""01038493875""#, r#""01038493875""#),
+        (r#""10384a3875""#, r#""10384a3875""#),
+        (r#""\u001b[31m""#, r#""\u{1b}[31m""#),
+        (r#""\ud800""#, r#""\"\\ud800\"""#),
+        ("1234", "1234"),
+        ("-1038493875", "-1038493875"),
+        ("1e9", "1e9"),
+        ("1038493875.0", "1038493875.0"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("null", "null"),
+        ("[1]", "an array"),
+    ] {
+        check(&changed("100022975249", bad), &format!("account_ids[1]: found {found}, {allowed}"));
+    }
+}
+
+#[test]
+fn the_number_of_accounts_is_bounded_below_and_above() {
+    let list = |count: usize| {
+        let ids: Vec<String> = (0..count).map(|n| format!("\"{}\"", 1_000_000 + n)).collect();
+        changed(r#"["1038493875",100022975249]"#, &format!("[{}]", ids.join(",")))
+    };
+    assert_eq!(read(&list(10_000)).unwrap().account_ids.len(), 10_000);
+    check(&list(0), "account_ids: found an empty list, allowed are 1 to 10000 account ids");
+    check(&list(0).replace("SHARE", "SYNC"), "account_ids: found an empty list, allowed are 1 to 10000 account ids");
+    check(&list(10_001), "account_ids: found 10001 account ids, allowed are 1 to 10000 account ids");
+    check(
+        &changed(r#"["1038493875",100022975249]"#, r#""1038493875""#),
+        r#"account_ids: found "1038493875", allowed are 1 to 10000 account ids"#,
+    );
+    check(
+        &changed(r#","account_ids":["1038493875",100022975249]"#, ""),
+        "account_ids: found nothing, allowed are 1 to 10000 account ids",
+    );
+}
+
+#[test]
+fn image_region_and_permission_are_refused_with_what_is_allowed() {
+    check(
+        &changed("img-6pb6lrmy", "lhbp-a1b2c3d4"),
+        r#"image_id: found "lhbp-a1b2c3d4", allowed is img- and 4 to 32 lower-case letters or digits"#,
+    );
+    check(
+        &changed(r#""img-6pb6lrmy""#, "17"),
+        "image_id: found 17, allowed is img- and 4 to 32 lower-case letters or digits",
+    );
+    check(
+        &changed("ap-singapore", "Singapore"),
+        r#"region: found "Singapore", allowed is a region id such as ap-singapore, at most 32 characters"#,
+    );
+    check(&changed("SHARE", "share"), r#"permission: found "share", allowed is SHARE, CANCEL or SYNC in capitals"#);
+    check(&changed(r#""SHARE""#, "{}"), "permission: found an object, allowed is SHARE, CANCEL or SYNC in capitals");
+}
+
+#[test]
+fn members_that_are_not_known_or_come_twice_are_named() {
+    check(
+        &changed(r#""labels""#, r#""account_id":"1038493875","labels""#),
+        "\"account_id\": found a member that is not known, allowed are job_id, lane, image_id, region, permission, \
+         account_ids, labels, expires_at, force",
+    );
+    let twice = "found a second time, allowed is once (under any of its names)";
+    check(&changed(r#""labels""#, r#""region":"ap-tokyo","labels""#), &format!("region: {twice}"));
+    check(&changed(r#""labels""#, r#""AccountIds":[1],"labels""#), &format!("AccountIds: {twice}"));
+}
+
+#[test]
+fn names_and_labels_are_bounded() {
+    let id = |id: &str| changed("rel-2026.11-0042", id);
+    assert!(read(&id(&"x".repeat(128))).is_ok());
+    assert!(read(&id("with space")).is_ok());
+    for (bad, found) in [("", r#""""#), ("é", r#""\u{e9}""#), ("a\\nb", r#""a\nb""#)] {
+        check(&id(bad), &format!("job_id: found {found}, allowed are 1 to 128 printable ASCII characters"));
+    }
+    assert!(read(&id(&"x".repeat(129))).is_err());
+
+    let label = |labels: &str| changed(r#"{"release":"2026.11"}"#, labels);
+    let many = |count: usize| {
+        let labels: Vec<String> = (0..count).map(|n| format!("\"k{n}\":\"\"")).collect();
+        label(&format!("{{{}}}", labels.join(",")))
+    };
+    assert_eq!(read(&many(16)).unwrap().identity.labels.len(), 16);
+    let allowed = "allowed is an object of at most 16 labels, each value a text";
+    check(&many(17), &format!("labels: found 17 labels, {allowed}"));
+    check(&label("[]"), &format!("labels: found an array, {allowed}"));
+    let allowed = "allowed is a text of at most 256 bytes without control characters";
+    check(&label(r#"{"a":1}"#), &format!("labels[\"a\"]: found 1, {allowed}"));
+    check(&label(r#"{"a":"b\u0007"}"#), &format!("labels[\"a\"]: found \"b\\u{{7}}\", {allowed}"));
+    assert!(read(&label(&format!(r#"{{"a":"{}"}}"#, "x".repeat(256)))).is_ok());
+    assert!(read(&label(&format!(r#"{{"a":"{}"}}"#, "x".repeat(257)))).is_err());
+    assert!(read(&label(&format!(r#"{{"{}":""}}"#, "x".repeat(63)))).is_ok());
+    check(
+        &label(r#"{"":"b"}"#),
+        "labels[\"\"]: found a key of 0 bytes, allowed are 1 to 63 bytes without control characters as a key",
+    );
+    assert!(read(&label(&format!(r#"{{"{}":""}}"#, "x".repeat(64)))).is_err());
+    check(&label(r#"{"a":"","a":""}"#), "labels[\"a\"]: found a second label of this name, allowed is one");
+}
+
+#[test]
+fn lane_time_and_force_are_checked() {
+    let with = |member: &str| changed(r#""labels""#, &format!("{member},\"labels\""));
+    for bad in ["", "-a", "A", "a_b", &"x".repeat(64)] {
+        let error = read(&with(&format!("\"lane\":\"{bad}\""))).unwrap_err().to_string();
+        assert!(
+            error.starts_with("lane: found") && error.ends_with("lower-case letters, digits and hyphens"),
+            "{error}"
+        );
+    }
+    for bad in [
+        "2026-11-24",
+        "2026-11-24T04:00:00",
+        "2026-11-24 04:00:00Z",
+        "2026-11-31T04:00:00Z",
+        "2026-11-24T04:00:00Z[UTC]",
+        "2026-11-24T04:00:00.Z",
+        "tomorrow",
+    ] {
+        check(
+            &with(&format!("\"expires_at\":\"{bad}\"")),
+            &format!("expires_at: found \"{bad}\", allowed is a time such as 2026-11-24T04:00:00Z (RFC 3339)"),
+        );
+    }
+    check(&with("\"force\":true"), "force: found it in a job that wishes SHARE, allowed is it with SYNC only");
+    check(&with("\"force\":1").replace("SHARE", "SYNC"), "force: found 1, allowed is true or false");
+}
+
+#[test]
+fn a_text_that_is_no_json_says_where() {
+    check(
+        &GOOD.replace(r#""region":"#, r#""region" "#),
+        "found malformed JSON (expected `:`) at column 65, allowed is one JSON object",
+    );
+    check(
+        GOOD.trim_end_matches('}'),
+        &format!(
+            "found malformed JSON (EOF while parsing an object) at column {}, allowed is one JSON object",
+            GOOD.len() - 2
+        ),
+    );
+    check("[1]", "found \"[1]\", allowed is one JSON object");
+    check("", "found \"\", allowed is one JSON object");
+    check(
+        &format!("{GOOD}{GOOD}"),
+        &format!("found malformed JSON (trailing characters) at column {}, allowed is one JSON object", GOOD.len() + 1),
+    );
+    let deep = format!("{{\"labels\":{}", "[".repeat(200_000));
+    check(&deep, "found brackets more than 16 deep at byte 25, allowed are 16");
+    assert_eq!(
+        parse(b"{\"job_id\":\"\xff\"}", &defaults()).unwrap_err().to_string(),
+        "found byte 0xff at byte 11, allowed is UTF-8"
+    );
+    assert_eq!(
+        parse(&vec![b' '; 1024 * 1024 + 1], &defaults()).unwrap_err().to_string(),
+        "found a text of more than 1048576 bytes, allowed are 1048576"
+    );
+}
+
+#[test]
+fn what_could_be_read_of_a_rejected_job_is_kept() {
+    let known = read(&changed("SHARE", "share")).unwrap_err().known;
+    assert_eq!(known.job_id.as_deref(), Some("rel-2026.11-0042"));
+    assert_eq!((known.image_id, known.region), ("img-6pb6lrmy".parse().ok(), "ap-singapore".parse().ok()));
+    assert_eq!((known.permission, known.labels.len()), (None, 1));
+
+    let cut = GOOD.split_at(GOOD.find(",\"permission").unwrap()).0;
+    let known = read(cut).unwrap_err().known;
+    assert_eq!((known.job_id.as_deref(), known.region), (Some("rel-2026.11-0042"), "ap-singapore".parse().ok()));
+
+    let known = read("nothing").unwrap_err().known;
+    assert_eq!(*known, Known { job_id: Some("line-3".to_owned()), ..Known::default() });
+
+    let known = read(&changed("ap-singapore", "nowhere")).unwrap_err().known;
+    assert_eq!(known.region, None);
+}

@@ -1,0 +1,72 @@
+//! Why a text is no job: where it stood, which member, what was found and what is allowed.
+
+use std::{collections::BTreeMap, fmt};
+
+use imageshare_core::ids::{ImageId, Region};
+
+use super::mode::Permission;
+
+/// Characters of a rejection's text that a report holds at most. Every part of it is bounded; this is the sum.
+const REASON_CHARS_MAX: usize = 2_000;
+
+/// A text that is no job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Where the text stood, such as `jobs.ndjson line 3`; `None` where there is nothing but the text.
+    pub place: Option<String>,
+    /// Which member, such as `account_ids[2]`; `None` if it is about the text as a whole.
+    pub member: Option<String>,
+    /// What was found and what is allowed, safe to print: `found "share", allowed is ...`.
+    pub problem: String,
+    /// What could be read nevertheless, for the rejected job's report.
+    pub known: Box<Known>,
+}
+
+/// What could be read of a job that was rejected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub job_id: Option<String>,
+    /// The lane that it named.
+    pub lane: Option<String>,
+    /// The image.
+    pub image_id: Option<ImageId>,
+    /// The region.
+    pub region: Option<Region>,
+    /// What it wished.
+    pub permission: Option<Permission>,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Rejection {
+    /// A rejection of a text as a whole.
+    #[must_use]
+    pub fn of_text(problem: impl Into<String>) -> Self {
+        Self { place: None, member: None, problem: problem.into(), known: Box::default() }
+    }
+
+    /// The same, and where it stood.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// The whole as one line of bounded length: what a report gives as its `reason`.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        imageshare_core::text::printable(&self.to_string(), REASON_CHARS_MAX)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.place, &self.member].into_iter().flatten() {
+            write!(f, "{part}: ")?;
+        }
+        f.write_str(&self.problem)
+    }
+}
