@@ -243,7 +243,8 @@ mod tests {
     /// Objects of text, with lists and objects that are not empty inside: what has a flat form.
     fn any_tree() -> impl Strategy<Value = Value> {
         let name = || "[A-Za-z_][A-Za-z0-9_]{0,6}";
-        let below = any::<String>().prop_map(Value::String).prop_recursive(4, 32, 4, move |inner| {
+        let text = proptest::collection::vec(any::<char>(), 0..10).prop_map(String::from_iter);
+        let below = text.prop_map(Value::String).prop_recursive(4, 32, 4, move |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 1..5).prop_map(Value::Array),
                 proptest::collection::btree_map(name(), inner, 1..5)

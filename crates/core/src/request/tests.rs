@@ -102,6 +102,20 @@ fn authorization(signer: &mut Signer, prepared: &Prepared, now: UnixSeconds, buf
     request.headers().find(|(name, _)| *name == "Authorization").unwrap().1.to_string()
 }
 
+#[test]
+fn the_key_kept_is_that_of_the_day_and_of_the_service() {
+    let (mut signer, mut buffer) = (Signer::new(credential(None)), SignBuffer::default());
+    let caller = Prepared::new(&GetCallerIdentity, &TARGET);
+    let share = Prepared::new(&share(Vec::new()), &TARGET);
+    let last_second = 1_751_068_799;
+    for seconds in [last_second, last_second, last_second + 1, last_second] {
+        for (prepared, service) in [(&caller, "sts"), (&share, "cvm"), (&share, "cvm")] {
+            let expected = by_stages(prepared, prepared.action(), TARGET.host, service, at(seconds));
+            assert_eq!(authorization(&mut signer, prepared, at(seconds), &mut buffer), expected);
+        }
+    }
+}
+
 proptest! {
     /// One signer and one set of buffers for everything, as in production, so what was kept from before is tested too.
     #[test]
