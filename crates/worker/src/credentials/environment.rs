@@ -1,0 +1,109 @@
+//! A credential from the variables that the vendor's own tools read.
+
+use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
+
+use super::CredentialsError;
+use crate::settings::Environment;
+
+/// The variable of the key's name.
+pub(super) const SECRET_ID: &str = "TENCENTCLOUD_SECRET_ID";
+/// The variable of the key.
+pub(super) const SECRET_KEY: &str = "TENCENTCLOUD_SECRET_KEY";
+/// The variables of a temporary key's token, as different tools name it; the first one that is set counts.
+pub(super) const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
+
+/// The credential that the variables hold, `None` if none of them is set. One that is set to nothing is refused, since
+/// that is how a secret that was not passed on looks.
+pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, CredentialsError> {
+    let secret_id = part(environment, SECRET_ID, SecretId::new)?;
+    let secret_key = part(environment, SECRET_KEY, SecretKey::new)?;
+    let mut token = None;
+    for name in TOKENS {
+        if token.is_none() {
+            token = part(environment, name, Token::new)?.map(|token| (name, token));
+        }
+    }
+    let half = |found: &str, missing: &str| {
+        Err(CredentialsError::Half { found: found.to_owned(), missing: missing.to_owned() })
+    };
+    match (secret_id, secret_key, token) {
+        (Some(secret_id), Some(secret_key), token) => {
+            Ok(Some(Credential { secret_id, secret_key, token: token.map(|(_, token)| token) }))
+        }
+        (Some(_), None, _) => half(SECRET_ID, SECRET_KEY),
+        (None, Some(_), _) => half(SECRET_KEY, SECRET_ID),
+        (None, None, Some((name, _))) => half(name, &format!("{SECRET_ID} and {SECRET_KEY}")),
+        (None, None, None) => Ok(None),
+    }
+}
+
+fn part<T>(
+    environment: &Environment,
+    name: &'static str,
+    new: impl Fn(String) -> Result<T, CredentialError>,
+) -> Result<Option<T>, CredentialsError> {
+    let text = environment.text(name).map_err(|problem| CredentialsError::NotUtf8 { name, problem })?;
+    text.map(new).transpose().map_err(|problem| CredentialsError::Part { place: name.to_owned(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<const N: usize>(variables: [(&str, &str); N], message: &str) {
+        let error = load(&Environment::of(variables)).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
+    }
+
+    #[test]
+    fn the_vendors_variables_are_read_and_the_first_token_counts() {
+        let both = [(SECRET_ID, "AKIDx"), (SECRET_KEY, "topsecret")];
+        let credential = load(&Environment::of(both)).unwrap().unwrap();
+        assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
+        assert_eq!(credential.token, None);
+
+        let token = |more: &[(&str, &str)]| {
+            let [id, key] = both;
+            let [a, b] = [more.first().copied(), more.get(1).copied()].map(|pair| pair.unwrap_or(id));
+            let credential = load(&Environment::of([id, key, a, b])).unwrap().unwrap();
+            credential.token.unwrap().expose().to_owned()
+        };
+        assert_eq!(token(&[("TENCENTCLOUD_SECURITY_TOKEN", "second")]), "second");
+        assert_eq!(token(&[("TENCENTCLOUD_SECURITY_TOKEN", "second"), ("TENCENTCLOUD_TOKEN", "first")]), "first");
+    }
+
+    #[test]
+    fn nothing_set_is_no_credential_and_no_error() {
+        assert_eq!(load(&Environment::of([])).unwrap(), None);
+    }
+
+    #[test]
+    fn half_a_credential_names_the_missing_half() {
+        let rule = "allowed are all parts of a credential or none";
+        check([(SECRET_ID, "AKIDx")], &format!("found {SECRET_ID} without {SECRET_KEY}, {rule}: set {SECRET_KEY}"));
+        check([(SECRET_KEY, "topsecret")], &format!("found {SECRET_KEY} without {SECRET_ID}, {rule}: set {SECRET_ID}"));
+        check(
+            [("TENCENTCLOUD_TOKEN", "topsecret")],
+            &format!(
+                "found TENCENTCLOUD_TOKEN without {SECRET_ID} and {SECRET_KEY}, {rule}: set {SECRET_ID} and {SECRET_KEY}"
+            ),
+        );
+    }
+
+    #[test]
+    fn empty_and_untrimmed_values_are_refused_without_showing_them() {
+        check(
+            [(SECRET_ID, "AKIDx"), (SECRET_KEY, "")],
+            "TENCENTCLOUD_SECRET_KEY: the secret key is empty, allowed are 1 to 8192 bytes",
+        );
+        for key in ["topsecret\n", " topsecret"] {
+            check(
+                [(SECRET_ID, "AKIDx"), (SECRET_KEY, key)],
+                "TENCENTCLOUD_SECRET_KEY: the secret key begins or ends with white space, \
+                 allowed is the bare text without spaces or line ends around it",
+            );
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The little of INI that a profile file needs: sections, `key = value`, comments. Shows nothing of a value.
+
+/// One section's pairs.
+#[derive(Debug, Default)]
+pub(super) struct Section<'a> {
+    pairs: Vec<(&'a str, &'a str, usize)>,
+}
+
+/// A line that is not as it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct IniError {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// What was found and what is allowed.
+    pub(super) problem: &'static str,
+}
+
+impl<'a> Section<'a> {
+    /// A key's value and its line.
+    pub(super) fn get(&self, key: &str) -> Option<(&'a str, usize)> {
+        self.pairs.iter().find(|(name, ..)| *name == key).map(|&(_, value, line)| (value, line))
+    }
+}
+
+/// The section of this name, or the names of the sections that are there. White space around keys and values does not
+/// belong to them. A section may be continued further down.
+pub(super) fn section<'a>(text: &'a str, name: &str) -> Result<Result<Section<'a>, Vec<&'a str>>, IniError> {
+    let mut wanted: Option<Section<'a>> = None;
+    let mut names = Vec::new();
+    let mut inside = false;
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
+    for (line, content) in (1..).zip(lines.map(str::trim)) {
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(found) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            names.push(found.trim());
+            inside = found.trim() == name;
+            if inside {
+                wanted.get_or_insert_default();
+            }
+            continue;
+        }
+        let Some((key, value)) = content.split_once('=') else {
+            let problem = "found neither a section nor a key with a value, \
+                           allowed are [section], key = value, blank lines and comments that begin with # or ;";
+            return Err(IniError { line, problem });
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let Some(section) = wanted.as_mut().filter(|_| inside) else { continue };
+        if section.get(key).is_some() {
+            return Err(IniError { line, problem: "found a key for the second time in its section, allowed is once" });
+        }
+        section.pairs.push((key, value, line));
+    }
+    Ok(wanted.ok_or(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_read_with_its_lines() {
+        let text = "\u{feff}# mine\r\n[default]\r\nsecret_id = AKIDx\r\n; more\r\n\r\nsecret_key=a=b \r\n[other]\nsecret_id=no\n";
+        let section = section(text, "default").unwrap().unwrap();
+        assert_eq!(section.get("secret_id"), Some(("AKIDx", 3)));
+        assert_eq!(section.get("secret_key"), Some(("a=b", 6)));
+        assert_eq!(section.get("token"), None);
+    }
+
+    #[test]
+    fn a_section_that_is_missing_gives_those_that_are_there() {
+        assert_eq!(section("[a]\nx=1\n[ b ]\n", "default").unwrap().unwrap_err(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_neither_section_nor_pair_is_refused_by_its_line() {
+        assert_eq!(section("[default]\nAKIDx topsecret\n", "default").unwrap_err().line, 2);
+        assert_eq!(section("[default]\na=1\n[b]\na=1\n[default]\na=2", "default").unwrap_err().line, 6);
+    }
+}

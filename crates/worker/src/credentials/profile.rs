@@ -1,0 +1,192 @@
+//! A credential from a profile file, where the vendor's SDKs keep it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use imageshare_core::{
+    credential::{Credential, CredentialError, SecretId, SecretKey},
+    text::excerpt,
+};
+use zeroize::Zeroizing;
+
+use super::{CredentialsError, ini};
+use crate::settings::Environment;
+
+/// Bytes that a profile file may have.
+pub(super) const FILE_LEN_MAX: u64 = 64 * 1024;
+
+/// The variable that names the file.
+const FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
+
+/// Where the file is below the home directory.
+const FILE_AT_HOME: &str = ".tencentcloud/credentials";
+
+/// Where the file is for everybody.
+const FILE_OF_SYSTEM: &str = "/etc/tencentcloud/credentials";
+
+/// Files to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    /// In this order; the first one that exists counts.
+    pub(super) paths: Vec<PathBuf>,
+    /// Whether somebody named the file, so that it has to exist.
+    pub(super) named: bool,
+}
+
+impl Places {
+    /// The file that was named in the settings, else the one that the environment names, else the usual ones.
+    pub(super) fn new(path: Option<&Path>, environment: &Environment) -> Self {
+        match path.map(Path::to_path_buf).or_else(|| environment.path(FILE)) {
+            Some(path) => Self { paths: vec![path], named: true },
+            None => {
+                let at_home = environment.home().map(|home| home.join(FILE_AT_HOME));
+                Self { paths: at_home.into_iter().chain([FILE_OF_SYSTEM.into()]).collect(), named: false }
+            }
+        }
+    }
+
+    /// The credential of this section of the first file that exists, and that file.
+    pub(super) fn load(&self, section: &str) -> Result<Option<(Credential, &Path)>, CredentialsError> {
+        for path in &self.paths {
+            match read(path) {
+                Ok(text) => return parse(path, &text, section).map(|credential| Some((credential, path.as_path()))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.named => {}
+                Err(error) => {
+                    return Err(CredentialsError::File { path: path.clone(), problem: error.to_string() });
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The whole file, wiped when dropped.
+fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    // As large as it can become, so that it never moves and leaves a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0) + 1));
+    File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("found more than {FILE_LEN_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn parse(path: &Path, text: &str, name: &str) -> Result<Credential, CredentialsError> {
+    let section = ini::section(text, name)
+        .map_err(|ini::IniError { line, problem }| CredentialsError::Line {
+            path: path.to_owned(),
+            line,
+            problem: problem.to_owned(),
+        })?
+        .map_err(|names| {
+            let names: Vec<String> = names.into_iter().map(excerpt).collect();
+            let sections = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            CredentialsError::Section { path: path.to_owned(), section: name.to_owned(), sections }
+        })?;
+    let there = format!("section [{name}] of {}", path.display());
+    let half = |found: String, missing: &str| CredentialsError::Half { found, missing: format!("{missing} there") };
+    match (section.get("secret_id"), section.get("secret_key")) {
+        (Some(id), Some(key)) => Ok(Credential {
+            secret_id: part(path, "secret_id", id, |text| SecretId::new(text))?,
+            secret_key: part(path, "secret_key", key, |text| SecretKey::new(text))?,
+            token: None,
+        }),
+        (Some(_), None) => Err(half(format!("secret_id in {there}"), "secret_key")),
+        (None, Some(_)) => Err(half(format!("secret_key in {there}"), "secret_id")),
+        (None, None) => Err(half(there, "secret_id and secret_key")),
+    }
+}
+
+fn part<T>(
+    path: &Path,
+    key: &str,
+    (text, line): (&str, usize),
+    new: impl Fn(&str) -> Result<T, CredentialError>,
+) -> Result<T, CredentialsError> {
+    new(text)
+        .map_err(|problem| CredentialsError::Part { place: format!("{} line {line}: {key}", path.display()), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Loads section `default` of a file with this text; messages show its path as `FILE`.
+    fn load(text: &str) -> Result<Credential, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("credentials");
+        fs::write(&path, text).unwrap();
+        let places = Places::new(Some(&path), &Environment::of([]));
+        let loaded = places.load("default").map(|found| found.unwrap().0);
+        loaded.map_err(|error| {
+            assert!(!format!("{error:?} {error}").contains("topsecret"), "{error:?}");
+            error.to_string().replace(&path.display().to_string(), "FILE")
+        })
+    }
+
+    #[test]
+    fn a_profile_is_read() {
+        let credential = load("[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n").unwrap();
+        assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
+        assert_eq!(credential.token, None);
+    }
+
+    #[track_caller]
+    fn check(text: &str, message: &str) {
+        assert_eq!(load(text).unwrap_err(), message);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_file_and_line_and_without_the_secret() {
+        check(
+            "[default]\nsecret_id = AKIDx\n",
+            "found secret_id in section [default] of FILE without secret_key there, \
+             allowed are all parts of a credential or none: set secret_key there",
+        );
+        check(
+            "[default]\nsecret_key = topsecret\n",
+            "found secret_key in section [default] of FILE without secret_id there, \
+             allowed are all parts of a credential or none: set secret_id there",
+        );
+        check("[prod]\nsecret_key = topsecret\n", "FILE: found no section [default], the sections are: \"prod\"");
+        check("", "FILE: found no section [default], the sections are: none");
+        check(
+            "[default]\nsecret_id =\nsecret_key = topsecret\n",
+            "FILE line 2: secret_id: the secret id is empty, allowed are 1 to 8192 bytes",
+        );
+        check(
+            "[default]\ntopsecret\n",
+            "FILE line 2: found neither a section nor a key with a value, \
+             allowed are [section], key = value, blank lines and comments that begin with # or ;",
+        );
+        check(
+            &"x".repeat(64 * 1024 + 1),
+            "FILE: found more than 65536 bytes, allowed is a profile file of at most 65536 bytes",
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_exist_and_a_usual_one_need_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let named = Places::new(Some(&missing), &Environment::of([]));
+        assert!(matches!(named.load("default"), Err(CredentialsError::File { .. })));
+        assert_eq!(Places { named: false, ..named }.load("default").unwrap(), None);
+    }
+
+    #[test]
+    fn files_are_looked_for_where_the_sdks_look() {
+        let usual = Places::new(None, &Environment::of([("HOME", "/home/ada")]));
+        assert_eq!(
+            usual.paths,
+            [Path::new("/home/ada/.tencentcloud/credentials"), Path::new("/etc/tencentcloud/credentials")]
+        );
+        let named = Places::new(None, &Environment::of([("HOME", "/home/ada"), (FILE, "/run/keys")]));
+        assert_eq!(named, Places { paths: vec!["/run/keys".into()], named: true });
+    }
+}
