@@ -16,8 +16,15 @@ pub mod faults;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod stats;
 #[cfg(feature = "server")]
 pub mod verify;
 #[cfg(feature = "server")]
 pub mod world;
+
+#[cfg(feature = "server")]
+pub use server::{Config, Sandbox, StartError};
+#[cfg(feature = "server")]
+pub use world::World;

@@ -1,6 +1,6 @@
 //! The world file: images, accounts, keys and dials, in TOML, read and checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imageshare_core::{
     Permission,
@@ -101,6 +101,11 @@ impl World {
     /// Accounts one request may name.
     pub const fn set_batch_limit(&mut self, limit: usize) {
         self.ledger.dials.batch_limit = Some(limit);
+    }
+
+    /// Ids that are no account.
+    pub(crate) const fn unknown_accounts(&self) -> &BTreeSet<AccountId> {
+        &self.ledger.accounts.unknown
     }
 
     /// The ledger of a world that begins now, in milliseconds.

@@ -31,6 +31,13 @@ impl Accounts {
         Self { open: true, ..Self::default() }
     }
 
+    /// Whether an id is an account.
+    #[must_use]
+    pub fn exists(&self, account: AccountId) -> bool {
+        let is_known = self.open || self.known.contains(&account) || self.sub_accounts.contains(&account);
+        is_known && !self.unknown.contains(&account)
+    }
+
     /// What is wrong with naming an account, `shared` saying whether it has the image.
     pub(super) fn check(
         &self,
@@ -49,8 +56,7 @@ impl Accounts {
         if permission == Permission::Cancel && shared {
             return Ok(());
         }
-        let exists = self.open || self.known.contains(&account) || self.sub_accounts.contains(&account);
-        if !exists || self.unknown.contains(&account) {
+        if !self.exists(account) {
             return Err(Refusal::account_unknown(account));
         }
         if self.sub_accounts.contains(&account) {

@@ -14,6 +14,8 @@ use http::HeaderMap;
 use imageshare_core::{ids::AccountId, params::Pairs};
 
 pub use keys::{Key, Keys};
+#[cfg(test)]
+pub(crate) use {tc3::authorize, v1::sign};
 
 use crate::ledger::Refusal;
 

@@ -1,0 +1,77 @@
+//! What people and tests ask the sandbox itself, under `/_sandbox/`.
+
+use std::collections::BTreeMap;
+
+use http::{Method, Response, StatusCode, request::Parts};
+use imageshare_core::params::Pairs;
+use serde_json::{Value, json};
+
+use super::{Shared, api::page, payload::Payload};
+use crate::{faults::Faults, log::ENTRIES_MAX};
+
+/// Answers a request of a path below `/_sandbox/`.
+pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: &[u8]) -> Response<Payload> {
+    match (&parts.method, path) {
+        (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
+        (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
+        (&Method::GET, "stats") => {
+            let state = shared.lock();
+            json(StatusCode::OK, &state.stats.report(state.ledger.repeated_accounts()))
+        }
+        (&Method::POST, "faults") => match Faults::parse(body) {
+            Ok(faults) => {
+                let mut state = shared.lock();
+                let now = shared.now();
+                state.set_faults(faults, now);
+                json(StatusCode::OK, &json!({}))
+            }
+            Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        (&Method::POST, "reset") => {
+            let mut state = shared.lock();
+            let now = shared.now();
+            state.reset(now);
+            json(StatusCode::OK, &json!({}))
+        }
+        (_, "state" | "requests" | "stats") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is GET"),
+        (_, "faults" | "reset") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is POST"),
+        _ => problem(StatusCode::NOT_FOUND, "there are state, requests, stats, faults and reset"),
+    }
+}
+
+fn state(shared: &Shared) -> Value {
+    // Ids in order as texts, which is not their order as numbers.
+    let texts = |accounts: &mut dyn Iterator<Item = String>| {
+        let mut texts: Vec<String> = accounts.collect();
+        texts.sort_unstable();
+        texts
+    };
+    let state = shared.lock();
+    let images: BTreeMap<_, _> = state
+        .ledger
+        .state()
+        .map(|(id, accounts)| (id.to_string(), texts(&mut accounts.map(|account| account.to_string()))))
+        .collect();
+    json!({ "images": images })
+}
+
+fn requests(shared: &Shared, query: &str) -> Response<Payload> {
+    let last = match Pairs::parse(query.as_bytes()).ok().as_ref().and_then(|pairs| pairs.get("last")) {
+        None if query.is_empty() => Some(ENTRIES_MAX),
+        found => found.and_then(|text| text.parse().ok()),
+    };
+    let Some(last) = last else {
+        return problem(StatusCode::BAD_REQUEST, "the query is not last=N, N a whole number");
+    };
+    let state = shared.lock();
+    let entries: Vec<_> = state.log.last(last).collect();
+    json(StatusCode::OK, &json!({ "requests": entries }))
+}
+
+fn problem(status: StatusCode, message: &str) -> Response<Payload> {
+    json(status, &json!({ "error": message }))
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Payload> {
+    page(status, "application/json", Payload::whole(value.to_string()))
+}

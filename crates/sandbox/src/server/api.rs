@@ -1,0 +1,156 @@
+//! One request, from its arrival to its answer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Incoming as HttpBody};
+use imageshare_core::ids::ImageId;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Shared, admin,
+    clock::{Clock, http_date},
+    incoming::{BODY_BYTES_MAX, Incoming, too_large},
+    payload::{Aborted, Payload},
+    socket::ResetSwitch,
+    state::{Decision, SKEW_SECONDS},
+};
+use crate::{faults::Fault, ledger::Refusal};
+
+/// How long a body may take to arrive.
+const BODY_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of a body that need no room set aside for them.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
+
+/// How long a request hangs if its client does not give up.
+const HANG: Duration = Duration::from_secs(600);
+
+const HTML: &str = "<html><head><title>Error</title></head><body><h1>The gateway is unwell</h1></body></html>";
+
+/// Answers a request, or ends its connection.
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    switch: ResetSwitch,
+    request: Request<HttpBody>,
+) -> Result<Response<Payload>, Aborted> {
+    let (parts, body) = request.into_parts();
+    let body = read(&shared, body).await?;
+    if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
+        return Ok(admin::answer(&shared, path, &parts, &body.unwrap_or_default()));
+    }
+    if parts.uri.path() != "/" {
+        return Ok(page(StatusCode::NOT_FOUND, "text/plain", Payload::whole("The API has the path / only.\n")));
+    }
+    let incoming = Incoming::read(parts, body);
+    let (decision, generation) = {
+        let mut state = shared.lock();
+        let now = shared.now();
+        (state.decide(&incoming, now), state.generation)
+    };
+    let _write = decision.write.map(|image| WriteInFlight { shared: Arc::clone(&shared), image });
+    sleep_if_any(shared.latency).await;
+    reply(&shared, &switch, decision, generation).await
+}
+
+/// Sends what was decided, as well as the fault lets it.
+async fn reply(
+    shared: &Arc<Shared>,
+    switch: &ResetSwitch,
+    decision: Decision,
+    generation: u64,
+) -> Result<Response<Payload>, Aborted> {
+    let Decision { body, fault, late, .. } = decision;
+    let json = |payload| page(StatusCode::OK, "application/json", payload);
+    match fault {
+        Some(Fault::Hang) => {
+            sleep(HANG).await;
+            Err(Aborted)
+        }
+        Some(Fault::Http500) => Ok(page(StatusCode::INTERNAL_SERVER_ERROR, "text/html", Payload::whole(HTML))),
+        Some(Fault::Html) => Ok(page(StatusCode::OK, "text/html", Payload::whole(HTML))),
+        Some(Fault::ResetBefore | Fault::ResetAfter) => {
+            switch.reset();
+            Err(Aborted)
+        }
+        Some(Fault::Endless) => Ok(json(Payload::endless())),
+        Some(Fault::Truncate) => Ok(json(Payload::truncated(body))),
+        Some(Fault::ApplyLate(delay)) => {
+            // A task of its own, since this one ends when the client hangs up.
+            let applied = tokio::spawn({
+                let shared = Arc::clone(shared);
+                async move {
+                    sleep(delay).await;
+                    let mut state = shared.lock();
+                    let now = shared.now();
+                    if let Some(call) = late.filter(|_| state.generation == generation) {
+                        // Nobody is left to be told what became of it.
+                        drop(state.perform(call, now));
+                    }
+                }
+            });
+            drop(applied.await);
+            switch.reset();
+            Err(Aborted)
+        }
+        Some(Fault::Skew) => {
+            let mut response = json(Payload::whole(body));
+            let date = http_date(Clock::unix_seconds() + SKEW_SECONDS);
+            if let Ok(date) = HeaderValue::try_from(date) {
+                response.headers_mut().insert(header::DATE, date);
+            }
+            Ok(response)
+        }
+        None | Some(Fault::Throttle | Fault::InternalError | Fault::ExpiredCredential | Fault::Code(_)) => {
+            Ok(json(Payload::whole(body)))
+        }
+    }
+}
+
+/// Reads a body into memory that is there for it, or says why not.
+async fn read(shared: &Shared, body: HttpBody) -> Result<Result<Bytes, Refusal>, Aborted> {
+    let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(BODY_BYTES_MAX);
+    let collect = async {
+        let _room = if length > SMALL_BODY_BYTES {
+            let kilobytes = u32::try_from(length.min(BODY_BYTES_MAX) / 1024).unwrap_or(u32::MAX);
+            Some(shared.body_room.acquire_many(kilobytes).await.map_err(|_| Aborted)?)
+        } else {
+            None
+        };
+        Ok(Limited::new(body, BODY_BYTES_MAX).collect().await)
+    };
+    match timeout(BODY_SECONDS_MAX, collect).await.map_err(|_| Aborted)?? {
+        Ok(collected) => Ok(Ok(collected.to_bytes())),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Ok(Err(too_large(length.max(BODY_BYTES_MAX + 1), BODY_BYTES_MAX)))
+        }
+        Err(_) => Err(Aborted),
+    }
+}
+
+pub(super) fn page(status: StatusCode, content_type: &'static str, payload: Payload) -> Response<Payload> {
+    let mut response = Response::new(payload);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+async fn sleep_if_any(duration: Duration) {
+    if !duration.is_zero() {
+        sleep(duration).await;
+    }
+}
+
+/// Ends a write in the counters when it is answered or its client hangs up.
+struct WriteInFlight {
+    shared: Arc<Shared>,
+    image: ImageId,
+}
+
+impl Drop for WriteInFlight {
+    fn drop(&mut self) {
+        self.shared.lock().stats.write_ends(self.image);
+    }
+}

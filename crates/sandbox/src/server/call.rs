@@ -1,0 +1,74 @@
+//! A call that passed the gateway: the typed request of each action.
+
+use imageshare_core::{
+    Permission,
+    ids::{AccountId, ImageId, Region},
+    text::excerpt,
+};
+
+use super::{
+    describe_images::ImagesQuery,
+    parameters::{Parameters, invalid, missing},
+    sts::Role,
+};
+use crate::{action::Action, ledger::Refusal};
+
+/// A call, and who makes it where.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) account: AccountId,
+    pub(super) region: Region,
+    pub(super) request: Request,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    AssumeRole(Role),
+    CallerIdentity,
+    Images(ImagesQuery),
+    Modify { image: ImageId, accounts: Vec<AccountId>, permission: Permission },
+    Shares { image: ImageId },
+}
+
+impl Request {
+    pub(super) fn read(action: Action, mut from: Parameters) -> Result<Self, Refusal> {
+        let request = match action {
+            Action::AssumeRole => Self::AssumeRole(Role::read(&mut from)?),
+            Action::DescribeImageSharePermission => Self::Shares { image: image(&from.required_text("ImageId")?)? },
+            Action::DescribeImages => Self::Images(ImagesQuery::read(&mut from)?),
+            Action::GetCallerIdentity => Self::CallerIdentity,
+            Action::ModifyImageSharePermission => Self::Modify {
+                image: image(&from.required_text("ImageId")?)?,
+                accounts: accounts(&from.texts("AccountIds")?.ok_or_else(|| missing("AccountIds"))?)?,
+                permission: permission(&from.required_text("Permission")?)?,
+            },
+        };
+        from.finish()?;
+        Ok(request)
+    }
+}
+
+pub(super) fn image(text: &str) -> Result<ImageId, Refusal> {
+    text.parse()
+        .map_err(|_| Refusal::new("InvalidImageId.Malformed", format!("The image id {} is malformed.", excerpt(text))))
+}
+
+fn accounts(texts: &[String]) -> Result<Vec<AccountId>, Refusal> {
+    let account = |text: &String| {
+        // The API does not trim.
+        text.parse().ok().filter(|_| text.trim().len() == text.len()).ok_or_else(|| {
+            let message = format!("The account id {} is invalid or does not exist.", excerpt(text));
+            Refusal::new("InvalidAccountId.NotFound", message)
+        })
+    };
+    texts.iter().map(account).collect()
+}
+
+fn permission(text: &str) -> Result<Permission, Refusal> {
+    match text {
+        "CANCEL" => Ok(Permission::Cancel),
+        "SHARE" => Ok(Permission::Share),
+        _ => Err(invalid("InvalidParameterValue", "Permission", text, "allowed are SHARE and CANCEL")),
+    }
+}

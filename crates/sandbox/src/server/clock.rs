@@ -1,0 +1,68 @@
+//! The two clocks of the sandbox.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+/// Wall time for signatures and dates, and a time that never runs backwards for everything else.
+#[derive(Debug)]
+pub(super) struct Clock {
+    started: Instant,
+    /// Microseconds since 1970 at `started`.
+    started_at: u64,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { started: Instant::now(), started_at: wall_micros() }
+    }
+
+    /// Microseconds since 1970 as of the start, going on evenly whatever happens to the machine's wall clock.
+    pub(super) fn micros(&self) -> u64 {
+        self.started_at.saturating_add(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The wall clock in Unix seconds. A suspended machine stops the other clock, and signatures are from this one.
+    pub(super) fn unix_seconds() -> u64 {
+        wall_micros() / 1_000_000
+    }
+}
+
+fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `YYYY-MM-DDThh:mm:ssZ`, as the API writes times.
+pub(super) fn api_time(unix_seconds: u64) -> String {
+    format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+/// The form of the header `Date`.
+pub(super) fn http_date(unix_seconds: u64) -> String {
+    format(unix_seconds, "%a, %d %b %Y %H:%M:%S GMT")
+}
+
+fn format(unix_seconds: u64, form: &str) -> String {
+    let timestamp = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    timestamp.unwrap_or(Timestamp::MAX).strftime(form).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_the_forms_of_the_api_and_of_http() {
+        assert_eq!(api_time(1_700_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(api_time(u64::MAX).len(), "9999-12-30T22:00:00Z".len());
+    }
+
+    #[test]
+    fn both_clocks_agree_at_the_start() {
+        let clock = Clock::start();
+        assert!((clock.micros() / 1_000_000).abs_diff(Clock::unix_seconds()) <= 1);
+        assert!(clock.micros() <= clock.micros());
+    }
+}

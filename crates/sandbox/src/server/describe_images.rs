@@ -1,0 +1,139 @@
+//! DescribeImages: which images are asked for, and what is told of them.
+
+use imageshare_core::ids::{AccountId, ImageId, Region};
+use serde_json::{Map, Value, json};
+
+use super::{
+    call::image,
+    parameters::{Parameters, invalid},
+};
+use crate::ledger::{ImageView, Ledger, Refusal};
+
+const LIMIT_DEFAULT: u64 = 20;
+const LIMIT_MAX: u64 = 100;
+const FILTERS_MAX: usize = 10;
+const VALUES_MAX: usize = 5;
+
+/// Which images are asked for.
+#[derive(Debug)]
+pub(super) struct ImagesQuery {
+    ids: Option<Vec<ImageId>>,
+    filters: Vec<Filter>,
+    offset: usize,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Filter {
+    name: String,
+    values: Vec<String>,
+}
+
+impl ImagesQuery {
+    pub(super) fn read(from: &mut Parameters) -> Result<Self, Refusal> {
+        let ids = from.texts("ImageIds")?;
+        let filters = from.objects("Filters")?;
+        if ids.is_some() && !filters.is_empty() {
+            return Err(Refusal::new(
+                "InvalidParameter.InvalidParameterCoexistImageIdsFilters",
+                "The parameters `ImageIds` and `Filters` cannot be given together.",
+            ));
+        }
+        if filters.len() > FILTERS_MAX {
+            let message = format!("There are {} `Filters`, allowed are {FILTERS_MAX}.", filters.len());
+            return Err(Refusal::new("InvalidParameterValue.LimitExceeded", message));
+        }
+        let limit = from.number("Limit")?.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            let code = "InvalidParameterValue.InvalidParameterValueLimit";
+            return Err(invalid(code, "Limit", &limit.to_string(), "allowed are 1 to 100"));
+        }
+        let offset = from.number("Offset")?.unwrap_or_default();
+        from.text("InstanceType")?;
+        Ok(Self {
+            ids: ids.map(|ids| ids.iter().map(|id| image(id)).collect()).transpose()?,
+            filters: filters.into_iter().map(Filter::read).collect::<Result<_, _>>()?,
+            offset: usize::try_from(offset).unwrap_or(usize::MAX),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        })
+    }
+
+    pub(super) fn answer(
+        self,
+        ledger: &Ledger,
+        now: u64,
+        caller: AccountId,
+        region: Region,
+    ) -> Result<Map<String, Value>, Refusal> {
+        let found: Vec<(ImageId, ImageView<'_>)> = match self.ids {
+            Some(ids) => {
+                let view = |id| ledger.image(now, caller, region, id).map(|view| view.map(|view| (id, view)));
+                ids.into_iter().filter_map(|id| view(id).transpose()).collect::<Result<_, Refusal>>()?
+            }
+            None => ledger
+                .images(now, caller, region)
+                .filter(|(id, view)| self.filters.iter().all(|filter| filter.lets_through(*id, view)))
+                .collect(),
+        };
+        let total = found.len();
+        let page: Vec<Value> =
+            found.into_iter().skip(self.offset).take(self.limit).map(|(id, view)| describe(id, &view)).collect();
+        Ok(Map::from_iter([("ImageSet".to_owned(), Value::Array(page)), ("TotalCount".to_owned(), json!(total))]))
+    }
+}
+
+impl Filter {
+    fn read(mut from: Parameters) -> Result<Self, Refusal> {
+        let name = from.required_text("Name")?;
+        let values = from.texts("Values")?.unwrap_or_default();
+        from.finish()?;
+        let is_known = ["image-id", "image-name", "image-type", "platform", "tag-key", "tag-value"];
+        if !is_known.contains(&name.as_str()) && !name.starts_with("tag:") {
+            return Err(invalid("InvalidFilter", "Filters.Name", &name, "it is not a filter of this action"));
+        }
+        if values.len() > VALUES_MAX {
+            let message = format!("A filter has {} `Values`, allowed are {VALUES_MAX}.", values.len());
+            return Err(Refusal::new("InvalidFilterValue.LimitExceeded", message));
+        }
+        Ok(Self { name, values })
+    }
+
+    fn lets_through(&self, id: ImageId, view: &ImageView<'_>) -> bool {
+        let value = match self.name.as_str() {
+            "image-id" => id.as_str(),
+            "image-name" => view.name,
+            "image-type" => view.image_type.as_str(),
+            "platform" => PLATFORM,
+            // No image of the sandbox has tags.
+            _ => return false,
+        };
+        self.values.iter().any(|wanted| wanted == value)
+    }
+}
+
+const PLATFORM: &str = "TencentOS";
+
+/// The members of an image in an answer. What the world does not say is the same for every image.
+fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
+    json!({
+        "ImageId": id,
+        "ImageName": view.name,
+        "ImageState": view.state.as_str(),
+        "ImageType": view.image_type.as_str(),
+        "ImageCreator": view.owner,
+        "LicenseType": view.license.as_str(),
+        "ImageDescription": "",
+        "OsName": "TencentOS Server 4 for x86_64",
+        "Platform": PLATFORM,
+        "Architecture": "x86_64",
+        "CreatedTime": "2026-11-02T08:15:30Z",
+        "ImageSource": "CREATE_IMAGE",
+        "ImageSize": 50,
+        "SyncPercent": null,
+        "IsSupportCloudinit": true,
+        "ImageDeprecated": false,
+        "ImageFamily": null,
+        "SnapshotSet": [],
+        "Tags": [],
+    })
+}

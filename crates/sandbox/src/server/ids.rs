@@ -1,0 +1,45 @@
+//! Request ids and temporary keys: unlike each other, and unlike those of another sandbox.
+
+use sha2::{Digest, Sha256};
+
+/// Makes them from a start value and a counter.
+#[derive(Debug)]
+pub(super) struct Ids {
+    start: u64,
+    made: u64,
+}
+
+impl Ids {
+    pub(super) const fn new(start: u64) -> Self {
+        Self { start, made: 0 }
+    }
+
+    /// 64 hex digits that were not there before. Nobody must be kept from guessing them.
+    pub(super) fn next(&mut self) -> String {
+        self.made += 1;
+        let mut hash = Sha256::new();
+        hash.update(self.start.to_le_bytes());
+        hash.update(self.made.to_le_bytes());
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A request id in the form of a UUID of version 4.
+    pub(super) fn request_id(&mut self) -> String {
+        let hex = self.next();
+        format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_have_the_form_of_uuids_and_differ() {
+        let mut ids = Ids::new(1);
+        let (one, other) = (ids.request_id(), ids.request_id());
+        assert_ne!(one, other);
+        let lengths: Vec<_> = one.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12]);
+    }
+}

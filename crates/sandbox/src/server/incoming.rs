@@ -1,0 +1,244 @@
+//! A request of the API as it came in, before anything is believed of it.
+
+use bytes::Bytes;
+use http::{Method, header, request::Parts};
+use imageshare_core::{
+    Permission,
+    ids::{AccountId, ImageId},
+    params::Pairs,
+    text::printable,
+};
+use serde_json::{Map, Value};
+
+use super::parameters::Parameters;
+use crate::{
+    action::Action,
+    ledger::Refusal,
+    log::ACCOUNTS_MAX,
+    verify::{Received, SignatureVersion},
+};
+
+/// Bytes of the query of a GET.
+const QUERY_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of the body of a POST with signature version 3.
+pub(super) const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Bytes of the body of a POST with signature version 1.
+const FORM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Characters of a client's tag that are kept.
+const CLIENT_TAG_CHARS_MAX: usize = 128;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+/// Parameters that every call with signature version 1 may have beside those of its action.
+const COMMON: [&str; 11] = [
+    "Action",
+    "Language",
+    "Nonce",
+    "Region",
+    "RequestClient",
+    "SecretId",
+    "Signature",
+    "SignatureMethod",
+    "Timestamp",
+    "Token",
+    "Version",
+];
+
+/// The request, and what it says of itself.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    parts: Parts,
+    body: Bytes,
+    /// Why the body was not read to its end.
+    unread: Option<Refusal>,
+    /// The pairs of the query or form.
+    pairs: Pairs,
+    /// The parameters of the action, or why there are none.
+    members: Result<Map<String, Value>, Refusal>,
+    pub(super) version: SignatureVersion,
+    pub(super) action_name: Option<String>,
+    pub(super) api_version: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) secret_id: String,
+    pub(super) client_tag: Option<String>,
+}
+
+impl Incoming {
+    pub(super) fn read(parts: Parts, body: Result<Bytes, Refusal>) -> Self {
+        let (body, unread) = body.map_or_else(|refusal| (Bytes::new(), Some(refusal)), |body| (body, None));
+        let version = SignatureVersion::of(&parts.headers);
+        let mut incoming = Self {
+            pairs: Pairs::default(),
+            members: Ok(Map::new()),
+            version,
+            action_name: None,
+            api_version: None,
+            region: None,
+            secret_id: String::new(),
+            client_tag: None,
+            parts,
+            body,
+            unread,
+        };
+        incoming.members = incoming.read_members();
+        let client_tag = match version {
+            SignatureVersion::V3 => {
+                incoming.action_name = incoming.header("x-tc-action");
+                incoming.api_version = incoming.header("x-tc-version");
+                incoming.region = incoming.header("x-tc-region");
+                incoming.secret_id = incoming.claimed_secret_id().unwrap_or_default();
+                incoming.header("x-tc-requestclient")
+            }
+            SignatureVersion::V1 => {
+                incoming.action_name = incoming.pair("Action");
+                incoming.api_version = incoming.pair("Version");
+                incoming.region = incoming.pair("Region");
+                incoming.secret_id = incoming.pair("SecretId").unwrap_or_default();
+                incoming.pair("RequestClient")
+            }
+        };
+        incoming.client_tag = client_tag.map(|tag| printable(&tag, CLIENT_TAG_CHARS_MAX));
+        incoming
+    }
+
+    /// Method, content type and size, by the rules of the API.
+    pub(super) fn check_form(&self) -> Result<(), Refusal> {
+        if let Some(refusal) = &self.unread {
+            return Err(refusal.clone());
+        }
+        let content_type = self.content_type();
+        let is_v3 = self.version == SignatureVersion::V3;
+        let size = match (&self.parts.method, content_type.as_str()) {
+            (&Method::GET, FORM) => (self.query().len(), QUERY_BYTES_MAX),
+            // A plain URL is a request of version 1 too; only signing it needs a content type in version 3.
+            (&Method::GET, "") if !is_v3 => (self.query().len(), QUERY_BYTES_MAX),
+            (&Method::POST, JSON) if is_v3 => (self.body.len(), BODY_BYTES_MAX),
+            (&Method::POST, FORM) if !is_v3 => (self.body.len(), FORM_BYTES_MAX),
+            (&Method::POST, JSON) => {
+                return Err(Refusal::new(
+                    "AuthFailure.InvalidAuthorization",
+                    "The header `Authorization`, which a JSON request needs, is missing.",
+                ));
+            }
+            (&Method::GET | &Method::POST, _) => {
+                return Err(Refusal::new(
+                    "InvalidParameter",
+                    format!(
+                        "The content type {} does not go with this method and signature: GET takes {FORM}, POST takes \
+                         {JSON} with signature version 3 and {FORM} with version 1.",
+                        imageshare_core::text::excerpt(&content_type)
+                    ),
+                ));
+            }
+            _ => return Err(Refusal::new("UnsupportedProtocol", "Only the methods GET and POST are supported.")),
+        };
+        let (found, limit) = size;
+        if found > limit {
+            return Err(too_large(found, limit));
+        }
+        Ok(())
+    }
+
+    pub(super) fn received(&self) -> Received<'_> {
+        Received {
+            method: self.parts.method.as_str(),
+            query: self.query(),
+            headers: &self.parts.headers,
+            body: &self.body,
+            pairs: &self.pairs,
+        }
+    }
+
+    /// The action, if the sandbox has it.
+    pub(super) fn action(&self) -> Option<Action> {
+        self.action_name.as_deref()?.parse().ok()
+    }
+
+    /// The parameters of the action.
+    pub(super) fn parameters(&self) -> Result<Parameters, Refusal> {
+        let is_flat = self.parts.method == Method::GET || self.version == SignatureVersion::V1;
+        self.members.clone().map(|members| Parameters::new(members, is_flat))
+    }
+
+    /// The image it names, if well formed.
+    pub(super) fn image(&self) -> Option<ImageId> {
+        self.member("ImageId")?.as_str()?.parse().ok()
+    }
+
+    /// The permission it names, if there is such a one.
+    pub(super) fn permission(&self) -> Option<Permission> {
+        serde_json::from_value(self.member("Permission")?.clone()).ok()
+    }
+
+    /// The well-formed accounts it names, the first few hundred.
+    pub(super) fn accounts(&self) -> Vec<AccountId> {
+        let listed = self.member("AccountIds").and_then(Value::as_array).into_iter().flatten();
+        listed.filter_map(|id| id.as_str()?.parse().ok()).take(ACCOUNTS_MAX).collect()
+    }
+
+    fn read_members(&mut self) -> Result<Map<String, Value>, Refusal> {
+        let unreadable =
+            |why: String| Refusal::new("InvalidParameter", format!("The parameters are malformed: {why}."));
+        if self.parts.method == Method::POST && self.content_type() != FORM {
+            return match serde_json::from_slice(&self.body) {
+                Ok(Value::Object(members)) => Ok(members),
+                Ok(_) => Err(unreadable("the body is not a JSON object".to_owned())),
+                Err(error) => Err(unreadable(error.to_string())),
+            };
+        }
+        let encoded: &[u8] = if self.parts.method == Method::POST { &self.body } else { self.query().as_bytes() };
+        if encoded.len() > FORM_BYTES_MAX {
+            return Err(too_large(encoded.len(), FORM_BYTES_MAX));
+        }
+        self.pairs = Pairs::parse(encoded).map_err(|error| unreadable(error.to_string()))?;
+        let mut own = self.pairs.clone();
+        if self.version == SignatureVersion::V1 {
+            for name in COMMON {
+                own.take(name);
+            }
+        }
+        match own.tree().map_err(|error| unreadable(error.to_string()))? {
+            Value::Object(members) => Ok(members),
+            _ => Err(unreadable("the pairs are a list without a name".to_owned())),
+        }
+    }
+
+    fn claimed_secret_id(&self) -> Option<String> {
+        let (_, rest) = self.parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once("Credential=")?;
+        rest.split_once('/').map(|(secret_id, _)| secret_id.to_owned())
+    }
+
+    /// The media type, lower case, without its parameters.
+    fn content_type(&self) -> String {
+        let value = self.header("content-type").unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let value = self.parts.headers.get(name)?.to_str().ok()?;
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    fn pair(&self, name: &str) -> Option<String> {
+        self.pairs.get(name).filter(|value| !value.is_empty()).map(ToOwned::to_owned)
+    }
+
+    fn member(&self, name: &str) -> Option<&Value> {
+        self.members.as_ref().ok()?.get(name)
+    }
+}
+
+pub(super) fn too_large(found: usize, limit: usize) -> Refusal {
+    Refusal::new(
+        "RequestSizeLimitExceeded",
+        format!("The request of {found} bytes exceeds the limit of {limit} bytes."),
+    )
+}

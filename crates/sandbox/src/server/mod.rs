@@ -1,0 +1,261 @@
+//! The sandbox as a server: plain HTTP or TLS, for use inside a process and as a program.
+
+mod admin;
+mod api;
+mod call;
+mod clock;
+mod describe_images;
+mod ids;
+mod incoming;
+mod parameters;
+mod payload;
+mod socket;
+mod state;
+mod sts;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use clock::Clock;
+use socket::{ResetSwitch, Socket};
+use state::{Now, State};
+pub use tls::TlsError;
+
+use crate::{faults::Faults, world::World};
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 2048;
+
+/// How long the head of a request may take, and how long a connection may idle.
+const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
+
+/// Kilobytes of large bodies in memory at once.
+const BODY_ROOM_KILOBYTES: usize = 256 * 1024;
+
+/// How long a stop waits for answers that are on their way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a sandbox is to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// The world at the start.
+    pub world: World,
+    /// What goes wrong from the start.
+    pub faults: Faults,
+    /// How long each answer takes.
+    pub latency: Duration,
+    /// Requests a second of each sharing action and key; 0 for no limit. DescribeImages has four times as many, the
+    /// actions of STS have their documented limits.
+    pub rps: u32,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Default for Config {
+    /// The open world on any free port of the loopback, with the documented limits, without faults or latency.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            world: World::open(),
+            faults: Faults::default(),
+            latency: Duration::ZERO,
+            rps: 10,
+            tls: false,
+        }
+    }
+}
+
+/// Why a sandbox does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A sandbox that runs. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Sandbox {
+    addr: SocketAddr,
+    certificate_pem: Option<String>,
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox on the runtime of the caller. It is listening when this returns.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on or TLS cannot be set up.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let Config { listen, world, faults, latency, rps, tls } = config;
+        let (tls, certificate_pem) =
+            if tls { tls::acceptor().map(|(tls, pem)| (Some(tls), Some(pem)))? } else { (None, None) };
+        let unable = |source| StartError::Listen { addr: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(unable)?;
+        let addr = listener.local_addr().map_err(unable)?;
+        let clock = Clock::start();
+        let now = Now { micros: clock.micros(), unix_seconds: Clock::unix_seconds() };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(world, rps, faults, now)),
+            clock,
+            latency,
+            body_room: Semaphore::new(BODY_ROOM_KILOBYTES),
+        });
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(accept(listener, shared, tls, stopped));
+        Ok(Self { addr, certificate_pem, stop, task })
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The endpoint for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.certificate_pem.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// The certificate of the authority that clients are to trust, where it speaks TLS.
+    #[must_use]
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.certificate_pem.as_deref()
+    }
+
+    /// Takes no more connections, lets answers that are on their way go out for a second, and ends.
+    pub async fn stop(self) {
+        let Self { stop, task, .. } = self;
+        drop(stop);
+        // An error would mean that the task panicked, and then there is nothing left to stop.
+        drop(task.await);
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    clock: Clock,
+    latency: Duration,
+    body_room: Semaphore,
+}
+
+impl Shared {
+    /// The state. A panic under the lock would be a bug of one request and must not take the others along.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time. Taken under the lock, so that arrivals are counted in the order of their times.
+    fn now(&self) -> Now {
+        Now { micros: self.clock.micros(), unix_seconds: Clock::unix_seconds() }
+    }
+}
+
+/// Takes connections until it is told to stop or the handle is gone.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>, stopped: watch::Receiver<()>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut stop = stopped.clone();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let taken = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            _ = stop.changed() => break,
+            taken = taken => taken,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (shared, tls, stopped) = (Arc::clone(&shared), tls.clone(), stopped.clone());
+                connections.spawn(async move {
+                    connection(stream, shared, tls, stopped).await;
+                    drop(place);
+                });
+            }
+            // Out of file handles, most likely: others will end.
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+    drop(listener);
+    let ended = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Serves a connection. How it ends is the client's business.
+async fn connection(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>, stopped: watch::Receiver<()>) {
+    // Answers are small and are written at once; where this is refused they come late, not wrong.
+    drop(stream.set_nodelay(true));
+    let switch = ResetSwitch::default();
+    let socket = Socket::new(stream, switch.clone());
+    match tls {
+        None => serve(socket, switch, shared, stopped).await,
+        Some(tls) => {
+            if let Ok(Ok(socket)) = timeout(HANDSHAKE_SECONDS_MAX, tls.accept(socket)).await {
+                serve(socket, switch, shared, stopped).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    switch: ResetSwitch,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let service = service_fn(move |request| api::answer(Arc::clone(&shared), switch.clone(), request));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_SECONDS_MAX)
+            .serve_connection(TokioIo::new(socket), service)
+    );
+    tokio::select! {
+        ended = connection.as_mut() => drop(ended),
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
+}

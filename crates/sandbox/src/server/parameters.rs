@@ -1,0 +1,103 @@
+//! The parameters of a call, taken one by one; what is left over is unknown.
+
+use imageshare_core::text::excerpt;
+use serde_json::{Map, Value};
+
+use crate::ledger::Refusal;
+
+/// Members that are still to be taken.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    members: Map<String, Value>,
+    /// Whether they came as flat pairs, where numbers are text.
+    is_flat: bool,
+}
+
+impl Parameters {
+    pub(super) const fn new(members: Map<String, Value>, is_flat: bool) -> Self {
+        Self { members, is_flat }
+    }
+
+    /// A text that must be there.
+    pub(super) fn required_text(&mut self, name: &str) -> Result<String, Refusal> {
+        self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(wrong_type(name, "a string")),
+        }
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
+        let text = |value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong_type(name, "an array of strings")),
+        };
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
+            Some(_) => Err(wrong_type(name, "an array of strings")),
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
+        let number = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) if self.is_flat => text.parse().ok(),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| wrong_type(name, "a whole number"))
+    }
+
+    /// A list of objects.
+    pub(super) fn objects(&mut self, name: &str) -> Result<Vec<Self>, Refusal> {
+        let object = |value| match value {
+            Value::Object(members) => Ok(Self::new(members, self.is_flat)),
+            _ => Err(wrong_type(name, "an array of objects")),
+        };
+        match self.members.remove(name).filter(|value| !value.is_null()) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(values)) => values.into_iter().map(object).collect(),
+            Some(_) => Err(wrong_type(name, "an array of objects")),
+        }
+    }
+
+    /// A member of any kind, which the sandbox does not look at.
+    pub(super) fn ignore(&mut self, name: &str) {
+        self.members.remove(name);
+    }
+
+    /// Ends the taking.
+    pub(super) fn finish(self) -> Result<(), Refusal> {
+        match self.members.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                Err(Refusal::new("UnknownParameter", format!("The parameter {} is not recognized.", excerpt(name))))
+            }
+        }
+    }
+
+    /// A member, with null as if it were not there.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.members.remove(name).filter(|value| !value.is_null())
+    }
+}
+
+pub(super) fn missing(name: &str) -> Refusal {
+    Refusal::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
+}
+
+pub(super) fn invalid(code: &'static str, name: &str, found: &str, allowed: &str) -> Refusal {
+    Refusal::new(code, format!("The value {} of the parameter `{name}` is not valid: {allowed}.", excerpt(found)))
+}
+
+fn wrong_type(name: &str, expected: &str) -> Refusal {
+    Refusal::new("InvalidParameter", format!("The parameter `{name}` must be {expected}."))
+}

@@ -1,0 +1,271 @@
+//! Everything that changes, behind one lock, and the decision about a request.
+
+use std::collections::BTreeMap;
+
+use imageshare_core::ids::{ImageId, Region};
+use serde_json::{Map, Value, json};
+
+use super::{
+    call::{Call, Request},
+    clock::api_time,
+    ids::Ids,
+    incoming::Incoming,
+    parameters::missing,
+    sts::{self, TemporaryKey},
+};
+use crate::{
+    action::Action,
+    faults::{Fault, Faults},
+    ledger::{Ledger, Refusal},
+    log::{Log, LogEntry},
+    rate::Meter,
+    stats::Stats,
+    verify::{Key, Keys, verify},
+    world::World,
+};
+
+const SECOND_MICROS: u64 = 1_000_000;
+
+/// Seconds by which the server's clock is ahead under the fault `skew`.
+pub(super) const SKEW_SECONDS: u64 = 3600;
+
+/// The time at which a request arrived, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// Of the clock that never runs backwards.
+    pub(super) micros: u64,
+    /// Of the wall clock.
+    pub(super) unix_seconds: u64,
+}
+
+impl Now {
+    const fn millis(self) -> u64 {
+        self.micros / 1000
+    }
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(super) struct State {
+    world: World,
+    rps: u32,
+    pub(super) ledger: Ledger,
+    keys: Keys,
+    /// For each action and key, so their number is bounded by that of the keys.
+    meters: BTreeMap<(Action, String), Meter>,
+    faults: Faults,
+    pub(super) stats: Stats,
+    pub(super) log: Log,
+    ids: Ids,
+    /// Counts the resets, so that what was to be applied late is not applied to another world.
+    pub(super) generation: u64,
+}
+
+/// What was decided about a request.
+#[derive(Debug)]
+pub(super) struct Decision {
+    /// The body of the answer.
+    pub(super) body: String,
+    /// What goes wrong with it.
+    pub(super) fault: Option<Fault>,
+    /// What is to be done later, under the fault `apply_late`.
+    pub(super) late: Option<Call>,
+    /// The image that is being written to.
+    pub(super) write: Option<ImageId>,
+}
+
+impl State {
+    pub(super) fn new(world: World, rps: u32, faults: Faults, now: Now) -> Self {
+        let mut state = Self {
+            ledger: world.begin(now.millis()),
+            keys: world.keys.clone(),
+            world,
+            rps,
+            meters: BTreeMap::new(),
+            faults: Faults::default(),
+            stats: Stats::default(),
+            log: Log::default(),
+            ids: Ids::new(now.micros),
+            generation: 0,
+        };
+        state.set_faults(faults, now);
+        state
+    }
+
+    /// Empties faults, counters and log, and restores the world.
+    pub(super) fn reset(&mut self, now: Now) {
+        self.ledger = self.world.begin(now.millis());
+        self.keys = self.world.keys.clone();
+        self.meters.clear();
+        self.faults = Faults::default();
+        self.stats.reset();
+        self.log = Log::default();
+        self.generation += 1;
+    }
+
+    /// Replaces all faults.
+    pub(super) fn set_faults(&mut self, faults: Faults, now: Now) {
+        self.ledger.accounts.unknown = self.world.unknown_accounts().clone();
+        self.ledger.accounts.unknown.extend(faults.unknown_accounts.iter().copied());
+        self.ledger.release_all();
+        for (&image, busy) in &faults.busy_images {
+            let busy = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
+            self.ledger.occupy(image, now.millis().saturating_add(busy));
+        }
+        self.faults = faults;
+    }
+
+    /// Counts, logs and decides, all at the moment of arrival.
+    pub(super) fn decide(&mut self, incoming: &Incoming, now: Now) -> Decision {
+        let action = incoming.action();
+        let key = if self.keys.contains(&incoming.secret_id) { incoming.secret_id.as_str() } else { "" };
+        self.stats.arrival(now.micros, action, key);
+        let write = incoming.image().filter(|_| action == Some(Action::ModifyImageSharePermission));
+        if let Some(image) = write {
+            self.stats.write_begins(image);
+        }
+        let fault = action.and_then(|action| self.faults.strike(action));
+        let mut late = None;
+        let (code, result) = match &fault {
+            Some(fault @ (Fault::Hang | Fault::Http500 | Fault::Html | Fault::ResetBefore | Fault::Endless)) => {
+                (fault.as_str().to_owned(), Ok(Map::new()))
+            }
+            Some(fault @ Fault::ApplyLate(_)) => {
+                late = self.admit(incoming, now).ok();
+                (fault.as_str().to_owned(), Ok(Map::new()))
+            }
+            Some(Fault::Throttle) => decided(Err(self.throttled(action))),
+            Some(Fault::InternalError) => {
+                decided(Err(Refusal::new("InternalError", "An internal error has occurred. Retry your request.")))
+            }
+            Some(Fault::ExpiredCredential) => {
+                decided(Err(Refusal::new("AuthFailure.TokenFailure", "The token has expired.")))
+            }
+            Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "The script of faults says so."))),
+            Some(Fault::Skew) => {
+                let ahead = Now { unix_seconds: now.unix_seconds + SKEW_SECONDS, ..now };
+                decided(self.admit(incoming, ahead).and_then(|call| self.perform(call, now)))
+            }
+            None | Some(Fault::Truncate | Fault::ResetAfter) => {
+                decided(self.admit(incoming, now).and_then(|call| self.perform(call, now)))
+            }
+        };
+        self.stats.decided(&code);
+        self.log.push(LogEntry {
+            time: jiff::Timestamp::from_microsecond(i64::try_from(now.micros).unwrap_or(i64::MAX))
+                .unwrap_or(jiff::Timestamp::MAX)
+                .to_string(),
+            action: action.map(Action::as_str),
+            code,
+            image_id: incoming.image(),
+            permission: incoming.permission(),
+            accounts: incoming.accounts(),
+            signature_version: incoming.version.as_str(),
+            client_tag: incoming.client_tag.clone(),
+            fault: fault.as_ref().map(Fault::as_str),
+        });
+        Decision { body: self.envelope(result), fault, late, write }
+    }
+
+    /// The gateway: form, signature, action, region, rate, parameters.
+    fn admit(&mut self, incoming: &Incoming, now: Now) -> Result<Call, Refusal> {
+        incoming.check_form()?;
+        let caller = verify(&incoming.received(), &self.keys, now.unix_seconds)?;
+        let action = check_action(incoming, caller.service.as_deref())?;
+        let region = incoming.region.as_deref().ok_or_else(|| missing("Region"))?;
+        let region: Region = region.parse().map_err(|_| {
+            let found = imageshare_core::text::excerpt(region);
+            Refusal::new("UnsupportedRegion", format!("The region {found} is not supported."))
+        })?;
+        self.meter(action, caller.secret_id).admit(now.micros)?;
+        let request = Request::read(action, incoming.parameters()?)?;
+        Ok(Call { account: caller.account, region, request })
+    }
+
+    /// Does what is asked.
+    pub(super) fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
+        let Call { account, region, request } = call;
+        match request {
+            Request::AssumeRole(role) => {
+                if !self.ledger.accounts.exists(role.account) && role.account != account {
+                    return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
+                }
+                let key = TemporaryKey {
+                    secret_id: format!("AKID{}", self.ids.next()),
+                    secret_key: self.ids.next(),
+                    token: self.ids.next(),
+                    expires_at: role.expires_at(now.unix_seconds),
+                };
+                let temporary = Some((key.token.clone(), key.expires_at));
+                let known = Key { secret_key: key.secret_key.clone(), account: role.account, temporary };
+                self.keys.insert(key.secret_id.clone(), known);
+                Ok(key.answer())
+            }
+            Request::CallerIdentity => Ok(sts::caller_identity(account)),
+            Request::Images(query) => query.answer(&self.ledger, now.millis(), account, region),
+            Request::Modify { image, accounts, permission } => {
+                self.ledger.modify(now.millis(), account, region, image, &accounts, permission)?;
+                Ok(Map::new())
+            }
+            Request::Shares { image } => {
+                let as_of = now.millis().saturating_sub(self.world.read_delay_ms);
+                let shares = self.ledger.shares(as_of, account, region, image)?;
+                let set: Vec<Value> = shares
+                    .into_iter()
+                    .map(|(id, created)| json!({"AccountId": id, "CreatedTime": api_time(created / 1000)}))
+                    .collect();
+                Ok(Map::from_iter([("SharePermissionSet".to_owned(), Value::Array(set))]))
+            }
+        }
+    }
+
+    /// The body of an answer.
+    fn envelope(&mut self, result: Result<Map<String, Value>, Refusal>) -> String {
+        let mut response = result
+            .unwrap_or_else(|Refusal { code, message }| Map::from_iter([("Error".to_owned(), error(&code, &message))]));
+        response.insert("RequestId".to_owned(), Value::String(self.ids.request_id()));
+        json!({ "Response": response }).to_string()
+    }
+
+    fn meter(&mut self, action: Action, secret_id: String) -> &mut Meter {
+        let (rps, window) = (self.rps, self.world.window);
+        self.meters.entry((action, secret_id)).or_insert_with(|| Meter::new(action.limit(rps), window, SECOND_MICROS))
+    }
+
+    fn throttled(&self, action: Option<Action>) -> Refusal {
+        let limit = action.map_or(0, |action| action.limit(self.rps)).max(1);
+        crate::rate::Exceeded { seen: limit.saturating_add(1), limit }.into()
+    }
+}
+
+/// The code of a result, for counters and log, beside it.
+fn decided(result: Result<Map<String, Value>, Refusal>) -> (String, Result<Map<String, Value>, Refusal>) {
+    let code = result.as_ref().map_or_else(|refusal| refusal.code.to_string(), |_| "ok".to_owned());
+    (code, result)
+}
+
+fn error(code: &str, message: &str) -> Value {
+    json!({"Code": code, "Message": message})
+}
+
+/// Whether the product has the action in the version that is asked for.
+fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Refusal> {
+    let name = incoming.action_name.as_deref().ok_or_else(|| missing("Action"))?;
+    if service.is_some_and(|service| !["cvm", "sts"].contains(&service)) {
+        return Err(Refusal::new("NoSuchProduct", "The product in the credential scope does not exist."));
+    }
+    let action: Action = name
+        .parse()
+        .ok()
+        .filter(|action: &Action| service.is_none_or(|service| service == action.service()))
+        .ok_or_else(|| {
+            let found = imageshare_core::text::excerpt(name);
+            Refusal::new("InvalidAction", format!("The action {found} does not exist for this product."))
+        })?;
+    let version = incoming.api_version.as_deref().ok_or_else(|| missing("Version"))?;
+    if version != action.version() {
+        let found = imageshare_core::text::excerpt(version);
+        return Err(Refusal::new("NoSuchVersion", format!("The version {found} does not exist for this product.")));
+    }
+    Ok(action)
+}

@@ -1,0 +1,160 @@
+//! What a client gets that does everything right.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::{
+    super::Config,
+    kit::{IMAGE, open, share, start},
+};
+use crate::world::World;
+
+#[tokio::test]
+async fn an_image_is_shared_listed_and_taken_back() {
+    let client = open().await;
+    let answer = client.call("ModifyImageSharePermission", share(&["1038493875", "20000"])).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert!(answer.headers["date"].to_str().unwrap().ends_with(" GMT"));
+    assert_eq!(answer.response().as_object().unwrap().len(), 1);
+    assert_eq!(answer.response()["RequestId"].as_str().unwrap().len(), 36);
+
+    let listed = client.call("DescribeImageSharePermission", json!({"ImageId": IMAGE})).await.response();
+    let set = listed["SharePermissionSet"].as_array().unwrap();
+    let ids: Vec<_> = set.iter().map(|entry| entry["AccountId"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["20000", "1038493875"]);
+    assert!(set[0]["CreatedTime"].as_str().unwrap().starts_with("20"));
+    assert_eq!(client.state().await, json!(["1038493875", "20000"]));
+
+    let cancel = json!({"ImageId": IMAGE, "AccountIds": ["20000"], "Permission": "CANCEL"});
+    assert_eq!(client.call("ModifyImageSharePermission", cancel).await.code(), "ok");
+    assert_eq!(client.state().await, json!(["1038493875"]));
+}
+
+#[tokio::test]
+async fn a_get_of_either_version_and_a_form_do_the_same() {
+    let client = open().await;
+    let own = |account| {
+        [
+            ("Action", "ModifyImageSharePermission"),
+            ("ImageId", IMAGE),
+            ("AccountIds.0", account),
+            ("Permission", "SHARE"),
+        ]
+    };
+    for (account, method, digest) in [
+        ("10001", Method::GET, "HmacSHA1"),
+        ("10002", Method::GET, "HmacSHA256"),
+        ("10003", Method::POST, "HmacSHA1"),
+        ("10004", Method::POST, "HmacSHA256"),
+    ] {
+        let answer = client.send(client.signed_v1(method, digest, &own(account))).await.unwrap();
+        assert_eq!(answer.code(), "ok", "{}", answer.text);
+    }
+    let uri = format!("/?Permission=SHARE&AccountIds.0=10005&ImageId={IMAGE}");
+    let form = "application/x-www-form-urlencoded";
+    let get = client.signed(Method::GET, &uri, form, "ModifyImageSharePermission", "");
+    assert_eq!(client.send(get).await.unwrap().code(), "ok");
+    assert_eq!(client.state().await, json!(["10001", "10002", "10003", "10004", "10005"]));
+
+    let (_, log) = client.admin(Method::GET, "requests?last=2", "").await;
+    let entries = log["requests"].as_array().unwrap();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0]["signature_version"], "v1");
+    let mut last = entries[1].clone();
+    assert!(last.as_object_mut().unwrap().remove("time").unwrap().as_str().unwrap().ends_with('Z'));
+    let expected = json!({
+        "action": "ModifyImageSharePermission", "code": "ok", "image_id": IMAGE, "permission": "SHARE",
+        "accounts": ["10005"], "signature_version": "TC3", "client_tag": "kit", "fault": null,
+    });
+    assert_eq!(last, expected);
+}
+
+#[tokio::test]
+async fn the_host_header_is_verified_as_it_stands() {
+    let mut client = open().await;
+    client.host = format!("http://{}", client.sandbox.addr());
+    assert_eq!(client.share(&["10001"]).await, "ok");
+}
+
+#[tokio::test]
+async fn images_are_found_by_id_by_filter_and_page_by_page() {
+    let client = start(Config { rps: 0, world: World::example(), ..Config::default() }).await;
+    let names = |answer: super::kit::Answer| -> Vec<String> {
+        let response = answer.response();
+        let set = response["ImageSet"].as_array().unwrap_or_else(|| panic!("{}", answer.text)).clone();
+        set.iter().map(|image| image["ImageId"].as_str().unwrap().to_owned()).collect()
+    };
+    let by_id = client.call("DescribeImages", json!({"ImageIds": [IMAGE, "img-00000000"]})).await;
+    let image = by_id.response()["ImageSet"][0].clone();
+    assert_eq!(by_id.response()["TotalCount"], 1);
+    assert_eq!(image["ImageState"], "NORMAL");
+    assert_eq!(image["ImageCreator"], "100009999999");
+    assert_eq!(image["LicenseType"], "TencentCloud");
+
+    let all = client.call("DescribeImages", json!({})).await;
+    assert_eq!(all.response()["TotalCount"], 3);
+    let page = client.call("DescribeImages", json!({"Offset": 1, "Limit": 1})).await;
+    assert_eq!(page.response()["TotalCount"], 3);
+    assert_eq!(names(page), names(all)[1..2]);
+    let filters = json!({"Filters": [{"Name": "image-name", "Values": ["golden-2026.11-singapore"]}]});
+    assert_eq!(names(client.call("DescribeImages", filters).await), [IMAGE]);
+    let flat = "/?Filters.0.Name=image-id&Filters.0.Values.0=img-6pb6lrmy&Limit=5";
+    let get = client.signed(Method::GET, flat, "application/x-www-form-urlencoded", "DescribeImages", "");
+    assert_eq!(names(client.send(get).await.unwrap()), [IMAGE]);
+}
+
+#[tokio::test]
+async fn an_assumed_role_gives_a_key_that_works_with_its_token_only() {
+    let mut client = open().await;
+    let identity = client.call("GetCallerIdentity", json!({})).await.response();
+    assert_eq!(identity["AccountId"], "100009999999");
+    let role = json!({
+        "RoleArn": "qcs::cam::uin/100012345678:roleName/share", "RoleSessionName": "imageshare", "DurationSeconds": 900,
+    });
+    let answer = client.call("AssumeRole", role).await.response();
+    let credential = |name: &str| answer["Credentials"][name].as_str().unwrap().to_owned();
+    client.secret_id = credential("TmpSecretId");
+    client.secret_key = credential("TmpSecretKey");
+    assert_eq!(client.call("GetCallerIdentity", json!({})).await.code(), "AuthFailure.TokenFailure");
+    client.token = Some(credential("Token"));
+    let identity = client.call("GetCallerIdentity", json!({})).await.response();
+    assert_eq!(identity["AccountId"], "100012345678");
+    client.token = Some("other".to_owned());
+    assert_eq!(client.call("GetCallerIdentity", json!({})).await.code(), "AuthFailure.TokenFailure");
+    let (_, log) = client.admin(Method::GET, "requests", "").await;
+    assert!(!log.to_string().contains(&client.secret_key));
+}
+
+#[tokio::test]
+async fn latency_delays_the_answer_and_not_the_effect() {
+    let client = start(Config { latency: Duration::from_secs(3600), ..Config::default() }).await;
+    let write = client.post("ModifyImageSharePermission", &share(&["10001"]).to_string());
+    tokio::select! {
+        _ = client.send(write) => panic!("the answer came at once"),
+        () = client.wait_for_state(json!(["10001"])) => {}
+    }
+}
+
+#[tokio::test]
+async fn counters_tell_what_came_in_and_reset_restores_the_world() {
+    let client = start(Config { rps: 2, ..Config::default() }).await;
+    for code in ["ok", "ok", "RequestLimitExceeded"] {
+        assert_eq!(client.share(&["10001"]).await, code);
+    }
+    let stats = client.stats().await;
+    let write = "ModifyImageSharePermission";
+    let expected = json!({
+        "requests": 3, "by_action": {write: 3}, "by_code": {"ok": 2, "RequestLimitExceeded": 1},
+        "max_in_any_second": {write: 3}, "max_writes_in_flight": 1, "repeated_accounts": 1,
+    });
+    assert_eq!(stats, expected);
+    client.fault("internal_error").await;
+    assert_eq!(client.admin(Method::POST, "reset", "").await, (StatusCode::OK, json!({})));
+    assert_eq!(client.stats().await["requests"], 0);
+    assert_eq!(client.admin(Method::GET, "requests", "").await.1, json!({"requests": []}));
+    assert_eq!(client.state().await, json!(null));
+    assert_eq!(client.share(&["10001"]).await, "ok");
+}

@@ -1,0 +1,230 @@
+//! A client and a sandbox to speak to.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use imageshare_core::params::Pairs;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::super::{Config, Sandbox, clock::Clock};
+use crate::{
+    verify::{Received, authorize, sign},
+    world::{SECRET_ID, SECRET_KEY},
+};
+
+pub(super) const IMAGE: &str = "img-6pb6lrmy";
+
+/// Where things can be seen to happen, how long a test waits for them before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A sandbox, and what a client of it uses.
+pub(super) struct Client {
+    pub(super) sandbox: Sandbox,
+    pub(super) host: String,
+    pub(super) secret_id: String,
+    pub(super) secret_key: String,
+    pub(super) token: Option<String>,
+    pub(super) region: Option<&'static str>,
+    /// Seconds by which the client's clock is ahead.
+    pub(super) ahead: u64,
+}
+
+/// An answer that came whole.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn response(&self) -> Value {
+        let answer: Value = serde_json::from_str(&self.text).unwrap();
+        answer["Response"].clone()
+    }
+
+    /// The error code, or `ok`.
+    pub(super) fn code(&self) -> String {
+        self.response()["Error"]["Code"].as_str().unwrap_or("ok").to_owned()
+    }
+}
+
+/// A client of an open world without limits.
+pub(super) async fn open() -> Client {
+    start(Config { rps: 0, ..Config::default() }).await
+}
+
+pub(super) async fn start(config: Config) -> Client {
+    let sandbox = Sandbox::start(config).await.unwrap();
+    Client {
+        host: sandbox.addr().to_string(),
+        sandbox,
+        secret_id: SECRET_ID.to_owned(),
+        secret_key: SECRET_KEY.to_owned(),
+        token: None,
+        region: Some("ap-singapore"),
+        ahead: 0,
+    }
+}
+
+impl Client {
+    /// POST JSON, signature version 3.
+    pub(super) async fn call(&self, action: &str, parameters: Value) -> Answer {
+        self.try_call(action, parameters).await.unwrap()
+    }
+
+    pub(super) async fn try_call(&self, action: &str, parameters: Value) -> Result<Answer, hyper::Error> {
+        self.send(self.post(action, &parameters.to_string())).await
+    }
+
+    /// Shares one image with accounts and gives the code.
+    pub(super) async fn share(&self, accounts: &[&str]) -> String {
+        self.call("ModifyImageSharePermission", share(accounts)).await.code()
+    }
+
+    pub(super) fn post(&self, action: &str, body: &str) -> Request<Full<Bytes>> {
+        self.signed(Method::POST, "/", "application/json", action, body)
+    }
+
+    /// A request of signature version 3.
+    pub(super) fn signed(
+        &self,
+        method: Method,
+        uri: &str,
+        content_type: &str,
+        action: &str,
+        body: &str,
+    ) -> Request<Full<Bytes>> {
+        let (service, version) = match action {
+            "AssumeRole" | "GetCallerIdentity" => ("sts", "2018-08-13"),
+            _ => ("cvm", "2017-03-12"),
+        };
+        let mut request = Request::new(Full::from(body.to_owned()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().unwrap();
+        let timestamp = (Clock::unix_seconds() + self.ahead).to_string();
+        for (name, value) in [
+            ("content-type", content_type),
+            ("host", &self.host),
+            ("x-tc-action", action),
+            ("x-tc-version", version),
+            ("x-tc-timestamp", &timestamp),
+            ("x-tc-requestclient", "kit"),
+        ] {
+            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        if let Some(region) = self.region {
+            request.headers_mut().insert("x-tc-region", HeaderValue::from_static(region));
+        }
+        if let Some(token) = &self.token {
+            request.headers_mut().insert("x-tc-token", HeaderValue::from_str(token).unwrap());
+        }
+        self.sign(&mut request, service, body);
+        request
+    }
+
+    /// Signs a request of version 3, again if need be.
+    pub(super) fn sign(&self, request: &mut Request<Full<Bytes>>, service: &str, body: &str) {
+        let received = Received {
+            method: request.method().as_str(),
+            query: request.uri().query().unwrap_or_default(),
+            headers: request.headers(),
+            body: body.as_bytes(),
+            pairs: &Pairs::default(),
+        };
+        let authorization = authorize(&received, &self.secret_id, &self.secret_key, service);
+        request.headers_mut().insert("authorization", HeaderValue::try_from(authorization).unwrap());
+    }
+
+    /// A request of signature version 1.
+    pub(super) fn signed_v1(&self, method: Method, digest: &str, own: &[(&str, &str)]) -> Request<Full<Bytes>> {
+        let timestamp = Clock::unix_seconds().to_string();
+        let mut pairs: Pairs = own.iter().copied().collect();
+        for (name, value) in [
+            ("Version", "2017-03-12"),
+            ("Region", self.region.unwrap_or_default()),
+            ("Timestamp", &timestamp),
+            ("Nonce", "11886"),
+            ("SecretId", &self.secret_id),
+            ("SignatureMethod", digest),
+            ("RequestClient", "kit"),
+        ] {
+            if pairs.get(name).is_none() {
+                pairs.push(name, value);
+            }
+        }
+        let signature = sign(method.as_str(), &self.host, pairs.iter(), digest, &self.secret_key);
+        pairs.push("Signature", signature);
+        let text = pairs.to_query();
+        let (uri, body) = if method == Method::GET { (format!("/?{text}"), String::new()) } else { ("/".into(), text) };
+        Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("host", &self.host)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::from(body))
+            .unwrap()
+    }
+
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+        let (parts, body) = self.open(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        Ok(Answer { status: parts.status, headers: parts.headers, text })
+    }
+
+    /// Sends a request on a connection of its own, and gives the answer as it begins.
+    pub(super) async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+        let stream = TcpStream::connect(self.sandbox.addr()).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    }
+
+    pub(super) async fn admin(&self, method: Method, path: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
+        let uri: Uri = format!("/_sandbox/{path}").parse().unwrap();
+        let request =
+            Request::builder().method(method).uri(uri).header("host", "x").body(Full::new(body.into())).unwrap();
+        let answer = self.send(request).await.unwrap();
+        (answer.status, serde_json::from_str(&answer.text).unwrap())
+    }
+
+    pub(super) async fn faults(&self, faults: Value) {
+        let answer = self.admin(Method::POST, "faults", faults.to_string()).await;
+        assert_eq!(answer, (StatusCode::OK, json!({})));
+    }
+
+    /// One fault, for the next write.
+    pub(super) async fn fault(&self, fault: &str) {
+        self.faults(json!({"script": [{"action": "ModifyImageSharePermission", "do": fault}]})).await;
+    }
+
+    pub(super) async fn stats(&self) -> Value {
+        self.admin(Method::GET, "stats", "").await.1
+    }
+
+    /// Who has the image.
+    pub(super) async fn state(&self) -> Value {
+        self.admin(Method::GET, "state", "").await.1["images"][IMAGE].clone()
+    }
+
+    /// Waits until the image is shared with exactly these.
+    pub(super) async fn wait_for_state(&self, expected: Value) {
+        let seen = async {
+            while self.state().await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    }
+}
+
+/// The parameters of a SHARE.
+pub(super) fn share(accounts: &[&str]) -> Value {
+    json!({"ImageId": IMAGE, "AccountIds": accounts, "Permission": "SHARE"})
+}
