@@ -3,7 +3,14 @@
 
 extern crate alloc;
 
+mod arena;
+mod engine;
+mod pacer;
+mod random;
+
 pub mod io;
 pub mod job;
 pub mod limits;
 pub mod time;
+
+pub use engine::{Engine, LaneStatus};

@@ -1,0 +1,130 @@
+//! What is kept of an account of an image: its wishes in order, and what is known of it.
+
+use alloc::sync::Arc;
+
+use imageshare_core::{Permission, ids::AccountId};
+
+use super::{image::Image, ticket::Ticket};
+use crate::{
+    arena::Key,
+    job::Failure,
+    time::{Instant, Millis},
+};
+
+/// One ticket's wish for one account.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) ticket: Key<Ticket>,
+    pub(super) account: Key<Account>,
+    /// The wish of a later ticket for the same account.
+    pub(super) next_in_account: Option<Key<Wish>>,
+    /// The same ticket's wish for another account.
+    pub(super) next_in_ticket: Option<Key<Wish>>,
+    pub(super) permission: Permission,
+    pub(super) state: WishState,
+    /// Whether a SYNC added it for an account that is listed and has to go.
+    pub(super) extra: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WishState {
+    Open,
+    /// Done, unless a reading to come says otherwise (rule 3): the outcome it will have then.
+    Provisional(Done),
+    Done(Done),
+    /// The reason is in [`super::Engine::failures`].
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    Changed,
+    Unchanged,
+}
+
+/// One account of one image. Lives as long as a ticket names it or something about it has to be remembered.
+///
+/// The open wishes at its front that want the same are its operation: sent once, settling all of them.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) id: AccountId,
+    pub(super) image: Key<Image>,
+    /// The first wish of a ticket that is not settled.
+    pub(super) head: Option<Key<Wish>>,
+    /// The first open wish.
+    pub(super) front: Option<Key<Wish>>,
+    pub(super) tail: Option<Key<Wish>>,
+    pub(super) history: Option<Key<History>>,
+    /// The place in arrival under which the operation stands among the ready ones.
+    pub(super) seq: u64,
+    pub(super) stage: Stage,
+    /// How many writes were sent for the operation.
+    pub(super) sends: u8,
+    /// Failed tries of the operation, alone.
+    pub(super) attempts: u8,
+}
+
+/// Where an account's operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// There is no operation.
+    Idle,
+    /// It waits for a reading.
+    Checking,
+    /// It may be sent with any others of its kind.
+    Ready(Permission),
+    /// It is being isolated: sent as its group decides.
+    Grouped,
+    /// It is in the write in flight.
+    InFlight,
+    /// It waits for an opposite write, in doubt, to be past landing.
+    Waiting,
+}
+
+/// What is known of an account from our own writes. Exists only once one was sent, and is dropped when it is too old to
+/// matter, so that the many that merely wait stay small.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The last write that was accepted, and when it was answered.
+    pub(super) accepted: Option<(Permission, Instant)>,
+    /// A write that was refused as part of a list, after the accepted one: it may have been applied.
+    pub(super) refused: Option<(Permission, Instant)>,
+    /// Writes without an answer: until that moment they may still be applied.
+    pub(super) doubt: Option<(Permission, Instant)>,
+    /// The operation has used up its tries: it fails with this unless a reading, begun no earlier, finds it as wished.
+    pub(super) verdict: Option<(Instant, Arc<Failure>)>,
+}
+
+impl History {
+    /// The doubt that still holds.
+    pub(super) fn doubt_at(&self, now: Instant) -> Option<(Permission, Instant)> {
+        self.doubt.filter(|&(_, until)| until > now)
+    }
+
+    /// When nothing of it matters any more: neither a doubt nor a reading that is too old to show our last write, and
+    /// still young enough to be used.
+    pub(super) fn expires(&self, read_delay: Millis, reading_age_max: Millis) -> Instant {
+        let matters = |&(_, at): &(Permission, Instant)| at + read_delay + reading_age_max;
+        let accepted = self.accepted.as_ref().map_or(Instant(0), matters);
+        let refused = self.refused.as_ref().map_or(Instant(0), matters);
+        let doubt = self.doubt.map_or(Instant(0), |(_, until)| until + read_delay + reading_age_max);
+        if self.verdict.is_some() { Instant::NEVER } else { accepted.max(refused).max(doubt) }
+    }
+}
+
+impl Account {
+    pub(super) const fn new(id: AccountId, image: Key<Image>) -> Self {
+        Self {
+            id,
+            image,
+            head: None,
+            front: None,
+            tail: None,
+            history: None,
+            seq: 0,
+            stage: Stage::Idle,
+            sends: 0,
+            attempts: 0,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Rules 1 and 3: what is known of an account, and what its operation waits for.
+
+use alloc::sync::Arc;
+
+use imageshare_core::Permission;
+
+use super::{
+    Engine,
+    account::{Account, Done, History, Stage, Wish, WishState},
+    image::{Image, failure},
+    ticket::Ticket,
+};
+use crate::{
+    arena::Key,
+    job::{Failure, local},
+    time::Instant,
+};
+
+/// What is known of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The permission it is as wished for.
+    pub(super) state: Permission,
+    /// Since when: the beginning of the reading, or the answer of our own write.
+    pub(super) since: Instant,
+    /// Whether a reading says so, rather than our own write.
+    pub(super) read: bool,
+}
+
+impl Engine {
+    /// What is known of an account: our own last write until a reading began at least `read_delay` after it, then that
+    /// reading. A refused write may have been applied to some of its list, so it leaves only what cannot be its work.
+    pub(super) fn known(&self, account: Key<Account>) -> Option<Known> {
+        let account = &self.accounts[account];
+        let reading = self.images[account.image].reading.as_ref();
+        let history = account.history.map(|history| &self.histories[history]);
+        let accepted = history.and_then(|history| history.accepted);
+        let own = accepted.filter(|&(_, at)| reading.is_none_or(|reading| reading.began < at + self.limits.read_delay));
+        let base = match own {
+            Some((state, since)) => Some(Known { state, since, read: false }),
+            None => reading.and_then(|reading| {
+                let state = Permission::of_presence(reading.shows(account.id)?);
+                Some(Known { state, since: reading.began, read: true })
+            }),
+        };
+        let Some((tried, at)) = history.and_then(|history| history.refused) else { return base };
+        base.filter(|base| base.state == tried || (base.read && base.since >= at + self.limits.read_delay))
+    }
+
+    /// Decides what the operation of an account waits for, anew. Settles it where nothing is left to do, and goes on
+    /// with the next one.
+    pub(super) fn decide(&mut self, now: Instant, account: Key<Account>) {
+        while self.decide_front(now, account) {}
+    }
+
+    /// Decides the operation at the front. Gives whether it was settled, so that the next one has to be decided.
+    fn decide_front(&mut self, now: Instant, account: Key<Account>) -> bool {
+        self.expire_front(now, account);
+        let Some(front) = self.accounts[account].front else {
+            self.set_stage(account, Stage::Idle);
+            return false;
+        };
+        let wish = &self.wishes[front];
+        let (permission, ticket) = (wish.permission, wish.ticket);
+        if let Some(failure) = self.remembered_refusal(now, account, permission, ticket) {
+            self.fail_front(account, &failure);
+            return true;
+        }
+        let image = self.accounts[account].image;
+        let readable = self.images[image].unreadable(now).is_none();
+        let history = self.accounts[account].history.map(|history| &self.histories[history]);
+        if let Some((from, failure)) = history.and_then(|history| history.verdict.clone()) {
+            return self.decide_verdict(now, account, permission, from, &failure, readable);
+        }
+        match history.and_then(|history| history.doubt_at(now)) {
+            Some((doubted, until)) if doubted != permission => {
+                self.wait(account, until);
+                return false;
+            }
+            Some(_) => {
+                self.set_ready(account, permission);
+                return false;
+            }
+            None => {}
+        }
+        match self.known(account) {
+            Some(known) if known.state == permission => {
+                if known.since + Self::READING_AGE_MAX >= now {
+                    self.done_front(now, account, known);
+                    return true;
+                }
+                if readable { self.check(account, now) } else { self.set_ready(account, permission) }
+            }
+            None if readable && self.images[image].reading.is_none() => self.check(account, now),
+            Some(_) | None => self.set_ready(account, permission),
+        }
+        false
+    }
+
+    /// Decides an operation that has used up its tries: a reading has the last word, if there can be one.
+    fn decide_verdict(
+        &mut self,
+        now: Instant,
+        account: Key<Account>,
+        permission: Permission,
+        from: Instant,
+        failure: &Arc<Failure>,
+        readable: bool,
+    ) -> bool {
+        let found = &self.accounts[account];
+        let reading = self.images[found.image].reading.as_ref().filter(|reading| reading.began >= from);
+        let shown = reading.map(|reading| (reading.shows(found.id).map(Permission::of_presence), reading.began));
+        match shown {
+            Some((Some(state), since)) if state == permission => {
+                let image = self.accounts[account].image;
+                self.images[image].accepted = true;
+                self.done_front(now, account, Known { state, since, read: true });
+                true
+            }
+            None if readable => {
+                self.check(account, from.max(now));
+                false
+            }
+            _ => {
+                self.fail_front(account, failure);
+                true
+            }
+        }
+    }
+
+    /// The operation has used up its tries. Unless a reading that began after all of them finds it as wished, it fails.
+    pub(super) fn give_verdict(&mut self, now: Instant, account: Key<Account>, failure: Arc<Failure>) {
+        let read_delay = self.limits.read_delay;
+        let history = self.history(account);
+        let landed = history.doubt_at(now).map_or(now, |(_, until)| until);
+        history.verdict = Some((landed + read_delay, failure));
+        let image = self.accounts[account].image;
+        self.count_sample(image, account);
+        self.set_stage(account, Stage::Idle);
+        self.decide(now, account);
+    }
+
+    /// Settles the operation as done, by what is known.
+    fn done_front(&mut self, now: Instant, account: Key<Account>, known: Known) {
+        let done = if self.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
+        let provisional = self.is_provisional(now, account, done, known);
+        self.finish_front(account, if provisional { WishState::Provisional(done) } else { WishState::Done(done) });
+    }
+
+    /// Settles the operation after its write was accepted.
+    pub(super) fn written(&mut self, now: Instant, account: Key<Account>) {
+        if let Some(front) = self.accounts[account].front {
+            let known = Known { state: self.wishes[front].permission, since: now, read: false };
+            self.accounts[account].sends = self.accounts[account].sends.max(1);
+            self.done_front(now, account, known);
+        }
+        self.decide(now, account);
+    }
+
+    /// Fails the operation and goes on with the next one.
+    pub(super) fn fail(&mut self, now: Instant, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front(account, failure);
+        self.decide(now, account);
+    }
+
+    pub(super) fn fail_front(&mut self, account: Key<Account>, failure: &Arc<Failure>) {
+        let mut next = self.accounts[account].front;
+        let permission = next.map(|front| self.wishes[front].permission);
+        while let Some(wish) = next.filter(|&wish| Some(self.wishes[wish].permission) == permission) {
+            if self.wishes[wish].state == WishState::Open {
+                self.failures.insert(wish, failure.clone());
+            }
+            next = self.wishes[wish].next_in_account;
+        }
+        self.finish_front(account, WishState::Failed);
+    }
+
+    /// Gives all wishes of the operation this state and moves to the next operation.
+    fn finish_front(&mut self, account: Key<Account>, state: WishState) {
+        let mut next = self.accounts[account].front;
+        let permission = next.map(|front| self.wishes[front].permission);
+        while let Some(wish) = next.filter(|&wish| Some(self.wishes[wish].permission) == permission) {
+            self.close_wish(wish, state);
+            next = self.wishes[wish].next_in_account;
+        }
+        self.begin_operation(account, next);
+    }
+
+    /// An open wish gets its outcome. The front of its account is the caller's to move.
+    pub(super) fn close_wish(&mut self, wish: Key<Wish>, state: WishState) {
+        let found = &mut self.wishes[wish];
+        if found.state != WishState::Open {
+            return;
+        }
+        found.state = state;
+        let (ticket, account) = (found.ticket, found.account);
+        if matches!(state, WishState::Provisional(_)) {
+            let image = self.accounts[account].image;
+            self.images[image].provisional.insert(account);
+        } else {
+            self.wish_decided(ticket);
+        }
+    }
+
+    /// One wish of a ticket has its final outcome.
+    pub(super) fn wish_decided(&mut self, ticket: Key<Ticket>) {
+        let found = &mut self.tickets[ticket];
+        found.open -= 1;
+        if found.open == 0 {
+            self.finished.push_back(ticket);
+        }
+    }
+
+    /// Makes the first open wish from here on the front, and its operation a new one.
+    pub(super) fn begin_operation(&mut self, account: Key<Account>, mut from: Option<Key<Wish>>) {
+        while let Some(wish) = from.filter(|&wish| self.wishes[wish].state != WishState::Open) {
+            from = self.wishes[wish].next_in_account;
+        }
+        self.set_stage(account, Stage::Idle);
+        let found = &mut self.accounts[account];
+        found.front = from;
+        found.sends = 0;
+        found.attempts = 0;
+        let verdict = found.history.and_then(|history| self.histories[history].verdict.take());
+        if verdict.is_some() {
+            self.schedule_forgetting(account);
+        }
+    }
+
+    /// Fails the wishes at the front whose tickets have expired, unless a write that carries them is in flight.
+    fn expire_front(&mut self, now: Instant, account: Key<Account>) {
+        while let Some(front) = self.accounts[account].front {
+            let expired = self.tickets[self.wishes[front].ticket].deadline.is_some_and(|deadline| deadline <= now);
+            if !expired || self.accounts[account].stage == Stage::InFlight {
+                return;
+            }
+            self.expire_wish(front);
+        }
+    }
+
+    /// A ticket's deadline has come: what is not in flight fails.
+    pub(super) fn expire_ticket(&mut self, now: Instant, ticket: Key<Ticket>) {
+        let mut next = self.tickets.get(ticket).and_then(|ticket| ticket.first);
+        while let Some(wish) = next {
+            let found = &self.wishes[wish];
+            let account = found.account;
+            next = found.next_in_ticket;
+            let in_flight = self.accounts[account].stage == Stage::InFlight;
+            if found.state != WishState::Open || (in_flight && self.is_in_operation(wish)) {
+                continue;
+            }
+            self.expire_wish(wish);
+            if !in_flight {
+                self.decide(now, account);
+            }
+        }
+    }
+
+    /// Whether an open wish belongs to the operation at the front, as far as its permission tells.
+    fn is_in_operation(&self, wish: Key<Wish>) -> bool {
+        let account = &self.accounts[self.wishes[wish].account];
+        account.front.is_some_and(|front| self.wishes[front].permission == self.wishes[wish].permission)
+    }
+
+    fn expire_wish(&mut self, wish: Key<Wish>) {
+        let account = self.wishes[wish].account;
+        let in_doubt = self.accounts[account].sends > 0 && self.is_in_operation(wish);
+        self.failures.insert(wish, expired_failure(in_doubt));
+        self.close_wish(wish, WishState::Failed);
+        if self.accounts[account].front != Some(wish) {
+            return;
+        }
+        let mut next = self.wishes[wish].next_in_account;
+        while let Some(behind) = next.filter(|&behind| self.wishes[behind].state != WishState::Open) {
+            next = self.wishes[behind].next_in_account;
+        }
+        let permission = self.wishes[wish].permission;
+        if next.is_some_and(|next| self.wishes[next].permission == permission) {
+            // The operation goes on with the wishes that are left, and with the tries it had.
+            self.accounts[account].front = next;
+        } else {
+            self.begin_operation(account, next);
+        }
+    }
+
+    fn remembered_refusal(
+        &self,
+        now: Instant,
+        account: Key<Account>,
+        permission: Permission,
+        ticket: Key<Ticket>,
+    ) -> Option<Arc<Failure>> {
+        if self.remembered.is_empty() || !self.tickets[ticket].redelivered {
+            return None;
+        }
+        let account = &self.accounts[account];
+        let Image { lane, region, id, .. } = self.images[account.image];
+        let remembered = self.remembered.get(&(lane, region, id, account.id, permission))?;
+        (remembered.until > now).then(|| remembered.failure.clone())
+    }
+
+    /// The account waits for a reading that begins no earlier than `from`.
+    fn check(&mut self, account: Key<Account>, from: Instant) {
+        self.set_stage(account, Stage::Checking);
+        let image = self.accounts[account].image;
+        self.images[image].checking.push(account);
+        self.images[image].want_reading(from);
+    }
+
+    fn wait(&mut self, account: Key<Account>, until: Instant) {
+        self.set_stage(account, Stage::Waiting);
+        let image = self.accounts[account].image;
+        self.images[image].wakes.insert((until, account));
+    }
+
+    pub(super) fn set_ready(&mut self, account: Key<Account>, permission: Permission) {
+        self.set_stage(account, Stage::Idle);
+        let Some(front) = self.accounts[account].front else { return };
+        let seq = self.tickets[self.wishes[front].ticket].seq + u64::from(permission == Permission::Share);
+        let found = &mut self.accounts[account];
+        found.seq = seq;
+        found.stage = Stage::Ready(permission);
+        self.images[found.image].ready_mut(permission).insert((seq, account));
+    }
+
+    /// Moves an account to another stage; one that was ready leaves the ready ones. Groups and the list of those that
+    /// are being checked look at the stage themselves.
+    pub(super) fn set_stage(&mut self, account: Key<Account>, stage: Stage) {
+        let found = &mut self.accounts[account];
+        if let Stage::Ready(permission) = found.stage {
+            let (seq, image) = (found.seq, found.image);
+            self.images[image].ready_mut(permission).remove(&(seq, account));
+        }
+        self.accounts[account].stage = stage;
+    }
+
+    /// The history of an account, begun if there is none.
+    pub(super) fn history(&mut self, account: Key<Account>) -> &mut History {
+        let history = match self.accounts[account].history {
+            Some(history) => history,
+            None => {
+                let history = self.histories.insert(History::default());
+                self.accounts[account].history = Some(history);
+                history
+            }
+        };
+        &mut self.histories[history]
+    }
+
+    /// Sees to it that the history of an account is looked at when it is too old to matter.
+    pub(super) fn schedule_forgetting(&mut self, account: Key<Account>) {
+        let Some(history) = self.accounts[account].history else { return };
+        let expires = self.histories[history].expires(self.limits.read_delay, Self::READING_AGE_MAX);
+        if expires < Instant::NEVER {
+            let image = self.accounts[account].image;
+            self.images[image].wakes.insert((expires, account));
+        }
+    }
+
+    /// An account's moment has come: a doubt has ended, or its history may be too old to matter.
+    pub(super) fn wake(&mut self, now: Instant, account: Key<Account>) {
+        if self.accounts.get(account).is_none() {
+            return;
+        }
+        if self.accounts[account].stage == Stage::Waiting {
+            self.decide(now, account);
+        }
+        self.forget_account(now, account);
+    }
+
+    /// Drops what need not be kept of an account.
+    pub(super) fn forget_account(&mut self, now: Instant, account: Key<Account>) {
+        let found = &self.accounts[account];
+        let (image, id) = (found.image, found.id);
+        let idle = found.head.is_none() && found.stage == Stage::Idle;
+        if let Some(history) = found.history {
+            let expires = self.histories[history].expires(self.limits.read_delay, Self::READING_AGE_MAX);
+            if expires > now {
+                return;
+            }
+            self.histories.remove(history);
+            self.accounts[account].history = None;
+        }
+        if idle {
+            self.accounts.remove(account);
+            self.images[image].accounts.remove(&id);
+        }
+    }
+}
+
+/// A job's deadline passed: what is told of one of its accounts.
+fn expired_failure(in_doubt: bool) -> Arc<Failure> {
+    if in_doubt {
+        failure(
+            local::NO_ANSWER,
+            "the job expired after a write was sent; it is not known whether it was applied",
+            None,
+        )
+    } else {
+        failure(local::EXPIRED, "the job expired before the account was done", None)
+    }
+}

@@ -1,0 +1,72 @@
+//! Rule 5: operations that are tried apart to find the one at fault.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use imageshare_core::Permission;
+
+use super::account::Account;
+use crate::{arena::Key, job::Failure, time::Instant};
+
+/// Operations of one permission that failed together.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) permission: Permission,
+    /// In order of arrival; some may have moved on.
+    pub(super) members: Vec<Key<Account>>,
+    /// Whether one of them must be at fault, so that sending all would be refused again.
+    pub(super) culprit: bool,
+    /// Failures in a row without a named culprit.
+    pub(super) failures: u32,
+    /// Nothing is sent before this moment.
+    pub(super) after: Instant,
+    /// A reading that began no earlier is awaited, to drop those that are as wished.
+    pub(super) read_from: Option<Instant>,
+    /// Whether the fault may be the caller's or the image's: then some from all over the list are tried alone.
+    pub(super) sample: Option<Sample>,
+    /// What the last refusal said.
+    pub(super) failure: Arc<Failure>,
+}
+
+/// Accounts from all over a list, tried alone: if all are refused and none was ever accepted, the fault is not an
+/// account's.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// Those not yet sent.
+    pub(super) waiting: Vec<Key<Account>>,
+    /// Those sent, whether decided or not.
+    pub(super) tried: Vec<Key<Account>>,
+    /// How many of them were refused for good.
+    pub(super) refused: usize,
+}
+
+impl Group {
+    pub(super) fn new(permission: Permission, members: Vec<Key<Account>>, failure: Arc<Failure>) -> Self {
+        Self {
+            permission,
+            members,
+            culprit: false,
+            failures: 0,
+            after: Instant::default(),
+            read_from: None,
+            sample: None,
+            failure,
+        }
+    }
+
+    /// When it has something to send; `None` while it waits for a reading.
+    pub(super) const fn sendable_from(&self) -> Option<Instant> {
+        if self.read_from.is_some() { None } else { Some(self.after) }
+    }
+}
+
+impl Sample {
+    /// How many are tried alone.
+    pub(super) const SIZE: usize = 8;
+
+    /// Takes accounts evenly from all over the list.
+    pub(super) fn draw(members: &mut Vec<Key<Account>>) -> Self {
+        let len = members.len();
+        let waiting = (0..Self::SIZE.min(len)).rev().map(|n| members.remove(n * len / Self::SIZE.min(len))).collect();
+        Self { waiting, tried: Vec::new(), refused: 0 }
+    }
+}

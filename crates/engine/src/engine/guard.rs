@@ -1,0 +1,133 @@
+//! Rule 3, second part: calls of a worker before may land after a lane came up, so what is found then is read once more.
+
+use alloc::vec::Vec;
+
+use imageshare_core::Permission;
+
+use super::{
+    Engine,
+    account::{Account, Done, Wish, WishState},
+    decide::Known,
+    image::Image,
+};
+use crate::{arena::Key, io::LaneId, time::Instant};
+
+impl Engine {
+    /// Until when calls of a worker before may land; `None` if that is over or is left out.
+    fn landing_ends(&self, now: Instant, lane: LaneId) -> Option<Instant> {
+        let ends = self.lanes.get(&lane)?.up_at + self.limits.landing;
+        (self.limits.guard && now < ends + self.limits.read_delay).then_some(ends)
+    }
+
+    /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
+    pub(super) fn is_provisional(&self, now: Instant, account: Key<Account>, done: Done, known: Known) -> bool {
+        let image = &self.images[self.accounts[account].image];
+        let Some(ends) = self.landing_ends(now, image.lane) else { return false };
+        let concerned = image.redelivered || done == Done::Unchanged;
+        concerned && known.since < if known.read { ends + self.limits.read_delay } else { ends }
+    }
+
+    /// When the provisional outcomes of an image can be read once more.
+    pub(super) fn guard_from(&self, image: Key<Image>) -> Option<Instant> {
+        let found = &self.images[image];
+        if found.provisional.is_empty() {
+            return None;
+        }
+        self.guard_ends(found.lane)
+    }
+
+    /// When a reading can no longer show the work of a call of a worker before.
+    pub(super) fn guard_ends(&self, lane: LaneId) -> Option<Instant> {
+        Some(self.lanes.get(&lane)?.up_at + self.limits.landing + self.limits.read_delay)
+    }
+
+    /// When calls of a worker before can no longer land, what was found until then is read once more.
+    pub(super) fn guard_due(&mut self, now: Instant, image: Key<Image>) {
+        let Some(from) = self.guard_from(image).filter(|&from| from <= now) else { return };
+        let found = &mut self.images[image];
+        let read = found.reading.as_ref().is_some_and(|reading| reading.began >= from);
+        if read || found.unreadable(now).is_some() {
+            self.check_provisional(now, image);
+        } else if found.read.in_flight.is_none() {
+            found.want_reading(from);
+        }
+    }
+
+    /// Compares the provisional outcomes with a reading that no call of a worker before can make untrue. What does not
+    /// agree is sent again. Without the right to read, everything is.
+    pub(super) fn check_provisional(&mut self, now: Instant, image: Key<Image>) {
+        let Some(from) = self.guard_from(image) else { return };
+        let found = &self.images[image];
+        let readable = found.unreadable(now).is_none();
+        if now < from || (readable && found.reading.as_ref().is_none_or(|reading| reading.began < from)) {
+            return;
+        }
+        for account in core::mem::take(&mut self.images[image].provisional) {
+            let last = self.last_provisional(account);
+            let overtaken = self.accounts[account].front.is_some();
+            let agrees = last.is_none_or(|wish| {
+                let shown = self.images[image].reading.as_ref().and_then(|r| r.shows(self.accounts[account].id));
+                readable && shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
+            });
+            // Where a later operation is under way, its own write has the last word.
+            self.confirm(account, if overtaken || agrees { None } else { last });
+            if !overtaken && !agrees {
+                self.send_again(now, account, readable);
+            }
+        }
+    }
+
+    /// Gives up on knowing better: the provisional outcomes become final.
+    pub(super) fn confirm_all(&mut self, image: Key<Image>) {
+        for account in core::mem::take(&mut self.images[image].provisional) {
+            self.confirm(account, None);
+        }
+    }
+
+    fn last_provisional(&self, account: Key<Account>) -> Option<Key<Wish>> {
+        let mut last = None;
+        let mut next = self.accounts[account].head;
+        while let Some(wish) = next {
+            if matches!(self.wishes[wish].state, WishState::Provisional(_)) {
+                last = Some(wish);
+            }
+            next = self.wishes[wish].next_in_account;
+        }
+        last
+    }
+
+    /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these
+    /// are open again.
+    fn confirm(&mut self, account: Key<Account>, doubted: Option<Key<Wish>>) {
+        let permission = doubted.map(|wish| self.wishes[wish].permission);
+        let mut provisional = Vec::new();
+        let mut next = self.accounts[account].head;
+        while let Some(wish) = next {
+            let found = &self.wishes[wish];
+            if let WishState::Provisional(done) = found.state {
+                provisional.push((wish, found.permission, done));
+            }
+            next = found.next_in_account;
+        }
+        let kept = provisional.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
+        let reopened = if doubted.is_some() { kept } else { provisional.len() };
+        for &(wish, _, done) in &provisional[..reopened] {
+            self.wishes[wish].state = WishState::Done(done);
+            self.wish_decided(self.wishes[wish].ticket);
+        }
+        for &(wish, ..) in &provisional[reopened..] {
+            self.wishes[wish].state = WishState::Open;
+        }
+        if let Some(&(first, ..)) = provisional.get(reopened) {
+            self.begin_operation(account, Some(first));
+        }
+    }
+
+    fn send_again(&mut self, now: Instant, account: Key<Account>, readable: bool) {
+        if !readable {
+            // Our own write is all that is known, and it may have been undone.
+            self.history(account).accepted = None;
+        }
+        self.decide(now, account);
+    }
+}

@@ -1,0 +1,233 @@
+//! What is kept of an image: its accounts, what is known of it, and what is under way.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+
+use imageshare_core::{
+    Permission,
+    ids::{AccountId, ImageId, Region},
+};
+
+use super::{account::Account, group::Group, sync::Sync, ticket::Ticket};
+use crate::{
+    arena::Key,
+    io::{CallId, LaneId},
+    job::Failure,
+    time::{Instant, Millis},
+};
+
+/// One image of one lane and region.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) lane: LaneId,
+    pub(super) region: Region,
+    pub(super) id: ImageId,
+    pub(super) accounts: BTreeMap<AccountId, Key<Account>>,
+    /// Operations that may be sent, in order of arrival.
+    pub(super) ready_cancels: BTreeSet<(u64, Key<Account>)>,
+    pub(super) ready_shares: BTreeSet<(u64, Key<Account>)>,
+    /// Operations that wait for a reading; some may have moved on.
+    pub(super) checking: Vec<Key<Account>>,
+    /// Operations being isolated, the newest group last.
+    pub(super) groups: Vec<Group>,
+    /// Whether the last write came from a group: then a full list of others goes first.
+    pub(super) group_had_turn: bool,
+    /// When an account has to be looked at again.
+    pub(super) wakes: BTreeSet<(Instant, Key<Account>)>,
+    /// When a ticket expires.
+    pub(super) deadlines: BTreeSet<(Instant, Key<Ticket>)>,
+    pub(super) reading: Option<Reading>,
+    pub(super) read: Reads,
+    /// The write in flight.
+    pub(super) write: Option<CallId>,
+    /// No write before this moment.
+    pub(super) write_after: Instant,
+    /// When the last write was answered.
+    pub(super) last_write: Option<Instant>,
+    /// Whether a write was ever accepted.
+    pub(super) accepted: bool,
+    pub(super) busy: Option<Busy>,
+    pub(super) query: Option<CallId>,
+    pub(super) denied: Option<Denied>,
+    pub(super) quota: Quota,
+    /// Whether a ticket of this image came again since the lane came up.
+    pub(super) redelivered: bool,
+    /// Accounts with wishes that are done provisionally.
+    pub(super) provisional: BTreeSet<Key<Account>>,
+    pub(super) sync: Option<Sync>,
+    /// Tickets that wait for a SYNC before them, or are one.
+    pub(super) behind: VecDeque<Key<Ticket>>,
+    /// Tickets whose wishes are in hand.
+    pub(super) held: u32,
+    /// Whether it stands in the lane's queue for each kind of call.
+    pub(super) queued: [bool; 3],
+    /// When the engine looks at it again, as it stands in the agenda.
+    pub(super) alarm: Option<Instant>,
+}
+
+/// Who has the image, as an answer said.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) began: Instant,
+    /// Sorted.
+    pub(super) accounts: Vec<AccountId>,
+    /// Whether an account that is not listed is known not to have the image.
+    pub(super) complete: bool,
+}
+
+/// The state of reading.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// A reading is wanted that begins no earlier than this.
+    pub(super) wanted: Option<Instant>,
+    /// The reading in flight and when it began.
+    pub(super) in_flight: Option<(CallId, Instant)>,
+    /// No reading before this moment.
+    pub(super) after: Instant,
+    pub(super) attempts: u32,
+    /// Reading was refused: go on without until that moment.
+    pub(super) refused: Option<(Instant, Arc<Failure>)>,
+}
+
+/// The image is occupied or not ready.
+#[derive(Debug)]
+pub(super) struct Busy {
+    /// When this process first saw it so.
+    pub(super) since: Instant,
+    /// When to ask again; `None` while a write may try.
+    pub(super) ask: Option<Instant>,
+    /// How often a write found it busy.
+    pub(super) rounds: u32,
+    /// What the write was told.
+    pub(super) failure: Arc<Failure>,
+}
+
+/// Writes to the image are not permitted.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) since: Instant,
+    pub(super) pause: Millis,
+    pub(super) again: Instant,
+    pub(super) failure: Arc<Failure>,
+}
+
+/// How many accounts the image is shared with and may be.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    /// Accounts that have it, as far as known from the reading and our writes since.
+    pub(super) present: u32,
+    /// A cap that refusals taught, until that moment.
+    pub(super) learned: Option<(u32, Instant)>,
+    /// The most accounts it was seen shared with.
+    pub(super) seen: u32,
+    /// The longest list of shares to try after an unforeseen refusal.
+    pub(super) list_max: Option<u32>,
+    /// Single accounts refused in a row.
+    pub(super) singles: u32,
+}
+
+impl Image {
+    pub(super) fn new(lane: LaneId, region: Region, id: ImageId) -> Self {
+        Self {
+            lane,
+            region,
+            id,
+            accounts: BTreeMap::new(),
+            ready_cancels: BTreeSet::new(),
+            ready_shares: BTreeSet::new(),
+            checking: Vec::new(),
+            groups: Vec::new(),
+            group_had_turn: false,
+            wakes: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            reading: None,
+            read: Reads::default(),
+            write: None,
+            write_after: Instant::default(),
+            last_write: None,
+            accepted: false,
+            busy: None,
+            query: None,
+            denied: None,
+            quota: Quota::default(),
+            redelivered: false,
+            provisional: BTreeSet::new(),
+            sync: None,
+            behind: VecDeque::new(),
+            held: 0,
+            queued: [false; 3],
+            alarm: None,
+        }
+    }
+
+    pub(super) const fn ready(&self, permission: Permission) -> &BTreeSet<(u64, Key<Account>)> {
+        match permission {
+            Permission::Cancel => &self.ready_cancels,
+            Permission::Share => &self.ready_shares,
+        }
+    }
+
+    pub(super) const fn ready_mut(&mut self, permission: Permission) -> &mut BTreeSet<(u64, Key<Account>)> {
+        match permission {
+            Permission::Cancel => &mut self.ready_cancels,
+            Permission::Share => &mut self.ready_shares,
+        }
+    }
+
+    /// Whether any ticket names it.
+    pub(super) fn in_hand(&self) -> bool {
+        self.held > 0 || !self.behind.is_empty()
+    }
+
+    /// Asks for a reading that begins no earlier than `from`. Of several wishes the earliest counts: whoever needs a
+    /// later one asks again.
+    pub(super) fn want_reading(&mut self, from: Instant) {
+        self.read.wanted = Some(self.read.wanted.map_or(from, |wanted| wanted.min(from)));
+    }
+
+    /// Why reading is not possible for now.
+    pub(super) fn unreadable(&self, now: Instant) -> Option<&Arc<Failure>> {
+        self.read.refused.as_ref().filter(|(until, _)| *until > now).map(|(_, failure)| failure)
+    }
+}
+
+impl Reading {
+    /// Listings of these lengths may have been cut (facts section 10, gap 6).
+    const SUSPICIOUS_LENGTHS: [usize; 3] = [20, 50, 100];
+
+    pub(super) fn new(began: Instant, mut accounts: Vec<AccountId>, cap: u32) -> Self {
+        accounts.sort_unstable();
+        accounts.dedup();
+        let complete = !Self::SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
+        Self { began, accounts, complete }
+    }
+
+    /// Whether the account has the image; `None` if the listing does not say.
+    pub(super) fn shows(&self, account: AccountId) -> Option<bool> {
+        let listed = self.accounts.binary_search(&account).is_ok();
+        (listed || self.complete).then_some(listed)
+    }
+}
+
+impl Quota {
+    /// The cap as last learnt.
+    pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
+        match self.learned {
+            Some((cap, until)) if until > now => cap,
+            _ => first_guess.max(self.seen),
+        }
+    }
+}
+
+/// A failure as the engine shares it between wishes.
+pub(super) fn failure(
+    code: &str,
+    message: impl Into<Box<str>>,
+    request_id: Option<imageshare_core::ids::RequestId>,
+) -> Arc<Failure> {
+    Arc::new(Failure { code: code.into(), message: message.into(), request_id })
+}

@@ -1,0 +1,345 @@
+//! Rule 9: a lane is open, or closed with a reason.
+
+use alloc::boxed::Box;
+
+use imageshare_core::Class;
+
+use super::{
+    Engine,
+    answers::detail,
+    image::Image,
+    lane::{Call, Closed, Kind, Lane, LaneState, Streak},
+};
+use crate::{
+    arena::Key,
+    io::{CloseReason, Command, LaneId, Notice, Outcome},
+    limits::{Ending, LaneLimits},
+    pacer::Pacer,
+    time::{Instant, Millis},
+};
+
+/// What a call says of its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// Endpoint, clock and credential are good.
+    Good,
+    /// Nothing usable came.
+    NoAnswer,
+    CredentialRefused,
+    ClockRefused,
+    /// The clock was corrected.
+    Skewed,
+}
+
+impl Health {
+    const fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Refused { class: Class::Credential, .. } => Self::CredentialRefused,
+            Outcome::Refused { class: Class::Clock, .. } => Self::ClockRefused,
+            Outcome::Unanswered { .. } => Self::NoAnswer,
+            Outcome::Skewed => Self::Skewed,
+            Outcome::Accepted(_) | Outcome::Refused { .. } => Self::Good,
+        }
+    }
+}
+
+impl Engine {
+    const PROBE_PAUSE: Millis = Millis::from_secs(1);
+    const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
+
+    pub(super) fn lane_up(&mut self, now: Instant, lane: LaneId, limits: LaneLimits) {
+        let found = self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now));
+        found.limits = limits;
+        if found.state != LaneState::Down {
+            for (pacer, rate) in found.pacers.iter_mut().zip([limits.rate, limits.rate, limits.image_rate]) {
+                pacer.set_limit(rate);
+            }
+            return;
+        }
+        found.state = LaneState::Open;
+        found.up_at = now;
+        found.pacers = [limits.rate, limits.rate, limits.image_rate].map(|rate| Pacer::new(rate, now));
+        found.write_allowed = false;
+        found.refreshed = false;
+        found.clock_corrected = false;
+        found.streak = Streak::default();
+        for image in found.images.clone() {
+            self.images[image].redelivered = false;
+        }
+    }
+
+    /// Judges a lane by how one of its calls ended.
+    pub(super) fn judge_lane(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
+        let health = Health::of(outcome);
+        let permitted = !matches!(outcome, Outcome::Refused { class: Class::Permission | Class::Deployment, .. });
+        let found = self.lane(call.lane);
+        if health == Health::Good {
+            found.streak = Streak::default();
+            found.refreshed = false;
+            found.clock_corrected = false;
+            found.write_allowed |= call.kind == Kind::Write && permitted;
+        }
+        if let LaneState::Closed(closed) = &found.state {
+            let serves = closed.reason != CloseReason::Permission || (call.kind == Kind::Write && permitted);
+            if health == Health::Good && serves {
+                let certain = closed.certain;
+                self.open_lane(now, call.lane, certain);
+            } else if call.probe {
+                self.probe_failed(now, call.lane, outcome);
+            }
+            return;
+        }
+        match health {
+            Health::Good => {}
+            Health::NoAnswer => self.no_answer(now, call, outcome),
+            Health::CredentialRefused => self.credential_refused(now, call.lane, outcome),
+            Health::ClockRefused => self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now),
+            Health::Skewed if self.lane(call.lane).clock_corrected => {
+                self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now);
+            }
+            Health::Skewed => self.lane(call.lane).clock_corrected = true,
+        }
+    }
+
+    fn no_answer(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
+        let found = self.lane(call.lane);
+        if !found.streak.failed(call.image, call.began) || !found.is_open() {
+            return;
+        }
+        let since = found.streak.since.unwrap_or(now);
+        if found.streak.on_several_images() || call.kind == Kind::ReadImage {
+            self.close_lane(now, call.lane, CloseReason::Endpoint, detail(outcome), since);
+        } else {
+            // Too few images to tell an endpoint from an image: one question decides.
+            self.suspect_lane(now, call.lane, detail(outcome), since);
+        }
+    }
+
+    fn credential_refused(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
+        let found = self.lane(lane);
+        if !found.is_open() {
+            return;
+        }
+        if core::mem::replace(&mut found.refreshed, true) {
+            return self.close_lane(now, lane, CloseReason::Credential, detail(outcome), now);
+        }
+        found.state = LaneState::Refreshing;
+        self.commands.push_back(Command::RefreshCredential(lane));
+    }
+
+    pub(super) fn credential_fresh(&mut self, now: Instant, lane: LaneId) {
+        match self.lanes.get(&lane).map(|lane| &lane.state) {
+            Some(LaneState::Refreshing) => {
+                self.lane(lane).state = LaneState::Open;
+                self.resume(now, lane);
+            }
+            Some(LaneState::Closed(closed)) if closed.reason == CloseReason::Credential => {
+                // A better credential is there: no reason to wait for the next probe.
+                self.probe_at(lane, now);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn credential_broken(&mut self, now: Instant, lane: LaneId) {
+        if self.lanes.get(&lane).is_some_and(|lane| lane.state == LaneState::Refreshing) {
+            self.close_lane(
+                now,
+                lane,
+                CloseReason::Credential,
+                "the credential is refused and no other is there".into(),
+                now,
+            );
+        }
+    }
+
+    /// Closes a lane: no calls but one probe at a time.
+    pub(super) fn close_lane(
+        &mut self,
+        now: Instant,
+        lane: LaneId,
+        reason: CloseReason,
+        detail: Box<str>,
+        since: Instant,
+    ) {
+        if matches!(self.lane(lane).state, LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_)) {
+            return;
+        }
+        self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
+        let pause = Self::PROBE_PAUSE;
+        let probe_at = Some(now + pause);
+        let closed = Closed { reason, since, detail, pause, probe_at, certain: true, outage: false, given_back: false };
+        self.lane(lane).state = LaneState::Closed(closed);
+        self.schedule_lane(now, lane);
+    }
+
+    /// Stops a lane until one probe has told whether anything works.
+    fn suspect_lane(&mut self, now: Instant, lane: LaneId, detail: Box<str>, since: Instant) {
+        self.lane(lane).state = LaneState::Closed(Closed {
+            reason: CloseReason::Endpoint,
+            since,
+            detail,
+            pause: Self::PROBE_PAUSE,
+            probe_at: Some(now),
+            certain: false,
+            outage: false,
+            given_back: false,
+        });
+        self.schedule_lane(now, lane);
+    }
+
+    fn open_lane(&mut self, now: Instant, lane: LaneId, announced: bool) {
+        self.lane(lane).state = LaneState::Open;
+        if announced {
+            self.notice(lane, Notice::Opened);
+        }
+        self.resume(now, lane);
+    }
+
+    /// Lets all images of a lane go on.
+    fn resume(&mut self, now: Instant, lane: LaneId) {
+        for image in self.lane(lane).images.clone() {
+            self.touch(now, image);
+        }
+        for kind in Kind::ALL {
+            self.arm(lane, kind);
+        }
+        self.schedule_lane(now, lane);
+    }
+
+    fn probe_failed(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
+        let LaneState::Closed(closed) = &mut self.lane(lane).state else { return };
+        closed.detail = detail(outcome);
+        closed.probe_at = Some(now + closed.pause);
+        closed.pause = Millis(closed.pause.0 * 2).min(Self::PROBE_PAUSE_MAX);
+        let first = !core::mem::replace(&mut closed.outage, true);
+        let sure = !core::mem::replace(&mut closed.certain, true);
+        let (reason, detail) = (closed.reason, closed.detail.clone());
+        if sure {
+            self.notice(lane, Notice::Closed { reason, detail });
+        }
+        if first && reason == CloseReason::Endpoint {
+            self.forgive_attempts(lane);
+        }
+        self.schedule_lane(now, lane);
+    }
+
+    /// Tries of a time when nothing worked do not count.
+    fn forgive_attempts(&mut self, lane: LaneId) {
+        for image in self.lane(lane).images.clone() {
+            let found = &mut self.images[image];
+            found.read.attempts = 0;
+            for group in &mut found.groups {
+                group.failures = 0;
+                for &member in &group.members {
+                    if let Some(account) = self.accounts.get_mut(member).filter(|account| account.image == image) {
+                        account.attempts = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    fn probe_at(&mut self, lane: LaneId, at: Instant) {
+        if let LaneState::Closed(closed) = &mut self.lane(lane).state
+            && closed.probe_at.is_some()
+        {
+            closed.probe_at = Some(at);
+        }
+        self.schedule_lane(at, lane);
+    }
+
+    /// Sets a lane's next moment.
+    pub(super) fn schedule_lane(&mut self, _now: Instant, lane: LaneId) {
+        let (lease, closed_for) = (self.limits.lease, self.limits.closed_for);
+        let found = self.lane(lane);
+        let lease = lease.and_then(|lease| found.lease_from.map(|from| from + lease));
+        let at = match &found.state {
+            LaneState::Closed(closed) => {
+                let leaves = (!closed.given_back && closed.certain).then_some(closed.since + closed_for);
+                [leaves, closed.probe_at].into_iter().flatten().min()
+            }
+            LaneState::Open | LaneState::Refreshing => lease,
+            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => None,
+        };
+        self.set_lane_alarm(lane, at);
+    }
+
+    /// A lane's moment has come: it leaves, or probes.
+    pub(super) fn lane_due(&mut self, now: Instant, lane: LaneId) {
+        let limits = (self.limits.lease, self.limits.closed_for, self.limits.ending);
+        let found = self.lane(lane);
+        match found.state.clone() {
+            LaneState::Closed(closed) => {
+                let too_long = closed.certain && !closed.given_back && closed.since + limits.1 <= now;
+                match limits.2 {
+                    Ending::Report if too_long => return self.give_up(now, lane, closed.reason, &closed.detail),
+                    Ending::GiveBack if too_long && found.in_flight == 0 => self.give_back_closed(now, lane),
+                    _ => {}
+                }
+                if closed.probe_at.is_some_and(|at| at <= now) {
+                    self.probe(now, lane, closed.reason);
+                }
+            }
+            LaneState::Open | LaneState::Refreshing => {
+                let ended = limits.0.zip(found.lease_from).is_some_and(|(lease, from)| from + lease <= now);
+                if ended && limits.2 == Ending::GiveBack {
+                    self.leave(now, lane);
+                }
+            }
+            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => {}
+        }
+        self.schedule_after(now, lane);
+    }
+
+    /// Sets a lane's next moment, never one that has passed: what waits for calls in flight is looked at when they end.
+    fn schedule_after(&mut self, now: Instant, lane: LaneId) {
+        self.schedule_lane(now, lane);
+        if self.lane(lane).alarm.is_some_and(|at| at <= now) {
+            let next = match &self.lane(lane).state {
+                LaneState::Closed(closed) => closed.probe_at.filter(|&at| at > now),
+                _ => None,
+            };
+            self.set_lane_alarm(lane, next);
+        }
+    }
+
+    /// Sends one call that shows whether the lane works again.
+    fn probe(&mut self, now: Instant, lane: LaneId, reason: CloseReason) {
+        let kind = if reason == CloseReason::Permission { Kind::Write } else { Kind::ReadImage };
+        let found = self.lane(lane);
+        let slot = found.pacers[kind as usize].next();
+        let busy = found.unsent[kind as usize].is_some();
+        let later =
+            if busy || self.draining { Some(now + Self::PROBE_PAUSE) } else { Some(slot).filter(|&at| at > now) };
+        if later.is_some() {
+            return self.set_probe(lane, later);
+        }
+        self.set_probe(lane, None);
+        if kind == Kind::ReadImage {
+            if let Some(image) = self.probe_image(lane) {
+                self.send_query(now, image, true);
+            }
+            return;
+        }
+        for image in self.lane(lane).images.clone() {
+            let waits = self.images[image].denied.is_some() && self.images[image].write.is_none();
+            if waits && let Some(write) = self.choose_write(now, image) {
+                return self.send_write(now, image, write, true);
+            }
+        }
+        self.set_probe(lane, Some(now + Self::PROBE_PAUSE_MAX));
+    }
+
+    fn set_probe(&mut self, lane: LaneId, at: Option<Instant>) {
+        if let LaneState::Closed(closed) = &mut self.lane(lane).state {
+            closed.probe_at = at;
+        }
+    }
+
+    /// An image to ask about: one with jobs if there is one.
+    fn probe_image(&mut self, lane: LaneId) -> Option<Key<Image>> {
+        let images = self.lane(lane).images.clone();
+        images.iter().copied().find(|&image| self.images[image].in_hand()).or_else(|| images.first().copied())
+    }
+}

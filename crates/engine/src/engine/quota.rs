@@ -1,0 +1,143 @@
+//! Rule 6: how many accounts an image may be shared with, and what does not fit.
+
+use imageshare_core::Permission;
+
+use super::{
+    Engine,
+    account::{Account, WishState},
+    image::{Image, failure},
+};
+use crate::{
+    arena::Key,
+    io::Notice,
+    job::local,
+    time::{Instant, Millis},
+};
+
+impl Engine {
+    /// How long a cap that refusals taught is believed.
+    const CAP_LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
+
+    /// How many accounts a write may share the image with now.
+    pub(super) fn share_room(&self, now: Instant, image: Key<Image>) -> usize {
+        let found = &self.images[image];
+        let known = found.reading.is_some() || found.quota.learned.is_some();
+        let cap = found.quota.cap(self.limits.cap, now);
+        let left = if known { cap.saturating_sub(found.quota.present) } else { cap };
+        left.min(found.quota.list_max.unwrap_or(u32::MAX)) as usize
+    }
+
+    pub(super) fn has_share_to_send(&self, now: Instant, image: Key<Image>) -> bool {
+        !self.images[image].ready_shares.is_empty() && self.share_room(now, image) > 0
+    }
+
+    /// Counts anew how many accounts have the image, after a reading.
+    pub(super) fn count_present(&mut self, image: Key<Image>) {
+        let found = &self.images[image];
+        let Some(reading) = &found.reading else { return };
+        let mut present = reading.accounts.len();
+        for (&id, &account) in &found.accounts {
+            if self.accounts[account].history.is_none() {
+                continue;
+            }
+            let listed = reading.accounts.binary_search(&id).is_ok();
+            match self.known(account).filter(|known| !known.read).map(|known| known.state) {
+                Some(Permission::Share) if !listed => present += 1,
+                Some(Permission::Cancel) if listed => present -= 1,
+                _ => {}
+            }
+        }
+        self.images[image].quota.present = u32::try_from(present).unwrap_or(u32::MAX);
+    }
+
+    /// A write was accepted for an account that was known, or not, to be this before.
+    pub(super) fn count_written(&mut self, image: Key<Image>, before: Option<Permission>, now_is: Permission) {
+        let quota = &mut self.images[image].quota;
+        match (before, now_is) {
+            (Some(Permission::Cancel) | None, Permission::Share) => quota.present = quota.present.saturating_add(1),
+            (Some(Permission::Share), Permission::Cancel) => quota.present = quota.present.saturating_sub(1),
+            _ => {}
+        }
+        if now_is == Permission::Share {
+            quota.singles = 0;
+            quota.seen = quota.seen.max(quota.present);
+            if quota.learned.is_some_and(|(cap, _)| quota.present > cap) {
+                quota.learned = None;
+            }
+        }
+    }
+
+    /// A list of shares of this length was accepted: after a refusal, longer ones are tried again.
+    pub(super) fn quota_accepted(&mut self, image: Key<Image>, len: usize) {
+        let quota = &mut self.images[image].quota;
+        let longer = |list_max: u32| (len >= list_max as usize).then(|| list_max.saturating_mul(2)).or(Some(list_max));
+        quota.list_max = quota.list_max.and_then(longer);
+    }
+
+    /// A list of shares of this length was refused for the quota although it seemed to fit.
+    pub(super) fn quota_refused(&mut self, now: Instant, image: Key<Image>, len: usize) {
+        let found = &mut self.images[image];
+        if len > 1 {
+            found.quota.list_max = Some(u32::try_from(len / 2).unwrap_or(u32::MAX));
+            return;
+        }
+        found.quota.singles += 1;
+        if found.quota.singles < 2 {
+            return;
+        }
+        let cap = found.quota.present;
+        found.quota.learned = Some((cap, now + Self::CAP_LEARNED_FOR));
+        found.quota.seen = 0;
+        found.quota.singles = 0;
+        found.quota.list_max = None;
+        let (lane, image_id) = (found.lane, found.id);
+        self.notice(lane, Notice::CapLearned { image_id, cap });
+    }
+
+    /// Shares that do not fit: cancels that arrived earlier go first, then a believable reading decides, and what then
+    /// does not fit fails with both numbers.
+    pub(super) fn quota_due(&mut self, now: Instant, image: Key<Image>) {
+        let found = &self.images[image];
+        if found.ready_shares.is_empty() || found.write.is_some() || self.share_room(now, image) > 0 {
+            return;
+        }
+        let first_cancel = self.first_cancel(image);
+        let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
+        if !found.ready_shares.first().is_some_and(|&(seq, _)| stands_first(seq)) {
+            return;
+        }
+        let from = self.believable_from(image);
+        let readable = found.unreadable(now).is_none();
+        let believable = found
+            .reading
+            .as_ref()
+            .is_some_and(|reading| reading.began >= from && reading.began + Self::READING_AGE_MAX >= now);
+        if readable && !believable {
+            return self.images[image].want_reading(from.max(now));
+        }
+        let (present, cap) = (found.quota.present, found.quota.cap(self.limits.cap, now));
+        let message = alloc::format!("the image is shared with {present} accounts and may be shared with {cap}");
+        let over_quota = failure(local::OVER_QUOTA, message, None);
+        let waiting = found.ready_shares.iter().copied();
+        let failing: alloc::vec::Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
+        for (_, account) in failing {
+            self.fail(now, account, &over_quota);
+        }
+    }
+
+    /// The place in arrival of the first CANCEL of an image that has no outcome.
+    fn first_cancel(&self, image: Key<Image>) -> Option<u64> {
+        let of_account = |&account: &Key<Account>| {
+            let mut next = self.accounts[account].front;
+            while let Some(wish) = next {
+                let found = &self.wishes[wish];
+                if found.permission == Permission::Cancel && found.state == WishState::Open {
+                    return Some(self.tickets[found.ticket].seq);
+                }
+                next = found.next_in_account;
+            }
+            None
+        };
+        self.images[image].accounts.values().filter_map(of_account).min()
+    }
+}

@@ -1,0 +1,120 @@
+//! Rule 2: a ticket is settled when all its outcomes are known and every earlier one that names one of its accounts is.
+
+use alloc::vec::Vec;
+
+use super::{
+    Engine,
+    account::{Done, Wish, WishState},
+    ticket::Ticket,
+};
+use crate::{
+    arena::Key,
+    job::{AccountOutcome, Mode, Report},
+    time::Instant,
+};
+
+impl Engine {
+    /// Settles what can be settled.
+    pub(super) fn settle_finished(&mut self, now: Instant) {
+        while let Some(ticket) = self.finished.pop_front() {
+            let Some(found) = self.tickets.get(ticket) else { continue };
+            if found.open > 0 || found.blocked > 0 || !found.account_ids.is_empty() {
+                continue;
+            }
+            if found.mode == Mode::Sync && !self.sync_is_over(now, ticket) {
+                continue;
+            }
+            self.settle(now, ticket);
+        }
+    }
+
+    fn settle(&mut self, now: Instant, ticket: Key<Ticket>) {
+        let mut report = self.take_report(now, ticket);
+        report.cancelled.extend(self.end_sync(ticket));
+        self.release_ticket(now, ticket, Some(report));
+    }
+
+    /// Forgets a ticket whose wishes are gone, and says what became of it.
+    pub(super) fn release_ticket(&mut self, now: Instant, ticket: Key<Ticket>, report: Option<Report>) {
+        let Some(found) = self.tickets.remove(ticket) else { return };
+        if let Some(report) = report {
+            self.report(found.id, report);
+        }
+        if let Some(deadline) = found.deadline {
+            self.images[found.image].deadlines.remove(&(deadline, ticket));
+        }
+        let image = &mut self.images[found.image];
+        image.held -= 1;
+        let lane = self.lane(found.lane);
+        lane.tickets -= 1;
+        if lane.tickets == 0 {
+            lane.lease_from = None;
+        }
+        self.admit_behind(now, found.image);
+        self.touch(now, found.image);
+    }
+
+    /// Lets those begin that waited behind a SYNC, or for one to begin.
+    fn admit_behind(&mut self, now: Instant, image: Key<super::image::Image>) {
+        loop {
+            let found = &mut self.images[image];
+            let Some(&next) = found.behind.front() else { return };
+            let is_sync = self.tickets[next].mode == Mode::Sync;
+            if found.sync.is_some() || (is_sync && found.held > 0) {
+                return;
+            }
+            found.behind.pop_front();
+            self.admit(now, next);
+        }
+    }
+
+    /// Takes a ticket's wishes away and makes its report of them.
+    fn take_report(&mut self, now: Instant, ticket: Key<Ticket>) -> Report {
+        let found = &self.tickets[ticket];
+        let mut report = Report {
+            outcomes: Vec::with_capacity(1),
+            cancelled: Vec::new(),
+            duplicates: found.duplicates,
+            requests: found.requests,
+        };
+        let mut next = found.first;
+        while let Some(wish) = next {
+            let Some(taken) = self.wishes.remove(wish) else { break };
+            next = taken.next_in_ticket;
+            let account_id = self.accounts[taken.account].id;
+            let outcome = self.take_outcome(wish, &taken);
+            let list = if taken.extra { &mut report.cancelled } else { &mut report.outcomes };
+            list.push((account_id, outcome));
+            self.unlink(now, &taken);
+        }
+        report
+    }
+
+    fn take_outcome(&mut self, wish: Key<Wish>, taken: &Wish) -> AccountOutcome {
+        match taken.state {
+            WishState::Done(Done::Changed) => AccountOutcome::Changed,
+            WishState::Done(Done::Unchanged) => AccountOutcome::Unchanged,
+            WishState::Open | WishState::Provisional(_) | WishState::Failed => {
+                let failure = self.failures.remove(&wish);
+                AccountOutcome::Failed(failure.expect("a ticket is settled when each wish is done or has its failure"))
+            }
+        }
+    }
+
+    /// The first wish of an account is gone: the ticket of the next one is no longer held up by it.
+    fn unlink(&mut self, now: Instant, taken: &Wish) {
+        let account = &mut self.accounts[taken.account];
+        account.head = taken.next_in_account;
+        let Some(next) = taken.next_in_account else {
+            account.tail = None;
+            self.forget_account(now, taken.account);
+            return;
+        };
+        let ticket = self.wishes[next].ticket;
+        let found = &mut self.tickets[ticket];
+        found.blocked -= 1;
+        if found.blocked == 0 && found.open == 0 {
+            self.finished.push_back(ticket);
+        }
+    }
+}

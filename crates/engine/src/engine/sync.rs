@@ -1,0 +1,222 @@
+//! The mode SYNC: make the image's list exactly this one. A barrier in its image on both sides.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use imageshare_core::{Permission, ids::AccountId};
+
+use super::{
+    Engine,
+    account::{Wish, WishState},
+    image::{Image, failure},
+    ticket::Ticket,
+};
+use crate::{
+    arena::Key,
+    job::{AccountOutcome, Failure, local},
+    time::Instant,
+};
+
+/// The SYNC that is under way on an image.
+#[derive(Debug)]
+pub(super) struct Sync {
+    pub(super) ticket: Key<Ticket>,
+    pub(super) phase: Phase,
+    /// How often the last reading found something to send again.
+    rounds: u32,
+    /// Accounts that the last reading listed although they were neither wished nor there at the beginning.
+    strangers: Vec<AccountId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It waits for the reading from which it finds out what to do.
+    First,
+    /// Its wishes are carried out.
+    Working,
+    /// It waits for the reading that shows that they were.
+    Last,
+    Over,
+}
+
+impl Engine {
+    pub(super) fn begin_sync(&mut self, now: Instant, ticket: Key<Ticket>) {
+        let image = self.tickets[ticket].image;
+        let found = &mut self.images[image];
+        found.sync = Some(Sync { ticket, phase: Phase::First, rounds: 0, strangers: Vec::new() });
+        let cap = found.quota.cap(self.limits.cap, now);
+        if let Some(refused) = found.unreadable(now) {
+            let refused = refused.clone();
+            return self.fail_sync(image, ticket, &refused);
+        }
+        let mut wished = self.tickets[ticket].account_ids.to_vec();
+        wished.sort_unstable();
+        wished.dedup();
+        if wished.len() > cap as usize {
+            let message = alloc::format!("{} accounts are wished and the image may be shared with {cap}", wished.len());
+            return self.fail_sync(image, ticket, &failure(local::OVER_QUOTA, message, None));
+        }
+        let from = self.believable_from(image);
+        self.images[image].want_reading(from);
+    }
+
+    /// From when on a reading is believed for every account of an image: past our last write and past every doubt.
+    pub(super) fn believable_from(&self, image: Key<Image>) -> Instant {
+        let found = &self.images[image];
+        let written = found.last_write.map_or(Instant::default(), |at| at + self.limits.read_delay);
+        let doubts = found.accounts.values().filter_map(|&account| self.accounts[account].history);
+        let landed = doubts.filter_map(|history| self.histories[history].doubt).map(|(_, until)| until).max();
+        let guard = if found.redelivered && self.limits.guard { self.guard_ends(found.lane) } else { None };
+        let after_landing = landed.map_or(Instant::default(), |until| until + self.limits.read_delay);
+        written.max(after_landing).max(guard.unwrap_or_default())
+    }
+
+    /// A reading came, or was refused: goes on with the SYNC that waited for it.
+    pub(super) fn sync_read(&mut self, now: Instant, image: Key<Image>) {
+        let Some(sync) = &self.images[image].sync else { return };
+        let (ticket, phase) = (sync.ticket, sync.phase);
+        if !matches!(phase, Phase::First | Phase::Last) {
+            return;
+        }
+        if let Some(refused) = self.images[image].unreadable(now) {
+            let refused = refused.clone();
+            match phase {
+                Phase::First => self.fail_sync(image, ticket, &refused),
+                _ => self.sync_done(image, ticket),
+            }
+            return;
+        }
+        let from = self.believable_from(image);
+        let Some(reading) = self.images[image].reading.as_ref().filter(|reading| reading.began >= from) else {
+            return self.images[image].want_reading(from);
+        };
+        let listed = reading.accounts.clone();
+        match phase {
+            Phase::First => self.plan_sync(now, image, ticket, &listed),
+            _ => self.check_sync(now, image, ticket, &listed),
+        }
+    }
+
+    /// Turns the difference between what is listed and what is wished into wishes, once.
+    fn plan_sync(&mut self, now: Instant, image: Key<Image>, ticket: Key<Ticket>, listed: &[AccountId]) {
+        let wished = self.tickets[ticket].account_ids.clone();
+        let mut sorted = wished.to_vec();
+        sorted.sort_unstable();
+        let goes = |account: &AccountId| sorted.binary_search(account).is_err();
+        let going: Vec<_> = listed.iter().copied().filter(goes).collect();
+        let allowed = listed.len() * self.limits.brake_percent as usize / 100;
+        if going.len() > allowed && !self.tickets[ticket].force {
+            let message = alloc::format!(
+                "would cancel {} of the {} accounts that have the image, more than {} %; \"force\": true does it",
+                going.len(),
+                listed.len(),
+                self.limits.brake_percent
+            );
+            return self.fail_sync(image, ticket, &failure(local::BRAKE, message, None));
+        }
+        self.set_phase(image, Phase::Working);
+        self.take_accounts(ticket);
+        self.wish_for(now, ticket, Permission::Cancel, &going, true);
+        self.wish_for(now, ticket, Permission::Share, &wished, false);
+    }
+
+    /// Whether a SYNC whose wishes all have outcomes can be settled; if not, asks for its last reading.
+    pub(super) fn sync_is_over(&mut self, now: Instant, ticket: Key<Ticket>) -> bool {
+        let image = self.tickets[ticket].image;
+        let Some(sync) = &self.images[image].sync else { return true };
+        match sync.phase {
+            Phase::Over => true,
+            Phase::Working if self.tickets[ticket].requests == 0 => true,
+            Phase::Working => {
+                self.set_phase(image, Phase::Last);
+                self.sync_read(now, image);
+                self.touch(now, image);
+                false
+            }
+            Phase::First | Phase::Last => false,
+        }
+    }
+
+    /// Compares the outcomes with the last reading. What does not agree is sent again, as often as an operation is
+    /// tried.
+    fn check_sync(&mut self, now: Instant, image: Key<Image>, ticket: Key<Ticket>, listed: &[AccountId]) {
+        let mut disagree = Vec::new();
+        let mut named = Vec::new();
+        let mut next = self.tickets[ticket].first;
+        while let Some(wish) = next {
+            let found = &self.wishes[wish];
+            let account_id = self.accounts[found.account].id;
+            named.push(account_id);
+            let shown = self.images[image].reading.as_ref().and_then(|reading| reading.shows(account_id));
+            let done = matches!(found.state, WishState::Done(_));
+            if done && shown.is_some_and(|shown| Permission::of_presence(shown) != found.permission) {
+                disagree.push(wish);
+            }
+            next = found.next_in_ticket;
+        }
+        named.sort_unstable();
+        let strangers = listed.iter().copied().filter(|account| named.binary_search(account).is_err()).collect();
+        let attempts = self.limits.attempts;
+        let Some(sync) = &mut self.images[image].sync else { return };
+        sync.rounds += 1;
+        sync.strangers = strangers;
+        let again = sync.rounds < attempts;
+        if disagree.is_empty() {
+            return self.sync_done(image, ticket);
+        }
+        if again {
+            self.set_phase(image, Phase::Working);
+        }
+        for wish in disagree {
+            self.reopen(now, wish, again);
+        }
+        if !again {
+            self.sync_done(image, ticket);
+        }
+    }
+
+    /// A wish that was done is found not to be so: it is open again, or failed if that was tried often enough.
+    fn reopen(&mut self, now: Instant, wish: Key<Wish>, again: bool) {
+        let (ticket, account) = (self.wishes[wish].ticket, self.wishes[wish].account);
+        if again {
+            self.wishes[wish].state = WishState::Open;
+            self.tickets[ticket].open += 1;
+            self.begin_operation(account, Some(wish));
+            self.decide(now, account);
+        } else {
+            self.wishes[wish].state = WishState::Failed;
+            let message = "the API accepted it and the list of the image still does not show it";
+            self.failures.insert(wish, failure(local::NO_ANSWER, message, None));
+        }
+    }
+
+    fn sync_done(&mut self, image: Key<Image>, ticket: Key<Ticket>) {
+        self.set_phase(image, Phase::Over);
+        self.finished.push_back(ticket);
+    }
+
+    /// Ends a SYNC. Gives what the last reading listed although nobody wished it.
+    pub(super) fn end_sync(&mut self, ticket: Key<Ticket>) -> Vec<(AccountId, AccountOutcome)> {
+        let image = self.tickets[ticket].image;
+        let Some(sync) = self.images[image].sync.take_if(|sync| sync.ticket == ticket) else { return Vec::new() };
+        let message = "is listed although it was not at the beginning: shared by somebody else, or the list is cut";
+        let stranger = failure(local::NO_ANSWER, message, None);
+        let failed = |account| (account, AccountOutcome::Failed(stranger.clone()));
+        sync.strangers.into_iter().map(failed).collect()
+    }
+
+    /// A SYNC that never begins: all its accounts fail for one reason.
+    pub(super) fn fail_sync(&mut self, image: Key<Image>, ticket: Key<Ticket>, failure: &Arc<Failure>) {
+        self.set_phase(image, Phase::Over);
+        for &account_id in &self.take_accounts(ticket) {
+            if let Some(account) = self.add_wish(ticket, Permission::Share, account_id, false) {
+                self.fail_front(account, failure);
+            }
+        }
+    }
+
+    fn set_phase(&mut self, image: Key<Image>, phase: Phase) {
+        if let Some(sync) = &mut self.images[image].sync {
+            sync.phase = phase;
+        }
+    }
+}

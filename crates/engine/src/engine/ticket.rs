@@ -1,0 +1,39 @@
+//! What is kept of a delivery until it is settled.
+
+use alloc::boxed::Box;
+
+use imageshare_core::ids::AccountId;
+
+use super::{account::Wish, image::Image};
+use crate::{
+    arena::Key,
+    io::{CallId, LaneId, TicketId},
+    job::Mode,
+    time::Instant,
+};
+
+/// One delivery of one job.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) id: TicketId,
+    pub(super) lane: LaneId,
+    pub(super) image: Key<Image>,
+    /// The place in arrival.
+    pub(super) seq: u64,
+    pub(super) mode: Mode,
+    pub(super) force: bool,
+    pub(super) redelivered: bool,
+    pub(super) deadline: Option<Instant>,
+    /// The job's accounts until they become wishes: while it waits behind a SYNC, or is one that has not begun.
+    pub(super) account_ids: Box<[AccountId]>,
+    pub(super) first: Option<Key<Wish>>,
+    pub(super) last: Option<Key<Wish>>,
+    /// Wishes without an outcome.
+    pub(super) open: u32,
+    /// Accounts that an earlier ticket, not settled, names too.
+    pub(super) blocked: u32,
+    pub(super) duplicates: u32,
+    pub(super) requests: u32,
+    /// The last call that carried an account of it, so that each is counted once.
+    pub(super) last_call: Option<CallId>,
+}

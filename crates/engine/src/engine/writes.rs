@@ -1,0 +1,273 @@
+//! Rules 2, 3 and 4: which operations travel together, and when an image or a lane has its turn.
+
+use alloc::vec::Vec;
+
+use imageshare_core::Permission;
+
+use super::{
+    Alarm, Engine,
+    account::{Account, Stage},
+    group::Group,
+    image::Image,
+    lane::{Call, Kind, Lane, Origin, Write},
+};
+use crate::{
+    arena::Key,
+    io::{Action, CallId, Command, LaneId},
+    time::Instant,
+};
+
+impl Engine {
+    /// Looks at an image: does what is due, puts it into the queues of the calls it wants, sets its next moment.
+    pub(super) fn touch(&mut self, now: Instant, image: Key<Image>) {
+        if self.images.get(image).is_none() {
+            return;
+        }
+        while let Some(&(at, account)) = self.images[image].wakes.first().filter(|&&(at, _)| at <= now) {
+            self.images[image].wakes.remove(&(at, account));
+            self.wake(now, account);
+        }
+        while let Some(&(at, ticket)) = self.images[image].deadlines.first().filter(|&&(at, _)| at <= now) {
+            self.images[image].deadlines.remove(&(at, ticket));
+            self.expire_unbegun(image, ticket);
+            self.expire_ticket(now, ticket);
+        }
+        self.guard_due(now, image);
+        self.busy_due(now, image);
+        self.denied_due(now, image);
+        self.quota_due(now, image);
+        self.settle_samples(now, image);
+        let lane = self.images[image].lane;
+        if self.lane(lane).is_open() && !self.draining {
+            for kind in Kind::ALL {
+                if self.wants(now, image, kind) {
+                    self.enqueue(image, kind);
+                }
+            }
+        }
+        let next = self.next_moment(now, image);
+        self.set_image_alarm(image, next);
+        self.forget_image(now, image);
+    }
+
+    pub(super) fn lane_of(&self, image: Key<Image>) -> &Lane {
+        self.lanes.get(&self.images[image].lane).expect("an image belongs to a lane that exists")
+    }
+
+    /// Whether an image wants a call of this kind now.
+    fn wants(&self, now: Instant, image: Key<Image>, kind: Kind) -> bool {
+        let found = &self.images[image];
+        match kind {
+            Kind::Write => {
+                let blocked = found.write.is_some()
+                    || found.write_after > now
+                    || found.busy.as_ref().is_some_and(|busy| busy.ask.is_some())
+                    || found.denied.as_ref().is_some_and(|denied| denied.again > now);
+                let ready = !found.ready_cancels.is_empty() || self.has_share_to_send(now, image);
+                !blocked && (ready || self.has_group_to_send(now, image))
+            }
+            Kind::ReadShares => {
+                let wanted = found.read.wanted.is_some_and(|from| from <= now) && found.read.after <= now;
+                wanted && found.read.in_flight.is_none() && found.in_hand()
+            }
+            Kind::ReadImage => {
+                let due = found.busy.as_ref().and_then(|busy| busy.ask).is_some_and(|ask| ask <= now);
+                due && found.query.is_none() && found.in_hand()
+            }
+        }
+    }
+
+    fn has_group_to_send(&self, now: Instant, image: Key<Image>) -> bool {
+        self.images[image].groups.iter().any(|group| group.sendable_from().is_some_and(|from| from <= now))
+    }
+
+    /// When an image has to be looked at again if nothing happens.
+    fn next_moment(&self, now: Instant, image: Key<Image>) -> Option<Instant> {
+        let found = &self.images[image];
+        let groups = found.groups.iter().filter_map(Group::sendable_from);
+        let busy = found.busy.as_ref();
+        let moments = [
+            found.wakes.first().map(|&(at, _)| at),
+            found.deadlines.first().map(|&(at, _)| at),
+            found.read.wanted.map(|from| from.max(found.read.after)),
+            Some(found.write_after),
+            busy.and_then(|busy| busy.ask),
+            busy.map(|busy| busy.since + self.image_wait(found.lane)),
+            found.denied.as_ref().map(|denied| denied.again),
+            self.guard_from(image),
+        ];
+        moments.into_iter().flatten().chain(groups).filter(|&at| at > now && at < Instant::NEVER).min()
+    }
+
+    pub(super) fn enqueue(&mut self, image: Key<Image>, kind: Kind) {
+        let found = &mut self.images[image];
+        if core::mem::replace(&mut found.queued[kind as usize], true) {
+            return;
+        }
+        let lane = found.lane;
+        self.lane(lane).queues[kind as usize].push_back(image);
+        self.arm(lane, kind);
+    }
+
+    /// Puts the next slot of a kind into the agenda, if there is something to use it for.
+    pub(super) fn arm(&mut self, lane: LaneId, kind: Kind) {
+        let found = self.lane(lane);
+        let nth = kind as usize;
+        let idle = found.queues[nth].is_empty() || found.unsent[nth].is_some() || !found.is_open();
+        if idle || found.armed[nth].is_some() || found.in_flight >= found.limits.concurrency {
+            return;
+        }
+        let at = found.pacers[nth].next();
+        found.armed[nth] = Some(at);
+        self.agenda.insert((at, Alarm::Slot(lane, kind)));
+    }
+
+    /// A slot has come: the first image in turn that still wants a call gets it.
+    pub(super) fn take_slot(&mut self, now: Instant, lane: LaneId, kind: Kind) {
+        let found = self.lane(lane);
+        let nth = kind as usize;
+        let idle = found.unsent[nth].is_some() || !found.is_open() || found.in_flight >= found.limits.concurrency;
+        if idle || self.draining {
+            return;
+        }
+        if self.lane(lane).pacers[nth].next() > now {
+            return self.arm(lane, kind);
+        }
+        while let Some(image) = self.lane(lane).queues[nth].pop_front() {
+            self.images[image].queued[nth] = false;
+            if self.wants(now, image, kind) && self.begin_call(now, image, kind) {
+                break;
+            }
+        }
+        self.arm(lane, kind);
+    }
+
+    /// Sends what an image wants. Gives whether there was something to send.
+    fn begin_call(&mut self, now: Instant, image: Key<Image>, kind: Kind) -> bool {
+        match kind {
+            Kind::Write => match self.choose_write(now, image) {
+                Some(write) => self.send_write(now, image, write, false),
+                None => return false,
+            },
+            Kind::ReadShares => self.send_read(now, image),
+            Kind::ReadImage => self.send_query(now, image, false),
+        }
+        true
+    }
+
+    /// What is written next to an image: a group's turn, or the ready operations of the permission that has waited
+    /// longest, with all others of that permission that fit.
+    pub(super) fn choose_write(&mut self, now: Instant, image: Key<Image>) -> Option<Write> {
+        let batch_max = self.lane_of(image).batch_max();
+        let found = &self.images[image];
+        let full = found.ready_cancels.len() >= batch_max || found.ready_shares.len() >= batch_max;
+        let ready_first = full && found.group_had_turn;
+        if !ready_first && let Some((group, members)) = self.next_of_groups(now, image) {
+            self.images[image].group_had_turn = true;
+            return Some(Write { permission: group.permission, members, origin: Origin::Group(group) });
+        }
+        let room = self.share_room(now, image);
+        let found = &self.images[image];
+        let cancel = found.ready_cancels.first();
+        let share = found.ready_shares.first().filter(|_| room > 0);
+        let permission = match (cancel, share) {
+            (Some(cancel), Some(share)) if cancel < share => Permission::Cancel,
+            (_, Some(_)) => Permission::Share,
+            (Some(_), None) => Permission::Cancel,
+            (None, None) => return None,
+        };
+        let len_max = if permission == Permission::Share { batch_max.min(room) } else { batch_max };
+        let members: Vec<_> = found.ready(permission).iter().take(len_max).map(|&(_, account)| account).collect();
+        self.images[image].group_had_turn = false;
+        Some(Write { permission, members, origin: Origin::Ready })
+    }
+
+    pub(super) fn send_write(&mut self, now: Instant, image: Key<Image>, write: Write, probe: bool) {
+        let call = self.next_call_id();
+        let account_ids = write.members.iter().map(|&member| self.accounts[member].id).collect();
+        for &member in &write.members {
+            self.set_stage(member, Stage::InFlight);
+            self.accounts[member].sends = self.accounts[member].sends.saturating_add(1);
+            self.count_request(call, member);
+        }
+        let Image { lane, region, id, .. } = self.images[image];
+        self.images[image].write = Some(call);
+        let permission = write.permission;
+        self.begin(now, call, image, Kind::Write, probe, Some(write));
+        let action = Action::Modify { region, image_id: id, permission, account_ids };
+        self.commands.push_back(Command::Call { call, lane, action });
+    }
+
+    /// Counts a request for each ticket that has an account of it in the operation, once a ticket.
+    fn count_request(&mut self, call: CallId, member: Key<Account>) {
+        let mut next = self.accounts[member].front;
+        let permission = next.map(|front| self.wishes[front].permission);
+        while let Some(wish) = next.filter(|&wish| Some(self.wishes[wish].permission) == permission) {
+            let found = &self.wishes[wish];
+            next = found.next_in_account;
+            let ticket = &mut self.tickets[found.ticket];
+            if ticket.last_call.replace(call) != Some(call) {
+                ticket.requests += 1;
+            }
+        }
+    }
+
+    fn send_read(&mut self, now: Instant, image: Key<Image>) {
+        let call = self.next_call_id();
+        let Image { lane, region, id, .. } = self.images[image];
+        let found = &mut self.images[image];
+        found.read.wanted = None;
+        found.read.in_flight = Some((call, now));
+        self.begin(now, call, image, Kind::ReadShares, false, None);
+        self.commands.push_back(Command::Call { call, lane, action: Action::ReadShares { region, image_id: id } });
+    }
+
+    pub(super) fn send_query(&mut self, now: Instant, image: Key<Image>, probe: bool) {
+        let call = self.next_call_id();
+        let Image { lane, region, id, .. } = self.images[image];
+        if !probe {
+            self.images[image].query = Some(call);
+        }
+        self.begin(now, call, image, Kind::ReadImage, probe, None);
+        self.commands.push_back(Command::Call { call, lane, action: Action::ReadImage { region, image_id: id } });
+    }
+
+    fn begin(&mut self, now: Instant, id: CallId, image: Key<Image>, kind: Kind, probe: bool, write: Option<Write>) {
+        let lane = self.images[image].lane;
+        self.calls.insert(id, Call { lane, image, kind, probe, began: now, sent: None, write });
+        let found = self.lane(lane);
+        found.in_flight += 1;
+        found.unsent[kind as usize] = Some(id);
+    }
+
+    /// A request was written: its slot is taken, and the next call of its kind may come an interval later.
+    pub(super) fn call_sent(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.sent = call.sent.or(Some(now));
+        let (lane, kind) = (call.lane, call.kind);
+        let found = self.lane(lane);
+        if found.unsent[kind as usize] == Some(id) {
+            found.unsent[kind as usize] = None;
+            found.pacers[kind as usize].sent(now);
+            self.arm(lane, kind);
+        }
+    }
+
+    /// Drops an image of which nothing need be kept.
+    fn forget_image(&mut self, now: Instant, image: Key<Image>) {
+        let found = &self.images[image];
+        let idle = !found.in_hand() && found.accounts.is_empty() && found.write.is_none();
+        let asking = found.read.in_flight.is_some() || found.query.is_some() || found.queued.contains(&true);
+        let learnt = found.busy.is_some()
+            || found.unreadable(now).is_some()
+            || found.quota.learned.is_some_and(|(_, until)| until > now)
+            || found.alarm.is_some();
+        if !idle || asking || learnt || self.lane_of(image).images.len() <= 1 {
+            return;
+        }
+        let name = (found.lane, found.region, found.id);
+        self.images.remove(image);
+        self.image_keys.remove(&name);
+        self.lane(name.0).images.remove(&image);
+    }
+}

@@ -1,0 +1,191 @@
+//! Rule 4: calls evenly apart, so that no second, wherever it begins, sees more than the limit.
+
+use alloc::collections::VecDeque;
+
+use crate::time::{Instant, Millis};
+
+/// The pace of one action of one lane.
+///
+/// With a limit of N a second, slots lie (1 s + 50 ms) / N apart. A slot is taken when its request is written; one
+/// that is written late shifts the next only by what exceeds [`Pacer::LATENESS_US`], so that small delays of the
+/// process do not add up to lost rate. The window still holds: N intervals are 1,050 ms, and the first of N + 1
+/// requests is at most 25 ms late, which leaves 25 ms for the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Pacer {
+    /// Requests a second as settled.
+    limit: f64,
+    /// Requests a second allowed now: less than the limit after the API refused one.
+    rate: f64,
+    /// When `rate` was last brought up to date.
+    rate_at: Instant,
+    /// The next slot in microseconds: a rate of 40 has slots 26.25 ms apart.
+    next_us: u64,
+    /// The calls of the last two seconds that were answered, and which of them the API refused for their number.
+    answered: VecDeque<(Instant, bool)>,
+}
+
+impl Pacer {
+    /// A second and the margin that keeps a whole window clear of its neighbours.
+    const SECOND_US: f64 = 1_050_000.0;
+    /// Lateness of a request that does not shift the next one.
+    const LATENESS_US: u64 = 25_000;
+    /// The least rate, in requests a second, that refusals can bring about.
+    const RATE_MIN: f64 = 0.1;
+    /// What comes back each second after a refusal, in requests a second.
+    const RECOVERY: f64 = 0.1;
+    /// Over how long refusals are counted.
+    const MEMORY: Millis = Millis(2000);
+    /// Answers remembered at most.
+    const ANSWERS_MAX: usize = 256;
+
+    /// A pace whose first slot is one interval from now: whoever used the lane before may have sent a moment ago.
+    pub(crate) fn new(limit: f64, now: Instant) -> Self {
+        let limit = limit.max(Self::RATE_MIN);
+        let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, answered: VecDeque::new() };
+        pacer.next_us = now.0.saturating_mul(1000).saturating_add(pacer.interval_us());
+        pacer
+    }
+
+    /// Another limit from now on.
+    pub(crate) fn set_limit(&mut self, limit: f64) {
+        self.limit = limit.max(Self::RATE_MIN);
+        self.rate = self.rate.min(self.limit);
+    }
+
+    /// The next slot.
+    pub(crate) const fn next(&self) -> Instant {
+        Instant(self.next_us.div_ceil(1000))
+    }
+
+    /// Requests a second allowed now.
+    pub(crate) const fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// A request was written: its slot is taken.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.recover(now);
+        let written_us = now.0.saturating_mul(1000);
+        self.next_us =
+            self.next_us.max(written_us.saturating_sub(Self::LATENESS_US)).saturating_add(self.interval_us());
+    }
+
+    /// A call was answered; `throttled` if the API refused it for the number of calls.
+    pub(crate) fn answered(&mut self, now: Instant, throttled: bool) {
+        self.recover(now);
+        let oldest = now - Self::MEMORY;
+        while self.answered.front().is_some_and(|&(at, _)| at < oldest) || self.answered.len() >= Self::ANSWERS_MAX {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((now, throttled));
+        if !throttled {
+            return;
+        }
+        let refused = self.answered.iter().filter(|&&(_, throttled)| throttled).count();
+        if refused * 10 > self.answered.len() && refused > 1 {
+            self.rate *= 0.5;
+            self.answered.clear();
+        } else {
+            self.rate *= 0.95;
+        }
+        self.rate = self.rate.max(Self::RATE_MIN);
+    }
+
+    fn recover(&mut self, now: Instant) {
+        let passed = now.since(self.rate_at).0;
+        self.rate_at = now;
+        // Milliseconds of a process's life fit an f64 exactly.
+        #[allow(clippy::cast_precision_loss)]
+        let gained = passed as f64 / 1000.0 * Self::RECOVERY;
+        self.rate = (self.rate + gained).min(self.limit);
+    }
+
+    fn interval_us(&self) -> u64 {
+        // Between 1,050 (rate 1,000) and 10,500,000 (rate 0.1).
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let interval = (Self::SECOND_US / self.rate) as u64;
+        interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The most instants of `times` that any window of one second holds.
+    fn busiest_second(times: &[u64]) -> usize {
+        times.iter().map(|&from| times.iter().filter(|&&at| at >= from && at < from + 1000).count()).max().unwrap_or(0)
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_holds_more_than_the_limit_however_late_requests_are_written(
+            limit in 1_u32..60,
+            idle in proptest::collection::vec(prop_oneof![9 => 0_u64..30, 1 => 0_u64..3000], 1..200),
+        ) {
+            let mut pacer = Pacer::new(f64::from(limit), Instant(0));
+            let mut now = 0;
+            let mut written = Vec::new();
+            for late in idle {
+                now = pacer.next().0.max(now) + late;
+                written.push(now);
+                pacer.sent(Instant(now));
+            }
+            prop_assert!(busiest_second(&written) <= limit as usize);
+        }
+    }
+
+    #[test]
+    fn with_a_backlog_at_least_95_percent_of_the_limit_is_used() {
+        for limit in [1.0_f64, 10.0, 40.0, 100.0] {
+            let mut pacer = Pacer::new(limit, Instant(0));
+            let mut sent = 0;
+            loop {
+                // Written 3 ms late, as processes do.
+                let at = Instant(pacer.next().0 + 3);
+                if at.0 > 1_000_000 {
+                    break;
+                }
+                pacer.sent(at);
+                sent += 1;
+            }
+            assert!(f64::from(sent) >= 0.95 * limit * 1000.0, "{limit}: {sent}");
+        }
+    }
+
+    #[test]
+    fn the_first_slot_is_an_interval_after_the_beginning() {
+        assert_eq!(Pacer::new(10.0, Instant(5000)).next(), Instant(5105));
+    }
+
+    #[test]
+    fn one_refusal_lowers_the_rate_by_a_twentieth_many_halve_it_and_it_recovers() {
+        let mut pacer = Pacer::new(10.0, Instant(0));
+        for n in 0..20 {
+            pacer.answered(Instant(n * 100), false);
+        }
+        pacer.answered(Instant(2000), true);
+        assert!((pacer.rate() - 9.5).abs() < 1e-9, "{}", pacer.rate());
+        pacer.answered(Instant(2001), true);
+        pacer.answered(Instant(2002), true);
+        assert!(pacer.rate() < 5.0, "{}", pacer.rate());
+        pacer.sent(Instant(12_002));
+        assert!((5.0..6.0).contains(&pacer.rate()), "{}", pacer.rate());
+        pacer.sent(Instant(200_000));
+        assert!((pacer.rate() - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn refusals_without_end_leave_a_rate_to_try_again_with() {
+        let mut pacer = Pacer::new(10.0, Instant(0));
+        for n in 0..1000 {
+            pacer.answered(Instant(n), true);
+        }
+        assert!(pacer.rate() >= 0.1);
+        assert!(pacer.next() < Instant(20_000));
+    }
+}

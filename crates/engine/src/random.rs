@@ -1,0 +1,52 @@
+//! The engine's own random numbers: everything follows from the seed.
+
+use crate::time::Millis;
+
+/// `SplitMix64`, which needs no more state than its seed. Spreads retries; protects nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A random part of a length of time, from 1 ms to the whole of it (full jitter).
+    pub(crate) fn part_of(&mut self, whole: Millis) -> Millis {
+        Millis(1 + self.next() % whole.0.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_never_zero_and_never_more_than_the_whole() {
+        let mut random = Random::new(7);
+        for whole in [0, 1, 2, 1000, u64::MAX / 2] {
+            for _ in 0..1000 {
+                let part = random.part_of(Millis(whole)).0;
+                assert!((1..=whole.max(1)).contains(&part));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers() {
+        let draw = |seed| {
+            let mut random = Random::new(seed);
+            [random.next(), random.next(), random.next()]
+        };
+        assert_eq!(draw(42), draw(42));
+        assert_ne!(draw(42), draw(43));
+    }
+}
