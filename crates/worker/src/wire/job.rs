@@ -8,12 +8,11 @@ use imageshare_core::{
 };
 use imageshare_engine::{job::Job as EngineJob, time::Instant};
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::{
     mode::Permission,
-    raw::{self, parsed, shown, text_of},
     rejection::{Known, Rejection},
+    value::{self, Value},
 };
 
 /// Accounts that a job may name. Repeated ones count.
@@ -50,7 +49,7 @@ pub(super) const MEMBERS: [&[&str]; 9] = [
     &["force"],
 ];
 
-const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
+pub(super) const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
 const ALLOWED_IMAGE: &str = "img- and 4 to 32 lower-case letters or digits";
 const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
 const ALLOWED_PERMISSION: &str = "SHARE, CANCEL or SYNC in capitals";
@@ -118,16 +117,12 @@ impl Job {
 /// # Errors
 /// If the text is anything but one job: the first problem, with what could be read nevertheless.
 pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
-    let unreadable = |problem: String| {
-        let known = Known { job_id: Some(defaults.job_id.clone()), region: defaults.region, ..Known::default() };
-        Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
-    };
     if body.len() > JOB_BYTES_MAX {
-        return Err(unreadable(too_long()));
+        return Err(unreadable(defaults, too_long()));
     }
-    let text = str::from_utf8(body).map_err(|error| unreadable(not_utf8(body, error)))?;
-    let mut slots = Slots([None; MEMBERS.len()]);
-    let read = raw::read_members(text, &MEMBERS, &mut slots.0);
+    let text = str::from_utf8(body).map_err(|error| unreadable(defaults, not_utf8(body, error)))?;
+    let mut slots = Slots([const { None }; MEMBERS.len()]);
+    let read = value::read_members(text, &MEMBERS, &mut slots.0);
     let rejected = |(member, problem): (Option<String>, String)| Rejection {
         place: None,
         member,
@@ -136,6 +131,12 @@ pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
     };
     read.map_err(|malformed| rejected((malformed.member, malformed.problem)))?;
     slots.job(defaults).map_err(|problem| rejected((Some(problem.member), problem.problem)))
+}
+
+/// The rejection of a text of which nothing could be read.
+pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
+    let known = Known { job_id: Some(defaults.job_id.clone()), ..Known::default() };
+    Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
 }
 
 /// What is wrong with a text that is longer than a job may be.
@@ -163,25 +164,25 @@ struct Problem {
     problem: String,
 }
 
-/// The raw values of [`MEMBERS`].
-struct Slots<'a>([Option<&'a RawValue>; MEMBERS.len()]);
+/// The values of [`MEMBERS`].
+struct Slots<'a>([Option<Value<'a>>; MEMBERS.len()]);
 
-impl<'a> Slots<'a> {
+impl Slots<'_> {
     /// The whole job, or the first problem in the order of [`MEMBERS`].
     fn job(&self, defaults: &Defaults) -> Result<Job, Problem> {
         let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());
         let lane = self.read("lane", lane)?;
-        let image_id = self.required("image_id", |raw| parsed(raw, ALLOWED_IMAGE), ALLOWED_IMAGE)?;
-        let region = match self.read("region", |raw| parsed(raw, ALLOWED_REGION))?.or(defaults.region) {
+        let image_id = self.required("image_id", |value| value.parsed(ALLOWED_IMAGE), ALLOWED_IMAGE)?;
+        let region = match self.read("region", |value| value.parsed(ALLOWED_REGION))?.or(defaults.region) {
             Some(region) => region,
             None => return Err(missing("region", ALLOWED_REGION)),
         };
         let permission =
-            self.required("permission", |raw| parsed::<Permission>(raw, ALLOWED_PERMISSION), ALLOWED_PERMISSION)?;
+            self.required("permission", |value| value.parsed::<Permission>(ALLOWED_PERMISSION), ALLOWED_PERMISSION)?;
         let account_ids = account_ids(self.get("account_ids"))?;
         let labels = self.get("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?;
         let expires_at = self.read("expires_at", time)?;
-        let force = self.read("force", |raw| force(raw, permission))?.unwrap_or(false);
+        let force = self.read("force", |value| force(value, permission))?.unwrap_or(false);
         let identity = Identity { job_id, lane, image_id, region, permission, labels };
         Ok(Job { identity, account_ids, expires_at, force })
     }
@@ -191,21 +192,21 @@ impl<'a> Slots<'a> {
         Known {
             job_id: self.read("job_id", job_id).ok().flatten().or_else(|| Some(defaults.job_id.clone())),
             lane: self.read("lane", lane).ok().flatten(),
-            image_id: self.read("image_id", |raw| parsed(raw, ALLOWED_IMAGE)).ok().flatten(),
+            image_id: self.read("image_id", |value| value.parsed(ALLOWED_IMAGE)).ok().flatten(),
             region: self
-                .read("region", |raw| parsed(raw, ALLOWED_REGION))
+                .read("region", |value| value.parsed(ALLOWED_REGION))
                 .map_or(None, |read| read.or(defaults.region)),
-            permission: self.read("permission", |raw| parsed(raw, ALLOWED_PERMISSION)).ok().flatten(),
-            labels: self.get("labels").and_then(|raw| labels(raw).ok()).unwrap_or_default(),
+            permission: self.read("permission", |value| value.parsed(ALLOWED_PERMISSION)).ok().flatten(),
+            labels: self.get("labels").and_then(|value| labels(value).ok()).unwrap_or_default(),
         }
     }
 
-    fn get(&self, member: &str) -> Option<&'a RawValue> {
+    fn get(&self, member: &str) -> Option<&Value<'_>> {
         let index = MEMBERS.iter().position(|names| names.first() == Some(&member));
-        index.and_then(|index| self.0.get(index)).copied().flatten()
+        index.and_then(|index| self.0.get(index)).and_then(Option::as_ref)
     }
 
-    fn read<T>(&self, member: &str, read: impl Fn(&RawValue) -> Result<T, String>) -> Result<Option<T>, Problem> {
+    fn read<T>(&self, member: &str, read: impl Fn(&Value<'_>) -> Result<T, String>) -> Result<Option<T>, Problem> {
         let read = self.get(member).map(read).transpose();
         read.map_err(|problem| Problem { member: member.to_owned(), problem })
     }
@@ -213,7 +214,7 @@ impl<'a> Slots<'a> {
     fn required<T>(
         &self,
         member: &str,
-        read: impl Fn(&RawValue) -> Result<T, String>,
+        read: impl Fn(&Value<'_>) -> Result<T, String>,
         allowed: &str,
     ) -> Result<T, Problem> {
         self.read(member, read)?.ok_or_else(|| missing(member, allowed))
@@ -224,11 +225,12 @@ fn missing(member: &str, allowed: &str) -> Problem {
     Problem { member: member.to_owned(), problem: format!("found nothing, allowed is {allowed}") }
 }
 
-fn job_id(raw: &RawValue) -> Result<String, String> {
-    text_of(raw)
+fn job_id(value: &Value<'_>) -> Result<String, String> {
+    value
+        .text()
         .filter(|text| is_job_id(text))
         .map(Into::into)
-        .ok_or_else(|| format!("found {}, allowed are 1 to {JOB_ID_LEN_MAX} printable ASCII characters", shown(raw)))
+        .ok_or_else(|| format!("found {}, allowed are 1 to {JOB_ID_LEN_MAX} printable ASCII characters", value))
 }
 
 /// Whether a text can be a job's name: 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters, spaces among them.
@@ -237,41 +239,44 @@ pub fn is_job_id(text: &str) -> bool {
     (1..=JOB_ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
-fn lane(raw: &RawValue) -> Result<String, String> {
-    text_of(raw).filter(|text| is_lane_name(text)).map(Into::into).ok_or_else(|| {
+fn lane(value: &Value<'_>) -> Result<String, String> {
+    value.text().filter(|text| is_lane_name(text)).map(Into::into).ok_or_else(|| {
         format!(
             "found {}, allowed is a lane's name of 1 to {LANE_LEN_MAX} lower-case letters, digits and hyphens",
-            shown(raw)
+            value
         )
     })
 }
 
-fn account_ids(raw: Option<&RawValue>) -> Result<Box<[AccountId]>, Problem> {
+fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, Problem> {
     let allowed = format!("allowed are 1 to {ACCOUNTS_MAX} account ids");
     let problem =
         |found: &str| Problem { member: "account_ids".to_owned(), problem: format!("found {found}, {allowed}") };
-    let raw = raw.ok_or_else(|| problem("nothing"))?;
-    let elements = raw::elements(raw).ok_or_else(|| problem(&shown(raw)))?;
+    let elements = match value {
+        Some(Value::Array(elements)) => elements,
+        Some(other) => return Err(problem(&other.to_string())),
+        None => return Err(problem("nothing")),
+    };
     match elements.len() {
         0 => return Err(problem("an empty list")),
         1..=ACCOUNTS_MAX => {}
         more => return Err(problem(&format!("{more} account ids"))),
     }
-    let read = |(index, raw): (usize, &RawValue)| {
-        account_id(raw).map_err(|problem| Problem { member: format!("account_ids[{index}]"), problem })
+    let read = |(index, value): (usize, &Value<'_>)| {
+        account_id(value).map_err(|problem| Problem { member: format!("account_ids[{index}]"), problem })
     };
-    elements.into_iter().enumerate().map(read).collect()
+    elements.iter().enumerate().map(read).collect()
 }
 
 /// An account id as a text or as a number. A number must stand there as plain digits: what `1e9` names is a guess.
-fn account_id(raw: &RawValue) -> Result<AccountId, String> {
-    if raw.get().bytes().all(|b| b.is_ascii_digit()) {
-        return raw.get().parse().map_err(|_| format!("found {}, allowed is {ALLOWED_ACCOUNT}", shown(raw)));
+fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
+    match *value {
+        Value::Natural(number) => AccountId::new(number).map_err(|error| error.to_string()),
+        _ => value.parsed(ALLOWED_ACCOUNT),
     }
-    parsed(raw, ALLOWED_ACCOUNT)
 }
 
-fn labels(raw: &RawValue) -> Result<BTreeMap<String, String>, Problem> {
+fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
     let problem = |member: String, found: &str, allowed: &str| Problem {
         member,
         problem: format!("found {found}, allowed {allowed}"),
@@ -279,34 +284,35 @@ fn labels(raw: &RawValue) -> Result<BTreeMap<String, String>, Problem> {
     let of_all = |found: &str| {
         problem("labels".to_owned(), found, &format!("is an object of at most {LABELS_MAX} labels, each value a text"))
     };
-    let pairs = raw::pairs(raw).ok_or_else(|| of_all(&shown(raw)))?;
+    let Value::Object(pairs) = value else { return Err(of_all(&value.to_string())) };
     if pairs.len() > LABELS_MAX {
         return Err(of_all(&format!("{} labels", pairs.len())));
     }
     let mut labels = BTreeMap::new();
-    for (key, raw) in pairs {
-        let member = format!("labels[{}]", excerpt(&key));
+    for (key, value) in pairs {
+        let member = format!("labels[{}]", excerpt(key));
         if !(1..=LABEL_KEY_LEN_MAX).contains(&key.len()) || key.contains(char::is_control) {
             let allowed = format!("are 1 to {LABEL_KEY_LEN_MAX} bytes without control characters as a key");
             return Err(problem(member, &format!("a key of {} bytes", key.len()), &allowed));
         }
-        let value = text_of(raw).filter(|text| text.len() <= LABEL_VALUE_LEN_MAX && !text.contains(char::is_control));
-        let Some(value) = value else {
+        let is_allowed = |text: &&str| text.len() <= LABEL_VALUE_LEN_MAX && !text.contains(char::is_control);
+        let Some(text) = value.text().filter(is_allowed) else {
             let allowed = format!("is a text of at most {LABEL_VALUE_LEN_MAX} bytes without control characters");
-            return Err(problem(member, &shown(raw), &allowed));
+            return Err(problem(member, &value.to_string(), &allowed));
         };
-        if labels.insert(key, value.into_owned()).is_some() {
+        if labels.insert(key.to_string(), text.to_owned()).is_some() {
             return Err(problem(member, "a second label of this name", "is one"));
         }
     }
     Ok(labels)
 }
 
-fn time(raw: &RawValue) -> Result<Timestamp, String> {
-    text_of(raw)
+fn time(value: &Value<'_>) -> Result<Timestamp, String> {
+    value
+        .text()
         .filter(|text| is_rfc3339(text))
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| format!("found {}, allowed is {ALLOWED_TIME}", shown(raw)))
+        .ok_or_else(|| format!("found {}, allowed is {ALLOWED_TIME}", value))
 }
 
 /// The shape of RFC 3339; the parser of times takes more, and the schema that goes with this promises just this.
@@ -326,12 +332,8 @@ fn is_rfc3339(text: &str) -> bool {
     matches(date_time, "0000-00-00T00:00:00") && is_zone
 }
 
-fn force(raw: &RawValue, permission: Permission) -> Result<bool, String> {
-    let force = match raw.get() {
-        "true" => true,
-        "false" => false,
-        _ => return Err(format!("found {}, allowed is true or false", shown(raw))),
-    };
+fn force(value: &Value<'_>, permission: Permission) -> Result<bool, String> {
+    let &Value::Bool(force) = value else { return Err(format!("found {value}, allowed is true or false")) };
     if permission == Permission::Sync {
         Ok(force)
     } else {

@@ -1,11 +1,19 @@
-//! The wire formats of jobs and reports.
+//! The wire formats of jobs and reports, and of the files that hold them.
 
+mod accounts;
+mod lines;
 mod mode;
-mod raw;
+mod reader;
 mod rejection;
+mod rows;
+mod value;
 
 pub mod job;
+pub mod report;
 
+pub use accounts::{AccountsError, read_accounts};
 pub use job::{Defaults, Identity, Job};
 pub use mode::{Permission, PermissionError};
-pub use rejection::{Known, Rejection};
+pub use reader::{Format, JobLine, JobReader};
+pub use rejection::{Known, Place, Rejection};
+pub use report::Report;

@@ -1,19 +1,30 @@
-//! The members of one JSON object as raw text, each at most once: the step before their values mean anything.
+//! JSON values before they mean anything, and the members of one object, each at most once.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use imageshare_core::text::{excerpt, printable};
+use imageshare_core::text::excerpt;
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
 /// How deep arrays and objects may stand in each other.
 pub(super) const DEPTH_MAX: usize = 16;
 
-/// Characters of a number that an error shows at most.
-const NUMBER_CHARS_MAX: usize = 40;
+/// A JSON value; texts are borrowed from the source where they hold no escapes. An object keeps repeated names, so that
+/// whoever reads it can refuse them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value<'a> {
+    Null,
+    Bool(bool),
+    /// A number of plain digits that fits.
+    Natural(u64),
+    /// Any other number, which no member of ours can be; as an error shows it.
+    Number(String),
+    Text(Cow<'a, str>),
+    Array(Vec<Self>),
+    Object(Vec<(Cow<'a, str>, Self)>),
+}
 
 /// What went wrong while the members of an object were collected.
 #[derive(Debug)]
@@ -29,7 +40,7 @@ pub(super) struct Malformed {
 pub(super) fn read_members<'a>(
     text: &'a str,
     names: &[&[&str]],
-    slots: &mut [Option<&'a RawValue>],
+    slots: &mut [Option<Value<'a>>],
 ) -> Result<(), Malformed> {
     let whole = |problem: String| Malformed { member: None, problem };
     if let Some(at) = too_deep(text) {
@@ -50,82 +61,115 @@ pub(super) fn read_members<'a>(
     refused.map_or(Ok(()), Err)
 }
 
-/// A value that has to be a text.
-pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains('\\') {
-        return Some(Cow::Borrowed(inner));
-    }
-    // Fails for half a surrogate pair, which no text holds.
-    serde_json::from_str(raw.get()).ok().map(Cow::Owned)
-}
-
-/// A text that is read as `T`, whose error says what was found and what is allowed.
-pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(raw: &RawValue, allowed: &str) -> Result<T, String> {
-    let text = text_of(raw).ok_or_else(|| format!("found {}, allowed is {allowed}", shown(raw)))?;
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-/// The elements of an array, or `None` if it is none.
-pub(super) fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    struct Elements;
-
-    impl<'de> Visitor<'de> for Elements {
-        type Value = Vec<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-            let mut elements = Vec::new();
-            while let Some(element) = array.next_element()? {
-                elements.push(element);
-            }
-            Ok(elements)
+impl Value<'_> {
+    /// The text that it is.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
         }
     }
 
-    serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Elements).ok()
+    /// The `T` that it is the text of. The error says what was found and what is allowed: `T`'s own words, or
+    /// `allowed` where it is no text.
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&self, allowed: &str) -> Result<T, String> {
+        let text = self.text().ok_or_else(|| format!("found {self}, allowed is {allowed}"))?;
+        text.parse().map_err(|error: T::Err| error.to_string())
+    }
 }
 
-/// The pairs of an object of texts in their order, or what else it is.
-pub(super) fn pairs(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
-    struct Pairs;
-
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = object.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
+impl fmt::Display for Value<'_> {
+    /// As an error shows it: texts quoted and cut, arrays and objects by their kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(truth) => fmt::Display::fmt(truth, f),
+            Self::Natural(number) => fmt::Display::fmt(number, f),
+            Self::Number(number) => f.write_str(number),
+            Self::Text(text) => f.write_str(&excerpt(text)),
+            Self::Array(_) => f.write_str("an array"),
+            Self::Object(_) => f.write_str("an object"),
         }
     }
-
-    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Pairs).ok()
 }
 
-/// A value as an error shows it: texts quoted and cut, numbers as they stand, the rest by its kind.
-pub(super) fn shown(raw: &RawValue) -> String {
-    match raw.get().as_bytes().first() {
-        Some(b'"') => text_of(raw).map_or_else(|| excerpt(raw.get()), |text| excerpt(&text)),
-        Some(b'[') => "an array".to_owned(),
-        Some(b'{') => "an object".to_owned(),
-        _ => printable(raw.get(), NUMBER_CHARS_MAX),
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(Value::Bool(truth))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Value::Natural(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Value::Number(number.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        // With an exponent where it is large, so that it is short in any case.
+        Ok(Value::Number(format!("{number:?}")))
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = array.next_element()? {
+            elements.push(element);
+        }
+        Ok(Value::Array(elements))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Name(name), value)) = object.next_entry()? {
+            members.push((name, value));
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+/// A member's name, borrowed where it holds no escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Text(name) => Ok(Self(name)),
+            other => Err(de::Error::custom(format_args!("found {other}, allowed is a text"))),
+        }
     }
 }
 
 /// Puts the members of an object into the slots of their names.
 struct Members<'a, 's, 'n> {
     names: &'n [&'n [&'n str]],
-    slots: &'s mut [Option<&'a RawValue>],
+    slots: &'s mut [Option<Value<'a>>],
     /// The first member that is not known or came twice.
     refused: &'s mut Option<Malformed>,
 }
@@ -138,7 +182,7 @@ impl<'de> Visitor<'de> for Members<'de, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Key(name)) = object.next_key()? {
+        while let Some(Name(name)) = object.next_key()? {
             let index = self.names.iter().position(|names| names.contains(&name.as_ref()));
             let problem = match index.and_then(|index| self.slots.get_mut(index)) {
                 Some(slot @ None) => {
@@ -160,33 +204,6 @@ impl Members<'_, '_, '_> {
     fn known_names(&self) -> String {
         let names: Vec<&str> = self.names.iter().filter_map(|names| names.first().copied()).collect();
         names.join(", ")
-    }
-}
-
-/// A member's name, borrowed where it holds no escapes.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member's name")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
     }
 }
 

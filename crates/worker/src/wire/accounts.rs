@@ -1,0 +1,137 @@
+//! A file of account ids, one a line.
+
+use std::{fmt, io::BufRead, str};
+
+use imageshare_core::{ids::AccountId, text::printable};
+
+use super::{
+    job::{self, ACCOUNTS_MAX},
+    lines::{Line, Lines},
+};
+
+/// Bytes of a line, comment included.
+const LINE_LEN_MAX: usize = 4096;
+
+/// Problems that are listed; more are counted.
+const PROBLEMS_MAX: usize = 20;
+
+/// Characters of the file's name that messages show.
+const FILE_CHARS_MAX: usize = 200;
+
+/// Everything that is wrong with a file of account ids, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountsError {
+    problems: Vec<String>,
+    /// How many there are beyond those.
+    more: usize,
+}
+
+/// Reads account ids, one a line; blank lines and what stands behind a `#` do not count. Messages call the reader
+/// `file`. Repeated ids are kept.
+///
+/// # Errors
+/// If a line is no account id, or there are none or more than a job may have: all problems at once.
+pub fn read_accounts(reader: impl BufRead, file: &str) -> Result<Vec<AccountId>, AccountsError> {
+    let file = printable(file, FILE_CHARS_MAX);
+    let mut lines = Lines::new(reader, LINE_LEN_MAX);
+    let mut account_ids = Vec::new();
+    let mut error = AccountsError { problems: Vec::new(), more: 0 };
+    let mut count = 0_usize;
+    loop {
+        let read = match lines.next_line() {
+            Ok(None) => break,
+            Ok(Some((_, line))) => account_id(line),
+            Err(problem) => {
+                error.add(format!("{file} line {}: found that it cannot be read ({problem})", lines.number()));
+                break;
+            }
+        };
+        match read {
+            Ok(None) => continue,
+            Ok(Some(account_id)) if count < ACCOUNTS_MAX => account_ids.push(account_id),
+            Ok(Some(_)) => {}
+            Err(problem) => error.add(format!("{file} line {}: {problem}", lines.number())),
+        }
+        count += 1;
+    }
+    if count == 0 && error.problems.is_empty() {
+        error.add(format!("{file}: found no account ids, allowed are 1 to {ACCOUNTS_MAX}, one a line"));
+    }
+    if count > ACCOUNTS_MAX {
+        error.add(format!("{file}: found {count} account ids, allowed are 1 to {ACCOUNTS_MAX}"));
+    }
+    if error.problems.is_empty() { Ok(account_ids) } else { Err(error) }
+}
+
+fn account_id(line: Line<'_>) -> Result<Option<AccountId>, String> {
+    let Line::Bytes(bytes) = line else {
+        return Err(format!("found a line of more than {LINE_LEN_MAX} bytes, allowed are {LINE_LEN_MAX}"));
+    };
+    let text = str::from_utf8(bytes).map_err(|error| job::not_utf8(bytes, error))?;
+    let text = text.split('#').next().unwrap_or_default().trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: imageshare_core::ids::AccountIdError| error.to_string())
+}
+
+impl AccountsError {
+    fn add(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl std::error::Error for AccountsError {}
+
+impl fmt::Display for AccountsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))?;
+        if self.more > 0 {
+            write!(f, "\nand {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, message: &str) {
+        assert_eq!(read_accounts(text.as_bytes(), "accounts.txt").unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn ids_are_read_around_comments_and_blank_lines() {
+        let text = "# customers\r\n1038493875\r\n\n 100022975249 # the second\n1038493875";
+        let ids = read_accounts(text.as_bytes(), "accounts.txt").unwrap();
+        assert_eq!(ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [1_038_493_875, 100_022_975_249, 1_038_493_875]);
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+        check(
+            "1038493875\n01038493875\nabc\n",
+            &format!(
+                "accounts.txt line 2: found \"01038493875\", {allowed}\naccounts.txt line 3: found \"abc\", {allowed}"
+            ),
+        );
+        let many = "x\n".repeat(30);
+        let error = read_accounts(many.as_bytes(), "-").unwrap_err().to_string();
+        assert_eq!(error.lines().count(), 21);
+        assert!(error.ends_with("\nand 10 more"), "{error}");
+    }
+
+    #[test]
+    fn none_and_too_many_are_refused() {
+        check("# nobody\n\n", "accounts.txt: found no account ids, allowed are 1 to 10000, one a line");
+        check(&"1038493875\n".repeat(10_001), "accounts.txt: found 10001 account ids, allowed are 1 to 10000");
+        assert_eq!(read_accounts("1038493875\n".repeat(10_000).as_bytes(), "f").unwrap().len(), 10_000);
+    }
+}

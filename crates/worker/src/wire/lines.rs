@@ -1,0 +1,123 @@
+//! Lines of a text of any size, each of bounded length, read without holding more than one.
+
+use std::io::{self, BufRead};
+
+/// Lines of a reader. A line ends with a line feed, with or without a carriage return before it, or with the text.
+pub(super) struct Lines<R> {
+    reader: R,
+    /// The bytes of the last line, without its end.
+    line: Vec<u8>,
+    /// Its number, from 1.
+    number: u64,
+    line_len_max: usize,
+}
+
+/// What the last line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    /// Its bytes, without its end.
+    Bytes(&'a [u8]),
+    /// It was longer than allowed and has been skipped to its end.
+    TooLong,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) const fn new(reader: R, line_len_max: usize) -> Self {
+        Self { reader, line: Vec::new(), number: 0, line_len_max }
+    }
+
+    /// The number of the last line, from 1.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next line and its number; `None` at the end. The byte order mark that some editors put before a text is no part of it.
+    pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
+        self.line.clear();
+        // One byte more than allowed may be the carriage return of a line's end.
+        let keep_max = self.line_len_max + 1 + BYTE_ORDER_MARK.len();
+        let mut len = 0_usize;
+        let mut is_begun = false;
+        loop {
+            let available = match self.reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.number += 1;
+                    return Err(error);
+                }
+            };
+            if available.is_empty() {
+                break;
+            }
+            is_begun = true;
+            let end = available.iter().position(|&b| b == b'\n');
+            let content = available.get(..end.unwrap_or(available.len())).unwrap_or(available);
+            len = len.saturating_add(content.len());
+            let room = keep_max.saturating_sub(self.line.len());
+            self.line.extend_from_slice(content.get(..room).unwrap_or(content));
+            let used = content.len() + usize::from(end.is_some());
+            self.reader.consume(used);
+            if end.is_some() {
+                break;
+            }
+        }
+        if !is_begun {
+            return Ok(None);
+        }
+        self.number += 1;
+        if len > keep_max {
+            return Ok(Some((self.number, Line::TooLong)));
+        }
+        let bytes = self.line.as_slice();
+        let bytes = if self.number == 1 { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes) } else { bytes };
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let line = if bytes.len() > self.line_len_max { Line::TooLong } else { Line::Bytes(bytes) };
+        Ok(Some((self.number, line)))
+    }
+}
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &[u8], expected: &[Option<&str>]) {
+        // A buffer of three bytes shows that a line may come in any number of pieces.
+        let mut lines = Lines::new(io::BufReader::with_capacity(3, text), 8);
+        for (number, expected) in (1..).zip(expected) {
+            let line = lines.next_line().unwrap().unwrap();
+            assert_eq!(line, (number, expected.map_or(Line::TooLong, |text| Line::Bytes(text.as_bytes()))));
+        }
+        assert_eq!(lines.next_line().unwrap(), None);
+    }
+
+    #[test]
+    fn every_kind_of_line_end_is_an_end() {
+        check(b"", &[]);
+        check(b"a", &[Some("a")]);
+        check(b"a\nb\r\n\n\r\nc", &[Some("a"), Some("b"), Some(""), Some(""), Some("c")]);
+        check(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", &[Some("a"), Some("\u{feff}b")]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_to_its_end() {
+        check(b"12345678\r\n123456789\n12345678901234567890\r\nc\n", &[Some("12345678"), None, None, Some("c")]);
+        check(b"\xef\xbb\xbf12345678\r\n123456789", &[Some("12345678"), None]);
+    }
+
+    #[test]
+    fn a_reading_error_has_the_number_of_its_line() {
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+        }
+        let mut lines = Lines::new(io::BufReader::new(Broken), 8);
+        assert!(lines.next_line().is_err());
+        assert_eq!(lines.number(), 1);
+    }
+}

@@ -1,0 +1,305 @@
+//! What a reader makes of files, good and bad, and that no line of them is lost.
+
+use std::io::{self, BufReader, Read};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::Permission;
+
+fn job(image: &str, accounts: &str) -> String {
+    format!(r#"{{"image_id":"{image}","region":"ap-tokyo","permission":"SHARE","account_ids":[{accounts}]}}"#)
+}
+
+fn good() -> String {
+    job("img-6pb6lrmy", "1038493875")
+}
+
+/// What was read, a word or two for each: `job_id permission accounts`, or the rejection's text.
+fn read(text: impl AsRef<[u8]>, file: &str) -> Vec<String> {
+    let reader = BufReader::with_capacity(7, text.as_ref());
+    let shown = |read: Result<JobLine, Rejection>| match read {
+        Ok(JobLine { place, job }) => {
+            let Identity { job_id, permission, .. } = job.identity;
+            assert_eq!(job_id, format!("line-{}", place.line));
+            let ids: Vec<String> = job.account_ids.iter().map(ToString::to_string).collect();
+            format!("{job_id} {permission} {}", if ids.len() > 5 { ids.len().to_string() } else { ids.join(",") })
+        }
+        Err(rejection) => rejection.to_string(),
+    };
+    JobReader::new(reader, file, Format::of_name(file), None).map(shown).collect()
+}
+
+use crate::wire::Identity;
+
+#[track_caller]
+fn check(text: impl AsRef<[u8]>, file: &str, expected: &[&str]) {
+    assert_eq!(read(text, file), expected);
+}
+
+#[test]
+fn a_malformed_line_costs_none_of_the_others() {
+    let good = good();
+    let text = format!("{good}\n{good}\n{{\"image_id\":\n{good}\r\n\n{good}");
+    check(
+        text,
+        "jobs.ndjson",
+        &[
+            "line-1 SHARE 1038493875",
+            "line-2 SHARE 1038493875",
+            "jobs.ndjson line 3: found malformed JSON (EOF while parsing a value) at column 12, \
+             allowed is one JSON object",
+            "line-4 SHARE 1038493875",
+            "line-6 SHARE 1038493875",
+        ],
+    );
+}
+
+#[test]
+fn every_bad_input_is_named_by_file_line_and_member() {
+    let lines = [
+        good().replace("\"image_id\"", "\"image\""),
+        job("img-6pb6lrmy", r#""1038493875","01038","abc""#),
+        job("lhbp-a1b2c3d4", "1038493875"),
+        good().replace("SHARE", "share"),
+        job("img-6pb6lrmy", ""),
+        job("img-6pb6lrmy", &["1038493875"; 10_001].join(",")),
+    ];
+    check(
+        lines.join("\n"),
+        "jobs.ndjson",
+        &[
+            "jobs.ndjson line 1: \"image\": found a member that is not known, allowed are job_id, lane, image_id, \
+             region, permission, account_ids, labels, expires_at, force",
+            "jobs.ndjson line 2: account_ids[1]: found \"01038\", \
+             allowed is a root account id of 5 to 19 digits without a leading zero",
+            "jobs.ndjson line 3: image_id: found \"lhbp-a1b2c3d4\", \
+             allowed is img- and 4 to 32 lower-case letters or digits",
+            "jobs.ndjson line 4: permission: found \"share\", allowed is SHARE, CANCEL or SYNC in capitals",
+            "jobs.ndjson line 5: account_ids: found an empty list, allowed are 1 to 10000 account ids",
+            "jobs.ndjson line 6: account_ids: found 10001 account ids, allowed are 1 to 10000 account ids",
+        ],
+    );
+}
+
+#[test]
+fn a_line_too_long_or_no_utf8_is_rejected_and_the_next_one_read() {
+    let mut text = vec![b' '; JOB_BYTES_MAX + 1];
+    text.extend_from_slice(b"\n{\"job_id\":\"\xff\"}\n");
+    text.extend_from_slice(good().as_bytes());
+    check(
+        &text,
+        "jobs.ndjson",
+        &[
+            "jobs.ndjson line 1: found a text of more than 1048576 bytes, allowed are 1048576",
+            "jobs.ndjson line 2: found byte 0xff at byte 11, allowed is UTF-8",
+            "line-3 SHARE 1038493875",
+        ],
+    );
+}
+
+#[test]
+fn the_first_line_shows_the_format_where_the_name_does_not() {
+    let csv = "image_id,region,permission,account_id\nimg-6pb6lrmy,ap-tokyo,SHARE,1038493875\n";
+    check(format!("\u{feff}\n  {}", good()), "-", &["line-2 SHARE 1038493875"]);
+    check(csv, "-", &["line-2 SHARE 1038493875"]);
+    check(format!("\"image_id\"{}", csv.trim_start_matches("image_id")), "-", &["line-2 SHARE 1038493875"]);
+    check(
+        format!("[]\n{}", good()),
+        "-",
+        &["- line 1: found \"[]\", allowed is one JSON object", "line-2 SHARE 1038493875"],
+    );
+    check("", "-", &[]);
+    for (name, format) in
+        [("a.CSV", Some(Format::Csv)), ("a.jsonl", Some(Format::Ndjson)), ("a.b/c", None), ("-", None)]
+    {
+        assert_eq!(Format::of_name(name), format, "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_on_says_so_and_gives_what_came_before() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("gone"))
+        }
+    }
+    let problem = "line 3: found that it cannot be read (gone), the rest of the file was not read";
+    let results = |text: String, file: &str| {
+        let reader = BufReader::new(io::Cursor::new(text).chain(Broken));
+        let reader = JobReader::new(reader, file, Format::of_name(file), None);
+        reader.map(|read| read.map_or_else(|r| r.to_string(), |r| r.job.identity.job_id)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        results(format!("{0}\n{0}\n", good()), "a.ndjson"),
+        ["line-1", "line-2", &format!("a.ndjson {problem}")]
+    );
+    let csv = |permission: &str| format!("{HEADER}\nimg-6pb6lrmy,ap-tokyo,{permission},1038493875\n");
+    assert_eq!(results(csv("SHARE"), "a.csv"), [format!("a.csv {problem}"), "line-2".to_owned()]);
+    // A SYNC whose list may go on would take the image from those who were to come.
+    let sync = results(csv("SYNC"), "a.csv");
+    assert!(
+        sync[1].starts_with("a.csv line 2: found that line 3, which may belong to this SYNC, cannot be read"),
+        "{sync:?}"
+    );
+}
+
+const HEADER: &str = "image_id,region,permission,account_id";
+
+/// Rows of CSV written short: `a` and `b` are images, `S`, `C` and `Y` permissions.
+fn csv(rows: &[&str]) -> String {
+    let full = |row: &&str| match row.split(' ').collect::<Vec<_>>()[..] {
+        [image, permission, account] => {
+            let permission = match permission {
+                "S" => "SHARE",
+                "C" => "CANCEL",
+                "Y" => "SYNC",
+                other => other,
+            };
+            format!("img-{}, ap-tokyo,{permission},{account}\n", image.repeat(8))
+        }
+        _ => format!("{row}\n"),
+    };
+    format!("{HEADER}\n{}", rows.iter().map(full).collect::<String>())
+}
+
+#[test]
+fn consecutive_rows_of_one_image_and_permission_are_one_job() {
+    check(
+        csv(&["a S 10001", "a S 10002", "b S 10003", "a S 10004", "a C 10004"]),
+        "a.csv",
+        &["line-2 SHARE 10001,10002", "line-4 SHARE 10003", "line-5 SHARE 10004", "line-6 CANCEL 10004"],
+    );
+}
+
+#[test]
+fn a_bad_row_is_rejected_by_itself() {
+    check(
+        csv(&["a S 10001", "a S 1", "a s 10002", "x", "", "\"img-bbbbbbbb,ap-tokyo,SHARE,1", "a S 10003"]),
+        "a.csv",
+        &[
+            "a.csv line 3: account_id: found \"1\", \
+             allowed is a root account id of 5 to 19 digits without a leading zero",
+            "a.csv line 4: permission: found \"s\", allowed is SHARE, CANCEL or SYNC in capitals",
+            "a.csv line 5: found 1 fields, allowed are 4 as in the header",
+            "a.csv line 7: found 1 fields, allowed are 4 as in the header",
+            "line-2 SHARE 10001,10003",
+        ],
+    );
+}
+
+#[test]
+fn a_sync_of_which_a_row_may_be_missing_is_not_carried_out() {
+    let begins = |rows: &[&str], expected: &[&str]| {
+        let read = read(csv(rows), "a.csv");
+        assert_eq!(read.len(), expected.len(), "{read:?}");
+        for (read, expected) in read.iter().zip(expected) {
+            assert!(read.starts_with(expected), "{read}");
+        }
+    };
+    let spoiled =
+        |line: u64, by: u64| format!("a.csv line {line}: found that line {by}, which may belong to this SYNC");
+    begins(&["a Y 10001", "a Y 1", "a Y 10003"], &["a.csv line 3: account_id", &spoiled(2, 3)]);
+    begins(&["x", "a Y 10001"], &["a.csv line 2: found 1 fields", &spoiled(3, 2)]);
+    begins(&["a Y 10001", "x"], &["a.csv line 3: found 1 fields", &spoiled(2, 3)]);
+    // Of these rows it is known that they belong to something else.
+    begins(&["b S 1", "a Y 10001", "a S 1"], &["a.csv line 2", "a.csv line 4", "line-3 SYNC 10001"]);
+}
+
+#[test]
+fn ten_thousand_rows_are_one_job_and_a_sync_of_more_is_none() {
+    let rows = |permission: &str, count: u64| {
+        let rows: Vec<String> = (0..count).map(|n| format!("a {permission} {}", 10_000 + n)).collect();
+        csv(&rows.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    check(rows("S", 10_001), "a.csv", &["line-2 SHARE 10000", "line-10002 SHARE 20000"]);
+    check(rows("Y", 10_000), "a.csv", &["line-2 SYNC 10000"]);
+    check(rows("Y", 10_002), "a.csv", &["a.csv line 2: found more than 10000 rows of one SYNC, allowed are 10000"]);
+}
+
+#[test]
+fn a_header_has_the_four_columns_in_any_order_and_no_others() {
+    check(
+        "account_id,Permission,\"ImageId\",region\n10001,SHARE,\"img-6pb6lrmy\",ap-tokyo\n",
+        "a.csv",
+        &["line-2 SHARE 10001"],
+    );
+    let bad = |header: &str, problem: &str| {
+        let read = read(format!("{header}\nimg-6pb6lrmy,ap-tokyo,SHARE,10001\n"), "a.csv");
+        assert_eq!(read.len(), 1, "{read:?}");
+        assert!(read[0].starts_with(&format!("a.csv line 1: {problem}, allowed is a header with")), "{read:?}");
+        assert!(read[0].ends_with("; nothing of the file was read"), "{read:?}");
+    };
+    bad("image_id,region,permission,account", "found a column \"account\"");
+    bad("image_id,region,permission", "found no column account_id");
+    bad("image_id,image_id,region,permission,account_id", "found the column \"image_id\" twice");
+    bad("image_id,permission,account_id", "found no column region");
+}
+
+#[test]
+fn a_default_region_stands_in_for_the_column_and_for_empty_fields() {
+    let region = "eu-frankfurt".parse().ok();
+    for text in [
+        "image_id,permission,account_id\nimg-6pb6lrmy,SHARE,10001",
+        "image_id,region,permission,account_id\nimg-6pb6lrmy,,SHARE,10001",
+    ] {
+        let read: Vec<_> = JobReader::new(text.as_bytes(), "a.csv", None, region).collect();
+        assert_eq!(read[0].as_ref().unwrap().job.identity.region.as_str(), "eu-frankfurt");
+    }
+}
+
+/// Lines as they should count: what stands between line feeds, without the blank ones.
+fn lines_in(text: &[u8]) -> usize {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    text.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
+}
+
+fn line() -> impl Strategy<Value = Vec<u8>> {
+    let mutated = (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| {
+        let mut line = good().into_bytes();
+        let at = at.index(line.len());
+        line[at] = byte;
+        line
+    });
+    let cut = any::<prop::sample::Index>().prop_map(|at| good().as_bytes()[..at.index(good().len())].to_vec());
+    prop_oneof![
+        Just(good().into_bytes()),
+        Just(vec![]),
+        mutated,
+        cut,
+        prop::collection::vec(any::<u8>(), 0..40),
+        Just(vec![b'['; 70]),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_line_of_ndjson_is_lost_and_none_comes_twice(lines in prop::collection::vec(line(), 0..12), capacity in 1_usize..64) {
+        let text = lines.join(&b'\n');
+        let reader = BufReader::with_capacity(capacity, text.as_slice());
+        let read: Vec<_> = JobReader::new(reader, "f", Some(Format::Ndjson), None).collect();
+        prop_assert_eq!(read.len(), lines_in(&text));
+        let places: Vec<u64> =
+            read.iter().map(|read| read.as_ref().map_or_else(|r| r.place.as_ref().unwrap().line, |r| r.place.line)).collect();
+        prop_assert!(places.is_sorted_by(|a, b| a < b), "{:?}", places);
+    }
+
+    #[test]
+    fn no_row_of_csv_is_lost_and_none_comes_twice(
+        rows in prop::collection::vec(prop::sample::select(vec!["a S 10001", "a C 10001", "b S 10002", "a S 1", "x", "\"", "c S 10003"]), 0..40),
+    ) {
+        let read: Vec<_> = JobReader::new(csv(&rows).as_bytes(), "f", Some(Format::Csv), None).collect();
+        let accounts: usize = read.iter().map(|read| read.as_ref().map_or(1, |line| line.job.account_ids.len())).sum();
+        prop_assert_eq!(accounts, rows.len());
+        prop_assert!(read.iter().flatten().all(|line| line.job.identity.permission != Permission::Sync));
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(text in prop::collection::vec(any::<u8>(), 0..400), is_csv: bool) {
+        let mut all = if is_csv { format!("{HEADER}\n").into_bytes() } else { vec![] };
+        all.extend(text);
+        let read = JobReader::new(all.as_slice(), "f", is_csv.then_some(Format::Csv), None).count();
+        prop_assert!(read <= lines_in(&all));
+    }
+}
