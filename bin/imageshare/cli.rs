@@ -1,0 +1,312 @@
+//! The command line: commands, flags, and what their help says.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
+use clap_complete::Shell;
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region},
+    tc3,
+};
+
+const RULES: &str = "\
+Keys come from TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key), else
+from the profile file ~/.tencentcloud/credentials; never from a flag. Flags win over IMAGESHARE_* variables, those win
+over the settings file.
+
+Exit codes: 0 all is as wished; 1 an account failed, a job was rejected, or output could not be written; 2 wrong flags
+or settings, or an input that cannot be opened; 3 a credential is missing or refused; 4 the endpoint is out of reach;
+130 interrupted.
+
+Example, without keys and without a cloud:
+  imageshare run examples/jobs.ndjson --sandbox";
+
+/// Share Tencent Cloud machine images with hundreds of accounts, exactly and within the API's limit
+#[derive(Debug, Parser)]
+#[command(name = "imageshare", version, after_help = RULES, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Common {
+    /// Settings file (TOML) [env: IMAGESHARE_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the API is: https://HOST, or http://127.0.0.1:PORT for a sandbox [env: IMAGESHARE_ENDPOINT]
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) endpoint: Option<String>,
+    /// Requests a second, for each lane and action [env: IMAGESHARE_RATE] [default: 10]
+    #[arg(long, value_name = "N", global = true)]
+    pub(crate) rate: Option<String>,
+    /// Accounts a request, 1 to 500 [env: IMAGESHARE_BATCH] [default: 50]
+    #[arg(long, value_name = "N", global = true)]
+    pub(crate) batch: Option<String>,
+    /// The lane of the settings file to work on, where several serve a region
+    #[arg(long, value_name = "NAME", global = true, env = "IMAGESHARE_LANE")]
+    pub(crate) lane: Option<String>,
+    /// Lines of JSON on standard output even on a terminal
+    #[arg(long, global = true, env = "IMAGESHARE_JSON", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// No progress, notices or summary on standard error; errors only
+    #[arg(long, short, global = true, env = "IMAGESHARE_QUIET", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Carry out the share jobs of a file, or of standard input
+    #[command(after_help = "Example: imageshare run examples/jobs.ndjson --sandbox")]
+    Run(RunArguments),
+    /// Share an image with accounts
+    #[command(after_help = "Example: imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
+    Share(ImageArguments),
+    /// Take an image back from accounts
+    #[command(after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
+    Cancel(ImageArguments),
+    /// Make the list of an image exactly these accounts
+    #[command(
+        after_help = "Example: imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file examples/accounts.txt --dry-run"
+    )]
+    Sync(SyncArguments),
+    /// Show which accounts have an image
+    #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
+    List(ListArguments),
+    /// Show every stage of a signature, to compare it with another program's
+    #[command(
+        after_help = "Example: imageshare sign --method POST --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm \
+                      --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --body body.json"
+    )]
+    Sign(Box<SignArguments>),
+    /// Be a stand-in for the API on this machine
+    #[command(after_help = "Example: imageshare sandbox --listen 127.0.0.1:9700 --latency 80ms\n\n\
+                            The key that it knows is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. State,\n\
+                            counters, log and faults are under http://ADDRESS/_sandbox/.")]
+    Sandbox(SandboxArguments),
+    /// Show the settings in effect and where each comes from; speaks to nobody
+    #[command(after_help = "Example: imageshare check --config examples/imageshare.toml")]
+    Check,
+    /// Print the JSON Schema of jobs or of reports
+    #[command(after_help = "Example: imageshare schema job > job.schema.json")]
+    Schema {
+        /// Of what
+        of: Document,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: imageshare completions bash > /etc/bash_completion.d/imageshare")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// Jobs, one JSON object a line or CSV; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write every job's report to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// The region of jobs that name none
+    #[arg(long, env = "TENCENTCLOUD_REGION", value_name = "REGION")]
+    pub(crate) region: Option<Region>,
+    #[command(flatten)]
+    pub(crate) work: WorkArguments,
+}
+
+/// How work is done, for all commands that do any.
+#[derive(Args, Debug)]
+pub(crate) struct WorkArguments {
+    /// Start a sandbox in this process, with its own key, and work there: no cloud, nothing to install
+    #[arg(long, conflicts_with = "endpoint")]
+    pub(crate) sandbox: bool,
+    /// The world of that sandbox (TOML); without it the one of examples/world.toml
+    #[arg(long, value_name = "FILE", requires = "sandbox")]
+    pub(crate) world: Option<PathBuf>,
+    /// Read who has the images, print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", default_value = "60s")]
+    pub(crate) give_up_after: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImageArguments {
+    #[command(flatten)]
+    pub(crate) image: Image,
+    #[command(flatten)]
+    pub(crate) accounts: Accounts,
+    /// Write every job's report to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SyncArguments {
+    #[command(flatten)]
+    pub(crate) of_image: ImageArguments,
+    /// Cancel even more than half of the list
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    pub(crate) image: Image,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", default_value = "60s")]
+    pub(crate) give_up_after: String,
+}
+
+/// Which image.
+#[derive(Args, Debug)]
+pub(crate) struct Image {
+    /// The image
+    #[arg(long, value_name = "ID")]
+    pub(crate) image: ImageId,
+    /// The region the image lives in
+    #[arg(long, env = "TENCENTCLOUD_REGION", value_name = "REGION")]
+    pub(crate) region: Region,
+}
+
+/// Which accounts.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Accounts {
+    /// An account; may be given again
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Vec<AccountId>,
+    /// A file with one account a line, # for comments; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accounts_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SignArguments {
+    /// HTTP method
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) method: Method,
+    /// Signature version 3, or one of the hashes of version 1
+    #[arg(long, value_enum)]
+    pub(crate) algorithm: Algorithm,
+    /// The Host header, as it is sent
+    #[arg(long)]
+    pub(crate) host: String,
+    /// The service of the credential scope, such as cvm
+    #[arg(long)]
+    pub(crate) service: String,
+    /// The action's name
+    #[arg(long)]
+    pub(crate) action: String,
+    /// The API's version
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(crate) api_version: String,
+    /// The region, if one is to be sent
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// Seconds since 1970
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timestamp: u64,
+    /// A number for version 1
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) nonce: Option<u64>,
+    /// The token of a temporary key
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The Content-Type header [default: application/json, for GET application/x-www-form-urlencoded]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// Names of the signed headers [default: content-type;host;x-tc-action]
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) signed_headers: Option<String>,
+    /// The body: the bytes of this file
+    #[arg(long, value_name = "FILE", group = "payload")]
+    pub(crate) body: Option<PathBuf>,
+    /// The query: this text, without the question mark, as it is sent
+    #[arg(long, value_name = "TEXT", group = "payload", allow_hyphen_values = true)]
+    pub(crate) query: Option<String>,
+    /// A parameter; may be given again
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "payload", allow_hyphen_values = true)]
+    pub(crate) param: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SandboxArguments {
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9700")]
+    pub(crate) listen: SocketAddr,
+    /// Any well-formed image and account exists (this is how it is without --world)
+    #[arg(long, conflicts_with = "world")]
+    pub(crate) open: bool,
+    /// Images, accounts, keys and dials (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) world: Option<PathBuf>,
+    /// How long each answer takes: 80ms, 0.5s
+    #[arg(long, value_name = "TIME", default_value = "0ms")]
+    pub(crate) latency: String,
+    /// Requests a second for each action and key; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) rps: u32,
+    /// Accounts an image may be shared with [default: 500, or what the world says]
+    #[arg(long, value_name = "N")]
+    pub(crate) cap: Option<usize>,
+    /// Accounts one request may name [default: no limit, or what the world says]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_limit: Option<usize>,
+    /// Speak TLS with a certificate made for this run; its authority's file is named on standard error
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// What goes wrong from the start (JSON, as POST /_sandbox/faults takes it)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+}
+
+/// HTTP methods of the API.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Method {
+    /// Parameters in the query
+    #[value(name = "GET")]
+    Get,
+    /// Parameters in the body
+    #[value(name = "POST")]
+    Post,
+}
+
+/// Signature algorithms of the API.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// TC3-HMAC-SHA256, signature version 3
+    Tc3,
+    /// HmacSHA1, signature version 1
+    HmacSha1,
+    /// HmacSHA256, signature version 1
+    HmacSha256,
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Document {
+    /// What goes in
+    Job,
+    /// What comes out
+    Report,
+}
+
+impl From<Method> for tc3::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::Get,
+            Method::Post => Self::Post,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Text for standard output: whole texts, lines of JSON, tables.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write as _},
+};
+
+use serde::Serialize;
+
+use crate::exit::Problem;
+
+/// Whether standard output gets tables for people; else it gets lines of JSON for programs.
+pub(crate) fn is_for_people(json: bool) -> bool {
+    !json && io::stdout().is_terminal()
+}
+
+/// Writes a whole text to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Problem> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
+}
+
+/// A value as one line of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("a value with text keys and no floats always has a JSON form");
+    line.push('\n');
+    line
+}
+
+/// Rows under a head, in columns as wide as they need to be.
+pub(crate) struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    pub(crate) fn new(head: [&str; N]) -> Self {
+        Self { rows: vec![head.map(str::to_owned)] }
+    }
+
+    pub(crate) fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells);
+    }
+
+    /// The table, each line behind this margin.
+    pub(crate) fn to_text(&self, margin: &str) -> String {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = margin.to_owned();
+            for (&width, cell) in widths.iter().zip(row) {
+                write!(line, "{cell:width$}  ").expect("writing to a String never fails");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}

@@ -1,0 +1,69 @@
+//! The runtime that everything that waits runs on, and the wish to end it.
+
+use anyhow::Context as _;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+
+use crate::exit::{Exit, OrExit as _, Problem};
+
+/// Wishes to end that are kept: the first lets calls in flight end, the second ends at once, more say nothing new.
+const INTERRUPTS_MAX: usize = 2;
+
+pub(crate) fn start() -> Result<Runtime, Problem> {
+    Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started").or_exit(Exit::Failed)
+}
+
+/// A message for each Ctrl-C and each SIGTERM from now on. Must be called on the runtime.
+pub(crate) fn interrupts() -> Result<mpsc::Receiver<()>, Problem> {
+    let (sender, interrupts) = mpsc::channel(INTERRUPTS_MAX);
+    let mut next = Signals::listen().context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    tokio::spawn(async move {
+        while next.recv().await {
+            if sender.send(()).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(interrupts)
+}
+
+/// The signals that mean the end.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) -> bool {
+        tokio::select! {
+            signal = self.interrupt.recv() => signal.is_some(),
+            signal = self.terminate.recv() => signal.is_some(),
+        }
+    }
+}
+
+/// The signals that mean the end.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
+    const fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn recv(&mut self) -> bool {
+        tokio::signal::ctrl_c().await.is_ok()
+    }
+}

@@ -1,0 +1,152 @@
+//! `imageshare sign`: every stage of a signature, to be compared with somebody else's.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Context as _;
+use imageshare_core::{
+    Credential, UnixSeconds,
+    params::Pairs,
+    tc3::{self, CanonicalRequest, HexDigest, SignedHeaders},
+    v1,
+};
+use imageshare_worker::{
+    credentials::{Provider, Source},
+    settings::Environment,
+};
+use serde::Serialize;
+
+use crate::{
+    cli::{Algorithm, Method, SignArguments},
+    exit::{Ended, Exit, OrExit as _, Problem},
+    output,
+};
+
+/// What is signed when nothing else is asked for: what this program signs itself.
+const SIGNED_HEADERS: &str = "content-type;host;x-tc-action";
+
+/// Signature version 3.
+#[derive(Serialize)]
+struct Tc3<'a> {
+    canonical_request: &'a str,
+    string_to_sign: &'a str,
+    credential_scope: &'a str,
+    signature: &'a str,
+    authorization: &'a str,
+    headers: BTreeMap<&'a str, &'a str>,
+    /// `null` if the bytes are no text.
+    body: Option<&'a str>,
+}
+
+/// Signature version 1.
+#[derive(Serialize)]
+struct V1<'a> {
+    string_to_sign: &'a str,
+    signature: &'a str,
+    query: &'a str,
+}
+
+pub(crate) fn run(arguments: SignArguments) -> Ended {
+    let environment = Environment::of_process();
+    let mut provider = Provider::new(Source::Environment, environment);
+    let mut credential = provider.credential().or_exit(Exit::Refused)?.credential.clone();
+    // What is signed is what the flags say; a token that happens to be in the environment is not part of that.
+    credential.token = arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?;
+    let now = UnixSeconds::new(arguments.timestamp).context("--timestamp").or_exit(Exit::Usage)?;
+    let line = match arguments.algorithm {
+        Algorithm::Tc3 => tc3(&arguments, &credential, now)?,
+        Algorithm::HmacSha1 => v1(&arguments, &credential, now, v1::Algorithm::HmacSha1)?,
+        Algorithm::HmacSha256 => v1(&arguments, &credential, now, v1::Algorithm::HmacSha256)?,
+    };
+    output::print(&line)?;
+    Ok(Exit::Done)
+}
+
+fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> Result<String, Problem> {
+    let pairs = || pairs(&arguments.param);
+    let (query, body) = match (&arguments.body, &arguments.query, arguments.method) {
+        (Some(path), _, _) => {
+            let body = fs::read(path).with_context(|| format!("--body {}", path.display())).or_exit(Exit::Usage)?;
+            (String::new(), body)
+        }
+        (None, Some(query), _) => (query.clone(), Vec::new()),
+        (None, None, Method::Get) => (pairs()?.to_query(), Vec::new()),
+        (None, None, Method::Post) => {
+            let tree = pairs()?.tree().context("--param").or_exit(Exit::Usage)?;
+            (String::new(), tree.to_string().into_bytes())
+        }
+    };
+    let content_type = arguments.content_type.as_deref().unwrap_or(match arguments.method {
+        Method::Get => "application/x-www-form-urlencoded",
+        Method::Post => "application/json",
+    });
+    let timestamp = arguments.timestamp.to_string();
+    let mut headers = vec![
+        ("Content-Type", content_type),
+        ("Host", &arguments.host),
+        ("X-TC-Action", &arguments.action),
+        ("X-TC-Timestamp", &timestamp),
+        ("X-TC-Version", &arguments.api_version),
+    ];
+    headers.extend(arguments.region.as_deref().map(|region| ("X-TC-Region", region)));
+    headers.extend(arguments.token.as_deref().map(|token| ("X-TC-Token", token)));
+    let names = arguments.signed_headers.as_deref().unwrap_or(SIGNED_HEADERS);
+    let signed = SignedHeaders::select(names, &headers).context("--signed-headers").or_exit(Exit::Usage)?;
+    let request = CanonicalRequest {
+        method: arguments.method.into(),
+        query: &query,
+        headers: &signed,
+        hashed_payload: HexDigest::sha256(&body),
+    };
+    let stages = tc3::sign(&request, &arguments.service, credential, now);
+    headers.push(("Authorization", &stages.authorization));
+    Ok(output::json_line(&Tc3 {
+        canonical_request: &stages.canonical_request,
+        string_to_sign: &stages.string_to_sign,
+        credential_scope: &stages.credential_scope,
+        signature: stages.signature.as_str(),
+        authorization: &stages.authorization,
+        headers: headers.into_iter().collect(),
+        body: str::from_utf8(&body).ok(),
+    }))
+}
+
+fn v1(
+    arguments: &SignArguments,
+    credential: &Credential,
+    now: UnixSeconds,
+    algorithm: v1::Algorithm,
+) -> Result<String, Problem> {
+    if arguments.body.is_some() || arguments.query.is_some() {
+        let words = "--body and --query are for --algorithm tc3; here each parameter is a --param NAME=VALUE";
+        return Err(Problem::new(Exit::Usage, words));
+    }
+    let Some(nonce) = arguments.nonce else {
+        return Err(Problem::new(Exit::Usage, format!("--nonce: found none, {algorithm} needs one")));
+    };
+    let mut pairs = pairs(&arguments.param)?;
+    let common = v1::Common {
+        action: &arguments.action,
+        version: &arguments.api_version,
+        region: arguments.region.as_deref(),
+        timestamp: now,
+        nonce,
+        algorithm,
+    };
+    common.push_to(&mut pairs, credential);
+    let string_to_sign = v1::string_to_sign(arguments.method.into(), &arguments.host, &pairs);
+    let signature = v1::signature(algorithm, &credential.secret_key, &string_to_sign);
+    let query = v1::query(&pairs, &signature);
+    Ok(output::json_line(&V1 { string_to_sign: &string_to_sign, signature: &signature, query: &query }))
+}
+
+fn pairs(params: &[String]) -> Result<Pairs, Problem> {
+    let mut pairs = Pairs::default();
+    for param in params {
+        let Some((name, value)) = param.split_once('=') else {
+            let found = imageshare_core::text::excerpt(param);
+            return Err(Problem::new(Exit::Usage, format!("--param: found {found}, allowed is NAME=VALUE")));
+        };
+        pairs.push(name, value);
+    }
+    Ok(pairs)
+}
