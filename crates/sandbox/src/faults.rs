@@ -128,7 +128,8 @@ impl TryFrom<String> for Fault {
     }
 }
 
-fn is_code(text: &str) -> bool {
+/// Whether a text has the form of an error code.
+pub(crate) fn is_code(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
 }
 

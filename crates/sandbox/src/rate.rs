@@ -70,6 +70,12 @@ impl Meter {
         Err(Exceeded { seen: used.saturating_add(self.refused), limit: self.limit })
     }
 
+    /// Whether nothing was let through in the second that ends now, so that a new meter would do as well.
+    #[must_use]
+    pub fn is_idle(&self, now: u64) -> bool {
+        self.admitted.back().is_none_or(|&then| !self.same_second(then, now))
+    }
+
     fn same_second(&self, then: u64, now: u64) -> bool {
         match self.window {
             Window::Fixed => then / self.second == now / self.second,
@@ -114,6 +120,12 @@ impl BusiestSecond {
         }
         self.recent.push_back(now);
         self.most = self.most.max(self.recent.len());
+    }
+
+    /// Whether nothing arrived in the second that ends now.
+    #[must_use]
+    pub fn is_idle(&self, now: u64) -> bool {
+        self.recent.back().is_none_or(|&then| now.saturating_sub(then) >= self.second)
     }
 
     /// The most so far.
@@ -166,6 +178,17 @@ mod tests {
             busiest.arrival(now);
         }
         assert_eq!(busiest.most(), 3);
+        assert_eq!([busiest.is_idle(5999), busiest.is_idle(6000)], [false, true]);
+    }
+
+    #[test]
+    fn a_meter_is_idle_when_its_second_is_over() {
+        for (window, now) in [(Window::Sliding, 1900), (Window::Fixed, 1000)] {
+            let mut meter = Meter::new(1, window, 1000);
+            assert!(meter.is_idle(0));
+            assert_eq!(meter.admit(900), Ok(()));
+            assert_eq!([meter.is_idle(now - 1), meter.is_idle(now)], [false, true]);
+        }
     }
 
     proptest! {

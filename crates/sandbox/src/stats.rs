@@ -10,14 +10,19 @@ use crate::{action::Action, rate::BusiestSecond};
 /// Ticks in a second of the clock that the counters are given: microseconds.
 const SECOND: u64 = 1_000_000;
 
+/// Pairs of action and key that are watched at once before those that are idle are forgotten.
+const SECONDS_MAX: usize = 10_000;
+
 /// Counters since the start or the last reset. All requests count on arrival, whatever the answer.
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: u64,
     by_action: BTreeMap<&'static str, u64>,
     by_code: BTreeMap<String, u64>,
-    /// For each action and key. Keys that are not known share one counter, so that strangers cannot fill the memory.
+    /// The second that ends now, for each action and key. Keys that are not known share one, so that strangers cannot
+    /// fill the memory.
     seconds: BTreeMap<(&'static str, String), BusiestSecond>,
+    max_in_any_second: BTreeMap<&'static str, usize>,
     writes_in_flight: BTreeMap<ImageId, u64>,
     max_writes_in_flight: u64,
 }
@@ -28,7 +33,13 @@ impl Stats {
         let action = action.map_or("other", Action::as_str);
         self.requests += 1;
         *self.by_action.entry(action).or_default() += 1;
-        self.seconds.entry((action, key.to_owned())).or_insert_with(|| BusiestSecond::new(SECOND)).arrival(now);
+        if self.seconds.len() >= SECONDS_MAX {
+            self.seconds.retain(|_, second| !second.is_idle(now));
+        }
+        let second = self.seconds.entry((action, key.to_owned())).or_insert_with(|| BusiestSecond::new(SECOND));
+        second.arrival(now);
+        let most = self.max_in_any_second.entry(action).or_default();
+        *most = second.most().max(*most);
     }
 
     /// Counts what was decided about a request.
@@ -68,16 +79,11 @@ impl Stats {
     /// The counters as the admin interface shows them.
     #[must_use]
     pub fn report(&self, repeated_accounts: u64) -> Value {
-        let mut max_in_any_second = BTreeMap::new();
-        for ((action, _), second) in &self.seconds {
-            let most = max_in_any_second.entry(*action).or_insert(0);
-            *most = second.most().max(*most);
-        }
         json!({
             "requests": self.requests,
             "by_action": self.by_action,
             "by_code": self.by_code,
-            "max_in_any_second": max_in_any_second,
+            "max_in_any_second": self.max_in_any_second,
             "max_writes_in_flight": self.max_writes_in_flight,
             "repeated_accounts": repeated_accounts,
         })
@@ -107,6 +113,19 @@ mod tests {
             "max_writes_in_flight": 0, "repeated_accounts": 7,
         });
         assert_eq!(stats.report(7), expected);
+    }
+
+    #[test]
+    fn keys_that_come_and_go_do_not_fill_the_memory_and_the_maximum_stays() {
+        let mut stats = Stats::default();
+        let action = Some(Action::DescribeImages);
+        stats.arrival(0, action, "busy");
+        stats.arrival(0, action, "busy");
+        for number in 0..3 * SECONDS_MAX {
+            stats.arrival(SECOND * number as u64, action, &number.to_string());
+        }
+        assert!(stats.seconds.len() <= SECONDS_MAX);
+        assert_eq!(stats.report(0)["max_in_any_second"]["DescribeImages"], 2);
     }
 
     #[test]

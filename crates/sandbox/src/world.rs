@@ -10,6 +10,7 @@ use imageshare_core::{
 use serde::Deserialize;
 
 use crate::{
+    faults::is_code,
     ledger::{Access, Accounts, Dials, Image, ImageState, ImageType, Ledger, License},
     rate::Window,
     verify::{Key, Keys},
@@ -216,11 +217,7 @@ impl Check {
             known: self.accounts("accounts", &file.accounts).into_iter().collect(),
             unknown: self.accounts("unknown_accounts", &file.unknown_accounts).into_iter().collect(),
             sub_accounts: self.accounts("sub_accounts", &file.sub_accounts).into_iter().collect(),
-            faults: file
-                .account_faults
-                .iter()
-                .filter_map(|(id, code)| Some((self.value("account_faults", id)?, code.clone())))
-                .collect(),
+            faults: file.account_faults.iter().filter_map(|(id, code)| self.account_fault(id, code)).collect(),
         };
         let mut keys = Keys::default();
         let mut first_account = None;
@@ -287,6 +284,14 @@ impl Check {
             ..Image::normal(owner?, region?)
         };
         Some((id?, Placed { image, normal_after, shared }))
+    }
+
+    fn account_fault(&mut self, id: &str, code: &str) -> Option<(AccountId, String)> {
+        if !is_code(code) {
+            let found = excerpt(code);
+            self.note(&format!("account_faults.{id}"), &format!("found {found}, allowed are letters, digits and dots"));
+        }
+        Some((self.value("account_faults", id)?, code.to_owned()))
     }
 
     fn range(&mut self, at: &str, range: &SharedRange) -> Vec<AccountId> {
@@ -372,7 +377,7 @@ mod tests {
 
     #[test]
     fn every_wrong_value_is_reported_with_its_key() {
-        let file = "read_delay = -1.0\nunknown_accounts = [\"1038493875\", \"x\"]\n\
+        let file = "read_delay = -1.0\naccount_faults = { 10001 = \"a b\", x = \"OverQuota\" }\nunknown_accounts = [\"1038493875\", \"x\"]\n\
                     [[keys]]\nsecret_id = \"\"\nsecret_key = \"B\"\naccount = \"0\"\n\
                     [[images]]\nid = \"lhbp-1\"\nregion = \"Mars\"\nowner = \"no\"\nnormal_after = 1e9\n\
                     shared_range = { first = \"9999999999999999999\", count = 2 }\n\
@@ -384,6 +389,8 @@ mod tests {
             keys,
             [
                 "unknown_accounts[1]",
+                "account_faults.10001",
+                "account_faults",
                 "keys[0].account",
                 "keys[0].secret_id",
                 "images[0].id",

@@ -85,6 +85,13 @@ impl Ledger {
         self.busy.clear();
     }
 
+    /// Lets the owner's key do everything with an image from now on.
+    pub fn permit(&mut self, id: ImageId) {
+        if let Some(entry) = self.images.get_mut(&id) {
+            entry.image.access = Access::default();
+        }
+    }
+
     /// Changes who has an image past all rules, as somebody at the console would. False if it was so already or the
     /// ledger does not hold the image.
     pub fn impose(&mut self, now: u64, id: ImageId, account: AccountId, permission: Permission) -> bool {
@@ -109,7 +116,7 @@ impl Ledger {
         permission: Permission,
     ) -> Result<(), Refusal> {
         if accounts.is_empty() {
-            return Err(Refusal::no_accounts());
+            return Err(Refusal::missing_parameter("AccountIds"));
         }
         if let Some(limit) = self.dials.batch_limit.filter(|&limit| accounts.len() > limit) {
             return Err(Refusal::too_many_ids(accounts.len(), limit));

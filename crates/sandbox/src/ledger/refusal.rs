@@ -20,8 +20,8 @@ impl Refusal {
         Self { code: code.into(), message: message.into() }
     }
 
-    pub(super) fn no_accounts() -> Self {
-        Self::new("MissingParameter", "The request is missing a required parameter `AccountIds`.")
+    pub(crate) fn missing_parameter(name: &str) -> Self {
+        Self::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
     }
 
     pub(super) fn too_many_ids(found: usize, limit: usize) -> Self {

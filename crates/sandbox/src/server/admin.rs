@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
 use imageshare_core::params::Pairs;
 use serde_json::{Value, json};
 
 use super::{Shared, api::page, payload::Payload};
-use crate::{faults::Faults, log::ENTRIES_MAX};
+use crate::{faults::Faults, ledger::Refusal, log::ENTRIES_MAX};
 
 /// Answers a request of a path below `/_sandbox/`.
-pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: &[u8]) -> Response<Payload> {
+pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<Bytes, Refusal>) -> Response<Payload> {
+    let body = match body {
+        Ok(body) => body,
+        Err(Refusal { message, .. }) => return problem(StatusCode::PAYLOAD_TOO_LARGE, &message),
+    };
     match (&parts.method, path) {
         (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
         (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
@@ -18,7 +23,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: &[u8]) ->
             let state = shared.lock();
             json(StatusCode::OK, &state.stats.report(state.ledger.repeated_accounts()))
         }
-        (&Method::POST, "faults") => match Faults::parse(body) {
+        (&Method::POST, "faults") => match Faults::parse(&body) {
             Ok(faults) => {
                 let mut state = shared.lock();
                 let now = shared.now();

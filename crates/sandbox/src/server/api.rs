@@ -39,7 +39,7 @@ pub(super) async fn answer(
     let (parts, body) = request.into_parts();
     let body = read(&shared, body).await?;
     if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
-        return Ok(admin::answer(&shared, path, &parts, &body.unwrap_or_default()));
+        return Ok(admin::answer(&shared, path, &parts, body));
     }
     if parts.uri.path() != "/" {
         return Ok(page(StatusCode::NOT_FOUND, "text/plain", Payload::whole("The API has the path / only.\n")));

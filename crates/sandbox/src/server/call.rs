@@ -8,7 +8,7 @@ use imageshare_core::{
 
 use super::{
     describe_images::ImagesQuery,
-    parameters::{Parameters, invalid, missing},
+    parameters::{Parameters, invalid},
     sts::Role,
 };
 use crate::{action::Action, ledger::Refusal};
@@ -40,7 +40,9 @@ impl Request {
             Action::GetCallerIdentity => Self::CallerIdentity,
             Action::ModifyImageSharePermission => Self::Modify {
                 image: image(&from.required_text("ImageId")?)?,
-                accounts: accounts(&from.texts("AccountIds")?.ok_or_else(|| missing("AccountIds"))?)?,
+                accounts: accounts(
+                    &from.texts("AccountIds")?.ok_or_else(|| Refusal::missing_parameter("AccountIds"))?,
+                )?,
                 permission: permission(&from.required_text("Permission")?)?,
             },
         };

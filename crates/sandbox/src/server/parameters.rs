@@ -20,7 +20,7 @@ impl Parameters {
 
     /// A text that must be there.
     pub(super) fn required_text(&mut self, name: &str) -> Result<String, Refusal> {
-        self.text(name)?.ok_or_else(|| missing(name))
+        self.text(name)?.ok_or_else(|| Refusal::missing_parameter(name))
     }
 
     /// A text.
@@ -88,10 +88,6 @@ impl Parameters {
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
-}
-
-pub(super) fn missing(name: &str) -> Refusal {
-    Refusal::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
 }
 
 pub(super) fn invalid(code: &'static str, name: &str, found: &str, allowed: &str) -> Refusal {

@@ -10,7 +10,6 @@ use super::{
     clock::api_time,
     ids::Ids,
     incoming::Incoming,
-    parameters::missing,
     sts::{self, TemporaryKey},
 };
 use crate::{
@@ -25,6 +24,9 @@ use crate::{
 };
 
 const SECOND_MICROS: u64 = 1_000_000;
+
+/// Pairs of action and key that are metered at once before those that are idle are forgotten.
+const METERS_MAX: usize = 10_000;
 
 /// Seconds by which the server's clock is ahead under the fault `skew`.
 pub(super) const SKEW_SECONDS: u64 = 3600;
@@ -51,7 +53,7 @@ pub(super) struct State {
     rps: u32,
     pub(super) ledger: Ledger,
     keys: Keys,
-    /// For each action and key, so their number is bounded by that of the keys.
+    /// For each action and key.
     meters: BTreeMap<(Action, String), Meter>,
     faults: Faults,
     pub(super) stats: Stats,
@@ -172,12 +174,12 @@ impl State {
         incoming.check_form()?;
         let caller = verify(&incoming.received(), &self.keys, now.unix_seconds)?;
         let action = check_action(incoming, caller.service.as_deref())?;
-        let region = incoming.region.as_deref().ok_or_else(|| missing("Region"))?;
+        let region = incoming.region.as_deref().ok_or_else(|| Refusal::missing_parameter("Region"))?;
         let region: Region = region.parse().map_err(|_| {
             let found = imageshare_core::text::excerpt(region);
             Refusal::new("UnsupportedRegion", format!("The region {found} is not supported."))
         })?;
-        self.meter(action, caller.secret_id).admit(now.micros)?;
+        self.meter(action, caller.secret_id, now.micros).admit(now.micros)?;
         let request = Request::read(action, incoming.parameters()?)?;
         Ok(Call { account: caller.account, region, request })
     }
@@ -227,8 +229,12 @@ impl State {
         json!({ "Response": response }).to_string()
     }
 
-    fn meter(&mut self, action: Action, secret_id: String) -> &mut Meter {
+    fn meter(&mut self, action: Action, secret_id: String, now: u64) -> &mut Meter {
         let (rps, window) = (self.rps, self.world.window);
+        if self.meters.len() >= METERS_MAX {
+            // Temporary keys come and go; the limit of one that rests is whole again.
+            self.meters.retain(|_, meter| !meter.is_idle(now));
+        }
         self.meters.entry((action, secret_id)).or_insert_with(|| Meter::new(action.limit(rps), window, SECOND_MICROS))
     }
 
@@ -250,7 +256,7 @@ fn error(code: &str, message: &str) -> Value {
 
 /// Whether the product has the action in the version that is asked for.
 fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Refusal> {
-    let name = incoming.action_name.as_deref().ok_or_else(|| missing("Action"))?;
+    let name = incoming.action_name.as_deref().ok_or_else(|| Refusal::missing_parameter("Action"))?;
     if service.is_some_and(|service| !["cvm", "sts"].contains(&service)) {
         return Err(Refusal::new("NoSuchProduct", "The product in the credential scope does not exist."));
     }
@@ -262,7 +268,7 @@ fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Re
             let found = imageshare_core::text::excerpt(name);
             Refusal::new("InvalidAction", format!("The action {found} does not exist for this product."))
         })?;
-    let version = incoming.api_version.as_deref().ok_or_else(|| missing("Version"))?;
+    let version = incoming.api_version.as_deref().ok_or_else(|| Refusal::missing_parameter("Version"))?;
     if version != action.version() {
         let found = imageshare_core::text::excerpt(version);
         return Err(Refusal::new("NoSuchVersion", format!("The version {found} does not exist for this product.")));

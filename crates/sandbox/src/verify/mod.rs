@@ -110,10 +110,6 @@ fn mismatch() -> Refusal {
     )
 }
 
-fn missing(name: &str) -> Refusal {
-    Refusal::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
-}
-
 /// A whole number of a header or parameter, digits only.
 fn whole_number(name: &str, text: &str) -> Result<u64, Refusal> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

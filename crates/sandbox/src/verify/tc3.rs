@@ -4,14 +4,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Caller, Keys, Received, check_clock, mismatch, missing, whole_number};
+use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
     let authorization = Authorization::parse(received.header("authorization").ok_or_else(|| malformed("no ASCII"))?)?;
-    let timestamp = received.header("x-tc-timestamp").ok_or_else(|| missing("Timestamp"))?;
+    let timestamp = received.header("x-tc-timestamp").ok_or_else(|| Refusal::missing_parameter("Timestamp"))?;
     let seconds = whole_number("Timestamp", timestamp)?;
     let key = keys.get(authorization.secret_id)?;
     check_clock(seconds, now)?;

@@ -1,6 +1,12 @@
 //! The vendor's vectors, and every way in which a request fails to prove who sent it.
 
 use http::{HeaderName, HeaderValue};
+use imageshare_core::{
+    Credential, Permission, UnixSeconds,
+    actions::ModifyImageSharePermission,
+    request::{Prepared, SignBuffer, Signer, Target},
+};
+use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
@@ -232,6 +238,53 @@ fn version_1_needs_its_parameters() {
         request.pairs.push("SignatureMethod", "HmacMD5");
     };
     check(FORM, method, "InvalidParameterValue");
+}
+
+proptest! {
+    /// The signer of the core and this verifier were written apart from each other.
+    #[test]
+    fn what_the_core_signs_is_accepted_and_nothing_else(
+        secret_key in "[!-~]{1,64}",
+        accounts in prop::collection::vec(10_000_u64..1_000_000_000_000, 1..60),
+        seconds in 0_u64..4_000_000_000,
+        host in "[a-z]{1,10}(\\.[a-z]{1,10}){1,3}(:[1-9][0-9]{1,3})?",
+        flipped in 0_usize..64,
+    ) {
+        let action = ModifyImageSharePermission {
+            image_id: "img-6pb6lrmy".parse().unwrap(),
+            account_ids: accounts.into_iter().map(|id| AccountId::new(id).unwrap()).collect(),
+            permission: Permission::Share,
+        };
+        let prepared = Prepared::new(&action, &Target { host: &host, region: None, language: None });
+        let credential = Credential {
+            secret_id: "AKIDEXAMPLE".parse().unwrap(), secret_key: secret_key.parse().unwrap(), token: None,
+        };
+        let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
+        let signed = signer.sign(&prepared, UnixSeconds::new(seconds).unwrap(), &mut buffer);
+        let mut keys = Keys::default();
+        let account = AccountId::new(100_009_999_999).unwrap();
+        keys.insert("AKIDEXAMPLE".into(), Key { secret_key, account, temporary: None });
+        let mut request = Request {
+            method: signed.method().into(),
+            query: String::new(),
+            body: String::from_utf8(signed.body().to_vec()).unwrap(),
+            headers: HeaderMap::new(),
+            pairs: Pairs::default(),
+            keys,
+            now: seconds,
+        };
+        for (name, value) in signed.headers() {
+            request.set(name, value);
+        }
+        prop_assert!(request.verify().is_ok());
+
+        let mut authorization = request.headers["authorization"].to_str().unwrap().to_owned();
+        let at = authorization.len() - 64 + flipped;
+        let other = if authorization.as_bytes()[at] == b'0' { "1" } else { "0" };
+        authorization.replace_range(at..=at, other);
+        request.set("authorization", &authorization);
+        prop_assert_eq!(&*request.verify().unwrap_err().code, "AuthFailure.SignatureFailure");
+    }
 }
 
 #[test]

@@ -6,11 +6,11 @@ use imageshare_core::text::excerpt;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::{Caller, Keys, Received, check_clock, mismatch, missing, whole_number};
+use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
-    let parameter = |name: &str| received.pairs.get(name).ok_or_else(|| missing(name));
+    let parameter = |name: &str| received.pairs.get(name).ok_or_else(|| Refusal::missing_parameter(name));
     parameter("Action")?;
     parameter("Version")?;
     let secret_id = parameter("SecretId")?;

@@ -1,0 +1,80 @@
+//! The project's own signer and reader against the sandbox, which shares no code with either.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request};
+use http_body_util::Full;
+use imageshare_core::{
+    Credential, Permission, UnixSeconds,
+    actions::{
+        Action, AssumeRole, DescribeImageSharePermission, DescribeImages, GetCallerIdentity, ImageState,
+        ModifyImageSharePermission,
+    },
+    request::{Prepared, SignBuffer, Signer, Target},
+    response::{self, Failure},
+};
+
+use super::{
+    super::{Config, clock::Clock},
+    kit::{Client, IMAGE, start},
+};
+use crate::world::{SECRET_ID, SECRET_KEY, World};
+
+fn credential() -> Credential {
+    let (secret_id, secret_key) = (SECRET_ID.parse().unwrap(), SECRET_KEY.parse().unwrap());
+    Credential { secret_id, secret_key, token: None }
+}
+
+async fn call<A: Action>(client: &Client, credential: Credential, action: &A) -> Result<A::Answer, Failure> {
+    let region = Some("ap-singapore".parse().unwrap());
+    let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
+    let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
+    let signed = signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut buffer);
+    let mut request = Request::new(Full::from(Bytes::copy_from_slice(signed.body())));
+    *request.method_mut() = Method::POST;
+    for (name, value) in signed.headers() {
+        let (name, value) = (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        request.headers_mut().insert(name, value);
+    }
+    let answer = client.send(request).await.unwrap();
+    response::parse::<A>(answer.status.as_u16(), answer.text.as_bytes()).map(|answered| answered.answer)
+}
+
+#[tokio::test]
+async fn every_action_is_signed_answered_and_read() {
+    let client = start(Config { world: World::example(), ..Config::default() }).await;
+    let image_id = IMAGE.parse().unwrap();
+    let account = "1038493875".parse().unwrap();
+    let write = ModifyImageSharePermission { image_id, account_ids: vec![account], permission: Permission::Share };
+    call(&client, credential(), &write).await.unwrap();
+
+    let listed = call(&client, credential(), &DescribeImageSharePermission { image_id }).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].account_id, account);
+    assert!(listed[0].created_time.unwrap().get().abs_diff(Clock::unix_seconds()) <= 60);
+
+    let images = call(&client, credential(), &DescribeImages { image_ids: vec![image_id] }).await.unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].image_state, Some(ImageState::Normal));
+
+    let role = AssumeRole {
+        role_arn: "qcs::cam::uin/100009999999:roleName/share".to_owned(),
+        role_session_name: "imageshare".to_owned(),
+        duration_seconds: Some(900),
+        external_id: None,
+    };
+    let assumed = call(&client, credential(), &role).await.unwrap();
+    let identity = call(&client, assumed.credential, &GetCallerIdentity).await.unwrap();
+    assert_eq!(identity.account_id.get(), 100_009_999_999);
+}
+
+#[tokio::test]
+async fn a_refusal_is_read_as_one() {
+    let client = start(Config { world: World::example(), ..Config::default() }).await;
+    let image_id = "img-fu11c0de".parse().unwrap();
+    let account_ids = vec!["1038493875".parse().unwrap()];
+    let write = ModifyImageSharePermission { image_id, account_ids, permission: Permission::Share };
+    match call(&client, credential(), &write).await {
+        Err(Failure::Api(error)) => assert_eq!((&*error.code, error.request_id.is_some()), ("OverQuota", true)),
+        other => panic!("{other:?}"),
+    }
+}
