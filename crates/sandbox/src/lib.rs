@@ -1,18 +1,6 @@
 //! A local stand-in for the part of the CVM API that shares images: it speaks the real protocol to real clients, and
 //! what happens is decided by a script instead of by luck.
 //!
-//! ```
-//! use imageshare_sandbox::{Config, Sandbox, StartError};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), StartError> {
-//! let sandbox = Sandbox::start(Config::default()).await?;
-//! println!("listening on {}", sandbox.addr());
-//! sandbox.stop().await;
-//! # Ok(())
-//! # }
-//! ```
-//!
 //! # The contract
 //!
 //! 1. A request is decided at the moment it has arrived, all of it under one lock: counted, matched with the script of

@@ -7,7 +7,10 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming as HttpBody};
 use imageshare_core::ids::ImageId;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{sleep, timeout},
+};
 
 use super::{
     Shared, admin,
@@ -37,7 +40,7 @@ pub(super) async fn answer(
     request: Request<HttpBody>,
 ) -> Result<Response<Payload>, Aborted> {
     let (parts, body) = request.into_parts();
-    let body = read(&shared, body).await?;
+    let (body, room) = read(&shared, body).await?;
     if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
         return Ok(admin::answer(&shared, path, &parts, body));
     }
@@ -48,8 +51,9 @@ pub(super) async fn answer(
     let (decision, generation) = {
         let mut state = shared.lock();
         let now = shared.now();
-        (state.decide(&incoming, now), state.generation)
+        (state.decide(incoming, now), state.generation)
     };
+    drop(room);
     let _write = decision.write.map(|image| WriteInFlight { shared: Arc::clone(&shared), image });
     sleep_if_any(shared.latency).await;
     reply(&shared, &switch, decision, generation).await
@@ -110,21 +114,27 @@ async fn reply(
 }
 
 /// Reads a body into memory that is there for it, or says why not.
-async fn read(shared: &Shared, body: HttpBody) -> Result<Result<Bytes, Refusal>, Aborted> {
+///
+/// The room that comes with a large one is to be held for as long as the body is.
+async fn read(
+    shared: &Shared,
+    body: HttpBody,
+) -> Result<(Result<Bytes, Refusal>, Option<SemaphorePermit<'_>>), Aborted> {
     let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(BODY_BYTES_MAX);
     let collect = async {
-        let _room = if length > SMALL_BODY_BYTES {
+        let room = if length > SMALL_BODY_BYTES {
             let kilobytes = u32::try_from(length.min(BODY_BYTES_MAX) / 1024).unwrap_or(u32::MAX);
             Some(shared.body_room.acquire_many(kilobytes).await.map_err(|_| Aborted)?)
         } else {
             None
         };
-        Ok(Limited::new(body, BODY_BYTES_MAX).collect().await)
+        Ok((Limited::new(body, BODY_BYTES_MAX).collect().await, room))
     };
-    match timeout(BODY_SECONDS_MAX, collect).await.map_err(|_| Aborted)?? {
-        Ok(collected) => Ok(Ok(collected.to_bytes())),
+    let (collected, room) = timeout(BODY_SECONDS_MAX, collect).await.map_err(|_| Aborted)??;
+    match collected {
+        Ok(collected) => Ok((Ok(collected.to_bytes()), room)),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Ok(Err(too_large(length.max(BODY_BYTES_MAX + 1), BODY_BYTES_MAX)))
+            Ok((Err(too_large(length.max(BODY_BYTES_MAX + 1), BODY_BYTES_MAX)), None))
         }
         Err(_) => Err(Aborted),
     }

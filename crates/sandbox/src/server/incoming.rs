@@ -1,5 +1,7 @@
 //! A request of the API as it came in, before anything is believed of it.
 
+use std::mem;
+
 use bytes::Bytes;
 use http::{Method, header, request::Parts};
 use imageshare_core::{
@@ -65,6 +67,12 @@ pub(super) struct Incoming {
     pub(super) region: Option<String>,
     pub(super) secret_id: String,
     pub(super) client_tag: Option<String>,
+    /// The image it names, if well formed.
+    pub(super) image: Option<ImageId>,
+    /// The permission it names, if there is such a one.
+    pub(super) permission: Option<Permission>,
+    /// The well-formed accounts it names, the first few hundred.
+    pub(super) accounts: Vec<AccountId>,
 }
 
 impl Incoming {
@@ -80,11 +88,15 @@ impl Incoming {
             region: None,
             secret_id: String::new(),
             client_tag: None,
+            image: None,
+            permission: None,
+            accounts: Vec::new(),
             parts,
             body,
             unread,
         };
         incoming.members = incoming.read_members();
+        incoming.note_members();
         let client_tag = match version {
             SignatureVersion::V3 => {
                 incoming.action_name = incoming.header("x-tc-action");
@@ -158,26 +170,22 @@ impl Incoming {
         self.action_name.as_deref()?.parse().ok()
     }
 
-    /// The parameters of the action.
-    pub(super) fn parameters(&self) -> Result<Parameters, Refusal> {
+    /// The parameters of the action, once.
+    pub(super) fn take_parameters(&mut self) -> Result<Parameters, Refusal> {
         let is_flat = self.parts.method == Method::GET || self.version == SignatureVersion::V1;
-        self.members.clone().map(|members| Parameters::new(members, is_flat))
+        mem::replace(&mut self.members, Ok(Map::new())).map(|members| Parameters::new(members, is_flat))
     }
 
-    /// The image it names, if well formed.
-    pub(super) fn image(&self) -> Option<ImageId> {
-        self.member("ImageId")?.as_str()?.parse().ok()
-    }
-
-    /// The permission it names, if there is such a one.
-    pub(super) fn permission(&self) -> Option<Permission> {
-        serde_json::from_value(self.member("Permission")?.clone()).ok()
-    }
-
-    /// The well-formed accounts it names, the first few hundred.
-    pub(super) fn accounts(&self) -> Vec<AccountId> {
-        let listed = self.member("AccountIds").and_then(Value::as_array).into_iter().flatten();
-        listed.filter_map(|id| id.as_str()?.parse().ok()).take(ACCOUNTS_MAX).collect()
+    /// Notes what the log wants to know of the parameters.
+    fn note_members(&mut self) {
+        let Ok(members) = &self.members else { return };
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let listed = members.get("AccountIds").and_then(Value::as_array).into_iter().flatten();
+        self.accounts = listed.filter_map(|id| id.as_str()?.parse().ok()).take(ACCOUNTS_MAX).collect();
+        self.permission = [Permission::Cancel, Permission::Share]
+            .into_iter()
+            .find(|permission| text("Permission") == Some(permission.as_str()));
+        self.image = text("ImageId").and_then(|id| id.parse().ok());
     }
 
     fn read_members(&mut self) -> Result<Map<String, Value>, Refusal> {
@@ -229,10 +237,6 @@ impl Incoming {
 
     fn pair(&self, name: &str) -> Option<String> {
         self.pairs.get(name).filter(|value| !value.is_empty()).map(ToOwned::to_owned)
-    }
-
-    fn member(&self, name: &str) -> Option<&Value> {
-        self.members.as_ref().ok()?.get(name)
     }
 }
 

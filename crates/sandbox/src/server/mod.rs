@@ -1,4 +1,16 @@
 //! The sandbox as a server: plain HTTP or TLS, for use inside a process and as a program.
+//!
+//! ```
+//! use imageshare_sandbox::{Config, Sandbox, StartError};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), StartError> {
+//! let sandbox = Sandbox::start(Config::default()).await?;
+//! println!("listening on {}", sandbox.addr());
+//! sandbox.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod admin;
 mod api;
@@ -51,8 +63,9 @@ const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
-/// Kilobytes of large bodies in memory at once.
-const BODY_ROOM_KILOBYTES: usize = 256 * 1024;
+/// Kilobytes of large bodies in memory at once. What is read from them may take ten times as much, for as long as it
+/// takes to decide.
+const BODY_ROOM_KILOBYTES: usize = 32 * 1024;
 
 /// How long a stop waits for answers that are on their way.
 const GRACE: Duration = Duration::from_secs(1);

@@ -118,11 +118,11 @@ impl State {
     }
 
     /// Counts, logs and decides, all at the moment of arrival.
-    pub(super) fn decide(&mut self, incoming: &Incoming, now: Now) -> Decision {
+    pub(super) fn decide(&mut self, mut incoming: Incoming, now: Now) -> Decision {
         let action = incoming.action();
         let key = if self.keys.contains(&incoming.secret_id) { incoming.secret_id.as_str() } else { "" };
         self.stats.arrival(now.micros, action, key);
-        let write = incoming.image().filter(|_| action == Some(Action::ModifyImageSharePermission));
+        let write = incoming.image.filter(|_| action == Some(Action::ModifyImageSharePermission));
         if let Some(image) = write {
             self.stats.write_begins(image);
         }
@@ -133,7 +133,7 @@ impl State {
                 (fault.as_str().to_owned(), Ok(Map::new()))
             }
             Some(fault @ Fault::ApplyLate(_)) => {
-                late = self.admit(incoming, now).ok();
+                late = self.admit(&mut incoming, now).ok();
                 (fault.as_str().to_owned(), Ok(Map::new()))
             }
             Some(Fault::Throttle) => decided(Err(self.throttled(action))),
@@ -146,10 +146,10 @@ impl State {
             Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "The script of faults says so."))),
             Some(Fault::Skew) => {
                 let ahead = Now { unix_seconds: now.unix_seconds + SKEW_SECONDS, ..now };
-                decided(self.admit(incoming, ahead).and_then(|call| self.perform(call, now)))
+                decided(self.admit(&mut incoming, ahead).and_then(|call| self.perform(call, now)))
             }
             None | Some(Fault::Truncate | Fault::ResetAfter) => {
-                decided(self.admit(incoming, now).and_then(|call| self.perform(call, now)))
+                decided(self.admit(&mut incoming, now).and_then(|call| self.perform(call, now)))
             }
         };
         self.stats.decided(&code);
@@ -159,18 +159,18 @@ impl State {
                 .to_string(),
             action: action.map(Action::as_str),
             code,
-            image_id: incoming.image(),
-            permission: incoming.permission(),
-            accounts: incoming.accounts(),
+            image_id: incoming.image,
+            permission: incoming.permission,
+            accounts: incoming.accounts,
             signature_version: incoming.version.as_str(),
-            client_tag: incoming.client_tag.clone(),
+            client_tag: incoming.client_tag,
             fault: fault.as_ref().map(Fault::as_str),
         });
         Decision { body: self.envelope(result), fault, late, write }
     }
 
     /// The gateway: form, signature, action, region, rate, parameters.
-    fn admit(&mut self, incoming: &Incoming, now: Now) -> Result<Call, Refusal> {
+    fn admit(&mut self, incoming: &mut Incoming, now: Now) -> Result<Call, Refusal> {
         incoming.check_form()?;
         let caller = verify(&incoming.received(), &self.keys, now.unix_seconds)?;
         let action = check_action(incoming, caller.service.as_deref())?;
@@ -180,7 +180,7 @@ impl State {
             Refusal::new("UnsupportedRegion", format!("The region {found} is not supported."))
         })?;
         self.meter(action, caller.secret_id, now.micros).admit(now.micros)?;
-        let request = Request::read(action, incoming.parameters()?)?;
+        let request = Request::read(action, incoming.take_parameters()?)?;
         Ok(Call { account: caller.account, region, request })
     }
 
