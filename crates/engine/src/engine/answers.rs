@@ -320,7 +320,7 @@ impl Engine {
         if first {
             self.accounts[alone].sends = 0;
         }
-        self.decide(now, alone);
+        self.found_done(now, alone);
     }
 
     /// A failure that blames nobody, or no answer: again after a pause; a list that fails twice in a row in parts.

@@ -147,14 +147,20 @@ impl Engine {
         self.finish_front(account, if provisional { WishState::Provisional(done) } else { WishState::Done(done) });
     }
 
-    /// Settles the operation after its write was accepted.
-    pub(super) fn written(&mut self, now: Instant, account: Key<Account>) {
+    /// Settles the operation after the answer to its write said that the account is as wished.
+    pub(super) fn found_done(&mut self, now: Instant, account: Key<Account>) {
         if let Some(front) = self.accounts[account].front {
             let known = Known { state: self.wishes[front].permission, since: now, read: false };
-            self.accounts[account].sends = self.accounts[account].sends.max(1);
             self.done_front(now, account, known);
         }
         self.decide(now, account);
+    }
+
+    /// Settles the operation after its write was accepted. It may have been carried by the write of one before, whose
+    /// ticket was lost meanwhile.
+    pub(super) fn written(&mut self, now: Instant, account: Key<Account>) {
+        self.accounts[account].sends = self.accounts[account].sends.max(1);
+        self.found_done(now, account);
     }
 
     /// Fails the operation and goes on with the next one.

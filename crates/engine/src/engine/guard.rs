@@ -63,15 +63,14 @@ impl Engine {
             return;
         }
         for account in core::mem::take(&mut self.images[image].provisional) {
-            let last = self.last_provisional(account);
-            let overtaken = self.accounts[account].front.is_some();
+            // Where a later operation was or is under way, its own write has the last word.
+            let last = self.accounts[account].tail.filter(|&wish| self.is_provisional_wish(wish));
             let agrees = last.is_none_or(|wish| {
                 let shown = self.images[image].reading.as_ref().and_then(|r| r.shows(self.accounts[account].id));
                 readable && shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
             });
-            // Where a later operation is under way, its own write has the last word.
-            self.confirm(account, if overtaken || agrees { None } else { last });
-            if !overtaken && !agrees {
+            self.confirm(account, if agrees { None } else { last });
+            if !agrees {
                 self.send_again(now, account, readable);
             }
         }
@@ -84,16 +83,8 @@ impl Engine {
         }
     }
 
-    fn last_provisional(&self, account: Key<Account>) -> Option<Key<Wish>> {
-        let mut last = None;
-        let mut next = self.accounts[account].head;
-        while let Some(wish) = next {
-            if matches!(self.wishes[wish].state, WishState::Provisional(_)) {
-                last = Some(wish);
-            }
-            next = self.wishes[wish].next_in_account;
-        }
-        last
+    fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {
+        matches!(self.wishes[wish].state, WishState::Provisional(_))
     }
 
     /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these

@@ -36,6 +36,8 @@ impl Kind {
 pub(super) struct Lane {
     pub(super) limits: LaneLimits,
     pub(super) state: LaneState,
+    /// Whether jobs come from it: from `LaneUp` until it is lost or given back.
+    pub(super) serving: bool,
     pub(super) up_at: Instant,
     pub(super) pacers: [Pacer; 3],
     /// Images that want a call of each kind, in turn.
@@ -152,6 +154,7 @@ impl Lane {
         Self {
             limits,
             state: LaneState::Down,
+            serving: false,
             up_at: now,
             pacers,
             queues: [const { VecDeque::new() }; 3],

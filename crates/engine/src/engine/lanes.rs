@@ -50,13 +50,17 @@ impl Engine {
     pub(super) fn lane_up(&mut self, now: Instant, lane: LaneId, limits: LaneLimits) {
         let found = self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now));
         found.limits = limits;
-        if found.state != LaneState::Down {
+        if found.serving {
             for (pacer, rate) in found.pacers.iter_mut().zip([limits.rate, limits.rate, limits.image_rate]) {
                 pacer.set_limit(rate);
             }
             return;
         }
-        found.state = LaneState::Open;
+        found.serving = true;
+        // One that was given back while it was closed stays so until a probe goes well.
+        if !matches!(found.state, LaneState::Closed(_)) {
+            found.state = LaneState::Open;
+        }
         found.up_at = now;
         found.pacers = [limits.rate, limits.rate, limits.image_rate].map(|rate| Pacer::new(rate, now));
         found.write_allowed = false;
@@ -80,7 +84,10 @@ impl Engine {
             found.write_allowed |= call.kind == Kind::Write && permitted;
         }
         if let LaneState::Closed(closed) = &found.state {
-            let serves = closed.reason != CloseReason::Permission || (call.kind == Kind::Write && permitted);
+            // Without jobs there is no write to try: the next ones will tell.
+            let serves = closed.reason != CloseReason::Permission
+                || closed.given_back
+                || (call.kind == Kind::Write && permitted);
             if health == Health::Good && serves {
                 let certain = closed.certain;
                 self.open_lane(now, call.lane, certain);
@@ -278,7 +285,7 @@ impl Engine {
                     _ => {}
                 }
                 if closed.probe_at.is_some_and(|at| at <= now) {
-                    self.probe(now, lane, closed.reason);
+                    self.probe(now, lane);
                 }
             }
             LaneState::Open | LaneState::Refreshing => {
@@ -305,9 +312,11 @@ impl Engine {
     }
 
     /// Sends one call that shows whether the lane works again.
-    fn probe(&mut self, now: Instant, lane: LaneId, reason: CloseReason) {
-        let kind = if reason == CloseReason::Permission { Kind::Write } else { Kind::ReadImage };
+    fn probe(&mut self, now: Instant, lane: LaneId) {
         let found = self.lane(lane);
+        let LaneState::Closed(closed) = &found.state else { return };
+        let by_write = closed.reason == CloseReason::Permission && !closed.given_back;
+        let kind = if by_write { Kind::Write } else { Kind::ReadImage };
         let slot = found.pacers[kind as usize].next();
         let busy = found.unsent[kind as usize].is_some();
         let later =

@@ -44,6 +44,8 @@ impl Engine {
         match &found.state {
             LaneState::Leaving => match ending {
                 Ending::GiveBack => {
+                    // What is finished is settled first, and stands before the end in the order of commands.
+                    self.settle_finished(now);
                     self.forget_tickets(now, lane);
                     self.lane(lane).state = LaneState::Down;
                     self.commands.push_back(Command::GiveBack(lane));
@@ -62,6 +64,7 @@ impl Engine {
 
     /// A lane was closed too long: its jobs go back, and it goes on probing.
     pub(super) fn give_back_closed(&mut self, now: Instant, lane: LaneId) {
+        self.settle_finished(now);
         self.forget_tickets(now, lane);
         if let LaneState::Closed(closed) = &mut self.lane(lane).state {
             closed.given_back = true;
@@ -87,8 +90,6 @@ impl Engine {
 
     /// Forgets all tickets of a lane without a word. What was learnt about its images stays.
     fn forget_tickets(&mut self, now: Instant, lane: LaneId) {
-        // What is finished is settled first: those settlements stand before the lane's end in the order of commands.
-        self.settle_finished(now);
         for call in self.calls.values_mut().filter(|call| call.lane == lane) {
             if let Some(write) = &mut call.write {
                 write.origin = Origin::Ready;
@@ -98,6 +99,7 @@ impl Engine {
             self.forget_image_tickets(now, image);
         }
         let found = self.lane(lane);
+        found.serving = false;
         found.tickets = 0;
         found.lease_from = None;
         for queue in &mut found.queues {

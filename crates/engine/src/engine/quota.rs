@@ -116,7 +116,11 @@ impl Engine {
             return self.images[image].want_reading(from.max(now));
         }
         let (present, cap) = (found.quota.present, found.quota.cap(self.limits.cap, now));
-        let message = alloc::format!("the image is shared with {present} accounts and may be shared with {cap}");
+        let message = if found.reading.is_some() {
+            alloc::format!("the image is shared with {present} accounts and may be shared with {cap}")
+        } else {
+            "the image takes no more accounts, as two refusals in a row showed; who has it cannot be read".into()
+        };
         let over_quota = failure(local::OVER_QUOTA, message, None);
         let waiting = found.ready_shares.iter().copied();
         let failing: alloc::vec::Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();

@@ -20,15 +20,11 @@ use crate::{
 
 impl Engine {
     pub(super) fn receive(&mut self, now: Instant, id: TicketId, lane: LaneId, job: Job) {
-        match self.lanes.get(&lane).map(|lane| &lane.state) {
-            // A job that was on its way when its lane was lost comes again.
-            None | Some(LaneState::Down | LaneState::Leaving) => return,
-            Some(LaneState::GivenUp(reason)) => {
-                let message = alloc::format!("the lane is closed ({})", reason.as_str());
-                self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, &message);
-                return;
-            }
-            Some(_) => {}
+        // A job that was on its way when its lane was lost comes again.
+        let Some(found) = self.lanes.get(&lane).filter(|lane| lane.serving) else { return };
+        if let LaneState::GivenUp(reason) = found.state {
+            let message = alloc::format!("the lane is closed ({})", reason.as_str());
+            return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, &message);
         }
         let image = self.image_of(lane, &job);
         let ticket = self.tickets.insert(Ticket {

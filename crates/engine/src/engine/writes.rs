@@ -158,15 +158,23 @@ impl Engine {
     /// What is written next to an image: a group's turn, or the ready operations of the permission that has waited
     /// longest, with all others of that permission that fit.
     pub(super) fn choose_write(&mut self, now: Instant, image: Key<Image>) -> Option<Write> {
-        let batch_max = self.lane_of(image).batch_max();
-        let found = &self.images[image];
-        let full = found.ready_cancels.len() >= batch_max || found.ready_shares.len() >= batch_max;
-        let ready_first = full && found.group_had_turn;
-        if !ready_first && let Some((group, members)) = self.next_of_groups(now, image) {
+        if self.images[image].group_had_turn
+            && let Some(full) = self.choose_ready(now, image, true)
+        {
+            self.images[image].group_had_turn = false;
+            return Some(full);
+        }
+        if let Some((group, members)) = self.next_of_groups(now, image) {
             self.images[image].group_had_turn = true;
             return Some(Write { permission: group.permission, members, origin: Origin::Group(group) });
         }
-        let room = self.share_room(now, image);
+        self.choose_ready(now, image, false)
+    }
+
+    /// The ready operations of the permission that has waited longest, as many as fit; only a full list, if `full`.
+    fn choose_ready(&self, now: Instant, image: Key<Image>, full: bool) -> Option<Write> {
+        let batch_max = self.lane_of(image).batch_max();
+        let room = self.share_room(now, image).min(batch_max);
         let found = &self.images[image];
         let cancel = found.ready_cancels.first();
         let share = found.ready_shares.first().filter(|_| room > 0);
@@ -176,9 +184,12 @@ impl Engine {
             (Some(_), None) => Permission::Cancel,
             (None, None) => return None,
         };
-        let len_max = if permission == Permission::Share { batch_max.min(room) } else { batch_max };
-        let members: Vec<_> = found.ready(permission).iter().take(len_max).map(|&(_, account)| account).collect();
-        self.images[image].group_had_turn = false;
+        let len_max = if permission == Permission::Share { room } else { batch_max };
+        let ready = found.ready(permission);
+        if full && ready.len() < len_max {
+            return None;
+        }
+        let members: Vec<_> = ready.iter().take(len_max).map(|&(_, account)| account).collect();
         Some(Write { permission, members, origin: Origin::Ready })
     }
 

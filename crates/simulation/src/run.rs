@@ -1,0 +1,440 @@
+//! One history: the real engine, the ledger, a virtual clock.
+
+use std::collections::BTreeMap;
+
+use imageshare_core::{Class, ids::RequestId};
+use imageshare_engine::{
+    Engine, LaneStatus,
+    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Outcome, TicketId},
+    job::Report,
+    time::Instant,
+};
+use imageshare_sandbox::{
+    ledger::{ImageState as State, Refusal},
+    rate::Meter,
+};
+
+use crate::{
+    checker::Checker,
+    random::Random,
+    world::{self, World},
+};
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was wrong; empty if nothing was.
+    pub violations: Vec<String>,
+    /// The reports by job.
+    pub reports: BTreeMap<usize, Report>,
+    /// When the last job was settled, in milliseconds.
+    pub settled_at: u64,
+    /// Write requests that reached the cloud.
+    pub writes: u64,
+    /// Requests that the cloud refused for their number.
+    pub throttled: u64,
+    /// Everything that happened, if it was asked for.
+    pub log: Vec<String>,
+}
+
+const LANE: LaneId = LaneId(0);
+/// After this virtual time, in milliseconds, the world has no more faults and permits everything.
+const HEALS_AT: u64 = 3_600_000;
+/// A run that is not over by then never will be.
+const GIVES_UP_AT: u64 = 40_000_000;
+/// A driver that gets no answer says so after this time, in milliseconds.
+const CALL_TIMEOUT: u64 = 10_000;
+
+/// What is going to happen.
+#[derive(Debug)]
+enum Event {
+    Publish(usize),
+    Sent(u64, CallId, usize),
+    /// A call reaches the cloud; if its client still waits, that is told what came of it then.
+    Arrive {
+        process: u64,
+        call: CallId,
+        action: Action,
+        answers_at: Option<u64>,
+    },
+    Answer(u64, CallId, Outcome),
+    Refreshed(u64),
+    LaneUp(u64),
+}
+
+/// A run under way.
+struct Run {
+    world: World,
+    random: Random,
+    engine: Engine,
+    /// Which process this is: a killed one's answers reach nobody.
+    process: u64,
+    now: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    meters: [Meter; 3],
+    checker: Checker,
+    tickets: BTreeMap<TicketId, usize>,
+    next_ticket: u64,
+    delivered: usize,
+    /// Whether the lane waits to be consumed again.
+    given_back: bool,
+    outage: (u64, u64),
+    ended: Ended,
+    logging: bool,
+}
+
+/// Runs a world to its end.
+#[must_use]
+pub fn run(world: World, seed: u64, logging: bool) -> Ended {
+    let mut run = Run::new(world, seed, logging);
+    run.to_end();
+    let Run { mut checker, mut ended, world, .. } = run;
+    if checker.violations.is_empty() {
+        checker.finish(&world.jobs, &world.ledger);
+    }
+    ended.reports = checker.reports().clone();
+    ended.violations = checker.violations;
+    ended
+}
+
+impl Run {
+    fn new(world: World, seed: u64, logging: bool) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(31));
+        let engine = Engine::new(world.limits.clone(), seed);
+        let (limit, window) = world.rate;
+        let meter = |limit| Meter::new(limit, window, 1000);
+        // Limits are small whole numbers.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let paced = (world.lane.rate as u32, world.lane.image_rate as u32);
+        let checker = Checker::new(world.lane.batch, paced.0, paced.1);
+        let outage_from = random.between(0, 60_000);
+        let outage =
+            if world.faults.outage { (outage_from, outage_from + random.between(5000, 150_000)) } else { (0, 0) };
+        let mut run = Self {
+            meters: [meter(limit), meter(limit), meter(limit * 4)],
+            random,
+            engine,
+            process: 0,
+            now: 0,
+            events: BTreeMap::new(),
+            next_event: 0,
+            checker,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            delivered: 0,
+            given_back: false,
+            outage,
+            ended: Ended {
+                violations: Vec::new(),
+                reports: BTreeMap::new(),
+                settled_at: 0,
+                writes: 0,
+                throttled: 0,
+                log: Vec::new(),
+            },
+            logging,
+            world,
+        };
+        for nth in 0..run.world.jobs.len() {
+            run.at(run.world.jobs[nth].0.0, Event::Publish(nth));
+        }
+        run.input(Input::LaneUp(LANE, run.world.lane));
+        run
+    }
+
+    fn to_end(&mut self) {
+        loop {
+            let wakes = self.drain();
+            if !self.checker.violations.is_empty() {
+                return;
+            }
+            let next = self.events.first_key_value().map(|(&(at, _), _)| at);
+            let at = match (next, wakes) {
+                (Some(event), Some(wake)) => event.min(wake),
+                (Some(only), None) | (None, Some(only)) => only,
+                (None, None) => return self.check_over(),
+            };
+            if self.checker.reports().len() == self.world.jobs.len() && next.is_none() {
+                return;
+            }
+            self.now = self.now.max(at);
+            if self.now > GIVES_UP_AT {
+                self.checker.wrong(format!("not over after {GIVES_UP_AT} ms"));
+                return;
+            }
+            self.heal();
+            if next == Some(at)
+                && let Some((_, event)) = self.events.pop_first()
+            {
+                self.happen(event);
+            }
+            self.break_something();
+        }
+    }
+
+    fn check_over(&mut self) {
+        if self.engine.tickets() > 0 {
+            self.log_engine();
+            self.checker.wrong(format!("nothing is left to happen and {} tickets are open", self.engine.tickets()));
+        }
+    }
+
+    /// Carries out commands until the engine waits. Gives until when.
+    fn drain(&mut self) -> Option<u64> {
+        for _ in 0..100_000 {
+            match self.engine.poll(Instant(self.now)) {
+                Command::WaitUntil(at) if at.0 <= self.now => {
+                    self.checker.wrong(format!("waits at {} until {}", self.now, at.0));
+                    return None;
+                }
+                Command::WaitUntil(at) => return Some(at.0),
+                Command::Idle => return None,
+                command => self.carry_out(command),
+            }
+        }
+        self.checker.wrong("a hundred thousand commands at one moment".into());
+        None
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        self.log(|| format!("-> {command:?}"));
+        match command {
+            Command::Call { call, action, .. } => {
+                self.checker.called(call, &action);
+                self.call(call, action);
+            }
+            Command::Settle { ticket, report } => self.settle(ticket, *report),
+            Command::GiveBack(_) => {
+                self.tickets.clear();
+                self.given_back = true;
+                if self.engine.lane_status(LANE) == LaneStatus::Down {
+                    self.at(self.now + 500, Event::LaneUp(self.process));
+                }
+            }
+            Command::RefreshCredential(_) => self.at(self.now + 50, Event::Refreshed(self.process)),
+            Command::Notice(_, imageshare_engine::io::Notice::Opened) if self.given_back => {
+                self.at(self.now + 500, Event::LaneUp(self.process));
+            }
+            Command::Notice(..) | Command::WaitUntil(_) | Command::Idle => {}
+        }
+    }
+
+    fn settle(&mut self, ticket: TicketId, report: Report) {
+        let Some(job) = self.tickets.remove(&ticket) else {
+            self.checker.wrong(format!("{ticket:?} is settled and was not in hand"));
+            return;
+        };
+        self.ended.settled_at = self.now;
+        self.checker.settle(&self.world.jobs, job, report, self.delivered, &self.world.ledger);
+    }
+
+    /// Decides what becomes of a call.
+    fn call(&mut self, call: CallId, action: Action) {
+        let process = self.process;
+        let sent = self.now + self.random.below(4);
+        let (least, most) = self.world.latency;
+        let takes = self.random.between(least, most);
+        let landing = self.world.limits.landing.0;
+        let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
+        let away = (self.outage.0..self.outage.1).contains(&self.now);
+        let faults = if self.now < HEALS_AT { self.world.faults } else { world::Faults::default() };
+        if away || self.random.chance(faults.unconnected) {
+            let outcome = Outcome::Unanswered { sent: false, reason: "connection refused".into() };
+            return self.at(sent + 1, Event::Answer(process, call, outcome));
+        }
+        self.at(sent, Event::Sent(process, call, kind(&action)));
+        let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
+        if self.random.chance(faults.swallowed) {
+            return self.at(sent + CALL_TIMEOUT, Event::Answer(process, call, lost("time-out")));
+        }
+        if self.random.chance(faults.answer_lost) {
+            self.at(arrives, Event::Arrive { process, call, action, answers_at: None });
+            return self.at(sent + takes, Event::Answer(process, call, lost("connection reset")));
+        }
+        if self.random.chance(faults.late) {
+            let lands = sent + self.random.below(landing);
+            self.at(lands, Event::Arrive { process, call, action, answers_at: None });
+            return self.at(sent + CALL_TIMEOUT.min(takes), Event::Answer(process, call, lost("time-out")));
+        }
+        if self.random.chance(faults.throttle) {
+            self.ended.throttled += 1;
+            return self.at(sent + takes, Event::Answer(process, call, refused("RequestLimitExceeded", "too many")));
+        }
+        if self.random.chance(faults.internal_error) {
+            return self.at(sent + takes, Event::Answer(process, call, refused("InternalError", "try again")));
+        }
+        if self.random.chance(faults.credential) {
+            let expired = refused("AuthFailure.TokenFailure", "the token expired");
+            return self.at(sent + takes, Event::Answer(process, call, expired));
+        }
+        self.at(arrives, Event::Arrive { process, call, action, answers_at: Some(sent + takes) });
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Publish(job) => {
+                self.delivered = self.delivered.max(job + 1);
+                if !self.given_back {
+                    self.deliver(job, false);
+                }
+            }
+            Event::Sent(process, call, kind) => {
+                self.checker.sent(self.now, kind);
+                if process == self.process {
+                    self.input(Input::Sent(call));
+                }
+            }
+            Event::Arrive { process, call, action, answers_at } => {
+                let outcome = self.arrive(&action);
+                self.log(|| format!("   {call:?} of process {process} arrives: {outcome:?}"));
+                if let Some(at) = answers_at {
+                    self.at(at, Event::Answer(process, call, outcome));
+                }
+            }
+            Event::Answer(process, call, outcome) if process == self.process => {
+                self.checker.answered(call);
+                self.input(Input::Answer { call, outcome });
+            }
+            Event::Refreshed(process) if process == self.process => self.input(Input::CredentialFresh(LANE)),
+            Event::LaneUp(process) if process == self.process => self.consume(),
+            Event::Answer(..) | Event::Refreshed(_) | Event::LaneUp(_) => {}
+        }
+    }
+
+    /// The cloud does what a request asks.
+    fn arrive(&mut self, action: &Action) -> Outcome {
+        let caller = world::account_of(world::OWNER);
+        if self.meters[kind(action)].admit(self.now).is_err() {
+            self.ended.throttled += 1;
+            return refused("RequestLimitExceeded", "too many requests in a second");
+        }
+        let ledger = &mut self.world.ledger;
+        let answered = match action {
+            Action::Modify { region, image_id, permission, account_ids } => {
+                self.ended.writes += 1;
+                let done = ledger.modify(self.now, caller, *region, *image_id, account_ids, *permission);
+                done.map(|()| Answer::Modified)
+            }
+            Action::ReadShares { region, image_id } => {
+                let as_of = self.now.saturating_sub(self.random.below(self.world.lag_max + 1));
+                let listed = ledger.shares(as_of, caller, *region, *image_id);
+                listed.map(|shares| Answer::Shares(shares.into_iter().map(|(account, _)| account).collect()))
+            }
+            Action::ReadImage { region, image_id } => {
+                let seen = ledger.image(self.now, caller, *region, *image_id);
+                seen.map(|view| Answer::Image(view.map_or(ImageState::Missing, |view| state_of(view.state))))
+            }
+        };
+        match answered {
+            Ok(answer) => Outcome::Accepted(answer),
+            Err(Refusal { code, message }) => refused(&code, &message),
+        }
+    }
+
+    /// A process begins to consume: all that is not settled comes, in order.
+    fn consume(&mut self) {
+        self.given_back = false;
+        self.tickets.clear();
+        self.input(Input::LaneUp(LANE, self.world.lane));
+        for job in 0..self.delivered {
+            if !self.checker.is_settled(job) {
+                self.deliver(job, true);
+            }
+        }
+    }
+
+    fn deliver(&mut self, job: usize, redelivered: bool) {
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, job);
+        let mut job = self.world.jobs[job].1.clone();
+        job.redelivered = redelivered;
+        self.input(Input::Job { ticket, lane: LANE, job });
+    }
+
+    fn break_something(&mut self) {
+        if self.now >= HEALS_AT {
+            return;
+        }
+        if self.random.chance(self.world.faults.kill) {
+            self.log(|| "   killed".into());
+            self.process += 1;
+            self.engine = Engine::new(self.world.limits.clone(), self.process);
+            self.checker.killed();
+            self.given_back = true;
+            self.at(self.now + 7, Event::LaneUp(self.process));
+        } else if !self.given_back && self.random.chance(self.world.faults.lost) {
+            self.input(Input::LaneLost(LANE));
+            self.tickets.clear();
+            self.given_back = true;
+            self.at(self.now + 300, Event::LaneUp(self.process));
+        }
+    }
+
+    /// In the end the cloud permits everything.
+    fn heal(&mut self) {
+        if self.now < HEALS_AT {
+            return;
+        }
+        let (owner, region) = (world::account_of(world::OWNER), world::region());
+        for nth in 0..8 {
+            let image = world::image(nth);
+            let denied = self.world.ledger.image(self.now, owner, region, image).is_ok_and(|view| view.is_some());
+            if denied {
+                self.world.ledger.permit(image);
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.log(|| format!("<- {input:?}"));
+        self.engine.handle(Instant(self.now), input);
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.events.insert((at, self.next_event), event);
+        self.next_event += 1;
+    }
+
+    fn log_engine(&mut self) {
+        if self.logging {
+            self.ended.log.push(format!("{:#?}", self.engine));
+        }
+    }
+
+    fn log(&mut self, line: impl FnOnce() -> String) {
+        if self.logging {
+            let line = format!("{:>9} {}", self.now, line());
+            self.ended.log.push(line);
+        }
+    }
+}
+
+/// The place of an action among those that are counted.
+const fn kind(action: &Action) -> usize {
+    match action {
+        Action::Modify { .. } => 0,
+        Action::ReadShares { .. } => 1,
+        Action::ReadImage { .. } => 2,
+    }
+}
+
+fn refused(code: &str, message: &str) -> Outcome {
+    Outcome::Refused {
+        code: code.into(),
+        class: Class::of(code),
+        message: message.into(),
+        request_id: RequestId::new("71e69b56-32be-4412-ab45-49eded6a87be"),
+    }
+}
+
+fn state_of(state: State) -> ImageState {
+    match state {
+        State::Normal => ImageState::Normal,
+        State::CreateFailed | State::ImportFailed => ImageState::Broken(state.as_str().into()),
+        State::Creating | State::Importing | State::Syncing | State::Using => {
+            ImageState::Pending(state.as_str().into())
+        }
+    }
+}
