@@ -29,8 +29,8 @@ pub struct LogEntry {
     pub permission: Option<Permission>,
     /// The well-formed accounts it named, in its order, at most [`ACCOUNTS_MAX`].
     pub accounts: Vec<AccountId>,
-    /// `TC3` or `v1`.
-    pub signature_version: &'static str,
+    /// `TC3` or `v1`, if it was signed at all.
+    pub signature_version: Option<&'static str>,
     /// What it said about its client, made printable.
     pub client_tag: Option<String>,
     /// The fault that struck it.
@@ -71,7 +71,7 @@ mod tests {
                 image_id: None,
                 permission: None,
                 accounts: Vec::new(),
-                signature_version: "TC3",
+                signature_version: Some("TC3"),
                 client_tag: None,
                 fault: None,
             });

@@ -170,6 +170,11 @@ impl Incoming {
         self.action_name.as_deref()?.parse().ok()
     }
 
+    /// Whether it carries a signature, right or wrong.
+    pub(super) fn is_signed(&self) -> bool {
+        self.version == SignatureVersion::V3 || self.pairs.get("Signature").is_some()
+    }
+
     /// The parameters of the action, once.
     pub(super) fn take_parameters(&mut self) -> Result<Parameters, Refusal> {
         let is_flat = self.parts.method == Method::GET || self.version == SignatureVersion::V1;

@@ -153,6 +153,7 @@ impl State {
             }
         };
         self.stats.decided(&code);
+        let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
         self.log.push(LogEntry {
             time: jiff::Timestamp::from_microsecond(i64::try_from(now.micros).unwrap_or(i64::MAX))
                 .unwrap_or(jiff::Timestamp::MAX)
@@ -162,7 +163,7 @@ impl State {
             image_id: incoming.image,
             permission: incoming.permission,
             accounts: incoming.accounts,
-            signature_version: incoming.version.as_str(),
+            signature_version,
             client_tag: incoming.client_tag,
             fault: fault.as_ref().map(Fault::as_str),
         });

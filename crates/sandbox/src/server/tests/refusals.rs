@@ -142,6 +142,8 @@ async fn methods_content_types_and_sizes_have_their_rules() {
     check(&client.send(gap).await.unwrap().code(), "InvalidParameter", "a list that begins at 1");
     let nothing = Request::builder().uri("/").header("host", "x").body(Full::default()).unwrap();
     check(&client.send(nothing).await.unwrap().code(), "MissingParameter", "a browser");
+    let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
+    assert_eq!(log["requests"][0]["signature_version"], Value::Null);
     let elsewhere = Request::builder().uri("/api").header("host", "x").body(Full::default()).unwrap();
     assert_eq!(client.send(elsewhere).await.unwrap().status, StatusCode::NOT_FOUND);
 }
