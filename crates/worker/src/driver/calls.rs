@@ -1,0 +1,263 @@
+//! One call: from the engine's action to a signed request, and from the reply to the engine's outcome.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Uri, header};
+use imageshare_core::{
+    Class, UnixSeconds,
+    actions::{
+        self, Action as _, DescribeImageSharePermission, DescribeImages, Image, ModifyImageSharePermission,
+        SharedAccount,
+    },
+    ids::{ImageId, Region},
+    request::{Language, Prepared, SignBuffer, SignedRequest, Signer, Target},
+    response::{self, Answered, Failure},
+};
+use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::event::News;
+use crate::http::{CallError, Client, Reply, Sending};
+
+/// What this client calls itself to the API.
+const CLIENT_TAG: &str = concat!("imageshare_", env!("CARGO_PKG_VERSION"));
+
+/// How the answer to an action is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Modify,
+    ReadShares,
+    ReadImage(ImageId),
+}
+
+impl Kind {
+    pub(super) const fn of(action: &Action) -> Self {
+        match action {
+            Action::Modify { .. } => Self::Modify,
+            Action::ReadShares { .. } => Self::ReadShares,
+            Action::ReadImage { image_id, .. } => Self::ReadImage(*image_id),
+        }
+    }
+
+    /// The API's name of the action.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Modify => ModifyImageSharePermission::NAME,
+            Self::ReadShares => DescribeImageSharePermission::NAME,
+            Self::ReadImage(_) => DescribeImages::NAME,
+        }
+    }
+
+    /// Reads a reply.
+    fn outcome(self, reply: &Reply) -> Outcome {
+        match self {
+            Self::Modify => read::<ModifyImageSharePermission>(reply, |()| Answer::Modified),
+            Self::ReadShares => read::<DescribeImageSharePermission>(reply, |shares| {
+                Answer::Shares(shares.iter().map(|SharedAccount { account_id, .. }| *account_id).collect())
+            }),
+            Self::ReadImage(image_id) => {
+                read::<DescribeImages>(reply, |images| Answer::Image(image_state(&images, image_id)))
+            }
+        }
+    }
+}
+
+/// Prepares an action for a host. Depends on no clock.
+pub(super) fn prepare(host: &str, action: Action) -> Prepared {
+    let target = |region: Region| Target { host, region: Some(region), language: Some(Language::English) };
+    match action {
+        Action::Modify { region, image_id, permission, account_ids } => {
+            Prepared::new(&ModifyImageSharePermission { image_id, account_ids, permission }, &target(region))
+        }
+        Action::ReadShares { region, image_id } => {
+            Prepared::new(&DescribeImageSharePermission { image_id }, &target(region))
+        }
+        Action::ReadImage { region, image_id } => {
+            Prepared::new(&DescribeImages { image_ids: vec![image_id] }, &target(region))
+        }
+    }
+}
+
+/// Signs a prepared request for a second and puts it into the form that the HTTP client takes.
+pub(super) fn sign(prepared: &Prepared, signer: &mut Signer, second: UnixSeconds, uri: &Uri) -> Request<Bytes> {
+    let mut buffer = SignBuffer::default();
+    into_http(&signer.sign(prepared, second, &mut buffer), uri)
+}
+
+fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes> {
+    let mut request = Request::post(uri.clone());
+    for (name, value) in signed.headers() {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("the names of the API's headers are valid");
+        let mut value =
+            HeaderValue::from_str(value).expect("headers are made of checked parts, all of them visible ASCII");
+        value.set_sensitive(name == header::AUTHORIZATION || name == "x-tc-token");
+        request = request.header(name, value);
+    }
+    request
+        .header("x-tc-requestclient", CLIENT_TAG)
+        .body(Bytes::copy_from_slice(signed.body()))
+        .expect("the address was checked when the lane was made, and so was every header")
+}
+
+/// A call in the air. Whatever happens to the task that carries it, the driver hears exactly once how it ended.
+pub(super) struct Flight {
+    call: CallId,
+    kind: Kind,
+    sending: Arc<Sending>,
+    news: UnboundedSender<News>,
+    is_over: bool,
+}
+
+impl Flight {
+    pub(super) fn new(call: CallId, kind: Kind, news: UnboundedSender<News>) -> Self {
+        let on_sent = news.clone();
+        // The driver is gone when nobody takes the news; then nobody needs them.
+        let sending = Sending::new(move || drop(on_sent.send(News::Sent(call))));
+        Self { call, kind, sending, news, is_over: false }
+    }
+
+    /// Sends the request and tells the driver what came of it.
+    pub(super) async fn fly(mut self, client: Client, request: Request<Bytes>) {
+        let (outcome, date) = match client.call(request, &self.sending).await {
+            Ok(reply) => (self.kind.outcome(&reply), reply.date),
+            Err(CallError { sent, reason }) => (Outcome::Unanswered { sent, reason: reason.to_string().into() }, None),
+        };
+        self.land(outcome, date);
+    }
+
+    fn land(&mut self, outcome: Outcome, date: Option<SystemTime>) {
+        self.is_over = true;
+        drop(self.news.send(News::Answer { call: self.call, outcome, date }));
+    }
+}
+
+impl Drop for Flight {
+    /// The task was ended, or a bug ended it.
+    fn drop(&mut self) {
+        if !self.is_over {
+            let sent = !self.sending.abandon();
+            self.land(Outcome::Unanswered { sent, reason: "the call was broken off".into() }, None);
+        }
+    }
+}
+
+fn read<A: actions::Action>(reply: &Reply, answer: impl FnOnce(A::Answer) -> Answer) -> Outcome {
+    match response::parse::<A>(reply.status, &reply.body) {
+        Ok(Answered { answer: found, .. }) => Outcome::Accepted(answer(found)),
+        Err(Failure::Api(error)) => Outcome::Refused {
+            class: Class::of(&error.code),
+            code: error.code.into(),
+            message: error.message.into(),
+            request_id: error.request_id,
+        },
+        Err(Failure::NotAnAnswer(error)) => Outcome::Unanswered { sent: true, reason: error.to_string().into() },
+    }
+}
+
+/// What a listing says of one image. A state that nobody documented, or none, may still become NORMAL.
+fn image_state(images: &[Image], image_id: ImageId) -> ImageState {
+    use actions::ImageState as Found;
+
+    let Some(image) = images.iter().find(|image| image.image_id == image_id) else { return ImageState::Missing };
+    match &image.image_state {
+        Some(Found::Normal) => ImageState::Normal,
+        Some(state @ (Found::CreateFailed | Found::ImportFailed)) => ImageState::Broken(state.as_str().into()),
+        Some(state @ (Found::Creating | Found::Importing | Found::Other(_) | Found::Syncing | Found::Using)) => {
+            ImageState::Pending(state.as_str().into())
+        }
+        None => ImageState::Pending("no state".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imageshare_core::{Credential, Permission};
+
+    use super::*;
+
+    const IMAGE: &str = "img-6pb6lrmy";
+
+    #[track_caller]
+    fn check_image(set: &str, expected: &ImageState) {
+        let body = format!(
+            r#"{{"Response":{{"ImageSet":{set},"TotalCount":1,"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}}}"#
+        );
+        let reply = Reply { status: 200, date: None, body: body.into() };
+        let outcome = Kind::ReadImage(IMAGE.parse().unwrap()).outcome(&reply);
+        assert_eq!(outcome, Outcome::Accepted(Answer::Image(expected.clone())));
+    }
+
+    #[test]
+    fn every_state_of_an_image_is_ready_pending_or_hopeless() {
+        let entry = |state: &str| format!(r#"[{{"ImageId":"{IMAGE}","ImageState":{state}}}]"#);
+        check_image(&entry("\"NORMAL\""), &ImageState::Normal);
+        for state in ["CREATING", "IMPORTING", "SYNCING", "USING", "NEVERHEARDOF"] {
+            check_image(&entry(&format!("\"{state}\"")), &ImageState::Pending(state.into()));
+        }
+        check_image(&entry("null"), &ImageState::Pending("no state".into()));
+        for state in ["CREATEFAILED", "IMPORTFAILED"] {
+            check_image(&entry(&format!("\"{state}\"")), &ImageState::Broken(state.into()));
+        }
+        check_image("[]", &ImageState::Missing);
+        check_image(r#"[{"ImageId":"img-another1","ImageState":"NORMAL"}]"#, &ImageState::Missing);
+    }
+
+    #[test]
+    fn a_request_carries_what_the_api_wants_and_hides_what_nobody_else_should_see() {
+        let credential = Credential {
+            secret_id: "AKIDEXAMPLE".parse().unwrap(),
+            secret_key: "topsecret".parse().unwrap(),
+            token: Some("toptoken".parse().unwrap()),
+        };
+        let action = Action::Modify {
+            region: "ap-singapore".parse().unwrap(),
+            image_id: IMAGE.parse().unwrap(),
+            permission: Permission::Share,
+            account_ids: vec!["1038493875".parse().unwrap()],
+        };
+        let uri = Uri::from_static("http://127.0.0.1:9700/");
+        let second = UnixSeconds::new(1_551_113_065).unwrap();
+        let prepared = prepare("127.0.0.1:9700", action);
+        let request = sign(&prepared, &mut Signer::new(credential), second, &uri);
+
+        let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(request.uri(), &uri);
+        assert_eq!(header("host"), "127.0.0.1:9700");
+        assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("x-tc-action"), "ModifyImageSharePermission");
+        assert_eq!(header("x-tc-version"), "2017-03-12");
+        assert_eq!(header("x-tc-region"), "ap-singapore");
+        assert_eq!(header("x-tc-timestamp"), "1551113065");
+        assert_eq!(header("x-tc-language"), "en-US");
+        assert_eq!(header("x-tc-token"), "toptoken");
+        assert_eq!(header("x-tc-requestclient"), CLIENT_TAG);
+        assert!(header("authorization").contains("SignedHeaders=content-type;host;x-tc-action"));
+        assert_eq!(request.body(), r#"{"ImageId":"img-6pb6lrmy","AccountIds":["1038493875"],"Permission":"SHARE"}"#);
+        let shown = format!("{request:?}");
+        assert!(!shown.contains("toptoken") && !shown.contains("Signature="), "{shown}");
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_what_is_no_answer_may_have_been_applied() {
+        let body = r#"{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"slow\ndown"},"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
+        let outcome = Kind::Modify.outcome(&Reply { status: 200, date: None, body: body.into() });
+        let Outcome::Refused { code, class, message, request_id } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((&*code, class, &*message), ("RequestLimitExceeded", Class::Throttle, "slow down"));
+        assert!(request_id.is_some());
+
+        let page = Reply { status: 502, date: None, body: "<html>".into() };
+        let outcome = Kind::ReadShares.outcome(&page);
+        assert!(matches!(outcome, Outcome::Unanswered { sent: true, .. }), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_is_broken_off_says_so_and_whether_it_was_sent() {
+        let (news, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        drop(Flight::new(CallId(7), Kind::Modify, news));
+        let Some(News::Answer { call, outcome, .. }) = heard.recv().await else { panic!("no news") };
+        assert_eq!(call, CallId(7));
+        assert!(matches!(outcome, Outcome::Unanswered { sent: false, .. }), "{outcome:?}");
+        assert!(heard.recv().await.is_none(), "it ended once");
+    }
+}

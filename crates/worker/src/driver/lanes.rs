@@ -1,0 +1,249 @@
+//! The lanes of a run, and which of them a job belongs to.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http::Uri;
+use imageshare_core::{Credential, ids::Region, text::excerpt};
+use imageshare_engine::{io::LaneId, limits::LaneLimits};
+
+use crate::{
+    credentials::{CredentialsError, Provider},
+    endpoint::Endpoint,
+    settings::Regions,
+};
+
+/// A lane: one credential at one endpoint, and so one rate limit of the API.
+#[derive(Clone)]
+pub struct Lane {
+    /// What jobs call it.
+    pub name: String,
+    /// Where its calls go.
+    pub endpoint: Endpoint,
+    /// The regions whose images it serves.
+    pub regions: Regions,
+    /// What its calls are signed with at first.
+    pub credential: Credential,
+    /// Where another credential may come from when that one is refused.
+    pub refresh: Refresh,
+    /// How much it may do.
+    pub limits: LaneLimits,
+}
+
+/// Asks the source of a lane's credential once more. It may block: it is called where that is allowed. Answers what the
+/// source has now, which may be what it had before, or in one printable line without secrets why it has nothing.
+pub type Refresh = Arc<dyn Fn() -> Result<Credential, String> + Send + Sync>;
+
+impl Lane {
+    /// A lane whose credential comes from a provider, now and when it is refused.
+    ///
+    /// # Errors
+    /// If the provider has none.
+    pub fn new(
+        name: impl Into<String>,
+        endpoint: Endpoint,
+        regions: Regions,
+        mut provider: Provider,
+        limits: LaneLimits,
+    ) -> Result<Self, CredentialsError> {
+        let credential = provider.credential()?.credential.clone();
+        let provider = Mutex::new(provider);
+        let refresh = move || {
+            let mut provider = provider.lock().unwrap_or_else(PoisonError::into_inner);
+            let refreshed = provider.refresh().map(drop);
+            let found = refreshed.and_then(|()| provider.credential());
+            found.map(|loaded| loaded.credential.clone()).map_err(|error| error.to_string())
+        };
+        Ok(Self { name: name.into(), endpoint, regions, credential, refresh: Arc::new(refresh), limits })
+    }
+
+    /// Where requests are posted to.
+    pub(crate) fn uri(&self) -> Uri {
+        format!("{}/", self.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port")
+    }
+}
+
+/// Why no lane takes a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// There is no lane of that name.
+    #[error("lane: found {found}, allowed are {lanes}")]
+    NoSuchLane {
+        /// The start of what was found, safe to print.
+        found: String,
+        /// The names of all lanes.
+        lanes: String,
+    },
+    /// The lane of that name does not serve the region.
+    #[error("region: found {region}, allowed in lane {lane} are {regions}")]
+    NotInLane {
+        /// The job's region.
+        region: Region,
+        /// The lane.
+        lane: String,
+        /// Its regions.
+        regions: String,
+    },
+    /// No lane serves the region.
+    #[error("region: found {region}, which no lane serves, allowed are {regions}")]
+    NoLane {
+        /// The job's region.
+        region: Region,
+        /// The regions of all lanes.
+        regions: String,
+    },
+    /// More than one lane serves the region, with different accounts.
+    #[error("lane: found none, and region {region} is served by the lanes {lanes}, allowed is the name of one of them")]
+    Ambiguous {
+        /// The job's region.
+        region: Region,
+        /// The names of the lanes that serve it.
+        lanes: String,
+    },
+}
+
+/// The lane that serves a job: the one that it names, else the only one that serves its region. Lanes are numbered in
+/// the order of the slice, as the driver numbers them.
+///
+/// # Errors
+/// If there is none or more than one, or the one that is named does not serve the region.
+pub fn route(lanes: &[Lane], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
+    let numbered = || (0..).map(LaneId).zip(lanes);
+    if let Some(name) = lane {
+        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name == name) else {
+            let lanes = list(lanes.iter().map(|lane| lane.name.as_str()));
+            return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
+        };
+        if !lane.regions.contains(*region) {
+            let (lane, regions) = (lane.name.clone(), lane.regions.to_string());
+            return Err(RouteError::NotInLane { region: *region, lane, regions });
+        }
+        return Ok(id);
+    }
+    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions.contains(*region)).collect();
+    match serving.as_slice() {
+        [(id, _)] => Ok(*id),
+        [] => {
+            let regions = list(lanes.iter().map(|lane| lane.regions.to_string()));
+            Err(RouteError::NoLane { region: *region, regions })
+        }
+        several => {
+            let lanes = list(several.iter().map(|(_, lane)| lane.name.as_str()));
+            Err(RouteError::Ambiguous { region: *region, lanes })
+        }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("name", &self.name)
+            .field("endpoint", &self.endpoint)
+            .field("regions", &self.regions)
+            .field("credential", &self.credential)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut list = String::new();
+    for name in names {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.push_str(name.as_ref());
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        credentials::{DEFAULT_SECTION, Source},
+        settings::Environment,
+    };
+
+    fn lane(name: &str, regions: &[&str]) -> Lane {
+        let credential =
+            Credential { secret_id: "AKIDEXAMPLE".parse().unwrap(), secret_key: "key".parse().unwrap(), token: None };
+        let regions = match regions {
+            [] => Regions::All,
+            some => Regions::These(some.iter().map(|region| region.parse().unwrap()).collect()),
+        };
+        Lane {
+            name: name.into(),
+            endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
+            regions,
+            refresh: Arc::new(|| Err("nothing there".into())),
+            credential,
+            limits: LaneLimits::default(),
+        }
+    }
+
+    #[track_caller]
+    fn check(lanes: &[Lane], named: Option<&str>, region: &str, expected: Result<u32, &str>) {
+        let routed = route(lanes, named, &region.parse().unwrap()).map_err(|error| error.to_string());
+        assert_eq!(routed, expected.map(LaneId).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn one_lane_with_all_regions_takes_everything() {
+        let lanes = [lane("default", &[])];
+        check(&lanes, None, "ap-singapore", Ok(0));
+        check(&lanes, Some("default"), "ap-singapore", Ok(0));
+        let other = "lane: found \"other\\u{1b}\", allowed are default";
+        check(&lanes, Some("other\u{1b}"), "ap-singapore", Err(other));
+    }
+
+    #[test]
+    fn a_job_goes_to_the_lane_that_serves_its_region() {
+        let lanes = [lane("asia", &["ap-singapore", "ap-jakarta"]), lane("europe", &["eu-frankfurt"])];
+        check(&lanes, None, "eu-frankfurt", Ok(1));
+        check(&lanes, Some("asia"), "ap-jakarta", Ok(0));
+        let wrong = "region: found eu-frankfurt, allowed in lane asia are ap-jakarta, ap-singapore";
+        check(&lanes, Some("asia"), "eu-frankfurt", Err(wrong));
+        let none = "region: found na-siliconvalley, which no lane serves, \
+                    allowed are ap-jakarta, ap-singapore, eu-frankfurt";
+        check(&lanes, None, "na-siliconvalley", Err(none));
+    }
+
+    #[test]
+    fn a_region_of_several_lanes_needs_the_lanes_name() {
+        let lanes = [lane("red", &["ap-singapore"]), lane("blue", &[])];
+        let ambiguous = "lane: found none, and region ap-singapore is served by the lanes red, blue, \
+                         allowed is the name of one of them";
+        check(&lanes, None, "ap-singapore", Err(ambiguous));
+        check(&lanes, Some("blue"), "ap-singapore", Ok(1));
+        check(&lanes, None, "eu-frankfurt", Ok(1));
+    }
+
+    #[test]
+    fn a_lane_asks_its_provider_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |id: &str| {
+            std::fs::write(file.path(), format!("[default]\nsecret_id = {id}\nsecret_key = topsecret\n")).unwrap();
+        };
+        let source = Source::Profile { path: Some(file.path().into()), section: DEFAULT_SECTION.into() };
+        write("AKIDFIRST");
+        let provider = Provider::new(source, Environment::of([]));
+        let endpoint = "cvm.intl.tencentcloudapi.com".parse().unwrap();
+        let lane = Lane::new("default", endpoint, Regions::All, provider, LaneLimits::default()).unwrap();
+        assert_eq!(lane.credential.secret_id.as_str(), "AKIDFIRST");
+        assert_eq!((lane.refresh)().unwrap(), lane.credential);
+        write("AKIDSECOND");
+        assert_eq!((lane.refresh)().unwrap().secret_id.as_str(), "AKIDSECOND");
+        write("");
+        let error = (lane.refresh)().unwrap_err();
+        assert!(!error.contains("topsecret") && error.contains("secret id"), "{error}");
+    }
+
+    #[test]
+    fn the_key_of_a_lane_is_not_shown() {
+        let shown = format!("{:?}", lane("default", &[]));
+        assert!(shown.contains("AKIDEXAMPLE") && shown.contains("secret_key: [secret]"), "{shown}");
+    }
+}

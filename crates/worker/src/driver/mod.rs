@@ -1,0 +1,27 @@
+//! The driver: one task owns the engine and carries out what it wants.
+//!
+//! Everything that can happen comes to it as one closed set of events: a job, news of a call, an interrupt, the end of
+//! the source, a moment that was waited for. After each it does all that the engine wants done. Calls run in tasks of
+//! their own, as many as the engine has in flight; nothing else runs beside it and nothing is locked.
+//!
+//! The driver knows jobs as the engine does. What else a source knows of a job travels along as its identity and comes
+//! back with the report.
+
+mod calls;
+mod clock;
+mod event;
+mod lanes;
+mod progress;
+mod reading;
+mod run;
+mod summary;
+
+pub use event::{Delivery, Said, Settled};
+pub use lanes::{Lane, Refresh, RouteError, route};
+pub use progress::{AccountCounts, Progress, Snapshot};
+pub use reading::{ReadError, Reader};
+pub use run::{Connections, Driver};
+pub use summary::{Closing, Summary};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! The driver with the real engine against a scripted server, in virtual time.
+
+mod server;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use imageshare_core::Credential;
+use imageshare_engine::{
+    io::{CloseReason, LaneId, Notice},
+    job::{AccountOutcome, Job, Mode, local},
+    limits::{Ending, LaneLimits, Limits},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use self::server::{Does, Server};
+use super::*;
+use crate::{
+    http::{Client, TimeOuts},
+    pauses::pauses,
+    settings::Regions,
+};
+
+const WRITE: &str = "ModifyImageSharePermission";
+const READ: &str = "DescribeImageSharePermission";
+const IMAGE: &str = "img-6pb6lrmy";
+
+/// A driver on its way, and the other ends of its connections.
+struct Run {
+    jobs: Option<mpsc::Sender<Delivery<u32>>>,
+    said: mpsc::Receiver<Said<u32>>,
+    interrupts: mpsc::Sender<()>,
+    progress: Arc<Progress>,
+    run: JoinHandle<Summary>,
+}
+
+impl Run {
+    fn start(endpoint: &str, refresh: Refresh) -> Self {
+        Self::with(endpoint, refresh, TimeOuts::default(), 100)
+    }
+
+    fn with(endpoint: &str, refresh: Refresh, time_outs: TimeOuts, room: usize) -> Self {
+        let lane = Lane {
+            name: "default".into(),
+            endpoint: endpoint.parse().unwrap(),
+            regions: Regions::All,
+            credential: credential("AKIDFIRST"),
+            refresh,
+            limits: LaneLimits::default(),
+        };
+        let limits = Limits { pauses: pauses(), ending: Ending::Report, guard: false, ..Limits::default() };
+        let driver = Driver::new(&[lane], limits, Client::new(time_outs).unwrap());
+        let (jobs, jobs_in) = mpsc::channel(8);
+        let (said_in, said) = mpsc::channel(room);
+        let (interrupts, interrupts_in) = mpsc::channel(2);
+        let progress = driver.progress();
+        let run = driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in });
+        Self { jobs: Some(jobs), said, interrupts, progress, run: tokio::spawn(run) }
+    }
+
+    async fn share(&self, identity: u32, accounts: &[u64]) {
+        self.send(delivery(identity, accounts)).await;
+    }
+
+    async fn send(&self, delivery: Delivery<u32>) {
+        self.jobs.as_ref().unwrap().send(delivery).await.unwrap();
+    }
+
+    /// Ends the source and waits for everything.
+    async fn finish(mut self) -> (Summary, Vec<Said<u32>>) {
+        self.jobs = None;
+        let mut all = Vec::new();
+        while let Some(said) = self.said.recv().await {
+            all.push(said);
+        }
+        (self.run.await.unwrap(), all)
+    }
+}
+
+fn delivery(identity: u32, accounts: &[u64]) -> Delivery<u32> {
+    let job = Job {
+        region: "ap-singapore".parse().unwrap(),
+        image_id: IMAGE.parse().unwrap(),
+        mode: Mode::Share,
+        account_ids: accounts.iter().map(|id| id.to_string().parse().unwrap()).collect(),
+        deadline: None,
+        force: false,
+        redelivered: false,
+    };
+    Delivery { identity, lane: LaneId(0), job, expires_at: None }
+}
+
+fn credential(secret_id: &str) -> Credential {
+    Credential { secret_id: secret_id.parse().unwrap(), secret_key: "key".parse().unwrap(), token: None }
+}
+
+/// A source that has what the lane was started with.
+fn same() -> Refresh {
+    Arc::new(|| Ok(credential("AKIDFIRST")))
+}
+
+/// Who got which report: the identity, and `changed`, `unchanged` or the code of each account.
+fn reports(said: &[Said<u32>]) -> Vec<(u32, Vec<String>)> {
+    let settled = said.iter().filter_map(|said| match said {
+        Said::Settled(settled) => Some(settled),
+        Said::GivenBack { .. } | Said::Notice(..) | Said::RefreshFailed(..) => None,
+    });
+    let word = |outcome: &AccountOutcome| match outcome {
+        AccountOutcome::Changed => "changed".to_owned(),
+        AccountOutcome::Unchanged => "unchanged".to_owned(),
+        AccountOutcome::Failed(failure) => failure.code.to_string(),
+    };
+    let mut reports: Vec<_> = settled
+        .map(|settled| (settled.identity, settled.report.outcomes.iter().map(|(_, outcome)| word(outcome)).collect()))
+        .collect();
+    reports.sort();
+    reports
+}
+
+fn report(identity: u32, outcomes: &[&str]) -> (u32, Vec<String>) {
+    (identity, outcomes.iter().map(|&outcome| outcome.to_owned()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_jobs_ends_by_itself() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let (summary, said) = Run::start(&server.endpoint, same()).finish().await;
+    assert_eq!(summary, Summary::default());
+    assert!(said.is_empty() && server.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_carried_out_and_every_one_has_its_report() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let run = Run::start(&server.endpoint, same());
+    let progress = Arc::clone(&run.progress);
+    run.share(1, &[100_001, 100_002]).await;
+    run.share(2, &[100_002, 100_003]).await;
+    let (summary, said) = run.finish().await;
+
+    assert_eq!(reports(&said), [report(1, &["changed", "changed"]), report(2, &["changed", "changed"])]);
+    let seen = server.seen();
+    let count = |action: &str| seen.iter().filter(|seen| seen.action == action).count() as u64;
+    assert!(count(READ) >= 1 && count(WRITE) >= 1);
+    assert_eq!(summary.calls, [(READ, count(READ)), (WRITE, count(WRITE))].into());
+    assert_eq!((summary.jobs_received, summary.jobs_settled, summary.jobs_succeeded), (2, 2, 2));
+    assert_eq!(summary.accounts, AccountCounts { changed: 4, ..AccountCounts::default() });
+    assert!(!summary.is_interrupted && summary.closed.is_empty());
+    let snapshot = progress.snapshot();
+    assert_eq!((snapshot.jobs_settled, snapshot.accounts, snapshot.accounts_received), (2, summary.accounts, 4));
+    assert_eq!(snapshot.calls_sent, summary.calls.values().sum::<u64>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_too_late_when_it_comes_is_not_begun() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let run = Run::start(&server.endpoint, same());
+    run.send(Delivery { expires_at: Some(UNIX_EPOCH), ..delivery(1, &[100_001]) }).await;
+    run.send(Delivery { expires_at: Some(SystemTime::now() + Duration::from_secs(600)), ..delivery(2, &[100_002]) })
+        .await;
+    let (_, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::EXPIRED]), report(2, &["changed"])]);
+    let writes: Vec<_> = server.seen().into_iter().filter(|seen| seen.action == WRITE).collect();
+    assert!(writes.iter().all(|seen| !seen.body.to_string().contains("100001")), "{writes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_is_counted_and_comes_again() {
+    let server = Server::start(|seen, before| match (seen.action.as_str(), before) {
+        (WRITE, 0) => Does::Refuses("RequestLimitExceeded"),
+        _ => Does::Works,
+    })
+    .await;
+    let run = Run::start(&server.endpoint, same());
+    let progress = Arc::clone(&run.progress);
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &["changed"])]);
+    assert_eq!((summary.calls_throttled, progress.snapshot().calls_throttled), (1, 1));
+    assert_eq!(summary.calls.get(WRITE), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_differs_is_corrected_by_the_answer_and_the_call_signed_anew() {
+    let ahead = Duration::from_secs(3600);
+    let server = Server::start(move |seen, _| {
+        let server_time = SystemTime::now() + ahead;
+        let server_seconds = server_time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        if seen.timestamp.abs_diff(server_seconds) > 300 {
+            Does::RefusesAt("AuthFailure.SignatureExpire", server_time)
+        } else {
+            Does::Works
+        }
+    })
+    .await;
+    let run = Run::start(&server.endpoint, same());
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &["changed"])]);
+    assert!(summary.closed.is_empty());
+    let seen = server.seen();
+    let (first, last) = (seen.first().unwrap().timestamp, seen.last().unwrap().timestamp);
+    assert!((3590..3700).contains(&(last - first)), "{first} {last}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
+    let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureExpire")).await;
+    let run = Run::start(&server.endpoint, same());
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
+    assert_eq!(summary.closed.get(&LaneId(0)).unwrap().reason, CloseReason::Clock);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_credential_is_replaced_by_the_next_one_of_its_source() {
+    let server = Server::start(|seen, _| {
+        let is_second = seen.authorization.contains("Credential=AKIDSECOND/");
+        if is_second { Does::Works } else { Does::Refuses("AuthFailure.SecretIdNotFound") }
+    })
+    .await;
+    let run = Run::start(&server.endpoint, Arc::new(|| Ok(credential("AKIDSECOND"))));
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &["changed"])]);
+    assert!(summary.closed.values().all(|closing| closing.is_over), "{:?}", summary.closed);
+}
+
+/// A credential that is refused for ever, and a source that does this when it is asked.
+async fn check_broken(refresh: impl Fn() -> Result<Credential, String> + Send + Sync + 'static, reason: Option<&str>) {
+    let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureFailure")).await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let refresh = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        refresh()
+    };
+    let run = Run::start(&server.endpoint, Arc::new(refresh));
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
+    assert!(asked.load(Ordering::SeqCst) >= 1);
+    let closing = summary.closed.get(&LaneId(0)).unwrap();
+    assert_eq!((closing.reason, closing.is_over), (CloseReason::Credential, false));
+    let is_closing = |said: &Said<u32>| matches!(said, Said::Notice(LaneId(0), Notice::Closed { .. }));
+    assert!(said.iter().any(is_closing));
+    let failed = said.iter().find_map(|said| match said {
+        Said::RefreshFailed(LaneId(0), reason) => Some(reason.as_str()),
+        _ => None,
+    });
+    assert_eq!(failed, reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_nothing_new_closes_the_lane() {
+    check_broken(|| Ok(credential("AKIDFIRST")), None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_fails_closes_the_lane_and_says_why() {
+    check_broken(|| Err("the file is gone".into()), Some("the file is gone")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_breaks_down_closes_the_lane() {
+    check_broken(|| panic!("a bug in the source"), Some("the credential's source broke down")).await;
+}
+
+#[tokio::test]
+async fn a_source_that_hangs_is_not_waited_for() {
+    let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureFailure")).await;
+    let (release, hang) = std::sync::mpsc::channel::<()>();
+    let hang = std::sync::Mutex::new(hang);
+    let refresh = move || {
+        let _ = hang.lock().map(|hang| hang.recv());
+        Err("released".into())
+    };
+    let time_outs = TimeOuts { connect: Duration::from_millis(200), call: Duration::from_millis(200) };
+    let mut run = Run::with(&server.endpoint, Arc::new(refresh), time_outs, 100);
+    run.share(1, &[100_001]).await;
+    let reason = loop {
+        if let Said::RefreshFailed(_, reason) = run.said.recv().await.unwrap() {
+            break reason;
+        }
+    };
+    assert_eq!(reason, "the credential's source gave no answer within 0.2 s");
+    drop(release);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
+    let run = Run::start("http://127.0.0.1:1", same());
+    run.share(1, &[100_001]).await;
+    let progress = Arc::clone(&run.progress);
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
+    assert_eq!(summary.closed.get(&LaneId(0)).unwrap().reason, CloseReason::Endpoint);
+    assert_eq!(progress.snapshot().closed, [(LaneId(0), CloseReason::Endpoint)]);
+    assert_eq!(summary.calls, [].into(), "nothing was sent, so nothing is counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_interrupt_lets_calls_in_flight_end() {
+    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
+    let run = Run::start(&server.endpoint, same());
+    run.share(1, &[100_001]).await;
+    server.saw(WRITE).await;
+    run.share(2, &[100_002]).await;
+    run.interrupts.send(()).await.unwrap();
+    let interrupted_at = Instant::now();
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER]), report(2, &[local::NOT_ATTEMPTED])]);
+    assert!(summary.is_interrupted);
+    assert_eq!((summary.jobs_received, summary.jobs_settled, summary.jobs_unsettled), (2, 2, 0));
+    assert!(interrupted_at.elapsed() <= TimeOuts::default().call, "in virtual time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_interrupt_ends_calls_and_still_reports_what_is_known() {
+    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
+    let run = Run::start(&server.endpoint, same());
+    run.share(1, &[100_001]).await;
+    server.saw(WRITE).await;
+    let interrupted_at = Instant::now();
+    run.interrupts.send(()).await.unwrap();
+    run.interrupts.send(()).await.unwrap();
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER])]);
+    assert!(summary.is_interrupted);
+    assert_eq!((summary.jobs_settled, summary.jobs_unsettled), (1, 0));
+    assert!(interrupted_at.elapsed() < Duration::from_secs(1), "in virtual time, without the call's time-out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_after_which_nobody_listens_still_ends_the_run() {
+    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
+    let Run { jobs, said, interrupts, run, .. } = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    for identity in 0..5 {
+        jobs.as_ref().unwrap().send(delivery(identity, &[100_001])).await.unwrap();
+    }
+    server.saw(WRITE).await;
+    interrupts.send(()).await.unwrap();
+    interrupts.send(()).await.unwrap();
+    let summary = run.await.unwrap();
+    assert_eq!(summary.jobs_settled, 5);
+    assert_eq!(summary.reports_lost, 4, "one found room");
+    drop(said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_without_a_reader_are_counted_and_the_work_goes_on() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut run = Run::start(&server.endpoint, same());
+    run.said.close();
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert!(said.is_empty());
+    assert_eq!((summary.jobs_settled, summary.reports_lost), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
+    const JOBS: u32 = 10_050;
+
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut run = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    let jobs = run.jobs.take().unwrap();
+    let mut sent = 0;
+    while let Ok(result) = timeout(Duration::from_secs(600), jobs.send(delivery(sent, &[100_001]))).await {
+        result.unwrap();
+        sent += 1;
+    }
+    // What the two channels hold comes on top.
+    let received = run.progress.snapshot().jobs_received;
+    assert!((10_000..=10_002).contains(&received), "{received}");
+    let rest = tokio::spawn(async move {
+        for identity in sent..JOBS {
+            jobs.send(delivery(identity, &[100_001])).await.unwrap();
+        }
+    });
+    let (summary, said) = run.finish().await;
+    rest.await.unwrap();
+    assert_eq!((summary.jobs_settled, reports(&said).len()), (u64::from(JOBS), JOBS as usize));
+}
