@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use clap_complete::Shell;
 use imageshare_core::{
-    ids::{AccountId, ImageId, Region},
+    ids::{AccountId, ImageId},
     tc3,
 };
 
@@ -47,8 +47,8 @@ pub(crate) struct Common {
     /// Accounts a request, 1 to 500 [env: IMAGESHARE_BATCH] [default: 50]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) batch: Option<String>,
-    /// The lane of the settings file to work on, where several serve a region
-    #[arg(long, value_name = "NAME", global = true, env = "IMAGESHARE_LANE")]
+    /// The lane of jobs that name none, where several serve a region [env: IMAGESHARE_LANE]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) lane: Option<String>,
     /// Lines of JSON on standard output even on a terminal
     #[arg(long, global = true, env = "IMAGESHARE_JSON", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
@@ -67,7 +67,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
     Share(ImageArguments),
     /// Take an image back from accounts
-    #[command(after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
+    #[command(
+        after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875"
+    )]
     Cancel(ImageArguments),
     /// Make the list of an image exactly these accounts
     #[command(
@@ -91,12 +93,6 @@ pub(crate) enum Command {
     /// Show the settings in effect and where each comes from; speaks to nobody
     #[command(after_help = "Example: imageshare check --config examples/imageshare.toml")]
     Check,
-    /// Print the JSON Schema of jobs or of reports
-    #[command(after_help = "Example: imageshare schema job > job.schema.json")]
-    Schema {
-        /// Of what
-        of: Document,
-    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: imageshare completions bash > /etc/bash_completion.d/imageshare")]
     Completions {
@@ -113,9 +109,9 @@ pub(crate) struct RunArguments {
     /// Write every job's report to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// The region of jobs that name none
-    #[arg(long, env = "TENCENTCLOUD_REGION", value_name = "REGION")]
-    pub(crate) region: Option<Region>,
+    /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
     #[command(flatten)]
     pub(crate) work: WorkArguments,
 }
@@ -174,9 +170,9 @@ pub(crate) struct Image {
     /// The image
     #[arg(long, value_name = "ID")]
     pub(crate) image: ImageId,
-    /// The region the image lives in
-    #[arg(long, env = "TENCENTCLOUD_REGION", value_name = "REGION")]
-    pub(crate) region: Region,
+    /// The region the image lives in [env: TENCENTCLOUD_REGION]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
 }
 
 /// Which accounts.
@@ -291,15 +287,6 @@ pub(crate) enum Algorithm {
     HmacSha1,
     /// HmacSHA256, signature version 1
     HmacSha256,
-}
-
-/// What has a schema.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Document {
-    /// What goes in
-    Job,
-    /// What comes out
-    Report,
 }
 
 impl From<Method> for tc3::Method {

@@ -1,13 +1,19 @@
 //! `imageshare`: the command line. Each command has a file; what it does is in the libraries.
 
+mod check;
 mod cli;
 mod completions;
 mod exit;
 mod length;
+mod list;
 mod output;
+mod run;
 mod runtime;
 mod sandbox;
+mod share;
 mod sign;
+mod voice;
+mod work;
 
 use std::{
     io::{self, Write as _},
@@ -15,9 +21,10 @@ use std::{
 };
 
 use clap::Parser as _;
+use imageshare_worker::wire::Permission;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, SyncArguments},
     exit::{Ended, Exit},
 };
 
@@ -26,16 +33,21 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return asked_or_wrong(&error).into(),
     };
-    run(cli).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
+    command(cli).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
 }
 
-fn run(cli: Cli) -> Ended {
-    let Cli { command, .. } = cli;
-    match command {
-        Command::Completions { shell } => completions::run(shell),
+fn command(cli: Cli) -> Ended {
+    let Cli { common, command } = cli;
+    match &command {
+        Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, false),
+        Command::Check => check::run(&common),
+        Command::Completions { shell } => completions::run(*shell),
+        Command::List(arguments) => list::run(&common, arguments),
+        Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
-        Command::Sign(arguments) => sign::run(*arguments),
-        _ => unreachable!(),
+        Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
+        Command::Sign(arguments) => sign::run(arguments),
+        Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),
     }
 }
 

@@ -11,7 +11,12 @@ use crate::exit::Problem;
 
 /// Whether standard output gets tables for people; else it gets lines of JSON for programs.
 pub(crate) fn is_for_people(json: bool) -> bool {
-    !json && io::stdout().is_terminal()
+    !json && is_terminal()
+}
+
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes a whole text to standard output.

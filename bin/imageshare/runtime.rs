@@ -11,8 +11,16 @@ use crate::exit::{Exit, OrExit as _, Problem};
 /// Wishes to end that are kept: the first lets calls in flight end, the second ends at once, more say nothing new.
 const INTERRUPTS_MAX: usize = 2;
 
-pub(crate) fn start() -> Result<Runtime, Problem> {
-    Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started").or_exit(Exit::Failed)
+/// Runs a command. What it left behind, such as a read of standard input that never ends, holds nobody up.
+pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let runtime: Runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+        .or_exit(Exit::Failed)?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_background();
+    ended
 }
 
 /// A message for each Ctrl-C and each SIGTERM from now on. Must be called on the runtime.

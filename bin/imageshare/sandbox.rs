@@ -15,7 +15,7 @@ use crate::{
     length, output, runtime,
 };
 
-pub(crate) fn run(arguments: SandboxArguments) -> Ended {
+pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
     let mut world = match &arguments.world {
         Some(path) => read_world(path)?,
         None => World::open(),
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: SandboxArguments) -> Ended {
         rps: arguments.rps,
         tls: arguments.tls,
     };
-    runtime::start()?.block_on(serve(config))
+    runtime::run(serve(config))
 }
 
 /// Reads a world file.

@@ -45,17 +45,18 @@ struct V1<'a> {
     query: &'a str,
 }
 
-pub(crate) fn run(arguments: SignArguments) -> Ended {
+pub(crate) fn run(arguments: &SignArguments) -> Ended {
     let environment = Environment::of_process();
     let mut provider = Provider::new(Source::Environment, environment);
     let mut credential = provider.credential().or_exit(Exit::Refused)?.credential.clone();
     // What is signed is what the flags say; a token that happens to be in the environment is not part of that.
-    credential.token = arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?;
+    credential.token =
+        arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?;
     let now = UnixSeconds::new(arguments.timestamp).context("--timestamp").or_exit(Exit::Usage)?;
     let line = match arguments.algorithm {
-        Algorithm::Tc3 => tc3(&arguments, &credential, now)?,
-        Algorithm::HmacSha1 => v1(&arguments, &credential, now, v1::Algorithm::HmacSha1)?,
-        Algorithm::HmacSha256 => v1(&arguments, &credential, now, v1::Algorithm::HmacSha256)?,
+        Algorithm::Tc3 => tc3(arguments, &credential, now)?,
+        Algorithm::HmacSha1 => v1(arguments, &credential, now, v1::Algorithm::HmacSha1)?,
+        Algorithm::HmacSha256 => v1(arguments, &credential, now, v1::Algorithm::HmacSha256)?,
     };
     output::print(&line)?;
     Ok(Exit::Done)

@@ -2,8 +2,11 @@
 //! HTTP client, and the driver that owns the engine.
 
 pub mod credentials;
+pub mod driver;
 pub mod endpoint;
 pub mod http;
 pub mod pauses;
+pub mod plan;
 pub mod settings;
+pub mod tally;
 pub mod wire;

@@ -1,0 +1,54 @@
+//! `imageshare run`: carries out the jobs of a file, or of standard input.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+use anyhow::Context as _;
+use imageshare_worker::wire::{Format, JobReader};
+
+use crate::{
+    cli::{Common, RunArguments},
+    exit::{Ended, Exit, OrExit as _, Problem},
+    runtime,
+    work::{self, carry_out::carry_out, plan},
+};
+
+/// Bytes that are read at once.
+const BUFFER_LEN: usize = 64 * 1024;
+
+pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
+    let settings = work::settings(common, arguments.region.as_deref())?;
+    let (input, name) = open(&arguments.file)?;
+    let format = if name == STDIN { None } else { Format::of_name(&name) };
+    let jobs = JobReader::new(input, &name, format, settings.region);
+    runtime::run(async {
+        let work = work::prepare(common, settings, &arguments.work).await?;
+        if arguments.work.dry_run {
+            plan::show(work, jobs, common).await
+        } else {
+            carry_out(work, jobs, arguments.report.as_deref(), common).await
+        }
+    })
+}
+
+/// What messages call standard input.
+const STDIN: &str = "standard input";
+
+/// Opens a file, or standard input for `-`, and says what messages call it.
+pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Problem> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, io::stdin())), STDIN.to_owned()));
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("{name}: cannot be opened")).or_exit(Exit::Usage)?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(Problem::new(
+            Exit::Usage,
+            format!("{name}: found a directory, allowed is a file, or - for standard input"),
+        ));
+    }
+    Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, file)), name))
+}

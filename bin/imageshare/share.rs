@@ -1,0 +1,67 @@
+//! `imageshare share`, `cancel` and `sync`: one job from the command line.
+
+use std::{collections::BTreeMap, iter, path::Path};
+
+use anyhow::Context as _;
+use imageshare_core::ids::{AccountId, Region};
+use imageshare_worker::{
+    driver::route,
+    settings::Settings,
+    wire::{Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
+};
+
+use crate::{
+    cli::{Accounts, Common, ImageArguments},
+    exit::{Ended, Exit, OrExit as _, Problem},
+    run, runtime,
+    work::{self, carry_out::carry_out, plan},
+};
+
+pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permission, force: bool) -> Ended {
+    let settings = work::settings(common, arguments.image.region.as_deref())?;
+    let region = region(&settings)?;
+    let account_ids = accounts(&arguments.accounts)?.into();
+    let identity = Identity {
+        job_id: permission.as_str().to_ascii_lowercase(),
+        lane: settings.lane.clone(),
+        image_id: arguments.image.image,
+        region,
+        permission,
+        labels: BTreeMap::new(),
+    };
+    let place = Place { file: "command line".into(), line: 1 };
+    let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force } };
+    runtime::run(async {
+        let work = work::prepare(common, settings, &arguments.work).await?;
+        route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
+        let jobs = iter::once(Ok(line));
+        if arguments.work.dry_run {
+            plan::show(work, jobs, common).await
+        } else {
+            carry_out(work, jobs, arguments.report.as_deref(), common).await
+        }
+    })
+}
+
+/// The region that a command for one image needs.
+pub(crate) fn region(settings: &Settings) -> Result<Region, Problem> {
+    let missing = "--region: found none, allowed is the region of the image, such as ap-singapore, \
+                   by flag or by TENCENTCLOUD_REGION";
+    settings.region.ok_or_else(|| Problem::new(Exit::Usage, missing))
+}
+
+fn accounts(accounts: &Accounts) -> Result<Vec<AccountId>, Problem> {
+    match &accounts.accounts_file {
+        Some(path) => of_file(path),
+        None if accounts.account.len() > ACCOUNTS_MAX => {
+            let words = format!("--account: found {}, allowed are 1 to {ACCOUNTS_MAX}", accounts.account.len());
+            Err(Problem::new(Exit::Usage, words))
+        }
+        None => Ok(accounts.account.clone()),
+    }
+}
+
+fn of_file(path: &Path) -> Result<Vec<AccountId>, Problem> {
+    let (input, name) = run::open(path)?;
+    read_accounts(input, &name).context("--accounts-file").or_exit(Exit::Usage)
+}

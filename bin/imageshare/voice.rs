@@ -1,0 +1,85 @@
+//! What people are told while a command works: a progress bar and lines, on standard error.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use imageshare_worker::driver::{Progress, Snapshot};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::{task::AbortHandle, time::interval};
+
+/// How often the bar is drawn anew.
+const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
+
+const TEMPLATE: &str = "{bar:32} {human_pos} of {human_len} accounts, {per_sec}, {eta} left{msg}";
+
+/// Speaks to people on standard error. Where nobody can be told, nothing is lost: the reports have it all.
+#[derive(Clone)]
+pub(crate) struct Voice {
+    bar: ProgressBar,
+    is_quiet: bool,
+}
+
+/// Keeps a bar moving. Dropped, it stops and takes the bar away.
+pub(crate) struct Moving {
+    bar: ProgressBar,
+    task: AbortHandle,
+}
+
+impl Voice {
+    /// A voice that says nothing if it is to be quiet. `bar` is whether there may be a progress bar.
+    pub(crate) fn new(is_quiet: bool, bar: bool) -> Self {
+        let is_drawn = bar && !is_quiet && io::stderr().is_terminal();
+        let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template(TEMPLATE).expect("the template above is one").progress_chars("=> ");
+        Self { bar: ProgressBar::with_draw_target(Some(0), target).with_style(style), is_quiet }
+    }
+
+    /// Says something that is good to know.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.is_quiet {
+            self.insist(line);
+        }
+    }
+
+    /// Says something that has to be known, even by who wants quiet.
+    pub(crate) fn insist(&self, text: &str) {
+        self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
+    }
+
+    /// Shows how far it has come until the result is dropped.
+    pub(crate) fn follow(&self, progress: Arc<Progress>) -> Moving {
+        let bar = self.bar.clone();
+        let task = tokio::spawn(async move {
+            let mut ticks = interval(BETWEEN_DRAWINGS);
+            loop {
+                ticks.tick().await;
+                draw(&bar, &progress.snapshot());
+            }
+        });
+        Moving { bar: self.bar.clone(), task: task.abort_handle() }
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn draw(bar: &ProgressBar, now: &Snapshot) {
+    let done = now.accounts.changed + now.accounts.unchanged + now.accounts.failed;
+    bar.set_length(now.accounts_received.max(done));
+    bar.set_position(done);
+    let mut words = format!(", {} requests", now.calls_sent);
+    if now.calls_throttled > 0 {
+        words.push_str(&format!(", {} throttled", now.calls_throttled));
+    }
+    for (_, reason) in &now.closed {
+        words.push_str(&format!(", waiting: {}", reason.as_str()));
+    }
+    bar.set_message(words);
+}

@@ -1,0 +1,162 @@
+//! What all commands that work on images share: lanes, client, limits, and where the work goes.
+
+pub(crate) mod carry_out;
+pub(crate) mod plan;
+
+mod notices;
+mod reports;
+mod summary;
+
+use std::{
+    io::{self, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use imageshare_core::Credential;
+use imageshare_engine::{
+    io::LaneId,
+    limits::{Ending, Limits},
+    time::Millis,
+};
+use imageshare_sandbox::{
+    Config, Sandbox, World,
+    world::{SECRET_ID, SECRET_KEY},
+};
+use imageshare_worker::{
+    credentials::Provider,
+    driver::Lane,
+    http::{Client, TimeOuts},
+    settings::{self, Environment, Flags, Settings},
+};
+
+use crate::{
+    cli::{Common, WorkArguments},
+    exit::{Exit, OrExit as _, Problem},
+    length, sandbox,
+};
+
+/// Everything that work needs.
+pub(crate) struct Work {
+    pub(crate) settings: Settings,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) client: Client,
+    pub(crate) limits: Limits,
+    pub(crate) give_up_after: Duration,
+    /// Where the work goes, if that is a sandbox of this process.
+    pub(crate) sandbox: Option<Sandbox>,
+}
+
+/// The settings in effect.
+pub(crate) fn settings(common: &Common, region: Option<&str>) -> Result<Settings, Problem> {
+    let flags = Flags {
+        config: common.config.clone(),
+        endpoint: common.endpoint.clone(),
+        rate: common.rate.clone(),
+        batch: common.batch.clone(),
+        lane: common.lane.clone(),
+        region: region.map(str::to_owned),
+    };
+    Settings::load(&flags, &Environment::of_process()).or_exit(Exit::Usage)
+}
+
+/// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.
+pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &WorkArguments) -> Result<Work, Problem> {
+    let mut work = Work::new(settings, &arguments.give_up_after)?;
+    if arguments.sandbox {
+        let world = match &arguments.world {
+            Some(path) => sandbox::read_world(path)?,
+            None => World::example(),
+        };
+        let sandbox = Sandbox::start(Config { world, ..Config::default() }).await.or_exit(Exit::Failed)?;
+        if !common.quiet {
+            let line =
+                format!("working on a sandbox at {}, a stand-in with its own key: no cloud is touched", sandbox.url());
+            drop(writeln!(io::stderr(), "{line}"));
+        }
+        work.use_sandbox(sandbox);
+    }
+    if work.lanes.is_empty() {
+        work.use_credentials()?;
+    }
+    Ok(work)
+}
+
+impl Work {
+    /// The work of these settings, still without lanes.
+    pub(crate) fn new(settings: Settings, give_up_after: &str) -> Result<Self, Problem> {
+        let give_up_after = length::parse(give_up_after).context("--give-up-after").or_exit(Exit::Usage)?;
+        let time_outs = TimeOuts { connect: settings.http.connect_timeout, call: settings.http.call_timeout };
+        let client = Client::new(time_outs).or_exit(Exit::Failed)?;
+        let limits = Limits {
+            closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),
+            // Nobody takes jobs back, and nobody else was at work just before.
+            ending: Ending::Report,
+            guard: false,
+            window: None,
+            lease: None,
+            ..settings.limits.clone()
+        };
+        Ok(Self { settings, lanes: Vec::new(), client, limits, give_up_after, sandbox: None })
+    }
+
+    /// Every lane with the credential of its source.
+    pub(crate) fn use_credentials(&mut self) -> Result<(), Problem> {
+        let lane = |lane: &settings::Lane| {
+            let provider = Provider::new(lane.source.clone(), Environment::of_process());
+            self::lane(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
+        };
+        self.lanes = self.settings.lanes.iter().map(lane).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Every lane at the sandbox, with the key that it knows.
+    fn use_sandbox(&mut self, sandbox: Sandbox) {
+        let endpoint = sandbox.url().parse().expect("a sandbox without TLS listens on a loopback address");
+        let credential = Credential {
+            secret_id: SECRET_ID.parse().expect("the sandbox's own key is one"),
+            secret_key: SECRET_KEY.parse().expect("the sandbox's own key is one"),
+            token: None,
+        };
+        for lane in &self.settings.lanes {
+            let lane =
+                self::lane(lane, Provider::fixed(credential.clone())).expect("a fixed credential is always there");
+            self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
+        }
+        self.sandbox = Some(sandbox);
+    }
+
+    /// A lane by its number.
+    pub(crate) fn lane(&self, lane: LaneId) -> &Lane {
+        let place = usize::try_from(lane.0).expect("a usize has at least 32 bits");
+        self.lanes.get(place).expect("lanes are numbered in their order")
+    }
+
+    /// The names of the lanes in their order.
+    pub(crate) fn lane_names(&self) -> Vec<String> {
+        self.lanes.iter().map(|lane| lane.name.clone()).collect()
+    }
+}
+
+/// A lane as the driver wants it.
+fn lane(
+    lane: &settings::Lane,
+    mut provider: Provider,
+) -> Result<Lane, imageshare_worker::credentials::CredentialsError> {
+    let credential = provider.credential()?.credential.clone();
+    let provider = Mutex::new(provider);
+    let refresh = move || {
+        let mut provider = provider.lock().unwrap_or_else(PoisonError::into_inner);
+        provider.refresh().map_err(|error| error.to_string())?;
+        provider.credential().map(|loaded| loaded.credential.clone()).map_err(|error| error.to_string())
+    };
+    Ok(Lane {
+        name: lane.name.clone(),
+        endpoint: lane.endpoint.clone(),
+        regions: lane.regions.clone(),
+        credential,
+        refresh: Arc::new(refresh),
+        limits: lane.limits,
+    })
+}

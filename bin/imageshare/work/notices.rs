@@ -1,0 +1,26 @@
+//! What the engine and the driver have to say to people, in words.
+
+use imageshare_engine::io::{CloseReason, Notice};
+
+/// A notice of a lane as one line.
+pub(crate) fn words(lane: &str, notice: &Notice) -> String {
+    match notice {
+        Notice::BatchLearned(batch) => format!("lane {lane}: the API takes at most {batch} accounts a request"),
+        Notice::CannotRead { image_id, code } => {
+            format!("{image_id}: who has it cannot be read ({code}); going on without")
+        }
+        Notice::CapLearned { image_id, cap } => format!("{image_id}: it can be shared with at most {cap} accounts"),
+        Notice::Closed { reason, detail } => format!("lane {lane}: {}: {detail}; waiting", why(*reason)),
+        Notice::ImageBusy { image_id, code } => format!("{image_id}: not ready yet ({code}); its jobs wait"),
+        Notice::Opened => format!("lane {lane}: going on"),
+    }
+}
+
+const fn why(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Clock => "this machine's clock differs from the API's",
+        CloseReason::Credential => "the credential is refused",
+        CloseReason::Endpoint => "the endpoint gives no usable answer",
+        CloseReason::Permission => "the credential may do none of this",
+    }
+}

@@ -1,0 +1,187 @@
+//! `--dry-run`: reads who has the images and says what would be done. Sends no write.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use imageshare_core::{
+    Class,
+    ids::{ImageId, Region},
+};
+use imageshare_engine::io::LaneId;
+use imageshare_worker::{
+    driver::{ReadError, Reader, route},
+    plan::{Change, Plan},
+    wire::{JobLine, Rejection},
+};
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+
+use super::Work;
+use crate::{
+    cli::Common,
+    exit::{Ended, Exit, OrExit as _, Problem},
+    output::{self, Table},
+    runtime,
+    voice::Voice,
+};
+
+/// The plan for one image.
+#[derive(Serialize)]
+struct Line<'a> {
+    image_id: ImageId,
+    region: Region,
+    lane: &'a str,
+    would_share: usize,
+    would_cancel: usize,
+    unchanged: usize,
+    requests: usize,
+    /// Why it would not all be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// Shows the plan of these jobs.
+pub(crate) async fn show<S>(work: Work, jobs: S, common: &Common) -> Ended
+where
+    S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
+{
+    let mut interrupts = runtime::interrupts()?;
+    let ended = tokio::select! {
+        ended = planned(&work, jobs, common) => ended,
+        _ = interrupts.recv() => Ok(Exit::Interrupted),
+    };
+    if let Some(sandbox) = work.sandbox {
+        sandbox.stop().await;
+    }
+    ended
+}
+
+async fn planned<S>(work: &Work, jobs: S, common: &Common) -> Ended
+where
+    S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
+{
+    let voice = Voice::new(common.quiet, false);
+    let (plan, rejections) = sum_up(work, jobs).await?;
+    let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
+    let mut readers: BTreeMap<LaneId, Reader> = BTreeMap::new();
+    let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
+    let mut sum = Change::default();
+    let mut lines = Vec::new();
+    for (&(lane, region, image_id), wishes) in &plan.images {
+        let of_lane = work.lane(lane);
+        let reader = readers.entry(lane).or_insert_with(|| Reader::new(work.client.clone(), of_lane));
+        let (change, problem) = match reader.shares(region, image_id, work.give_up_after).await {
+            Ok(shares) => {
+                let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
+                let change = wishes.against(&shares, &of_lane.limits, &work.limits);
+                (change, trouble(&change))
+            }
+            Err(error) if exit_of(&error) == Exit::Failed => (Change::default(), Some(error.to_string())),
+            Err(error) => return Err(unreadable(image_id, error)),
+        };
+        if problem.is_some() {
+            exit = Exit::Failed;
+        }
+        *requests.entry(lane).or_default() += change.requests;
+        sum.share += change.share;
+        sum.cancel += change.cancel;
+        sum.unchanged += change.unchanged;
+        sum.requests += change.requests;
+        lines.push(Line {
+            image_id,
+            region,
+            lane: &of_lane.name,
+            would_share: change.share,
+            would_cancel: change.cancel,
+            unchanged: change.unchanged,
+            requests: change.requests,
+            problem,
+        });
+    }
+    print(&lines, common)?;
+    // Lanes work beside each other; the slowest one decides.
+    let took =
+        requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();
+    voice.say(&format!(
+        "nothing was changed: would share with {} accounts, cancel {}, leave {} as they are; {} requests, about {:.1} s at the least",
+        sum.share,
+        sum.cancel,
+        sum.unchanged,
+        sum.requests,
+        took.unwrap_or_default().as_secs_f64()
+    ));
+    Ok(exit)
+}
+
+/// Reads all jobs. What is rejected is said at once and counted.
+async fn sum_up<S>(work: &Work, jobs: S) -> Result<(Plan, u64), Problem>
+where
+    S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
+{
+    let (lanes, default) = (work.lanes.clone(), work.settings.lane.clone());
+    let voice = Voice::new(false, false);
+    let read = spawn_blocking(move || {
+        let (mut plan, mut rejections) = (Plan::default(), 0);
+        for line in jobs {
+            let job = line.and_then(|JobLine { place, job }| {
+                let (identity, job) = job.into_parts(None, false);
+                let lane = route(&lanes, identity.lane.as_deref().or(default.as_deref()), &identity.region);
+                lane.map(|lane| (lane, job))
+                    .map_err(|error| Rejection::of_job(&identity, None, error.to_string()).at(place))
+            });
+            match job {
+                Ok((lane, job)) => plan.add(lane, &job),
+                Err(rejection) => {
+                    rejections += 1;
+                    voice.insist(&format!("would be rejected: {rejection}"));
+                }
+            }
+        }
+        (plan, rejections)
+    });
+    read.await.context("the jobs could not be read").or_exit(Exit::Failed)
+}
+
+fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
+    if !output::is_for_people(common.json) {
+        return output::print(&lines.iter().map(output::json_line).collect::<String>());
+    }
+    let mut table = Table::new(["IMAGE", "REGION", "SHARE", "CANCEL", "UNCHANGED", "REQUESTS", ""]);
+    for line in lines {
+        table.row([
+            line.image_id.to_string(),
+            line.region.to_string(),
+            line.would_share.to_string(),
+            line.would_cancel.to_string(),
+            line.unchanged.to_string(),
+            line.requests.to_string(),
+            line.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    output::print(&table.to_text(""))
+}
+
+/// What would go wrong, as far as a reading can tell.
+fn trouble(change: &Change) -> Option<String> {
+    if change.is_braked {
+        return Some("this SYNC cancels more than half of the list and would be refused without force".to_owned());
+    }
+    (change.over_cap > 0).then(|| format!("{} accounts would not fit under the image's cap", change.over_cap))
+}
+
+fn pace(work: &Work, lane: LaneId) -> Duration {
+    Duration::from_millis(1050).div_f64(work.lane(lane).limits.rate)
+}
+
+/// A reading that there is not, as the end of a command.
+pub(crate) fn unreadable(image_id: ImageId, error: ReadError) -> Problem {
+    Problem::new(exit_of(&error), format!("{image_id}: who has it cannot be read: {error}"))
+}
+
+fn exit_of(error: &ReadError) -> Exit {
+    match error.class() {
+        None => Exit::OutOfReach,
+        Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,
+        Some(_) => Exit::Failed,
+    }
+}

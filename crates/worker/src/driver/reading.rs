@@ -1,0 +1,179 @@
+//! Reading who has an image without the engine: for listings and plans, which change nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::Uri;
+use imageshare_core::{
+    Class,
+    actions::{DescribeImageSharePermission, SharedAccount},
+    ids::{ImageId, Region},
+    request::Signer,
+    response::{self, ApiError, Failure},
+};
+use imageshare_engine::{io::Action, time::Instant};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant as TokioInstant, sleep, sleep_until, timeout_at},
+};
+
+use super::{
+    Lane, Refresh,
+    calls::{prepare, sign},
+    clock::ServerClock,
+};
+use crate::{
+    http::{Client, Sending},
+    pauses::pauses,
+};
+
+/// The pause after a throttled reading.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+/// Reads with one lane's credential, one reading after the other, at the lane's pace.
+pub struct Reader {
+    client: Client,
+    uri: Uri,
+    signer: Signer,
+    refresh: Refresh,
+    clock: ServerClock,
+    started: TokioInstant,
+    /// Between the beginnings of two readings.
+    pace: Duration,
+    next_at: TokioInstant,
+}
+
+/// Why there is no reading.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API said no.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(ApiError),
+    /// No usable answer came until it was given up.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+impl Reader {
+    /// A reader for a lane.
+    #[must_use]
+    pub fn new(client: Client, lane: &Lane) -> Self {
+        let now = TokioInstant::now();
+        Self {
+            client,
+            uri: format!("{}/", lane.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port"),
+            signer: Signer::new(lane.credential.clone()),
+            refresh: Arc::clone(&lane.refresh),
+            clock: ServerClock::default(),
+            started: now,
+            // As the engine paces: a little slower than the limit, so that no second sees more.
+            pace: Duration::from_millis(1050).div_f64(lane.limits.rate),
+            next_at: now,
+        }
+    }
+
+    /// Who has an image. Readings that are throttled or come to nothing are tried again for so long.
+    ///
+    /// # Errors
+    /// If the API refuses, or nothing usable came in that time.
+    pub async fn shares(
+        &mut self,
+        region: Region,
+        image_id: ImageId,
+        give_up_after: Duration,
+    ) -> Result<Vec<SharedAccount>, ReadError> {
+        let give_up_at = TokioInstant::now() + give_up_after;
+        let pauses = pauses();
+        let (mut pause_next, mut is_refreshed) = (0, false);
+        loop {
+            sleep_until(self.next_at).await;
+            self.next_at = TokioInstant::now() + self.pace;
+            let tried = timeout_at(give_up_at, self.once(region, image_id)).await;
+            let error = match tried {
+                Ok(Ok(shares)) => return Ok(shares),
+                Ok(Err(Tried::Skewed)) => continue,
+                Ok(Err(Tried::Failed(error))) => error,
+                Err(_) => ReadError::Unanswered(format!("no answer within {} s", give_up_after.as_secs_f64())),
+            };
+            let pause = match error.class() {
+                Some(Class::Throttle) => THROTTLED,
+                Some(Class::Transient | Class::Unknown) | None => {
+                    let pause = pauses
+                        .get(pause_next)
+                        .or(pauses.last())
+                        .map_or(THROTTLED, |pause| Duration::from_millis(pause.0));
+                    pause_next += 1;
+                    pause
+                }
+                Some(Class::Credential) if !is_refreshed && self.renew().await => {
+                    is_refreshed = true;
+                    continue;
+                }
+                Some(_) => return Err(error),
+            };
+            if TokioInstant::now() + pause >= give_up_at {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn once(&mut self, region: Region, image_id: ImageId) -> Result<Vec<SharedAccount>, Tried> {
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let prepared = prepare(host, Action::ReadShares { region, image_id });
+        let signed = self.clock.offset();
+        let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
+        // Whether it was sent does not matter to a reading.
+        let sending = Sending::new(|| {});
+        let reply = self.client.call(request, &sending).await.map_err(|error| unanswered(&error))?;
+        match response::parse::<DescribeImageSharePermission>(reply.status, &reply.body) {
+            Ok(answered) => Ok(answered.answer),
+            Err(Failure::NotAnAnswer(error)) => Err(unanswered(&error)),
+            Err(Failure::Api(error)) => {
+                let is_skewed = error.class() == Class::Clock
+                    && self.clock.refused(self.now(), SystemTime::now(), signed, reply.date);
+                Err(if is_skewed { Tried::Skewed } else { Tried::Failed(ReadError::Refused(error)) })
+            }
+        }
+    }
+
+    /// Whether the credential's source has another one by now.
+    async fn renew(&mut self) -> bool {
+        let refresh = Arc::clone(&self.refresh);
+        match spawn_blocking(move || refresh()).await {
+            Ok(Ok(credential)) if credential != *self.signer.credential() => {
+                self.signer = Signer::new(credential);
+                true
+            }
+            Ok(Ok(_) | Err(_)) | Err(_) => false,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl ReadError {
+    /// Whose fault it is; `None` if nobody answered.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Refused(error) => Some(error.class()),
+            Self::Unanswered(_) => None,
+        }
+    }
+}
+
+/// What became of one try.
+enum Tried {
+    /// The clock was wrong and is right now.
+    Skewed,
+    Failed(ReadError),
+}
+
+fn unanswered(error: &impl ToString) -> Tried {
+    Tried::Failed(ReadError::Unanswered(error.to_string()))
+}

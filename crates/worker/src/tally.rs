@@ -1,0 +1,170 @@
+//! What the reports of a run come to, in numbers and in a bounded list of what failed.
+
+use std::collections::BTreeMap;
+
+use imageshare_core::ids::{AccountId, ImageId};
+
+use crate::wire::report::{FailedAccount, Report, Status};
+
+/// Kinds of failure that are kept apart; the accounts of further ones are counted.
+const KINDS_MAX: usize = 50;
+
+/// Accounts of one kind of failure that are named; further ones are counted.
+const ACCOUNTS_MAX: usize = 20;
+
+/// Rejections that are kept; further ones are counted.
+const REJECTIONS_MAX: usize = 20;
+
+/// The sum of reports. Its size does not depend on how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Jobs by their status.
+    pub jobs: BTreeMap<Status, u64>,
+    /// Accounts brought to what was wished.
+    pub changed: u64,
+    /// Accounts that were as wished.
+    pub unchanged: u64,
+    /// Accounts that a SYNC took off a list.
+    pub cancelled: u64,
+    /// Accounts that are not known to be as wished.
+    pub failed: u64,
+    /// Failed accounts by image and code, in the order of image and code.
+    pub failures: BTreeMap<(Option<ImageId>, String), Failures>,
+    /// Failed accounts of kinds beyond the first [`KINDS_MAX`].
+    pub failures_more: u64,
+    /// Why jobs were rejected.
+    pub rejections: Vec<String>,
+    /// Rejections beyond those.
+    pub rejections_more: u64,
+}
+
+/// Accounts that failed on one image with one code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failures {
+    /// What was said of the first of them.
+    pub message: String,
+    /// The first of them.
+    pub account_ids: Vec<AccountId>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Tally {
+    /// Adds a report.
+    pub fn add(&mut self, report: &Report) {
+        *self.jobs.entry(report.status).or_default() += 1;
+        self.changed += report.changed.len() as u64;
+        self.unchanged += report.unchanged.len() as u64;
+        self.cancelled += report.cancelled.as_ref().map_or(0, Vec::len) as u64;
+        self.failed += report.failed.len() as u64;
+        report.failed.iter().for_each(|failed| self.add_failed(report.image_id, failed));
+        if let Some(reason) = &report.reason {
+            if self.rejections.len() < REJECTIONS_MAX {
+                self.rejections.push(reason.clone());
+            } else {
+                self.rejections_more += 1;
+            }
+        }
+    }
+
+    /// Jobs with this status.
+    #[must_use]
+    pub fn jobs(&self, status: Status) -> u64 {
+        self.jobs.get(&status).copied().unwrap_or_default()
+    }
+
+    /// Whether every job was done for every account.
+    #[must_use]
+    pub fn is_all_done(&self) -> bool {
+        self.failed == 0 && self.jobs.keys().all(|status| *status == Status::Succeeded)
+    }
+
+    fn add_failed(&mut self, image_id: Option<ImageId>, failed: &FailedAccount) {
+        let kind = (image_id, failed.code.clone());
+        if self.failures.len() >= KINDS_MAX && !self.failures.contains_key(&kind) {
+            self.failures_more += 1;
+            return;
+        }
+        let failures = self.failures.entry(kind).or_insert_with(|| Failures {
+            message: failed.message.clone(),
+            account_ids: Vec::new(),
+            more: 0,
+        });
+        if failures.account_ids.len() < ACCOUNTS_MAX {
+            failures.account_ids.push(failed.account_id);
+        } else {
+            failures.more += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(status: Status, image: &str, failed: &[(u64, &str)]) -> Report {
+        Report {
+            job_id: None,
+            lane: None,
+            image_id: image.parse().ok(),
+            region: None,
+            permission: None,
+            status,
+            reason: (status == Status::Rejected).then(|| "permission: found nothing".to_owned()),
+            changed: vec![AccountId::new(10_001).unwrap()],
+            unchanged: vec![AccountId::new(10_002).unwrap(), AccountId::new(10_003).unwrap()],
+            cancelled: None,
+            failed: failed
+                .iter()
+                .map(|&(id, code)| FailedAccount {
+                    account_id: AccountId::new(id).unwrap(),
+                    code: code.to_owned(),
+                    message: format!("message of {id}"),
+                    request_id: None,
+                })
+                .collect(),
+            duplicates: 0,
+            requests: 0,
+            redelivered: false,
+            received_at: jiff::Timestamp::UNIX_EPOCH,
+            finished_at: jiff::Timestamp::UNIX_EPOCH,
+            labels: BTreeMap::new(),
+            worker: String::new(),
+        }
+    }
+
+    #[test]
+    fn failures_are_grouped_by_image_and_code_with_the_first_message() {
+        let mut tally = Tally::default();
+        tally.add(&report(Status::Partial, "img-6pb6lrmy", &[(20_001, "A"), (20_002, "B"), (20_003, "A")]));
+        tally.add(&report(Status::Partial, "img-gvbnzy6f", &[(20_001, "A")]));
+        assert_eq!((tally.changed, tally.unchanged, tally.failed, tally.jobs(Status::Partial)), (2, 4, 4, 2));
+        let of_one = &tally.failures[&("img-6pb6lrmy".parse().ok(), "A".to_owned())];
+        assert_eq!(of_one.message, "message of 20001");
+        assert_eq!(of_one.account_ids, [20_001, 20_003].map(|id| AccountId::new(id).unwrap()));
+        assert_eq!(tally.failures.len(), 3);
+        assert!(!tally.is_all_done());
+    }
+
+    #[test]
+    fn a_run_of_any_size_keeps_bounded_lists_and_exact_numbers() {
+        let mut tally = Tally::default();
+        for id in 20_000..20_100 {
+            tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(id, "A"), (id, &format!("B{id}"))]));
+            tally.add(&report(Status::Rejected, "", &[]));
+        }
+        let named: u64 = tally.failures.values().map(|kind| kind.account_ids.len() as u64 + kind.more).sum();
+        assert_eq!((tally.failures.len(), named + tally.failures_more), (KINDS_MAX, 200));
+        assert_eq!((tally.rejections.len(), tally.rejections_more), (REJECTIONS_MAX, 80));
+    }
+
+    #[test]
+    fn only_succeeded_jobs_are_all_done() {
+        let mut tally = Tally::default();
+        assert!(tally.is_all_done(), "nothing to do is done");
+        tally.add(&report(Status::Succeeded, "img-6pb6lrmy", &[]));
+        assert!(tally.is_all_done());
+        tally.add(&report(Status::Rejected, "", &[]));
+        assert!(!tally.is_all_done());
+    }
+}
