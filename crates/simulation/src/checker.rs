@@ -108,7 +108,7 @@ impl Checker {
             }
         }
         for (account, permission, outcome) in told_of(found.mode, &report) {
-            let failed = matches!(outcome, AccountOutcome::Failed(_));
+            let failed = is_failed(outcome);
             let overtaken = (job + 1..delivered).any(|later| wishes_of(&jobs[later].1, found.image_id, account));
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
             if !failed && !overtaken && state != permission {
@@ -129,8 +129,16 @@ impl Checker {
                 self.violations.push(format!("job {nth} was never settled"));
                 continue;
             };
+            if job.mode == Mode::Sync {
+                // Nobody else has the image then, but that is said only of those whom this delivery had to cancel. A
+                // SYNC of which nothing went well says nothing of the others.
+                let began = told_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
+                last.retain(|(image, _), _| *image != job.image_id || began);
+                let others = last.iter_mut().filter(|((image, _), _)| *image == job.image_id);
+                others.for_each(|(_, wish)| *wish = (nth, Permission::Cancel, false));
+            }
             for (account, permission, outcome) in told_of(job.mode, report) {
-                let failed = matches!(outcome, AccountOutcome::Failed(_));
+                let failed = is_failed(outcome);
                 last.insert((job.image_id, account), (nth, permission, failed));
             }
         }
@@ -153,6 +161,10 @@ fn told_of(mode: Mode, report: &Report) -> impl Iterator<Item = (AccountId, Perm
     let wished = report.outcomes.iter().map(move |(account, outcome)| (*account, mode.permission(), outcome));
     let gone = report.cancelled.iter().map(|(account, outcome)| (*account, Permission::Cancel, outcome));
     wished.chain(gone)
+}
+
+const fn is_failed(outcome: &AccountOutcome) -> bool {
+    matches!(outcome, AccountOutcome::Failed(_))
 }
 
 /// Whether a job may wish something for an account of an image. A SYNC has a wish for every account.

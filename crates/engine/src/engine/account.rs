@@ -87,8 +87,9 @@ pub(super) enum Stage {
 pub(super) struct History {
     /// The last write that was accepted, and when it was answered.
     pub(super) accepted: Option<(Permission, Instant)>,
-    /// A write that was refused as part of a list, after the accepted one: it may have been applied.
-    pub(super) refused: Option<(Permission, Instant)>,
+    /// A write after the accepted one that may have been applied, at that moment at the latest: it was refused as part
+    /// of a list, or has no answer.
+    pub(super) unsure: Option<(Permission, Instant)>,
     /// Writes without an answer: until that moment they may still be applied.
     pub(super) doubt: Option<(Permission, Instant)>,
     /// The operation has used up its tries: it fails with this unless a reading, begun no earlier, finds it as wished.
@@ -106,9 +107,9 @@ impl History {
     pub(super) fn expires(&self, read_delay: Millis, reading_age_max: Millis) -> Instant {
         let matters = |&(_, at): &(Permission, Instant)| at + read_delay + reading_age_max;
         let accepted = self.accepted.as_ref().map_or(Instant(0), matters);
-        let refused = self.refused.as_ref().map_or(Instant(0), matters);
+        let unsure = self.unsure.as_ref().map_or(Instant(0), matters);
         let doubt = self.doubt.map_or(Instant(0), |(_, until)| until + read_delay + reading_age_max);
-        if self.verdict.is_some() { Instant::NEVER } else { accepted.max(refused).max(doubt) }
+        if self.verdict.is_some() { Instant::NEVER } else { accepted.max(unsure).max(doubt) }
     }
 }
 

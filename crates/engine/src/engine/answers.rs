@@ -45,6 +45,7 @@ impl Engine {
         }
         self.judge_lane(now, &call, &outcome);
         let image = call.image;
+        self.images[image].calls -= 1;
         match call.kind {
             Kind::Write => {
                 self.images[image].write = None;
@@ -172,7 +173,7 @@ impl Engine {
             let before = self.known(member).map(|known| known.state);
             let history = self.history(member);
             history.accepted = Some((permission, now));
-            history.refused = None;
+            history.unsure = None;
             self.count_written(image, before, permission);
             self.schedule_forgetting(member);
             let same = self.accounts[member].front.map(|front| self.wishes[front].permission) == Some(permission);
@@ -314,7 +315,7 @@ impl Engine {
         self.images[image].accepted = true;
         let history = self.history(alone);
         history.accepted = Some((Permission::Share, now));
-        history.refused = None;
+        history.unsure = None;
         self.schedule_forgetting(alone);
         self.set_stage(alone, Stage::Idle);
         if first {
@@ -426,6 +427,7 @@ impl Engine {
             let longest =
                 history.doubt.filter(|&(doubted, _)| doubted == permission).map_or(until, |(_, at)| at.max(until));
             history.doubt = Some((permission, longest));
+            history.unsure = Some((permission, longest));
             self.schedule_forgetting(member);
         }
     }
@@ -439,7 +441,7 @@ impl Engine {
             return;
         }
         for &member in members {
-            self.history(member).refused = Some((permission, now));
+            self.history(member).unsure = Some((permission, now));
             self.schedule_forgetting(member);
         }
     }

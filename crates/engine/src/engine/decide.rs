@@ -29,7 +29,7 @@ pub(super) struct Known {
 
 impl Engine {
     /// What is known of an account: our own last write until a reading began at least `read_delay` after it, then that
-    /// reading. A refused write may have been applied to some of its list, so it leaves only what cannot be its work.
+    /// reading. A write of which it is not known whether it was applied leaves only what cannot be its work.
     pub(super) fn known(&self, account: Key<Account>) -> Option<Known> {
         let account = &self.accounts[account];
         let reading = self.images[account.image].reading.as_ref();
@@ -43,7 +43,7 @@ impl Engine {
                 Some(Known { state, since: reading.began, read: true })
             }),
         };
-        let Some((tried, at)) = history.and_then(|history| history.refused) else { return base };
+        let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
         base.filter(|base| base.state == tried || (base.read && base.since >= at + self.limits.read_delay))
     }
 

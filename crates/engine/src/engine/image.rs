@@ -63,6 +63,8 @@ pub(super) struct Image {
     pub(super) behind: VecDeque<Key<Ticket>>,
     /// Tickets whose wishes are in hand.
     pub(super) held: u32,
+    /// Calls about it that were not answered yet, probes included.
+    pub(super) calls: u32,
     /// Whether it stands in the lane's queue for each kind of call.
     pub(super) queued: [bool; 3],
     /// When the engine looks at it again, as it stands in the agenda.
@@ -159,6 +161,7 @@ impl Image {
             sync: None,
             behind: VecDeque::new(),
             held: 0,
+            calls: 0,
             queued: [false; 3],
             alarm: None,
         }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     arena::Key,
     io::{CloseReason, Command, LaneId, Notice, Outcome},
+    job::local,
     limits::{Ending, LaneLimits},
     pacer::Pacer,
     time::{Instant, Millis},
@@ -236,6 +237,7 @@ impl Engine {
         for image in self.lane(lane).images.clone() {
             let found = &mut self.images[image];
             found.read.attempts = 0;
+            found.read.refused.take_if(|(_, failure)| *failure.code == *local::NO_ANSWER);
             for group in &mut found.groups {
                 group.failures = 0;
                 for &member in &group.members {

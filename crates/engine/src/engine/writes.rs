@@ -245,6 +245,7 @@ impl Engine {
 
     fn begin(&mut self, now: Instant, id: CallId, image: Key<Image>, kind: Kind, probe: bool, write: Option<Write>) {
         let lane = self.images[image].lane;
+        self.images[image].calls += 1;
         self.calls.insert(id, Call { lane, image, kind, probe, began: now, sent: None, write });
         let found = self.lane(lane);
         found.in_flight += 1;
@@ -267,13 +268,12 @@ impl Engine {
     /// Drops an image of which nothing need be kept.
     fn forget_image(&mut self, now: Instant, image: Key<Image>) {
         let found = &self.images[image];
-        let idle = !found.in_hand() && found.accounts.is_empty() && found.write.is_none();
-        let asking = found.read.in_flight.is_some() || found.query.is_some() || found.queued.contains(&true);
+        let idle = !found.in_hand() && found.accounts.is_empty() && found.calls == 0 && !found.queued.contains(&true);
         let learnt = found.busy.is_some()
             || found.unreadable(now).is_some()
             || found.quota.learned.is_some_and(|(_, until)| until > now)
             || found.alarm.is_some();
-        if !idle || asking || learnt || self.lane_of(image).images.len() <= 1 {
+        if !idle || learnt || self.lane_of(image).images.len() <= 1 {
             return;
         }
         let name = (found.lane, found.region, found.id);
