@@ -119,9 +119,16 @@ impl Flight {
 
     /// Sends the request and tells the driver what came of it.
     pub(super) async fn fly(mut self, client: Client, request: Request<Bytes>) {
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let (outcome, date) = match client.call(request, &self.sending).await {
             Ok(reply) => (self.kind.outcome(&reply), reply.date),
             Err(CallError { sent, reason }) => (Outcome::Unanswered { sent, reason: reason.to_string().into() }, None),
+        };
+        let outcome = match outcome {
+            Outcome::Unanswered { sent, reason } => {
+                Outcome::Unanswered { sent, reason: format!("{host}: {reason}").into() }
+            }
+            answered @ (Outcome::Accepted(_) | Outcome::Refused { .. } | Outcome::Skewed) => answered,
         };
         self.land(outcome, date);
     }

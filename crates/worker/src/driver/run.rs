@@ -8,18 +8,18 @@ use std::{
 };
 
 use http::Uri;
-use imageshare_core::{Class, request::Signer};
+use imageshare_core::{Class, Credential, request::Signer};
 use imageshare_engine::{
     Engine,
     io::{Action, CallId, Command, Input, LaneId, Notice, Outcome, TicketId},
     job::{AccountOutcome, Report},
-    limits::{LaneLimits, Limits},
+    limits::Limits,
     time::{Instant, Millis},
 };
 use tokio::{
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
-    time::{Instant as TokioInstant, sleep_until, timeout},
+    time::{Instant as TokioInstant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -125,7 +125,7 @@ impl<I: Send + 'static> Driver<I> {
             summary: Summary::default(),
         };
         for (id, lane) in (0..).map(LaneId).zip(lanes) {
-            driver.open(id, lane, lane.limits);
+            driver.open(id, lane);
         }
         driver
     }
@@ -160,7 +160,7 @@ impl<I: Send + 'static> Driver<I> {
                 room = said.reserve(), if !self.outbox.is_empty() => {
                     match (self.outbox.pop_front(), room) {
                         (Some(next), Ok(room)) => room.send(next),
-                        (next, _) => self.lose(next),
+                        (next, _) => self.lose(next.as_ref()),
                     }
                     continue;
                 }
@@ -194,7 +194,7 @@ impl<I: Send + 'static> Driver<I> {
         self.source_ended && self.engine.tickets() == 0 && self.outbox.is_empty()
     }
 
-    fn open(&mut self, id: LaneId, lane: &Lane, limits: LaneLimits) {
+    fn open(&mut self, id: LaneId, lane: &Lane) {
         let known = self.clocks.iter().position(|(endpoint, _)| *endpoint == lane.endpoint);
         let clock = known.unwrap_or_else(|| {
             self.clocks.push((lane.endpoint.clone(), ServerClock::default()));
@@ -202,7 +202,7 @@ impl<I: Send + 'static> Driver<I> {
         });
         let signer = Signer::new(lane.credential.clone());
         self.lanes.push(OpenLane { uri: lane.uri(), signer, refresh: RefreshSource(Arc::clone(&lane.refresh)), clock });
-        self.engine.handle(self.now(), Input::LaneUp(id, limits));
+        self.engine.handle(self.now(), Input::LaneUp(id, lane.limits));
     }
 
     /// Milliseconds since the driver was made.
@@ -269,7 +269,7 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    fn renew(&mut self, lane: LaneId, found: Result<imageshare_core::Credential, String>) -> Input {
+    fn renew(&mut self, lane: LaneId, found: Result<Credential, String>) -> Input {
         match found {
             Ok(credential) if credential != *self.lane(lane).signer.credential() => {
                 self.lane(lane).signer = Signer::new(credential);
@@ -396,14 +396,15 @@ impl<I: Send + 'static> Driver<I> {
     async fn say_the_rest(&mut self, said: &mpsc::Sender<Said<I>>) {
         let deadline = TokioInstant::now() + self.client.time_outs().call;
         while let Some(next) = self.outbox.pop_front() {
-            match tokio::time::timeout_at(deadline, said.reserve()).await {
+            match timeout_at(deadline, said.reserve()).await {
                 Ok(Ok(room)) => room.send(next),
-                Ok(Err(_)) | Err(_) => self.lose(Some(next)),
+                Ok(Err(_)) | Err(_) => self.lose(Some(&next)),
             }
         }
     }
 
-    fn lose(&mut self, said: Option<Said<I>>) {
+    /// Nobody takes it any more.
+    fn lose(&mut self, said: Option<&Said<I>>) {
         self.summary.reports_lost += u64::from(matches!(said, Some(Said::Settled(_))));
     }
 

@@ -142,6 +142,44 @@ async fn a_connection_is_used_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_idle_as_long_as_servers_keep_one_is_not_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let client = client();
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let calling = Calling::to(&client, address.clone());
+        let mut stream = listener.accept().await.unwrap().0;
+        read_request(&mut stream).await;
+        stream.write_all(format!("{OK}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(calling.result().await.unwrap().status, 200);
+        idle.push(stream);
+        tokio::time::sleep(Duration::from_secs(21)).await;
+    }
+    // Both are closed in the end, though nobody asks for them any more.
+    for mut stream in idle {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_server_closed_meanwhile_is_not_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let client = client();
+    for _ in 0..3 {
+        let calling = Calling::to(&client, address.clone());
+        let mut stream = listener.accept().await.unwrap().0;
+        read_request(&mut stream).await;
+        stream.write_all(format!("{OK}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(calling.result().await.unwrap().status, 200);
+        drop(stream);
+        // In virtual time: until everybody has seen what there is to see.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_cut_is_no_answer() {
     let is_closed = |reason: &Reason| matches!(reason, Reason::Closed(_));

@@ -304,7 +304,12 @@ async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
     let progress = Arc::clone(&run.progress);
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
-    assert_eq!(summary.closed.get(&LaneId(0)).unwrap().reason, CloseReason::Endpoint);
+    let closing = summary.closed.get(&LaneId(0)).unwrap();
+    assert_eq!(closing.reason, CloseReason::Endpoint);
+    assert!(
+        closing.detail.starts_with("127.0.0.1:1: no connection to the endpoint (Connection refused"),
+        "{closing:?}"
+    );
     assert_eq!(progress.snapshot().closed, [(LaneId(0), CloseReason::Endpoint)]);
     assert_eq!(summary.calls, [].into(), "nothing was sent, so nothing is counted");
 }

@@ -73,9 +73,11 @@ impl Server {
     }
 }
 
+type Script = Box<dyn Fn(&Seen, usize) -> Does + Send + Sync>;
+
 /// Where requests are answered.
 struct Desk {
-    script: Box<dyn Fn(&Seen, usize) -> Does + Send + Sync>,
+    script: Script,
     seen: Arc<Mutex<Vec<Seen>>>,
     shared: Mutex<BTreeSet<(String, String)>>,
     arrived: mpsc::UnboundedSender<String>,
