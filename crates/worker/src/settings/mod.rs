@@ -1,5 +1,148 @@
 //! Settings: one file, the environment and flags become checked values that remember where they came from.
 
+mod choices;
+mod credentials;
 mod environment;
+mod file;
+mod lanes;
+mod limits;
+mod origin;
+mod values;
+
+use std::{fmt, path::PathBuf};
+
+use imageshare_core::{ids::Region, text::excerpt};
+use imageshare_engine::limits::Limits;
+
+use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
 
 pub use environment::{Environment, NotUtf8};
+pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
+pub use limits::HttpLimits;
+pub use origin::{Origin, Setting};
+
+/// The name of the lane that there is without a settings file, and of the credential of a lane that names none.
+pub const DEFAULT_NAME: &str = "default";
+
+const CONFIG: &str = "IMAGESHARE_CONFIG";
+
+/// What the command line gave, unchecked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: the settings file.
+    pub config: Option<PathBuf>,
+    /// `--endpoint`: replaces the lanes by one lane `default` with all regions.
+    pub endpoint: Option<String>,
+    /// `--rate`: of every lane.
+    pub rate: Option<String>,
+    /// `--batch`: of every lane.
+    pub batch: Option<String>,
+    /// `--lane`: the lane of jobs that name none.
+    pub lane: Option<String>,
+    /// `--region`: the region of jobs without one.
+    pub region: Option<String>,
+}
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// At least one, no two of a name.
+    pub lanes: Vec<Lane>,
+    /// The lane of jobs that name none; one of [`Settings::lanes`]. `None` if the region decides.
+    pub lane: Option<String>,
+    /// The region of jobs without one.
+    pub region: Option<Region>,
+    /// The engine's limits. How jobs end and the pauses between tries are not settings and stand at their defaults.
+    pub limits: Limits,
+    /// The HTTP client's limits.
+    pub http: HttpLimits,
+    described: Vec<Setting>,
+}
+
+/// Everything that is wrong with the settings, each with where, what was found, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError {
+    /// At least one.
+    pub problems: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file that `--config` or `IMAGESHARE_CONFIG` names, the variables `IMAGESHARE_*` and the flags; each
+    /// goes before those before it.
+    ///
+    /// # Errors
+    /// If anything is not allowed: all problems at once.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
+        let path = flags.config.clone().or_else(|| environment.path(CONFIG));
+        let file = path.map_or_else(|| Section::parse("", ""), |path| Section::read(&path));
+        let file = file.map_err(|problem| SettingsError { problems: vec![problem] })?;
+        Self::read(file, flags, environment)
+    }
+
+    /// Every setting in effect and where it came from.
+    #[must_use]
+    pub fn describe(&self) -> &[Setting] {
+        &self.described
+    }
+
+    fn read(mut file: Section, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
+        let mut choices = Choices { environment, problems: Vec::new() };
+        let mut described = Vec::new();
+
+        let overrides = Overrides {
+            endpoint: choices.outside("IMAGESHARE_ENDPOINT", "--endpoint", flags.endpoint.as_deref()),
+            rate: choices.outside("IMAGESHARE_RATE", "--rate", flags.rate.as_deref()),
+            batch: choices.outside("IMAGESHARE_BATCH", "--batch", flags.batch.as_deref()),
+        };
+        let credentials = credentials::read(file.section("credentials", &mut choices.problems), &mut choices.problems);
+        let source_of = |name: &str| credentials.get(name).map(|(source, _)| source.clone());
+        let lanes = file.section("lanes", &mut choices.problems);
+        let lanes = lanes::read(lanes, &overrides, source_of, &mut choices);
+        let (lanes, of_lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|found| (found.lane, found.settings)).unzip();
+        described.extend(of_lanes.into_iter().flatten());
+        for (name, (source, origin)) in credentials {
+            if lanes.iter().any(|lane| lane.credential == name) {
+                let key = format!("credentials.{name}");
+                described.push(Setting { key, value: source.to_string(), origin });
+            }
+        }
+
+        let given = choices.outside("IMAGESHARE_LANE", "--lane", flags.lane.as_deref());
+        let lane = choices.choose_any("lane", given, |text| lane_named(text, &lanes));
+        let given = choices.outside("TENCENTCLOUD_REGION", "--region", flags.region.as_deref());
+        let region = choices.choose_any("region", given, parsed::<Region>);
+        let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
+        let (http, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
+        described.extend(lane.iter().map(|lane| lane.1.clone()));
+        described.extend(region.iter().map(|region| region.1.clone()));
+        described.extend(of_engine.into_iter().chain(of_http));
+        file.finish("lanes, credentials, engine, http", &mut choices.problems);
+
+        let (lane, region) = (lane.map(|lane| lane.0), region.map(|region| region.0));
+        if choices.problems.is_empty() {
+            Ok(Self { lanes, lane, region, limits, http, described })
+        } else {
+            Err(SettingsError { problems: choices.problems })
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+fn lane_named(text: &str, lanes: &[Lane]) -> Result<String, String> {
+    let names = || lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>().join(", ");
+    match lanes.iter().any(|lane| lane.name == text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("found {}, allowed is a lane of the settings: {}", excerpt(text), names())),
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! Lanes: which credential, which endpoint, which regions, how fast.
+
+use std::{collections::BTreeSet, fmt};
+
+use imageshare_core::ids::Region;
+use imageshare_engine::limits::LaneLimits;
+
+use super::{
+    DEFAULT_NAME,
+    choices::Choices,
+    file::Section,
+    origin::{Given, Origin, Setting},
+    values,
+};
+use crate::{credentials::Source, endpoint::Endpoint, wire::job::is_lane_name};
+
+/// Where the API is reached if nobody says otherwise: the international site.
+pub const DEFAULT_ENDPOINT: &str = "cvm.intl.tencentcloudapi.com";
+
+/// Calls in flight that a lane may be set to.
+const CONCURRENCIES: std::ops::RangeInclusive<u32> = 1..=1000;
+
+/// One rate-limit bucket of the API: a credential and an endpoint's host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lane {
+    /// Its name, which a job may give.
+    pub name: String,
+    /// Where its calls go.
+    pub endpoint: Endpoint,
+    /// The regions whose images it serves.
+    pub regions: Regions,
+    /// The name of its credential.
+    pub credential: String,
+    /// Where that credential is looked for.
+    pub source: Source,
+    /// How fast it goes.
+    pub limits: LaneLimits,
+}
+
+/// Regions that a lane serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Regions {
+    /// All there are.
+    All,
+    /// Just these, at least one.
+    These(BTreeSet<Region>),
+}
+
+/// What is given for all lanes at once, by variable or flag.
+pub(super) struct Overrides {
+    pub(super) endpoint: Vec<Given>,
+    pub(super) rate: Vec<Given>,
+    pub(super) batch: Vec<Given>,
+}
+
+/// A lane, its settings, and where it is defined.
+pub(super) struct Found {
+    pub(super) lane: Lane,
+    pub(super) settings: Vec<Setting>,
+    origin: Origin,
+}
+
+impl Regions {
+    /// Whether a region is among them.
+    #[must_use]
+    pub fn contains(&self, region: Region) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(regions) => regions.contains(&region),
+        }
+    }
+
+    /// A region that both hold, as text.
+    fn shared(&self, other: &Self) -> Option<String> {
+        match (self, other) {
+            (Self::All, Self::All) => Some("all of them".to_owned()),
+            (Self::These(regions), Self::All) | (Self::All, Self::These(regions)) => {
+                regions.first().map(ToString::to_string)
+            }
+            (Self::These(a), Self::These(b)) => a.intersection(b).next().map(ToString::to_string),
+        }
+    }
+}
+
+impl fmt::Display for Regions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::These(regions) => {
+                let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
+                f.write_str(&regions.join(", "))
+            }
+        }
+    }
+}
+
+/// The lanes of the file, or the one lane that there is without any; with an endpoint from outside the file, that one
+/// lane alone.
+pub(super) fn read(
+    mut sections: Section,
+    overrides: &Overrides,
+    source_of: impl Fn(&str) -> Option<Source>,
+    choices: &mut Choices<'_>,
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    for name in sections.names() {
+        let origin = sections.origin(&name);
+        let section = sections.section(&name, &mut choices.problems);
+        if is_lane_name(&name) {
+            found.extend(read_one(&name, section, origin, overrides, &source_of, choices));
+        } else {
+            choices.problems.push(format!(
+                "{origin}: found it as the name of a lane, allowed are 1 to 63 lower-case letters, digits and hyphens"
+            ));
+        }
+    }
+    if found.is_empty() || !overrides.endpoint.is_empty() {
+        let nothing = sections.section(DEFAULT_NAME, &mut choices.problems);
+        return read_one(DEFAULT_NAME, nothing, Origin::Default, overrides, &source_of, choices).into_iter().collect();
+    }
+    refuse_shared(&found, &mut choices.problems);
+    found
+}
+
+fn read_one(
+    name: &str,
+    mut section: Section,
+    origin: Origin,
+    overrides: &Overrides,
+    source_of: impl Fn(&str) -> Option<Source>,
+    choices: &mut Choices<'_>,
+) -> Option<Found> {
+    let problems = &mut choices.problems;
+    let mut take = |key: &str| section.take(key, problems);
+    let (endpoint, rate, batch) = (take("endpoint"), take("rate"), take("batch"));
+    let (concurrency, credential) = (take("concurrency"), take("credential"));
+    let regions = section.take_list("regions", problems).map(|list| (list, section.origin("regions")));
+    section.finish("endpoint, regions, credential, rate, batch, concurrency", problems);
+
+    let key = |key: &str| format!("lanes.{name}.{key}");
+    let LaneLimits { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
+        LaneLimits::default();
+    let outside = |given: &[Given], of_file: Option<Given>| of_file.into_iter().chain(given.iter().cloned()).collect();
+    let default_endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host");
+
+    let endpoint = choices.choose(
+        key("endpoint"),
+        default_endpoint,
+        outside(&overrides.endpoint, endpoint),
+        values::parsed::<Endpoint>,
+    );
+    let regions = read_regions(key("regions"), regions, choices);
+    let credential =
+        choices.choose(key("credential"), DEFAULT_NAME.to_owned(), credential.into_iter().collect(), |text| {
+            match source_of(text) {
+                Some(_) => Ok(text.to_owned()),
+                None => Err(format!(
+                    "found {}, allowed is the name of a credential of the settings file, or {DEFAULT_NAME}",
+                    imageshare_core::text::excerpt(text)
+                )),
+            }
+        });
+    let rate = choices.choose(key("rate"), default_rate, outside(&overrides.rate, rate), values::rate);
+    let batch = choices.choose(key("batch"), default_batch, outside(&overrides.batch, batch), values::batch);
+    let concurrency =
+        choices.choose(key("concurrency"), default_concurrency, concurrency.into_iter().collect(), |text| {
+            values::whole(text, CONCURRENCIES, "calls in flight")
+        });
+
+    let settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
+    let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
+    let source = source_of(&credential.0)?;
+    let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
+    let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, limits };
+    Some(Found { lane, settings, origin })
+}
+
+fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut Choices<'_>) -> (Regions, Setting) {
+    let (regions, origin) = match given {
+        None => (Regions::All, Origin::Default),
+        Some((list, origin)) => {
+            if list.is_empty() {
+                choices.problems.push(format!("{origin}: found an empty list, allowed is at least one region"));
+            }
+            let mut regions = BTreeSet::new();
+            for given in list {
+                match values::parsed(&given.text) {
+                    Ok(region) => drop(regions.insert(region)),
+                    Err(problem) => choices.problems.push(format!("{}: {problem}", given.origin)),
+                }
+            }
+            (Regions::These(regions), origin)
+        }
+    };
+    let setting = Setting { key, value: regions.to_string(), origin };
+    (regions, setting)
+}
+
+/// Two lanes with one credential would count against one limit without knowing of each other if their hosts were the
+/// same, and would write to one image at once if they shared a region.
+fn refuse_shared(found: &[Found], problems: &mut Vec<String>) {
+    for (index, Found { lane: second, origin, .. }) in found.iter().enumerate() {
+        for Found { lane: first, .. } in found.iter().take(index) {
+            if first.source != second.source {
+                continue;
+            }
+            let (name, credential) = (&first.name, &second.credential);
+            if first.endpoint.host() == second.endpoint.host() {
+                problems.push(format!(
+                    "{origin}: found credential {credential} and host {} as in lane {name}, \
+                     allowed is one lane for a credential and a host: they have one limit together",
+                    second.endpoint.host()
+                ));
+            } else if let Some(region) = first.regions.shared(&second.regions) {
+                problems.push(format!(
+                    "{origin}: found credential {credential} and region {region} as in lane {name}, \
+                     allowed are regions of its own: lanes of one account never share a region"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Limits of the engine and of the HTTP client.
+
+use std::time::Duration;
+
+use imageshare_engine::{limits::Limits, time::Millis};
+
+use super::{
+    choices::Choices,
+    file::Section,
+    origin::Setting,
+    values::{duration, whole},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const TENTH: Duration = Duration::from_millis(100);
+
+/// Limits of the HTTP client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// For a connection, TLS included.
+    pub connect_timeout: Duration,
+    /// For a call from its beginning to the last byte of its answer.
+    pub call_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self { connect_timeout: 3 * SECOND, call_timeout: 10 * SECOND }
+    }
+}
+
+pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (Limits, Vec<Setting>) {
+    let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
+    let (attempts, cap, image_wait) = (take("attempts"), take("cap"), take("image_wait"));
+    let (mut landing, mut read_delay) = (take("landing"), take("read_delay"));
+    section.finish("attempts, cap, landing, read_delay, image_wait", &mut choices.problems);
+    landing.extend(choices.variable("IMAGESHARE_LANDING"));
+    read_delay.extend(choices.variable("IMAGESHARE_READ_DELAY"));
+
+    let limits = Limits::default();
+    let key = |key: &str| format!("engine.{key}");
+    let of_millis = |length: Millis| Duration::from_millis(length.0);
+    let attempts = choices.choose(key("attempts"), limits.attempts, attempts, |text| whole(text, 1..=100, "tries"));
+    let cap = choices.choose(key("cap"), limits.cap, cap, |text| whole(text, 1..=100_000, "accounts an image"));
+    let landing = choices.choose(key("landing"), of_millis(limits.landing), landing, |text| {
+        duration(text, Duration::ZERO..=3_600 * SECOND)
+    });
+    let read_delay = choices.choose(key("read_delay"), of_millis(limits.read_delay), read_delay, |text| {
+        duration(text, Duration::ZERO..=600 * SECOND)
+    });
+    let image_wait = choices.choose(key("image_wait"), of_millis(limits.image_wait), image_wait, |text| {
+        duration(text, SECOND..=7 * 86_400 * SECOND)
+    });
+    let checked = Limits {
+        attempts: attempts.0,
+        cap: cap.0,
+        landing: to_millis(landing.0),
+        read_delay: to_millis(read_delay.0),
+        image_wait: to_millis(image_wait.0),
+        image_wait_blocked: limits.image_wait_blocked.min(to_millis(image_wait.0)),
+        ..limits
+    };
+    (checked, vec![attempts.1, cap.1, landing.1, read_delay.1, image_wait.1])
+}
+
+pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (HttpLimits, Vec<Setting>) {
+    let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
+    let (connect, call) = (take("connect_timeout"), take("call_timeout"));
+    section.finish("connect_timeout, call_timeout", &mut choices.problems);
+    let default = HttpLimits::default();
+    let connect = choices.choose("http.connect_timeout".to_owned(), default.connect_timeout, connect, |text| {
+        duration(text, TENTH..=60 * SECOND)
+    });
+    let call = choices.choose("http.call_timeout".to_owned(), default.call_timeout, call, |text| {
+        duration(text, TENTH..=600 * SECOND)
+    });
+    if connect.0 > call.0 {
+        let (found, allowed) = (connect.1.value.clone(), &call.1.value);
+        let problem = format!("{}: found {found}, allowed is at most http.call_timeout, {allowed}", connect.1.origin);
+        choices.problems.push(problem);
+    }
+    (HttpLimits { connect_timeout: connect.0, call_timeout: call.0 }, vec![connect.1, call.1])
+}
+
+fn to_millis(duration: Duration) -> Millis {
+    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

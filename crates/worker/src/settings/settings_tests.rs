@@ -1,0 +1,290 @@
+//! What settings come out of a file, variables and flags, and every way in which they are refused.
+
+use imageshare_engine::{limits::LaneLimits, time::Millis};
+
+use super::*;
+use crate::credentials::Source;
+
+fn load<const N: usize>(file: &str, variables: [(&str, &str); N], flags: &Flags) -> Result<Settings, SettingsError> {
+    let file = Section::parse("imageshare.toml", file).map_err(|problem| SettingsError { problems: vec![problem] })?;
+    Settings::read(file, flags, &Environment::of(variables))
+}
+
+fn load_file(file: &str) -> Result<Settings, SettingsError> {
+    load(file, [], &Flags::default())
+}
+
+/// The value and the origin of a setting in effect.
+#[track_caller]
+fn described(settings: &Settings, key: &str) -> (String, String) {
+    let mut found = settings.describe().iter().filter(|setting| setting.key == key);
+    let setting = found.next().unwrap();
+    assert!(found.next().is_none(), "{key} twice");
+    (setting.value.clone(), setting.origin.to_string())
+}
+
+#[track_caller]
+fn check(file: &str, problems: &[&str]) {
+    assert_eq!(load_file(file).unwrap_err().problems, problems);
+}
+
+#[test]
+fn without_anything_there_is_one_lane_with_the_defaults() {
+    let settings = load_file("").unwrap();
+    let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
+    assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "cvm.intl.tencentcloudapi.com"));
+    assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
+    assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &Limits::default()));
+    assert_eq!(settings.http, HttpLimits::default());
+    assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
+    assert_eq!(described(&settings, "engine.landing"), ("30s".to_owned(), "default".to_owned()));
+    assert!(settings.describe().iter().all(|setting| setting.origin == Origin::Default));
+}
+
+const WHOLE: &str = r#"
+[lanes.intl]
+regions = ["ap-singapore", "eu-frankfurt"]
+credential = "golden"
+rate = 5
+batch = 100
+concurrency = 8
+
+[lanes.finance]
+endpoint = "https://cvm.ap-shanghai-fsi.tencentcloudapi.com"
+regions = ["ap-shanghai-fsi"]
+credential = "golden"
+rate = 2.5
+
+[credentials.golden]
+source = "profile"
+path = "/etc/imageshare/keys"
+section = "golden"
+
+[credentials.spare]
+source = "environment"
+
+[engine]
+attempts = 3
+cap = 50
+landing = "45s"
+read_delay = 2
+image_wait = "5m"
+
+[http]
+connect_timeout = "500ms"
+call_timeout = "20s"
+"#;
+
+#[test]
+fn a_file_sets_everything() {
+    let settings = load_file(WHOLE).unwrap();
+    let [finance, intl] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
+    assert_eq!((intl.name.as_str(), intl.credential.as_str(), finance.name.as_str()), ("intl", "golden", "finance"));
+    let source = Source::Profile { path: Some("/etc/imageshare/keys".into()), section: "golden".to_owned() };
+    assert_eq!((&intl.source, &finance.source), (&source, &source));
+    assert_eq!(intl.limits, LaneLimits { rate: 5.0, batch: 100, concurrency: 8, ..LaneLimits::default() });
+    assert!(intl.regions.contains("eu-frankfurt".parse().unwrap()));
+    assert!(!intl.regions.contains("ap-shanghai-fsi".parse().unwrap()));
+    let limits = &settings.limits;
+    assert_eq!((limits.attempts, limits.cap), (3, 50));
+    assert_eq!((limits.landing, limits.read_delay), (Millis(45_000), Millis(2_000)));
+    assert_eq!((limits.image_wait, limits.image_wait_blocked), (Millis(300_000), Millis(300_000)));
+    assert_eq!((settings.http.connect_timeout.as_millis(), settings.http.call_timeout.as_millis()), (500, 20_000));
+    let of_file = |key: &str, value: &str| (value.to_owned(), format!("imageshare.toml: {key}"));
+    assert_eq!(described(&settings, "lanes.finance.rate"), of_file("lanes.finance.rate", "2.5"));
+    assert_eq!(described(&settings, "lanes.intl.regions"), of_file("lanes.intl.regions", "ap-singapore, eu-frankfurt"));
+    assert_eq!(
+        described(&settings, "credentials.golden"),
+        of_file("credentials.golden.source", "profile [golden] of /etc/imageshare/keys")
+    );
+    assert!(!settings.describe().iter().any(|setting| setting.key == "credentials.spare"));
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_and_that_before_the_file() {
+    let variables = [("IMAGESHARE_RATE", "4"), ("IMAGESHARE_BATCH", "20"), ("IMAGESHARE_LANDING", "1s")];
+    let flags = Flags { batch: Some("30".to_owned()), lane: Some("intl".to_owned()), ..Flags::default() };
+    let settings = load(WHOLE, variables, &flags).unwrap();
+    for lane in &settings.lanes {
+        assert_eq!((lane.limits.rate, lane.limits.batch), (4.0, 30), "{}", lane.name);
+    }
+    let shown = |key: &str| described(&settings, key);
+    assert_eq!(shown("lanes.intl.rate"), ("4".to_owned(), "IMAGESHARE_RATE".to_owned()));
+    assert_eq!(shown("lanes.intl.batch"), ("30".to_owned(), "--batch".to_owned()));
+    assert_eq!(shown("engine.landing"), ("1s".to_owned(), "IMAGESHARE_LANDING".to_owned()));
+    assert_eq!(shown("lane"), ("intl".to_owned(), "--lane".to_owned()));
+    assert_eq!(settings.lane.as_deref(), Some("intl"));
+}
+
+#[test]
+fn an_endpoint_from_outside_the_file_makes_one_lane_with_all_regions() {
+    let settings = load(WHOLE, [("IMAGESHARE_ENDPOINT", "http://127.0.0.1:9700")], &Flags::default()).unwrap();
+    let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
+    assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "127.0.0.1:9700"));
+    assert_eq!((&lane.regions, &lane.source), (&Regions::All, &Source::Chain));
+    assert_eq!(described(&settings, "lanes.default.endpoint").1, "IMAGESHARE_ENDPOINT");
+    assert!(!settings.describe().iter().any(|setting| setting.key.starts_with("lanes.intl")));
+    assert_eq!(settings.limits.cap, 50);
+    // It is the endpoint that is replaced, so a default lane of the file leaves nothing behind either.
+    let file = "[lanes.default]\nrate = 2\nregions = [\"ap-tokyo\"]";
+    let settings = load(file, [("IMAGESHARE_ENDPOINT", "localhost:1")], &Flags::default()).unwrap();
+    assert_eq!((settings.lanes[0].limits.rate, &settings.lanes[0].regions), (10.0, &Regions::All));
+}
+
+#[test]
+fn the_region_comes_from_the_flag_or_the_vendors_variable() {
+    let variable = [("TENCENTCLOUD_REGION", "ap-tokyo")];
+    let flags = Flags { region: Some("eu-frankfurt".to_owned()), ..Flags::default() };
+    let region = |flags: &Flags| load("", variable, flags).unwrap().region.unwrap().to_string();
+    assert_eq!((region(&Flags::default()), region(&flags)), ("ap-tokyo".to_owned(), "eu-frankfurt".to_owned()));
+}
+
+#[test]
+fn all_problems_are_reported_together_with_where_found_and_allowed() {
+    let flags = Flags {
+        rate: Some("0".to_owned()),
+        lane: Some("us".to_owned()),
+        region: Some("tokyo".to_owned()),
+        ..Flags::default()
+    };
+    let variables = [("IMAGESHARE_BATCH", "501"), ("IMAGESHARE_READ_DELAY", "soon")];
+    let file = "[lanes.eu]\nendpoint = \"http://cvm.tencentcloudapi.com\"\nrate = \"fast\"\n[engine]\nattempts = 0";
+    let problems = load(file, variables, &flags).unwrap_err().problems;
+    assert_eq!(
+        problems,
+        [
+            "imageshare.toml: lanes.eu.endpoint: found \"http://cvm.tencentcloudapi.com\", \
+             allowed is https://host[:port]; plain http:// goes only to a loopback address \
+             (127.0.0.0/8, [::1], localhost)",
+            "imageshare.toml: lanes.eu.rate: found \"fast\", allowed are 0.01 to 1000 requests a second",
+            "--rate: found \"0\", allowed are 0.01 to 1000 requests a second",
+            "IMAGESHARE_BATCH: found \"501\", allowed are 1 to 500 accounts a request",
+            "--lane: found \"us\", allowed is a lane of the settings: eu",
+            "--region: found \"tokyo\", allowed is a region id such as ap-singapore, at most 32 characters",
+            "imageshare.toml: engine.attempts: found \"0\", allowed are 1 to 100 tries",
+            "IMAGESHARE_READ_DELAY: found \"soon\", allowed are 0s to 10m, \
+             written such as 500ms, 30s, 2h, or as a number of seconds",
+        ]
+    );
+    let error = SettingsError { problems };
+    assert_eq!(error.to_string().lines().count(), 8);
+}
+
+#[test]
+fn a_value_that_another_goes_before_has_to_be_allowed_too() {
+    let flags = Flags { rate: Some("5".to_owned()), ..Flags::default() };
+    assert!(load("[lanes.eu]\nrate = -1", [], &flags).is_err());
+}
+
+#[test]
+fn keys_that_are_not_known_are_refused_without_their_values() {
+    check(
+        "broker = 1\n[lanes.eu]\nspeed = 1\n[credentials.a]\nsource = \"environment\"\nsecret_key = \"topsecret\"\n\
+         [engine]\ncaps = 1\n[http]\nproxy = 1",
+        &[
+            "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source, path, section",
+            "imageshare.toml: lanes.eu: found the key \"speed\", \
+             allowed are endpoint, regions, credential, rate, batch, concurrency",
+            "imageshare.toml: engine: found the key \"caps\", \
+             allowed are attempts, cap, landing, read_delay, image_wait",
+            "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout",
+            "imageshare.toml: found the key \"broker\", allowed are lanes, credentials, engine, http",
+        ],
+    );
+}
+
+#[test]
+fn values_of_another_kind_are_refused() {
+    check(
+        "lanes = 3\nhttp = \"x\"\n[engine]\ncap = true",
+        &[
+            "imageshare.toml: lanes: found a number, allowed is a table",
+            "imageshare.toml: engine.cap: found true or false, allowed is a text or a number",
+            "imageshare.toml: http: found a text, allowed is a table",
+        ],
+    );
+    check(
+        "[lanes.eu]\nregions = \"ap-tokyo\"\n[lanes.us]\nregions = [1, \"x\", []]\nendpoint = \"a.example\"",
+        &[
+            "imageshare.toml: lanes.eu.regions: found a text, allowed is a list",
+            "imageshare.toml: lanes.us.regions[2]: found a list, allowed is a text",
+            "imageshare.toml: lanes.us.regions[0]: found \"1\", \
+             allowed is a region id such as ap-singapore, at most 32 characters",
+            "imageshare.toml: lanes.us.regions[1]: found \"x\", \
+             allowed is a region id such as ap-singapore, at most 32 characters",
+        ],
+    );
+    check(
+        "[lanes.eu]\nregions = []",
+        &["imageshare.toml: lanes.eu.regions: found an empty list, allowed is at least one region"],
+    );
+    check(
+        "[lanes.EU]\n",
+        &["imageshare.toml: lanes.EU: found it as the name of a lane, \
+           allowed are 1 to 63 lower-case letters, digits and hyphens"],
+    );
+}
+
+#[test]
+fn lanes_of_one_credential_share_neither_host_nor_region() {
+    check(
+        "[lanes.a]\nregions = [\"ap-tokyo\"]\n[lanes.b]\nregions = [\"eu-frankfurt\"]",
+        &["imageshare.toml: lanes.b: found credential default and host cvm.intl.tencentcloudapi.com as in lane a, \
+           allowed is one lane for a credential and a host: they have one limit together"],
+    );
+    let shared = |region: &str, b: &str| {
+        check(
+            &format!("[lanes.a]\nregions = [\"ap-tokyo\", \"eu-frankfurt\"]\n[lanes.b]\nendpoint = \"b.example\"\n{b}"),
+            &[&format!(
+                "imageshare.toml: lanes.b: found credential default and region {region} as in lane a, \
+                 allowed are regions of its own: lanes of one account never share a region"
+            )],
+        );
+    };
+    shared("ap-tokyo", "");
+    shared("eu-frankfurt", "regions = [\"eu-frankfurt\", \"na-ashburn\"]");
+    let own = "[credentials.b]\nsource = \"environment\"\n[lanes.a]\n[lanes.b]\ncredential = \"b\"";
+    assert_eq!(load_file(own).unwrap().lanes.len(), 2);
+}
+
+#[test]
+fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
+    check(
+        "[credentials.a]\nsource = \"topsecret\"\n[credentials.b]\npath = \"x\"\n\
+         [credentials.c]\nsource = \"environment\"\npath = \"x\"\n[lanes.eu]\ncredential = \"d\"",
+        &[
+            "imageshare.toml: credentials.a.source: found another text, allowed is environment or profile",
+            "imageshare.toml: credentials.b.source: found nothing, allowed is environment or profile",
+            "imageshare.toml: credentials.c.path: found it beside source environment, allowed is it with profile",
+            "imageshare.toml: lanes.eu.credential: found \"d\", \
+             allowed is the name of a credential of the settings file, or default",
+        ],
+    );
+}
+
+#[test]
+fn a_connection_may_not_take_longer_than_the_whole_call() {
+    check(
+        "[http]\nconnect_timeout = \"11s\"",
+        &["imageshare.toml: http.connect_timeout: found 11s, allowed is at most http.call_timeout, 10s"],
+    );
+}
+
+#[test]
+fn a_text_that_is_no_toml_says_where_and_not_what() {
+    let error = load_file("[http]\nkey = 'topsecret\n").unwrap_err().to_string();
+    assert!(error.starts_with("imageshare.toml line 2: found "), "{error}");
+    assert!(!error.contains("topsecret"), "{error}");
+}
+
+#[test]
+fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imageshare.toml");
+    std::fs::write(&path, "[engine]\ncap = 7").unwrap();
+    let variable = Environment::of([("IMAGESHARE_CONFIG", path.to_str().unwrap())]);
+    assert_eq!(Settings::load(&Flags::default(), &variable).unwrap().limits.cap, 7);
+    let missing = Flags { config: Some(folder.path().join("missing.toml")), ..Flags::default() };
+    let error = Settings::load(&missing, &variable).unwrap_err().to_string();
+    assert!(error.contains("missing.toml: found that it cannot be read (No such file"), "{error}");
+}
