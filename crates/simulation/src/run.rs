@@ -297,7 +297,7 @@ impl Run {
                 self.input(Input::Answer { call, outcome });
             }
             Event::Refreshed(process) if process == self.process => self.input(Input::CredentialFresh(LANE)),
-            Event::LaneUp(process) if process == self.process => self.consume(),
+            Event::LaneUp(process) if process == self.process && self.given_back => self.consume(),
             Event::Answer(..) | Event::Refreshed(_) | Event::LaneUp(_) => {}
         }
     }

@@ -87,9 +87,9 @@ pub(super) enum Stage {
 pub(super) struct History {
     /// The last write that was accepted, and when it was answered.
     pub(super) accepted: Option<(Permission, Instant)>,
-    /// A write after the accepted one that may have been applied, at that moment at the latest: it was refused as part
-    /// of a list, or has no answer.
-    pub(super) unsure: Option<(Permission, Instant)>,
+    /// Writes after the accepted one that may have been applied, at that moment at the latest: refused as part of a
+    /// list, or without an answer. The permission is what all of them asked for, if they agree.
+    pub(super) unsure: Option<(Option<Permission>, Instant)>,
     /// Writes without an answer: until that moment they may still be applied.
     pub(super) doubt: Option<(Permission, Instant)>,
     /// The operation has used up its tries: it fails with this unless a reading, begun no earlier, finds it as wished.
@@ -102,13 +102,28 @@ impl History {
         self.doubt.filter(|&(_, until)| until > now)
     }
 
+    /// A write was accepted, or a reading has shown its work.
+    pub(super) fn accept(&mut self, permission: Permission, at: Instant) {
+        self.accepted = Some((permission, at));
+        self.unsure = None;
+    }
+
+    /// A write may have been applied, at that moment at the latest.
+    pub(super) fn suspect(&mut self, permission: Permission, at: Instant) {
+        self.unsure = Some(match self.unsure {
+            Some((before, until)) if before != Some(permission) => (None, until.max(at)),
+            Some((_, until)) => (Some(permission), until.max(at)),
+            None => (Some(permission), at),
+        });
+    }
+
     /// When nothing of it matters any more: neither a doubt nor a reading that is too old to show our last write, and
     /// still young enough to be used.
     pub(super) fn expires(&self, read_delay: Millis, reading_age_max: Millis) -> Instant {
-        let matters = |&(_, at): &(Permission, Instant)| at + read_delay + reading_age_max;
-        let accepted = self.accepted.as_ref().map_or(Instant(0), matters);
-        let unsure = self.unsure.as_ref().map_or(Instant(0), matters);
-        let doubt = self.doubt.map_or(Instant(0), |(_, until)| until + read_delay + reading_age_max);
+        let matters = |at: Instant| at + read_delay + reading_age_max;
+        let accepted = self.accepted.map_or(Instant(0), |(_, at)| matters(at));
+        let unsure = self.unsure.map_or(Instant(0), |(_, at)| matters(at));
+        let doubt = self.doubt.map_or(Instant(0), |(_, until)| matters(until));
         if self.verdict.is_some() { Instant::NEVER } else { accepted.max(unsure).max(doubt) }
     }
 }

@@ -172,8 +172,7 @@ impl Engine {
         for &member in members {
             let before = self.known(member).map(|known| known.state);
             let history = self.history(member);
-            history.accepted = Some((permission, now));
-            history.unsure = None;
+            history.accept(permission, now);
             self.count_written(image, before, permission);
             self.schedule_forgetting(member);
             let same = self.accounts[member].front.map(|front| self.wishes[front].permission) == Some(permission);
@@ -314,8 +313,7 @@ impl Engine {
         let image = self.accounts[alone].image;
         self.images[image].accepted = true;
         let history = self.history(alone);
-        history.accepted = Some((Permission::Share, now));
-        history.unsure = None;
+        history.accept(Permission::Share, now);
         self.schedule_forgetting(alone);
         self.set_stage(alone, Stage::Idle);
         if first {
@@ -427,7 +425,7 @@ impl Engine {
             let longest =
                 history.doubt.filter(|&(doubted, _)| doubted == permission).map_or(until, |(_, at)| at.max(until));
             history.doubt = Some((permission, longest));
-            history.unsure = Some((permission, longest));
+            history.suspect(permission, longest);
             self.schedule_forgetting(member);
         }
     }
@@ -441,7 +439,7 @@ impl Engine {
             return;
         }
         for &member in members {
-            self.history(member).unsure = Some((permission, now));
+            self.history(member).suspect(permission, now);
             self.schedule_forgetting(member);
         }
     }

@@ -44,7 +44,7 @@ impl Engine {
             }),
         };
         let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
-        base.filter(|base| base.state == tried || (base.read && base.since >= at + self.limits.read_delay))
+        base.filter(|base| Some(base.state) == tried || (base.read && base.since >= at + self.limits.read_delay))
     }
 
     /// Decides what the operation of an account waits for, anew. Settles it where nothing is left to do, and goes on
@@ -144,6 +144,13 @@ impl Engine {
     fn done_front(&mut self, now: Instant, account: Key<Account>, known: Known) {
         let done = if self.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
         let provisional = self.is_provisional(now, account, done, known);
+        if known.read && done == Done::Changed {
+            // The reading showed the work of our own write. A later one may still show the state before it, as it may
+            // after an accepted write.
+            let history = self.history(account);
+            history.accept(known.state, now);
+            self.schedule_forgetting(account);
+        }
         self.finish_front(account, if provisional { WishState::Provisional(done) } else { WishState::Done(done) });
     }
 

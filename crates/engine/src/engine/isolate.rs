@@ -148,7 +148,7 @@ impl Engine {
         Some((group, members))
     }
 
-    fn has_next(&self, image: Key<Image>, group: &Group) -> bool {
+    pub(super) fn has_next(&self, image: Key<Image>, group: &Group) -> bool {
         match &group.sample {
             Some(sample) => {
                 let undecided = sample.tried.iter().any(|&tried| self.is_undecided(image, tried));

@@ -78,7 +78,8 @@ impl Engine {
     }
 
     fn has_group_to_send(&self, now: Instant, image: Key<Image>) -> bool {
-        self.images[image].groups.iter().any(|group| group.sendable_from().is_some_and(|from| from <= now))
+        let due = |group: &Group| group.sendable_from().is_some_and(|from| from <= now);
+        self.images[image].groups.iter().any(|group| due(group) && self.has_next(image, group))
     }
 
     /// When an image has to be looked at again if nothing happens.
@@ -135,8 +136,12 @@ impl Engine {
         }
         while let Some(image) = self.lane(lane).queues[nth].pop_front() {
             self.images[image].queued[nth] = false;
-            if self.wants(now, image, kind) && self.begin_call(now, image, kind) {
-                break;
+            if self.wants(now, image, kind) {
+                if self.begin_call(now, image, kind) {
+                    break;
+                }
+                // What seemed to be there to send was not: that may have changed what the image waits for.
+                self.touch(now, image);
             }
         }
         self.arm(lane, kind);
