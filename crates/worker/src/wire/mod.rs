@@ -10,6 +10,7 @@ mod value;
 
 pub mod job;
 pub mod report;
+pub mod schema;
 
 pub use accounts::{AccountsError, read_accounts};
 pub use job::{Defaults, Identity, Job};

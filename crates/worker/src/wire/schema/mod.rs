@@ -1,0 +1,237 @@
+//! The JSON Schemas of jobs and reports, for whoever publishes the ones and reads the others.
+//!
+//! They are written by hand, since much of what a job is stands in its parser and not in a type; the tests below hold
+//! them against the parser and the types.
+
+/// The JSON Schema of a job (draft 2020-12).
+pub const JOB: &str = include_str!("job.json");
+
+/// The JSON Schema of a report (draft 2020-12).
+pub const REPORT: &str = include_str!("report.json");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jsonschema::Validator;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::wire::{
+        Defaults, Report,
+        job::{self, MEMBERS},
+        report::{Circumstances, Status},
+    };
+
+    fn schema(text: &str) -> (Value, Validator) {
+        let schema: Value = serde_json::from_str(text).unwrap();
+        assert!(jsonschema::meta::is_valid(&schema));
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        (schema, validator)
+    }
+
+    fn names(object: &Value) -> BTreeSet<&str> {
+        object.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    fn good_job() -> Value {
+        json!({"job_id": "j", "image_id": "img-6pb6lrmy", "region": "ap-singapore", "permission": "SHARE",
+               "account_ids": ["1038493875", 100_022_975_249_u64], "labels": {"release": "2026.11"}})
+    }
+
+    /// A good job with these members put in place of its own; null takes one away.
+    fn job_with(members: &Value) -> Value {
+        let mut job = good_job();
+        for (name, value) in members.as_object().unwrap() {
+            if value.is_null() {
+                job.as_object_mut().unwrap().remove(name);
+            } else {
+                job[name] = value.clone();
+            }
+        }
+        job
+    }
+
+    #[test]
+    fn the_schema_of_a_job_has_the_members_that_the_parser_knows() {
+        let known: BTreeSet<&str> = MEMBERS.iter().flat_map(|names| names.iter().copied()).collect();
+        assert_eq!(names(&schema(JOB).0["properties"]), known);
+    }
+
+    #[track_caller]
+    fn check_jobs(jobs: Vec<Value>, is_good: bool) {
+        let (_, validator) = schema(JOB);
+        let defaults = Defaults { job_id: "line-1".to_owned(), region: "eu-frankfurt".parse().ok() };
+        for job in jobs {
+            let parsed = job::parse(job.to_string().as_bytes(), &defaults);
+            let shown = job.to_string().chars().take(300).collect::<String>();
+            assert_eq!(parsed.is_ok(), is_good, "parser: {shown} {:?}", parsed.err());
+            assert_eq!(validator.is_valid(&job), is_good, "schema: {shown}");
+        }
+    }
+
+    #[test]
+    fn schema_and_parser_agree_on_good_jobs() {
+        let ids = |count: u64| (0..count).map(|n| Value::from(10_000 + n)).collect::<Vec<_>>();
+        check_jobs(
+            vec![
+                good_job(),
+                json!({"ImageId": "img-6pb6lrmy", "AccountIds": ["1038493875"], "Permission": "CANCEL", "Region": "ap-tokyo"}),
+                job_with(&json!({"job_id": null, "region": null, "labels": null})),
+                job_with(&json!({"permission": "SYNC", "force": true})),
+                job_with(&json!({"permission": "SYNC", "force": false})),
+                job_with(&json!({"permission": null, "Permission": "SYNC", "force": true})),
+                job_with(&json!({"account_ids": ids(10_000)})),
+                job_with(
+                    &json!({"account_ids": [10_000, 9_999_999_999_999_999_999_u64, "9999999999999999999", " 10000\t"]}),
+                ),
+                job_with(&json!({"job_id": "~ with spaces ".repeat(9)})),
+                job_with(&json!({"lane": "a"})),
+                job_with(&json!({"lane": format!("0{}", "-".repeat(62))})),
+                job_with(&json!({"labels": {}})),
+                job_with(&json!({"labels": {"k".repeat(63): "v".repeat(256), "e": ""}})),
+                job_with(&json!({"expires_at": "2026-11-24T04:00:00Z"})),
+                job_with(&json!({"expires_at": "2026-11-24T04:00:00.123456789+08:00"})),
+                job_with(&json!({"image_id": format!("img-{}", "a".repeat(32))})),
+                job_with(&json!({"region": "ap-jinan-ec"})),
+            ],
+            true,
+        );
+    }
+
+    #[test]
+    fn schema_and_parser_agree_on_bad_jobs() {
+        let ids = |count: u64| (0..count).map(|n| Value::from(10_000 + n)).collect::<Vec<_>>();
+        let labels =
+            |count: u64| (0..count).map(|n| (format!("k{n}"), Value::from(""))).collect::<serde_json::Map<_, _>>();
+        let account = |id: Value| job_with(&json!({"account_ids": ["1038493875", id]}));
+        check_jobs(
+            vec![
+                json!([]),
+                json!({}),
+                job_with(&json!({"account_id": "1038493875"})),
+                job_with(&json!({"image_id": null})),
+                job_with(&json!({"ImageId": "img-6pb6lrmy"})),
+                job_with(&json!({"Region": "ap-tokyo"})),
+                job_with(&json!({"Permission": "SHARE"})),
+                job_with(&json!({"AccountIds": [10_000]})),
+                job_with(&json!({"account_ids": null})),
+                job_with(&json!({"account_ids": []})),
+                job_with(&json!({"account_ids": "1038493875"})),
+                job_with(&json!({"account_ids": ids(10_001)})),
+                account(json!("01038493875")),
+                account(json!("1038a93875")),
+                account(json!("9999")),
+                account(json!(9_999)),
+                account(json!("10000000000000000000")),
+                account(json!(10_000_000_000_000_000_000_u64)),
+                account(json!(-1_038_493_875)),
+                account(json!(10_000.5)),
+                account(json!(null)),
+                job_with(&json!({"permission": null})),
+                job_with(&json!({"permission": "share"})),
+                job_with(&json!({"permission": "REVOKE"})),
+                job_with(&json!({"image_id": "lhbp-a1b2c3d4"})),
+                job_with(&json!({"image_id": "img-6PB6LRMY"})),
+                job_with(&json!({"image_id": "img-abc"})),
+                job_with(&json!({"region": "Singapore"})),
+                job_with(&json!({"region": "ap-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})),
+                job_with(&json!({"force": true})),
+                job_with(&json!({"force": false})),
+                job_with(&json!({"permission": "SYNC", "force": 1})),
+                job_with(&json!({"job_id": ""})),
+                job_with(&json!({"job_id": "x".repeat(129)})),
+                job_with(&json!({"job_id": "a\nb"})),
+                job_with(&json!({"job_id": 1})),
+                job_with(&json!({"lane": "-a"})),
+                job_with(&json!({"lane": "A"})),
+                job_with(&json!({"lane": "a".repeat(64)})),
+                job_with(&json!({"labels": labels(17)})),
+                job_with(&json!({"labels": {"": ""}})),
+                job_with(&json!({"labels": {"k".repeat(64): ""}})),
+                job_with(&json!({"labels": {"k": "v".repeat(257)}})),
+                job_with(&json!({"labels": {"k": "a\u{7}b"}})),
+                job_with(&json!({"labels": {"k\u{9f}": ""}})),
+                job_with(&json!({"labels": {"k": 1}})),
+                job_with(&json!({"labels": []})),
+                job_with(&json!({"expires_at": "2026-11-24"})),
+                job_with(&json!({"expires_at": "2026-11-24t04:00:00z"})),
+                job_with(&json!({"expires_at": 1_700_000_000})),
+            ],
+            false,
+        );
+    }
+
+    fn good_report() -> Value {
+        json!({"job_id": "j", "lane": "default", "image_id": "img-6pb6lrmy", "region": "ap-tokyo", "permission": "SYNC",
+               "status": "partial", "changed": ["10001"], "unchanged": [], "cancelled": ["10002"],
+               "failed": [{"account_id": "10003", "code": "Local.NoAnswer", "message": "m", "request_id": null}],
+               "duplicates": 0, "requests": 2, "redelivered": true, "received_at": "2026-11-24T04:00:00Z",
+               "finished_at": "2026-11-24T04:00:03.5Z", "labels": {"a": "b"}, "worker": "host:17"})
+    }
+
+    #[test]
+    fn the_schema_of_a_report_has_the_members_that_are_written() {
+        let rejected = Report {
+            status: Status::Rejected,
+            reason: Some("r".to_owned()),
+            ..serde_json::from_value(good_report()).unwrap()
+        };
+        let (schema, validator) = schema(REPORT);
+        // With every optional member there, all members are.
+        let rejected = serde_json::to_value(&rejected).unwrap();
+        assert_eq!(names(&schema["properties"]), names(&rejected));
+        assert_eq!(names(&schema["properties"]["failed"]["items"]["properties"]), names(&rejected["failed"][0]));
+        assert!(validator.is_valid(&rejected));
+    }
+
+    #[test]
+    fn the_report_of_a_text_of_which_nothing_could_be_read_is_as_the_schema_says() {
+        let defaults = Defaults { job_id: "line-1".to_owned(), region: None };
+        let circumstances = Circumstances {
+            redelivered: false,
+            received_at: jiff::Timestamp::UNIX_EPOCH,
+            finished_at: jiff::Timestamp::UNIX_EPOCH,
+            worker: "host:17".to_owned(),
+        };
+        for text in ["nonsense", r#"{"permission":"SYNC"}"#, r#"{"permission":"share","image_id":"img-6pb6lrmy"}"#] {
+            let rejection = job::parse(text.as_bytes(), &defaults).unwrap_err();
+            let report = serde_json::to_value(Report::of_rejection(&rejection, circumstances.clone())).unwrap();
+            assert!(schema(REPORT).1.is_valid(&report), "{report}");
+        }
+    }
+
+    #[test]
+    fn reports_are_as_the_schema_says_and_others_are_not() {
+        let (_, validator) = schema(REPORT);
+        let with = |name: &str, value: Value| {
+            let mut report = good_report();
+            report[name] = value;
+            report
+        };
+        let without = |name: &str| {
+            let mut report = good_report();
+            report.as_object_mut().unwrap().remove(name);
+            report
+        };
+        let good = good_report();
+        assert!(validator.is_valid(&good));
+        assert_eq!(serde_json::to_value(serde_json::from_value::<Report>(good.clone()).unwrap()).unwrap(), good);
+        for bad in [
+            with("status", json!("rejected")),
+            with("status", json!("done")),
+            with("reason", json!("r")),
+            with("job_id", json!(null)),
+            with("permission", json!("SHARE")),
+            with("changed", json!([10_001])),
+            with("requests", json!(-1)),
+            with("more", json!(1)),
+            with("failed", json!([{"account_id": "10003", "code": "c", "message": "m"}])),
+            without("cancelled"),
+            without("worker"),
+            without("failed"),
+        ] {
+            assert!(!validator.is_valid(&bad), "{bad}");
+        }
+    }
+}
