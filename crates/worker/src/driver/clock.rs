@@ -9,10 +9,15 @@ use imageshare_engine::time::{Instant, Millis};
 /// write a `Date` into an answer could else let us sign for any time at any rate.
 const BETWEEN_CORRECTIONS: Millis = Millis::from_secs(60);
 
+/// Seconds by which a signature's time may miss the server's clock.
+const TOLERANCE: u64 = 300;
+
 /// What to add to this machine's wall clock, for one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerClock {
     offset: Offset,
+    /// What it was before the last correction.
+    before: Offset,
     corrected_at: Option<Instant>,
 }
 
@@ -40,10 +45,16 @@ impl ServerClock {
             // Another answer has corrected the clock since.
             return true;
         }
+        let Some(date) = date else { return false };
+        let learned = Offset(unix_seconds(date).saturating_sub(unix_seconds(wall)));
         let is_too_soon = self.corrected_at.is_some_and(|at| now.since(at) < BETWEEN_CORRECTIONS);
-        let Some(date) = date.filter(|_| !is_too_soon) else { return false };
-        self.offset = Offset(unix_seconds(date).saturating_sub(unix_seconds(wall)));
-        self.corrected_at = Some(now);
+        if !is_too_soon {
+            (self.before, self.offset, self.corrected_at) = (signed, learned, Some(now));
+        } else if learned.0.abs_diff(self.before.0) < TOLERANCE {
+            // The answer before was wrong about the time, as one bad gateway among many can be. Nothing is learnt from
+            // this one but that what we had was right.
+            self.offset = self.before;
+        }
         self.offset != signed
     }
 }
@@ -90,8 +101,23 @@ mod tests {
         assert!(clock.refused(Instant(0), at(2_000_000), first, Some(at(1_000_000))));
         let second = clock.offset();
         assert!(!clock.refused(Instant(59_999), at(2_000_000), second, Some(at(1_500_000))));
+        assert!(!clock.refused(Instant(59_999), at(2_000_000), second, None));
         assert_eq!(clock.offset(), second);
         assert!(clock.refused(Instant(60_000), at(2_000_000), second, Some(at(1_500_000))));
+    }
+
+    #[test]
+    fn a_correction_that_the_next_answer_contradicts_is_taken_back_once() {
+        let wall = at(2_000_000);
+        let mut clock = ServerClock::default();
+        let own = clock.offset();
+        assert!(clock.refused(Instant(0), wall, own, Some(at(1_996_400))), "one gateway is an hour late");
+        let wrong = clock.offset();
+        assert!(clock.refused(Instant(1), wall, wrong, Some(at(2_000_001))), "the others are not");
+        assert_eq!(clock.offset(), own);
+        assert!(!clock.refused(Instant(2), wall, own, Some(at(1_996_400))), "and not to and fro for ever");
+        assert!(!clock.refused(Instant(3), wall, own, Some(at(2_000_001))));
+        assert_eq!(clock.offset(), own);
     }
 
     #[test]

@@ -213,6 +213,25 @@ async fn a_clock_that_differs_is_corrected_by_the_answer_and_the_call_signed_ane
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
+    let server = Server::start(|seen, before| {
+        let now = SystemTime::now();
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        match (seen.action.as_str(), before) {
+            (WRITE, 0) => Does::RefusesAt("AuthFailure.SignatureExpire", now + Duration::from_secs(3600)),
+            _ if seen.timestamp.abs_diff(seconds) > 300 => Does::RefusesAt("AuthFailure.SignatureExpire", now),
+            _ => Does::Works,
+        }
+    })
+    .await;
+    let run = Run::start(&server.endpoint, same());
+    run.share(1, &[100_001]).await;
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &["changed"])]);
+    assert!(summary.closed.values().all(|closing| closing.is_over), "{:?}", summary.closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
     let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureExpire")).await;
     let run = Run::start(&server.endpoint, same());
