@@ -1,1 +1,17 @@
-//! scenarios
+//! Whole-system scenarios: real processes, a real sandbox, real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper of a test fails the test, as the test itself would"
+)]
+
+mod kit;
+
+mod api_faults;
+mod bad_input;
+mod commands;
+mod demo;
+mod endings;
+mod house;
+mod limits;
+mod sign;

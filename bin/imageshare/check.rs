@@ -1,7 +1,10 @@
 //! `imageshare check`: the settings in effect, where each comes from, and whether the credentials are there. Speaks to
 //! nobody.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+};
 
 use imageshare_worker::{
     credentials::Provider,
@@ -40,7 +43,8 @@ pub(crate) fn run(common: &Common) -> Ended {
             Ok(loaded) => (format!("found, id {}", loaded.credential.secret_id), loaded.origin.clone()),
             Err(error) => {
                 exit = Exit::Refused;
-                ("not usable".to_owned(), error.to_string())
+                drop(writeln!(io::stderr(), "imageshare: credential {}: {error}", lane.credential));
+                ("not usable".to_owned(), lane.source.to_string())
             }
         };
         lines.push(Line { key: format!("credentials.{}.key", lane.credential), value, origin });

@@ -93,6 +93,12 @@ pub(crate) enum Command {
     /// Show the settings in effect and where each comes from; speaks to nobody
     #[command(after_help = "Example: imageshare check --config examples/imageshare.toml")]
     Check,
+    /// Print the JSON Schema of jobs or of reports
+    #[command(after_help = "Example: imageshare schema job > job.schema.json")]
+    Schema {
+        /// Of what
+        of: Document,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: imageshare completions bash > /etc/bash_completion.d/imageshare")]
     Completions {
@@ -287,6 +293,15 @@ pub(crate) enum Algorithm {
     HmacSha1,
     /// HmacSHA256, signature version 1
     HmacSha256,
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Document {
+    /// What goes in
+    Job,
+    /// What comes out
+    Report,
 }
 
 impl From<Method> for tc3::Method {

@@ -35,7 +35,7 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let image_id = arguments.image.image;
     let shares = runtime::run(async {
         let mut reader = Reader::new(work.client.clone(), work.lane(lane));
-        reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, error))
+        reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
     })?;
     let shared = |share: &SharedAccount| Shared {
         image_id,

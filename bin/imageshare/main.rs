@@ -10,6 +10,7 @@ mod output;
 mod run;
 mod runtime;
 mod sandbox;
+mod schema;
 mod share;
 mod sign;
 mod voice;
@@ -45,6 +46,7 @@ fn command(cli: Cli) -> Ended {
         Command::List(arguments) => list::run(&common, arguments),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
+        Command::Schema { of } => schema::run(*of),
         Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),

@@ -23,12 +23,16 @@ pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Resul
     ended
 }
 
-/// A message for each Ctrl-C and each SIGTERM from now on. Must be called on the runtime.
-pub(crate) fn interrupts() -> Result<mpsc::Receiver<()>, Problem> {
+/// A message for each Ctrl-C and each SIGTERM from now on; the first is announced. Must be called on the runtime.
+pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<mpsc::Receiver<()>, Problem> {
     let (sender, interrupts) = mpsc::channel(INTERRUPTS_MAX);
     let mut next = Signals::listen().context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    let mut announce = Some(announce);
     tokio::spawn(async move {
         while next.recv().await {
+            if let Some(announce) = announce.take() {
+                announce();
+            }
             if sender.send(()).await.is_err() {
                 break;
             }

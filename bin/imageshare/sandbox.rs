@@ -51,7 +51,7 @@ pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
 }
 
 async fn serve(config: Config) -> Ended {
-    let mut interrupts = runtime::interrupts()?;
+    let mut interrupts = runtime::interrupts(|| {})?;
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
     let authority = sandbox.certificate_pem().map(Authority::write).transpose()?;
     if let Some(Authority(path)) = &authority {

@@ -45,7 +45,10 @@ where
     let for_people = output::is_for_people(common.json);
     let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
     let reports = Reports::open(report, !for_people, voice.clone())?;
-    let interrupts = runtime::interrupts()?;
+    let announcer = voice.clone();
+    let interrupts = runtime::interrupts(move || {
+        announcer.say("interrupted: requests in flight are waited for; interrupt again to end at once");
+    })?;
 
     let lanes: Arc<[Lane]> = work.lanes.clone().into();
     let driver = Driver::new(&lanes, work.limits.clone(), work.client.clone());

@@ -10,6 +10,10 @@ pub(crate) fn words(lane: &str, notice: &Notice) -> String {
             format!("{image_id}: who has it cannot be read ({code}); going on without")
         }
         Notice::CapLearned { image_id, cap } => format!("{image_id}: it can be shared with at most {cap} accounts"),
+        // Some details say by themselves whose fault it is.
+        Notice::Closed { reason, detail } if detail.starts_with(why(*reason)) => {
+            format!("lane {lane}: {detail}; waiting")
+        }
         Notice::Closed { reason, detail } => format!("lane {lane}: {}: {detail}; waiting", why(*reason)),
         Notice::ImageBusy { image_id, code } => format!("{image_id}: not ready yet ({code}); its jobs wait"),
         Notice::Opened => format!("lane {lane}: going on"),

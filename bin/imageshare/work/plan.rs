@@ -45,7 +45,7 @@ pub(crate) async fn show<S>(work: Work, jobs: S, common: &Common) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
-    let mut interrupts = runtime::interrupts()?;
+    let mut interrupts = runtime::interrupts(|| {})?;
     let ended = tokio::select! {
         ended = planned(&work, jobs, common) => ended,
         _ = interrupts.recv() => Ok(Exit::Interrupted),
@@ -77,7 +77,7 @@ where
                 (change, trouble(&change))
             }
             Err(error) if exit_of(&error) == Exit::Failed => (Change::default(), Some(error.to_string())),
-            Err(error) => return Err(unreadable(image_id, error)),
+            Err(error) => return Err(unreadable(image_id, &error)),
         };
         if problem.is_some() {
             exit = Exit::Failed;
@@ -174,8 +174,8 @@ fn pace(work: &Work, lane: LaneId) -> Duration {
 }
 
 /// A reading that there is not, as the end of a command.
-pub(crate) fn unreadable(image_id: ImageId, error: ReadError) -> Problem {
-    Problem::new(exit_of(&error), format!("{image_id}: who has it cannot be read: {error}"))
+pub(crate) fn unreadable(image_id: ImageId, error: &ReadError) -> Problem {
+    Problem::new(exit_of(error), format!("{image_id}: who has it cannot be read: {error}"))
 }
 
 fn exit_of(error: &ReadError) -> Exit {

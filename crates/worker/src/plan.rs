@@ -43,7 +43,7 @@ pub struct Change {
     pub unchanged: usize,
     /// Write requests, when none is refused.
     pub requests: usize,
-    /// Accounts that would not fit under the image's cap.
+    /// Accounts that are to be shared with and would not fit under the image's cap.
     pub over_cap: usize,
     /// Whether a SYNC would be refused because it cancels too much of the list.
     pub is_braked: bool,
@@ -80,6 +80,7 @@ impl Wishes {
         }
         let cap = usize::try_from(limits.cap).unwrap_or(usize::MAX);
         change.over_cap = (shared.len() + change.share).saturating_sub(change.cancel + cap).min(change.share);
+        change.share -= change.over_cap;
         let batch = usize::try_from(lane.batch).unwrap_or(usize::MAX).max(1);
         change.requests = change.share.div_ceil(batch) + change.cancel.div_ceil(batch);
         change
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_under_the_cap_is_counted() {
-        let expected = Change { share: 3, requests: 1, over_cap: 2, ..Change::default() };
+        let expected = Change { share: 1, requests: 1, over_cap: 2, ..Change::default() };
         check(&[job(Mode::Share, 20_000..20_003)], 10_000..10_499, expected);
     }
 }

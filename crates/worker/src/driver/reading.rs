@@ -102,7 +102,7 @@ impl Reader {
                 Some(Class::Transient | Class::Unknown) | None => {
                     let pause = pauses
                         .get(pause_next)
-                        .or(pauses.last())
+                        .or_else(|| pauses.last())
                         .map_or(THROTTLED, |pause| Duration::from_millis(pause.0));
                     pause_next += 1;
                     pause

@@ -1,0 +1,67 @@
+//! What the scenarios are made of: the program, a sandbox in a process of its own, files in a folder that goes away.
+
+mod program;
+mod sandbox;
+
+pub(crate) use program::{Ended, Program, Running, json_lines};
+pub(crate) use sandbox::Sandbox;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// How long anything that is waited for may take before the test fails. Nothing takes nearly so long when it works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder for one test.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and gives its path.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// A file of the repository.
+pub(crate) fn of_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// One job as a line.
+pub(crate) fn job(image: &str, permission: &str, accounts: impl IntoIterator<Item = u64>) -> String {
+    let accounts: Vec<String> = accounts.into_iter().map(|account| format!("\"{account}\"")).collect();
+    format!(
+        "{{\"image_id\":\"{image}\",\"region\":\"ap-singapore\",\"permission\":\"{permission}\",\"account_ids\":[{}]}}\n",
+        accounts.join(",")
+    )
+}
+
+/// Looks until it sees something, again and again.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::yield_now();
+        // Between two looks, so that looking does not take the processor from what is looked at.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,170 @@
+//! The program under test as a process.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+};
+
+use serde_json::Value;
+
+use super::until;
+
+/// A call of the program with nothing of this process's environment.
+pub(crate) struct Program {
+    command: Command,
+    input: Vec<u8>,
+}
+
+/// The program while it runs.
+pub(crate) struct Running {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    listener: JoinHandle<()>,
+}
+
+/// The program after it ended.
+pub(crate) struct Ended {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Program {
+    pub(crate) fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imageshare"));
+        command.env_clear().args(arguments);
+        Self { command, input: Vec::new() }
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub(crate) fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        self.args([argument])
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With this key.
+    pub(crate) fn key(self, id: &str, key: &str) -> Self {
+        self.env("TENCENTCLOUD_SECRET_ID", id).env("TENCENTCLOUD_SECRET_KEY", key)
+    }
+
+    /// With this on standard input.
+    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// With standard output somewhere else.
+    pub(crate) fn stdout_to(mut self, file: std::fs::File) -> Ended {
+        self.command.stdout(file).stderr(Stdio::piped()).stdin(Stdio::null());
+        let output = self.command.output().unwrap();
+        Ended::of(&output)
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self) -> Ended {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that ends without having read everything is not a failure of the one who writes.
+        let writer = thread::spawn(move || drop(stdin.write_all(&self.input)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        Ended::of(&output)
+    }
+
+    /// Starts it, with standard output for the caller.
+    pub(crate) fn start(mut self) -> (Running, ChildStdout) {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
+        let listener = thread::spawn(move || {
+            for line in errors.lines() {
+                let mut heard = heard.lock().unwrap();
+                heard.push_str(&line.unwrap());
+                heard.push('\n');
+            }
+        });
+        (Running { child, said, listener }, stdout)
+    }
+}
+
+impl Running {
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until it said something on standard error.
+    #[track_caller]
+    pub(crate) fn until_said(&self, words: &str) {
+        until("it said so", || self.said.lock().unwrap().contains(words).then_some(()));
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let status = until("the program ended", || self.child.try_wait().unwrap());
+        self.listener.join().unwrap();
+        (status.code(), self.said.lock().unwrap().clone())
+    }
+
+    /// Ends it with all that it holds, and waits.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Ended {
+    fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout.clone()).unwrap(),
+            stderr: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
+    /// Fails with everything that it said, unless it ended with this code, and never with a panic.
+    #[track_caller]
+    pub(crate) fn check(self, code: i32) -> Self {
+        let Self { stdout, stderr, .. } = &self;
+        assert_eq!(self.code, Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        self
+    }
+
+    /// Standard output as lines of JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Vec<Value> {
+        json_lines(&self.stdout)
+    }
+
+    /// The report of a job.
+    #[track_caller]
+    pub(crate) fn report(&self, job_id: &str) -> Value {
+        let found = self.json().into_iter().find(|report| report["job_id"] == job_id);
+        found.unwrap_or_else(|| panic!("no report of {job_id} in\n{}", self.stdout))
+    }
+}
+
+/// A text as lines of JSON.
+#[track_caller]
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

@@ -1,0 +1,122 @@
+//! A sandbox in a process of its own, and what it counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::ChildStdout,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use serde_json::Value;
+
+use super::{Program, Running};
+
+/// Scenarios that count requests a second run alone: what others take of the processor would make them late.
+static PROCESSOR: RwLock<()> = RwLock::new(());
+
+/// A sandbox. It ends with its handle.
+pub(crate) struct Sandbox {
+    pub(crate) address: String,
+    running: Option<Running>,
+    /// Open, since a process whose standard output is closed could not write.
+    _stdout: ChildStdout,
+    _place: Place,
+}
+
+/// Whether other scenarios run at the same time.
+enum Place {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Sandbox {
+    /// A sandbox with these flags, beside others.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        // A scenario that failed has harmed nobody else.
+        Self::start_in(Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
+    }
+
+    /// The same, with no other scenario that has a sandbox at the same time.
+    pub(crate) fn start_alone(flags: &[&str]) -> Self {
+        Self::start_in(Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
+    }
+
+    fn start_in(place: Place, flags: &[&str]) -> Self {
+        let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
+        let mut lines = BufReader::with_capacity(1, stdout);
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("found {line:?}")).trim().to_owned();
+        Self { address, running: Some(running), _stdout: lines.into_inner(), _place: place }
+    }
+
+    /// The program, pointed at this sandbox with the key that it knows.
+    pub(crate) fn program(&self, command: &str) -> Program {
+        self.program_with_key(command, "AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
+    }
+
+    /// The same with another key.
+    pub(crate) fn program_with_key(&self, command: &str, id: &str, key: &str) -> Program {
+        Program::new([command, "--endpoint", &format!("http://{}", self.address)]).key(id, key)
+    }
+
+    /// What it counted.
+    pub(crate) fn stats(&self) -> Value {
+        self.admin("GET", "stats", "")
+    }
+
+    /// Write requests that it counted.
+    pub(crate) fn writes(&self) -> u64 {
+        self.stats()["by_action"]["ModifyImageSharePermission"].as_u64().unwrap_or_default()
+    }
+
+    /// Who has each image, by its id.
+    pub(crate) fn state(&self) -> BTreeMap<String, BTreeSet<u64>> {
+        let state = self.admin("GET", "state", "");
+        let accounts = |set: &Value| {
+            set.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect::<BTreeSet<u64>>()
+        };
+        state["images"].as_object().unwrap().iter().map(|(image, set)| (image.clone(), accounts(set))).collect()
+    }
+
+    /// Who has this image.
+    pub(crate) fn shared(&self, image: &str) -> BTreeSet<u64> {
+        self.state().remove(image).unwrap_or_default()
+    }
+
+    /// Replaces the script of faults.
+    pub(crate) fn faults(&self, faults: &Value) {
+        let answer = self.admin("POST", "faults", &faults.to_string());
+        assert_eq!(answer, serde_json::json!({}), "{answer}");
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub(crate) fn interrupt(mut self) -> Option<i32> {
+        let running = self.running.take().unwrap();
+        running.signal("INT");
+        running.end().0
+    }
+
+    fn admin(&self, method: &str, what: &str, body: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} /_sandbox/{what} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+    }
+}
