@@ -62,12 +62,11 @@ pub enum CredentialsError {
         sections: String,
     },
     /// Nothing anywhere.
-    #[error(
-        "found no credential; looked for {looked}; set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY \
-         (and TENCENTCLOUD_TOKEN for a temporary key), or write secret_id and secret_key into a profile file"
-    )]
+    #[error("found no credential; looked for {looked}; {remedy}")]
     Nowhere {
         /// The places, in the order in which they were looked at.
         looked: String,
+        /// What to do so that there is one.
+        remedy: String,
     },
 }

@@ -43,7 +43,7 @@ pub struct Provider {
 
 #[derive(Debug)]
 enum Kind {
-    Fixed,
+    Fixed(Loaded),
     From { source: Source, environment: Environment },
 }
 
@@ -66,7 +66,8 @@ impl Provider {
     /// One that always gives this credential: the sandbox's own.
     #[must_use]
     pub fn fixed(credential: Credential) -> Self {
-        Self { kind: Kind::Fixed, current: Some(Loaded { credential, origin: "built in".to_owned() }) }
+        let loaded = Loaded { credential, origin: "built in".to_owned() };
+        Self { kind: Kind::Fixed(loaded.clone()), current: Some(loaded) }
     }
 
     /// The credential that was given last; looks for one if there was none yet.
@@ -93,12 +94,12 @@ impl Provider {
     }
 
     fn load(&self) -> Result<Loaded, CredentialsError> {
-        let nowhere = |looked: String| CredentialsError::Nowhere { looked };
         match &self.kind {
-            Kind::Fixed => self.current.clone().ok_or_else(|| nowhere("nothing".to_owned())),
-            Kind::From { source, environment } => {
-                source.load(environment)?.ok_or_else(|| nowhere(source.looked(environment)))
-            }
+            Kind::Fixed(loaded) => Ok(loaded.clone()),
+            Kind::From { source, environment } => source.load(environment)?.ok_or_else(|| CredentialsError::Nowhere {
+                looked: source.looked(environment),
+                remedy: source.remedy(),
+            }),
         }
     }
 }
@@ -137,6 +138,19 @@ impl Source {
             Self::Chain => format!("{variables}, then {}", files(&None, DEFAULT_SECTION)),
             Self::Environment => variables,
             Self::Profile { path, section } => files(path, section),
+        }
+    }
+
+    /// What to do so that it finds one.
+    fn remedy(&self) -> String {
+        let [token, _] = environment::TOKENS;
+        let set =
+            format!("set {} and {} (and {token} for a temporary key)", environment::SECRET_ID, environment::SECRET_KEY);
+        let write = "write secret_id and secret_key into a profile file";
+        match self {
+            Self::Chain => format!("{set}, or {write}"),
+            Self::Environment => set,
+            Self::Profile { .. } => write.to_owned(),
         }
     }
 }
@@ -190,8 +204,12 @@ mod tests {
     #[test]
     fn no_credential_says_where_was_looked_and_what_to_set() {
         let error = Provider::new(Source::Environment, Environment::of([])).credential().unwrap_err().to_string();
-        assert!(error.starts_with("found no credential; looked for TENCENTCLOUD_SECRET_ID and"), "{error}");
-        assert!(error.contains("; set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY"), "{error}");
+        assert_eq!(
+            error,
+            "found no credential; looked for TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
+             set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key)"
+        );
+        assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
         let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")]));
         assert_eq!(
             looked,
