@@ -16,7 +16,7 @@ use imageshare_core::{
 use imageshare_engine::{io::Action, time::Instant};
 use tokio::{
     task::spawn_blocking,
-    time::{Instant as TokioInstant, sleep, sleep_until, timeout_at},
+    time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -142,12 +142,13 @@ impl Reader {
     /// Whether the credential's source has another one by now.
     async fn renew(&mut self) -> bool {
         let refresh = Arc::clone(&self.refresh);
-        match spawn_blocking(move || refresh()).await {
-            Ok(Ok(credential)) if credential != *self.signer.credential() => {
+        // A source that hangs is waited for no longer than a call.
+        match timeout(self.client.time_outs().call, spawn_blocking(move || refresh())).await {
+            Ok(Ok(Ok(credential))) if credential != *self.signer.credential() => {
                 self.signer = Signer::new(credential);
                 true
             }
-            Ok(Ok(_) | Err(_)) | Err(_) => false,
+            Ok(_) | Err(_) => false,
         }
     }
 
