@@ -105,7 +105,8 @@ impl History {
     /// A write was accepted, or a reading has shown its work.
     pub(super) fn accept(&mut self, permission: Permission, at: Instant) {
         self.accepted = Some((permission, at));
-        self.unsure = None;
+        // An earlier write in doubt may still land, which matters if somebody else changes the account before it does.
+        self.unsure = self.doubt_at(at).map(|(doubted, until)| (Some(doubted), until));
     }
 
     /// A write may have been applied, at that moment at the latest.

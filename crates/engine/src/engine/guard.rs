@@ -20,10 +20,14 @@ impl Engine {
     }
 
     /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
+    ///
+    /// An answer to our own write on an image of which no ticket came again can not: nobody else was at work there. A
+    /// reading can, even one that shows our own work, since it may show a state from before a worker before us undid
+    /// the same.
     pub(super) fn is_provisional(&self, now: Instant, account: Key<Account>, done: Done, known: Known) -> bool {
         let image = &self.images[self.accounts[account].image];
         let Some(ends) = self.landing_ends(now, image.lane) else { return false };
-        let concerned = image.redelivered || done == Done::Unchanged;
+        let concerned = image.redelivered || known.read || done == Done::Unchanged;
         concerned && known.since < if known.read { ends + self.limits.read_delay } else { ends }
     }
 
