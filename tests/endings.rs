@@ -121,6 +121,22 @@ fn an_interrupt_reports_what_was_done_and_what_was_not() {
 }
 
 #[test]
+fn jobs_are_carried_out_as_they_come_and_an_input_that_never_ends_can_be_interrupted() {
+    let sandbox = Sandbox::start(&[]);
+    let program = sandbox.program("run").arg("-").input(jobs(2));
+    let (running, stdout, _stdin) = program.start_with_open_input();
+    let mut reports = BufReader::new(stdout).lines();
+    for _ in 0..2 {
+        assert!(reports.next().unwrap().unwrap().contains("\"succeeded\""));
+    }
+    assert!(is_done(&sandbox, 2));
+    running.signal("INT");
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(reports.next().is_none());
+}
+
+#[test]
 fn a_second_interrupt_ends_at_once() {
     let sandbox = Sandbox::start(&[]);
     sandbox.faults(&json!({"script": [{"action": "ModifyImageSharePermission", "times": 1000, "do": "hang"}]}));

@@ -113,7 +113,7 @@ pub(crate) struct RunArguments {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Write every job's report to this file, one JSON object a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
@@ -128,7 +128,8 @@ pub(crate) struct WorkArguments {
     /// Start a sandbox in this process, with its own key, and work there: no cloud, nothing to install
     #[arg(long, conflicts_with = "endpoint")]
     pub(crate) sandbox: bool,
-    /// The world of that sandbox (TOML); without it the one of examples/world.toml
+    /// The world of that sandbox (TOML), with the key AKIDSANDBOXEXAMPLE in it; without this flag the one of
+    /// examples/world.toml
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(crate) world: Option<PathBuf>,
     /// Read who has the images, print what would be done, and do nothing
@@ -146,7 +147,7 @@ pub(crate) struct ImageArguments {
     #[command(flatten)]
     pub(crate) accounts: Accounts,
     /// Write every job's report to this file, one JSON object a line
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) work: WorkArguments,

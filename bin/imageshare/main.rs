@@ -4,7 +4,6 @@ mod check;
 mod cli;
 mod completions;
 mod exit;
-mod length;
 mod list;
 mod output;
 mod run;

@@ -4,15 +4,17 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use imageshare_sandbox::{Config, Sandbox, World, faults::Faults};
+use imageshare_worker::settings;
 
 use crate::{
     cli::SandboxArguments,
     exit::{Ended, Exit, OrExit as _, Problem},
-    length, output, runtime,
+    output, runtime,
 };
 
 pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
@@ -37,7 +39,8 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
         listen: arguments.listen,
         world,
         faults,
-        latency: length::parse(&arguments.latency).context("--latency").or_exit(Exit::Usage)?,
+        latency: settings::duration(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
+            .map_err(|problem| Problem::new(Exit::Usage, format!("--latency: {problem}")))?,
         rps: arguments.rps,
         tls: arguments.tls,
     };

@@ -1,19 +1,20 @@
 //! What people are told while a command works: a progress bar and lines, on standard error.
 
 use std::{
+    fmt,
     io::{self, IsTerminal as _, Write as _},
     sync::Arc,
     time::Duration,
 };
 
 use imageshare_worker::driver::{Progress, Snapshot};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::{task::AbortHandle, time::interval};
 
 /// How often the bar is drawn anew.
 const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
 
-const TEMPLATE: &str = "{bar:32} {human_pos} of {human_len} accounts, {per_sec}, {eta} left{msg}";
+const TEMPLATE: &str = "{bar:32} {human_pos} of {human_len} accounts, {rate}, {eta} left{msg}";
 
 /// Speaks to people on standard error. Where nobody can be told, nothing is lost: the reports have it all.
 #[derive(Clone)]
@@ -33,7 +34,10 @@ impl Voice {
     pub(crate) fn new(is_quiet: bool, bar: bool) -> Self {
         let is_drawn = bar && !is_quiet && io::stderr().is_terminal();
         let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template(TEMPLATE).expect("the template above is one").progress_chars("=> ");
+        let style = ProgressStyle::with_template(TEMPLATE)
+            .expect("the template above is one")
+            .with_key("rate", rate)
+            .progress_chars("=> ");
         Self { bar: ProgressBar::with_draw_target(Some(0), target).with_style(style), is_quiet }
     }
 
@@ -68,6 +72,12 @@ impl Drop for Moving {
         self.task.abort();
         self.bar.finish_and_clear();
     }
+}
+
+/// Whole accounts a second: more digits say nothing.
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // The bar draws what was written; there is nobody to be told that it could not be.
+    write!(out, "{:.0}/s", state.per_sec()).ok();
 }
 
 fn draw(bar: &ProgressBar, now: &Snapshot) {

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
@@ -84,9 +84,24 @@ impl Program {
         Ended::of(&output)
     }
 
-    /// Starts it, with standard output for the caller.
+    /// Starts it, with standard output for the caller and nothing on standard input.
     pub(crate) fn start(mut self) -> (Running, ChildStdout) {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(Stdio::null());
+        self.spawn()
+    }
+
+    /// Starts it with its input on a standard input that does not end before the result is dropped.
+    pub(crate) fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
+        self.command.stdin(Stdio::piped());
+        let input = std::mem::take(&mut self.input);
+        let (mut running, stdout) = self.spawn();
+        let mut stdin = running.child.stdin.take().unwrap();
+        stdin.write_all(&input).unwrap();
+        (running, stdout, stdin)
+    }
+
+    fn spawn(mut self) -> (Running, ChildStdout) {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());

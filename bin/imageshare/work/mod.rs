@@ -34,7 +34,7 @@ use imageshare_worker::{
 use crate::{
     cli::{Common, WorkArguments},
     exit::{Exit, OrExit as _, Problem},
-    length, sandbox,
+    sandbox,
 };
 
 /// Everything that work needs.
@@ -86,7 +86,7 @@ pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &Wor
 impl Work {
     /// The work of these settings, still without lanes.
     pub(crate) fn new(settings: Settings, give_up_after: &str) -> Result<Self, Problem> {
-        let give_up_after = length::parse(give_up_after).context("--give-up-after").or_exit(Exit::Usage)?;
+        let give_up_after = patience(give_up_after)?;
         let time_outs = TimeOuts { connect: settings.http.connect_timeout, call: settings.http.call_timeout };
         let client = Client::new(time_outs).or_exit(Exit::Failed)?;
         let limits = Limits {
@@ -137,6 +137,12 @@ impl Work {
     pub(crate) fn lane_names(&self) -> Vec<String> {
         self.lanes.iter().map(|lane| lane.name.clone()).collect()
     }
+}
+
+/// `--give-up-after`: long enough for an answer to come, and an end that people live to see.
+fn patience(text: &str) -> Result<Duration, Problem> {
+    let range = Duration::from_millis(100)..=Duration::from_hours(7 * 24);
+    settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--give-up-after: {problem}")))
 }
 
 /// A lane as the driver wants it.

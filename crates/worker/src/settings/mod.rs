@@ -20,6 +20,7 @@ pub use environment::{Environment, NotUtf8};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use limits::HttpLimits;
 pub use origin::{Origin, Setting};
+pub use values::duration;
 
 /// The name of the lane that there is without a settings file, and of the credential of a lane that names none.
 pub const DEFAULT_NAME: &str = "default";

@@ -33,7 +33,10 @@ pub(super) fn whole(text: &str, range: RangeInclusive<u32>, unit: &str) -> Resul
 }
 
 /// A duration within a range: a number and `ms`, `s`, `m`, `h` or `d`; seconds without one of these.
-pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+///
+/// # Errors
+/// If it is no such text or outside the range: what was found and what is allowed.
+pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let number_len = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_len);
     let factor = match unit {
