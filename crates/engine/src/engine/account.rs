@@ -17,9 +17,9 @@ pub(super) struct Wish {
     pub(super) ticket: Key<Ticket>,
     pub(super) account: Key<Account>,
     /// The wish of a later ticket for the same account.
-    pub(super) next_in_account: Option<Key<Wish>>,
+    pub(super) next_in_account: Option<Key<Self>>,
     /// The same ticket's wish for another account.
-    pub(super) next_in_ticket: Option<Key<Wish>>,
+    pub(super) next_in_ticket: Option<Key<Self>>,
     pub(super) permission: Permission,
     pub(super) state: WishState,
     /// Whether a SYNC added it for an account that is listed and has to go.

@@ -201,15 +201,15 @@ impl Engine {
         }
         match class {
             Class::Account | Class::AccountOrOther | Class::AlreadyDone => {
-                self.blamed(now, image, tried, origin, class)
+                self.blamed(now, image, tried, origin, class);
             }
             Class::Transient | Class::Unknown => self.write_failed(now, image, tried, origin, class),
-            Class::BatchTooLarge => self.too_long(now, image, tried, origin),
+            Class::BatchTooLarge => self.too_long(now, image, &tried, origin),
             Class::Busy => {
                 self.image_busy(now, image, &tried.failure);
                 self.send_later(now, image, tried.permission, tried.members, origin);
             }
-            Class::Quota => self.over_quota(now, image, tried, origin),
+            Class::Quota => self.over_quota(now, image, &tried, origin),
             Class::Throttle => {
                 let pause = self.throttle_pause();
                 self.images[image].write_after = now + pause;
@@ -268,7 +268,7 @@ impl Engine {
                 if may_be_about_others(class) {
                     self.sample(image, &mut tried);
                 }
-                self.isolate(now, image, tried, rest);
+                self.isolate(now, image, tried, &rest);
             }
         }
     }
@@ -358,7 +358,7 @@ impl Engine {
         self.push_group(image, tried);
     }
 
-    fn too_long(&mut self, now: Instant, image: Key<Image>, tried: Group, origin: Origin) {
+    fn too_long(&mut self, now: Instant, image: Key<Image>, tried: &Group, origin: Origin) {
         let rest = self.split_origin(image, origin);
         self.make_ready(now, &rest);
         let lane = self.images[image].lane;
@@ -378,7 +378,7 @@ impl Engine {
         }
     }
 
-    fn over_quota(&mut self, now: Instant, image: Key<Image>, tried: Group, origin: Origin) {
+    fn over_quota(&mut self, now: Instant, image: Key<Image>, tried: &Group, origin: Origin) {
         let rest = self.split_origin(image, origin);
         self.make_ready(now, &rest);
         match *tried.members.as_slice() {

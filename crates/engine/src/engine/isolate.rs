@@ -24,9 +24,9 @@ impl Engine {
 
     /// A list of several was refused in a way that blames one of them: read who has the image now, drop those that are
     /// as wished, then try the halves. `rest` are the others of its group.
-    pub(super) fn isolate(&mut self, now: Instant, image: Key<Image>, mut tried: Group, rest: Vec<Key<Account>>) {
+    pub(super) fn isolate(&mut self, now: Instant, image: Key<Image>, mut tried: Group, rest: &[Key<Account>]) {
         // One of those tried must be at fault, so nothing is known of the others any more.
-        self.make_ready(now, &rest);
+        self.make_ready(now, rest);
         tried.culprit = true;
         tried.failures = 0;
         if self.images[image].unreadable(now).is_none() {

@@ -244,9 +244,9 @@ mod tests {
             loop {
                 let len = search.next(50);
                 if len <= longest {
-                    search.accepted(len)
+                    search.accepted(len);
                 } else {
-                    search.refused(len)
+                    search.refused(len);
                 }
                 tries += 1;
                 assert!(tries < 20, "{longest}");

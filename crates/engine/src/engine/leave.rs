@@ -52,11 +52,14 @@ impl Engine {
                 }
                 Ending::Report => self.abandon(now, lane, "the command was ended"),
             },
-            LaneState::Closed(closed) if closed.certain && !closed.given_back => {
-                if ending == Ending::GiveBack && closed.since + closed_for <= now {
-                    self.give_back_closed(now, lane);
-                    self.schedule_lane(now, lane);
-                }
+            LaneState::Closed(closed)
+                if closed.certain
+                    && !closed.given_back
+                    && ending == Ending::GiveBack
+                    && closed.since + closed_for <= now =>
+            {
+                self.give_back_closed(now, lane);
+                self.schedule_lane(now, lane);
             }
             _ => {}
         }

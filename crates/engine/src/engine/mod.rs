@@ -20,6 +20,9 @@ mod ticket;
 mod tickets;
 mod writes;
 
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -1,5 +1,7 @@
 //! Rule 6: how many accounts an image may be shared with, and what does not fit.
 
+use alloc::vec::Vec;
+
 use imageshare_core::Permission;
 
 use super::{
@@ -25,10 +27,6 @@ impl Engine {
         let cap = found.quota.cap(self.limits.cap, now);
         let left = if known { cap.saturating_sub(found.quota.present) } else { cap };
         left.min(found.quota.list_max.unwrap_or(u32::MAX)) as usize
-    }
-
-    pub(super) fn has_share_to_send(&self, now: Instant, image: Key<Image>) -> bool {
-        !self.images[image].ready_shares.is_empty() && self.share_room(now, image) > 0
     }
 
     /// Counts anew how many accounts have the image, after a reading.
@@ -123,7 +121,7 @@ impl Engine {
         };
         let over_quota = failure(local::OVER_QUOTA, message, None);
         let waiting = found.ready_shares.iter().copied();
-        let failing: alloc::vec::Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
+        let failing: Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
         for (_, account) in failing {
             self.fail(now, account, &over_quota);
         }

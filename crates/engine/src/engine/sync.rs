@@ -62,12 +62,12 @@ impl Engine {
     /// From when on a reading is believed for every account of an image: past our last write and past every doubt.
     pub(super) fn believable_from(&self, image: Key<Image>) -> Instant {
         let found = &self.images[image];
-        let written = found.last_write.map_or(Instant::default(), |at| at + self.limits.read_delay);
+        let written = found.last_write.map(|at| at + self.limits.read_delay);
         let doubts = found.accounts.values().filter_map(|&account| self.accounts[account].history);
         let landed = doubts.filter_map(|history| self.histories[history].doubt).map(|(_, until)| until).max();
         let guard = if found.redelivered && self.limits.guard { self.guard_ends(found.lane) } else { None };
-        let after_landing = landed.map_or(Instant::default(), |until| until + self.limits.read_delay);
-        written.max(after_landing).max(guard.unwrap_or_default())
+        let after_landing = landed.map(|until| until + self.limits.read_delay);
+        [written, after_landing, guard].into_iter().flatten().max().unwrap_or_default()
     }
 
     /// A reading came, or was refused: goes on with the SYNC that waited for it.

@@ -1,7 +1,5 @@
 //! Rules 2, 3 and 4: which operations travel together, and when an image or a lane has its turn.
 
-use alloc::vec::Vec;
-
 use imageshare_core::Permission;
 
 use super::{
@@ -63,8 +61,8 @@ impl Engine {
                     || found.write_after > now
                     || found.busy.as_ref().is_some_and(|busy| busy.ask.is_some())
                     || found.denied.as_ref().is_some_and(|denied| denied.again > now);
-                let ready = !found.ready_cancels.is_empty() || self.has_share_to_send(now, image);
-                !blocked && (ready || self.has_group_to_send(now, image))
+                let ready = || self.ready_list(now, image, self.holds_ready(image)).is_some();
+                !blocked && (ready() || self.has_group_to_send(now, image))
             }
             Kind::ReadShares => {
                 let wanted = found.read.wanted.is_some_and(|from| from <= now) && found.read.after <= now;
@@ -164,38 +162,48 @@ impl Engine {
     /// longest, with all others of that permission that fit.
     pub(super) fn choose_write(&mut self, now: Instant, image: Key<Image>) -> Option<Write> {
         if self.images[image].group_had_turn
-            && let Some(full) = self.choose_ready(now, image, true)
+            && let Some((permission, len)) = self.ready_list(now, image, true)
         {
-            self.images[image].group_had_turn = false;
-            return Some(full);
+            return Some(self.take_ready(image, permission, len));
         }
         if let Some((group, members)) = self.next_of_groups(now, image) {
             self.images[image].group_had_turn = true;
             return Some(Write { permission: group.permission, members, origin: Origin::Group(group) });
         }
-        self.choose_ready(now, image, false)
+        let (permission, len) = self.ready_list(now, image, self.holds_ready(image))?;
+        Some(self.take_ready(image, permission, len))
     }
 
-    /// The ready operations of the permission that has waited longest, as many as fit; only a full list, if `full`.
-    fn choose_ready(&self, now: Instant, image: Key<Image>, full: bool) -> Option<Write> {
+    /// Whether ready operations wait for more of them: a group is about to go on after its reading, and what it sets
+    /// free then travels with them.
+    fn holds_ready(&self, image: Key<Image>) -> bool {
+        let found = &self.images[image];
+        found.read.attempts == 0 && found.groups.iter().any(|group| group.read_from.is_some())
+    }
+
+    /// The permission whose ready operations have waited longest, and how many of them fit into a request; only a full
+    /// one, if `full`.
+    fn ready_list(&self, now: Instant, image: Key<Image>, full: bool) -> Option<(Permission, usize)> {
         let batch_max = self.lane_of(image).batch_max();
         let room = self.share_room(now, image).min(batch_max);
         let found = &self.images[image];
         let cancel = found.ready_cancels.first();
         let share = found.ready_shares.first().filter(|_| room > 0);
-        let permission = match (cancel, share) {
-            (Some(cancel), Some(share)) if cancel < share => Permission::Cancel,
-            (_, Some(_)) => Permission::Share,
-            (Some(_), None) => Permission::Cancel,
+        let (permission, len_max) = match (cancel, share) {
+            (Some(cancel), Some(share)) if cancel < share => (Permission::Cancel, batch_max),
+            (_, Some(_)) => (Permission::Share, room),
+            (Some(_), None) => (Permission::Cancel, batch_max),
             (None, None) => return None,
         };
-        let len_max = if permission == Permission::Share { room } else { batch_max };
-        let ready = found.ready(permission);
-        if full && ready.len() < len_max {
-            return None;
-        }
-        let members: Vec<_> = ready.iter().take(len_max).map(|&(_, account)| account).collect();
-        Some(Write { permission, members, origin: Origin::Ready })
+        let len = found.ready(permission).len().min(len_max);
+        (!full || len == len_max).then_some((permission, len))
+    }
+
+    fn take_ready(&mut self, image: Key<Image>, permission: Permission, len: usize) -> Write {
+        let found = &mut self.images[image];
+        found.group_had_turn = false;
+        let members = found.ready(permission).iter().take(len).map(|&(_, account)| account).collect();
+        Write { permission, members, origin: Origin::Ready }
     }
 
     pub(super) fn send_write(&mut self, now: Instant, image: Key<Image>, write: Write, probe: bool) {

@@ -1,0 +1,102 @@
+//! Rule 8.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, one_shot};
+use crate::{
+    io::{ImageState, Notice},
+    job::Mode,
+    limits::Limits,
+    time::Millis,
+};
+
+const BUSY: &str = "InvalidParameterValue.InvalidImageState";
+
+fn busy_kit() -> (Kit, u64) {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    (kit, ticket)
+}
+
+#[test]
+fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
+    let (mut kit, ticket) = busy_kit();
+    for _ in 0..5 {
+        kit.state(ImageState::Pending("CREATING".into()));
+    }
+    let before = kit.now;
+    kit.state(ImageState::Normal);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    assert!(kit.now <= before + 1200);
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::ImageBusy { .. })).count();
+    assert_eq!(said, 1);
+}
+
+#[test]
+fn a_state_that_never_becomes_normal_fails_at_once() {
+    let (mut kit, ticket) = busy_kit();
+    kit.state(ImageState::Broken("CREATEFAILED".into()));
+    assert_eq!(kit.outcomes(ticket), [BUSY]);
+}
+
+#[test]
+fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
+    let (mut kit, ticket) = busy_kit();
+    let mut questions = 0;
+    while !kit.is_settled(ticket) {
+        kit.pass(Millis(1000));
+        if !kit.open.is_empty() {
+            questions += 1;
+            kit.state(ImageState::Pending("CREATING".into()));
+        }
+    }
+    assert!((7_199_000..7_203_000).contains(&kit.now), "{}", kit.now);
+    assert_eq!(kit.outcomes(ticket), ["Local.ImageBusy"]);
+    assert!(questions < 800, "{questions}");
+}
+
+#[test]
+fn a_lane_whose_whole_window_waits_for_busy_images_waits_less() {
+    let mut kit = Kit::new(Limits { window: Some(2), ..one_shot() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.job(Mode::Share, 0, [2]);
+    while !kit.is_settled(ticket) {
+        kit.pass(Millis(1000));
+        if !kit.open.is_empty() {
+            kit.state(ImageState::Pending("CREATING".into()));
+        }
+    }
+    assert!((599_000..603_000).contains(&kit.now), "{}", kit.now);
+}
+
+#[test]
+fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
+    let (mut kit, _) = busy_kit();
+    let mut writes = 0;
+    while kit.now < 120_000 {
+        kit.state(ImageState::Normal);
+        kit.write(Permission::Share);
+        writes += 1;
+        kit.refuse(BUSY);
+    }
+    assert!(writes <= 9, "{writes} in two minutes");
+}
+
+#[test]
+fn others_go_on_while_an_image_is_busy() {
+    let (mut kit, _) = busy_kit();
+    kit.state(ImageState::Pending("CREATING".into()));
+    let other = kit.job(Mode::Share, 1, [1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.outcomes(other), ["changed"]);
+}

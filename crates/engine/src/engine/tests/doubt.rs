@@ -1,0 +1,114 @@
+//! Rule 3.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, job, one_shot};
+use crate::{job::Mode, limits::Limits, time::Millis};
+
+#[test]
+fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
+    let mut kit = Kit::new(one_shot());
+    let share = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    let sent = kit.now;
+    kit.lose();
+    assert_eq!(kit.write(Permission::Share), [1], "the same may be sent again");
+    kit.accept();
+    assert_eq!(kit.outcomes(share), ["changed"]);
+    let cancel = kit.job(Mode::Cancel, 0, [1]);
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    assert!(kit.now >= sent + 30_000, "the doubt outlives the ticket: {} after {sent}", kit.now);
+    kit.accept();
+    assert_eq!(kit.outcomes(cancel), ["changed"]);
+}
+
+#[test]
+fn no_reading_settles_an_account_in_doubt() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.lose();
+    kit.pass(Millis(10));
+    kit.job(Mode::Share, 0, [2]);
+    assert!(!kit.is_settled(ticket));
+    while !kit.is_settled(ticket) {
+        kit.write(Permission::Share);
+        kit.accept();
+    }
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn after_all_tries_a_reading_past_the_landing_has_the_last_word() {
+    for (listed, told) in [(true, "changed"), (false, "Local.NoAnswer")] {
+        let mut kit = Kit::new(one_shot());
+        let ticket = kit.job(Mode::Share, 0, [1]);
+        kit.list([]);
+        let mut sent = 0;
+        for _ in 0..5 {
+            kit.write(Permission::Share);
+            sent = kit.now;
+            kit.lose();
+            if kit.call_is_question() {
+                kit.state(crate::io::ImageState::Normal);
+            }
+        }
+        kit.list(listed.then_some(1));
+        assert!(kit.now >= sent + 35_000, "landing and read delay");
+        assert_eq!(kit.outcomes(ticket), [told]);
+    }
+}
+
+#[test]
+fn one_write_an_image_is_in_flight() {
+    let mut kit = Kit::new(one_shot());
+    for account in 0..200 {
+        kit.job(Mode::Share, 0, [account]);
+    }
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.pass(Millis(5000));
+    assert_eq!(kit.open.len(), 1);
+}
+
+#[test]
+fn after_a_hand_over_outcomes_of_jobs_that_came_again_wait_for_a_reading_past_the_landing() {
+    let mut kit = Kit::new(Limits::default());
+    let mut again = job(Mode::Share, 0, [1, 2]);
+    again.redelivered = true;
+    let ticket = kit.deliver(again);
+    kit.list([2]);
+    assert_eq!(kit.write(Permission::Share), [1], "writes begin at once");
+    kit.accept();
+    assert!(!kit.is_settled(ticket));
+    // A CANCEL of the worker before landed on account 2.
+    kit.list([1]);
+    assert!(kit.now >= 35_000);
+    assert_eq!(kit.write(Permission::Share), [2], "what does not agree is sent again");
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed", "changed"]);
+}
+
+#[test]
+fn after_a_hand_over_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
+    let mut kit = Kit::new(Limits::default());
+    let changed = kit.job(Mode::Share, 0, [1]);
+    let unchanged = kit.job(Mode::Share, 0, [2]);
+    kit.list([2]);
+    kit.accept();
+    assert!(kit.is_settled(changed));
+    assert!(!kit.is_settled(unchanged));
+    kit.list([1, 2]);
+    assert_eq!(kit.outcomes(unchanged), ["unchanged"]);
+}
+
+#[test]
+fn one_shot_commands_do_not_wait_for_a_worker_before() {
+    let mut kit = Kit::new(one_shot());
+    let mut again = job(Mode::Share, 0, [1]);
+    again.redelivered = true;
+    let ticket = kit.deliver(again);
+    kit.list([1]);
+    assert!(kit.is_settled(ticket));
+}

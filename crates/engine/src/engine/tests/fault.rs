@@ -1,0 +1,117 @@
+//! Rule 7.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, LANE, one_shot};
+use crate::{
+    LaneStatus,
+    io::{Action, Answer, CloseReason, Input, Outcome},
+    job::Mode,
+    time::Millis,
+};
+
+#[test]
+fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
+    let mut kit = Kit::new(one_shot());
+    for account in 0..120 {
+        kit.job(Mode::Share, 0, [account]);
+    }
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("FailedOperation.BYOLImageShareFailed");
+    assert_eq!(kit.settled.len(), 120);
+    assert_eq!(kit.outcomes(119), ["FailedOperation.BYOLImageShareFailed"]);
+    assert!(kit.open.is_empty(), "one request was enough");
+}
+
+#[test]
+fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    for _ in 0..7 {
+        kit.write(Permission::Share);
+        kit.refuse("AuthFailure.TokenFailure");
+        kit.input(Input::CredentialFresh(LANE));
+        kit.write(Permission::Share);
+        kit.refuse("RequestLimitExceeded");
+    }
+    assert_eq!(kit.refreshes, 7);
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn a_credential_that_is_refused_after_a_refresh_closes_the_lane() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("AuthFailure.SecretIdNotFound");
+    kit.input(Input::CredentialFresh(LANE));
+    kit.write(Permission::Share);
+    kit.refuse("AuthFailure.SecretIdNotFound");
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Credential)));
+}
+
+#[test]
+fn an_image_without_permission_waits_while_others_go_on_and_fails_after_ten_minutes() {
+    let mut kit = Kit::new(one_shot());
+    let denied = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    let allowed = kit.job(Mode::Share, 1, [1]);
+    // Both images are served in turn, whichever call comes first.
+    let mut tries = 0;
+    while !kit.is_settled(denied) {
+        let (call, action) = kit.open.pop_first().unwrap_or_else(|| {
+            kit.pass(Millis(1000));
+            let Some(found) = kit.open.pop_first() else { return (crate::io::CallId(u64::MAX), read(1)) };
+            found
+        });
+        let outcome = match action {
+            Action::Modify { image_id, .. } if image_id == super::kit::image_id(0) => {
+                tries += 1;
+                super::kit::refused("UnauthorizedOperation")
+            }
+            Action::Modify { .. } => Outcome::Accepted(Answer::Modified),
+            _ => Outcome::Accepted(Answer::Shares(Vec::new())),
+        };
+        kit.input(Input::Answer { call, outcome });
+        assert!(kit.now < 1_300_000, "no end");
+    }
+    assert_eq!(kit.outcomes(allowed), ["changed"]);
+    assert_eq!(kit.outcomes(denied), ["UnauthorizedOperation"]);
+    assert!(kit.now >= 600_000);
+    assert!(tries <= 7, "{tries} tries: 30 s doubling");
+}
+
+fn read(image: u64) -> Action {
+    let job = super::kit::job(Mode::Share, image, [1]);
+    Action::ReadShares { region: job.region, image_id: job.image_id }
+}
+
+#[test]
+fn where_no_write_was_ever_permitted_the_lane_closes() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("UnauthorizedOperation");
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)));
+    assert_eq!(kit.write(Permission::Share), [1], "only a write can show that it is permitted");
+    kit.accept();
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+    assert_eq!(kit.outcomes(0), ["changed"]);
+}
+
+#[test]
+fn a_clock_is_corrected_once() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1]);
+    kit.answer(Outcome::Skewed);
+    kit.list([]);
+    kit.answer(Outcome::Skewed);
+    kit.write(Permission::Share);
+    kit.answer(Outcome::Skewed);
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Clock)));
+}

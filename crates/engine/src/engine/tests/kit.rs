@@ -1,0 +1,228 @@
+//! An engine in the hands of a test, which plays the world.
+
+use alloc::{collections::BTreeMap, format, vec::Vec};
+
+use imageshare_core::{
+    Class, Permission,
+    ids::{AccountId, ImageId},
+};
+
+use crate::{
+    Engine, LaneStatus,
+    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
+    job::{AccountOutcome, Job, Mode, Report},
+    limits::{Ending, LaneLimits, Limits},
+    time::{Instant, Millis},
+};
+
+pub(super) const LANE: LaneId = LaneId(0);
+
+/// The engine, the time, and what the engine asked for and was not yet given.
+pub(super) struct Kit {
+    pub(super) engine: Engine,
+    pub(super) now: u64,
+    pub(super) open: BTreeMap<CallId, Action>,
+    pub(super) settled: Vec<(u64, Report)>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) refreshes: u32,
+    pub(super) given_back: u32,
+    pub(super) sent_at: Vec<(u64, CallId)>,
+    next_ticket: u64,
+}
+
+/// One-shot limits: no guard, everything is reported.
+pub(super) fn one_shot() -> Limits {
+    Limits { guard: false, ending: Ending::Report, ..Limits::default() }
+}
+
+impl Kit {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self::with_lane(limits, LaneLimits::default())
+    }
+
+    pub(super) fn with_lane(limits: Limits, lane: LaneLimits) -> Self {
+        let mut kit = Self {
+            engine: Engine::new(limits, 7),
+            now: 0,
+            open: BTreeMap::new(),
+            settled: Vec::new(),
+            notices: Vec::new(),
+            refreshes: 0,
+            given_back: 0,
+            sent_at: Vec::new(),
+            next_ticket: 0,
+        };
+        kit.input(Input::LaneUp(LANE, lane));
+        kit
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.engine.handle(Instant(self.now), input);
+        self.drain();
+    }
+
+    /// Takes commands until the engine waits; writes every request at once.
+    fn drain(&mut self) -> Option<u64> {
+        loop {
+            match self.engine.poll(Instant(self.now)) {
+                Command::Call { call, action, .. } => {
+                    self.open.insert(call, action);
+                    self.sent_at.push((self.now, call));
+                    self.engine.handle(Instant(self.now), Input::Sent(call));
+                }
+                Command::Settle { ticket, report } => self.settled.push((ticket.0, *report)),
+                Command::GiveBack(_) => self.given_back += 1,
+                Command::RefreshCredential(_) => self.refreshes += 1,
+                Command::Notice(_, notice) => self.notices.push(notice),
+                Command::WaitUntil(at) => return Some(at.0),
+                Command::Idle => return None,
+            }
+        }
+    }
+
+    /// Lets time pass, stopping at every moment the engine asks for.
+    pub(super) fn pass(&mut self, length: Millis) {
+        let end = self.now + length.0;
+        while let Some(at) = self.drain().filter(|&at| at <= end) {
+            self.now = at;
+        }
+        self.now = end;
+        self.drain();
+    }
+
+    pub(super) fn job(&mut self, mode: Mode, image: u64, accounts: impl IntoIterator<Item = u64>) -> u64 {
+        let job = job(mode, image, accounts);
+        self.deliver(job)
+    }
+
+    pub(super) fn deliver(&mut self, job: Job) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.input(Input::Job { ticket: TicketId(ticket), lane: LANE, job });
+        ticket
+    }
+
+    /// The only open call, waiting for it if there is none yet.
+    #[track_caller]
+    pub(super) fn call(&mut self) -> (CallId, Action) {
+        for _ in 0..100_000 {
+            if let Some((&call, action)) = self.open.iter().next() {
+                assert_eq!(self.open.len(), 1, "more than one call is open: {:?}", self.open);
+                return (call, action.clone());
+            }
+            let at = self.drain();
+            if self.open.is_empty() {
+                self.now = at.expect("the engine waits for nothing, and no call is open");
+            }
+        }
+        panic!("no call in a hundred thousand moments");
+    }
+
+    /// The accounts of the only open call, which is a write of this permission.
+    #[track_caller]
+    pub(super) fn write(&mut self, wished: Permission) -> Vec<u64> {
+        match self.call().1 {
+            Action::Modify { permission, account_ids, .. } if permission == wished => {
+                account_ids.iter().map(|account| account.get() - account_id(0).get()).collect()
+            }
+            other => panic!("not a {wished}: {other:?}"),
+        }
+    }
+
+    /// Whether the only open call asks about the image.
+    #[track_caller]
+    pub(super) fn call_is_question(&mut self) -> bool {
+        matches!(self.call().1, Action::ReadImage { .. })
+    }
+
+    #[track_caller]
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        let (call, _) = self.call();
+        self.open.remove(&call);
+        self.input(Input::Answer { call, outcome });
+    }
+
+    /// A write is accepted.
+    #[track_caller]
+    pub(super) fn accept(&mut self) {
+        self.answer(Outcome::Accepted(Answer::Modified));
+    }
+
+    /// A reading lists these accounts.
+    #[track_caller]
+    pub(super) fn list(&mut self, accounts: impl IntoIterator<Item = u64>) {
+        let (_, action) = self.call();
+        assert!(matches!(action, Action::ReadShares { .. }), "not a reading: {action:?}");
+        self.answer(Outcome::Accepted(Answer::Shares(accounts.into_iter().map(account_id).collect())));
+    }
+
+    /// DescribeImages says this.
+    #[track_caller]
+    pub(super) fn state(&mut self, state: ImageState) {
+        let (_, action) = self.call();
+        assert!(matches!(action, Action::ReadImage { .. }), "not a question about the image: {action:?}");
+        self.answer(Outcome::Accepted(Answer::Image(state)));
+    }
+
+    #[track_caller]
+    pub(super) fn refuse(&mut self, code: &str) {
+        self.answer(refused(code));
+    }
+
+    #[track_caller]
+    pub(super) fn lose(&mut self) {
+        self.answer(Outcome::Unanswered { sent: true, reason: "time-out".into() });
+    }
+
+    /// What a settled ticket says of its accounts: changed, unchanged, failed with a code.
+    #[track_caller]
+    pub(super) fn report(&self, ticket: u64) -> &Report {
+        let found = self.settled.iter().find(|(settled, _)| *settled == ticket);
+        &found.unwrap_or_else(|| panic!("ticket {ticket} is not settled")).1
+    }
+
+    #[track_caller]
+    pub(super) fn outcomes(&self, ticket: u64) -> Vec<&str> {
+        self.report(ticket).outcomes.iter().map(|(_, outcome)| word(outcome)).collect()
+    }
+
+    pub(super) fn is_settled(&self, ticket: u64) -> bool {
+        self.settled.iter().any(|(settled, _)| *settled == ticket)
+    }
+
+    pub(super) fn lane_status(&self) -> LaneStatus {
+        self.engine.lane_status(LANE)
+    }
+}
+
+pub(super) fn word(outcome: &AccountOutcome) -> &str {
+    match outcome {
+        AccountOutcome::Changed => "changed",
+        AccountOutcome::Unchanged => "unchanged",
+        AccountOutcome::Failed(failure) => &failure.code,
+    }
+}
+
+pub(super) fn refused(code: &str) -> Outcome {
+    Outcome::Refused { code: code.into(), class: Class::of(code), message: "as the test says".into(), request_id: None }
+}
+
+pub(super) fn account_id(nth: u64) -> AccountId {
+    AccountId::new(200_000_000_000 + nth).expect("twelve digits")
+}
+
+pub(super) fn image_id(nth: u64) -> ImageId {
+    format!("img-{nth:08}").parse().expect("eight digits")
+}
+
+pub(super) fn job(mode: Mode, image: u64, accounts: impl IntoIterator<Item = u64>) -> Job {
+    Job {
+        region: "ap-singapore".parse().expect("a region"),
+        image_id: image_id(image),
+        mode,
+        account_ids: accounts.into_iter().map(account_id).collect(),
+        deadline: None,
+        force: false,
+        redelivered: false,
+    }
+}

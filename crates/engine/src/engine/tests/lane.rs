@@ -1,0 +1,173 @@
+//! Rules 9 and 10, and the lease of rule 8.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, LANE, job, one_shot};
+use crate::{
+    LaneStatus,
+    io::{CloseReason, Input, Outcome},
+    job::Mode,
+    limits::{LaneLimits, Limits},
+    time::Millis,
+};
+
+fn unanswered() -> Outcome {
+    Outcome::Unanswered { sent: false, reason: "connection refused".into() }
+}
+
+/// Answers every call so until the time has come.
+fn fail_until(kit: &mut Kit, end: u64) {
+    while kit.now < end {
+        while let Some((call, _)) = kit.open.pop_first() {
+            kit.input(Input::Answer { call, outcome: unanswered() });
+        }
+        kit.pass(Millis(100));
+    }
+}
+
+#[test]
+fn five_calls_without_an_answer_on_three_images_close_the_lane() {
+    let mut kit = Kit::new(one_shot());
+    for image in 0..5 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    fail_until(&mut kit, 1000);
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Endpoint)));
+    let calls = kit.sent_at.len();
+    fail_until(&mut kit, 30_000);
+    assert!(kit.sent_at.len() - calls <= 5, "one probe at a time, 1 s doubling");
+}
+
+#[test]
+fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    for _ in 0..5 {
+        kit.answer(unanswered());
+    }
+    assert!(kit.call_is_question());
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+    kit.state(crate::io::ImageState::Normal);
+    assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
+    let mut kit = Kit::new(Limits { attempts: 2, closed_for: Millis::from_secs(600), ..one_shot() });
+    for image in 0..4 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    fail_until(&mut kit, 20_000);
+    while kit.settled.len() < 4 {
+        while let Some((call, action)) = kit.open.pop_first() {
+            let answer = match action {
+                crate::io::Action::Modify { .. } => crate::io::Answer::Modified,
+                crate::io::Action::ReadShares { .. } => crate::io::Answer::Shares(Vec::new()),
+                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageState::Normal),
+            };
+            kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
+        }
+        kit.pass(Millis(100));
+    }
+    for ticket in 0..4 {
+        assert_eq!(kit.outcomes(ticket), ["changed"]);
+    }
+}
+
+#[test]
+fn a_one_shot_command_gives_up_a_closed_lane_and_says_what_was_not_attempted() {
+    let mut kit = Kit::new(one_shot());
+    for image in 0..5 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    fail_until(&mut kit, 62_000);
+    assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Endpoint));
+    assert_eq!(kit.settled.len(), 5);
+    assert_eq!(kit.outcomes(0), ["Local.NotAttempted"]);
+    let late = kit.job(Mode::Share, 9, [1, 1]);
+    assert_eq!(kit.outcomes(late), ["Local.NotAttempted"]);
+    assert_eq!(kit.report(late).duplicates, 1);
+}
+
+#[test]
+fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    for image in 0..5 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    fail_until(&mut kit, 62_000);
+    assert_eq!(kit.given_back, 1);
+    assert_eq!(kit.engine.tickets(), 0);
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(..)));
+    kit.open.clear();
+    kit.call();
+    kit.state(crate::io::ImageState::Normal);
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let again = kit.job(Mode::Share, 0, [1]);
+    kit.list([1]);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+}
+
+#[test]
+fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
+    let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.pass(Millis::from_secs(70));
+    assert_eq!(kit.given_back, 0, "a call is in flight");
+    kit.accept();
+    assert!(kit.is_settled(ticket), "what is finished is settled first");
+    assert_eq!(kit.given_back, 1);
+}
+
+#[test]
+fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
+    let mut kit = Kit::new(one_shot());
+    let first = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    let second = kit.job(Mode::Share, 1, [1]);
+    let calls = kit.sent_at.len();
+    kit.open.retain(|_, action| matches!(action, crate::io::Action::Modify { .. }));
+    let reading = kit.sent_at.last().map(|&(_, call)| call).filter(|call| !kit.open.contains_key(call));
+    kit.input(Input::Drain);
+    assert!(!kit.is_settled(first));
+    if let Some(call) = reading {
+        kit.input(Input::Answer { call, outcome: unanswered() });
+    }
+    kit.accept();
+    assert_eq!(kit.outcomes(first), ["changed"]);
+    assert_eq!(kit.outcomes(second), ["Local.NotAttempted"]);
+    assert_eq!(kit.sent_at.len(), calls);
+    assert_eq!(kit.engine.tickets(), 0);
+}
+
+#[test]
+fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.input(Input::LaneLost(LANE));
+    assert_eq!(kit.engine.tickets(), 0);
+    kit.accept();
+    assert!(!kit.is_settled(ticket), "it comes again");
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let mut again = job(Mode::Share, 0, [1]);
+    again.redelivered = true;
+    let again = kit.deliver(again);
+    assert_eq!(kit.outcomes(again), ["unchanged"], "by the write that was in flight when the lane was lost");
+}
+
+#[test]
+fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
+    let mut kit = Kit::new(Limits::default());
+    kit.input(Input::LaneLost(LANE));
+    kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.engine.tickets(), 0);
+    assert!(kit.settled.is_empty());
+}

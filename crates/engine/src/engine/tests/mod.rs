@@ -1,0 +1,13 @@
+//! The rules one by one, driven by hand. What they do together, the simulation shows.
+
+mod busy;
+mod doubt;
+mod fault;
+mod isolate;
+mod kit;
+mod lane;
+mod order;
+mod pace;
+mod quota;
+mod reading;
+mod sync;

@@ -1,0 +1,125 @@
+//! Rule 2.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, job, one_shot};
+use crate::{job::Mode, time::Instant};
+
+#[test]
+fn operations_of_all_tickets_of_an_image_travel_together() {
+    let mut kit = Kit::new(one_shot());
+    for account in 0..60 {
+        kit.job(Mode::Share, 0, [account]);
+    }
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share).len(), 50, "a full list");
+    kit.accept();
+    assert_eq!(kit.write(Permission::Share).len(), 10);
+    kit.accept();
+    assert_eq!(kit.settled.len(), 60);
+}
+
+#[test]
+fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
+    let mut kit = Kit::new(one_shot());
+    let share = kit.job(Mode::Share, 0, [1]);
+    let cancel = kit.job(Mode::Cancel, 0, [1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    kit.accept();
+    let order: Vec<_> = kit.settled.iter().map(|(ticket, _)| *ticket).collect();
+    assert_eq!(order, [share, cancel]);
+    assert_eq!(kit.outcomes(share), ["changed"]);
+    assert_eq!(kit.outcomes(cancel), ["changed"]);
+}
+
+#[test]
+fn neighbours_that_want_the_same_are_one_operation_even_in_flight() {
+    let mut kit = Kit::new(one_shot());
+    let first = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    let joined = kit.job(Mode::Share, 0, [1]);
+    kit.accept();
+    assert!(kit.is_settled(first) && kit.is_settled(joined));
+    assert!(kit.open.is_empty());
+}
+
+#[test]
+fn a_wish_does_not_join_past_an_opposite_one() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.job(Mode::Cancel, 0, [1]);
+    let last = kit.job(Mode::Share, 0, [1]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    kit.accept();
+    assert!(!kit.is_settled(last));
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.outcomes(last), ["changed"]);
+}
+
+#[test]
+fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
+    let mut kit = Kit::new(one_shot());
+    let early = kit.job(Mode::Share, 0, [1, 2]);
+    let late = kit.job(Mode::Share, 0, [2]);
+    let other = kit.job(Mode::Share, 0, [3]);
+    kit.list([2, 3]);
+    assert!(kit.is_settled(other), "nothing holds it");
+    assert!(!kit.is_settled(late), "its account is done, but the earlier ticket is not");
+    kit.accept();
+    assert!(kit.is_settled(early) && kit.is_settled(late));
+}
+
+#[test]
+fn repeated_accounts_are_counted_and_sent_once() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1, 2, 1, 1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1, 2]);
+    kit.accept();
+    assert_eq!(kit.report(ticket).duplicates, 2);
+    assert_eq!(kit.outcomes(ticket), ["changed", "changed"]);
+}
+
+#[test]
+fn an_expired_job_is_not_begun_and_one_in_flight_is_awaited() {
+    let mut kit = Kit::new(one_shot());
+    let mut late = job(Mode::Share, 0, [1]);
+    late.deadline = Some(Instant(500));
+    let first = kit.deliver(late.clone());
+    kit.list([]);
+    kit.write(Permission::Share);
+    late.account_ids = job(Mode::Share, 0, [2]).account_ids;
+    let second = kit.deliver(late);
+    kit.pass(crate::time::Millis(1000));
+    assert_eq!(kit.outcomes(second), ["Local.Expired"]);
+    assert!(!kit.is_settled(first));
+    kit.accept();
+    assert_eq!(kit.outcomes(first), ["changed"]);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_commands() {
+    let history = || {
+        let mut kit = Kit::new(one_shot());
+        for account in 0..9 {
+            kit.job(if account % 3 == 0 { Mode::Cancel } else { Mode::Share }, account % 2, [account]);
+        }
+        for _ in 0..40 {
+            let Some(&call) = kit.open.keys().next() else { break };
+            kit.open.remove(&call);
+            let outcome = super::kit::refused(if call.0 % 2 == 0 { "InternalError" } else { "RequestLimitExceeded" });
+            kit.input(crate::io::Input::Answer { call, outcome });
+            kit.pass(crate::time::Millis(2000));
+        }
+        (kit.sent_at, kit.settled)
+    };
+    assert_eq!(history(), history());
+}

@@ -1,0 +1,79 @@
+//! Rule 6.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, one_shot};
+use crate::{io::Notice, job::Mode, limits::Limits};
+
+fn cap(cap: u32) -> Limits {
+    Limits { cap, ..one_shot() }
+}
+
+#[test]
+fn shares_are_filled_in_order_of_arrival_and_the_rest_fails_with_both_numbers() {
+    let mut kit = Kit::new(cap(7));
+    let first = kit.job(Mode::Share, 0, [1, 2]);
+    let second = kit.job(Mode::Share, 0, [3, 4]);
+    kit.list([11, 12, 13, 14]);
+    assert_eq!(kit.write(Permission::Share), [1, 2, 3], "what fits");
+    kit.accept();
+    // Whether it is really full a reading decides that can show our own write.
+    kit.list([1, 2, 3, 11, 12, 13, 14]);
+    assert_eq!(kit.outcomes(first), ["changed", "changed"]);
+    assert_eq!(kit.outcomes(second), ["changed", "Local.OverQuota"]);
+    let crate::job::AccountOutcome::Failed(failure) = &kit.report(second).outcomes[1].1 else { panic!("not failed") };
+    assert_eq!(&*failure.message, "the image is shared with 7 accounts and may be shared with 7");
+}
+
+#[test]
+fn cancels_that_arrived_earlier_make_room_first() {
+    let mut kit = Kit::new(cap(3));
+    kit.job(Mode::Cancel, 0, [11]);
+    let share = kit.job(Mode::Share, 0, [1]);
+    kit.list([11, 12, 13]);
+    assert_eq!(kit.write(Permission::Cancel), [11]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.outcomes(share), ["changed"]);
+}
+
+#[test]
+fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
+    let mut kit = Kit::new(cap(3));
+    let share = kit.job(Mode::Share, 0, [1]);
+    let cancel = kit.job(Mode::Cancel, 0, [11]);
+    kit.list([11, 12, 13]);
+    assert_eq!(kit.outcomes(share), ["Local.OverQuota"]);
+    assert_eq!(kit.write(Permission::Cancel), [11]);
+    kit.accept();
+    assert_eq!(kit.outcomes(cancel), ["changed"]);
+}
+
+#[test]
+fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, 0..10);
+    kit.list(20..23);
+    let mut shared = alloc::collections::BTreeSet::from([20, 21, 22]);
+    let mut writes = 0;
+    while !kit.is_settled(ticket) {
+        if matches!(kit.call().1, crate::io::Action::ReadShares { .. }) {
+            kit.list(shared.clone());
+            continue;
+        }
+        let list = kit.write(Permission::Share);
+        writes += 1;
+        if shared.len() + list.len() > 5 {
+            kit.refuse("OverQuota");
+        } else {
+            shared.extend(list);
+            kit.accept();
+        }
+    }
+    assert_eq!(shared.len(), 5);
+    assert!(writes <= 9, "{writes}");
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 5, .. })), "{:?}", kit.notices);
+    let failed = kit.outcomes(ticket).into_iter().filter(|word| word.ends_with("OverQuota")).count();
+    assert_eq!(failed, 8);
+}

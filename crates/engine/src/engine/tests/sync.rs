@@ -1,0 +1,125 @@
+//! The mode SYNC.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, job, one_shot, word};
+use crate::{
+    io::Action,
+    job::{Job, Mode},
+    limits::Limits,
+};
+
+fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
+    Job { force: true, ..job(Mode::Sync, 0, accounts) }
+}
+
+#[test]
+fn the_list_becomes_exactly_this_one_and_a_last_reading_shows_it() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Sync, 0, [1, 2, 3]);
+    kit.list([2, 3, 9]);
+    assert_eq!(kit.write(Permission::Cancel), [9]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    let written = kit.now;
+    assert!(!kit.is_settled(ticket));
+    kit.list([1, 2, 3]);
+    assert!(kit.now >= written + 5000, "past the read delay");
+    assert_eq!(kit.outcomes(ticket), ["changed", "unchanged", "unchanged"]);
+    let gone: Vec<_> = kit.report(ticket).cancelled.iter().map(|(_, outcome)| word(outcome)).collect();
+    assert_eq!(gone, ["changed"]);
+}
+
+#[test]
+fn a_list_that_is_right_needs_no_write() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Sync, 0, [1, 2]);
+    kit.list([1, 2]);
+    assert_eq!(kit.outcomes(ticket), ["unchanged", "unchanged"]);
+}
+
+#[test]
+fn it_is_a_barrier_on_both_sides() {
+    let mut kit = Kit::new(one_shot());
+    let before = kit.job(Mode::Share, 0, [1]);
+    let sync = kit.deliver(forced([2]));
+    let after = kit.job(Mode::Share, 0, [3]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert!(kit.is_settled(before));
+    kit.list([1]);
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Share), [2]);
+    kit.accept();
+    kit.list([2]);
+    assert!(kit.is_settled(sync) && !kit.is_settled(after));
+    assert_eq!(kit.write(Permission::Share), [3]);
+    kit.accept();
+    assert!(kit.is_settled(after));
+}
+
+#[test]
+fn the_brake_stops_it_from_cancelling_more_than_half() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Sync, 0, [1]);
+    kit.list([1, 2, 3]);
+    assert_eq!(kit.outcomes(ticket), ["Local.Brake"]);
+    assert!(kit.open.is_empty(), "nothing was sent");
+    let half = kit.job(Mode::Sync, 0, [1, 2]);
+    kit.list([1, 2, 3, 4]);
+    assert_eq!(kit.write(Permission::Cancel), [3, 4]);
+    assert!(!kit.is_settled(half));
+}
+
+#[test]
+fn without_the_right_to_read_or_with_too_many_accounts_it_fails_at_once() {
+    let mut kit = Kit::new(Limits { cap: 3, ..one_shot() });
+    let many = kit.job(Mode::Sync, 0, [1, 2, 3, 4, 4]);
+    assert_eq!(kit.outcomes(many), ["Local.OverQuota"; 4]);
+    assert_eq!(kit.report(many).duplicates, 1);
+    let unreadable = kit.job(Mode::Sync, 1, [1]);
+    kit.refuse("UnauthorizedOperation");
+    assert_eq!(kit.outcomes(unreadable), ["UnauthorizedOperation"]);
+}
+
+#[test]
+fn cancels_go_before_shares_where_they_do_not_fit() {
+    let mut kit = Kit::new(Limits { cap: 3, ..one_shot() });
+    kit.deliver(forced([1, 2, 3]));
+    kit.list([7, 8]);
+    let mut writes = Vec::new();
+    while let Action::Modify { permission, .. } = kit.call().1 {
+        writes.push((permission, kit.write(permission)));
+        kit.accept();
+    }
+    assert_eq!(writes[0], (Permission::Cancel, [7, 8].into()));
+    assert_eq!(writes[1], (Permission::Share, [1, 2, 3].into()));
+}
+
+#[test]
+fn what_the_last_reading_does_not_show_is_sent_again() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Sync, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.accept();
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    kit.list([1]);
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn many_that_cannot_begin_are_settled_without_end_of_stack() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Sync, 0, [1]);
+    for _ in 0..20_000 {
+        kit.job(Mode::Sync, 0, [1, 2]);
+    }
+    kit.refuse("UnauthorizedOperation");
+    assert_eq!(kit.settled.len(), 20_001);
+}
