@@ -427,6 +427,17 @@ impl Engine {
             history.doubt = Some((permission, longest));
             history.suspect(permission, longest);
             self.schedule_forgetting(member);
+            self.doubt_tickets(member, permission, until);
+        }
+    }
+
+    /// The tickets of an operation in doubt are settled only when it can no longer land, where somebody may take over.
+    fn doubt_tickets(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
+        let mut next = self.accounts[member].front;
+        while let Some(wish) = next.filter(|&wish| self.wishes[wish].permission == permission) {
+            let ticket = &mut self.tickets[self.wishes[wish].ticket];
+            ticket.doubt_until = ticket.doubt_until.max(until);
+            next = self.wishes[wish].next_in_account;
         }
     }
 

@@ -75,7 +75,7 @@ impl Engine {
             });
             self.confirm(account, if agrees { None } else { last });
             if !agrees {
-                self.send_again(now, account, readable);
+                self.send_again(now, account);
             }
         }
     }
@@ -118,11 +118,9 @@ impl Engine {
         }
     }
 
-    fn send_again(&mut self, now: Instant, account: Key<Account>, readable: bool) {
-        if !readable {
-            // Our own write is all that is known, and it may have been undone.
-            self.history(account).accepted = None;
-        }
+    /// What was believed of an account has been undone, or may have been where nothing can be read.
+    fn send_again(&mut self, now: Instant, account: Key<Account>) {
+        self.history(account).accepted = None;
         self.decide(now, account);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Image {
     pub(super) wakes: BTreeSet<(Instant, Key<Account>)>,
     /// When a ticket expires.
     pub(super) deadlines: BTreeSet<(Instant, Key<Ticket>)>,
+    /// Tickets that are done but for a write that may still be applied, and until when.
+    pub(super) doubtful: BTreeSet<(Instant, Key<Ticket>)>,
     pub(super) reading: Option<Reading>,
     pub(super) read: Reads,
     /// The write in flight.
@@ -146,6 +148,7 @@ impl Image {
             group_had_turn: false,
             wakes: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             reading: None,
             read: Reads::default(),
             write: None,

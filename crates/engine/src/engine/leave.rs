@@ -132,6 +132,7 @@ impl Engine {
         found.checking.clear();
         found.groups.clear();
         found.provisional.clear();
+        found.doubtful.clear();
         found.denied = None;
         found.read.wanted = None;
         self.touch(now, image);

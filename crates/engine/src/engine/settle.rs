@@ -21,6 +21,13 @@ impl Engine {
             if found.open > 0 || found.blocked > 0 || !found.account_ids.is_empty() {
                 continue;
             }
+            if self.limits.guard && found.doubt_until > now {
+                // Whoever takes over must learn from the ticket, which comes again, that such a write may land.
+                let (image, until) = (found.image, found.doubt_until);
+                self.images[image].doubtful.insert((until, ticket));
+                self.touch(now, image);
+                continue;
+            }
             if found.mode == Mode::Sync && !self.sync_is_over(now, ticket) {
                 continue;
             }

@@ -32,6 +32,8 @@ pub(super) struct Ticket {
     pub(super) open: u32,
     /// Accounts that an earlier ticket, not settled, names too.
     pub(super) blocked: u32,
+    /// Until when a write that carried one of its accounts may still be applied.
+    pub(super) doubt_until: Instant,
     pub(super) duplicates: u32,
     pub(super) requests: u32,
     /// The last call that carried an account of it, so that each is counted once.

@@ -41,6 +41,7 @@ impl Engine {
             last: None,
             open: 0,
             blocked: 0,
+            doubt_until: Instant::default(),
             duplicates: 0,
             requests: 0,
             last_call: None,

@@ -30,6 +30,10 @@ impl Engine {
             self.expire_unbegun(image, ticket);
             self.expire_ticket(now, ticket);
         }
+        while let Some(&(at, ticket)) = self.images[image].doubtful.first().filter(|&&(at, _)| at <= now) {
+            self.images[image].doubtful.remove(&(at, ticket));
+            self.finished.push_back(ticket);
+        }
         self.guard_due(now, image);
         self.busy_due(now, image);
         self.denied_due(now, image);
@@ -88,6 +92,7 @@ impl Engine {
         let moments = [
             found.wakes.first().map(|&(at, _)| at),
             found.deadlines.first().map(|&(at, _)| at),
+            found.doubtful.first().map(|&(at, _)| at),
             found.read.wanted.map(|from| from.max(found.read.after)),
             Some(found.write_after),
             busy.and_then(|busy| busy.ask),
