@@ -137,6 +137,22 @@ fn jobs_are_carried_out_as_they_come_and_an_input_that_never_ends_can_be_interru
 }
 
 #[test]
+fn reports_that_nobody_takes_do_not_keep_an_interrupted_run_from_ending() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let folder = Folder::new();
+    // Far more reports than the system's pipe holds.
+    let many: String = (0..2000).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number % 400])).collect();
+    let (running, _stdout) = sandbox.program("run").arg(folder.file("jobs.ndjson", many)).start();
+    until("all is shared", || (sandbox.shared("img-golden00").len() == 400).then_some(()));
+    running.signal("INT");
+    running.until_said("interrupted");
+    running.signal("INT");
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("nobody takes the reports, so some are not written"), "{said}");
+}
+
+#[test]
 fn a_second_interrupt_ends_at_once() {
     let sandbox = Sandbox::start(&[]);
     sandbox.faults(&json!({"script": [{"action": "ModifyImageSharePermission", "times": 1000, "do": "hang"}]}));

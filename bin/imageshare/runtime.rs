@@ -1,9 +1,11 @@
 //! The runtime that everything that waits runs on, and the wish to end it.
 
+use std::future::pending;
+
 use anyhow::Context as _;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use crate::exit::{Exit, OrExit as _, Problem};
@@ -23,22 +25,43 @@ pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Resul
     ended
 }
 
-/// A message for each Ctrl-C and each SIGTERM from now on; the first is announced. Must be called on the runtime.
-pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<mpsc::Receiver<()>, Problem> {
-    let (sender, interrupts) = mpsc::channel(INTERRUPTS_MAX);
+/// The wishes to end of a command that has begun.
+pub(crate) struct Interrupts {
+    /// A message for each Ctrl-C and each SIGTERM.
+    pub(crate) each: mpsc::Receiver<()>,
+    /// Whether there was any.
+    any: watch::Receiver<bool>,
+}
+
+impl Interrupts {
+    /// Comes true with the first wish to end, whoever takes the messages; never if there is none.
+    pub(crate) fn any(&self) -> impl Future<Output = ()> + use<> {
+        let mut any = self.any.clone();
+        async move {
+            if any.wait_for(|any| *any).await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// The wishes to end from now on; the first is announced. Must be called on the runtime.
+pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Interrupts, Problem> {
+    let (sender, each) = mpsc::channel(INTERRUPTS_MAX);
+    let (is_any, any) = watch::channel(false);
     let mut next = Signals::listen().context("signals cannot be listened for").or_exit(Exit::Failed)?;
     let mut announce = Some(announce);
     tokio::spawn(async move {
         while next.recv().await {
             if let Some(announce) = announce.take() {
                 announce();
+                is_any.send_replace(true);
             }
-            if sender.send(()).await.is_err() {
-                break;
-            }
+            // Whoever took them may have ended, or be about to: more wishes than that say nothing new.
+            sender.try_send(()).ok();
         }
     });
-    Ok(interrupts)
+    Ok(Interrupts { each, any })
 }
 
 /// The signals that mean the end.

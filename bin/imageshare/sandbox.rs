@@ -54,7 +54,7 @@ pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
 }
 
 async fn serve(config: Config) -> Ended {
-    let mut interrupts = runtime::interrupts(|| {})?;
+    let interrupts = runtime::interrupts(|| {})?;
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
     let authority = sandbox.certificate_pem().map(Authority::write).transpose()?;
     if let Some(Authority(path)) = &authority {
@@ -62,7 +62,7 @@ async fn serve(config: Config) -> Ended {
     }
     output::print(&format!("listening on {}\n", sandbox.addr()))?;
     // No more than one is needed: this has nothing to finish.
-    interrupts.recv().await;
+    interrupts.any().await;
     sandbox.stop().await;
     Ok(Exit::Done)
 }

@@ -17,7 +17,7 @@ use imageshare_worker::{
     },
 };
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::block_in_place, time::timeout};
+use tokio::{sync::mpsc, task::block_in_place, time::sleep};
 
 use super::{Work, notices, reports::Reports, summary};
 use crate::{
@@ -34,7 +34,7 @@ const JOBS_AHEAD: usize = 64;
 const SAID_AHEAD: usize = 1024;
 
 /// How long the last reports may take to be written after an interrupt.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Carries out the jobs of a source. What is no job gets a report of its own.
 pub(crate) async fn carry_out<S>(work: Work, source: S, report: Option<&Path>, common: &Common) -> Ended
@@ -61,13 +61,20 @@ where
     let moving = voice.follow(progress);
     let scribe = Scribe { reports, voice, lanes: work.lane_names(), worker: worker_name() };
     let scribe = tokio::spawn(scribe.write(to_say, rejected));
-    let summary = driver.run(Connections { jobs: jobs_taken, said, interrupts }).await;
-    // A reader of the reports that takes none would hold up an end that somebody waits for.
-    let patience = if summary.is_interrupted { PATIENCE } else { Duration::MAX };
-    let Ok(reports) = timeout(patience, scribe).await else {
-        return Err(Problem::new(Exit::Interrupted, "interrupted; nobody takes the reports, so some are not written"));
+    let interrupted = interrupts.any();
+    let summary = driver.run(Connections { jobs: jobs_taken, said, interrupts: interrupts.each }).await;
+    let impatience = async {
+        interrupted.await;
+        sleep(PATIENCE).await;
     };
-    let reports = reports.context("the reports could not be written").or_exit(Exit::Failed)?;
+    // A reader of the reports that takes none would hold up an end that somebody wants.
+    let reports = tokio::select! {
+        reports = scribe => reports.context("the reports could not be written").or_exit(Exit::Failed)?,
+        () = impatience => {
+            let words = "interrupted; nobody takes the reports, so some are not written";
+            return Err(Problem::new(Exit::Interrupted, words));
+        }
+    };
     drop(moving);
 
     let words = summary::words(&summary, &reports.tally, started.elapsed());

@@ -45,10 +45,10 @@ pub(crate) async fn show<S>(work: Work, jobs: S, common: &Common) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
-    let mut interrupts = runtime::interrupts(|| {})?;
+    let interrupts = runtime::interrupts(|| {})?;
     let ended = tokio::select! {
         ended = planned(&work, jobs, common) => ended,
-        _ = interrupts.recv() => Ok(Exit::Interrupted),
+        () = interrupts.any() => Ok(Exit::Interrupted),
     };
     if let Some(sandbox) = work.sandbox {
         sandbox.stop().await;
