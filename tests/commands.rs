@@ -183,3 +183,21 @@ fn a_sandbox_says_its_address_and_nothing_else_and_has_its_flags() {
     let refused = Program::new(["sandbox", "--world"]).arg(world).run().check(2);
     assert!(refused.stderr.contains("world.toml") && refused.stderr.contains("colour"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_sandbox_with_tls_is_trusted_by_its_authority_and_by_nothing_else() {
+    let sandbox = Sandbox::start(&["--tls"]);
+    let authority = sandbox.until_said("clients are to trust ");
+    let share = || {
+        Program::new(["share", "--give-up-after", "1", "--endpoint", &format!("https://{}", sandbox.address)])
+            .args(IMAGE)
+            .args(["--account", "100000000001"])
+            .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
+    };
+    let report = share().env("SSL_CERT_FILE", &authority).run().check(0).report("share");
+    assert_eq!(report["changed"], json!(["100000000001"]));
+    let refused = share().run().check(4);
+    assert!(refused.stderr.contains("no trusted connection to the endpoint"), "{}", refused.stderr);
+    assert_eq!(sandbox.interrupt(), Some(0));
+    assert!(!std::path::Path::new(&authority).exists(), "the certificate goes with the sandbox");
+}

@@ -125,10 +125,13 @@ impl Running {
         assert!(sent.success());
     }
 
-    /// Waits until it said something on standard error.
+    /// Waits until it said something on standard error, and gives the rest of that line.
     #[track_caller]
-    pub(crate) fn until_said(&self, words: &str) {
-        until("it said so", || self.said.lock().unwrap().contains(words).then_some(()));
+    pub(crate) fn until_said(&self, words: &str) -> String {
+        until("it said so", || {
+            let said = self.said.lock().unwrap();
+            said.lines().find_map(|line| line.split_once(words)).map(|(_, rest)| rest.to_owned())
+        })
     }
 
     /// Waits for its end.

@@ -61,6 +61,11 @@ impl Sandbox {
         Program::new([command, "--endpoint", &format!("http://{}", self.address)]).key(id, key)
     }
 
+    /// Waits until it said something on standard error, and gives the rest of that line.
+    pub(crate) fn until_said(&self, words: &str) -> String {
+        self.running.as_ref().unwrap().until_said(words)
+    }
+
     /// What it counted.
     pub(crate) fn stats(&self) -> Value {
         self.admin("GET", "stats", "")
