@@ -30,7 +30,7 @@ pub struct Tally {
     pub failed: u64,
     /// Failed accounts by image and code, in the order of image and code.
     pub failures: BTreeMap<(Option<ImageId>, String), Failures>,
-    /// Failed accounts of kinds beyond the first [`KINDS_MAX`].
+    /// Failed accounts of kinds beyond those.
     pub failures_more: u64,
     /// Why jobs were rejected.
     pub rejections: Vec<String>,
