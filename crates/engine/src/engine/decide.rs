@@ -143,7 +143,7 @@ impl Engine {
     /// Settles the operation as done, by what is known.
     fn done_front(&mut self, now: Instant, account: Key<Account>, known: Known) {
         let done = if self.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
-        let provisional = self.is_provisional(now, account, done, known);
+        let provisional = self.is_provisional(account, done, known);
         if known.read && done == Done::Changed {
             // The reading showed the work of our own write. A later one may still show the state before it, as it may
             // after an accepted write.

@@ -13,22 +13,17 @@ use super::{
 use crate::{arena::Key, io::LaneId, time::Instant};
 
 impl Engine {
-    /// Until when calls of a worker before may land; `None` if that is over or is left out.
-    fn landing_ends(&self, now: Instant, lane: LaneId) -> Option<Instant> {
-        let ends = self.lanes.get(&lane)?.up_at + self.limits.landing;
-        (self.limits.guard && now < ends + self.limits.read_delay).then_some(ends)
-    }
-
     /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
     ///
     /// An answer to our own write on an image of which no ticket came again can not: nobody else was at work there. A
     /// reading can, even one that shows our own work, since it may show a state from before a worker before us undid
     /// the same.
-    pub(super) fn is_provisional(&self, now: Instant, account: Key<Account>, done: Done, known: Known) -> bool {
+    pub(super) fn is_provisional(&self, account: Key<Account>, done: Done, known: Known) -> bool {
         let image = &self.images[self.accounts[account].image];
-        let Some(ends) = self.landing_ends(now, image.lane) else { return false };
+        let Some(read_from) = self.guard_ends(image.lane).filter(|_| self.limits.guard) else { return false };
         let concerned = image.redelivered || known.read || done == Done::Unchanged;
-        concerned && known.since < if known.read { ends + self.limits.read_delay } else { ends }
+        let safe_from = if known.read { read_from } else { read_from - self.limits.read_delay };
+        concerned && known.since < safe_from
     }
 
     /// When the provisional outcomes of an image can be read once more.
@@ -65,6 +60,10 @@ impl Engine {
         let readable = found.unreadable(now).is_none();
         if now < from || (readable && found.reading.as_ref().is_none_or(|reading| reading.began < from)) {
             return;
+        }
+        if !readable {
+            // The last reading is from before they could no longer land, so it proves nothing.
+            self.images[image].reading = None;
         }
         for account in core::mem::take(&mut self.images[image].provisional) {
             // Where a later operation was or is under way, its own write has the last word.
@@ -120,7 +119,10 @@ impl Engine {
 
     /// What was believed of an account has been undone, or may have been where nothing can be read.
     fn send_again(&mut self, now: Instant, account: Key<Account>) {
-        self.history(account).accepted = None;
+        let history = self.history(account);
+        if let Some((permission, at)) = history.accepted.take() {
+            history.suspect(permission, at);
+        }
         self.decide(now, account);
     }
 }

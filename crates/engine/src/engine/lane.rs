@@ -69,8 +69,8 @@ pub(super) enum LaneState {
     /// Not ours.
     Down,
     Open,
-    /// A credential was refused and another one is being fetched.
-    Refreshing,
+    /// A credential was refused, in these words, and another one is being fetched.
+    Refreshing(Box<str>),
     Closed(Closed),
     /// No new calls; when the last one in flight has ended, the lane leaves.
     Leaving,
@@ -101,6 +101,8 @@ pub(super) struct Closed {
 pub(super) struct Streak {
     pub(super) calls: u32,
     pub(super) since: Option<Instant>,
+    /// Why the last one got none.
+    pub(super) detail: Box<str>,
     /// Some of the images, as many as matter.
     pub(super) images: Vec<Key<Image>>,
 }
@@ -208,8 +210,9 @@ impl BatchSearch {
 
 impl Streak {
     /// A call got no usable answer. Gives whether that is enough to close the lane, or to suspect that it must be.
-    pub(super) fn failed(&mut self, image: Key<Image>, began: Instant) -> bool {
+    pub(super) fn failed(&mut self, image: Key<Image>, began: Instant, detail: Box<str>) -> bool {
         self.calls += 1;
+        self.detail = detail;
         self.since = self.since.or(Some(began));
         if self.images.len() < Lane::STREAK_IMAGES && !self.images.contains(&image) {
             self.images.push(image);

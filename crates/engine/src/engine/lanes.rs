@@ -110,8 +110,10 @@ impl Engine {
     }
 
     fn no_answer(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
+        let enough = self.lane(call.lane).streak.failed(call.image, call.began, detail(outcome));
+        self.schedule_lane(call.lane);
         let found = self.lane(call.lane);
-        if !found.streak.failed(call.image, call.began) || !found.is_open() {
+        if !enough || !found.is_open() {
             return;
         }
         let since = found.streak.since.unwrap_or(now);
@@ -131,13 +133,13 @@ impl Engine {
         if core::mem::replace(&mut found.refreshed, true) {
             return self.close_lane(now, lane, CloseReason::Credential, detail(outcome), now);
         }
-        found.state = LaneState::Refreshing;
+        found.state = LaneState::Refreshing(detail(outcome));
         self.commands.push_back(Command::RefreshCredential(lane));
     }
 
     pub(super) fn credential_fresh(&mut self, now: Instant, lane: LaneId) {
         match self.lanes.get(&lane).map(|lane| &lane.state) {
-            Some(LaneState::Refreshing) => {
+            Some(LaneState::Refreshing(_)) => {
                 self.lane(lane).state = LaneState::Open;
                 self.resume(now, lane);
             }
@@ -150,14 +152,9 @@ impl Engine {
     }
 
     pub(super) fn credential_broken(&mut self, now: Instant, lane: LaneId) {
-        if self.lanes.get(&lane).is_some_and(|lane| lane.state == LaneState::Refreshing) {
-            self.close_lane(
-                now,
-                lane,
-                CloseReason::Credential,
-                "the credential is refused and no other is there".into(),
-                now,
-            );
+        if let Some(LaneState::Refreshing(refused)) = self.lanes.get(&lane).map(|lane| &lane.state) {
+            let detail = alloc::format!("{refused} (and no other credential is there)").into();
+            self.close_lane(now, lane, CloseReason::Credential, detail, now);
         }
     }
 
@@ -178,7 +175,7 @@ impl Engine {
         let probe_at = Some(now + pause);
         let closed = Closed { reason, since, detail, pause, probe_at, certain: true, outage: false, given_back: false };
         self.lane(lane).state = LaneState::Closed(closed);
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
     }
 
     /// Stops a lane until one probe has told whether anything works.
@@ -193,7 +190,7 @@ impl Engine {
             outage: false,
             given_back: false,
         });
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
     }
 
     fn open_lane(&mut self, now: Instant, lane: LaneId, announced: bool) {
@@ -212,7 +209,7 @@ impl Engine {
         for kind in Kind::ALL {
             self.arm(lane, kind);
         }
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
     }
 
     fn probe_failed(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
@@ -229,7 +226,7 @@ impl Engine {
         if first && reason == CloseReason::Endpoint {
             self.forgive_attempts(lane);
         }
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
     }
 
     /// Tries of a time when nothing worked do not count.
@@ -255,44 +252,62 @@ impl Engine {
         {
             closed.probe_at = Some(at);
         }
-        self.schedule_lane(at, lane);
+        self.schedule_lane(lane);
     }
 
     /// Sets a lane's next moment.
-    pub(super) fn schedule_lane(&mut self, _now: Instant, lane: LaneId) {
-        let (lease, closed_for) = (self.limits.lease, self.limits.closed_for);
-        let found = self.lane(lane);
-        let lease = lease.and_then(|lease| found.lease_from.map(|from| from + lease));
-        let at = match &found.state {
-            LaneState::Closed(closed) => {
-                let leaves = (!closed.given_back && closed.certain).then_some(closed.since + closed_for);
-                [leaves, closed.probe_at].into_iter().flatten().min()
+    pub(super) fn schedule_lane(&mut self, lane: LaneId) {
+        let lease = self.limits.lease;
+        let Some(found) = self.lanes.get(&lane) else { return };
+        let moments = match &found.state {
+            LaneState::Closed(closed) => [self.leaves_at(closed), closed.probe_at],
+            LaneState::Open | LaneState::Refreshing(_) => {
+                [lease.zip(found.lease_from).map(|(lease, from)| from + lease), self.silent_until(lane)]
             }
-            LaneState::Open | LaneState::Refreshing => lease,
-            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => None,
+            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => [None, None],
         };
-        self.set_lane_alarm(lane, at);
+        self.set_lane_alarm(lane, moments.into_iter().flatten().min());
+    }
+
+    /// When a closed lane leaves. One of which that is only suspected has nowhere to go back to in a worker.
+    fn leaves_at(&self, closed: &Closed) -> Option<Instant> {
+        let leaves = !closed.given_back && (closed.certain || self.limits.ending == Ending::Report);
+        leaves.then_some(closed.since + self.limits.closed_for)
+    }
+
+    /// Until when a one-shot command waits for a lane from which nothing usable has come, although there were too few
+    /// calls to close it.
+    fn silent_until(&self, lane: LaneId) -> Option<Instant> {
+        let since = self.lanes.get(&lane)?.streak.since?;
+        (self.limits.ending == Ending::Report).then_some(since + self.limits.closed_for)
     }
 
     /// A lane's moment has come: it leaves, or probes.
     pub(super) fn lane_due(&mut self, now: Instant, lane: LaneId) {
-        let limits = (self.limits.lease, self.limits.closed_for, self.limits.ending);
+        let (lease, ending) = (self.limits.lease, self.limits.ending);
+        let silent = self.silent_until(lane).is_some_and(|until| until <= now);
         let found = self.lane(lane);
         match found.state.clone() {
             LaneState::Closed(closed) => {
-                let too_long = closed.certain && !closed.given_back && closed.since + limits.1 <= now;
-                match limits.2 {
-                    Ending::Report if too_long => return self.give_up(now, lane, closed.reason, &closed.detail),
-                    Ending::GiveBack if too_long && found.in_flight == 0 => self.give_back_closed(now, lane),
+                let idle = found.in_flight == 0;
+                let leaves = self.leaves_at(&closed).is_some_and(|at| at <= now);
+                match ending {
+                    Ending::Report if leaves => return self.give_up(now, lane, closed.reason, &closed.detail),
+                    Ending::GiveBack if leaves && idle => self.give_back_closed(now, lane),
                     _ => {}
                 }
                 if closed.probe_at.is_some_and(|at| at <= now) {
                     self.probe(now, lane);
                 }
             }
-            LaneState::Open | LaneState::Refreshing => {
-                let ended = limits.0.zip(found.lease_from).is_some_and(|(lease, from)| from + lease <= now);
-                if ended && limits.2 == Ending::GiveBack {
+            LaneState::Open | LaneState::Refreshing(_) if silent => {
+                let (since, detail) = (found.streak.since.unwrap_or(now), found.streak.detail.clone());
+                self.close_lane(now, lane, CloseReason::Endpoint, detail.clone(), since);
+                return self.give_up(now, lane, CloseReason::Endpoint, &detail);
+            }
+            LaneState::Open | LaneState::Refreshing(_) => {
+                let ended = lease.zip(found.lease_from).is_some_and(|(lease, from)| from + lease <= now);
+                if ended && ending == Ending::GiveBack {
                     self.leave(now, lane);
                 }
             }
@@ -303,7 +318,7 @@ impl Engine {
 
     /// Sets a lane's next moment, never one that has passed: what waits for calls in flight is looked at when they end.
     fn schedule_after(&mut self, now: Instant, lane: LaneId) {
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
         if self.lane(lane).alarm.is_some_and(|at| at <= now) {
             let next = match &self.lane(lane).state {
                 LaneState::Closed(closed) => closed.probe_at.filter(|&at| at > now),

@@ -59,7 +59,7 @@ impl Engine {
                     && closed.since + closed_for <= now =>
             {
                 self.give_back_closed(now, lane);
-                self.schedule_lane(now, lane);
+                self.schedule_lane(lane);
             }
             _ => {}
         }
@@ -191,11 +191,14 @@ impl Engine {
     ) {
         for account in self.images[image].accounts.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.accounts[account].front {
-                let verdict = self.accounts[account].history.and_then(|h| self.histories[h].verdict.clone());
-                let sent = self.accounts[account].sends > 0;
+                let found = &self.accounts[account];
+                let history = found.history.map(|history| &self.histories[history]);
+                let verdict = history.and_then(|history| history.verdict.as_ref());
+                // A refusal that was about the call and not about its accounts leaves no doubt.
+                let applied = history.is_some_and(|history| history.unsure.is_some() || history.doubt.is_some());
                 let told = match verdict {
-                    Some((_, failure)) => failure,
-                    None if sent => no_answer.clone(),
+                    Some((_, failure)) => failure.clone(),
+                    None if found.stage == Stage::InFlight || (found.sends > 0 && applied) => no_answer.clone(),
                     None => not_attempted.clone(),
                 };
                 debug_assert_eq!(self.wishes[front].state, WishState::Open, "the front is an open wish");

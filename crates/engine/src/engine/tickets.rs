@@ -62,7 +62,7 @@ impl Engine {
         } else {
             self.admit(now, ticket);
         }
-        self.schedule_lane(now, lane);
+        self.schedule_lane(lane);
         self.touch(now, image);
     }
 

@@ -171,3 +171,39 @@ fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
     assert_eq!(kit.engine.tickets(), 0);
     assert!(kit.settled.is_empty());
 }
+
+#[test]
+fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_it_made() {
+    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    for _ in 0..2 {
+        kit.call();
+        kit.pass(Millis::from_secs(10));
+        if !kit.is_settled(ticket) {
+            kit.lose();
+        }
+    }
+    assert!(kit.now < 21_000, "{}", kit.now);
+    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"], "only a reading was sent");
+    assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Endpoint));
+}
+
+#[test]
+fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("AuthFailure.SecretIdNotFound");
+    kit.input(Input::CredentialBroken(LANE));
+    while !kit.is_settled(ticket) {
+        if kit.open.is_empty() {
+            kit.pass(Millis(1000));
+        } else {
+            kit.refuse("AuthFailure.SecretIdNotFound");
+        }
+    }
+    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"]);
+    let crate::job::AccountOutcome::Failed(failure) = &kit.report(ticket).outcomes[0].1 else { panic!("not failed") };
+    assert!(failure.message.contains("AuthFailure.SecretIdNotFound"), "{}", failure.message);
+}
