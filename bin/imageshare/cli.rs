@@ -51,10 +51,10 @@ pub(crate) struct Common {
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) lane: Option<String>,
     /// Lines of JSON on standard output even on a terminal
-    #[arg(long, global = true, env = "IMAGESHARE_JSON", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "IMAGESHARE_JSON", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// No progress, notices or summary on standard error; errors only
-    #[arg(long, short, global = true, env = "IMAGESHARE_QUIET", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    #[arg(long, short, global = true, env = "IMAGESHARE_QUIET", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct WorkArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", default_value = "60s")]
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
     pub(crate) give_up_after: String,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct ListArguments {
     #[command(flatten)]
     pub(crate) image: Image,
     /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", default_value = "60s")]
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
     pub(crate) give_up_after: String,
 }
 
