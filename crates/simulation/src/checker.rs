@@ -100,8 +100,7 @@ impl Checker {
         if report.duplicates as usize != repeats {
             self.wrong(format!("job {job}: {} duplicates counted, there were {repeats}", report.duplicates));
         }
-        for earlier in 0..job {
-            let other = &jobs[earlier].1;
+        for (earlier, (_, other)) in jobs[..job].iter().enumerate() {
             let related = other.image_id == found.image_id && other.account_ids.iter().any(|a| seen.contains(a));
             if related && !self.is_settled(earlier) {
                 self.wrong(format!("job {job} is settled before job {earlier}, which names one of its accounts"));

@@ -88,7 +88,7 @@ struct Run {
 #[must_use]
 pub fn run(world: World, seed: u64, logging: bool) -> Ended {
     let mut run = Run::new(world, seed, logging);
-    run.to_end();
+    run.play();
     let Run { mut checker, mut ended, world, .. } = run;
     if checker.violations.is_empty() {
         checker.finish(&world.jobs, &world.ledger);
@@ -143,7 +143,7 @@ impl Run {
         run
     }
 
-    fn to_end(&mut self) {
+    fn play(&mut self) {
         loop {
             let wakes = self.drain();
             if !self.checker.violations.is_empty() {
