@@ -9,7 +9,7 @@ use crate::{
     UnixSeconds,
     ids::{AccountId, ImageId},
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, members},
+    response::{NotAnAnswer, list, members, present},
     scalar::Scalar,
 };
 
@@ -41,16 +41,16 @@ impl Action for DescribeImageSharePermission {
     const VERSION: &'static str = CVM.1;
     type Answer = Vec<SharedAccount>;
 
-    /// An entry whose account cannot be read makes the whole answer unreadable: left out, it would prove that the
-    /// account does not have the image.
+    /// A set that is not there, or an entry whose account cannot be read, makes the whole answer unreadable: left out,
+    /// it would prove that an account does not have the image.
     fn answer(body: &[u8]) -> Result<Vec<SharedAccount>, NotAnAnswer> {
         #[derive(Deserialize)]
         struct Members<'a> {
-            #[serde(rename = "SharePermissionSet", borrow)]
-            shares: Option<Vec<Entry<'a>>>,
+            #[serde(rename = "SharePermissionSet", borrow, default, deserialize_with = "present")]
+            shares: Option<Option<Vec<Entry<'a>>>>,
         }
 
-        let shares = members::<Members<'_>>(body)?.shares.unwrap_or_default();
+        let shares = list("SharePermissionSet", members::<Members<'_>>(body)?.shares)?;
         shares.iter().enumerate().map(|(index, entry)| entry.read(index)).collect()
     }
 }
@@ -146,11 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn no_set_and_a_null_set_are_empty() {
+    fn a_null_set_is_empty_and_a_missing_one_proves_nothing() {
         assert!(ids("null").is_empty());
         assert!(ids("[]").is_empty());
         let body = br#"{"Response":{"MaxSharePermission":50,"RequestId":"x"}}"#;
-        assert!(parse::<DescribeImageSharePermission>(200, body).unwrap().answer.is_empty());
+        assert_eq!(
+            parse::<DescribeImageSharePermission>(200, body).unwrap_err().to_string(),
+            "no answer of the API: SharePermissionSet: found nothing, allowed is a list or null"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Action, CVM};
 use crate::{
     ids::ImageId,
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, members},
+    response::{NotAnAnswer, list, members, present},
     scalar::Scalar,
 };
 
@@ -110,16 +110,16 @@ impl Action for DescribeImages {
     const VERSION: &'static str = CVM.1;
     type Answer = Vec<Image>;
 
-    /// An entry whose id cannot be read makes the whole answer unreadable: left out, it would say that the image does
-    /// not exist.
+    /// A set that is not there, or an entry whose id cannot be read, makes the whole answer unreadable: left out, it
+    /// would say that an image does not exist.
     fn answer(body: &[u8]) -> Result<Vec<Image>, NotAnAnswer> {
         #[derive(Deserialize)]
         struct Members<'a> {
-            #[serde(rename = "ImageSet", borrow)]
-            images: Option<Vec<Entry<'a>>>,
+            #[serde(rename = "ImageSet", borrow, default, deserialize_with = "present")]
+            images: Option<Option<Vec<Entry<'a>>>>,
         }
 
-        let images = members::<Members<'_>>(body)?.images.unwrap_or_default();
+        let images = list("ImageSet", members::<Members<'_>>(body)?.images)?;
         images.iter().enumerate().map(|(index, entry)| entry.read(index)).collect()
     }
 }
@@ -241,6 +241,14 @@ mod tests {
             let body = alloc::format!(r#"{{"Response":{{"ImageSet":{set},"TotalCount":0,"RequestId":"x"}}}}"#);
             assert!(parse::<DescribeImages>(200, body.as_bytes()).unwrap().answer.is_empty());
         }
+    }
+
+    #[test]
+    fn a_missing_set_does_not_say_that_an_image_is_unknown() {
+        assert_eq!(
+            parse::<DescribeImages>(200, br#"{"Response":{"TotalCount":0,"RequestId":"x"}}"#).unwrap_err().to_string(),
+            "no answer of the API: ImageSet: found nothing, allowed is a list or null"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use alloc::{
     borrow::Cow,
     string::{String, ToString},
+    vec::Vec,
 };
 
 use serde::{Deserialize, Deserializer};
@@ -155,8 +156,17 @@ impl ErrorMember<'_> {
     }
 }
 
-/// A member that is there must have its shape: an `Error` that is null is neither a success nor a refusal.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+/// A list that an answer of its action always has; null is an empty one. A list that is not there proves nothing:
+/// taken for an empty one, it would say of every entry that it does not exist.
+pub(crate) fn list<T>(name: &str, member: Option<Option<Vec<T>>>) -> Result<Vec<T>, NotAnAnswer> {
+    let list =
+        member.ok_or_else(|| NotAnAnswer::new(alloc::format!("{name}: found nothing, allowed is a list or null")));
+    list.map(Option::unwrap_or_default)
+}
+
+/// A member that is there must have its shape: an `Error` that is null is neither a success nor a refusal, and a list
+/// that is null is there.
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
