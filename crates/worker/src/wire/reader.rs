@@ -8,7 +8,7 @@ use super::{
     job::{self, Defaults, JOB_BYTES_MAX, Job},
     lines::{Line, Lines},
     rejection::{Place, Rejection},
-    rows::Rows,
+    rows::{self, Rows},
 };
 
 /// Characters of a file's name that messages show.
@@ -68,13 +68,10 @@ impl Format {
         }
     }
 
-    /// The format of a text whose first line this is. A header of CSV begins with a letter or a quote, an object with
-    /// a brace; all else is a line that is no object, after which objects may follow.
+    /// The format of a text whose first line this is. What names no column of CSV is an object, or a line that should
+    /// be one and after which objects may follow.
     fn of_first_line(line: &[u8]) -> Self {
-        match line.trim_ascii_start().first() {
-            Some(b'"' | b'a'..=b'z' | b'A'..=b'Z') => Self::Csv,
-            _ => Self::Ndjson,
-        }
+        if rows::names_a_column(line) { Self::Csv } else { Self::Ndjson }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader, Read};
 
+use imageshare_core::text::excerpt;
 use proptest::prelude::*;
 
 use super::*;
@@ -110,6 +111,17 @@ fn the_first_line_shows_the_format_where_the_name_does_not() {
         &["- line 1: found \"[]\", allowed is one JSON object", "line-2 SHARE 1038493875"],
     );
     check("", "-", &[]);
+    // A first line that is wrong in some other way costs itself alone.
+    for first in ["s", "image_id region", "\"a\",1", "\"image_id\":\"img-6pb6lrmy\",\"region\":\"ap-tokyo\"}"] {
+        check(
+            format!("{first}\n{}", good()),
+            "-",
+            &[&format!("- line 1: found {}, allowed is one JSON object", excerpt(first)), "line-2 SHARE 1038493875"],
+        );
+    }
+    // One column is enough to see that a header was meant, and what is wrong with it.
+    let read = read("image,region,permission,account\n", "-");
+    assert!(read[0].starts_with("- line 1: found a column \"image\", allowed is a header with"), "{read:?}");
     for (name, format) in
         [("a.CSV", Some(Format::Csv)), ("a.jsonl", Some(Format::Ndjson)), ("a.b/c", None), ("-", None)]
     {
@@ -183,9 +195,36 @@ fn a_bad_row_is_rejected_by_itself() {
              allowed is a root account id of 5 to 19 digits without a leading zero",
             "a.csv line 4: permission: found \"s\", allowed is SHARE, CANCEL or SYNC in capitals",
             "a.csv line 5: found 1 fields, allowed are 4 as in the header",
-            "a.csv line 7: found 1 fields, allowed are 4 as in the header",
+            "a.csv line 7: found a quote that is not closed, \
+             allowed are fields whose quotes are closed in their own line",
             "line-2 SHARE 10001,10003",
         ],
+    );
+}
+
+#[test]
+fn a_quote_that_is_not_closed_or_a_carriage_return_hides_nothing() {
+    let unclosed =
+        "a.csv line 2: found a quote that is not closed, allowed are fields whose quotes are closed in their own line";
+    check(csv(&["img-aaaaaaaa,ap-tokyo,SHARE,\"10001"]), "a.csv", &[unclosed]);
+    check(
+        csv(&["img-aaaaaaaa,ap-tokyo,SHARE,\"10001\"", "a S \"\"\"10002"]),
+        "a.csv",
+        &[
+            "a.csv line 3: found a quote that is not closed, allowed are fields whose quotes are closed in their own line",
+            "line-2 SHARE 10001",
+        ],
+    );
+    // The second account of such a line was once left out without a word.
+    check(
+        csv(&["img-aaaaaaaa,ap-tokyo,SHARE,10001\rimg-aaaaaaaa,ap-tokyo,SHARE,10002"]),
+        "a.csv",
+        &["a.csv line 2: found 7 fields, allowed are 4 as in the header"],
+    );
+    check(
+        csv(&[&format!("{},x", ",".repeat(16))]),
+        "a.csv",
+        &["a.csv line 2: found more than 16 fields, allowed are 4"],
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::ControlFlow, str, sync::Arc};
 
-use csv_core::ReadRecordResult;
+use csv_core::{ReadRecordResult, ReaderBuilder, Terminator};
 use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::excerpt,
@@ -72,7 +72,8 @@ struct BadRow {
 
 impl Rows {
     pub(super) fn new(file: Arc<str>, region: Option<Region>) -> Self {
-        let parser = csv_core::Reader::new();
+        // A carriage return within a line ends no row: what stands behind it would be lost.
+        let parser = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
         Self { file, region, parser, fields: Vec::new(), header: None, group: None, suspect: None }
     }
 
@@ -174,15 +175,23 @@ impl Rows {
         self.fields.resize(text.len() + 1, 0);
         let mut ends = [0; FIELDS_MAX];
         self.parser.reset();
-        // The end of the input ends the record, even within quotes; a quote that is not closed thus costs its own row.
         let (_, _, written, ended) = self.parser.read_record(text.as_bytes(), &mut self.fields, &mut ends);
+        // A line end ends the row, unless it stands within quotes.
         let (result, _, more_written, more_ended) = self.parser.read_record(
-            b"",
+            b"\n",
             self.fields.get_mut(written..).unwrap_or_default(),
             ends.get_mut(ended..).unwrap_or_default(),
         );
-        if result == ReadRecordResult::OutputEndsFull {
-            return Err(format!("found more than {FIELDS_MAX} fields, allowed are {}", COLUMNS.len()));
+        match result {
+            ReadRecordResult::Record => {}
+            ReadRecordResult::OutputEndsFull => {
+                return Err(format!("found more than {FIELDS_MAX} fields, allowed are {}", COLUMNS.len()));
+            }
+            ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
+                return Err("found a quote that is not closed, allowed are fields whose quotes are closed in their \
+                            own line"
+                    .to_owned());
+            }
         }
         let fields = self.fields.get(..written + more_written).unwrap_or_default();
         let mut start = 0;
@@ -269,6 +278,16 @@ impl Group {
             }
         }
     }
+}
+
+/// Whether a line names a column, and so can be a header.
+pub(super) fn names_a_column(line: &[u8]) -> bool {
+    let is_column = |field: &[u8]| {
+        let field = field.trim_ascii();
+        let bare = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(field);
+        COLUMNS.iter().any(|names| names.iter().any(|name| name.as_bytes() == bare))
+    };
+    line.split(|&byte| byte == b',').any(is_column)
 }
 
 fn job_id(line: u64) -> String {
