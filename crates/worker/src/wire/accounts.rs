@@ -48,17 +48,20 @@ pub fn read_accounts(reader: impl BufRead, file: &str) -> Result<Vec<AccountId>,
         };
         match read {
             Ok(None) => continue,
-            Ok(Some(account_id)) if count < ACCOUNTS_MAX => account_ids.push(account_id),
-            Ok(Some(_)) => {}
+            // Not read on: the reader may never end.
+            _ if count == ACCOUNTS_MAX => {
+                error.add(format!(
+                    "{file}: found more than {ACCOUNTS_MAX} account ids, allowed are 1 to {ACCOUNTS_MAX}"
+                ));
+                break;
+            }
+            Ok(Some(account_id)) => account_ids.push(account_id),
             Err(problem) => error.add(format!("{file} line {}: {problem}", lines.number())),
         }
         count += 1;
     }
     if count == 0 && error.problems.is_empty() {
         error.add(format!("{file}: found no account ids, allowed are 1 to {ACCOUNTS_MAX}, one a line"));
-    }
-    if count > ACCOUNTS_MAX {
-        error.add(format!("{file}: found {count} account ids, allowed are 1 to {ACCOUNTS_MAX}"));
     }
     if error.problems.is_empty() { Ok(account_ids) } else { Err(error) }
 }
@@ -99,6 +102,8 @@ impl fmt::Display for AccountsError {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[track_caller]
@@ -131,7 +136,30 @@ mod tests {
     #[test]
     fn none_and_too_many_are_refused() {
         check("# nobody\n\n", "accounts.txt: found no account ids, allowed are 1 to 10000, one a line");
-        check(&"1038493875\n".repeat(10_001), "accounts.txt: found 10001 account ids, allowed are 1 to 10000");
+        check(
+            &"1038493875\n".repeat(10_001),
+            "accounts.txt: found more than 10000 account ids, allowed are 1 to 10000",
+        );
         assert_eq!(read_accounts("1038493875\n".repeat(10_000).as_bytes(), "f").unwrap().len(), 10_000);
+    }
+
+    #[test]
+    fn a_reader_that_never_ends_is_given_up() {
+        struct Endless(&'static [u8]);
+        impl io::Read for Endless {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("lines are read from the buffer"))
+            }
+        }
+        impl BufRead for Endless {
+            fn fill_buf(&mut self) -> io::Result<&[u8]> {
+                Ok(self.0)
+            }
+            fn consume(&mut self, _: usize) {}
+        }
+        let error = read_accounts(Endless(b"1038493875\n"), "-").unwrap_err().to_string();
+        assert_eq!(error, "-: found more than 10000 account ids, allowed are 1 to 10000");
+        let error = read_accounts(Endless(b"y\n"), "-").unwrap_err().to_string();
+        assert!(error.ends_with("\nand 9981 more"), "{error}");
     }
 }
