@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use imageshare_core::credential::CredentialError;
 
+use super::shown;
 use crate::settings::NotUtf8;
 
 /// Why there is no credential.
@@ -33,8 +34,16 @@ pub enum CredentialsError {
         /// What is not.
         missing: String,
     },
+    /// The variable of the profile file names none. What it holds is not shown: it may be the file itself.
+    #[error("{name}: {problem}, allowed is the path of a profile file")]
+    NoPath {
+        /// The variable.
+        name: &'static str,
+        /// What was found.
+        problem: &'static str,
+    },
     /// A profile file could not be read.
-    #[error("{path}: {problem}, allowed is a profile file of at most {max} bytes", path = path.display(), max = super::profile::FILE_LEN_MAX)]
+    #[error("{path}: {problem}, allowed is a profile file of at most {max} bytes", path = shown(path), max = super::profile::FILE_LEN_MAX)]
     File {
         /// The file.
         path: PathBuf,
@@ -42,7 +51,7 @@ pub enum CredentialsError {
         problem: String,
     },
     /// A line of a profile file is not as it should be.
-    #[error("{path} line {line}: {problem}", path = path.display())]
+    #[error("{path} line {line}: {problem}", path = shown(path))]
     Line {
         /// The file.
         path: PathBuf,
@@ -52,13 +61,13 @@ pub enum CredentialsError {
         problem: String,
     },
     /// A profile file does not have the profile.
-    #[error("{path}: found no section [{section}], the sections are: {sections}", path = path.display())]
+    #[error("{path}: found no section [{section}], the sections are: {sections}", path = shown(path))]
     Section {
         /// The file.
         path: PathBuf,
-        /// The profile that was looked for.
+        /// The profile that was looked for, safe to print.
         section: String,
-        /// Those that are there.
+        /// Those that are there, safe to print.
         sections: String,
     },
     /// Nothing anywhere.

@@ -5,9 +5,12 @@ mod error;
 mod ini;
 mod profile;
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use imageshare_core::Credential;
+use imageshare_core::{Credential, text::printable};
 
 use self::profile::Places;
 use crate::settings::Environment;
@@ -16,6 +19,9 @@ pub use error::CredentialsError;
 
 /// The profile that is meant when none is named.
 pub const DEFAULT_SECTION: &str = "default";
+
+/// Characters that messages show of a path or of a section's name.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// Where to look for a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +102,10 @@ impl Provider {
     fn load(&self) -> Result<Loaded, CredentialsError> {
         match &self.kind {
             Kind::Fixed(loaded) => Ok(loaded.clone()),
-            Kind::From { source, environment } => source.load(environment)?.ok_or_else(|| CredentialsError::Nowhere {
-                looked: source.looked(environment),
-                remedy: source.remedy(),
-            }),
+            Kind::From { source, environment } => match source.load(environment)? {
+                Some(loaded) => Ok(loaded),
+                None => Err(CredentialsError::Nowhere { looked: source.looked(environment)?, remedy: source.remedy() }),
+            },
         }
     }
 }
@@ -116,27 +122,24 @@ impl Source {
                 Ok(environment::load(environment)?.map(|credential| Loaded { credential, origin: origin() }))
             }
             Self::Profile { path, section } => {
-                let places = Places::new(path.as_deref(), environment);
+                let places = Places::new(path.as_deref(), environment)?;
                 let loaded = places.load(section)?;
-                Ok(loaded.map(|(credential, path)| Loaded {
-                    credential,
-                    origin: format!("section [{section}] of {}", path.display()),
-                }))
+                Ok(loaded.map(|(credential, path)| Loaded { credential, origin: section_of(section, path) }))
             }
         }
     }
 
     /// The places where it looks, for people.
-    fn looked(&self, environment: &Environment) -> String {
+    fn looked(&self, environment: &Environment) -> Result<String, CredentialsError> {
         let variables = format!("{} and {}", environment::SECRET_ID, environment::SECRET_KEY);
         let files = |path: &Option<PathBuf>, section: &str| {
-            let paths = Places::new(path.as_deref(), environment).paths;
-            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            format!("section [{section}] of {}", paths.join(" or "))
+            let paths = Places::new(path.as_deref(), environment)?.paths;
+            let paths: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+            Ok(format!("section [{}] of {}", printable(section, SHOWN_CHARS_MAX), paths.join(" or ")))
         };
         match self {
-            Self::Chain => format!("{variables}, then {}", files(&None, DEFAULT_SECTION)),
-            Self::Environment => variables,
+            Self::Chain => Ok(format!("{variables}, then {}", files(&None, DEFAULT_SECTION)?)),
+            Self::Environment => Ok(variables),
             Self::Profile { path, section } => files(path, section),
         }
     }
@@ -160,10 +163,22 @@ impl fmt::Display for Source {
         match self {
             Self::Chain => f.write_str("environment, then profile"),
             Self::Environment => f.write_str("environment"),
-            Self::Profile { path: Some(path), section } => write!(f, "profile [{section}] of {}", path.display()),
-            Self::Profile { path: None, section } => write!(f, "profile [{section}]"),
+            Self::Profile { path: Some(path), section } => {
+                write!(f, "profile [{}] of {}", printable(section, SHOWN_CHARS_MAX), shown(path))
+            }
+            Self::Profile { path: None, section } => write!(f, "profile [{}]", printable(section, SHOWN_CHARS_MAX)),
         }
     }
+}
+
+/// A section of a file, for people.
+fn section_of(section: &str, path: &Path) -> String {
+    format!("section [{}] of {}", printable(section, SHOWN_CHARS_MAX), shown(path))
+}
+
+/// A path, safe to print.
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string(), SHOWN_CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -209,8 +224,13 @@ mod tests {
             "found no credential; looked for TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
              set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key)"
         );
+        let empty = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "")]);
+        assert_eq!(
+            Provider::new(Source::Chain, empty).credential().unwrap_err().to_string(),
+            "TENCENTCLOUD_CREDENTIALS_FILE: found that it is set but empty, allowed is the path of a profile file"
+        );
         assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
-        let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")]));
+        let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")])).unwrap();
         assert_eq!(
             looked,
             "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, then section [default] of \

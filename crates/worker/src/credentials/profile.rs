@@ -7,13 +7,13 @@ use std::{
 };
 
 use imageshare_core::{
-    credential::{Credential, CredentialError, SecretId, SecretKey},
-    text::excerpt,
+    credential::{Credential, CredentialError, SecretId, SecretKey, Token},
+    text::{excerpt, printable},
 };
 use zeroize::Zeroizing;
 
-use super::{CredentialsError, ini};
-use crate::settings::Environment;
+use super::{CredentialsError, SHOWN_CHARS_MAX, ini, section_of, shown};
+use crate::settings::{Environment, path_problem};
 
 /// Bytes that a profile file may have.
 pub(super) const FILE_LEN_MAX: u64 = 64 * 1024;
@@ -27,6 +27,9 @@ const FILE_AT_HOME: &str = ".tencentcloud/credentials";
 /// Where the file is for everybody.
 const FILE_OF_SYSTEM: &str = "/etc/tencentcloud/credentials";
 
+/// Sections that a message lists.
+const SECTIONS_SHOWN_MAX: usize = 20;
+
 /// Files to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
@@ -38,12 +41,19 @@ pub(super) struct Places {
 
 impl Places {
     /// The file that was named in the settings, else the one that the environment names, else the usual ones.
-    pub(super) fn new(path: Option<&Path>, environment: &Environment) -> Self {
-        match path.map(Path::to_path_buf).or_else(|| environment.path(FILE)) {
-            Some(path) => Self { paths: vec![path], named: true },
+    /// An error if the environment names none where it has to.
+    pub(super) fn new(path: Option<&Path>, environment: &Environment) -> Result<Self, CredentialsError> {
+        if let Some(path) = path {
+            return Ok(Self { paths: vec![path.to_owned()], named: true });
+        }
+        match environment.path(FILE) {
+            Some(path) => match path_problem(&path) {
+                Some(problem) => Err(CredentialsError::NoPath { name: FILE, problem }),
+                None => Ok(Self { paths: vec![path], named: true }),
+            },
             None => {
                 let at_home = environment.home().map(|home| home.join(FILE_AT_HOME));
-                Self { paths: at_home.into_iter().chain([FILE_OF_SYSTEM.into()]).collect(), named: false }
+                Ok(Self { paths: at_home.into_iter().chain([FILE_OF_SYSTEM.into()]).collect(), named: false })
             }
         }
     }
@@ -82,17 +92,22 @@ fn parse(path: &Path, text: &str, name: &str) -> Result<Credential, CredentialsE
             problem: problem.to_owned(),
         })?
         .map_err(|names| {
-            let names: Vec<String> = names.into_iter().map(excerpt).collect();
-            let sections = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            CredentialsError::Section { path: path.to_owned(), section: name.to_owned(), sections }
+            let more = names.len().saturating_sub(SECTIONS_SHOWN_MAX);
+            let mut sections = names.into_iter().take(SECTIONS_SHOWN_MAX).map(excerpt).collect::<Vec<_>>().join(", ");
+            match more {
+                0 if sections.is_empty() => sections.push_str("none"),
+                0 => {}
+                more => sections.push_str(&format!(" and {more} more")),
+            }
+            CredentialsError::Section { path: path.to_owned(), section: printable(name, SHOWN_CHARS_MAX), sections }
         })?;
-    let there = format!("section [{name}] of {}", path.display());
+    let there = section_of(name, path);
     let half = |found: String, missing: &str| CredentialsError::Half { found, missing: format!("{missing} there") };
     match (section.get("secret_id"), section.get("secret_key")) {
         (Some(id), Some(key)) => Ok(Credential {
             secret_id: part(path, "secret_id", id, |text| SecretId::new(text))?,
             secret_key: part(path, "secret_key", key, |text| SecretKey::new(text))?,
-            token: None,
+            token: section.get("token").map(|token| part(path, "token", token, |text| Token::new(text))).transpose()?,
         }),
         (Some(_), None) => Err(half(format!("secret_id in {there}"), "secret_key")),
         (None, Some(_)) => Err(half(format!("secret_key in {there}"), "secret_id")),
@@ -107,7 +122,7 @@ fn part<T>(
     new: impl Fn(&str) -> Result<T, CredentialError>,
 ) -> Result<T, CredentialsError> {
     new(text)
-        .map_err(|problem| CredentialsError::Part { place: format!("{} line {line}: {key}", path.display()), problem })
+        .map_err(|problem| CredentialsError::Part { place: format!("{} line {line}: {key}", shown(path)), problem })
 }
 
 #[cfg(test)]
@@ -121,7 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("credentials");
         fs::write(&path, text).unwrap();
-        let places = Places::new(Some(&path), &Environment::of([]));
+        let places = Places::new(Some(&path), &Environment::of([])).unwrap();
         let loaded = places.load("default").map(|found| found.unwrap().0);
         loaded.map_err(|error| {
             assert!(!format!("{error:?} {error}").contains("topsecret"), "{error:?}");
@@ -134,6 +149,20 @@ mod tests {
         let credential = load("[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n").unwrap();
         assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
         assert_eq!(credential.token, None);
+    }
+
+    #[test]
+    fn the_token_of_a_temporary_key_is_read_with_it() {
+        let key = "[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n";
+        let credential = load(&format!("{key}token = of=a day\n[other]\ntoken = x").replace(" day", "+day")).unwrap();
+        assert_eq!(credential.token.unwrap().expose(), "of=a+day");
+        // Without its token a temporary key is worth nothing, so an empty one is not passed over.
+        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty, allowed are 1 to 8192 bytes");
+        check(
+            "[default]\ntoken = topsecret\n",
+            "found section [default] of FILE without secret_id and secret_key there, \
+             allowed are all parts of a credential or none: set secret_id and secret_key there",
+        );
     }
 
     #[track_caller]
@@ -156,6 +185,13 @@ mod tests {
         check("[prod]\nsecret_key = topsecret\n", "FILE: found no section [default], the sections are: \"prod\"");
         check("", "FILE: found no section [default], the sections are: none");
         check(
+            &"[a\u{1b}]\n".repeat(25),
+            &format!(
+                "FILE: found no section [default], the sections are: {} and 5 more",
+                ["\"a\\u{1b}\""; 20].join(", ")
+            ),
+        );
+        check(
             "[default]\nsecret_id =\nsecret_key = topsecret\n",
             "FILE line 2: secret_id: the secret id is empty, allowed are 1 to 8192 bytes",
         );
@@ -174,19 +210,30 @@ mod tests {
     fn a_file_that_was_named_must_exist_and_a_usual_one_need_not() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
-        let named = Places::new(Some(&missing), &Environment::of([]));
+        let named = Places::new(Some(&missing), &Environment::of([])).unwrap();
         assert!(matches!(named.load("default"), Err(CredentialsError::File { .. })));
         assert_eq!(Places { named: false, ..named }.load("default").unwrap(), None);
     }
 
     #[test]
     fn files_are_looked_for_where_the_sdks_look() {
-        let usual = Places::new(None, &Environment::of([("HOME", "/home/ada")]));
+        let usual = Places::new(None, &Environment::of([("HOME", "/home/ada")])).unwrap();
         assert_eq!(
             usual.paths,
             [Path::new("/home/ada/.tencentcloud/credentials"), Path::new("/etc/tencentcloud/credentials")]
         );
-        let named = Places::new(None, &Environment::of([("HOME", "/home/ada"), (FILE, "/run/keys")]));
+        let named = Places::new(None, &Environment::of([("HOME", "/home/ada"), (FILE, "/run/keys")])).unwrap();
         assert_eq!(named, Places { paths: vec!["/run/keys".into()], named: true });
+    }
+
+    #[test]
+    fn a_variable_that_names_no_file_is_refused_without_what_it_holds() {
+        let check = |value: &str, found: &str| {
+            let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
+            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a profile file"));
+            assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
+        };
+        check("", "that it is set but empty");
+        check("[default]\nsecret_key = topsecret\n", "a text with line ends or other control characters");
     }
 }

@@ -2,13 +2,28 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{DEFAULT_NAME, file::Section, origin::Origin};
+use imageshare_core::text::printable;
+
+use super::{DEFAULT_NAME, file::Section, origin::Origin, values::path_problem};
 use crate::credentials::{DEFAULT_SECTION, Source};
 
-/// The sources of the credentials by name. There is always one of the name `default`.
-pub(super) fn read(mut sections: Section, problems: &mut Vec<String>) -> BTreeMap<String, (Source, Origin)> {
+/// Characters of a credential's name.
+const NAME_CHARS_MAX: usize = 63;
+
+/// The sources of the credentials by name, and where each is set.
+pub(super) type Sources = BTreeMap<String, (Source, Origin)>;
+
+/// The sources of the credentials. There is always one of the name `default`.
+pub(super) fn read(mut sections: Section, problems: &mut Vec<String>) -> Sources {
     let mut sources = BTreeMap::from([(DEFAULT_NAME.to_owned(), (Source::Chain, Origin::Default))]);
     for name in sections.names() {
+        // Names are shown wherever a credential is spoken of.
+        if name.is_empty() || printable(&name, NAME_CHARS_MAX) != name {
+            let origin = sections.origin(&name);
+            problems.push(format!(
+                "{origin}: found it as the name of a credential, allowed are 1 to {NAME_CHARS_MAX} printable characters"
+            ));
+        }
         let mut section = sections.section(&name, problems);
         let source = section.take("source", problems);
         let path = section.take("path", problems);
@@ -27,7 +42,13 @@ pub(super) fn read(mut sections: Section, problems: &mut Vec<String>) -> BTreeMa
                 sources.insert(name, (Source::Environment, origin));
             }
             Some("profile") => {
-                let path = path.map(|given| PathBuf::from(given.text));
+                let path = path.map(|given| (PathBuf::from(given.text), given.origin));
+                if let Some((path, origin)) = &path
+                    && let Some(problem) = path_problem(path)
+                {
+                    problems.push(format!("{origin}: {problem}, allowed is the path of a profile file"));
+                }
+                let path = path.map(|(path, _)| path);
                 let section = profile.map_or_else(|| DEFAULT_SECTION.to_owned(), |given| given.text);
                 sources.insert(name, (Source::Profile { path, section }, origin));
             }

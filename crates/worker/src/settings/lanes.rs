@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use imageshare_core::ids::Region;
+use imageshare_core::{credential::SecretId, ids::Region};
 use imageshare_engine::limits::LaneLimits;
 
 use super::{
     DEFAULT_NAME,
     choices::Choices,
+    credentials::Sources,
     file::Section,
     origin::{Given, Origin, Setting},
     values,
@@ -99,7 +100,7 @@ impl fmt::Display for Regions {
 pub(super) fn read(
     mut sections: Section,
     overrides: &Overrides,
-    source_of: impl Fn(&str) -> Option<Source>,
+    sources: &Sources,
     choices: &mut Choices<'_>,
 ) -> Vec<Found> {
     let mut found = Vec::new();
@@ -107,7 +108,7 @@ pub(super) fn read(
         let origin = sections.origin(&name);
         let section = sections.section(&name, &mut choices.problems);
         if is_lane_name(&name) {
-            found.extend(read_one(&name, section, origin, overrides, &source_of, choices));
+            found.extend(read_one(&name, section, origin, overrides, sources, choices));
         } else {
             choices.problems.push(format!(
                 "{origin}: found it as the name of a lane, allowed are 1 to 63 lower-case letters, digits and hyphens"
@@ -116,7 +117,7 @@ pub(super) fn read(
     }
     if found.is_empty() || !overrides.endpoint.is_empty() {
         let nothing = sections.section(DEFAULT_NAME, &mut choices.problems);
-        return read_one(DEFAULT_NAME, nothing, Origin::Default, overrides, &source_of, choices).into_iter().collect();
+        return read_one(DEFAULT_NAME, nothing, Origin::Default, overrides, sources, choices).into_iter().collect();
     }
     refuse_shared(&found, &mut choices.problems);
     found
@@ -127,7 +128,7 @@ fn read_one(
     mut section: Section,
     origin: Origin,
     overrides: &Overrides,
-    source_of: impl Fn(&str) -> Option<Source>,
+    sources: &Sources,
     choices: &mut Choices<'_>,
 ) -> Option<Found> {
     let problems = &mut choices.problems;
@@ -152,12 +153,13 @@ fn read_one(
     let regions = read_regions(key("regions"), regions, choices);
     let credential =
         choices.choose(key("credential"), DEFAULT_NAME.to_owned(), credential.into_iter().collect(), |text| {
-            match source_of(text) {
-                Some(_) => Ok(text.to_owned()),
-                None => Err(format!(
-                    "found {}, allowed is the name of a credential of the settings file, or {DEFAULT_NAME}",
-                    imageshare_core::text::excerpt(text)
-                )),
+            // A text that is no name is not shown: it may be a key in the wrong place.
+            match sources.contains_key(text) {
+                true => Ok(text.to_owned()),
+                false => {
+                    let names = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    Err(format!("found another text, allowed is the name of a credential: {names}"))
+                }
             }
         });
     let rate = choices.choose(key("rate"), default_rate, outside(&overrides.rate, rate), values::rate);
@@ -169,7 +171,7 @@ fn read_one(
 
     let settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
     let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
-    let source = source_of(&credential.0)?;
+    let source = sources.get(&credential.0)?.0.clone();
     let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
     let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, limits };
     Some(Found { lane, settings, origin })
@@ -196,27 +198,58 @@ fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut 
     (regions, setting)
 }
 
-/// Two lanes with one credential would count against one limit without knowing of each other if their hosts were the
-/// same, and would write to one image at once if they shared a region.
+/// Lanes with one source have one key.
 fn refuse_shared(found: &[Found], problems: &mut Vec<String>) {
     for (index, Found { lane: second, origin, .. }) in found.iter().enumerate() {
-        for Found { lane: first, .. } in found.iter().take(index) {
-            if first.source != second.source {
-                continue;
-            }
-            let (name, credential) = (&first.name, &second.credential);
-            if first.endpoint.host() == second.endpoint.host() {
+        for Found { lane: first, .. } in found.iter().take(index).filter(|first| first.lane.source == second.source) {
+            if let Some(Shared { what, allowed }) = Shared::by(first, second) {
+                let (name, credential) = (&first.name, &second.credential);
                 problems.push(format!(
-                    "{origin}: found credential {credential} and host {} as in lane {name}, \
-                     allowed is one lane for a credential and a host: they have one limit together",
-                    second.endpoint.host()
-                ));
-            } else if let Some(region) = first.regions.shared(&second.regions) {
-                problems.push(format!(
-                    "{origin}: found credential {credential} and region {region} as in lane {name}, \
-                     allowed are regions of its own: lanes of one account never share a region"
+                    "{origin}: found credential {credential} and {what} as in lane {name}, allowed {allowed}"
                 ));
             }
         }
+    }
+}
+
+/// Different sources may hold one key: what [`refuse_shared`] says, by the ids of the lanes' keys.
+pub(super) fn refuse_shared_keys<'a>(
+    lanes: &[Lane],
+    ids: impl IntoIterator<Item = Option<&'a SecretId>>,
+) -> Vec<String> {
+    let with_ids: Vec<_> = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?))).collect();
+    let mut problems = Vec::new();
+    for (index, (second, id)) in with_ids.iter().enumerate() {
+        for (first, _) in with_ids.iter().take(index).filter(|(_, other)| other == id) {
+            if let Some(Shared { what, allowed }) = Shared::by(first, second) {
+                problems.push(format!(
+                    "lanes.{}: found credential {}, which has the key of credential {}, and {what} as in lane {}, \
+                     allowed {allowed}",
+                    second.name, second.credential, first.credential, first.name
+                ));
+            }
+        }
+    }
+    problems
+}
+
+/// What two lanes of one key share and may not.
+struct Shared {
+    what: String,
+    allowed: &'static str,
+}
+
+impl Shared {
+    /// Two lanes with one key would count against one limit without knowing of each other if their hosts were the
+    /// same, and would write to one image at once if they shared a region.
+    fn by(first: &Lane, second: &Lane) -> Option<Self> {
+        let host = second.endpoint.host();
+        if first.endpoint.host() == host {
+            let allowed = "is one lane for a credential and a host: they have one limit together";
+            return Some(Self { what: format!("host {host}"), allowed });
+        }
+        let region = first.regions.shared(&second.regions)?;
+        let allowed = "are regions of its own: lanes of one account never share a region";
+        Some(Self { what: format!("region {region}"), allowed })
     }
 }

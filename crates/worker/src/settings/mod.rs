@@ -11,7 +11,7 @@ mod values;
 
 use std::{fmt, path::PathBuf};
 
-use imageshare_core::{ids::Region, text::excerpt};
+use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
 use imageshare_engine::limits::Limits;
 
 use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
@@ -21,6 +21,7 @@ pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use limits::HttpLimits;
 pub use origin::{Origin, Setting};
 pub use values::duration;
+pub(crate) use values::path_problem;
 
 /// The name of the lane that there is without a settings file, and of the credential of a lane that names none.
 pub const DEFAULT_NAME: &str = "default";
@@ -74,10 +75,27 @@ impl Settings {
     /// # Errors
     /// If anything is not allowed: all problems at once.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
-        let path = flags.config.clone().or_else(|| environment.path(CONFIG));
-        let file = path.map_or_else(|| Section::parse("", ""), |path| Section::read(&path));
+        let of_flag = flags.config.clone().map(|path| (path, Origin::Flag("--config")));
+        let path = of_flag.or_else(|| Some((environment.path(CONFIG)?, Origin::Variable(CONFIG))));
+        let file = match path {
+            None => Section::parse("", ""),
+            Some((path, origin)) => match path_problem(&path) {
+                None => Section::read(&path),
+                Some(problem) => Err(format!("{origin}: {problem}, allowed is the path of a settings file")),
+            },
+        };
         let file = file.map_err(|problem| SettingsError { problems: vec![problem] })?;
         Self::read(file, flags, environment)
+    }
+
+    /// Checks the lanes once their keys are there, since two sources may hold one key: lanes of one key share neither
+    /// host nor region. `ids` are those of the keys, in the order of [`Settings::lanes`]; `None` where there is none.
+    ///
+    /// # Errors
+    /// If any do: all problems at once.
+    pub fn check_keys<'a>(&self, ids: impl IntoIterator<Item = Option<&'a SecretId>>) -> Result<(), SettingsError> {
+        let problems = lanes::refuse_shared_keys(&self.lanes, ids);
+        if problems.is_empty() { Ok(()) } else { Err(SettingsError { problems }) }
     }
 
     /// Every setting in effect and where it came from.
@@ -96,9 +114,8 @@ impl Settings {
             batch: choices.outside("IMAGESHARE_BATCH", "--batch", flags.batch.as_deref()),
         };
         let credentials = credentials::read(file.section("credentials", &mut choices.problems), &mut choices.problems);
-        let source_of = |name: &str| credentials.get(name).map(|(source, _)| source.clone());
         let lanes = file.section("lanes", &mut choices.problems);
-        let lanes = lanes::read(lanes, &overrides, source_of, &mut choices);
+        let lanes = lanes::read(lanes, &overrides, &credentials, &mut choices);
         let (lanes, of_lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|found| (found.lane, found.settings)).unzip();
         described.extend(of_lanes.into_iter().flatten());
         for (name, (source, origin)) in credentials {

@@ -256,10 +256,52 @@ fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
             "imageshare.toml: credentials.a.source: found another text, allowed is environment or profile",
             "imageshare.toml: credentials.b.source: found nothing, allowed is environment or profile",
             "imageshare.toml: credentials.c.path: found it beside source environment, allowed is it with profile",
-            "imageshare.toml: lanes.eu.credential: found \"d\", \
-             allowed is the name of a credential of the settings file, or default",
+            "imageshare.toml: lanes.eu.credential: found another text, \
+             allowed is the name of a credential: c, default",
         ],
     );
+    check(
+        "[credentials.\"a\\u001b\"]\nsource = \"environment\"\n[credentials.b]\nsource = \"profile\"\npath = \"\"\n\
+         [credentials.c]\nsource = \"profile\"\npath = \"secret_key = topsecret\\n\"",
+        &[
+            "imageshare.toml: credentials.a : found it as the name of a credential, \
+             allowed are 1 to 63 printable characters",
+            "imageshare.toml: credentials.b.path: found that it is set but empty, allowed is the path of a profile file",
+            "imageshare.toml: credentials.c.path: found a text with line ends or other control characters, \
+             allowed is the path of a profile file",
+        ],
+    );
+}
+
+#[test]
+fn lanes_whose_sources_hold_one_key_share_neither_host_nor_region() {
+    let (one, other): (SecretId, SecretId) = ("AKIDONE".parse().unwrap(), "AKIDOTHER".parse().unwrap());
+    let sources = "[credentials.env]\nsource = \"environment\"\n[lanes.b]\ncredential = \"env\"\n";
+    let lanes = |a: &str, b: &str| load_file(&format!("{sources}{b}\n[lanes.a]\n{a}")).unwrap();
+    let check = |settings: &Settings, ids: [Option<&SecretId>; 2], expected: &[&str]| {
+        let problems = settings.check_keys(ids).map_or_else(|error| error.problems, |()| Vec::new());
+        assert_eq!(problems, expected);
+    };
+    let same_host = lanes("regions = [\"ap-tokyo\"]", "regions = [\"eu-frankfurt\"]");
+    check(
+        &same_host,
+        [Some(&one), Some(&one)],
+        &["lanes.b: found credential env, which has the key of credential default, \
+           and host cvm.intl.tencentcloudapi.com as in lane a, \
+           allowed is one lane for a credential and a host: they have one limit together"],
+    );
+    check(&same_host, [Some(&one), Some(&other)], &[]);
+    check(&same_host, [Some(&one), None], &[]);
+    check(&same_host, [None, None], &[]);
+    let same_region = lanes("", "endpoint = \"b.example\"\nregions = [\"ap-tokyo\"]");
+    check(
+        &same_region,
+        [Some(&one), Some(&one)],
+        &["lanes.b: found credential env, which has the key of credential default, and region ap-tokyo as in lane a, \
+           allowed are regions of its own: lanes of one account never share a region"],
+    );
+    let nothing = lanes("regions = [\"eu-frankfurt\"]", "endpoint = \"b.example\"\nregions = [\"ap-tokyo\"]");
+    check(&nothing, [Some(&one), Some(&one)], &[]);
 }
 
 #[test]
@@ -272,9 +314,21 @@ fn a_connection_may_not_take_longer_than_the_whole_call() {
 
 #[test]
 fn a_text_that_is_no_toml_says_where_and_not_what() {
-    let error = load_file("[http]\nkey = 'topsecret\n").unwrap_err().to_string();
-    assert!(error.starts_with("imageshare.toml line 2: found "), "{error}");
-    assert!(!error.contains("topsecret"), "{error}");
+    for line in [
+        "key = 'topsecret",
+        "key = topsecret",
+        "key = \"topsecret\\q\"",
+        "key = \"\"\"topsecret",
+        "topsecret",
+        "topsecret = = 1",
+        "key = \"x\" topsecret",
+        "key = topsecret = 1",
+        "[topsecret",
+    ] {
+        let error = load_file(&format!("[http]\n{line}\n")).unwrap_err().to_string();
+        assert!(error.starts_with("imageshare.toml line "), "{error}");
+        assert!(!error.contains("topsecret"), "{error}");
+    }
 }
 
 #[test]
@@ -284,6 +338,15 @@ fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
     std::fs::write(&path, "[engine]\ncap = 7").unwrap();
     let variable = Environment::of([("IMAGESHARE_CONFIG", path.to_str().unwrap())]);
     assert_eq!(Settings::load(&Flags::default(), &variable).unwrap().limits.cap, 7);
+    for (path, found) in
+        [("", "that it is set but empty"), ("[http]\n", "a text with line ends or other control characters")]
+    {
+        let expected = format!("found {found}, allowed is the path of a settings file");
+        let variable = Settings::load(&Flags::default(), &Environment::of([("IMAGESHARE_CONFIG", path)]));
+        assert_eq!(variable.unwrap_err().to_string(), format!("IMAGESHARE_CONFIG: {expected}"));
+        let flag = Settings::load(&Flags { config: Some(path.into()), ..Flags::default() }, &Environment::of([]));
+        assert_eq!(flag.unwrap_err().to_string(), format!("--config: {expected}"));
+    }
     let missing = Flags { config: Some(folder.path().join("missing.toml")), ..Flags::default() };
     let error = Settings::load(&missing, &variable).unwrap_err().to_string();
     assert!(error.contains("missing.toml: found that it cannot be read (No such file"), "{error}");

@@ -1,6 +1,6 @@
 //! Texts of settings, read and bounded: each error says what was found and what is allowed.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
 
 use imageshare_core::text::excerpt;
 
@@ -62,6 +62,17 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
 /// A text that is read as `T`, whose error says what was found and what is allowed.
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Why a text is no path, without the text: what is set to the contents of a file in place of its path holds a key.
+pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
+    if path.as_os_str().is_empty() {
+        Some("found that it is set but empty")
+    } else if path.to_string_lossy().contains(char::is_control) {
+        Some("found a text with line ends or other control characters")
+    } else {
+        None
+    }
 }
 
 /// A duration as it may be written.
