@@ -23,6 +23,8 @@ pub struct Checker {
     writes: BTreeMap<CallId, ImageId>,
     sent: [VecDeque<u64>; 3],
     settled: BTreeMap<usize, Report>,
+    /// Images that somebody else changed: what is said of them cannot be held against the engine.
+    disturbed: BTreeSet<ImageId>,
 }
 
 impl Checker {
@@ -75,6 +77,16 @@ impl Checker {
         self.writes.clear();
     }
 
+    /// Somebody else changed who has the image.
+    pub fn disturbed(&mut self, image: ImageId) {
+        self.disturbed.insert(image);
+    }
+
+    /// The acknowledgement of a settled job was not applied: it comes again, and is settled again.
+    pub fn comes_again(&mut self, job: usize) {
+        self.settled.remove(&job);
+    }
+
     /// Whether a job is settled.
     #[must_use]
     pub fn is_settled(&self, job: usize) -> bool {
@@ -110,7 +122,8 @@ impl Checker {
             let failed = is_failed(outcome);
             let overtaken = (job + 1..delivered).any(|later| wishes_of(&jobs[later].1, found.image_id, account));
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
-            if !failed && !overtaken && state != permission {
+            let told = !failed && !overtaken && !self.disturbed.contains(&found.image_id);
+            if told && state != permission {
                 self.wrong(format!("job {job}: {account} is said to be {permission} ({outcome:?}) and is {state}"));
             }
         }
@@ -143,7 +156,8 @@ impl Checker {
         }
         for ((image, account), (job, permission, failed)) in last {
             let state = Permission::of_presence(ledger.is_shared(image, account));
-            if !failed && state != permission {
+            let told = !failed && !self.disturbed.contains(&image);
+            if told && state != permission {
                 self.wrong(format!("at the end {account} of {image} is {state}, job {job} asked for {permission}"));
             }
         }

@@ -1,6 +1,8 @@
 //! The real engine against the ledger in virtual time, with faults and a checker. One seed is one history.
 
 pub mod checker;
+pub mod coverage;
+pub mod fault;
 pub mod random;
 pub mod run;
 pub mod world;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::{Class, ids::RequestId};
+use imageshare_core::{Class, Permission, ids::RequestId};
 use imageshare_engine::{
     Engine, LaneStatus,
-    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Outcome, TicketId},
+    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
     job::Report,
     time::Instant,
 };
@@ -16,6 +16,8 @@ use imageshare_sandbox::{
 
 use crate::{
     checker::Checker,
+    coverage::Coverage,
+    fault::Fault,
     random::Random,
     world::{self, World},
 };
@@ -33,6 +35,10 @@ pub struct Ended {
     pub writes: u64,
     /// Requests that the cloud refused for their number.
     pub throttled: u64,
+    /// Calls that were made, and events that happened.
+    pub seen: (u64, u64),
+    /// What was reached.
+    pub coverage: Coverage,
     /// Everything that happened, if it was asked for.
     pub log: Vec<String>,
 }
@@ -41,7 +47,7 @@ const LANE: LaneId = LaneId(0);
 /// After this virtual time, in milliseconds, the world has no more faults and permits everything.
 const HEALS_AT: u64 = 3_600_000;
 /// A run that is not over by then never will be.
-const GIVES_UP_AT: u64 = 40_000_000;
+const GIVES_UP_AT: u64 = 60_000_000;
 /// A driver that gets no answer says so after this time, in milliseconds.
 const CALL_TIMEOUT: u64 = 10_000;
 
@@ -79,7 +85,9 @@ struct Run {
     delivered: usize,
     /// Whether the lane waits to be consumed again.
     given_back: bool,
-    outage: (u64, u64),
+    outage_until: u64,
+    /// What was settled last, newest last: a kill may undo the acknowledgement of some of it.
+    settled_last: Vec<(u64, usize)>,
     ended: Ended,
     logging: bool,
 }
@@ -94,13 +102,14 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
         checker.finish(&world.jobs, &world.ledger);
     }
     ended.reports = checker.reports().clone();
+    ended.seen = world.faults.seen();
     ended.violations = checker.violations;
     ended
 }
 
 impl Run {
     fn new(world: World, seed: u64, logging: bool) -> Self {
-        let mut random = Random::new(seed.wrapping_mul(31));
+        let random = Random::new(seed.wrapping_mul(31));
         let engine = Engine::new(world.limits.clone(), seed);
         let (limit, window) = world.rate;
         let meter = |limit| Meter::new(limit, window, 1000);
@@ -108,9 +117,6 @@ impl Run {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let paced = (world.lane.rate as u32, world.lane.image_rate as u32);
         let checker = Checker::new(world.lane.batch, paced.0, paced.1);
-        let outage_from = random.between(0, 60_000);
-        let outage =
-            if world.faults.outage { (outage_from, outage_from + random.between(5000, 150_000)) } else { (0, 0) };
         let mut run = Self {
             meters: [meter(limit), meter(limit), meter(limit * 4)],
             random,
@@ -124,13 +130,16 @@ impl Run {
             next_ticket: 0,
             delivered: 0,
             given_back: false,
-            outage,
+            outage_until: 0,
+            settled_last: Vec::new(),
             ended: Ended {
                 violations: Vec::new(),
                 reports: BTreeMap::new(),
                 settled_at: 0,
                 writes: 0,
                 throttled: 0,
+                seen: (0, 0),
+                coverage: Coverage::default(),
                 log: Vec::new(),
             },
             logging,
@@ -213,10 +222,13 @@ impl Run {
                 }
             }
             Command::RefreshCredential(_) => self.at(self.now + 50, Event::Refreshed(self.process)),
-            Command::Notice(_, imageshare_engine::io::Notice::Opened) if self.given_back => {
-                self.at(self.now + 500, Event::LaneUp(self.process));
+            Command::Notice(_, notice) => {
+                self.ended.coverage.notice(&notice);
+                if self.given_back && notice == Notice::Opened {
+                    self.at(self.now + 500, Event::LaneUp(self.process));
+                }
             }
-            Command::Notice(..) | Command::WaitUntil(_) | Command::Idle => {}
+            Command::WaitUntil(_) | Command::Idle => {}
         }
     }
 
@@ -226,6 +238,8 @@ impl Run {
             return;
         };
         self.ended.settled_at = self.now;
+        self.settled_last.push((self.now, job));
+        self.ended.coverage.report(&report);
         self.checker.settle(&self.world.jobs, job, report, self.delivered, &self.world.ledger);
     }
 
@@ -236,39 +250,44 @@ impl Run {
         let (least, most) = self.world.latency;
         let takes = self.random.between(least, most);
         let landing = self.world.limits.landing.0;
-        let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
-        let away = (self.outage.0..self.outage.1).contains(&self.now);
-        let faults = if self.now < HEALS_AT { self.world.faults } else { world::Faults::default() };
-        if away || self.random.chance(faults.unconnected) {
+        let mut fault = self.world.faults.of_call(&mut self.random);
+        if self.now < self.outage_until {
+            fault = Some(Fault::Unconnected);
+        }
+        if let Some(fault) = fault {
+            self.ended.coverage.fault(fault);
+        }
+        if fault == Some(Fault::Unconnected) {
             let outcome = Outcome::Unanswered { sent: false, reason: "connection refused".into() };
             return self.at(sent + 1, Event::Answer(process, call, outcome));
         }
         self.at(sent, Event::Sent(process, call, kind(&action)));
         let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
-        if self.random.chance(faults.swallowed) {
-            return self.at(sent + CALL_TIMEOUT, Event::Answer(process, call, lost("time-out")));
-        }
-        if self.random.chance(faults.answer_lost) {
+        let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
+        let (outcome, at, arrives) = match fault {
+            None => return self.at(arrives, Event::Arrive { process, call, action, answers_at: Some(sent + takes) }),
+            Some(Fault::AnswerLate) => {
+                let answers_at = Some(sent + CALL_TIMEOUT - 1);
+                return self.at(arrives, Event::Arrive { process, call, action, answers_at });
+            }
+            Some(Fault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
+            Some(Fault::Late) => {
+                (lost("time-out"), sent + CALL_TIMEOUT.min(takes), Some(sent + self.random.below(landing)))
+            }
+            Some(Fault::Html) => (lost("<html>"), sent + takes, None),
+            Some(Fault::Credential) => (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None),
+            Some(Fault::InternalError) => (refused("InternalError", "try again"), sent + takes, None),
+            Some(Fault::Skew) => (Outcome::Skewed, sent + takes, None),
+            Some(Fault::Throttle) => {
+                self.ended.throttled += 1;
+                (refused("RequestLimitExceeded", "too many"), sent + takes, None)
+            }
+            Some(_) => (lost("time-out"), sent + CALL_TIMEOUT, None),
+        };
+        if let Some(arrives) = arrives {
             self.at(arrives, Event::Arrive { process, call, action, answers_at: None });
-            return self.at(sent + takes, Event::Answer(process, call, lost("connection reset")));
         }
-        if self.random.chance(faults.late) {
-            let lands = sent + self.random.below(landing);
-            self.at(lands, Event::Arrive { process, call, action, answers_at: None });
-            return self.at(sent + CALL_TIMEOUT.min(takes), Event::Answer(process, call, lost("time-out")));
-        }
-        if self.random.chance(faults.throttle) {
-            self.ended.throttled += 1;
-            return self.at(sent + takes, Event::Answer(process, call, refused("RequestLimitExceeded", "too many")));
-        }
-        if self.random.chance(faults.internal_error) {
-            return self.at(sent + takes, Event::Answer(process, call, refused("InternalError", "try again")));
-        }
-        if self.random.chance(faults.credential) {
-            let expired = refused("AuthFailure.TokenFailure", "the token expired");
-            return self.at(sent + takes, Event::Answer(process, call, expired));
-        }
-        self.at(arrives, Event::Arrive { process, call, action, answers_at: Some(sent + takes) });
+        self.at(at, Event::Answer(process, call, outcome));
     }
 
     fn happen(&mut self, event: Event) {
@@ -294,6 +313,7 @@ impl Run {
             }
             Event::Answer(process, call, outcome) if process == self.process => {
                 self.checker.answered(call);
+                self.ended.coverage.outcome(&outcome);
                 self.input(Input::Answer { call, outcome });
             }
             Event::Refreshed(process) if process == self.process => self.input(Input::CredentialFresh(LANE)),
@@ -354,36 +374,63 @@ impl Run {
     }
 
     fn break_something(&mut self) {
-        if self.now >= HEALS_AT {
+        if self.now >= HEALS_AT + self.first_job() {
             return;
         }
-        if self.random.chance(self.world.faults.kill) {
-            self.log(|| "   killed".into());
-            self.process += 1;
-            self.engine = Engine::new(self.world.limits.clone(), self.process);
-            self.checker.killed();
-            self.given_back = true;
-            self.at(self.now + 7, Event::LaneUp(self.process));
-        } else if !self.given_back && self.random.chance(self.world.faults.lost) {
-            self.input(Input::LaneLost(LANE));
-            self.tickets.clear();
-            self.given_back = true;
-            self.at(self.now + 300, Event::LaneUp(self.process));
+        let Some(fault) = self.world.faults.of_step(&mut self.random) else { return };
+        self.ended.coverage.fault(fault);
+        self.log(|| format!("   {}", fault.as_str()));
+        match fault {
+            Fault::Kill => self.kill(),
+            Fault::Lost if !self.given_back => {
+                self.input(Input::LaneLost(LANE));
+                self.tickets.clear();
+                self.given_back = true;
+                self.at(self.now + 300, Event::LaneUp(self.process));
+            }
+            Fault::Busy => {
+                let image = world::image(self.random.below(self.world.images));
+                self.world.ledger.occupy(image, self.now + 3_600_000);
+            }
+            Fault::Outside => {
+                let image = world::image(self.random.below(self.world.images));
+                let account = world::account(self.random.below(self.world.accounts));
+                let permission = Permission::of_presence(self.random.chance(50));
+                self.world.ledger.impose(self.now, image, account, permission);
+                self.checker.disturbed(image);
+            }
+            Fault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
+            _ => {}
         }
     }
 
-    /// In the end the cloud permits everything.
+    /// Another process takes over at once. The acknowledgements sent last were not applied: a plain suffix of them.
+    fn kill(&mut self) {
+        self.process += 1;
+        self.engine = Engine::new(self.world.limits.clone(), self.process);
+        self.checker.killed();
+        self.given_back = true;
+        let recent = self.settled_last.iter().filter(|&&(at, _)| at + 500 > self.now).count() as u64;
+        for _ in 0..self.random.below(recent + 1) {
+            if let Some((_, job)) = self.settled_last.pop() {
+                self.checker.comes_again(job);
+            }
+        }
+        self.at(self.now + 7, Event::LaneUp(self.process));
+    }
+
+    fn first_job(&self) -> u64 {
+        self.world.jobs.first().map_or(0, |(at, _)| at.0)
+    }
+
+    /// In the end nothing goes wrong any more and the cloud permits everything.
     fn heal(&mut self) {
-        if self.now < HEALS_AT {
+        if self.now < HEALS_AT + self.first_job() {
             return;
         }
-        let (owner, region) = (world::account_of(world::OWNER), world::region());
-        for nth in 0..8 {
-            let image = world::image(nth);
-            let denied = self.world.ledger.image(self.now, owner, region, image).is_ok_and(|view| view.is_some());
-            if denied {
-                self.world.ledger.permit(image);
-            }
+        self.world.faults.end();
+        for nth in 0..self.world.images {
+            self.world.ledger.permit(world::image(nth));
         }
     }
 

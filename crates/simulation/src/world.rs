@@ -7,42 +7,17 @@ use imageshare_core::{
 use imageshare_engine::{
     job::{Job, Mode},
     limits::{LaneLimits, Limits},
-    time::Instant,
+    time::{Instant, Millis},
 };
 use imageshare_sandbox::{
-    ledger::{Accounts, Dials, FailingBatch, Image, ImageState, Ledger, Repeat, Unknown},
+    ledger::{Accounts, FailingBatch, Image, ImageState, Ledger, Repeat, Unknown},
     rate::Window,
 };
 
-use crate::random::Random;
+use crate::{fault::Faults, random::Random};
 
-/// How often each fault happens, in hundredths of all calls.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// The API refuses for the number of requests although there were few.
-    pub throttle: u64,
-    /// An InternalError that changes nothing.
-    pub internal_error: u64,
-    /// Applied, but the answer is lost.
-    pub answer_lost: u64,
-    /// No answer, and applied late, up to `landing` after it was sent.
-    pub late: u64,
-    /// No answer, and never applied.
-    pub swallowed: u64,
-    /// No connection.
-    pub unconnected: u64,
-    /// The credential is refused, and a refresh helps.
-    pub credential: u64,
-    /// The worker is killed and all that is not settled comes again, in hundredths of all steps.
-    pub kill: u64,
-    /// The lane is lost and found again by the same process, in hundredths of all steps.
-    pub lost: u64,
-    /// The endpoint is away for a while, once.
-    pub outage: bool,
-}
-
-/// Everything that a seed decides before anything happens.
-#[derive(Debug)]
+/// Everything that is decided before anything happens.
+#[derive(Clone, Debug)]
 pub struct World {
     /// The cloud.
     pub ledger: Ledger,
@@ -60,10 +35,17 @@ pub struct World {
     pub lane: LaneLimits,
     /// Jobs and when they are published, in order.
     pub jobs: Vec<(Instant, Job)>,
+    /// How many images there may be.
+    pub images: u64,
+    /// How many accounts there are.
+    pub accounts: u64,
 }
 
 /// The account that owns the images.
 pub const OWNER: u64 = 100_009_999_999;
+
+/// How many settings of the dials there are: the cross product of what nobody outside the cloud knows.
+pub const DIALS: u64 = 4 * 2 * 2 * 2 * 3 * 3 * 2 * 3 * 3 * 2 * 2 * 2 * 2;
 
 impl World {
     /// A quiet world: the documented cloud without faults and without jobs.
@@ -80,129 +62,142 @@ impl World {
             limits: Limits { guard: false, ..Limits::default() },
             lane: LaneLimits::default(),
             jobs: Vec::new(),
+            images: 4,
+            accounts: 24,
         }
     }
 
-    /// The world of a seed.
+    /// The world of a seed. Seeds that follow each other have dials that follow each other, so that any [`DIALS`] of
+    /// them cover the cross product.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut world = Self::quiet();
         world.limits.guard = true;
-        world.limits.landing = imageshare_engine::time::Millis(random.of(&[2000, 30_000]));
-        world.limits.read_delay = imageshare_engine::time::Millis(random.of(&[500, 5000]));
-        world.lag_max = random.of(&[0, world.limits.read_delay.0 / 2, world.limits.read_delay.0]);
+        world.limits.landing = Millis(random.of(&[2000, 30_000]));
+        world.limits.read_delay = Millis(random.of(&[500, 5000]));
+        world.limits.lease = random.of(&[None, None, None, Some(Millis(45_000))]);
         world.latency = random.of(&[(20, 200), (80, 80), (1, 4000)]);
-        world.rate = (10, random.of(&[Window::Fixed, Window::Sliding]));
-        world.ledger.dials = Self::draw_dials(&mut random);
         world.lane.batch = u32::try_from(random.of(&[1, 3, 50])).unwrap_or(50);
-        world.faults = Self::draw_faults(&mut random);
-        let accounts = random.between(1, 24);
-        let images = random.between(1, 4);
-        world.draw_accounts(&mut random, accounts);
-        for image in 0..images {
-            world.draw_image(&mut random, image, accounts);
+        world.accounts = random.of(&[1, 2, 3, 5, 8, 24]);
+        world.images = random.between(1, 3);
+        let access = world.set_dials(seed % DIALS, &mut random);
+        world.faults = Faults::draw(&mut random);
+        world.draw_accounts(&mut random);
+        for nth in 0..world.images {
+            world.draw_image(&mut random, nth, access);
         }
-        world.draw_jobs(&mut random, images, accounts);
+        world.draw_jobs(&mut random);
         world
     }
 
-    fn draw_dials(random: &mut Random) -> Dials {
+    /// Sets the dials to one place of their cross product. Gives whether all images may be written to and read.
+    fn set_dials(&mut self, place: u64, random: &mut Random) -> (bool, bool) {
+        let mut rest = place;
+        let mut dial = |settings: u64| {
+            let setting = usize::try_from(rest % settings).unwrap_or_default();
+            rest /= settings;
+            setting
+        };
         let repeat = [Repeat::Succeeds, Repeat::Fails];
-        let batch = [FailingBatch::Nothing, FailingBatch::UntilFirst, FailingBatch::UntilLast, FailingBatch::Others];
-        Dials {
-            cap: random.of(&[500, 500, 5, 12]),
-            batch_limit: random.of(&[None, Some(2), Some(10)]),
-            listing_limit: None,
-            failing_batch: random.of(&batch),
-            share_again_alone: random.of(&repeat),
-            share_again_in_batch: random.of(&repeat),
-            cancel_absent: random.of(&repeat),
-            describe_unknown: random.of(&[Unknown::Empty, Unknown::Error]),
-            list_unknown: random.of(&[Unknown::Empty, Unknown::Error]),
-            history_ms: 120_000,
-        }
+        let unknown = [Unknown::Empty, Unknown::Error];
+        let batches = [FailingBatch::Nothing, FailingBatch::UntilFirst, FailingBatch::UntilLast, FailingBatch::Others];
+        let dials = &mut self.ledger.dials;
+        dials.failing_batch = batches[dial(4)];
+        dials.share_again_alone = repeat[dial(2)];
+        dials.share_again_in_batch = repeat[dial(2)];
+        dials.cancel_absent = repeat[dial(2)];
+        self.lag_max = [0, self.limits.read_delay.0 / 2, self.limits.read_delay.0][dial(3)];
+        // Few accounts make short histories; what a limit does shows when it is small beside them.
+        dials.batch_limit = [None, Some(10), Some(2)][dial(3)];
+        self.rate.1 = [Window::Fixed, Window::Sliding][dial(2)];
+        let cap = random.between(1, self.accounts.max(2));
+        (dials.cap, self.limits.cap) = match dial(3) {
+            0 => (500, 500),
+            1 => (usize::try_from(cap).unwrap_or_default(), u32::try_from(cap).unwrap_or_default()),
+            _ => (usize::try_from(cap).unwrap_or_default(), 500),
+        };
+        dials.listing_limit = [None, Some(20), Some(100)][dial(3)];
+        let write = dial(2) == 0;
+        let list = dial(2) == 0;
+        dials.describe_unknown = unknown[dial(2)];
+        dials.list_unknown = unknown[dial(2)];
+        dials.history_ms = 120_000;
+        (write, list)
     }
 
-    fn draw_faults(random: &mut Random) -> Faults {
-        let mut faults = Faults::default();
-        if random.chance(20) {
-            return faults;
-        }
-        let mut often = |percent: u64| if random.chance(40) { percent } else { 0 };
-        faults.throttle = often(5);
-        faults.internal_error = often(8);
-        faults.answer_lost = often(8);
-        faults.late = often(8);
-        faults.swallowed = often(5);
-        faults.unconnected = often(5);
-        faults.credential = often(2);
-        faults.kill = often(1);
-        faults.lost = often(1);
-        faults.outage = often(1) > 0;
-        faults
-    }
-
-    fn draw_accounts(&mut self, random: &mut Random, accounts: u64) {
+    fn draw_accounts(&mut self, random: &mut Random) {
         let known = &mut self.ledger.accounts;
-        for nth in 0..accounts {
-            match random.below(20) {
+        for nth in 0..self.accounts {
+            match random.below(16) {
                 0 => _ = known.unknown.insert(account(nth)),
                 1 => _ = known.sub_accounts.insert(account(nth)),
-                2 if random.chance(30) => {
-                    let code =
-                        random.of(&["InternalError", "NeverHeardOf.This", "InvalidParameterValue.InvalidAppIdFormat"]);
-                    known.faults.insert(account(nth), code.into());
+                2 if random.chance(40) => {
+                    let codes = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue.InvalidAppIdFormat"];
+                    known.faults.insert(account(nth), random.of(&codes).into());
                 }
                 _ => {}
             }
         }
     }
 
-    fn draw_image(&mut self, random: &mut Random, nth: u64, accounts: u64) {
+    fn draw_image(&mut self, random: &mut Random, nth: u64, (write, list): (bool, bool)) {
         let mut drawn = Image::normal(account_of(OWNER), region());
+        drawn.access.write = write || random.chance(50);
+        drawn.access.list = list || random.chance(50);
         match random.below(20) {
             0 => drawn.state = ImageState::CreateFailed,
             1 => drawn.encrypted = true,
-            2 => drawn.access.list = false,
-            3 => drawn.access.write = false,
-            4 => {
+            2 => {
                 drawn.state = ImageState::Creating;
                 drawn.normal_at = Some(random.between(1000, 90_000));
             }
-            5 => return,
+            3 => return,
             _ => {}
         }
         self.ledger.put_image(image(nth), drawn);
-        for shared in 0..accounts {
-            if random.chance(25) {
+        let mut room = self.ledger.dials.cap;
+        for shared in 0..self.accounts {
+            if room > 0 && random.chance(25) {
+                room -= 1;
                 self.ledger.impose(0, image(nth), account(shared), Permission::Share);
             }
         }
     }
 
-    fn draw_jobs(&mut self, random: &mut Random, images: u64, accounts: u64) {
-        let mut at = 1000;
-        for _ in 0..random.between(1, 40) {
+    fn draw_jobs(&mut self, random: &mut Random) {
+        // A backlog may be older than any budget.
+        let mut at = random.of(&[0, 1000, 1000, 10_000_000]);
+        let late = at > 1_000_000;
+        for _ in 0..random.of(&[1, 2, 3, 5, 12, 25]) {
             at += random.of(&[0, 0, 100, 3000, 40_000]);
-            let named = random.between(1, accounts);
-            let first = random.below(accounts);
-            let mode = random.of(&[Mode::Share, Mode::Share, Mode::Share, Mode::Cancel, Mode::Cancel, Mode::Sync]);
-            let expires = random.chance(8).then(|| Instant(at + random.between(1, 30_000)));
-            let mut account_ids: Vec<_> = (0..named).map(|nth| account((first + nth) % accounts)).collect();
-            if random.chance(10) {
-                account_ids.push(account_ids[0]);
+            let mut job = self.draw_job(random);
+            let expired = if late { random.between(1, at) } else { at + random.between(1, 30_000) };
+            job.deadline = random.chance(8).then_some(Instant(expired));
+            self.jobs.push((Instant(at), job.clone()));
+            if random.chance(8) {
+                // The same job published twice.
+                self.jobs.push((Instant(at), job));
             }
-            let job = Job {
-                region: region(),
-                image_id: image(random.below(images)),
-                mode,
-                account_ids: account_ids.into(),
-                deadline: expires,
-                force: random.chance(50),
-                redelivered: false,
-            };
-            self.jobs.push((Instant(at), job));
+        }
+    }
+
+    fn draw_job(&self, random: &mut Random) -> Job {
+        let named = random.between(1, self.accounts);
+        let first = random.below(self.accounts);
+        let modes = [Mode::Share, Mode::Share, Mode::Share, Mode::Cancel, Mode::Cancel, Mode::Sync];
+        let mut account_ids: Vec<_> = (0..named).map(|nth| account((first + nth) % self.accounts)).collect();
+        if random.chance(10) {
+            account_ids.push(account_ids[0]);
+        }
+        Job {
+            region: region(),
+            image_id: image(random.below(self.images)),
+            mode: random.of(&modes),
+            account_ids: account_ids.into(),
+            deadline: None,
+            force: random.chance(50),
+            redelivered: false,
         }
     }
 }

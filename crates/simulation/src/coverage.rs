@@ -1,0 +1,117 @@
+//! What histories reached, so that a long run can say what it never tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imageshare_core::Class;
+use imageshare_engine::{
+    io::{CloseReason, Notice, Outcome},
+    job::{AccountOutcome, Report, local},
+};
+
+use crate::fault::Fault;
+
+/// How often each thing was reached, in runs.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    reached: BTreeMap<String, u64>,
+}
+
+impl Coverage {
+    /// Everything that there is to reach.
+    #[must_use]
+    pub fn everything() -> BTreeSet<String> {
+        let faults =
+            Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).map(|fault| format!("fault: {}", fault.as_str()));
+        let classes: BTreeSet<_> = imageshare_core::code::table().iter().map(|&(_, class)| class).collect();
+        let classes = classes.into_iter().chain([Class::Unknown]).map(|class| format!("answer: {}", class.as_str()));
+        let reasons = [CloseReason::Clock, CloseReason::Credential, CloseReason::Endpoint, CloseReason::Permission];
+        let closed = reasons.map(|reason| format!("lane closed: {}", reason.as_str()));
+        let told = [local::BRAKE, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
+        let told = told.map(|code| format!("told: {code}"));
+        let rest = [
+            "answer: accepted",
+            "answer: none, nothing sent",
+            "answer: none, sent",
+            "answer: skewed",
+            "lane opened",
+            "learned: batch",
+            "learned: cap",
+            "said: cannot read",
+            "said: image busy",
+            "told: a code of the API",
+            "told: cancelled by a SYNC",
+            "told: changed",
+            "told: changed without a request of its own",
+            "told: unchanged",
+        ];
+        faults.chain(classes).chain(closed).chain(told).chain(rest.map(String::from)).collect()
+    }
+
+    /// Adds what another run reached.
+    pub fn add(&mut self, run: &Self) {
+        for what in run.reached.keys() {
+            *self.reached.entry(what.clone()).or_default() += 1;
+        }
+    }
+
+    /// Adds what other runs reached.
+    pub fn add_all(&mut self, runs: &Self) {
+        for (what, count) in &runs.reached {
+            *self.reached.entry(what.clone()).or_default() += count;
+        }
+    }
+
+    /// What was reached, and in how many runs.
+    #[must_use]
+    pub const fn reached(&self) -> &BTreeMap<String, u64> {
+        &self.reached
+    }
+
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        self.mark("fault: ", fault.as_str());
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Accepted(_) => self.mark("answer: ", "accepted"),
+            Outcome::Refused { class, .. } => self.mark("answer: ", class.as_str()),
+            Outcome::Skewed => self.mark("answer: ", "skewed"),
+            Outcome::Unanswered { sent: true, .. } => self.mark("answer: ", "none, sent"),
+            Outcome::Unanswered { sent: false, .. } => self.mark("answer: ", "none, nothing sent"),
+        }
+    }
+
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::BatchLearned(_) => self.mark("learned: ", "batch"),
+            Notice::CannotRead { .. } => self.mark("said: ", "cannot read"),
+            Notice::CapLearned { .. } => self.mark("learned: ", "cap"),
+            Notice::Closed { reason, .. } => self.mark("lane closed: ", reason.as_str()),
+            Notice::ImageBusy { .. } => self.mark("said: ", "image busy"),
+            Notice::Opened => self.mark("lane opened", ""),
+        }
+    }
+
+    pub(crate) fn report(&mut self, report: &Report) {
+        if !report.cancelled.is_empty() {
+            self.mark("told: ", "cancelled by a SYNC");
+        }
+        for (_, outcome) in &report.outcomes {
+            match outcome {
+                AccountOutcome::Changed if report.requests == 0 => {
+                    self.mark("told: ", "changed without a request of its own");
+                }
+                AccountOutcome::Changed => self.mark("told: ", "changed"),
+                AccountOutcome::Unchanged => self.mark("told: ", "unchanged"),
+                AccountOutcome::Failed(failure) if failure.code.starts_with("Local.") => {
+                    self.mark("told: ", &failure.code);
+                }
+                AccountOutcome::Failed(_) => self.mark("told: ", "a code of the API"),
+            }
+        }
+    }
+
+    fn mark(&mut self, kind: &str, what: &str) {
+        self.reached.entry(format!("{kind}{what}")).or_insert(1);
+    }
+}

@@ -1,0 +1,149 @@
+//! What can go wrong, and when it does.
+
+use crate::random::Random;
+
+/// One thing that can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The call is applied and its answer is lost.
+    AnswerLost,
+    /// The call is applied and answered, as late as a client waits.
+    AnswerLate,
+    /// The credential is refused; a refresh helps.
+    Credential,
+    /// The server answers with something that is not the API's, before it applied anything.
+    Html,
+    /// An InternalError that changes nothing.
+    InternalError,
+    /// No answer; the call is applied up to `landing` after it was sent, whoever waits for it.
+    Late,
+    /// The API says that the clocks differ.
+    Skew,
+    /// No answer, and the call is never applied.
+    Swallowed,
+    /// The API refuses for the number of calls although there were few.
+    Throttle,
+    /// There is no connection.
+    Unconnected,
+    /// The worker is killed. Another one takes over with all that is not settled, in order, and with some of what was
+    /// settled last, since an acknowledgement is not applied when it is sent.
+    Kill,
+    /// The worker loses its lane and finds it again.
+    Lost,
+    /// The image is occupied for an hour.
+    Busy,
+    /// Somebody else changes who has an image.
+    Outside,
+    /// The endpoint is away for a minute or two.
+    Outage,
+}
+
+impl Fault {
+    /// Faults of a call.
+    pub const OF_CALLS: [Self; 10] = [
+        Self::AnswerLost,
+        Self::AnswerLate,
+        Self::Credential,
+        Self::Html,
+        Self::InternalError,
+        Self::Late,
+        Self::Skew,
+        Self::Swallowed,
+        Self::Throttle,
+        Self::Unconnected,
+    ];
+
+    /// Faults that happen between two events.
+    pub const OF_STEPS: [Self; 5] = [Self::Kill, Self::Lost, Self::Busy, Self::Outside, Self::Outage];
+
+    /// The word for it in the coverage.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnswerLost => "answer lost",
+            Self::AnswerLate => "answer late",
+            Self::Credential => "credential refused",
+            Self::Html => "no answer of the API",
+            Self::InternalError => "internal error",
+            Self::Late => "applied late",
+            Self::Skew => "clock skew",
+            Self::Swallowed => "swallowed",
+            Self::Throttle => "throttled",
+            Self::Unconnected => "no connection",
+            Self::Kill => "killed",
+            Self::Lost => "lane lost",
+            Self::Busy => "image busy",
+            Self::Outside => "changed from outside",
+            Self::Outage => "outage",
+        }
+    }
+}
+
+/// When which fault happens.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// How often each fault of calls happens, in thousandths of all calls.
+    calls: [u64; Fault::OF_CALLS.len()],
+    /// How often each fault of steps happens, in thousandths of all steps.
+    steps: [u64; Fault::OF_STEPS.len()],
+    /// One fault placed at the nth call, or the nth step.
+    placed: Option<(u64, Fault)>,
+    calls_seen: u64,
+    steps_seen: u64,
+}
+
+impl Faults {
+    /// Faults at random: none, one kind, or several.
+    #[must_use]
+    pub fn draw(random: &mut Random) -> Self {
+        let mut faults = Self::default();
+        let kinds = random.of(&[0, 1, 2, 4, 7]);
+        for _ in 0..kinds {
+            let nth = random.below((Fault::OF_CALLS.len() + Fault::OF_STEPS.len()) as u64);
+            let nth = usize::try_from(nth).unwrap_or_default();
+            match nth.checked_sub(Fault::OF_CALLS.len()) {
+                None => faults.calls[nth] = random.of(&[20, 80, 250]),
+                Some(step) => faults.steps[step] = random.of(&[3, 12]),
+            }
+        }
+        faults
+    }
+
+    /// Only this fault, at the nth call or step.
+    #[must_use]
+    pub fn placed(nth: u64, fault: Fault) -> Self {
+        Self { placed: Some((nth, fault)), ..Self::default() }
+    }
+
+    /// What becomes of the next call.
+    pub fn of_call(&mut self, random: &mut Random) -> Option<Fault> {
+        self.calls_seen += 1;
+        let placed = self.placed.filter(|(nth, fault)| *nth == self.calls_seen && Fault::OF_CALLS.contains(fault));
+        placed.map(|(_, fault)| fault).or_else(|| drawn(&Fault::OF_CALLS, &self.calls, random))
+    }
+
+    /// What happens before the next event.
+    pub fn of_step(&mut self, random: &mut Random) -> Option<Fault> {
+        self.steps_seen += 1;
+        let placed = self.placed.filter(|(nth, fault)| *nth == self.steps_seen && Fault::OF_STEPS.contains(fault));
+        placed.map(|(_, fault)| fault).or_else(|| drawn(&Fault::OF_STEPS, &self.steps, random))
+    }
+
+    /// How many calls and steps there were.
+    #[must_use]
+    pub const fn seen(&self) -> (u64, u64) {
+        (self.calls_seen, self.steps_seen)
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn end(&mut self) {
+        *self = Self { calls_seen: self.calls_seen, steps_seen: self.steps_seen, ..Self::default() };
+    }
+}
+
+fn drawn<const N: usize>(faults: &[Fault; N], rates: &[u64; N], random: &mut Random) -> Option<Fault> {
+    if rates.iter().all(|&rate| rate == 0) {
+        return None;
+    }
+    faults.iter().zip(rates).find(|&(_, &rate)| random.below(1000) < rate).map(|(&fault, _)| fault)
+}
