@@ -30,7 +30,8 @@ pub struct CallId(pub u64);
 pub enum Input {
     /// A lane can be used from now on, or its limits changed.
     LaneUp(LaneId, LaneLimits),
-    /// The lane's jobs are no longer ours: they come again, to whomever. What was learnt about images stays.
+    /// The lane's jobs are no longer ours: they come again, to whomever. What was learnt about images stays, but
+    /// for a permission that was missing: that is tried anew.
     LaneLost(LaneId),
     /// A job was delivered.
     Job {

@@ -22,6 +22,8 @@ pub(crate) struct Pacer {
     next_us: u64,
     /// The calls of the last two seconds that were answered, and which of them the API refused for their number.
     answered: VecDeque<(Instant, bool)>,
+    /// When the rate was halved last: the refusals of one burst halve it once.
+    halved: Option<Instant>,
 }
 
 impl Pacer {
@@ -41,15 +43,17 @@ impl Pacer {
     /// A pace whose first slot is one interval from now: whoever used the lane before may have sent a moment ago.
     pub(crate) fn new(limit: f64, now: Instant) -> Self {
         let limit = limit.max(Self::RATE_MIN);
-        let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, answered: VecDeque::new() };
+        let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, answered: VecDeque::new(), halved: None };
         pacer.next_us = now.0.saturating_mul(1000).saturating_add(pacer.interval_us());
         pacer
     }
 
     /// Another limit from now on.
     pub(crate) fn set_limit(&mut self, limit: f64) {
-        self.limit = limit.max(Self::RATE_MIN);
-        self.rate = self.rate.min(self.limit);
+        let limit = limit.max(Self::RATE_MIN);
+        // A rate that no refusal had lowered is the new limit at once.
+        self.rate = if self.rate < self.limit { self.rate.min(limit) } else { limit };
+        self.limit = limit;
     }
 
     /// The next slot.
@@ -82,11 +86,12 @@ impl Pacer {
             return;
         }
         let refused = self.answered.iter().filter(|&&(_, throttled)| throttled).count();
-        if refused * 10 > self.answered.len() && refused > 1 {
-            self.rate *= 0.5;
-            self.answered.clear();
-        } else {
+        let many = refused * 10 > self.answered.len() && refused > 1;
+        if !many {
             self.rate *= 0.95;
+        } else if self.halved.is_none_or(|at| at < oldest) {
+            self.rate *= 0.5;
+            self.halved = Some(now);
         }
         self.rate = self.rate.max(Self::RATE_MIN);
     }

@@ -177,6 +177,7 @@ impl Run {
                 && let Some((_, event)) = self.events.pop_first()
             {
                 self.happen(event);
+                self.drain();
             }
             self.break_something();
         }

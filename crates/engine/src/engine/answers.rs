@@ -173,6 +173,7 @@ impl Engine {
             let before = self.known(member).map(|known| known.state);
             let history = self.history(member);
             history.accept(permission, now);
+            self.forget_refusal(member, permission);
             self.count_written(image, before, permission);
             self.schedule_forgetting(member);
             let same = self.accounts[member].front.map(|front| self.wishes[front].permission) == Some(permission);
@@ -208,6 +209,10 @@ impl Engine {
             Class::Busy => {
                 self.image_busy(now, image, &tried.failure);
                 self.send_later(now, image, tried.permission, tried.members, origin);
+            }
+            // A CANCEL takes no room: whatever this means, it blames nobody.
+            Class::Quota if tried.permission == Permission::Cancel => {
+                self.write_failed(now, image, tried, origin, Class::Unknown);
             }
             Class::Quota => self.over_quota(now, image, &tried, origin),
             Class::Throttle => {

@@ -55,6 +55,9 @@ impl Engine {
 
     /// Decides the operation at the front. Gives whether it was settled, so that the next one has to be decided.
     fn decide_front(&mut self, now: Instant, account: Key<Account>) -> bool {
+        if self.accounts[account].stage == Stage::InFlight {
+            return false;
+        }
         self.expire_front(now, account);
         let Some(front) = self.accounts[account].front else {
             self.set_stage(account, Stage::Idle);
@@ -62,7 +65,8 @@ impl Engine {
         };
         let wish = &self.wishes[front];
         let (permission, ticket) = (wish.permission, wish.ticket);
-        if let Some(failure) = self.remembered_refusal(now, account, permission, ticket) {
+        let as_wished = self.known(account).is_some_and(|known| known.state == permission);
+        if !as_wished && let Some(failure) = self.remembered_refusal(now, account, permission, ticket) {
             self.fail_front(account, &failure);
             return true;
         }
@@ -229,7 +233,10 @@ impl Engine {
         while let Some(wish) = from.filter(|&wish| self.wishes[wish].state != WishState::Open) {
             from = self.wishes[wish].next_in_account;
         }
-        self.set_stage(account, Stage::Idle);
+        // The answer to a write in flight is awaited whatever becomes of its wishes.
+        if self.accounts[account].stage != Stage::InFlight {
+            self.set_stage(account, Stage::Idle);
+        }
         let found = &mut self.accounts[account];
         found.front = from;
         found.sends = 0;
@@ -240,11 +247,11 @@ impl Engine {
         }
     }
 
-    /// Fails the wishes at the front whose tickets have expired, unless a write that carries them is in flight.
+    /// Fails the wishes at the front whose tickets have expired.
     fn expire_front(&mut self, now: Instant, account: Key<Account>) {
         while let Some(front) = self.accounts[account].front {
             let expired = self.tickets[self.wishes[front].ticket].deadline.is_some_and(|deadline| deadline <= now);
-            if !expired || self.accounts[account].stage == Stage::InFlight {
+            if !expired {
                 return;
             }
             self.expire_wish(front);
@@ -277,7 +284,7 @@ impl Engine {
 
     fn expire_wish(&mut self, wish: Key<Wish>) {
         let account = self.wishes[wish].account;
-        let in_doubt = self.accounts[account].sends > 0 && self.is_in_operation(wish);
+        let in_doubt = self.is_in_operation(wish) && self.may_be_applied(account);
         self.failures.insert(wish, expired_failure(in_doubt));
         self.close_wish(wish, WishState::Failed);
         if self.accounts[account].front != Some(wish) {
@@ -294,6 +301,15 @@ impl Engine {
         } else {
             self.begin_operation(account, next);
         }
+    }
+
+    /// Whether a write for the operation was sent of which it is not known whether it was applied. A refusal that was
+    /// about the call and not about its accounts leaves no doubt.
+    pub(super) fn may_be_applied(&self, account: Key<Account>) -> bool {
+        let found = &self.accounts[account];
+        let history = found.history.map(|history| &self.histories[history]);
+        let unsure = history.is_some_and(|history| history.unsure.is_some() || history.doubt.is_some());
+        found.stage == Stage::InFlight || (found.sends > 0 && unsure)
     }
 
     fn remembered_refusal(

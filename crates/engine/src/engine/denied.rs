@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     arena::Key,
-    io::CloseReason,
+    io::{CloseReason, LaneId},
     job::Failure,
     time::{Instant, Millis},
 };
@@ -18,7 +18,7 @@ impl Engine {
     /// The first pause before a write that was not permitted is tried again; it doubles.
     const DENIED_PAUSE: Millis = Millis::from_secs(30);
     /// The longest such pause, and how long an image is not permitted before its jobs fail where others are.
-    const DENIED_MAX: Millis = Millis::from_secs(10 * 60);
+    pub(super) const DENIED_MAX: Millis = Millis::from_secs(10 * 60);
 
     /// A write was refused because the key may not do it.
     pub(super) fn image_denied(&mut self, now: Instant, image: Key<Image>, refused: &Arc<Failure>) {
@@ -33,6 +33,17 @@ impl Engine {
         if open && !self.lane(lane).write_allowed && self.all_denied(image) {
             let detail = alloc::format!("{}: {}", refused.code, refused.message);
             self.close_lane(now, lane, CloseReason::Permission, detail.into(), now);
+        }
+    }
+
+    /// A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
+    pub(super) fn try_new_image(&mut self, now: Instant, lane: LaneId, image: Key<Image>) {
+        let untried = self.images[image].denied.is_none();
+        match &self.lane(lane).state {
+            LaneState::Closed(closed) if untried && closed.reason == CloseReason::Permission => {
+                self.open_lane(now, lane, true);
+            }
+            _ => {}
         }
     }
 

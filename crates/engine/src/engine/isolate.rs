@@ -214,6 +214,15 @@ impl Engine {
         }
     }
 
+    /// A write was accepted: what was refused before is no longer so.
+    pub(super) fn forget_refusal(&mut self, account: Key<Account>, permission: Permission) {
+        if !self.remembered.is_empty() {
+            let found = &self.accounts[account];
+            let Image { lane, region, id, .. } = self.images[found.image];
+            self.remembered.remove(&(lane, region, id, found.id, permission));
+        }
+    }
+
     /// Remembers a refusal that blames the account, for a job that comes back.
     pub(super) fn remember(
         &mut self,

@@ -51,15 +51,15 @@ pub(super) struct Lane {
     pub(super) tickets: u32,
     /// Whether a write was permitted since the lane came up.
     pub(super) write_allowed: bool,
-    /// Whether the credential was refreshed since it was last good.
-    pub(super) refreshed: bool,
-    /// Whether the clock was corrected since it was last good.
-    pub(super) clock_corrected: bool,
+    /// The kind of call for which the credential was refreshed, until one of that kind is good, and when.
+    pub(super) refreshed: Option<(Kind, Instant)>,
+    /// When the clock was corrected, until a call is good.
+    pub(super) clock_corrected: Option<Instant>,
     /// Calls in a row without a usable answer.
     pub(super) streak: Streak,
     pub(super) batch: BatchSearch,
-    /// The longest ticket is received at this moment, for the lease.
-    pub(super) lease_from: Option<Instant>,
+    /// Tickets in order of arrival, where there is a lease; some may be settled.
+    pub(super) arrivals: VecDeque<Arrival>,
     pub(super) alarm: Option<Instant>,
 }
 
@@ -69,8 +69,8 @@ pub(super) enum LaneState {
     /// Not ours.
     Down,
     Open,
-    /// A credential was refused, in these words, and another one is being fetched.
-    Refreshing(Box<str>),
+    /// A credential was refused for this kind of call, in these words, and another one is being fetched.
+    Refreshing(Kind, Box<str>),
     Closed(Closed),
     /// No new calls; when the last one in flight has ended, the lane leaves.
     Leaving,
@@ -86,6 +86,8 @@ pub(super) struct Closed {
     pub(super) since: Instant,
     pub(super) detail: Box<str>,
     pub(super) pause: Millis,
+    /// The kind of call that shows whether it works again.
+    pub(super) probe: Kind,
     /// When to probe next; `None` while a probe is under way.
     pub(super) probe_at: Option<Instant>,
     /// Whether it is known that nothing works, or only suspected, which one probe decides.
@@ -166,11 +168,11 @@ impl Lane {
             images: BTreeSet::new(),
             tickets: 0,
             write_allowed: false,
-            refreshed: false,
-            clock_corrected: false,
+            refreshed: None,
+            clock_corrected: None,
             streak: Streak::default(),
             batch: BatchSearch::default(),
-            lease_from: None,
+            arrivals: VecDeque::new(),
             alarm: None,
         }
     }
@@ -223,6 +225,14 @@ impl Streak {
     pub(super) fn on_several_images(&self) -> bool {
         self.images.len() >= Lane::STREAK_IMAGES
     }
+}
+
+/// A ticket and when it came; its place in arrival tells it from a later one under the same key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Instant,
+    pub(super) ticket: Key<super::ticket::Ticket>,
+    pub(super) seq: u64,
 }
 
 /// All calls in flight.

@@ -8,7 +8,7 @@ use super::{
     Engine,
     answers::detail,
     image::Image,
-    lane::{Call, Closed, Kind, Lane, LaneState, Streak},
+    lane::{Arrival, Call, Closed, Kind, Lane, LaneState, Streak},
 };
 use crate::{
     arena::Key,
@@ -44,6 +44,24 @@ impl Health {
     }
 }
 
+/// Whether a write that ended so was past the question whether the key may do it.
+const fn is_permitted(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Accepted(_) => true,
+        Outcome::Refused { class, .. } => matches!(
+            class,
+            Class::Account
+                | Class::AccountOrOther
+                | Class::AlreadyDone
+                | Class::BatchTooLarge
+                | Class::Busy
+                | Class::Image
+                | Class::Quota
+        ),
+        Outcome::Skewed | Outcome::Unanswered { .. } => false,
+    }
+}
+
 impl Engine {
     const PROBE_PAUSE: Millis = Millis::from_secs(1);
     const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
@@ -65,9 +83,13 @@ impl Engine {
         found.up_at = now;
         found.pacers = [limits.rate, limits.rate, limits.image_rate].map(|rate| Pacer::new(rate, now));
         found.write_allowed = false;
-        found.refreshed = false;
-        found.clock_corrected = false;
+        found.refreshed = None;
+        found.clock_corrected = None;
         found.streak = Streak::default();
+        if let LaneState::Closed(closed) = &mut found.state {
+            closed.given_back = false;
+            closed.since = now;
+        }
         for image in found.images.clone() {
             self.images[image].redelivered = false;
         }
@@ -76,19 +98,22 @@ impl Engine {
     /// Judges a lane by how one of its calls ended.
     pub(super) fn judge_lane(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
         let health = Health::of(outcome);
-        let permitted = !matches!(outcome, Outcome::Refused { class: Class::Permission | Class::Deployment, .. });
+        let permitted = call.kind == Kind::Write && is_permitted(outcome);
         let found = self.lane(call.lane);
         if health == Health::Good {
             found.streak = Streak::default();
-            found.refreshed = false;
-            found.clock_corrected = false;
-            found.write_allowed |= call.kind == Kind::Write && permitted;
+            found.refreshed.take_if(|(kind, _)| *kind == call.kind);
+            found.clock_corrected = None;
+            found.write_allowed |= permitted;
         }
         if let LaneState::Closed(closed) = &found.state {
-            // Without jobs there is no write to try: the next ones will tell.
-            let serves = closed.reason != CloseReason::Permission
-                || closed.given_back
-                || (call.kind == Kind::Write && permitted);
+            let serves = match closed.reason {
+                // Without jobs there is nothing to try by: the next ones will tell.
+                _ if closed.given_back => true,
+                CloseReason::Permission => permitted,
+                CloseReason::Credential => call.kind == closed.probe,
+                CloseReason::Clock | CloseReason::Endpoint => true,
+            };
             if health == Health::Good && serves {
                 let certain = closed.certain;
                 self.open_lane(now, call.lane, certain);
@@ -97,15 +122,23 @@ impl Engine {
             }
             return;
         }
+        // A call that was signed before the credential or the clock was mended says nothing of it now.
+        let signed_since = |mended: Instant| call.began >= mended;
         match health {
             Health::Good => {}
             Health::NoAnswer => self.no_answer(now, call, outcome),
-            Health::CredentialRefused => self.credential_refused(now, call.lane, outcome),
+            Health::CredentialRefused => match found.refreshed {
+                Some((_, at)) if !signed_since(at) => {}
+                refreshed => self.credential_refused(now, call, refreshed.is_some(), outcome),
+            },
             Health::ClockRefused => self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now),
-            Health::Skewed if self.lane(call.lane).clock_corrected => {
-                self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now);
-            }
-            Health::Skewed => self.lane(call.lane).clock_corrected = true,
+            Health::Skewed => match found.clock_corrected {
+                Some(at) if signed_since(at) => {
+                    self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now);
+                }
+                Some(_) => {}
+                None => found.clock_corrected = Some(now),
+            },
         }
     }
 
@@ -125,22 +158,23 @@ impl Engine {
         }
     }
 
-    fn credential_refused(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
-        let found = self.lane(lane);
-        if !found.is_open() {
+    fn credential_refused(&mut self, now: Instant, call: &Call, again: bool, outcome: &Outcome) {
+        if !self.lane(call.lane).is_open() {
             return;
         }
-        if core::mem::replace(&mut found.refreshed, true) {
-            return self.close_lane(now, lane, CloseReason::Credential, detail(outcome), now);
+        if again {
+            return self.close_by(now, call.lane, CloseReason::Credential, call.kind, detail(outcome), now);
         }
-        found.state = LaneState::Refreshing(detail(outcome));
-        self.commands.push_back(Command::RefreshCredential(lane));
+        self.lane(call.lane).state = LaneState::Refreshing(call.kind, detail(outcome));
+        self.commands.push_back(Command::RefreshCredential(call.lane));
     }
 
     pub(super) fn credential_fresh(&mut self, now: Instant, lane: LaneId) {
         match self.lanes.get(&lane).map(|lane| &lane.state) {
-            Some(LaneState::Refreshing(_)) => {
-                self.lane(lane).state = LaneState::Open;
+            Some(&LaneState::Refreshing(kind, _)) => {
+                let found = self.lane(lane);
+                found.refreshed = Some((kind, now));
+                found.state = LaneState::Open;
                 self.resume(now, lane);
             }
             Some(LaneState::Closed(closed)) if closed.reason == CloseReason::Credential => {
@@ -152,9 +186,9 @@ impl Engine {
     }
 
     pub(super) fn credential_broken(&mut self, now: Instant, lane: LaneId) {
-        if let Some(LaneState::Refreshing(refused)) = self.lanes.get(&lane).map(|lane| &lane.state) {
-            let detail = alloc::format!("{refused} (and no other credential is there)").into();
-            self.close_lane(now, lane, CloseReason::Credential, detail, now);
+        if let Some(LaneState::Refreshing(kind, refused)) = self.lanes.get(&lane).map(|lane| &lane.state) {
+            let (kind, detail) = (*kind, alloc::format!("{refused} (and no other credential is there)"));
+            self.close_by(now, lane, CloseReason::Credential, kind, detail.into(), now);
         }
     }
 
@@ -167,13 +201,28 @@ impl Engine {
         detail: Box<str>,
         since: Instant,
     ) {
+        let probe = if reason == CloseReason::Permission { Kind::Write } else { Kind::ReadImage };
+        self.close_by(now, lane, reason, probe, detail, since);
+    }
+
+    /// The same, and calls of this kind show whether it works again.
+    fn close_by(
+        &mut self,
+        now: Instant,
+        lane: LaneId,
+        reason: CloseReason,
+        probe: Kind,
+        detail: Box<str>,
+        since: Instant,
+    ) {
         if matches!(self.lane(lane).state, LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_)) {
             return;
         }
         self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
         let pause = Self::PROBE_PAUSE;
         let probe_at = Some(now + pause);
-        let closed = Closed { reason, since, detail, pause, probe_at, certain: true, outage: false, given_back: false };
+        let closed =
+            Closed { reason, since, detail, pause, probe, probe_at, certain: true, outage: false, given_back: false };
         self.lane(lane).state = LaneState::Closed(closed);
         self.schedule_lane(lane);
     }
@@ -185,6 +234,7 @@ impl Engine {
             since,
             detail,
             pause: Self::PROBE_PAUSE,
+            probe: Kind::ReadImage,
             probe_at: Some(now),
             certain: false,
             outage: false,
@@ -193,7 +243,7 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    fn open_lane(&mut self, now: Instant, lane: LaneId, announced: bool) {
+    pub(super) fn open_lane(&mut self, now: Instant, lane: LaneId, announced: bool) {
         self.lane(lane).state = LaneState::Open;
         if announced {
             self.notice(lane, Notice::Opened);
@@ -257,16 +307,26 @@ impl Engine {
 
     /// Sets a lane's next moment.
     pub(super) fn schedule_lane(&mut self, lane: LaneId) {
-        let lease = self.limits.lease;
+        let leased = self.leased_until(lane);
         let Some(found) = self.lanes.get(&lane) else { return };
         let moments = match &found.state {
             LaneState::Closed(closed) => [self.leaves_at(closed), closed.probe_at],
-            LaneState::Open | LaneState::Refreshing(_) => {
-                [lease.zip(found.lease_from).map(|(lease, from)| from + lease), self.silent_until(lane)]
-            }
+            LaneState::Open | LaneState::Refreshing(..) => [leased, self.silent_until(lane)],
             LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => [None, None],
         };
         self.set_lane_alarm(lane, moments.into_iter().flatten().min());
+    }
+
+    /// Until when the ticket that is held longest may be held.
+    fn leased_until(&mut self, lane: LaneId) -> Option<Instant> {
+        let lease = self.limits.lease?;
+        let tickets = &self.tickets;
+        let found = self.lanes.get_mut(&lane)?;
+        let is_held = |arrival: &Arrival| tickets.get(arrival.ticket).is_some_and(|held| held.seq == arrival.seq);
+        while found.arrivals.front().is_some_and(|arrival| !is_held(arrival)) {
+            found.arrivals.pop_front();
+        }
+        found.arrivals.front().map(|arrival| arrival.at + lease)
     }
 
     /// When a closed lane leaves. One of which that is only suspected has nowhere to go back to in a worker.
@@ -284,7 +344,8 @@ impl Engine {
 
     /// A lane's moment has come: it leaves, or probes.
     pub(super) fn lane_due(&mut self, now: Instant, lane: LaneId) {
-        let (lease, ending) = (self.limits.lease, self.limits.ending);
+        let ending = self.limits.ending;
+        let leased = self.leased_until(lane);
         let silent = self.silent_until(lane).is_some_and(|until| until <= now);
         let found = self.lane(lane);
         match found.state.clone() {
@@ -300,14 +361,13 @@ impl Engine {
                     self.probe(now, lane);
                 }
             }
-            LaneState::Open | LaneState::Refreshing(_) if silent => {
+            LaneState::Open | LaneState::Refreshing(..) if silent => {
                 let (since, detail) = (found.streak.since.unwrap_or(now), found.streak.detail.clone());
                 self.close_lane(now, lane, CloseReason::Endpoint, detail.clone(), since);
                 return self.give_up(now, lane, CloseReason::Endpoint, &detail);
             }
-            LaneState::Open | LaneState::Refreshing(_) => {
-                let ended = lease.zip(found.lease_from).is_some_and(|(lease, from)| from + lease <= now);
-                if ended && ending == Ending::GiveBack {
+            LaneState::Open | LaneState::Refreshing(..) => {
+                if leased.is_some_and(|until| until <= now) && ending == Ending::GiveBack {
                     self.leave(now, lane);
                 }
             }
@@ -332,8 +392,7 @@ impl Engine {
     fn probe(&mut self, now: Instant, lane: LaneId) {
         let found = self.lane(lane);
         let LaneState::Closed(closed) = &found.state else { return };
-        let by_write = closed.reason == CloseReason::Permission && !closed.given_back;
-        let kind = if by_write { Kind::Write } else { Kind::ReadImage };
+        let kind = if closed.given_back { Kind::ReadImage } else { closed.probe };
         let slot = found.pacers[kind as usize].next();
         let busy = found.unsent[kind as usize].is_some();
         let later =
@@ -342,19 +401,35 @@ impl Engine {
             return self.set_probe(lane, later);
         }
         self.set_probe(lane, None);
-        if kind == Kind::ReadImage {
-            if let Some(image) = self.probe_image(lane) {
-                self.send_query(now, image, true);
-            }
-            return;
+        let sent = match kind {
+            Kind::Write => self.probe_by_write(now, lane),
+            Kind::ReadShares | Kind::ReadImage => match self.probe_image(lane) {
+                Some(image) if kind == Kind::ReadShares && self.images[image].read.in_flight.is_none() => {
+                    self.send_read(now, image, true);
+                    true
+                }
+                Some(image) => {
+                    self.send_query(now, image, true);
+                    true
+                }
+                None => false,
+            },
+        };
+        if !sent {
+            self.set_probe(lane, Some(now + Self::PROBE_PAUSE_MAX));
         }
+    }
+
+    fn probe_by_write(&mut self, now: Instant, lane: LaneId) -> bool {
         for image in self.lane(lane).images.clone() {
-            let waits = self.images[image].denied.is_some() && self.images[image].write.is_none();
-            if waits && let Some(write) = self.choose_write(now, image) {
-                return self.send_write(now, image, write, true);
+            if self.images[image].write.is_none()
+                && let Some(write) = self.choose_write(now, image)
+            {
+                self.send_write(now, image, write, true);
+                return true;
             }
         }
-        self.set_probe(lane, Some(now + Self::PROBE_PAUSE_MAX));
+        false
     }
 
     fn set_probe(&mut self, lane: LaneId, at: Option<Instant>) {

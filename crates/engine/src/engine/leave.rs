@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::{
     Engine,
-    account::{Account, Stage, WishState},
+    account::{Account, WishState},
     image::{Image, failure},
     lane::{LaneState, Origin},
     ticket::Ticket,
@@ -104,7 +104,7 @@ impl Engine {
         let found = self.lane(lane);
         found.serving = false;
         found.tickets = 0;
-        found.lease_from = None;
+        found.arrivals.clear();
         for queue in &mut found.queues {
             queue.clear();
         }
@@ -146,15 +146,10 @@ impl Engine {
             next = taken.next_in_account;
             tickets.push(taken.ticket);
         }
-        let in_flight = self.accounts[account].stage == Stage::InFlight;
         self.begin_operation(account, None);
         let found = &mut self.accounts[account];
         found.head = None;
         found.tail = None;
-        if in_flight {
-            // Its answer is awaited all the same.
-            found.stage = Stage::InFlight;
-        }
     }
 
     /// Settles every ticket of a lane: what was not tried is said to be so.
@@ -191,14 +186,10 @@ impl Engine {
     ) {
         for account in self.images[image].accounts.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.accounts[account].front {
-                let found = &self.accounts[account];
-                let history = found.history.map(|history| &self.histories[history]);
-                let verdict = history.and_then(|history| history.verdict.as_ref());
-                // A refusal that was about the call and not about its accounts leaves no doubt.
-                let applied = history.is_some_and(|history| history.unsure.is_some() || history.doubt.is_some());
-                let told = match verdict {
+                let history = self.accounts[account].history.map(|history| &self.histories[history]);
+                let told = match history.and_then(|history| history.verdict.as_ref()) {
                     Some((_, failure)) => failure.clone(),
-                    None if found.stage == Stage::InFlight || (found.sends > 0 && applied) => no_answer.clone(),
+                    None if self.may_be_applied(account) => no_answer.clone(),
                     None => not_attempted.clone(),
                 };
                 debug_assert_eq!(self.wishes[front].state, WishState::Open, "the front is an open wish");

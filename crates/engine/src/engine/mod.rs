@@ -189,7 +189,7 @@ impl Engine {
     pub fn lane_status(&self, lane: LaneId) -> LaneStatus {
         match self.lanes.get(&lane).map(|lane| &lane.state) {
             None | Some(LaneState::Down) => LaneStatus::Down,
-            Some(LaneState::Open | LaneState::Refreshing(_)) => LaneStatus::Open,
+            Some(LaneState::Open | LaneState::Refreshing(..)) => LaneStatus::Open,
             Some(LaneState::Closed(closed)) if !closed.certain => LaneStatus::Open,
             Some(LaneState::Closed(closed)) => LaneStatus::Closed(closed.since, closed.reason),
             Some(LaneState::Leaving) => LaneStatus::Leaving,

@@ -56,6 +56,12 @@ impl Engine {
             (Some(Permission::Share), Permission::Cancel) => quota.present = quota.present.saturating_sub(1),
             _ => {}
         }
+        if now_is == Permission::Cancel && self.images[image].reading.is_none() {
+            // How many have it is not known, so neither is whether there is room now.
+            self.images[image].quota.learned = None;
+            return;
+        }
+        let quota = &mut self.images[image].quota;
         if now_is == Permission::Share {
             quota.singles = 0;
             quota.seen = quota.seen.max(quota.present);
@@ -96,7 +102,8 @@ impl Engine {
     /// does not fit fails with both numbers.
     pub(super) fn quota_due(&mut self, now: Instant, image: Key<Image>) {
         let found = &self.images[image];
-        if found.ready_shares.is_empty() || found.write.is_some() || self.share_room(now, image) > 0 {
+        let reading = found.read.wanted.is_some() || found.read.in_flight.is_some();
+        if found.ready_shares.is_empty() || reading || found.write.is_some() || self.share_room(now, image) > 0 {
             return;
         }
         let first_cancel = self.first_cancel(image);

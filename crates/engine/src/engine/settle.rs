@@ -54,9 +54,6 @@ impl Engine {
         image.held -= 1;
         let lane = self.lane(found.lane);
         lane.tickets -= 1;
-        if lane.tickets == 0 {
-            lane.lease_from = None;
-        }
         self.admit_behind(now, found.image);
         self.touch(now, found.image);
     }

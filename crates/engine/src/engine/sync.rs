@@ -208,10 +208,16 @@ impl Engine {
     pub(super) fn fail_sync(&mut self, image: Key<Image>, ticket: Key<Ticket>, failure: &Arc<Failure>) {
         self.set_phase(image, Phase::Over);
         for &account_id in &self.take_accounts(ticket) {
-            if let Some(account) = self.add_wish(ticket, Permission::Share, account_id, false) {
-                self.fail_front(account, failure);
+            self.add_wish(ticket, Permission::Share, account_id, false);
+        }
+        let mut next = self.tickets[ticket].first;
+        while let Some(wish) = next {
+            next = self.wishes[wish].next_in_ticket;
+            if self.wishes[wish].state == WishState::Open {
+                self.fail_front(self.wishes[wish].account, failure);
             }
         }
+        self.finished.push_back(ticket);
     }
 
     fn set_phase(&mut self, image: Key<Image>, phase: Phase) {

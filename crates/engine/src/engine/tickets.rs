@@ -8,13 +8,14 @@ use super::{
     Engine,
     account::{Account, Stage, Wish, WishState},
     image::{Image, failure},
-    lane::LaneState,
+    lane::{Arrival, LaneState},
     ticket::Ticket,
 };
 use crate::{
     arena::Key,
     io::{LaneId, TicketId},
     job::{AccountOutcome, Job, Mode, Report, local},
+    limits::Ending,
     time::Instant,
 };
 
@@ -22,9 +23,17 @@ impl Engine {
     pub(super) fn receive(&mut self, now: Instant, id: TicketId, lane: LaneId, job: Job) {
         // A job that was on its way when its lane was lost comes again.
         let Some(found) = self.lanes.get(&lane).filter(|lane| lane.serving) else { return };
-        if let LaneState::GivenUp(reason) = found.state {
-            let message = alloc::format!("the lane is closed ({})", reason.as_str());
-            return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, &message);
+        match (&found.state, self.limits.ending) {
+            (LaneState::GivenUp(reason), _) => {
+                let message = alloc::format!("the lane is closed ({})", reason.as_str());
+                return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, &message);
+            }
+            (LaneState::Leaving, Ending::Report) => {
+                return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, "the command was ended");
+            }
+            // It is given back with those that are held.
+            (LaneState::Leaving, Ending::GiveBack) => return,
+            _ => {}
         }
         let image = self.image_of(lane, &job);
         let ticket = self.tickets.insert(Ticket {
@@ -46,11 +55,14 @@ impl Engine {
             requests: 0,
             last_call: None,
         });
+        let (seq, leased) = (self.next_seq, self.limits.lease.is_some());
         // Two places a ticket: the cancels that a SYNC adds stand before its shares.
         self.next_seq += 2;
         let found = self.lane(lane);
         found.tickets += 1;
-        found.lease_from = found.lease_from.or(Some(now));
+        if leased {
+            found.arrivals.push_back(Arrival { at: now, ticket, seq });
+        }
         let image_found = &mut self.images[image];
         image_found.redelivered |= job.redelivered;
         if let Some(deadline) = job.deadline {
@@ -63,6 +75,7 @@ impl Engine {
             self.admit(now, ticket);
         }
         self.schedule_lane(lane);
+        self.try_new_image(now, lane, image);
         self.touch(now, image);
     }
 

@@ -98,6 +98,9 @@ impl Engine {
             busy.and_then(|busy| busy.ask),
             busy.map(|busy| busy.since + self.image_wait(found.lane)),
             found.denied.as_ref().map(|denied| denied.again),
+            found.denied.as_ref().map(|denied| denied.since + Self::DENIED_MAX),
+            found.read.refused.as_ref().map(|&(until, _)| until),
+            found.quota.learned.map(|(_, until)| until),
             self.guard_from(image),
         ];
         moments.into_iter().flatten().chain(groups).filter(|&at| at > now && at < Instant::NEVER).min()
@@ -157,7 +160,7 @@ impl Engine {
                 Some(write) => self.send_write(now, image, write, false),
                 None => return false,
             },
-            Kind::ReadShares => self.send_read(now, image),
+            Kind::ReadShares => self.send_read(now, image, false),
             Kind::ReadImage => self.send_query(now, image, false),
         }
         true
@@ -241,13 +244,13 @@ impl Engine {
         }
     }
 
-    fn send_read(&mut self, now: Instant, image: Key<Image>) {
+    pub(super) fn send_read(&mut self, now: Instant, image: Key<Image>, probe: bool) {
         let call = self.next_call_id();
         let Image { lane, region, id, .. } = self.images[image];
         let found = &mut self.images[image];
         found.read.wanted = None;
         found.read.in_flight = Some((call, now));
-        self.begin(now, call, image, Kind::ReadShares, false, None);
+        self.begin(now, call, image, Kind::ReadShares, probe, None);
         self.commands.push_back(Command::Call { call, lane, action: Action::ReadShares { region, image_id: id } });
     }
 
