@@ -57,6 +57,29 @@ impl Vector {
     }
 }
 
+#[test]
+fn the_key_is_all_that_is_taken_from_the_environment() {
+    let sign = || {
+        Program::new(["sign", "--method", "POST", "--algorithm", "tc3", "--host", "h", "--service", "cvm"]).args([
+            "--action",
+            "A",
+            "--version",
+            "V",
+            "--timestamp",
+            "1551113065",
+        ])
+    };
+    let plain = sign().key("AKIDEXAMPLE", "topsecret").run().check(0).stdout;
+    for token in ["", "toptoken"] {
+        let program = sign().key("AKIDEXAMPLE", "topsecret").env("TENCENTCLOUD_TOKEN", token);
+        assert_eq!(program.run().check(0).stdout, plain);
+    }
+    let half = sign().env("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE").run().check(3);
+    assert!(half.stderr.contains("TENCENTCLOUD_SECRET_KEY: found none"), "{}", half.stderr);
+    let untrimmed = sign().key("AKIDEXAMPLE", "topsecret\n").run().check(3);
+    assert!(!untrimmed.stderr.contains("topsecret"), "{}", untrimmed.stderr);
+}
+
 fn check_tc3(vector: &Vector, folder: &Folder) {
     let mut more = vec![
         "--content-type".to_owned(),

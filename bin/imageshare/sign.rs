@@ -1,18 +1,16 @@
 //! `imageshare sign`: every stage of a signature, to be compared with somebody else's.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, str::FromStr};
 
 use anyhow::Context as _;
 use imageshare_core::{
     Credential, UnixSeconds,
+    credential::CredentialError,
     params::Pairs,
     tc3::{self, CanonicalRequest, HexDigest, SignedHeaders},
     v1,
 };
-use imageshare_worker::{
-    credentials::{Provider, Source},
-    settings::Environment,
-};
+use imageshare_worker::settings::Environment;
 use serde::Serialize;
 
 use crate::{
@@ -46,12 +44,12 @@ struct V1<'a> {
 }
 
 pub(crate) fn run(arguments: &SignArguments) -> Ended {
-    let environment = Environment::of_process();
-    let mut provider = Provider::new(Source::Environment, environment);
-    let mut credential = provider.credential().or_exit(Exit::Refused)?.credential.clone();
-    // What is signed is what the flags say; a token that happens to be in the environment is not part of that.
-    credential.token =
-        arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?;
+    let credential = Credential {
+        secret_id: variable("TENCENTCLOUD_SECRET_ID")?,
+        secret_key: variable("TENCENTCLOUD_SECRET_KEY")?,
+        // What is signed is what the flags say; a token that happens to be in the environment is not part of that.
+        token: arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?,
+    };
     let now = UnixSeconds::new(arguments.timestamp).context("--timestamp").or_exit(Exit::Usage)?;
     let line = match arguments.algorithm {
         Algorithm::Tc3 => tc3(arguments, &credential, now)?,
@@ -60,6 +58,14 @@ pub(crate) fn run(arguments: &SignArguments) -> Ended {
     };
     output::print(&line)?;
     Ok(Exit::Done)
+}
+
+/// One half of the key.
+fn variable<T: FromStr<Err = CredentialError>>(name: &'static str) -> Result<T, Problem> {
+    let text = Environment::of_process().text(name).context(name).or_exit(Exit::Refused)?;
+    let missing =
+        || Problem::new(Exit::Refused, format!("{name}: found none, allowed is one half of the key to sign with"));
+    text.ok_or_else(missing)?.parse().context(name).or_exit(Exit::Refused)
 }
 
 fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> Result<String, Problem> {
