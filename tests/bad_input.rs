@@ -1,6 +1,8 @@
 //! Input that is not as it should be: each with a message that says where, what was found and what is allowed.
 
-use crate::kit::{Folder, Program, Sandbox, job};
+use std::fs::{self, File};
+
+use crate::kit::{Folder, Program, Sandbox, job, of_repository};
 
 /// Five jobs of which the third is this.
 fn lines(third: &[u8]) -> Vec<u8> {
@@ -103,6 +105,43 @@ fn csv_is_read_and_a_bad_row_is_rejected_by_itself() {
     assert!(reason.starts_with(&format!("{} line 3: account_id: found \"abc\"", file.display())), "{reason}");
     assert_eq!(ended.report("line-2")["changed"].as_array().unwrap().len(), 2);
     assert_eq!(sandbox.shared("img-6pb6lrmy"), [100_000_000_001, 100_000_000_002].into());
+}
+
+#[test]
+fn a_file_that_is_read_is_never_replaced_by_the_reports() {
+    let sandbox = Sandbox::start(&[]);
+    let folder = Folder::new();
+    let text = job("img-6pb6lrmy", "SHARE", [100_000_000_001]);
+    let file = folder.file("jobs.ndjson", &text);
+    let other_name = folder.path("other.ndjson");
+    fs::hard_link(&file, &other_name).unwrap();
+    let accounts = folder.file("accounts.txt", "100000000001\n");
+    let settings = folder.file("settings.toml", "[http]\n");
+    let world = folder.file("world.toml", fs::read(of_repository("examples/world.toml")).unwrap());
+    let share = || sandbox.program("share").args(["--image", "img-6pb6lrmy", "--region", "ap-singapore"]);
+    let in_process = Program::new(["run", "--sandbox", "--world"]).arg(&world).arg(&file);
+    let with_settings = || sandbox.program("run").arg(&file);
+    let stdin = sandbox.program("run").arg("-").input_from(File::open(&file).unwrap());
+    for (program, report, taken) in [
+        (sandbox.program("run").arg(&file), &file, "the input"),
+        (sandbox.program("run").arg(&file), &other_name, "the input"),
+        (stdin, &file, "the input"),
+        (share().arg("--accounts-file").arg(&accounts), &accounts, "--accounts-file"),
+        (in_process, &world, "--world"),
+        (with_settings().arg("--config").arg(&settings), &settings, "the settings file"),
+        (with_settings().env("IMAGESHARE_CONFIG", &settings), &settings, "the settings file"),
+    ] {
+        let before = fs::read(report).unwrap();
+        let ended = program.arg("--report").arg(report).run().check(2);
+        let words = format!("--report {}: found the same file as {taken}, allowed is another one", report.display());
+        assert!(ended.stderr.contains(&words), "{words}\n{}", ended.stderr);
+        assert_eq!(fs::read(report).unwrap(), before, "{}", report.display());
+    }
+    assert_eq!(sandbox.stats()["requests"], 0);
+    // An older report is replaced whole.
+    let report = folder.file("reports.ndjson", "x".repeat(10_000));
+    let ended = sandbox.program("run").arg(&file).arg("--report").arg(&report).run().check(0);
+    assert_eq!(fs::read_to_string(report).unwrap(), ended.stdout);
 }
 
 #[test]

@@ -91,6 +91,40 @@ fn a_dry_run_reads_says_what_would_be_done_and_writes_nothing() {
 }
 
 #[test]
+fn a_plan_names_the_image_that_cannot_be_read_and_shows_the_rest() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let refused = json!({"action": "DescribeImageSharePermission", "nth": 2, "do": "code:UnauthorizedOperation"});
+    sandbox.faults(&json!({ "script": [refused] }));
+    let jobs: String = ["img-aaaaaaaa", "img-bbbbbbbb", "img-cccccccc"]
+        .map(|image| job(image, "SHARE", 100_000_000_000..100_000_000_010))
+        .concat();
+    let ended = sandbox.program("run").args(["-", "--dry-run"]).input(jobs).run().check(3);
+    let plans = ended.json();
+    let shown: Vec<_> = plans.iter().map(|plan| (plan["image_id"].clone(), plan["would_share"].clone())).collect();
+    let expected = [("img-aaaaaaaa", 10), ("img-bbbbbbbb", 0), ("img-cccccccc", 10)];
+    assert_eq!(shown, expected.map(|(image, accounts)| (json!(image), json!(accounts))));
+    assert!(plans[1]["problem"].as_str().unwrap().starts_with("UnauthorizedOperation: "), "{}", ended.stdout);
+    let words = "img-bbbbbbbb: who has it cannot be read: UnauthorizedOperation";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+}
+
+#[test]
+fn a_sandbox_of_the_process_takes_the_place_of_the_lanes_of_the_settings() {
+    let folder = Folder::new();
+    let settings = folder.file(
+        "settings.toml",
+        "[lanes.asia]\nregions = [\"ap-singapore\"]\n\
+         [lanes.europe]\nregions = [\"eu-frankfurt\"]\ncredential = \"other\"\n\
+         [credentials.other]\nsource = \"profile\"\n",
+    );
+    let share = Program::new(["share", "--sandbox", "--image", "img-6pb6lrmy", "--region", "ap-singapore"]);
+    let report = share.args(["--account", "1038493875", "--config"]).arg(&settings).run().check(0).report("share");
+    assert_eq!(report["lane"], "default");
+    let ended = Program::new(["run", "-", "--sandbox", "--lane", "europe", "--config"]).arg(&settings).run().check(2);
+    assert!(ended.stderr.contains("--lane: found \"europe\", allowed is"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_plan_ends_with_the_codes_of_the_work_itself() {
     let sandbox = Sandbox::start(&[]);
     let plan = |id| {

@@ -1,6 +1,7 @@
 //! How a command ends: interrupted, killed, without an endpoint, without a key, without anybody who reads.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
@@ -137,19 +138,79 @@ fn jobs_are_carried_out_as_they_come_and_an_input_that_never_ends_can_be_interru
 }
 
 #[test]
-fn reports_that_nobody_takes_do_not_keep_an_interrupted_run_from_ending() {
+fn reports_that_nobody_takes_keep_neither_the_file_from_being_whole_nor_an_interrupted_run_from_ending() {
     let sandbox = Sandbox::start(&["--rps", "0"]);
     let folder = Folder::new();
     // Far more reports than the system's pipe holds.
     let many: String = (0..2000).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number % 400])).collect();
-    let (running, _stdout) = sandbox.program("run").arg(folder.file("jobs.ndjson", many)).start();
-    until("all is shared", || (sandbox.shared("img-golden00").len() == 400).then_some(()));
-    running.signal("INT");
-    running.until_said("interrupted");
+    let report = folder.path("reports.ndjson");
+    let program = sandbox.program("run").arg(folder.file("jobs.ndjson", many)).arg("--report").arg(&report);
+    let (running, _stdout) = program.start();
+    until("the file has every report", || {
+        let written = fs::read_to_string(&report).unwrap_or_default();
+        (written.lines().count() == 2000).then_some(())
+    });
     running.signal("INT");
     let (code, said) = running.end();
     assert_eq!(code, Some(130), "{said}");
-    assert!(said.contains("nobody takes the reports, so some are not written"), "{said}");
+    assert!(said.contains("standard output: nobody takes the reports, so some are not written"), "{said}");
+    assert!(said.contains("jobs      2,000  2,000 succeeded"), "{said}");
+    assert_eq!(json_lines(&fs::read_to_string(&report).unwrap()).len(), 2000);
+}
+
+#[test]
+fn an_interrupt_says_how_far_the_input_was_read_and_every_job_up_to_there_has_a_report() {
+    // More than a run holds at once.
+    const JOBS: u64 = 12_000;
+
+    let sandbox = Sandbox::start(&[]);
+    sandbox.faults(&json!({"script": [{"action": "DescribeImageSharePermission", "times": 1000, "do": "hang"}]}));
+    let folder = Folder::new();
+    let settings = folder.file("settings.toml", "[http]\ncall_timeout = \"1s\"\nconnect_timeout = \"1s\"\n");
+    let many: String = (0..JOBS).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number])).collect();
+    let program = sandbox.program("run").arg(folder.file("jobs.ndjson", many)).arg("--config").arg(settings);
+    let (running, mut stdout) = program.start();
+    until("something was asked", || (sandbox.stats()["requests"] != 0).then_some(()));
+    running.signal("INT");
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    let (_, rest) = said.split_once("the input was read up to line ").unwrap_or_else(|| panic!("{said}"));
+    let last: u64 = rest.split_once(';').unwrap().0.parse().unwrap();
+    assert!((1..JOBS).contains(&last), "{said}");
+    let reported: BTreeSet<_> = json_lines(&text).iter().map(|report| report["job_id"].to_string()).collect();
+    assert_eq!(reported, (1..=last).map(|line| format!("\"line-{line}\"")).collect());
+    assert_eq!(text.lines().count() as u64, last, "one report each");
+}
+
+#[test]
+fn an_endpoint_that_never_answers_is_given_up_in_time() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap();
+    let endpoint = format!("http://{address}");
+    let program = |command: &str| {
+        Program::new([command, "--endpoint", &endpoint, "--give-up-after", "3"]).key("AKIDEXAMPLE", "topsecret")
+    };
+    let ended = program("run").arg("-").input(jobs(1)).run().check(4);
+    check_all_not_attempted(&ended.json(), 1);
+    // And not after the ten seconds that a call may take otherwise.
+    assert!(ended.stderr.contains(&format!("{address}: no answer within 3 s")), "{}", ended.stderr);
+    let list = program("list").args(["--image", "img-6pb6lrmy", "--region", "ap-singapore"]).run().check(4);
+    assert!(list.stderr.contains("no answer within 3 s"), "{}", list.stderr);
+}
+
+#[test]
+fn an_input_that_stays_open_ends_with_the_last_lane() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let run = Program::new(["run", "-", "--endpoint", &format!("http://127.0.0.1:{port}"), "--give-up-after", "1"]);
+    let (running, mut stdout, _stdin) = run.key("AKIDEXAMPLE", "topsecret").input(jobs(3)).start_with_open_input();
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    let (code, said) = running.end();
+    assert_eq!(code, Some(4), "{said}");
+    check_all_not_attempted(&json_lines(&text), 3);
+    assert!(said.contains("the input was read up to line 3"), "{said}");
 }
 
 #[test]
@@ -222,6 +283,13 @@ fn a_full_disk_is_said_and_the_work_is_done_with_its_summary() {
     let again = sandbox.program("run").arg(folder.file("jobs.ndjson", jobs(2)));
     let ended = again.stdout_to(File::options().write(true).open("/dev/full").unwrap()).check(1);
     assert!(ended.stderr.contains("standard output cannot be written: No space left on device"), "{}", ended.stderr);
+    // What cannot be written weighs less than a reason that would have ended the command anyway.
+    let check = Program::new(["check"]).stdout_to(File::options().write(true).open("/dev/full").unwrap()).check(3);
+    assert!(check.stderr.contains("standard output cannot be written: No space left on device"), "{}", check.stderr);
+    let plan = sandbox.program_with_key("run", "AKIDNOBODY", "topsecret").arg("--dry-run");
+    let plan = plan.arg(folder.file("jobs.ndjson", jobs(2)));
+    let plan = plan.stdout_to(File::options().write(true).open("/dev/full").unwrap()).check(3);
+    assert!(plan.stderr.contains("standard output cannot be written: No space left on device"), "{}", plan.stderr);
     let list = sandbox.program("list").args(["--image", "img-golden00", "--region", "ap-singapore"]);
     let ended = list.stdout_to(File::options().write(true).open("/dev/full").unwrap()).check(1);
     assert!(ended.stderr.contains("standard output cannot be written: No space left on device"), "{}", ended.stderr);

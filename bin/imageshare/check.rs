@@ -28,7 +28,7 @@ struct Line {
 }
 
 pub(crate) fn run(common: &Common) -> Ended {
-    let settings = work::settings(common, None)?;
+    let settings = work::settings(common, None, false)?;
     let line = |Setting { key, value, origin }: &Setting| Line {
         key: key.clone(),
         value: value.clone(),
@@ -49,12 +49,12 @@ pub(crate) fn run(common: &Common) -> Ended {
         };
         lines.push(Line { key: format!("credentials.{}.key", lane.credential), value, origin });
     }
-    if output::is_for_people(common.json) {
+    let text = if output::is_for_people(common.json) {
         let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
         lines.into_iter().for_each(|Line { key, value, origin }| table.row([key, value, origin]));
-        output::print(&table.to_text(""))?;
+        table.to_text("")
     } else {
-        output::print(&lines.iter().map(output::json_line).collect::<String>())?;
-    }
-    Ok(exit)
+        lines.iter().map(output::json_line).collect()
+    };
+    Ok(exit.after(output::print(&text)))
 }

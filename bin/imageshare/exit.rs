@@ -47,6 +47,28 @@ impl Exit {
             Self::Interrupted => 130,
         }
     }
+
+    /// The one of two that weighs more.
+    pub(crate) const fn worse(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::OutOfReach => 2,
+            Self::Refused => 3,
+            Self::Interrupted => 4,
+            Self::Usage => 5,
+        }
+    }
+
+    /// The code of a command that came to this end and then wrote its last output: what went wrong with that is said,
+    /// and counts only if nothing else did.
+    pub(crate) fn after(self, output: Result<(), Problem>) -> Self {
+        output.map_or_else(|problem| self.worse(problem.show(&mut io::stderr())), |()| self)
+    }
 }
 
 impl Problem {

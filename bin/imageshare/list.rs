@@ -27,7 +27,7 @@ struct Shared {
 }
 
 pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
-    let settings = work::settings(common, arguments.image.region.as_deref())?;
+    let settings = work::settings(common, arguments.image.region.as_deref(), false)?;
     let region = share::region(&settings)?;
     let mut work = Work::new(settings, &arguments.give_up_after)?;
     work.use_credentials()?;

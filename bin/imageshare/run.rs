@@ -13,23 +13,30 @@ use crate::{
     cli::{Common, RunArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
     runtime,
-    work::{self, carry_out::carry_out, plan},
+    work::{
+        self,
+        carry_out::{Target, carry_out},
+        inputs::Inputs,
+        plan,
+    },
 };
 
 /// Bytes that are read at once.
 const BUFFER_LEN: usize = 64 * 1024;
 
 pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
-    let settings = work::settings(common, arguments.region.as_deref())?;
+    let settings = work::settings(common, arguments.region.as_deref(), arguments.work.sandbox)?;
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
     let jobs = JobReader::new(input, &name, format, settings.region);
+    let mut inputs = Inputs::new(common, &arguments.work);
+    inputs.add("the input", Some(&arguments.file));
     runtime::run(async {
         let work = work::prepare(common, settings, &arguments.work).await?;
         if arguments.work.dry_run {
             plan::show(work, jobs, common).await
         } else {
-            carry_out(work, jobs, arguments.report.as_deref(), common).await
+            carry_out(work, jobs, Target { report: arguments.report.as_deref(), inputs: &inputs }, common).await
         }
     })
 }

@@ -14,11 +14,16 @@ use crate::{
     cli::{Accounts, Common, ImageArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
     run, runtime,
-    work::{self, carry_out::carry_out, plan},
+    work::{
+        self,
+        carry_out::{Target, carry_out},
+        inputs::Inputs,
+        plan,
+    },
 };
 
 pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permission, force: bool) -> Ended {
-    let settings = work::settings(common, arguments.image.region.as_deref())?;
+    let settings = work::settings(common, arguments.image.region.as_deref(), arguments.work.sandbox)?;
     let region = region(&settings)?;
     let account_ids = accounts(&arguments.accounts)?.into();
     let identity = Identity {
@@ -31,6 +36,8 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
     };
     let place = Place { file: "command line".into(), line: 1 };
     let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force } };
+    let mut inputs = Inputs::new(common, &arguments.work);
+    inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     runtime::run(async {
         let work = work::prepare(common, settings, &arguments.work).await?;
         route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
@@ -38,7 +45,7 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
         if arguments.work.dry_run {
             plan::show(work, jobs, common).await
         } else {
-            carry_out(work, jobs, arguments.report.as_deref(), common).await
+            carry_out(work, jobs, Target { report: arguments.report.as_deref(), inputs: &inputs }, common).await
         }
     })
 }

@@ -81,9 +81,8 @@ fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 }
 
 fn draw(bar: &ProgressBar, now: &Snapshot) {
-    let done = now.accounts.changed + now.accounts.unchanged + now.accounts.failed;
-    bar.set_length(now.accounts_received.max(done));
-    bar.set_position(done);
+    bar.set_length(now.accounts_received);
+    bar.set_position(now.accounts_settled);
     let mut words = format!(", {} requests", now.calls_sent);
     if now.calls_throttled > 0 {
         words.push_str(&format!(", {} throttled", now.calls_throttled));

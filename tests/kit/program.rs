@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
@@ -15,7 +16,13 @@ use super::until;
 /// A call of the program with nothing of this process's environment.
 pub(crate) struct Program {
     command: Command,
-    input: Vec<u8>,
+    input: Input,
+}
+
+/// What a program has on standard input.
+enum Input {
+    Bytes(Vec<u8>),
+    File(File),
 }
 
 /// The program while it runs.
@@ -37,7 +44,7 @@ impl Program {
     pub(crate) fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imageshare"));
         command.env_clear().args(arguments);
-        Self { command, input: Vec::new() }
+        Self { command, input: Input::Bytes(Vec::new()) }
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
@@ -61,12 +68,18 @@ impl Program {
 
     /// With this on standard input.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
-        self.input = input.into();
+        self.input = Input::Bytes(input.into());
+        self
+    }
+
+    /// With standard input from a file.
+    pub(crate) fn input_from(mut self, file: File) -> Self {
+        self.input = Input::File(file);
         self
     }
 
     /// With standard output somewhere else.
-    pub(crate) fn stdout_to(mut self, file: std::fs::File) -> Ended {
+    pub(crate) fn stdout_to(mut self, file: File) -> Ended {
         self.command.stdout(file).stderr(Stdio::piped()).stdin(Stdio::null());
         let output = self.command.output().unwrap();
         Ended::of(&output)
@@ -74,11 +87,15 @@ impl Program {
 
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Ended {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (stdin, input) = match self.input {
+            Input::Bytes(bytes) => (Stdio::piped(), bytes),
+            Input::File(file) => (file.into(), Vec::new()),
+        };
+        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
+        let stdin = child.stdin.take();
         // A program that ends without having read everything is not a failure of the one who writes.
-        let writer = thread::spawn(move || drop(stdin.write_all(&self.input)));
+        let writer = thread::spawn(move || drop(stdin.map(|mut stdin| stdin.write_all(&input))));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
         Ended::of(&output)
@@ -93,7 +110,9 @@ impl Program {
     /// Starts it with its input on a standard input that does not end before the result is dropped.
     pub(crate) fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
         self.command.stdin(Stdio::piped());
-        let input = std::mem::take(&mut self.input);
+        let Input::Bytes(input) = std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) else {
+            panic!("a file on standard input ends by itself");
+        };
         let (mut running, stdout) = self.spawn();
         let mut stdin = running.child.stdin.take().unwrap();
         stdin.write_all(&input).unwrap();

@@ -1,28 +1,44 @@
 //! Carrying jobs out: from where they come to their reports, with progress and a summary.
 
 use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    convert::Infallible,
+    future::pending,
     path::Path,
     sync::Arc,
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
-use imageshare_engine::io::CloseReason;
+use imageshare_engine::{
+    io::CloseReason,
+    job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
+};
 use imageshare_worker::{
-    driver::{Connections, Delivery, Driver, Lane, Said, Settled, Summary, route},
+    driver::{Aside, Connections, Delivery, Driver, End, Extent, Lane, Line, Said, Settled, Source, Summary, route},
     wire::{
         Identity, JobLine, Rejection, Report,
         report::{Circumstances, worker_name},
     },
 };
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::block_in_place, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::block_in_place,
+    time::{Instant as Moment, interval},
+};
 
-use super::{Work, notices, reports::Reports, summary};
+use super::{
+    Work,
+    inputs::Inputs,
+    notices,
+    reports::{Reports, Written},
+    summary,
+};
 use crate::{
     cli::Common,
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{Ended, Exit, OrExit as _},
     output, runtime,
     voice::Voice,
 };
@@ -30,21 +46,34 @@ use crate::{
 /// Jobs that are read and not taken yet. Few, since the driver holds as many as it can use.
 const JOBS_AHEAD: usize = 64;
 
-/// Reports and notices that are said and not written yet.
-const SAID_AHEAD: usize = 1024;
+/// Reports and notices that are said and not taken yet. Few, since taking them never waits.
+const SAID_AHEAD: usize = 16;
 
 /// How long the last reports may take to be written after an interrupt.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a source may be quiet when every lane was given up, before it counts as ended.
+const QUIET_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it is.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Where reports are wanted beside standard output.
+pub(crate) struct Target<'a> {
+    pub(crate) report: Option<&'a Path>,
+    /// What must not be written to.
+    pub(crate) inputs: &'a Inputs,
+}
+
 /// Carries out the jobs of a source. What is no job gets a report of its own.
-pub(crate) async fn carry_out<S>(work: Work, source: S, report: Option<&Path>, common: &Common) -> Ended
+pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>, common: &Common) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let started = Instant::now();
     let for_people = output::is_for_people(common.json);
     let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
-    let reports = Reports::open(report, !for_people, voice.clone())?;
+    let reports = Reports::open(target.report, target.inputs, !for_people, &voice)?;
     let announcer = voice.clone();
     let interrupts = runtime::interrupts(move || {
         announcer.say("interrupted: requests in flight are waited for; interrupt again to end at once");
@@ -52,73 +81,74 @@ where
 
     let lanes: Arc<[Lane]> = work.lanes.clone().into();
     let driver = Driver::new(&lanes, work.limits.clone(), work.client.clone());
-    let progress = driver.progress();
+    let (progress, given_up) = (driver.progress(), driver.given_up());
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
     let (said, to_say) = mpsc::channel(SAID_AHEAD);
-    let (rejections, rejected) = mpsc::channel(JOBS_AHEAD);
-    read(source, lanes, work.settings.lane.clone(), jobs, rejections)?;
+    let (aside, set_aside) = mpsc::channel(JOBS_AHEAD);
+    let (backlog, lane) = (reports.backlog(), work.settings.lane.clone());
+    let lines = source.map(move |found| line(found, &lanes, lane.as_deref()));
+    let source = Source::read(lines, jobs, aside, move || backlog.until_room())
+        .context("the thread that reads cannot be started")
+        .or_exit(Exit::Failed)?;
 
     let moving = voice.follow(progress);
-    let scribe = Scribe { reports, voice, lanes: work.lane_names(), worker: worker_name() };
-    let scribe = tokio::spawn(scribe.write(to_say, rejected));
+    let scribe = Scribe { reports, voice: voice.clone(), lanes: work.lane_names(), worker: worker_name() };
+    let scribe = tokio::spawn(scribe.write(to_say, set_aside));
     let interrupted = interrupts.any();
-    let summary = driver.run(Connections { jobs: jobs_taken, said, interrupts: interrupts.each }).await;
+    // In a task of its own: here the source may be waited for, which waits for the driver.
+    let run = tokio::spawn(driver.run(Connections { jobs: jobs_taken, said, interrupts: interrupts.each }));
+    let summary = tokio::select! {
+        summary = run => summary.context("the work broke down").or_exit(Exit::Failed)?,
+        never = stop_when_quiet(&source, given_up) => match never {},
+    };
+    let extent = block_in_place(|| source.stop());
+    let reports = scribe.await.context("the reports could not be written").or_exit(Exit::Failed)?;
+    let is_interrupted = Cell::new(summary.is_interrupted);
     let impatience = async {
         interrupted.await;
-        sleep(PATIENCE).await;
+        is_interrupted.set(true);
+        Moment::now() + PATIENCE
     };
-    // A reader of the reports that takes none would hold up an end that somebody wants.
-    let reports = tokio::select! {
-        reports = scribe => reports.context("the reports could not be written").or_exit(Exit::Failed)?,
-        () = impatience => {
-            let words = "interrupted; nobody takes the reports, so some are not written";
-            return Err(Problem::new(Exit::Interrupted, words));
-        }
-    };
+    let written = reports.finish(impatience, &voice).await;
     drop(moving);
 
-    let words = summary::words(&summary, &reports.tally, started.elapsed());
-    let exit = exit(&summary, &reports);
-    if for_people {
-        output::print(&words)?;
-    } else if !common.quiet {
-        Voice::new(false, false).insist(words.trim_end());
+    let is_interrupted = is_interrupted.get();
+    let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed());
+    if extent.end == End::BrokeDown {
+        voice.insist("imageshare: the reading of jobs broke down, and this is a bug: what comes after was not read");
     }
+    let exit = exit(&summary, &written, extent, is_interrupted);
+    let exit = if for_people {
+        exit.after(output::print(&words))
+    } else {
+        voice.say(words.trim_end());
+        exit
+    };
     if let Some(sandbox) = work.sandbox {
         sandbox.stop().await;
     }
     Ok(exit)
 }
 
-/// Reads the source on a thread of its own: a file that comes slowly holds nobody up, and standard input that never
-/// ends does not keep the process from ending.
-fn read<S>(
-    source: S,
-    lanes: Arc<[Lane]>,
-    lane: Option<String>,
-    jobs: mpsc::Sender<Delivery<Identity>>,
-    rejections: mpsc::Sender<Rejection>,
-) -> Result<(), Problem>
-where
-    S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
-{
-    let run = move || {
-        for line in source {
-            let is_taken = match line.and_then(|line| delivery(line, &lanes, lane.as_deref())) {
-                Ok(delivery) => jobs.blocking_send(delivery).is_ok(),
-                Err(rejection) => rejections.blocking_send(rejection).is_ok(),
-            };
-            if !is_taken {
-                break;
-            }
-        }
+/// When every lane was given up, an input that stays open and brings nothing would be waited for in vain: what comes
+/// quickly still gets its reports, and then it counts as ended.
+async fn stop_when_quiet(source: &Source<Identity, Rejection>, given_up: impl Future<Output = ()>) -> Infallible {
+    given_up.await;
+    let mut looks = interval(BETWEEN_LOOKS);
+    while source.quiet_for() < QUIET_MAX {
+        looks.tick().await;
+    }
+    block_in_place(|| source.stop());
+    pending().await
+}
+
+/// What a source gives, as the driver wants it.
+fn line(found: Result<JobLine, Rejection>, lanes: &[Lane], lane: Option<&str>) -> Line<Identity, Rejection> {
+    let number = match &found {
+        Ok(line) => line.place.line,
+        Err(rejection) => rejection.place.as_ref().map_or(0, |place| place.line),
     };
-    thread::Builder::new()
-        .name("reader".to_owned())
-        .spawn(run)
-        .map(drop)
-        .context("the thread that reads cannot be started")
-        .or_exit(Exit::Failed)
+    Line { number, content: found.and_then(|line| delivery(line, lanes, lane)) }
 }
 
 /// A job on its way to its lane.
@@ -143,32 +173,19 @@ struct Scribe {
 }
 
 impl Scribe {
-    /// Writes until the driver has said all, and everything that was rejected before that.
+    /// Writes until the driver has said all, and the source has set aside all that it will.
     async fn write(
         mut self,
         mut said: mpsc::Receiver<Said<Identity>>,
-        mut rejected: mpsc::Receiver<Rejection>,
+        mut aside: mpsc::Receiver<Aside<Identity, Rejection>>,
     ) -> Reports {
         loop {
             tokio::select! {
-                biased;
-                Some(rejection) = rejected.recv() => self.reject(&rejection),
-                next = said.recv() => match next {
-                    Some(next) => self.take(next),
-                    None => break,
-                },
-            }
-            if said.is_empty() && rejected.is_empty() {
-                block_in_place(|| self.reports.flush());
+                Some(aside) = aside.recv() => self.take_aside(aside),
+                Some(next) = said.recv() => self.take(next),
+                else => return self.reports,
             }
         }
-        // The reader rejects before it lets go of the driver; one that still reads was interrupted.
-        rejected.close();
-        while let Ok(rejection) = rejected.try_recv() {
-            self.reject(&rejection);
-        }
-        block_in_place(|| self.reports.flush());
-        self.reports
     }
 
     fn take(&mut self, said: Said<Identity>) {
@@ -178,7 +195,7 @@ impl Scribe {
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
                 let report = Report::of_job(identity, self.lane(lane.0), &report, circumstances);
-                block_in_place(|| self.reports.take(&report));
+                self.reports.take(&report);
             }
             Said::Notice(lane, notice) => self.voice.say(&notices::words(self.lane(lane.0), &notice)),
             Said::RefreshFailed(lane, reason) => self.voice.say(&format!("lane {}: {reason}", self.lane(lane.0))),
@@ -187,10 +204,16 @@ impl Scribe {
         }
     }
 
-    fn reject(&mut self, rejection: &Rejection) {
+    fn take_aside(&mut self, aside: Aside<Identity, Rejection>) {
         let now = Timestamp::now();
-        let report = Report::of_rejection(rejection, self.circumstances(now, now));
-        block_in_place(|| self.reports.take(&report));
+        let circumstances = self.circumstances(now, now);
+        let report = match aside {
+            Aside::Rejected(rejection) => Report::of_rejection(&rejection, circumstances),
+            Aside::NotTaken(Delivery { identity, lane, job, .. }) => {
+                Report::of_job(identity, self.lane(lane.0), &not_attempted(&job), circumstances)
+            }
+        };
+        self.reports.take(&report);
     }
 
     fn lane(&self, lane: u32) -> &str {
@@ -202,18 +225,41 @@ impl Scribe {
     }
 }
 
+/// The report of a job that came when the command was about to end.
+fn not_attempted(job: &Job) -> EngineReport {
+    let failure = Failure {
+        code: local::NOT_ATTEMPTED.into(),
+        message: "the command was ended before the job was begun".into(),
+        request_id: None,
+    };
+    let failed = AccountOutcome::Failed(Arc::new(failure));
+    let mut seen = BTreeSet::new();
+    let accounts = job.account_ids.iter().filter(|account| seen.insert(**account));
+    let outcomes: Vec<_> = accounts.map(|account| (*account, failed.clone())).collect();
+    EngineReport {
+        duplicates: u32::try_from(job.account_ids.len() - outcomes.len()).expect("a job has at most 10,000 accounts"),
+        outcomes,
+        cancelled: Vec::new(),
+        requests: 0,
+    }
+}
+
 /// The exit code of a run, by what weighs most.
-fn exit(summary: &Summary, reports: &Reports) -> Exit {
+fn exit(summary: &Summary, written: &Written, extent: Extent, is_interrupted: bool) -> Exit {
     let closed = |reasons: &[CloseReason]| {
         summary.closed.values().any(|closing| !closing.is_over && reasons.contains(&closing.reason))
     };
-    if summary.is_interrupted {
+    if is_interrupted {
         Exit::Interrupted
     } else if closed(&[CloseReason::Clock, CloseReason::Credential, CloseReason::Permission]) {
         Exit::Refused
     } else if closed(&[CloseReason::Endpoint]) {
         Exit::OutOfReach
-    } else if !reports.tally.is_all_done() || reports.is_incomplete() || summary.reports_lost > 0 {
+    } else if !written.tally.is_all_done()
+        || written.is_incomplete
+        || summary.reports_lost > 0
+        || extent.end != End::Whole
+    {
         Exit::Failed
     } else {
         Exit::Done

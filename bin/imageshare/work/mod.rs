@@ -1,15 +1,16 @@
 //! What all commands that work on images share: lanes, client, limits, and where the work goes.
 
 pub(crate) mod carry_out;
+pub(crate) mod inputs;
 pub(crate) mod plan;
 
+mod backlog;
 mod notices;
 mod reports;
 mod summary;
 
 use std::{
     io::{self, Write as _},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -48,11 +49,14 @@ pub(crate) struct Work {
     pub(crate) sandbox: Option<Sandbox>,
 }
 
-/// The settings in effect.
-pub(crate) fn settings(common: &Common, region: Option<&str>) -> Result<Settings, Problem> {
+/// Where the sandbox of a command is as far as the settings know. It takes a free port when it starts.
+const SANDBOX: &str = "http://127.0.0.1:9700";
+
+/// The settings in effect. For a sandbox they are those of one endpoint, as with `--endpoint`.
+pub(crate) fn settings(common: &Common, region: Option<&str>, sandbox: bool) -> Result<Settings, Problem> {
     let flags = Flags {
         config: common.config.clone(),
-        endpoint: common.endpoint.clone(),
+        endpoint: if sandbox { Some(SANDBOX.to_owned()) } else { common.endpoint.clone() },
         rate: common.rate.clone(),
         batch: common.batch.clone(),
         lane: common.lane.clone(),
@@ -87,7 +91,11 @@ impl Work {
     /// The work of these settings, still without lanes.
     pub(crate) fn new(settings: Settings, give_up_after: &str) -> Result<Self, Problem> {
         let give_up_after = patience(give_up_after)?;
-        let time_outs = TimeOuts { connect: settings.http.connect_timeout, call: settings.http.call_timeout };
+        // A call that takes longer than the whole patience is of no use.
+        let time_outs = TimeOuts {
+            connect: settings.http.connect_timeout.min(give_up_after),
+            call: settings.http.call_timeout.min(give_up_after),
+        };
         let client = Client::new(time_outs).or_exit(Exit::Failed)?;
         let limits = Limits {
             closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),
@@ -105,13 +113,13 @@ impl Work {
     pub(crate) fn use_credentials(&mut self) -> Result<(), Problem> {
         let lane = |lane: &settings::Lane| {
             let provider = Provider::new(lane.source.clone(), Environment::of_process());
-            self::lane(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
+            Lane::new(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
         };
         self.lanes = self.settings.lanes.iter().map(lane).collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    /// Every lane at the sandbox, with the key that it knows.
+    /// The lane of the settings at the sandbox, with the key that it knows.
     fn use_sandbox(&mut self, sandbox: Sandbox) {
         let endpoint = sandbox.url().parse().expect("a sandbox without TLS listens on a loopback address");
         let credential = Credential {
@@ -121,7 +129,7 @@ impl Work {
         };
         for lane in &self.settings.lanes {
             let lane =
-                self::lane(lane, Provider::fixed(credential.clone())).expect("a fixed credential is always there");
+                Lane::new(lane, Provider::fixed(credential.clone())).expect("a fixed credential is always there");
             self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
@@ -143,26 +151,4 @@ impl Work {
 fn patience(text: &str) -> Result<Duration, Problem> {
     let range = Duration::from_millis(100)..=Duration::from_hours(7 * 24);
     settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--give-up-after: {problem}")))
-}
-
-/// A lane as the driver wants it.
-fn lane(
-    lane: &settings::Lane,
-    mut provider: Provider,
-) -> Result<Lane, imageshare_worker::credentials::CredentialsError> {
-    let credential = provider.credential()?.credential.clone();
-    let provider = Mutex::new(provider);
-    let refresh = move || {
-        let mut provider = provider.lock().unwrap_or_else(PoisonError::into_inner);
-        provider.refresh().map_err(|error| error.to_string())?;
-        provider.credential().map(|loaded| loaded.credential.clone()).map_err(|error| error.to_string())
-    };
-    Ok(Lane {
-        name: lane.name.clone(),
-        endpoint: lane.endpoint.clone(),
-        regions: lane.regions.clone(),
-        credential,
-        refresh: Arc::new(refresh),
-        limits: lane.limits,
-    })
 }

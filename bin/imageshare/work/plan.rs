@@ -9,7 +9,7 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
-    driver::{ReadError, Reader, route},
+    driver::{ReadError, Reader, interval, route},
     plan::{Change, Plan},
     wire::{JobLine, Rejection},
 };
@@ -63,25 +63,33 @@ where
     let voice = Voice::new(common.quiet, false);
     let (plan, rejections) = sum_up(work, jobs).await?;
     let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
-    let mut readers: BTreeMap<LaneId, Reader> = BTreeMap::new();
+    // Each with how long the next reading may take.
+    let mut readers: BTreeMap<LaneId, (Reader, Duration)> = BTreeMap::new();
     let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
     let mut sum = Change::default();
     let mut lines = Vec::new();
     for (&(lane, region, image_id), wishes) in &plan.images {
         let of_lane = work.lane(lane);
-        let reader = readers.entry(lane).or_insert_with(|| Reader::new(work.client.clone(), of_lane));
-        let (change, problem) = match reader.shares(region, image_id, work.give_up_after).await {
+        let (reader, patience) =
+            readers.entry(lane).or_insert_with(|| (Reader::new(work.client.clone(), of_lane), work.give_up_after));
+        let (change, problem) = match reader.shares(region, image_id, *patience).await {
             Ok(shares) => {
+                *patience = work.give_up_after;
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
                 let change = wishes.against(&shares, &of_lane.limits, &work.limits);
-                (change, trouble(&change))
+                let trouble = trouble(&change);
+                exit = exit.worse(if trouble.is_some() { Exit::Failed } else { Exit::Done });
+                (change, trouble)
             }
-            Err(error) if exit_of(&error) == Exit::Failed => (Change::default(), Some(error.to_string())),
-            Err(error) => return Err(unreadable(image_id, &error)),
+            Err(error) => {
+                // What was waited for in vain once is not waited for again with each image: one call each shows
+                // whether it has come back.
+                *patience = work.client.time_outs().call;
+                exit = exit.worse(exit_of(&error));
+                voice.insist(&format!("imageshare: {}", unread(image_id, &error)));
+                (Change::default(), Some(error.to_string()))
+            }
         };
-        if problem.is_some() {
-            exit = Exit::Failed;
-        }
         *requests.entry(lane).or_default() += change.requests;
         sum.share += change.share;
         sum.cancel += change.cancel;
@@ -98,7 +106,7 @@ where
             problem,
         });
     }
-    print(&lines, common)?;
+    let exit = exit.after(print(&lines, common));
     // Lanes work beside each other; the slowest one decides.
     let took =
         requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();
@@ -170,12 +178,16 @@ fn trouble(change: &Change) -> Option<String> {
 }
 
 fn pace(work: &Work, lane: LaneId) -> Duration {
-    Duration::from_millis(1050).div_f64(work.lane(lane).limits.rate)
+    interval(work.lane(lane).limits.rate)
 }
 
 /// A reading that there is not, as the end of a command.
 pub(crate) fn unreadable(image_id: ImageId, error: &ReadError) -> Problem {
-    Problem::new(exit_of(error), format!("{image_id}: who has it cannot be read: {error}"))
+    Problem::new(exit_of(error), unread(image_id, error))
+}
+
+fn unread(image_id: ImageId, error: &ReadError) -> String {
+    format!("{image_id}: who has it cannot be read: {error}")
 }
 
 fn exit_of(error: &ReadError) -> Exit {

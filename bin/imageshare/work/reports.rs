@@ -3,87 +3,163 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
 };
 
 use anyhow::Context as _;
 use imageshare_worker::{tally::Tally, wire::Report};
+use tokio::{sync::oneshot, time::Instant};
 
+use super::{
+    backlog::{Backlog, Waiting},
+    inputs::{self, Inputs},
+};
 use crate::{
     exit::{Exit, OrExit as _, Problem},
     output,
     voice::Voice,
 };
 
-/// Takes the reports of a run.
+/// Takes the reports of a run. Taking never waits: every place has a writer of its own, so that one which is slow, dead
+/// or blocked takes nothing from the other.
 pub(crate) struct Reports {
     sinks: Vec<Sink>,
-    voice: Voice,
+    backlog: Backlog,
     pub(crate) tally: Tally,
 }
 
 /// One place where reports are written.
 struct Sink {
     name: String,
-    out: BufWriter<Box<dyn Write + Send>>,
-    /// Whether it has failed. What comes after that would have holes, so nothing more is written.
-    is_broken: bool,
+    lines: mpsc::Sender<Waiting>,
+    /// What became of it, when all is written or nothing can be.
+    written: oneshot::Receiver<io::Result<()>>,
+}
+
+/// What the reports of a run came to.
+pub(crate) struct Written {
+    pub(crate) tally: Tally,
+    /// Whether a place lacks reports.
+    pub(crate) is_incomplete: bool,
 }
 
 impl Reports {
-    /// Reports go to the file, if there is one, and to standard output, if that is for programs.
-    pub(crate) fn open(file: Option<&Path>, to_stdout: bool, voice: Voice) -> Result<Self, Problem> {
+    /// Reports go to the file, if there is one, and to standard output, if that is for programs. A file that the
+    /// command reads is not touched.
+    pub(crate) fn open(file: Option<&Path>, inputs: &Inputs, to_stdout: bool, voice: &Voice) -> Result<Self, Problem> {
         let mut sinks = Vec::new();
         if let Some(path) = file {
-            let created = File::create(path).with_context(|| format!("--report {}", path.display()));
-            sinks.push(Sink::new(name(path), created.or_exit(Exit::Failed)?));
+            sinks.push(Sink::start(path.display().to_string(), create(path, inputs, to_stdout)?, voice)?);
         }
         if to_stdout {
-            sinks.push(Sink::new("standard output".to_owned(), io::stdout()));
+            sinks.push(Sink::start("standard output".to_owned(), io::stdout(), voice)?);
         }
-        Ok(Self { sinks, voice, tally: Tally::default() })
+        Ok(Self { sinks, backlog: Backlog::default(), tally: Tally::default() })
     }
 
-    /// Takes a report. A place that cannot be written to is named once; the work goes on.
+    /// What waits to be written.
+    pub(super) fn backlog(&self) -> Backlog {
+        self.backlog.clone()
+    }
+
+    /// Takes a report.
     pub(crate) fn take(&mut self, report: &Report) {
         self.tally.add(report);
         if self.sinks.is_empty() {
             return;
         }
-        let line = output::json_line(report);
-        self.on_each(|out| out.write_all(line.as_bytes()));
-    }
-
-    /// Brings what was taken to where it goes.
-    pub(crate) fn flush(&mut self) {
-        self.on_each(Write::flush);
-    }
-
-    /// Whether a place could not be written to.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        self.sinks.iter().any(|sink| sink.is_broken)
-    }
-
-    fn on_each(&mut self, write: impl Fn(&mut BufWriter<Box<dyn Write + Send>>) -> io::Result<()>) {
-        for sink in self.sinks.iter_mut().filter(|sink| !sink.is_broken) {
-            let Err(error) = write(&mut sink.out) else { continue };
-            sink.is_broken = true;
-            // A reader that went away, as `head` does, has seen what it wanted.
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                let name = &sink.name;
-                self.voice
-                    .insist(&format!("imageshare: {name} cannot be written: {error}; the work goes on without it"));
-            }
+        let line: Arc<str> = output::json_line(report).into();
+        for sink in &self.sinks {
+            // A place that can no longer be written to was named when that was found.
+            drop(sink.lines.send(self.backlog.add(Arc::clone(&line))));
         }
+    }
+
+    /// Waits until all is written, but when `impatience` comes to a moment, only until then: a reader of the reports
+    /// that takes none would hold up an end that somebody wants.
+    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, voice: &Voice) -> Written {
+        let mut is_incomplete = false;
+        let mut impatience = std::pin::pin!(impatience);
+        let mut deadline = None;
+        for Sink { name, lines, mut written } in self.sinks {
+            drop(lines);
+            let ended = loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut written => break Some(ended),
+                    at = &mut impatience, if deadline.is_none() => deadline = Some(at),
+                    () = until(deadline), if deadline.is_some() => break None,
+                }
+            };
+            if ended.is_none() {
+                voice.insist(&format!("imageshare: {name}: nobody takes the reports, so some are not written"));
+            }
+            // A writer that broke down has said so itself.
+            is_incomplete |= !matches!(ended, Some(Ok(Ok(()))));
+        }
+        Written { tally: self.tally, is_incomplete }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
     }
 }
 
 impl Sink {
-    fn new(name: String, out: impl Write + Send + 'static) -> Self {
-        Self { name, out: BufWriter::new(Box::new(out)), is_broken: false }
+    fn start(name: String, out: impl Write + Send + 'static, voice: &Voice) -> Result<Self, Problem> {
+        let (lines, waiting) = mpsc::channel();
+        let (done, written) = oneshot::channel();
+        let (called, voice) = (name.clone(), voice.clone());
+        let write = move || {
+            let ended = write(&waiting, BufWriter::new(out));
+            if let Err(error) = &ended
+                // A reader that went away, as `head` does, has seen what it wanted.
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                voice.insist(&format!("imageshare: {called} cannot be written: {error}; the work goes on without it"));
+            }
+            // Nobody waits for it any more if it came too late.
+            drop(done.send(ended));
+        };
+        let thread = thread::Builder::new().name("writer".to_owned()).spawn(write);
+        thread.context("the thread that writes reports cannot be started").or_exit(Exit::Failed)?;
+        Ok(Self { name, lines, written })
     }
 }
 
-fn name(path: &Path) -> String {
-    PathBuf::from(path).display().to_string()
+/// Writes lines as they come, and lets them be seen whenever no more are there. After an error what comes would have
+/// holes, so nothing more is written.
+fn write(waiting: &mpsc::Receiver<Waiting>, mut out: BufWriter<impl Write>) -> io::Result<()> {
+    while let Ok(mut next) = waiting.recv() {
+        loop {
+            out.write_all(next.line.as_bytes())?;
+            match waiting.try_recv() {
+                Ok(another) => next = another,
+                Err(_) => break,
+            }
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Opens the file for reports and empties it, unless it is one that the command reads.
+fn create(path: &Path, inputs: &Inputs, to_stdout: bool) -> Result<File, Problem> {
+    let flag = || format!("--report {}", path.display());
+    let opened = File::options().write(true).create(true).truncate(false).open(path);
+    let file = opened.with_context(flag).or_exit(Exit::Failed)?;
+    let taken = inputs.name_of(&file).or_else(|| inputs::of_stdout(&file).filter(|_| to_stdout));
+    if let Some(taken) = taken {
+        let words = format!("{}: found the same file as {taken}, allowed is another one: it is replaced", flag());
+        return Err(Problem::new(Exit::Usage, words));
+    }
+    // A device or a pipe has no length.
+    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        file.set_len(0).with_context(flag).or_exit(Exit::Failed)?;
+    }
+    Ok(file)
 }

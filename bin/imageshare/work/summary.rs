@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use imageshare_worker::{
-    driver::Summary,
+    driver::{End, Extent, Summary},
     tally::{Failures, Tally},
     wire::report::Status,
 };
@@ -11,7 +11,7 @@ use imageshare_worker::{
 use crate::output::Table;
 
 /// The words. Every name in them was made printable where it came in.
-pub(crate) fn words(summary: &Summary, tally: &Tally, took: Duration) -> String {
+pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interrupted: bool, took: Duration) -> String {
     let mut text = String::new();
     rejections(tally, &mut text);
     failures(tally, &mut text);
@@ -22,8 +22,13 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, took: Duration) -> String 
     table.row(["requests".into(), count(requests), calls(summary)]);
     table.row(["seconds".into(), format!("{:.1}", took.as_secs_f64()), String::new()]);
     text.push_str(table.to_text("").trim_start_matches('\n'));
-    if summary.is_interrupted {
+    if is_interrupted {
         line(&mut text, "interrupted: what was not reached is reported as Local.NotAttempted; run it again to go on");
+    }
+    if extent.end != End::Whole {
+        let Extent { last_line, .. } = extent;
+        let words = format!("the input was read up to line {last_line}; what comes after it is not in these numbers");
+        line(&mut text, if last_line == 0 { "of the input nothing was read" } else { &words });
     }
     if summary.jobs_unsettled > 0 {
         line(

@@ -12,7 +12,7 @@ use imageshare_engine::{io::LaneId, limits::LaneLimits};
 use crate::{
     credentials::{CredentialsError, Provider},
     endpoint::Endpoint,
-    settings::Regions,
+    settings::{self, Regions},
 };
 
 /// A lane: one credential at one endpoint, and so one rate limit of the API.
@@ -37,17 +37,11 @@ pub struct Lane {
 pub type Refresh = Arc<dyn Fn() -> Result<Credential, String> + Send + Sync>;
 
 impl Lane {
-    /// A lane whose credential comes from a provider, now and when it is refused.
+    /// A lane of the settings whose credential comes from a provider, now and when it is refused.
     ///
     /// # Errors
     /// If the provider has none.
-    pub fn new(
-        name: impl Into<String>,
-        endpoint: Endpoint,
-        regions: Regions,
-        mut provider: Provider,
-        limits: LaneLimits,
-    ) -> Result<Self, CredentialsError> {
+    pub fn new(of: &settings::Lane, mut provider: Provider) -> Result<Self, CredentialsError> {
         let credential = provider.credential()?.credential.clone();
         let provider = Mutex::new(provider);
         let refresh = move || {
@@ -56,7 +50,14 @@ impl Lane {
             let found = refreshed.and_then(|()| provider.credential());
             found.map(|loaded| loaded.credential.clone()).map_err(|error| error.to_string())
         };
-        Ok(Self { name: name.into(), endpoint, regions, credential, refresh: Arc::new(refresh), limits })
+        Ok(Self {
+            name: of.name.clone(),
+            endpoint: of.endpoint.clone(),
+            regions: of.regions.clone(),
+            credential,
+            refresh: Arc::new(refresh),
+            limits: of.limits,
+        })
     }
 
     /// Where requests are posted to.
@@ -229,9 +230,15 @@ mod tests {
         };
         let source = Source::Profile { path: Some(file.path().into()), section: DEFAULT_SECTION.into() };
         write("AKIDFIRST");
-        let provider = Provider::new(source, Environment::of([]));
-        let endpoint = "cvm.intl.tencentcloudapi.com".parse().unwrap();
-        let lane = Lane::new("default", endpoint, Regions::All, provider, LaneLimits::default()).unwrap();
+        let of = settings::Lane {
+            name: "default".into(),
+            endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
+            regions: Regions::All,
+            credential: "default".into(),
+            source: source.clone(),
+            limits: LaneLimits::default(),
+        };
+        let lane = Lane::new(&of, Provider::new(source, Environment::of([]))).unwrap();
         assert_eq!(lane.credential.secret_id.as_str(), "AKIDFIRST");
         assert_eq!((lane.refresh)().unwrap(), lane.credential);
         write("AKIDSECOND");

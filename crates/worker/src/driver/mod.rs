@@ -14,13 +14,15 @@ mod lanes;
 mod progress;
 mod reading;
 mod run;
+mod source;
 mod summary;
 
 pub use event::{Delivery, Said, Settled};
 pub use lanes::{Lane, Refresh, RouteError, route};
-pub use progress::{AccountCounts, Progress, Snapshot};
-pub use reading::{ReadError, Reader};
+pub use progress::{Progress, Snapshot};
+pub use reading::{ReadError, Reader, interval};
 pub use run::{Connections, Driver};
+pub use source::{Aside, End, Extent, Line, Source};
 pub use summary::{Closing, Summary};
 
 #[cfg(test)]

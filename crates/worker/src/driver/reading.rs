@@ -32,6 +32,13 @@ use crate::{
 /// The pause after a throttled reading.
 const THROTTLED: Duration = Duration::from_secs(1);
 
+/// The time between two requests at a rate, in requests a second: as the engine paces, a little longer than the limit
+/// asks, so that no second sees more.
+#[must_use]
+pub fn interval(rate: f64) -> Duration {
+    Duration::from_millis(1050).div_f64(rate)
+}
+
 /// Reads with one lane's credential, one reading after the other, at the lane's pace.
 pub struct Reader {
     client: Client,
@@ -63,13 +70,12 @@ impl Reader {
         let now = TokioInstant::now();
         Self {
             client,
-            uri: format!("{}/", lane.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port"),
+            uri: lane.uri(),
             signer: Signer::new(lane.credential.clone()),
             refresh: Arc::clone(&lane.refresh),
             clock: ServerClock::default(),
             started: now,
-            // As the engine paces: a little slower than the limit, so that no second sees more.
-            pace: Duration::from_millis(1050).div_f64(lane.limits.rate),
+            pace: interval(lane.limits.rate),
             next_at: now,
         }
     }
@@ -87,6 +93,7 @@ impl Reader {
         let give_up_at = TokioInstant::now() + give_up_after;
         let pauses = pauses();
         let (mut pause_next, mut is_refreshed) = (0, false);
+        let mut last = None;
         loop {
             sleep_until(self.next_at).await;
             self.next_at = TokioInstant::now() + self.pace;
@@ -95,7 +102,11 @@ impl Reader {
                 Ok(Ok(shares)) => return Ok(shares),
                 Ok(Err(Tried::Skewed)) => continue,
                 Ok(Err(Tried::Failed(error))) => error,
-                Err(_) => ReadError::Unanswered(format!("no answer within {} s", give_up_after.as_secs_f64())),
+                Err(_) => {
+                    let silence =
+                        || ReadError::Unanswered(format!("no answer within {} s", give_up_after.as_secs_f64()));
+                    return Err(last.unwrap_or_else(silence));
+                }
             };
             let pause = match error.class() {
                 Some(Class::Throttle) => THROTTLED,
@@ -113,10 +124,13 @@ impl Reader {
                 }
                 Some(_) => return Err(error),
             };
-            if TokioInstant::now() + pause >= give_up_at {
+            let left = give_up_at.saturating_duration_since(TokioInstant::now());
+            if left <= self.pace {
                 return Err(error);
             }
-            sleep(pause).await;
+            last = Some(error);
+            // However long the pause would be, time is left for one more try after it.
+            sleep(pause.min(left / 2)).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    future::pending,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -10,14 +11,14 @@ use std::{
 use http::Uri;
 use imageshare_core::{Class, Credential, request::Signer};
 use imageshare_engine::{
-    Engine,
+    Engine, LaneStatus,
     io::{Action, CallId, Command, Input, LaneId, Notice, Outcome, TicketId},
-    job::{AccountOutcome, Report},
+    job::Report,
     limits::Limits,
     time::{Instant, Millis},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinSet, spawn_blocking},
     time::{Instant as TokioInstant, sleep_until, timeout, timeout_at},
 };
@@ -27,15 +28,17 @@ use super::{
     calls::{self, Flight, Kind},
     clock::{Offset, ServerClock},
     event::{Event, News},
-    progress::AccountCounts,
 };
 use crate::{endpoint::Endpoint, http::Client};
 
 /// Tickets that are held at most before no more jobs are taken in, settled ones whose report nobody took yet included.
 const TICKETS_MAX: usize = 10_000;
 
-/// Operations that are held at most before no more jobs are taken in.
+/// Operations that are held at most before no more jobs are taken in, outcomes that nobody took yet included.
 const OPERATIONS_MAX: usize = 2_000_000;
+
+/// How long what is still to be said waits for somebody who takes it, when the run is to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The longest sleep. Waking early does no harm, and the end of time is no moment that a timer can be set to.
 const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
@@ -65,11 +68,17 @@ pub struct Driver<I> {
     news_sender: mpsc::UnboundedSender<News>,
     /// At most two for each call in flight and one for each lane, so it needs no bound of its own.
     news: mpsc::UnboundedReceiver<News>,
-    /// What is to be said when there is room. At most [`TICKETS_MAX`] reports, and the engine's notices.
+    /// What is to be said when there is room. At most [`TICKETS_MAX`] reports with [`OPERATIONS_MAX`] outcomes, and the
+    /// engine's notices.
     outbox: VecDeque<Said<I>>,
+    /// Outcomes of the reports in the outbox.
+    outcomes_waiting: usize,
     next_ticket: u64,
     wake_at: Option<Instant>,
+    /// When an interrupted run ends, whatever is under way.
+    ends_at: Option<TokioInstant>,
     source_ended: bool,
+    given_up: watch::Sender<bool>,
     progress: Arc<Progress>,
     summary: Summary,
 }
@@ -118,9 +127,12 @@ impl<I: Send + 'static> Driver<I> {
             news_sender,
             news,
             outbox: VecDeque::new(),
+            outcomes_waiting: 0,
             next_ticket: 0,
             wake_at: None,
+            ends_at: None,
             source_ended: false,
+            given_up: watch::Sender::new(false),
             progress: Arc::default(),
             summary: Summary::default(),
         };
@@ -136,16 +148,27 @@ impl<I: Send + 'static> Driver<I> {
         Arc::clone(&self.progress)
     }
 
+    /// Comes true when every lane was given up: whatever still comes in will be reported as not attempted.
+    pub fn given_up(&self) -> impl Future<Output = ()> + Send + use<I> {
+        let mut given_up = self.given_up.subscribe();
+        async move {
+            // A driver that ended without having given up has nothing more to tell.
+            if given_up.wait_for(|given_up| *given_up).await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+
     /// Runs until the source has ended and every job is settled, or until it is interrupted. Every call ends within
-    /// the client's time-out, so an interrupted run ends within that time, and one that is interrupted twice ends as
-    /// soon as its last reports are taken, or after that time if nobody takes them.
+    /// the client's time-out, so an interrupted run ends within that time and a few seconds for its last reports, and
+    /// one that is interrupted twice within those few seconds, whether anybody takes the reports or not.
     pub async fn run(mut self, connections: Connections<I>) -> Summary {
         let Connections { mut jobs, said, mut interrupts } = connections;
         let mut interrupts_open = true;
         self.carry_out_commands();
         while !self.is_done() {
-            let is_full =
-                self.engine.tickets() + self.outbox.len() >= TICKETS_MAX || self.engine.operations() >= OPERATIONS_MAX;
+            let is_full = self.engine.tickets() + self.outbox.len() >= TICKETS_MAX
+                || self.engine.operations() + self.outcomes_waiting >= OPERATIONS_MAX;
             let alarm = self.alarm();
             let event = tokio::select! {
                 biased;
@@ -158,7 +181,7 @@ impl<I: Send + 'static> Driver<I> {
                 },
                 Some(news) = self.news.recv() => Event::News(news),
                 room = said.reserve(), if !self.outbox.is_empty() => {
-                    match (self.outbox.pop_front(), room) {
+                    match (self.next_to_say(), room) {
                         (Some(next), Ok(room)) => room.send(next),
                         (next, _) => self.lose(next.as_ref()),
                     }
@@ -175,14 +198,18 @@ impl<I: Send + 'static> Driver<I> {
                 Event::SourceEnded => self.source_ended = true,
                 Event::News(news) => self.hear(news),
                 Event::Interrupt if self.summary.is_interrupted => {
-                    self.stop().await;
-                    self.say_the_rest(&said).await;
+                    self.stop(&said).await;
                     break;
                 }
                 Event::Interrupt => self.drain(&mut jobs),
+                Event::Tick if self.ends_at.is_some_and(|end| end <= TokioInstant::now()) => {
+                    self.stop(&said).await;
+                    break;
+                }
                 Event::Tick => {}
             }
             self.carry_out_commands();
+            self.note_lanes_given_up();
             // Tasks that ended have told all that they know.
             while self.tasks.try_join_next().is_some() {}
         }
@@ -214,7 +241,7 @@ impl<I: Send + 'static> Driver<I> {
     fn alarm(&self) -> TokioInstant {
         let latest = TokioInstant::now() + SLEEP_MAX;
         let wanted = self.wake_at.and_then(|at| self.started.checked_add(Duration::from_millis(at.0)));
-        wanted.map_or(latest, |wanted| wanted.min(latest))
+        [wanted, self.ends_at].into_iter().flatten().fold(latest, TokioInstant::min)
     }
 
     fn receive(&mut self, delivery: Delivery<I>) {
@@ -227,7 +254,6 @@ impl<I: Send + 'static> Driver<I> {
         });
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        self.summary.jobs_received += 1;
         self.progress.job_received(job.account_ids.len());
         self.held.insert(ticket, Held { identity, lane, received_at });
         self.engine.handle(now, Input::Job { ticket, lane, job });
@@ -319,11 +345,8 @@ impl<I: Send + 'static> Driver<I> {
 
     fn settle(&mut self, ticket: TicketId, report: Report) {
         let Some(Held { identity, lane, received_at }) = self.held.remove(&ticket) else { return };
-        let counts = AccountCounts::of(&report);
-        self.summary.jobs_settled += 1;
-        self.summary.jobs_succeeded += u64::from(is_success(&report));
-        self.summary.accounts += counts;
-        self.progress.job_settled(counts);
+        self.progress.job_settled(&report);
+        self.outcomes_waiting += outcomes(&report);
         let finished_at = SystemTime::now();
         self.outbox.push_back(Said::Settled(Box::new(Settled { identity, lane, report, received_at, finished_at })));
     }
@@ -331,7 +354,6 @@ impl<I: Send + 'static> Driver<I> {
     fn give_back(&mut self, lane: LaneId) {
         let given_back = self.held.extract_if(.., |_, held| held.lane == lane);
         let jobs: Vec<I> = given_back.map(|(_, held)| held.identity).collect();
-        self.summary.jobs_given_back += jobs.len() as u64;
         self.outbox.push_back(Said::GivenBack { lane, jobs });
     }
 
@@ -380,26 +402,51 @@ impl<I: Send + 'static> Driver<I> {
             self.receive(delivery);
         }
         self.source_ended = true;
+        self.ends_at = Some(TokioInstant::now() + self.client.time_outs().call + LAST_WORDS);
         self.engine.handle(self.now(), Input::Drain);
     }
 
-    /// The second interrupt: calls in flight are broken off, and with that the engine knows all that it ever will.
-    async fn stop(&mut self) {
+    /// The second interrupt, or time is up: calls in flight are broken off, and with that the engine knows all that it
+    /// ever will. What is still to be said is said as long as somebody takes it.
+    async fn stop(&mut self, said: &mpsc::Sender<Said<I>>) {
         self.tasks.shutdown().await;
         while let Ok(news) = self.news.try_recv() {
             self.hear(news);
         }
         self.carry_out_commands();
-    }
-
-    /// Says what is still to be said, as long as somebody takes it within the time of a call.
-    async fn say_the_rest(&mut self, said: &mpsc::Sender<Said<I>>) {
-        let deadline = TokioInstant::now() + self.client.time_outs().call;
-        while let Some(next) = self.outbox.pop_front() {
+        let deadline = TokioInstant::now() + LAST_WORDS;
+        while let Some(next) = self.next_to_say() {
             match timeout_at(deadline, said.reserve()).await {
                 Ok(Ok(room)) => room.send(next),
                 Ok(Err(_)) | Err(_) => self.lose(Some(&next)),
             }
+        }
+    }
+
+    fn next_to_say(&mut self) -> Option<Said<I>> {
+        let next = self.outbox.pop_front();
+        if let Some(Said::Settled(settled)) = &next {
+            self.outcomes_waiting -= outcomes(&settled.report);
+        }
+        next
+    }
+
+    /// Lanes that were given up end as closed, also those of which there was nothing to be said before.
+    fn note_lanes_given_up(&mut self) {
+        let mut is_any_left = false;
+        for id in (0..).map(LaneId).take(self.lanes.len()) {
+            match self.engine.lane_status(id) {
+                LaneStatus::GivenUp(reason) => {
+                    let closing = Closing { reason, detail: Box::default(), is_over: false };
+                    self.summary.closed.entry(id).or_insert(closing).is_over = false;
+                }
+                LaneStatus::Closed(..) | LaneStatus::Down | LaneStatus::Leaving | LaneStatus::Open => {
+                    is_any_left = true;
+                }
+            }
+        }
+        if !is_any_left {
+            self.given_up.send_replace(true);
         }
     }
 
@@ -425,9 +472,8 @@ impl std::fmt::Debug for RefreshSource {
     }
 }
 
-fn is_success(report: &Report) -> bool {
-    let mut outcomes = report.outcomes.iter().chain(&report.cancelled);
-    !outcomes.any(|(_, outcome)| matches!(outcome, AccountOutcome::Failed(_)))
+const fn outcomes(report: &Report) -> usize {
+    report.outcomes.len() + report.cancelled.len()
 }
 
 /// What the engine's random choices come from: different in every process, from the system's random source by way of

@@ -12,9 +12,11 @@ use std::{
 
 use imageshare_core::Credential;
 use imageshare_engine::{
-    io::{CloseReason, LaneId, Notice},
+    Engine,
+    io::{CloseReason, Command, Input, LaneId, Notice, TicketId},
     job::{AccountOutcome, Job, Mode, local},
     limits::{Ending, LaneLimits, Limits},
+    time::Instant as EngineInstant,
 };
 use tokio::{
     sync::mpsc,
@@ -49,16 +51,7 @@ impl Run {
     }
 
     fn with(endpoint: &str, refresh: Refresh, time_outs: TimeOuts, room: usize) -> Self {
-        let lane = Lane {
-            name: "default".into(),
-            endpoint: endpoint.parse().unwrap(),
-            regions: Regions::All,
-            credential: credential("AKIDFIRST"),
-            refresh,
-            limits: LaneLimits::default(),
-        };
-        let limits = Limits { pauses: pauses(), ending: Ending::Report, guard: false, ..Limits::default() };
-        let driver = Driver::new(&[lane], limits, Client::new(time_outs).unwrap());
+        let driver = Driver::new(&[lane(endpoint, refresh)], limits(), Client::new(time_outs).unwrap());
         let (jobs, jobs_in) = mpsc::channel(8);
         let (said_in, said) = mpsc::channel(room);
         let (interrupts, interrupts_in) = mpsc::channel(2);
@@ -84,6 +77,22 @@ impl Run {
         }
         (self.run.await.unwrap(), all)
     }
+}
+
+fn lane(endpoint: &str, refresh: Refresh) -> Lane {
+    Lane {
+        name: "default".into(),
+        endpoint: endpoint.parse().unwrap(),
+        regions: Regions::All,
+        credential: credential("AKIDFIRST"),
+        refresh,
+        limits: LaneLimits::default(),
+    }
+}
+
+/// Those of a command that runs once.
+fn limits() -> Limits {
+    Limits { pauses: pauses(), ending: Ending::Report, guard: false, ..Limits::default() }
 }
 
 fn delivery(identity: u32, accounts: &[u64]) -> Delivery<u32> {
@@ -152,11 +161,9 @@ async fn jobs_are_carried_out_and_every_one_has_its_report() {
     let count = |action: &str| seen.iter().filter(|seen| seen.action == action).count() as u64;
     assert!(count(READ) >= 1 && count(WRITE) >= 1);
     assert_eq!(summary.calls, [(READ, count(READ)), (WRITE, count(WRITE))].into());
-    assert_eq!((summary.jobs_received, summary.jobs_settled, summary.jobs_succeeded), (2, 2, 2));
-    assert_eq!(summary.accounts, AccountCounts { changed: 4, ..AccountCounts::default() });
     assert!(!summary.is_interrupted && summary.closed.is_empty());
     let snapshot = progress.snapshot();
-    assert_eq!((snapshot.jobs_settled, snapshot.accounts, snapshot.accounts_received), (2, summary.accounts, 4));
+    assert_eq!((snapshot.accounts_received, snapshot.accounts_settled), (4, 4));
     assert_eq!(snapshot.calls_sent, summary.calls.values().sum::<u64>());
 }
 
@@ -268,7 +275,7 @@ async fn check_broken(refresh: impl Fn() -> Result<Credential, String> + Send + 
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
-    assert!(asked.load(Ordering::SeqCst) >= 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "a probe that is refused asks for no other credential");
     let closing = summary.closed.get(&LaneId(0)).unwrap();
     assert_eq!((closing.reason, closing.is_over), (CloseReason::Credential, false));
     let is_closing = |said: &Said<u32>| matches!(said, Said::Notice(LaneId(0), Notice::Closed { .. }));
@@ -345,7 +352,7 @@ async fn the_first_interrupt_lets_calls_in_flight_end() {
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER]), report(2, &[local::NOT_ATTEMPTED])]);
     assert!(summary.is_interrupted);
-    assert_eq!((summary.jobs_received, summary.jobs_settled, summary.jobs_unsettled), (2, 2, 0));
+    assert_eq!(summary.jobs_unsettled, 0);
     assert!(interrupted_at.elapsed() <= TimeOuts::default().call, "in virtual time");
 }
 
@@ -361,23 +368,31 @@ async fn the_second_interrupt_ends_calls_and_still_reports_what_is_known() {
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER])]);
     assert!(summary.is_interrupted);
-    assert_eq!((summary.jobs_settled, summary.jobs_unsettled), (1, 0));
+    assert_eq!(summary.jobs_unsettled, 0);
     assert!(interrupted_at.elapsed() < Duration::from_secs(1), "in virtual time, without the call's time-out");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_after_which_nobody_listens_still_ends_the_run() {
+async fn an_interrupted_run_ends_although_nobody_takes_its_reports() {
+    for interrupts_sent in [1, 2] {
+        check_unheard(interrupts_sent).await;
+    }
+}
+
+async fn check_unheard(interrupts_sent: u32) {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
     let Run { jobs, said, interrupts, run, .. } = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
     for identity in 0..5 {
         jobs.as_ref().unwrap().send(delivery(identity, &[100_001])).await.unwrap();
     }
     server.saw(WRITE).await;
-    interrupts.send(()).await.unwrap();
-    interrupts.send(()).await.unwrap();
+    let interrupted_at = Instant::now();
+    for _ in 0..interrupts_sent {
+        interrupts.send(()).await.unwrap();
+    }
     let summary = run.await.unwrap();
-    assert_eq!(summary.jobs_settled, 5);
-    assert_eq!(summary.reports_lost, 4, "one found room");
+    assert_eq!(summary.reports_lost, 4, "of five reports one found room");
+    assert!(interrupted_at.elapsed() < TimeOuts::default().call + Duration::from_secs(5), "in virtual time");
     drop(said);
 }
 
@@ -389,7 +404,7 @@ async fn reports_without_a_reader_are_counted_and_the_work_goes_on() {
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert!(said.is_empty());
-    assert_eq!((summary.jobs_settled, summary.reports_lost), (1, 1));
+    assert_eq!(summary.reports_lost, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -405,7 +420,7 @@ async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
         sent += 1;
     }
     // What the two channels hold comes on top.
-    let received = run.progress.snapshot().jobs_received;
+    let received = run.progress.snapshot().accounts_received;
     assert!((10_000..=10_002).contains(&received), "{received}");
     let rest = tokio::spawn(async move {
         for identity in sent..JOBS {
@@ -414,5 +429,80 @@ async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
     });
     let (summary, said) = run.finish().await;
     rest.await.unwrap();
-    assert_eq!((summary.jobs_settled, reports(&said).len()), (u64::from(JOBS), JOBS as usize));
+    assert_eq!((summary.reports_lost, reports(&said).len()), (0, JOBS as usize));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
+    const ACCOUNTS: u64 = 10_000;
+
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut run = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    let jobs = run.jobs.take().unwrap();
+    let accounts: Vec<u64> = (100_000..100_000 + ACCOUNTS).collect();
+    // They are too late when they come, so that each has its report at once.
+    let late = Delivery { expires_at: Some(UNIX_EPOCH), ..delivery(0, &accounts) };
+    let mut sent = 0;
+    while sent < 300 && timeout(Duration::from_secs(600), jobs.send(late.clone())).await.is_ok() {
+        sent += 1;
+    }
+    let received = run.progress.snapshot().accounts_received / ACCOUNTS;
+    assert!((200..=202).contains(&received), "{received} of {sent}");
+    drop(jobs);
+    let (_, said) = run.finish().await;
+    assert_eq!(reports(&said).len(), sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
+    let driver =
+        Driver::<u32>::new(&[lane("http://127.0.0.1:1", same())], limits(), Client::new(TimeOuts::default()).unwrap());
+    let given_up = driver.given_up();
+    let (jobs, jobs_in) = mpsc::channel(8);
+    let (said_in, mut said) = mpsc::channel(100);
+    let (_interrupts, interrupts_in) = mpsc::channel(2);
+    let run = tokio::spawn(driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in }));
+    jobs.send(delivery(1, &[100_001])).await.unwrap();
+    given_up.await;
+    drop(jobs);
+    let summary = run.await.unwrap();
+    assert!(!summary.closed.get(&LaneId(0)).unwrap().is_over);
+    let mut all = Vec::new();
+    while let Some(said) = said.recv().await {
+        all.push(said);
+    }
+    assert_eq!(reports(&all), [report(1, &[local::NOT_ATTEMPTED])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_is_tried_again_as_long_as_there_is_time() {
+    let server = Server::start(|_, before| if before < 3 { Does::Refuses("InternalError") } else { Does::Works }).await;
+    let mut reader = Reader::new(Client::new(TimeOuts::default()).unwrap(), &lane(&server.endpoint, same()));
+    let image = ("ap-singapore".parse().unwrap(), IMAGE.parse().unwrap());
+    // Pauses of 0.5 s and 1 s leave 1.5 s, and the next one would be 2 s.
+    let shares = reader.shares(image.0, image.1, Duration::from_secs(3)).await.unwrap();
+    assert_eq!((shares.len(), server.seen().len()), (0, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
+    let server = Server::start(|_, _| Does::Refuses("InternalError")).await;
+    let mut reader = Reader::new(Client::new(TimeOuts::default()).unwrap(), &lane(&server.endpoint, same()));
+    let begun = Instant::now();
+    let image = ("ap-singapore".parse().unwrap(), IMAGE.parse().unwrap());
+    let error = reader.shares(image.0, image.1, Duration::from_secs(3)).await.unwrap_err();
+    assert_eq!(error.to_string(), "InternalError: as the test wants");
+    assert!(begun.elapsed() <= Duration::from_secs(3), "in virtual time");
+}
+
+#[test]
+fn the_interval_is_the_engines() {
+    let mut engine = Engine::new(limits(), 0);
+    engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
+    engine.handle(
+        EngineInstant(0),
+        Input::Job { ticket: TicketId(0), lane: LaneId(0), job: delivery(0, &[100_001]).job },
+    );
+    let first = EngineInstant(u64::try_from(interval(LaneLimits::default().rate).as_millis()).unwrap());
+    assert_eq!(engine.poll(EngineInstant(0)), Command::WaitUntil(first));
 }
