@@ -92,10 +92,8 @@ impl Work {
     pub(crate) fn new(settings: Settings, give_up_after: &str) -> Result<Self, Problem> {
         let give_up_after = patience(give_up_after)?;
         // A call that takes longer than the whole patience is of no use.
-        let time_outs = TimeOuts {
-            connect: settings.http.connect_timeout.min(give_up_after),
-            call: settings.http.call_timeout.min(give_up_after),
-        };
+        let time_outs =
+            TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
         let client = Client::new(time_outs).or_exit(Exit::Failed)?;
         let limits = Limits {
             closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),

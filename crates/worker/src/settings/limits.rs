@@ -1,4 +1,4 @@
-//! Limits of the engine and of the HTTP client.
+//! Limits of the engine and time-outs of the HTTP client.
 
 use std::time::Duration;
 
@@ -10,24 +10,10 @@ use super::{
     origin::Setting,
     values::{duration, whole},
 };
+use crate::http::TimeOuts;
 
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
-
-/// Limits of the HTTP client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// For a connection, TLS included.
-    pub connect_timeout: Duration,
-    /// For a call from its beginning to the last byte of its answer.
-    pub call_timeout: Duration,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        Self { connect_timeout: 3 * SECOND, call_timeout: 10 * SECOND }
-    }
-}
 
 pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (Limits, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
@@ -63,23 +49,22 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
     (checked, vec![attempts.1, cap.1, landing.1, read_delay.1, image_wait.1])
 }
 
-pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (HttpLimits, Vec<Setting>) {
+pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (TimeOuts, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (connect, call) = (take("connect_timeout"), take("call_timeout"));
     section.finish("connect_timeout, call_timeout", &mut choices.problems);
-    let default = HttpLimits::default();
-    let connect = choices.choose("http.connect_timeout".to_owned(), default.connect_timeout, connect, |text| {
+    let default = TimeOuts::default();
+    let connect = choices.choose("http.connect_timeout".to_owned(), default.connect, connect, |text| {
         duration(text, TENTH..=60 * SECOND)
     });
-    let call = choices.choose("http.call_timeout".to_owned(), default.call_timeout, call, |text| {
-        duration(text, TENTH..=600 * SECOND)
-    });
+    let call =
+        choices.choose("http.call_timeout".to_owned(), default.call, call, |text| duration(text, TENTH..=600 * SECOND));
     if connect.0 > call.0 {
         let (found, allowed) = (connect.1.value.clone(), &call.1.value);
         let problem = format!("{}: found {found}, allowed is at most http.call_timeout, {allowed}", connect.1.origin);
         choices.problems.push(problem);
     }
-    (HttpLimits { connect_timeout: connect.0, call_timeout: call.0 }, vec![connect.1, call.1])
+    (TimeOuts { connect: connect.0, call: call.0 }, vec![connect.1, call.1])
 }
 
 fn to_millis(duration: Duration) -> Millis {

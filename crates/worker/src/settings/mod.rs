@@ -15,10 +15,10 @@ use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
 use imageshare_engine::limits::Limits;
 
 use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
+use crate::http::TimeOuts;
 
 pub use environment::{Environment, NotUtf8};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
-pub use limits::HttpLimits;
 pub use origin::{Origin, Setting};
 pub use values::duration;
 pub(crate) use values::path_problem;
@@ -56,8 +56,8 @@ pub struct Settings {
     pub region: Option<Region>,
     /// The engine's limits. How jobs end and the pauses between tries are not settings and stand at their defaults.
     pub limits: Limits,
-    /// The HTTP client's limits.
-    pub http: HttpLimits,
+    /// How long the HTTP client waits.
+    pub http: TimeOuts,
     described: Vec<Setting>,
 }
 

@@ -35,7 +35,7 @@ fn without_anything_there_is_one_lane_with_the_defaults() {
     assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "cvm.intl.tencentcloudapi.com"));
     assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
     assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &Limits::default()));
-    assert_eq!(settings.http, HttpLimits::default());
+    assert_eq!(settings.http, TimeOuts::default());
     assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
     assert_eq!(described(&settings, "engine.landing"), ("30s".to_owned(), "default".to_owned()));
     assert!(settings.describe().iter().all(|setting| setting.origin == Origin::Default));
@@ -89,7 +89,7 @@ fn a_file_sets_everything() {
     assert_eq!((limits.attempts, limits.cap), (3, 50));
     assert_eq!((limits.landing, limits.read_delay), (Millis(45_000), Millis(2_000)));
     assert_eq!((limits.image_wait, limits.image_wait_blocked), (Millis(300_000), Millis(300_000)));
-    assert_eq!((settings.http.connect_timeout.as_millis(), settings.http.call_timeout.as_millis()), (500, 20_000));
+    assert_eq!((settings.http.connect.as_millis(), settings.http.call.as_millis()), (500, 20_000));
     let of_file = |key: &str, value: &str| (value.to_owned(), format!("imageshare.toml: {key}"));
     assert_eq!(described(&settings, "lanes.finance.rate"), of_file("lanes.finance.rate", "2.5"));
     assert_eq!(described(&settings, "lanes.intl.regions"), of_file("lanes.intl.regions", "ap-singapore, eu-frankfurt"));
