@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use imageshare_core::{
-    Permission,
+    Class, Permission,
     ids::{AccountId, ImageId},
 };
 use imageshare_engine::{
     io::{Action, CallId},
-    job::{AccountOutcome, Job, Mode, Report},
-    time::Instant,
+    job::{AccountOutcome, Job, Mode, Report, local},
+    limits::Ending,
 };
-use imageshare_sandbox::ledger::Ledger;
+
+use crate::{fault::Fault, world::World};
 
 /// Watches a run.
 #[derive(Debug, Default)]
@@ -25,22 +26,44 @@ pub struct Checker {
     settled: BTreeMap<usize, Report>,
     /// Images that somebody else changed: what is said of them cannot be held against the engine.
     disturbed: BTreeSet<ImageId>,
+    /// Every change that was asked of the cloud.
+    asked: BTreeSet<(ImageId, AccountId, Permission)>,
+    answers_get_lost: bool,
+    internal_errors: bool,
+    images_get_busy: bool,
 }
 
 impl Checker {
-    /// A checker for a lane with these limits.
+    /// A checker for a world, paced at so many calls a second, and questions about images.
     #[must_use]
-    pub fn new(batch_max: u32, rate: u32, image_rate: u32) -> Self {
-        Self { batch_max: batch_max as usize, rates: [rate, rate, image_rate], ..Self::default() }
+    pub fn new(world: &World, (rate, image_rate): (u32, u32)) -> Self {
+        let lost = [
+            Fault::AnswerLost,
+            Fault::AnswerLate,
+            Fault::Html,
+            Fault::Late,
+            Fault::Swallowed,
+            Fault::Unconnected,
+            Fault::Outage,
+        ];
+        Self {
+            batch_max: world.lane.batch as usize,
+            rates: [rate, rate, image_rate],
+            answers_get_lost: lost.into_iter().any(|fault| world.faults.may(fault)),
+            internal_errors: world.faults.may(Fault::InternalError),
+            images_get_busy: world.faults.may(Fault::Busy),
+            ..Self::default()
+        }
     }
 
     /// The engine wants a call.
     pub fn called(&mut self, call: CallId, action: &Action) {
-        let Action::Modify { image_id, account_ids, .. } = action else { return };
+        let Action::Modify { image_id, account_ids, permission, .. } = action else { return };
         if self.writes.values().any(|image| image == image_id) {
             self.wrong(format!("{call:?}: a second write in flight on {image_id}"));
         }
         self.writes.insert(call, *image_id);
+        self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         if account_ids.is_empty() || account_ids.len() > self.batch_max {
             self.wrong(format!(
                 "{call:?}: a list of {} accounts, allowed are 1 to {}",
@@ -100,7 +123,8 @@ impl Checker {
     }
 
     /// A job is settled. `late` are the writes that a process before sent and that may still land.
-    pub fn settle(&mut self, jobs: &[(Instant, Job)], job: usize, report: Report, delivered: usize, ledger: &Ledger) {
+    pub fn settle(&mut self, world: &World, job: usize, report: Report, delivered: usize) {
+        let (jobs, ledger) = (&world.jobs, &world.ledger);
         let found = &jobs[job].1;
         let mut seen = BTreeSet::new();
         let wished: Vec<_> = found.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
@@ -120,7 +144,22 @@ impl Checker {
         }
         for (account, permission, outcome) in told_of(found.mode, &report) {
             let failed = is_failed(outcome);
-            let overtaken = (job + 1..delivered).any(|later| wishes_of(&jobs[later].1, found.image_id, account));
+            let later = job + 1..delivered.max(job + 1);
+            let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
+            match outcome {
+                AccountOutcome::Changed if !self.asked.contains(&(found.image_id, account, permission)) => {
+                    self.wrong(format!("job {job}: {account} is said to be changed, and nothing was ever sent for it"));
+                }
+                AccountOutcome::Failed(failure)
+                    if !self.is_justified(world, found, account, permission, &failure.code) =>
+                {
+                    self.wrong(format!(
+                        "job {job}: {account} failed with {}, and nothing is wrong with it",
+                        failure.code
+                    ));
+                }
+                _ => {}
+            }
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
             let told = !failed && !overtaken && !self.disturbed.contains(&found.image_id);
             if told && state != permission {
@@ -134,7 +173,8 @@ impl Checker {
 
     /// Nothing is left to happen: the world is as the last wish of each account asked, where that was not said to have
     /// failed.
-    pub fn finish(&mut self, jobs: &[(Instant, Job)], ledger: &Ledger) {
+    pub fn finish(&mut self, world: &World) {
+        let (jobs, ledger) = (&world.jobs, &world.ledger);
         let mut last: BTreeMap<(ImageId, AccountId), (usize, Permission, bool)> = BTreeMap::new();
         for (nth, (_, job)) in jobs.iter().enumerate() {
             let Some(report) = self.settled.get(&nth) else {
@@ -163,6 +203,31 @@ impl Checker {
         }
     }
 
+    /// Whether a failure has a cause in this world.
+    fn is_justified(&self, world: &World, job: &Job, account: AccountId, permission: Permission, code: &str) -> bool {
+        let accounts = &world.ledger.accounts;
+        let few = world.ledger.dials.cap < 500 || world.limits.cap < 500;
+        let one_shot = world.limits.ending == Ending::Report;
+        let given_up = one_shot && (self.answers_get_lost || world.interrupted_at.is_some());
+        let faulty = accounts.faults.get(&account).is_some_and(|fault| fault.as_str() == code);
+        match code {
+            "InvalidAccountId.NotFound" => permission == Permission::Cancel || !accounts.exists(account),
+            "FailedOperation.NotMasterAccount" => accounts.sub_accounts.contains(&account),
+            "InternalError" => faulty || self.internal_errors,
+            "NeverHeardOf.This" | "InvalidParameterValue.InvalidAppIdFormat" => faulty,
+            "OverQuota" | local::OVER_QUOTA => few && permission == Permission::Share,
+            "FailedOperation.AccountAlreadyExists" => false,
+            local::EXPIRED => job.deadline.is_some(),
+            local::BRAKE => job.mode == Mode::Sync && !job.force,
+            local::IMAGE_BUSY => self.images_get_busy,
+            local::NO_ANSWER => self.answers_get_lost || job.mode == Mode::Sync || job.deadline.is_some() || one_shot,
+            local::NOT_ATTEMPTED => given_up || one_shot,
+            code if code.starts_with("Local.") => false,
+            // Codes about the image: whether it is one of those is not looked into.
+            code => matches!(Class::of(code), Class::Image | Class::Busy | Class::Permission),
+        }
+    }
+
     /// Something is wrong.
     pub fn wrong(&mut self, what: String) {
         self.violations.push(what);
@@ -180,7 +245,8 @@ const fn is_failed(outcome: &AccountOutcome) -> bool {
     matches!(outcome, AccountOutcome::Failed(_))
 }
 
-/// Whether a job may wish something for an account of an image. A SYNC has a wish for every account.
-fn wishes_of(job: &Job, image: ImageId, account: AccountId) -> bool {
-    job.image_id == image && (job.mode == Mode::Sync || job.account_ids.contains(&account))
+/// Whether a job may undo a permission of an account. A SYNC has a wish for every account.
+fn may_undo(job: &Job, image: ImageId, account: AccountId, permission: Permission) -> bool {
+    let opposite = job.mode.permission() != permission && job.account_ids.contains(&account);
+    job.image_id == image && (job.mode == Mode::Sync || opposite)
 }

@@ -115,6 +115,23 @@ impl Faults {
         Self { placed: Some((nth, fault)), ..Self::default() }
     }
 
+    /// Nobody takes a lane over, or loses it.
+    pub fn without_hand_overs(&mut self) {
+        for (fault, rate) in Fault::OF_STEPS.iter().zip(&mut self.steps) {
+            if matches!(fault, Fault::Kill | Fault::Lost) {
+                *rate = 0;
+            }
+        }
+    }
+
+    /// Whether a fault can happen.
+    #[must_use]
+    pub fn may(&self, fault: Fault) -> bool {
+        let calls = Fault::OF_CALLS.iter().zip(&self.calls);
+        let mut all = calls.chain(Fault::OF_STEPS.iter().zip(&self.steps));
+        all.any(|(&other, &rate)| other == fault && rate > 0) || self.placed.is_some_and(|(_, placed)| placed == fault)
+    }
+
     /// What becomes of the next call.
     pub fn of_call(&mut self, random: &mut Random) -> Option<Fault> {
         self.calls_seen += 1;

@@ -66,6 +66,7 @@ enum Event {
     Answer(u64, CallId, Outcome),
     Refreshed(u64),
     LaneUp(u64),
+    Interrupt,
 }
 
 /// A run under way.
@@ -99,7 +100,7 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
     run.play();
     let Run { mut checker, mut ended, world, .. } = run;
     if checker.violations.is_empty() {
-        checker.finish(&world.jobs, &world.ledger);
+        checker.finish(&world);
     }
     ended.reports = checker.reports().clone();
     ended.seen = world.faults.seen();
@@ -116,7 +117,7 @@ impl Run {
         // Limits are small whole numbers.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let paced = (world.lane.rate as u32, world.lane.image_rate as u32);
-        let checker = Checker::new(world.lane.batch, paced.0, paced.1);
+        let checker = Checker::new(&world, paced);
         let mut run = Self {
             meters: [meter(limit), meter(limit), meter(limit * 4)],
             random,
@@ -147,6 +148,9 @@ impl Run {
         };
         for nth in 0..run.world.jobs.len() {
             run.at(run.world.jobs[nth].0.0, Event::Publish(nth));
+        }
+        if let Some(at) = run.world.interrupted_at {
+            run.at(at, Event::Interrupt);
         }
         run.input(Input::LaneUp(LANE, run.world.lane));
         run
@@ -241,7 +245,7 @@ impl Run {
         self.ended.settled_at = self.now;
         self.settled_last.push((self.now, job));
         self.ended.coverage.report(&report);
-        self.checker.settle(&self.world.jobs, job, report, self.delivered, &self.world.ledger);
+        self.checker.settle(&self.world, job, report, self.delivered);
     }
 
     /// Decides what becomes of a call.
@@ -299,6 +303,7 @@ impl Run {
                     self.deliver(job, false);
                 }
             }
+            Event::Interrupt => self.input(Input::Drain),
             Event::Sent(process, call, kind) => {
                 self.checker.sent(self.now, kind);
                 if process == self.process {

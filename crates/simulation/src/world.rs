@@ -6,7 +6,7 @@ use imageshare_core::{
 };
 use imageshare_engine::{
     job::{Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{Ending, LaneLimits, Limits},
     time::{Instant, Millis},
 };
 use imageshare_sandbox::{
@@ -39,6 +39,8 @@ pub struct World {
     pub images: u64,
     /// How many accounts there are.
     pub accounts: u64,
+    /// When a person interrupts the command.
+    pub interrupted_at: Option<u64>,
 }
 
 /// The account that owns the images.
@@ -64,6 +66,7 @@ impl World {
             jobs: Vec::new(),
             images: 4,
             accounts: 24,
+            interrupted_at: None,
         }
     }
 
@@ -76,19 +79,32 @@ impl World {
         world.limits.guard = true;
         world.limits.landing = Millis(random.of(&[2000, 30_000]));
         world.limits.read_delay = Millis(random.of(&[500, 5000]));
-        world.limits.lease = random.of(&[None, None, None, Some(Millis(45_000))]);
+        world.limits.lease = random.of(&[None, None, Some(Millis(300_000)), Some(Millis(1_200_000))]);
         world.latency = random.of(&[(20, 200), (80, 80), (1, 4000)]);
         world.lane.batch = u32::try_from(random.of(&[1, 3, 50])).unwrap_or(50);
         world.accounts = random.of(&[1, 2, 3, 5, 8, 24]);
         world.images = random.between(1, 3);
         let access = world.set_dials(seed % DIALS, &mut random);
         world.faults = Faults::draw(&mut random);
+        if random.chance(25) {
+            world.make_one_shot(&mut random);
+        }
         world.draw_accounts(&mut random);
         for nth in 0..world.images {
             world.draw_image(&mut random, nth, access);
         }
         world.draw_jobs(&mut random);
         world
+    }
+
+    /// A command that works off its jobs and ends: nobody was there before, and nothing is given back.
+    fn make_one_shot(&mut self, random: &mut Random) {
+        self.limits.guard = false;
+        self.limits.ending = Ending::Report;
+        self.limits.lease = None;
+        self.limits.closed_for = Millis(random.of(&[3000, 60_000]));
+        self.faults.without_hand_overs();
+        self.interrupted_at = random.chance(20).then(|| random.between(1000, 60_000));
     }
 
     /// Sets the dials to one place of their cross product. Gives whether all images may be written to and read.

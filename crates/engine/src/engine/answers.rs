@@ -133,8 +133,13 @@ impl Engine {
             }
             Outcome::Refused { code, class, message, request_id } => {
                 self.mark_refused(now, permission, &members, class);
+                let sent = members.len();
                 let members = self.still_wished(now, permission, members);
                 let tried = Group::new(permission, members, failure(&code, message, request_id));
+                if tried.members.len() < sent && blames_a_list(class) {
+                    // Whom it blames may be one that nobody wishes for any more: each is tried again.
+                    return self.send_later(now, image, permission, tried.members, origin);
+                }
                 self.write_refused(now, image, tried, origin, class);
             }
         }
@@ -305,7 +310,7 @@ impl Engine {
             (Permission::Cancel, _) => self.give_verdict(now, alone, refused),
             (Permission::Share, _) => {
                 self.remember(now, alone, permission, &refused);
-                self.count_sample(image, alone);
+                self.count_sample(image, alone, &refused.code);
                 self.set_stage(alone, Stage::Idle);
                 self.fail(now, alone, &refused);
             }
@@ -390,7 +395,6 @@ impl Engine {
             [] => {}
             [alone] => {
                 self.quota_refused(now, image, 1);
-                self.count_sample(image, alone);
                 self.set_stage(alone, Stage::Idle);
                 self.fail(now, alone, &tried.failure);
             }
@@ -463,6 +467,20 @@ impl Engine {
     fn throttle_pause(&mut self) -> Millis {
         Self::THROTTLE_PAUSE + self.random.part_of(Self::THROTTLE_JITTER)
     }
+}
+
+/// Whether a refusal of this class says something of a list as it was sent, and not of each account in it.
+const fn blames_a_list(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Account
+            | Class::AccountOrOther
+            | Class::AlreadyDone
+            | Class::BatchTooLarge
+            | Class::Quota
+            | Class::Transient
+            | Class::Unknown
+    )
 }
 
 /// What an outcome says of itself, for people.

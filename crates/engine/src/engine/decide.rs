@@ -135,11 +135,11 @@ impl Engine {
     /// The operation has used up its tries. Unless a reading that began after all of them finds it as wished, it fails.
     pub(super) fn give_verdict(&mut self, now: Instant, account: Key<Account>, failure: Arc<Failure>) {
         let read_delay = self.limits.read_delay;
+        let image = self.accounts[account].image;
+        self.count_sample(image, account, &failure.code);
         let history = self.history(account);
         let landed = history.doubt_at(now).map_or(now, |(_, until)| until);
         history.verdict = Some((landed + read_delay, failure));
-        let image = self.accounts[account].image;
-        self.count_sample(image, account);
         self.set_stage(account, Stage::Idle);
         self.decide(now, account);
     }

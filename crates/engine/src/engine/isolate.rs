@@ -205,9 +205,10 @@ impl Engine {
         }
     }
 
-    /// An account was refused alone, for good.
-    pub(super) fn count_sample(&mut self, image: Key<Image>, account: Key<Account>) {
-        for group in &mut self.images[image].groups {
+    /// An account was refused alone, for good. It speaks for the rest if the code is the one that the list got.
+    pub(super) fn count_sample(&mut self, image: Key<Image>, account: Key<Account>, code: &str) {
+        let same_code = |group: &&mut Group| *group.failure.code == *code;
+        for group in self.images[image].groups.iter_mut().filter(same_code) {
             if let Some(sample) = group.sample.as_mut().filter(|sample| sample.tried.contains(&account)) {
                 sample.refused += 1;
             }

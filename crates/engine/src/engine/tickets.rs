@@ -28,7 +28,8 @@ impl Engine {
                 let message = alloc::format!("the lane is closed ({})", reason.as_str());
                 return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, &message);
             }
-            (LaneState::Leaving, Ending::Report) => {
+            // While a call is in flight the earlier ones are not settled: it waits with them.
+            (LaneState::Leaving, Ending::Report) if found.in_flight == 0 => {
                 return self.refuse_whole(id, &job.account_ids, local::NOT_ATTEMPTED, "the command was ended");
             }
             // It is given back with those that are held.
