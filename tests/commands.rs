@@ -168,8 +168,30 @@ fn check_shows_every_setting_with_its_origin_and_never_a_key() {
     assert_eq!(shown("credentials.mainland.key")[0], "found, id AKIDMAINLAND");
     assert_eq!(shown("credentials.production.key")[0], "found, id AKIDEXAMPLE");
 
+    // Id and key the other way round.
+    let ended = check().key("topsecret", "AKIDEXAMPLE").run().check(0);
+    assert!(ended.stdout.contains("found, with an id that does not begin with AKID"), "{}", ended.stdout);
+    assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("topsecret"));
+
     let ended = check().run().check(3);
     assert!(ended.stderr.contains("credential production: found no credential"), "{}", ended.stderr);
+}
+
+#[test]
+fn two_lanes_with_one_key_at_one_host_are_a_wrong_setting_wherever_the_key_comes_from() {
+    let folder = Folder::new();
+    let settings = folder.file(
+        "settings.toml",
+        "[lanes.asia]\nregions = [\"ap-singapore\"]\n\
+         [lanes.europe]\nregions = [\"eu-frankfurt\"]\ncredential = \"named\"\n\
+         [credentials.named]\nsource = \"environment\"\n",
+    );
+    let program = |command: &str| Program::new([command, "--config"]).arg(&settings).key("AKIDEXAMPLE", "topsecret");
+    for ended in [program("check").run(), program("list").args(IMAGE).run()] {
+        let ended = ended.check(2);
+        assert!(ended.stderr.contains("lanes.europe") && ended.stderr.contains("as in lane asia"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("topsecret"), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -176,8 +176,8 @@ fn an_interrupt_says_how_far_the_input_was_read_and_every_job_up_to_there_has_a_
     stdout.read_to_string(&mut text).unwrap();
     let (code, said) = running.end();
     assert_eq!(code, Some(130), "{said}");
-    let (_, rest) = said.split_once("the input was read up to line ").unwrap_or_else(|| panic!("{said}"));
-    let last: u64 = rest.split_once(';').unwrap().0.parse().unwrap();
+    let (_, rest) = said.split_once("jobs up to line ").unwrap_or_else(|| panic!("{said}"));
+    let last: u64 = rest.split_once(" of the input were read; later ones").unwrap().0.parse().unwrap();
     assert!((1..JOBS).contains(&last), "{said}");
     let reported: BTreeSet<_> = json_lines(&text).iter().map(|report| report["job_id"].to_string()).collect();
     assert_eq!(reported, (1..=last).map(|line| format!("\"line-{line}\"")).collect());
@@ -210,7 +210,7 @@ fn an_input_that_stays_open_ends_with_the_last_lane() {
     let (code, said) = running.end();
     assert_eq!(code, Some(4), "{said}");
     check_all_not_attempted(&json_lines(&text), 3);
-    assert!(said.contains("the input was read up to line 3"), "{said}");
+    assert!(said.contains("jobs up to line 3 of the input were read"), "{said}");
 }
 
 #[test]

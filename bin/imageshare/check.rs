@@ -2,7 +2,7 @@
 //! nobody.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, btree_map::Entry},
     io::{self, Write as _},
 };
 
@@ -18,6 +18,9 @@ use crate::{
     output::{self, Table},
     work,
 };
+
+/// How the ids of the vendor's keys begin.
+const ID_BEGINS: &str = "AKID";
 
 /// One setting as it is shown.
 #[derive(Serialize)]
@@ -36,18 +39,34 @@ pub(crate) fn run(common: &Common) -> Ended {
     };
     let mut lines: Vec<Line> = settings.describe().iter().map(line).collect();
     let mut exit = Exit::Done;
-    let mut seen = BTreeSet::new();
-    for lane in settings.lanes.iter().filter(|lane| seen.insert(&lane.credential)) {
+    let mut ids = BTreeMap::new();
+    for lane in &settings.lanes {
+        let Entry::Vacant(id) = ids.entry(&lane.credential) else { continue };
         let mut provider = Provider::new(lane.source.clone(), Environment::of_process());
         let (value, origin) = match provider.credential() {
-            Ok(loaded) => (format!("found, id {}", loaded.credential.secret_id), loaded.origin.clone()),
+            Ok(loaded) => {
+                let secret_id = loaded.credential.secret_id.clone();
+                // Any other text may be the key in the place of the id.
+                let shown = match secret_id.as_str().starts_with(ID_BEGINS) {
+                    true => format!("found, id {secret_id}"),
+                    false => format!("found, with an id that does not begin with {ID_BEGINS}, so it is not shown"),
+                };
+                id.insert(Some(secret_id));
+                (shown, loaded.origin.clone())
+            }
             Err(error) => {
+                id.insert(None);
                 exit = Exit::Refused;
                 drop(writeln!(io::stderr(), "imageshare: credential {}: {error}", lane.credential));
                 ("not usable".to_owned(), lane.source.to_string())
             }
         };
         lines.push(Line { key: format!("credentials.{}.key", lane.credential), value, origin });
+    }
+    let of_lanes = settings.lanes.iter().map(|lane| ids.get(&lane.credential).and_then(Option::as_ref));
+    if let Err(error) = settings.check_keys(of_lanes) {
+        exit = exit.worse(Exit::Usage);
+        drop(writeln!(io::stderr(), "imageshare: {error}"));
     }
     let text = if output::is_for_people(common.json) {
         let mut table = Table::new(["SETTING", "VALUE", "FROM"]);

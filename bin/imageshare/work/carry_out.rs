@@ -16,7 +16,7 @@ use imageshare_engine::{
     job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
 };
 use imageshare_worker::{
-    driver::{Aside, Connections, Delivery, Driver, End, Extent, Lane, Line, Said, Settled, Source, Summary, route},
+    driver::{Aside, Connections, Delivery, Driver, End, Extent, Found, Lane, Said, Settled, Source, Summary, route},
     wire::{
         Identity, JobLine, Rejection, Report,
         report::{Circumstances, worker_name},
@@ -86,8 +86,8 @@ where
     let (said, to_say) = mpsc::channel(SAID_AHEAD);
     let (aside, set_aside) = mpsc::channel(JOBS_AHEAD);
     let (backlog, lane) = (reports.backlog(), work.settings.lane.clone());
-    let lines = source.map(move |found| line(found, &lanes, lane.as_deref()));
-    let source = Source::read(lines, jobs, aside, move || backlog.until_room())
+    let jobs_found = source.map(move |read| found(read, &lanes, lane.as_deref()));
+    let source = Source::read(jobs_found, jobs, aside, move || backlog.until_room())
         .context("the thread that reads cannot be started")
         .or_exit(Exit::Failed)?;
 
@@ -143,12 +143,9 @@ async fn stop_when_quiet(source: &Source<Identity, Rejection>, given_up: impl Fu
 }
 
 /// What a source gives, as the driver wants it.
-fn line(found: Result<JobLine, Rejection>, lanes: &[Lane], lane: Option<&str>) -> Line<Identity, Rejection> {
-    let number = match &found {
-        Ok(line) => line.place.line,
-        Err(rejection) => rejection.place.as_ref().map_or(0, |place| place.line),
-    };
-    Line { number, content: found.and_then(|line| delivery(line, lanes, lane)) }
+fn found(read: Result<JobLine, Rejection>, lanes: &[Lane], lane: Option<&str>) -> Found<Identity, Rejection> {
+    let line = read.as_ref().ok().map(|line| line.place.line);
+    Found { line, content: read.and_then(|line| delivery(line, lanes, lane)) }
 }
 
 /// A job on its way to its lane.

@@ -107,14 +107,15 @@ impl Work {
         Ok(Self { settings, lanes: Vec::new(), client, limits, give_up_after, sandbox: None })
     }
 
-    /// Every lane with the credential of its source.
+    /// Every lane with the credential of its source, no two with one key that share what such lanes must not.
     pub(crate) fn use_credentials(&mut self) -> Result<(), Problem> {
         let lane = |lane: &settings::Lane| {
             let provider = Provider::new(lane.source.clone(), Environment::of_process());
             Lane::new(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
         };
         self.lanes = self.settings.lanes.iter().map(lane).collect::<Result<_, _>>()?;
-        Ok(())
+        let ids = self.lanes.iter().map(|lane| Some(&lane.credential.secret_id));
+        self.settings.check_keys(ids).or_exit(Exit::Usage)
     }
 
     /// The lane of the settings at the sandbox, with the key that it knows.

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct Reports {
     sinks: Vec<Sink>,
     backlog: Backlog,
-    pub(crate) tally: Tally,
+    tally: Tally,
 }
 
 /// One place where reports are written.

@@ -26,9 +26,17 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
         line(&mut text, "interrupted: what was not reached is reported as Local.NotAttempted; run it again to go on");
     }
     if extent.end != End::Whole {
-        let Extent { last_line, .. } = extent;
-        let words = format!("the input was read up to line {last_line}; what comes after it is not in these numbers");
-        line(&mut text, if last_line == 0 { "of the input nothing was read" } else { &words });
+        line(
+            &mut text,
+            &extent.last_line.map_or_else(
+                || "no job of the input was read".to_owned(),
+                |last| {
+                    format!(
+                        "jobs up to line {last} of the input were read; later ones are in no report and in no number"
+                    )
+                },
+            ),
+        );
     }
     if summary.jobs_unsettled > 0 {
         line(

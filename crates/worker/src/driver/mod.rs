@@ -22,7 +22,7 @@ pub use lanes::{Lane, Refresh, RouteError, route};
 pub use progress::{Progress, Snapshot};
 pub use reading::{ReadError, Reader, interval};
 pub use run::{Connections, Driver};
-pub use source::{Aside, End, Extent, Line, Source};
+pub use source::{Aside, End, Extent, Found, Source};
 pub use summary::{Closing, Summary};
 
 #[cfg(test)]

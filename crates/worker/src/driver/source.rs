@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 
 use super::Delivery;
 
-/// What a source gives: a job, or what is none, each with the line on which it begins.
+/// What a source gives.
 #[derive(Clone, Debug)]
-pub struct Line<I, R> {
-    /// From 1.
-    pub number: u64,
-    /// What stands there.
+pub struct Found<I, R> {
+    /// On which line the job begins, from 1; `None` of what is no job, which may be told before a job that began earlier
+    /// is complete.
+    pub line: Option<u64>,
+    /// A job, or what nobody carries out.
     pub content: Result<Delivery<I>, R>,
 }
 
@@ -36,8 +37,8 @@ pub struct Source<I, R>(Arc<Shared<I, R>>);
 /// How far a source was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the last thing began that was handed on; 0 if nothing was.
-    pub last_line: u64,
+    /// Where the last job begins that was handed on: so was every one that begins before it, and none that begins after.
+    pub last_line: Option<u64>,
     /// How the reading ended.
     pub end: End,
 }
@@ -67,7 +68,7 @@ struct Way<I, R> {
 
 #[derive(Default)]
 struct Position {
-    last_line: u64,
+    last_line: Option<u64>,
     /// `None` while it goes on.
     end: Option<End>,
     /// Since when the next line is waited for.
@@ -80,7 +81,7 @@ impl<I: Send + 'static, R: Send + 'static> Source<I, R> {
     /// # Errors
     /// If there can be no thread.
     pub fn read(
-        lines: impl Iterator<Item = Line<I, R>> + Send + 'static,
+        lines: impl Iterator<Item = Found<I, R>> + Send + 'static,
         jobs: mpsc::Sender<Delivery<I>>,
         aside: mpsc::Sender<Aside<I, R>>,
         until_wanted: impl Fn() + Send + 'static,
@@ -111,14 +112,14 @@ impl<I: Send + 'static, R: Send + 'static> Source<I, R> {
 struct Reading<I, R>(Arc<Shared<I, R>>);
 
 impl<I, R> Reading<I, R> {
-    fn run(self, mut lines: impl Iterator<Item = Line<I, R>>, until_wanted: impl Fn()) {
+    fn run(self, mut lines: impl Iterator<Item = Found<I, R>>, until_wanted: impl Fn()) {
         loop {
             until_wanted();
             lock(&self.0.position).waiting_since = Some(Instant::now());
             let next = lines.next();
             let way = lock(&self.0.way);
             lock(&self.0.position).waiting_since = None;
-            let Some(Line { number, content }) = next else {
+            let Some(Found { line, content }) = next else {
                 lock(&self.0.position).end = Some(End::Whole);
                 return;
             };
@@ -132,7 +133,9 @@ impl<I, R> Reading<I, R> {
             if aside_of_jobs.is_some_and(|what| aside.blocking_send(what).is_err()) {
                 return;
             }
-            lock(&self.0.position).last_line = number;
+            if line.is_some() {
+                lock(&self.0.position).last_line = line;
+            }
             if is_over {
                 return;
             }
@@ -163,9 +166,9 @@ mod tests {
 
     use super::*;
 
-    type TestLine = Line<u64, &'static str>;
+    type TestFound = Found<u64, &'static str>;
 
-    fn job(number: u64) -> TestLine {
+    fn job(number: u64) -> TestFound {
         let job = Job {
             region: "ap-singapore".parse().unwrap(),
             image_id: "img-6pb6lrmy".parse().unwrap(),
@@ -175,7 +178,7 @@ mod tests {
             force: false,
             redelivered: false,
         };
-        Line { number, content: Ok(Delivery { identity: number, lane: LaneId(0), job, expires_at: None }) }
+        Found { line: Some(number), content: Ok(Delivery { identity: number, lane: LaneId(0), job, expires_at: None }) }
     }
 
     struct Ends {
@@ -183,7 +186,7 @@ mod tests {
         aside: mpsc::Receiver<Aside<u64, &'static str>>,
     }
 
-    fn read(lines: impl Iterator<Item = TestLine> + Send + 'static) -> (Source<u64, &'static str>, Ends) {
+    fn read(lines: impl Iterator<Item = TestFound> + Send + 'static) -> (Source<u64, &'static str>, Ends) {
         let (jobs_in, jobs) = mpsc::channel(1);
         let (aside_in, aside) = mpsc::channel(1);
         (Source::read(lines, jobs_in, aside_in, || {}).unwrap(), Ends { jobs, aside })
@@ -191,13 +194,13 @@ mod tests {
 
     #[test]
     fn jobs_go_one_way_and_rejections_the_other_to_the_end() {
-        let lines = [job(1), Line { number: 2, content: Err("no job") }, job(5)];
+        let lines = [job(1), Found { line: None, content: Err("no job") }, job(5)];
         let (source, mut ends) = read(lines.into_iter());
         assert_eq!(ends.jobs.blocking_recv().unwrap().identity, 1);
         assert!(matches!(ends.aside.blocking_recv(), Some(Aside::Rejected("no job"))));
         assert_eq!(ends.jobs.blocking_recv().unwrap().identity, 5);
         assert!(ends.jobs.blocking_recv().is_none() && ends.aside.blocking_recv().is_none());
-        assert_eq!(source.stop(), Extent { last_line: 5, end: End::Whole });
+        assert_eq!(source.stop(), Extent { last_line: Some(5), end: End::Whole });
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod tests {
         let lines = (1..).map(|number| if number < 3 { job(number) } else { panic!("a bug in the reader") });
         let (source, mut ends) = read(lines);
         while ends.jobs.blocking_recv().is_some() {}
-        assert_eq!(source.stop(), Extent { last_line: 2, end: End::BrokeDown });
+        assert_eq!(source.stop(), Extent { last_line: Some(2), end: End::BrokeDown });
     }
 
     #[test]
@@ -220,7 +223,7 @@ mod tests {
         let Some(Aside::NotTaken(in_hand)) = ends.aside.blocking_recv() else { panic!("it was lost") };
         assert_eq!(in_hand.identity, taken + 1);
         assert!(ends.aside.blocking_recv().is_none());
-        assert_eq!(source.stop(), Extent { last_line: in_hand.identity, end: End::Stopped });
+        assert_eq!(source.stop(), Extent { last_line: Some(in_hand.identity), end: End::Stopped });
     }
 
     #[test]
@@ -232,10 +235,10 @@ mod tests {
         while source.quiet_for() == Duration::ZERO {
             thread::yield_now();
         }
-        assert_eq!(source.stop(), Extent { last_line: 1, end: End::Stopped });
+        assert_eq!(source.stop(), Extent { last_line: Some(1), end: End::Stopped });
         assert!(ends.jobs.blocking_recv().is_none() && ends.aside.blocking_recv().is_none());
         // What comes now is nobody's any more.
         more.send(2).unwrap();
-        assert_eq!(source.stop().last_line, 1);
+        assert_eq!(source.stop().last_line, Some(1));
     }
 }
