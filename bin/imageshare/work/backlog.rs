@@ -43,3 +43,25 @@ impl Drop for Waiting {
         self.backlog.change(|waiting| waiting - self.line.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn reading_goes_on_when_what_waited_is_written_or_nobody_takes_it_any_more() {
+        let backlog = Backlog::default();
+        let line: Arc<str> = "x".repeat(WAITING_MAX).into();
+        let waiting = [backlog.add(Arc::clone(&line)), backlog.add(line)];
+        assert_eq!(*backlog.0.0.lock().unwrap(), 2 * WAITING_MAX, "each place has its own to write");
+        let reader = thread::spawn({
+            let backlog = backlog.clone();
+            move || backlog.until_room()
+        });
+        drop(waiting);
+        reader.join().unwrap();
+        assert_eq!(*backlog.0.0.lock().unwrap(), 0);
+    }
+}
