@@ -185,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_of_refusals_halves_the_rate_once() {
+        let mut pacer = Pacer::new(10.0, Instant(0));
+        for _ in 0..11 {
+            pacer.answered(Instant(1000), true);
+        }
+        assert!((4.0..5.0).contains(&pacer.rate()), "{}", pacer.rate());
+    }
+
+    #[test]
+    fn another_limit_holds_at_once_unless_refusals_had_lowered_the_rate() {
+        let mut pacer = Pacer::new(10.0, Instant(0));
+        pacer.set_limit(100.0);
+        assert!((pacer.rate() - 100.0).abs() < 1e-9);
+        pacer.answered(Instant(0), true);
+        pacer.set_limit(200.0);
+        assert!((pacer.rate() - 95.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn refusals_without_end_leave_a_rate_to_try_again_with() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for n in 0..1000 {

@@ -184,7 +184,9 @@ impl Checker {
             if job.mode == Mode::Sync {
                 // Nobody else has the image then, but that is said only of those whom this delivery had to cancel. A
                 // SYNC of which nothing went well says nothing of the others.
-                let began = told_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
+                // A list that may have been cut does not name everybody.
+                let cut = world.ledger.dials.listing_limit.is_some_and(|limit| limit as u64 <= world.accounts);
+                let began = !cut && told_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
                 last.retain(|(image, _), _| *image != job.image_id || began);
                 let others = last.iter_mut().filter(|((image, _), _)| *image == job.image_id);
                 others.for_each(|(_, wish)| *wish = (nth, Permission::Cancel, false));

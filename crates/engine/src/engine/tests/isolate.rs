@@ -204,3 +204,18 @@ fn the_longest_list_the_api_takes_is_searched() {
     assert!(kit.notices.contains(&Notice::BatchLearned(25)), "{:?}", kit.notices);
     assert!(kit.outcomes(ticket).iter().all(|word| *word == "changed"));
 }
+
+#[test]
+fn a_refusal_is_forgotten_when_the_account_is_accepted() {
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.refuse("InvalidAccountId.NotFound");
+    kit.job(Mode::Share, 0, [1]);
+    kit.write(Permission::Share);
+    kit.accept();
+    let mut again = job(Mode::Share, 0, [1]);
+    again.redelivered = true;
+    let again = kit.deliver(again);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+}

@@ -1,5 +1,7 @@
 //! Rules 9 and 10, and the lease of rule 8.
 
+use alloc::vec::Vec;
+
 use imageshare_core::Permission;
 
 use super::kit::{Kit, LANE, job, one_shot};
@@ -206,4 +208,91 @@ fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
     assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"]);
     let crate::job::AccountOutcome::Failed(failure) = &kit.report(ticket).outcomes[0].1 else { panic!("not failed") };
     assert!(failure.message.contains("AuthFailure.SecretIdNotFound"), "{}", failure.message);
+}
+
+/// Lets image 0's write hang while no other call of the lane is answered, until the lane is given up.
+fn given_up_with_a_write_in_flight() -> (Kit, crate::io::CallId) {
+    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(20), ..one_shot() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    let (hanging, _) = kit.call();
+    for image in 1..5 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    while !matches!(kit.lane_status(), LaneStatus::GivenUp(_)) {
+        let others: Vec<_> = kit.open.keys().copied().filter(|&call| call != hanging).collect();
+        for call in others {
+            kit.open.remove(&call);
+            kit.input(Input::Answer { call, outcome: unanswered() });
+        }
+        kit.pass(Millis(500));
+        assert!(kit.now < 100_000, "no end");
+    }
+    (kit, hanging)
+}
+
+#[test]
+fn an_answer_that_comes_after_the_lane_was_given_up_harms_nobody() {
+    let (mut kit, hanging) = given_up_with_a_write_in_flight();
+    assert_eq!(kit.outcomes(0), ["Local.NoAnswer"], "its write may still be applied");
+    assert_eq!(kit.outcomes(1), ["Local.NotAttempted"]);
+    // Another lane's jobs use what is free now.
+    let other = crate::io::LaneId(1);
+    kit.input(Input::LaneUp(other, LaneLimits::default()));
+    let ticket = crate::io::TicketId(99);
+    kit.input(Input::Job { ticket, lane: other, job: job(Mode::Share, 7, [1, 2, 3]) });
+    kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(crate::io::Answer::Modified) });
+    assert!(!kit.is_settled(99), "nothing was sent for it");
+}
+
+#[test]
+fn an_interrupted_sync_that_waits_for_its_last_reading_is_settled() {
+    let mut kit = Kit::new(one_shot());
+    let sync = kit.job(Mode::Sync, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.accept();
+    let behind = kit.job(Mode::Share, 0, [2]);
+    kit.input(Input::Drain);
+    assert_eq!(kit.outcomes(sync), ["changed"]);
+    assert_eq!(kit.outcomes(behind), ["Local.NotAttempted"]);
+}
+
+#[test]
+fn a_job_that_comes_after_the_drain_is_settled_too() {
+    let mut kit = Kit::new(one_shot());
+    kit.input(Input::Drain);
+    let late = kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.outcomes(late), ["Local.NotAttempted"]);
+}
+
+#[test]
+fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
+    let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
+    while kit.now < 300_000 {
+        // Always one job in hand, none of them for long.
+        let ticket = kit.job(Mode::Share, 0, [kit.now % 400]);
+        while !kit.is_settled(ticket) {
+            match kit.call().1 {
+                crate::io::Action::ReadShares { .. } => kit.list([]),
+                _ => kit.accept(),
+            }
+        }
+        kit.pass(Millis(500));
+    }
+    assert_eq!(kit.given_back, 0);
+}
+
+#[test]
+fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    for image in 0..5 {
+        kit.job(Mode::Share, image, [1]);
+    }
+    fail_until(&mut kit, 62_000);
+    assert_eq!(kit.given_back, 1);
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    kit.job(Mode::Share, 0, [1]);
+    fail_until(&mut kit, 200_000);
+    assert_eq!(kit.given_back, 2);
 }

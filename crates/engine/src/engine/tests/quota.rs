@@ -77,3 +77,39 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     let failed = kit.outcomes(ticket).into_iter().filter(|word| word.ends_with("OverQuota")).count();
     assert_eq!(failed, 8);
 }
+
+#[test]
+fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1, 2]);
+    kit.refuse("UnauthorizedOperation");
+    for _ in 0..3 {
+        kit.write(Permission::Share);
+        kit.refuse("OverQuota");
+    }
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { .. })));
+    kit.job(Mode::Cancel, 0, [11, 12]);
+    kit.write(Permission::Cancel);
+    kit.accept();
+    let share = kit.job(Mode::Share, 0, [3]);
+    assert_eq!(kit.write(Permission::Share), [3]);
+    kit.accept();
+    assert_eq!(kit.outcomes(share), ["changed"]);
+}
+
+#[test]
+fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Cancel, 0, [1, 2]);
+    let mut writes = 0;
+    while !kit.is_settled(ticket) {
+        if matches!(kit.call().1, crate::io::Action::ReadShares { .. }) {
+            kit.list([1, 2]);
+        } else {
+            writes += 1;
+            assert!(writes < 30, "no end");
+            kit.refuse("OverQuota");
+        }
+    }
+    assert_eq!(kit.outcomes(ticket), ["OverQuota", "OverQuota"]);
+}

@@ -113,3 +113,16 @@ fn a_read_is_of_the_image_and_region_of_the_job() {
     kit.deliver(job);
     assert_eq!(kit.call().1, Action::ReadShares { region, image_id });
 }
+
+#[test]
+fn an_image_that_cannot_be_read_is_forgotten_in_the_end() {
+    let mut kit = Kit::new(one_shot());
+    for image in 0..30 {
+        kit.job(Mode::Share, image, [1]);
+        kit.refuse("InvalidImageId.NotFound");
+        kit.refuse("InvalidImageId.NotFound");
+    }
+    assert_eq!(kit.settled.len(), 30);
+    kit.pass(Millis(3_600_000));
+    assert!(kit.engine.images.len() <= 1, "{} images", kit.engine.images.len());
+}
