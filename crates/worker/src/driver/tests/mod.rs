@@ -16,7 +16,7 @@ use imageshare_engine::{
     io::{CloseReason, Command, Input, LaneId, Notice, TicketId},
     job::{AccountOutcome, Job, Mode, local},
     limits::{Ending, LaneLimits, Limits},
-    time::Instant as EngineInstant,
+    time::{Instant as EngineInstant, Millis},
 };
 use tokio::{
     sync::mpsc,
@@ -472,6 +472,24 @@ async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
         all.push(said);
     }
     assert_eq!(reports(&all), [report(1, &[local::NOT_ATTEMPTED])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
+    let server = Server::start(|_, _| Does::Hangs).await;
+    for seconds in (1..90).step_by(2) {
+        let limits = Limits { closed_for: Millis::from_secs(seconds), ..limits() };
+        let driver =
+            Driver::<u32>::new(&[lane(&server.endpoint, same())], limits, Client::new(TimeOuts::default()).unwrap());
+        let (jobs, jobs_in) = mpsc::channel(1);
+        let (said_in, _said) = mpsc::channel(100);
+        let (_interrupts, interrupts_in) = mpsc::channel(1);
+        jobs.send(delivery(1, &[100_001])).await.unwrap();
+        drop(jobs);
+        let summary = driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in }).await;
+        let closing = summary.closed.get(&LaneId(0)).unwrap_or_else(|| panic!("after {seconds} s: {summary:?}"));
+        assert_eq!((closing.reason, closing.is_over), (CloseReason::Endpoint, false), "after {seconds} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]
