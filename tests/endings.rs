@@ -205,10 +205,11 @@ fn an_input_that_stays_open_ends_with_the_last_lane() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let run = Program::new(["run", "-", "--endpoint", &format!("http://127.0.0.1:{port}"), "--give-up-after", "1"]);
     let (running, mut stdout, _stdin) = run.key("AKIDEXAMPLE", "topsecret").input(jobs(3)).start_with_open_input();
-    let mut text = String::new();
-    stdout.read_to_string(&mut text).unwrap();
+    // Its end first: it has little to say, and one that goes on would be listened to for ever.
     let (code, said) = running.end();
     assert_eq!(code, Some(4), "{said}");
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
     check_all_not_attempted(&json_lines(&text), 3);
     assert!(said.contains("jobs up to line 3 of the input were read"), "{said}");
 }
