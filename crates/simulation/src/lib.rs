@@ -5,6 +5,7 @@ pub mod coverage;
 pub mod fault;
 pub mod random;
 pub mod run;
+pub mod scale;
 pub mod world;
 
 #[cfg(test)]

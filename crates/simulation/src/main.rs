@@ -14,6 +14,7 @@ use std::{
 use imageshare_simulation::{
     coverage::Coverage,
     run::run,
+    scale::{Load, carry},
     world::{DIALS, World},
 };
 
@@ -32,31 +33,56 @@ struct Found {
 }
 
 fn main() -> ExitCode {
-    let Some((from, seeds)) = arguments() else {
-        let mut errors = std::io::stderr();
-        // Nothing can be said where standard error is gone.
-        _ = writeln!(errors, "usage: imageshare-simulation [--from SEED] --seeds COUNT");
-        return ExitCode::from(2);
+    let well = match wanted() {
+        Some(Wanted::Seeds { from, seeds }) => {
+            let began = Instant::now();
+            let found = survey(from, seeds, began);
+            tell(&found, seeds, began.elapsed().as_secs_f64()).is_ok() && found.broken_count == 0
+        }
+        Some(Wanted::Scale { operations }) => scale(operations).is_ok(),
+        None => {
+            let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT | --scale OPERATIONS";
+            // Nothing can be said where standard error is gone.
+            _ = writeln!(std::io::stderr(), "{usage}");
+            return ExitCode::from(2);
+        }
     };
-    let began = Instant::now();
-    let found = survey(from, seeds, began);
-    let said = tell(&found, seeds, began.elapsed().as_secs_f64());
-    if found.broken_count == 0 && said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The first seed, and how many.
-fn arguments() -> Option<(u64, u64)> {
-    let (mut from, mut seeds) = (0, None);
+/// What the command line asks for.
+enum Wanted {
+    Scale { operations: u64 },
+    Seeds { from: u64, seeds: u64 },
+}
+
+fn wanted() -> Option<Wanted> {
+    let (mut from, mut seeds, mut operations) = (0, None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let number = words.next()?.parse().ok()?;
         match word.as_str() {
             "--from" => from = number,
+            "--scale" => operations = Some(number),
             "--seeds" => seeds = Some(number),
             _ => return None,
         }
     }
-    Some((from, seeds?))
+    let scale = operations.map(|operations| Wanted::Scale { operations });
+    scale.or_else(|| seeds.map(|seeds| Wanted::Seeds { from, seeds }))
+}
+
+/// One engine with so many one-account jobs over 2,000 images on 200 lanes.
+fn scale(operations: u64) -> std::io::Result<()> {
+    let began = Instant::now();
+    let load = Load { operations, images: 2000, lanes: 200, latency: 80 };
+    let mut delivered = began.elapsed();
+    let carried = carry(load, || delivered = began.elapsed());
+    let took = began.elapsed().as_secs_f64();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "operations {operations} in {took:.2} s, of these {:.2} s to deliver", delivered.as_secs_f64())?;
+    writeln!(out, "writes     {}", carried.writes)?;
+    writeln!(out, "makespan   {} ms of virtual time; the limit allows {} ms", carried.settled_at, carried.least)
 }
 
 /// Runs all seeds on as many threads as there are cores. Each history by itself has no threads.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::{
     run::run,
+    scale::{Load, carry},
     world::{DIALS, World},
 };
 
@@ -53,4 +54,12 @@ fn the_same_seed_gives_the_same_history_to_the_byte() {
         let history = || run(World::draw(seed), seed, true).log;
         assert_eq!(history(), history(), "seed {seed}");
     }
+}
+
+#[test]
+fn ten_thousand_one_account_jobs_cost_two_hundred_writes_and_the_time_that_the_limit_allows() {
+    let load = Load { operations: 10_000, images: 20, lanes: 1, latency: 80 };
+    let carried = carry(load, || {});
+    assert_eq!(carried.writes, 200);
+    assert!(carried.settled_at <= carried.least * 107 / 100, "{carried:?}");
 }

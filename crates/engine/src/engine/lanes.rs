@@ -353,7 +353,13 @@ impl Engine {
                 let idle = found.in_flight == 0;
                 let leaves = self.leaves_at(&closed).is_some_and(|at| at <= now);
                 match ending {
-                    Ending::Report if leaves => return self.give_up(now, lane, closed.reason, &closed.detail),
+                    Ending::Report if leaves => {
+                        let Closed { reason, detail, certain, .. } = closed;
+                        if !certain {
+                            self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
+                        }
+                        return self.give_up(now, lane, reason, &detail);
+                    }
                     Ending::GiveBack if leaves && idle => self.give_back_closed(now, lane),
                     _ => {}
                 }

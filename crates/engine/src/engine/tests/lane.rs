@@ -187,6 +187,7 @@ fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_
     }
     assert!(kit.now < 21_000, "{}", kit.now);
     assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"], "only a reading was sent");
+    assert!(kit.notices.iter().any(|notice| matches!(notice, crate::io::Notice::Closed { .. })), "people hear of it");
     assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Endpoint));
 }
 
@@ -295,4 +296,17 @@ fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
     kit.job(Mode::Share, 0, [1]);
     fail_until(&mut kit, 200_000);
     assert_eq!(kit.given_back, 2);
+}
+
+#[test]
+fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
+    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    for _ in 0..5 {
+        kit.answer(unanswered());
+    }
+    assert!(kit.call_is_question());
+    kit.pass(Millis::from_secs(15));
+    assert!(kit.is_settled(ticket));
+    assert!(kit.notices.iter().any(|notice| matches!(notice, crate::io::Notice::Closed { .. })), "{:?}", kit.notices);
 }
