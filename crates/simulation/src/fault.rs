@@ -86,8 +86,8 @@ pub struct Faults {
     calls: [u64; Fault::OF_CALLS.len()],
     /// How often each fault of steps happens, in thousandths of all steps.
     steps: [u64; Fault::OF_STEPS.len()],
-    /// One fault placed at the nth call, or the nth step.
-    placed: Option<(u64, Fault)>,
+    /// Faults placed at the nth call, or the nth step.
+    placed: Vec<(u64, Fault)>,
     calls_seen: u64,
     steps_seen: u64,
 }
@@ -109,10 +109,10 @@ impl Faults {
         faults
     }
 
-    /// Only this fault, at the nth call or step.
+    /// Only these faults, each at the nth call or step.
     #[must_use]
-    pub fn placed(nth: u64, fault: Fault) -> Self {
-        Self { placed: Some((nth, fault)), ..Self::default() }
+    pub fn placed(placed: impl Into<Vec<(u64, Fault)>>) -> Self {
+        Self { placed: placed.into(), ..Self::default() }
     }
 
     /// Nobody takes a lane over, or loses it.
@@ -129,21 +129,23 @@ impl Faults {
     pub fn may(&self, fault: Fault) -> bool {
         let calls = Fault::OF_CALLS.iter().zip(&self.calls);
         let mut all = calls.chain(Fault::OF_STEPS.iter().zip(&self.steps));
-        all.any(|(&other, &rate)| other == fault && rate > 0) || self.placed.is_some_and(|(_, placed)| placed == fault)
+        all.any(|(&other, &rate)| other == fault && rate > 0) || self.placed.iter().any(|&(_, placed)| placed == fault)
     }
 
     /// What becomes of the next call.
     pub fn of_call(&mut self, random: &mut Random) -> Option<Fault> {
         self.calls_seen += 1;
-        let placed = self.placed.filter(|(nth, fault)| *nth == self.calls_seen && Fault::OF_CALLS.contains(fault));
-        placed.map(|(_, fault)| fault).or_else(|| drawn(&Fault::OF_CALLS, &self.calls, random))
+        let mut placed =
+            self.placed.iter().filter(|(nth, fault)| *nth == self.calls_seen && Fault::OF_CALLS.contains(fault));
+        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&Fault::OF_CALLS, &self.calls, random))
     }
 
     /// What happens before the next event.
     pub fn of_step(&mut self, random: &mut Random) -> Option<Fault> {
         self.steps_seen += 1;
-        let placed = self.placed.filter(|(nth, fault)| *nth == self.steps_seen && Fault::OF_STEPS.contains(fault));
-        placed.map(|(_, fault)| fault).or_else(|| drawn(&Fault::OF_STEPS, &self.steps, random))
+        let mut placed =
+            self.placed.iter().filter(|(nth, fault)| *nth == self.steps_seen && Fault::OF_STEPS.contains(fault));
+        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&Fault::OF_STEPS, &self.steps, random))
     }
 
     /// How many calls and steps there were.

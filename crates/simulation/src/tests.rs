@@ -2,10 +2,19 @@
 
 use std::ops::Range;
 
+use imageshare_core::Permission;
+use imageshare_engine::{
+    job::{Job, Mode},
+    limits::Ending,
+    time::{Instant, Millis},
+};
+use imageshare_sandbox::ledger::Image;
+
 use crate::{
+    fault::{Fault, Faults},
     run::run,
     scale::{Load, carry},
-    world::{DIALS, World},
+    world::{DIALS, OWNER, World, account, account_of, image, region},
 };
 
 /// Seeds that once broke an invariant; what was wrong in the engine each time is in the history of the repository.
@@ -46,6 +55,108 @@ fn no_history_of_the_first_half_of_the_dials_breaks_an_invariant() {
 #[test]
 fn no_history_of_the_second_half_of_the_dials_breaks_an_invariant() {
     check_all(DIALS / 2..DIALS);
+}
+
+/// Runs a short history without faults, then again with one fault at each of its calls, or steps, in turn.
+fn place_everywhere(seed: u64) {
+    let mut world = World::draw(seed);
+    world.faults = Faults::default();
+    world.jobs.truncate(4);
+    let quiet = run(world.clone(), seed, false);
+    assert!(quiet.violations.is_empty(), "seed {seed} without faults: {:#?}", quiet.violations);
+    let one_shot = world.limits.ending == Ending::Report;
+    let of_calls = Fault::OF_CALLS.into_iter().map(|fault| (fault, quiet.seen.0));
+    let of_steps = Fault::OF_STEPS.into_iter().map(|fault| (fault, quiet.seen.1));
+    for (fault, places) in of_calls.chain(of_steps) {
+        // Nobody takes over from a one-shot command.
+        if one_shot && matches!(fault, Fault::Kill | Fault::Lost) {
+            continue;
+        }
+        for nth in 1..=places.min(60) {
+            let mut world = world.clone();
+            world.faults = Faults::placed([(nth, fault)]);
+            let ended = run(world, seed, false);
+            assert!(ended.violations.is_empty(), "seed {seed}, {} at {nth}: {:#?}", fault.as_str(), ended.violations);
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_step_of_a_short_history_breaks_no_invariant() {
+    (0..200).for_each(place_everywhere);
+}
+
+/// Two jobs on two accounts of one image, one of which has it at first or not, the second job so much later.
+fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
+    let mut world = World::quiet();
+    world.images = 1;
+    world.accounts = 2;
+    world.limits.guard = true;
+    // Short, so that histories are; what matters is that one is longer than the other.
+    world.limits.landing = Millis(2000);
+    world.limits.read_delay = Millis(500);
+    world.lag_max = 500;
+    world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));
+    for nth in 0..2 {
+        if shared[usize::from(nth == 1)] {
+            world.ledger.impose(0, image(0), account(nth), Permission::Share);
+        }
+    }
+    for (nth, (mode, accounts)) in jobs.into_iter().enumerate() {
+        let job = Job {
+            region: region(),
+            image_id: image(0),
+            mode,
+            account_ids: accounts.iter().map(|&nth| account(nth)).collect(),
+            deadline: None,
+            force: true,
+            redelivered: false,
+        };
+        world.jobs.push((Instant(1000 + gap * nth as u64), job));
+    }
+    world
+}
+
+/// Every history of such jobs with a kill at each step and a lost answer at each call, enumerated.
+#[test]
+fn two_jobs_on_two_accounts_with_a_kill_and_a_lost_answer_anywhere_end_right() {
+    const MODES: [Mode; 3] = [Mode::Cancel, Mode::Share, Mode::Sync];
+    const LISTS: [&[u64]; 3] = [&[0], &[1], &[0, 1]];
+    let jobs = || MODES.into_iter().flat_map(|mode| LISTS.into_iter().map(move |list| (mode, list)));
+    let mut histories = 0;
+    for first in jobs() {
+        for second in jobs() {
+            for shared in [[false, false], [true, false], [true, true]] {
+                for gap in [0, 150] {
+                    histories += kill_and_lose(&two_jobs([first, second], shared, gap));
+                }
+            }
+        }
+    }
+    assert!(histories > 40_000, "{histories}");
+}
+
+/// Runs a world with a kill and a lost answer at each pair of places, and gives how many there were.
+fn kill_and_lose(world: &World) -> u64 {
+    let quiet = run(world.clone(), 0, false);
+    assert!(quiet.violations.is_empty(), "{world:?}: {:#?}", quiet.violations);
+    let (calls, steps) = (quiet.seen.0, quiet.seen.1);
+    // A call whose answer is lost is applied at once, or late, when the one that took over may have looked already.
+    let lost = [Fault::AnswerLost, Fault::Late];
+    for step in 1..=steps {
+        for (call, lost) in (1..=calls + 2).flat_map(|call| lost.map(|lost| (call, lost))) {
+            let mut world = world.clone();
+            world.faults = Faults::placed([(step, Fault::Kill), (call, lost)]);
+            let jobs = world.jobs.clone();
+            let ended = run(world, step * 31 + call, false);
+            assert!(
+                ended.violations.is_empty(),
+                "killed at {step}, {call} {lost:?}, {jobs:?}: {:#?}",
+                ended.violations
+            );
+        }
+    }
+    steps * (calls + 2) * lost.len() as u64
 }
 
 #[test]

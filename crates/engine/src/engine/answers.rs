@@ -100,13 +100,12 @@ impl Engine {
     fn query_ended(&mut self, now: Instant, image: Key<Image>, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(Answer::Image(state)) => self.image_seen(now, image, &state),
-            Outcome::Refused { class: Class::Throttle | Class::Credential | Class::Clock, .. } | Outcome::Skewed => {
-                self.ask_again(now, image);
-            }
+            Outcome::Unanswered { .. } | Outcome::Skewed => self.ask_again(now, image),
+            Outcome::Refused {
+                class: Class::Throttle | Class::Credential | Class::Clock | Class::Transient | Class::Unknown,
+                ..
+            } => self.ask_again(now, image),
             // Not allowed to ask, or not to be had: the write itself has to try.
-            Outcome::Refused { class: Class::Transient | Class::Unknown, .. } | Outcome::Unanswered { .. } => {
-                self.ask_again(now, image);
-            }
             Outcome::Refused { .. } | Outcome::Accepted(_) => self.image_seen(now, image, &ImageState::Missing),
         }
     }
