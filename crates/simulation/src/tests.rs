@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Seeds that once broke an invariant; what was wrong in the engine each time is in the history of the repository.
-const ONCE_BROKEN: [u64; 13] =
-    [2155, 6937, 10_193, 12_431, 16_034, 16_141, 20_529, 20_748, 25_590, 26_004, 29_676, 38_905, 229_898];
+const ONCE_BROKEN: [u64; 14] =
+    [2155, 6937, 10_193, 12_431, 16_034, 16_141, 20_529, 20_748, 25_590, 26_004, 29_676, 38_905, 229_898, 1_157_577];
 
 #[track_caller]
 fn check(seed: u64) {

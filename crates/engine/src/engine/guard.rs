@@ -67,7 +67,7 @@ impl Engine {
         }
         for account in core::mem::take(&mut self.images[image].provisional) {
             // Where a later operation was or is under way, its own write has the last word.
-            let last = self.accounts[account].tail.filter(|&wish| self.is_provisional_wish(wish));
+            let last = self.last_word(account).filter(|&wish| self.is_provisional_wish(wish));
             let agrees = last.is_none_or(|wish| {
                 let shown = self.images[image].reading.as_ref().and_then(|r| r.shows(self.accounts[account].id));
                 readable && shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
@@ -84,6 +84,19 @@ impl Engine {
         for account in core::mem::take(&mut self.images[image].provisional) {
             self.confirm(account, None);
         }
+    }
+
+    /// The last wish of an account that did not fail: one that failed, such as an expired one, has changed nothing.
+    fn last_word(&self, account: Key<Account>) -> Option<Key<Wish>> {
+        let mut last = None;
+        let mut next = self.accounts[account].head;
+        while let Some(wish) = next {
+            if self.wishes[wish].state != WishState::Failed {
+                last = Some(wish);
+            }
+            next = self.wishes[wish].next_in_account;
+        }
+        last
     }
 
     fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {
