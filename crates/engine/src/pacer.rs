@@ -61,11 +61,6 @@ impl Pacer {
         Instant(self.next_us.div_ceil(1000))
     }
 
-    /// Requests a second allowed now.
-    pub(crate) const fn rate(&self) -> f64 {
-        self.rate
-    }
-
     /// A request was written: its slot is taken.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.recover(now);
@@ -174,14 +169,14 @@ mod tests {
             pacer.answered(Instant(n * 100), false);
         }
         pacer.answered(Instant(2000), true);
-        assert!((pacer.rate() - 9.5).abs() < 1e-9, "{}", pacer.rate());
+        assert!((pacer.rate - 9.5).abs() < 1e-9, "{}", pacer.rate);
         pacer.answered(Instant(2001), true);
         pacer.answered(Instant(2002), true);
-        assert!(pacer.rate() < 5.0, "{}", pacer.rate());
+        assert!(pacer.rate < 5.0, "{}", pacer.rate);
         pacer.sent(Instant(12_002));
-        assert!((5.0..6.0).contains(&pacer.rate()), "{}", pacer.rate());
+        assert!((5.0..6.0).contains(&pacer.rate), "{}", pacer.rate);
         pacer.sent(Instant(200_000));
-        assert!((pacer.rate() - 10.0).abs() < 1e-9);
+        assert!((pacer.rate - 10.0).abs() < 1e-9);
     }
 
     #[test]
@@ -190,17 +185,17 @@ mod tests {
         for _ in 0..11 {
             pacer.answered(Instant(1000), true);
         }
-        assert!((4.0..5.0).contains(&pacer.rate()), "{}", pacer.rate());
+        assert!((4.0..5.0).contains(&pacer.rate), "{}", pacer.rate);
     }
 
     #[test]
     fn another_limit_holds_at_once_unless_refusals_had_lowered_the_rate() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         pacer.set_limit(100.0);
-        assert!((pacer.rate() - 100.0).abs() < 1e-9);
+        assert!((pacer.rate - 100.0).abs() < 1e-9);
         pacer.answered(Instant(0), true);
         pacer.set_limit(200.0);
-        assert!((pacer.rate() - 95.0).abs() < 1e-9);
+        assert!((pacer.rate - 95.0).abs() < 1e-9);
     }
 
     #[test]
@@ -209,7 +204,7 @@ mod tests {
         for n in 0..1000 {
             pacer.answered(Instant(n), true);
         }
-        assert!(pacer.rate() >= 0.1);
+        assert!(pacer.rate >= 0.1);
         assert!(pacer.next() < Instant(20_000));
     }
 }

@@ -1,6 +1,6 @@
 //! Rules 8, 9 and 10: how a lane ends. Its jobs go back all together, or are all reported.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use super::{
     Engine,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     arena::Key,
     io::{CloseReason, Command, LaneId},
-    job::local,
+    job::{Failure, local},
     limits::Ending,
     time::Instant,
 };
@@ -178,12 +178,7 @@ impl Engine {
         self.set_lane_alarm(lane, None);
     }
 
-    fn abandon_wishes(
-        &mut self,
-        image: Key<Image>,
-        not_attempted: &alloc::sync::Arc<crate::job::Failure>,
-        no_answer: &alloc::sync::Arc<crate::job::Failure>,
-    ) {
+    fn abandon_wishes(&mut self, image: Key<Image>, not_attempted: &Arc<Failure>, no_answer: &Arc<Failure>) {
         for account in self.images[image].accounts.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.accounts[account].front {
                 let history = self.accounts[account].history.map(|history| &self.histories[history]);

@@ -178,12 +178,6 @@ impl Engine {
         self.wishes.len()
     }
 
-    /// Calls that were not answered yet.
-    #[must_use]
-    pub fn calls_in_flight(&self) -> usize {
-        self.calls.len()
-    }
-
     /// Whether calls are made on a lane.
     #[must_use]
     pub fn lane_status(&self, lane: LaneId) -> LaneStatus {
@@ -195,12 +189,6 @@ impl Engine {
             Some(LaneState::Leaving) => LaneStatus::Leaving,
             Some(LaneState::GivenUp(reason)) => LaneStatus::GivenUp(*reason),
         }
-    }
-
-    /// Writes a second that the lane allows itself now.
-    #[must_use]
-    pub fn write_rate(&self, lane: LaneId) -> Option<f64> {
-        self.lanes.get(&lane).map(|lane| lane.pacers[Kind::Write as usize].rate())
     }
 
     fn advance_clock(&mut self, now: Instant) -> Instant {
