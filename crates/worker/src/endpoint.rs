@@ -205,6 +205,13 @@ impl fmt::Display for Host {
     }
 }
 
+/// The host, lower case and an IPv6 address in brackets, and the port if there is one; `None` if the text is no such
+/// thing.
+pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = split_port(text)?;
+    Some((Host::parse(host)?.to_string(), port))
+}
+
 /// The host and the port; `None` if there is a colon but no port of 1 to 65,535 behind it.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     // The colons inside the brackets of an IPv6 address are its own.

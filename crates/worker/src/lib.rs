@@ -1,6 +1,7 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
-//! HTTP client, and the driver that owns the engine.
+//! HTTP client, the broker, and the driver that owns the engine.
 
+pub mod broker;
 pub mod credentials;
 pub mod driver;
 pub mod endpoint;

@@ -1,0 +1,152 @@
+//! One AMQP connection: opened within a time-out, never repaired, ended in one of two ways.
+
+use std::{fmt, io, time::Duration};
+
+use lapin::{Channel, ConnectionProperties, Event};
+use tokio::time::timeout;
+
+use super::{
+    Error, Url,
+    transport::{Cut, Stream, Transport},
+};
+
+/// The code with which a connection is closed that has done its work (AMQP 0-9-1, reply-success).
+const REPLY_SUCCESS: u16 = 200;
+
+/// How long the broker may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeOuts {
+    /// A connection, from the name's look-up to the end of the handshake; at most 10 s, however long is given.
+    pub connect: Duration,
+    /// Any other call.
+    pub call: Duration,
+    /// The heartbeat that is asked for, in whole seconds, at least one. A peer that is silent for twice as long is dead.
+    pub heartbeat: Duration,
+}
+
+/// The longest time that a connection may take to open.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// A connection. At its first error it is good for nothing any more: drop it and open another one.
+///
+/// Dropped, it is [`cut`](Self::cut). That has to come before any consumer or channel of it is dropped, since a dropped
+/// consumer cancels itself, and with messages held that brings them back in the wrong order.
+pub struct Connection {
+    library: lapin::Connection,
+    cut: Cut,
+    time_outs: TimeOuts,
+}
+
+impl Default for TimeOuts {
+    fn default() -> Self {
+        Self { connect: CONNECT_MAX, call: Duration::from_secs(10), heartbeat: Duration::from_secs(10) }
+    }
+}
+
+impl Connection {
+    /// Opens a connection that the broker lists under `name`.
+    ///
+    /// # Errors
+    /// If there is none within the time-out: out of reach, silent, or refused.
+    pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
+        let cut = Cut::default();
+        let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
+        let (kept, url_of_socket) = (cut.clone(), url.clone());
+        let unanswered_max = time_outs.heartbeat * 2;
+        let limit = time_outs.connect.min(CONNECT_MAX);
+        // The library runs this on a thread of its own, which goes on when nobody waits for it any more.
+        let connect = async move |_, _| {
+            let connected = timeout(limit, Stream::connect(&url_of_socket, unanswered_max, &kept)).await;
+            let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            stream.map(lapin::tcp::AsyncTcpStream::Plain).map_err(lapin::Error::from)
+        };
+        let runtime = async_rs::Runtime::new(Transport::current());
+        let opening = lapin::Connection::connector(url.to_uri(heartbeat), runtime, connect, properties(name));
+        match timeout(limit, opening).await {
+            Ok(Ok(library)) => Ok(Self { library, cut, time_outs }),
+            Ok(Err(error)) => {
+                cut.cut();
+                Err(Error::of_opening(&error))
+            }
+            Err(_) => {
+                cut.cut();
+                Err(Error::TimeOut { call: "connect", after: limit })
+            }
+        }
+    }
+
+    /// Opens a channel.
+    ///
+    /// # Errors
+    /// If that fails or takes too long.
+    pub async fn channel(&self) -> Result<Channel, Error> {
+        bounded(self.time_outs.call, "channel.open", self.library.create_channel()).await
+    }
+
+    /// What happens to the connection as a whole. Has to be read: what nobody takes is kept.
+    pub fn events(&self) -> impl futures_core::Stream<Item = Event> + Send + 'static {
+        self.library.events_listener()
+    }
+
+    /// How long the broker may take.
+    #[must_use]
+    pub const fn time_outs(&self) -> TimeOuts {
+        self.time_outs
+    }
+
+    /// Whether the broker takes no publishes for now, for lack of memory or disk.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.library.status().blocked()
+    }
+
+    /// Closes it as the protocol has it, with consumers and channels alive: what is held goes back in its order. Acks
+    /// that were sent less than half a second ago may still be lost.
+    ///
+    /// # Errors
+    /// If the broker does not confirm it in time; the connection is gone all the same.
+    pub async fn close(self) -> Result<(), Error> {
+        bounded(self.time_outs.call, "connection.close", self.library.close(REPLY_SUCCESS, "OK".into())).await
+    }
+
+    /// Ends the connection below the library, at once and without a word, as if the process had been killed. What is
+    /// held goes back in its order.
+    pub fn cut(&self) {
+        self.cut.cut();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("status", self.library.status()).finish_non_exhaustive()
+    }
+}
+
+/// Awaits a call of the library, no longer than `limit`.
+///
+/// # Errors
+/// If it fails or takes longer; either names the `call`.
+pub async fn bounded<T>(
+    limit: Duration,
+    call: &'static str,
+    future: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    match timeout(limit, future).await {
+        Ok(ended) => ended.map_err(|error| Error::of_call(call, &error)),
+        Err(_) => Err(Error::TimeOut { call, after: limit }),
+    }
+}
+
+fn properties(name: &str) -> ConnectionProperties {
+    ConnectionProperties::default()
+        .with_connection_name(name.into())
+        .with_client_property("product".into(), "imageshare".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
+        .with_client_property("platform".into(), "Rust".into())
+}

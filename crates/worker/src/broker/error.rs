@@ -1,0 +1,110 @@
+//! What can go wrong between us and the broker: one closed set, each with the call that it happened in.
+
+use std::{io, time::Duration};
+
+use imageshare_core::text::printable;
+use lapin::ErrorKind;
+
+/// Characters of a foreign message that are shown.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// Reply codes of AMQP 0-9-1 that mean "not you" and "not there" while a connection is opened: ACCESS_REFUSED and
+/// NOT_ALLOWED.
+const REFUSALS: [u16; 2] = [403, 530];
+
+/// Why a call to the broker came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The broker ended the channel or the connection.
+    #[error("{call}: the broker says {code} {text}")]
+    Closed {
+        /// What was called.
+        call: &'static str,
+        /// The reply code of AMQP.
+        code: u16,
+        /// The broker's words, printable.
+        text: String,
+    },
+    /// The connection was lost under the call, or had been lost before.
+    #[error("{call}: the connection is lost: {detail}")]
+    Lost {
+        /// What was called.
+        call: &'static str,
+        /// How, printable.
+        detail: String,
+    },
+    /// The user, its password or the virtual host is not accepted. Until somebody mends that, trying again changes
+    /// nothing.
+    #[error("the broker refuses the user, its password or the virtual host: {code} {text}")]
+    Refused {
+        /// The reply code of AMQP.
+        code: u16,
+        /// The broker's words, printable.
+        text: String,
+    },
+    /// Nothing came within our time-out.
+    #[error("{call}: no answer within {} s", after.as_secs_f64())]
+    TimeOut {
+        /// What was called.
+        call: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// No connection could be made: name, network, TLS.
+    #[error("the broker is out of reach: {detail}")]
+    Unreachable {
+        /// How, printable.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// Its name in metrics: one of a closed set.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Closed { .. } => "closed",
+            Self::Lost { .. } => "lost",
+            Self::Refused { .. } => "refused",
+            Self::TimeOut { .. } => "time_out",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+
+    /// Whether somebody has to change a setting, here or at the broker, before another try can do better. (The broker
+    /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// What the library says of a call on a connection that was open.
+    pub(super) fn of_call(call: &'static str, error: &lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(error) => {
+                Self::Closed { call, code: error.get_id(), text: shown(error.get_message().as_str()) }
+            }
+            _ => Self::Lost { call, detail: shown(&error.to_string()) },
+        }
+    }
+
+    /// What the library says of a connection that did not come about.
+    pub(super) fn of_opening(error: &lapin::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(error) if REFUSALS.contains(&error.get_id()) => {
+                Self::Refused { code: error.get_id(), text: shown(error.get_message().as_str()) }
+            }
+            ErrorKind::ProtocolError(_) => Self::of_call("connect", error),
+            ErrorKind::IOError(error) => Self::unreachable(error),
+            _ => Self::Unreachable { detail: shown(&error.to_string()) },
+        }
+    }
+
+    fn unreachable(error: &io::Error) -> Self {
+        Self::Unreachable { detail: shown(&error.to_string()) }
+    }
+}
+
+fn shown(text: &str) -> String {
+    printable(text, DETAIL_CHARS_MAX)
+}

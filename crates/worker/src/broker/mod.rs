@@ -1,0 +1,15 @@
+//! The broker: RabbitMQ over AMQP 0-9-1, by the client library `lapin`.
+//!
+//! The library repairs nothing by itself here. Whoever holds a [`Connection`] drops it whole at the first error and
+//! opens another one, and every call to it ends within a time-out of ours ([`bounded`]).
+
+mod connection;
+mod error;
+mod transport;
+mod url;
+
+pub mod topology;
+
+pub use connection::{Connection, TimeOuts, bounded};
+pub use error::Error;
+pub use url::{Url, UrlError};

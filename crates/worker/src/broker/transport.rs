@@ -1,0 +1,220 @@
+//! The bytes between us and the broker: a TCP connection of our own making, in TLS where the address says so, handed
+//! to the client library.
+//!
+//! The library could connect by itself, but has no time-out there, and lets nobody at the socket. Shutting that down is
+//! the one way to end a connection whose other side has stopped without telling the broker in the wrong order.
+
+use std::{
+    fmt, io, mem,
+    net::{Shutdown, SocketAddr, TcpStream as Socket},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use async_rs::{
+    Tokio,
+    traits::{Executor, Reactor, RuntimeKit},
+    util::Task,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::Url;
+
+/// How long a connection is silent before the system asks whether the other side is still there. Heartbeats come more
+/// often; this one is for the time of a memory alarm, in which the broker stops them.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// An open connection.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What is kept of a connection to end it below the library.
+#[derive(Clone, Default)]
+pub(super) struct Cut(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+enum Kept {
+    #[default]
+    NotYet,
+    Open(Socket),
+    Cut,
+}
+
+/// What the client library runs on: tokio, with [`Stream`] in place of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Transport(Tokio);
+
+impl Stream {
+    /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
+    /// unacknowledged before the system gives the connection up.
+    pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut) -> io::Result<Self> {
+        let tcp = TcpStream::connect((url.host(), url.port())).await?;
+        // Publishes are small and wait for their confirms: none of them is to wait for more.
+        tcp.set_nodelay(true)?;
+        let socket = SockRef::from(&tcp);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        socket.set_tcp_user_timeout(Some(unanswered_max))?;
+        let tcp = cut.keep(tcp)?;
+        if !url.is_tls() {
+            return Ok(Self::Plain(tcp));
+        }
+        let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
+        let tls = TlsConnector::from(Arc::new(tls()?)).connect(name, tcp).await?;
+        Ok(Self::Tls(Box::new(tls)))
+    }
+}
+
+/// TLS as the rest of the program has it: ring, and the root certificates of this machine or of `SSL_CERT_FILE`. They
+/// are read for each connection, so that a new authority needs no restart.
+fn tls() -> io::Result<ClientConfig> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(io::Error::other(format!("no root certificates on this machine{why}")));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Cut {
+    /// Keeps a second handle of the socket, unless all is over already.
+    fn keep(&self, tcp: TcpStream) -> io::Result<TcpStream> {
+        let socket = tcp.into_std()?;
+        let mut kept = self.lock();
+        if matches!(*kept, Kept::Cut) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        *kept = Kept::Open(socket.try_clone()?);
+        TcpStream::from_std(socket)
+    }
+
+    /// Ends the connection, both ways, at once; one that is still to come does not begin. The broker sees the end as it
+    /// would that of a process that was killed.
+    pub(super) fn cut(&self) {
+        if let Kept::Open(socket) = mem::replace(&mut *self.lock(), Kept::Cut) {
+            // It may have been closed already.
+            drop(socket.shutdown(Shutdown::Both));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport {
+    /// On the runtime that this is called in.
+    pub(super) fn current() -> Self {
+        Self(Tokio::current())
+    }
+}
+
+impl RuntimeKit for Transport {}
+
+impl Executor for Transport {
+    type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, f: F) -> T {
+        self.0.block_on(f)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(&self, f: F) -> Task<Self::Task<T>> {
+        self.0.spawn(f)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(&self, f: F) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(f)
+    }
+}
+
+impl Reactor for Transport {
+    type TcpStream = Stream;
+    type Sleep = Sleep;
+
+    /// The library registers no socket of its own, and what the bound of the trait is cannot be named here.
+    fn register<H: Send + 'static>(
+        &self,
+        _: H,
+    ) -> io::Result<impl futures_io::AsyncRead + futures_io::AsyncWrite + Send + Unpin + 'static> {
+        Err::<Stream, _>(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sleep(&self, dur: Duration) -> Self::Sleep {
+        self.0.sleep(dur)
+    }
+
+    fn interval(&self, dur: Duration) -> impl futures_core::Stream<Item = Instant> + Send + 'static {
+        self.0.interval(dur)
+    }
+
+    /// Connections are made by [`Stream::connect`] only.
+    fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+impl futures_io::AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        let read = match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        };
+        read.map_ok(|()| buf.filled().len())
+    }
+}
+
+impl futures_io::AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stream")
+    }
+}

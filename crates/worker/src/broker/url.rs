@@ -1,0 +1,213 @@
+//! Where the broker is and who we are there: `amqp://user:password@host:port/vhost`, checked once. It is a secret.
+
+use std::{fmt, str::FromStr};
+
+use imageshare_core::params::encode;
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use zeroize::Zeroizing;
+
+use crate::endpoint::host_and_port;
+
+/// Bytes that a broker's address may have.
+const URL_LEN_MAX: usize = 2048;
+
+/// Bytes of a user, a password, a virtual host: AMQP carries names in short strings.
+const NAME_LEN_MAX: usize = 255;
+
+/// Who we are if the address names nobody: RabbitMQ's own default, which works on the same machine only.
+const DEFAULT_NAME: &str = "guest";
+
+/// The virtual host if the address names none.
+const DEFAULT_VHOST: &str = "/";
+
+const ALLOWED: &str = "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash in a name";
+
+/// The address of a broker. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    is_tls: bool,
+    user: String,
+    password: Zeroizing<String>,
+    /// An IPv6 address has no brackets here.
+    host: String,
+    port: u16,
+    vhost: String,
+}
+
+/// Why a text is no address of a broker. Never holds any of the text: a password may stand anywhere in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found {found}, allowed is {ALLOWED}")]
+pub struct UrlError {
+    found: &'static str,
+}
+
+impl Url {
+    /// Whether it is spoken to over TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// The host's name or address, an IPv6 address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The virtual host.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// As the client library takes it, with a heartbeat in seconds.
+    pub(super) fn to_uri(&self, heartbeat: u16) -> AMQPUri {
+        AMQPUri {
+            scheme: if self.is_tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo { username: self.user.clone(), password: self.password.to_string() },
+                host: self.host.clone(),
+                port: self.port,
+            },
+            vhost: self.vhost.clone(),
+            query: AMQPQueryString { heartbeat: Some(heartbeat), ..AMQPQueryString::default() },
+        }
+    }
+}
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > URL_LEN_MAX {
+            return Err(UrlError { found: "a text of more than 2048 bytes" });
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError { found: "no amqp:// in front" })?;
+        let is_tls = match scheme.to_ascii_lowercase().as_str() {
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(UrlError { found: "another scheme" }),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(UrlError { found: "a query or a fragment (what they could say are settings of their own)" });
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // A password may hold an @ that somebody forgot to escape; a host never does.
+        let (who, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = who.split_once(':').unwrap_or((who, if who.is_empty() { DEFAULT_NAME } else { "" }));
+        let name = |text: &str, default: &str, found| {
+            let text =
+                if text.is_empty() { default.to_owned() } else { percent_decoded(text).ok_or(UrlError { found })? };
+            let is_allowed = text.len() <= NAME_LEN_MAX && !text.contains(char::is_control);
+            is_allowed.then_some(text).ok_or(UrlError { found })
+        };
+        if path.contains('/') {
+            return Err(UrlError { found: "a virtual host with a slash in it" });
+        }
+        let (host, port) = host_and_port(host).ok_or(UrlError { found: "no host and port that could be one" })?;
+        Ok(Self {
+            is_tls,
+            user: name(user, DEFAULT_NAME, "a user that cannot be read")?,
+            password: Zeroizing::new(name(password, "", "a password that cannot be read")?),
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.unwrap_or(if is_tls { 5671 } else { 5672 }),
+            vhost: name(path, DEFAULT_VHOST, "a virtual host that cannot be read")?,
+        })
+    }
+}
+
+impl fmt::Display for Url {
+    /// With everything that a terminal would not like escaped, and without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "amqps" } else { "amqp" };
+        let (user, host, port, vhost) = (encode(&self.user), &self.host, self.port, encode(&self.vhost));
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{user}@{open}{host}{close}:{port}/{vhost}")
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text with its percent escapes resolved; `None` if one is not whole or the result is not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                digit()? * 16 + digit()?
+            }
+            _ => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, shown: &str, password: &str, vhost: &str) {
+        let url: Url = text.parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.password.as_str(), url.vhost()), (shown, password, vhost));
+        assert_eq!(format!("{url:?}"), shown);
+    }
+
+    #[test]
+    fn addresses_are_read_and_shown_without_their_password() {
+        check("amqp://a:topsecret@b.example/c", "amqp://a@b.example:5672/c", "topsecret", "c");
+        check("AMQPS://a:b@c.example:1/%2f", "amqps://a@c.example:1/%2F", "b", "/");
+        check("amqps://c.example", "amqps://guest@c.example:5671/%2F", "guest", "/");
+        check("amqp://127.0.0.1:5673/", "amqp://guest@127.0.0.1:5673/%2F", "guest", "/");
+        check("amqp://a:b%40%2f%3A@[::1]:5673/v%25h", "amqp://a@[::1]:5673/v%25h", "b@/:", "v%h");
+        check("amqp://a:b@c@d.example", "amqp://a@d.example:5672/%2F", "b@c", "/");
+        check("amqp://a@d.example", "amqp://a@d.example:5672/%2F", "", "/");
+    }
+
+    #[test]
+    fn the_library_gets_the_password_and_the_heartbeat() {
+        let url: Url = "amqp://a:topsecret@[::1]/c".parse().unwrap();
+        let uri = url.to_uri(10);
+        assert_eq!(uri.authority.userinfo.password, "topsecret");
+        assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("::1", 5672));
+        assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("c", Some(10)));
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_not_shown() {
+        for text in [
+            "",
+            "topsecret",
+            "http://a:topsecret@b.example",
+            "amqp://",
+            "amqp://a:topsecret@",
+            "amqp://a:topsecret@b.example:0",
+            "amqp://a:topsecret@b.example:x",
+            "amqp://a:topsecret%2@b.example",
+            "amqp://a:topsecret%ff@b.example",
+            "amqp://a:topsecret%0a@b.example",
+            "amqp://a:topsecret@b example",
+            "amqp://a:topsecret@b.example/c/d",
+            "amqp://a:topsecret@b.example/c?heartbeat=1",
+            "amqp://a:topsecret@b.example/c#d",
+        ] {
+            let error = text.parse::<Url>().unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.starts_with("found ") && !shown.contains("topsecret"), "{text}: {shown}");
+        }
+        assert!(format!("amqp://{}", "a".repeat(2048)).parse::<Url>().is_err());
+        assert!(format!("amqp://{}:b@c.example", "a".repeat(256)).parse::<Url>().is_err());
+    }
+}
