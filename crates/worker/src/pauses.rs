@@ -8,6 +8,8 @@ use std::time::Duration;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use imageshare_engine::time::Millis;
 
+use crate::broker;
+
 /// The pause after the first failure.
 const FIRST: Duration = Duration::from_millis(500);
 
@@ -17,18 +19,49 @@ const FACTOR: f64 = 2.0;
 /// The longest pause.
 const CAP: Duration = Duration::from_secs(30);
 
+/// The pause after the first broken connection to the broker.
+const RECONNECT_FIRST: Duration = Duration::from_millis(200);
+
+/// The longest pause after a broken connection to the broker.
+const RECONNECT_CAP: Duration = Duration::from_secs(5);
+
+/// The pause when the broker refuses us: that changes when somebody mends a setting, and each try stands in its log.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// The part of a pause by which it is longer or shorter at random, so that not all come back at once.
+const JITTER: f64 = 0.5;
+
+/// The pauses between connections to the broker: 0.2 s, doubling to 5 s, with jitter, without end.
+#[derive(Debug)]
+pub struct Reconnects(ExponentialBackoff);
+
+impl Default for Reconnects {
+    fn default() -> Self {
+        Self(doubling(RECONNECT_FIRST, RECONNECT_CAP, JITTER))
+    }
+}
+
+impl Reconnects {
+    /// How long to wait after this error.
+    pub fn after(&mut self, error: &broker::Error) -> Duration {
+        if error.is_configuration() {
+            return REFUSED;
+        }
+        self.0.next_backoff().unwrap_or(RECONNECT_CAP).min(RECONNECT_CAP)
+    }
+
+    /// The connection did its work: the next pause is short again.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// The pauses for [`Limits::pauses`](imageshare_engine::limits::Limits::pauses): 0.5 s, doubling, up to 30 s, which
 /// repeats.
 #[must_use]
 pub fn pauses() -> Vec<Millis> {
-    // Its own jitter would be on top of the engine's, and its time limit would count from now.
-    let mut backoff: ExponentialBackoff = ExponentialBackoffBuilder::new()
-        .with_initial_interval(FIRST)
-        .with_multiplier(FACTOR)
-        .with_max_interval(CAP)
-        .with_randomization_factor(0.0)
-        .with_max_elapsed_time(None)
-        .build();
+    // Its own jitter would be on top of the engine's.
+    let mut backoff = doubling(FIRST, CAP, 0.0);
     let mut pauses = Vec::new();
     while let Some(pause) = backoff.next_backoff() {
         let pause = pause.min(CAP);
@@ -38,6 +71,17 @@ pub fn pauses() -> Vec<Millis> {
         }
     }
     pauses
+}
+
+/// Pauses that double up to a cap. Its own time limit would count from now, so it has none.
+fn doubling(first: Duration, cap: Duration, jitter: f64) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first)
+        .with_multiplier(FACTOR)
+        .with_max_interval(cap)
+        .with_randomization_factor(jitter)
+        .with_max_elapsed_time(None)
+        .build()
 }
 
 #[cfg(test)]
@@ -50,5 +94,19 @@ mod tests {
     fn pauses_double_from_half_a_second_to_thirty_and_have_no_jitter() {
         assert_eq!(pauses(), [500, 1000, 2000, 4000, 8000, 16_000, 30_000].map(Millis));
         assert_eq!(pauses(), Limits::default().pauses, "the engine's own default says the same");
+    }
+
+    #[test]
+    fn reconnects_never_end_and_never_wait_longer_than_the_cap() {
+        let lost = broker::Error::Lost { call: "test", detail: String::new() };
+        let mut reconnects = Reconnects::default();
+        let first = reconnects.after(&lost);
+        assert!((RECONNECT_FIRST / 2..=RECONNECT_FIRST * 3 / 2).contains(&first), "{first:?}");
+        let later: Vec<_> = (0..1000).map(|_| reconnects.after(&lost)).collect();
+        assert!(later.iter().skip(5).all(|pause| (RECONNECT_CAP / 2..=RECONNECT_CAP).contains(pause)));
+        reconnects.reset();
+        assert!(reconnects.after(&lost) <= RECONNECT_FIRST * 3 / 2);
+        let refused = broker::Error::Refused { code: 403, text: String::new() };
+        assert_eq!(reconnects.after(&refused), REFUSED);
     }
 }

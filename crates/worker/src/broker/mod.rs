@@ -5,6 +5,8 @@
 
 mod connection;
 mod error;
+mod flight;
+mod publisher;
 mod transport;
 mod url;
 
@@ -12,4 +14,5 @@ pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
 pub use error::Error;
+pub use publisher::{Confirmation, IN_FLIGHT_MAX, Insistence, Lost, Message, Publisher, Publishing, State};
 pub use url::{Url, UrlError};
