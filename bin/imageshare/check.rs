@@ -8,7 +8,7 @@ use std::{
 
 use imageshare_worker::{
     credentials::Provider,
-    settings::{Environment, Setting},
+    settings::{Environment, Setting, UrlSource},
 };
 use serde::Serialize;
 
@@ -67,6 +67,17 @@ pub(crate) fn run(common: &Common) -> Ended {
     if let Err(error) = settings.check_keys(of_lanes) {
         exit = exit.worse(Exit::Usage);
         drop(writeln!(io::stderr(), "imageshare: {error}"));
+    }
+    if let Some(file @ UrlSource::File(_)) = &settings.broker.url {
+        let value = match settings.broker.url() {
+            Ok(url) => url.to_string(),
+            Err(error) => {
+                exit = exit.worse(Exit::Refused);
+                drop(writeln!(io::stderr(), "imageshare: {error}"));
+                "not usable".to_owned()
+            }
+        };
+        lines.push(Line { key: "broker.url".to_owned(), value, origin: file.to_string() });
     }
     let text = if output::is_for_people(common.json) {
         let mut table = Table::new(["SETTING", "VALUE", "FROM"]);

@@ -1,5 +1,6 @@
 //! Settings: one file, the environment and flags become checked values that remember where they came from.
 
+mod broker;
 mod choices;
 mod credentials;
 mod environment;
@@ -17,6 +18,7 @@ use imageshare_engine::limits::Limits;
 use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
 use crate::http::TimeOuts;
 
+pub use broker::{Broker, NoBroker, UrlSource};
 pub use environment::{Environment, NotUtf8};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use origin::{Origin, Setting};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long the HTTP client waits.
     pub http: TimeOuts,
+    /// The broker.
+    pub broker: Broker,
     described: Vec<Setting>,
 }
 
@@ -131,14 +135,15 @@ impl Settings {
         let region = choices.choose_any("region", given, parsed::<Region>);
         let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
         let (http, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
+        let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);
         described.extend(lane.iter().map(|lane| lane.1.clone()));
         described.extend(region.iter().map(|region| region.1.clone()));
-        described.extend(of_engine.into_iter().chain(of_http));
-        file.finish("lanes, credentials, engine, http", &mut choices.problems);
+        described.extend(of_engine.into_iter().chain(of_http).chain(of_broker));
+        file.finish("lanes, credentials, engine, http, broker", &mut choices.problems);
 
         let (lane, region) = (lane.map(|lane| lane.0), region.map(|region| region.0));
         if choices.problems.is_empty() {
-            Ok(Self { lanes, lane, region, limits, http, described })
+            Ok(Self { lanes, lane, region, limits, http, broker, described })
         } else {
             Err(SettingsError { problems: choices.problems })
         }

@@ -35,7 +35,8 @@ fn without_anything_there_is_one_lane_with_the_defaults() {
     assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "cvm.intl.tencentcloudapi.com"));
     assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
     assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &Limits::default()));
-    assert_eq!(settings.http, TimeOuts::default());
+    assert_eq!((settings.http, &settings.broker), (TimeOuts::default(), &Broker::default()));
+    assert!(matches!(settings.broker.url(), Err(NoBroker::Missing)));
     assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
     assert_eq!(described(&settings, "engine.landing"), ("30s".to_owned(), "default".to_owned()));
     assert!(settings.describe().iter().all(|setting| setting.origin == Origin::Default));
@@ -179,8 +180,9 @@ fn a_value_that_another_goes_before_has_to_be_allowed_too() {
 #[test]
 fn keys_that_are_not_known_are_refused_without_their_values() {
     check(
-        "broker = 1\n[lanes.eu]\nspeed = 1\n[credentials.a]\nsource = \"environment\"\nsecret_key = \"topsecret\"\n\
-         [engine]\ncaps = 1\n[http]\nproxy = 1",
+        "brokers = 1\n[lanes.eu]\nspeed = 1\n[credentials.a]\nsource = \"environment\"\nsecret_key = \"topsecret\"\n\
+         [engine]\ncaps = 1\n[http]\nproxy = 1\n\
+         [broker]\nuri = \"topsecret\"",
         &[
             "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source, path, section",
             "imageshare.toml: lanes.eu: found the key \"speed\", \
@@ -188,7 +190,8 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
             "imageshare.toml: engine: found the key \"caps\", \
              allowed are attempts, cap, landing, read_delay, image_wait",
             "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout",
-            "imageshare.toml: found the key \"broker\", allowed are lanes, credentials, engine, http",
+            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, prefetch, heartbeat, lease",
+            "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker",
         ],
     );
 }
@@ -309,6 +312,55 @@ fn a_connection_may_not_take_longer_than_the_whole_call() {
     check(
         "[http]\nconnect_timeout = \"11s\"",
         &["imageshare.toml: http.connect_timeout: found 11s, allowed is at most http.call_timeout, 10s"],
+    );
+}
+
+#[test]
+fn the_broker_s_address_is_shown_without_its_password() {
+    let file = "[broker]\nurl = \"amqp://a:topsecret@b.example/c\"\nprefetch = 7\nheartbeat = \"5s\"\nlease = \"10m\"";
+    let settings = load_file(file).unwrap();
+    let Broker { prefetch, heartbeat, lease, .. } = settings.broker;
+    assert_eq!((prefetch, heartbeat.as_secs(), lease.as_secs()), (7, 5, 600));
+    let shown = ("amqp://a@b.example:5672/c".to_owned(), "imageshare.toml: broker.url".to_owned());
+    assert_eq!(described(&settings, "broker.url"), shown);
+    assert!(!format!("{settings:?}").contains("topsecret"));
+    let variables = [("IMAGESHARE_BROKER_URL", "amqps://d:topsecret@e.example"), ("IMAGESHARE_PREFETCH", "65535")];
+    let settings = load(file, variables, &Flags::default()).unwrap();
+    assert_eq!(settings.broker.url().unwrap().to_string(), "amqps://d@e.example:5671/%2F");
+    assert_eq!(settings.broker.prefetch, 65_535);
+}
+
+#[test]
+fn the_broker_s_address_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let settings = load_file(&format!("[broker]\nurl_file = '{}'", path.display())).unwrap();
+    assert_eq!(described(&settings, "broker.url_file").0, path.display().to_string());
+    let missing = settings.broker.url().unwrap_err().to_string();
+    assert!(missing.contains("url: found that it cannot be read (No such file"), "{missing}");
+    std::fs::write(&path, "amqp://a:topsecret@b.example\n").unwrap();
+    assert_eq!(settings.broker.url().unwrap().to_string(), "amqp://a@b.example:5672/%2F");
+    std::fs::write(&path, "topsecret").unwrap();
+    let malformed = settings.broker.url().unwrap_err();
+    assert!(malformed.to_string().contains("url: found no amqp:// in front, allowed is amqp://"), "{malformed}");
+    assert!(!format!("{malformed} {malformed:?}").contains("topsecret"));
+}
+
+#[test]
+fn what_is_wrong_with_the_broker_is_said_all_at_once_and_without_its_address() {
+    let problems = [
+        "imageshare.toml: broker.url_file: found it beside broker.url, allowed is one of them",
+        "imageshare.toml: broker.url: found another scheme, allowed is amqp://user:password@host:port/vhost \
+         or amqps://, with %2F for a slash in a name",
+        "imageshare.toml: broker.prefetch: found \"0\", allowed are 1 to 65535 messages",
+        "imageshare.toml: broker.heartbeat: found 1.5s, allowed are whole seconds",
+        "imageshare.toml: broker.lease: found \"30m\", allowed are 1s to 25m, \
+         written such as 500ms, 30s, 2h, or as a number of seconds",
+    ];
+    check(
+        "[broker]\nurl = \"http://a:topsecret@b.example\"\nurl_file = \"x\"\nprefetch = 0\nheartbeat = 1.5\n\
+         lease = \"30m\"",
+        &problems,
     );
 }
 

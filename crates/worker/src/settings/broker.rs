@@ -1,0 +1,164 @@
+//! The broker: where it is and how it is consumed.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use imageshare_core::text::printable;
+use zeroize::Zeroizing;
+
+use super::{
+    choices::{Choices, Shown},
+    file::Section,
+    origin::Setting,
+    values::{duration, path_problem, whole},
+};
+use crate::broker::{Url, UrlError};
+
+/// The variable of the address.
+const URL: &str = "IMAGESHARE_BROKER_URL";
+
+/// Bytes that a file with the address may have.
+const FILE_LEN_MAX: u64 = 4096;
+
+/// Characters of the file's name that messages show.
+const FILE_CHARS_MAX: usize = 200;
+
+/// Messages that a lane may hold: AMQP has two bytes for them, and means another number by 0.
+const PREFETCHES: std::ops::RangeInclusive<u32> = 1..=65_535;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How the broker is reached and consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Where its address is; `None` if nobody says.
+    pub url: Option<UrlSource>,
+    /// Messages that a lane holds at most: its coalescing window.
+    pub prefetch: u16,
+    /// The heartbeat that is asked for, in whole seconds. A peer that is silent for twice as long is dead.
+    pub heartbeat: Duration,
+    /// How long a job may be held before its lane is given back. Below the half hour after which the broker ends the
+    /// channel.
+    pub lease: Duration,
+}
+
+/// Where the broker's address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UrlSource {
+    /// In a file, which is read when it is needed, as other secrets are.
+    File(PathBuf),
+    /// Here.
+    Given(Url),
+}
+
+/// Why there is no address of the broker. Never holds any of what a file holds.
+#[derive(Debug, thiserror::Error)]
+pub enum NoBroker {
+    /// Nobody says where it is.
+    #[error("broker.url: found nothing, allowed is the address of a RabbitMQ in {URL} or in the settings file")]
+    Missing,
+    /// The file cannot be read.
+    #[error("broker.url_file: {path}: found that it cannot be read ({error}), allowed is a file with the address")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file holds something else.
+    #[error("broker.url_file: {path}: {error}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: UrlError,
+    },
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        let (heartbeat, lease) = (Duration::from_secs(10), Duration::from_mins(20));
+        Self { url: None, prefetch: 10_000, heartbeat, lease }
+    }
+}
+
+impl Broker {
+    /// The address, read from its file where it stands in one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn url(&self) -> Result<Url, NoBroker> {
+        let path = match &self.url {
+            None => return Err(NoBroker::Missing),
+            Some(UrlSource::Given(url)) => return Ok(url.clone()),
+            Some(UrlSource::File(path)) => path,
+        };
+        let shown = || shown(path);
+        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0)));
+        let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
+        read.map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
+        // Editors end a file with a line end.
+        text.trim_end().parse().map_err(|error| NoBroker::Malformed { path: shown(), error })
+    }
+}
+
+pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, Vec<Setting>) {
+    let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
+    let (url, url_file) = (take("url"), take("url_file"));
+    let (mut prefetch, heartbeat, lease) = (take("prefetch"), take("heartbeat"), take("lease"));
+    section.finish("url, url_file, prefetch, heartbeat, lease", &mut choices.problems);
+    if let ([_, ..], [file, ..]) = (url.as_slice(), url_file.as_slice()) {
+        choices.problems.push(format!("{}: found it beside broker.url, allowed is one of them", file.origin));
+    }
+    prefetch.extend(choices.variable("IMAGESHARE_PREFETCH"));
+    let of_variable = choices.variable(URL).into_iter().collect();
+
+    let default = Broker::default();
+    let key = |key: &str| format!("broker.{key}");
+    let in_file = choices.choose_any(&key("url_file"), url_file, |text| {
+        let path = PathBuf::from(text);
+        let problem = path_problem(&path).map(|problem| format!("{problem}, allowed is the path of a file with it"));
+        problem.map_or(Ok(UrlSource::File(path)), Err)
+    });
+    let parse = |text: &str| text.parse().map(UrlSource::Given).map_err(|error: UrlError| error.to_string());
+    let given = choices.choose_any(&key("url"), url, parse);
+    let of_variable = choices.choose_any(&key("url"), of_variable, parse);
+    let (url, of_url) = of_variable.or(given).or(in_file).unzip();
+    let prefetch = choices
+        .choose(key("prefetch"), u32::from(default.prefetch), prefetch, |text| whole(text, PREFETCHES, "messages"));
+    let heartbeat = choices.choose(key("heartbeat"), default.heartbeat, heartbeat, |text| {
+        let heartbeat = duration(text, SECOND..=60 * SECOND)?;
+        let is_whole = heartbeat.subsec_nanos() == 0;
+        is_whole.then_some(heartbeat).ok_or_else(|| format!("found {heartbeat:?}, allowed are whole seconds"))
+    });
+    let lease = choices.choose(key("lease"), default.lease, lease, |text| duration(text, SECOND..=25 * 60 * SECOND));
+
+    let settings = of_url.into_iter().chain([prefetch.1, heartbeat.1, lease.1]).collect();
+    let prefetch = u16::try_from(prefetch.0).expect("it was checked to be at most 65,535");
+    (Broker { url, prefetch, heartbeat: heartbeat.0, lease: lease.0 }, settings)
+}
+
+impl Shown for UrlSource {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for UrlSource {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(&shown(path)),
+            Self::Given(url) => url.fmt(f),
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string(), FILE_CHARS_MAX)
+}
