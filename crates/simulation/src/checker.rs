@@ -12,7 +12,7 @@ use imageshare_engine::{
     limits::Ending,
 };
 
-use crate::{fault::Fault, world::World};
+use crate::{fault::Fault, process::Away, world::World};
 
 /// Watches a run.
 #[derive(Debug, Default)]
@@ -28,10 +28,18 @@ pub struct Checker {
     disturbed: BTreeSet<ImageId>,
     /// Every change that was asked of the cloud.
     asked: BTreeSet<(ImageId, AccountId, Permission)>,
+    /// When a write last came to each image that had as many accounts as it may have, or had them then.
+    full_at: BTreeMap<ImageId, u64>,
+    /// When each job was delivered first, and whether what is in hand of it was delivered again.
+    deliveries: BTreeMap<usize, (u64, bool)>,
     answers_get_lost: bool,
     internal_errors: bool,
     images_get_busy: bool,
+    forbidden: bool,
 }
+
+/// How long the engine may go on believing that an image is full, in milliseconds: rule 6, and a reading's age.
+const FULL_BELIEVED_FOR: u64 = 600_000;
 
 impl Checker {
     /// A checker for a world, paced at so many calls a second, and questions about images.
@@ -40,11 +48,13 @@ impl Checker {
         let lost = [
             Fault::AnswerLost,
             Fault::AnswerLate,
+            Fault::Clock,
             Fault::Html,
             Fault::Late,
             Fault::Swallowed,
             Fault::Unconnected,
             Fault::Outage,
+            Fault::Unaware,
         ];
         Self {
             batch_max: world.lane.batch as usize,
@@ -52,18 +62,23 @@ impl Checker {
             answers_get_lost: lost.into_iter().any(|fault| world.faults.may(fault)),
             internal_errors: world.faults.may(Fault::InternalError),
             images_get_busy: world.faults.may(Fault::Busy),
+            forbidden: world.faults.may(Fault::Deployment),
             ..Self::default()
         }
     }
 
-    /// The engine wants a call.
-    pub fn called(&mut self, call: CallId, action: &Action) {
-        let Action::Modify { image_id, account_ids, permission, .. } = action else { return };
+    /// The engine wants a call, for which it has no lane if `away` says so.
+    pub(crate) fn called(&mut self, call: CallId, action: &Action, away: Option<Away>) {
+        match (away, action) {
+            (None, _) | (Some(Away::GaveBack), Action::ReadShares { .. } | Action::ReadImage { .. }) => {}
+            // What is given back may be another's already; only to ask whether the lane works harms nobody.
+            (Some(away), _) => self.wrong(format!("{call:?} on a lane that is not ours ({away:?}): {action:?}")),
+        }
+        let Action::Modify { image_id, account_ids, .. } = action else { return };
         if self.writes.values().any(|image| image == image_id) {
             self.wrong(format!("{call:?}: a second write in flight on {image_id}"));
         }
         self.writes.insert(call, *image_id);
-        self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         if account_ids.is_empty() || account_ids.len() > self.batch_max {
             self.wrong(format!(
                 "{call:?}: a list of {} accounts, allowed are 1 to {}",
@@ -75,6 +90,24 @@ impl Checker {
         if different.len() != account_ids.len() {
             self.wrong(format!("{call:?}: an account twice in one list"));
         }
+    }
+
+    /// A request is sent.
+    pub fn asked(&mut self, action: &Action) {
+        if let Action::Modify { image_id, account_ids, permission, .. } = action {
+            self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
+        }
+    }
+
+    /// A job is delivered.
+    pub fn delivered(&mut self, now: u64, job: usize, redelivered: bool) {
+        let (first, _) = self.deliveries.get(&job).copied().unwrap_or((now, redelivered));
+        self.deliveries.insert(job, (first, redelivered));
+    }
+
+    /// An image has as many accounts as it may have.
+    pub fn is_full(&mut self, now: u64, image: ImageId) {
+        self.full_at.insert(image, now);
     }
 
     /// A request of this kind was written.
@@ -124,7 +157,7 @@ impl Checker {
 
     /// A job is settled. `late` are the writes that a process before sent and that may still land.
     pub fn settle(&mut self, world: &World, job: usize, report: Report, delivered: usize) {
-        let (jobs, ledger) = (&world.jobs, &world.ledger);
+        let jobs = &world.jobs;
         let found = &jobs[job].1;
         let mut seen = BTreeSet::new();
         let wished: Vec<_> = found.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
@@ -142,32 +175,48 @@ impl Checker {
                 self.wrong(format!("job {job} is settled before job {earlier}, which names one of its accounts"));
             }
         }
-        for (account, permission, outcome) in told_of(found.mode, &report) {
-            let failed = is_failed(outcome);
+        self.check_told(world, job, &report, delivered);
+        if self.settled.insert(job, report).is_some() {
+            self.wrong(format!("job {job} is settled twice"));
+        }
+    }
+
+    /// What a report tells must be true when it is told.
+    fn check_told(&mut self, world: &World, job: usize, report: &Report, delivered: usize) {
+        let (jobs, ledger) = (&world.jobs, &world.ledger);
+        let found = &jobs[job].1;
+        self.check_causes(world, job, report);
+        for (account, permission, outcome) in told_of(found.mode, report) {
+            if matches!(outcome, AccountOutcome::Unchanged) && self.was_changed_before(world, job, account, permission)
+            {
+                self.wrong(format!("job {job}: {account} is said to be unchanged, and the job before changed it"));
+            }
             let later = job + 1..delivered.max(job + 1);
             let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
+            let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
+            let told = !is_failed(outcome) && !overtaken && !self.disturbed.contains(&found.image_id);
+            if told && state != permission {
+                self.wrong(format!("job {job}: {account} is said to be {permission} ({outcome:?}) and is {state}"));
+            }
+        }
+    }
+
+    /// What a report tells must have a cause: nothing is changed without a request, and nothing fails that is well.
+    pub fn check_causes(&mut self, world: &World, job: usize, report: &Report) {
+        let found = &world.jobs[job].1;
+        for (account, permission, outcome) in told_of(found.mode, report) {
             match outcome {
                 AccountOutcome::Changed if !self.asked.contains(&(found.image_id, account, permission)) => {
                     self.wrong(format!("job {job}: {account} is said to be changed, and nothing was ever sent for it"));
                 }
                 AccountOutcome::Failed(failure)
-                    if !self.is_justified(world, found, account, permission, &failure.code) =>
+                    if !self.is_justified(world, job, account, permission, &failure.code) =>
                 {
-                    self.wrong(format!(
-                        "job {job}: {account} failed with {}, and nothing is wrong with it",
-                        failure.code
-                    ));
+                    let code = &failure.code;
+                    self.wrong(format!("job {job}: {account} failed with {code}, and nothing is wrong with it"));
                 }
                 _ => {}
             }
-            let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
-            let told = !failed && !overtaken && !self.disturbed.contains(&found.image_id);
-            if told && state != permission {
-                self.wrong(format!("job {job}: {account} is said to be {permission} ({outcome:?}) and is {state}"));
-            }
-        }
-        if self.settled.insert(job, report).is_some() {
-            self.wrong(format!("job {job} is settled twice"));
         }
     }
 
@@ -205,8 +254,33 @@ impl Checker {
         }
     }
 
+    /// Whether the last job before that had a wish for this account got the opposite of this permission, so that a job
+    /// that was delivered once cannot have found it as wished.
+    fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
+        let image = world.jobs[job].1.image_id;
+        let is_redelivered = self.deliveries.get(&job).is_none_or(|&(_, redelivered)| redelivered);
+        if is_redelivered || self.disturbed.contains(&image) {
+            return false;
+        }
+        let before = world.jobs[..job].iter().enumerate().rev();
+        let mut on_image = before.filter(|(_, (_, other))| other.image_id == image);
+        let named = on_image.find(|(_, (_, other))| other.mode == Mode::Sync || other.account_ids.contains(&account));
+        named.and_then(|(nth, (_, other))| Some((other.mode, self.settled.get(&nth)?))).is_some_and(|(mode, report)| {
+            let mut told = told_of(mode, report).filter(|&(told, ..)| told == account);
+            told.any(|(_, wished, outcome)| wished != permission && !is_failed(outcome))
+        })
+    }
+
+    /// Whether the image was full when the engine may have looked.
+    fn was_full(&self, world: &World, job: usize, image: ImageId) -> bool {
+        let first = self.deliveries.get(&job).map_or(0, |&(first, _)| first);
+        let was_full = self.full_at.get(&image).is_some_and(|&at| at + FULL_BELIEVED_FOR >= first);
+        was_full || world.ledger.shared_count(image) >= world.cap()
+    }
+
     /// Whether a failure has a cause in this world.
-    fn is_justified(&self, world: &World, job: &Job, account: AccountId, permission: Permission, code: &str) -> bool {
+    fn is_justified(&self, world: &World, nth: usize, account: AccountId, permission: Permission, code: &str) -> bool {
+        let job = &world.jobs[nth].1;
         let accounts = &world.ledger.accounts;
         let few = world.ledger.dials.cap < 500 || world.limits.cap < 500;
         let one_shot = world.limits.ending == Ending::Report;
@@ -217,7 +291,13 @@ impl Checker {
             "FailedOperation.NotMasterAccount" => accounts.sub_accounts.contains(&account),
             "InternalError" => faulty || self.internal_errors,
             "NeverHeardOf.This" | "InvalidParameterValue.InvalidAppIdFormat" => faulty,
-            "OverQuota" | local::OVER_QUOTA => few && permission == Permission::Share,
+            "OverQuota" | local::OVER_QUOTA => {
+                let different: BTreeSet<_> = job.account_ids.iter().collect();
+                let too_many = job.mode == Mode::Sync && different.len() > world.cap();
+                let full =
+                    too_many || self.disturbed.contains(&job.image_id) || self.was_full(world, nth, job.image_id);
+                few && permission == Permission::Share && full
+            }
             "FailedOperation.AccountAlreadyExists" => false,
             local::EXPIRED => job.deadline.is_some(),
             local::BRAKE => job.mode == Mode::Sync && !job.force,
@@ -226,7 +306,11 @@ impl Checker {
             local::NOT_ATTEMPTED => given_up || one_shot,
             code if code.starts_with("Local.") => false,
             // Codes about the image: whether it is one of those is not looked into.
-            code => matches!(Class::of(code), Class::Image | Class::Busy | Class::Permission),
+            code => {
+                let class = Class::of(code);
+                let forbidden = self.forbidden && class == Class::Deployment;
+                forbidden || matches!(class, Class::Image | Class::Busy | Class::Permission)
+            }
         }
     }
 

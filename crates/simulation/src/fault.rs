@@ -17,6 +17,10 @@ pub enum Fault {
     InternalError,
     /// No answer; the call is applied up to `landing` after it was sent, whoever waits for it.
     Late,
+    /// The API says that the clocks differ, and correcting ours does not help.
+    Clock,
+    /// The API says that this account's arrangement with the vendor forbids the call.
+    Deployment,
     /// The API says that the clocks differ.
     Skew,
     /// No answer, and the call is never applied.
@@ -30,6 +34,10 @@ pub enum Fault {
     Kill,
     /// The worker loses its lane and finds it again.
     Lost,
+    /// The worker is told to end: it gives the lane back and another one takes over.
+    Drained,
+    /// Another worker takes over, and the one before does not know for a while.
+    Unaware,
     /// The image is occupied for an hour.
     Busy,
     /// Somebody else changes who has an image.
@@ -40,10 +48,12 @@ pub enum Fault {
 
 impl Fault {
     /// Faults of a call.
-    pub const OF_CALLS: [Self; 10] = [
+    pub const OF_CALLS: [Self; 12] = [
         Self::AnswerLost,
         Self::AnswerLate,
+        Self::Clock,
         Self::Credential,
+        Self::Deployment,
         Self::Html,
         Self::InternalError,
         Self::Late,
@@ -54,7 +64,14 @@ impl Fault {
     ];
 
     /// Faults that happen between two events.
-    pub const OF_STEPS: [Self; 5] = [Self::Kill, Self::Lost, Self::Busy, Self::Outside, Self::Outage];
+    pub const OF_STEPS: [Self; 7] =
+        [Self::Kill, Self::Lost, Self::Drained, Self::Unaware, Self::Busy, Self::Outside, Self::Outage];
+
+    /// Whether the lane changes hands.
+    #[must_use]
+    pub const fn is_hand_over(self) -> bool {
+        matches!(self, Self::Kill | Self::Lost | Self::Drained | Self::Unaware)
+    }
 
     /// The word for it in the coverage.
     #[must_use]
@@ -62,7 +79,9 @@ impl Fault {
         match self {
             Self::AnswerLost => "answer lost",
             Self::AnswerLate => "answer late",
+            Self::Clock => "clock refused",
             Self::Credential => "credential refused",
+            Self::Deployment => "forbidden by the vendor",
             Self::Html => "no answer of the API",
             Self::InternalError => "internal error",
             Self::Late => "applied late",
@@ -72,6 +91,8 @@ impl Fault {
             Self::Unconnected => "no connection",
             Self::Kill => "killed",
             Self::Lost => "lane lost",
+            Self::Drained => "drained",
+            Self::Unaware => "two workers, one unaware",
             Self::Busy => "image busy",
             Self::Outside => "changed from outside",
             Self::Outage => "outage",
@@ -118,7 +139,7 @@ impl Faults {
     /// Nobody takes a lane over, or loses it.
     pub fn without_hand_overs(&mut self) {
         for (fault, rate) in Fault::OF_STEPS.iter().zip(&mut self.steps) {
-            if matches!(fault, Fault::Kill | Fault::Lost) {
+            if fault.is_hand_over() {
                 *rate = 0;
             }
         }
@@ -130,6 +151,12 @@ impl Faults {
         let calls = Fault::OF_CALLS.iter().zip(&self.calls);
         let mut all = calls.chain(Fault::OF_STEPS.iter().zip(&self.steps));
         all.any(|(&other, &rate)| other == fault && rate > 0) || self.placed.iter().any(|&(_, placed)| placed == fault)
+    }
+
+    /// Whether anything can happen.
+    #[must_use]
+    pub fn may_any(&self) -> bool {
+        self.calls.iter().chain(&self.steps).any(|&rate| rate > 0) || !self.placed.is_empty()
     }
 
     /// What becomes of the next call.

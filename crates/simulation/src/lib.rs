@@ -8,5 +8,7 @@ pub mod run;
 pub mod scale;
 pub mod world;
 
+mod process;
+
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,8 @@ struct Found {
     broken: Vec<(u64, String)>,
     broken_count: u64,
     calls: u64,
+    /// The most that a run took of the time, and of the calls, that its jobs may cost, in hundredths.
+    of_bounds: (u64, u64),
 }
 
 fn main() -> ExitCode {
@@ -115,6 +117,7 @@ fn portion(first: u64, count: u64, found: &Mutex<Found>) {
         let ended = run(World::draw(seed), seed, false);
         part.coverage.add(&ended.coverage);
         part.calls += ended.seen.0;
+        part.of_bounds = most(part.of_bounds, ended.of_bounds);
         if let Some(violation) = ended.violations.into_iter().next() {
             part.broken_count += 1;
             part.broken.push((seed, violation));
@@ -124,15 +127,22 @@ fn portion(first: u64, count: u64, found: &Mutex<Found>) {
     let Ok(mut found) = found.lock() else { return };
     found.coverage.add_all(&part.coverage);
     found.calls += part.calls;
+    found.of_bounds = most(found.of_bounds, part.of_bounds);
     found.broken_count += part.broken_count;
     found.broken.append(&mut part.broken);
     found.broken.truncate(NAMED_MAX);
+}
+
+fn most(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.max(other.0), one.1.max(other.1))
 }
 
 fn tell(found: &Found, seeds: u64, secs: f64) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nseeds      {seeds} in {secs:.1} s")?;
     writeln!(out, "calls      {}", found.calls)?;
+    let (time, calls) = found.of_bounds;
+    writeln!(out, "bounds     at most {time} % of the time and {calls} % of the calls that the jobs may cost")?;
     writeln!(out, "dials      {} of {DIALS} settings", seeds.min(DIALS))?;
     for (what, runs) in found.coverage.reached() {
         writeln!(out, "  {runs:>9}  {what}")?;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::{Class, Permission, ids::RequestId};
+use imageshare_core::{
+    Class, Permission,
+    ids::{ImageId, RequestId},
+};
 use imageshare_engine::{
-    Engine, LaneStatus,
+    LaneStatus,
     io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
     job::Report,
     time::Instant,
@@ -18,6 +21,7 @@ use crate::{
     checker::Checker,
     coverage::Coverage,
     fault::Fault,
+    process::{Away, Process},
     random::Random,
     world::{self, World},
 };
@@ -37,17 +41,15 @@ pub struct Ended {
     pub throttled: u64,
     /// Calls that were made, and events that happened.
     pub seen: (u64, u64),
+    /// How much of the time, and of the calls, that the jobs may cost it took, in hundredths.
+    pub of_bounds: (u64, u64),
     /// What was reached.
     pub coverage: Coverage,
     /// Everything that happened, if it was asked for.
     pub log: Vec<String>,
 }
 
-const LANE: LaneId = LaneId(0);
-/// After this virtual time, in milliseconds, the world has no more faults and permits everything.
-const HEALS_AT: u64 = 3_600_000;
-/// A run that is not over by then never will be.
-const GIVES_UP_AT: u64 = 60_000_000;
+pub(crate) const LANE: LaneId = LaneId(0);
 /// A driver that gets no answer says so after this time, in milliseconds.
 const CALL_TIMEOUT: u64 = 10_000;
 
@@ -66,6 +68,8 @@ enum Event {
     Answer(u64, CallId, Outcome),
     Refreshed(u64),
     LaneUp(u64),
+    /// A process that did not know that it has no lane learns of it, and ends.
+    Noticed(u64),
     Interrupt,
 }
 
@@ -73,22 +77,16 @@ enum Event {
 struct Run {
     world: World,
     random: Random,
-    engine: Engine,
-    /// Which process this is: a killed one's answers reach nobody.
-    process: u64,
+    /// The processes that are alive: the last one has the lane, one before it does not know.
+    processes: Vec<Process>,
+    processes_begun: u64,
     now: u64,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     meters: [Meter; 3],
     checker: Checker,
-    tickets: BTreeMap<TicketId, usize>,
-    next_ticket: u64,
     delivered: usize,
-    /// Whether the lane waits to be consumed again.
-    given_back: bool,
     outage_until: u64,
-    /// What was settled last, newest last: a kill may undo the acknowledgement of some of it.
-    settled_last: Vec<(u64, usize)>,
     ended: Ended,
     logging: bool,
 }
@@ -96,14 +94,19 @@ struct Run {
 /// Runs a world to its end.
 #[must_use]
 pub fn run(world: World, seed: u64, logging: bool) -> Ended {
+    let (bound, calls_bound) = (world.bound(), world.calls_bound());
     let mut run = Run::new(world, seed, logging);
-    run.play();
+    run.play(bound);
     let Run { mut checker, mut ended, world, .. } = run;
     if checker.violations.is_empty() {
         checker.finish(&world);
     }
     ended.reports = checker.reports().clone();
     ended.seen = world.faults.seen();
+    if ended.seen.0 > calls_bound {
+        checker.wrong(format!("{} calls, its jobs may cost {calls_bound}", ended.seen.0));
+    }
+    ended.of_bounds = (ended.settled_at * 100 / bound, ended.seen.0 * 100 / calls_bound);
     ended.violations = checker.violations;
     ended
 }
@@ -111,7 +114,6 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
 impl Run {
     fn new(world: World, seed: u64, logging: bool) -> Self {
         let random = Random::new(seed.wrapping_mul(31));
-        let engine = Engine::new(world.limits.clone(), seed);
         let (limit, window) = world.rate;
         let meter = |limit| Meter::new(limit, window, 1000);
         // Limits are small whole numbers.
@@ -121,18 +123,14 @@ impl Run {
         let mut run = Self {
             meters: [meter(limit), meter(limit), meter(limit * 4)],
             random,
-            engine,
-            process: 0,
+            processes: vec![Process::new(seed, world.limits.clone())],
+            processes_begun: seed,
             now: 0,
             events: BTreeMap::new(),
             next_event: 0,
             checker,
-            tickets: BTreeMap::new(),
-            next_ticket: 0,
             delivered: 0,
-            given_back: false,
             outage_until: 0,
-            settled_last: Vec::new(),
             ended: Ended {
                 violations: Vec::new(),
                 reports: BTreeMap::new(),
@@ -140,6 +138,7 @@ impl Run {
                 writes: 0,
                 throttled: 0,
                 seen: (0, 0),
+                of_bounds: (0, 0),
                 coverage: Coverage::default(),
                 log: Vec::new(),
             },
@@ -152,11 +151,11 @@ impl Run {
         if let Some(at) = run.world.interrupted_at {
             run.at(at, Event::Interrupt);
         }
-        run.input(Input::LaneUp(LANE, run.world.lane));
+        run.consume();
         run
     }
 
-    fn play(&mut self) {
+    fn play(&mut self, bound: u64) {
         loop {
             let wakes = self.drain();
             if !self.checker.violations.is_empty() {
@@ -172,8 +171,9 @@ impl Run {
                 return;
             }
             self.now = self.now.max(at);
-            if self.now > GIVES_UP_AT {
-                self.checker.wrong(format!("not over after {GIVES_UP_AT} ms"));
+            if self.now > bound {
+                self.log_engine();
+                self.checker.wrong(format!("not over after {bound} ms"));
                 return;
             }
             self.heal();
@@ -188,69 +188,115 @@ impl Run {
     }
 
     fn check_over(&mut self) {
-        if self.engine.tickets() > 0 {
+        let open = self.current().engine.tickets();
+        if open > 0 {
             self.log_engine();
-            self.checker.wrong(format!("nothing is left to happen and {} tickets are open", self.engine.tickets()));
+            self.checker.wrong(format!("nothing is left to happen and {open} tickets are open"));
         }
     }
 
-    /// Carries out commands until the engine waits. Gives until when.
+    /// The process that has the lane, or is about to.
+    fn current(&mut self) -> &mut Process {
+        self.processes.last_mut().expect("one process is always alive")
+    }
+
+    fn process(&mut self, id: u64) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.id == id)
+    }
+
+    fn is_current(&self, id: u64) -> bool {
+        self.processes.last().is_some_and(|process| process.id == id)
+    }
+
+    /// Carries out commands until every engine waits. Gives until when.
     fn drain(&mut self) -> Option<u64> {
+        let ids: Vec<_> = self.processes.iter().map(|process| process.id).collect();
+        ids.into_iter().filter_map(|id| self.drain_one(id)).min()
+    }
+
+    fn drain_one(&mut self, id: u64) -> Option<u64> {
         for _ in 0..100_000 {
-            match self.engine.poll(Instant(self.now)) {
-                Command::WaitUntil(at) if at.0 <= self.now => {
-                    self.checker.wrong(format!("waits at {} until {}", self.now, at.0));
+            let now = self.now;
+            match self.process(id)?.engine.poll(Instant(now)) {
+                Command::WaitUntil(at) if at.0 <= now => {
+                    self.checker.wrong(format!("waits at {now} until {}", at.0));
                     return None;
                 }
                 Command::WaitUntil(at) => return Some(at.0),
                 Command::Idle => return None,
-                command => self.carry_out(command),
+                command => self.carry_out(id, command),
             }
         }
         self.checker.wrong("a hundred thousand commands at one moment".into());
         None
     }
 
-    fn carry_out(&mut self, command: Command) {
-        self.log(|| format!("-> {command:?}"));
+    fn carry_out(&mut self, id: u64, command: Command) {
+        self.log(|| format!("{id} -> {command:?}"));
+        let now = self.now;
+        let Some(process) = self.process(id) else { return };
+        let (is_unaware, away) = (process.is_unaware, process.away);
         match command {
+            // Held back, since nothing proves the lane.
+            Command::Call { action: Action::Modify { .. }, .. } if is_unaware => {}
             Command::Call { call, action, .. } => {
-                self.checker.called(call, &action);
-                self.call(call, action);
-            }
-            Command::Settle { ticket, report } => self.settle(ticket, *report),
-            Command::GiveBack(_) => {
-                self.tickets.clear();
-                self.given_back = true;
-                if self.engine.lane_status(LANE) == LaneStatus::Down {
-                    self.at(self.now + 500, Event::LaneUp(self.process));
+                if !is_unaware {
+                    self.checker.called(call, &action, away);
                 }
+                self.call(id, call, action);
             }
-            Command::RefreshCredential(_) => self.at(self.now + 50, Event::Refreshed(self.process)),
+            Command::Settle { ticket, report } => self.settle(id, ticket, *report),
+            Command::GiveBack(_) => self.give_back(id),
+            Command::RefreshCredential(_) => self.at(now + 50, Event::Refreshed(id)),
             Command::Notice(_, notice) => {
                 self.ended.coverage.notice(&notice);
-                if self.given_back && notice == Notice::Opened {
-                    self.at(self.now + 500, Event::LaneUp(self.process));
+                if away == Some(Away::GaveBack) && notice == Notice::Opened {
+                    self.at(now + 500, Event::LaneUp(id));
                 }
             }
             Command::WaitUntil(_) | Command::Idle => {}
         }
     }
 
-    fn settle(&mut self, ticket: TicketId, report: Report) {
-        let Some(job) = self.tickets.remove(&ticket) else {
-            self.checker.wrong(format!("{ticket:?} is settled and was not in hand"));
-            return;
+    fn settle(&mut self, id: u64, ticket: TicketId, report: Report) {
+        let now = self.now;
+        let confirmed_at = now + self.random.of(&[1, 5, 20, 2000]);
+        let Some(process) = self.process(id) else { return };
+        let Some(job) = process.tickets.remove(&ticket) else {
+            return self.checker.wrong(format!("{ticket:?} is settled and was not in hand"));
         };
-        self.ended.settled_at = self.now;
-        self.settled_last.push((self.now, job));
+        if process.is_unaware {
+            // It may publish that report; its acknowledgement counts for nothing.
+            self.checker.check_causes(&self.world, job, &report);
+            return;
+        }
+        process.settled(now, job, confirmed_at);
+        self.ended.settled_at = now;
         self.ended.coverage.report(&report);
         self.checker.settle(&self.world, job, report, self.delivered);
     }
 
+    /// A process gives its jobs back: it waits until its acknowledgements are applied and consumes again, unless
+    /// the lane is closed, or it ends and another one takes over.
+    fn give_back(&mut self, id: u64) {
+        let now = self.now;
+        let Some(process) = self.process(id) else { return };
+        if process.is_unaware {
+            return self.processes.retain(|process| process.id != id);
+        }
+        process.tickets.clear();
+        process.away = Some(Away::GaveBack);
+        let again_at = process.acks_applied_at(now);
+        if process.is_draining {
+            let next = self.begin_process();
+            self.at(again_at, Event::LaneUp(next));
+        } else if process.engine.lane_status(LANE) == LaneStatus::Down {
+            self.at(again_at, Event::LaneUp(id));
+        }
+    }
+
     /// Decides what becomes of a call.
-    fn call(&mut self, call: CallId, action: Action) {
-        let process = self.process;
+    fn call(&mut self, process: u64, call: CallId, action: Action) {
         let sent = self.now + self.random.below(4);
         let (least, most) = self.world.latency;
         let takes = self.random.between(least, most);
@@ -266,6 +312,7 @@ impl Run {
             let outcome = Outcome::Unanswered { sent: false, reason: "connection refused".into() };
             return self.at(sent + 1, Event::Answer(process, call, outcome));
         }
+        self.checker.asked(&action);
         self.at(sent, Event::Sent(process, call, kind(&action)));
         let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
         let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
@@ -282,6 +329,8 @@ impl Run {
             Some(Fault::Html) => (lost("<html>"), sent + takes, None),
             Some(Fault::Credential) => (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None),
             Some(Fault::InternalError) => (refused("InternalError", "try again"), sent + takes, None),
+            Some(Fault::Clock) => (refused("AuthFailure.SignatureExpire", "the clocks differ"), sent + takes, None),
+            Some(Fault::Deployment) => (refused("ActionOffline", "not for this account"), sent + takes, None),
             Some(Fault::Skew) => (Outcome::Skewed, sent + takes, None),
             Some(Fault::Throttle) => {
                 self.ended.throttled += 1;
@@ -299,16 +348,17 @@ impl Run {
         match event {
             Event::Publish(job) => {
                 self.delivered = self.delivered.max(job + 1);
-                if !self.given_back {
+                if self.current().away.is_none() {
                     self.deliver(job, false);
                 }
             }
             Event::Interrupt => self.input(Input::Drain),
             Event::Sent(process, call, kind) => {
-                self.checker.sent(self.now, kind);
-                if process == self.process {
-                    self.input(Input::Sent(call));
+                // One that does not know takes slots of its own.
+                if self.process(process).is_none_or(|process| !process.is_unaware) {
+                    self.checker.sent(self.now, kind);
                 }
+                self.input_to(process, Input::Sent(call));
             }
             Event::Arrive { process, call, action, answers_at } => {
                 let outcome = self.arrive(&action);
@@ -317,14 +367,17 @@ impl Run {
                     self.at(at, Event::Answer(process, call, outcome));
                 }
             }
-            Event::Answer(process, call, outcome) if process == self.process => {
-                self.checker.answered(call);
-                self.ended.coverage.outcome(&outcome);
-                self.input(Input::Answer { call, outcome });
+            Event::Answer(process, call, outcome) => {
+                if self.is_current(process) {
+                    self.checker.answered(call);
+                    self.ended.coverage.outcome(&outcome);
+                }
+                self.input_to(process, Input::Answer { call, outcome });
             }
-            Event::Refreshed(process) if process == self.process => self.input(Input::CredentialFresh(LANE)),
-            Event::LaneUp(process) if process == self.process && self.given_back => self.consume(),
-            Event::Answer(..) | Event::Refreshed(_) | Event::LaneUp(_) => {}
+            Event::Refreshed(process) => self.input_to(process, Input::CredentialFresh(LANE)),
+            Event::LaneUp(process) if self.is_current(process) && self.current().away.is_some() => self.consume(),
+            Event::LaneUp(_) => {}
+            Event::Noticed(process) => self.processes.retain(|other| other.id != process || !other.is_unaware),
         }
     }
 
@@ -334,6 +387,9 @@ impl Run {
         if self.meters[kind(action)].admit(self.now).is_err() {
             self.ended.throttled += 1;
             return refused("RequestLimitExceeded", "too many requests in a second");
+        }
+        if let Action::Modify { image_id, .. } = action {
+            self.look_whether_full(*image_id);
         }
         let ledger = &mut self.world.ledger;
         let answered = match action {
@@ -352,16 +408,27 @@ impl Run {
                 seen.map(|view| Answer::Image(view.map_or(ImageState::Missing, |view| state_of(view.state))))
             }
         };
+        if let Action::Modify { image_id, .. } = action {
+            self.look_whether_full(*image_id);
+        }
         match answered {
             Ok(answer) => Outcome::Accepted(answer),
             Err(Refusal { code, message }) => refused(&code, &message),
         }
     }
 
+    /// As full as the cloud lets it be, or as the engine is set to make it.
+    fn look_whether_full(&mut self, image: ImageId) {
+        if self.world.ledger.shared_count(image) >= self.world.cap() {
+            self.checker.is_full(self.now, image);
+        }
+    }
+
     /// A process begins to consume: all that is not settled comes, in order.
     fn consume(&mut self) {
-        self.given_back = false;
-        self.tickets.clear();
+        let process = self.current();
+        process.away = None;
+        process.tickets.clear();
         self.input(Input::LaneUp(LANE, self.world.lane));
         for job in 0..self.delivered {
             if !self.checker.is_settled(job) {
@@ -370,29 +437,57 @@ impl Run {
         }
     }
 
-    fn deliver(&mut self, job: usize, redelivered: bool) {
-        let ticket = TicketId(self.next_ticket);
-        self.next_ticket += 1;
-        self.tickets.insert(ticket, job);
-        let mut job = self.world.jobs[job].1.clone();
+    fn deliver(&mut self, nth: usize, redelivered: bool) {
+        let mut job = self.world.jobs[nth].1.clone();
         job.redelivered = redelivered;
-        self.input(Input::Job { ticket, lane: LANE, job });
+        self.checker.delivered(self.now, nth, redelivered);
+        let delivery = self.current().delivery(nth, job);
+        self.input(delivery);
     }
 
     fn break_something(&mut self) {
-        if self.now >= HEALS_AT + self.first_job() {
+        if self.now >= self.world.heals_at() {
             return;
         }
         let Some(fault) = self.world.faults.of_step(&mut self.random) else { return };
         self.ended.coverage.fault(fault);
         self.log(|| format!("   {}", fault.as_str()));
         match fault {
-            Fault::Kill => self.kill(),
-            Fault::Lost if !self.given_back => {
+            Fault::Kill => {
+                let next = self.taken_over();
+                self.at(self.now + 7, Event::LaneUp(next));
+            }
+            Fault::Unaware => {
+                // Of two that do not know, the older one is gone.
+                self.processes.retain(|process| !process.is_unaware);
+                let unaware = self.current().id;
+                self.current().is_unaware = true;
+                let next = self.taken_over();
+                let up_at = self.now + self.random.between(7, 30_000);
+                self.at(up_at, Event::LaneUp(next));
+                let noticed_at = self.now + self.random.between(1000, 100_000);
+                self.at(noticed_at, Event::Noticed(unaware));
+            }
+            Fault::Drained if self.current().away.is_none() => {
+                self.current().is_draining = true;
+                self.input(Input::Drain);
+            }
+            Fault::Drained => {
+                let next = self.taken_over();
+                self.at(self.now + 500, Event::LaneUp(next));
+            }
+            Fault::Lost if self.current().is_draining => {
+                let next = self.taken_over();
+                self.at(self.now + 300, Event::LaneUp(next));
+            }
+            Fault::Lost if self.current().away.is_none() => {
                 self.input(Input::LaneLost(LANE));
-                self.tickets.clear();
-                self.given_back = true;
-                self.at(self.now + 300, Event::LaneUp(self.process));
+                self.lose_acks();
+                let process = self.current();
+                process.tickets.clear();
+                process.away = Some(Away::Lost);
+                let id = process.id;
+                self.at(self.now + 300, Event::LaneUp(id));
             }
             Fault::Busy => {
                 let image = world::image(self.random.below(self.world.images));
@@ -410,28 +505,35 @@ impl Run {
         }
     }
 
-    /// Another process takes over at once. The acknowledgements sent last were not applied: a plain suffix of them.
-    fn kill(&mut self) {
-        self.process += 1;
-        self.engine = Engine::new(self.world.limits.clone(), self.process);
+    /// Another process is about to take over from one that ends without a word. Gives its number.
+    fn taken_over(&mut self) -> u64 {
         self.checker.killed();
-        self.given_back = true;
-        let recent = self.settled_last.iter().filter(|&&(at, _)| at + 500 > self.now).count() as u64;
-        for _ in 0..self.random.below(recent + 1) {
-            if let Some((_, job)) = self.settled_last.pop() {
-                self.checker.comes_again(job);
-            }
-        }
-        self.at(self.now + 7, Event::LaneUp(self.process));
+        self.lose_acks();
+        self.begin_process()
     }
 
-    fn first_job(&self) -> u64 {
-        self.world.jobs.first().map_or(0, |(at, _)| at.0)
+    fn begin_process(&mut self) -> u64 {
+        self.processes_begun += 1;
+        let id = self.processes_begun;
+        self.processes.retain(|process| process.is_unaware);
+        self.processes.push(Process::new(id, self.world.limits.clone()));
+        id
+    }
+
+    /// What was settled and not acknowledged comes again, and with it the last acknowledgements, which were not applied:
+    /// a plain suffix of them.
+    fn lose_acks(&mut self) {
+        let now = self.now;
+        let Self { processes, random, .. } = self;
+        let Some(process) = processes.last_mut() else { return };
+        for job in process.come_again(now, |recent| random.below(recent + 1)) {
+            self.checker.comes_again(job);
+        }
     }
 
     /// In the end nothing goes wrong any more and the cloud permits everything.
     fn heal(&mut self) {
-        if self.now < HEALS_AT + self.first_job() {
+        if self.now < self.world.heals_at() {
             return;
         }
         self.world.faults.end();
@@ -441,8 +543,16 @@ impl Run {
     }
 
     fn input(&mut self, input: Input) {
-        self.log(|| format!("<- {input:?}"));
-        self.engine.handle(Instant(self.now), input);
+        let id = self.current().id;
+        self.input_to(id, input);
+    }
+
+    fn input_to(&mut self, id: u64, input: Input) {
+        self.log(|| format!("{id} <- {input:?}"));
+        let now = self.now;
+        if let Some(process) = self.process(id) {
+            process.handle(now, input);
+        }
     }
 
     fn at(&mut self, at: u64, event: Event) {
@@ -452,7 +562,8 @@ impl Run {
 
     fn log_engine(&mut self) {
         if self.logging {
-            self.ended.log.push(format!("{:#?}", self.engine));
+            let engine = format!("{:#?}", self.current().engine);
+            self.ended.log.push(engine);
         }
     }
 

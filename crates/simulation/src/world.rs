@@ -14,7 +14,10 @@ use imageshare_sandbox::{
     rate::Window,
 };
 
-use crate::{fault::Faults, random::Random};
+use crate::{
+    fault::{Fault, Faults},
+    random::Random,
+};
 
 /// Everything that is decided before anything happens.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct World {
     pub accounts: u64,
     /// When a person interrupts the command.
     pub interrupted_at: Option<u64>,
+    /// Whether the key may not do everything with every image.
+    pub may_be_denied: bool,
 }
 
 /// The account that owns the images.
@@ -49,7 +54,16 @@ pub const OWNER: u64 = 100_009_999_999;
 /// How many settings of the dials there are: the cross product of what nobody outside the cloud knows.
 pub const DIALS: u64 = 4 * 2 * 2 * 2 * 3 * 3 * 2 * 3 * 3 * 2 * 2 * 2 * 2;
 
+/// An image that is being made is NORMAL by then, in milliseconds.
+const BECOMES_NORMAL_BY: u64 = 90_000;
+
+/// How long an image waits for a permission that is missing, in milliseconds: rule 7.
+const DENIED_MAX: u64 = 600_000;
+
 impl World {
+    /// How long after the first job faults may happen, in milliseconds.
+    const HEALS_AFTER: u64 = 3_600_000;
+
     /// A quiet world: the documented cloud without faults and without jobs.
     #[must_use]
     pub fn quiet() -> Self {
@@ -67,6 +81,7 @@ impl World {
             images: 4,
             accounts: 24,
             interrupted_at: None,
+            may_be_denied: false,
         }
     }
 
@@ -79,12 +94,13 @@ impl World {
         world.limits.guard = true;
         world.limits.landing = Millis(random.of(&[2000, 30_000]));
         world.limits.read_delay = Millis(random.of(&[500, 5000]));
-        world.limits.lease = random.of(&[None, None, Some(Millis(300_000)), Some(Millis(1_200_000))]);
+        world.limits.lease = random.of(&[None, Some(Millis(300_000)), Some(Millis(300_000)), Some(Millis(1_200_000))]);
         world.latency = random.of(&[(20, 200), (80, 80), (1, 4000)]);
         world.lane.batch = u32::try_from(random.of(&[1, 3, 50])).unwrap_or(50);
         world.accounts = random.of(&[1, 2, 3, 5, 8, 24]);
         world.images = random.between(1, 3);
         let access = world.set_dials(seed % DIALS, &mut random);
+        world.may_be_denied = access != (true, true);
         world.faults = Faults::draw(&mut random);
         if random.chance(25) {
             world.make_one_shot(&mut random);
@@ -142,6 +158,80 @@ impl World {
         (write, list)
     }
 
+    /// How many accounts an image may have, by the cloud or by the engine's settings.
+    #[must_use]
+    pub fn cap(&self) -> usize {
+        self.ledger.dials.cap.min(self.limits.cap as usize)
+    }
+
+    /// After this virtual time, in milliseconds, the world has no more faults and permits everything.
+    #[must_use]
+    pub fn heals_at(&self) -> u64 {
+        Self::HEALS_AFTER + self.jobs.first().map_or(0, |(at, _)| at.0)
+    }
+
+    /// The virtual time, in milliseconds, by which every job must be settled.
+    ///
+    /// It counts from when nothing keeps the jobs waiting any more: the last one is there, nothing fails, no image is
+    /// occupied. Then every job may have to wait once for each thing that a rule lets it wait for, and every account
+    /// may cost requests of its own.
+    #[must_use]
+    pub fn bound(&self) -> u64 {
+        let last = self.jobs.last().map_or(0, |(at, _)| at.0);
+        let Limits { landing, read_delay, image_wait, closed_for, .. } = &self.limits;
+        let mut from = last;
+        if self.faults.may_any() || self.may_be_denied {
+            // A lane may have been closed.
+            from = from.max(self.heals_at()) + 2 * closed_for.0 + 120_000 + 2 * DENIED_MAX;
+        }
+        if self.faults.may(Fault::Busy) {
+            // An image may have been occupied for an hour just before.
+            from += image_wait.0 + 3_600_000;
+        }
+        from += BECOMES_NORMAL_BY + 60_000;
+        // Before it a reading, behind it another one, each past all that may land and all that may be seen late.
+        let reading = landing.0 + read_delay.0 + 2 * self.latency.1 + 1000;
+        let accounts = |job: &Job| job.account_ids.len() as u64 * (2000 + 4 * self.latency.1 + self.retries());
+        from + self.jobs.iter().map(|(_, job)| 2 * reading + accounts(job)).sum::<u64>()
+    }
+
+    /// How many calls every job may cost where no fault happens: readings before and after, full requests, and where a
+    /// list may be refused for what it holds, requests of its own for every account.
+    #[must_use]
+    pub fn calls_bound(&self) -> u64 {
+        if self.faults.may_any() || self.may_be_denied {
+            return u64::MAX;
+        }
+        let Accounts { unknown, sub_accounts, faults, .. } = &self.ledger.accounts;
+        let well = unknown.is_empty() && sub_accounts.is_empty() && faults.is_empty();
+        // A list may also be refused for its length, for what the image has already, or for what it may not have.
+        let is_cut = self.ledger.dials.listing_limit.is_some_and(|limit| limit as u64 <= self.accounts);
+        let is_plain = well && !is_cut && self.ledger.dials.batch_limit.is_none() && self.cap() >= 500;
+        let tries = if faults.is_empty() { 1 } else { u64::from(self.limits.attempts) };
+        let of_job = |job: &Job| {
+            let accounts = job.account_ids.len() as u64;
+            let alone = if is_plain { 0 } else { 4 * tries * accounts };
+            4 + accounts.div_ceil(u64::from(self.lane.batch)) + alone
+        };
+        // An image that is being made is asked for again and again.
+        let questions = if self.is_any_pending() { 2 * BECOMES_NORMAL_BY / 1000 } else { 0 };
+        self.images * questions + self.jobs.iter().map(|(_, job)| of_job(job)).sum::<u64>()
+    }
+
+    fn is_any_pending(&self) -> bool {
+        (0..self.images).any(|nth| {
+            let found = self.ledger.image(0, account_of(OWNER), region(), image(nth));
+            found.is_ok_and(|view| view.is_some_and(|view| matches!(view.state, ImageState::Creating)))
+        })
+    }
+
+    /// How long the tries of one account may take, each with its answer and its pause.
+    fn retries(&self) -> u64 {
+        let pauses: u64 = self.limits.pauses.iter().take(self.limits.attempts as usize).map(|pause| pause.0).sum();
+        let fails = !self.ledger.accounts.faults.is_empty();
+        if fails { pauses + u64::from(self.limits.attempts) * self.latency.1 } else { 0 }
+    }
+
     fn draw_accounts(&mut self, random: &mut Random) {
         let known = &mut self.ledger.accounts;
         for nth in 0..self.accounts {
@@ -166,7 +256,7 @@ impl World {
             1 => drawn.encrypted = true,
             2 => {
                 drawn.state = ImageState::Creating;
-                drawn.normal_at = Some(random.between(1000, 90_000));
+                drawn.normal_at = Some(random.between(1000, BECOMES_NORMAL_BY));
             }
             3 => return,
             _ => {}

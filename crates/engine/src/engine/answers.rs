@@ -50,6 +50,9 @@ impl Engine {
             Kind::Write => {
                 self.images[image].write = None;
                 if let Some(write) = call.write.take() {
+                    if matches!(outcome, Outcome::Unanswered { sent: false, .. }) {
+                        self.uncount_request(id, &write.members);
+                    }
                     self.write_ended(now, &call, write, outcome);
                 }
             }

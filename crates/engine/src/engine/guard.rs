@@ -125,8 +125,11 @@ impl Engine {
         for &(wish, ..) in &provisional[reopened..] {
             self.wishes[wish].state = WishState::Open;
         }
-        if let Some(&(first, ..)) = provisional.get(reopened) {
+        let open_again = &provisional[reopened..];
+        if let Some(&(first, ..)) = open_again.first() {
             self.begin_operation(account, Some(first));
+            // The write that was sent for it stays one, whatever the next one finds.
+            self.accounts[account].sends = u8::from(open_again.iter().any(|&(.., done)| done == Done::Changed));
         }
     }
 

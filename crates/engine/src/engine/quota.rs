@@ -120,6 +120,14 @@ impl Engine {
         if readable && !believable {
             return self.images[image].want_reading(from.max(now));
         }
+        if !believable {
+            // What was counted since an old reading decides nothing: where none can be taken, the API has to say.
+            self.images[image].reading = None;
+            if self.share_room(now, image) > 0 {
+                return;
+            }
+        }
+        let found = &self.images[image];
         let (present, cap) = (found.quota.present, found.quota.cap(self.limits.cap, now));
         let message = if found.reading.is_some() {
             alloc::format!("the image is shared with {present} accounts and may be shared with {cap}")

@@ -244,6 +244,24 @@ impl Engine {
         }
     }
 
+    /// A request never left: it was none, for its accounts and for their tickets.
+    pub(super) fn uncount_request(&mut self, call: CallId, members: &[Key<Account>]) {
+        for &member in members {
+            let found = &mut self.accounts[member];
+            found.sends = found.sends.saturating_sub(1);
+            let mut next = found.front;
+            while let Some(wish) = next {
+                let found = &self.wishes[wish];
+                next = found.next_in_account;
+                let ticket = &mut self.tickets[found.ticket];
+                if ticket.last_call == Some(call) {
+                    ticket.last_call = None;
+                    ticket.requests -= 1;
+                }
+            }
+        }
+    }
+
     pub(super) fn send_read(&mut self, now: Instant, image: Key<Image>, probe: bool) {
         let call = self.next_call_id();
         let Image { lane, region, id, .. } = self.images[image];

@@ -1,0 +1,97 @@
+//! A worker process as far as the engine can tell: its engine, the jobs it holds, its acknowledgements.
+
+use std::collections::BTreeMap;
+
+use imageshare_engine::{
+    Engine,
+    io::{Input, TicketId},
+    job::Job,
+    limits::Limits,
+    time::Instant,
+};
+
+use crate::run::LANE;
+
+/// An acknowledgement is not applied when it is sent: one that was sent less than this before the end, in
+/// milliseconds, may be lost.
+const ACK_APPLIED_AFTER: u64 = 500;
+
+/// One process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Its number: what is meant for a process that is gone reaches nobody.
+    pub(crate) id: u64,
+    pub(crate) engine: Engine,
+    /// The jobs in hand, by delivery.
+    pub(crate) tickets: BTreeMap<TicketId, usize>,
+    /// Why nothing is delivered to it, if nothing is.
+    pub(crate) away: Option<Away>,
+    /// Whether the lane is another's and this one does not know. Its writes are held back, since nothing proves the lane
+    /// to it any more; what it settles is published, and its acknowledgements count for nothing.
+    pub(crate) is_unaware: bool,
+    /// Whether it was told to end.
+    pub(crate) is_draining: bool,
+    next_ticket: u64,
+    /// Settled jobs and when the acknowledgement of each is sent, in order, as long as it may be lost.
+    acks: Vec<(u64, usize)>,
+}
+
+/// Why nothing is delivered to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Away {
+    /// It gave its jobs back.
+    GaveBack,
+    /// It lost the lane, or never had it.
+    Lost,
+}
+
+impl Process {
+    pub(crate) fn new(id: u64, limits: Limits) -> Self {
+        Self {
+            id,
+            engine: Engine::new(limits, id),
+            tickets: BTreeMap::new(),
+            away: Some(Away::Lost),
+            is_unaware: false,
+            is_draining: false,
+            next_ticket: 0,
+            acks: Vec::new(),
+        }
+    }
+
+    /// A delivery, with the number that it gets.
+    pub(crate) fn delivery(&mut self, nth: usize, job: Job) -> Input {
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, nth);
+        Input::Job { ticket, lane: LANE, job }
+    }
+
+    /// A job is settled, and its report is confirmed at that time. Acknowledgements go out in the order of settling,
+    /// so one waits for all before it.
+    pub(crate) fn settled(&mut self, now: u64, job: usize, confirmed_at: u64) {
+        let at = self.acks.last().map_or(confirmed_at, |&(last, _)| last.max(confirmed_at));
+        self.acks.retain(|&(sent, _)| sent + ACK_APPLIED_AFTER > now);
+        self.acks.push((at, job));
+    }
+
+    /// When the last acknowledgement is applied.
+    pub(crate) fn acks_applied_at(&self, now: u64) -> u64 {
+        self.acks.last().map_or(now, |&(sent, _)| sent.max(now)) + ACK_APPLIED_AFTER
+    }
+
+    /// The lane is no longer this process's: takes the settled jobs that come again, which are all whose
+    /// acknowledgement was not sent yet and, of those sent a moment ago, as many of the last as `lost` says of so many.
+    pub(crate) fn come_again(&mut self, now: u64, lost: impl FnOnce(u64) -> u64) -> Vec<usize> {
+        let acks = std::mem::take(&mut self.acks);
+        let sent = acks.partition_point(|&(sent, _)| sent <= now);
+        let recent = acks[..sent].iter().filter(|&&(sent, _)| sent + ACK_APPLIED_AFTER > now).count();
+        let lost = usize::try_from(lost(recent as u64)).unwrap_or(recent).min(recent);
+        acks[sent - lost..].iter().map(|&(_, job)| job).collect()
+    }
+
+    /// Takes in something that happened.
+    pub(crate) fn handle(&mut self, now: u64, input: Input) {
+        self.engine.handle(Instant(now), input);
+    }
+}
