@@ -13,5 +13,6 @@ mod commands;
 mod demo;
 mod endings;
 mod house;
+mod kit_itself;
 mod limits;
 mod sign;

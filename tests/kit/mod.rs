@@ -1,9 +1,16 @@
 //! What the scenarios are made of: the program, a sandbox in a process of its own, files in a folder that goes away.
 
+mod amqp;
+mod broker;
+mod keeper;
 mod program;
+mod relay;
 mod sandbox;
 
+pub(crate) use amqp::{Amqp, properties};
+pub(crate) use broker::Node;
 pub(crate) use program::{Ended, Program, Running, json_lines};
+pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;
 
 use std::{

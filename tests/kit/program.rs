@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::until;
+use super::{keeper::Keeper, until};
 
 /// A call of the program with nothing of this process's environment.
 pub(crate) struct Program {
@@ -121,6 +121,7 @@ impl Program {
 
     fn spawn(mut self) -> (Running, ChildStdout) {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Keeper::of_all_tests().keep(&mut self.command);
         let mut child = self.command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());

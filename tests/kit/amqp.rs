@@ -1,0 +1,198 @@
+//! A client of the broker that is not the one under test: publishes jobs, collects what comes out, meddles with queues.
+
+use std::{future::Future, pin::Pin, sync::OnceLock};
+
+use futures_core::Stream as _;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use tokio::runtime::Runtime;
+
+use super::PATIENCE;
+
+/// Publishes in flight.
+const WINDOW: usize = 500;
+
+/// A connection with one channel.
+pub(crate) struct Amqp {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// What came out of a queue.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) body: Vec<u8>,
+    pub(crate) redelivered: bool,
+}
+
+/// Messages that a consumer of the kit holds. Dropped, they stay with the connection, which ends with its `Amqp`.
+pub(crate) struct Held {
+    consumer: Consumer,
+}
+
+impl Amqp {
+    #[track_caller]
+    pub(crate) fn open(url: &str) -> Self {
+        Self::try_open(url).unwrap()
+    }
+
+    /// # Errors
+    ///
+    /// Why the broker does not let in who has this address.
+    #[track_caller]
+    pub(crate) fn try_open(url: &str) -> lapin::Result<Self> {
+        try_to("open a connection of the kit", async {
+            let runtime = async_rs::Runtime::tokio_current();
+            let connection = Connection::connect_with_runtime(url, ConnectionProperties::default(), runtime).await?;
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(Self { connection, channel })
+        })
+    }
+
+    /// Whether the broker has not closed it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// Publishes messages as they are, and waits until the broker has them all.
+    #[track_caller]
+    pub(crate) fn publish_to(
+        &self,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>,
+    ) {
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let window: Vec<_> = messages.by_ref().take(WINDOW).collect();
+            wait("a publish of the kit", async {
+                let mut confirms = Vec::with_capacity(WINDOW);
+                for (body, properties) in window {
+                    let sent = self.channel.basic_publish(exchange.into(), key.into(), options, &body, properties);
+                    confirms.push(sent.await?);
+                }
+                for confirm in confirms {
+                    let confirmation = confirm.await?;
+                    assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "nobody takes {key}");
+                }
+                Ok(())
+            });
+        }
+    }
+
+    /// Takes so many messages off a queue, in its order.
+    #[track_caller]
+    pub(crate) fn take(&self, queue: &str, count: usize) -> Vec<Message> {
+        let mut held = self.hold(queue, u16::MAX);
+        let mut messages = Vec::with_capacity(count);
+        for number in 0..count {
+            let delivery = held.next(&format!("message {} of {count} in {queue}", number + 1));
+            wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
+            messages.push(delivery.into());
+        }
+        held.end();
+        messages
+    }
+
+    /// Everything that a queue holds now.
+    #[track_caller]
+    pub(crate) fn take_all(&self, queue: &str) -> Vec<Message> {
+        self.take(queue, self.ready(queue))
+    }
+
+    /// Begins to consume and acknowledges nothing.
+    #[track_caller]
+    pub(crate) fn hold(&self, queue: &str, prefetch: u16) -> Held {
+        let consumer = wait("a consumer of the kit", async {
+            let channel = self.connection.create_channel().await?;
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            let options = BasicConsumeOptions::default();
+            channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
+        });
+        Held { consumer }
+    }
+
+    /// Messages of a queue that wait for a consumer.
+    #[track_caller]
+    pub(crate) fn ready(&self, queue: &str) -> usize {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
+        wait("a look at a queue", declared).message_count() as usize
+    }
+
+    /// Makes a quorum queue as a lane has it.
+    #[track_caller]
+    pub(crate) fn declare_like_a_lane(&self, queue: &str) {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        wait("a queue of the kit", self.channel.queue_declare(queue.into(), options, arguments));
+    }
+
+    /// Deletes a queue with what is in it.
+    #[track_caller]
+    pub(crate) fn delete(&self, queue: &str) {
+        wait("the end of a queue", self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()));
+    }
+}
+
+impl Held {
+    /// The next delivery.
+    #[track_caller]
+    pub(crate) fn next(&mut self, what: &str) -> Delivery {
+        self.next_or_end(what).expect("the consumer was not ended")
+    }
+
+    /// The next delivery, or nothing if the broker ended the consumer.
+    #[track_caller]
+    pub(crate) fn next_or_end(&mut self, what: &str) -> Option<Delivery> {
+        let next = std::future::poll_fn(|context| Pin::new(&mut self.consumer).poll_next(context));
+        wait(what, async { next.await.transpose() })
+    }
+
+    /// Ends it; what it holds goes back.
+    fn end(self) {
+        drop(self.consumer);
+    }
+}
+
+impl From<Delivery> for Message {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            body: delivery.data.into(),
+            redelivered: delivery.redelivered,
+        }
+    }
+}
+
+/// Of a message that survives the broker's restart.
+pub(crate) fn properties() -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into())
+}
+
+/// Waits for the broker, as long as the kit's patience lasts.
+#[track_caller]
+fn wait<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> T {
+    try_to(what, action).unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// The same where the broker may refuse.
+#[track_caller]
+fn try_to<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = RUNTIME.get_or_init(build);
+    let ended = runtime.block_on(async { tokio::time::timeout(PATIENCE, action).await });
+    ended.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}

@@ -1,0 +1,314 @@
+//! A RabbitMQ node of the tests' own, from the package's own scripts: its name, ports and files are its own, it works
+//! as any user, knows nothing of a broker that is installed beside it, and ends with its handle.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU16, AtomicU32, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+
+use super::{keeper::Keeper, until};
+
+/// The package's own script. What is on the path changes the user first.
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// What the nodes and who asks them know from each other.
+const COOKIE: &str = "imageshare";
+
+/// A node. It ends with its handle.
+pub(crate) struct Node {
+    /// Clients' port, which stays over restarts.
+    pub(crate) port: u16,
+    name: String,
+    names_port: u16,
+    distribution_port: u16,
+    process: Mutex<Option<Child>>,
+    names: Child,
+    folder: TempDir,
+    keeper: Option<Keeper>,
+}
+
+/// A virtual host of a node, with a user who may do anything there and nothing elsewhere.
+pub(crate) struct Vhost<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) name: String,
+}
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Waits for a consumer.
+    pub(crate) ready: u64,
+    /// Is with a consumer.
+    pub(crate) held: u64,
+    pub(crate) consumers: u64,
+}
+
+impl Node {
+    /// The node of all tests that do no harm to it. Each takes a virtual host.
+    pub(crate) fn shared() -> &'static Self {
+        static NODE: OnceLock<Node> = OnceLock::new();
+        // Nobody drops it: its keeper ends it with the process.
+        NODE.get_or_init(Self::start)
+    }
+
+    /// A node of one's own, to be harmed.
+    pub(crate) fn start() -> Self {
+        static NODES: AtomicU32 = AtomicU32::new(0);
+        assert!(Path::new(SERVER).exists(), "{SERVER} is not here; tests/run installs the package rabbitmq-server");
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = Keeper::new(Some(folder.path()));
+        let [port, names_port, distribution_port] = [free_port(), free_port(), free_port()];
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("imageshare-{}-{number}@localhost", std::process::id());
+        let cookie = folder.path().join(".erlang.cookie");
+        fs::write(&cookie, COOKIE).unwrap();
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
+        fs::write(folder.path().join("plugins"), "[].\n").unwrap();
+        let settings = format!(
+            "listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
+             log.console = false\nlog.file = node.log\n"
+        );
+        fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
+        // The names of nodes are kept by a process of our own, since the one that a node starts stays for ever.
+        let mut names = Command::new("epmd");
+        names.args(["-address", "127.0.0.1", "-port", &names_port.to_string()]);
+        keeper.keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let names = names.spawn().unwrap();
+        let keeper = Some(keeper);
+        let process = Mutex::new(None);
+        let node = Self { port, name, names_port, distribution_port, process, names, folder, keeper };
+        until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, names_port)).ok());
+        node.start_again();
+        node
+    }
+
+    /// Starts it on the files it had, and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start_again(&self) {
+        self.begin_to_start();
+        until("the broker serves", || {
+            let ended = self.process().as_mut().and_then(|process| process.try_wait().unwrap());
+            assert_eq!(ended, None, "the broker ended:\n{}", self.log());
+            self.ask("rabbit", "is_booted").filter(|answer| answer == "true")
+        });
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) fn begin_to_start(&self) {
+        let mut process = self.process();
+        assert!(process.is_none(), "the broker runs");
+        let file = |name: &str| self.folder.path().join(name);
+        let mut server = Command::new(SERVER);
+        server
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env("LANG", "C.UTF-8")
+            .env("ERL_EPMD_PORT", self.names_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", file("data"))
+            .env("RABBITMQ_LOG_BASE", self.folder.path())
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins"))
+            .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
+            // None of the machine's own settings.
+            .env("RABBITMQ_CONF_ENV_FILE", file("none"))
+            .env("RABBITMQ_CONFIG_FILES", file("none"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("none"))
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false")
+            // The script then becomes the node, so that a signal to the process is a signal to the node.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.keeper().keep(&mut server);
+        *process = Some(server.spawn().unwrap());
+    }
+
+    /// Stops it in good order.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        self.signal("TERM");
+        let mut process = self.process().take().unwrap();
+        until("the broker stopped", || process.try_wait().unwrap());
+    }
+
+    /// Kills it.
+    #[track_caller]
+    pub(crate) fn kill(&self) {
+        // The broker writes down half a second late which quorum queues it has: one that was declared just before would
+        // be empty after a kill, whatever was confirmed, and without a leader for ever (measured).
+        self.eval("[dets:sync(Table) || Table <- dets:all()].");
+        let mut process = self.process().take().expect("the broker runs");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Sends it a signal by its name.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.process().as_ref().expect("the broker runs").id();
+        assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
+    }
+
+    /// A new virtual host with a name that no other test has, and its user.
+    pub(crate) fn vhost(&self) -> Vhost<'_> {
+        static VHOSTS: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
+        self.eval(&format!(
+            "ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>), \
+             ok = rabbit_auth_backend_internal:add_user(<<\"{name}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
+             ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, \
+             <<\".*\">>, <<\"kit\">>)."
+        ));
+        Vhost { node: self, name }
+    }
+
+    /// Raises the memory alarm, or clears it.
+    pub(crate) fn memory_alarm(&self, raised: bool) {
+        let share = if raised { "0.000001" } else { "0.4" };
+        self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({share})."));
+    }
+
+    /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
+    #[track_caller]
+    pub(crate) fn eval(&self, expression: &str) -> String {
+        let mut call = self.call();
+        let mut call = call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(call.stdin.take().unwrap(), "{expression}").unwrap();
+        let output = call.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
+        value.unwrap_or_else(|| panic!("{expression}\ngave {text}")).to_owned()
+    }
+
+    /// What the node wrote to its log.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
+    }
+
+    /// Calls a function without arguments; nothing if the node cannot be asked yet.
+    fn ask(&self, module: &str, function: &str) -> Option<String> {
+        let output = self.call().args(["-a", &format!("{module} {function} []")]).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn call(&self) -> Command {
+        let mut call = Command::new(erl_call());
+        call.args(["-n", &self.name, "-c", COOKIE, "-timeout", "10"]);
+        call.env("ERL_EPMD_PORT", self.names_port.to_string()).env("HOME", self.folder.path()).stderr(Stdio::null());
+        call
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> &Keeper {
+        self.keeper.as_ref().expect("the keeper goes last")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.keeper.take());
+        // They were killed; this removes their entries from the table of processes.
+        if let Some(mut process) = self.process().take() {
+            drop(process.wait());
+        }
+        drop(self.names.wait());
+    }
+}
+
+/// The password of every user that the kit makes.
+const PASSWORD: &str = "correct/horse:battery@staple";
+
+impl Vhost<'_> {
+    /// Where clients find it.
+    pub(crate) fn url(&self) -> String {
+        self.url_by(self.node.port)
+    }
+
+    /// The same through a relay.
+    pub(crate) fn url_by(&self, port: u16) -> String {
+        let Self { name, .. } = self;
+        format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}")
+    }
+
+    /// Gives its user another password, or the right one again.
+    pub(crate) fn set_password(&self, right: bool) {
+        let password = if right { PASSWORD } else { "another" };
+        let name = &self.name;
+        self.node.eval(&format!(
+            "ok = rabbit_auth_backend_internal:change_password(<<\"{name}\">>, <<\"{password}\">>, <<\"kit\">>)."
+        ));
+    }
+
+    /// What a quorum queue holds by its own state, which is never late.
+    #[track_caller]
+    pub(crate) fn depth(&self, queue: &str) -> Depth {
+        let name = &self.name;
+        let text = self.node.eval(&format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
+             Look = fun(S) -> {{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), \
+             rabbit_fifo:query_consumer_count(S)}} end, \
+             {{ok, {{_, {{Ready, Held, Consumers}}}}, _}} = ra:leader_query(amqqueue:get_pid(Q), Look), \
+             {{Ready, Held, Consumers}}."
+        ));
+        let numbers: Vec<u64> =
+            text.trim_matches(['{', '}']).split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        let [ready, held, consumers] = numbers[..] else { panic!("{queue}: {text}") };
+        Depth { ready, held, consumers }
+    }
+
+    /// Closes every connection to it, as an operator does.
+    pub(crate) fn close_connections(&self) {
+        let name = &self.name;
+        self.node.eval(&format!(
+            "[rabbit_networking:close_connection(Pid, \"closed by the test\") || Pid <- rabbit_networking:connections(), \
+             rabbit_reader:info(Pid, [vhost]) =:= [{{vhost, <<\"{name}\">>}}]]."
+        ));
+    }
+}
+
+/// A port that nobody uses, outside of the range from which the system takes ports for clients: what is stopped and
+/// started again finds its port free.
+pub(crate) fn free_port() -> u16 {
+    listen_anywhere().1
+}
+
+/// The same while somebody listens there.
+pub(crate) fn listen_anywhere() -> (TcpListener, u16) {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Runs side by side begin at different places.
+    let begin = u16::try_from(std::process::id() % 200 * 97 % u32::from(COUNT)).unwrap();
+    loop {
+        let port = FIRST + (begin + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return (listener, port);
+        }
+    }
+}
+
+/// The program that asks a node; it is not on the path.
+fn erl_call() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let places = ["/usr/lib/erlang/bin/erl_call", "/usr/lib64/erlang/bin/erl_call"].map(PathBuf::from);
+        places.into_iter().find(|place| place.exists()).expect("erl_call is where the package erlang-base puts it")
+    })
+}
