@@ -169,10 +169,7 @@ impl Held {
 
 impl From<Delivery> for Message {
     fn from(delivery: Delivery) -> Self {
-        Self {
-            body: delivery.data.into(),
-            redelivered: delivery.redelivered,
-        }
+        Self { body: delivery.data, redelivered: delivery.redelivered }
     }
 }
 

@@ -38,7 +38,11 @@ impl Keeper {
         let mut script = Command::new("sh");
         script.args(["-c", SCRIPT, "keeper", &group.to_string()]);
         // In a group of its own: what ends the tests from a terminal does not end what cleans up after them.
-        script.arg(folder.unwrap_or(Path::new(""))).stdin(Stdio::piped()).stdout(held_by_script).process_group(0);
+        script
+            .arg(folder.unwrap_or_else(|| Path::new("")))
+            .stdin(Stdio::piped())
+            .stdout(held_by_script)
+            .process_group(0);
         let mut script = script.spawn().unwrap();
         let let_go = script.stdin.take();
         Self { group, first, script, let_go }

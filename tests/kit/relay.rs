@@ -60,13 +60,8 @@ enum Mode {
 impl Relay {
     /// A relay to a port of this machine.
     pub(crate) fn to(target: u16) -> Self {
-        let state = State {
-            mode: Mode::Pass,
-            delay: Duration::ZERO,
-            allowance: None,
-            connections: Vec::new(),
-            accepted: 0,
-        };
+        let state =
+            State { mode: Mode::Pass, delay: Duration::ZERO, allowance: None, connections: Vec::new(), accepted: 0 };
         let shared = Arc::new(Shared { target, state: Mutex::new(state), changed: Condvar::new() });
         let (listener, port) = listen_anywhere();
         let relay = Self { port, shared };
@@ -220,7 +215,9 @@ impl Shared {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut state = self.wait_while_frozen();
             let mut is_last = false;
-            if direction == Direction::ToServer && let Some(allowance) = &mut state.allowance {
+            if direction == Direction::ToServer
+                && let Some(allowance) = &mut state.allowance
+            {
                 is_last = *allowance <= chunk.len();
                 chunk.truncate(*allowance);
                 *allowance -= chunk.len();
