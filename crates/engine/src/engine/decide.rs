@@ -382,24 +382,23 @@ impl Engine {
         let expires = self.histories[history].expires(self.limits.read_delay, Self::READING_AGE_MAX);
         if expires < Instant::NEVER {
             let image = self.accounts[account].image;
-            self.images[image].wakes.insert((expires, account));
+            let forgettable = &mut self.images[image].forgettable;
+            if forgettable.back() != Some(&(expires, account)) {
+                forgettable.push_back((expires, account));
+            }
         }
     }
 
-    /// An account's moment has come: a doubt has ended, or its history may be too old to matter.
+    /// A doubt that an account waits for has ended.
     pub(super) fn wake(&mut self, now: Instant, account: Key<Account>) {
-        if self.accounts.get(account).is_none() {
-            return;
-        }
-        if self.accounts[account].stage == Stage::Waiting {
+        if self.accounts.get(account).is_some_and(|found| found.stage == Stage::Waiting) {
             self.decide(now, account);
         }
-        self.forget_account(now, account);
     }
 
     /// Drops what need not be kept of an account.
     pub(super) fn forget_account(&mut self, now: Instant, account: Key<Account>) {
-        let found = &self.accounts[account];
+        let Some(found) = self.accounts.get(account) else { return };
         let (image, id) = (found.image, found.id);
         let idle = found.head.is_none() && found.stage == Stage::Idle;
         if let Some(history) = found.history {

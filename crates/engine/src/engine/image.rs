@@ -36,8 +36,11 @@ pub(super) struct Image {
     pub(super) groups: Vec<Group>,
     /// Whether the last write came from a group: then a full list of others goes first.
     pub(super) group_had_turn: bool,
-    /// When an account has to be looked at again.
+    /// When an account that waits for the end of a doubt has to be looked at again.
     pub(super) wakes: BTreeSet<(Instant, Key<Account>)>,
+    /// When an account may be forgotten. About in order of time: one that stands behind a later one is forgotten with
+    /// that one, which harms nobody.
+    pub(super) forgettable: VecDeque<(Instant, Key<Account>)>,
     /// When a ticket expires.
     pub(super) deadlines: BTreeSet<(Instant, Key<Ticket>)>,
     /// Tickets that are done but for a write that may still be applied, and until when.
@@ -147,6 +150,7 @@ impl Image {
             groups: Vec::new(),
             group_had_turn: false,
             wakes: BTreeSet::new(),
+            forgettable: VecDeque::new(),
             deadlines: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             reading: None,

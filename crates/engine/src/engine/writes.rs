@@ -21,9 +21,15 @@ impl Engine {
         if self.images.get(image).is_none() {
             return;
         }
-        while let Some(&(at, account)) = self.images[image].wakes.first().filter(|&&(at, _)| at <= now) {
-            self.images[image].wakes.remove(&(at, account));
+        while self.images[image].wakes.first().is_some_and(|&(at, _)| at <= now)
+            && let Some((_, account)) = self.images[image].wakes.pop_first()
+        {
             self.wake(now, account);
+        }
+        while self.images[image].forgettable.front().is_some_and(|&(at, _)| at <= now)
+            && let Some((_, account)) = self.images[image].forgettable.pop_front()
+        {
+            self.forget_account(now, account);
         }
         while let Some(&(at, ticket)) = self.images[image].deadlines.first().filter(|&&(at, _)| at <= now) {
             self.images[image].deadlines.remove(&(at, ticket));
@@ -91,6 +97,7 @@ impl Engine {
         let busy = found.busy.as_ref();
         let moments = [
             found.wakes.first().map(|&(at, _)| at),
+            found.forgettable.front().map(|&(at, _)| at),
             found.deadlines.first().map(|&(at, _)| at),
             found.doubtful.first().map(|&(at, _)| at),
             found.read.wanted.map(|from| from.max(found.read.after)),
