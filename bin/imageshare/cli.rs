@@ -12,11 +12,11 @@ use imageshare_core::{
 const RULES: &str = "\
 Keys come from TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key), else
 from the profile file ~/.tencentcloud/credentials; never from a flag. Flags win over IMAGESHARE_* variables, those win
-over the settings file.
+over the settings file. The broker's address holds a password: IMAGESHARE_BROKER_URL, or the settings file; never a flag.
 
 Exit codes: 0 all is as wished; 1 an account failed, a job was rejected, or output could not be written; 2 wrong flags
-or settings, or an input that cannot be opened; 3 a credential is missing or refused; 4 the endpoint is out of reach;
-130 interrupted.
+or settings, or an input that cannot be opened; 3 a credential is missing or refused; 4 the endpoint or the broker is
+out of reach; 130 interrupted.
 
 Example, without keys and without a cloud:
   imageshare run examples/jobs.ndjson --sandbox";
@@ -79,6 +79,12 @@ pub(crate) enum Command {
     /// Show which accounts have an image
     #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
     List(ListArguments),
+    /// Send the share jobs of a file, or of standard input, to the broker
+    #[command(after_help = "Example: imageshare publish examples/jobs.ndjson")]
+    Publish(PublishArguments),
+    /// Print what the broker needs (definitions.json), or make it there
+    #[command(after_help = "Example: imageshare topology > definitions.json")]
+    Topology(TopologyArguments),
     /// Show every stage of a signature, to compare it with another program's
     #[command(
         after_help = "Example: imageshare sign --method POST --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm \
@@ -120,6 +126,29 @@ pub(crate) struct RunArguments {
     pub(crate) region: Option<String>,
     #[command(flatten)]
     pub(crate) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PublishArguments {
+    /// Jobs, one JSON object a line or CSV; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Wait for the reports of these jobs, print them, and end as run does
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait for a broker that is out of reach: 90s, 2m, or seconds
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
+    pub(crate) give_up_after: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TopologyArguments {
+    /// Make what is missing, and say what differs
+    #[arg(long)]
+    pub(crate) declare: bool,
 }
 
 /// How work is done, for all commands that do any.

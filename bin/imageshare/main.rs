@@ -1,17 +1,20 @@
 //! `imageshare`: the command line. Each command has a file; what it does is in the libraries.
 
+mod broker;
 mod check;
 mod cli;
 mod completions;
 mod exit;
 mod list;
 mod output;
+mod publish;
 mod run;
 mod runtime;
 mod sandbox;
 mod schema;
 mod share;
 mod sign;
+mod topology;
 mod voice;
 mod work;
 
@@ -43,12 +46,14 @@ fn command(cli: Cli) -> Ended {
         Command::Check => check::run(&common),
         Command::Completions { shell } => completions::run(*shell),
         Command::List(arguments) => list::run(&common, arguments),
+        Command::Publish(arguments) => publish::run(&common, arguments),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
         Command::Schema { of } => schema::run(*of),
         Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),
+        Command::Topology(arguments) => topology::run(&common, arguments),
     }
 }
 

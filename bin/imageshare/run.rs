@@ -42,7 +42,7 @@ pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
 }
 
 /// What messages call standard input.
-const STDIN: &str = "standard input";
+pub(crate) const STDIN: &str = "standard input";
 
 /// Opens a file, or standard input for `-`, and says what messages call it.
 pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Problem> {

@@ -53,6 +53,18 @@ impl Voice {
         self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
     }
 
+    /// Shows how many accounts are done, of how many that are known, and more words.
+    pub(crate) fn show(&self, done: u64, of: u64, words: String) {
+        self.bar.set_length(of);
+        self.bar.set_position(done);
+        self.bar.set_message(words);
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Shows how far it has come until the result is dropped.
     pub(crate) fn follow(&self, progress: Arc<Progress>) -> Moving {
         let bar = self.bar.clone();

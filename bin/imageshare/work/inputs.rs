@@ -9,6 +9,7 @@ use std::{
 use crate::cli::{Common, WorkArguments};
 
 /// Files that a command reads.
+#[derive(Default)]
 pub(crate) struct Inputs(Vec<(String, FileId)>);
 
 /// What tells a regular file from all others, under whatever name it is opened.

@@ -6,8 +6,8 @@ pub(crate) mod plan;
 
 mod backlog;
 mod notices;
-mod reports;
-mod summary;
+pub(crate) mod reports;
+pub(crate) mod summary;
 
 use std::{
     io::{self, Write as _},
@@ -147,7 +147,7 @@ impl Work {
 }
 
 /// `--give-up-after`: long enough for an answer to come, and an end that people live to see.
-fn patience(text: &str) -> Result<Duration, Problem> {
+pub(crate) fn patience(text: &str) -> Result<Duration, Problem> {
     let range = Duration::from_millis(100)..=Duration::from_hours(7 * 24);
     settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--give-up-after: {problem}")))
 }

@@ -19,7 +19,10 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
     table.row(["jobs".into(), count(tally.jobs.values().sum()), jobs(tally)]);
     table.row(["accounts".into(), count(accounts(tally)), outcomes(tally)]);
     let requests: u64 = summary.calls.values().sum();
-    table.row(["requests".into(), count(requests), calls(summary)]);
+    // Who waits for reports made no calls.
+    if !summary.calls.is_empty() {
+        table.row(["requests".into(), count(requests), calls(summary)]);
+    }
     table.row(["seconds".into(), format!("{:.1}", took.as_secs_f64()), String::new()]);
     text.push_str(table.to_text("").trim_start_matches('\n'));
     if is_interrupted {
@@ -47,7 +50,8 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
     text
 }
 
-fn rejections(tally: &Tally, text: &mut String) {
+/// Why jobs were rejected.
+pub(crate) fn rejections(tally: &Tally, text: &mut String) {
     if tally.rejections.is_empty() {
         return;
     }

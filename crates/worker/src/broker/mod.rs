@@ -6,6 +6,7 @@
 mod connection;
 mod error;
 mod flight;
+mod follower;
 mod publisher;
 mod transport;
 mod url;
@@ -14,5 +15,6 @@ pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
 pub use error::Error;
+pub use follower::Follower;
 pub use publisher::{Confirmation, IN_FLIGHT_MAX, Insistence, Lost, Message, Publisher, Publishing, State};
 pub use url::{Url, UrlError};

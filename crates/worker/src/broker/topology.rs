@@ -132,27 +132,43 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
     items
 }
 
-/// Makes what is missing. What is there already stays as it is; where that differs, it is said, and the rest is made
-/// nevertheless.
+/// What became of a declaration: what was made, what was there, what differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// What was not there, such as `queue imageshare.dead`.
+    pub made: Vec<String>,
+    /// What was there as it has to be.
+    pub found: Vec<String>,
+    /// What was there in another way. It was left so.
+    pub different: Vec<Difference>,
+}
+
+/// Makes what is missing. What is there already stays as it is; where that differs, the rest is made nevertheless.
 ///
 /// # Errors
 /// If the connection does not carry it out, or the user may not.
-pub async fn declare<'a>(
-    connection: &Connection,
-    lanes: impl IntoIterator<Item = &'a str>,
-) -> Result<Vec<Difference>, Error> {
+pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item = &'a str>) -> Result<Declared, Error> {
     let mut channels = Channels::new(connection);
-    let mut differences = Vec::new();
+    let mut declared = Declared::default();
     for item in items(lanes) {
+        let is_there = match channels.declare(&item, true).await {
+            Ok(()) => true,
+            Err(Error::Closed { code: NOT_FOUND, .. }) => false,
+            Err(error) => return Err(error),
+        };
         match channels.declare(&item, false).await {
-            Ok(()) => channels.bind(&item).await?,
+            Ok(()) => {
+                channels.bind(&item).await?;
+                let list = if is_there { &mut declared.found } else { &mut declared.made };
+                list.push(item.what());
+            }
             Err(Error::Closed { code: PRECONDITION_FAILED, text, .. }) => {
-                differences.push(Difference::Different { what: item.what(), found: text });
+                declared.different.push(Difference::Different { what: item.what(), found: text });
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(differences)
+    Ok(declared)
 }
 
 /// Looks at what there is and changes nothing. What is there is declared once more, on a channel of its own, since

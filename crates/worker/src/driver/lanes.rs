@@ -66,6 +66,35 @@ impl Lane {
     }
 }
 
+/// A lane as far as it decides which jobs are its own. Who sends jobs to a lane needs no credential of it.
+pub trait Routed {
+    /// What jobs call it.
+    fn name(&self) -> &str;
+
+    /// The regions whose images it serves.
+    fn regions(&self) -> &Regions;
+}
+
+impl Routed for Lane {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+}
+
+impl Routed for settings::Lane {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+}
+
 /// Why no lane takes a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -110,28 +139,28 @@ pub enum RouteError {
 ///
 /// # Errors
 /// If there is none or more than one, or the one that is named does not serve the region.
-pub fn route(lanes: &[Lane], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
+pub fn route(lanes: &[impl Routed], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
     let numbered = || (0..).map(LaneId).zip(lanes);
     if let Some(name) = lane {
-        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name == name) else {
-            let lanes = list(lanes.iter().map(|lane| lane.name.as_str()));
+        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name() == name) else {
+            let lanes = list(lanes.iter().map(Routed::name));
             return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
         };
-        if !lane.regions.contains(*region) {
-            let (lane, regions) = (lane.name.clone(), lane.regions.to_string());
+        if !lane.regions().contains(*region) {
+            let (lane, regions) = (lane.name().to_owned(), lane.regions().to_string());
             return Err(RouteError::NotInLane { region: *region, lane, regions });
         }
         return Ok(id);
     }
-    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions.contains(*region)).collect();
+    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions().contains(*region)).collect();
     match serving.as_slice() {
         [(id, _)] => Ok(*id),
         [] => {
-            let regions = list(lanes.iter().map(|lane| lane.regions.to_string()));
+            let regions = list(lanes.iter().map(|lane| lane.regions().to_string()));
             Err(RouteError::NoLane { region: *region, regions })
         }
         several => {
-            let lanes = list(several.iter().map(|(_, lane)| lane.name.as_str()));
+            let lanes = list(several.iter().map(|(_, lane)| lane.name()));
             Err(RouteError::Ambiguous { region: *region, lanes })
         }
     }

@@ -18,7 +18,7 @@ mod source;
 mod summary;
 
 pub use event::{Delivery, Said, Settled};
-pub use lanes::{Lane, Refresh, RouteError, route};
+pub use lanes::{Lane, Refresh, RouteError, Routed, route};
 pub use progress::{Progress, Snapshot};
 pub use reading::{ReadError, Reader, interval};
 pub use run::{Connections, Driver};

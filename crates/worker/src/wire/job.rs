@@ -8,6 +8,7 @@ use imageshare_core::{
 };
 use imageshare_engine::{job::Job as EngineJob, time::Instant};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     mode::Permission,
@@ -110,6 +111,51 @@ impl Job {
         };
         (self.identity, job)
     }
+}
+
+/// Writes a job of these accounts, as [`parse`] reads it.
+#[must_use]
+pub fn write(
+    identity: &Identity,
+    account_ids: impl IntoIterator<Item = AccountId>,
+    expires_at: Option<Timestamp>,
+    force: bool,
+) -> Vec<u8> {
+    let written = Written {
+        job_id: &identity.job_id,
+        lane: identity.lane.as_deref(),
+        image_id: identity.image_id,
+        region: identity.region,
+        permission: identity.permission,
+        account_ids: account_ids.into_iter().collect(),
+        labels: &identity.labels,
+        expires_at,
+        force,
+    };
+    serde_json::to_vec(&written).expect("a job is texts, numbers and lists of them")
+}
+
+/// The members of a job in the order of [`MEMBERS`].
+#[derive(Serialize)]
+struct Written<'a> {
+    job_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lane: Option<&'a str>,
+    image_id: ImageId,
+    region: Region,
+    permission: Permission,
+    account_ids: Vec<AccountId>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "is_false")]
+    force: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes members so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Reads one job.

@@ -1,0 +1,138 @@
+//! `imageshare publish`: sends the jobs of a file, or of standard input, to the queues of their lanes.
+
+mod awaited;
+mod pump;
+mod source;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use imageshare_worker::{
+    broker::{Follower, Publisher},
+    driver::{End, Extent, Summary},
+    settings::Settings,
+    wire::{Format, JobReader},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant as Moment, timeout},
+};
+
+use self::{
+    awaited::Awaited,
+    pump::{Following, Pump, Sums},
+    source::Source,
+};
+use crate::{
+    broker,
+    cli::{Common, PublishArguments},
+    exit::{Ended, Exit},
+    output,
+    run::{STDIN, open},
+    runtime,
+    voice::Voice,
+    work::{
+        self,
+        inputs::Inputs,
+        reports::{Reports, Written},
+        summary,
+    },
+};
+
+/// Jobs that are published and not taken note of.
+const AHEAD: usize = 64;
+
+/// How long the end may take when all is done: of the connection, and of a reader of reports after an interrupt.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the broker lists the connections under.
+const NAME: &str = "imageshare publish";
+
+pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
+    let settings = work::settings(common, arguments.region.as_deref(), false)?;
+    let give_up_after = work::patience(&arguments.give_up_after)?;
+    let (url, time_outs) = (broker::url(&settings)?, broker::time_outs(&settings));
+    let (input, name) = open(&arguments.file)?;
+    let format = if name == STDIN { None } else { Format::of_name(&name) };
+    let jobs = JobReader::new(input, &name, format, settings.region);
+    runtime::run(async {
+        let started = Instant::now();
+        let for_people = output::is_for_people(common.json);
+        let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
+        let reports = Reports::open(None, &Inputs::default(), !for_people, &voice)?;
+        let announcer = voice.clone();
+        let mut interrupts = runtime::interrupts(move || {
+            announcer.say("interrupted: what is on its way is waited for; interrupt again to end at once");
+        })?;
+
+        // Before anything is published, so that no report is missed.
+        let following = if arguments.wait {
+            let opened = Follower::open(&url, NAME, time_outs).await;
+            let follower = opened.map_err(|error| broker::problem(&url, &error))?;
+            Some(Following { follower, awaited: Awaited::default() })
+        } else {
+            None
+        };
+        let awaited = following.as_ref().map(|following| following.awaited.clone());
+        let (publisher, publishing) = Publisher::new(url.clone(), NAME, time_outs);
+        let (state, publishing) = (publisher.state(), tokio::spawn(publishing.run()));
+        let (published, to_confirm) = mpsc::channel(AHEAD);
+        let Settings { lanes, lane, .. } = settings;
+        Source { lanes, lane, publisher, awaited: awaited.clone(), published }.read(jobs)?;
+        let pump = Pump::new(to_confirm, following, reports, voice.clone());
+        let ended = pump.run(broker::Watch::new(url, state, give_up_after), &mut interrupts.each).await;
+        voice.clear();
+        if ended.sums.is_whole {
+            // It ends by itself, since the source has let go of it.
+            drop(timeout(PATIENCE, publishing).await);
+        }
+        let impatience = async {
+            interrupts.any().await;
+            Moment::now() + PATIENCE
+        };
+        let written = ended.reports.finish(impatience, &voice).await;
+        let jobs_awaited = awaited.map(|awaited| awaited.jobs() as u64);
+        let words = words(&ended.sums, &written, jobs_awaited, started.elapsed());
+        let is_all_well = written.tally.is_all_done() && !written.is_incomplete && ended.sums.is_whole;
+        let exit = if is_all_well { Exit::Done } else { Exit::Failed };
+        let exit = ended.problem.map_or(exit, |problem| exit.worse(problem.show(&mut io::stderr())));
+        let exit = if ended.is_interrupted { Exit::Interrupted } else { exit };
+        if for_people {
+            return Ok(exit.after(output::print(&words)));
+        }
+        voice.say(words.trim_end());
+        Ok(exit)
+    })
+}
+
+/// What it came to. `jobs_awaited` is how many reports did not come, if they were waited for.
+fn words(sums: &Sums, written: &Written, jobs_awaited: Option<u64>, took: Duration) -> String {
+    let mut text = if let Some(jobs_unsettled) = jobs_awaited {
+        let extent = Extent { last_line: None, end: End::Whole };
+        let mut text = summary::words(&Summary::default(), &written.tally, extent, false, took);
+        if jobs_unsettled > 0 {
+            text.push_str(&format!("{jobs_unsettled} jobs have no report yet; they wait in their lanes' queues\n"));
+        }
+        text
+    } else {
+        let mut text = String::new();
+        summary::rejections(&written.tally, &mut text);
+        text
+    };
+    text.push_str(&format!(
+        "published and confirmed: {} jobs for {} accounts\n",
+        sums.jobs_confirmed, sums.accounts_confirmed
+    ));
+    if !sums.is_whole {
+        text.push_str(&match sums.confirmed_through {
+            Some(line) => format!(
+                "jobs up to line {line} of the input are confirmed; of later ones some may have arrived: publish them \
+                 again\n"
+            ),
+            None => "no job is confirmed; some may have arrived: publish them again\n".to_owned(),
+        });
+    }
+    text
+}

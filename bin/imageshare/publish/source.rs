@@ -1,0 +1,85 @@
+//! Where jobs come from: read, routed and handed to the publisher on a thread of their own.
+
+use std::{io::BufRead, thread};
+
+use anyhow::Context as _;
+use imageshare_worker::{
+    broker::{Confirmation, Insistence, Message, Publisher, topology},
+    driver::route,
+    settings::Lane,
+    wire::{JobLine, JobReader, Rejection, job},
+};
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::awaited::Awaited;
+use crate::exit::{Exit, OrExit as _, Problem};
+
+/// What became of a line.
+pub(super) enum Published {
+    /// It is no job, or one that no lane takes.
+    Rejected(Box<Rejection>),
+    /// It is on its way.
+    Sent {
+        /// Where it begins.
+        line: u64,
+        /// How many accounts it names.
+        accounts: u64,
+        /// When it has arrived.
+        confirmation: Confirmation,
+    },
+}
+
+/// What the thread needs. It ends with the file, with the publisher, or when nobody takes what it gives.
+pub(super) struct Source {
+    pub(super) lanes: Vec<Lane>,
+    /// The lane of jobs that name none.
+    pub(super) lane: Option<String>,
+    pub(super) publisher: Publisher,
+    /// Where jobs are noted whose reports are waited for.
+    pub(super) awaited: Option<Awaited>,
+    pub(super) published: mpsc::Sender<Published>,
+}
+
+impl Source {
+    /// Begins to read. Must be called on the runtime.
+    pub(super) fn read<R: BufRead + Send + 'static>(self, jobs: JobReader<R>) -> Result<(), Problem> {
+        let runtime = Handle::current();
+        let thread = thread::Builder::new().name("source".to_owned());
+        let started = thread.spawn(move || self.run(jobs, &runtime));
+        started.map(drop).context("the thread that reads cannot be started").or_exit(Exit::Failed)
+    }
+
+    fn run<R: BufRead>(self, jobs: JobReader<R>, runtime: &Handle) {
+        for read in jobs {
+            let published = match read.and_then(|line| self.message(line)) {
+                Ok((line, accounts, message)) => {
+                    let handed_over = runtime.block_on(self.publisher.publish(message, Insistence::UntilAnswered));
+                    let Ok(confirmation) = handed_over else { return };
+                    Published::Sent { line, accounts, confirmation }
+                }
+                Err(rejection) => Published::Rejected(Box::new(rejection)),
+            };
+            if self.published.blocking_send(published).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The job as one message for its lane, with its line and how many accounts it names.
+    fn message(&self, line: JobLine) -> Result<(u64, u64, Message), Rejection> {
+        let JobLine { place, job } = line;
+        let identity = &job.identity;
+        let named = identity.lane.as_deref().or(self.lane.as_deref());
+        let lane = match route(&self.lanes, named, &identity.region) {
+            Ok(lane) => &self.lanes[usize::try_from(lane.0).expect("a usize has at least 32 bits")].name,
+            Err(error) => return Err(Rejection::of_job(identity, None, error.to_string()).at(place)),
+        };
+        let accounts = job.account_ids.len() as u64;
+        if let Some(awaited) = &self.awaited {
+            awaited.add(identity, accounts);
+        }
+        let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
+        let (key, id) = (lane.as_str().into(), identity.job_id.as_str().into());
+        Ok((place.line, accounts, Message::json(topology::EXCHANGE, key, id, body)))
+    }
+}

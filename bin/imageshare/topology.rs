@@ -1,0 +1,71 @@
+//! `imageshare topology`: what the broker needs, as its definitions.json; or made there.
+
+use imageshare_worker::{
+    broker::topology::{self, Declared, Difference},
+    settings::{NoBroker, Settings},
+};
+use serde::Serialize;
+
+use crate::{
+    broker,
+    cli::{Common, TopologyArguments},
+    exit::{Ended, Exit, OrExit as _},
+    output::{self, Table},
+    runtime, work,
+};
+
+/// The virtual host of definitions for a broker whose address nobody gave.
+const DEFAULT_VHOST: &str = "/";
+
+/// What became of one exchange or queue.
+#[derive(Serialize)]
+struct Line {
+    what: String,
+    state: &'static str,
+    problem: Option<String>,
+}
+
+pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> Ended {
+    let settings = work::settings(common, None, false)?;
+    if arguments.declare { runtime::run(declare(&settings, common)) } else { print(&settings) }
+}
+
+fn print(settings: &Settings) -> Ended {
+    let vhost = match settings.broker.url() {
+        Ok(url) => url.vhost().to_owned(),
+        Err(NoBroker::Missing) => DEFAULT_VHOST.to_owned(),
+        Err(error) => return Err(error).or_exit(Exit::Usage),
+    };
+    output::print(&format!("{:#}\n", topology::definitions(&vhost, lanes(settings))))?;
+    Ok(Exit::Done)
+}
+
+async fn declare(settings: &Settings, common: &Common) -> Ended {
+    let connection = broker::connect(settings, "imageshare topology").await?;
+    let declared = topology::declare(&connection, lanes(settings)).await;
+    let url = broker::url(settings)?;
+    let Declared { made, found, different } = declared.map_err(|error| broker::problem(&url, &error))?;
+    // All is done; what the broker says to the end of the connection changes nothing.
+    drop(connection.close().await);
+    let exit = if different.is_empty() { Exit::Done } else { Exit::Failed };
+    let made = made.into_iter().map(|what| Line { what, state: "made", problem: None });
+    let found = found.into_iter().map(|what| Line { what, state: "found", problem: None });
+    let different = different.into_iter().map(|difference| {
+        let problem = Some(difference.to_string());
+        let (Difference::Different { what, .. } | Difference::Missing { what }) = difference;
+        Line { what, state: "different", problem }
+    });
+    let lines = made.chain(found).chain(different);
+    let text = if output::is_for_people(common.json) {
+        let mut table = Table::new(["WHAT", "STATE", ""]);
+        lines.for_each(|line| table.row([line.what, line.state.to_owned(), line.problem.unwrap_or_default()]));
+        table.to_text("")
+    } else {
+        lines.map(|line| output::json_line(&line)).collect()
+    };
+    Ok(exit.after(output::print(&text)))
+}
+
+fn lanes(settings: &Settings) -> impl Iterator<Item = &str> {
+    settings.lanes.iter().map(|lane| lane.name.as_str())
+}
