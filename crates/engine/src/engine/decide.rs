@@ -250,7 +250,7 @@ impl Engine {
     /// Fails the wishes at the front whose tickets have expired.
     fn expire_front(&mut self, now: Instant, account: Key<Account>) {
         while let Some(front) = self.accounts[account].front {
-            let expired = self.tickets[self.wishes[front].ticket].deadline.is_some_and(|deadline| deadline <= now);
+            let expired = self.tickets[self.wishes[front].ticket].deadline <= now;
             if !expired {
                 return;
             }

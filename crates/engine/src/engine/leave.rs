@@ -118,11 +118,7 @@ impl Engine {
             self.forget_account(now, account);
         }
         for ticket in tickets {
-            if let Some(found) = self.tickets.remove(ticket)
-                && let Some(deadline) = found.deadline
-            {
-                self.images[image].deadlines.remove(&(deadline, ticket));
-            }
+            self.tickets.remove(ticket);
         }
         let found = &mut self.images[image];
         found.held = 0;
@@ -133,6 +129,7 @@ impl Engine {
         found.groups.clear();
         found.provisional.clear();
         found.doubtful.clear();
+        found.deadlines.clear();
         found.denied = None;
         found.read.wanted = None;
         self.touch(now, image);

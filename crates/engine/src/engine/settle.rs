@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{
     Engine,
     account::{Done, Wish, WishState},
+    image::Image,
     ticket::Ticket,
 };
 use crate::{
@@ -14,52 +15,60 @@ use crate::{
 };
 
 impl Engine {
-    /// Settles what can be settled.
+    /// Settles what can be settled. An image is looked at when the last of its tickets that stand together is.
     pub(super) fn settle_finished(&mut self, now: Instant) {
-        while let Some(ticket) = self.finished.pop_front() {
-            let Some(found) = self.tickets.get(ticket) else { continue };
-            if found.open > 0 || found.blocked > 0 || !found.account_ids.is_empty() {
-                continue;
+        let mut changed: Option<Key<Image>> = None;
+        loop {
+            let ticket = self.finished.pop_front();
+            let image = ticket.and_then(|ticket| self.tickets.get(ticket)).map(|found| found.image);
+            if changed != image
+                && let Some(changed) = changed.take()
+            {
+                self.touch(now, changed);
             }
-            if self.limits.guard && found.doubt_until > now {
-                // Whoever takes over must learn from the ticket, which comes again, that such a write may land.
-                let (image, until) = (found.image, found.doubt_until);
-                self.images[image].doubtful.insert((until, ticket));
-                self.touch(now, image);
-                continue;
+            match ticket {
+                Some(ticket) if image.is_some() && self.settle_if_finished(now, ticket) => changed = image,
+                None if self.finished.is_empty() => return,
+                _ => {}
             }
-            if found.mode == Mode::Sync && !self.sync_is_over(now, ticket) {
-                continue;
-            }
-            self.settle(now, ticket);
         }
     }
 
+    /// Settles a ticket if nothing of it is open. Gives whether something has changed for its image.
+    fn settle_if_finished(&mut self, now: Instant, ticket: Key<Ticket>) -> bool {
+        let found = &self.tickets[ticket];
+        if found.open > 0 || found.blocked > 0 || !found.account_ids.is_empty() {
+            return false;
+        }
+        if self.limits.guard && found.doubt_until > now {
+            // Whoever takes over must learn from the ticket, which comes again, that such a write may land.
+            let (image, until) = (found.image, found.doubt_until);
+            self.images[image].doubtful.insert((until, ticket));
+            return true;
+        }
+        if found.mode == Mode::Sync && !self.sync_is_over(now, ticket) {
+            return false;
+        }
+        self.settle(now, ticket);
+        true
+    }
+
+    /// Takes a ticket out of the engine and says what became of it.
     fn settle(&mut self, now: Instant, ticket: Key<Ticket>) {
         let mut report = self.take_report(now, ticket);
         report.cancelled.extend(self.end_sync(ticket));
-        self.release_ticket(now, ticket, Some(report));
-    }
-
-    /// Forgets a ticket whose wishes are gone, and says what became of it.
-    pub(super) fn release_ticket(&mut self, now: Instant, ticket: Key<Ticket>, report: Option<Report>) {
-        let Some(found) = self.tickets.remove(ticket) else { return };
-        if let Some(report) = report {
-            self.report(found.id, report);
-        }
-        if let Some(deadline) = found.deadline {
-            self.images[found.image].deadlines.remove(&(deadline, ticket));
-        }
-        let image = &mut self.images[found.image];
-        image.held -= 1;
-        let lane = self.lane(found.lane);
-        lane.tickets -= 1;
-        self.admit_behind(now, found.image);
-        self.touch(now, found.image);
+        let Some(Ticket { id, image, deadline, .. }) = self.tickets.remove(ticket) else { return };
+        self.report(id, report);
+        let found = &mut self.images[image];
+        found.deadlines.remove(&(deadline, ticket));
+        found.held -= 1;
+        let lane = found.lane;
+        self.lane(lane).tickets -= 1;
+        self.admit_behind(now, image);
     }
 
     /// Lets those begin that waited behind a SYNC, or for one to begin.
-    fn admit_behind(&mut self, now: Instant, image: Key<super::image::Image>) {
+    fn admit_behind(&mut self, now: Instant, image: Key<Image>) {
         loop {
             let found = &mut self.images[image];
             let Some(&next) = found.behind.front() else { return };

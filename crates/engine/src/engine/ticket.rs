@@ -7,23 +7,23 @@ use imageshare_core::ids::AccountId;
 use super::{account::Wish, image::Image};
 use crate::{
     arena::Key,
-    io::{CallId, LaneId, TicketId},
+    io::{CallId, TicketId},
     job::Mode,
     time::Instant,
 };
 
-/// One delivery of one job.
+/// One delivery of one job. There may be millions: what few have is kept elsewhere.
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) id: TicketId,
-    pub(super) lane: LaneId,
     pub(super) image: Key<Image>,
     /// The place in arrival.
     pub(super) seq: u64,
     pub(super) mode: Mode,
     pub(super) force: bool,
     pub(super) redelivered: bool,
-    pub(super) deadline: Option<Instant>,
+    /// When nothing of it is to be begun any more; [`Instant::NEVER`] if there is no such moment.
+    pub(super) deadline: Instant,
     /// The job's accounts until they become wishes: while it waits behind a SYNC, or is one that has not begun.
     pub(super) account_ids: Box<[AccountId]>,
     pub(super) first: Option<Key<Wish>>,
@@ -36,6 +36,11 @@ pub(super) struct Ticket {
     pub(super) doubt_until: Instant,
     pub(super) duplicates: u32,
     pub(super) requests: u32,
-    /// The last call that carried an account of it, so that each is counted once.
-    pub(super) last_call: Option<CallId>,
+    /// The last call that carried an account of it, so that each is counted once; [`Ticket::NO_CALL`] before the first.
+    pub(super) last_call: CallId,
+}
+
+impl Ticket {
+    /// No call has this number.
+    pub(super) const NO_CALL: CallId = CallId(u64::MAX);
 }

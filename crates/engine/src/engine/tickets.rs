@@ -39,13 +39,12 @@ impl Engine {
         let image = self.image_of(lane, &job);
         let ticket = self.tickets.insert(Ticket {
             id,
-            lane,
             image,
             seq: self.next_seq,
             mode: job.mode,
             force: job.force,
             redelivered: job.redelivered,
-            deadline: job.deadline,
+            deadline: job.deadline.unwrap_or(Instant::NEVER),
             account_ids: job.account_ids,
             first: None,
             last: None,
@@ -54,7 +53,7 @@ impl Engine {
             doubt_until: Instant::default(),
             duplicates: 0,
             requests: 0,
-            last_call: None,
+            last_call: Ticket::NO_CALL,
         });
         let (seq, leased) = (self.next_seq, self.limits.lease.is_some());
         // Two places a ticket: the cancels that a SYNC adds stand before its shares.

@@ -8,6 +8,7 @@ use super::{
     group::Group,
     image::Image,
     lane::{Call, Kind, Lane, Origin, Write},
+    ticket::Ticket,
 };
 use crate::{
     arena::Key,
@@ -245,7 +246,7 @@ impl Engine {
             let found = &self.wishes[wish];
             next = found.next_in_account;
             let ticket = &mut self.tickets[found.ticket];
-            if ticket.last_call.replace(call) != Some(call) {
+            if core::mem::replace(&mut ticket.last_call, call) != call {
                 ticket.requests += 1;
             }
         }
@@ -261,8 +262,8 @@ impl Engine {
                 let found = &self.wishes[wish];
                 next = found.next_in_account;
                 let ticket = &mut self.tickets[found.ticket];
-                if ticket.last_call == Some(call) {
-                    ticket.last_call = None;
+                if ticket.last_call == call {
+                    ticket.last_call = Ticket::NO_CALL;
                     ticket.requests -= 1;
                 }
             }
