@@ -15,4 +15,5 @@ mod endings;
 mod house;
 mod kit_itself;
 mod limits;
+mod publish;
 mod sign;

@@ -185,6 +185,9 @@ impl Node {
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
     pub(crate) fn eval(&self, expression: &str) -> String {
+        // Two at once may take each other's name at the node, and then one gets no answer.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut call = self.call();
         let mut call = call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         writeln!(call.stdin.take().unwrap(), "{expression}").unwrap();

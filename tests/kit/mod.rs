@@ -7,8 +7,8 @@ mod program;
 mod relay;
 mod sandbox;
 
-pub(crate) use amqp::{Amqp, properties};
-pub(crate) use broker::Node;
+pub(crate) use amqp::{Amqp, Message, properties};
+pub(crate) use broker::{Node, Vhost};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;
