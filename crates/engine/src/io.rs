@@ -33,6 +33,9 @@ pub enum Input {
     /// The lane's jobs are no longer ours: they come again, to whomever. What was learnt about images stays, but
     /// for a permission that was missing: that is tried anew.
     LaneLost(LaneId),
+    /// Give the lane's jobs back as at its lease: no new calls, and [`Command::GiveBack`] when the last one in flight has
+    /// ended. What [`Limits::ending`] says decides for this too.
+    Leave(LaneId),
     /// A job was delivered.
     Job {
         /// The delivery.

@@ -137,6 +137,8 @@ impl Engine {
         match input {
             Input::LaneUp(lane, limits) => self.lane_up(now, lane, limits),
             Input::LaneLost(lane) => self.lane_lost(now, lane),
+            Input::Leave(lane) if self.lanes.contains_key(&lane) => self.leave(now, lane),
+            Input::Leave(_) => {}
             Input::Job { ticket, lane, job } => self.receive(now, ticket, lane, job),
             Input::Sent(call) => self.call_sent(now, call),
             Input::Answer { call, outcome } => self.answer(now, call, outcome),

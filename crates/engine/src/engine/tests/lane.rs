@@ -127,6 +127,24 @@ fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
 }
 
 #[test]
+fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.input(Input::Leave(LANE));
+    assert_eq!((kit.given_back, kit.engine.lane_status(LANE)), (0, LaneStatus::Leaving));
+    kit.accept();
+    assert!(kit.is_settled(ticket), "what is finished is settled first");
+    assert_eq!((kit.given_back, kit.engine.lane_status(LANE)), (1, LaneStatus::Down));
+    kit.input(Input::Leave(LANE));
+    kit.input(Input::Leave(crate::io::LaneId(7)));
+    assert_eq!(kit.given_back, 1, "a lane that is down has nothing to give back");
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    assert_eq!(kit.engine.lane_status(LANE), LaneStatus::Open);
+}
+
+#[test]
 fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
     let mut kit = Kit::new(one_shot());
     let first = kit.job(Mode::Share, 0, [1]);
