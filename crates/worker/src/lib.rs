@@ -1,6 +1,8 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
 //! HTTP client, the broker, and the driver that owns the engine.
 
+mod events;
+
 pub mod broker;
 pub mod credentials;
 pub mod driver;
@@ -8,6 +10,8 @@ pub mod endpoint;
 pub mod http;
 pub mod pauses;
 pub mod plan;
+pub mod proof;
 pub mod settings;
+pub mod status;
 pub mod tally;
 pub mod wire;

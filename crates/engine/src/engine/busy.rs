@@ -84,7 +84,8 @@ impl Engine {
     }
 
     /// Whether everything that the lane's window holds waits for busy images.
-    fn is_blocked(&self, lane: LaneId) -> bool {
+    #[must_use]
+    pub fn is_blocked(&self, lane: LaneId) -> bool {
         let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
         if found.tickets < window {
             return false;

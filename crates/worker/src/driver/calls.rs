@@ -18,7 +18,10 @@ use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::event::News;
-use crate::http::{CallError, Client, Reply, Sending};
+use crate::{
+    http::{CallError, Client, Reply, Sending},
+    proof::Proof,
+};
 
 /// What this client calls itself to the API.
 const CLIENT_TAG: &str = concat!("imageshare_", env!("CARGO_PKG_VERSION"));
@@ -105,20 +108,33 @@ pub(super) struct Flight {
     call: CallId,
     kind: Kind,
     sending: Arc<Sending>,
+    /// What has to be fresh when the request is written, if anything.
+    proof: Option<Arc<Proof>>,
     news: UnboundedSender<News>,
     is_over: bool,
 }
 
 impl Flight {
-    pub(super) fn new(call: CallId, kind: Kind, news: UnboundedSender<News>) -> Self {
-        let on_sent = news.clone();
-        // The driver is gone when nobody takes the news; then nobody needs them.
-        let sending = Sending::new(move || drop(on_sent.send(News::Sent(call))));
-        Self { call, kind, sending, news, is_over: false }
+    /// `proof` is that of the lane, where it has one; it concerns writes alone.
+    pub(super) fn new(call: CallId, kind: Kind, proof: Option<Arc<Proof>>, news: UnboundedSender<News>) -> Self {
+        let proof = proof.filter(|_| matches!(kind, Kind::Modify));
+        let (at_the_end, on_sent) = (proof.clone(), news.clone());
+        let may_leave = move || {
+            let is_ours = at_the_end.is_none_or(|proof| proof.is_fresh());
+            // The driver is gone when nobody takes the news; then nobody needs them.
+            is_ours && on_sent.send(News::Sent(call)).is_ok()
+        };
+        Self { call, kind, sending: Sending::new(may_leave), proof, news, is_over: false }
     }
 
-    /// Sends the request and tells the driver what came of it.
+    /// Sends the request and tells the driver what came of it. A write waits for a proof that the lane is ours.
     pub(super) async fn fly(mut self, client: Client, request: Request<Bytes>) {
+        if let Some(proof) = &self.proof
+            && !proof.fresh().await
+        {
+            let reason = "the lane was lost before the request was sent".into();
+            return self.land(Outcome::Unanswered { sent: false, reason }, None);
+        }
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let (outcome, date) = match client.call(request, &self.sending).await {
             Ok(reply) => (self.kind.outcome(&reply), reply.date),
@@ -261,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_flight_that_is_broken_off_says_so_and_whether_it_was_sent() {
         let (news, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        drop(Flight::new(CallId(7), Kind::Modify, news));
+        drop(Flight::new(CallId(7), Kind::Modify, None, news));
         let Some(News::Answer { call, outcome, .. }) = heard.recv().await else { panic!("no news") };
         assert_eq!(call, CallId(7));
         assert!(matches!(outcome, Outcome::Unanswered { sent: false, .. }), "{outcome:?}");

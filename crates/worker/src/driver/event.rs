@@ -1,12 +1,21 @@
 //! What comes to the driver, and what it says to whoever started it.
 
-use std::time::SystemTime;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
 
 use imageshare_core::Credential;
 use imageshare_engine::{
-    io::{CallId, LaneId, Notice, Outcome},
+    io::{CallId, CloseReason, LaneId, Notice, Outcome},
     job::{Job, Report},
+    limits::{LaneLimits, Limits},
 };
+
+use crate::proof::Proof;
 
 /// A job on its way in.
 #[derive(Clone, Debug)]
@@ -81,11 +90,129 @@ pub(super) enum News {
         /// What the server's clock showed.
         date: Option<SystemTime>,
     },
-    /// A lane's source was asked for another credential.
+    /// A lane's source was asked for another credential, because the one at hand was refused.
     Refreshed {
         /// The lane.
         lane: LaneId,
         /// What it has now.
         found: Result<Credential, String>,
     },
+    /// A lane's source was asked what it has now, because somebody wanted it.
+    Reread {
+        /// The lane.
+        lane: LaneId,
+        /// What it has now.
+        found: Result<Credential, String>,
+    },
+}
+
+/// Which subscription of its lane it is. Every one of a process has another number, and a later one a higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// What the subscription of a lane tells the driver, in this order: up, deliveries, down.
+#[derive(Debug)]
+pub enum FromLane<I> {
+    /// Jobs of the lane come from now on.
+    Up {
+        /// The lane.
+        lane: LaneId,
+        /// Of this subscription.
+        epoch: Epoch,
+        /// What shows that the lane is ours. Writes need it.
+        proof: Arc<Proof>,
+    },
+    /// A job came.
+    Delivered(Epoch, Delivery<I>),
+    /// The lane's window is to be another one: give the lane back, and it will be consumed with that.
+    Resize {
+        /// The lane.
+        lane: LaneId,
+        /// Of this subscription.
+        epoch: Epoch,
+    },
+    /// The subscription ended; whatever it delivered and was not acknowledged comes again.
+    Down {
+        /// The lane.
+        lane: LaneId,
+        /// Of this subscription.
+        epoch: Epoch,
+    },
+}
+
+/// What the driver tells the subscription of a lane. An order for a subscription that ended since is void.
+#[derive(Debug)]
+pub enum ToLane<I> {
+    /// Consume the lane, until it is given back or lost.
+    Consume,
+    /// A job has its report: publish it, then acknowledge the delivery, in the order in which these come.
+    Settled(Box<Settled<I>>, Outcomes),
+    /// Acknowledge what is due, then end the subscription gently.
+    GiveBack(Epoch, GiveBack),
+    /// End the subscription at once: this process stood still and may have lost the lane meanwhile.
+    Cut(Epoch),
+}
+
+/// Why a lane is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveBack {
+    /// It was closed for too long; it is consumed again when it opens.
+    Closed(CloseReason),
+    /// The process ends.
+    Drain,
+    /// A job has been held as long as one may be.
+    Lease,
+    /// The process holds as many operations as it may; the lane is to be consumed with half the window.
+    Operations,
+    /// Its window is to be another one.
+    Resize,
+}
+
+/// What whoever runs the process wants of the driver.
+#[derive(Debug)]
+pub enum Order {
+    /// Other limits, those of the lanes in their order, and what the sources of their credentials have now.
+    Reload {
+        /// Of the engine.
+        limits: Box<Limits>,
+        /// Of each lane.
+        lanes: Vec<LaneLimits>,
+    },
+    /// Finish what is in flight, give all lanes back, end.
+    Drain,
+}
+
+/// Outcomes that wait to be published: they count against the bound of the process until this is dropped.
+#[derive(Debug)]
+pub struct Outcomes {
+    count: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl GiveBack {
+    /// The word for it in logs, metrics and documentation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed",
+            Self::Drain => "drain",
+            Self::Lease => "lease",
+            Self::Operations => "operations",
+            Self::Resize => "resize",
+        }
+    }
+}
+
+impl Outcomes {
+    /// So many more in this total.
+    pub(super) fn add(count: usize, total: &Arc<AtomicUsize>) -> Self {
+        total.fetch_add(count, Relaxed);
+        Self { count, total: Arc::clone(total) }
+    }
+}
+
+impl Drop for Outcomes {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.count, Relaxed);
+    }
 }

@@ -4,24 +4,30 @@
 //! the source, a moment that was waited for. After each it does all that the engine wants done. Calls run in tasks of
 //! their own, as many as the engine has in flight; nothing else runs beside it and nothing is locked.
 //!
+//! There are two such loops: of a run, which ends with its source, and of a daemon, whose lanes come and go.
+//!
 //! The driver knows jobs as the engine does. What else a source knows of a job travels along as its identity and comes
 //! back with the report.
 
 mod calls;
+mod carry_out;
 mod clock;
 mod event;
 mod lanes;
 mod progress;
 mod reading;
 mod run;
+mod serve;
 mod source;
 mod summary;
 
-pub use event::{Delivery, Said, Settled};
+pub use carry_out::Driver;
+pub use event::{Delivery, Epoch, FromLane, GiveBack, Order, Outcomes, Said, Settled, ToLane};
 pub use lanes::{Lane, Refresh, RouteError, Routed, route};
 pub use progress::{Progress, Snapshot};
 pub use reading::{ReadError, Reader, interval};
-pub use run::{Connections, Driver};
+pub use run::Connections;
+pub use serve::Lines;
 pub use source::{Aside, End, Extent, Found, Source};
 pub use summary::{Closing, Summary};
 

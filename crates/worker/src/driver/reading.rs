@@ -140,7 +140,7 @@ impl Reader {
         let signed = self.clock.offset();
         let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
         // Whether it was sent does not matter to a reading.
-        let sending = Sending::new(|| {});
+        let sending = Sending::new(|| true);
         let reply = self.client.call(request, &sending).await.map_err(|error| unanswered(&error))?;
         match response::parse::<DescribeImageSharePermission>(reply.status, &reply.body) {
             Ok(answered) => Ok(answered.answer),

@@ -19,16 +19,16 @@ use hyper::body::{Body, Frame, SizeHint};
 pub struct Sending(Mutex<State>);
 
 enum State {
-    Waiting(Box<dyn FnOnce() + Send>),
+    Waiting(Box<dyn FnOnce() -> bool + Send>),
     Sent,
     Abandoned,
 }
 
 impl Sending {
-    /// A call that was not yet sent. `on_sent` is called at the turning point, inside the HTTP library's task: it must
-    /// not wait.
-    pub fn new(on_sent: impl FnOnce() + Send + 'static) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Waiting(Box::new(on_sent)))))
+    /// A call that was not yet sent. `may_leave` is asked at the turning point, inside the HTTP library's task: it must
+    /// not wait. If it says no, the way is closed.
+    pub fn new(may_leave: impl FnOnce() -> bool + Send + 'static) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State::Waiting(Box::new(may_leave)))))
     }
 
     /// Makes sure that nothing is sent any more, and says whether it was in time: false if the request had left.
@@ -43,9 +43,10 @@ impl Sending {
     /// Passes the turning point, unless the way is closed.
     fn pass(&self) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Waiting(on_sent) = std::mem::replace(&mut *state, State::Abandoned) {
-            // Called under the lock, so that whoever sees that the request left can rely on the call having been made.
-            on_sent();
+        if let State::Waiting(may_leave) = std::mem::replace(&mut *state, State::Abandoned)
+            // Asked under the lock, so that whoever sees that the request left can rely on it having been asked.
+            && may_leave()
+        {
             *state = State::Sent;
         }
         matches!(*state, State::Sent)
@@ -110,7 +111,11 @@ mod tests {
     fn counted() -> (Arc<AtomicU32>, Arc<Sending>) {
         let calls = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&calls);
-        (calls, Sending::new(move || counter.store(counter.load(Ordering::SeqCst) + 1, Ordering::SeqCst)))
+        let may_leave = move || {
+            counter.store(counter.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+            true
+        };
+        (calls, Sending::new(may_leave))
     }
 
     #[tokio::test]
@@ -132,5 +137,12 @@ mod tests {
         assert!(sending.abandon(), "asking again changes nothing");
         assert!(WatchedBody::new(Bytes::from_static(b"{}"), sending).collect().await.is_err());
         assert_eq!(calls.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn what_may_not_leave_does_not_and_was_not_sent() {
+        let sending = Sending::new(|| false);
+        assert!(WatchedBody::new(Bytes::from_static(b"{}"), Arc::clone(&sending)).collect().await.is_err());
+        assert!(sending.abandon());
     }
 }

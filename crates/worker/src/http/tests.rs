@@ -35,7 +35,10 @@ struct Calling {
 impl Calling {
     fn to(client: &Client, address: String) -> Self {
         let (on_sent, sent) = oneshot::channel();
-        let sending = Sending::new(move || on_sent.send(()).unwrap_or(()));
+        let sending = Sending::new(move || {
+            on_sent.send(()).unwrap_or(());
+            true
+        });
         let request = Request::post(address).body(Bytes::from_static(b"{}")).unwrap();
         let client = client.clone();
         Self { sent, call: tokio::spawn(async move { client.call(request, &sending).await }) }

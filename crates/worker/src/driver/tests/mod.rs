@@ -1,5 +1,6 @@
 //! The driver with the real engine against a scripted server, in virtual time.
 
+mod serve;
 mod server;
 
 use std::{

@@ -1,0 +1,296 @@
+//! The loop of a daemon: jobs come from subscriptions of lanes, which can be lost and come again.
+
+use std::{
+    iter,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use imageshare_engine::{
+    LaneStatus,
+    io::{Input, LaneId, Notice},
+    limits::{LaneLimits, Limits},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant as TokioInstant, sleep_until},
+};
+
+use super::{
+    Delivery, Driver, Epoch, FromLane, GiveBack, Order, Outcomes, Said, ToLane,
+    carry_out::{OPERATIONS_MAX, outcomes},
+    event::News,
+};
+use crate::{events, proof::Proof, status::Status};
+
+/// Events of lanes that are taken at once, before the engine is asked what follows from them.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// The loop turns at least this often, so that one that stood still is told from one that had nothing to do.
+const TURN: Duration = Duration::from_millis(500);
+
+/// A loop that stood still for longer may have lost its lanes to other workers meanwhile.
+const STANDSTILL_MAX: Duration = Duration::from_secs(2);
+
+/// The ways between a driver and the subscriptions of its lanes, and whoever runs the process.
+#[derive(Debug)]
+pub struct Lines<I> {
+    /// What the subscriptions tell. Should be small: what waits in it is in no engine.
+    pub events: mpsc::Receiver<FromLane<I>>,
+    /// To the subscription of each lane, in the order of the lanes. What waits in one is at most a report for each
+    /// delivery of the lane's window, and a few words.
+    pub lanes: Vec<mpsc::UnboundedSender<ToLane<I>>>,
+    /// What is wanted of the driver. Its end means [`Order::Drain`].
+    pub orders: mpsc::Receiver<Order>,
+    /// Where it is noted what becomes of the lanes, to be looked at by others.
+    pub status: Arc<Status>,
+}
+
+/// Whether a lane is ours.
+#[derive(Debug)]
+pub(super) enum Tenure {
+    /// Its subscription was told to consume it.
+    Asked,
+    /// It is ours.
+    Ours {
+        epoch: Epoch,
+        proof: Arc<Proof>,
+        /// Why it is about to be given back, if it is.
+        leaves: Option<GiveBack>,
+    },
+    /// It was given back while it was closed, and is consumed again when it opens.
+    Closed,
+}
+
+/// What woke the loop.
+enum Woken {
+    ByEvents,
+    ByNews(News),
+    ByOrder(Option<Order>),
+    ByTime,
+}
+
+impl Tenure {
+    /// What writes of the lane need.
+    pub(super) fn proof(&self) -> Option<Arc<Proof>> {
+        match self {
+            Self::Ours { proof, .. } => Some(Arc::clone(proof)),
+            Self::Asked | Self::Closed => None,
+        }
+    }
+
+    fn is_of(&self, of: Epoch) -> bool {
+        matches!(self, Self::Ours { epoch, .. } if *epoch == of)
+    }
+}
+
+impl<I: Send + 'static> Driver<I> {
+    /// Serves the lanes until it is told to drain, and then until all are given back. Every call ends within the
+    /// client's time-out, so a drain ends within that time; what the subscriptions still have to publish is theirs.
+    pub async fn serve(mut self, lines: Lines<I>) {
+        let Lines { mut events, lanes, mut orders, status } = lines;
+        let mut serving = Serving { lanes, status, draining: false };
+        let mut received = Vec::with_capacity(EVENTS_AT_ONCE);
+        serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
+        let mut turned_at = TokioInstant::now();
+        while !(serving.draining && self.has_none()) {
+            let alarm = self.alarm().min(turned_at + TURN);
+            let woken = tokio::select! {
+                biased;
+                order = orders.recv(), if !serving.draining => Woken::ByOrder(order),
+                Some(news) = self.news.recv() => Woken::ByNews(news),
+                // Once all subscriptions have ended there is nothing to wait for.
+                _ = events.recv_many(&mut received, EVENTS_AT_ONCE), if !events.is_closed() || !events.is_empty() => {
+                    Woken::ByEvents
+                }
+                () = sleep_until(alarm) => Woken::ByTime,
+            };
+            let stood_still = turned_at.elapsed();
+            turned_at = TokioInstant::now();
+            if stood_still > STANDSTILL_MAX {
+                self.lose_all(&serving, stood_still);
+            }
+            match woken {
+                Woken::ByEvents => received.drain(..).for_each(|event| self.take(event, &serving)),
+                Woken::ByNews(news) => self.hear(news),
+                Woken::ByOrder(Some(Order::Reload { limits, lanes })) => self.reload(*limits, &lanes),
+                Woken::ByOrder(Some(Order::Drain) | None) => {
+                    serving.draining = true;
+                    self.engine.handle(self.now(), Input::Drain);
+                }
+                Woken::ByTime => self.note_blocked(&serving),
+            }
+            self.carry_out_commands();
+            while let Some(said) = self.next_to_say() {
+                self.hand_over(said, &serving);
+            }
+            // Tasks that ended have told all that they know.
+            while self.tasks.try_join_next().is_some() {}
+        }
+    }
+
+    /// Whether no lane is ours.
+    fn has_none(&self) -> bool {
+        !self.lanes.iter().any(|lane| matches!(lane.tenure, Tenure::Ours { .. }))
+    }
+
+    fn take(&mut self, event: FromLane<I>, serving: &Serving<I>) {
+        match event {
+            FromLane::Delivered(epoch, delivery) => self.take_delivery(epoch, delivery),
+            FromLane::Up { lane, epoch, .. } if serving.draining => {
+                serving.tell(lane, ToLane::GiveBack(epoch, GiveBack::Drain));
+            }
+            FromLane::Up { lane, epoch, proof } => {
+                let limits = self.lane(lane).limits;
+                self.lane(lane).tenure = Tenure::Ours { epoch, proof, leaves: None };
+                self.engine.handle(self.now(), Input::LaneUp(lane, limits));
+            }
+            FromLane::Resize { lane, epoch } => self.leave(lane, epoch, GiveBack::Resize),
+            FromLane::Down { lane, epoch } => {
+                if self.lane(lane).tenure.is_of(epoch) {
+                    self.lose_lane(lane, serving);
+                }
+            }
+        }
+    }
+
+    /// Takes in a job, unless the subscription that it came from is over or about to be: then it comes again.
+    fn take_delivery(&mut self, from: Epoch, delivery: Delivery<I>) {
+        let lane = delivery.lane;
+        match &self.lane(lane).tenure {
+            Tenure::Ours { epoch, leaves: None, .. } if *epoch == from => {}
+            Tenure::Ours { .. } | Tenure::Asked | Tenure::Closed => return,
+        }
+        let held = self.engine.operations() + self.outcomes_waiting + self.outcomes_told.load(Relaxed);
+        if held > 0 && held + delivery.job.account_ids.len() > OPERATIONS_MAX {
+            return self.leave(lane, from, GiveBack::Operations);
+        }
+        self.receive(delivery);
+    }
+
+    /// Lets a lane be given back as soon as no call of it is in flight.
+    fn leave(&mut self, lane: LaneId, of: Epoch, why: GiveBack) {
+        match &mut self.lane(lane).tenure {
+            Tenure::Ours { epoch, leaves: leaves @ None, .. } if *epoch == of => *leaves = Some(why),
+            Tenure::Ours { .. } | Tenure::Asked | Tenure::Closed => return,
+        }
+        self.engine.handle(self.now(), Input::Leave(lane));
+    }
+
+    /// A lane is no longer ours: its jobs come again, to whomever.
+    fn lose_lane(&mut self, lane: LaneId, serving: &Serving<I>) {
+        if let Some(proof) = self.lane(lane).tenure.proof() {
+            proof.revoke();
+        }
+        self.lane(lane).tenure = Tenure::Asked;
+        self.held.retain(|_, held| held.lane != lane);
+        self.engine.handle(self.now(), Input::LaneLost(lane));
+        serving.status.lane(lane).open();
+        if !serving.draining {
+            serving.tell(lane, ToLane::Consume);
+        }
+    }
+
+    /// This process did not run for a while, and others may have taken its lanes.
+    fn lose_all(&mut self, serving: &Serving<I>, stood_still: Duration) {
+        events::StoodStill { length: stood_still }.record();
+        for id in self.ids() {
+            if let Tenure::Ours { epoch, .. } = self.lane(id).tenure {
+                serving.tell(id, ToLane::Cut(epoch));
+                self.lose_lane(id, serving);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, said: Said<I>, serving: &Serving<I>) {
+        match said {
+            Said::Settled(settled) => {
+                let waiting = Outcomes::add(outcomes(&settled.report), &self.outcomes_told);
+                serving.tell(settled.lane, ToLane::Settled(settled, waiting));
+            }
+            Said::GivenBack { lane, .. } => self.give_back_to(lane, serving),
+            Said::Notice(lane, notice) => {
+                self.note(lane, &notice, serving);
+                events::Noticed { lane: serving.status.lane(lane).name(), notice: &notice }.record();
+            }
+            Said::RefreshFailed(lane, reason) => {
+                events::RefreshFailed { lane: serving.status.lane(lane).name(), reason: &reason }.record();
+            }
+        }
+    }
+
+    /// The engine has forgotten the jobs of a lane: its subscription gives them back.
+    fn give_back_to(&mut self, lane: LaneId, serving: &Serving<I>) {
+        let status = self.engine.lane_status(lane);
+        let Tenure::Ours { epoch, leaves, .. } = self.lane(lane).tenure else { return };
+        let why = match (status, leaves) {
+            (LaneStatus::Closed(_, reason), _) => GiveBack::Closed(reason),
+            _ if serving.draining => GiveBack::Drain,
+            (_, Some(why)) => why,
+            (_, None) => GiveBack::Lease,
+        };
+        serving.tell(lane, ToLane::GiveBack(epoch, why));
+        self.lane(lane).tenure = if matches!(why, GiveBack::Closed(_)) { Tenure::Closed } else { Tenure::Asked };
+        if !serving.draining && !matches!(why, GiveBack::Closed(_)) {
+            serving.tell(lane, ToLane::Consume);
+        }
+    }
+
+    fn note(&mut self, lane: LaneId, notice: &Notice, serving: &Serving<I>) {
+        match notice {
+            Notice::Closed { reason, .. } => serving.status.lane(lane).close(*reason),
+            Notice::Opened => {
+                serving.status.lane(lane).open();
+                if matches!(self.lane(lane).tenure, Tenure::Closed) && !serving.draining {
+                    self.lane(lane).tenure = Tenure::Asked;
+                    serving.tell(lane, ToLane::Consume);
+                }
+            }
+            Notice::BatchLearned(_)
+            | Notice::CannotRead { .. }
+            | Notice::CapLearned { .. }
+            | Notice::ImageBusy { .. } => {}
+        }
+    }
+
+    fn note_blocked(&mut self, serving: &Serving<I>) {
+        for id in self.ids() {
+            serving.status.lane(id).block(self.engine.is_blocked(id));
+        }
+    }
+
+    fn reload(&mut self, limits: Limits, lanes: &[LaneLimits]) {
+        let now = self.now();
+        self.engine.handle(now, Input::Limits(limits));
+        for (id, &limits) in self.ids().zip(lanes) {
+            self.lane(id).limits = limits;
+            if matches!(self.lane(id).tenure, Tenure::Ours { .. }) {
+                self.engine.handle(now, Input::LaneUp(id, limits));
+            }
+            self.reread(id);
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = LaneId> + use<I> {
+        iter::successors(Some(LaneId(0)), |id| Some(LaneId(id.0 + 1))).take(self.lanes.len())
+    }
+}
+
+/// What the loop needs to speak to the lanes.
+struct Serving<I> {
+    lanes: Vec<mpsc::UnboundedSender<ToLane<I>>>,
+    status: Arc<Status>,
+    draining: bool,
+}
+
+impl<I> Serving<I> {
+    fn tell(&self, lane: LaneId, what: ToLane<I>) {
+        let lane = usize::try_from(lane.0).ok().and_then(|place| self.lanes.get(place));
+        tell(lane.expect("there is a line for each lane"), what);
+    }
+}
+
+/// A subscription that broke down takes nothing more; whoever waits for it finds out.
+fn tell<I>(lane: &mpsc::UnboundedSender<ToLane<I>>, what: ToLane<I>) {
+    drop(lane.send(what));
+}

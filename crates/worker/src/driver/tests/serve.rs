@@ -1,0 +1,289 @@
+//! The loop of a daemon, with the test in the place of the subscriptions.
+
+use tokio::time::{advance, sleep};
+
+use super::{
+    super::{Epoch, FromLane, GiveBack, Lines, Order, ToLane},
+    *,
+};
+use crate::{
+    proof::{Moment, Proof},
+    status::{LaneState, Status},
+};
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const LANE: LaneId = LaneId(0);
+
+/// A daemon's driver with one lane, whose subscription is the test.
+struct Daemon {
+    events: mpsc::Sender<FromLane<u32>>,
+    told: mpsc::UnboundedReceiver<ToLane<u32>>,
+    orders: mpsc::Sender<Order>,
+    status: Arc<Status>,
+    run: JoinHandle<()>,
+}
+
+impl Daemon {
+    fn start(endpoint: &str, refresh: Refresh) -> Self {
+        let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
+        let driver = Driver::new(&[lane(endpoint, refresh)], limits, Client::new(TimeOuts::default()).unwrap());
+        let (events, events_in) = mpsc::channel(8);
+        let (tell, told) = mpsc::unbounded_channel();
+        let (orders, orders_in) = mpsc::channel(1);
+        let status = Arc::new(Status::new(["default".to_owned()]));
+        let lines = Lines { events: events_in, lanes: vec![tell], orders: orders_in, status: Arc::clone(&status) };
+        Self { events, told, orders, status, run: tokio::spawn(driver.serve(lines)) }
+    }
+
+    async fn told(&mut self) -> ToLane<u32> {
+        self.told.recv().await.expect("the driver runs")
+    }
+
+    async fn is_told_to_consume(&mut self) {
+        let told = self.told().await;
+        assert!(matches!(told, ToLane::Consume), "{told:?}");
+    }
+
+    async fn is_told_to_give_back(&mut self, epoch: u64) -> GiveBack {
+        match self.told().await {
+            ToLane::GiveBack(found, why) if found == Epoch(epoch) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The identity and the outcomes of the next report.
+    async fn settled(&mut self) -> (u32, Vec<String>) {
+        match self.told().await {
+            ToLane::Settled(settled, _) => reports(&[Said::Settled(settled)]).remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The lane comes up with a proof that is fresh for a heartbeat.
+    async fn up(&self, epoch: u64) -> Arc<Proof> {
+        let proof = Arc::new(Proof::new(HEARTBEAT));
+        proof.renew(Moment::now());
+        self.tell(FromLane::Up { lane: LANE, epoch: Epoch(epoch), proof: Arc::clone(&proof) }).await;
+        proof
+    }
+
+    /// The same, and the proof is renewed as long as the test runs.
+    async fn up_for_good(&self, epoch: u64) -> Arc<Proof> {
+        let proof = self.up(epoch).await;
+        let renewed = Arc::clone(&proof);
+        tokio::spawn(async move {
+            loop {
+                sleep(HEARTBEAT / 4).await;
+                renewed.renew(Moment::now());
+            }
+        });
+        proof
+    }
+
+    async fn deliver(&self, epoch: u64, identity: u32, accounts: &[u64]) {
+        self.tell(FromLane::Delivered(Epoch(epoch), delivery(identity, accounts))).await;
+    }
+
+    async fn down(&self, epoch: u64) {
+        self.tell(FromLane::Down { lane: LANE, epoch: Epoch(epoch) }).await;
+    }
+
+    async fn tell(&self, event: FromLane<u32>) {
+        self.events.send(event).await.unwrap();
+    }
+
+    /// Drains, with nothing left to be told.
+    async fn end(mut self) {
+        self.orders.send(Order::Drain).await.unwrap();
+        self.run.await.unwrap();
+        while let Some(told) = self.told.recv().await {
+            assert!(matches!(told, ToLane::GiveBack(_, GiveBack::Drain)), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_lane_that_is_ours_are_settled_in_its_line() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    daemon.deliver(1, 8, &[100_001, 100_002]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_subscription_delivered_before_it_ended_is_not_carried_out() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.deliver(1, 6, &[100_006]).await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_007]).await;
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    daemon.deliver(1, 8, &[100_008]).await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(1, 9, &[100_009]).await;
+    daemon.down(1).await;
+    daemon.deliver(2, 10, &[100_010]).await;
+    assert_eq!(daemon.settled().await, report(10, &["changed"]));
+    daemon.end().await;
+    let written = |id: &str| server.seen().iter().any(|seen| seen.body.to_string().contains(id));
+    assert!(written("100010") && ["100006", "100007", "100008", "100009"].iter().all(|id| !written(id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_write_leaves_without_a_fresh_proof_and_all_leave_with_the_next_one() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up(1).await;
+    // Readings need none.
+    sleep(HEARTBEAT * 2).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    sleep(HEARTBEAT * 6).await;
+    let count = |action: &str| server.seen().iter().filter(|seen| seen.action == action).count();
+    assert!(count(READ) > 0 && count(WRITE) == 0);
+    proof.renew(Moment::now());
+    assert_eq!(daemon.settled().await, report(7, &["changed"]), "no try was used up by waiting");
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waits_for_a_proof_never_leaves_when_the_lane_is_lost() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up(1).await;
+    sleep(HEARTBEAT).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    sleep(HEARTBEAT).await;
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    proof.renew(Moment::now());
+    sleep(HEARTBEAT).await;
+    assert!(server.seen().iter().all(|seen| seen.action != WRITE));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_stood_still_gives_up_its_lanes() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up_for_good(1).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(proof.is_fresh(), "having nothing to do is no standstill");
+    advance(Duration::from_millis(2_600)).await;
+    let told = daemon.told().await;
+    assert!(matches!(told, ToLane::Cut(Epoch(1))), "{told:?}");
+    daemon.is_told_to_consume().await;
+    assert!(!proof.is_fresh());
+    // What the subscription says of its end then is no news.
+    daemon.down(1).await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_opens() {
+    let begun = Instant::now();
+    let server = Server::start(move |_, _| {
+        if begun.elapsed() < Duration::from_secs(300) {
+            Does::Refuses("AuthFailure.SecretIdNotFound")
+        } else {
+            Does::Works
+        }
+    })
+    .await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Closed(CloseReason::Credential));
+    let state = || daemon.status.lane(LANE).state();
+    assert_eq!(state(), LaneState::Closed(CloseReason::Credential));
+    assert!(begun.elapsed() < Duration::from_secs(70));
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    assert!(begun.elapsed() > Duration::from_secs(300), "only after a good probe");
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_too_many_makes_the_lane_go_back() {
+    let server = Server::start(|_, _| Does::Hangs).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    let accounts: Vec<u64> = (100_000..110_000).collect();
+    for identity in 0..201 {
+        daemon.deliver(1, identity, &accounts).await;
+    }
+    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Operations);
+    daemon.is_told_to_consume().await;
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_calls_end_and_settles_what_is_finished_before_the_lane_goes_back() {
+    let mut server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    server.saw(WRITE).await;
+    daemon.orders.send(Order::Drain).await.unwrap();
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Drain);
+    assert!(daemon.told.recv().await.is_none(), "the line ends");
+    daemon.run.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
+    let mut server = Server::start(|_, _| Does::Hangs).await;
+    let mut daemon = Daemon::start(&server.endpoint, same());
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    server.saw(READ).await;
+    daemon.orders.send(Order::Drain).await.unwrap();
+    daemon.down(1).await;
+    daemon.up_for_good(2).await;
+    let (mut orders, run) = (daemon.told, daemon.run);
+    run.await.unwrap();
+    while let Some(told) = orders.recv().await {
+        assert!(matches!(told, ToLane::GiveBack(Epoch(1 | 2), GiveBack::Drain)), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_brings_another_key_and_other_limits() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, Arc::new(|| Ok(credential("AKIDSECOND"))));
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    daemon.settled().await;
+    let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
+    let lanes = vec![LaneLimits { batch: 1, ..LaneLimits::default() }];
+    daemon.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    daemon.deliver(1, 8, &[100_002, 100_003]).await;
+    assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
+    let writes: Vec<_> = server.seen().into_iter().filter(|seen| seen.action == WRITE).collect();
+    let key_of = |nth: usize| writes[nth].authorization.contains("Credential=AKIDSECOND/");
+    assert_eq!(writes.len(), 3, "one account a request");
+    assert!(!key_of(0) && key_of(1) && key_of(2));
+    daemon.end().await;
+}

@@ -1,0 +1,78 @@
+//! What happens to lanes.
+
+use std::time::Duration;
+
+use imageshare_engine::io::Notice;
+use tracing::{error, info, warn};
+
+use crate::status::LaneState;
+
+/// A lane is in another state than before.
+pub(crate) struct LaneChanged<'a> {
+    pub(crate) lane: &'a str,
+    pub(crate) state: LaneState,
+}
+
+/// The engine found something out.
+pub(crate) struct Noticed<'a> {
+    pub(crate) lane: &'a str,
+    pub(crate) notice: &'a Notice,
+}
+
+/// A credential was refused, or somebody wanted the one there is now, and its source gave none.
+pub(crate) struct RefreshFailed<'a> {
+    pub(crate) lane: &'a str,
+    /// One printable line.
+    pub(crate) reason: &'a str,
+}
+
+/// The process did not run for so long that others may have taken over its lanes.
+pub(crate) struct StoodStill {
+    pub(crate) length: Duration,
+}
+
+impl LaneChanged<'_> {
+    pub(crate) fn record(&self) {
+        let (lane, state) = (self.lane, self.state.as_str());
+        match self.state {
+            LaneState::Closed(reason) => warn!(lane, state, reason = reason.as_str(), "lane state"),
+            LaneState::Blocked | LaneState::Disconnected => warn!(lane, state, "lane state"),
+            LaneState::Serving | LaneState::Subscribed => info!(lane, state, "lane state"),
+        }
+    }
+}
+
+impl Noticed<'_> {
+    pub(crate) fn record(&self) {
+        let lane = self.lane;
+        match self.notice {
+            Notice::BatchLearned(batch) => info!(lane, batch, "the API takes no more accounts a request than this"),
+            Notice::CannotRead { image_id, code } => {
+                warn!(lane, %image_id, %code, "who has the image cannot be read; going on without");
+            }
+            Notice::CapLearned { image_id, cap } => {
+                info!(lane, %image_id, cap, "the image can be shared with no more accounts than this");
+            }
+            Notice::Closed { reason, detail } => {
+                error!(lane, reason = reason.as_str(), %detail, "the lane is closed; its jobs wait");
+            }
+            Notice::ImageBusy { image_id, code } => {
+                info!(lane, %image_id, %code, "the image is not ready; its jobs wait")
+            }
+            Notice::Opened => info!(lane, "the lane is open again"),
+        }
+    }
+}
+
+impl RefreshFailed<'_> {
+    pub(crate) fn record(&self) {
+        error!(lane = self.lane, reason = self.reason, "the source of the credential gave none");
+    }
+}
+
+impl StoodStill {
+    pub(crate) fn record(&self) {
+        let milliseconds = u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX);
+        warn!(milliseconds, "this process stood still; its lanes are given up, since others may have taken them over");
+    }
+}
