@@ -105,7 +105,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the broker does not confirm it in time; the connection is gone all the same.
-    pub async fn close(self) -> Result<(), Error> {
+    pub async fn close(&self) -> Result<(), Error> {
         bounded(self.time_outs.call, "connection.close", self.library.close(REPLY_SUCCESS, "OK".into())).await
     }
 

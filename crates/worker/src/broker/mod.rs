@@ -4,17 +4,26 @@
 //! opens another one, and every call to it ends within a time-out of ours ([`bounded`]).
 
 mod connection;
+mod delivery;
 mod error;
 mod flight;
 mod follower;
+mod letters;
 mod publisher;
+mod settlement;
+mod subscription;
+mod supervisor;
 mod transport;
 mod url;
+mod window;
 
 pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
+pub use delivery::{Envelope, Lane, Reply};
 pub use error::Error;
 pub use follower::Follower;
+pub use letters::headers;
 pub use publisher::{Confirmation, IN_FLIGHT_MAX, Insistence, Lost, Message, Publisher, Publishing, State};
+pub use supervisor::{Setup, Supervisor};
 pub use url::{Url, UrlError};

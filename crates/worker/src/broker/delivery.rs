@@ -1,0 +1,345 @@
+//! A message of a lane's queue: a job and what came around it, or no job and why.
+//!
+//! Nothing that a publisher wrote is believed: not the body, not a header, not where the answer is to go.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::SystemTime,
+};
+
+use imageshare_core::tc3::HexDigest;
+use imageshare_engine::{io::LaneId, job::Job as EngineJob};
+use jiff::Timestamp;
+use lapin::{BasicProperties, message, types::AMQPValue};
+
+use super::topology;
+use crate::{
+    driver::{Delivery, Epoch},
+    settings::Regions,
+    wire::{
+        Defaults, Identity, Job, Rejection,
+        job::{self, is_job_id},
+    },
+};
+
+/// Digits of the body's hash that name a job which nobody named.
+const HASH_DIGITS: usize = 16;
+
+/// The header with which the broker counts how often a message came back.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// The header of W3C Trace Context.
+pub(super) const TRACEPARENT: &str = "traceparent";
+
+/// What a lane takes.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// Its number.
+    pub id: LaneId,
+    /// Its name, from which that of its queue follows.
+    pub name: String,
+    /// The regions whose images it serves.
+    pub regions: Regions,
+}
+
+/// What is kept of a message from its delivery to its acknowledgement: all but the accounts, which the engine has, and
+/// the body, which nobody needs any more.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// The subscription that delivered it.
+    pub epoch: Epoch,
+    /// What it is acknowledged by, on that subscription alone.
+    pub tag: u64,
+    /// Whether it may have been worked on before.
+    pub redelivered: bool,
+    /// What its reports echo.
+    pub identity: Identity,
+    /// After this moment nothing of it is begun.
+    pub expires_at: Option<Timestamp>,
+    /// For SYNC: cancel however many it takes.
+    pub force: bool,
+    /// Where a copy of the report is to go.
+    pub reply: Option<Box<Reply>>,
+    /// W3C Trace Context of whoever published it.
+    pub traceparent: Option<Box<str>>,
+}
+
+/// Where a copy of a report is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// A queue that is none of ours.
+    pub to: String,
+    /// What the requester knows its answer by.
+    pub correlation_id: Option<String>,
+}
+
+/// A message that is no job, or one that its lane does not take. Its body goes on untouched.
+#[derive(Debug)]
+pub struct NoJob {
+    /// What it is acknowledged by.
+    pub tag: u64,
+    /// Whether it came before.
+    pub redelivered: bool,
+    /// When it came.
+    pub received_at: SystemTime,
+    /// Why.
+    pub rejection: Rejection,
+    /// What it holds.
+    pub body: Vec<u8>,
+    /// What came around it.
+    pub properties: BasicProperties,
+    /// Where a copy of its report is to go.
+    pub reply: Option<Box<Reply>>,
+}
+
+/// A job on its way to the driver.
+pub type Taken = Delivery<Box<Envelope>>;
+
+/// Reads a message.
+///
+/// # Errors
+/// If it is no job for this lane.
+pub fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
+    let message::Delivery { delivery_tag: tag, redelivered, properties, data: body, .. } = message;
+    let reply = reply(&properties).map(Box::new);
+    // A bug that one message finds must not keep all others from being read, each time it comes back.
+    let parsed = catch_unwind(AssertUnwindSafe(|| parse(&body, &properties, lane)));
+    match parsed.unwrap_or_else(|panic| Err(broke_down(&*panic))) {
+        Ok(job) => Ok(taken(job, tag, redelivered, epoch, lane.id, &properties, reply)),
+        Err(mut rejection) => {
+            rejection.known.lane = Some(lane.name.clone());
+            let received_at = SystemTime::now();
+            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, body, properties, reply }))
+        }
+    }
+}
+
+/// How often the broker delivered a message before, as far as it counts that.
+#[must_use]
+pub fn delivery_count(properties: &BasicProperties) -> u64 {
+    let count = match header(properties, DELIVERY_COUNT) {
+        Some(&AMQPValue::LongLongInt(count)) => count,
+        Some(&AMQPValue::LongInt(count)) => count.into(),
+        Some(&AMQPValue::LongUInt(count)) => count.into(),
+        Some(&AMQPValue::ShortInt(count)) => count.into(),
+        Some(&AMQPValue::ShortUInt(count)) => count.into(),
+        Some(&AMQPValue::ShortShortInt(count)) => count.into(),
+        Some(&AMQPValue::ShortShortUInt(count)) => count.into(),
+        _ => 0,
+    };
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// The trace context of a message, if its shape is that of one.
+pub(super) fn traceparent(properties: &BasicProperties) -> Option<&str> {
+    let text = match header(properties, TRACEPARENT)? {
+        AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok()?,
+        AMQPValue::ShortString(text) => text.as_str(),
+        _ => return None,
+    };
+    is_traceparent(text).then_some(text)
+}
+
+/// `version-trace-parent-flags` in lower-case hexadecimal digits, as version 00 has it.
+fn is_traceparent(text: &str) -> bool {
+    let mut lens = [2, 32, 16, 2].into_iter();
+    let mut parts = text.split('-');
+    let is_part = |(part, len): (&str, usize)| {
+        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    parts.by_ref().zip(lens.by_ref()).all(is_part)
+        && lens.next().is_none()
+        && parts.next().is_none()
+        && text.len() == 55
+}
+
+/// Where a copy of the report is wanted, unless that is a queue of ours: there it would be taken for a job.
+fn reply(properties: &BasicProperties) -> Option<Reply> {
+    let to = properties.reply_to().as_ref().map(|to| to.as_str()).filter(|to| !to.is_empty())?;
+    if topology::is_ours(to) {
+        return None;
+    }
+    let correlation_id = properties.correlation_id().as_ref().or(properties.message_id().as_ref());
+    Some(Reply { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
+}
+
+fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, Rejection> {
+    let job = job::parse(body, &Defaults { job_id: default_id(body, properties), region: None })?;
+    let Identity { lane: named, region, .. } = &job.identity;
+    if let Some(named) = named.as_ref().filter(|named| **named != lane.name) {
+        let problem = format!("found \"{named}\", allowed is {}, from whose queue it came", lane.name);
+        return Err(Rejection::of_job(&job.identity, Some("lane"), problem));
+    }
+    if !lane.regions.contains(*region) {
+        let problem = format!("found {region}, allowed in lane {} are {}", lane.name, lane.regions);
+        return Err(Rejection::of_job(&job.identity, Some("region"), problem));
+    }
+    Ok(job)
+}
+
+/// The name of a job that has none: the message's id, or a hash of the body.
+fn default_id(body: &[u8], properties: &BasicProperties) -> String {
+    match properties.message_id() {
+        Some(id) if is_job_id(id.as_str()) => id.to_string(),
+        _ => format!("sha256-{}", &HexDigest::sha256(body).as_str()[..HASH_DIGITS]),
+    }
+}
+
+fn taken(
+    job: Job,
+    tag: u64,
+    redelivered: bool,
+    epoch: Epoch,
+    lane: LaneId,
+    properties: &BasicProperties,
+    reply: Option<Box<Reply>>,
+) -> Taken {
+    let (timestamp, force) = (job.expires_at, job.force);
+    // A time that this system cannot hold lies beyond the end of any process.
+    let expires_at = timestamp.and_then(|time| SystemTime::try_from(time).ok());
+    let (mut identity, job): (Identity, EngineJob) = job.into_parts(None, redelivered);
+    // It is the one whose queue it came from.
+    identity.lane = None;
+    let traceparent = traceparent(properties).map(Box::from);
+    let envelope = Envelope { epoch, tag, redelivered, identity, expires_at: timestamp, force, reply, traceparent };
+    Delivery { identity: Box::new(envelope), lane, job, expires_at }
+}
+
+fn broke_down(panic: &(dyn Any + Send)) -> Rejection {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let words = imageshare_core::text::excerpt(words.unwrap_or_default());
+    Rejection::of_text(format!("found a text that a bug of this program cannot read ({words}), allowed is a job"))
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldTable;
+
+    use super::*;
+
+    const JOB: &str = r#"{"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","account_ids":[10001]}"#;
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn lane() -> Lane {
+        let regions = Regions::These(["ap-tokyo".parse().unwrap()].into());
+        Lane { id: LaneId(3), name: "asia".to_owned(), regions }
+    }
+
+    fn message(body: &str, properties: BasicProperties) -> message::Delivery {
+        let mut message = message::Delivery::mock(17, "".into(), "".into(), true, body.as_bytes().to_vec());
+        message.properties = properties;
+        message
+    }
+
+    fn taken(body: &str, properties: BasicProperties) -> Taken {
+        read(message(body, properties), Epoch(2), &lane()).unwrap()
+    }
+
+    fn with_headers(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(name.into(), value);
+        }
+        BasicProperties::default().with_headers(table)
+    }
+
+    #[test]
+    fn a_job_keeps_what_is_needed_until_it_is_acknowledged() {
+        let properties = with_headers([(TRACEPARENT, AMQPValue::LongString(TRACE.into()))])
+            .with_message_id("m-1".into())
+            .with_reply_to("answers".into());
+        let body = JOB.replacen('{', r#"{"lane":"asia","expires_at":"2026-11-24T04:00:00Z","#, 1);
+        let Delivery { identity, lane, job, expires_at } = taken(&body, properties);
+        assert_eq!((lane, job.redelivered, job.account_ids.len()), (LaneId(3), true, 1));
+        assert_eq!((identity.epoch, identity.tag, identity.redelivered), (Epoch(2), 17, true));
+        assert_eq!((identity.identity.job_id.as_str(), identity.identity.lane.as_deref()), ("m-1", None));
+        assert_eq!(identity.traceparent.as_deref(), Some(TRACE));
+        assert_eq!(expires_at.map(|time| Timestamp::try_from(time).unwrap()), identity.expires_at);
+        let reply = Reply { to: "answers".to_owned(), correlation_id: Some("m-1".to_owned()) };
+        assert_eq!(identity.reply.as_deref(), Some(&reply));
+    }
+
+    #[test]
+    fn a_job_without_a_name_has_the_messages_or_that_of_its_bytes() {
+        let id = |properties| taken(JOB, properties).identity.identity.job_id.clone();
+        assert_eq!(id(BasicProperties::default().with_message_id("m".into())), "m");
+        let of_bytes = id(BasicProperties::default());
+        assert_eq!(of_bytes, format!("sha256-{}", &HexDigest::sha256(JOB.as_bytes()).as_str()[..16]));
+        assert_eq!(id(BasicProperties::default().with_message_id("two\nlines".into())), of_bytes);
+        let named = JOB.replacen('{', r#"{"job_id":"own","#, 1);
+        assert_eq!(
+            taken(&named, BasicProperties::default().with_message_id("m".into())).identity.identity.job_id,
+            "own"
+        );
+    }
+
+    #[track_caller]
+    fn check_rejected(body: &str, reason: &str) {
+        let properties = BasicProperties::default().with_message_id("m-1".into()).with_kind("t".into());
+        let no_job = read(message(body, properties.clone()), Epoch(2), &lane()).unwrap_err();
+        assert_eq!(no_job.rejection.reason(), reason);
+        assert_eq!(
+            (no_job.rejection.known.lane.as_deref(), no_job.rejection.known.job_id.as_deref()),
+            (Some("asia"), Some("m-1"))
+        );
+        assert_eq!((no_job.tag, no_job.redelivered, no_job.body.as_slice()), (17, true, body.as_bytes()));
+        assert_eq!(no_job.properties, properties);
+    }
+
+    #[test]
+    fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
+        check_rejected("[1]", "found \"[1]\", allowed is one JSON object");
+        check_rejected(
+            &JOB.replacen('{', r#"{"lane":"europe","#, 1),
+            "lane: found \"europe\", allowed is asia, from whose queue it came",
+        );
+        check_rejected(
+            &JOB.replace("ap-tokyo", "eu-frankfurt"),
+            "region: found eu-frankfurt, allowed in lane asia are ap-tokyo",
+        );
+    }
+
+    #[test]
+    fn no_answer_goes_to_a_queue_of_ours() {
+        let reply = |to: &str| taken(JOB, BasicProperties::default().with_reply_to(to.into())).identity.reply;
+        for ours in ["imageshare.jobs.asia", "imageshare.dead", "imageshare.reports", "imageshare", ""] {
+            assert_eq!(reply(ours), None, "{ours}");
+        }
+        assert_eq!(reply("other").unwrap().correlation_id, None);
+    }
+
+    #[test]
+    fn the_brokers_count_is_read_whatever_integer_it_is() {
+        let count = |value| delivery_count(&with_headers([(DELIVERY_COUNT, value)]));
+        assert_eq!(count(AMQPValue::LongLongInt(21)), 21);
+        assert_eq!(count(AMQPValue::ShortShortUInt(3)), 3);
+        assert_eq!(count(AMQPValue::LongLongInt(-1)), 0);
+        assert_eq!(count(AMQPValue::LongString("21".into())), 0);
+        assert_eq!(delivery_count(&BasicProperties::default()), 0);
+    }
+
+    #[test]
+    fn a_trace_context_has_one_shape() {
+        assert!(is_traceparent(TRACE));
+        for wrong in ["", "00", &TRACE.to_uppercase(), &TRACE[..54], &format!("{TRACE}-"), &format!("{TRACE}\n"), "-"] {
+            assert!(!is_traceparent(wrong), "{wrong}");
+        }
+        let number = with_headers([(TRACEPARENT, AMQPValue::LongInt(7))]);
+        assert_eq!(traceparent(&number), None);
+    }
+
+    #[test]
+    fn a_bug_is_a_reason_and_not_the_end() {
+        let panic = catch_unwind(|| panic!("at the disco\u{1b}")).unwrap_err();
+        let reason = broke_down(&*panic).reason();
+        assert_eq!(
+            reason,
+            "found a text that a bug of this program cannot read (\"at the disco\\u{1b}\"), allowed is a job"
+        );
+    }
+}

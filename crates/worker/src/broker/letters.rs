@@ -1,0 +1,262 @@
+//! What is published for a delivery: its report, a dead letter where something is left of it, a copy of the report for
+//! whoever asked for one.
+
+use std::time::SystemTime;
+
+use imageshare_core::{ids::AccountId, text::printable};
+use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
+use jiff::Timestamp;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldArray, FieldTable, ShortString},
+};
+
+use super::{
+    Envelope, Message, Reply,
+    delivery::{NoJob, TRACEPARENT, traceparent},
+    topology,
+};
+use crate::{
+    driver::Settled,
+    wire::{
+        Permission, Report, job,
+        report::Circumstances,
+    },
+};
+
+/// The headers of a dead letter. Whatever a publisher wrote under these names is gone.
+pub mod headers {
+    /// The first code with which an account failed; not there if it was rejected.
+    pub const CODE: &str = "imageshare-code";
+    /// Why, for people, in one printable line.
+    pub const DETAIL: &str = "imageshare-detail";
+    /// The lane from whose queue it came.
+    pub const LANE: &str = "imageshare-lane";
+    /// Why, in one word: `failed` or `rejected`.
+    pub const REASON: &str = "imageshare-reason";
+    /// Who wrote it, `host:pid`.
+    pub const WORKER: &str = "imageshare-worker";
+}
+
+/// Characters of the line that says why.
+const DETAIL_CHARS_MAX: usize = 500;
+
+/// Bytes of headers of a message that are passed on with it. With more, ours would no longer find room in a frame of
+/// AMQP, and a message that cannot be published would come back for ever.
+const HEADERS_LEN_MAX: usize = 32 * 1024;
+
+/// How the names of our own headers begin.
+const OURS: &str = "imageshare-";
+
+/// Headers that the broker acts on. Passed on, these would send the dead letter elsewhere, or be refused.
+const ACTED_ON: [&str; 4] = ["BCC", "CC", "x-delay", "x-delivery-count"];
+
+/// AMQP's mode 2: kept on disk.
+const PERSISTENT: u8 = 2;
+
+/// What is published for one delivery.
+#[derive(Debug)]
+pub(super) struct Letters {
+    pub(super) report: Message,
+    pub(super) dead_letter: Option<Message>,
+    pub(super) reply: Option<Message>,
+}
+
+/// Where and by whom it was done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Desk<'a> {
+    pub(super) lane: &'a str,
+    /// `host:pid`.
+    pub(super) worker: &'a str,
+}
+
+impl Letters {
+    /// Of a job that was carried out.
+    pub(super) fn of_job(settled: Settled<Box<Envelope>>, desk: Desk<'_>) -> Self {
+        let Settled { identity: envelope, report, received_at, finished_at, .. } = settled;
+        let trace = envelope.traceparent.as_deref();
+        let dead_letter = dead_letter(&envelope, &report, desk);
+        let circumstances = Circumstances {
+            redelivered: envelope.redelivered,
+            received_at: timestamp(received_at),
+            finished_at: timestamp(finished_at),
+            worker: desk.worker.to_owned(),
+        };
+        let report = Report::of_job(envelope.identity, desk.lane, &report, circumstances);
+        Self::of_report(&report, dead_letter, desk.lane, trace, envelope.reply.as_deref())
+    }
+
+    /// Of what is no job.
+    pub(super) fn of_no_job(no_job: NoJob, desk: Desk<'_>) -> Self {
+        let NoJob { redelivered, received_at, rejection, body, properties, reply, .. } = no_job;
+        let circumstances = Circumstances {
+            redelivered,
+            received_at: timestamp(received_at),
+            finished_at: Timestamp::now(),
+            worker: desk.worker.to_owned(),
+        };
+        let report = Report::of_rejection(&rejection, circumstances);
+        let trace = traceparent(&properties).map(str::to_owned);
+        let why = Why { reason: "rejected", code: None, detail: rejection.reason() };
+        let dead_letter = dead(untouched(&properties), body, why, desk);
+        Self::of_report(&report, Some(dead_letter), desk.lane, trace.as_deref(), reply.as_deref())
+    }
+
+    fn of_report(
+        report: &Report,
+        dead_letter: Option<Message>,
+        lane: &str,
+        trace: Option<&str>,
+        reply: Option<&Reply>,
+    ) -> Self {
+        let body = serde_json::to_vec(report).expect("a report is texts, numbers and lists of them");
+        let id: ShortString = report.job_id.as_deref().map(short).unwrap_or_default();
+        let headers = trace.map(|trace| {
+            let mut headers = FieldTable::default();
+            headers.insert(TRACEPARENT.into(), text(trace));
+            headers
+        });
+        let with_headers = |message: Message| match &headers {
+            Some(headers) => message.with_headers(headers.clone()),
+            None => message,
+        };
+        let reply = reply.map(|reply| {
+            let mut copy = with_headers(Message::json("", short(&reply.to), id.clone(), body.clone()));
+            if let Some(correlation_id) = &reply.correlation_id {
+                copy.properties = copy.properties.with_correlation_id(short(correlation_id));
+            }
+            copy
+        });
+        let key = short(&format!("{lane}.{}", report.status.as_str()));
+        Self { report: with_headers(Message::json(topology::REPORTS, key, id, body)), dead_letter, reply }
+    }
+}
+
+/// Why something is dead.
+struct Why {
+    reason: &'static str,
+    code: Option<String>,
+    detail: String,
+}
+
+/// What is left of a job: the same with just the accounts that failed. A SYNC is left whole, since it says who has the
+/// image and who has not.
+fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Option<Message> {
+    let first = report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
+        AccountOutcome::Failed(failure) => Some((*account, failure)),
+        AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+    });
+    let (account, failure): (AccountId, &Failure) = first?;
+    let is_left = |outcome: &AccountOutcome| {
+        matches!(outcome, AccountOutcome::Failed(_)) || envelope.identity.permission == Permission::Sync
+    };
+    let left = report.outcomes.iter().filter(|(_, outcome)| is_left(outcome)).map(|(account, _)| *account);
+    let body = job::write(&envelope.identity, left, envelope.expires_at, envelope.force);
+    let why = Why {
+        reason: "failed",
+        code: Some(failure.code.to_string()),
+        detail: format!("{account}: {}: {}", failure.code, failure.message),
+    };
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_message_id(short(&envelope.identity.job_id));
+    let properties = match envelope.traceparent.as_deref() {
+        None => properties,
+        Some(trace) => {
+            let mut headers = FieldTable::default();
+            headers.insert(TRACEPARENT.into(), text(trace));
+            properties.with_headers(headers)
+        }
+    };
+    Some(dead(properties, body, why, desk))
+}
+
+fn dead(properties: BasicProperties, body: Vec<u8>, why: Why, desk: Desk<'_>) -> Message {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    let mut set = |name: &str, value: &str| drop(headers.insert(name.into(), text(value)));
+    set(headers::LANE, desk.lane);
+    set(headers::REASON, why.reason);
+    if let Some(code) = &why.code {
+        set(headers::CODE, code);
+    }
+    set(headers::DETAIL, &printable(&why.detail, DETAIL_CHARS_MAX));
+    set(headers::WORKER, desk.worker);
+    let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
+    Message { exchange: topology::DEAD.into(), routing_key: topology::DEAD.into(), properties, body }
+}
+
+/// The properties of a message, but for those that the broker would act on: who published it, when it expires, what
+/// kills it. It is passed on by somebody else, to stay.
+fn untouched(properties: &BasicProperties) -> BasicProperties {
+    let mut kept = BasicProperties::default();
+    let text = |value: &Option<ShortString>| value.clone();
+    if let Some(value) = text(properties.content_type()) {
+        kept = kept.with_content_type(value);
+    }
+    if let Some(value) = text(properties.content_encoding()) {
+        kept = kept.with_content_encoding(value);
+    }
+    if let Some(value) = text(properties.correlation_id()) {
+        kept = kept.with_correlation_id(value);
+    }
+    if let Some(value) = text(properties.message_id()) {
+        kept = kept.with_message_id(value);
+    }
+    if let Some(value) = text(properties.kind()) {
+        kept = kept.with_type(value);
+    }
+    if let Some(value) = text(properties.app_id()) {
+        kept = kept.with_app_id(value);
+    }
+    if let Some(value) = *properties.timestamp() {
+        kept = kept.with_timestamp(value);
+    }
+    if let Some(headers) = properties.headers().as_ref().filter(|headers| table_len(headers) <= HEADERS_LEN_MAX) {
+        let is_passed = |name: &str| !ACTED_ON.contains(&name) && !name.starts_with(OURS);
+        let mut passed = FieldTable::default();
+        for (name, value) in headers.inner().iter().filter(|(name, _)| is_passed(name.as_str())) {
+            passed.insert(name.clone(), value.clone());
+        }
+        kept = kept.with_headers(passed);
+    }
+    kept
+}
+
+/// About the bytes of a table on the wire, never fewer.
+fn table_len(table: &FieldTable) -> usize {
+    table.inner().iter().map(|(name, value)| name.as_str().len() + 1 + value_len(value)).sum::<usize>() + 4
+}
+
+fn array_len(array: &FieldArray) -> usize {
+    array.as_slice().iter().map(value_len).sum::<usize>() + 4
+}
+
+/// No value that is not named here has more than eight bytes.
+fn value_len(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::ShortString(text) => text.as_str().len() + 1,
+        AMQPValue::LongString(text) => text.len() + 4,
+        AMQPValue::ByteArray(bytes) => bytes.as_slice().len() + 4,
+        AMQPValue::FieldArray(array) => array_len(array),
+        AMQPValue::FieldTable(table) => table_len(table),
+        _ => 8,
+    }
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+/// A short string of AMQP. Of what does not fit, which no lane, job or queue name does, the beginning.
+fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(usize::from(u8::MAX));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
+}
+
+/// A time beyond what can be written is as good as the last one that can.
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,337 @@
+//! One subscription of a lane: four loops that run beside each other until the first one ends, and with it all.
+//!
+//! | loop | does |
+//! |---|---|
+//! | `pump` | reads messages into jobs for the driver |
+//! | `publish` | turns what the driver settled, and what is no job, into reports and dead letters |
+//! | [`settle`] | acknowledges what is confirmed, in its order |
+//! | `prove` | shows that the lane is ours |
+//!
+//! A subscription ends in one of two ways, and no other keeps the order of what it holds: the connection is closed
+//! while consumer and channel are alive, or its socket is shut down. Nothing is ever rejected, cancelled or closed
+//! one by one.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use lapin::{
+    Channel, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, TimeOuts, bounded,
+    delivery::{NoJob, delivery_count, read},
+    letters::{Desk, Letters},
+    settlement::{Due, settle},
+    topology,
+    window::Window,
+};
+use crate::{
+    driver::{Epoch, FromLane, GiveBack, ToLane},
+    events,
+    proof::{Moment, Proof},
+    status::OfLane,
+};
+
+/// What is no job and waits to be published, in messages.
+const NO_JOBS_MAX: usize = 16;
+
+/// What is no job and is not confirmed yet, in bytes: it is kept whole until then.
+const NO_JOB_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long after an acknowledgement was sent a connection may be closed: the broker works on what it got before, but
+/// what it has not looked at yet is lost when the close overtakes it.
+const ACKS_APPLIED_AFTER: Duration = Duration::from_millis(500);
+
+/// Proofs in a heartbeat.
+const PROOFS_PER_HEARTBEAT: u32 = 4;
+
+/// What the driver orders.
+pub(super) type Orders = mpsc::UnboundedReceiver<ToLane<Box<Envelope>>>;
+
+/// What a subscription has to do with.
+pub(super) struct Surroundings<'a> {
+    pub(super) lane: &'a Lane,
+    /// `host:pid`.
+    pub(super) worker: &'a str,
+    pub(super) publisher: &'a Publisher,
+    pub(super) events: &'a mpsc::Sender<FromLane<Box<Envelope>>>,
+    pub(super) status: &'a OfLane,
+}
+
+/// A lane that is consumed. The connection stands first, since it is dropped first, and with that cut: a consumer that
+/// is dropped cancels itself, and a channel closes, both of which bring what is held back in the wrong order.
+pub(super) struct Subscription {
+    connection: Connection,
+    channel: Channel,
+    /// There from the beginning of [`Self::serve`].
+    consumer: Option<Consumer>,
+    proof: Arc<Proof>,
+    epoch: Epoch,
+    window: Window,
+}
+
+/// Why there is no subscription, or none any more.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The driver gave the lane back; all that was due is acknowledged.
+    GivenBack(GiveBack),
+    /// The driver found that the process had stood still.
+    Cut,
+    /// The window is too large for what came first: it came back so often.
+    Suspicious(u64),
+    /// The broker, or the way to it.
+    Broker(Error),
+    /// What there has to be at the broker is not, or is different.
+    Topology(Vec<topology::Difference>),
+    /// The broker has no consumer of this lane any more, and has not said so.
+    NotOurs,
+    /// The broker ended the consumer, as it does when the queue is deleted.
+    Cancelled,
+    /// The process ends.
+    Over,
+}
+
+impl Subscription {
+    /// Connects, looks at what there is, and consumes.
+    pub(super) async fn open(
+        connection: Connection,
+        lane: &Lane,
+        window: Window,
+        epoch: Epoch,
+    ) -> Result<Self, Ended> {
+        let differences = topology::check(&connection, [lane.name.as_str()]).await?;
+        if !differences.is_empty() {
+            return Err(Ended::Topology(differences));
+        }
+        let channel = connection.channel().await?;
+        let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
+        let mut subscription = Self { connection, channel, consumer: None, proof, epoch, window };
+        subscription.consume(&topology::jobs_queue(&lane.name)).await?;
+        Ok(subscription)
+    }
+
+    async fn consume(&mut self, queue: &str) -> Result<(), Ended> {
+        let TimeOuts { call, heartbeat, .. } = self.connection.time_outs();
+        let qos = self.channel.basic_qos(self.window.now(), BasicQosOptions::default());
+        bounded(call, "basic.qos", qos).await?;
+        let options = BasicConsumeOptions::default();
+        let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        self.consumer = Some(bounded(call, "basic.consume", consume).await?);
+        prove_once(&self.channel, queue, heartbeat, &self.proof).await
+    }
+
+    /// Serves the lane until something ends it, and ends it in the way that this asks for. Says how many jobs were
+    /// acknowledged.
+    pub(super) async fn serve(mut self, orders: &mut Orders, around: &Surroundings<'_>) -> (Ended, u32) {
+        let (lane, epoch) = (around.lane.id, self.epoch);
+        // Without a driver the line of orders ends too, which is looked at next.
+        drop(around.events.send(FromLane::Up { lane, epoch, proof: Arc::clone(&self.proof) }).await);
+        around.status.subscribed();
+        let mut settled = 0;
+        let ended = self.run(orders, around, &mut settled).await;
+        self.proof.revoke();
+        if let Ended::GivenBack(_) = ended {
+            sleep(ACKS_APPLIED_AFTER).await;
+            // If the broker does not answer, the connection is cut all the same.
+            drop(self.connection.close().await);
+        }
+        drop(self);
+        around.status.disconnected();
+        drop(around.events.send(FromLane::Down { lane, epoch }).await);
+        (ended, settled)
+    }
+
+    async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>, settled: &mut u32) -> Ended {
+        let Self { connection, channel, consumer, proof, epoch, window } = self;
+        let (channel, epoch, window) = (&*channel, *epoch, *window);
+        let Some(consumer) = consumer else { return Ended::Cancelled };
+        let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
+        let (due_in, due) = mpsc::unbounded_channel();
+        let mut has_asked = false;
+        let acknowledge = async |tag| {
+            acknowledge(channel, tag)?;
+            *settled += 1;
+            if window.grows_after(*settled) && !has_asked {
+                has_asked = true;
+                drop(around.events.send(FromLane::Resize { lane: around.lane.id, epoch }).await);
+            }
+            Ok(())
+        };
+        // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
+        let settlement = async {
+            tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge))
+        };
+        let heartbeat = connection.time_outs().heartbeat;
+        tokio::select! {
+            biased;
+            ended = prove(channel, around.lane, heartbeat, proof) => ended,
+            ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
+            ended = pump(consumer, &no_jobs, epoch, window, around) => ended,
+        }
+    }
+}
+
+/// Reads messages: jobs go to the driver, what is no job to be published. Never waits for either longer than they take,
+/// since both go on whatever happens here.
+async fn pump(
+    consumer: &mut Consumer,
+    no_jobs: &mpsc::Sender<Box<NoJob>>,
+    epoch: Epoch,
+    window: Window,
+    around: &Surroundings<'_>,
+) -> Ended {
+    let mut is_first = true;
+    loop {
+        let message = match poll_fn(|cx| Pin::new(&mut *consumer).poll_next(cx)).await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Ended::Broker(Error::of_call("basic.deliver", &error)),
+            None => return Ended::Cancelled,
+        };
+        let returns = delivery_count(&message.properties);
+        if is_first && window.is_too_large_for(returns) {
+            return Ended::Suspicious(returns);
+        }
+        if is_first {
+            is_first = false;
+            around.status.delivered();
+        }
+        events::Delivered { lane: &around.lane.name, is_redelivered: message.redelivered }.record();
+        let is_taken = match read(message, epoch, around.lane) {
+            Ok(job) => around.events.send(FromLane::Delivered(epoch, job)).await.is_ok(),
+            Err(no_job) => no_jobs.send(no_job).await.is_ok(),
+        };
+        if !is_taken {
+            return Ended::Over;
+        }
+    }
+}
+
+/// Publishes what was settled, and what is no job, until the lane is given back.
+async fn publish(
+    orders: &mut Orders,
+    mut no_jobs: mpsc::Receiver<Box<NoJob>>,
+    due: mpsc::UnboundedSender<Due<Confirmation>>,
+    epoch: Epoch,
+    around: &Surroundings<'_>,
+) -> Result<GiveBack, Ended> {
+    let room = Arc::new(Semaphore::new(NO_JOB_BYTES_MAX));
+    let desk = Desk { lane: &around.lane.name, worker: around.worker };
+    loop {
+        let order = tokio::select! {
+            biased;
+            order = orders.recv() => order,
+            Some(no_job) = no_jobs.recv() => {
+                let bytes = u32::try_from(no_job.body.len().min(NO_JOB_BYTES_MAX)).unwrap_or(u32::MAX);
+                let room = Arc::clone(&room).acquire_many_owned(bytes).await.ok();
+                events::Rejected { lane: &around.lane.name, rejection: &no_job.rejection }.record();
+                let tag = no_job.tag;
+                hand_in(tag, Letters::of_no_job(*no_job, desk), room, &due, around.publisher).await?;
+                continue;
+            }
+        };
+        match order {
+            Some(ToLane::Settled(settled, outcomes)) if settled.identity.epoch == epoch => {
+                let tag = settled.identity.tag;
+                events::Settled::of(&around.lane.name, &settled).record();
+                hand_in(tag, Letters::of_job(*settled, desk), None, &due, around.publisher).await?;
+                drop(outcomes);
+            }
+            Some(ToLane::GiveBack(of, why)) if of == epoch => return Ok(why),
+            Some(ToLane::Cut(of)) if of == epoch => return Err(Ended::Cut),
+            Some(void) => void_order(&void, around.lane),
+            None => return Err(Ended::Over),
+        }
+    }
+}
+
+/// Publishes letters. What they are confirmed by is due for the delivery of this tag.
+async fn hand_in(
+    tag: u64,
+    letters: Letters,
+    room: Option<OwnedSemaphorePermit>,
+    due: &mpsc::UnboundedSender<Due<Confirmation>>,
+    publisher: &Publisher,
+) -> Result<(), Ended> {
+    let Letters { report, dead_letter, reply } = letters;
+    let report = publisher.publish(report, Insistence::UntilConfirmed).await?;
+    let dead_letter = match dead_letter {
+        Some(letter) => Some(publisher.publish(letter, Insistence::UntilConfirmed).await?),
+        None => None,
+    };
+    if let Some(reply) = reply {
+        publisher.courtesy(reply);
+    }
+    // Whoever acknowledges ends only with this.
+    drop(due.send(Due { tag, report, dead_letter, room }));
+    Ok(())
+}
+
+/// Hands an acknowledgement to the library, which sends it in its turn. That it was sent is no news: only that the
+/// delivery does not come again is, and nobody says that.
+fn acknowledge(channel: &Channel, tag: u64) -> Result<(), Ended> {
+    let mut ack = std::pin::pin!(channel.basic_ack(tag, BasicAckOptions::default()));
+    match ack.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+        Poll::Ready(Err(error)) => Err(Ended::Broker(Error::of_call("basic.ack", &error))),
+    }
+}
+
+/// Obtains proofs that the lane is ours, until one fails.
+async fn prove(channel: &Channel, lane: &Lane, heartbeat: Duration, proof: &Proof) -> Ended {
+    let queue = topology::jobs_queue(&lane.name);
+    let mut next = interval(heartbeat / PROOFS_PER_HEARTBEAT);
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        next.tick().await;
+        if let Err(ended) = prove_once(channel, &queue, heartbeat, proof).await {
+            return ended;
+        }
+    }
+}
+
+/// Asks the broker whether the queue has a consumer, on the channel on which we are one. What is older than a heartbeat
+/// when it comes is good for nothing, so it is waited for no longer.
+async fn prove_once(channel: &Channel, queue: &str, heartbeat: Duration, proof: &Proof) -> Result<(), Ended> {
+    let began = Moment::now();
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
+    let found = bounded(heartbeat, "queue.declare", declare).await?;
+    if found.consumer_count() == 0 {
+        return Err(Ended::NotOurs);
+    }
+    proof.renew(began);
+    Ok(())
+}
+
+/// An order for a subscription that ended since. A report that comes too late is not published: its job comes again.
+pub(super) fn void_order(order: &ToLane<Box<Envelope>>, lane: &Lane) {
+    if let ToLane::Settled(settled, _) = order {
+        events::AckLost { lane: &lane.name, job_id: &settled.identity.identity.job_id }.record();
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Broker(error)
+    }
+}
+
+impl From<Lost> for Ended {
+    /// The publisher ends only with the process.
+    fn from(_: Lost) -> Self {
+        Self::Over
+    }
+}

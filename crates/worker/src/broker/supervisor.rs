@@ -1,0 +1,219 @@
+//! The supervisor of a lane: it opens subscriptions, one after the other, for ever.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
+    subscription::{Ended, Orders, Subscription, Surroundings, void_order},
+    topology::Difference,
+    window::Window,
+};
+use crate::{
+    driver::{Epoch, FromLane, GiveBack, ToLane},
+    events,
+    pauses::Reconnects,
+    status::Status,
+};
+
+/// How long to wait before looking again at what somebody has to mend at the broker.
+const TOPOLOGY_PAUSE: Duration = Duration::from_secs(4);
+
+/// A subscription that lasted as long did its work, whether a job came or not: the next pause is short again.
+const LASTED: Duration = Duration::from_secs(30);
+
+/// What the supervisors of all lanes share.
+#[derive(Debug)]
+pub struct Setup {
+    /// The broker.
+    pub url: Url,
+    /// `host:pid`, in reports, dead letters, and the names of connections.
+    pub worker: String,
+    /// How long the broker may take.
+    pub time_outs: TimeOuts,
+    /// Deliveries that a lane holds at once.
+    pub prefetch: u16,
+    /// What the lanes publish with.
+    pub publisher: Publisher,
+    /// Where it is noted how the lanes are, in their order.
+    pub status: Arc<Status>,
+    /// To the driver.
+    pub events: mpsc::Sender<FromLane<Box<Envelope>>>,
+    /// Subscriptions so far.
+    pub epochs: AtomicU64,
+}
+
+/// Keeps one lane subscribed, whenever the driver wants it to be.
+#[derive(Debug)]
+pub struct Supervisor {
+    setup: Arc<Setup>,
+    lane: Lane,
+    orders: Orders,
+    window: Window,
+    reconnects: Reconnects,
+    /// What was said to be missing or different.
+    differences: Vec<Difference>,
+}
+
+impl Supervisor {
+    /// A supervisor, and the line on which the driver tells it what to do.
+    #[must_use]
+    pub fn new(setup: Arc<Setup>, lane: Lane) -> (Self, mpsc::UnboundedSender<ToLane<Box<Envelope>>>) {
+        let (line, orders) = mpsc::unbounded_channel();
+        let window = Window::new(setup.prefetch);
+        (Self { setup, lane, orders, window, reconnects: Reconnects::default(), differences: Vec::new() }, line)
+    }
+
+    /// Works until the driver's line ends and what it said before is done.
+    pub async fn run(mut self) {
+        let mut is_wanted = false;
+        loop {
+            if !is_wanted {
+                match self.orders.recv().await {
+                    None => return,
+                    Some(order) => is_wanted = self.is_to_consume(&order),
+                }
+                continue;
+            }
+            let began = Instant::now();
+            let (ended, was_up) = self.subscribe().await;
+            if was_up && began.elapsed() > LASTED {
+                self.reconnects.reset();
+            }
+            let pause = self.pause(&ended);
+            self.say(&ended, pause);
+            self.resize(&ended);
+            // What never came about is tried again; of what did the driver heard, and says what is next.
+            match self.rest(pause).await {
+                None => return,
+                Some(is_asked) => is_wanted = !was_up || is_asked,
+            }
+        }
+    }
+
+    /// Waits. Says whether the lane is to be consumed afterwards, or nothing if the process ends.
+    async fn rest(&mut self, pause: Duration) -> Option<bool> {
+        let mut pause = pin!(sleep(pause));
+        let mut is_asked = false;
+        loop {
+            tokio::select! {
+                () = &mut pause => return Some(is_asked),
+                order = self.orders.recv() => is_asked |= self.is_to_consume(&order?),
+            }
+        }
+    }
+
+    /// Whether that is the order; any other is void while there is no subscription.
+    fn is_to_consume(&self, order: &ToLane<Box<Envelope>>) -> bool {
+        void_order(order, &self.lane);
+        matches!(order, ToLane::Consume)
+    }
+
+    /// One subscription. Says how it ended and whether the driver heard of it.
+    async fn subscribe(&mut self) -> (Ended, bool) {
+        let Self { setup, lane, orders, window, .. } = self;
+        let epoch = Epoch(setup.epochs.fetch_add(1, Ordering::Relaxed));
+        let opened = tokio::select! {
+            biased;
+            () = void_all(orders, lane) => return (Ended::Over, false),
+            opened = open(setup, lane, *window, epoch) => opened,
+        };
+        let subscription = match opened {
+            Ok(subscription) => subscription,
+            Err(ended) => return (ended, false),
+        };
+        let around = Surroundings {
+            lane,
+            worker: &setup.worker,
+            publisher: &setup.publisher,
+            events: &setup.events,
+            status: setup.status.lane(lane.id),
+        };
+        let (ended, settled) = subscription.serve(orders, &around).await;
+        if settled > 0 {
+            self.reconnects.reset();
+        }
+        (ended, true)
+    }
+
+    fn pause(&mut self, ended: &Ended) -> Duration {
+        match ended {
+            Ended::Broker(error) => self.reconnects.after(error),
+            Ended::NotOurs | Ended::Cancelled => self.reconnects.after(&Error::Lost { call: "", detail: String::new() }),
+            Ended::Topology(_) => TOPOLOGY_PAUSE,
+            Ended::GivenBack(_) | Ended::Cut | Ended::Suspicious(_) | Ended::Over => Duration::ZERO,
+        }
+    }
+
+    fn resize(&mut self, ended: &Ended) {
+        match ended {
+            Ended::GivenBack(GiveBack::Operations) => self.window.halve(),
+            Ended::GivenBack(GiveBack::Resize) => self.window.grow(),
+            Ended::Suspicious(_) => self.window.shrink(),
+            Ended::GivenBack(_)
+            | Ended::Cut
+            | Ended::Broker(_)
+            | Ended::Topology(_)
+            | Ended::NotOurs
+            | Ended::Cancelled
+            | Ended::Over => {}
+        }
+    }
+
+    fn say(&mut self, ended: &Ended, pause: Duration) {
+        let lane = &*self.lane.name;
+        if !matches!(ended, Ended::Topology(_)) {
+            self.differences.clear();
+        }
+        match ended {
+            Ended::GivenBack(why) => events::GivenBack { lane, why: *why }.record(),
+            Ended::Suspicious(returns) => events::Suspicious { lane, returns: *returns }.record(),
+            // Said once, and again when it is not the same any more.
+            Ended::Topology(differences) if *differences == self.differences => {}
+            Ended::Topology(differences) => {
+                for difference in differences {
+                    events::TopologyDiffers { lane, difference }.record();
+                }
+                self.differences.clone_from(differences);
+            }
+            Ended::Broker(error) => events::Reconnects { lane, reason: error.label(), detail: error, pause }.record(),
+            Ended::NotOurs => {
+                let detail = &"the broker has no consumer of it";
+                events::Reconnects { lane, reason: "not_ours", detail, pause }.record();
+            }
+            Ended::Cancelled => {
+                let detail = &"the broker ended the consumer; the queue may have been deleted";
+                events::Reconnects { lane, reason: "cancelled", detail, pause }.record();
+            }
+            Ended::Cut => {
+                let detail = &"this process stood still";
+                events::Reconnects { lane, reason: "stood_still", detail, pause }.record();
+            }
+            Ended::Over => {}
+        }
+    }
+}
+
+async fn open(setup: &Setup, lane: &Lane, window: Window, epoch: Epoch) -> Result<Subscription, Ended> {
+    let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
+    let connection = Connection::open(&setup.url, &name, setup.time_outs).await?;
+    Subscription::open(connection, lane, window, epoch).await
+}
+
+/// Takes orders that are void, until there are no more to come.
+async fn void_all(orders: &mut Orders, lane: &Lane) {
+    while let Some(order) = orders.recv().await {
+        void_order(&order, lane);
+    }
+}
