@@ -76,31 +76,31 @@ pub struct Reply {
 
 /// A message that is no job, or one that its lane does not take. Its body goes on untouched.
 #[derive(Debug)]
-pub struct NoJob {
+pub(super) struct NoJob {
     /// What it is acknowledged by.
-    pub tag: u64,
+    pub(super) tag: u64,
     /// Whether it came before.
-    pub redelivered: bool,
+    pub(super) redelivered: bool,
     /// When it came.
-    pub received_at: SystemTime,
+    pub(super) received_at: SystemTime,
     /// Why.
-    pub rejection: Rejection,
+    pub(super) rejection: Rejection,
     /// What it holds.
-    pub body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// What came around it.
-    pub properties: BasicProperties,
+    pub(super) properties: BasicProperties,
     /// Where a copy of its report is to go.
-    pub reply: Option<Box<Reply>>,
+    pub(super) reply: Option<Box<Reply>>,
 }
 
 /// A job on its way to the driver.
-pub type Taken = Delivery<Box<Envelope>>;
+pub(super) type Taken = Delivery<Box<Envelope>>;
 
 /// Reads a message.
 ///
 /// # Errors
 /// If it is no job for this lane.
-pub fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
+pub(super) fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
     let message::Delivery { delivery_tag: tag, redelivered, properties, data: body, .. } = message;
     let reply = reply(&properties).map(Box::new);
     // A bug that one message finds must not keep all others from being read, each time it comes back.
@@ -117,7 +117,7 @@ pub fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Tak
 
 /// How often the broker delivered a message before, as far as it counts that.
 #[must_use]
-pub fn delivery_count(properties: &BasicProperties) -> u64 {
+pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
     let count = match header(properties, DELIVERY_COUNT) {
         Some(&AMQPValue::LongLongInt(count)) => count,
         Some(&AMQPValue::LongInt(count)) => count.into(),

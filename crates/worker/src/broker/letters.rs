@@ -3,8 +3,8 @@
 
 use std::time::SystemTime;
 
-use imageshare_core::{ids::AccountId, text::printable};
-use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
+use imageshare_core::text::printable;
+use imageshare_engine::job::{AccountOutcome, Report as EngineReport};
 use jiff::Timestamp;
 use lapin::{
     BasicProperties,
@@ -18,10 +18,7 @@ use super::{
 };
 use crate::{
     driver::Settled,
-    wire::{
-        Permission, Report, job,
-        report::Circumstances,
-    },
+    wire::{Permission, Report, job, report::Circumstances},
 };
 
 /// The headers of a dead letter. Whatever a publisher wrote under these names is gone.
@@ -146,7 +143,7 @@ fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Op
         AccountOutcome::Failed(failure) => Some((*account, failure)),
         AccountOutcome::Changed | AccountOutcome::Unchanged => None,
     });
-    let (account, failure): (AccountId, &Failure) = first?;
+    let (account, failure) = first?;
     let is_left = |outcome: &AccountOutcome| {
         matches!(outcome, AccountOutcome::Failed(_)) || envelope.identity.permission == Permission::Sync
     };
@@ -173,7 +170,9 @@ fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Op
 
 fn dead(properties: BasicProperties, body: Vec<u8>, why: Why, desk: Desk<'_>) -> Message {
     let mut headers = properties.headers().clone().unwrap_or_default();
-    let mut set = |name: &str, value: &str| drop(headers.insert(name.into(), text(value)));
+    let mut set = |name: &str, value: &str| {
+        headers.insert(name.into(), text(value));
+    };
     set(headers::LANE, desk.lane);
     set(headers::REASON, why.reason);
     if let Some(code) = &why.code {

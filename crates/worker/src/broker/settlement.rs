@@ -123,11 +123,13 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_acknowledged_after_what_was_never_confirmed() {
         let (sender, due) = mpsc::unbounded_channel();
-        let confirms: Vec<_> = (1..=3).map(|tag| {
-            let (confirm, confirmed) = oneshot::channel();
-            sender.send(Due { tag, report: Confirm(confirmed), dead_letter: None, room: None }).unwrap();
-            confirm
-        }).collect();
+        let confirms: Vec<_> = (1..=3)
+            .map(|tag| {
+                let (confirm, confirmed) = oneshot::channel();
+                sender.send(Due { tag, report: Confirm(confirmed), dead_letter: None, room: None }).unwrap();
+                confirm
+            })
+            .collect();
         for (confirm, is_confirmed) in confirms.into_iter().zip([true, false, true]) {
             if is_confirmed {
                 confirm.send(()).unwrap();

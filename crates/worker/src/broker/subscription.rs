@@ -106,12 +106,7 @@ pub(super) enum Ended {
 
 impl Subscription {
     /// Connects, looks at what there is, and consumes.
-    pub(super) async fn open(
-        connection: Connection,
-        lane: &Lane,
-        window: Window,
-        epoch: Epoch,
-    ) -> Result<Self, Ended> {
+    pub(super) async fn open(connection: Connection, lane: &Lane, window: Window, epoch: Epoch) -> Result<Self, Ended> {
         let differences = topology::check(&connection, [lane.name.as_str()]).await?;
         if !differences.is_empty() {
             return Err(Ended::Topology(differences));
@@ -171,9 +166,8 @@ impl Subscription {
             Ok(())
         };
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
-        let settlement = async {
-            tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge))
-        };
+        let settlement =
+            async { tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge)) };
         let heartbeat = connection.time_outs().heartbeat;
         tokio::select! {
             biased;

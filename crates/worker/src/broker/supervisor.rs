@@ -150,7 +150,9 @@ impl Supervisor {
     fn pause(&mut self, ended: &Ended) -> Duration {
         match ended {
             Ended::Broker(error) => self.reconnects.after(error),
-            Ended::NotOurs | Ended::Cancelled => self.reconnects.after(&Error::Lost { call: "", detail: String::new() }),
+            Ended::NotOurs | Ended::Cancelled => {
+                self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
+            }
             Ended::Topology(_) => TOPOLOGY_PAUSE,
             Ended::GivenBack(_) | Ended::Cut | Ended::Suspicious(_) | Ended::Over => Duration::ZERO,
         }
