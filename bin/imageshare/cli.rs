@@ -76,6 +76,13 @@ pub(crate) enum Command {
         after_help = "Example: imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file examples/accounts.txt --dry-run"
     )]
     Sync(SyncArguments),
+    /// Carry out the jobs of a RabbitMQ, until it is told to end
+    #[command(
+        after_help = "Example: IMAGESHARE_BROKER_URL=amqp://guest:guest@localhost imageshare worker --declare\n\n\
+                            SIGTERM and SIGINT finish what is under way and give the rest back; a second one ends at\n\
+                            once. SIGHUP reads credentials, rates, batches and limits again."
+    )]
+    Worker(WorkerArguments),
     /// Show which accounts have an image
     #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
     List(ListArguments),
@@ -189,6 +196,16 @@ pub(crate) struct SyncArguments {
     /// Cancel even more than half of the list
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArguments {
+    /// Make the exchanges and queues that are missing at the broker
+    #[arg(long)]
+    pub(crate) declare: bool,
+    /// How long the end may take, before what is under way is broken off: 25s, 1m, or seconds
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GRACE", hide_env_values = true, default_value = "25s")]
+    pub(crate) grace: String,
 }
 
 #[derive(Args, Debug)]

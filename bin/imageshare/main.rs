@@ -6,6 +6,7 @@ mod cli;
 mod completions;
 mod exit;
 mod list;
+mod log;
 mod output;
 mod publish;
 mod run;
@@ -17,6 +18,7 @@ mod sign;
 mod topology;
 mod voice;
 mod work;
+mod worker;
 
 use std::{
     io::{self, Write as _},
@@ -52,6 +54,7 @@ fn command(cli: Cli) -> Ended {
         Command::Schema { of } => schema::run(*of),
         Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
         Command::Sign(arguments) => sign::run(arguments),
+        Command::Worker(arguments) => worker::run(&common, arguments),
         Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),
         Command::Topology(arguments) => topology::run(&common, arguments),
     }

@@ -64,6 +64,29 @@ pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Int
     Ok(Interrupts { each, any })
 }
 
+/// A message for each SIGHUP from now on, as far as there is room: one that is not taken yet says it already. Must be
+/// called on the runtime.
+#[cfg(unix)]
+pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangup = signal(SignalKind::hangup()).context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    let (sender, each) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            sender.try_send(()).ok();
+        }
+    });
+    Ok(each)
+}
+
+/// There are none here.
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
+pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
+    Ok(mpsc::channel(1).1)
+}
+
 /// The signals that mean the end.
 #[cfg(unix)]
 struct Signals {

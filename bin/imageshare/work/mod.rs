@@ -54,15 +54,19 @@ const SANDBOX: &str = "http://127.0.0.1:9700";
 
 /// The settings in effect. For a sandbox they are those of one endpoint, as with `--endpoint`.
 pub(crate) fn settings(common: &Common, region: Option<&str>, sandbox: bool) -> Result<Settings, Problem> {
-    let flags = Flags {
+    Settings::load(&flags(common, region, sandbox), &Environment::of_process()).or_exit(Exit::Usage)
+}
+
+/// What the command line says of the settings.
+pub(crate) fn flags(common: &Common, region: Option<&str>, sandbox: bool) -> Flags {
+    Flags {
         config: common.config.clone(),
         endpoint: if sandbox { Some(SANDBOX.to_owned()) } else { common.endpoint.clone() },
         rate: common.rate.clone(),
         batch: common.batch.clone(),
         lane: common.lane.clone(),
         region: region.map(str::to_owned),
-    };
-    Settings::load(&flags, &Environment::of_process()).or_exit(Exit::Usage)
+    }
 }
 
 /// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.

@@ -5,6 +5,7 @@ mod events;
 
 pub mod broker;
 pub mod credentials;
+pub mod daemon;
 pub mod driver;
 pub mod endpoint;
 pub mod http;

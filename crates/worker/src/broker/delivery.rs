@@ -160,7 +160,7 @@ fn reply(properties: &BasicProperties) -> Option<Reply> {
     if topology::is_ours(to) {
         return None;
     }
-    let correlation_id = properties.correlation_id().as_ref().or(properties.message_id().as_ref());
+    let correlation_id = properties.correlation_id().as_ref().or_else(|| properties.message_id().as_ref());
     Some(Reply { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
 }
 
@@ -280,7 +280,7 @@ mod tests {
 
     #[track_caller]
     fn check_rejected(body: &str, reason: &str) {
-        let properties = BasicProperties::default().with_message_id("m-1".into()).with_kind("t".into());
+        let properties = BasicProperties::default().with_message_id("m-1".into()).with_type("t".into());
         let no_job = read(message(body, properties.clone()), Epoch(2), &lane()).unwrap_err();
         assert_eq!(no_job.rejection.reason(), reason);
         assert_eq!(

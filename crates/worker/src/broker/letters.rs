@@ -95,7 +95,7 @@ impl Letters {
         let report = Report::of_rejection(&rejection, circumstances);
         let trace = traceparent(&properties).map(str::to_owned);
         let why = Why { reason: "rejected", code: None, detail: rejection.reason() };
-        let dead_letter = dead(untouched(&properties), body, why, desk);
+        let dead_letter = dead(untouched(&properties), body, &why, desk);
         Self::of_report(&report, Some(dead_letter), desk.lane, trace.as_deref(), reply.as_deref())
     }
 
@@ -165,10 +165,10 @@ fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Op
             properties.with_headers(headers)
         }
     };
-    Some(dead(properties, body, why, desk))
+    Some(dead(properties, body, &why, desk))
 }
 
-fn dead(properties: BasicProperties, body: Vec<u8>, why: Why, desk: Desk<'_>) -> Message {
+fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -> Message {
     let mut headers = properties.headers().clone().unwrap_or_default();
     let mut set = |name: &str, value: &str| {
         headers.insert(name.into(), text(value));
@@ -258,4 +258,153 @@ fn short(text: &str) -> ShortString {
 /// A time beyond what can be written is as good as the last one that can.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use imageshare_engine::{io::LaneId, job::Failure};
+
+    use super::*;
+    use crate::{
+        driver::Epoch,
+        wire::{Defaults, Rejection},
+    };
+
+    const DESK: Desk<'_> = Desk { lane: "asia", worker: "host:17" };
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn envelope(permission: &str) -> Box<Envelope> {
+        let text = format!(
+            r#"{{"job_id":"j","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"{permission}","account_ids":[10001],"labels":{{"a":"b"}}}}"#
+        );
+        let job = job::parse(text.as_bytes(), &Defaults { job_id: String::new(), region: None }).unwrap();
+        Box::new(Envelope {
+            epoch: Epoch(1),
+            tag: 7,
+            redelivered: false,
+            identity: job.identity,
+            expires_at: Some("2026-11-24T04:00:00Z".parse().unwrap()),
+            force: false,
+            reply: Some(Box::new(Reply { to: "answers".to_owned(), correlation_id: Some("c".to_owned()) })),
+            traceparent: Some(TRACE.into()),
+        })
+    }
+
+    /// Three accounts, of which the second one failed or did not.
+    fn letters(permission: &str, fails: bool) -> Letters {
+        let failure =
+            Failure { code: "InvalidAccountId.NotFound".into(), message: "no such account".into(), request_id: None };
+        let second = if fails { AccountOutcome::Failed(Arc::new(failure)) } else { AccountOutcome::Unchanged };
+        let outcomes = [(10_001, AccountOutcome::Changed), (10_002, second), (10_003, AccountOutcome::Changed)];
+        let outcomes = outcomes.into_iter().map(|(id, outcome)| (id.to_string().parse().unwrap(), outcome)).collect();
+        let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
+        let at = SystemTime::UNIX_EPOCH;
+        let settled =
+            Settled { identity: envelope(permission), lane: LaneId(0), report, received_at: at, finished_at: at };
+        Letters::of_job(settled, DESK)
+    }
+
+    fn header(message: &Message, name: &str) -> Option<String> {
+        match message.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(String::from_utf8(text.as_bytes().to_vec()).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_report_goes_to_its_exchange_by_lane_and_status_with_the_trace_it_came_with() {
+        let Letters { report, dead_letter, reply } = letters("SHARE", false);
+        assert_eq!((report.exchange.as_str(), report.routing_key.as_str()), ("imageshare.reports", "asia.succeeded"));
+        assert_eq!(report.properties.message_id().as_ref().unwrap().as_str(), "j");
+        assert_eq!(report.properties.delivery_mode(), &Some(2));
+        assert_eq!(header(&report, TRACEPARENT).as_deref(), Some(TRACE));
+        assert_eq!(dead_letter, None);
+        let reply = reply.unwrap();
+        assert_eq!((reply.exchange.as_str(), reply.routing_key.as_str()), ("", "answers"));
+        assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "c");
+        assert_eq!(reply.body, report.body);
+    }
+
+    #[test]
+    fn what_is_left_of_a_job_is_a_job_of_the_accounts_that_failed() {
+        let Letters { report, dead_letter, .. } = letters("SHARE", true);
+        let dead = dead_letter.unwrap();
+        assert_eq!(report.routing_key.as_str(), "asia.partial");
+        assert_eq!((dead.exchange.as_str(), dead.routing_key.as_str()), ("imageshare.dead", "imageshare.dead"));
+        let body = r#"{"job_id":"j","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","account_ids":["10002"],"labels":{"a":"b"},"expires_at":"2026-11-24T04:00:00Z"}"#;
+        assert_eq!(str::from_utf8(&dead.body).unwrap(), body);
+        assert!(job::parse(&dead.body, &Defaults { job_id: String::new(), region: None }).is_ok());
+        let found = |name| header(&dead, name);
+        assert_eq!(found(headers::LANE).as_deref(), Some("asia"));
+        assert_eq!(found(headers::REASON).as_deref(), Some("failed"));
+        assert_eq!(found(headers::CODE).as_deref(), Some("InvalidAccountId.NotFound"));
+        assert_eq!(found(headers::DETAIL).as_deref(), Some("10002: InvalidAccountId.NotFound: no such account"));
+        assert_eq!(found(headers::WORKER).as_deref(), Some("host:17"));
+        assert_eq!(found(TRACEPARENT).as_deref(), Some(TRACE));
+    }
+
+    #[test]
+    fn what_is_left_of_a_sync_is_all_of_it() {
+        let dead = letters("SYNC", true).dead_letter.unwrap();
+        let body = String::from_utf8(dead.body).unwrap();
+        assert!(body.contains(r#""account_ids":["10001","10002","10003"]"#), "{body}");
+    }
+
+    #[test]
+    fn what_is_no_job_goes_on_with_its_bytes_and_without_what_the_broker_would_act_on() {
+        let mut headers = FieldTable::default();
+        for name in ["CC", "BCC", "x-delivery-count", "x-delay", "imageshare-code", "imageshare-lane", "own"] {
+            headers.insert(name.into(), text("theirs"));
+        }
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_message_id("m".into())
+            .with_type("t".into())
+            .with_expiration("0".into())
+            .with_user_id("somebody".into())
+            .with_reply_to("amq.rabbitmq.reply-to".into())
+            .with_delivery_mode(1);
+        let body = b"\xff\x00{".to_vec();
+        let no_job = NoJob {
+            tag: 7,
+            redelivered: true,
+            received_at: SystemTime::now(),
+            rejection: Rejection::of_text("found nonsense\u{1b}"),
+            body: body.clone(),
+            properties,
+            reply: None,
+        };
+        let Letters { report, dead_letter, reply } = Letters::of_no_job(no_job, DESK);
+        assert_eq!((report.routing_key.as_str(), reply), ("asia.rejected", None));
+        let dead = dead_letter.unwrap();
+        assert_eq!(dead.body, body);
+        let properties = &dead.properties;
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m");
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "t");
+        assert_eq!((properties.expiration(), properties.user_id(), properties.reply_to()), (&None, &None, &None));
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        let names: Vec<&str> =
+            properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["imageshare-detail", "imageshare-lane", "imageshare-reason", "imageshare-worker", "own"]);
+        assert_eq!(header(&dead, headers::DETAIL).as_deref(), Some("found nonsense "));
+        assert_eq!(header(&dead, headers::LANE).as_deref(), Some("asia"));
+    }
+
+    #[test]
+    fn headers_that_leave_no_room_for_ours_are_left_behind() {
+        let with = |len: usize| {
+            let mut headers = FieldTable::default();
+            headers.insert("own".into(), text(&"x".repeat(len)));
+            untouched(&BasicProperties::default().with_headers(headers)).headers().is_some()
+        };
+        assert!(with(HEADERS_LEN_MAX - 100) && !with(HEADERS_LEN_MAX));
+    }
+
+    #[test]
+    fn a_short_string_is_cut_between_characters() {
+        assert_eq!(short("abc").as_str(), "abc");
+        assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
+    }
 }

@@ -25,7 +25,7 @@ pub(super) struct Due<C> {
 /// If something will never be confirmed, or cannot be acknowledged: nothing after it is acknowledged either.
 pub(super) async fn settle<C, L, E>(
     mut due: mpsc::UnboundedReceiver<Due<C>>,
-    mut acknowledge: impl AsyncFnMut(u64) -> Result<(), E>,
+    mut acknowledge: impl FnMut(u64) -> Result<(), E>,
 ) -> Result<(), E>
 where
     C: Future<Output = Result<(), L>>,
@@ -37,7 +37,7 @@ where
             dead_letter.await?;
         }
         drop(room);
-        acknowledge(tag).await?;
+        acknowledge(tag)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ mod tests {
             }
             drop(sender);
             let acked = RefCell::new(Vec::new());
-            let mut settling = pin!(settle(due, async |tag| -> Result<(), Never> {
+            let mut settling = pin!(settle(due, |tag| -> Result<(), Never> {
                 acked.borrow_mut().push(tag);
                 Ok(())
             }));
@@ -136,7 +136,7 @@ mod tests {
             }
         }
         let mut acked = Vec::new();
-        let ended = settle(due, async |tag| -> Result<(), Never> {
+        let ended = settle(due, |tag| -> Result<(), Never> {
             acked.push(tag);
             Ok(())
         })
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn it_waits_for_more_until_no_more_is_to_come() {
         let (sender, due) = mpsc::unbounded_channel::<Due<Confirm>>();
-        let mut settling = Box::pin(settle(due, async |_| Ok::<(), Never>(())));
+        let mut settling = Box::pin(settle(due, |_| Ok::<(), Never>(())));
         let is_ready = poll_fn(|cx| Poll::Ready(settling.as_mut().poll(cx).is_ready())).await;
         assert!(!is_ready);
         drop(sender);

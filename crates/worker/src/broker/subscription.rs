@@ -12,7 +12,7 @@
 //! one by one.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -26,7 +26,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -155,15 +155,19 @@ impl Subscription {
         let Some(consumer) = consumer else { return Ended::Cancelled };
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
-        let mut has_asked = false;
-        let acknowledge = async |tag| {
+        let has_grown = Notify::new();
+        let acknowledge = |tag| {
             acknowledge(channel, tag)?;
             *settled += 1;
-            if window.grows_after(*settled) && !has_asked {
-                has_asked = true;
-                drop(around.events.send(FromLane::Resize { lane: around.lane.id, epoch }).await);
+            if window.grows_after(*settled) {
+                has_grown.notify_one();
             }
             Ok(())
+        };
+        let growth = async {
+            has_grown.notified().await;
+            drop(around.events.send(FromLane::Resize { lane: around.lane.id, epoch }).await);
+            pending().await
         };
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
         let settlement =
@@ -174,6 +178,7 @@ impl Subscription {
             ended = prove(channel, around.lane, heartbeat, proof) => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
             ended = pump(consumer, &no_jobs, epoch, window, around) => ended,
+            ended = growth => ended,
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
     subscription::{Ended, Orders, Subscription, Surroundings, void_order},
-    topology::Difference,
+    topology::{self, Difference},
     window::Window,
 };
 use crate::{
@@ -44,6 +44,8 @@ pub struct Setup {
     pub time_outs: TimeOuts,
     /// Deliveries that a lane holds at once.
     pub prefetch: u16,
+    /// Whether what is missing at the broker is made.
+    pub declares: bool,
     /// What the lanes publish with.
     pub publisher: Publisher,
     /// Where it is noted how the lanes are, in their order.
@@ -210,6 +212,9 @@ impl Supervisor {
 async fn open(setup: &Setup, lane: &Lane, window: Window, epoch: Epoch) -> Result<Subscription, Ended> {
     let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
     let connection = Connection::open(&setup.url, &name, setup.time_outs).await?;
+    if setup.declares {
+        topology::declare(&connection, [lane.name.as_str()]).await?;
+    }
     Subscription::open(connection, lane, window, epoch).await
 }
 

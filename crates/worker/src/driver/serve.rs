@@ -64,10 +64,10 @@ pub(super) enum Tenure {
 
 /// What woke the loop.
 enum Woken {
-    ByEvents,
-    ByNews(News),
-    ByOrder(Option<Order>),
-    ByTime,
+    Events,
+    News(News),
+    Order(Option<Order>),
+    Time,
 }
 
 impl Tenure {
@@ -97,13 +97,13 @@ impl<I: Send + 'static> Driver<I> {
             let alarm = self.alarm().min(turned_at + TURN);
             let woken = tokio::select! {
                 biased;
-                order = orders.recv(), if !serving.draining => Woken::ByOrder(order),
-                Some(news) = self.news.recv() => Woken::ByNews(news),
+                order = orders.recv(), if !serving.draining => Woken::Order(order),
+                Some(news) = self.news.recv() => Woken::News(news),
                 // Once all subscriptions have ended there is nothing to wait for.
                 _ = events.recv_many(&mut received, EVENTS_AT_ONCE), if !events.is_closed() || !events.is_empty() => {
-                    Woken::ByEvents
+                    Woken::Events
                 }
-                () = sleep_until(alarm) => Woken::ByTime,
+                () = sleep_until(alarm) => Woken::Time,
             };
             let stood_still = turned_at.elapsed();
             turned_at = TokioInstant::now();
@@ -111,14 +111,14 @@ impl<I: Send + 'static> Driver<I> {
                 self.lose_all(&serving, stood_still);
             }
             match woken {
-                Woken::ByEvents => received.drain(..).for_each(|event| self.take(event, &serving)),
-                Woken::ByNews(news) => self.hear(news),
-                Woken::ByOrder(Some(Order::Reload { limits, lanes })) => self.reload(*limits, &lanes),
-                Woken::ByOrder(Some(Order::Drain) | None) => {
+                Woken::Events => received.drain(..).for_each(|event| self.take(event, &serving)),
+                Woken::News(news) => self.hear(news),
+                Woken::Order(Some(Order::Reload { limits, lanes })) => self.reload(*limits, &lanes),
+                Woken::Order(Some(Order::Drain) | None) => {
                     serving.draining = true;
                     self.engine.handle(self.now(), Input::Drain);
                 }
-                Woken::ByTime => self.note_blocked(&serving),
+                Woken::Time => self.note_blocked(&serving),
             }
             self.carry_out_commands();
             while let Some(said) = self.next_to_say() {

@@ -57,7 +57,7 @@ impl Noticed<'_> {
                 error!(lane, reason = reason.as_str(), %detail, "the lane is closed; its jobs wait");
             }
             Notice::ImageBusy { image_id, code } => {
-                info!(lane, %image_id, %code, "the image is not ready; its jobs wait")
+                info!(lane, %image_id, %code, "the image is not ready; its jobs wait");
             }
             Notice::Opened => info!(lane, "the lane is open again"),
         }

@@ -1,0 +1,118 @@
+//! The log of a daemon: lines on standard error, for people on a terminal, as JSON otherwise.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{self, Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::cli::Common;
+
+/// Lines that wait to be written. While nobody reads them more are lost, and the work goes on.
+const LINES_MAX: usize = 1024;
+
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// The log. Dropped, it sees to it that what was said is written.
+pub(crate) struct Log(SyncSender<Entry>);
+
+enum Entry {
+    Line(Vec<u8>),
+    /// All before it is to be written, and this told then.
+    End(mpsc::Sender<()>),
+}
+
+/// Hands each line to the thread that writes.
+#[derive(Clone)]
+struct Lines {
+    entries: SyncSender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// Begins to log. Must be called once.
+    pub(crate) fn start(common: &Common) -> io::Result<Self> {
+        let (entries, entries_in) = sync_channel(LINES_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        let lines = Lines { entries: entries.clone(), lost: Arc::clone(&lost) };
+        thread::Builder::new().name("log".to_owned()).spawn(move || write(&entries_in, &lost))?;
+        let level = if common.quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
+        // What the libraries find out, ours say with more sense.
+        let ours = Targets::new().with_target("imageshare", level).with_target("imageshare_worker", level);
+        let is_for_people = !common.json && io::stderr().is_terminal();
+        let layer = if is_for_people {
+            fmt::layer().with_target(false).with_writer(lines).boxed()
+        } else {
+            fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_writer(lines)
+                .boxed()
+        };
+        tracing_subscriber::registry().with(layer.with_filter(ours)).init();
+        Ok(Self(entries))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let (end, ended) = mpsc::channel();
+        if self.0.try_send(Entry::End(end)).is_ok() {
+            // Whoever reads nothing is not waited for.
+            ended.recv_timeout(LAST_LINES).ok();
+        }
+    }
+}
+
+fn write(entries: &Receiver<Entry>, lost: &AtomicU64) {
+    let mut out = io::stderr();
+    while let Ok(entry) = entries.recv() {
+        let lost = lost.swap(0, Relaxed);
+        if lost > 0 {
+            drop(writeln!(out, "{{\"level\":\"WARN\",\"message\":\"lines of the log are lost\",\"lines\":{lost}}}"));
+        }
+        match entry {
+            // A log that cannot be written stops nothing.
+            Entry::Line(line) => drop(out.write_all(&line)),
+            Entry::End(ended) => drop(ended.send(())),
+        }
+    }
+}
+
+impl io::Write for Lines {
+    /// Whole lines come here, one at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.entries.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

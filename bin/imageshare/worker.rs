@@ -1,0 +1,105 @@
+//! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
+
+use std::{process, time::Duration};
+
+use anyhow::Context as _;
+use imageshare_worker::{
+    credentials::Provider,
+    daemon::Daemon,
+    driver::Lane,
+    http::{Client, TimeOuts},
+    settings::{self, Environment, Settings},
+};
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{error, info};
+
+use crate::{
+    cli::{Common, WorkerArguments},
+    exit::{Ended, Exit, OrExit as _, Problem},
+    log::Log,
+    runtime, work,
+};
+
+pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
+    let settings = work::settings(common, None, false)?;
+    let url = settings.broker.url().or_exit(Exit::Usage)?;
+    let grace = grace(&arguments.grace)?;
+    let lanes = lanes(&settings)?;
+    // A call that takes longer than the proof of its lane is good for would keep the lane from being given back.
+    let TimeOuts { connect, call } = settings.http;
+    let heartbeat = settings.broker.heartbeat;
+    let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
+    let client = Client::new(time_outs).or_exit(Exit::Failed)?;
+    let log = Log::start(common).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
+    runtime::run(async {
+        let interrupts =
+            runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
+        let hangups = runtime::hangups()?;
+        info!(version = env!("CARGO_PKG_VERSION"), lanes = lanes.len(), broker = %url, "starting");
+        let daemon = Daemon::start(settings, lanes, client, url, arguments.declare);
+        serve(daemon, interrupts.each, hangups, grace, common, log).await
+    })
+}
+
+async fn serve(
+    mut daemon: Daemon,
+    mut interrupts: mpsc::Receiver<()>,
+    mut hangups: mpsc::Receiver<()>,
+    grace: Duration,
+    common: &Common,
+    log: Log,
+) -> Ended {
+    loop {
+        tokio::select! {
+            biased;
+            ended = daemon.ended() => return end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
+            Some(()) = interrupts.recv() => break,
+            Some(()) = hangups.recv() => {
+                let settings = Settings::load(&work::flags(common, None, false), &Environment::of_process());
+                daemon.reload(settings).await;
+            }
+        }
+    }
+    daemon.drain().await;
+    tokio::select! {
+        biased;
+        ended = daemon.ended() => end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
+        Some(()) = interrupts.recv() => end(Some("ended at once".to_owned()), Exit::Interrupted, log),
+        () = sleep(grace) => {
+            let words = format!("not finished after {} s; what is under way is broken off", grace.as_secs_f64());
+            end(Some(words), Exit::Failed, log)
+        }
+    }
+}
+
+/// The end. What is held goes back to the broker in its order only if the process ends whole: a subscription that is
+/// taken apart would say goodbye in the wrong order.
+fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
+    match problem {
+        None => {
+            info!("ended");
+            Ok(Exit::Done)
+        }
+        Some(words) => {
+            error!("{words}; the jobs in hand come again");
+            drop(log);
+            process::exit(exit.code().into());
+        }
+    }
+}
+
+/// Every lane with the credential of its source.
+fn lanes(settings: &Settings) -> Result<Vec<Lane>, Problem> {
+    let lane = |lane: &settings::Lane| {
+        let provider = Provider::new(lane.source.clone(), Environment::of_process());
+        Lane::new(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
+    };
+    let lanes = settings.lanes.iter().map(lane).collect::<Result<Vec<_>, _>>()?;
+    settings.check_keys(lanes.iter().map(|lane| Some(&lane.credential.secret_id))).or_exit(Exit::Usage)?;
+    Ok(lanes)
+}
+
+fn grace(text: &str) -> Result<Duration, Problem> {
+    let range = Duration::from_secs(1)..=Duration::from_hours(1);
+    settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--grace: {problem}")))
+}

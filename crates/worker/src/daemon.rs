@@ -1,0 +1,172 @@
+//! The daemon: the driver, a supervisor for each lane, the publisher, and what holds them together.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use imageshare_engine::{
+    io::LaneId,
+    limits::{Ending, LaneLimits, Limits},
+    time::Millis,
+};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle, JoinSet},
+};
+
+use crate::{
+    broker::{self, Publisher, Setup, Supervisor, TimeOuts, Url},
+    driver::{Driver, Lane, Lines, Order},
+    events,
+    http::Client,
+    settings::{self, Settings, SettingsError},
+    status::Status,
+    wire::report::worker_name,
+};
+
+/// Events of all lanes that the driver has not taken yet.
+const EVENTS_MAX: usize = 256;
+
+/// Orders that the driver has not taken yet: more say nothing new.
+const ORDERS_MAX: usize = 4;
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub struct Daemon {
+    orders: mpsc::Sender<Order>,
+    lanes: Vec<Lane>,
+    settings: Settings,
+    driver: JoinHandle<()>,
+    supervisors: JoinSet<()>,
+    publisher: JoinHandle<()>,
+    status: Arc<Status>,
+}
+
+/// A task broke down, which is a bug. Nothing is lost by it: what was in hand comes again when the process has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} broke down, and this is a bug")]
+pub struct BrokenDown(&'static str);
+
+impl Daemon {
+    /// Starts it: for the lanes of these settings, which are given with their credentials, at this broker. With
+    /// `declares`, whatever is missing at the broker is made. Must be called on the runtime.
+    #[must_use]
+    pub fn start(settings: Settings, lanes: Vec<Lane>, client: Client, url: Url, declares: bool) -> Self {
+        let worker = worker_name();
+        let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
+        let (publisher, publishing) =
+            Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
+        let status = Arc::new(Status::new(lanes.iter().map(|lane| lane.name.clone())));
+        let (events, events_in) = mpsc::channel(EVENTS_MAX);
+        let setup = Arc::new(Setup {
+            url,
+            worker,
+            time_outs,
+            prefetch: settings.broker.prefetch,
+            declares,
+            publisher,
+            status: Arc::clone(&status),
+            events,
+            epochs: AtomicU64::new(1),
+        });
+        let mut supervisors = JoinSet::new();
+        let mut lines = Vec::with_capacity(lanes.len());
+        for (id, lane) in (0..).map(LaneId).zip(&lanes) {
+            let lane = broker::Lane { id, name: lane.name.clone(), regions: lane.regions.clone() };
+            let (supervisor, line) = Supervisor::new(Arc::clone(&setup), lane);
+            supervisors.spawn(supervisor.run());
+            lines.push(line);
+        }
+        let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+        let driver = Driver::new(&lanes, limits(&settings), client);
+        let lines = Lines { events: events_in, lanes: lines, orders: orders_in, status: Arc::clone(&status) };
+        Self {
+            orders,
+            lanes,
+            driver: tokio::spawn(driver.serve(lines)),
+            supervisors,
+            publisher: tokio::spawn(publishing.run()),
+            status,
+            settings,
+        }
+    }
+
+    /// The states of its lanes.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Takes over what may change while it runs: the limits of the engine and of the lanes, and what the sources of the
+    /// credentials have now. Everything stays as it is if the settings are wrong.
+    pub async fn reload(&mut self, settings: Result<Settings, SettingsError>) {
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
+        };
+        let needs_restart = is_fixed_part_different(&self.settings, &settings);
+        // Lanes that are new or gone wait for the restart.
+        let limits_of = |lane: &Lane| settings.lanes.iter().find(|of| of.name == lane.name).map(|of| of.limits);
+        let lanes: Vec<LaneLimits> = self.lanes.iter().map(|lane| limits_of(lane).unwrap_or(lane.limits)).collect();
+        for (lane, limits) in self.lanes.iter_mut().zip(&lanes) {
+            lane.limits = *limits;
+        }
+        let limits = Limits { window: Some(self.settings.broker.prefetch.into()), ..limits(&settings) };
+        // A driver that has ended takes no orders, and whoever waits for it finds out.
+        drop(self.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await);
+        events::Reloaded { needs_restart }.record();
+    }
+
+    /// Asks it to end: calls in flight end, what is finished is settled, all lanes are given back.
+    pub async fn drain(&self) {
+        drop(self.orders.send(Order::Drain).await);
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// If a part of it broke down. Whoever is told so has to end the process at once: what else is held goes back in
+    /// its order only so.
+    pub async fn ended(&mut self) -> Result<(), BrokenDown> {
+        let broken = |part| move |_: JoinError| BrokenDown(part);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.driver => {
+                    ended.map_err(broken("the driver"))?;
+                    break;
+                }
+                Some(ended) = self.supervisors.join_next() => ended.map_err(broken("a lane's supervisor"))?,
+                ended = &mut self.publisher => {
+                    ended.map_err(broken("the publisher"))?;
+                    return Err(BrokenDown("the publisher"));
+                }
+            }
+        }
+        while let Some(ended) = self.supervisors.join_next().await {
+            ended.map_err(broken("a lane's supervisor"))?;
+        }
+        (&mut self.publisher).await.map_err(broken("the publisher"))
+    }
+}
+
+/// The engine's limits for a daemon.
+fn limits(settings: &Settings) -> Limits {
+    let lease = settings.broker.lease.min(Duration::from_hours(24));
+    Limits {
+        window: Some(settings.broker.prefetch.into()),
+        lease: Some(Millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))),
+        ending: Ending::GiveBack,
+        guard: true,
+        ..settings.limits.clone()
+    }
+}
+
+/// Whether something differs that is looked at only when the process starts.
+fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
+    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), ..lane.clone() };
+    let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
+    let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
+    lanes(old) != lanes(new) || broker(old) != broker(new) || old.http != new.http
+}
