@@ -54,9 +54,9 @@ fn command(cli: Cli) -> Ended {
         Command::Schema { of } => schema::run(*of),
         Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
         Command::Sign(arguments) => sign::run(arguments),
-        Command::Worker(arguments) => worker::run(&common, arguments),
         Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),
         Command::Topology(arguments) => topology::run(&common, arguments),
+        Command::Worker(arguments) => worker::run(&common, arguments),
     }
 }
 
