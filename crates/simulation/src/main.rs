@@ -14,7 +14,7 @@ use std::{
 use imageshare_simulation::{
     coverage::Coverage,
     run::run,
-    scale::{Load, carry},
+    scale::{Carried, Load, carry},
     world::{DIALS, World},
 };
 
@@ -41,9 +41,10 @@ fn main() -> ExitCode {
             let found = survey(from, seeds, began);
             tell(&found, seeds, began.elapsed().as_secs_f64()).is_ok() && found.broken_count == 0
         }
-        Some(Wanted::Scale { operations }) => scale(operations).is_ok(),
+        Some(Wanted::Scale(load)) => scale(load).is_ok(),
         None => {
-            let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT | --scale OPERATIONS";
+            let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT\n       \
+                         imageshare-simulation --scale OPERATIONS [--latency MS] [--transient PER_MILLE] [--bad PER_CENT]";
             // Nothing can be said where standard error is gone.
             _ = writeln!(std::io::stderr(), "{usage}");
             return ExitCode::from(2);
@@ -54,37 +55,59 @@ fn main() -> ExitCode {
 
 /// What the command line asks for.
 enum Wanted {
-    Scale { operations: u64 },
+    Scale(Load),
     Seeds { from: u64, seeds: u64 },
 }
 
 fn wanted() -> Option<Wanted> {
-    let (mut from, mut seeds, mut operations) = (0, None, None);
+    let (mut from, mut seeds, mut load) = (0, None, Load::of(0));
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let number = words.next()?.parse().ok()?;
         match word.as_str() {
+            "--bad" => load.bad = number,
             "--from" => from = number,
-            "--scale" => operations = Some(number),
+            "--latency" => load.latency = number,
+            "--scale" => load.operations = number,
             "--seeds" => seeds = Some(number),
+            "--transient" => load.transient = number,
             _ => return None,
         }
     }
-    let scale = operations.map(|operations| Wanted::Scale { operations });
+    let scale = (load.operations > 0).then_some(Wanted::Scale(load));
     scale.or_else(|| seeds.map(|seeds| Wanted::Seeds { from, seeds }))
 }
 
-/// One engine with so many one-account jobs over 2,000 images on 200 lanes.
-fn scale(operations: u64) -> std::io::Result<()> {
+/// One engine under a load: how long it took, how much it held, and how far from the least time it was.
+fn scale(load: Load) -> std::io::Result<()> {
+    let Load { operations, .. } = load;
     let began = Instant::now();
-    let load = Load { operations, images: 2000, lanes: 200, latency: 80 };
-    let mut delivered = began.elapsed();
-    let carried = carry(load, || delivered = began.elapsed());
-    let took = began.elapsed().as_secs_f64();
+    let before = resident();
+    let mut held = (began.elapsed(), 0);
+    let carried = carry(load, || held = (began.elapsed(), resident()));
+    let took = began.elapsed();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "operations {operations} in {took:.2} s, of these {:.2} s to deliver", delivered.as_secs_f64())?;
+    writeln!(
+        out,
+        "operations {operations} in {:.2} s, of these {:.2} s to deliver",
+        took.as_secs_f64(),
+        held.0.as_secs_f64()
+    )?;
+    writeln!(
+        out,
+        "memory     {} bytes an operation when all are held",
+        held.1.saturating_sub(before) / operations.max(1)
+    )?;
     writeln!(out, "writes     {}", carried.writes)?;
-    writeln!(out, "makespan   {} ms of virtual time; the limit allows {} ms", carried.settled_at, carried.least)
+    let Carried { settled_at, least, .. } = carried;
+    writeln!(out, "makespan   {:.3}: {settled_at} ms of virtual time, the limit allows {least} ms", carried.makespan())
+}
+
+/// Resident memory of this process in bytes, where the system tells.
+fn resident() -> u64 {
+    let told = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = told.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
 }
 
 /// Runs all seeds on as many threads as there are cores. Each history by itself has no threads.

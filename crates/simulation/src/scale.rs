@@ -1,7 +1,14 @@
 //! One engine under load: how many operations a second of processor time, and how far from the least time.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
+use imageshare_core::{
+    Class,
+    ids::{AccountId, ImageId},
+};
 use imageshare_engine::{
     Engine,
     io::{Action, Answer, CallId, Command, Input, LaneId, Outcome, TicketId},
@@ -10,7 +17,7 @@ use imageshare_engine::{
     time::Instant,
 };
 
-use crate::world;
+use crate::{random::Random, world};
 
 /// A load: one-account SHARE jobs, all there at the beginning.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +30,18 @@ pub struct Load {
     pub lanes: u32,
     /// How long each call takes, in milliseconds.
     pub latency: u64,
+    /// How many of a thousand calls fail for no reason.
+    pub transient: u64,
+    /// How many of each hundred accounts of an image do not exist.
+    pub bad: u64,
+}
+
+impl Load {
+    /// So many one-account jobs over 2,000 images on 200 lanes, and nothing fails.
+    #[must_use]
+    pub const fn of(operations: u64) -> Self {
+        Self { operations, images: 2000, lanes: 200, latency: 80, transient: 0, bad: 0 }
+    }
 }
 
 /// What became of it.
@@ -34,6 +53,57 @@ pub struct Carried {
     pub settled_at: u64,
     /// The least time that the limit allows for so many full requests, in milliseconds.
     pub least: u64,
+}
+
+impl Carried {
+    /// How many times the least time it took.
+    #[must_use]
+    pub fn makespan(&self) -> f64 {
+        // Far below where a float would round.
+        #[allow(clippy::cast_precision_loss)]
+        let ratio = self.settled_at as f64 / self.least as f64;
+        ratio
+    }
+}
+
+/// What the cloud of a load knows.
+struct Cloud {
+    random: Random,
+    load: Load,
+    shared: BTreeMap<ImageId, Vec<AccountId>>,
+}
+
+impl Cloud {
+    fn answer(&mut self, action: Action) -> Outcome {
+        if self.random.below(1000) < self.load.transient {
+            return refused("InternalError");
+        }
+        match action {
+            Action::Modify { image_id, account_ids, .. } if account_ids.iter().any(|&id| self.is_bad(image_id, id)) => {
+                refused("InvalidAccountId.NotFound")
+            }
+            Action::Modify { image_id, account_ids, .. } => {
+                self.shared.entry(image_id).or_default().extend(account_ids);
+                Outcome::Accepted(Answer::Modified)
+            }
+            Action::ReadShares { image_id, .. } => {
+                Outcome::Accepted(Answer::Shares(self.shared.get(&image_id).cloned().unwrap_or_default()))
+            }
+            Action::ReadImage { .. } => refused("InternalError"),
+        }
+    }
+
+    /// Of each hundred accounts of an image so many do not exist, anywhere among them.
+    fn is_bad(&self, image: ImageId, account: AccountId) -> bool {
+        let hundred = account.get() / 100;
+        let place = image.as_str().bytes().fold(hundred, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
+        let first = Random::new(place).below(100);
+        (account.get() + first) % 100 < self.load.bad
+    }
+}
+
+fn refused(code: &str) -> Outcome {
+    Outcome::Refused { code: code.into(), class: Class::of(code), message: "no".into(), request_id: None }
 }
 
 /// Carries a load out in virtual time. `held` is called when everything is delivered and nothing is sent.
@@ -54,16 +124,16 @@ pub fn carry(load: Load, held: impl FnOnce()) -> Carried {
     }
     held();
     let (mut now, mut settled, mut writes, mut settled_at) = (0, 0, 0, 0);
-    let mut answers: BinaryHeap<(std::cmp::Reverse<u64>, CallId)> = BinaryHeap::new();
-    let mut kinds: BTreeMap<CallId, Answer> = BTreeMap::new();
+    let mut cloud = Cloud { random: Random::new(1), load, shared: BTreeMap::new() };
+    let mut answers: BinaryHeap<(Reverse<u64>, CallId)> = BinaryHeap::new();
+    let mut outcomes: BTreeMap<CallId, Outcome> = BTreeMap::new();
     while settled < load.operations {
         let wakes = loop {
             match engine.poll(Instant(now)) {
                 Command::Call { call, action, .. } => {
-                    let is_write = matches!(action, Action::Modify { .. });
-                    writes += u64::from(is_write);
-                    kinds.insert(call, if is_write { Answer::Modified } else { Answer::Shares(Vec::new()) });
-                    answers.push((std::cmp::Reverse(now + load.latency), call));
+                    writes += u64::from(matches!(action, Action::Modify { .. }));
+                    outcomes.insert(call, cloud.answer(action));
+                    answers.push((Reverse(now + load.latency), call));
                     engine.handle(Instant(now), Input::Sent(call));
                 }
                 Command::Settle { .. } => {
@@ -82,7 +152,7 @@ pub fn carry(load: Load, held: impl FnOnce()) -> Carried {
         });
         while let Some((_, call)) = answers.peek().filter(|(at, _)| at.0 <= now).copied() {
             answers.pop();
-            let outcome = Outcome::Accepted(kinds.remove(&call).unwrap_or(Answer::Modified));
+            let Some(outcome) = outcomes.remove(&call) else { continue };
             engine.handle(Instant(now), Input::Answer { call, outcome });
         }
     }

@@ -176,7 +176,7 @@ fn the_same_seed_gives_the_same_history_to_the_byte() {
 
 #[test]
 fn ten_thousand_one_account_jobs_cost_two_hundred_writes_and_the_time_that_the_limit_allows() {
-    let load = Load { operations: 10_000, images: 20, lanes: 1, latency: 80 };
+    let load = Load { images: 20, lanes: 1, ..Load::of(10_000) };
     let carried = carry(load, || {});
     assert_eq!(carried.writes, 200);
     assert!(carried.settled_at <= carried.least * 107 / 100, "{carried:?}");
