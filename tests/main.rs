@@ -10,6 +10,7 @@ mod kit;
 mod api_faults;
 mod bad_input;
 mod commands;
+mod dead;
 mod demo;
 mod endings;
 mod house;

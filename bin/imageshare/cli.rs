@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// Send the share jobs of a file, or of standard input, to the broker
     #[command(after_help = "Example: imageshare publish examples/jobs.ndjson")]
     Publish(PublishArguments),
+    /// Look at what could not be done, send it to its lanes once more, or remove it
+    #[command(subcommand, after_help = "Example: imageshare dead replay --code InvalidAccountId.NotFound --dry-run")]
+    Dead(DeadCommand),
     /// Print what the broker needs (definitions.json), or make it there
     #[command(after_help = "Example: imageshare topology > definitions.json")]
     Topology(TopologyArguments),
@@ -149,6 +152,48 @@ pub(crate) struct PublishArguments {
     /// How long to wait for a broker that is out of reach: 90s, 2m, or seconds
     #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
     pub(crate) give_up_after: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Show dead letters, oldest first
+    List(DeadArguments),
+    /// Send dead letters to the lanes that they came from; each is removed when the broker has confirmed that
+    Replay(DeadArguments),
+    /// Remove dead letters
+    Drop(DeadArguments),
+}
+
+/// Which dead letters. Those of one lane with --lane.
+#[derive(Args, Debug)]
+pub(crate) struct DeadArguments {
+    /// Those whose first failed account failed with this code
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// Jobs of which something failed, or messages that are no jobs
+    #[arg(long, value_enum)]
+    pub(crate) reason: Option<Reason>,
+    /// Those of this image
+    #[arg(long, value_name = "ID")]
+    pub(crate) image: Option<ImageId>,
+    /// No more than so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Only show which
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long to wait for a broker that is out of reach: 90s, 2m, or seconds
+    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
+    pub(crate) give_up_after: String,
+}
+
+/// Why something is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reason {
+    /// An account failed
+    Failed,
+    /// It is no job, or none for its lane
+    Rejected,
 }
 
 #[derive(Args, Debug)]

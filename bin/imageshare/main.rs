@@ -4,6 +4,7 @@ mod broker;
 mod check;
 mod cli;
 mod completions;
+mod dead;
 mod exit;
 mod list;
 mod log;
@@ -47,6 +48,7 @@ fn command(cli: Cli) -> Ended {
         Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, false),
         Command::Check => check::run(&common),
         Command::Completions { shell } => completions::run(*shell),
+        Command::Dead(command) => dead::run(&common, command),
         Command::List(arguments) => list::run(&common, arguments),
         Command::Publish(arguments) => publish::run(&common, arguments),
         Command::Run(arguments) => run::run(&common, arguments),

@@ -133,12 +133,16 @@ pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
 
 /// The trace context of a message, if its shape is that of one.
 pub(super) fn traceparent(properties: &BasicProperties) -> Option<&str> {
-    let text = match header(properties, TRACEPARENT)? {
-        AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok()?,
-        AMQPValue::ShortString(text) => text.as_str(),
-        _ => return None,
-    };
-    is_traceparent(text).then_some(text)
+    header_text(properties, TRACEPARENT).filter(|text| is_traceparent(text))
+}
+
+/// A header that is a text.
+pub(super) fn header_text<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
+    match header(properties, name)? {
+        AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
 }
 
 /// `version-trace-parent-flags` in lower-case hexadecimal digits, as version 00 has it.
@@ -179,7 +183,7 @@ fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, 
 }
 
 /// The name of a job that has none: the message's id, or a hash of the body.
-fn default_id(body: &[u8], properties: &BasicProperties) -> String {
+pub(super) fn default_id(body: &[u8], properties: &BasicProperties) -> String {
     match properties.message_id() {
         Some(id) if is_job_id(id.as_str()) => id.to_string(),
         _ => format!("sha256-{}", &HexDigest::sha256(body).as_str()[..HASH_DIGITS]),

@@ -14,6 +14,7 @@ use lapin::{
 use super::{
     Envelope, Message, Reply,
     delivery::{NoJob, TRACEPARENT, traceparent},
+    publisher::PERSISTENT,
     topology,
 };
 use crate::{
@@ -47,9 +48,6 @@ const OURS: &str = "imageshare-";
 
 /// Headers that the broker acts on. Passed on, these would send the dead letter elsewhere, or be refused.
 const ACTED_ON: [&str; 4] = ["BCC", "CC", "x-delay", "x-delivery-count"];
-
-/// AMQP's mode 2: kept on disk.
-const PERSISTENT: u8 = 2;
 
 /// What is published for one delivery.
 #[derive(Debug)]
@@ -186,7 +184,7 @@ fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -
 
 /// The properties of a message, but for those that the broker would act on: who published it, when it expires, what
 /// kills it. It is passed on by somebody else, to stay.
-fn untouched(properties: &BasicProperties) -> BasicProperties {
+pub(super) fn untouched(properties: &BasicProperties) -> BasicProperties {
     let mut kept = BasicProperties::default();
     let text = |value: &Option<ShortString>| value.clone();
     if let Some(value) = text(properties.content_type()) {

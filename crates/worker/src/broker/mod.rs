@@ -4,6 +4,7 @@
 //! opens another one, and every call to it ends within a time-out of ours ([`bounded`]).
 
 mod connection;
+mod dead;
 mod delivery;
 mod error;
 mod flight;
@@ -20,6 +21,7 @@ mod window;
 pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
+pub use dead::{DeadLetter, DeadLetters};
 pub use delivery::{Envelope, Lane, Reply};
 pub use error::Error;
 pub use follower::Follower;

@@ -44,7 +44,7 @@ const CONFIRM_MAX: Duration = Duration::from_secs(30);
 const UNROUTABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// AMQP's mode 2: kept on disk.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 /// A message on its way out.
 #[derive(Clone, Debug, PartialEq)]
