@@ -12,7 +12,7 @@ use imageshare_engine::{
     limits::Ending,
 };
 
-use crate::{fault::Fault, process::Away, world::World};
+use crate::{fault::Fault, process::Away, run::CALL_TIMEOUT, world::World};
 
 /// Watches a run.
 #[derive(Debug, Default)]
@@ -24,8 +24,9 @@ pub struct Checker {
     writes: BTreeMap<CallId, ImageId>,
     sent: [VecDeque<u64>; 3],
     settled: BTreeMap<usize, Report>,
-    /// Images that somebody else changed: what is said of them cannot be held against the engine.
-    disturbed: BTreeSet<ImageId>,
+    /// When somebody else last changed an image: what is said of it by jobs that came before, or soon after, cannot be
+    /// held against the engine.
+    disturbed: BTreeMap<ImageId, u64>,
     /// Every change that was asked of the cloud.
     asked: BTreeSet<(ImageId, AccountId, Permission)>,
     /// When a write last came to each image that had as many accounts as it may have, or had them then.
@@ -37,6 +38,9 @@ pub struct Checker {
     images_get_busy: bool,
     forbidden: bool,
 }
+
+/// How old a reading may be that is believed, in milliseconds: rule 1.
+const READING_BELIEVED_FOR: u64 = 30_000;
 
 /// How long the engine may go on believing that an image is full, in milliseconds: rule 6, and a reading's age.
 const FULL_BELIEVED_FOR: u64 = 600_000;
@@ -134,8 +138,16 @@ impl Checker {
     }
 
     /// Somebody else changed who has the image.
-    pub fn disturbed(&mut self, image: ImageId) {
-        self.disturbed.insert(image);
+    pub fn disturbed(&mut self, now: u64, image: ImageId) {
+        self.disturbed.insert(image, now);
+    }
+
+    /// Whether somebody else changed the job's image after the job came, or so shortly before that the engine may
+    /// believe a reading from before.
+    fn is_disturbed(&self, world: &World, job: usize) -> bool {
+        let first = self.deliveries.get(&job).map_or(0, |&(first, _)| first);
+        let believed = READING_BELIEVED_FOR + world.limits.read_delay.0 + world.lag_max + 2 * CALL_TIMEOUT;
+        self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
     }
 
     /// The acknowledgement of a settled job was not applied: it comes again, and is settled again.
@@ -194,7 +206,7 @@ impl Checker {
             let later = job + 1..delivered.max(job + 1);
             let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
-            let told = !is_failed(outcome) && !overtaken && !self.disturbed.contains(&found.image_id);
+            let told = !is_failed(outcome) && !overtaken && !self.is_disturbed(world, job);
             if told && state != permission {
                 self.wrong(format!("job {job}: {account} is said to be {permission} ({outcome:?}) and is {state}"));
             }
@@ -247,7 +259,7 @@ impl Checker {
         }
         for ((image, account), (job, permission, failed)) in last {
             let state = Permission::of_presence(ledger.is_shared(image, account));
-            let told = !failed && !self.disturbed.contains(&image);
+            let told = !failed && !self.is_disturbed(world, job);
             if told && state != permission {
                 self.wrong(format!("at the end {account} of {image} is {state}, job {job} asked for {permission}"));
             }
@@ -259,16 +271,19 @@ impl Checker {
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
         let is_redelivered = self.deliveries.get(&job).is_none_or(|&(_, redelivered)| redelivered);
-        if is_redelivered || self.disturbed.contains(&image) {
+        if is_redelivered {
             return false;
         }
         let before = world.jobs[..job].iter().enumerate().rev();
         let mut on_image = before.filter(|(_, (_, other))| other.image_id == image);
         let named = on_image.find(|(_, (_, other))| other.mode == Mode::Sync || other.account_ids.contains(&account));
-        named.and_then(|(nth, (_, other))| Some((other.mode, self.settled.get(&nth)?))).is_some_and(|(mode, report)| {
-            let mut told = told_of(mode, report).filter(|&(told, ..)| told == account);
-            told.any(|(_, wished, outcome)| wished != permission && !is_failed(outcome))
-        })
+        let undisturbed = named.filter(|&(nth, _)| !self.is_disturbed(world, nth));
+        undisturbed.and_then(|(nth, (_, other))| Some((other.mode, self.settled.get(&nth)?))).is_some_and(
+            |(mode, report)| {
+                let mut told = told_of(mode, report).filter(|&(told, ..)| told == account);
+                told.any(|(_, wished, outcome)| wished != permission && !is_failed(outcome))
+            },
+        )
     }
 
     /// Whether the image was full when the engine may have looked.
@@ -294,8 +309,7 @@ impl Checker {
             "OverQuota" | local::OVER_QUOTA => {
                 let different: BTreeSet<_> = job.account_ids.iter().collect();
                 let too_many = job.mode == Mode::Sync && different.len() > world.cap();
-                let full =
-                    too_many || self.disturbed.contains(&job.image_id) || self.was_full(world, nth, job.image_id);
+                let full = too_many || self.is_disturbed(world, nth) || self.was_full(world, nth, job.image_id);
                 few && permission == Permission::Share && full
             }
             "FailedOperation.AccountAlreadyExists" => false,

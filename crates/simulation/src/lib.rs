@@ -11,4 +11,6 @@ pub mod world;
 mod process;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -2,15 +2,17 @@
 
 use std::{
     collections::BTreeSet,
+    hint::black_box,
     io::Write as _,
     process::ExitCode,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use imageshare_engine::time::Instant as Moment;
 use imageshare_simulation::{
     coverage::Coverage,
     run::run,
@@ -22,6 +24,9 @@ use imageshare_simulation::{
 const PORTION: u64 = 2000;
 /// Failing seeds that are named.
 const NAMED_MAX: usize = 20;
+
+/// How often an engine that has nothing to do is asked, to time it.
+const IDLE_POLLS: u32 = 1_000_000;
 
 /// What all threads found.
 #[derive(Default)]
@@ -83,21 +88,29 @@ fn scale(load: Load) -> std::io::Result<()> {
     let Load { operations, .. } = load;
     let began = Instant::now();
     let before = resident();
-    let mut held = (began.elapsed(), 0);
-    let carried = carry(load, || held = (began.elapsed(), resident()));
-    let took = began.elapsed();
+    let (mut delivered, mut held, mut idle) = (Duration::ZERO, 0, Duration::ZERO);
+    let carried = carry(load, |engine| {
+        (delivered, held) = (began.elapsed(), resident());
+        let asked = Instant::now();
+        for _ in 0..IDLE_POLLS {
+            black_box(engine.poll(Moment(0)));
+        }
+        idle = asked.elapsed();
+    });
+    let took = began.elapsed() - idle;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "operations {operations} in {:.2} s, of these {:.2} s to deliver",
         took.as_secs_f64(),
-        held.0.as_secs_f64()
+        delivered.as_secs_f64()
     )?;
     writeln!(
         out,
         "memory     {} bytes an operation when all are held",
-        held.1.saturating_sub(before) / operations.max(1)
+        held.saturating_sub(before) / operations.max(1)
     )?;
+    writeln!(out, "idle       {} ns a poll with nothing to do", idle.as_nanos() / u128::from(IDLE_POLLS))?;
     writeln!(out, "writes     {}", carried.writes)?;
     let Carried { settled_at, least, .. } = carried;
     writeln!(out, "makespan   {:.3}: {settled_at} ms of virtual time, the limit allows {least} ms", carried.makespan())

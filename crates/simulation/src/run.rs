@@ -1,10 +1,10 @@
 //! One history: the real engine, the ledger, a virtual clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imageshare_core::{
     Class, Permission,
-    ids::{ImageId, RequestId},
+    ids::{AccountId, ImageId, RequestId},
 };
 use imageshare_engine::{
     LaneStatus,
@@ -33,6 +33,8 @@ pub struct Ended {
     pub violations: Vec<String>,
     /// The reports by job.
     pub reports: BTreeMap<usize, Report>,
+    /// Who has the first image in the end.
+    pub shared: BTreeSet<AccountId>,
     /// When the last job was settled, in milliseconds.
     pub settled_at: u64,
     /// Write requests that reached the cloud.
@@ -51,7 +53,7 @@ pub struct Ended {
 
 pub(crate) const LANE: LaneId = LaneId(0);
 /// A driver that gets no answer says so after this time, in milliseconds.
-const CALL_TIMEOUT: u64 = 10_000;
+pub(crate) const CALL_TIMEOUT: u64 = 10_000;
 
 /// What is going to happen.
 #[derive(Debug)]
@@ -103,6 +105,9 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
     }
     ended.reports = checker.reports().clone();
     ended.seen = world.faults.seen();
+    let first = world::image(0);
+    ended.shared =
+        (0..world.accounts).map(world::account).filter(|&account| world.ledger.is_shared(first, account)).collect();
     if ended.seen.0 > calls_bound {
         checker.wrong(format!("{} calls, its jobs may cost {calls_bound}", ended.seen.0));
     }
@@ -134,6 +139,7 @@ impl Run {
             ended: Ended {
                 violations: Vec::new(),
                 reports: BTreeMap::new(),
+                shared: BTreeSet::new(),
                 settled_at: 0,
                 writes: 0,
                 throttled: 0,
@@ -498,7 +504,7 @@ impl Run {
                 let account = world::account(self.random.below(self.world.accounts));
                 let permission = Permission::of_presence(self.random.chance(50));
                 self.world.ledger.impose(self.now, image, account, permission);
-                self.checker.disturbed(image);
+                self.checker.disturbed(self.now, image);
             }
             Fault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
             _ => {}

@@ -106,12 +106,13 @@ fn refused(code: &str) -> Outcome {
     Outcome::Refused { code: code.into(), class: Class::of(code), message: "no".into(), request_id: None }
 }
 
-/// Carries a load out in virtual time. `held` is called when everything is delivered and nothing is sent.
+/// Carries a load out in virtual time. `held` gets the engine at the time 0, when everything is
+/// delivered and there is nothing to do yet.
 ///
 /// # Panics
 /// If a job is not settled: that is a bug of the engine.
 #[must_use]
-pub fn carry(load: Load, held: impl FnOnce()) -> Carried {
+pub fn carry(load: Load, held: impl FnOnce(&mut Engine)) -> Carried {
     let lane_limits = LaneLimits::default();
     // A cap that is never reached: what is measured is the pace.
     let cap = u32::try_from(load.operations).unwrap_or(u32::MAX);
@@ -122,7 +123,7 @@ pub fn carry(load: Load, held: impl FnOnce()) -> Carried {
     for operation in 0..load.operations {
         engine.handle(Instant(0), deliver(&load, operation));
     }
-    held();
+    held(&mut engine);
     let (mut now, mut settled, mut writes, mut settled_at) = (0, 0, 0, 0);
     let mut cloud = Cloud { random: Random::new(1), load, shared: BTreeMap::new() };
     let mut answers: BinaryHeap<(Reverse<u64>, CallId)> = BinaryHeap::new();

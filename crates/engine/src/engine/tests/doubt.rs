@@ -3,7 +3,12 @@
 use imageshare_core::Permission;
 
 use super::kit::{Kit, job, one_shot};
-use crate::{job::Mode, limits::Limits, time::Millis};
+use crate::{
+    io::Outcome,
+    job::{Job, Mode},
+    limits::Limits,
+    time::Millis,
+};
 
 #[test]
 fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
@@ -111,4 +116,32 @@ fn one_shot_commands_do_not_wait_for_a_worker_before() {
     let ticket = kit.deliver(again);
     kit.list([1]);
     assert!(kit.is_settled(ticket));
+}
+
+#[test]
+fn a_request_that_never_left_counts_for_nobody() {
+    let mut kit = Kit::new(Limits { attempts: 2, ..one_shot() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    for _ in 0..2 {
+        assert_eq!(kit.write(Permission::Share), [1]);
+        kit.answer(Outcome::Unanswered { sent: false, reason: "connection refused".into() });
+    }
+    // Somebody else has done it.
+    kit.list([1]);
+    assert_eq!(kit.outcomes(ticket), ["unchanged"]);
+    assert_eq!(kit.report(ticket).requests, 0);
+}
+
+#[test]
+fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over() {
+    let mut kit = Kit::new(Limits::default());
+    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    kit.refuse("UnauthorizedOperation");
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    // Nothing can be read, so it is sent again when calls of a worker before can no longer land.
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.refuse("FailedOperation.AccountAlreadyExists");
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
 }

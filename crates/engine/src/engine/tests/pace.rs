@@ -2,11 +2,14 @@
 
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::kit::{Kit, one_shot};
 use crate::{
     io::{Action, Answer, Input, Outcome},
     job::Mode,
-    time::Millis,
+    limits::{LaneLimits, Limits},
+    time::{Instant, Millis},
 };
 
 /// Runs many images with calls that take this long, and gives when writes were sent.
@@ -73,17 +76,14 @@ fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
 fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
     let mut kit = Kit::new(one_shot());
     let mut engine = crate::Engine::new(one_shot(), 1);
-    engine.handle(crate::time::Instant(0), Input::LaneUp(super::kit::LANE, crate::limits::LaneLimits::default()));
+    engine.handle(Instant(0), Input::LaneUp(super::kit::LANE, LaneLimits::default()));
     for image in 0..3 {
         let job = super::kit::job(Mode::Share, image, [1]);
-        engine.handle(
-            crate::time::Instant(0),
-            Input::Job { ticket: crate::io::TicketId(image), lane: super::kit::LANE, job },
-        );
+        engine.handle(Instant(0), Input::Job { ticket: crate::io::TicketId(image), lane: super::kit::LANE, job });
     }
     let mut calls = |engine: &mut crate::Engine, now| {
         let mut calls = Vec::new();
-        while let crate::io::Command::Call { call, .. } = engine.poll(crate::time::Instant(now)) {
+        while let crate::io::Command::Call { call, .. } = engine.poll(Instant(now)) {
             calls.push(call);
         }
         kit.now = now;
@@ -92,7 +92,24 @@ fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
     let first = calls(&mut engine, 200);
     assert_eq!(first.len(), 1);
     assert_eq!(calls(&mut engine, 5000), [], "no connection yet: a second call would be a burst once there is one");
-    engine.handle(crate::time::Instant(5000), Input::Sent(first[0]));
+    engine.handle(Instant(5000), Input::Sent(first[0]));
     assert_eq!(calls(&mut engine, 5050), []);
     assert_eq!(calls(&mut engine, 5105).len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn a_pause_is_never_longer_than_its_place_in_the_list_allows_and_the_last_one_repeats(
+        failed in proptest::num::u32::ANY,
+        pauses in proptest::collection::vec(0_u64.., 0..10),
+    ) {
+        let limits = Limits { pauses: pauses.iter().copied().map(Millis).collect(), ..one_shot() };
+        let mut kit = Kit::new(limits);
+        let nth = (failed as usize).saturating_sub(1).min(pauses.len().saturating_sub(1));
+        let longest = pauses.get(nth).copied().unwrap_or_default().max(1);
+        let pause = kit.engine.pause(failed).0;
+        prop_assert!((1..=longest).contains(&pause), "{} of at most {}", pause, longest);
+        // However late it is, time does not overflow.
+        prop_assert!(Instant(u64::MAX - 1) + Millis(pause) <= Instant::NEVER);
+    }
 }

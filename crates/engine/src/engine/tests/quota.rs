@@ -113,3 +113,18 @@ fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
     }
     assert_eq!(kit.outcomes(ticket), ["OverQuota", "OverQuota"]);
 }
+
+#[test]
+fn what_was_counted_since_an_old_reading_refuses_nobody() {
+    let mut kit = Kit::new(cap(3));
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([11, 12]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    let second = kit.job(Mode::Share, 0, [2]);
+    // By our count it does not fit; a reading would decide, and none can be had. So the API has to say.
+    kit.refuse("UnauthorizedOperation");
+    assert_eq!(kit.write(Permission::Share), [2]);
+    kit.accept();
+    assert_eq!(kit.outcomes(second), ["changed"]);
+}

@@ -1,0 +1,107 @@
+//! Properties of whole histories, with jobs and faults that shrink to the least that breaks them.
+
+use std::collections::BTreeMap;
+
+use imageshare_engine::{
+    job::{AccountOutcome, Job, Mode},
+    time::{Instant, Millis},
+};
+use imageshare_sandbox::ledger::Image;
+use proptest::prelude::*;
+
+use crate::{
+    fault::{Fault, Faults},
+    run::{Ended, run},
+    world::{OWNER, World, account, account_of, image, region},
+};
+
+/// What a job asks for, for which accounts, and how long after the one before it comes.
+type Wish = (Mode, Vec<u64>, u64);
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let modes = prop_oneof![3 => Just(Mode::Share), 3 => Just(Mode::Cancel), 1 => Just(Mode::Sync)];
+    let accounts = proptest::sample::subsequence(vec![0, 1, 2], 1..=3);
+    proptest::collection::vec((modes, accounts, prop_oneof![Just(0), 1_u64..500, 1_u64..60_000]), 1..10)
+}
+
+fn faults() -> impl Strategy<Value = Vec<(u64, Fault)>> {
+    let any: Vec<_> = Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).filter(|&fault| is_ours(fault)).collect();
+    proptest::collection::vec((1_u64..40, proptest::sample::select(any)), 0..4)
+}
+
+/// Whether a fault leaves the last word to the jobs, and lets all of them succeed in the end.
+fn is_ours(fault: Fault) -> bool {
+    !matches!(fault, Fault::Outside | Fault::Deployment | Fault::Busy)
+}
+
+fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
+    let mut world = World::quiet();
+    world.images = 1;
+    world.accounts = 3;
+    world.limits.guard = true;
+    world.limits.landing = Millis(2000);
+    world.limits.read_delay = Millis(500);
+    world.lag_max = 500;
+    world.latency = (20, 900);
+    world.faults = Faults::placed(faults);
+    world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));
+    let mut at = 1000;
+    for (mode, accounts, gap) in wishes {
+        at += gap;
+        let job = Job {
+            region: region(),
+            image_id: image(0),
+            mode: *mode,
+            account_ids: accounts.iter().map(|&nth| account(nth)).collect(),
+            deadline: None,
+            force: true,
+            redelivered: false,
+        };
+        world.jobs.push((Instant(at), job));
+    }
+    run(world, seed, true)
+}
+
+/// Who has the image when each wish is carried out in its turn.
+fn in_turn(wishes: &[Wish]) -> BTreeMap<u64, bool> {
+    let mut shared: BTreeMap<u64, bool> = (0..3).map(|nth| (nth, false)).collect();
+    for (mode, accounts, _) in wishes {
+        for (nth, has) in &mut shared {
+            match (mode, accounts.contains(nth)) {
+                (Mode::Share | Mode::Sync, true) => *has = true,
+                (Mode::Cancel, true) | (Mode::Sync, false) => *has = false,
+                (Mode::Share | Mode::Cancel, false) => {}
+            }
+        }
+    }
+    shared
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_order_in_an_account_holds_under_any_interleaving(
+        wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
+    ) {
+        let ended = history(&wishes, &faults, seed);
+        prop_assert!(ended.violations.is_empty(), "{:#?}", ended.violations);
+        let failed = |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_));
+        let all_went = !ended.reports.values().any(|report| {
+            report.outcomes.iter().chain(&report.cancelled).any(|(_, outcome)| failed(outcome))
+        });
+        if all_went {
+            let expected = in_turn(&wishes);
+            let shared: BTreeMap<_, _> = (0..3).map(|nth| (nth, ended.shared.contains(&account(nth)))).collect();
+            prop_assert_eq!(shared, expected);
+        }
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_commands_to_the_byte(
+        wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
+    ) {
+        let history = || history(&wishes, &faults, seed).log;
+        prop_assert_eq!(history(), history());
+    }
+}
