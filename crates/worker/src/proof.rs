@@ -1,13 +1,13 @@
-//! The proof that a lane is ours: without a fresh one no write leaves.
+//! The proof that a lane is ours: without a fresh one no call leaves.
 //!
 //! The broker gives a lane to another worker when this one has been silent for two heartbeats or more. So whoever can
-//! show that the broker knew its consumer less than one heartbeat ago is the only one who writes.
+//! show that the broker knew its consumer less than one heartbeat ago is the only one who calls.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::{sync::watch, time::Instant};
 
-/// The last good proof of one subscription. Whoever obtains proofs renews it, whoever writes asks for it.
+/// The last good proof of one subscription. Whoever obtains proofs renews it, whoever calls asks for it.
 #[derive(Debug)]
 pub struct Proof {
     good_for: Duration,
@@ -69,7 +69,7 @@ impl Proof {
         self.state.send_replace(State::Revoked);
     }
 
-    /// Whether a write may leave at this moment.
+    /// Whether a call may leave at this moment.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         match *self.state.borrow() {
@@ -78,7 +78,7 @@ impl Proof {
         }
     }
 
-    /// Waits until a write may leave; false if none ever will.
+    /// Waits until a call may leave; false if none ever will.
     pub async fn fresh(&self) -> bool {
         let mut changes = self.state.subscribe();
         loop {

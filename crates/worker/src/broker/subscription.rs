@@ -21,7 +21,7 @@ use std::{
 
 use futures_core::Stream;
 use lapin::{
-    Channel, Consumer,
+    Channel, Consumer, message,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -81,6 +81,20 @@ pub(super) struct Subscription {
     proof: Arc<Proof>,
     epoch: Epoch,
     window: Window,
+    /// Whether anything came, of which the driver was told.
+    is_up: bool,
+    /// Deliveries that were acknowledged.
+    settled: u32,
+}
+
+/// What became of a subscription.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) ended: Ended,
+    /// Whether anything came, of which the driver was told.
+    pub(super) was_up: bool,
+    /// Deliveries that were acknowledged.
+    pub(super) settled: u32,
 }
 
 /// Why there is no subscription, or none any more.
@@ -113,7 +127,8 @@ impl Subscription {
         }
         let channel = connection.channel().await?;
         let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
-        let mut subscription = Self { connection, channel, consumer: None, proof, epoch, window };
+        let mut subscription =
+            Self { connection, channel, consumer: None, proof, epoch, window, is_up: false, settled: 0 };
         subscription.consume(&topology::jobs_queue(&lane.name)).await?;
         Ok(subscription)
     }
@@ -128,29 +143,27 @@ impl Subscription {
         prove_once(&self.channel, queue, heartbeat, &self.proof).await
     }
 
-    /// Serves the lane until something ends it, and ends it in the way that this asks for. Says how many jobs were
-    /// acknowledged.
-    pub(super) async fn serve(mut self, orders: &mut Orders, around: &Surroundings<'_>) -> (Ended, u32) {
-        let (lane, epoch) = (around.lane.id, self.epoch);
-        // Without a driver the line of orders ends too, which is looked at next.
-        drop(around.events.send(FromLane::Up { lane, epoch, proof: Arc::clone(&self.proof) }).await);
+    /// Serves the lane until something ends it, and ends it in the way that this asks for.
+    pub(super) async fn serve(mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Served {
         around.status.subscribed();
-        let mut settled = 0;
-        let ended = self.run(orders, around, &mut settled).await;
+        let ended = self.run(orders, around).await;
         self.proof.revoke();
         if let Ended::GivenBack(_) = ended {
             sleep(ACKS_APPLIED_AFTER).await;
             // If the broker does not answer, the connection is cut all the same.
             drop(self.connection.close().await);
         }
+        let Self { epoch, is_up: was_up, settled, .. } = self;
         drop(self);
         around.status.disconnected();
-        drop(around.events.send(FromLane::Down { lane, epoch }).await);
-        (ended, settled)
+        if was_up {
+            drop(around.events.send(FromLane::Down { lane: around.lane.id, epoch }).await);
+        }
+        Served { ended, was_up, settled }
     }
 
-    async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>, settled: &mut u32) -> Ended {
-        let Self { connection, channel, consumer, proof, epoch, window } = self;
+    async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Ended {
+        let Self { connection, channel, consumer, proof, epoch, window, is_up, settled } = self;
         let (channel, epoch, window) = (&*channel, *epoch, *window);
         let Some(consumer) = consumer else { return Ended::Cancelled };
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
@@ -173,39 +186,60 @@ impl Subscription {
         let settlement =
             async { tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge)) };
         let heartbeat = connection.time_outs().heartbeat;
+        let first = First { epoch, window, proof, is_up };
         tokio::select! {
             biased;
             ended = prove(channel, around.lane, heartbeat, proof) => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
-            ended = pump(consumer, &no_jobs, epoch, window, around) => ended,
+            ended = pump(consumer, &no_jobs, first, around) => ended,
             ended = growth => ended,
         }
     }
 }
 
-/// Reads messages: jobs go to the driver, what is no job to be published. Never waits for either longer than they take,
+/// What is done with the first message.
+struct First<'a> {
+    epoch: Epoch,
+    window: Window,
+    proof: &'a Arc<Proof>,
+    is_up: &'a mut bool,
+}
+
+impl First<'_> {
+    /// The lane comes up with the first message and not before. Until then another worker may have it, whose calls still
+    /// count against the limit and may still land.
+    async fn came(&mut self, message: &message::Delivery, around: &Surroundings<'_>) -> Result<(), Ended> {
+        let returns = delivery_count(&message.properties);
+        if self.window.is_too_large_for(returns) {
+            return Err(Ended::Suspicious(returns));
+        }
+        around.status.delivered();
+        let up = FromLane::Up { lane: around.lane.id, epoch: self.epoch, proof: Arc::clone(self.proof) };
+        around.events.send(up).await.map_err(|_| Ended::Over)?;
+        *self.is_up = true;
+        Ok(())
+    }
+}
+
+/// Reads messages: jobs go to the driver, what is no job to be published. Waits for neither longer than they take,
 /// since both go on whatever happens here.
 async fn pump(
     consumer: &mut Consumer,
     no_jobs: &mpsc::Sender<Box<NoJob>>,
-    epoch: Epoch,
-    window: Window,
+    mut first: First<'_>,
     around: &Surroundings<'_>,
 ) -> Ended {
-    let mut is_first = true;
+    let epoch = first.epoch;
     loop {
         let message = match poll_fn(|cx| Pin::new(&mut *consumer).poll_next(cx)).await {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Ended::Broker(Error::of_call("basic.deliver", &error)),
             None => return Ended::Cancelled,
         };
-        let returns = delivery_count(&message.properties);
-        if is_first && window.is_too_large_for(returns) {
-            return Ended::Suspicious(returns);
-        }
-        if is_first {
-            is_first = false;
-            around.status.delivered();
+        if !*first.is_up
+            && let Err(ended) = first.came(&message, around).await
+        {
+            return ended;
         }
         events::Delivered { lane: &around.lane.name, is_redelivered: message.redelivered }.record();
         let is_taken = match read(message, epoch, around.lane) {

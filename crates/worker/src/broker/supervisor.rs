@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
-    subscription::{Ended, Orders, Subscription, Surroundings, void_order},
+    subscription::{Ended, Orders, Served, Subscription, Surroundings, void_order},
     topology::{self, Difference},
     window::Window,
 };
@@ -89,8 +89,8 @@ impl Supervisor {
                 continue;
             }
             let began = Instant::now();
-            let (ended, was_up) = self.subscribe().await;
-            if was_up && began.elapsed() > LASTED {
+            let Served { ended, was_up, settled } = self.subscribe().await;
+            if settled > 0 || began.elapsed() > LASTED {
                 self.reconnects.reset();
             }
             let pause = self.pause(&ended);
@@ -122,18 +122,18 @@ impl Supervisor {
         matches!(order, ToLane::Consume)
     }
 
-    /// One subscription. Says how it ended and whether the driver heard of it.
-    async fn subscribe(&mut self) -> (Ended, bool) {
+    /// One subscription, from its beginning to its end.
+    async fn subscribe(&mut self) -> Served {
         let Self { setup, lane, orders, window, .. } = self;
         let epoch = Epoch(setup.epochs.fetch_add(1, Ordering::Relaxed));
         let opened = tokio::select! {
             biased;
-            () = void_all(orders, lane) => return (Ended::Over, false),
+            () = void_all(orders, lane) => Err(Ended::Over),
             opened = open(setup, lane, *window, epoch) => opened,
         };
         let subscription = match opened {
             Ok(subscription) => subscription,
-            Err(ended) => return (ended, false),
+            Err(ended) => return Served { ended, was_up: false, settled: 0 },
         };
         let around = Surroundings {
             lane,
@@ -142,11 +142,7 @@ impl Supervisor {
             events: &setup.events,
             status: setup.status.lane(lane.id),
         };
-        let (ended, settled) = subscription.serve(orders, &around).await;
-        if settled > 0 {
-            self.reconnects.reset();
-        }
-        (ended, true)
+        subscription.serve(orders, &around).await
     }
 
     fn pause(&mut self, ended: &Ended) -> Duration {

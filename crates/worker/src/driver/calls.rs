@@ -115,9 +115,9 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// `proof` is that of the lane, where it has one; it concerns writes alone.
+    /// `proof` is that of the lane, where it has one. It concerns readings too: they count against the limit, which may
+    /// be somebody else's by now.
     pub(super) fn new(call: CallId, kind: Kind, proof: Option<Arc<Proof>>, news: UnboundedSender<News>) -> Self {
-        let proof = proof.filter(|_| matches!(kind, Kind::Modify));
         let (at_the_end, on_sent) = (proof.clone(), news.clone());
         let may_leave = move || {
             let is_ours = at_the_end.is_none_or(|proof| proof.is_fresh());
@@ -127,7 +127,7 @@ impl Flight {
         Self { call, kind, sending: Sending::new(may_leave), proof, news, is_over: false }
     }
 
-    /// Sends the request and tells the driver what came of it. A write waits for a proof that the lane is ours.
+    /// Sends the request and tells the driver what came of it. It waits for a proof that the lane is ours.
     pub(super) async fn fly(mut self, client: Client, request: Request<Bytes>) {
         if let Some(proof) = &self.proof
             && !proof.fresh().await

@@ -110,7 +110,8 @@ pub(super) enum News {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
-/// What the subscription of a lane tells the driver, in this order: up, deliveries, down.
+/// What the subscription of a lane tells the driver, in this order: up, deliveries, down. It is up from its first
+/// delivery on: before that another worker may have the lane.
 #[derive(Debug)]
 pub enum FromLane<I> {
     /// Jobs of the lane come from now on.
@@ -119,7 +120,7 @@ pub enum FromLane<I> {
         lane: LaneId,
         /// Of this subscription.
         epoch: Epoch,
-        /// What shows that the lane is ours. Writes need it.
+        /// What shows that the lane is ours. Calls need it.
         proof: Arc<Proof>,
     },
     /// A job came.
