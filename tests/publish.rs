@@ -1,6 +1,9 @@
 //! What the broker needs is made, and jobs get into their lanes' queues whatever happens on the way.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    io::{Read, Write},
+};
 
 use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, TimeOuts, topology};
 use serde_json::{Value, json};
@@ -159,7 +162,7 @@ fn connections_that_are_cut_anywhere_lose_no_job_and_leave_the_last_words_in_ord
     let (running, _stdout, mut stdin) = publish.start_with_open_input();
     for (part, jobs) in jobs.chunks(JOBS / 10).enumerate() {
         relay.cut_after(20_000 + part * 7_919);
-        std::io::Write::write_all(&mut stdin, lines(jobs.iter().cloned()).as_bytes()).unwrap();
+        Write::write_all(&mut stdin, lines(jobs.iter().cloned()).as_bytes()).unwrap();
     }
     drop(stdin);
     let (code, said) = running.end();
@@ -174,6 +177,36 @@ fn connections_that_are_cut_anywhere_lose_no_job_and_leave_the_last_words_in_ord
         .collect();
     let places: Vec<_> = (0..JOBS).map(|number| last[&format!("job-{number}")]).collect();
     assert!(places.is_sorted(), "a job came after one that stands behind it");
+}
+
+#[test]
+fn a_broker_that_is_killed_or_takes_nothing_for_a_while_only_holds_a_publish_up() {
+    const JOBS: usize = 2000;
+    let node = Node::start();
+    let vhost = node.vhost();
+    declare(&vhost);
+    let jobs: Vec<Value> = (0..JOBS).map(|number| job(&format!("job-{number}"))).collect();
+    let publish = program("publish", &vhost.url()).arg("-").input("");
+    let (running, _stdout, mut stdin) = publish.start_with_open_input();
+    let mut write = |jobs: &[Value]| Write::write_all(&mut stdin, lines(jobs.iter().cloned()).as_bytes()).unwrap();
+    let (first, rest) = jobs.split_at(JOBS / 4);
+    let (second, rest) = rest.split_at(JOBS / 4);
+    write(first);
+    until("some have arrived", || (vhost.depth(QUEUE).ready > 0).then_some(()));
+    node.kill();
+    write(second);
+    node.start_again();
+    until("all of these have arrived", || (vhost.depth(QUEUE).ready >= JOBS as u64 / 2).then_some(()));
+    node.memory_alarm(true);
+    write(rest);
+    running.until_said("the broker takes nothing for now");
+    node.memory_alarm(false);
+    drop(stdin);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+    let stored = Amqp::open(&vhost.url()).take_all(QUEUE);
+    let ids: HashSet<_> = stored.iter().map(|message| json(message)["job_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), JOBS);
 }
 
 #[test]
@@ -203,7 +236,7 @@ fn reports_are_waited_for_and_end_a_publish_as_they_end_a_run() {
         let (ended, said) = running.end();
         assert_eq!(ended, Some(code), "{said}");
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        Read::read_to_string(&mut stdout, &mut text).unwrap();
         let got: Vec<_> =
             json_lines(&text).iter().map(|report| report["job_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(got, ["b", "a"]);
