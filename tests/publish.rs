@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
 };
 
-use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, TimeOuts, topology};
+use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, State, TimeOuts, topology};
 use serde_json::{Value, json};
 
 use crate::kit::{self, Amqp, Folder, Node, Program, Relay, Vhost, json_lines, properties, until};
@@ -281,4 +281,28 @@ fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
     assert_eq!(wrong, 0);
     let routed = (0..MESSAGES).filter(|number| number % 7 != 3).count() as u64;
     assert_eq!(vhost.depth(QUEUE).ready, routed);
+}
+
+#[test]
+fn what_is_insisted_on_waits_for_its_queue_and_a_courtesy_for_nothing() {
+    let vhost = Node::shared().vhost();
+    declare(&vhost);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let message = |exchange: &str, key: &str| Message::json(exchange, key.into(), "a".into(), b"{}".to_vec());
+    let (publisher, publishing) = Publisher::new(vhost.url().parse().unwrap(), "test", TimeOuts::default());
+    let publishing = runtime.spawn(publishing.run());
+    let insisted = message(topology::EXCHANGE, "later");
+    let confirmation = runtime.block_on(publisher.publish(insisted, Insistence::UntilConfirmed)).unwrap();
+    let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
+    until("it is said that no queue takes it", is_waiting);
+    publisher.courtesy(message("", "nobody's"));
+    publisher.courtesy(message("", QUEUE));
+    until("both are lost", || (publisher.courtesies_lost() == 2).then_some(()));
+    let folder = Folder::new();
+    let settings = folder.file("imageshare.toml", "[lanes.later]\n");
+    program("topology", &vhost.url()).arg("--declare").arg("--config").arg(&settings).run().check(0);
+    assert_eq!(runtime.block_on(confirmation), Ok(()));
+    drop(publisher);
+    runtime.block_on(publishing).unwrap();
+    assert_eq!((vhost.depth("imageshare.jobs.later").ready, vhost.depth(QUEUE).ready), (1, 0));
 }
