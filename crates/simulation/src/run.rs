@@ -73,6 +73,8 @@ enum Event {
     /// A process that did not know that it has no lane learns of it, and ends.
     Noticed(u64),
     Interrupt,
+    /// A moment at which something may go wrong.
+    Moment,
 }
 
 /// A run under way.
@@ -153,6 +155,10 @@ impl Run {
         };
         for nth in 0..run.world.jobs.len() {
             run.at(run.world.jobs[nth].0.0, Event::Publish(nth));
+        }
+        let first = run.world.jobs.first().map_or(0, |(at, _)| at.0);
+        for after in run.world.moments.clone() {
+            run.at(first + after, Event::Moment);
         }
         if let Some(at) = run.world.interrupted_at {
             run.at(at, Event::Interrupt);
@@ -330,7 +336,9 @@ impl Run {
             }
             Some(Fault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
             Some(Fault::Late) => {
-                (lost("time-out"), sent + CALL_TIMEOUT.min(takes), Some(sent + self.random.below(landing)))
+                // At the very last moment as often as before.
+                let after = [self.random.below(landing), landing - 1];
+                (lost("time-out"), sent + CALL_TIMEOUT.min(takes), Some(sent + self.random.of(&after)))
             }
             Some(Fault::Html) => (lost("<html>"), sent + takes, None),
             Some(Fault::Credential) => (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None),
@@ -382,7 +390,7 @@ impl Run {
             }
             Event::Refreshed(process) => self.input_to(process, Input::CredentialFresh(LANE)),
             Event::LaneUp(process) if self.is_current(process) && self.current().away.is_some() => self.consume(),
-            Event::LaneUp(_) => {}
+            Event::LaneUp(_) | Event::Moment => {}
             Event::Noticed(process) => self.processes.retain(|other| other.id != process || !other.is_unaware),
         }
     }

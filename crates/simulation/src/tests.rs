@@ -105,6 +105,7 @@ fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
     world.limits.landing = Millis(2000);
     world.limits.read_delay = Millis(500);
     world.lag_max = 500;
+    world.moments = (1..9).map(|nth| nth * 300).collect();
     world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));
     for nth in 0..2 {
         if shared[usize::from(nth == 1)] {
@@ -136,7 +137,7 @@ fn two_jobs_on_two_accounts_with_a_kill_and_a_lost_answer_anywhere_end_right() {
     for first in jobs() {
         for second in jobs() {
             for shared in [[false, false], [true, false], [true, true]] {
-                for gap in [0, 150, 1300] {
+                for gap in [0, 150, 1900] {
                     histories += kill_and_lose(&two_jobs([first, second], shared, gap));
                 }
             }

@@ -46,6 +46,9 @@ pub struct World {
     pub interrupted_at: Option<u64>,
     /// Whether the key may not do everything with every image.
     pub may_be_denied: bool,
+    /// Moments after the first job at which nothing happens but what is placed there, in milliseconds: a fault between
+    /// two events needs one.
+    pub moments: Vec<u64>,
 }
 
 /// The account that owns the images.
@@ -82,6 +85,7 @@ impl World {
             accounts: 24,
             interrupted_at: None,
             may_be_denied: false,
+            moments: Vec::new(),
         }
     }
 
