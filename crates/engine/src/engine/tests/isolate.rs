@@ -219,3 +219,27 @@ fn a_refusal_is_forgotten_when_the_account_is_accepted() {
     let again = kit.deliver(again);
     assert_eq!(kit.outcomes(again), ["unchanged"]);
 }
+
+#[test]
+fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_rest() {
+    let code = "InvalidParameterValue.InvalidAppIdFormat";
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, 0..20);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share).len(), 20);
+    kit.refuse(code);
+    let mut alone = 0;
+    while !kit.is_settled(ticket) {
+        match kit.call().1 {
+            Action::ReadShares { .. } => kit.list([]),
+            Action::Modify { account_ids, .. } if account_ids.len() == 1 && alone < 8 => {
+                alone += 1;
+                kit.refuse(if alone == 1 { code } else { "InvalidAccountId.NotFound" });
+            }
+            _ => kit.accept(),
+        }
+    }
+    let outcomes = kit.outcomes(ticket);
+    let count = |word| outcomes.iter().filter(|&&outcome| outcome == word).count();
+    assert_eq!((count(code), count("InvalidAccountId.NotFound"), count("changed")), (1, 7, 12), "{outcomes:?}");
+}
