@@ -179,3 +179,23 @@ fn a_node_is_harmed_in_small_ways_and_gets_over_them() {
     vhost.close_connections();
     until("the connections are closed", || (!kit.is_open() && !other.is_open()).then_some(()));
 }
+
+/// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of
+/// them, and what it gives back itself goes behind those.
+#[test]
+fn a_smaller_window_than_before_brings_what_came_back_out_of_order() {
+    let node = Node::shared();
+    let vhost = node.vhost();
+    let kit = Amqp::open(&vhost.url());
+    kit.declare_like_a_lane(QUEUE);
+    kit.publish_to("", QUEUE, bodies(0..20));
+    let relay = Relay::to(node.port);
+    for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
+        let consumer = Amqp::open(&vhost.url_by(relay.port));
+        let mut held = consumer.hold(QUEUE, prefetch);
+        let order: Vec<_> = (0..prefetch).map(|_| String::from_utf8(held.next("a delivery").data).unwrap()).collect();
+        assert_eq!(order.join(" "), expected);
+        relay.cut();
+        until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
+    }
+}

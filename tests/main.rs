@@ -9,12 +9,16 @@ mod kit;
 
 mod api_faults;
 mod bad_input;
+mod broker_faults;
 mod commands;
 mod dead;
 mod demo;
 mod endings;
+mod hand_over;
 mod house;
+mod junk;
 mod kit_itself;
 mod limits;
 mod publish;
 mod sign;
+mod worker;

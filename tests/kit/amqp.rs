@@ -29,6 +29,7 @@ pub(crate) struct Amqp {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
+    pub(crate) headers: Option<FieldTable>,
     pub(crate) redelivered: bool,
 }
 
@@ -169,7 +170,7 @@ impl Held {
 
 impl From<Delivery> for Message {
     fn from(delivery: Delivery) -> Self {
-        Self { body: delivery.data, redelivered: delivery.redelivered }
+        Self { body: delivery.data, headers: delivery.properties.headers().clone(), redelivered: delivery.redelivered }
     }
 }
 

@@ -182,6 +182,14 @@ impl Node {
         self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({share})."));
     }
 
+    /// From now on it closes channels that hold a message longer than this, and looks each second.
+    pub(crate) fn close_channels_that_hold_longer_than(&self, milliseconds: u32) {
+        self.eval(&format!(
+            "application:set_env(rabbit, channel_tick_interval, 1000), \
+             application:set_env(rabbit, consumer_timeout, {milliseconds})."
+        ));
+    }
+
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
     pub(crate) fn eval(&self, expression: &str) -> String {

@@ -2,10 +2,13 @@
 
 mod amqp;
 mod broker;
+pub(crate) mod history;
 mod keeper;
 mod program;
 mod relay;
 mod sandbox;
+pub(crate) mod stage;
+pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
 pub(crate) use broker::{Node, Vhost};

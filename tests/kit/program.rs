@@ -145,6 +145,16 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said on standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Waits until it said something on standard error, and gives the rest of that line.
     #[track_caller]
     pub(crate) fn until_said(&self, words: &str) -> String {

@@ -40,6 +40,8 @@ struct State {
     connections: Vec<Weak<Connection>>,
     /// Connections so far.
     accepted: usize,
+    /// Bytes that came for the server so far.
+    to_server: usize,
 }
 
 /// Both ends of a connection.
@@ -60,8 +62,14 @@ enum Mode {
 impl Relay {
     /// A relay to a port of this machine.
     pub(crate) fn to(target: u16) -> Self {
-        let state =
-            State { mode: Mode::Pass, delay: Duration::ZERO, allowance: None, connections: Vec::new(), accepted: 0 };
+        let state = State {
+            mode: Mode::Pass,
+            delay: Duration::ZERO,
+            allowance: None,
+            connections: Vec::new(),
+            accepted: 0,
+            to_server: 0,
+        };
         let shared = Arc::new(Shared { target, state: Mutex::new(state), changed: Condvar::new() });
         let (listener, port) = listen_anywhere();
         let relay = Self { port, shared };
@@ -112,6 +120,11 @@ impl Relay {
     /// Connections that it took so far.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.state().accepted
+    }
+
+    /// Bytes that clients sent so far, whether they were passed on or not.
+    pub(crate) fn to_server(&self) -> usize {
+        self.shared.state().to_server
     }
 
     fn serve(&self, listener: TcpListener) {
@@ -195,15 +208,20 @@ impl Shared {
     fn carry(self: &Arc<Self>, connection: &Arc<Connection>, direction: Direction) {
         let (sender, receiver) = sync_channel(CHUNKS_MAX);
         let (shared, held) = (Arc::clone(self), Arc::clone(connection));
-        thread::spawn(move || shared.read(held.from(direction), &sender));
+        thread::spawn(move || shared.read(held.from(direction), direction, &sender));
         let (shared, held) = (Arc::clone(self), Arc::clone(connection));
         thread::spawn(move || shared.write(held.to(direction), direction, &receiver));
     }
 
-    fn read(&self, mut from: &TcpStream, sender: &SyncSender<(Instant, Vec<u8>)>) {
+    fn read(&self, mut from: &TcpStream, direction: Direction, sender: &SyncSender<(Instant, Vec<u8>)>) {
         let mut chunk = vec![0; CHUNK];
         while let Ok(length @ 1..) = from.read(&mut chunk) {
-            let due = Instant::now() + self.state().delay;
+            let mut state = self.state();
+            if direction == Direction::ToServer {
+                state.to_server += length;
+            }
+            let due = Instant::now() + state.delay;
+            drop(state);
             if sender.send((due, chunk[..length].to_vec())).is_err() {
                 return;
             }

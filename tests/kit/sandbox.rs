@@ -51,6 +51,11 @@ impl Sandbox {
         Self { address, running: Some(running), _stdout: lines.into_inner(), _place: place }
     }
 
+    /// Its port on this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap()
+    }
+
     /// The program, pointed at this sandbox with the key that it knows.
     pub(crate) fn program(&self, command: &str) -> Program {
         self.program_with_key(command, "AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
@@ -69,6 +74,12 @@ impl Sandbox {
     /// What it counted.
     pub(crate) fn stats(&self) -> Value {
         self.admin("GET", "stats", "")
+    }
+
+    /// The requests that it remembers, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        let mut answer = self.admin("GET", "requests?last=10000", "");
+        answer["requests"].as_array_mut().map(std::mem::take).unwrap()
     }
 
     /// Write requests that it counted.

@@ -1,0 +1,69 @@
+//! Jobs by a seed, and what has to be true when they are done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+/// Numbers that are the same for the same seed (SplitMix64).
+pub(crate) struct Random(pub(crate) u64);
+
+/// Jobs in the order in which they are published.
+#[derive(Default)]
+pub(crate) struct History {
+    pub(crate) jobs: Vec<Value>,
+    wished: BTreeMap<String, BTreeMap<u64, bool>>,
+}
+
+impl Random {
+    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+impl History {
+    /// Adds a job and gives its `job_id`.
+    pub(crate) fn add(&mut self, image: &str, is_share: bool, accounts: impl IntoIterator<Item = u64>) -> String {
+        let accounts: BTreeSet<u64> = accounts.into_iter().collect();
+        let job_id = format!("job-{:05}", self.jobs.len());
+        let texts: Vec<String> = accounts.iter().map(ToString::to_string).collect();
+        let permission = if is_share { "SHARE" } else { "CANCEL" };
+        self.jobs.push(json!({
+            "job_id": job_id, "image_id": image, "region": "ap-singapore", "permission": permission,
+            "account_ids": texts,
+        }));
+        let image = self.wished.entry(image.to_owned()).or_default();
+        image.extend(accounts.into_iter().map(|account| (account, is_share)));
+        job_id
+    }
+
+    /// Adds jobs of a few accounts each, of which two jobs of one image often name the same.
+    pub(crate) fn add_random(&mut self, random: &mut Random, count: usize, images: u64) {
+        const ACCOUNTS: u64 = 120;
+        for _ in 0..count {
+            let image = image(random.below(images));
+            let is_share = random.below(5) < 3;
+            let accounts: Vec<u64> = (0..=random.below(6)).map(|_| account(random.below(ACCOUNTS))).collect();
+            self.add(&image, is_share, accounts);
+        }
+    }
+
+    /// Who has each image when all is done.
+    pub(crate) fn expected(&self) -> BTreeMap<String, BTreeSet<u64>> {
+        let shared = |wishes: &BTreeMap<u64, bool>| {
+            wishes.iter().filter(|(_, is_shared)| **is_shared).map(|(account, _)| *account).collect::<BTreeSet<u64>>()
+        };
+        self.wished.iter().map(|(image, wishes)| (image.clone(), shared(wishes))).collect()
+    }
+}
+
+pub(crate) fn image(number: u64) -> String {
+    format!("img-golden{number:02}")
+}
+
+pub(crate) const fn account(number: u64) -> u64 {
+    100_000_000_000 + number
+}

@@ -1,0 +1,216 @@
+//! What a scenario with workers plays on: a virtual host with one lane, a sandbox, settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{
+    Amqp, Folder, Node, Program, Sandbox,
+    broker::{Depth, Vhost},
+    history::History,
+    properties, until,
+    worker::Worker,
+};
+
+/// The lane's queue.
+pub(crate) const QUEUE: &str = "imageshare.jobs.default";
+
+/// What could not be done.
+pub(crate) const DEAD: &str = "imageshare.dead";
+
+/// Where reports go.
+pub(crate) const REPORTS: &str = "imageshare.reports";
+
+/// Seconds of the worker's heartbeat.
+pub(crate) const HEARTBEAT: u64 = 4;
+
+/// The scenario's world.
+pub(crate) struct Stage<'a> {
+    pub(crate) vhost: Vhost<'a>,
+    pub(crate) sandbox: Sandbox,
+    /// Without the endpoint.
+    settings: String,
+    folder: Folder,
+}
+
+impl<'a> Stage<'a> {
+    /// A stage with this sandbox. Workers may send so many requests a second.
+    pub(crate) fn new(node: &'a Node, sandbox: Sandbox, rate: u32) -> Self {
+        Self::with_settings(node, sandbox, rate, "")
+    }
+
+    /// The same with more in the section `broker` of the settings.
+    pub(crate) fn with_settings(node: &'a Node, sandbox: Sandbox, rate: u32, broker: &str) -> Self {
+        // A write that got no answer lands at once here or, where a scenario has it so, within this.
+        let settings = format!(
+            "[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{broker}\n[engine]\nlanding = \"300ms\"\nread_delay = \"0s\"\n\
+             [lanes.default]\nrate = {rate}\n"
+        );
+        let stage = Self { vhost: node.vhost(), sandbox, settings, folder: Folder::new() };
+        stage.declare();
+        stage
+    }
+
+    /// Makes exchanges and queues.
+    pub(crate) fn declare(&self) {
+        self.program("topology").arg("--declare").run().check(0);
+    }
+
+    /// The program with the settings of this stage.
+    pub(crate) fn program(&self, command: &str) -> Program {
+        self.program_between(command, self.vhost.node.port, self.sandbox.port())
+    }
+
+    /// The same with the broker and the API by these ports.
+    fn program_between(&self, command: &str, broker: u16, endpoint: u16) -> Program {
+        let settings = format!("{}endpoint = \"http://127.0.0.1:{endpoint}\"\n", self.settings);
+        Program::new([command, "--config"])
+            .arg(self.folder.file(&format!("settings-{endpoint}.toml"), settings))
+            .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
+            .env("IMAGESHARE_BROKER_URL", self.vhost.url_by(broker))
+    }
+
+    /// Starts a worker.
+    pub(crate) fn worker(&self) -> Worker {
+        Worker::start(self.program("worker"))
+    }
+
+    /// Starts a worker that reaches the broker by this port.
+    pub(crate) fn worker_by(&self, port: u16) -> Worker {
+        self.worker_between(port, self.sandbox.port())
+    }
+
+    /// Starts a worker that reaches the broker and the API by these ports.
+    pub(crate) fn worker_between(&self, broker: u16, endpoint: u16) -> Worker {
+        Worker::start(self.program_between("worker", broker, endpoint))
+    }
+
+    /// A client of its own.
+    pub(crate) fn client(&self) -> Amqp {
+        Amqp::open(&self.vhost.url())
+    }
+
+    /// Publishes jobs as anybody may: to the lane's queue, in order.
+    #[track_caller]
+    pub(crate) fn publish(&self, jobs: &[Value]) {
+        let messages = jobs.iter().map(|job| (job.to_string().into_bytes(), properties()));
+        self.client().publish_to("imageshare", "default", messages);
+    }
+
+    /// What the lane's queue holds.
+    #[track_caller]
+    pub(crate) fn depth(&self) -> Depth {
+        self.vhost.depth(QUEUE)
+    }
+
+    /// Waits until nothing of the lane is left at the broker.
+    #[track_caller]
+    pub(crate) fn until_worked_off(&self) {
+        until("all jobs are acknowledged", || {
+            let depth = self.depth();
+            (depth.ready + depth.held == 0).then_some(())
+        });
+    }
+
+    /// Takes the reports, by job, the first of each.
+    #[track_caller]
+    pub(crate) fn reports(&self) -> BTreeMap<String, Value> {
+        let mut reports = BTreeMap::new();
+        for message in self.client().take_all(REPORTS) {
+            let report: Value = serde_json::from_slice(&message.body).unwrap();
+            let job_id = report["job_id"].as_str().unwrap_or_default().to_owned();
+            reports.entry(job_id).or_insert(report);
+        }
+        reports
+    }
+
+    /// Waits until all is worked off; then every job has a report that says it succeeded, nothing is among what could
+    /// not be done, and the images are shared as the last job of each account asked.
+    #[track_caller]
+    pub(crate) fn check_done(&self, history: &History) {
+        self.until_worked_off();
+        self.check_state(history);
+        let reports = self.reports();
+        let missing: Vec<_> = history
+            .jobs
+            .iter()
+            .filter_map(|job| job["job_id"].as_str())
+            .filter(|id| !reports.contains_key(*id))
+            .collect();
+        assert!(missing.is_empty(), "{} jobs have no report: {missing:?}", missing.len());
+        for report in reports.values() {
+            assert_eq!(report["status"], "succeeded", "{report}");
+        }
+        assert_eq!(self.client().ready(DEAD), 0);
+    }
+
+    /// The images are shared as the last job of each account asked.
+    #[track_caller]
+    pub(crate) fn check_state(&self, history: &History) {
+        let state = self.sandbox.state();
+        for (image, expected) in history.expected() {
+            let found = state.get(&image).cloned().unwrap_or_default();
+            let differs: BTreeSet<_> = expected.symmetric_difference(&found).copied().collect();
+            if let Some(account) = differs.first() {
+                let story = self.story(history, &image, *account);
+                let depth = self.depth();
+                panic!(
+                    "{depth:?} {} jobs. {image} differs from what was asked in {differs:?}. The story of {account}:\n{story}",
+                    history.jobs.len()
+                );
+            }
+        }
+    }
+
+    /// Accounts of accepted writes that were so already, with their image.
+    pub(crate) fn repeated(&self) -> Vec<(String, u64)> {
+        let mut shared = BTreeSet::new();
+        let mut repeated = Vec::new();
+        for request in self.sandbox.requests() {
+            let Some(permission) = request["permission"].as_str().filter(|_| request["code"] == "ok") else { continue };
+            for account in request["accounts"].as_array().into_iter().flatten() {
+                let id = account.as_str().and_then(|id| id.parse().ok()).unwrap();
+                let share = (request["image_id"].as_str().unwrap().to_owned(), id);
+                let is_repeated = match permission {
+                    "SHARE" => !shared.insert(share.clone()),
+                    _ => !shared.remove(&share),
+                };
+                if is_repeated {
+                    repeated.push(share);
+                }
+            }
+        }
+        repeated
+    }
+
+    /// Everything about an account and an image: the jobs, what was reported of them, and the requests.
+    pub(crate) fn story(&self, history: &History, image: &str, account: u64) -> String {
+        let names = |list: &Value| list.as_array().is_some_and(|list| list.contains(&Value::from(account.to_string())));
+        let mut lines = Vec::new();
+        let reports = self.client().take_all(REPORTS);
+        lines.push(format!(" {} reports", reports.len()));
+        for message in reports {
+            let report: Value = serde_json::from_slice(&message.body).unwrap();
+            let is_changed = names(&report["changed"]);
+            if report["image_id"] == *image && (is_changed || names(&report["unchanged"])) {
+                let what = if is_changed { "changed" } else { "unchanged" };
+                let of = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
+                let (from, to, id) = (of("received_at"), of("finished_at"), of("job_id"));
+                let redelivered = &report["redelivered"];
+                lines.push(format!("{to} report of {id}: {what}, received {from}, redelivered {redelivered}"));
+            }
+        }
+        for request in self.sandbox.requests() {
+            let is_reading = request["action"] == "DescribeImageSharePermission";
+            if request["image_id"] == *image && (is_reading || names(&request["accounts"])) {
+                let of = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+                let count = request["accounts"].as_array().map_or(0, Vec::len);
+                lines.push(format!("{} {} {} {} of {count}", of("time"), of("action"), of("permission"), of("code")));
+            }
+        }
+        lines.sort();
+        let jobs = history.jobs.iter().filter(|job| job["image_id"] == *image && names(&job["account_ids"]));
+        let jobs = jobs.map(|job| format!("asked: {} {}", job["job_id"], job["permission"]));
+        jobs.chain(lines).collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,107 @@
+//! `imageshare worker` as a process.
+
+use std::process::ChildStdout;
+
+use super::{Program, Running, until};
+
+/// A worker. It is killed with its handle.
+pub(crate) struct Worker {
+    running: Option<Running>,
+    /// Open as long as it runs.
+    _stdout: ChildStdout,
+}
+
+impl Worker {
+    pub(crate) fn start(program: Program) -> Self {
+        let (running, stdout) = program.start();
+        Self { running: Some(running), _stdout: stdout }
+    }
+
+    /// Where its log is now. What is waited for comes after it.
+    pub(crate) fn mark(&self) -> usize {
+        self.running().said().len()
+    }
+
+    /// Waits until a line of its log after a mark holds all of this, and gives the line.
+    #[track_caller]
+    pub(crate) fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
+        until(&format!("the worker logged {parts:?}, in\n{}", self.log()), || {
+            let said = self.running().said();
+            said[mark..].lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+        })
+    }
+
+    /// Waits until it consumes its lane.
+    #[track_caller]
+    pub(crate) fn until_subscribed(&self) {
+        self.until_subscribed_after(0);
+    }
+
+    /// Waits until it consumes its lane anew.
+    #[track_caller]
+    pub(crate) fn until_subscribed_after(&self, mark: usize) {
+        self.until_logged_after(mark, &[r#""state":"subscribed""#]);
+    }
+
+    /// Waits until deliveries come to it.
+    #[track_caller]
+    pub(crate) fn until_serving(&self) {
+        self.until_logged_after(0, &[r#""state":"serving""#]);
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        self.running().said()
+    }
+
+    /// Memory that it has in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running().id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap()
+    }
+
+    /// Sends it a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        self.running().signal(name);
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) {
+        self.take().kill();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        self.take().end()
+    }
+
+    /// Asks it to end and waits until it did, which has to be well.
+    #[track_caller]
+    pub(crate) fn drain(self) -> String {
+        self.signal("TERM");
+        let (code, log) = self.end();
+        assert_eq!(code, Some(0), "{log}");
+        log
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it is taken at its end")
+    }
+
+    fn take(&mut self) -> Running {
+        self.running.take().expect("it is taken at its end")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            if std::thread::panicking() {
+                eprintln!("the worker's log:\n{}", running.said());
+            }
+            running.kill();
+        }
+    }
+}
