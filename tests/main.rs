@@ -10,6 +10,8 @@ mod kit;
 mod api_faults;
 mod bad_input;
 mod broker_faults;
+mod closed_lanes;
+mod cluster;
 mod commands;
 mod dead;
 mod demo;

@@ -2,6 +2,7 @@
 //! as any user, knows nothing of a broker that is installed beside it, and ends with its handle.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU16, AtomicU32, Ordering},
     },
 };
@@ -29,11 +30,17 @@ pub(crate) struct Node {
     /// Clients' port, which stays over restarts.
     pub(crate) port: u16,
     name: String,
-    names_port: u16,
+    names: Arc<Names>,
     distribution_port: u16,
     process: Mutex<Option<Child>>,
-    names: Child,
     folder: TempDir,
+    keeper: Option<Keeper>,
+}
+
+/// The process that knows the names of nodes. The one that a node starts by itself stays for ever.
+struct Names {
+    port: u16,
+    process: Child,
     keeper: Option<Keeper>,
 }
 
@@ -63,39 +70,72 @@ impl Node {
 
     /// A node of one's own, to be harmed.
     pub(crate) fn start() -> Self {
+        let [node] = Self::set_up("");
+        node.start_again();
+        node
+    }
+
+    /// Three nodes that are one broker, of which a part that is cut off serves nobody.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let nodes: [Self; 3] = Self::set_up("cluster_partition_handling = pause_minority\n");
+        for node in &nodes {
+            node.begin_to_start();
+        }
+        for node in &nodes {
+            node.until_booted();
+        }
+        until("the nodes are one broker", || {
+            let running = nodes[0].eval("length(rabbit_nodes:all_running()).");
+            (running == "3").then_some(())
+        });
+        nodes
+    }
+
+    /// The files of nodes that know of each other.
+    fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
         assert!(Path::new(SERVER).exists(), "{SERVER} is not here; tests/run installs the package rabbitmq-server");
+        let names = Arc::new(Names::start());
+        let nodes: [String; COUNT] = std::array::from_fn(|_| {
+            let number = NODES.fetch_add(1, Ordering::Relaxed);
+            format!("imageshare-{}-{number}@localhost", std::process::id())
+        });
+        let mut more = more.to_owned();
+        if COUNT > 1 {
+            more.push_str("cluster_formation.peer_discovery_backend = classic_config\n");
+            for (number, node) in nodes.iter().enumerate() {
+                writeln!(more, "cluster_formation.classic_config.nodes.{} = {node}", number + 1).unwrap();
+            }
+        }
+        nodes.map(|name| Self::with_files(name, Arc::clone(&names), &more))
+    }
+
+    fn with_files(name: String, names: Arc<Names>, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let keeper = Keeper::new(Some(folder.path()));
-        let [port, names_port, distribution_port] = [free_port(), free_port(), free_port()];
-        let number = NODES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("imageshare-{}-{number}@localhost", std::process::id());
+        let keeper = Some(Keeper::new(Some(folder.path())));
+        let [port, distribution_port] = [free_port(), free_port()];
         let cookie = folder.path().join(".erlang.cookie");
         fs::write(&cookie, COOKIE).unwrap();
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
         fs::write(folder.path().join("plugins"), "[].\n").unwrap();
         let settings = format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
-             log.console = false\nlog.file = node.log\n"
+             log.console = false\nlog.file = node.log\n{more}"
         );
         fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
-        // The names of nodes are kept by a process of our own, since the one that a node starts stays for ever.
-        let mut names = Command::new("epmd");
-        names.args(["-address", "127.0.0.1", "-port", &names_port.to_string()]);
-        keeper.keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        let names = names.spawn().unwrap();
-        let keeper = Some(keeper);
-        let process = Mutex::new(None);
-        let node = Self { port, name, names_port, distribution_port, process, names, folder, keeper };
-        until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, names_port)).ok());
-        node.start_again();
-        node
+        Self { port, name, names, distribution_port, process: Mutex::new(None), folder, keeper }
     }
 
     /// Starts it on the files it had, and waits until it serves.
     #[track_caller]
     pub(crate) fn start_again(&self) {
         self.begin_to_start();
+        self.until_booted();
+    }
+
+    /// Waits until it serves.
+    #[track_caller]
+    fn until_booted(&self) {
         until("the broker serves", || {
             let ended = self.process().as_mut().and_then(|process| process.try_wait().unwrap());
             assert_eq!(ended, None, "the broker ended:\n{}", self.log());
@@ -115,7 +155,7 @@ impl Node {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
-            .env("ERL_EPMD_PORT", self.names_port.to_string())
+            .env("ERL_EPMD_PORT", self.names.port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -176,6 +216,27 @@ impl Node {
         Vhost { node: self, name }
     }
 
+    /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
+    pub(crate) fn cut_off(&self, others: &[&Self]) {
+        for other in others {
+            for (at, of) in [(self, other), (other, &self)] {
+                at.eval(&format!("erlang:set_cookie('{}', cut_off_at_{}).", of.name, at.port));
+            }
+        }
+        for other in others {
+            self.eval(&format!("erlang:disconnect_node('{}').", other.name));
+        }
+    }
+
+    /// Lets it find the other nodes again.
+    pub(crate) fn join(&self, others: &[&Self]) {
+        for other in others {
+            for (at, of) in [(self, other), (other, &self)] {
+                at.eval(&format!("erlang:set_cookie('{}', {COOKIE}).", of.name));
+            }
+        }
+    }
+
     /// Raises the memory alarm, or clears it.
     pub(crate) fn memory_alarm(&self, raised: bool) {
         let share = if raised { "0.000001" } else { "0.4" };
@@ -219,7 +280,7 @@ impl Node {
     fn call(&self) -> Command {
         let mut call = Command::new(erl_call());
         call.args(["-n", &self.name, "-c", COOKIE, "-timeout", "10"]);
-        call.env("ERL_EPMD_PORT", self.names_port.to_string()).env("HOME", self.folder.path()).stderr(Stdio::null());
+        call.env("ERL_EPMD_PORT", self.names.port.to_string()).env("HOME", self.folder.path()).stderr(Stdio::null());
         call
     }
 
@@ -235,11 +296,29 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(self.keeper.take());
-        // They were killed; this removes their entries from the table of processes.
+        // It was killed; this removes its entry from the table of processes.
         if let Some(mut process) = self.process().take() {
             drop(process.wait());
         }
-        drop(self.names.wait());
+    }
+}
+
+impl Names {
+    fn start() -> Self {
+        let (port, keeper) = (free_port(), Keeper::new(None));
+        let mut names = Command::new("epmd");
+        names.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+        keeper.keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let names = Self { port, process: names.spawn().unwrap(), keeper: Some(keeper) };
+        until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+        names
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        drop(self.keeper.take());
+        drop(self.process.wait());
     }
 }
 
@@ -256,6 +335,19 @@ impl Vhost<'_> {
     pub(crate) fn url_by(&self, port: u16) -> String {
         let Self { name, .. } = self;
         format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}")
+    }
+
+    /// Which of the nodes leads a quorum queue.
+    #[track_caller]
+    pub(crate) fn leader_of(&self, queue: &str, nodes: &[Node]) -> usize {
+        let name = &self.name;
+        until("the queue has a leader", || {
+            let leader = self.node.eval(&format!(
+                "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
+                 {{ok, _, {{_, Leader}}}} = ra:members(amqqueue:get_pid(Q)), Leader."
+            ));
+            nodes.iter().position(|node| leader.trim_matches('\'') == node.name)
+        })
     }
 
     /// Gives its user another password, or the right one again.

@@ -63,13 +63,19 @@ pub(crate) fn job(image: &str, permission: &str, accounts: impl IntoIterator<Ite
 
 /// Looks until it sees something, again and again.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same with more patience, or less.
+#[track_caller]
+fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(begun.elapsed() < patience, "waited in vain until {what}");
         std::thread::yield_now();
         // Between two looks, so that looking does not take the processor from what is looked at.
         std::thread::sleep(Duration::from_millis(5));

@@ -1,8 +1,8 @@
 //! `imageshare worker` as a process.
 
-use std::process::ChildStdout;
+use std::{process::ChildStdout, time::Duration};
 
-use super::{Program, Running, until};
+use super::{PATIENCE, Program, Running, until_within};
 
 /// A worker. It is killed with its handle.
 pub(crate) struct Worker {
@@ -25,7 +25,18 @@ impl Worker {
     /// Waits until a line of its log after a mark holds all of this, and gives the line.
     #[track_caller]
     pub(crate) fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
-        until(&format!("the worker logged {parts:?}, in\n{}", self.log()), || {
+        self.until_logged_within(PATIENCE, mark, parts)
+    }
+
+    /// The same for what takes more than a minute by design.
+    #[track_caller]
+    pub(crate) fn until_long_logged_after(&self, mark: usize, parts: &[&str]) -> String {
+        self.until_logged_within(3 * PATIENCE, mark, parts)
+    }
+
+    #[track_caller]
+    fn until_logged_within(&self, patience: Duration, mark: usize, parts: &[&str]) -> String {
+        until_within(patience, &format!("the worker logged {parts:?}, in\n{}", self.log()), || {
             let said = self.running().said();
             said[mark..].lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })

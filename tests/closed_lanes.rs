@@ -1,0 +1,50 @@
+//! The API's side fails for all: the lane closes and says why, no job fails for it, and it goes on by itself.
+
+use serde_json::json;
+
+use crate::kit::{
+    Node, Relay, Sandbox,
+    history::{History, Random},
+    stage::Stage,
+};
+
+const IMAGES: u64 = 5;
+
+#[test]
+fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let endpoint = Relay::to(stage.sandbox.port());
+    let (mut history, mut random) = (History::default(), Random(41));
+    history.add_random(&mut random, 100, IMAGES);
+    endpoint.refuse();
+    let worker = stage.worker_between(stage.vhost.node.port, endpoint.port);
+    stage.publish(&history.jobs);
+    worker.until_logged_after(0, &["the lane is closed", r#""reason":"endpoint""#]);
+    assert_eq!(stage.reports().len(), 0);
+    worker.until_long_logged_after(0, &["given back", r#""reason":"closed""#]);
+    let mark = worker.mark();
+    endpoint.serve_again();
+    worker.until_long_logged_after(mark, &["the lane is open again"]);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_credential_that_is_revoked_closes_the_lane_until_it_is_restored() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let (mut history, mut random) = (History::default(), Random(42));
+    let worker = stage.worker();
+    history.add_random(&mut random, 50, IMAGES);
+    stage.publish(&history.jobs);
+    stage.until_worked_off();
+    let revoked = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]
+        .map(|action| json!({"action": action, "times": 1_000_000, "do": "expired_credential"}));
+    stage.sandbox.faults(&json!({ "script": revoked }));
+    history.add_random(&mut random, 50, IMAGES);
+    stage.publish(&history.jobs[50..]);
+    worker.until_logged_after(0, &["the lane is closed", r#""reason":"credential""#]);
+    stage.sandbox.faults(&json!({}));
+    worker.until_logged_after(0, &["the lane is open again"]);
+    stage.check_done(&history);
+    worker.drain();
+}
