@@ -1,6 +1,9 @@
 //! What state the lanes are in: noted by whoever finds out, read by whoever is asked.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use imageshare_engine::io::{CloseReason, LaneId};
 
@@ -26,7 +29,7 @@ struct Facts {
     closed: Option<CloseReason>,
     is_blocked: bool,
     /// What was said last.
-    said: Option<LaneState>,
+    said: LaneState,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,11 +41,12 @@ enum Subscription {
 }
 
 /// The state of a lane in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LaneState {
     /// No calls of the API, for this reason; jobs wait.
     Closed(CloseReason),
     /// There is no subscription.
+    #[default]
     Disconnected,
     /// All that its window holds waits for images that are not ready.
     Blocked,
@@ -118,7 +122,7 @@ impl OfLane {
             let mut facts = self.lock();
             what(&mut facts);
             let state = facts.state();
-            (facts.said.replace(state) != Some(state)).then_some(state)
+            (mem::replace(&mut facts.said, state) != state).then_some(state)
         };
         if let Some(state) = said {
             events::LaneChanged { lane: &self.name, state }.record();

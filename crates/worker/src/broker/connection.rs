@@ -1,12 +1,13 @@
 //! One AMQP connection: opened within a time-out, never repaired, ended in one of two ways.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use lapin::{Channel, ConnectionProperties, Event};
 use tokio::time::timeout;
 
 use super::{
     Error, Url,
+    inflow::Held,
     transport::{Cut, Stream, Transport},
 };
 
@@ -34,6 +35,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub struct Connection {
     library: lapin::Connection,
     cut: Cut,
+    held: Arc<Held>,
     time_outs: TimeOuts,
 }
 
@@ -49,21 +51,22 @@ impl Connection {
     /// # Errors
     /// If there is none within the time-out: out of reach, silent, or refused.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
-        let cut = Cut::default();
+        let (cut, held) = (Cut::default(), Arc::new(Held::default()));
         let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
-        let (kept, url_of_socket) = (cut.clone(), url.clone());
+        let (kept, held_back, url_of_socket) = (cut.clone(), Arc::clone(&held), url.clone());
         let unanswered_max = time_outs.heartbeat * 2;
         let limit = time_outs.connect.min(CONNECT_MAX);
         // The library runs this on a thread of its own, which goes on when nobody waits for it any more.
         let connect = async move |_, _| {
-            let connected = timeout(limit, Stream::connect(&url_of_socket, unanswered_max, &kept)).await;
+            let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&held_back));
+            let connected = timeout(limit, connecting).await;
             let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             stream.map(lapin::tcp::AsyncTcpStream::Plain).map_err(lapin::Error::from)
         };
         let runtime = async_rs::Runtime::new(Transport::current());
         let opening = lapin::Connection::connector(url.to_uri(heartbeat), runtime, connect, properties(name));
         match timeout(limit, opening).await {
-            Ok(Ok(library)) => Ok(Self { library, cut, time_outs }),
+            Ok(Ok(library)) => Ok(Self { library, cut, held, time_outs }),
             Ok(Err(error)) => {
                 cut.cut();
                 Err(Error::of_opening(&error))
@@ -86,6 +89,17 @@ impl Connection {
     /// What happens to the connection as a whole. Has to be read: what nobody takes is kept.
     pub fn events(&self) -> impl futures_core::Stream<Item = Event> + Send + 'static {
         self.library.events_listener()
+    }
+
+    /// From now on no more is read while the library holds too many bytes of messages: whoever takes some has to say so
+    /// by [`took`](Self::took).
+    pub(super) fn hold_back(&self) {
+        self.held.limit();
+    }
+
+    /// A message of so many bytes was taken from the library.
+    pub(super) fn took(&self, bytes: usize) {
+        self.held.took(bytes);
     }
 
     /// How long the broker may take.

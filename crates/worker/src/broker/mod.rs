@@ -9,6 +9,7 @@ mod delivery;
 mod error;
 mod flight;
 mod follower;
+mod inflow;
 mod letters;
 mod publisher;
 mod settlement;

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, TimeOuts, bounded,
+    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, bounded,
     delivery::{NoJob, delivery_count, read},
     letters::{Desk, Letters},
     settlement::{Due, settle},
@@ -49,7 +49,7 @@ use crate::{
 const NO_JOBS_MAX: usize = 16;
 
 /// What is no job and is not confirmed yet, in bytes: it is kept whole until then.
-const NO_JOB_BYTES_MAX: usize = 16 * 1024 * 1024;
+const NO_JOB_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How long after an acknowledgement was sent a connection may be closed: the broker works on what it got before, but
 /// what it has not looked at yet is lost when the close overtakes it.
@@ -134,13 +134,14 @@ impl Subscription {
     }
 
     async fn consume(&mut self, queue: &str) -> Result<(), Ended> {
-        let TimeOuts { call, heartbeat, .. } = self.connection.time_outs();
+        let call = self.connection.time_outs().call;
+        self.connection.hold_back();
         let qos = self.channel.basic_qos(self.window.now(), BasicQosOptions::default());
         bounded(call, "basic.qos", qos).await?;
         let options = BasicConsumeOptions::default();
         let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         self.consumer = Some(bounded(call, "basic.consume", consume).await?);
-        prove_once(&self.channel, queue, heartbeat, &self.proof).await
+        Ok(())
     }
 
     /// Serves the lane until something ends it, and ends it in the way that this asks for.
@@ -187,11 +188,12 @@ impl Subscription {
             async { tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge)) };
         let heartbeat = connection.time_outs().heartbeat;
         let first = First { epoch, window, proof, is_up };
+        let connection = &*connection;
         tokio::select! {
             biased;
             ended = prove(channel, around.lane, heartbeat, proof) => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
-            ended = pump(consumer, &no_jobs, first, around) => ended,
+            ended = pump(connection, consumer, &no_jobs, first, around) => ended,
             ended = growth => ended,
         }
     }
@@ -224,6 +226,7 @@ impl First<'_> {
 /// Reads messages: jobs go to the driver, what is no job to be published. Waits for neither longer than they take,
 /// since both go on whatever happens here.
 async fn pump(
+    connection: &Connection,
     consumer: &mut Consumer,
     no_jobs: &mpsc::Sender<Box<NoJob>>,
     mut first: First<'_>,
@@ -241,6 +244,7 @@ async fn pump(
         {
             return ended;
         }
+        let bytes = message.data.len();
         events::Delivered { lane: &around.lane.name, is_redelivered: message.redelivered }.record();
         let is_taken = match read(message, epoch, around.lane) {
             Ok(job) => around.events.send(FromLane::Delivered(epoch, job)).await.is_ok(),
@@ -249,6 +253,7 @@ async fn pump(
         if !is_taken {
             return Ended::Over;
         }
+        connection.took(bytes);
     }
 }
 
@@ -322,7 +327,8 @@ fn acknowledge(channel: &Channel, tag: u64) -> Result<(), Ended> {
     }
 }
 
-/// Obtains proofs that the lane is ours, until one fails.
+/// Obtains proofs that the lane is ours, the first one at once, until one fails. Runs beside the pump, since an answer
+/// stands behind what was delivered before it.
 async fn prove(channel: &Channel, lane: &Lane, heartbeat: Duration, proof: &Proof) -> Ended {
     let queue = topology::jobs_queue(&lane.name);
     let mut next = interval(heartbeat / PROOFS_PER_HEARTBEAT);

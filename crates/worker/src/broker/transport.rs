@@ -9,7 +9,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream as Socket},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -27,14 +27,23 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::Url;
+use super::{
+    Url,
+    inflow::{Held, Scrubber},
+};
 
 /// How long a connection is silent before the system asks whether the other side is still there. Heartbeats come more
 /// often; this one is for the time of a memory alarm, in which the broker stops them.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// An open connection.
-pub(super) enum Stream {
+/// An open connection. What comes on it is made harmless before the library reads it.
+pub(super) struct Stream {
+    wire: Wire,
+    scrubber: Scrubber,
+    held: Arc<Held>,
+}
+
+enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -57,8 +66,8 @@ pub(super) struct Transport(Tokio);
 
 impl Stream {
     /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
-    /// unacknowledged before the system gives the connection up.
-    pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut) -> io::Result<Self> {
+    /// unacknowledged before the system gives the connection up; `held`, what the library holds.
+    pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut, held: Arc<Held>) -> io::Result<Self> {
         let tcp = TcpStream::connect((url.host(), url.port())).await?;
         // Publishes are small and wait for their confirms: none of them is to wait for more.
         tcp.set_nodelay(true)?;
@@ -67,12 +76,13 @@ impl Stream {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         socket.set_tcp_user_timeout(Some(unanswered_max))?;
         let tcp = cut.keep(tcp)?;
+        let over = |wire| Self { wire, scrubber: Scrubber::default(), held };
         if !url.is_tls() {
-            return Ok(Self::Plain(tcp));
+            return Ok(over(Wire::Plain(tcp)));
         }
         let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(tls()?)).connect(name, tcp).await?;
-        Ok(Self::Tls(Box::new(tls)))
+        Ok(over(Wire::Tls(Box::new(tls))))
     }
 }
 
@@ -170,8 +180,30 @@ impl Reactor for Transport {
 
 impl futures_io::AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Self { wire, scrubber, held } = self.get_mut();
+        loop {
+            let given = scrubber.give(buf);
+            if given > 0 || buf.is_empty() {
+                return Poll::Ready(Ok(given));
+            }
+            if !held.has_room(cx.waker()) {
+                return Poll::Pending;
+            }
+            let len = ready!(wire.poll_read(cx, buf))?;
+            let Some(came) = buf.get_mut(..len).filter(|came| !came.is_empty()) else { return Poll::Ready(Ok(0)) };
+            let whole = scrubber.look(came);
+            held.add(scrubber.take_bodies());
+            if whole > 0 {
+                return Poll::Ready(Ok(whole));
+            }
+        }
+    }
+}
+
+impl Wire {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        let read = match self.get_mut() {
+        let read = match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         };
@@ -181,9 +213,9 @@ impl futures_io::AsyncRead for Stream {
 
 impl futures_io::AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -192,23 +224,23 @@ impl futures_io::AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

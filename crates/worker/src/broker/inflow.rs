@@ -1,0 +1,430 @@
+//! What comes from the broker, before the client library reads it: made harmless, and held back when it is too much.
+//!
+//! The broker hands on the properties of a message as their publisher wrote them. The library takes them for text of
+//! UTF-8 and for tables that end: a header whose name is something else ends its connection, and tables ten thousand
+//! deep would end the process. Such a message would come again with each connection, for ever, and nothing behind it
+//! ever would. So what the library cannot read is overwritten in place, byte for byte: odd bytes in a short string by
+//! `?`, a table or list that lies too deep by a value of bytes.
+//!
+//! The library also reads whatever comes as fast as it comes, and keeps it. So no more is given to it while it holds
+//! [`BODIES_LEN_MAX`] bytes of messages that nobody has taken.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+/// Bytes of bodies that the library may hold. A few more may come with what is being read then.
+const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// How deep tables and lists of headers may stand in each other.
+const DEPTH_MAX: u32 = 16;
+
+/// Bytes before the payload of a frame of AMQP 0-9-1 (type, channel, size), and after it.
+const HEAD_LEN: usize = 7;
+const END_LEN: usize = 1;
+
+/// Types of frames.
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+
+/// The longest frame with properties that is looked into. The broker sends none longer than what was agreed, which is
+/// less.
+const HEADER_LEN_MAX: usize = 1024 * 1024;
+
+/// Bytes of a payload with properties before these: class, weight, size of the body.
+const BEFORE_PROPERTIES: usize = 12;
+
+/// The properties of the class `basic`, in their order: bit 15 of the flags is that of the first one.
+const PROPERTIES: [Property; 14] = [
+    Property::Text,
+    Property::Text,
+    Property::Table,
+    Property::Bytes(1),
+    Property::Bytes(1),
+    Property::Text,
+    Property::Text,
+    Property::Text,
+    Property::Text,
+    Property::Bytes(8),
+    Property::Text,
+    Property::Text,
+    Property::Text,
+    Property::Text,
+];
+
+#[derive(Clone, Copy)]
+enum Property {
+    Bytes(usize),
+    Table,
+    Text,
+}
+
+/// What stands in a payload is not what has to stand there. The library will say so too.
+struct Malformed;
+
+/// Makes harmless what comes.
+#[derive(Debug, Default)]
+pub(super) struct Scrubber {
+    /// Bytes of the frame at hand that are still to come and are none of our business.
+    passing: usize,
+    /// The beginning of a frame that has to be seen whole.
+    begun: Vec<u8>,
+    /// What was seen whole and found no room yet, and how much of it was given on.
+    ready: Vec<u8>,
+    given: usize,
+    /// Bytes of bodies that were seen and not counted yet.
+    bodies: usize,
+}
+
+impl Scrubber {
+    /// Gives on what was seen and found no room. 0 if there is nothing.
+    pub(super) fn give(&mut self, into: &mut [u8]) -> usize {
+        let rest = self.ready.get(self.given..).unwrap_or_default();
+        let len = rest.len().min(into.len());
+        into[..len].copy_from_slice(&rest[..len]);
+        self.given += len;
+        if self.given == self.ready.len() {
+            self.ready.clear();
+            self.given = 0;
+        }
+        len
+    }
+
+    /// Looks at what came, which follows everything that came before. Says how many bytes from its beginning may be
+    /// given on now; the rest is kept until more of it is there, and may then have to be [given](Self::give) on.
+    pub(super) fn look(&mut self, came: &mut [u8]) -> usize {
+        if self.begun.is_empty() {
+            let whole = self.scan(came);
+            self.begun.extend_from_slice(&came[whole..]);
+            return whole;
+        }
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.extend_from_slice(came);
+        let whole = self.scan(&mut begun);
+        self.begun.extend_from_slice(&begun[whole..]);
+        self.ready.extend_from_slice(&begun[..whole]);
+        0
+    }
+
+    /// Bytes of bodies since the last call.
+    pub(super) const fn take_bodies(&mut self) -> usize {
+        std::mem::replace(&mut self.bodies, 0)
+    }
+
+    /// Goes from frame to frame. Says where the first one begins that has to be seen whole and is not.
+    fn scan(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = self.passing.min(bytes.len());
+        self.passing -= at;
+        while let Some((head, rest)) = bytes[at..].split_at_mut_checked(HEAD_LEN) {
+            let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+            match head[0] {
+                HEADER if size <= HEADER_LEN_MAX => {
+                    let Some(payload) = rest.get_mut(..size) else { return at };
+                    scrub(payload);
+                }
+                BODY => self.bodies += size,
+                _ => {}
+            }
+            let len = HEAD_LEN.saturating_add(size).saturating_add(END_LEN);
+            let here = len.min(bytes.len() - at);
+            self.passing = len - here;
+            at += here;
+        }
+        at
+    }
+}
+
+/// Overwrites what the library cannot read in the payload of a frame with properties. What it could not read anyway is
+/// left.
+fn scrub(payload: &mut [u8]) {
+    let Some((flags, mut rest)) = payload.get_mut(BEFORE_PROPERTIES..).and_then(|p| p.split_at_mut_checked(2)) else {
+        return;
+    };
+    let flags = u16::from_be_bytes([flags[0], flags[1]]);
+    for (nth, property) in PROPERTIES.into_iter().enumerate() {
+        if flags & (1 << (15 - nth)) == 0 {
+            continue;
+        }
+        let scrubbed = match property {
+            Property::Bytes(len) => take(&mut rest, len).map(drop),
+            Property::Table => take_long(&mut rest).and_then(|table| scrub_table(table, 1)),
+            Property::Text => scrub_text(&mut rest),
+        };
+        if scrubbed.is_err() {
+            return;
+        }
+    }
+}
+
+fn scrub_table(mut table: &mut [u8], depth: u32) -> Result<(), Malformed> {
+    while !table.is_empty() {
+        scrub_text(&mut table)?;
+        scrub_value(&mut table, depth)?;
+    }
+    Ok(())
+}
+
+fn scrub_list(mut list: &mut [u8], depth: u32) -> Result<(), Malformed> {
+    while !list.is_empty() {
+        scrub_value(&mut list, depth)?;
+    }
+    Ok(())
+}
+
+/// The types are those of RabbitMQ, which refuses any other.
+fn scrub_value(rest: &mut &mut [u8], depth: u32) -> Result<(), Malformed> {
+    let kind = take(rest, 1)?;
+    match kind[0] {
+        b'A' | b'F' if depth >= DEPTH_MAX => {
+            // Bytes have the same shape: a length, and as much of anything.
+            kind[0] = b'x';
+            take_long(rest).map(drop)
+        }
+        b'A' => scrub_list(take_long(rest)?, depth + 1),
+        b'F' => scrub_table(take_long(rest)?, depth + 1),
+        b'S' | b'x' => take_long(rest).map(drop),
+        b'V' => Ok(()),
+        b'B' | b'b' | b't' => take(rest, 1).map(drop),
+        b'U' | b's' | b'u' => take(rest, 2).map(drop),
+        b'I' | b'f' | b'i' => take(rest, 4).map(drop),
+        b'D' => take(rest, 5).map(drop),
+        b'L' | b'T' | b'd' | b'l' => take(rest, 8).map(drop),
+        _ => Err(Malformed),
+    }
+}
+
+fn scrub_text(rest: &mut &mut [u8]) -> Result<(), Malformed> {
+    let len = take(rest, 1)?[0];
+    let text = take(rest, len.into())?;
+    if str::from_utf8(text).is_err() {
+        text.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+    }
+    Ok(())
+}
+
+/// What a length of four bytes stands before.
+fn take_long<'a>(rest: &mut &'a mut [u8]) -> Result<&'a mut [u8], Malformed> {
+    let len = take(rest, 4)?;
+    let len = u32::from_be_bytes([len[0], len[1], len[2], len[3]]);
+    take(rest, usize::try_from(len).map_err(|_| Malformed)?)
+}
+
+fn take<'a>(rest: &mut &'a mut [u8], len: usize) -> Result<&'a mut [u8], Malformed> {
+    let (taken, left) = std::mem::take(rest).split_at_mut_checked(len).ok_or(Malformed)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// How much the library holds that nobody has taken.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: usize,
+    /// Whether somebody takes, and says so.
+    is_limited: bool,
+    /// Who wants to read more.
+    waiting: Option<Waker>,
+}
+
+impl Held {
+    /// From now on no more is read while too much is held. Whoever takes has to say so.
+    pub(super) fn limit(&self) {
+        self.lock().is_limited = true;
+    }
+
+    /// The library got so much.
+    pub(super) fn add(&self, bytes: usize) {
+        self.lock().bytes += bytes;
+    }
+
+    /// So much was taken from it.
+    pub(super) fn took(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        if state.bytes < BODIES_LEN_MAX
+            && let Some(waiting) = state.waiting.take()
+        {
+            waiting.wake();
+        }
+    }
+
+    /// Whether there is room for more; if not, this one is woken when there is.
+    pub(super) fn has_room(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        let has_room = !state.is_limited || state.bytes < BODIES_LEN_MAX;
+        if !has_room {
+            state.waiting = Some(waker.clone());
+        }
+        has_room
+    }
+
+    /// What a panic left behind is whole: everything in here is set in one step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[kind, 0, 1], &size[..], payload, &[0xce]].concat()
+    }
+
+    /// A frame with these properties.
+    fn header(flags: u16, properties: &[u8]) -> Vec<u8> {
+        let before = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        frame(HEADER, &[&before[..], &flags.to_be_bytes(), properties].concat())
+    }
+
+    fn long(content: &[u8]) -> Vec<u8> {
+        [&u32::try_from(content.len()).unwrap().to_be_bytes()[..], content].concat()
+    }
+
+    fn with_headers(table: &[u8]) -> Vec<u8> {
+        header(1 << 13, &long(table))
+    }
+
+    /// The bytes as they are given on when they come in parts of these lengths.
+    fn given(bytes: &[u8], parts: impl IntoIterator<Item = usize>) -> Vec<u8> {
+        let mut scrubber = Scrubber::default();
+        let (mut given, mut rest) = (Vec::new(), bytes);
+        for len in parts.into_iter().chain([usize::MAX]) {
+            let (came, left) = rest.split_at(len.min(rest.len()));
+            rest = left;
+            let mut came = came.to_vec();
+            let whole = scrubber.look(&mut came);
+            given.extend_from_slice(&came[..whole]);
+            let mut room = [0; 5];
+            loop {
+                match scrubber.give(&mut room) {
+                    0 => break,
+                    len => given.extend_from_slice(&room[..len]),
+                }
+            }
+        }
+        given
+    }
+
+    #[track_caller]
+    fn check(bytes: &[u8], expected: &[u8]) {
+        assert_eq!(given(bytes, []), expected);
+        assert_eq!(given(bytes, vec![1; bytes.len()]), expected, "byte by byte");
+    }
+
+    #[test]
+    fn what_the_library_can_read_is_left_as_it_is() {
+        let table = [
+            &b"\x01aI\0\0\0\x07\x02\xc3\xa9S"[..],
+            &long(b"\xff\xfe"),
+            b"\x01bA",
+            &long(b"t\x01V"),
+            b"\x01cF",
+            &long(b"\x01dT12345678"),
+        ]
+        .concat();
+        let whole = [
+            frame(1, b"\xff\xff"),
+            header(
+                0xfffc,
+                &[&b"\x01a\x01b"[..], &long(&table), b"\x02\x05\x01c\x01d\x01e\x01f12345678\x01g\x01h\x01i\x01j"]
+                    .concat(),
+            ),
+            frame(BODY, &[0xff; 300]),
+            frame(8, b""),
+            header(0, b""),
+        ]
+        .concat();
+        check(&whole, &whole);
+    }
+
+    #[test]
+    fn text_that_is_no_utf_8_loses_its_odd_bytes() {
+        check(&header(1 << 7, b"\x04a\xff\xfeb"), &header(1 << 7, b"\x04a??b"));
+        check(&with_headers(b"\x02\xc3\xa9V\x02\xff\xa9V"), &with_headers(b"\x02\xc3\xa9V\x02??V"));
+        check(
+            &with_headers(&[&b"\x01aF"[..], &long(b"\x01\x80V")].concat()),
+            &with_headers(&[&b"\x01aF"[..], &long(b"\x01?V")].concat()),
+        );
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_a_value_of_bytes() {
+        let nested = |depth: usize| (0..depth).fold(Vec::new(), |inner, _| [&b"\x01aF"[..], &long(&inner)].concat());
+        check(&with_headers(&nested(15)), &with_headers(&nested(15)));
+        let deep = given(&with_headers(&nested(18_000)), []);
+        let kinds: Vec<u8> = (0..20).map(|level| deep[HEAD_LEN + BEFORE_PROPERTIES + 2 + 4 + level * 7 + 2]).collect();
+        assert_eq!(kinds.iter().position(|kind| *kind == b'x'), Some(15));
+        assert_eq!(deep.len(), with_headers(&nested(18_000)).len());
+        let lists = (0..20_000).fold(Vec::new(), |inner, _| [&b"A"[..], &long(&inner)].concat());
+        let lists = with_headers(&[&b"\x01a"[..], &lists].concat());
+        let differ = given(&lists, []).iter().zip(&lists).filter(|(now, before)| now != before).count();
+        assert_eq!(differ, 1);
+    }
+
+    #[test]
+    fn what_is_malformed_is_left_to_the_library() {
+        for properties in [&b"\x05ab"[..], b"", b"\xff"] {
+            let whole = header(1 << 15, properties);
+            check(&whole, &whole);
+        }
+        let whole = with_headers(b"\x01a?");
+        check(&whole, &whole);
+        let answer = *b"AMQP\x00\x00\x09\x01";
+        assert_eq!(given(&answer, []), answer);
+    }
+
+    #[test]
+    fn the_bytes_of_bodies_are_counted() {
+        let mut scrubber = Scrubber::default();
+        let mut bytes = [frame(BODY, &[0; 300]), header(0, b""), frame(BODY, &[0; 7])].concat();
+        scrubber.look(&mut bytes);
+        assert_eq!((scrubber.take_bodies(), scrubber.take_bodies()), (307, 0));
+    }
+
+    #[test]
+    fn no_more_is_read_while_too_much_is_held() {
+        struct Count(AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(std::sync::Arc::clone(&count));
+        let held = Held::default();
+        held.add(BODIES_LEN_MAX);
+        assert!(held.has_room(&waker), "nobody takes anything from this one");
+        held.limit();
+        assert!(!held.has_room(&waker));
+        held.took(1);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(held.has_room(&waker));
+        held.took(usize::MAX);
+        held.add(1);
+        assert!(held.has_room(&waker));
+    }
+
+    proptest! {
+        /// Whatever comes in whatever parts, as many bytes go on as came, and the same ones as if all had come at once.
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            payloads in prop::collection::vec((1_u8..=3, prop::collection::vec(any::<u8>(), 0..60)), 0..8),
+            parts in prop::collection::vec(0_usize..40, 0..60),
+        ) {
+            let bytes: Vec<u8> = payloads.iter().flat_map(|(kind, payload)| frame(*kind, payload)).collect();
+            let whole = given(&bytes, []);
+            prop_assert_eq!(whole.len(), bytes.len());
+            prop_assert_eq!(given(&bytes, parts), whole);
+        }
+    }
+}
