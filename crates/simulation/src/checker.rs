@@ -31,6 +31,8 @@ pub struct Checker {
     asked: BTreeSet<(ImageId, AccountId, Permission)>,
     /// When a write last came to each image that had as many accounts as it may have, or had them then.
     full_at: BTreeMap<ImageId, u64>,
+    /// When the lane last came to a process.
+    up_at: u64,
     /// When each job was delivered first, and whether what is in hand of it was delivered again.
     deliveries: BTreeMap<usize, (u64, bool)>,
     answers_get_lost: bool,
@@ -101,6 +103,11 @@ impl Checker {
         if let Action::Modify { image_id, account_ids, permission, .. } = action {
             self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         }
+    }
+
+    /// The lane comes to a process.
+    pub fn up(&mut self, now: u64) {
+        self.up_at = now;
     }
 
     /// A job is delivered.
@@ -270,8 +277,10 @@ impl Checker {
     /// that was delivered once cannot have found it as wished.
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
-        let is_redelivered = self.deliveries.get(&job).is_none_or(|&(_, redelivered)| redelivered);
-        if is_redelivered {
+        let Some(&(first, is_redelivered)) = self.deliveries.get(&job) else { return false };
+        // Just after a hand-over a reading may show the state before what the process before did last.
+        let unsettled = if world.limits.guard { self.up_at + world.limits.read_delay.0 } else { 0 };
+        if is_redelivered || first < unsettled {
             return false;
         }
         let before = world.jobs[..job].iter().enumerate().rev();

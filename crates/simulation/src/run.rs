@@ -443,6 +443,7 @@ impl Run {
         let process = self.current();
         process.away = None;
         process.tickets.clear();
+        self.checker.up(self.now);
         self.input(Input::LaneUp(LANE, self.world.lane));
         for job in 0..self.delivered {
             if !self.checker.is_settled(job) {

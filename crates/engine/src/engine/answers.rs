@@ -116,6 +116,7 @@ impl Engine {
     fn write_ended(&mut self, now: Instant, call: &Call, write: Write, outcome: Outcome) {
         let image = call.image;
         self.images[image].last_write = Some(now);
+        self.images[image].last_write_began = call.began;
         let Write { permission, members, origin } = write;
         for &member in &members {
             self.set_stage(member, Stage::Grouped);

@@ -158,10 +158,12 @@ impl Engine {
         self.finish_front(account, if provisional { WishState::Provisional(done) } else { WishState::Done(done) });
     }
 
-    /// Settles the operation after the answer to its write said that the account is as wished.
+    /// Settles the operation after the answer to its write said that the account is as wished. What the answer says was
+    /// so when the write was applied: a call of a worker before may have landed between that and the answer.
     pub(super) fn found_done(&mut self, now: Instant, account: Key<Account>) {
         if let Some(front) = self.accounts[account].front {
-            let known = Known { state: self.wishes[front].permission, since: now, read: false };
+            let since = self.images[self.accounts[account].image].last_write_began;
+            let known = Known { state: self.wishes[front].permission, since, read: false };
             self.done_front(now, account, known);
         }
         self.decide(now, account);

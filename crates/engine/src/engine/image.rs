@@ -53,6 +53,8 @@ pub(super) struct Image {
     pub(super) write_after: Instant,
     /// When the last write was answered.
     pub(super) last_write: Option<Instant>,
+    /// When that write began: it was applied no earlier, and maybe long before it was answered.
+    pub(super) last_write_began: Instant,
     /// Whether a write was ever accepted.
     pub(super) accepted: bool,
     pub(super) busy: Option<Busy>,
@@ -158,6 +160,7 @@ impl Image {
             write: None,
             write_after: Instant::default(),
             last_write: None,
+            last_write_began: Instant::default(),
             accepted: false,
             busy: None,
             query: None,

@@ -59,13 +59,14 @@ impl Engine {
         self.images[image].want_reading(from);
     }
 
-    /// From when on a reading is believed for every account of an image: past our last write and past every doubt.
+    /// From when on a reading is believed for every account of an image: past our last write, past every doubt, and past
+    /// what a worker before may have written just before it left, whether it was answered or not.
     pub(super) fn believable_from(&self, image: Key<Image>) -> Instant {
         let found = &self.images[image];
         let written = found.last_write.map(|at| at + self.limits.read_delay);
         let doubts = found.accounts.values().filter_map(|&account| self.accounts[account].history);
         let landed = doubts.filter_map(|history| self.histories[history].doubt).map(|(_, until)| until).max();
-        let guard = if found.redelivered && self.limits.guard { self.guard_ends(found.lane) } else { None };
+        let guard = self.guard_ends(found.lane).filter(|_| self.limits.guard);
         let after_landing = landed.map(|until| until + self.limits.read_delay);
         [written, after_landing, guard].into_iter().flatten().max().unwrap_or_default()
     }

@@ -145,3 +145,19 @@ fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over
     kit.refuse("FailedOperation.AccountAlreadyExists");
     assert_eq!(kit.outcomes(ticket), ["changed"]);
 }
+
+#[test]
+fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_at_again() {
+    let mut kit = Kit::new(Limits::default());
+    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    // Its answer comes when they have landed. One of them may have come between its effect and its answer.
+    kit.pass(Millis(32_000));
+    kit.accept();
+    assert!(!kit.is_settled(ticket));
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}

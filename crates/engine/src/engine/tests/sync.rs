@@ -7,6 +7,7 @@ use crate::{
     io::Action,
     job::{Job, Mode},
     limits::Limits,
+    time::Millis,
 };
 
 fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
@@ -122,4 +123,14 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
     }
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.settled.len(), 20_001);
+}
+
+#[test]
+fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
+    let mut kit = Kit::new(Limits::default());
+    let ticket = kit.job(Mode::Sync, 0, [1]);
+    kit.pass(Millis(34_900));
+    assert!(kit.open.is_empty(), "{:?}", kit.open);
+    kit.list([1]);
+    assert_eq!((kit.now, kit.outcomes(ticket)), (35_000, ["unchanged"].into()));
 }
