@@ -3,7 +3,12 @@
 use imageshare_core::Permission;
 
 use super::kit::{Kit, one_shot};
-use crate::{io::Notice, job::Mode, limits::Limits};
+use crate::{
+    io::{Action, Notice},
+    job::Mode,
+    limits::Limits,
+    time::Millis,
+};
 
 fn cap(cap: u32) -> Limits {
     Limits { cap, ..one_shot() }
@@ -127,4 +132,30 @@ fn what_was_counted_since_an_old_reading_refuses_nobody() {
     assert_eq!(kit.write(Permission::Share), [2]);
     kit.accept();
     assert_eq!(kit.outcomes(second), ["changed"]);
+}
+
+#[test]
+fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
+    let mut kit = Kit::new(one_shot());
+    let refused = kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([]);
+    kit.refuse("OverQuota");
+    while !kit.is_settled(refused) {
+        match kit.call().1 {
+            Action::ReadShares { .. } => kit.list([]),
+            _ => kit.refuse("OverQuota"),
+        }
+    }
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 0, .. })), "{:?}", kit.notices);
+    let believed = kit.job(Mode::Share, 0, [3]);
+    while !kit.is_settled(believed) {
+        kit.list([]);
+    }
+    assert_eq!(kit.outcomes(believed), ["Local.OverQuota"]);
+    kit.pass(Millis::from_secs(10 * 60));
+    let again = kit.job(Mode::Share, 0, [4]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [4]);
+    kit.accept();
+    assert_eq!(kit.outcomes(again), ["changed"]);
 }
