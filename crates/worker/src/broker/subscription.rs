@@ -151,6 +151,8 @@ impl Subscription {
         self.proof.revoke();
         if let Ended::GivenBack(_) = ended {
             sleep(ACKS_APPLIED_AFTER).await;
+        }
+        if let Ended::GivenBack(_) | Ended::Over = ended {
             // If the broker does not answer, the connection is cut all the same.
             drop(self.connection.close().await);
         }
