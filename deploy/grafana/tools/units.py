@@ -37,6 +37,8 @@ def nice(value, unit):
     """The next number that can be cut in four and stays round."""
     if unit == "s" and value > 60:
         return next((step for step in ROUND_S if step >= value * 0.999), value)
+    if unit == "bytes":
+        return 2 ** math.ceil(math.log2(value))
     size = 10 ** math.floor(math.log10(value))
     return next(step * size for step in (1, 2, 4, 8, 10) if step * size >= value * 0.999)
 
