@@ -100,3 +100,15 @@ fn others_go_on_while_an_image_is_busy() {
     kit.accept();
     assert_eq!(kit.outcomes(other), ["changed"]);
 }
+
+#[test]
+fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
+    let (mut kit, _) = busy_kit();
+    let mut asked_at = kit.now;
+    for _ in 0..200 {
+        assert!(kit.call_is_question());
+        assert!(kit.now <= asked_at + 10_500, "asked at {asked_at} and again at {}", kit.now);
+        asked_at = kit.now;
+        kit.state(ImageState::Pending("CREATING".into()));
+    }
+}
