@@ -19,6 +19,7 @@ use crate::{fault::Fault, process::Away, run::CALL_TIMEOUT, world::World};
 pub struct Checker {
     /// What was found wrong; a run with any is a failure.
     pub violations: Vec<String>,
+    now: u64,
     batch_max: usize,
     rates: [u32; 3],
     writes: BTreeMap<CallId, ImageId>,
@@ -33,6 +34,8 @@ pub struct Checker {
     full_at: BTreeMap<ImageId, u64>,
     /// When the lane last came to a process.
     up_at: u64,
+    /// When a call was last accepted.
+    accepted_at: Option<u64>,
     /// When each job was delivered first, and whether what is in hand of it was delivered again.
     deliveries: BTreeMap<usize, (u64, bool)>,
     answers_get_lost: bool,
@@ -105,6 +108,11 @@ impl Checker {
         }
     }
 
+    /// A call was accepted.
+    pub fn accepted(&mut self, now: u64) {
+        self.accepted_at = Some(now);
+    }
+
     /// The lane comes to a process.
     pub fn up(&mut self, now: u64) {
         self.up_at = now;
@@ -175,7 +183,8 @@ impl Checker {
     }
 
     /// A job is settled. `late` are the writes that a process before sent and that may still land.
-    pub fn settle(&mut self, world: &World, job: usize, report: Report, delivered: usize) {
+    pub fn settle(&mut self, now: u64, world: &World, job: usize, report: Report, delivered: usize) {
+        self.now = now;
         let jobs = &world.jobs;
         let found = &jobs[job].1;
         let mut seen = BTreeSet::new();
@@ -308,7 +317,10 @@ impl Checker {
         let accounts = &world.ledger.accounts;
         let few = world.ledger.dials.cap < 500 || world.limits.cap < 500;
         let one_shot = world.limits.ending == Ending::Report;
-        let given_up = one_shot && (self.answers_get_lost || world.interrupted_at.is_some());
+        // A command gives up when for so long no call was accepted but those in flight when its lane closed.
+        let closed_for = world.limits.closed_for.0.saturating_sub(CALL_TIMEOUT);
+        let works = self.accepted_at.is_some_and(|at| at + closed_for > self.now);
+        let given_up = one_shot && (world.interrupted_at.is_some() || !works);
         let faulty = accounts.faults.get(&account).is_some_and(|fault| fault.as_str() == code);
         match code {
             "InvalidAccountId.NotFound" => permission == Permission::Cancel || !accounts.exists(account),
@@ -326,7 +338,7 @@ impl Checker {
             local::BRAKE => job.mode == Mode::Sync && !job.force,
             local::IMAGE_BUSY => self.images_get_busy,
             local::NO_ANSWER => self.answers_get_lost || job.mode == Mode::Sync || job.deadline.is_some() || one_shot,
-            local::NOT_ATTEMPTED => given_up || one_shot,
+            local::NOT_ATTEMPTED => given_up,
             code if code.starts_with("Local.") => false,
             // Codes about the image: whether it is one of those is not looked into.
             code => {

@@ -285,7 +285,7 @@ impl Run {
         process.settled(now, job, confirmed_at);
         self.ended.settled_at = now;
         self.ended.coverage.report(&report);
-        self.checker.settle(&self.world, job, report, self.delivered);
+        self.checker.settle(now, &self.world, job, report, self.delivered);
     }
 
     /// A process gives its jobs back: it waits until its acknowledgements are applied and consumes again, unless
@@ -385,6 +385,9 @@ impl Run {
                 if self.is_current(process) {
                     self.checker.answered(call);
                     self.ended.coverage.outcome(&outcome);
+                    if matches!(outcome, Outcome::Accepted(_)) {
+                        self.checker.accepted(self.now);
+                    }
                 }
                 self.input_to(process, Input::Answer { call, outcome });
             }
