@@ -63,7 +63,7 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     let mut shared = alloc::collections::BTreeSet::from([20, 21, 22]);
     let mut writes = 0;
     while !kit.is_settled(ticket) {
-        if matches!(kit.call().1, crate::io::Action::ReadShares { .. }) {
+        if matches!(kit.call().1, Action::ReadShares { .. }) {
             kit.list(shared.clone());
             continue;
         }
@@ -108,7 +108,7 @@ fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
     let ticket = kit.job(Mode::Cancel, 0, [1, 2]);
     let mut writes = 0;
     while !kit.is_settled(ticket) {
-        if matches!(kit.call().1, crate::io::Action::ReadShares { .. }) {
+        if matches!(kit.call().1, Action::ReadShares { .. }) {
             kit.list([1, 2]);
         } else {
             writes += 1;
