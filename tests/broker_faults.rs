@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::kit::{
     Node, Relay, Sandbox,
-    history::{History, Random, image},
+    history::{History, Random, image, times},
     stage::{QUEUE, Stage},
     until,
 };
@@ -28,7 +28,7 @@ fn publish_more(stage: &Stage<'_>, history: &mut History, random: &mut Random, c
 fn a_broker_that_is_stopped_or_killed_and_comes_back() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 40);
-    let (mut history, mut random) = (History::default(), Random(11));
+    let (mut history, mut random) = (History::default(), Random::of(11));
     let worker = stage.worker();
     worker.until_subscribed();
     for is_killed in [false, true, true] {
@@ -53,9 +53,9 @@ fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 100);
     let relay = Relay::to(node.port);
-    let (mut history, mut random) = (History::default(), Random(12));
+    let (mut history, mut random) = (History::default(), Random::of(12));
     let worker = stage.worker_by(relay.port);
-    for round in 0..10 {
+    for round in 0..times(10) {
         publish_more(&stage, &mut history, &mut random, 50);
         let mark = worker.mark();
         if round % 2 == 0 {
@@ -75,7 +75,7 @@ fn a_connection_that_is_frozen_is_given_up_and_made_anew() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 50);
     let relay = Relay::to(node.port);
-    let (mut history, mut random) = (History::default(), Random(13));
+    let (mut history, mut random) = (History::default(), Random::of(13));
     publish_more(&stage, &mut history, &mut random, 100);
     let worker = stage.worker_by(relay.port);
     worker.until_serving();
@@ -96,7 +96,7 @@ fn a_broker_that_says_nothing_when_it_is_connected_to() {
     let stage = Stage::new(node, sandbox(), 500);
     let relay = Relay::to(node.port);
     relay.freeze();
-    let (mut history, mut random) = (History::default(), Random(14));
+    let (mut history, mut random) = (History::default(), Random::of(14));
     publish_more(&stage, &mut history, &mut random, 20);
     let worker = stage.worker_by(relay.port);
     worker.until_logged_after(0, &["no subscription"]);
@@ -110,7 +110,7 @@ fn a_broker_that_says_nothing_when_it_is_connected_to() {
 fn connections_that_an_operator_closes() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 100);
-    let (mut history, mut random) = (History::default(), Random(15));
+    let (mut history, mut random) = (History::default(), Random::of(15));
     let worker = stage.worker();
     worker.until_subscribed();
     for _ in 0..3 {
@@ -128,7 +128,7 @@ fn a_channel_that_the_broker_closes_while_the_connection_lives() {
     let node = Node::start();
     node.close_channels_that_hold_longer_than(2000);
     let stage = Stage::new(&node, sandbox(), 100);
-    let (mut history, mut random) = (History::default(), Random(20));
+    let (mut history, mut random) = (History::default(), Random::of(20));
     // Jobs of this image are held too long.
     stage.sandbox.faults(&json!({"busy_images": {image(0): 6.0}}));
     publish_more(&stage, &mut history, &mut random, 100);
@@ -142,7 +142,7 @@ fn a_channel_that_the_broker_closes_while_the_connection_lives() {
 fn a_queue_that_is_deleted_and_declared_again() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random(16));
+    let (mut history, mut random) = (History::default(), Random::of(16));
     publish_more(&stage, &mut history, &mut random, 50);
     let worker = stage.worker();
     worker.until_serving();
@@ -161,7 +161,7 @@ fn a_queue_that_is_deleted_and_declared_again() {
 fn a_wrong_password_that_is_mended() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random(17));
+    let (mut history, mut random) = (History::default(), Random::of(17));
     publish_more(&stage, &mut history, &mut random, 50);
     stage.vhost.set_password(false);
     let worker = stage.worker();
@@ -177,7 +177,7 @@ fn a_wrong_password_that_is_mended() {
 fn a_memory_alarm_that_is_raised_and_cleared() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random(18));
+    let (mut history, mut random) = (History::default(), Random::of(18));
     publish_more(&stage, &mut history, &mut random, 200);
     node.memory_alarm(true);
     let worker = stage.worker();
@@ -194,7 +194,7 @@ fn a_memory_alarm_that_is_raised_and_cleared() {
 fn reports_that_have_no_queue_hold_jobs_back() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random(19));
+    let (mut history, mut random) = (History::default(), Random::of(19));
     stage.client().delete("imageshare.reports");
     publish_more(&stage, &mut history, &mut random, 20);
     let worker = stage.worker();

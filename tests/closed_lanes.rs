@@ -14,7 +14,7 @@ const IMAGES: u64 = 5;
 fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     let endpoint = Relay::to(stage.sandbox.port());
-    let (mut history, mut random) = (History::default(), Random(41));
+    let (mut history, mut random) = (History::default(), Random::of(41));
     history.add_random(&mut random, 100, IMAGES);
     endpoint.refuse();
     let worker = stage.worker_between(stage.vhost.node.port, endpoint.port);
@@ -32,7 +32,7 @@ fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again
 #[test]
 fn a_credential_that_is_revoked_closes_the_lane_until_it_is_restored() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
-    let (mut history, mut random) = (History::default(), Random(42));
+    let (mut history, mut random) = (History::default(), Random::of(42));
     let worker = stage.worker();
     history.add_random(&mut random, 50, IMAGES);
     stage.publish(&history.jobs);

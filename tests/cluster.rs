@@ -12,7 +12,7 @@ const IMAGES: u64 = 5;
 fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     let nodes = Node::cluster();
     let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
-    let (mut history, mut random) = (History::default(), Random(51));
+    let (mut history, mut random) = (History::default(), Random::of(51));
     let stage = Stage::new(&nodes[0], sandbox, 40);
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
     let follower = (leader + 1) % 3;

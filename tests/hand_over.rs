@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::kit::{
     Node, Relay, Sandbox,
-    history::{History, Random, account, image},
+    history::{History, Random, account, image, times},
     stage::{HEARTBEAT, Stage},
     until,
     worker::Worker,
@@ -94,8 +94,8 @@ fn check(stage: &Stage<'_>, history: &History) {
 #[track_caller]
 fn check_hand_over(seed: u64, rounds: usize, hand_over: impl Fn(&Stage<'_>, Pair)) {
     let stage = stage(Node::shared(), "");
-    let (mut history, mut random) = (History::default(), Random(seed));
-    for _ in 0..rounds {
+    let (mut history, mut random) = (History::default(), Random::of(seed));
+    for _ in 0..times(rounds) {
         let pair = Pair::start(&stage, &mut history, &mut random);
         thread::sleep(Duration::from_millis(random.below(1000)));
         hand_over(&stage, pair);
@@ -159,7 +159,7 @@ fn the_last_word_wins_when_the_active_worker_is_cut_off_without_knowing() {
 #[test]
 fn the_last_word_wins_when_the_lease_ends_again_and_again() {
     let stage = stage(Node::shared(), "lease = \"1s\"");
-    let (mut history, mut random) = (History::default(), Random(25));
+    let (mut history, mut random) = (History::default(), Random::of(25));
     let pair = Pair::start(&stage, &mut history, &mut random);
     pair.active.until_logged_after(0, &["given back"]);
     pair.standby.until_serving();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::kit::{
     Node, Sandbox,
-    history::{History, Random, account, image},
+    history::{History, Random, account, image, times},
     properties,
     stage::{DEAD, QUEUE, Stage},
 };
@@ -59,10 +59,10 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     let worker = stage.worker();
     worker.until_subscribed();
     let before = worker.resident_kib();
-    let (mut random, mut history) = (Random(31), History::default());
+    let (mut random, mut history) = (Random::of(31), History::default());
     let mut junk = Vec::new();
     let mut messages = Vec::new();
-    for number in 0..MESSAGES {
+    for number in 0..times(MESSAGES) {
         let body = body(&mut random);
         junk.push(body.clone());
         let properties = if number % 2 == 0 { hostile_headers(&mut random) } else { properties() };
@@ -76,7 +76,7 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     stage.until_worked_off();
     stage.check_state(&history);
     let dead = stage.client().take_all(DEAD);
-    assert_eq!(dead.len(), MESSAGES);
+    assert_eq!(dead.len(), times(MESSAGES));
     let mut counts: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
     for body in junk {
         *counts.entry(body).or_default() += 1;

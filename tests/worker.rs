@@ -7,7 +7,7 @@ use std::{
 
 use crate::kit::{
     Node, Sandbox,
-    history::{History, Random, account, image},
+    history::{History, Random, account, image, times},
     stage::Stage,
 };
 
@@ -33,7 +33,7 @@ fn moment(random: &mut Random) {
 fn jobs_are_carried_out_and_reported_and_acknowledged() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
-    history.add_random(&mut Random(1), 200, IMAGES);
+    history.add_random(&mut Random::of(1), 200, IMAGES);
     stage.publish(&history.jobs);
     let worker = stage.worker();
     worker.until_serving();
@@ -44,9 +44,9 @@ fn jobs_are_carried_out_and_reported_and_acknowledged() {
 #[test]
 fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
-    let mut random = Random(2);
+    let mut random = Random::of(2);
     let mut history = History::default();
-    for _ in 0..LEGS {
+    for _ in 0..times(LEGS) {
         // Some images are busy meanwhile.
         stage.sandbox.faults(&serde_json::json!({"busy_images": {image(0): 3.0, image(1): 6.0}}));
         for _ in 0..KILLS {
@@ -69,9 +69,9 @@ fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
 #[test]
 fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
-    let mut random = Random(3);
+    let mut random = Random::of(3);
     let mut history = History::default();
-    for _ in 0..DRAINS {
+    for _ in 0..times(DRAINS) {
         let first = history.jobs.len();
         history.add_random(&mut random, JOBS_A_ROUND, IMAGES);
         stage.publish(&history.jobs[first..]);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 /// Numbers that are the same for the same seed (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct Random(u64);
 
 /// Jobs in the order in which they are published.
 #[derive(Default)]
@@ -14,7 +14,23 @@ pub(crate) struct History {
     wished: BTreeMap<String, BTreeMap<u64, bool>>,
 }
 
+/// A number of the environment, which `tests/chaos` sets.
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: found {text:?}, not a number")))
+}
+
+/// So many, or as many times more as `TIMES` says: the ordinary run is small.
+pub(crate) fn times(count: usize) -> usize {
+    count * usize::try_from(variable("TIMES").unwrap_or(1)).unwrap()
+}
+
 impl Random {
+    /// The numbers of a scenario, others for each `SEED`.
+    pub(crate) fn of(scenario: u64) -> Self {
+        let mut seed = Self(variable("SEED").unwrap_or_default());
+        Self(scenario ^ seed.below(u64::MAX))
+    }
+
     pub(crate) const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
