@@ -95,6 +95,16 @@ fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
 }
 
 #[test]
+fn a_worker_that_has_nothing_to_do_ends_well() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    for _ in 0..times(DRAINS) {
+        let worker = stage.worker();
+        worker.until_subscribed();
+        worker.drain();
+    }
+}
+
+#[test]
 fn a_job_of_the_default_exchange_is_as_good_as_any() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();

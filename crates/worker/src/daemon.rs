@@ -12,7 +12,7 @@ use imageshare_engine::{
 };
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinHandle, JoinSet},
+    task::{self, JoinSet},
 };
 
 use crate::{
@@ -37,9 +37,10 @@ pub struct Daemon {
     orders: mpsc::Sender<Order>,
     lanes: Vec<Lane>,
     settings: Settings,
-    driver: JoinHandle<()>,
-    supervisors: JoinSet<()>,
-    publisher: JoinHandle<()>,
+    /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
+    parts: JoinSet<()>,
+    /// What each part is.
+    names: Vec<(task::Id, &'static str)>,
     status: Arc<Status>,
 }
 
@@ -70,26 +71,20 @@ impl Daemon {
             events,
             epochs: AtomicU64::new(1),
         });
-        let mut supervisors = JoinSet::new();
+        let (mut parts, mut names) = (JoinSet::new(), Vec::with_capacity(lanes.len() + 2));
         let mut lines = Vec::with_capacity(lanes.len());
         for (id, lane) in (0..).map(LaneId).zip(&lanes) {
             let lane = broker::Lane { id, name: lane.name.clone(), regions: lane.regions.clone() };
             let (supervisor, line) = Supervisor::new(Arc::clone(&setup), lane);
-            supervisors.spawn(supervisor.run());
+            names.push((parts.spawn(supervisor.run()).id(), "a lane's supervisor"));
             lines.push(line);
         }
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
         let driver = Driver::new(&lanes, limits(&settings), client);
         let lines = Lines { events: events_in, lanes: lines, orders: orders_in, status: Arc::clone(&status) };
-        Self {
-            orders,
-            lanes,
-            driver: tokio::spawn(driver.serve(lines)),
-            supervisors,
-            publisher: tokio::spawn(publishing.run()),
-            status,
-            settings,
-        }
+        names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
+        names.push((parts.spawn(publishing.run()).id(), "the publisher"));
+        Self { orders, lanes, parts, names, status, settings }
     }
 
     /// The states of its lanes.
@@ -129,25 +124,13 @@ impl Daemon {
     /// If a part of it broke down. Whoever is told so has to end the process at once: what else is held goes back in
     /// its order only so.
     pub async fn ended(&mut self) -> Result<(), BrokenDown> {
-        let broken = |part| move |_: JoinError| BrokenDown(part);
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut self.driver => {
-                    ended.map_err(broken("the driver"))?;
-                    break;
-                }
-                Some(ended) = self.supervisors.join_next() => ended.map_err(broken("a lane's supervisor"))?,
-                ended = &mut self.publisher => {
-                    ended.map_err(broken("the publisher"))?;
-                    return Err(BrokenDown("the publisher"));
-                }
-            }
+        while let Some(ended) = self.parts.join_next().await {
+            ended.map_err(|error| {
+                let name = self.names.iter().find(|(id, _)| *id == error.id());
+                BrokenDown(name.map_or("a part", |(_, name)| name))
+            })?;
         }
-        while let Some(ended) = self.supervisors.join_next().await {
-            ended.map_err(broken("a lane's supervisor"))?;
-        }
-        (&mut self.publisher).await.map_err(broken("the publisher"))
+        Ok(())
     }
 }
 
