@@ -215,7 +215,7 @@ impl World {
         let of_job = |job: &Job| {
             let accounts = job.account_ids.len() as u64;
             let alone = if is_plain { 0 } else { 5 * tries * accounts };
-            4 + accounts.div_ceil(u64::from(self.lane.batch)) + alone
+            6 + accounts.div_ceil(u64::from(self.lane.batch)) + alone
         };
         // An image that is being made is asked for again and again.
         let questions = if self.is_any_pending() { 2 * BECOMES_NORMAL_BY / 1000 } else { 0 };

@@ -66,17 +66,26 @@ impl Engine {
             self.images[image].reading = None;
         }
         for account in core::mem::take(&mut self.images[image].provisional) {
-            // Where a later operation was or is under way, its own write has the last word.
-            let last = self.last_word(account).filter(|&wish| self.is_provisional_wish(wish));
-            let agrees = last.is_none_or(|wish| {
-                let shown = self.images[image].reading.as_ref().and_then(|r| r.shows(self.accounts[account].id));
-                readable && shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
-            });
-            self.confirm(account, if agrees { None } else { last });
-            if !agrees {
+            let (last, is_any_open) = self.last_word(account);
+            // Where a later operation was done by now, its own write has the last word.
+            let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(image, account, wish));
+            if doubted.is_some() && is_any_open {
+                // A later operation is under way, and may fail: then the last word is this one's again.
+                self.images[image].provisional.insert(account);
+                continue;
+            }
+            self.confirm(account, doubted);
+            if doubted.is_some() {
                 self.send_again(now, account);
             }
         }
+    }
+
+    /// Whether the reading shows an account to be as wished.
+    fn agrees(&self, image: Key<Image>, account: Key<Account>, wish: Key<Wish>) -> bool {
+        let reading = self.images[image].reading.as_ref();
+        let shown = reading.and_then(|reading| reading.shows(self.accounts[account].id));
+        shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
     }
 
     /// Gives up on knowing better: the provisional outcomes become final.
@@ -86,17 +95,20 @@ impl Engine {
         }
     }
 
-    /// The last wish of an account that did not fail: one that failed, such as an expired one, has changed nothing.
-    fn last_word(&self, account: Key<Account>) -> Option<Key<Wish>> {
-        let mut last = None;
+    /// The last wish of an account that is done, if only provisionally, and whether there are others that are not
+    /// decided. One that failed, such as an expired one, has changed nothing.
+    fn last_word(&self, account: Key<Account>) -> (Option<Key<Wish>>, bool) {
+        let (mut last, mut is_any_open) = (None, false);
         let mut next = self.accounts[account].head;
         while let Some(wish) = next {
-            if self.wishes[wish].state != WishState::Failed {
-                last = Some(wish);
+            match self.wishes[wish].state {
+                WishState::Open => is_any_open = true,
+                WishState::Provisional(_) | WishState::Done(_) => last = Some(wish),
+                WishState::Failed => {}
             }
             next = self.wishes[wish].next_in_account;
         }
-        last
+        (last, is_any_open)
     }
 
     fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {

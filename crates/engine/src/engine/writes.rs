@@ -41,11 +41,12 @@ impl Engine {
             self.images[image].doubtful.remove(&(at, ticket));
             self.finished.push_back(ticket);
         }
-        self.guard_due(now, image);
         self.busy_due(now, image);
         self.denied_due(now, image);
         self.quota_due(now, image);
         self.settle_samples(now, image);
+        // Last, since an operation that has just failed leaves the last word to the one before it.
+        self.guard_due(now, image);
         let lane = self.images[image].lane;
         if self.lane(lane).is_open() && !self.draining {
             for kind in Kind::ALL {

@@ -2,9 +2,9 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, job, one_shot};
+use super::kit::{Kit, job, one_shot, refused};
 use crate::{
-    io::Outcome,
+    io::{Input, Outcome},
     job::{Job, Mode},
     limits::Limits,
     time::Millis,
@@ -160,4 +160,25 @@ fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_a
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn a_later_operation_that_fails_leaves_the_last_word_to_the_one_before_it() {
+    let mut kit = Kit::new(Limits::default());
+    let first = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    kit.list([]);
+    kit.accept();
+    kit.pass(Millis(34_000));
+    let second = kit.job(Mode::Share, 0, [1]);
+    // A call of the worker before has undone it.
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    let (write, _) = kit.call();
+    kit.open.remove(&write);
+    kit.pass(Millis(1500));
+    kit.list([]);
+    assert!(!kit.is_settled(first), "the second may still fail");
+    kit.input(Input::Answer { call: write, outcome: refused("InvalidAccountId.NotFound") });
+    assert_eq!(kit.outcomes(first), ["InvalidAccountId.NotFound"]);
+    assert_eq!(kit.outcomes(second), ["InvalidAccountId.NotFound"]);
 }
