@@ -9,7 +9,7 @@ use imageshare_core::{
 use imageshare_engine::{
     io::{Action, CallId},
     job::{AccountOutcome, Job, Mode, Report, local},
-    limits::Ending,
+    limits::{Ending, Limits},
 };
 
 use crate::{fault::Fault, process::Away, run::CALL_TIMEOUT, world::World};
@@ -287,8 +287,9 @@ impl Checker {
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
         let Some(&(first, is_redelivered)) = self.deliveries.get(&job) else { return false };
-        // Just after a hand-over a reading may show the state before what the process before did last.
-        let unsettled = if world.limits.guard { self.up_at + world.limits.read_delay.0 } else { 0 };
+        // After a hand-over calls of the process before may still land, and a reading may not show them yet.
+        let Limits { guard, landing, read_delay, .. } = &world.limits;
+        let unsettled = if *guard { self.up_at + landing.0 + read_delay.0 } else { 0 };
         if is_redelivered || first < unsettled {
             return false;
         }

@@ -385,7 +385,9 @@ impl Run {
                 if self.is_current(process) {
                     self.checker.answered(call);
                     self.ended.coverage.outcome(&outcome);
-                    if matches!(outcome, Outcome::Accepted(_)) {
+                    // What comes after it was given up brings a lane back no more.
+                    let given_up = matches!(self.current().engine.lane_status(LANE), LaneStatus::GivenUp(_));
+                    if matches!(outcome, Outcome::Accepted(_)) && !given_up {
                         self.checker.accepted(self.now);
                     }
                 }

@@ -214,7 +214,7 @@ impl World {
         let tries = if faults.is_empty() { 1 } else { u64::from(self.limits.attempts) };
         let of_job = |job: &Job| {
             let accounts = job.account_ids.len() as u64;
-            let alone = if is_plain { 0 } else { 5 * tries * accounts };
+            let alone = if is_plain { 0 } else { 6 * tries * accounts };
             6 + accounts.div_ceil(u64::from(self.lane.batch)) + alone
         };
         // An image that is being made is asked for again and again.
