@@ -93,4 +93,4 @@ pub mod job;
 pub mod limits;
 pub mod time;
 
-pub use engine::{Engine, LaneStatus};
+pub use engine::{Engine, LaneNumbers, LaneStatus};

@@ -48,6 +48,11 @@ impl Pacer {
         pacer
     }
 
+    /// Requests a second that are allowed now.
+    pub(crate) fn rate(&self, now: Instant) -> f64 {
+        (self.rate + self.gained(now)).min(self.limit)
+    }
+
     /// Another limit from now on.
     pub(crate) fn set_limit(&mut self, limit: f64) {
         let limit = limit.max(Self::RATE_MIN);
@@ -92,12 +97,17 @@ impl Pacer {
     }
 
     fn recover(&mut self, now: Instant) {
-        let passed = now.since(self.rate_at).0;
+        self.rate = self.rate(now);
         self.rate_at = now;
+    }
+
+    /// What has come back since the rate was last brought up to date.
+    fn gained(&self, now: Instant) -> f64 {
+        let passed = now.since(self.rate_at).0;
         // Milliseconds of a process's life fit an f64 exactly.
         #[allow(clippy::cast_precision_loss)]
-        let gained = passed as f64 / 1000.0 * Self::RECOVERY;
-        self.rate = (self.rate + gained).min(self.limit);
+        let seconds = passed as f64 / 1000.0;
+        seconds * Self::RECOVERY
     }
 
     fn interval_us(&self) -> u64 {
@@ -173,8 +183,10 @@ mod tests {
         pacer.answered(Instant(2001), true);
         pacer.answered(Instant(2002), true);
         assert!(pacer.rate < 5.0, "{}", pacer.rate);
+        let foreseen = pacer.rate(Instant(12_002));
         pacer.sent(Instant(12_002));
         assert!((5.0..6.0).contains(&pacer.rate), "{}", pacer.rate);
+        assert!((foreseen - pacer.rate).abs() < 1e-9, "looking changes nothing");
         pacer.sent(Instant(200_000));
         assert!((pacer.rate - 10.0).abs() < 1e-9);
     }

@@ -355,7 +355,12 @@ impl Engine {
                 if may_be_about_others(class) {
                     self.sample(image, &mut tried);
                 }
-                if tried.sample.is_some() { self.push_group(image, tried) } else { self.halve(image, tried) }
+                if tried.sample.is_some() {
+                    self.count_split(image);
+                    self.push_group(image, tried);
+                } else {
+                    self.halve(image, tried);
+                }
             }
         }
     }

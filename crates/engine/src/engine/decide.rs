@@ -239,8 +239,8 @@ impl Engine {
         if self.accounts[account].stage != Stage::InFlight {
             self.set_stage(account, Stage::Idle);
         }
+        self.set_front(account, from);
         let found = &mut self.accounts[account];
-        found.front = from;
         found.sends = 0;
         found.attempts = 0;
         let verdict = found.history.and_then(|history| self.histories[history].verdict.take());
@@ -299,7 +299,7 @@ impl Engine {
         let permission = self.wishes[wish].permission;
         if next.is_some_and(|next| self.wishes[next].permission == permission) {
             // The operation goes on with the wishes that are left, and with the tries it had.
-            self.accounts[account].front = next;
+            self.set_front(account, next);
         } else {
             self.begin_operation(account, next);
         }

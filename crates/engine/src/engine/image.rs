@@ -70,6 +70,8 @@ pub(super) struct Image {
     pub(super) behind: VecDeque<Key<Ticket>>,
     /// Tickets whose wishes are in hand.
     pub(super) held: u32,
+    /// Accounts with an operation.
+    pub(super) pending: u32,
     /// Calls about it that were not answered yet, probes included.
     pub(super) calls: u32,
     /// Whether it stands in the lane's queue for each kind of call.
@@ -171,6 +173,7 @@ impl Image {
             sync: None,
             behind: VecDeque::new(),
             held: 0,
+            pending: 0,
             calls: 0,
             queued: [false; 3],
             alarm: None,

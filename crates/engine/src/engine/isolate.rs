@@ -27,6 +27,7 @@ impl Engine {
     pub(super) fn isolate(&mut self, now: Instant, image: Key<Image>, mut tried: Group, rest: &[Key<Account>]) {
         // One of those tried must be at fault, so nothing is known of the others any more.
         self.make_ready(now, rest);
+        self.count_split(image);
         tried.culprit = true;
         tried.failures = 0;
         if self.images[image].unreadable(now).is_none() {
@@ -38,6 +39,7 @@ impl Engine {
 
     /// A list of several failed for the second time in a row with nobody blamed: each half is tried by itself.
     pub(super) fn halve(&mut self, image: Key<Image>, mut tried: Group) {
+        self.count_split(image);
         let second = tried.members.split_off(tried.members.len() / 2);
         let mut other = Group::new(tried.permission, second, tried.failure.clone());
         other.after = tried.after;

@@ -58,6 +58,8 @@ pub(super) struct Lane {
     /// Calls in a row without a usable answer.
     pub(super) streak: Streak,
     pub(super) batch: BatchSearch,
+    /// Lists that were split to find an account at fault.
+    pub(super) splits: u64,
     /// Tickets in order of arrival, where there is a lease; some may be settled.
     pub(super) arrivals: VecDeque<Arrival>,
     pub(super) alarm: Option<Instant>,
@@ -172,6 +174,7 @@ impl Lane {
             clock_corrected: None,
             streak: Streak::default(),
             batch: BatchSearch::default(),
+            splits: 0,
             arrivals: VecDeque::new(),
             alarm: None,
         }

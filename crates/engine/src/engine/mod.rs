@@ -12,6 +12,7 @@ mod isolate;
 mod lane;
 mod lanes;
 mod leave;
+mod numbers;
 mod quota;
 mod reading;
 mod settle;
@@ -33,6 +34,8 @@ use imageshare_core::{
     Permission,
     ids::{AccountId, ImageId, Region},
 };
+
+pub use self::numbers::LaneNumbers;
 
 use self::{
     account::{Account, History, Wish},

@@ -167,7 +167,8 @@ impl Engine {
         if found.front.is_some() {
             return None;
         }
-        found.front = Some(wish);
+        self.set_front(account, Some(wish));
+        let found = &mut self.accounts[account];
         found.sends = 0;
         found.attempts = 0;
         // After `LaneLost` a call of before may still be in flight; its answer decides.

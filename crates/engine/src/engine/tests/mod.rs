@@ -6,6 +6,7 @@ mod fault;
 mod isolate;
 mod kit;
 mod lane;
+mod numbers;
 mod order;
 mod pace;
 mod quota;

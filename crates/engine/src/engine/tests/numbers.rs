@@ -1,0 +1,79 @@
+//! What whoever watches is told.
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, LANE, one_shot};
+use crate::{
+    Engine, LaneNumbers,
+    io::{Action, Answer, Input, Outcome},
+    job::Mode,
+    limits::Limits,
+    time::Millis,
+};
+
+#[track_caller]
+fn numbers(kit: &Kit) -> LaneNumbers {
+    kit.engine.lane_numbers(LANE).unwrap()
+}
+
+#[test]
+fn accounts_are_pending_until_they_have_their_outcome_each_once() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1, 2]);
+    kit.job(Mode::Share, 0, [2, 3]);
+    kit.job(Mode::Cancel, 1, [1]);
+    assert_eq!(numbers(&kit).operations, 4);
+    while kit.settled.len() < 3 {
+        kit.pass(Millis(100));
+        for call in kit.open.keys().copied().collect::<Vec<_>>() {
+            let answer = match kit.open.remove(&call) {
+                Some(Action::Modify { .. }) => Answer::Modified,
+                _ => Answer::Shares(Vec::new()),
+            };
+            kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
+        }
+    }
+    assert_eq!(numbers(&kit).operations, 0);
+}
+
+#[test]
+fn what_a_lost_lane_held_is_pending_no_more() {
+    let mut kit = Kit::new(Limits::default());
+    kit.job(Mode::Share, 0, 0..50);
+    assert_eq!(numbers(&kit).operations, 50);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share).len(), 50);
+    kit.input(Input::LaneLost(LANE));
+    assert_eq!(numbers(&kit).operations, 0);
+    kit.accept();
+    assert_eq!(numbers(&kit).operations, 0);
+}
+
+#[test]
+fn a_list_is_split_until_the_account_at_fault_is_alone_and_each_time_counts() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([]);
+    kit.refuse("InvalidAccountId.NotFound");
+    assert_eq!(numbers(&kit).splits, 1);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share).len(), 1);
+    kit.refuse("InvalidAccountId.NotFound");
+    assert_eq!(numbers(&kit).splits, 1, "who is alone is not split");
+}
+
+#[test]
+fn a_throttle_lowers_the_rate_of_its_kind_and_a_refused_length_the_batch() {
+    let mut kit = Kit::new(one_shot());
+    assert_eq!(Engine::new(one_shot(), 1).lane_numbers(LANE), None);
+    kit.job(Mode::Share, 0, 0..50);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("RequestLimitExceeded");
+    let LaneNumbers { write_rate, read_rate, image_rate, batch, .. } = numbers(&kit);
+    assert!(write_rate < 9.9 && read_rate > 9.9 && image_rate > 39.9, "{write_rate} {read_rate} {image_rate}");
+    assert_eq!(batch, 50);
+    kit.write(Permission::Share);
+    kit.refuse("InvalidParameterValue.LimitExceeded");
+    assert_eq!(numbers(&kit).batch, 25);
+}
