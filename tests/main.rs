@@ -21,6 +21,7 @@ mod house;
 mod junk;
 mod kit_itself;
 mod limits;
+mod metrics;
 mod publish;
 mod sign;
 mod worker;

@@ -134,6 +134,9 @@ pub(crate) struct RunArguments {
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
+    /// Listen here for status and metrics while it runs
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "dry_run")]
+    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) work: WorkArguments,
 }
@@ -251,6 +254,27 @@ pub(crate) struct WorkerArguments {
     /// How long the end may take, before what is under way is broken off: 25s, 1m, or seconds
     #[arg(long, value_name = "TIME", env = "IMAGESHARE_GRACE", hide_env_values = true, default_value = "25s")]
     pub(crate) grace: String,
+    /// Listen here for status and metrics: 127.0.0.1:9701 [env: IMAGESHARE_ADMIN] [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<String>,
+    /// How much to log
+    #[arg(long, value_enum, env = "IMAGESHARE_LOG", hide_env_values = true, default_value = "info")]
+    pub(crate) log: Level,
+}
+
+/// How much is logged. --quiet means errors only.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Level {
+    /// What somebody has to do something about
+    Error,
+    /// What went wrong and was mended
+    Warn,
+    /// What changes
+    Info,
+    /// Every job, and every request that is refused
+    Debug,
+    /// Every delivery and every request
+    Trace,
 }
 
 #[derive(Args, Debug)]

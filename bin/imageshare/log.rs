@@ -19,7 +19,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::cli::Common;
+use crate::cli::{Common, Level};
 
 /// Lines that wait to be written. While nobody reads them more are lost, and the work goes on.
 const LINES_MAX: usize = 1024;
@@ -45,13 +45,13 @@ struct Lines {
 
 impl Log {
     /// Begins to log. Must be called once.
-    pub(crate) fn start(common: &Common) -> io::Result<Self> {
+    pub(crate) fn start(common: &Common, level: Level) -> io::Result<Self> {
         let (entries, entries_in) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let lines = Lines { entries: entries.clone(), lost: Arc::clone(&lost) };
         thread::Builder::new().name("log".to_owned()).spawn(move || write(&entries_in, &lost))?;
-        let level = if common.quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
-        // What the libraries find out, ours say with more sense.
+        let level = if common.quiet { LevelFilter::ERROR } else { filter(level) };
+        // What the libraries find out, ours say with more sense, and without the broker's password.
         let ours = Targets::new().with_target("imageshare", level).with_target("imageshare_worker", level);
         let is_for_people = !common.json && io::stderr().is_terminal();
         let layer = if is_for_people {
@@ -67,6 +67,16 @@ impl Log {
         };
         tracing_subscriber::registry().with(layer.with_filter(ours)).init();
         Ok(Self(entries))
+    }
+}
+
+const fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
         if arguments.work.dry_run {
             plan::show(work, jobs, common).await
         } else {
-            carry_out(work, jobs, Target { report: arguments.report.as_deref(), inputs: &inputs }, common).await
+            let target = Target { report: arguments.report.as_deref(), metrics: arguments.metrics, inputs: &inputs };
+            carry_out(work, jobs, target, common).await
         }
     })
 }

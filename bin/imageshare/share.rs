@@ -45,7 +45,13 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
         if arguments.work.dry_run {
             plan::show(work, jobs, common).await
         } else {
-            carry_out(work, jobs, Target { report: arguments.report.as_deref(), inputs: &inputs }, common).await
+            carry_out(
+                work,
+                jobs,
+                Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs },
+                common,
+            )
+            .await
         }
     })
 }

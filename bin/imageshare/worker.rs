@@ -1,14 +1,15 @@
 //! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
 
-use std::{process, time::Duration};
+use std::{net::SocketAddr, process, time::Duration};
 
 use anyhow::Context as _;
 use imageshare_worker::{
+    admin::Admin,
     credentials::Provider,
     daemon::Daemon,
     driver::Lane,
     http::{Client, TimeOuts},
-    settings::{self, Environment, Settings},
+    settings::{self, Environment, Flags, Settings},
 };
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{error, info};
@@ -21,7 +22,8 @@ use crate::{
 };
 
 pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
-    let settings = work::settings(common, None, false)?;
+    let flags = || Flags { admin: arguments.admin.clone(), ..work::flags(common, None, false) };
+    let settings = Settings::load(&flags(), &Environment::of_process()).or_exit(Exit::Usage)?;
     let url = settings.broker.url().or_exit(Exit::Usage)?;
     let grace = grace(&arguments.grace)?;
     let lanes = lanes(&settings)?;
@@ -30,15 +32,28 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     let heartbeat = settings.broker.heartbeat;
     let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
     let client = Client::new(time_outs).or_exit(Exit::Failed)?;
-    let log = Log::start(common).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
+    let log =
+        Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {
         let interrupts =
             runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
         let hangups = runtime::hangups()?;
         info!(version = env!("CARGO_PKG_VERSION"), lanes = lanes.len(), broker = %url, "starting");
+        let listen = settings.admin;
         let daemon = Daemon::start(settings, lanes, client, url, arguments.declare);
-        serve(daemon, interrupts.each, hangups, grace, common, log).await
+        let _admin = match listen {
+            Some(listen) => Some(admin(listen, &daemon).await?),
+            None => None,
+        };
+        serve(daemon, interrupts.each, hangups, grace, flags, log).await
     })
+}
+
+/// Listens for whoever asks how the daemon is.
+async fn admin(listen: SocketAddr, daemon: &Daemon) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, daemon.status()).await.or_exit(Exit::Failed)?;
+    info!(address = %admin.addr(), "status and metrics");
+    Ok(admin)
 }
 
 async fn serve(
@@ -46,7 +61,7 @@ async fn serve(
     mut interrupts: mpsc::Receiver<()>,
     mut hangups: mpsc::Receiver<()>,
     grace: Duration,
-    common: &Common,
+    flags: impl Fn() -> Flags,
     log: Log,
 ) -> Ended {
     loop {
@@ -55,7 +70,7 @@ async fn serve(
             ended = daemon.ended() => return end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
             Some(()) = interrupts.recv() => break,
             Some(()) = hangups.recv() => {
-                let settings = Settings::load(&work::flags(common, None, false), &Environment::of_process());
+                let settings = Settings::load(&flags(), &Environment::of_process());
                 daemon.reload(settings).await;
             }
         }

@@ -3,8 +3,10 @@
 mod amqp;
 mod broker;
 pub(crate) mod history;
+pub(crate) mod http;
 mod keeper;
 mod program;
+pub(crate) mod prometheus;
 mod relay;
 mod sandbox;
 pub(crate) mod stage;

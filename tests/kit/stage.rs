@@ -61,6 +61,11 @@ impl<'a> Stage<'a> {
         self.program_between(command, self.vhost.node.port, self.sandbox.port())
     }
 
+    /// The same with the broker by this port.
+    pub(crate) fn program_by(&self, command: &str, port: u16) -> Program {
+        self.program_between(command, port, self.sandbox.port())
+    }
+
     /// The same with the broker and the API by these ports.
     fn program_between(&self, command: &str, broker: u16, endpoint: u16) -> Program {
         let settings = format!("{}endpoint = \"http://127.0.0.1:{endpoint}\"\n", self.settings);

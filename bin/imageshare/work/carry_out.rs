@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     future::pending,
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -16,7 +17,9 @@ use imageshare_engine::{
     job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
 };
 use imageshare_worker::{
+    admin::Admin,
     driver::{Aside, Connections, Delivery, Driver, End, Extent, Found, Lane, Said, Settled, Source, Summary, route},
+    status::Status,
     wire::{
         Identity, JobLine, Rejection, Report,
         report::{Circumstances, worker_name},
@@ -38,7 +41,7 @@ use super::{
 };
 use crate::{
     cli::Common,
-    exit::{Ended, Exit, OrExit as _},
+    exit::{Ended, Exit, OrExit as _, Problem},
     output, runtime,
     voice::Voice,
 };
@@ -61,6 +64,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Where reports are wanted beside standard output.
 pub(crate) struct Target<'a> {
     pub(crate) report: Option<&'a Path>,
+    /// Where to listen for status and metrics, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
     /// What must not be written to.
     pub(crate) inputs: &'a Inputs,
 }
@@ -81,7 +86,11 @@ where
 
     let lanes: Arc<[Lane]> = work.lanes.clone().into();
     let driver = Driver::new(&lanes, work.limits.clone(), work.client.clone());
-    let (progress, given_up) = (driver.progress(), driver.given_up());
+    let (progress, given_up, status) = (driver.progress(), driver.given_up(), driver.status());
+    let _admin = match target.metrics {
+        Some(listen) => Some(admin(listen, &status, &voice).await?),
+        None => None,
+    };
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
     let (said, to_say) = mpsc::channel(SAID_AHEAD);
     let (aside, set_aside) = mpsc::channel(JOBS_AHEAD);
@@ -92,7 +101,8 @@ where
         .or_exit(Exit::Failed)?;
 
     let moving = voice.follow(progress);
-    let scribe = Scribe { reports, voice: voice.clone(), lanes: work.lane_names(), worker: worker_name() };
+    let lanes = work.lane_names();
+    let scribe = Scribe { reports, voice: voice.clone(), lanes, status, worker: worker_name() };
     let scribe = tokio::spawn(scribe.write(to_say, set_aside));
     let interrupted = interrupts.any();
     // In a task of its own: here the source may be waited for, which waits for the driver.
@@ -128,6 +138,13 @@ where
         sandbox.stop().await;
     }
     Ok(exit)
+}
+
+/// Listens for whoever asks how far it is.
+async fn admin(listen: SocketAddr, status: &Arc<Status>, voice: &Voice) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, Arc::clone(status)).await.or_exit(Exit::Failed)?;
+    voice.say(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
+    Ok(admin)
 }
 
 /// When every lane was given up, an input that stays open and brings nothing would be waited for in vain: what comes
@@ -166,6 +183,7 @@ struct Scribe {
     voice: Voice,
     /// The lanes' names in their order.
     lanes: Vec<String>,
+    status: Arc<Status>,
     worker: String,
 }
 
@@ -188,7 +206,7 @@ impl Scribe {
     fn take(&mut self, said: Said<Identity>) {
         match said {
             Said::Settled(settled) => {
-                let Settled { identity, lane, report, received_at, finished_at } = *settled;
+                let Settled { identity, lane, report, received_at, finished_at, .. } = *settled;
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
                 let report = Report::of_job(identity, self.lane(lane.0), &report, circumstances);
@@ -205,7 +223,10 @@ impl Scribe {
         let now = Timestamp::now();
         let circumstances = self.circumstances(now, now);
         let report = match aside {
-            Aside::Rejected(rejection) => Report::of_rejection(&rejection, circumstances),
+            Aside::Rejected(rejection) => {
+                self.status.rejected(rejection.known.lane.as_deref());
+                Report::of_rejection(&rejection, circumstances)
+            }
             Aside::NotTaken(Delivery { identity, lane, job, .. }) => {
                 Report::of_job(identity, self.lane(lane.0), &not_attempted(&job), circumstances)
             }

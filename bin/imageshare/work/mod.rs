@@ -66,6 +66,7 @@ pub(crate) fn flags(common: &Common, region: Option<&str>, sandbox: bool) -> Fla
         batch: common.batch.clone(),
         lane: common.lane.clone(),
         region: region.map(str::to_owned),
+        admin: None,
     }
 }
 

@@ -58,7 +58,10 @@ impl Daemon {
         let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
         let (publisher, publishing) =
             Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
-        let status = Arc::new(Status::new(lanes.iter().map(|lane| lane.name.clone())));
+        let driver = Driver::new(&lanes, limits(&settings), client);
+        let status = driver.status();
+        status.has_broker(publisher.state());
+        let publishing = publishing.watched(Arc::clone(status.of_process()));
         let (events, events_in) = mpsc::channel(EVENTS_MAX);
         let setup = Arc::new(Setup {
             url,
@@ -80,8 +83,7 @@ impl Daemon {
             lines.push(line);
         }
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-        let driver = Driver::new(&lanes, limits(&settings), client);
-        let lines = Lines { events: events_in, lanes: lines, orders: orders_in, status: Arc::clone(&status) };
+        let lines = Lines { events: events_in, lanes: lines, orders: orders_in };
         names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
         names.push((parts.spawn(publishing.run()).id(), "the publisher"));
         Self { orders, lanes, parts, names, status, settings }
@@ -151,5 +153,5 @@ fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
     let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
-    lanes(old) != lanes(new) || broker(old) != broker(new) || old.http != new.http
+    lanes(old) != lanes(new) || broker(old) != broker(new) || old.http != new.http || old.admin != new.admin
 }

@@ -1,8 +1,10 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
-//! HTTP client, the broker, and the driver that owns the engine.
+//! HTTP client, the broker, the driver that owns the engine, and what the process says of itself.
 
 mod events;
+mod metrics;
 
+pub mod admin;
 pub mod broker;
 pub mod credentials;
 pub mod daemon;

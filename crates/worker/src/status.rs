@@ -1,35 +1,66 @@
-//! What state the lanes are in: noted by whoever finds out, read by whoever is asked.
+//! What state the process and its lanes are in: noted by whoever finds out, read by whoever is asked.
 
 use std::{
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
+use imageshare_core::text::printable;
 use imageshare_engine::io::{CloseReason, LaneId};
+use tokio::sync::watch;
 
-use crate::events;
+use crate::{
+    broker, events,
+    metrics::{self, Metrics},
+    wire::report::Status as LineStatus,
+};
 
-/// The states of all lanes of the process.
+/// Characters of the last error of a lane that are kept.
+const ERROR_CHARS_MAX: usize = 500;
+
+/// The state of the process and of all its lanes.
 #[derive(Debug)]
 pub struct Status {
+    metrics: Metrics,
     lanes: Vec<OfLane>,
+    started: Instant,
+    /// Milliseconds from then to the last turn of the driver's loop.
+    turned_at: AtomicU64,
+    is_draining: AtomicBool,
+    /// How it is with the publisher, where there is a broker.
+    publisher: OnceLock<watch::Receiver<broker::State>>,
 }
 
 /// The state of one lane. Looking and noting never wait.
 #[derive(Debug)]
 pub struct OfLane {
     name: String,
+    pub(crate) metrics: metrics::OfLane,
     facts: Mutex<Facts>,
 }
 
 /// What is known of a lane.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Facts {
     subscription: Subscription,
     closed: Option<CloseReason>,
     is_blocked: bool,
     /// What was said last.
     said: LaneState,
+    last_error: Option<LastError>,
+}
+
+/// What went wrong last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// When.
+    pub at: SystemTime,
+    /// One printable line.
+    pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,9 +91,17 @@ pub enum LaneState {
 impl Status {
     /// Of lanes with these names, numbered in this order, none of them subscribed.
     #[must_use]
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let lane = |name| OfLane { name, facts: Mutex::default() };
-        Self { lanes: names.into_iter().map(lane).collect() }
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        let (metrics, of_lanes) = Metrics::new(names.iter().copied());
+        Self {
+            metrics,
+            lanes: names.into_iter().zip(of_lanes).map(|(name, metrics)| OfLane::new(name, metrics)).collect(),
+            started: Instant::now(),
+            turned_at: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+            publisher: OnceLock::new(),
+        }
     }
 
     /// All lanes in their order.
@@ -70,15 +109,75 @@ impl Status {
         self.lanes.iter()
     }
 
+    /// All metrics, as Prometheus reads them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.metrics.text(self.publisher.get().is_some())
+    }
+
+    /// How long ago the loop that does the work came round last. It does at least twice a second.
+    #[must_use]
+    pub fn still_for(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.turned_at.load(Relaxed)))
+    }
+
+    /// Whether the process is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+
+    /// How it is with the connection that publishes; nothing if there is no broker.
+    #[must_use]
+    pub fn publisher(&self) -> Option<broker::State> {
+        self.publisher.get().map(|state| state.borrow().clone())
+    }
+
+    /// What was read is no job, or none that a lane takes. It counts for the lane that it names, or the only one.
+    pub fn rejected(&self, lane: Option<&str>) {
+        let named = self.lanes.iter().find(|of| lane == Some(of.name.as_str()));
+        let only = self.lanes.first().filter(|_| self.lanes.len() == 1);
+        if let Some(lane) = named.or(only) {
+            lane.metrics.jobs_finished.of(LineStatus::Rejected.as_str()).inc();
+        }
+    }
+
+    /// The process works with a broker.
+    pub(crate) fn has_broker(&self, publisher: watch::Receiver<broker::State>) {
+        // There is one publisher.
+        self.publisher.set(publisher).ok();
+    }
+
+    /// The loop came round.
+    pub(crate) fn turned(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turned_at.store(millis, Relaxed);
+    }
+
+    pub(crate) fn draining(&self) {
+        self.is_draining.store(true, Relaxed);
+    }
+
     /// One lane.
     pub(crate) fn lane(&self, lane: LaneId) -> &OfLane {
         let lane = usize::try_from(lane.0).ok().and_then(|place| self.lanes.get(place));
         lane.expect("a lane is numbered by its place")
     }
+
+    /// What counts for no lane.
+    pub(crate) fn of_process(&self) -> &std::sync::Arc<metrics::OfProcess> {
+        &self.metrics.of_process
+    }
 }
 
 impl OfLane {
-    /// The lane's name.
+    fn new(name: &str, metrics: metrics::OfLane) -> Self {
+        let lane = Self { name: name.to_owned(), metrics, facts: Mutex::default() };
+        lane.metrics.shows_state(LaneState::default().as_str(), false);
+        lane
+    }
+
+    /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -88,6 +187,18 @@ impl OfLane {
     #[must_use]
     pub fn state(&self) -> LaneState {
         self.lock().state()
+    }
+
+    /// Whether there is a subscription.
+    #[must_use]
+    pub fn is_consuming(&self) -> bool {
+        self.lock().subscription != Subscription::None
+    }
+
+    /// What went wrong last, if anything did.
+    #[must_use]
+    pub fn last_error(&self) -> Option<LastError> {
+        self.lock().last_error.clone()
     }
 
     pub(crate) fn subscribed(&self) {
@@ -102,6 +213,10 @@ impl OfLane {
 
     pub(crate) fn disconnected(&self) {
         self.note(|facts| (facts.subscription, facts.is_blocked) = (Subscription::None, false));
+        let jobs = self.metrics.lost_all();
+        if jobs > 0 {
+            events::AckLost { lane: self, job_id: None, jobs }.record();
+        }
     }
 
     pub(crate) fn close(&self, reason: CloseReason) {
@@ -116,15 +231,20 @@ impl OfLane {
         self.note(|facts| facts.is_blocked = is_blocked);
     }
 
-    /// Notes something, and says what it makes of the lane if that is something new.
+    /// Something went wrong, in words for people.
+    pub(crate) fn went_wrong(&self, message: &str) {
+        let message = printable(message, ERROR_CHARS_MAX);
+        self.lock().last_error = Some(LastError { at: SystemTime::now(), message });
+    }
+
+    /// Notes something, and says what it makes of the lane if that is something new. In one step, so that what is said
+    /// last is so.
     fn note(&self, what: impl FnOnce(&mut Facts)) {
-        let said = {
-            let mut facts = self.lock();
-            what(&mut facts);
-            let state = facts.state();
-            (mem::replace(&mut facts.said, state) != state).then_some(state)
-        };
-        if let Some(state) = said {
+        let mut facts = self.lock();
+        what(&mut facts);
+        let state = facts.state();
+        self.metrics.shows_state(state.as_str(), facts.subscription != Subscription::None);
+        if mem::replace(&mut facts.said, state) != state {
             events::LaneChanged { lane: &self.name, state }.record();
         }
     }
@@ -167,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_in_the_state_that_explains_most() {
-        let status = Status::new(["eu".to_owned()]);
+        let status = Status::new(["eu"]);
         let lane = status.lane(LaneId(0));
         assert_eq!((lane.name(), lane.state()), ("eu", LaneState::Disconnected));
         lane.subscribed();

@@ -85,6 +85,8 @@ pub(super) struct NoJob {
     pub(super) received_at: SystemTime,
     /// Why.
     pub(super) rejection: Rejection,
+    /// The same in one word: `text`, `member` or `route`.
+    pub(super) reason: &'static str,
     /// What it holds.
     pub(super) body: Vec<u8>,
     /// What came around it.
@@ -105,12 +107,12 @@ pub(super) fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Res
     let reply = reply(&properties).map(Box::new);
     // A bug that one message finds must not keep all others from being read, each time it comes back.
     let parsed = catch_unwind(AssertUnwindSafe(|| parse(&body, &properties, lane)));
-    match parsed.unwrap_or_else(|panic| Err(broke_down(&*panic))) {
+    match parsed.unwrap_or_else(|panic| Err(("text", broke_down(&*panic)))) {
         Ok(job) => Ok(taken(job, tag, redelivered, epoch, lane.id, &properties, reply)),
-        Err(mut rejection) => {
+        Err((reason, mut rejection)) => {
             rejection.known.lane = Some(lane.name.clone());
             let received_at = SystemTime::now();
-            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, body, properties, reply }))
+            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, reason, body, properties, reply }))
         }
     }
 }
@@ -168,16 +170,18 @@ fn reply(properties: &BasicProperties) -> Option<Reply> {
     Some(Reply { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
 }
 
-fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, Rejection> {
-    let job = job::parse(body, &Defaults { job_id: default_id(body, properties), region: None })?;
+/// Reads a job. If it is none, the reason is given in one word too.
+fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, (&'static str, Rejection)> {
+    let parsed = job::parse(body, &Defaults { job_id: default_id(body, properties), region: None });
+    let job = parsed.map_err(|rejection| (if rejection.member.is_some() { "member" } else { "text" }, rejection))?;
     let Identity { lane: named, region, .. } = &job.identity;
     if let Some(named) = named.as_ref().filter(|named| **named != lane.name) {
         let problem = format!("found \"{named}\", allowed is {}, from whose queue it came", lane.name);
-        return Err(Rejection::of_job(&job.identity, Some("lane"), problem));
+        return Err(("route", Rejection::of_job(&job.identity, Some("lane"), problem)));
     }
     if !lane.regions.contains(*region) {
         let problem = format!("found {region}, allowed in lane {} are {}", lane.name, lane.regions);
-        return Err(Rejection::of_job(&job.identity, Some("region"), problem));
+        return Err(("route", Rejection::of_job(&job.identity, Some("region"), problem)));
     }
     Ok(job)
 }
@@ -283,10 +287,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_rejected(body: &str, reason: &str) {
+    fn check_rejected(body: &str, word: &str, reason: &str) {
         let properties = BasicProperties::default().with_message_id("m-1".into()).with_type("t".into());
         let no_job = read(message(body, properties.clone()), Epoch(2), &lane()).unwrap_err();
-        assert_eq!(no_job.rejection.reason(), reason);
+        assert_eq!((no_job.reason, no_job.rejection.reason().as_str()), (word, reason));
         assert_eq!(
             (no_job.rejection.known.lane.as_deref(), no_job.rejection.known.job_id.as_deref()),
             (Some("asia"), Some("m-1"))
@@ -297,13 +301,15 @@ mod tests {
 
     #[test]
     fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
-        check_rejected("[1]", "found \"[1]\", allowed is one JSON object");
+        check_rejected("[1]", "text", "found \"[1]\", allowed is one JSON object");
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
+            "route",
             "lane: found \"europe\", allowed is asia, from whose queue it came",
         );
         check_rejected(
             &JOB.replace("ap-tokyo", "eu-frankfurt"),
+            "route",
             "region: found eu-frankfurt, allowed in lane asia are ap-tokyo",
         );
     }

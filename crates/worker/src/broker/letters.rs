@@ -262,7 +262,10 @@ fn timestamp(time: SystemTime) -> Timestamp {
 mod tests {
     use std::sync::Arc;
 
-    use imageshare_engine::{io::LaneId, job::Failure};
+    use imageshare_engine::{
+        io::LaneId,
+        job::{Failure, Mode},
+    };
 
     use super::*;
     use crate::{
@@ -299,8 +302,14 @@ mod tests {
         let outcomes = outcomes.into_iter().map(|(id, outcome)| (id.to_string().parse().unwrap(), outcome)).collect();
         let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
         let at = SystemTime::UNIX_EPOCH;
-        let settled =
-            Settled { identity: envelope(permission), lane: LaneId(0), report, received_at: at, finished_at: at };
+        let settled = Settled {
+            identity: envelope(permission),
+            lane: LaneId(0),
+            mode: Mode::Share,
+            report,
+            received_at: at,
+            finished_at: at,
+        };
         Letters::of_job(settled, DESK)
     }
 
@@ -370,6 +379,7 @@ mod tests {
             redelivered: true,
             received_at: SystemTime::now(),
             rejection: Rejection::of_text("found nonsense\u{1b}"),
+            reason: "text",
             body: body.clone(),
             properties,
             reply: None,

@@ -29,7 +29,7 @@ use super::{
     flight::{Flight, Outcome},
     topology,
 };
-use crate::pauses::Reconnects;
+use crate::{events, metrics::OfProcess, pauses::Reconnects};
 
 /// Messages that are on their way at most, those without a confirm and those that wait to be sent again together.
 pub const IN_FLIGHT_MAX: usize = 1_000;
@@ -114,6 +114,7 @@ pub struct Publishing {
     requests: mpsc::Receiver<Request>,
     state: watch::Sender<State>,
     courtesies_lost: Arc<AtomicU64>,
+    metrics: Option<Arc<OfProcess>>,
     /// To be sent again, oldest first.
     again: VecDeque<Request>,
 }
@@ -128,6 +129,8 @@ pub struct Confirmation(oneshot::Receiver<Result<(), Lost>>);
 pub(super) struct Request {
     pub(super) message: Arc<Message>,
     wish: Wish,
+    /// When it was handed over.
+    published_at: Instant,
 }
 
 #[derive(Debug)]
@@ -169,6 +172,10 @@ impl Message {
 }
 
 impl Request {
+    fn new(message: Message, wish: Wish) -> Self {
+        Self { message: Arc::new(message), wish, published_at: Instant::now() }
+    }
+
     /// Whether nobody insists on it.
     pub(super) const fn is_courtesy(&self) -> bool {
         matches!(self.wish, Wish::Courtesy)
@@ -190,6 +197,7 @@ impl Publisher {
             requests,
             state: state_sender,
             courtesies_lost,
+            metrics: None,
             again: VecDeque::new(),
         };
         (handle, publishing)
@@ -201,7 +209,7 @@ impl Publisher {
     /// If the publisher has ended.
     pub async fn publish(&self, message: Message, insistence: Insistence) -> Result<Confirmation, Lost> {
         let (done, confirmation) = oneshot::channel();
-        let request = Request { message: Arc::new(message), wish: Wish::Insisted(insistence, done) };
+        let request = Request::new(message, Wish::Insisted(insistence, done));
         self.requests.send(request).await.map_err(|_| Lost::Ended)?;
         Ok(Confirmation(confirmation))
     }
@@ -210,7 +218,7 @@ impl Publisher {
     /// up; what is lost is counted.
     pub fn courtesy(&self, message: Message) {
         let is_ours = message.exchange.as_str().is_empty() && topology::is_ours(message.routing_key.as_str());
-        let request = Request { message: Arc::new(message), wish: Wish::Courtesy };
+        let request = Request::new(message, Wish::Courtesy);
         if is_ours || self.requests.try_send(request).is_err() {
             self.courtesies_lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -238,13 +246,18 @@ impl Future for Confirmation {
 }
 
 impl Publishing {
+    /// It is counted what becomes of it.
+    pub(crate) fn watched(self, metrics: Arc<OfProcess>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
     /// Publishes until the last handle is gone and all is confirmed. Whoever wants it to end before drops it; what is
     /// not confirmed then is [`Lost::Ended`].
     pub async fn run(mut self) {
         let mut reconnects = Reconnects::default();
         while let Err(error) = self.publish(&mut reconnects).await {
             let pause = reconnects.after(&error);
-            self.state.send_replace(State::Down(error));
+            self.show(State::Down(error));
             sleep(pause).await;
             if self.requests.is_closed() && self.requests.is_empty() && self.again.is_empty() {
                 return;
@@ -258,7 +271,7 @@ impl Publishing {
         let channel = connection.channel().await?;
         let select = channel.confirm_select(ConfirmSelectOptions::default());
         bounded(self.time_outs.call, "confirm.select", select).await?;
-        self.state.send_replace(State::Connected);
+        self.show(State::Connected);
         let mut flight = Flight::new(channel);
         for request in self.again.drain(..) {
             flight.send(request);
@@ -312,7 +325,7 @@ impl Publishing {
                     for request in self.again.drain(..) {
                         flight.send(request);
                     }
-                    self.state.send_replace(State::Connected);
+                    self.show(State::Connected);
                 }
                 request = self.requests.recv(), if is_open && has_room => match request {
                     Some(request) => {
@@ -331,10 +344,10 @@ impl Publishing {
     fn hear(&self, event: Option<Event>) -> Result<(), Error> {
         match event {
             Some(Event::ConnectionBlocked(_)) => {
-                self.state.send_replace(State::Blocked);
+                self.show(State::Blocked);
             }
             Some(Event::ConnectionUnblocked) => {
-                self.state.send_replace(State::Connected);
+                self.show(State::Connected);
             }
             Some(Event::Error(error)) => return Err(Error::of_call("publish", &error)),
             Some(_) => {}
@@ -345,7 +358,10 @@ impl Publishing {
 
     /// Tells whoever wants to know, or keeps the message to be sent again: then it is true.
     fn settle(&mut self, request: Request, outcome: Outcome) -> bool {
-        let Request { message, wish } = request;
+        let Request { message, wish, published_at } = request;
+        if let (Some(metrics), Outcome::Confirmed) = (&self.metrics, outcome) {
+            events::Confirmed { metrics, took: published_at.elapsed() }.record();
+        }
         match (wish, outcome) {
             (Wish::Courtesy, Outcome::Confirmed) => {}
             (Wish::Courtesy, Outcome::Nacked | Outcome::Unroutable) => self.lose(1),
@@ -355,12 +371,20 @@ impl Publishing {
                 drop(done.send(Err(Lost::Unroutable { to: message.to() })));
             }
             (wish @ Wish::Insisted(Insistence::UntilConfirmed, _), Outcome::Nacked | Outcome::Unroutable) => {
-                self.state.send_replace(State::Unroutable(message.to()));
-                self.again.push_back(Request { message, wish });
+                self.show(State::Unroutable(message.to()));
+                self.again.push_back(Request { message, wish, published_at });
                 return true;
             }
         }
         false
+    }
+
+    /// Shows how it is.
+    fn show(&self, now: State) {
+        if let Some(metrics) = &self.metrics {
+            events::PublisherChanged { metrics, before: &self.state.borrow(), now: &now }.record();
+        }
+        self.state.send_replace(now);
     }
 
     fn lose(&self, courtesies: usize) {

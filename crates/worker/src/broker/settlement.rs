@@ -3,6 +3,8 @@
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::events::Finished;
+
 /// A delivery and the confirms that it waits for.
 #[derive(Debug)]
 pub(super) struct Due<C> {
@@ -14,6 +16,8 @@ pub(super) struct Due<C> {
     pub(super) dead_letter: Option<C>,
     /// The room that its bytes take until they are confirmed, if that is counted.
     pub(super) room: Option<OwnedSemaphorePermit>,
+    /// What is to be said when it is acknowledged.
+    pub(super) finished: Finished,
 }
 
 /// Acknowledges what is due, in the order in which it became so, until no more is to come and all is acknowledged.
@@ -25,19 +29,19 @@ pub(super) struct Due<C> {
 /// If something will never be confirmed, or cannot be acknowledged: nothing after it is acknowledged either.
 pub(super) async fn settle<C, L, E>(
     mut due: mpsc::UnboundedReceiver<Due<C>>,
-    mut acknowledge: impl FnMut(u64) -> Result<(), E>,
+    mut acknowledge: impl FnMut(u64, Finished) -> Result<(), E>,
 ) -> Result<(), E>
 where
     C: Future<Output = Result<(), L>>,
     E: From<L>,
 {
-    while let Some(Due { tag, report, dead_letter, room }) = due.recv().await {
+    while let Some(Due { tag, report, dead_letter, room, finished }) = due.recv().await {
         report.await?;
         if let Some(dead_letter) = dead_letter {
             dead_letter.await?;
         }
         drop(room);
-        acknowledge(tag)?;
+        acknowledge(tag, finished)?;
     }
     Ok(())
 }
@@ -49,12 +53,14 @@ mod tests {
         future::poll_fn,
         pin::pin,
         task::{Context, Poll, Waker},
+        time::SystemTime,
     };
 
     use proptest::prelude::*;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::wire::report::Status;
 
     #[derive(Debug, PartialEq, Eq)]
     struct Never;
@@ -74,6 +80,11 @@ mod tests {
         fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
             std::pin::Pin::new(&mut self.0).poll(cx)
         }
+    }
+
+    fn due_for(tag: u64, report: oneshot::Receiver<()>, dead_letter: Option<Confirm>) -> Due<Confirm> {
+        let finished = Finished { status: Status::Succeeded, received_at: SystemTime::now(), is_dead: false };
+        Due { tag, report: Confirm(report), dead_letter, room: None, finished }
     }
 
     proptest! {
@@ -96,11 +107,11 @@ mod tests {
                 });
                 // Tags come in another order than settlements.
                 let tag = 1000 - place as u64;
-                sender.send(Due { tag, report: Confirm(report_confirm), dead_letter, room: None }).unwrap();
+                sender.send(due_for(tag, report_confirm, dead_letter)).unwrap();
             }
             drop(sender);
             let acked = RefCell::new(Vec::new());
-            let mut settling = pin!(settle(due, |tag| -> Result<(), Never> {
+            let mut settling = pin!(settle(due, |tag, _| -> Result<(), Never> {
                 acked.borrow_mut().push(tag);
                 Ok(())
             }));
@@ -126,7 +137,7 @@ mod tests {
         let confirms: Vec<_> = (1..=3)
             .map(|tag| {
                 let (confirm, confirmed) = oneshot::channel();
-                sender.send(Due { tag, report: Confirm(confirmed), dead_letter: None, room: None }).unwrap();
+                sender.send(due_for(tag, confirmed, None)).unwrap();
                 confirm
             })
             .collect();
@@ -136,7 +147,7 @@ mod tests {
             }
         }
         let mut acked = Vec::new();
-        let ended = settle(due, |tag| -> Result<(), Never> {
+        let ended = settle(due, |tag, _| -> Result<(), Never> {
             acked.push(tag);
             Ok(())
         })
@@ -147,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn it_waits_for_more_until_no_more_is_to_come() {
         let (sender, due) = mpsc::unbounded_channel::<Due<Confirm>>();
-        let mut settling = Box::pin(settle(due, |_| Ok::<(), Never>(())));
+        let mut settling = Box::pin(settle(due, |_, _| Ok::<(), Never>(())));
         let is_ready = poll_fn(|cx| Poll::Ready(settling.as_mut().poll(cx).is_ready())).await;
         assert!(!is_ready);
         drop(sender);

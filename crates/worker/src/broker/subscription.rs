@@ -32,7 +32,7 @@ use tokio::{
 
 use super::{
     Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, bounded,
-    delivery::{NoJob, delivery_count, read},
+    delivery::{NoJob, delivery_count, read, traceparent},
     letters::{Desk, Letters},
     settlement::{Due, settle},
     topology,
@@ -40,9 +40,11 @@ use super::{
 };
 use crate::{
     driver::{Epoch, FromLane, GiveBack, ToLane},
-    events,
+    events::{self, Finished},
+    metrics::Up,
     proof::{Moment, Proof},
     status::OfLane,
+    wire::report::Status,
 };
 
 /// What is no job and waits to be published, in messages.
@@ -85,6 +87,8 @@ pub(super) struct Subscription {
     is_up: bool,
     /// Deliveries that were acknowledged.
     settled: u32,
+    /// Shows that there is a connection.
+    _is_connected: Up,
 }
 
 /// What became of a subscription.
@@ -120,15 +124,30 @@ pub(super) enum Ended {
 
 impl Subscription {
     /// Connects, looks at what there is, and consumes.
-    pub(super) async fn open(connection: Connection, lane: &Lane, window: Window, epoch: Epoch) -> Result<Self, Ended> {
+    pub(super) async fn open(
+        connection: Connection,
+        is_connected: Up,
+        lane: &Lane,
+        window: Window,
+        epoch: Epoch,
+    ) -> Result<Self, Ended> {
         let differences = topology::check(&connection, [lane.name.as_str()]).await?;
         if !differences.is_empty() {
             return Err(Ended::Topology(differences));
         }
         let channel = connection.channel().await?;
         let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
-        let mut subscription =
-            Self { connection, channel, consumer: None, proof, epoch, window, is_up: false, settled: 0 };
+        let mut subscription = Self {
+            connection,
+            channel,
+            consumer: None,
+            proof,
+            epoch,
+            window,
+            is_up: false,
+            settled: 0,
+            _is_connected: is_connected,
+        };
         subscription.consume(&topology::jobs_queue(&lane.name)).await?;
         Ok(subscription)
     }
@@ -166,14 +185,15 @@ impl Subscription {
     }
 
     async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Ended {
-        let Self { connection, channel, consumer, proof, epoch, window, is_up, settled } = self;
+        let Self { connection, channel, consumer, proof, epoch, window, is_up, settled, .. } = self;
         let (channel, epoch, window) = (&*channel, *epoch, *window);
         let Some(consumer) = consumer else { return Ended::Cancelled };
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
         let has_grown = Notify::new();
-        let acknowledge = |tag| {
+        let acknowledge = |tag, finished: Finished| {
             acknowledge(channel, tag)?;
+            finished.record(around.status);
             *settled += 1;
             if window.grows_after(*settled) {
                 has_grown.notify_one();
@@ -247,7 +267,7 @@ async fn pump(
             return ended;
         }
         let bytes = message.data.len();
-        events::Delivered { lane: &around.lane.name, is_redelivered: message.redelivered }.record();
+        events::Delivered { lane: around.status, is_redelivered: message.redelivered }.record();
         let is_taken = match read(message, epoch, around.lane) {
             Ok(job) => around.events.send(FromLane::Delivered(epoch, job)).await.is_ok(),
             Err(no_job) => no_jobs.send(no_job).await.is_ok(),
@@ -276,22 +296,29 @@ async fn publish(
             Some(no_job) = no_jobs.recv() => {
                 let bytes = u32::try_from(no_job.body.len().min(NO_JOB_BYTES_MAX)).unwrap_or(u32::MAX);
                 let room = Arc::clone(&room).acquire_many_owned(bytes).await.ok();
-                events::Rejected { lane: &around.lane.name, rejection: &no_job.rejection }.record();
-                let tag = no_job.tag;
-                hand_in(tag, Letters::of_no_job(*no_job, desk), room, &due, around.publisher).await?;
+                let NoJob { rejection, reason, properties, .. } = &*no_job;
+                let traceparent = traceparent(properties);
+                events::Rejected { lane: around.status, rejection, reason, traceparent }.record();
+                let (tag, received_at) = (no_job.tag, no_job.received_at);
+                let letters = Letters::of_no_job(*no_job, desk);
+                let finished = Finished { status: Status::Rejected, received_at, is_dead: true };
+                hand_in(tag, letters, finished, room, &due, around.publisher).await?;
                 continue;
             }
         };
         match order {
             Some(ToLane::Settled(settled, outcomes)) if settled.identity.epoch == epoch => {
                 let tag = settled.identity.tag;
-                events::Settled::of(&around.lane.name, &settled).record();
-                hand_in(tag, Letters::of_job(*settled, desk), None, &due, around.publisher).await?;
+                events::Settled::of_queue(around.status, &settled).record();
+                let (status, received_at) = (Status::of(&settled.report), settled.received_at);
+                let letters = Letters::of_job(*settled, desk);
+                let finished = Finished { status, received_at, is_dead: letters.dead_letter.is_some() };
+                hand_in(tag, letters, finished, None, &due, around.publisher).await?;
                 drop(outcomes);
             }
             Some(ToLane::GiveBack(of, why)) if of == epoch => return Ok(why),
             Some(ToLane::Cut(of)) if of == epoch => return Err(Ended::Cut),
-            Some(void) => void_order(&void, around.lane),
+            Some(void) => void_order(&void, around.status),
             None => return Err(Ended::Over),
         }
     }
@@ -301,6 +328,7 @@ async fn publish(
 async fn hand_in(
     tag: u64,
     letters: Letters,
+    finished: Finished,
     room: Option<OwnedSemaphorePermit>,
     due: &mpsc::UnboundedSender<Due<Confirmation>>,
     publisher: &Publisher,
@@ -315,7 +343,7 @@ async fn hand_in(
         publisher.courtesy(reply);
     }
     // Whoever acknowledges ends only with this.
-    drop(due.send(Due { tag, report, dead_letter, room }));
+    drop(due.send(Due { tag, report, dead_letter, room, finished }));
     Ok(())
 }
 
@@ -358,9 +386,9 @@ async fn prove_once(channel: &Channel, queue: &str, heartbeat: Duration, proof: 
 }
 
 /// An order for a subscription that ended since. A report that comes too late is not published: its job comes again.
-pub(super) fn void_order(order: &ToLane<Box<Envelope>>, lane: &Lane) {
+pub(super) fn void_order(order: &ToLane<Box<Envelope>>, lane: &OfLane) {
     if let ToLane::Settled(settled, _) = order {
-        events::AckLost { lane: &lane.name, job_id: &settled.identity.identity.job_id }.record();
+        events::AckLost { lane, job_id: Some(&settled.identity.identity.job_id), jobs: 1 }.record();
     }
 }
 

@@ -23,8 +23,9 @@ use super::{
 use crate::{
     driver::{Epoch, FromLane, GiveBack, ToLane},
     events,
+    metrics::Up,
     pauses::Reconnects,
-    status::Status,
+    status::{OfLane, Status},
 };
 
 /// How long to wait before looking again at what somebody has to mend at the broker.
@@ -118,7 +119,7 @@ impl Supervisor {
 
     /// Whether that is the order; any other is void while there is no subscription.
     fn is_to_consume(&self, order: &ToLane<Box<Envelope>>) -> bool {
-        void_order(order, &self.lane);
+        void_order(order, self.setup.status.lane(self.lane.id));
         matches!(order, ToLane::Consume)
     }
 
@@ -126,22 +127,18 @@ impl Supervisor {
     async fn subscribe(&mut self) -> Served {
         let Self { setup, lane, orders, window, .. } = self;
         let epoch = Epoch(setup.epochs.fetch_add(1, Ordering::Relaxed));
+        let status = setup.status.lane(lane.id);
         let opened = tokio::select! {
             biased;
-            () = void_all(orders, lane) => Err(Ended::Over),
+            () = void_all(orders, status) => Err(Ended::Over),
             opened = open(setup, lane, *window, epoch) => opened,
         };
         let subscription = match opened {
             Ok(subscription) => subscription,
             Err(ended) => return Served { ended, was_up: false, settled: 0 },
         };
-        let around = Surroundings {
-            lane,
-            worker: &setup.worker,
-            publisher: &setup.publisher,
-            events: &setup.events,
-            status: setup.status.lane(lane.id),
-        };
+        let around =
+            Surroundings { lane, worker: &setup.worker, publisher: &setup.publisher, events: &setup.events, status };
         subscription.serve(orders, &around).await
     }
 
@@ -172,7 +169,7 @@ impl Supervisor {
     }
 
     fn say(&mut self, ended: &Ended, pause: Duration) {
-        let lane = &*self.lane.name;
+        let lane = self.setup.status.lane(self.lane.id);
         if !matches!(ended, Ended::Topology(_)) {
             self.differences.clear();
         }
@@ -180,11 +177,9 @@ impl Supervisor {
             Ended::GivenBack(why) => events::GivenBack { lane, why: *why }.record(),
             Ended::Suspicious(returns) => events::Suspicious { lane, returns: *returns }.record(),
             // Said once, and again when it is not the same any more.
-            Ended::Topology(differences) if *differences == self.differences => {}
             Ended::Topology(differences) => {
-                for difference in differences {
-                    events::TopologyDiffers { lane, difference }.record();
-                }
+                let is_known = *differences == self.differences;
+                events::TopologyDiffers { lane, differences, is_known }.record();
                 self.differences.clone_from(differences);
             }
             Ended::Broker(error) => events::Reconnects { lane, reason: error.label(), detail: error, pause }.record(),
@@ -208,14 +203,15 @@ impl Supervisor {
 async fn open(setup: &Setup, lane: &Lane, window: Window, epoch: Epoch) -> Result<Subscription, Ended> {
     let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
     let connection = Connection::open(&setup.url, &name, setup.time_outs).await?;
+    let is_connected = Up::of(&setup.status.lane(lane.id).metrics.connected);
     if setup.declares {
         topology::declare(&connection, [lane.name.as_str()]).await?;
     }
-    Subscription::open(connection, lane, window, epoch).await
+    Subscription::open(connection, is_connected, lane, window, epoch).await
 }
 
 /// Takes orders that are void, until there are no more to come.
-async fn void_all(orders: &mut Orders, lane: &Lane) {
+async fn void_all(orders: &mut Orders, lane: &OfLane) {
     while let Some(order) = orders.recv().await {
         void_order(&order, lane);
     }

@@ -10,7 +10,7 @@ use imageshare_core::{
         self, Action as _, DescribeImageSharePermission, DescribeImages, Image, ModifyImageSharePermission,
         SharedAccount,
     },
-    ids::{ImageId, Region},
+    ids::{ImageId, Region, RequestId},
     request::{Language, Prepared, SignBuffer, SignedRequest, Signer, Target},
     response::{self, Answered, Failure},
 };
@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::event::News;
 use crate::{
+    events,
     http::{CallError, Client, Reply, Sending},
     proof::Proof,
 };
@@ -43,17 +44,8 @@ impl Kind {
         }
     }
 
-    /// The API's name of the action.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Modify => ModifyImageSharePermission::NAME,
-            Self::ReadShares => DescribeImageSharePermission::NAME,
-            Self::ReadImage(_) => DescribeImages::NAME,
-        }
-    }
-
-    /// Reads a reply.
-    fn outcome(self, reply: &Reply) -> Outcome {
+    /// Reads a reply. Beside the outcome, what an accepted request is known by at the API.
+    fn outcome(self, reply: &Reply) -> (Outcome, Option<RequestId>) {
         match self {
             Self::Modify => read::<ModifyImageSharePermission>(reply, |()| Answer::Modified),
             Self::ReadShares => read::<DescribeImageSharePermission>(reply, |shares| {
@@ -64,6 +56,18 @@ impl Kind {
             }
         }
     }
+}
+
+/// What is told of an action.
+pub(super) fn told_of(action: &Action) -> events::Call {
+    let (action, image_id, accounts) = match action {
+        Action::Modify { image_id, account_ids, .. } => {
+            (ModifyImageSharePermission::NAME, *image_id, u32::try_from(account_ids.len()).ok())
+        }
+        Action::ReadShares { image_id, .. } => (DescribeImageSharePermission::NAME, *image_id, None),
+        Action::ReadImage { image_id, .. } => (DescribeImages::NAME, *image_id, None),
+    };
+    events::Call { action, image_id, accounts }
 }
 
 /// Prepares an action for a host. Depends on no clock.
@@ -133,12 +137,14 @@ impl Flight {
             && !proof.fresh().await
         {
             let reason = "the lane was lost before the request was sent".into();
-            return self.land(Outcome::Unanswered { sent: false, reason }, None);
+            return self.land(Outcome::Unanswered { sent: false, reason }, None, None);
         }
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        let (outcome, date) = match client.call(request, &self.sending).await {
+        let ((outcome, request_id), date) = match client.call(request, &self.sending).await {
             Ok(reply) => (self.kind.outcome(&reply), reply.date),
-            Err(CallError { sent, reason }) => (Outcome::Unanswered { sent, reason: reason.to_string().into() }, None),
+            Err(CallError { sent, reason }) => {
+                ((Outcome::Unanswered { sent, reason: reason.to_string().into() }, None), None)
+            }
         };
         let outcome = match outcome {
             Outcome::Unanswered { sent, reason } => {
@@ -146,12 +152,12 @@ impl Flight {
             }
             answered @ (Outcome::Accepted(_) | Outcome::Refused { .. } | Outcome::Skewed) => answered,
         };
-        self.land(outcome, date);
+        self.land(outcome, request_id, date);
     }
 
-    fn land(&mut self, outcome: Outcome, date: Option<SystemTime>) {
+    fn land(&mut self, outcome: Outcome, request_id: Option<RequestId>, date: Option<SystemTime>) {
         self.is_over = true;
-        drop(self.news.send(News::Answer { call: self.call, outcome, date }));
+        drop(self.news.send(News::Answer { call: self.call, outcome, request_id, date }));
     }
 }
 
@@ -160,14 +166,14 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if !self.is_over {
             let sent = !self.sending.abandon();
-            self.land(Outcome::Unanswered { sent, reason: "the call was broken off".into() }, None);
+            self.land(Outcome::Unanswered { sent, reason: "the call was broken off".into() }, None, None);
         }
     }
 }
 
-fn read<A: actions::Action>(reply: &Reply, answer: impl FnOnce(A::Answer) -> Answer) -> Outcome {
-    match response::parse::<A>(reply.status, &reply.body) {
-        Ok(Answered { answer: found, .. }) => Outcome::Accepted(answer(found)),
+fn read<A: actions::Action>(reply: &Reply, answer: impl FnOnce(A::Answer) -> Answer) -> (Outcome, Option<RequestId>) {
+    let outcome = match response::parse::<A>(reply.status, &reply.body) {
+        Ok(Answered { answer: found, request_id }) => return (Outcome::Accepted(answer(found)), request_id),
         Err(Failure::Api(error)) => Outcome::Refused {
             class: Class::of(&error.code),
             code: error.code.into(),
@@ -175,7 +181,8 @@ fn read<A: actions::Action>(reply: &Reply, answer: impl FnOnce(A::Answer) -> Ans
             request_id: error.request_id,
         },
         Err(Failure::NotAnAnswer(error)) => Outcome::Unanswered { sent: true, reason: error.to_string().into() },
-    }
+    };
+    (outcome, None)
 }
 
 /// What a listing says of one image. A state that nobody documented, or none, may still become NORMAL.
@@ -207,7 +214,7 @@ mod tests {
             r#"{{"Response":{{"ImageSet":{set},"TotalCount":1,"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}}}"#
         );
         let reply = Reply { status: 200, date: None, body: body.into() };
-        let outcome = Kind::ReadImage(IMAGE.parse().unwrap()).outcome(&reply);
+        let outcome = Kind::ReadImage(IMAGE.parse().unwrap()).outcome(&reply).0;
         assert_eq!(outcome, Outcome::Accepted(Answer::Image(expected.clone())));
     }
 
@@ -264,13 +271,13 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_code_and_what_is_no_answer_may_have_been_applied() {
         let body = r#"{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"slow\ndown"},"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
-        let outcome = Kind::Modify.outcome(&Reply { status: 200, date: None, body: body.into() });
+        let outcome = Kind::Modify.outcome(&Reply { status: 200, date: None, body: body.into() }).0;
         let Outcome::Refused { code, class, message, request_id } = outcome else { panic!("{outcome:?}") };
         assert_eq!((&*code, class, &*message), ("RequestLimitExceeded", Class::Throttle, "slow down"));
         assert!(request_id.is_some());
 
         let page = Reply { status: 502, date: None, body: "<html>".into() };
-        let outcome = Kind::ReadShares.outcome(&page);
+        let outcome = Kind::ReadShares.outcome(&page).0;
         assert!(matches!(outcome, Outcome::Unanswered { sent: true, .. }), "{outcome:?}");
     }
 

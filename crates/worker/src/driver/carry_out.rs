@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    iter,
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, SystemTime},
 };
 
 use http::Uri;
-use imageshare_core::{Class, Credential, request::Signer};
+use imageshare_core::{Class, Credential, ids::RequestId, request::Signer};
 use imageshare_engine::{
     Engine,
     io::{Action, CallId, Command, Input, LaneId, Notice, Outcome, TicketId},
@@ -27,12 +28,16 @@ use super::{
     calls::{self, Flight, Kind},
     clock::{Offset, ServerClock},
     event::News,
+    held::{Held, HeldJob},
     serve::Tenure,
 };
-use crate::{endpoint::Endpoint, http::Client};
+use crate::{endpoint::Endpoint, events, http::Client, status::Status};
 
 /// Operations that are held at most before no more jobs are taken in, outcomes that nobody took yet included.
 pub(super) const OPERATIONS_MAX: usize = 2_000_000;
+
+/// How often it is shown how the lanes are, at most: the engine looks at each image for that.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// The longest sleep. Waking early does no harm, and the end of time is no moment that a timer can be set to.
 const SLEEP_MAX: Duration = Duration::from_secs(60 * 60);
@@ -45,7 +50,7 @@ pub struct Driver<I> {
     pub(super) client: Client,
     pub(super) lanes: Vec<OpenLane>,
     clocks: Vec<(Endpoint, ServerClock)>,
-    pub(super) held: BTreeMap<TicketId, Held<I>>,
+    pub(super) held: Held<I>,
     in_flight: BTreeMap<CallId, InFlight>,
     pub(super) tasks: JoinSet<()>,
     news_sender: mpsc::UnboundedSender<News>,
@@ -58,13 +63,15 @@ pub struct Driver<I> {
     pub(super) outcomes_waiting: usize,
     /// Outcomes that lanes were told of and that are not published yet.
     pub(super) outcomes_told: Arc<AtomicUsize>,
-    next_ticket: u64,
     wake_at: Option<Instant>,
     /// When an interrupted run ends, whatever is under way.
     pub(super) ends_at: Option<TokioInstant>,
     pub(super) source_ended: bool,
     pub(super) given_up: watch::Sender<bool>,
     pub(super) progress: Arc<Progress>,
+    pub(super) status: Arc<Status>,
+    /// When it was shown last how the lanes are.
+    looked_at: Option<TokioInstant>,
     pub(super) summary: Summary,
 }
 
@@ -84,19 +91,13 @@ pub(super) struct OpenLane {
 /// A [`Refresh`] that can be shown, as nothing.
 struct RefreshSource(Refresh);
 
-/// A job whose report is still to come.
-#[derive(Debug)]
-pub(super) struct Held<I> {
-    identity: I,
-    pub(super) lane: LaneId,
-    received_at: SystemTime,
-}
-
 #[derive(Debug)]
 struct InFlight {
     lane: LaneId,
-    kind: Kind,
+    call: events::Call,
     signed: Offset,
+    /// When its request was written.
+    sent_at: Option<TokioInstant>,
 }
 
 impl<I: Send + 'static> Driver<I> {
@@ -110,7 +111,7 @@ impl<I: Send + 'static> Driver<I> {
             client,
             lanes: Vec::with_capacity(lanes.len()),
             clocks: Vec::new(),
-            held: BTreeMap::new(),
+            held: Held::new(),
             in_flight: BTreeMap::new(),
             tasks: JoinSet::new(),
             news_sender,
@@ -118,12 +119,13 @@ impl<I: Send + 'static> Driver<I> {
             outbox: VecDeque::new(),
             outcomes_waiting: 0,
             outcomes_told: Arc::default(),
-            next_ticket: 0,
             wake_at: None,
             ends_at: None,
             source_ended: false,
             given_up: watch::Sender::new(false),
             progress: Arc::default(),
+            status: Arc::new(Status::new(lanes.iter().map(|lane| lane.name.as_str()))),
+            looked_at: None,
             summary: Summary::default(),
         };
         lanes.iter().for_each(|lane| driver.open(lane));
@@ -136,6 +138,8 @@ impl<I: Send + 'static> Driver<I> {
             self.clocks.push((lane.endpoint.clone(), ServerClock::default()));
             self.clocks.len() - 1
         });
+        let id = LaneId(u32::try_from(self.lanes.len()).expect("lanes are numbered by 32 bits"));
+        self.status.lane(id).metrics.show_limits(&lane.limits);
         self.lanes.push(OpenLane {
             uri: lane.uri(),
             signer: Signer::new(lane.credential.clone()),
@@ -150,6 +154,12 @@ impl<I: Send + 'static> Driver<I> {
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
+    }
+
+    /// How it and its lanes are, to be looked at while it runs.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
     }
 
     /// Milliseconds since the driver was made.
@@ -172,10 +182,8 @@ impl<I: Send + 'static> Driver<I> {
             let left = end.duration_since(received_at).unwrap_or_default();
             now + Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
         });
-        let ticket = TicketId(self.next_ticket);
-        self.next_ticket += 1;
         self.progress.job_received(job.account_ids.len());
-        self.held.insert(ticket, Held { identity, lane, received_at });
+        let ticket = self.held.take_in(lane, HeldJob { identity, mode: job.mode, received_at });
         self.engine.handle(now, Input::Job { ticket, lane, job });
     }
 
@@ -183,14 +191,16 @@ impl<I: Send + 'static> Driver<I> {
         let now = self.now();
         match news {
             News::Sent(call) => {
-                if let Some(in_flight) = self.in_flight.get(&call) {
-                    *self.summary.calls.entry(in_flight.kind.name()).or_default() += 1;
+                if let Some(in_flight) = self.in_flight.get_mut(&call) {
+                    in_flight.sent_at = Some(TokioInstant::now());
+                    *self.summary.calls.entry(in_flight.call.action).or_default() += 1;
                     self.progress.call_sent();
+                    events::Sent { lane: self.status.lane(in_flight.lane), call: &in_flight.call }.record();
                 }
                 self.engine.handle(now, Input::Sent(call));
             }
-            News::Answer { call, outcome, date } => {
-                let outcome = self.judge(now, call, outcome, date);
+            News::Answer { call, outcome, request_id, date } => {
+                let outcome = self.judge(now, call, outcome, request_id, date);
                 self.engine.handle(now, Input::Answer { call, outcome });
             }
             News::Refreshed { lane, found } => {
@@ -208,18 +218,32 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     /// Takes in what the driver itself has to know of an answer: that a call was throttled, and what the time is.
-    fn judge(&mut self, now: Instant, call: CallId, outcome: Outcome, date: Option<SystemTime>) -> Outcome {
-        let Some(InFlight { lane, signed, .. }) = self.in_flight.remove(&call) else { return outcome };
-        let Outcome::Refused { class, .. } = &outcome else { return outcome };
-        match class {
-            Class::Throttle => {
+    fn judge(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        outcome: Outcome,
+        request_id: Option<RequestId>,
+        date: Option<SystemTime>,
+    ) -> Outcome {
+        let Some(InFlight { lane, call, signed, sent_at }) = self.in_flight.remove(&id) else { return outcome };
+        let outcome = match &outcome {
+            Outcome::Refused { class: Class::Clock, .. }
+                if self.clock(lane).refused(now, SystemTime::now(), signed, date) =>
+            {
+                Outcome::Skewed
+            }
+            Outcome::Refused { class: Class::Throttle, .. } => {
                 self.summary.calls_throttled += 1;
                 self.progress.call_throttled();
                 outcome
             }
-            Class::Clock if self.clock(lane).refused(now, SystemTime::now(), signed, date) => Outcome::Skewed,
             _ => outcome,
-        }
+        };
+        let took = sent_at.map(|at| at.elapsed());
+        let lane = self.status.lane(lane);
+        events::Answered { lane, call: &call, outcome: &outcome, request_id, took }.record();
+        outcome
     }
 
     fn renew(&mut self, lane: LaneId, found: Result<Credential, String>) -> Input {
@@ -259,29 +283,29 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     fn call(&mut self, call: CallId, lane: LaneId, action: Action) {
-        let kind = Kind::of(&action);
+        let (kind, told) = (Kind::of(&action), calls::told_of(&action));
         let clock = *self.clock(lane);
         let OpenLane { uri, signer, .. } = self.lane(lane);
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let prepared = calls::prepare(host, action);
         let request = calls::sign(&prepared, signer, clock.second(SystemTime::now()), uri);
-        self.in_flight.insert(call, InFlight { lane, kind, signed: clock.offset() });
+        self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), sent_at: None });
         let proof = self.lane(lane).tenure.proof();
         let flight = Flight::new(call, kind, proof, self.news_sender.clone());
         self.tasks.spawn(flight.fly(self.client.clone(), request));
     }
 
     fn settle(&mut self, ticket: TicketId, report: Report) {
-        let Some(Held { identity, lane, received_at }) = self.held.remove(&ticket) else { return };
+        let Some((lane, HeldJob { identity, mode, received_at })) = self.held.settle(ticket) else { return };
         self.progress.job_settled(&report);
         self.outcomes_waiting += outcomes(&report);
         let finished_at = SystemTime::now();
-        self.outbox.push_back(Said::Settled(Box::new(Settled { identity, lane, report, received_at, finished_at })));
+        let settled = Settled { identity, lane, mode, report, received_at, finished_at };
+        self.outbox.push_back(Said::Settled(Box::new(settled)));
     }
 
     fn give_back(&mut self, lane: LaneId) {
-        let given_back = self.held.extract_if(.., |_, held| held.lane == lane);
-        let jobs: Vec<I> = given_back.map(|(_, held)| held.identity).collect();
+        let jobs = self.held.let_go(lane).collect();
         self.outbox.push_back(Said::GivenBack { lane, jobs });
     }
 
@@ -316,12 +340,14 @@ impl<I: Send + 'static> Driver<I> {
                 let closing = Closing { reason: *reason, detail: detail.clone(), is_over: false };
                 self.summary.closed.insert(lane, closing);
                 self.progress.lane(lane, Some(*reason));
+                self.status.lane(lane).close(*reason);
             }
             Notice::Opened => {
                 if let Some(closing) = self.summary.closed.get_mut(&lane) {
                     closing.is_over = true;
                 }
                 self.progress.lane(lane, None);
+                self.status.lane(lane).open();
             }
             Notice::CannotRead { .. }
             | Notice::BatchLearned(_)
@@ -329,6 +355,30 @@ impl<I: Send + 'static> Driver<I> {
             | Notice::ImageBusy { .. } => {}
         }
         self.outbox.push_back(Said::Notice(lane, notice));
+    }
+
+    /// The loop came round: shows that, and how the lanes are if that was not shown just before.
+    pub(super) fn turned(&mut self, now: TokioInstant) {
+        self.status.turned();
+        if self.looked_at.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_LOOKS) {
+            return;
+        }
+        self.looked_at = Some(now);
+        for id in self.ids() {
+            let lane = self.status.lane(id);
+            if let Some(numbers) = self.engine.lane_numbers(id) {
+                lane.metrics.show(&numbers);
+            }
+            let waited = self.held.oldest(id).and_then(|came| came.elapsed().ok()).unwrap_or_default();
+            lane.metrics.oldest_wait.set(waited.as_secs_f64());
+            let offset = self.lanes.get(id.0 as usize).and_then(|open| self.clocks.get(open.clock));
+            lane.metrics.clock_offset.set(offset.map_or(0, |(_, clock)| clock.offset().seconds()));
+            lane.block(self.engine.is_blocked(id));
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + use<I> {
+        iter::successors(Some(LaneId(0)), |id| Some(LaneId(id.0 + 1))).take(self.lanes.len())
     }
 
     pub(super) fn next_to_say(&mut self) -> Option<Said<I>> {

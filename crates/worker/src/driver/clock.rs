@@ -25,6 +25,13 @@ pub(super) struct ServerClock {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offset(i64);
 
+impl Offset {
+    /// In seconds.
+    pub(super) const fn seconds(self) -> i64 {
+        self.0
+    }
+}
+
 impl ServerClock {
     /// What requests are signed with now.
     pub(super) const fn offset(&self) -> Offset {

@@ -8,10 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use imageshare_core::Credential;
+use imageshare_core::{Credential, ids::RequestId};
 use imageshare_engine::{
     io::{CallId, CloseReason, LaneId, Notice, Outcome},
-    job::{Job, Report},
+    job::{Job, Mode, Report},
     limits::{LaneLimits, Limits},
 };
 
@@ -55,6 +55,8 @@ pub struct Settled<I> {
     pub identity: I,
     /// Its lane.
     pub lane: LaneId,
+    /// What it asked for.
+    pub mode: Mode,
     /// What became of it.
     pub report: Report,
     /// When it came in, by this machine's clock.
@@ -87,6 +89,8 @@ pub(super) enum News {
         call: CallId,
         /// How.
         outcome: Outcome,
+        /// Of an accepted request.
+        request_id: Option<RequestId>,
         /// What the server's clock showed.
         date: Option<SystemTime>,
     },

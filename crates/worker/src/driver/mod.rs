@@ -13,6 +13,7 @@ mod calls;
 mod carry_out;
 mod clock;
 mod event;
+mod held;
 mod lanes;
 mod progress;
 mod reading;

@@ -12,9 +12,13 @@ use tokio::{
 };
 
 use super::{Closing, Delivery, Driver, Said, Summary, carry_out::OPERATIONS_MAX, event::Event};
+use crate::{events, wire::report::Status as ReportStatus};
 
 /// Tickets that are held at most before no more jobs are taken in, settled ones whose report nobody took yet included.
 const TICKETS_MAX: usize = 10_000;
+
+/// The loop turns at least this often, so that it can be seen to.
+const TURN: Duration = Duration::from_millis(500);
 
 /// How long what is still to be said waits for somebody who takes it, when the run is to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -53,7 +57,9 @@ impl<I: Send + 'static> Driver<I> {
         while !self.is_done() {
             let is_full = self.engine.tickets() + self.outbox.len() >= TICKETS_MAX
                 || self.engine.operations() + self.outcomes_waiting >= OPERATIONS_MAX;
-            let alarm = self.alarm();
+            let turned_at = TokioInstant::now();
+            self.turned(turned_at);
+            let alarm = self.alarm().min(turned_at + TURN);
             let event = tokio::select! {
                 biased;
                 interrupt = interrupts.recv(), if interrupts_open => match interrupt {
@@ -66,7 +72,10 @@ impl<I: Send + 'static> Driver<I> {
                 Some(news) = self.news.recv() => Event::News(news),
                 room = said.reserve(), if !self.outbox.is_empty() => {
                     match (self.next_to_say(), room) {
-                        (Some(next), Ok(room)) => room.send(next),
+                        (Some(next), Ok(room)) => {
+                            self.note_said(&next);
+                            room.send(next);
+                        }
                         (next, _) => self.lose(next.as_ref()),
                     }
                     continue;
@@ -78,7 +87,10 @@ impl<I: Send + 'static> Driver<I> {
                 },
             };
             match event {
-                Event::Job(delivery) => self.receive(*delivery),
+                Event::Job(delivery) => {
+                    events::Read { lane: self.status.lane(delivery.lane) }.record();
+                    self.receive(*delivery);
+                }
                 Event::SourceEnded => self.source_ended = true,
                 Event::News(news) => self.hear(news),
                 Event::Interrupt if self.summary.is_interrupted => {
@@ -105,6 +117,7 @@ impl<I: Send + 'static> Driver<I> {
     fn open_all(&mut self) {
         let now = self.now();
         for (id, lane) in (0..).map(LaneId).zip(&self.lanes) {
+            self.status.lane(id).delivered();
             self.engine.handle(now, Input::LaneUp(id, lane.limits));
         }
     }
@@ -116,6 +129,7 @@ impl<I: Send + 'static> Driver<I> {
     /// The first interrupt: no more jobs, no new calls. The jobs that were on their way in get a report like the rest.
     fn drain(&mut self, jobs: &mut mpsc::Receiver<Delivery<I>>) {
         self.summary.is_interrupted = true;
+        self.status.draining();
         jobs.close();
         while let Ok(delivery) = jobs.try_recv() {
             self.receive(delivery);
@@ -136,7 +150,10 @@ impl<I: Send + 'static> Driver<I> {
         let deadline = TokioInstant::now() + LAST_WORDS;
         while let Some(next) = self.next_to_say() {
             match timeout_at(deadline, said.reserve()).await {
-                Ok(Ok(room)) => room.send(next),
+                Ok(Ok(room)) => {
+                    self.note_said(&next);
+                    room.send(next);
+                }
                 Ok(Err(_)) | Err(_) => self.lose(Some(&next)),
             }
         }
@@ -159,6 +176,15 @@ impl<I: Send + 'static> Driver<I> {
         if !is_any_left {
             self.given_up.send_replace(true);
         }
+    }
+
+    /// A report is out.
+    fn note_said(&self, said: &Said<I>) {
+        let Said::Settled(settled) = said else { return };
+        let lane = self.status.lane(settled.lane);
+        events::Settled::of(lane, settled).record();
+        let (status, received_at) = (ReportStatus::of(&settled.report), settled.received_at);
+        events::Finished { status, received_at, is_dead: false }.record(lane);
     }
 
     /// Nobody takes it any more.

@@ -1,7 +1,6 @@
 //! The loop of a daemon: jobs come from subscriptions of lanes, which can be lost and come again.
 
 use std::{
-    iter,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use super::{
     carry_out::{OPERATIONS_MAX, outcomes},
     event::News,
 };
-use crate::{events, proof::Proof, status::Status};
+use crate::{events, proof::Proof};
 
 /// Events of lanes that are taken at once, before the engine is asked what follows from them.
 const EVENTS_AT_ONCE: usize = 64;
@@ -42,8 +41,6 @@ pub struct Lines<I> {
     pub lanes: Vec<mpsc::UnboundedSender<ToLane<I>>>,
     /// What is wanted of the driver. Its end means [`Order::Drain`].
     pub orders: mpsc::Receiver<Order>,
-    /// Where it is noted what becomes of the lanes, to be looked at by others.
-    pub status: Arc<Status>,
 }
 
 /// Whether a lane is ours.
@@ -88,8 +85,8 @@ impl<I: Send + 'static> Driver<I> {
     /// Serves the lanes until it is told to drain, and then until all are given back. Every call ends within the
     /// client's time-out, so a drain ends within that time; what the subscriptions still have to publish is theirs.
     pub async fn serve(mut self, lines: Lines<I>) {
-        let Lines { mut events, lanes, mut orders, status } = lines;
-        let mut serving = Serving { lanes, status, draining: false };
+        let Lines { mut events, lanes, mut orders } = lines;
+        let mut serving = Serving { lanes, draining: false };
         let mut received = Vec::with_capacity(EVENTS_AT_ONCE);
         serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
         let mut turned_at = TokioInstant::now();
@@ -116,14 +113,16 @@ impl<I: Send + 'static> Driver<I> {
                 Woken::Order(Some(Order::Reload { limits, lanes })) => self.reload(*limits, &lanes),
                 Woken::Order(Some(Order::Drain) | None) => {
                     serving.draining = true;
+                    self.status.draining();
                     self.engine.handle(self.now(), Input::Drain);
                 }
-                Woken::Time => self.note_blocked(&serving),
+                Woken::Time => {}
             }
             self.carry_out_commands();
             while let Some(said) = self.next_to_say() {
                 self.hand_over(said, &serving);
             }
+            self.turned(turned_at);
             // Tasks that ended have told all that they know.
             while self.tasks.try_join_next().is_some() {}
         }
@@ -183,9 +182,9 @@ impl<I: Send + 'static> Driver<I> {
             proof.revoke();
         }
         self.lane(lane).tenure = Tenure::Asked;
-        self.held.retain(|_, held| held.lane != lane);
+        self.held.let_go(lane).for_each(drop);
         self.engine.handle(self.now(), Input::LaneLost(lane));
-        serving.status.lane(lane).open();
+        self.status.lane(lane).open();
         if !serving.draining {
             serving.tell(lane, ToLane::Consume);
         }
@@ -210,11 +209,13 @@ impl<I: Send + 'static> Driver<I> {
             }
             Said::GivenBack { lane, .. } => self.give_back_to(lane, serving),
             Said::Notice(lane, notice) => {
-                self.note(lane, &notice, serving);
-                events::Noticed { lane: serving.status.lane(lane).name(), notice: &notice }.record();
+                if matches!(notice, Notice::Opened) {
+                    self.consume_again(lane, serving);
+                }
+                events::Noticed { lane: self.status.lane(lane), notice: &notice }.record();
             }
             Said::RefreshFailed(lane, reason) => {
-                events::RefreshFailed { lane: serving.status.lane(lane).name(), reason: &reason }.record();
+                events::RefreshFailed { lane: self.status.lane(lane), reason: &reason }.record();
             }
         }
     }
@@ -236,26 +237,11 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    fn note(&mut self, lane: LaneId, notice: &Notice, serving: &Serving<I>) {
-        match notice {
-            Notice::Closed { reason, .. } => serving.status.lane(lane).close(*reason),
-            Notice::Opened => {
-                serving.status.lane(lane).open();
-                if matches!(self.lane(lane).tenure, Tenure::Closed) && !serving.draining {
-                    self.lane(lane).tenure = Tenure::Asked;
-                    serving.tell(lane, ToLane::Consume);
-                }
-            }
-            Notice::BatchLearned(_)
-            | Notice::CannotRead { .. }
-            | Notice::CapLearned { .. }
-            | Notice::ImageBusy { .. } => {}
-        }
-    }
-
-    fn note_blocked(&mut self, serving: &Serving<I>) {
-        for id in self.ids() {
-            serving.status.lane(id).block(self.engine.is_blocked(id));
+    /// A lane that was given back while it was closed is open again.
+    fn consume_again(&mut self, lane: LaneId, serving: &Serving<I>) {
+        if matches!(self.lane(lane).tenure, Tenure::Closed) && !serving.draining {
+            self.lane(lane).tenure = Tenure::Asked;
+            serving.tell(lane, ToLane::Consume);
         }
     }
 
@@ -270,16 +256,11 @@ impl<I: Send + 'static> Driver<I> {
             self.reread(id);
         }
     }
-
-    fn ids(&self) -> impl Iterator<Item = LaneId> + use<I> {
-        iter::successors(Some(LaneId(0)), |id| Some(LaneId(id.0 + 1))).take(self.lanes.len())
-    }
 }
 
 /// What the loop needs to speak to the lanes.
 struct Serving<I> {
     lanes: Vec<mpsc::UnboundedSender<ToLane<I>>>,
-    status: Arc<Status>,
     draining: bool,
 }
 

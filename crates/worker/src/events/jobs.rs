@@ -1,77 +1,169 @@
 //! What happens to single jobs. There may be ten thousand a second, so what goes well is said only when asked for.
 
-use imageshare_engine::job::AccountOutcome;
+use std::time::SystemTime;
+
+use imageshare_engine::job::{AccountOutcome, Mode, Report};
 use tracing::{debug, info, trace, warn};
 
-use crate::{broker::Envelope, driver, wire::Rejection};
+use crate::{
+    broker::Envelope,
+    driver,
+    status::OfLane,
+    wire::{Rejection, report::Status},
+};
 
 /// A message came.
 pub(crate) struct Delivered<'a> {
-    pub(crate) lane: &'a str,
+    pub(crate) lane: &'a OfLane,
     pub(crate) is_redelivered: bool,
+}
+
+/// A job was read from an input.
+pub(crate) struct Read<'a> {
+    pub(crate) lane: &'a OfLane,
 }
 
 /// A message is no job, or none for its lane.
 pub(crate) struct Rejected<'a> {
-    pub(crate) lane: &'a str,
+    pub(crate) lane: &'a OfLane,
     pub(crate) rejection: &'a Rejection,
+    /// In one word.
+    pub(crate) reason: &'static str,
+    pub(crate) traceparent: Option<&'a str>,
 }
 
-/// A job is done.
+/// It is known what became of each account of a job.
 pub(crate) struct Settled<'a> {
-    lane: &'a str,
-    envelope: &'a Envelope,
-    failed: usize,
-    request_id: Option<String>,
+    lane: &'a OfLane,
+    mode: Mode,
+    report: &'a Report,
+    /// Of a job that came from a queue.
+    envelope: Option<&'a Envelope>,
 }
 
-/// A job was done, and its delivery can no longer be acknowledged: it comes again.
+/// The report of a job is out, and with a broker confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: Status,
+    pub(crate) received_at: SystemTime,
+    /// Whether something of it is a dead letter.
+    pub(crate) is_dead: bool,
+}
+
+/// Jobs were done, and their deliveries can no longer be acknowledged: they come again.
 pub(crate) struct AckLost<'a> {
-    pub(crate) lane: &'a str,
-    pub(crate) job_id: &'a str,
+    pub(crate) lane: &'a OfLane,
+    /// If it is one whose name is still known.
+    pub(crate) job_id: Option<&'a str>,
+    pub(crate) jobs: u64,
 }
 
 impl Delivered<'_> {
     pub(crate) fn record(&self) {
-        trace!(lane = self.lane, redelivered = self.is_redelivered, "delivered");
+        let metrics = &self.lane.metrics;
+        metrics.of_process.received_from_queue.inc();
+        if self.is_redelivered {
+            metrics.of_process.redelivered.inc();
+        }
+        metrics.last_delivery.set(crate::metrics::unix_seconds());
+        metrics.took_in();
+        trace!(lane = self.lane.name(), redelivered = self.is_redelivered, "delivered");
+    }
+}
+
+impl Read<'_> {
+    pub(crate) fn record(&self) {
+        self.lane.metrics.of_process.received_from_input.inc();
+        self.lane.metrics.took_in();
+        trace!(lane = self.lane.name(), "read");
     }
 }
 
 impl Rejected<'_> {
     pub(crate) fn record(&self) {
-        let job_id = self.rejection.known.job_id.as_deref().unwrap_or_default();
-        warn!(lane = self.lane, job_id, reason = self.rejection.reason(), "rejected");
+        let Self { lane, rejection, reason: kind, traceparent } = self;
+        lane.metrics.of_process.rejected.of(kind).inc();
+        lane.metrics.settled();
+        let job_id = rejection.known.job_id.as_deref().unwrap_or_default();
+        let image_id = rejection.known.image_id.map(|id| id.to_string());
+        let reason = rejection.reason();
+        warn!(lane = lane.name(), job_id, image_id, kind, reason, traceparent, "rejected");
     }
 }
 
 impl<'a> Settled<'a> {
-    pub(crate) fn of(lane: &'a str, settled: &'a driver::Settled<Box<Envelope>>) -> Self {
-        let outcomes = settled.report.outcomes.iter().chain(&settled.report.cancelled);
-        let failures = || {
-            outcomes.clone().filter_map(|(_, outcome)| match outcome {
-                AccountOutcome::Failed(failure) => Some(failure),
-                AccountOutcome::Changed | AccountOutcome::Unchanged => None,
-            })
-        };
-        let request_id = failures().find_map(|failure| failure.request_id).map(|id| id.to_string());
-        Self { lane, envelope: &settled.identity, failed: failures().count(), request_id }
+    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a driver::Settled<I>) -> Self {
+        Self { lane, mode: settled.mode, report: &settled.report, envelope: None }
+    }
+
+    /// The same of a job from a queue, which is told of.
+    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a driver::Settled<Box<Envelope>>) -> Self {
+        Self { envelope: Some(&settled.identity), ..Self::of(lane, settled) }
     }
 
     pub(crate) fn record(&self) {
-        let Self { lane, failed, request_id, .. } = self;
-        let Envelope { identity, redelivered, traceparent, .. } = self.envelope;
-        let (job_id, image_id) = (identity.job_id.as_str(), &identity.image_id);
-        let (traceparent, request_id) = (traceparent.as_deref(), request_id.as_deref());
-        if *failed == 0 {
+        let Self { lane, mode, report, .. } = self;
+        let failed = self.count(*mode, &report.outcomes) + self.count(Mode::Cancel, &report.cancelled);
+        lane.metrics.settled();
+        let Some(Envelope { identity, redelivered, traceparent, .. }) = self.envelope else { return };
+        let (lane, job_id, image_id) = (lane.name(), identity.job_id.as_str(), &identity.image_id);
+        let traceparent = traceparent.as_deref();
+        if failed == 0 {
             debug!(lane, job_id, %image_id, redelivered, traceparent, "settled");
         } else {
+            let request_id = self.request_id();
             info!(lane, job_id, %image_id, redelivered, failed, request_id, traceparent, "settled with failures");
         }
+    }
+
+    /// Counts accounts by what became of them, and says how many failed.
+    fn count<A>(&self, mode: Mode, outcomes: &[(A, AccountOutcome)]) -> u64 {
+        let (mut changed, mut unchanged, mut failed) = (0, 0, 0);
+        for (_, outcome) in outcomes {
+            match outcome {
+                AccountOutcome::Changed => changed += 1,
+                AccountOutcome::Unchanged => unchanged += 1,
+                AccountOutcome::Failed(failure) => {
+                    failed += 1;
+                    self.lane.metrics.of_process.account_failures.of(&failure.code).inc();
+                }
+            }
+        }
+        let accounts = self.lane.metrics.accounts(mode);
+        accounts.changed.inc_by(changed);
+        accounts.unchanged.inc_by(unchanged);
+        accounts.failed.inc_by(failed);
+        failed
+    }
+
+    /// That of the first refusal.
+    fn request_id(&self) -> Option<String> {
+        let outcomes = self.report.outcomes.iter().chain(&self.report.cancelled);
+        let mut failures = outcomes.filter_map(|(_, outcome)| match outcome {
+            AccountOutcome::Failed(failure) => failure.request_id,
+            AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+        });
+        failures.next().map(|id| id.to_string())
+    }
+}
+
+impl Finished {
+    pub(crate) fn record(&self, lane: &OfLane) {
+        let Self { status, received_at, is_dead } = *self;
+        let metrics = &lane.metrics;
+        metrics.jobs_finished.of(status.as_str()).inc();
+        metrics.job_duration.observe(received_at.elapsed().unwrap_or_default().as_secs_f64());
+        if is_dead {
+            metrics.dead_letters.of(if status == Status::Rejected { "rejected" } else { "failed" }).inc();
+        }
+        metrics.finished();
     }
 }
 
 impl AckLost<'_> {
     pub(crate) fn record(&self) {
-        debug!(lane = self.lane, job_id = self.job_id, "not acknowledged, so it comes again");
+        let Self { lane, job_id, jobs } = *self;
+        lane.metrics.of_process.acks_lost.inc_by(jobs);
+        debug!(lane = lane.name(), job_id, jobs, "not acknowledged, so it comes again");
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
-use crate::status::LaneState;
+use crate::status::{LaneState, OfLane};
 
-/// A lane is in another state than before.
+/// A lane is in another state than before. (The metric of its state is set whether that is new or not.)
 pub(crate) struct LaneChanged<'a> {
     pub(crate) lane: &'a str,
     pub(crate) state: LaneState,
@@ -15,13 +15,13 @@ pub(crate) struct LaneChanged<'a> {
 
 /// The engine found something out.
 pub(crate) struct Noticed<'a> {
-    pub(crate) lane: &'a str,
+    pub(crate) lane: &'a OfLane,
     pub(crate) notice: &'a Notice,
 }
 
 /// A credential was refused, or somebody wanted the one there is now, and its source gave none.
 pub(crate) struct RefreshFailed<'a> {
-    pub(crate) lane: &'a str,
+    pub(crate) lane: &'a OfLane,
     /// One printable line.
     pub(crate) reason: &'a str,
 }
@@ -44,7 +44,7 @@ impl LaneChanged<'_> {
 
 impl Noticed<'_> {
     pub(crate) fn record(&self) {
-        let lane = self.lane;
+        let lane = self.lane.name();
         match self.notice {
             Notice::BatchLearned(batch) => info!(lane, batch, "the API takes no more accounts a request than this"),
             Notice::CannotRead { image_id, code } => {
@@ -54,6 +54,7 @@ impl Noticed<'_> {
                 info!(lane, %image_id, cap, "the image can be shared with no more accounts than this");
             }
             Notice::Closed { reason, detail } => {
+                self.lane.went_wrong(detail);
                 error!(lane, reason = reason.as_str(), %detail, "the lane is closed; its jobs wait");
             }
             Notice::ImageBusy { image_id, code } => {
@@ -66,7 +67,8 @@ impl Noticed<'_> {
 
 impl RefreshFailed<'_> {
     pub(crate) fn record(&self) {
-        error!(lane = self.lane, reason = self.reason, "the source of the credential gave none");
+        self.lane.went_wrong(self.reason);
+        error!(lane = self.lane.name(), reason = self.reason, "the source of the credential gave none");
     }
 }
 

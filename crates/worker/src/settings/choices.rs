@@ -1,6 +1,6 @@
 //! Choosing among what the file, the environment and the flags give.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use imageshare_core::ids::Region;
 
@@ -90,4 +90,4 @@ macro_rules! shown_as_displayed {
     )*};
 }
 
-shown_as_displayed!(f64 u32 String Region Endpoint);
+shown_as_displayed!(f64 u32 SocketAddr String Region Endpoint);

@@ -1,5 +1,6 @@
 //! Settings: one file, the environment and flags become checked values that remember where they came from.
 
+mod admin;
 mod broker;
 mod choices;
 mod credentials;
@@ -10,7 +11,7 @@ mod limits;
 mod origin;
 mod values;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
 use imageshare_engine::limits::Limits;
@@ -45,6 +46,8 @@ pub struct Flags {
     pub lane: Option<String>,
     /// `--region`: the region of jobs without one.
     pub region: Option<String>,
+    /// `--admin`: where to listen for status and metrics.
+    pub admin: Option<String>,
 }
 
 /// Everything that can be set, checked.
@@ -62,6 +65,8 @@ pub struct Settings {
     pub http: TimeOuts,
     /// The broker.
     pub broker: Broker,
+    /// Where a daemon listens for status and metrics; `None` for nowhere.
+    pub admin: Option<SocketAddr>,
     described: Vec<Setting>,
 }
 
@@ -136,14 +141,16 @@ impl Settings {
         let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
         let (http, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
         let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);
+        let given = choices.outside("IMAGESHARE_ADMIN", "--admin", flags.admin.as_deref());
+        let (admin, of_admin) = admin::read(file.section("admin", &mut choices.problems), given, &mut choices);
         described.extend(lane.iter().map(|lane| lane.1.clone()));
         described.extend(region.iter().map(|region| region.1.clone()));
-        described.extend(of_engine.into_iter().chain(of_http).chain(of_broker));
-        file.finish("lanes, credentials, engine, http, broker", &mut choices.problems);
+        described.extend(of_engine.into_iter().chain(of_http).chain(of_broker).chain(of_admin));
+        file.finish("lanes, credentials, engine, http, broker, admin", &mut choices.problems);
 
         let (lane, region) = (lane.map(|lane| lane.0), region.map(|region| region.0));
         if choices.problems.is_empty() {
-            Ok(Self { lanes, lane, region, limits, http, broker, described })
+            Ok(Self { lanes, lane, region, limits, http, broker, admin, described })
         } else {
             Err(SettingsError { problems: choices.problems })
         }

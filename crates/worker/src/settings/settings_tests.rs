@@ -182,7 +182,7 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
     check(
         "brokers = 1\n[lanes.eu]\nspeed = 1\n[credentials.a]\nsource = \"environment\"\nsecret_key = \"topsecret\"\n\
          [engine]\ncaps = 1\n[http]\nproxy = 1\n\
-         [broker]\nuri = \"topsecret\"",
+         [broker]\nuri = \"topsecret\"\n[admin]\naddress = \"x\"",
         &[
             "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source, path, section",
             "imageshare.toml: lanes.eu: found the key \"speed\", \
@@ -191,7 +191,8 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
              allowed are attempts, cap, landing, read_delay, image_wait",
             "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout",
             "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, prefetch, heartbeat, lease",
-            "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker",
+            "imageshare.toml: admin: found the key \"address\", allowed are listen",
+            "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker, admin",
         ],
     );
 }
@@ -402,4 +403,23 @@ fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
     let missing = Flags { config: Some(folder.path().join("missing.toml")), ..Flags::default() };
     let error = Settings::load(&missing, &variable).unwrap_err().to_string();
     assert!(error.contains("missing.toml: found that it cannot be read (No such file"), "{error}");
+}
+
+#[test]
+fn nothing_listens_for_status_unless_somebody_says_where() {
+    assert_eq!(load_file("").unwrap().admin, None);
+    let file = "[admin]\nlisten = \"127.0.0.1:9701\"";
+    let shown = |variables: &[(&str, &str); 1], flag: Option<&str>| {
+        let flags = Flags { admin: flag.map(str::to_owned), ..Flags::default() };
+        described(&load(file, *variables, &flags).unwrap(), "admin.listen").0
+    };
+    let none = [("IMAGESHARE_X", "")];
+    let variable = [("IMAGESHARE_ADMIN", "[::1]:9702")];
+    assert_eq!(shown(&none, None), "127.0.0.1:9701");
+    assert_eq!(shown(&variable, None), "[::1]:9702");
+    assert_eq!(shown(&variable, Some("0.0.0.0:9703")), "0.0.0.0:9703");
+    check(
+        "[admin]\nlisten = \"9701\"",
+        &["imageshare.toml: admin.listen: found \"9701\", allowed is an address and a port, such as 127.0.0.1:9701"],
+    );
 }

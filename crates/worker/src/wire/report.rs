@@ -112,19 +112,13 @@ impl Report {
                 AccountOutcome::Failed(failure) => failed.push(FailedAccount::new(account_id, failure)),
             }
         }
-        let is_any_as_wished = !(changed.is_empty() && unchanged.is_empty() && cancelled.is_empty());
-        let status = match (failed.is_empty(), is_any_as_wished) {
-            (true, _) => Status::Succeeded,
-            (false, true) => Status::Partial,
-            (false, false) => Status::Failed,
-        };
         Self {
             job_id: Some(identity.job_id),
             lane: Some(lane.to_owned()),
             image_id: Some(identity.image_id),
             region: Some(identity.region),
             permission: Some(identity.permission),
-            status,
+            status: Status::of(report),
             reason: None,
             changed,
             unchanged,
@@ -168,6 +162,19 @@ impl Report {
 }
 
 impl Status {
+    /// The outcome of a job that was carried out.
+    #[must_use]
+    pub fn of(report: &EngineReport) -> Self {
+        let mut outcomes = report.outcomes.iter().chain(&report.cancelled).map(|(_, outcome)| outcome);
+        let failed = |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_));
+        let Some(first) = outcomes.next().map(failed) else { return Self::Succeeded };
+        match (first, outcomes.any(|outcome| failed(outcome) != first)) {
+            (false, false) => Self::Succeeded,
+            (true, false) => Self::Failed,
+            (_, true) => Self::Partial,
+        }
+    }
+
     /// The word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

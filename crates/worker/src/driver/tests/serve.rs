@@ -30,8 +30,8 @@ impl Daemon {
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
-        let status = Arc::new(Status::new(["default".to_owned()]));
-        let lines = Lines { events: events_in, lanes: vec![tell], orders: orders_in, status: Arc::clone(&status) };
+        let status = driver.status();
+        let lines = Lines { events: events_in, lanes: vec![tell], orders: orders_in };
         Self { events, told, orders, status, run: tokio::spawn(driver.serve(lines)) }
     }
 

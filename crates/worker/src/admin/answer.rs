@@ -1,0 +1,78 @@
+//! What is answered to a request.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Body;
+use serde::Serialize;
+
+use super::{
+    page::page,
+    shown::{Alive, Ready, Shown},
+};
+use crate::{metrics, status::Status};
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What nobody may do with an answer, whatever it is.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// Answers a request. One that brings a body wants something that nobody does here.
+pub(super) fn answer<B: Body>(status: &Status, request: &Request<B>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "allowed are GET and HEAD\n");
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    if !request.body().is_end_stream() {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "allowed is a request without a body\n");
+    }
+    match request.uri().path() {
+        "/" => html(),
+        "/livez" => {
+            let alive = Alive::of(status);
+            json(ok_if(alive.alive), &alive)
+        }
+        "/metrics" => of_type(StatusCode::OK, metrics::CONTENT_TYPE, status.metrics().into()),
+        "/readyz" => {
+            let ready = Ready::of(status);
+            json(ok_if(ready.ready), &ready)
+        }
+        "/status" => json(StatusCode::OK, &Shown::of(status)),
+        _ => text(StatusCode::NOT_FOUND, "there are /, /livez, /metrics, /readyz and /status\n"),
+    }
+}
+
+const fn ok_if(is_good: bool) -> StatusCode {
+    if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn html() -> Response<Full<Bytes>> {
+    let page = page();
+    let mut response = of_type(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(page.text.as_bytes()));
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, page.policy.clone());
+    response
+}
+
+fn text(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
+    of_type(status, TEXT, Bytes::from_static(words.as_bytes()))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+    let mut body = serde_json::to_vec(value).expect("it is made of texts, numbers and lists of them");
+    body.push(b'\n');
+    of_type(status, JSON, body.into())
+}
+
+fn of_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, NOTHING);
+    response
+}

@@ -1,0 +1,225 @@
+//! What is shown of the process and its lanes, as JSON.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use jiff::{Timestamp, Unit};
+use prometheus::IntCounter;
+use serde::Serialize;
+
+use crate::{
+    broker,
+    metrics::{Labelled, Outcomes, READ_IMAGE, READ_SHARES, WRITE},
+    status::{LaneState, OfLane, Status},
+    wire::report::worker_name,
+};
+
+/// How long the loop may be still until it counts as stuck. It comes round twice a second.
+pub(super) const STILL_MAX: Duration = Duration::from_secs(10);
+
+/// Whether the loop that does the work comes round.
+#[derive(Debug, Serialize)]
+pub(super) struct Alive {
+    pub(super) alive: bool,
+    still_for_seconds: f64,
+}
+
+/// Whether every lane can work, and if not why.
+#[derive(Debug, Serialize)]
+pub(super) struct Ready<'a> {
+    pub(super) ready: bool,
+    draining: bool,
+    /// Where there is a broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<Publisher>,
+    lanes: BTreeMap<&'a str, LaneReady>,
+}
+
+#[derive(Debug, Serialize)]
+struct LaneReady {
+    ready: bool,
+    state: &'static str,
+    /// Why it is not, in a word.
+    reason: Option<&'static str>,
+    /// What went wrong last, if it is not.
+    detail: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Publisher {
+    ready: bool,
+    state: &'static str,
+    detail: Option<String>,
+}
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown<'a> {
+    version: &'static str,
+    worker: String,
+    now: String,
+    alive: bool,
+    ready: bool,
+    draining: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<Publisher>,
+    lanes: Vec<Lane<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lane<'a> {
+    name: &'a str,
+    state: &'static str,
+    /// Why it is closed.
+    reason: Option<&'static str>,
+    ready: bool,
+    consuming: bool,
+    jobs_held: i64,
+    operations_pending: i64,
+    oldest_wait_seconds: f64,
+    /// Requests a second that are allowed now, by action.
+    rate: BTreeMap<&'static str, f64>,
+    batch_limit: i64,
+    requests_in_flight: i64,
+    clock_offset_seconds: i64,
+    jobs: BTreeMap<&'static str, u64>,
+    shared: Accounts,
+    cancelled: Accounts,
+    last_delivery: Option<String>,
+    last_progress: Option<String>,
+    last_error: Option<LastError>,
+}
+
+#[derive(Debug, Serialize)]
+struct Accounts {
+    changed: u64,
+    unchanged: u64,
+    failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LastError {
+    at: String,
+    message: String,
+}
+
+impl Alive {
+    pub(super) fn of(status: &Status) -> Self {
+        Self::after(status.still_for())
+    }
+
+    /// When the loop was still for so long.
+    pub(super) fn after(still_for: Duration) -> Self {
+        Self { alive: still_for < STILL_MAX, still_for_seconds: rounded(still_for.as_secs_f64()) }
+    }
+}
+
+impl<'a> Ready<'a> {
+    pub(super) fn of(status: &'a Status) -> Self {
+        let draining = status.is_draining();
+        let publisher = status.publisher().map(Publisher::from);
+        let lanes: BTreeMap<_, _> = status.lanes().map(|lane| (lane.name(), LaneReady::of(lane))).collect();
+        let can_publish = publisher.as_ref().is_none_or(|publisher| publisher.ready);
+        let ready = !draining && can_publish && lanes.values().all(|lane| lane.ready);
+        Self { ready, draining, publisher, lanes }
+    }
+}
+
+impl LaneReady {
+    fn of(lane: &OfLane) -> Self {
+        let state = lane.state();
+        let reason = match state {
+            LaneState::Closed(reason) => Some(reason.as_str()),
+            LaneState::Blocked | LaneState::Disconnected => Some(state.as_str()),
+            LaneState::Serving | LaneState::Subscribed => None,
+        };
+        let detail = lane.last_error().filter(|_| reason.is_some()).map(|error| error.message);
+        Self { ready: reason.is_none(), state: state.as_str(), reason, detail }
+    }
+}
+
+impl From<broker::State> for Publisher {
+    fn from(state: broker::State) -> Self {
+        let (ready, state, detail) = match state {
+            broker::State::Blocked => (false, "blocked", None),
+            broker::State::Connected => (true, "connected", None),
+            broker::State::Connecting => (false, "connecting", None),
+            broker::State::Down(error) => (false, "down", Some(error.to_string())),
+            broker::State::Unroutable(to) => (false, "unroutable", Some(format!("no queue takes what goes to {to}"))),
+        };
+        Self { ready, state, detail }
+    }
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(status: &'a Status) -> Self {
+        let Ready { ready, draining, publisher, .. } = Ready::of(status);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            worker: worker_name(),
+            now: time(SystemTime::now()),
+            alive: Alive::of(status).alive,
+            ready,
+            draining,
+            publisher,
+            lanes: status.lanes().map(Lane::of).collect(),
+        }
+    }
+}
+
+impl<'a> Lane<'a> {
+    fn of(lane: &'a OfLane) -> Self {
+        let LaneReady { ready, state, reason, .. } = LaneReady::of(lane);
+        let metrics = &lane.metrics;
+        let rates =
+            [(WRITE, &metrics.writes), (READ_SHARES, &metrics.share_readings), (READ_IMAGE, &metrics.image_readings)];
+        Self {
+            name: lane.name(),
+            state,
+            reason: reason.filter(|reason| *reason != state),
+            ready,
+            consuming: lane.is_consuming(),
+            jobs_held: metrics.jobs_held.get(),
+            operations_pending: metrics.operations_pending.get(),
+            oldest_wait_seconds: rounded(metrics.oldest_wait.get()),
+            rate: rates.into_iter().map(|(action, requests)| (action, rounded(requests.rate_limit.get()))).collect(),
+            batch_limit: metrics.batch_limit.get(),
+            requests_in_flight: metrics.requests_in_flight.get(),
+            clock_offset_seconds: metrics.clock_offset.get(),
+            jobs: counts(&metrics.jobs_finished),
+            shared: Accounts::from(&metrics.shared),
+            cancelled: Accounts::from(&metrics.cancelled),
+            last_delivery: at(metrics.last_delivery.get()),
+            last_progress: at(metrics.last_progress.get()),
+            last_error: lane.last_error().map(|error| LastError { at: time(error.at), message: error.message }),
+        }
+    }
+}
+
+impl From<&Outcomes> for Accounts {
+    fn from(outcomes: &Outcomes) -> Self {
+        Self { changed: outcomes.changed.get(), unchanged: outcomes.unchanged.get(), failed: outcomes.failed.get() }
+    }
+}
+
+fn counts(counters: &Labelled<IntCounter>) -> BTreeMap<&'static str, u64> {
+    counters.all().map(|(value, counter)| (value, counter.get())).collect()
+}
+
+/// A moment in seconds since 1970; 0 is none.
+fn at(seconds: f64) -> Option<String> {
+    let since = Duration::try_from_secs_f64(seconds).ok().filter(|since| !since.is_zero())?;
+    SystemTime::UNIX_EPOCH.checked_add(since).map(time)
+}
+
+fn time(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    time.round(Unit::Millisecond).unwrap_or(time).to_string()
+}
+
+/// To the thousandth: more says nothing.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,188 @@
+//! The server by itself: what it answers, and that nobody can hold it up.
+
+use std::time::Instant;
+
+use imageshare_engine::io::CloseReason;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::watch,
+};
+
+use super::{
+    shown::{Alive, STILL_MAX},
+    *,
+};
+use crate::broker;
+
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+async fn start(lanes: &[&str]) -> (Admin, Arc<Status>) {
+    let status = Arc::new(Status::new(lanes.iter().copied()));
+    (Admin::start(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::clone(&status)).await.unwrap(), status)
+}
+
+/// Sends these bytes and reads to the end.
+async fn send(admin: &Admin, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(admin.addr()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:?}: {answer:?}"));
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { code, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+async fn get(admin: &Admin, path: &str) -> Answer {
+    send(admin, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() {
+    let (admin, status) = start(&["asia", "europe"]).await;
+    let mut lanes = status.lanes();
+    let (asia, europe) = (lanes.next().unwrap(), lanes.next().unwrap());
+    europe.subscribed();
+    let answer = get(&admin, "/readyz").await;
+    assert_eq!(answer.code, 503);
+    let json = answer.json();
+    assert_eq!(json["lanes"]["asia"]["reason"], "disconnected");
+    assert_eq!((&json["ready"], &json["lanes"]["europe"]["ready"]), (&false.into(), &true.into()));
+    assert_eq!(json.get("publisher"), None, "there is no broker");
+
+    asia.subscribed();
+    assert_eq!(get(&admin, "/readyz").await.code, 200, "a standby is ready");
+    asia.delivered();
+    asia.block(true);
+    assert_eq!(get(&admin, "/readyz").await.json()["lanes"]["asia"]["reason"], "blocked");
+    asia.block(false);
+    asia.close(CloseReason::Credential);
+    asia.went_wrong("AuthFailure.SecretIdNotFound: no such \u{1b}[31mkey");
+    let answer = get(&admin, "/readyz").await;
+    let lane = &answer.json()["lanes"]["asia"];
+    assert_eq!((&lane["state"], &lane["reason"]), (&"closed".into(), &"credential".into()));
+    assert_eq!((answer.code, &lane["detail"]), (503, &"AuthFailure.SecretIdNotFound: no such  [31mkey".into()));
+    asia.open();
+    assert_eq!(get(&admin, "/readyz").await.code, 200);
+    status.draining();
+    let answer = get(&admin, "/readyz").await;
+    assert_eq!((answer.code, &answer.json()["draining"]), (503, &true.into()));
+}
+
+#[tokio::test]
+async fn without_a_publisher_that_is_connected_nothing_is_ready() {
+    let (admin, status) = start(&["asia"]).await;
+    status.lanes().next().unwrap().subscribed();
+    let (state, follow) = watch::channel(broker::State::Connecting);
+    status.has_broker(follow);
+    for (now, word, is_ready) in [
+        (broker::State::Connecting, "connecting", false),
+        (broker::State::Connected, "connected", true),
+        (broker::State::Blocked, "blocked", false),
+        (broker::State::Unroutable("exchange x".to_owned()), "unroutable", false),
+        (broker::State::Down(broker::Error::Unreachable { detail: "no route".to_owned() }), "down", false),
+    ] {
+        state.send_replace(now);
+        let answer = get(&admin, "/readyz").await;
+        let json = answer.json();
+        assert_eq!((answer.code == 200, &json["publisher"]["state"]), (is_ready, &word.into()));
+    }
+}
+
+#[tokio::test]
+async fn a_loop_that_stands_still_is_not_alive() {
+    let (admin, status) = start(&["asia"]).await;
+    assert_eq!(get(&admin, "/livez").await.code, 200);
+    status.turned();
+    assert_eq!(get(&admin, "/livez").await.json()["alive"], true);
+    assert!(Alive::after(STILL_MAX - Duration::from_millis(1)).alive);
+    assert!(!Alive::after(STILL_MAX).alive);
+}
+
+#[tokio::test]
+async fn the_status_has_every_lane_with_its_numbers() {
+    let (admin, status) = start(&["asia", "europe"]).await;
+    let asia = status.lanes().next().unwrap();
+    asia.metrics.jobs_held.set(7);
+    asia.metrics.oldest_wait.set(1.23456);
+    asia.went_wrong("something");
+    let json = get(&admin, "/status").await.json();
+    let lane = &json["lanes"][0];
+    assert_eq!((&lane["name"], &lane["state"]), (&"asia".into(), &"disconnected".into()));
+    assert_eq!((&lane["jobs_held"], &lane["oldest_wait_seconds"]), (&7.into(), &1.235.into()));
+    assert_eq!((&lane["last_error"]["message"], &lane["last_delivery"]), (&"something".into(), &().into()));
+    assert_eq!(json["lanes"][1]["name"], "europe");
+}
+
+#[tokio::test]
+async fn metrics_are_the_text_that_prometheus_reads() {
+    let (admin, _status) = start(&["asia"]).await;
+    let answer = get(&admin, "/metrics?debug=1").await;
+    assert_eq!(answer.code, 200);
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    assert!(answer.body.contains("\nimageshare_api_rate_limit{action=\"DescribeImages\",lane=\"asia\"} 0\n"));
+}
+
+#[tokio::test]
+async fn the_page_allows_its_own_script_and_nothing_else() {
+    let (admin, _status) = start(&["asia"]).await;
+    let answer = get(&admin, "/").await;
+    assert_eq!(answer.code, 200);
+    let policy = answer.head.lines().find(|line| line.starts_with("content-security-policy:")).unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.matches("'sha256-").count() == 2, "{policy}");
+    assert_eq!((answer.body.matches("<style").count(), answer.body.matches("<script").count()), (1, 1));
+    for forbidden in ["innerHTML", "http://", "https://", " style=", " onclick=", "eval("] {
+        assert!(!answer.body.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_asked_for_plainly_is_refused() {
+    let (admin, _status) = start(&["asia"]).await;
+    for path in
+        ["/metrics/", "//metrics", "/./metrics", "/%6detrics", "/../status", "/status.json", "/favicon.ico", "*"]
+    {
+        assert_eq!(get(&admin, path).await.code, 404, "{path}");
+    }
+    let with = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+    assert_eq!(send(&admin, &with("POST /status", "Content-Length: 0\r\n")).await.code, 405);
+    assert_eq!(send(&admin, &with("DELETE /", "")).await.code, 405);
+    assert_eq!(send(&admin, &with("GET /status", "Content-Length: 5\r\n")).await.code, 413);
+    assert_eq!(send(&admin, &with("GET /status", "Transfer-Encoding: chunked\r\n")).await.code, 413);
+    let head = send(&admin, &with("HEAD /metrics", "")).await;
+    assert_eq!((head.code, head.body.as_str()), (200, ""));
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_LEN_MAX));
+    assert_eq!(send(&admin, &long).await.code, 431);
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_keep_nobody_from_an_answer() {
+    let (admin, _status) = start(&["asia"]).await;
+    let mut silent = Vec::new();
+    for nth in 0..4 * CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(admin.addr()).await.unwrap();
+        if nth % 2 == 0 {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let begun = Instant::now();
+    assert_eq!(get(&admin, "/metrics").await.code, 200);
+    assert!(begun.elapsed() < HEAD_MAX, "it waited for one of them to be given up: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let (admin, status) = start(&["asia"]).await;
+    let error = Admin::start(admin.addr(), status).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {} for status and metrics: ", admin.addr())), "{error}");
+}

@@ -1,0 +1,96 @@
+//! The jobs whose reports are still to come.
+
+use std::{collections::BTreeMap, ops::Range, time::SystemTime};
+
+use imageshare_engine::{
+    io::{LaneId, TicketId},
+    job::Mode,
+};
+
+/// Low bits of a ticket's number that count tickets; those above are its lane. A million million jobs are more than a
+/// process lives to see, and no settings file has room for sixteen million lanes.
+const COUNT_BITS: u32 = 40;
+
+/// Jobs by their tickets. Those of a lane stand together, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Held<I> {
+    jobs: BTreeMap<TicketId, HeldJob<I>>,
+    taken_in: u64,
+}
+
+/// A job whose report is still to come.
+#[derive(Debug)]
+pub(super) struct HeldJob<I> {
+    pub(super) identity: I,
+    pub(super) mode: Mode,
+    pub(super) received_at: SystemTime,
+}
+
+impl<I> Held<I> {
+    pub(super) const fn new() -> Self {
+        Self { jobs: BTreeMap::new(), taken_in: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Takes in a job, and gives it its ticket.
+    pub(super) fn take_in(&mut self, lane: LaneId, job: HeldJob<I>) -> TicketId {
+        let ticket = TicketId(tickets(lane).start.0 + self.taken_in);
+        self.taken_in += 1;
+        self.jobs.insert(ticket, job);
+        ticket
+    }
+
+    /// A job has its report.
+    pub(super) fn settle(&mut self, ticket: TicketId) -> Option<(LaneId, HeldJob<I>)> {
+        let lane = u32::try_from(ticket.0 >> COUNT_BITS).expect("only so many bits are left");
+        self.jobs.remove(&ticket).map(|job| (LaneId(lane), job))
+    }
+
+    /// Lets go of the jobs of a lane, in the order in which they came.
+    pub(super) fn let_go(&mut self, lane: LaneId) -> impl Iterator<Item = I> {
+        self.jobs.extract_if(tickets(lane), |_, _| true).map(|(_, job)| job.identity)
+    }
+
+    /// When the job of a lane came that has waited longest.
+    pub(super) fn oldest(&self, lane: LaneId) -> Option<SystemTime> {
+        self.jobs.range(tickets(lane)).next().map(|(_, job)| job.received_at)
+    }
+}
+
+/// The tickets of a lane.
+fn tickets(lane: LaneId) -> Range<TicketId> {
+    let from = |lane: u64| TicketId(lane << COUNT_BITS);
+    from(lane.0.into())..from(u64::from(lane.0) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn each_lane_has_its_jobs_in_their_order() {
+        let mut held = Held::new();
+        let mut take = |lane, second| {
+            let job = HeldJob { identity: second, mode: Mode::Share, received_at: at(second) };
+            held.take_in(LaneId(lane), job)
+        };
+        let [first, _, third, _] = [take(1, 10), take(0, 11), take(1, 12), take(2, 13)];
+        assert_eq!((held.oldest(LaneId(1)), held.oldest(LaneId(3))), (Some(at(10)), None));
+        let (lane, job) = held.settle(first).unwrap();
+        assert_eq!((lane, job.identity), (LaneId(1), 10));
+        assert!(held.settle(first).is_none(), "once");
+        assert_eq!(held.oldest(LaneId(1)), Some(at(12)));
+        assert_eq!(held.let_go(LaneId(1)).collect::<Vec<_>>(), [12]);
+        assert!(held.settle(third).is_none());
+        assert_eq!((held.len(), held.oldest(LaneId(0)), held.oldest(LaneId(2))), (2, Some(at(11)), Some(at(13))));
+    }
+}

@@ -1,0 +1,225 @@
+//! The handles of one lane, and those of the process: looked up once.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use imageshare_engine::{LaneNumbers, job::Mode, limits::LaneLimits};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::{
+    families::Families,
+    labels::{
+        CODES, DEATHS, GIVE_BACKS, READ_IMAGE, READ_SHARES, RECONNECTS, REJECTIONS, RESULTS_OF_READINGS,
+        RESULTS_OF_WRITES, RETRIES, STATES, STATUSES, WRITE,
+    },
+    register::{Labelled, at},
+    unix_seconds,
+};
+
+/// What counts for no lane.
+#[derive(Debug)]
+pub(crate) struct OfProcess {
+    pub(crate) received_from_queue: IntCounter,
+    pub(crate) received_from_input: IntCounter,
+    pub(crate) account_failures: Labelled<IntCounter>,
+    pub(crate) redelivered: IntCounter,
+    pub(crate) rejected: Labelled<IntCounter>,
+    pub(crate) acks_lost: IntCounter,
+    pub(crate) reconnects: Labelled<IntCounter>,
+    pub(crate) publisher_connected: IntGauge,
+    pub(crate) publisher_blocked: IntGauge,
+    pub(crate) publish_duration: Histogram,
+}
+
+/// What counts for one lane.
+#[derive(Debug)]
+pub(crate) struct OfLane {
+    pub(crate) of_process: Arc<OfProcess>,
+    pub(crate) jobs_finished: Labelled<IntCounter>,
+    pub(crate) jobs_held: IntGauge,
+    pub(crate) given_back: Labelled<IntCounter>,
+    pub(crate) job_duration: Histogram,
+    pub(crate) shared: Outcomes,
+    pub(crate) cancelled: Outcomes,
+    pub(crate) writes: Requests,
+    pub(crate) share_readings: Requests,
+    pub(crate) image_readings: Requests,
+    pub(crate) requests_in_flight: IntGauge,
+    pub(crate) batch_accounts: Histogram,
+    pub(crate) retries: Labelled<IntCounter>,
+    pub(crate) splits: IntCounter,
+    pub(crate) batch_limit: IntGauge,
+    pub(crate) clock_offset: IntGauge,
+    pub(crate) state: Labelled<IntGauge>,
+    pub(crate) operations_pending: IntGauge,
+    pub(crate) oldest_wait: Gauge,
+    pub(crate) consuming: IntGauge,
+    pub(crate) last_delivery: Gauge,
+    pub(crate) last_progress: Gauge,
+    pub(crate) connected: IntGauge,
+    pub(crate) dead_letters: Labelled<IntCounter>,
+    /// Jobs that are done and not acknowledged yet.
+    owed: AtomicU64,
+}
+
+/// Accounts by what became of them.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    pub(crate) changed: IntCounter,
+    pub(crate) unchanged: IntCounter,
+    pub(crate) failed: IntCounter,
+}
+
+/// Requests of one action.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) ended: Labelled<IntCounter>,
+    pub(crate) duration: Histogram,
+    pub(crate) rate_limit: Gauge,
+}
+
+impl OfProcess {
+    pub(super) fn new(families: &Families) -> Self {
+        let revision = option_env!("IMAGESHARE_REVISION").unwrap_or("unknown");
+        at(&families.build_info, &[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        Self {
+            received_from_queue: at(&families.jobs_received, &["queue"]),
+            received_from_input: at(&families.jobs_received, &["input"]),
+            account_failures: Labelled::new(&CODES, |code| at(&families.account_failures, &[code])),
+            redelivered: families.redelivered.clone(),
+            rejected: Labelled::new(&REJECTIONS, |reason| at(&families.rejected, &[reason])),
+            acks_lost: families.acks_lost.clone(),
+            reconnects: Labelled::new(&RECONNECTS, |reason| at(&families.broker_reconnects, &[reason])),
+            publisher_connected: at(&families.broker_connected, &["publisher"]),
+            publisher_blocked: at(&families.broker_blocked, &["publisher"]),
+            publish_duration: families.publish_duration.clone(),
+        }
+    }
+}
+
+impl OfLane {
+    pub(super) fn new(families: &Families, lane: &str, of_process: &Arc<OfProcess>) -> Self {
+        // None of the sources of credentials says when one ends.
+        at(&families.credential_expiry, &[lane]).set(0.0);
+        Self {
+            of_process: Arc::clone(of_process),
+            jobs_finished: Labelled::new(&STATUSES, |status| at(&families.jobs_finished, &[lane, status])),
+            jobs_held: at(&families.jobs_held, &[lane]),
+            given_back: Labelled::new(&GIVE_BACKS, |reason| at(&families.given_back, &[lane, reason])),
+            job_duration: at(&families.job_duration, &[lane]),
+            shared: Outcomes::new(families, lane, "SHARE"),
+            cancelled: Outcomes::new(families, lane, "CANCEL"),
+            writes: Requests::new(families, lane, WRITE, &RESULTS_OF_WRITES),
+            share_readings: Requests::new(families, lane, READ_SHARES, &RESULTS_OF_READINGS),
+            image_readings: Requests::new(families, lane, READ_IMAGE, &RESULTS_OF_READINGS),
+            requests_in_flight: at(&families.requests_in_flight, &[lane]),
+            batch_accounts: at(&families.batch_accounts, &[lane]),
+            retries: Labelled::new(&RETRIES, |reason| at(&families.retries, &[lane, reason])),
+            splits: at(&families.splits, &[lane]),
+            batch_limit: at(&families.batch_limit, &[lane]),
+            clock_offset: at(&families.clock_offset, &[lane]),
+            state: Labelled::new(&STATES, |state| at(&families.lane_state, &[lane, state])),
+            operations_pending: at(&families.operations_pending, &[lane]),
+            oldest_wait: at(&families.oldest_wait, &[lane]),
+            consuming: at(&families.consuming, &[lane]),
+            last_delivery: at(&families.last_delivery, &[lane]),
+            last_progress: at(&families.last_progress, &[lane]),
+            connected: at(&families.broker_connected, &[&format!("lane:{lane}")]),
+            dead_letters: Labelled::new(&DEATHS, |reason| at(&families.dead_letters, &[lane, reason])),
+            owed: AtomicU64::new(0),
+        }
+    }
+
+    /// Accounts of jobs that wish this.
+    pub(crate) const fn accounts(&self, mode: Mode) -> &Outcomes {
+        match mode {
+            Mode::Cancel => &self.cancelled,
+            Mode::Share | Mode::Sync => &self.shared,
+        }
+    }
+
+    /// Requests of an action.
+    pub(crate) fn requests(&self, action: &str) -> &Requests {
+        match action {
+            WRITE => &self.writes,
+            READ_SHARES => &self.share_readings,
+            _ => &self.image_readings,
+        }
+    }
+
+    /// A job came.
+    pub(crate) fn took_in(&self) {
+        if self.jobs_held.get() <= 0 {
+            self.progressed();
+        }
+        self.jobs_held.inc();
+    }
+
+    /// A job is done: what there is to say of it is on its way.
+    pub(crate) fn settled(&self) {
+        self.owed.fetch_add(1, Relaxed);
+        self.progressed();
+    }
+
+    /// What there is to say of a job is out, and it is held no more.
+    pub(crate) fn finished(&self) {
+        self.owed.fetch_sub(1, Relaxed);
+        self.jobs_held.dec();
+        self.progressed();
+    }
+
+    /// All that is held comes again. Gives how many of the jobs were done.
+    pub(crate) fn lost_all(&self) -> u64 {
+        self.jobs_held.set(0);
+        self.owed.swap(0, Relaxed)
+    }
+
+    /// Something came on.
+    pub(crate) fn progressed(&self) {
+        self.last_progress.set(unix_seconds());
+    }
+
+    /// The lane is in this state.
+    pub(crate) fn shows_state(&self, state: &str, is_consuming: bool) {
+        self.state.of(state).set(1);
+        self.state.all().filter(|(other, _)| *other != state).for_each(|(_, gauge)| gauge.set(0));
+        self.consuming.set(is_consuming.into());
+    }
+
+    /// What the lane may do before anything has taught otherwise.
+    pub(crate) fn show_limits(&self, limits: &LaneLimits) {
+        self.writes.rate_limit.set(limits.rate);
+        self.share_readings.rate_limit.set(limits.rate);
+        self.image_readings.rate_limit.set(limits.image_rate);
+        self.batch_limit.set(limits.batch.into());
+    }
+
+    /// What the engine knows of the lane.
+    pub(crate) fn show(&self, numbers: &LaneNumbers) {
+        self.writes.rate_limit.set(numbers.write_rate);
+        self.share_readings.rate_limit.set(numbers.read_rate);
+        self.image_readings.rate_limit.set(numbers.image_rate);
+        self.batch_limit.set(numbers.batch.into());
+        self.operations_pending.set(i64::try_from(numbers.operations).unwrap_or(i64::MAX));
+        self.splits.inc_by(numbers.splits.saturating_sub(self.splits.get()));
+    }
+}
+
+impl Outcomes {
+    fn new(families: &Families, lane: &str, permission: &str) -> Self {
+        let of = |outcome| at(&families.accounts, &[lane, permission, outcome]);
+        Self { changed: of("changed"), unchanged: of("unchanged"), failed: of("failed") }
+    }
+}
+
+impl Requests {
+    fn new(families: &Families, lane: &str, action: &'static str, results: &[&'static str]) -> Self {
+        Self {
+            ended: Labelled::new(results, |result| at(&families.requests, &[lane, action, result])),
+            duration: at(&families.request_duration, &[lane, action]),
+            rate_limit: at(&families.rate_limit, &[lane, action]),
+        }
+    }
+}

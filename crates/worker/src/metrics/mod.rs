@@ -1,0 +1,69 @@
+//! What is counted and measured, for Prometheus: each name, its labels and its meaning once.
+//!
+//! What happens is counted where it is said: in [`crate::events`]. All label values are known when the process starts,
+//! and all are there from then on, at zero: what is not there cannot be told from what never happened. Handles are
+//! looked up once, so that to count is one atomic addition.
+
+mod families;
+mod handles;
+mod labels;
+mod register;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::{Encoder as _, TextEncoder, process_collector::ProcessCollector, proto::MetricFamily};
+
+use self::{families::Families, register::Register};
+pub(crate) use self::{
+    handles::{OfLane, OfProcess, Outcomes},
+    labels::{READ_IMAGE, READ_SHARES, WRITE},
+    register::{Labelled, Up},
+};
+
+/// What the text is, for whoever takes it.
+pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// All metrics of a process, with a registry of their own.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    register: Register,
+    pub(crate) of_process: Arc<OfProcess>,
+}
+
+impl Metrics {
+    /// Metrics of lanes with these names, and each lane's own in their order.
+    pub(crate) fn new<'a>(lanes: impl IntoIterator<Item = &'a str>) -> (Self, Vec<OfLane>) {
+        let register = Register::default();
+        let families = Families::new(&register);
+        let of_process = Arc::new(OfProcess::new(&families));
+        let lanes = lanes.into_iter().map(|lane| OfLane::new(&families, lane, &of_process)).collect();
+        register.collector(ProcessCollector::for_self());
+        (Self { register, of_process }, lanes)
+    }
+
+    /// All as Prometheus reads it. Without what is about a broker, where there is none.
+    pub(crate) fn text(&self, has_broker: bool) -> String {
+        let mut text = Vec::with_capacity(64 * 1024);
+        let encoded = TextEncoder::new().encode(&self.families(has_broker), &mut text);
+        encoded.expect("a Vec takes everything, and no family is empty");
+        String::from_utf8(text).expect("the encoder writes UTF-8")
+    }
+
+    fn families(&self, has_broker: bool) -> Vec<MetricFamily> {
+        let mut families = self.register.gather(has_broker);
+        families.retain(|family| !family.get_metric().is_empty());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        families
+    }
+}
+
+/// Seconds since 1970, as Prometheus has times.
+pub(crate) fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,42 @@
+//! Asking a server of this machine by HTTP, without a client library.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// Gets something from a server that is there.
+#[track_caller]
+pub(crate) fn get(address: &str, path: &str) -> Answer {
+    try_get(address, path).unwrap_or_else(|| panic!("{address} gave no answer to {path}"))
+}
+
+/// The same from one that may not be there.
+pub(crate) fn try_get(address: &str, path: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    // In the version without chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some(Answer { code: head.split(' ').nth(1)?.parse().ok()?, body: body.to_owned() })
+}
