@@ -12,8 +12,8 @@ use crate::kit::{
 };
 
 /// How often the worker is killed until all is worked off once, and how often that is.
-const KILLS: usize = 15;
-const LEGS: usize = 2;
+const KILLS: usize = 25;
+const LEGS: usize = 1;
 
 /// How often it is asked to end.
 const DRAINS: usize = 15;

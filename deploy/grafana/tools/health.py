@@ -137,7 +137,7 @@ def deliveries():
         Look(
             "Lanes given back, by why",
             """In the time shown. Drain: the process ended. Closed: the lane was, for a minute. Lease: a job was
-            held too long. Operations, resize: the window is to be another one.""",
+            held too long. Operations: the process holds too many accounts.""",
             COUNT,
             "lanes-that-go-back",
             ((1, "blue"), (10, "orange")),

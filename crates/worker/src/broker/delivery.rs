@@ -26,9 +26,6 @@ use crate::{
 /// Digits of the body's hash that name a job which nobody named.
 const HASH_DIGITS: usize = 16;
 
-/// The header with which the broker counts how often a message came back.
-const DELIVERY_COUNT: &str = "x-delivery-count";
-
 /// The header of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "traceparent";
 
@@ -115,22 +112,6 @@ pub(super) fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Res
             Err(Box::new(NoJob { tag, redelivered, received_at, rejection, reason, body, properties, reply }))
         }
     }
-}
-
-/// How often the broker delivered a message before, as far as it counts that.
-#[must_use]
-pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
-    let count = match header(properties, DELIVERY_COUNT) {
-        Some(&AMQPValue::LongLongInt(count)) => count,
-        Some(&AMQPValue::LongInt(count)) => count.into(),
-        Some(&AMQPValue::LongUInt(count)) => count.into(),
-        Some(&AMQPValue::ShortInt(count)) => count.into(),
-        Some(&AMQPValue::ShortUInt(count)) => count.into(),
-        Some(&AMQPValue::ShortShortInt(count)) => count.into(),
-        Some(&AMQPValue::ShortShortUInt(count)) => count.into(),
-        _ => 0,
-    };
-    u64::try_from(count).unwrap_or(0)
 }
 
 /// The trace context of a message, if its shape is that of one.
@@ -321,16 +302,6 @@ mod tests {
             assert_eq!(reply(ours), None, "{ours}");
         }
         assert_eq!(reply("other").unwrap().correlation_id, None);
-    }
-
-    #[test]
-    fn the_brokers_count_is_read_whatever_integer_it_is() {
-        let count = |value| delivery_count(&with_headers([(DELIVERY_COUNT, value)]));
-        assert_eq!(count(AMQPValue::LongLongInt(21)), 21);
-        assert_eq!(count(AMQPValue::ShortShortUInt(3)), 3);
-        assert_eq!(count(AMQPValue::LongLongInt(-1)), 0);
-        assert_eq!(count(AMQPValue::LongString("21".into())), 0);
-        assert_eq!(delivery_count(&BasicProperties::default()), 0);
     }
 
     #[test]

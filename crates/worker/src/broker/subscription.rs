@@ -12,7 +12,7 @@
 //! one by one.
 
 use std::{
-    future::{pending, poll_fn},
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -21,18 +21,18 @@ use std::{
 
 use futures_core::Stream;
 use lapin::{
-    Channel, Consumer, message,
+    Channel, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
     Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, bounded,
-    delivery::{NoJob, delivery_count, read, traceparent},
+    delivery::{NoJob, read, traceparent},
     letters::{Desk, Letters},
     settlement::{Due, settle},
     topology,
@@ -108,8 +108,6 @@ pub(super) enum Ended {
     GivenBack(GiveBack),
     /// The driver found that the process had stood still.
     Cut,
-    /// The window is too large for what came first: it came back so often.
-    Suspicious(u64),
     /// The broker, or the way to it.
     Broker(Error),
     /// What there has to be at the broker is not, or is different.
@@ -185,38 +183,28 @@ impl Subscription {
     }
 
     async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Ended {
-        let Self { connection, channel, consumer, proof, epoch, window, is_up, settled, .. } = self;
-        let (channel, epoch, window) = (&*channel, *epoch, *window);
+        let Self { connection, channel, consumer, proof, epoch, is_up, settled, .. } = self;
+        let (channel, epoch) = (&*channel, *epoch);
         let Some(consumer) = consumer else { return Ended::Cancelled };
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
-        let has_grown = Notify::new();
         let acknowledge = |tag, finished: Finished| {
             acknowledge(channel, tag)?;
             finished.record(around.status);
             *settled += 1;
-            if window.grows_after(*settled) {
-                has_grown.notify_one();
-            }
             Ok(())
-        };
-        let growth = async {
-            has_grown.notified().await;
-            drop(around.events.send(FromLane::Resize { lane: around.lane.id, epoch }).await);
-            pending().await
         };
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
         let settlement =
             async { tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge)) };
         let heartbeat = connection.time_outs().heartbeat;
-        let first = First { epoch, window, proof, is_up };
+        let first = First { epoch, proof, is_up };
         let connection = &*connection;
         tokio::select! {
             biased;
             ended = prove(channel, around.lane, heartbeat, proof) => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
             ended = pump(connection, consumer, &no_jobs, first, around) => ended,
-            ended = growth => ended,
         }
     }
 }
@@ -224,7 +212,6 @@ impl Subscription {
 /// What is done with the first message.
 struct First<'a> {
     epoch: Epoch,
-    window: Window,
     proof: &'a Arc<Proof>,
     is_up: &'a mut bool,
 }
@@ -232,11 +219,7 @@ struct First<'a> {
 impl First<'_> {
     /// The lane comes up with the first message and not before. Until then another worker may have it, whose calls still
     /// count against the limit and may still land.
-    async fn came(&mut self, message: &message::Delivery, around: &Surroundings<'_>) -> Result<(), Ended> {
-        let returns = delivery_count(&message.properties);
-        if self.window.is_too_large_for(returns) {
-            return Err(Ended::Suspicious(returns));
-        }
+    async fn came(&mut self, around: &Surroundings<'_>) -> Result<(), Ended> {
         around.status.delivered();
         let up = FromLane::Up { lane: around.lane.id, epoch: self.epoch, proof: Arc::clone(self.proof) };
         around.events.send(up).await.map_err(|_| Ended::Over)?;
@@ -262,7 +245,7 @@ async fn pump(
             None => return Ended::Cancelled,
         };
         if !*first.is_up
-            && let Err(ended) = first.came(&message, around).await
+            && let Err(ended) = first.came(around).await
         {
             return ended;
         }

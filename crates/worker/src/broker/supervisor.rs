@@ -96,7 +96,9 @@ impl Supervisor {
             }
             let pause = self.pause(&ended);
             self.say(&ended, pause);
-            self.resize(&ended);
+            if matches!(ended, Ended::GivenBack(GiveBack::Operations)) {
+                self.window.halve();
+            }
             // What never came about is tried again; of what did the driver heard, and says what is next.
             match self.rest(pause).await {
                 None => return,
@@ -149,22 +151,7 @@ impl Supervisor {
                 self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
             }
             Ended::Topology(_) => TOPOLOGY_PAUSE,
-            Ended::GivenBack(_) | Ended::Cut | Ended::Suspicious(_) | Ended::Over => Duration::ZERO,
-        }
-    }
-
-    fn resize(&mut self, ended: &Ended) {
-        match ended {
-            Ended::GivenBack(GiveBack::Operations) => self.window.halve(),
-            Ended::GivenBack(GiveBack::Resize) => self.window.grow(),
-            Ended::Suspicious(_) => self.window.shrink(),
-            Ended::GivenBack(_)
-            | Ended::Cut
-            | Ended::Broker(_)
-            | Ended::Topology(_)
-            | Ended::NotOurs
-            | Ended::Cancelled
-            | Ended::Over => {}
+            Ended::GivenBack(_) | Ended::Cut | Ended::Over => Duration::ZERO,
         }
     }
 
@@ -175,7 +162,6 @@ impl Supervisor {
         }
         match ended {
             Ended::GivenBack(why) => events::GivenBack { lane, why: *why }.record(),
-            Ended::Suspicious(returns) => events::Suspicious { lane, returns: *returns }.record(),
             // Said once, and again when it is not the same any more.
             Ended::Topology(differences) => {
                 let is_known = *differences == self.differences;

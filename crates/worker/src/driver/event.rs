@@ -129,13 +129,6 @@ pub enum FromLane<I> {
     },
     /// A job came.
     Delivered(Epoch, Delivery<I>),
-    /// The lane's window is to be another one: give the lane back, and it will be consumed with that.
-    Resize {
-        /// The lane.
-        lane: LaneId,
-        /// Of this subscription.
-        epoch: Epoch,
-    },
     /// The subscription ended; whatever it delivered and was not acknowledged comes again.
     Down {
         /// The lane.
@@ -169,8 +162,6 @@ pub enum GiveBack {
     Lease,
     /// The process holds as many operations as it may; the lane is to be consumed with half the window.
     Operations,
-    /// Its window is to be another one.
-    Resize,
 }
 
 /// What whoever runs the process wants of the driver.
@@ -203,7 +194,6 @@ impl GiveBack {
             Self::Drain => "drain",
             Self::Lease => "lease",
             Self::Operations => "operations",
-            Self::Resize => "resize",
         }
     }
 }

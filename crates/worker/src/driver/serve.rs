@@ -144,7 +144,6 @@ impl<I: Send + 'static> Driver<I> {
                 self.lane(lane).tenure = Tenure::Ours { epoch, proof, leaves: None };
                 self.engine.handle(self.now(), Input::LaneUp(lane, limits));
             }
-            FromLane::Resize { lane, epoch } => self.leave(lane, epoch, GiveBack::Resize),
             FromLane::Down { lane, epoch } => {
                 if self.lane(lane).tenure.is_of(epoch) {
                     self.lose_lane(lane, serving);

@@ -27,12 +27,6 @@ pub(crate) struct Reconnects<'a> {
     pub(crate) pause: Duration,
 }
 
-/// The first message of a lane came back so often that it may kill whoever works on it.
-pub(crate) struct Suspicious<'a> {
-    pub(crate) lane: &'a OfLane,
-    pub(crate) returns: u64,
-}
-
 /// What there has to be at the broker is missing or different: it was looked at, and found for the first time or once
 /// more.
 pub(crate) struct TopologyDiffers<'a> {
@@ -70,14 +64,6 @@ impl Reconnects<'_> {
         lane.went_wrong(&format!("broker: {detail}"));
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(lane = lane.name(), reason, %detail, pause_ms, "no subscription; trying again");
-    }
-}
-
-impl Suspicious<'_> {
-    pub(crate) fn record(&self) {
-        let Self { lane, returns } = *self;
-        let lane = lane.name();
-        warn!(lane, returns, "the first message came back so often that jobs are taken one by one for now");
     }
 }
 

@@ -8,7 +8,7 @@ mod jobs;
 mod lanes;
 
 pub(crate) use api::{Answered, Call, Sent};
-pub(crate) use broker::{Confirmed, GivenBack, PublisherChanged, Reconnects, Suspicious, TopologyDiffers};
+pub(crate) use broker::{Confirmed, GivenBack, PublisherChanged, Reconnects, TopologyDiffers};
 pub(crate) use daemon::{ReloadFailed, Reloaded};
 pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};
 pub(crate) use lanes::{LaneChanged, Noticed, RefreshFailed, StoodStill};

@@ -97,7 +97,7 @@ pub(super) const STATUSES: [&str; 4] = ["succeeded", "partial", "failed", "rejec
 pub(super) const STATES: [&str; 5] = ["serving", "subscribed", "blocked", "closed", "disconnected"];
 
 /// Why a lane is given back.
-pub(super) const GIVE_BACKS: [&str; 5] = ["closed", "drain", "lease", "operations", "resize"];
+pub(super) const GIVE_BACKS: [&str; 4] = ["closed", "drain", "lease", "operations"];
 
 /// Why a message is no job.
 pub(super) const REJECTIONS: [&str; 3] = ["member", "route", "text"];
