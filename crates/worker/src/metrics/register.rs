@@ -105,7 +105,7 @@ impl<M> Labelled<M> {
 
     /// The handle of a value.
     pub(crate) fn of(&self, value: &str) -> &M {
-        let found = self.0.iter().find(|(known, _)| *known == value).or(self.0.last());
+        let found = self.0.iter().find(|(known, _)| *known == value).or_else(|| self.0.last());
         &found.expect("there is a handle for at least one value").1
     }
 
