@@ -42,6 +42,12 @@ impl Watched {
         sum(&self.metrics(), parts)
     }
 
+    /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
+    #[track_caller]
+    fn until_ready(&self) {
+        until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
+    }
+
     /// Waits until the lane is in a state, and gives what `/readyz` says of it then.
     #[track_caller]
     fn until_state(&self, state: &str) -> (u16, Value) {
@@ -109,6 +115,7 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
     let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
     let broker = Relay::to(stage.vhost.node.port);
     let watched = Watched::start(stage.program_by("worker", broker.port));
+    watched.until_ready();
     assert_eq!(watched.until_state("subscribed").0, 200);
     assert_eq!(http::get(&watched.admin, "/livez").code, 200);
 
@@ -161,6 +168,7 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
     );
     assert!(sum(&metrics, &["imageshare_broker_reconnects_total"]) >= 2.0, "{metrics}");
     broker.serve_again();
+    watched.until_ready();
     assert_eq!(watched.until_state("subscribed").0, 200);
     watched.worker.drain();
 }
