@@ -344,9 +344,11 @@ fn a_real_prometheus_gets_an_answer_to_every_expression_of_every_dashboard_and_r
     let changed = "sum(imageshare_accounts_total{outcome=\"changed\"})";
     until("all is scraped", || (prometheus.value(changed) as usize >= shared).then_some(()));
     assert_eq!(prometheus.value(changed) as usize, shared);
-    let shown = prometheus.value("sum(increase(imageshare_accounts_total{outcome=\"changed\"}[10m]))");
-    let ratio = shown / shared as f64;
-    eprintln!("figures: accounts {shared} shown {shown:.1} ratio {ratio:.3}");
-    assert!((0.95..1.05).contains(&ratio), "{shown} of {shared}");
+    // Prometheus draws the slope on by up to one scrape, which is much of a load of some seconds and little of a minute.
+    let shown = || prometheus.value("sum(increase(imageshare_accounts_total{outcome=\"changed\"}[10m]))");
+    let ratio = until("what is shown is within a few per cent of it", || {
+        Some(shown() / shared as f64).filter(|ratio| (0.96..1.04).contains(ratio))
+    });
+    eprintln!("figures: accounts {shared}, shown {ratio:.3} times as many");
     watched.worker.drain();
 }
