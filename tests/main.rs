@@ -17,6 +17,7 @@ mod dead;
 mod demo;
 mod endings;
 mod hand_over;
+mod hostile_headers;
 mod house;
 mod junk;
 mod kit_itself;

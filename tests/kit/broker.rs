@@ -323,7 +323,7 @@ impl Drop for Names {
 }
 
 /// The password of every user that the kit makes.
-const PASSWORD: &str = "correct/horse:battery@staple";
+pub(crate) const PASSWORD: &str = "correct/horse:battery@staple";
 
 impl Vhost<'_> {
     /// Where clients find it.

@@ -6,6 +6,9 @@
 //! ever would. So what the library cannot read is overwritten in place, byte for byte: odd bytes in a short string by
 //! `?`, a table or list that lies too deep by a value of bytes.
 //!
+//! The broker also adds its count of deliveries to a message that comes again, with no regard to the length that was
+//! agreed for a frame, and a frame that is longer ends the connection too. Such a message comes without properties.
+//!
 //! The library also reads whatever comes as fast as it comes, and keeps it. So no more is given to it while it holds
 //! [`BODIES_LEN_MAX`] bytes of messages that nobody has taken.
 
@@ -25,8 +28,14 @@ const HEAD_LEN: usize = 7;
 const END_LEN: usize = 1;
 
 /// Types of frames.
+const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
+
+/// How the method `connection.tune` begins, by which the broker says how long a frame may be: class and method. Then
+/// come two bytes for the number of channels, and four for that; 0 means no limit.
+const TUNE: [u8; 4] = [0, 10, 0, 30];
+const TUNE_LEN: usize = 12;
 
 /// The longest frame with properties that is looked into. The broker sends none longer than what was agreed, which is
 /// less.
@@ -64,8 +73,10 @@ enum Property {
 struct Malformed;
 
 /// Makes harmless what comes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scrubber {
+    /// The longest frame that the library takes, whole.
+    frame_max: usize,
     /// Bytes of the frame at hand that are still to come and are none of our business.
     passing: usize,
     /// The beginning of a frame that has to be seen whole.
@@ -91,20 +102,22 @@ impl Scrubber {
         len
     }
 
-    /// Looks at what came, which follows everything that came before. Says how many bytes from its beginning may be
-    /// given on now; the rest is kept until more of it is there, and may then have to be [given](Self::give) on.
+    /// Looks at what came, which follows everything that came before, of which nothing is left to [give](Self::give).
+    /// Says how many bytes from its beginning are given on now; after them comes what is to be given, if any.
     pub(super) fn look(&mut self, came: &mut [u8]) -> usize {
-        if self.begun.is_empty() {
-            let whole = self.scan(came);
-            self.begun.extend_from_slice(&came[whole..]);
-            return whole;
+        let given = if self.begun.is_empty() { self.scan(came) } else { 0 };
+        let mut rest = std::mem::take(&mut self.begun);
+        rest.extend_from_slice(&came[given..]);
+        loop {
+            let whole = self.scan(&mut rest);
+            self.ready.extend_from_slice(&rest[..whole]);
+            rest.drain(..whole);
+            let Some(len) = self.too_long(&rest).filter(|len| *len <= rest.len()) else { break };
+            self.ready.extend_from_slice(&without_properties(&rest));
+            rest.drain(..len);
         }
-        let mut begun = std::mem::take(&mut self.begun);
-        begun.extend_from_slice(came);
-        let whole = self.scan(&mut begun);
-        self.begun.extend_from_slice(&begun[whole..]);
-        self.ready.extend_from_slice(&begun[..whole]);
-        0
+        self.begun = rest;
+        given
     }
 
     /// Bytes of bodies since the last call.
@@ -112,13 +125,19 @@ impl Scrubber {
         std::mem::replace(&mut self.bodies, 0)
     }
 
-    /// Goes from frame to frame. Says where the first one begins that has to be seen whole and is not.
+    /// Goes from frame to frame. Says where the first one begins that has to be seen whole and is not, or that is too
+    /// long.
     fn scan(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = self.passing.min(bytes.len());
         self.passing -= at;
-        while let Some((head, rest)) = bytes[at..].split_at_mut_checked(HEAD_LEN) {
-            let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+        while bytes.len() - at >= HEAD_LEN && self.too_long(&bytes[at..]).is_none() {
+            let (head, rest) = bytes[at..].split_at_mut(HEAD_LEN);
+            let size = payload_len(head);
             match head[0] {
+                METHOD if size == TUNE_LEN => {
+                    let Some(payload) = rest.get(..size) else { return at };
+                    self.tune(payload);
+                }
                 HEADER if size <= HEADER_LEN_MAX => {
                     let Some(payload) = rest.get_mut(..size) else { return at };
                     scrub(payload);
@@ -126,13 +145,54 @@ impl Scrubber {
                 BODY => self.bodies += size,
                 _ => {}
             }
-            let len = HEAD_LEN.saturating_add(size).saturating_add(END_LEN);
+            let len = frame_len(size);
             let here = len.min(bytes.len() - at);
             self.passing = len - here;
             at += here;
         }
         at
     }
+
+    /// Notes how long a frame may be, if that is what the method says.
+    fn tune(&mut self, method: &[u8]) {
+        if let Some([.., a, b, c, d]) = method.strip_prefix(&TUNE).and_then(|arguments| arguments.get(..6)) {
+            let frame_max = u32::from_be_bytes([*a, *b, *c, *d]);
+            self.frame_max = usize::try_from(frame_max).ok().filter(|max| *max > 0).unwrap_or(usize::MAX);
+        }
+    }
+
+    /// The length of a frame that begins here, if it has properties and is longer than the library takes.
+    fn too_long(&self, bytes: &[u8]) -> Option<usize> {
+        let size = payload_len(bytes.get(..HEAD_LEN).filter(|head| head[0] == HEADER)?);
+        let len = frame_len(size);
+        ((BEFORE_PROPERTIES..=HEADER_LEN_MAX).contains(&size) && len > self.frame_max).then_some(len)
+    }
+}
+
+impl Default for Scrubber {
+    /// Of a connection on which nothing was agreed yet.
+    fn default() -> Self {
+        Self { frame_max: usize::MAX, passing: 0, begun: Vec::new(), ready: Vec::new(), given: 0, bodies: 0 }
+    }
+}
+
+/// Bytes of the payload of the frame with this head.
+fn payload_len(head: &[u8]) -> usize {
+    u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize
+}
+
+/// Bytes of a frame with so many of payload.
+const fn frame_len(payload_len: usize) -> usize {
+    HEAD_LEN.saturating_add(payload_len).saturating_add(END_LEN)
+}
+
+/// A frame with properties, without them: flags of two bytes that name none.
+fn without_properties(frame: &[u8]) -> Vec<u8> {
+    const SIZE: [u8; 4] = [0, 0, 0, 14];
+    let kind_and_channel = &frame[..HEAD_LEN - SIZE.len()];
+    let before_properties = &frame[HEAD_LEN..HEAD_LEN + BEFORE_PROPERTIES];
+    let flags_and_end = [0, 0, 0xce];
+    [kind_and_channel, &SIZE[..], before_properties, &flags_and_end].concat()
 }
 
 /// Overwrites what the library cannot read in the payload of a frame with properties. What it could not read anyway is
@@ -381,6 +441,21 @@ mod tests {
         check(&whole, &whole);
         let answer = *b"AMQP\x00\x00\x09\x01";
         assert_eq!(given(&answer, []), answer);
+    }
+
+    #[test]
+    fn what_is_longer_than_was_agreed_comes_without_properties() {
+        let tune = |max: u32| frame(METHOD, &[&TUNE[..], &[0, 0], &max.to_be_bytes(), &[0, 10]].concat());
+        let long = with_headers(&[b'x'; 200]);
+        let fits = u32::try_from(long.len()).unwrap();
+        let others = [frame(BODY, b"body"), header(0, b"")].concat();
+        for max in [0, fits] {
+            let whole = [&tune(max)[..], &long, &others].concat();
+            check(&whole, &whole);
+        }
+        let whole = [&tune(fits - 1)[..], &long, &long, &others].concat();
+        let cut = [&tune(fits - 1)[..], &header(0, b""), &header(0, b""), &others].concat();
+        check(&whole, &cut);
     }
 
     #[test]
