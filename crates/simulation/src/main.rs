@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     hint::black_box,
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     process::ExitCode,
     sync::{
         Mutex,
@@ -137,6 +137,9 @@ fn survey(from: u64, seeds: u64, began: Instant) -> Found {
                         return;
                     }
                     portion(from + first, PORTION.min(seeds - first), &found);
+                    if !std::io::stderr().is_terminal() {
+                        continue;
+                    }
                     let done = (first + PORTION).min(seeds);
                     let rate = done * 1000 / u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
                     _ = write!(std::io::stderr(), "\r{done} of {seeds} seeds, {rate} a second ");

@@ -10,7 +10,7 @@ use imageshare_engine::{
     time::Instant,
 };
 
-use crate::run::LANE;
+use crate::{random::Random, run::LANE};
 
 /// An acknowledgement is not applied when it is sent: one that was sent less than this before the end, in
 /// milliseconds, may be lost.
@@ -32,8 +32,17 @@ pub(crate) struct Process {
     /// Whether it was told to end.
     pub(crate) is_draining: bool,
     next_ticket: u64,
-    /// Settled jobs and when the acknowledgement of each is sent, in order, as long as it may be lost.
-    acks: Vec<(u64, usize)>,
+    /// Settled jobs and when the acknowledgement of each may be sent, in order, as long as it may be lost.
+    acks: Vec<Ack>,
+}
+
+/// The acknowledgement of a settled job.
+#[derive(Clone, Copy, Debug)]
+struct Ack {
+    /// From when on it may be sent.
+    due: u64,
+    ticket: TicketId,
+    job: usize,
 }
 
 /// Why nothing is delivered to a process.
@@ -67,27 +76,30 @@ impl Process {
         Input::Job { ticket, lane: LANE, job }
     }
 
-    /// A job is settled, and its report is confirmed at that time. Acknowledgements go out in the order of settling,
+    /// A job is settled, and its report is confirmed at that time. Acknowledgements become due in the order of settling,
     /// so one waits for all before it.
-    pub(crate) fn settled(&mut self, now: u64, job: usize, confirmed_at: u64) {
-        let at = self.acks.last().map_or(confirmed_at, |&(last, _)| last.max(confirmed_at));
-        self.acks.retain(|&(sent, _)| sent + ACK_APPLIED_AFTER > now);
-        self.acks.push((at, job));
+    pub(crate) fn settled(&mut self, now: u64, ticket: TicketId, job: usize, confirmed_at: u64) {
+        let due = self.acks.last().map_or(confirmed_at, |last| last.due.max(confirmed_at));
+        self.acks.retain(|ack| ack.due + ACK_APPLIED_AFTER > now);
+        self.acks.push(Ack { due, ticket, job });
     }
 
     /// When the last acknowledgement is applied.
     pub(crate) fn acks_applied_at(&self, now: u64) -> u64 {
-        self.acks.last().map_or(now, |&(sent, _)| sent.max(now)) + ACK_APPLIED_AFTER
+        self.acks.last().map_or(now, |last| last.due.max(now)) + ACK_APPLIED_AFTER
     }
 
-    /// The lane is no longer this process's: takes the settled jobs that come again, which are all whose
-    /// acknowledgement was not sent yet and, of those sent a moment ago, as many of the last as `lost` says of so many.
-    pub(crate) fn come_again(&mut self, now: u64, lost: impl FnOnce(u64) -> u64) -> Vec<usize> {
-        let acks = std::mem::take(&mut self.acks);
-        let sent = acks.partition_point(|&(sent, _)| sent <= now);
-        let recent = acks[..sent].iter().filter(|&&(sent, _)| sent + ACK_APPLIED_AFTER > now).count();
-        let lost = usize::try_from(lost(recent as u64)).unwrap_or(recent).min(recent);
-        acks[sent - lost..].iter().map(|&(_, job)| job).collect()
+    /// The lane is no longer this process's: takes the settled jobs that come again. These are all whose acknowledgement
+    /// was not due yet, and some of those that became due a moment ago: the last ones, by when they were due or, since
+    /// what is due together is sent in the order of delivery, by that.
+    pub(crate) fn come_again(&mut self, now: u64, random: &mut Random) -> Vec<usize> {
+        let mut acks = std::mem::take(&mut self.acks);
+        let due = acks.partition_point(|ack| ack.due <= now);
+        let recent = acks[..due].iter().filter(|ack| ack.due + ACK_APPLIED_AFTER > now).count();
+        let mut below = |bound: usize| usize::try_from(random.below(bound as u64)).unwrap_or(0);
+        let (together, lost) = (below(recent + 1), below(recent + 1));
+        acks[due - together..due].sort_by_key(|ack| ack.ticket);
+        acks[due - lost..].iter().map(|ack| ack.job).collect()
     }
 
     /// Takes in something that happened.

@@ -282,7 +282,7 @@ impl Run {
             self.checker.check_causes(&self.world, job, &report);
             return;
         }
-        process.settled(now, job, confirmed_at);
+        process.settled(now, ticket, job, confirmed_at);
         self.ended.settled_at = now;
         self.ended.coverage.report(&report);
         self.checker.settle(now, &self.world, job, report, self.delivered);
@@ -540,13 +540,13 @@ impl Run {
         id
     }
 
-    /// What was settled and not acknowledged comes again, and with it the last acknowledgements, which were not applied:
-    /// a plain suffix of them.
+    /// What was settled and not acknowledged comes again, and with it that of the last acknowledgements, which were not
+    /// applied.
     fn lose_acks(&mut self) {
         let now = self.now;
         let Self { processes, random, .. } = self;
         let Some(process) = processes.last_mut() else { return };
-        for job in process.come_again(now, |recent| random.below(recent + 1)) {
+        for job in process.come_again(now, random) {
             self.checker.comes_again(job);
         }
     }

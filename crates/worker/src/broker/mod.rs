@@ -3,6 +3,7 @@
 //! The library repairs nothing by itself here. Whoever holds a [`Connection`] drops it whole at the first error and
 //! opens another one, and every call to it ends within a time-out of ours ([`bounded`]).
 
+mod acks;
 mod connection;
 mod dead;
 mod delivery;

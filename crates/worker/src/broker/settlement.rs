@@ -1,5 +1,5 @@
-//! Settlement: what was published for a delivery is confirmed before the delivery is acknowledged, and deliveries are
-//! acknowledged in the order in which they were settled.
+//! Settlement: what was published for a delivery is confirmed before the delivery is acknowledged, and acknowledgements
+//! become due in the order in which the deliveries were settled.
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -16,14 +16,14 @@ pub(super) struct Due<C> {
     pub(super) dead_letter: Option<C>,
     /// The room that its bytes take until they are confirmed, if that is counted.
     pub(super) room: Option<OwnedSemaphorePermit>,
-    /// What is to be said when it is acknowledged.
+    /// What is to be said when it may be acknowledged.
     pub(super) finished: Finished,
 }
 
-/// Acknowledges what is due, in the order in which it became so, until no more is to come and all is acknowledged.
+/// Tells `acknowledge` of what is confirmed, in the order in which it was settled, until no more is to come.
 ///
-/// Confirms may come in any order: the first in line holds up the others. So a crash takes back a suffix of what was
-/// settled, and never an earlier job of an account without the later ones.
+/// Confirms may come in any order: the first in line holds up the others. So of the jobs of an account, which are settled
+/// in their order, a crash never takes back an earlier one without the later ones.
 ///
 /// # Errors
 /// If something will never be confirmed, or cannot be acknowledged: nothing after it is acknowledged either.

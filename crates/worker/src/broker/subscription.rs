@@ -1,10 +1,11 @@
-//! One subscription of a lane: four loops that run beside each other until the first one ends, and with it all.
+//! One subscription of a lane: five loops that run beside each other until the first one ends, and with it all.
 //!
 //! | loop | does |
 //! |---|---|
 //! | `pump` | reads messages into jobs for the driver |
 //! | `publish` | turns what the driver settled, and what is no job, into reports and dead letters |
-//! | [`settle`] | acknowledges what is confirmed, in its order |
+//! | [`settle`] | says what may be acknowledged: what is confirmed, in its order |
+//! | [`acks::acknowledge`] | acknowledges that, so that it costs the broker little |
 //! | `prove` | shows that the lane is ours |
 //!
 //! A subscription ends in one of two ways, and no other keeps the order of what it holds: the connection is closed
@@ -31,7 +32,9 @@ use tokio::{
 };
 
 use super::{
-    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher, bounded,
+    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher,
+    acks::{self, Ack},
+    bounded,
     delivery::{NoJob, read, traceparent},
     letters::{Desk, Letters},
     settlement::{Due, settle},
@@ -188,22 +191,31 @@ impl Subscription {
         let Some(consumer) = consumer else { return Ended::Cancelled };
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
-        let acknowledge = |tag, finished: Finished| {
-            acknowledge(channel, tag)?;
+        let (tags, tags_in) = mpsc::unbounded_channel();
+        let heartbeat = connection.time_outs().heartbeat;
+        let queue = topology::jobs_queue(&around.lane.name);
+        let is_due = move |tag, finished: Finished| {
             finished.record(around.status);
-            *settled += 1;
+            // Whoever acknowledges ends only after this.
+            tags.send(tag).ok();
             Ok(())
         };
+        let send = |ack: Ack| {
+            *settled += ack.count;
+            acknowledge(channel, ack)
+        };
+        let answered = || prove_once(channel, &queue, heartbeat, proof);
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
-        let settlement =
-            async { tokio::try_join!(publish(orders, no_jobs_in, due_in, epoch, around), settle(due, acknowledge)) };
-        let heartbeat = connection.time_outs().heartbeat;
+        let settlement = async {
+            let publishing = publish(orders, no_jobs_in, due_in, epoch, around);
+            tokio::try_join!(publishing, settle(due, is_due), acks::acknowledge(tags_in, send, answered))
+        };
         let first = First { epoch, proof, is_up };
         let connection = &*connection;
         tokio::select! {
             biased;
             ended = prove(channel, around.lane, heartbeat, proof) => ended,
-            ended = settlement => ended.map_or_else(|ended| ended, |(why, ())| Ended::GivenBack(why)),
+            ended = settlement => ended.map_or_else(|ended| ended, |(why, (), ())| Ended::GivenBack(why)),
             ended = pump(connection, consumer, &no_jobs, first, around) => ended,
         }
     }
@@ -332,8 +344,8 @@ async fn hand_in(
 
 /// Hands an acknowledgement to the library, which sends it in its turn. That it was sent is no news: only that the
 /// delivery does not come again is, and nobody says that.
-fn acknowledge(channel: &Channel, tag: u64) -> Result<(), Ended> {
-    let mut ack = std::pin::pin!(channel.basic_ack(tag, BasicAckOptions::default()));
+fn acknowledge(channel: &Channel, Ack { tag, multiple, .. }: Ack) -> Result<(), Ended> {
+    let mut ack = std::pin::pin!(channel.basic_ack(tag, BasicAckOptions { multiple }));
     match ack.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
         Poll::Ready(Err(error)) => Err(Ended::Broker(Error::of_call("basic.ack", &error))),
