@@ -42,7 +42,12 @@ pub(crate) struct Ended {
 
 impl Program {
     pub(crate) fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imageshare"));
+        Self::of(env!("CARGO_BIN_EXE_imageshare"), arguments)
+    }
+
+    /// A call of another program.
+    pub(crate) fn of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new(program);
         command.env_clear().args(arguments);
         Self { command, input: Input::Bytes(Vec::new()) }
     }

@@ -51,6 +51,17 @@ impl Connection {
     /// # Errors
     /// If there is none within the time-out: out of reach, silent, or refused.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
+        Self::open_with(url, name, time_outs, None).await
+    }
+
+    /// The same with frames of at most so many bytes. The library has room for 64 of them, which it fills in the course
+    /// of time.
+    pub(super) async fn open_with(
+        url: &Url,
+        name: &str,
+        time_outs: TimeOuts,
+        frame_max: Option<u32>,
+    ) -> Result<Self, Error> {
         let (cut, held) = (Cut::default(), Arc::new(Held::default()));
         let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
         let (kept, held_back, url_of_socket) = (cut.clone(), Arc::clone(&held), url.clone());
@@ -64,7 +75,8 @@ impl Connection {
             stream.map(lapin::tcp::AsyncTcpStream::Plain).map_err(lapin::Error::from)
         };
         let runtime = async_rs::Runtime::new(Transport::current());
-        let opening = lapin::Connection::connector(url.to_uri(heartbeat), runtime, connect, properties(name));
+        let opening =
+            lapin::Connection::connector(url.to_uri(heartbeat, frame_max), runtime, connect, properties(name));
         match timeout(limit, opening).await {
             Ok(Ok(library)) => Ok(Self { library, cut, held, time_outs }),
             Ok(Err(error)) => {

@@ -37,6 +37,10 @@ pub const IN_FLIGHT_MAX: usize = 1_000;
 /// Messages that wait to be sent at most, beside those in flight.
 const WAITING_MAX: usize = 64;
 
+/// The longest frame, in bytes. Longer bodies go in several; headers have to find room in one, and
+/// [`letters`](super::letters) sees to it that they do. The usual 128 KiB would take 8 MiB of memory.
+const FRAME_MAX: u32 = 48 * 1024;
+
 /// How long the broker may confirm nothing while something is in flight, unless it has said that it is blocked.
 const CONFIRM_MAX: Duration = Duration::from_secs(30);
 
@@ -267,7 +271,7 @@ impl Publishing {
 
     /// One connection, from its beginning to its end.
     async fn publish(&mut self, reconnects: &mut Reconnects) -> Result<(), Error> {
-        let connection = Connection::open(&self.url, &self.name, self.time_outs).await?;
+        let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
         let channel = connection.channel().await?;
         let select = channel.confirm_select(ConfirmSelectOptions::default());
         bounded(self.time_outs.call, "confirm.select", select).await?;

@@ -67,7 +67,7 @@ impl Url {
     }
 
     /// As the client library takes it, with a heartbeat in seconds.
-    pub(super) fn to_uri(&self, heartbeat: u16) -> AMQPUri {
+    pub(super) fn to_uri(&self, heartbeat: u16, frame_max: Option<u32>) -> AMQPUri {
         AMQPUri {
             scheme: if self.is_tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
             authority: AMQPAuthority {
@@ -76,7 +76,7 @@ impl Url {
                 port: self.port,
             },
             vhost: self.vhost.clone(),
-            query: AMQPQueryString { heartbeat: Some(heartbeat), ..AMQPQueryString::default() },
+            query: AMQPQueryString { heartbeat: Some(heartbeat), frame_max, ..AMQPQueryString::default() },
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn the_library_gets_the_password_and_the_heartbeat() {
         let url: Url = "amqp://a:topsecret@[::1]/c".parse().unwrap();
-        let uri = url.to_uri(10);
+        let uri = url.to_uri(10, None);
         assert_eq!(uri.authority.userinfo.password, "topsecret");
         assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("::1", 5672));
         assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("c", Some(10)));

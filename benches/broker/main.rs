@@ -1,0 +1,168 @@
+//! The whole worker under load: RabbitMQ, sandbox and `imageshare worker` as processes of their own, held against a
+//! bare loop of the same client library on the same broker in the same run.
+//!
+//! `cargo bench --bench broker [-- start | throughput | backlog | held]`; `benches/README.md` says what the figures mean.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench is a program for people, and ends where a helper fails"
+)]
+
+mod bare;
+mod observed;
+
+#[allow(dead_code, unused_imports, reason = "the scenarios use what is not used here")]
+#[path = "../../tests/kit/mod.rs"]
+mod kit;
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    kit::{
+        Node, Program, Sandbox,
+        history::{account, image},
+        stage::{REPORTS, Stage},
+    },
+    observed::{Observed, Process},
+};
+
+/// Jobs for each image, with an account each: as many as an image may be shared with.
+const JOBS_AN_IMAGE: usize = 500;
+
+/// How often both are measured, in turn; the best of each counts.
+const ROUNDS: usize = 5;
+
+/// Deliveries that are held at once, where nothing else is said.
+const PREFETCH: u16 = 10_000;
+
+/// A mebibyte in kibibytes.
+const MIB: u64 = 1024;
+
+fn main() -> lapin::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [name, url, report_len] = &arguments[..]
+        && name == "bare"
+    {
+        return bare::run(url, PREFETCH, report_len.parse().unwrap());
+    }
+    // Cargo says `--bench`.
+    let chosen: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name);
+    let node = Node::start();
+    if is_chosen("start") {
+        start(&node);
+    }
+    if is_chosen("throughput") {
+        throughput(&node);
+    }
+    if is_chosen("backlog") {
+        backlog(&node);
+    }
+    if is_chosen("held") {
+        held(&node);
+    }
+    Ok(())
+}
+
+/// How long from the start of the process until it consumes.
+fn start(node: &Node) {
+    let stage = stage(node, PREFETCH);
+    let times: Vec<Duration> =
+        (0..ROUNDS).map(|_| Process::start(stage.program("worker")).until_said(r#""state":"subscribed""#)).collect();
+    let (best, worst) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    println!("start to consuming: {:.0} to {:.0} ms of {ROUNDS} (target: below 500 ms)", millis(*best), millis(*worst));
+}
+
+/// 20,000 jobs, worked off by the bare loop and by the worker in turn.
+fn throughput(node: &Node) {
+    const JOBS: usize = 20_000;
+    let report_len = report_len(node);
+    println!("{JOBS} jobs over {} images, prefetch {PREFETCH}, reports of {report_len} bytes", images(JOBS));
+    let mut best: BTreeMap<&str, Observed> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for what in ["bare loop", "worker"] {
+            let stage = filled(node, JOBS, PREFETCH);
+            let program = match what {
+                "worker" => stage.program("worker"),
+                _ => Program::of(env::current_exe().unwrap(), ["bare", &stage.vhost.url(), &report_len.to_string()]),
+            };
+            let observed = observed::work_off(&stage, Process::start(program), JOBS);
+            println!("  {what:<10} {observed}");
+            best.entry(what).and_modify(|best| *best = best.clone().better(&observed)).or_insert(observed);
+        }
+    }
+    let rate = |what| best.get(what).map_or(0.0, |observed: &Observed| observed.rate());
+    for (what, observed) in &best {
+        println!("best {what:<10} {observed}");
+    }
+    println!("worker / bare loop: {:.0} % (target: 80 %)", 100.0 * rate("worker") / rate("bare loop"));
+}
+
+/// 100,000 jobs in the queue.
+fn backlog(node: &Node) {
+    const JOBS: usize = 100_000;
+    let stage = filled(node, JOBS, PREFETCH);
+    let observed = observed::work_off(&stage, Process::start(stage.program("worker")), JOBS);
+    println!("{JOBS} jobs, prefetch {PREFETCH}: {observed} (target: below 64 MiB)");
+}
+
+/// 60,000 jobs that are held since their images are busy, and then worked off.
+fn held(node: &Node) {
+    const JOBS: u16 = 60_000;
+    let stage = filled(node, JOBS.into(), JOBS);
+    let busy_for = |seconds: f64| {
+        let busy: BTreeMap<String, f64> = (0..images(JOBS.into())).map(|number| (image(number), seconds)).collect();
+        stage.sandbox.faults(&json!({"busy_images": busy}));
+    };
+    busy_for(3600.0);
+    let worker = Process::start(stage.program("worker"));
+    worker.until_said(r#""state":"blocked""#);
+    assert_eq!(stage.depth().held, u64::from(JOBS));
+    println!("{JOBS} jobs held: {:.1} MiB (target: below 128 MiB)", mib(worker.peak_kib()));
+    busy_for(0.0);
+    println!("  and worked off then: {}", observed::work_off(&stage, worker, JOBS.into()));
+}
+
+/// A broker's virtual host, a sandbox without a limit, and settings under which the worker has none to speak of.
+fn stage(node: &Node, prefetch: u16) -> Stage<'_> {
+    Stage::with_settings(node, Sandbox::start(&["--rps", "0"]), 1000, &format!("prefetch = {prefetch}"))
+}
+
+/// The same with jobs of one account each in the queue.
+fn filled(node: &Node, jobs: usize, prefetch: u16) -> Stage<'_> {
+    let stage = stage(node, prefetch);
+    let images = images(jobs);
+    let job = |number: u64| {
+        json!({
+            "job_id": format!("job-{number:06}"), "image_id": image(number % images), "region": "ap-singapore",
+            "permission": "SHARE", "account_ids": [account(number / images).to_string()],
+        })
+    };
+    let jobs: Vec<Value> = (0..).take(jobs).map(job).collect();
+    stage.publish(&jobs);
+    stage
+}
+
+/// How many images so many jobs are for.
+fn images(jobs: usize) -> u64 {
+    jobs.div_ceil(JOBS_AN_IMAGE) as u64
+}
+
+/// Bytes of a report of such a job.
+fn report_len(node: &Node) -> usize {
+    let stage = filled(node, 1, PREFETCH);
+    observed::work_off(&stage, Process::start(stage.program("worker")), 1);
+    stage.client().take(REPORTS, 1)[0].body.len()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no memory is so large")]
+fn mib(kib: u64) -> f64 {
+    kib as f64 / MIB as f64
+}

@@ -1,0 +1,148 @@
+//! A process under load, seen from outside: by the broker's queues and by what the system counts.
+
+use std::{
+    fmt, fs,
+    process::ChildStdout,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    kit::{
+        Program, Running,
+        stage::{QUEUE, REPORTS, Stage},
+    },
+    mib,
+};
+
+/// How long a queue may stay as it is before the bench fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at the broker's queues, each of which costs the broker some microseconds.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Ticks of the processor's time a second, as Linux has them on every platform.
+const TICKS: f64 = 100.0;
+
+/// A process that runs.
+pub(crate) struct Process {
+    running: Option<Running>,
+    /// Open as long as it runs.
+    _stdout: ChildStdout,
+    started: Instant,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    jobs: usize,
+    /// From the first delivery to the last report, after which only its job's acknowledgement comes.
+    time: Duration,
+    /// Of the processor, of all threads, from the start of the process.
+    processor: Duration,
+    peak_kib: u64,
+}
+
+impl Process {
+    pub(crate) fn start(program: Program) -> Self {
+        let started = Instant::now();
+        let (running, stdout) = program.start();
+        Self { running: Some(running), _stdout: stdout, started }
+    }
+
+    /// Waits until it said this. Gives the time since its start.
+    pub(crate) fn until_said(&self, words: &str) -> Duration {
+        self.running().until_said(words);
+        self.started.elapsed()
+    }
+
+    /// The most memory that it ever had, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it is taken at its end")
+    }
+
+    /// The processor's time that it took, its own and the system's for it.
+    fn processor(&self) -> Duration {
+        let stat = self.proc("stat");
+        // The name, which stands in parentheses, may hold anything.
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        let ticks: f64 =
+            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap()).sum();
+        Duration::from_secs_f64(ticks / TICKS)
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.running().id())).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            if std::thread::panicking() {
+                eprintln!("the process said:\n{}", running.said());
+            }
+            running.kill();
+        }
+    }
+}
+
+/// Watches a process work off all jobs of the stage's lane, and ends it.
+pub(crate) fn work_off(stage: &Stage<'_>, process: Process, jobs: usize) -> Observed {
+    let client = stage.client();
+    let count = |queue: &str| client.ready(queue);
+    let is_begun = || count(QUEUE) < jobs;
+    until(|| is_begun().then_some(()).ok_or(0));
+    let begun = Instant::now();
+    until(|| Some(count(REPORTS)).filter(|reports| *reports < jobs).map_or(Ok(()), Err));
+    let time = begun.elapsed();
+    stage.until_worked_off();
+    let observed = Observed { jobs, time, processor: process.processor(), peak_kib: process.peak_kib() };
+    drop(process);
+    observed
+}
+
+/// Looks until all is well, as long as there is progress.
+fn until(mut look: impl FnMut() -> Result<(), usize>) {
+    let (mut last, mut moved) = (0, Instant::now());
+    while let Err(count) = look() {
+        if count != last {
+            (last, moved) = (count, Instant::now());
+        }
+        assert!(moved.elapsed() < PATIENCE, "nothing moved for {} s at {count}", PATIENCE.as_secs());
+        sleep(LOOK);
+    }
+}
+
+impl Observed {
+    /// Jobs a second.
+    #[allow(clippy::cast_precision_loss, reason = "there are not so many jobs")]
+    pub(crate) fn rate(&self) -> f64 {
+        self.jobs as f64 / self.time.as_secs_f64()
+    }
+
+    /// The better figure of each.
+    pub(crate) fn better(self, other: &Self) -> Self {
+        Self {
+            jobs: self.jobs,
+            time: self.time.min(other.time),
+            processor: self.processor.min(other.processor),
+            peak_kib: self.peak_kib.min(other.peak_kib),
+        }
+    }
+}
+
+impl fmt::Display for Observed {
+    #[allow(clippy::cast_precision_loss, reason = "there are not so many jobs")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.processor.as_secs_f64() * 1e6 / self.jobs as f64;
+        let peak = mib(self.peak_kib);
+        write!(f, "{:>6.0} jobs/s, {micros:.0} microseconds of processor a job, {peak:.1} MiB at most", self.rate())
+    }
+}
