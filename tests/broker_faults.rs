@@ -1,12 +1,15 @@
 //! The broker fails in every way that it can: the worker gets over it, and nothing is lost.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
 use crate::kit::{
-    Node, Relay, Sandbox,
-    history::{History, Random, image, times},
+    Node, Relay, Sandbox, Sizes, figures,
+    history::{History, Random, image},
     stage::{QUEUE, Stage},
     until,
 };
@@ -49,13 +52,37 @@ fn a_broker_that_is_stopped_or_killed_and_comes_back() {
 }
 
 #[test]
+fn a_broker_that_is_away_for_a_while() {
+    let node = Node::start();
+    let stage = Stage::new(&node, sandbox(), 40);
+    let (mut history, mut random) = (History::default(), Random::of(21));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    publish_more(&stage, &mut history, &mut random, 300);
+    worker.until_serving();
+    let mark = worker.mark();
+    node.kill();
+    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
+    let writes = stage.sandbox.writes();
+    // Not waiting for anything: it is to be away for so long.
+    thread::sleep(Sizes::of_run().broker_away);
+    assert_eq!(stage.sandbox.writes(), writes, "nothing is written without a lane");
+    node.start_again();
+    let back = Instant::now();
+    worker.until_subscribed_after(mark);
+    figures(&[("slowest-return-ms", u64::try_from(back.elapsed().as_millis()).unwrap())]);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
 fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
     let node = Node::shared();
     let stage = Stage::new(node, sandbox(), 100);
     let relay = Relay::to(node.port);
     let (mut history, mut random) = (History::default(), Random::of(12));
     let worker = stage.worker_by(relay.port);
-    for round in 0..times(10) {
+    for round in 0..Sizes::of_run().cuts {
         publish_more(&stage, &mut history, &mut random, 50);
         let mark = worker.mark();
         if round % 2 == 0 {

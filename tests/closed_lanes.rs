@@ -1,9 +1,11 @@
 //! The API's side fails for all: the lane closes and says why, no job fails for it, and it goes on by itself.
 
+use std::{thread, time::Instant};
+
 use serde_json::json;
 
 use crate::kit::{
-    Node, Relay, Sandbox,
+    Node, Relay, Sandbox, Sizes,
     history::{History, Random},
     stage::Stage,
 };
@@ -27,6 +29,46 @@ fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again
     worker.until_long_logged_after(mark, &["the lane is open again"]);
     stage.check_done(&history);
     worker.drain();
+}
+
+/// The endpoint goes away while jobs come, and is there again after a while.
+#[track_caller]
+fn check_away(seed: u64, leave: impl Fn(&Relay), come_back: impl Fn(&Relay)) {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "20ms"]), 100);
+    let endpoint = Relay::to(stage.sandbox.port());
+    let (mut history, mut random) = (History::default(), Random::of(seed));
+    let worker = stage.worker_between(stage.vhost.node.port, endpoint.port);
+    worker.until_subscribed();
+    history.add_random(&mut random, 100, IMAGES);
+    stage.publish(&history.jobs);
+    worker.until_serving();
+    let left = Instant::now();
+    leave(&endpoint);
+    history.add_random(&mut random, 100, IMAGES);
+    stage.publish(&history.jobs[100..]);
+    worker.until_logged_after(0, &["the lane is closed", r#""reason":"endpoint""#]);
+    // Not waiting for anything: it is to be away for so long.
+    thread::sleep(Sizes::of_run().endpoint_away.saturating_sub(left.elapsed()));
+    let mark = worker.mark();
+    come_back(&endpoint);
+    // A probe may be a minute away.
+    worker.until_long_logged_after(mark, &["the lane is open again"]);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn an_endpoint_that_refuses_for_a_while_fails_no_job() {
+    check_away(43, Relay::refuse, Relay::serve_again);
+}
+
+#[test]
+fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
+    check_away(44, Relay::freeze, |endpoint| {
+        // What it was sent meanwhile never arrives: so long after, nothing does.
+        endpoint.cut();
+        endpoint.thaw();
+    });
 }
 
 #[test]

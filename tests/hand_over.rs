@@ -8,20 +8,12 @@ use std::{
 use serde_json::json;
 
 use crate::kit::{
-    Node, Relay, Sandbox,
-    history::{History, Random, account, image, times},
+    Node, Relay, Sandbox, Sizes, figures,
+    history::{History, Random, account, image},
     stage::{HEARTBEAT, Stage},
     until,
     worker::Worker,
 };
-
-/// Rounds of each kind of hand-over, and of those that wait for a heartbeat to end.
-const ROUNDS: usize = 4;
-const SLOW_ROUNDS: usize = 2;
-
-/// Jobs that a worker holds when the lane changes hands, and those behind them.
-const HELD: usize = 300;
-const BACKLOG: usize = 300;
 
 const IMAGES: u64 = 6;
 
@@ -43,7 +35,7 @@ struct Pair {
 
 fn stage<'a>(node: &'a Node, broker: &str) -> Stage<'a> {
     let sandbox = Sandbox::start_alone(&["--rps", &RATE.to_string(), "--latency", "20ms"]);
-    let broker = format!("prefetch = {HELD}\n{broker}");
+    let broker = format!("prefetch = {}\n{broker}", Sizes::of_run().held);
     Stage::with_settings(node, sandbox, RATE, &broker)
 }
 
@@ -56,13 +48,14 @@ impl Pair {
         active.until_subscribed();
         let standby = stage.worker();
         standby.until_subscribed();
+        let Sizes { held, backlog, .. } = Sizes::of_run();
         let busy: serde_json::Map<_, _> =
             (0..IMAGES).map(|number| (image(number), json!(BUSY.as_secs_f64()))).collect();
         stage.sandbox.faults(&json!({ "busy_images": busy }));
         let first = history.jobs.len();
         // What each account is to have first is revoked later, or the other way round.
         let mut wishes = Vec::new();
-        for _ in 0..(HELD + BACKLOG) / 2 {
+        for _ in 0..(held + backlog) / 2 {
             wishes.push((random.below(IMAGES), random.below(90), random.below(2) == 0));
         }
         for (number, of, is_share) in &wishes {
@@ -72,7 +65,7 @@ impl Pair {
             history.add(&image(*number), !is_share, [account(*of)]);
         }
         stage.publish(&history.jobs[first..]);
-        until("the window is full", || (stage.depth().held >= HELD as u64).then_some(()));
+        until("the window is full", || (stage.depth().held >= held as u64).then_some(()));
         Self { active, standby, relay, endpoint }
     }
 }
@@ -94,19 +87,32 @@ fn check(stage: &Stage<'_>, history: &History) {
 #[track_caller]
 fn check_hand_over(seed: u64, rounds: usize, hand_over: impl Fn(&Stage<'_>, Pair)) {
     let stage = stage(Node::shared(), "");
+    check_hand_over_on(&stage, seed, rounds, hand_over);
+}
+
+#[track_caller]
+fn check_hand_over_on(stage: &Stage<'_>, seed: u64, rounds: usize, hand_over: impl Fn(&Stage<'_>, Pair)) {
     let (mut history, mut random) = (History::default(), Random::of(seed));
-    for _ in 0..times(rounds) {
-        let pair = Pair::start(&stage, &mut history, &mut random);
+    for _ in 0..rounds {
+        let pair = Pair::start(stage, &mut history, &mut random);
         thread::sleep(Duration::from_millis(random.below(1000)));
-        hand_over(&stage, pair);
-        check(&stage, &history);
+        hand_over(stage, pair);
+        check(stage, &history);
     }
     stage.check_done(&history);
+    figures(&[("hand-overs", rounds as u64)]);
+}
+
+/// Says how long a lane was nobody's.
+fn took(since: Instant, at_most: Duration) {
+    let took = since.elapsed();
+    figures(&[("slowest-takeover-ms", u64::try_from(took.as_millis()).unwrap())]);
+    assert!(took < at_most, "taken over after {took:?}");
 }
 
 #[test]
 fn the_last_word_wins_when_the_active_worker_drains() {
-    check_hand_over(21, ROUNDS, |stage, pair| {
+    check_hand_over(21, Sizes::of_run().rounds, |stage, pair| {
         pair.active.drain();
         pair.standby.until_serving();
         check_goes_on(stage, pair.standby);
@@ -115,22 +121,22 @@ fn the_last_word_wins_when_the_active_worker_drains() {
 
 #[test]
 fn the_last_word_wins_when_the_active_worker_is_killed_and_another_takes_over_soon() {
-    check_hand_over(22, ROUNDS, |stage, pair| {
+    check_hand_over(22, Sizes::of_run().rounds, |stage, pair| {
         let killed = Instant::now();
         pair.active.kill();
         pair.standby.until_serving();
-        assert!(killed.elapsed() < Duration::from_secs(2), "taken over after {:?}", killed.elapsed());
+        took(killed, Duration::from_secs(2));
         check_goes_on(stage, pair.standby);
     });
 }
 
 #[test]
 fn the_last_word_wins_when_the_active_worker_stands_still_and_wakes_up() {
-    check_hand_over(23, SLOW_ROUNDS, |stage, pair| {
+    check_hand_over(23, Sizes::of_run().slow_rounds, |stage, pair| {
         pair.active.signal("STOP");
         let stopped = Instant::now();
         pair.standby.until_serving();
-        assert!(stopped.elapsed() < Duration::from_secs(3 * HEARTBEAT + 1), "{:?}", stopped.elapsed());
+        took(stopped, Duration::from_secs(3 * HEARTBEAT + 1));
         let (written, mark) = (pair.endpoint.to_server(), pair.active.mark());
         pair.active.signal("CONT");
         pair.active.until_subscribed_after(mark);
@@ -141,11 +147,11 @@ fn the_last_word_wins_when_the_active_worker_stands_still_and_wakes_up() {
 
 #[test]
 fn the_last_word_wins_when_the_active_worker_is_cut_off_without_knowing() {
-    check_hand_over(24, SLOW_ROUNDS, |stage, pair| {
+    check_hand_over(24, Sizes::of_run().slow_rounds, |stage, pair| {
         pair.relay.freeze();
         let frozen = Instant::now();
         pair.standby.until_serving();
-        assert!(frozen.elapsed() < Duration::from_secs(3 * HEARTBEAT + 1), "{:?}", frozen.elapsed());
+        took(frozen, Duration::from_secs(3 * HEARTBEAT + 1));
         let written = pair.endpoint.to_server();
         let mark = pair.active.mark();
         pair.relay.thaw();
@@ -159,14 +165,13 @@ fn the_last_word_wins_when_the_active_worker_is_cut_off_without_knowing() {
 #[test]
 fn the_last_word_wins_when_the_lease_ends_again_and_again() {
     let stage = stage(Node::shared(), "lease = \"1s\"");
-    let (mut history, mut random) = (History::default(), Random::of(25));
-    let pair = Pair::start(&stage, &mut history, &mut random);
-    pair.active.until_logged_after(0, &["given back"]);
-    pair.standby.until_serving();
-    check(&stage, &history);
-    stage.check_done(&history);
-    pair.active.drain();
-    pair.standby.drain();
+    check_hand_over_on(&stage, 25, Sizes::of_run().lease_rounds, |stage, pair| {
+        pair.active.until_logged_after(0, &["given back"]);
+        pair.standby.until_serving();
+        stage.until_worked_off();
+        pair.active.drain();
+        pair.standby.drain();
+    });
 }
 
 /// All is worked off by who has the lane now.

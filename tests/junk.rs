@@ -9,14 +9,11 @@ use lapin::{
 use serde_json::json;
 
 use crate::kit::{
-    Node, Sandbox,
-    history::{History, Random, account, image, times},
+    Node, Sandbox, Sizes,
+    history::{History, Random, account, image},
     properties,
     stage::{DEAD, QUEUE, Stage},
 };
-
-/// Messages of junk.
-const MESSAGES: usize = 400;
 
 /// What a body of junk may look like. None is a job.
 fn body(random: &mut Random) -> Vec<u8> {
@@ -55,6 +52,7 @@ fn hostile_headers(random: &mut Random) -> BasicProperties {
 
 #[test]
 fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
+    let count = Sizes::of_run().junk;
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let worker = stage.worker();
     worker.until_subscribed();
@@ -62,7 +60,7 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     let (mut random, mut history) = (Random::of(31), History::default());
     let mut junk = Vec::new();
     let mut messages = Vec::new();
-    for number in 0..times(MESSAGES) {
+    for number in 0..count {
         let body = body(&mut random);
         junk.push(body.clone());
         let properties = if number % 2 == 0 { hostile_headers(&mut random) } else { properties() };
@@ -76,7 +74,7 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     stage.until_worked_off();
     stage.check_state(&history);
     let dead = stage.client().take_all(DEAD);
-    assert_eq!(dead.len(), times(MESSAGES));
+    assert_eq!(dead.len(), count);
     let mut counts: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
     for body in junk {
         *counts.entry(body).or_default() += 1;

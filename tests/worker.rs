@@ -1,27 +1,24 @@
 //! A worker dies or ends at any moment: nothing is lost, and nothing is done twice beyond what was under way.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::kit::{
-    Node, Sandbox,
-    history::{History, Random, account, image, times},
-    stage::Stage,
+    Node, Sandbox, Sizes, figures,
+    history::{History, Random, account, image},
+    stage::{Repeated, Stage},
 };
 
-/// How often the worker is killed until all is worked off once, and how often that is.
-const KILLS: usize = 25;
-const LEGS: usize = 1;
-
-/// How often it is asked to end.
-const DRAINS: usize = 15;
-
-/// Jobs that are published for each.
-const JOBS_A_ROUND: usize = 100;
-
 const IMAGES: u64 = 8;
+
+/// Accounts that a request names at most.
+const BATCH: usize = 50;
+
+/// Kills after which some images are busy anew.
+const KILLS_A_BUSY_TIME: usize = 10;
 
 /// A moment of the time in which a round is worked off.
 fn moment(random: &mut Random) {
@@ -43,37 +40,60 @@ fn jobs_are_carried_out_and_reported_and_acknowledged() {
 
 #[test]
 fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
+    let Sizes { kills, jobs_a_round, .. } = Sizes::of_run();
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
     let mut random = Random::of(2);
     let mut history = History::default();
-    for _ in 0..times(LEGS) {
-        // Some images are busy meanwhile.
-        stage.sandbox.faults(&serde_json::json!({"busy_images": {image(0): 3.0, image(1): 6.0}}));
-        for _ in 0..KILLS {
-            let first = history.jobs.len();
-            history.add_random(&mut random, JOBS_A_ROUND, IMAGES);
-            stage.publish(&history.jobs[first..]);
-            let worker = stage.worker();
-            worker.until_subscribed();
-            moment(&mut random);
-            worker.kill();
+    // How many requests the sandbox had had at each kill.
+    let mut killed_at = Vec::new();
+    for kill in 0..kills {
+        if kill % KILLS_A_BUSY_TIME == 0 {
+            stage.sandbox.faults(&serde_json::json!({"busy_images": {image(0): 3.0, image(1): 6.0}}));
         }
+        let first = history.jobs.len();
+        history.add_random(&mut random, jobs_a_round, IMAGES);
+        stage.publish(&history.jobs[first..]);
         let worker = stage.worker();
-        stage.until_worked_off();
-        stage.check_state(&history);
-        worker.drain();
+        worker.until_subscribed();
+        moment(&mut random);
+        worker.kill();
+        killed_at.push(stage.sandbox.stats()["requests"].as_u64().unwrap());
     }
+    let worker = stage.worker();
     stage.check_done(&history);
+    check_repeated(&stage, &history, &killed_at);
+    worker.drain();
+}
+
+/// What was written although it was so already is for each kill and image no more than what was in flight there.
+#[track_caller]
+fn check_repeated(stage: &Stage<'_>, history: &History, killed_at: &[u64]) {
+    let repeated = stage.repeated();
+    let mut of_kill: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for Repeated { request, image, .. } in &repeated {
+        let kill = killed_at.partition_point(|at| at <= request);
+        *of_kill.entry((kill, image)).or_default() += 1;
+    }
+    figures(&[("kills", killed_at.len() as u64), ("repeated-accounts", repeated.len() as u64)]);
+    for ((kill, image), count) in of_kill {
+        let account = repeated.iter().find(|repeated| repeated.image == image).unwrap().account;
+        assert!(
+            kill > 0 && count <= BATCH,
+            "after kill {kill}: {count} accounts of {image} were repeated. The story of {account}:\n{}",
+            stage.story(history, image, account)
+        );
+    }
 }
 
 #[test]
 fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
+    let Sizes { drains, jobs_a_round, .. } = Sizes::of_run();
     let mut random = Random::of(3);
     let mut history = History::default();
-    for _ in 0..times(DRAINS) {
+    for _ in 0..drains {
         let first = history.jobs.len();
-        history.add_random(&mut random, JOBS_A_ROUND, IMAGES);
+        history.add_random(&mut random, jobs_a_round, IMAGES);
         stage.publish(&history.jobs[first..]);
         let worker = stage.worker();
         moment(&mut random);
@@ -83,7 +103,7 @@ fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
     }
     let worker = stage.worker();
     stage.until_worked_off();
-    if let Some((image, account)) = stage.repeated().first() {
+    if let Some(Repeated { image, account, .. }) = stage.repeated().first() {
         panic!(
             "{} were repeated. The story of {account}:\n{}",
             stage.repeated().len(),
@@ -91,13 +111,14 @@ fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
         );
     }
     stage.check_done(&history);
+    figures(&[("drains", drains as u64)]);
     worker.drain();
 }
 
 #[test]
 fn a_worker_that_has_nothing_to_do_ends_well() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    for _ in 0..times(DRAINS) {
+    for _ in 0..Sizes::of_run().drains {
         let worker = stage.worker();
         worker.until_subscribed();
         worker.drain();

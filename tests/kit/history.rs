@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::sizes;
+
 /// Numbers that are the same for the same seed (SplitMix64).
 pub(crate) struct Random(u64);
 
@@ -14,20 +16,10 @@ pub(crate) struct History {
     wished: BTreeMap<String, BTreeMap<u64, bool>>,
 }
 
-/// A number of the environment, which `tests/chaos` sets.
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: found {text:?}, not a number")))
-}
-
-/// So many, or as many times more as `TIMES` says: the ordinary run is small.
-pub(crate) fn times(count: usize) -> usize {
-    count * usize::try_from(variable("TIMES").unwrap_or(1)).unwrap()
-}
-
 impl Random {
-    /// The numbers of a scenario, others for each `SEED`.
+    /// The numbers of a scenario, others for each seed of a run.
     pub(crate) fn of(scenario: u64) -> Self {
-        let mut seed = Self(variable("SEED").unwrap_or_default());
+        let mut seed = Self(sizes::seed());
         Self(scenario ^ seed.below(u64::MAX))
     }
 

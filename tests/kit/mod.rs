@@ -9,6 +9,7 @@ mod program;
 pub(crate) mod prometheus;
 mod relay;
 mod sandbox;
+pub(crate) mod sizes;
 pub(crate) mod stage;
 pub(crate) mod worker;
 
@@ -17,6 +18,7 @@ pub(crate) use broker::{Node, PASSWORD, Vhost};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;
+pub(crate) use sizes::{Sizes, figures};
 
 use std::{
     fs,

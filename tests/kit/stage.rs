@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Amqp, Folder, Node, Program, Sandbox,
     broker::{Depth, Vhost},
+    figures,
     history::History,
     properties, until,
     worker::Worker,
@@ -23,6 +24,14 @@ pub(crate) const REPORTS: &str = "imageshare.reports";
 
 /// Seconds of the worker's heartbeat.
 pub(crate) const HEARTBEAT: u64 = 4;
+
+/// What was written although it was so already.
+pub(crate) struct Repeated {
+    /// How many requests came before the one that did so.
+    pub(crate) request: u64,
+    pub(crate) image: String,
+    pub(crate) account: u64,
+}
 
 /// The scenario's world.
 pub(crate) struct Stage<'a> {
@@ -137,10 +146,10 @@ impl<'a> Stage<'a> {
         self.check_state(history);
         let depth = self.client().ready(REPORTS);
         let reports = self.reports();
-        // For tests/chaos, which adds these up.
         let stats = self.sandbox.stats();
-        let (jobs, doubled, requests) = (history.jobs.len(), depth - reports.len(), &stats["requests"]);
-        eprintln!("figures: jobs {jobs} doubled-reports {doubled} requests {requests}");
+        let (jobs, doubled) = (history.jobs.len() as u64, (depth - reports.len()) as u64);
+        let requests = stats["requests"].as_u64().unwrap();
+        figures(&[("histories", 1), ("jobs", jobs), ("doubled-reports", doubled), ("requests", requests)]);
         let missing: Vec<_> = history
             .jobs
             .iter()
@@ -172,14 +181,17 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Accounts of accepted writes that were so already, with their image. A listing that may have been cut off by its
-    /// length proves nobody's absence, so what is cancelled after such a one does not count.
-    pub(crate) fn repeated(&self) -> Vec<(String, u64)> {
+    /// Accounts of accepted writes that were so already. A listing that may have been cut off by its length proves
+    /// nobody's absence, so what is cancelled after such a one does not count.
+    #[track_caller]
+    pub(crate) fn repeated(&self) -> Vec<Repeated> {
         const CUT_OFF: [usize; 3] = [20, 50, 100];
         let mut images: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         let (mut unproven, mut repeated) = (BTreeSet::new(), Vec::new());
         let requests = self.sandbox.requests();
-        for request in requests.iter().filter(|request| request["code"] == "ok") {
+        let count = self.sandbox.stats()["requests"].as_u64();
+        assert_eq!(count, Some(requests.len() as u64), "the sandbox remembers all requests");
+        for (number, request) in (0..).zip(&requests).filter(|(_, request)| request["code"] == "ok") {
             let image = request["image_id"].as_str().unwrap_or_default();
             let shared = images.entry(image.to_owned()).or_default();
             let Some(permission) = request["permission"].as_str() else {
@@ -197,7 +209,7 @@ impl<'a> Stage<'a> {
                     _ => !shared.remove(&account) && !unproven.contains(image),
                 };
                 if is_repeated {
-                    repeated.push((image.to_owned(), account));
+                    repeated.push(Repeated { request: number, image: image.to_owned(), account });
                 }
             }
         }
