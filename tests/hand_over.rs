@@ -21,7 +21,7 @@ const IMAGES: u64 = 6;
 const BUSY: Duration = Duration::from_millis(2500);
 
 /// The most requests a second.
-const RATE: u32 = 20;
+pub(crate) const RATE: u32 = 20;
 
 /// Two workers, of whom the first has the lane.
 struct Pair {
@@ -72,7 +72,7 @@ impl Pair {
 
 /// Everything is done as it was asked for, and never too much at once.
 #[track_caller]
-fn check(stage: &Stage<'_>, history: &History) {
+pub(crate) fn check(stage: &Stage<'_>, history: &History) {
     stage.until_worked_off();
     stage.check_state(history);
     let stats = stage.sandbox.stats();
@@ -104,7 +104,7 @@ fn check_hand_over_on(stage: &Stage<'_>, seed: u64, rounds: usize, hand_over: im
 }
 
 /// Says how long a lane was nobody's.
-fn took(since: Instant, at_most: Duration) {
+pub(crate) fn took(since: Instant, at_most: Duration) {
     let took = since.elapsed();
     figures(&[("slowest-takeover-ms", u64::try_from(took.as_millis()).unwrap())]);
     assert!(took < at_most, "taken over after {took:?}");

@@ -21,6 +21,7 @@ mod hostile_headers;
 mod house;
 mod junk;
 mod kit_itself;
+mod lanes;
 mod limits;
 mod metrics;
 mod publish;

@@ -254,16 +254,14 @@ impl Node {
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
     pub(crate) fn eval(&self, expression: &str) -> String {
-        // Two at once may take each other's name at the node, and then one gets no answer.
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut call = self.call();
-        let mut call = call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut call =
+            call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         writeln!(call.stdin.take().unwrap(), "{expression}").unwrap();
         let output = call.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
-        value.unwrap_or_else(|| panic!("{expression}\ngave {text}")).to_owned()
+        value.unwrap_or_else(|| panic!("{expression}\ngave {text}{said}")).to_owned()
     }
 
     /// What the node wrote to its log.
@@ -278,8 +276,12 @@ impl Node {
     }
 
     fn call(&self) -> Command {
+        // One that comes by a name before the node has taken note that the one before it is gone gets no answer.
+        const NAMES: u32 = 1000;
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
         let mut call = Command::new(erl_call());
-        call.args(["-n", &self.name, "-c", COOKIE, "-timeout", "10"]);
+        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10"]);
         call.env("ERL_EPMD_PORT", self.names.port.to_string()).env("HOME", self.folder.path()).stderr(Stdio::null());
         call
     }

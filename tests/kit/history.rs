@@ -9,6 +9,12 @@ use super::sizes;
 /// Numbers that are the same for the same seed (SplitMix64).
 pub(crate) struct Random(u64);
 
+/// Where images are. The first is that of those below [`OF_SECOND_REGION`].
+pub(crate) const REGIONS: [&str; 2] = ["ap-singapore", "ap-guangzhou"];
+
+/// The number of the first image in the second region.
+pub(crate) const OF_SECOND_REGION: u64 = 50;
+
 /// Jobs in the order in which they are published.
 #[derive(Default)]
 pub(crate) struct History {
@@ -40,7 +46,7 @@ impl History {
         let texts: Vec<String> = accounts.iter().map(ToString::to_string).collect();
         let permission = if is_share { "SHARE" } else { "CANCEL" };
         self.jobs.push(json!({
-            "job_id": job_id, "image_id": image, "region": "ap-singapore", "permission": permission,
+            "job_id": job_id, "image_id": image, "region": region(image), "permission": permission,
             "account_ids": texts,
         }));
         let image = self.wished.entry(image.to_owned()).or_default();
@@ -50,9 +56,14 @@ impl History {
 
     /// Adds jobs of a few accounts each, of which two jobs of one image often name the same.
     pub(crate) fn add_random(&mut self, random: &mut Random, count: usize, images: u64) {
+        self.add_random_from(random, count, 0, images);
+    }
+
+    /// The same with images from a number on.
+    pub(crate) fn add_random_from(&mut self, random: &mut Random, count: usize, first: u64, images: u64) {
         const ACCOUNTS: u64 = 120;
         for _ in 0..count {
-            let image = image(random.below(images));
+            let image = image(first + random.below(images));
             let is_share = random.below(5) < 3;
             let accounts: Vec<u64> = (0..=random.below(6)).map(|_| account(random.below(ACCOUNTS))).collect();
             self.add(&image, is_share, accounts);
@@ -70,6 +81,10 @@ impl History {
 
 pub(crate) fn image(number: u64) -> String {
     format!("img-golden{number:02}")
+}
+
+fn region(of: &str) -> &'static str {
+    REGIONS[usize::from(*of >= *image(OF_SECOND_REGION))]
 }
 
 pub(crate) const fn account(number: u64) -> u64 {

@@ -19,6 +19,8 @@ pub(crate) struct Sizes {
     pub(crate) slow_rounds: usize,
     /// Rounds of those in which the lane goes back and forth until all is done.
     pub(crate) lease_rounds: usize,
+    /// How often one of three workers with two lanes is killed, stopped and cut off, each.
+    pub(crate) lane_rounds: usize,
     /// Jobs that a worker holds when its lane changes hands.
     pub(crate) held: usize,
     /// Jobs behind those.
@@ -40,6 +42,7 @@ const ORDINARY: Sizes = Sizes {
     rounds: 4,
     slow_rounds: 2,
     lease_rounds: 1,
+    lane_rounds: 1,
     held: 300,
     backlog: 300,
     cuts: 10,
@@ -55,6 +58,7 @@ const FULL: Sizes = Sizes {
     rounds: 20,
     slow_rounds: 20,
     lease_rounds: 20,
+    lane_rounds: 10,
     held: 1000,
     backlog: 1000,
     cuts: 50,
@@ -78,6 +82,7 @@ impl Sizes {
             rounds: sizes.rounds * times,
             slow_rounds: sizes.slow_rounds * times,
             lease_rounds: sizes.lease_rounds * times,
+            lane_rounds: sizes.lane_rounds * times,
             cuts: sizes.cuts * times,
             junk: sizes.junk * times,
             ..sizes

@@ -1,6 +1,9 @@
-//! What a scenario with workers plays on: a virtual host with one lane, a sandbox, settings.
+//! What a scenario with workers plays on: a virtual host with a lane or two, a sandbox, settings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde_json::Value;
 
@@ -8,13 +11,19 @@ use super::{
     Amqp, Folder, Node, Program, Sandbox,
     broker::{Depth, Vhost},
     figures,
-    history::History,
+    history::{History, REGIONS},
     properties, until,
     worker::Worker,
 };
 
-/// The lane's queue.
+/// The queue of the one lane.
 pub(crate) const QUEUE: &str = "imageshare.jobs.default";
+
+/// The lanes of a stage that has two, each for a region of its own and with a key of its own.
+pub(crate) const TWO_LANES: [&str; 2] = ["one", "two"];
+
+/// What the settings have in place of the endpoint, which is known when a program is started.
+const ENDPOINT: &str = "http://ENDPOINT";
 
 /// What could not be done.
 pub(crate) const DEAD: &str = "imageshare.dead";
@@ -37,9 +46,9 @@ pub(crate) struct Repeated {
 pub(crate) struct Stage<'a> {
     pub(crate) vhost: Vhost<'a>,
     pub(crate) sandbox: Sandbox,
-    /// Without the endpoint.
     settings: String,
     folder: Folder,
+    lanes: &'static [&'static str],
 }
 
 impl<'a> Stage<'a> {
@@ -50,12 +59,49 @@ impl<'a> Stage<'a> {
 
     /// The same with more in the section `broker` of the settings.
     pub(crate) fn with_settings(node: &'a Node, sandbox: Sandbox, rate: u32, broker: &str) -> Self {
+        let lane = format!("[lanes.default]\nrate = {rate}\nendpoint = \"{ENDPOINT}\"\n");
+        Self::set_up(node, sandbox, Folder::new(), &["default"], &format!("{broker}\n{lane}"))
+    }
+
+    /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox and the workers keep to so many requests a
+    /// second for each lane.
+    pub(crate) fn of_two_lanes(node: &'a Node, rate: u32, broker: &str) -> Self {
+        let folder = Folder::new();
+        let (mut world, mut keys) = ("open_images = true\nopen_accounts = true\n".to_owned(), String::new());
+        for (number, lane) in TWO_LANES.iter().enumerate() {
+            let key =
+                format!("secret_id = \"AKIDSANDBOX{number}\"\nsecret_key = \"sandbox-secret-key-example-{number}\"\n");
+            write!(world, "[[keys]]\n{key}account = \"100009999999\"\n").unwrap();
+            write!(keys, "[{lane}]\n{}", key.replace('"', "")).unwrap();
+        }
+        let (world, keys) = (folder.file("world.toml", world), folder.file("credentials", keys));
+        let flags = ["--rps", &rate.to_string(), "--latency", "20ms", "--world", world.to_str().unwrap()];
+        let sandbox = Sandbox::start_alone(&flags);
+        let mut settings = format!("{broker}\n");
+        for (lane, region) in TWO_LANES.iter().zip(REGIONS) {
+            write!(
+                settings,
+                "[lanes.{lane}]\nrate = {rate}\nendpoint = \"{ENDPOINT}\"\nregions = [\"{region}\"]\n\
+                 credential = \"{lane}\"\n[credentials.{lane}]\nsource = \"profile\"\nsection = \"{lane}\"\n\
+                 path = {keys:?}\n"
+            )
+            .unwrap();
+        }
+        Self::set_up(node, sandbox, folder, &TWO_LANES, &settings)
+    }
+
+    fn set_up(
+        node: &'a Node,
+        sandbox: Sandbox,
+        folder: Folder,
+        lanes: &'static [&'static str],
+        settings: &str,
+    ) -> Self {
         // A write that got no answer lands at once here or, where a scenario has it so, within this.
         let settings = format!(
-            "[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{broker}\n[engine]\nlanding = \"300ms\"\nread_delay = \"0s\"\n\
-             [lanes.default]\nrate = {rate}\n"
+            "[engine]\nlanding = \"300ms\"\nread_delay = \"0s\"\n[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{settings}"
         );
-        let stage = Self { vhost: node.vhost(), sandbox, settings, folder: Folder::new() };
+        let stage = Self { vhost: node.vhost(), sandbox, settings, folder, lanes };
         stage.declare();
         stage
     }
@@ -77,7 +123,7 @@ impl<'a> Stage<'a> {
 
     /// The same with the broker and the API by these ports.
     fn program_between(&self, command: &str, broker: u16, endpoint: u16) -> Program {
-        let settings = format!("{}endpoint = \"http://127.0.0.1:{endpoint}\"\n", self.settings);
+        let settings = self.settings.replace(ENDPOINT, &format!("http://127.0.0.1:{endpoint}"));
         Program::new([command, "--config"])
             .arg(self.folder.file(&format!("settings-{endpoint}.toml"), settings))
             .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
@@ -104,26 +150,30 @@ impl<'a> Stage<'a> {
         Amqp::open(&self.vhost.url())
     }
 
-    /// Publishes jobs as anybody may: to the lane's queue, in order.
+    /// Publishes jobs as anybody may: to the lanes' queues, in order.
     #[track_caller]
     pub(crate) fn publish(&self, jobs: &[Value]) {
-        let messages = jobs.iter().map(|job| (job.to_string().into_bytes(), properties()));
-        self.client().publish_to("imageshare", "default", messages);
+        for (lane, region) in self.lanes.iter().zip(REGIONS) {
+            let jobs = jobs.iter().filter(|job| job["region"] == region);
+            self.client().publish_to("imageshare", lane, jobs.map(|job| (job.to_string().into_bytes(), properties())));
+        }
     }
 
-    /// What the lane's queue holds.
+    /// What the one lane's queue holds.
     #[track_caller]
     pub(crate) fn depth(&self) -> Depth {
         self.vhost.depth(QUEUE)
     }
 
-    /// Waits until nothing of the lane is left at the broker.
+    /// Waits until nothing of the lanes is left at the broker.
     #[track_caller]
     pub(crate) fn until_worked_off(&self) {
-        until("all jobs are acknowledged", || {
-            let depth = self.depth();
-            (depth.ready + depth.held == 0).then_some(())
-        });
+        for lane in self.lanes {
+            until(&format!("all jobs of the lane {lane} are acknowledged"), || {
+                let depth = self.vhost.depth(&format!("imageshare.jobs.{lane}"));
+                (depth.ready + depth.held == 0).then_some(())
+            });
+        }
     }
 
     /// Takes the reports, by job, the first of each.
@@ -172,9 +222,8 @@ impl<'a> Stage<'a> {
             let differs: BTreeSet<_> = expected.symmetric_difference(&found).copied().collect();
             if let Some(account) = differs.first() {
                 let story = self.story(history, &image, *account);
-                let depth = self.depth();
                 panic!(
-                    "{depth:?} {} jobs. {image} differs from what was asked in {differs:?}. The story of {account}:\n{story}",
+                    "{} jobs. {image} differs from what was asked in {differs:?}. The story of {account}:\n{story}",
                     history.jobs.len()
                 );
             }

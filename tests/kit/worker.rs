@@ -60,6 +60,13 @@ impl Worker {
         self.until_logged_after(0, &[r#""state":"serving""#]);
     }
 
+    /// Whether a lane's deliveries came to it, by the last that it said of this lane.
+    pub(crate) fn serves(&self, lane: &str) -> bool {
+        let said = self.running().said();
+        let of_lane = format!(r#""lane":"{lane}","state":"#);
+        said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
+    }
+
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.running().said()
