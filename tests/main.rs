@@ -24,6 +24,7 @@ mod kit_itself;
 mod lanes;
 mod limits;
 mod metrics;
+mod page;
 mod publish;
 mod sign;
 mod worker;

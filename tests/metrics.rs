@@ -4,65 +4,20 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use lapin::types::{AMQPValue, FieldTable};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kit::{
-    Folder, Node, Program, Relay, Sandbox,
+    Folder, Node, Relay, Sandbox,
     history::{History, account, image},
     http, job, json_lines,
     prometheus::{Prometheus, lint},
     properties,
     stage::{DEAD, REPORTS, Stage},
     until,
-    worker::Worker,
+    watched::{Watched, sum},
 };
 
 const WRITE: &str = "ModifyImageSharePermission";
-
-/// A worker of a stage that answers what is asked about it.
-struct Watched {
-    worker: Worker,
-    admin: String,
-}
-
-impl Watched {
-    fn start(program: Program) -> Self {
-        let worker = Worker::start(program.args(["--admin", "127.0.0.1:0"]));
-        let line = worker.until_logged_after(0, &["status and metrics"]);
-        let line: Value = serde_json::from_str(&line).unwrap();
-        Self { admin: line["address"].as_str().unwrap().to_owned(), worker }
-    }
-
-    fn metrics(&self) -> String {
-        http::get(&self.admin, "/metrics").body
-    }
-
-    /// The sum of all series whose name and labels hold all of this.
-    fn sum(&self, parts: &[&str]) -> f64 {
-        sum(&self.metrics(), parts)
-    }
-
-    /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
-    #[track_caller]
-    fn until_ready(&self) {
-        until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
-    }
-
-    /// Waits until the lane is in a state, and gives what `/readyz` says of it then.
-    #[track_caller]
-    fn until_state(&self, state: &str) -> (u16, Value) {
-        until(&format!("the lane is {state}"), || {
-            let answer = http::get(&self.admin, "/readyz");
-            let lane = answer.json()["lanes"]["default"].clone();
-            (lane["state"] == state).then_some((answer.code, lane))
-        })
-    }
-}
-
-fn sum(metrics: &str, parts: &[&str]) -> f64 {
-    let lines = metrics.lines().filter(|line| parts.iter().all(|part| line.contains(part)) && !line.starts_with('#'));
-    lines.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| value.parse::<f64>().unwrap()).sum()
-}
 
 /// Jobs in which no account of an image is named twice.
 fn distinct(history: &mut History, jobs: u64, from: u64) {

@@ -2,6 +2,7 @@
 
 mod amqp;
 mod broker;
+pub(crate) mod browser;
 pub(crate) mod history;
 pub(crate) mod http;
 mod keeper;
@@ -11,6 +12,7 @@ mod relay;
 mod sandbox;
 pub(crate) mod sizes;
 pub(crate) mod stage;
+pub(crate) mod watched;
 pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
