@@ -25,6 +25,9 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// What the nodes and who asks them know from each other.
 const COOKIE: &str = "imageshare";
 
+/// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
+pub(crate) const TICK_SECONDS: u64 = 8;
+
 /// A node. It ends with its handle.
 pub(crate) struct Node {
     /// Clients' port, which stays over restarts.
@@ -123,6 +126,9 @@ impl Node {
              log.console = false\nlog.file = node.log\n{more}"
         );
         fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
+        // A node that says nothing is given up by the others after this, or a quarter sooner or later.
+        let advanced = format!("[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}].\n");
+        fs::write(folder.path().join("advanced.config"), advanced).unwrap();
         Self { port, name, names, distribution_port, process: Mutex::new(None), folder, keeper }
     }
 
@@ -166,7 +172,7 @@ impl Node {
             // None of the machine's own settings.
             .env("RABBITMQ_CONF_ENV_FILE", file("none"))
             .env("RABBITMQ_CONFIG_FILES", file("none"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("none"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false")
             // The script then becomes the node, so that a signal to the process is a signal to the node.
             .env("RUNNING_UNDER_SYSTEMD", "true")

@@ -16,7 +16,7 @@ pub(crate) mod watched;
 pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
-pub(crate) use broker::{Node, PASSWORD, Vhost};
+pub(crate) use broker::{Node, PASSWORD, TICK_SECONDS, Vhost};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;
