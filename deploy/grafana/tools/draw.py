@@ -39,7 +39,9 @@ PALETTE = [
     "#ca95e5",
     "#fade2a",
 ]
-POINTS = 240
+POINTS = 160
+# Labels beside strips, at most this part of a panel; numbers narrower than this stand in several rows.
+LABEL_MAX, NUMBER_MIN = 0.4, 90
 
 
 def main():
@@ -123,23 +125,26 @@ def picture(dashboard, asking):
 
 
 def numbers(panel, drawn, inner, asking):
-    """Large numbers beside each other."""
+    """Large numbers beside each other, in as many rows as they need and there is room for."""
     x, y, w, h = inner
     unit, decimals = in_which(panel)
-    each = w / len(drawn)
+    drawn = [(name, series) for name, series in drawn if series.points]
+    rows = max(min(math.ceil(len(drawn) * NUMBER_MIN / w), int(h / 70)), 1)
+    in_row = math.ceil(len(drawn) / rows)
+    each, high = w / in_row, h / rows
     for place, (name, series) in enumerate(drawn):
-        if not series.points:
-            continue
         value = series.points[-1][1]
         text, colour = said(panel, value)
         text = text or shown(value, unit, decimals)
-        left = x + place * each
-        size = min(34, h * 0.5, 1.6 * each / max(len(text), 3))
+        left, top = x + place % in_row * each, y + place // in_row * high
+        size = min(34, high * 0.5, 1.6 * each / max(len(text), 3))
         if panel["options"].get("graphMode") == "area" and len(series.points) > 1:
-            yield path(along(series.points, (left, y + h * 0.45, each - 6, h * 0.55), asking, 0, None), colour, 1, 0.35)
-        yield words(left + each / 2, y + h * 0.55, text, colour, size, "middle", 600)
+            below = (left, top + high * 0.7, each - 6, high * 0.3)
+            yield path(along(series.points, below, asking, 0, None), colour, 1, 0.5)
+        middle = top + high * 0.48
+        yield words(left + each / 2, middle, text, colour, size, "middle", 600)
         if len(drawn) > 1:
-            yield words(left + each / 2, y + h * 0.55 + 18, fit(name, each - 4, 12), FAINT, 12, "middle")
+            yield words(left + each / 2, middle + 17, fit(name, each - 4, 12), FAINT, 12, "middle")
 
 
 def graph(panel, drawn, inner, asking):
@@ -147,7 +152,7 @@ def graph(panel, drawn, inner, asking):
     x, y, w, h = inner
     defaults = panel["fieldConfig"]["defaults"]
     custom, unit = defaults["custom"], defaults["unit"]
-    fixed = colours(panel)
+    fixed, dashed = colours(panel), dashes(panel)
     stacked = custom.get("stacking", {}).get("mode") == "normal"
     lines = [(name, series.points) for name, series in drawn]
     if stacked:
@@ -171,7 +176,7 @@ def graph(panel, drawn, inner, asking):
         drawn_line = along(points, place, asking, 0, top)
         if stacked:
             yield area(drawn_line, place, colour)
-        yield path(drawn_line, colour, 1.5)
+        yield path(drawn_line, colour, 1.5, dashes="5 4" if dashed(name) else "")
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         for step in defaults["thresholds"]["steps"]:
             if step["value"] is not None and step["value"] <= top:
@@ -202,7 +207,7 @@ def bars(panel, drawn, inner, _):
 def strips(panel, drawn, inner, asking):
     """A strip for each series, coloured by what its value means."""
     x, y, w, h = inner
-    label = w * (0.12 if w > 1000 else 0.26)
+    label = min(max(6.2 * len(name) for name, _ in drawn) + 16, w * LABEL_MAX)
     each = min((h - 18) / len(drawn), 40)
     span = asking.end - asking.start
     for place, (name, series) in enumerate(drawn):
@@ -238,6 +243,17 @@ def colours(panel):
         for each in override["properties"]
         if each["id"] == "color"
     }
+
+
+def dashes(panel):
+    """Whether a series of a name is dashed."""
+    patterns = [
+        re.compile(override["matcher"]["options"].strip("/"))
+        for override in panel["fieldConfig"].get("overrides", [])
+        for each in override["properties"]
+        if each["id"] == "custom.lineStyle"
+    ]
+    return lambda name: any(pattern.search(name) for pattern in patterns)
 
 
 def said(panel, value):
@@ -311,16 +327,25 @@ def box(x, y, w, h, fill, edge="none"):
 
 
 def line(x1, y1, x2, y2, colour, dashes=""):
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
+    style = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}"{style}/>'
 
 
-def path(points, colour, width, opacity=1.0):
-    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return (
-        f'<path d="M{steps}" fill="none" stroke="{colour}" stroke-width="{width}" opacity="{opacity}"/>'
-        if steps
-        else ""
-    )
+def path(points, colour, width, opacity=1.0, dashes=""):
+    style = f'stroke-width="{width}"' + (f' opacity="{opacity}"' if opacity < 1 else "")
+    style += f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<path d="M{steps(points)}" fill="none" stroke="{colour}" {style}/>' if points else ""
+
+
+def steps(points):
+    """Points as a path has them, without those on the way between their neighbours."""
+    rounded = [(round(x), round(y, 1)) for x, y in points]
+    kept = [
+        point
+        for place, point in enumerate(rounded)
+        if place in (0, len(rounded) - 1) or not rounded[place - 1][1] == point[1] == rounded[place + 1][1]
+    ]
+    return "L".join(f"{x} {y:g}" for x, y in kept)
 
 
 def area(points, place, colour):
@@ -328,8 +353,8 @@ def area(points, place, colour):
     if not points:
         return ""
     floor = place[1] + place[3]
-    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in [(points[0][0], floor), *points, (points[-1][0], floor)])
-    return f'<path d="M{steps}Z" fill="{CARD}"/><path d="M{steps}Z" fill="{colour}" opacity="0.4"/>'
+    edge = steps([(points[0][0], floor), *points, (points[-1][0], floor)])
+    return f'<path d="M{edge}Z" fill="{CARD}"/><path d="M{edge}Z" fill="{colour}" opacity="0.4"/>'
 
 
 def words(x, y, text, colour, size, anchor="start", weight=400):

@@ -245,13 +245,13 @@ def processes():
     yield lines(
         Look(
             "Processors in use",
-            "Seconds of processor time a second.",
+            "Seconds of processor time a second, over five minutes: the process tells whole seconds only.",
             COUNT,
             "broker-and-processes",
             ((1, "orange"),),
             width=6,
         ),
-        query("sum by (instance) (rate(process_cpu_seconds_total{%process}[$__rate_interval]))", "{{instance}}"),
+        query("sum by (instance) (rate(process_cpu_seconds_total{%process}[5m]))", "{{instance}}"),
     )
     yield lines(
         Look(

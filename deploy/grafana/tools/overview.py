@@ -202,6 +202,7 @@ def how_fast():
         """,
             "{{lane}} may",
         ),
+        dashed="/ may$/",
     )
 
 
@@ -286,9 +287,9 @@ def what_holds_it_up():
     yield lines(
         Look(
             "Use of the limit, by action",
-            """Requests over what is allowed, in the lane where it is most. Near 100 %: the limit is the bottleneck,
-            and nothing is wrong. Far below it with work in hand: look at answer time, throttles, confirms and the
-            credential beside this.""",
+            """Requests over the most that was allowed in that time, in the lane where it is most. Near 100 %: the limit
+            is the bottleneck, and nothing is wrong. Far below it with work in hand: look at answer time, throttles,
+            confirms and the credential beside this.""",
             SHARE,
             "what-is-the-bottleneck",
             ((0.95, "blue"),),
@@ -298,7 +299,7 @@ def what_holds_it_up():
             """
             max by (action) (
               sum by (job, lane, action) (rate(imageshare_api_requests_total{%lane}[$__rate_interval]))
-              / min by (job, lane, action) (imageshare_api_rate_limit{%lane})
+              / min by (job, lane, action) (max_over_time(imageshare_api_rate_limit{%lane}[$__rate_interval]))
             )
         """,
             "{{action}}",
@@ -351,6 +352,7 @@ def what_holds_it_up():
             "{{lane}}",
         ),
         query("min by (lane) (imageshare_batch_limit{%lane})", "{{lane}} may"),
+        dashed="/ may$/",
     )
     yield lines(
         Look(

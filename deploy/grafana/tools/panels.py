@@ -73,8 +73,9 @@ def number(look, *queries, graph=True, height=STAT_HEIGHT):
     return _dressed(panel, look, queries, height, model.FieldColorModeId.THRESHOLDS)
 
 
-def lines(look, *queries, stacked=False, at_most=None, colours=None):
-    """Values over time. The thresholds above the lowest are drawn as lines. Series may have colours, by name."""
+def lines(look, *queries, stacked=False, at_most=None, colours=None, dashed=None):
+    """Values over time. The thresholds above the lowest are drawn as lines. Series may have colours, by name; those
+    that a pattern finds are dashed."""
     style = types.GraphThresholdsStyleMode.DASHED if look.thresholds else types.GraphThresholdsStyleMode.OFF
     legend = common.VizLegendOptions().show_legend(True).placement(types.LegendPlacement.BOTTOM)
     legend = legend.display_mode(types.LegendDisplayMode.LIST).calcs([])
@@ -89,6 +90,10 @@ def lines(look, *queries, stacked=False, at_most=None, colours=None):
     for name, colour in (colours or {}).items():
         fixed = {"mode": "fixed", "fixedColor": colour}
         panel = panel.override_by_name(name, [model.DynamicConfigValue("color", fixed)])
+    if dashed:
+        style = {"fill": "dash", "dash": [8, 6]}
+        unfilled = model.DynamicConfigValue("custom.fillOpacity", 0)
+        panel = panel.override_by_regexp(dashed, [model.DynamicConfigValue("custom.lineStyle", style), unfilled])
     return _dressed(panel, look, queries, PANEL_HEIGHT, model.FieldColorModeId.PALETTE_CLASSIC)
 
 
