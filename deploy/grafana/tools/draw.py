@@ -39,7 +39,7 @@ PALETTE = [
     "#ca95e5",
     "#fade2a",
 ]
-POINTS = 160
+POINTS = 120
 # Labels beside strips, at most this part of a panel; numbers narrower than this stand in several rows.
 LABEL_MAX, NUMBER_MIN = 0.4, 90
 
@@ -172,6 +172,8 @@ def graph(panel, drawn, inner, asking):
         at, anchor = place[0] + place[2] * step / 4, ("start", "middle", "middle", "middle", "end")[step]
         yield words(at, place[1] + place[3] + 14, time.strftime("%H:%M", time.gmtime(moment)), FAINT, 11, anchor)
     for place_in, (name, points) in reversed(list(enumerate(lines))):
+        if stacked and not any(value for _, value in drawn[place_in][1].points):
+            continue  # It adds nothing to what is below it.
         colour = fixed.get(name, PALETTE[place_in % len(PALETTE)])
         drawn_line = along(points, place, asking, 0, top)
         if stacked:
@@ -339,13 +341,13 @@ def path(points, colour, width, opacity=1.0, dashes=""):
 
 def steps(points):
     """Points as a path has them, without those on the way between their neighbours."""
-    rounded = [(round(x), round(y, 1)) for x, y in points]
+    rounded = [(round(x), round(y)) for x, y in points]
     kept = [
         point
         for place, point in enumerate(rounded)
         if place in (0, len(rounded) - 1) or not rounded[place - 1][1] == point[1] == rounded[place + 1][1]
     ]
-    return "L".join(f"{x} {y:g}" for x, y in kept)
+    return "L".join(f"{x} {y}" for x, y in kept)
 
 
 def area(points, place, colour):
