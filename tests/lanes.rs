@@ -103,7 +103,7 @@ fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
 
 #[test]
 fn whichever_of_three_workers_goes_each_lane_keeps_its_limit_and_its_order() {
-    let stage = Stage::of_two_lanes(Node::shared(), RATE, "prefetch = 100");
+    let stage = Stage::of_two_lanes(Node::shared(), RATE, &format!("rate = {RATE}"), "prefetch = 100");
     let (mut history, mut random) = (History::default(), Random::of(61));
     let mut players: Vec<_> = (0..3).map(|_| Player::start(&stage)).collect();
     players.iter().for_each(|player| player.until_subscribed_after(0));

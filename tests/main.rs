@@ -26,5 +26,6 @@ mod limits;
 mod metrics;
 mod page;
 mod publish;
+mod reload;
 mod sign;
 mod worker;

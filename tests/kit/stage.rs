@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    path::PathBuf,
 };
 
 use serde_json::Value;
@@ -34,6 +35,21 @@ pub(crate) const REPORTS: &str = "imageshare.reports";
 /// Seconds of the worker's heartbeat.
 pub(crate) const HEARTBEAT: u64 = 4;
 
+/// The key of one of the two lanes: its id and its secret.
+fn key_of(lane: &str) -> [(&str, String); 2] {
+    [("secret_id", format!("AKID{lane}")), ("secret_key", format!("sandbox-secret-key-of-{lane}"))]
+}
+
+/// Writes the file with a key for each of the two lanes.
+fn write_keys(folder: &Folder, of: [&str; 2]) -> PathBuf {
+    let mut file = String::new();
+    for (lane, of) in TWO_LANES.iter().zip(of) {
+        let key = key_of(of).map(|(name, value)| format!("{name} = {value}\n")).concat();
+        write!(file, "[{lane}]\n{key}").unwrap();
+    }
+    folder.file("credentials", file)
+}
+
 /// What was written although it was so already.
 pub(crate) struct Repeated {
     /// How many requests came before the one that did so.
@@ -63,25 +79,23 @@ impl<'a> Stage<'a> {
         Self::set_up(node, sandbox, Folder::new(), &["default"], &format!("{broker}\n{lane}"))
     }
 
-    /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox and the workers keep to so many requests a
-    /// second for each lane.
-    pub(crate) fn of_two_lanes(node: &'a Node, rate: u32, broker: &str) -> Self {
+    /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox allows so many requests a second for each
+    /// lane; the settings have this in the section of each, and this in that of the broker.
+    pub(crate) fn of_two_lanes(node: &'a Node, rate: u32, of_lane: &str, broker: &str) -> Self {
         let folder = Folder::new();
-        let (mut world, mut keys) = ("open_images = true\nopen_accounts = true\n".to_owned(), String::new());
-        for (number, lane) in TWO_LANES.iter().enumerate() {
-            let key =
-                format!("secret_id = \"AKIDSANDBOX{number}\"\nsecret_key = \"sandbox-secret-key-example-{number}\"\n");
+        let mut world = "open_images = true\nopen_accounts = true\n".to_owned();
+        for lane in TWO_LANES {
+            let key = key_of(lane).map(|(name, value)| format!("{name} = {value:?}\n")).concat();
             write!(world, "[[keys]]\n{key}account = \"100009999999\"\n").unwrap();
-            write!(keys, "[{lane}]\n{}", key.replace('"', "")).unwrap();
         }
-        let (world, keys) = (folder.file("world.toml", world), folder.file("credentials", keys));
+        let (world, keys) = (folder.file("world.toml", world), write_keys(&folder, TWO_LANES));
         let flags = ["--rps", &rate.to_string(), "--latency", "20ms", "--world", world.to_str().unwrap()];
         let sandbox = Sandbox::start_alone(&flags);
         let mut settings = format!("{broker}\n");
         for (lane, region) in TWO_LANES.iter().zip(REGIONS) {
             write!(
                 settings,
-                "[lanes.{lane}]\nrate = {rate}\nendpoint = \"{ENDPOINT}\"\nregions = [\"{region}\"]\n\
+                "[lanes.{lane}]\n{of_lane}\nendpoint = \"{ENDPOINT}\"\nregions = [\"{region}\"]\n\
                  credential = \"{lane}\"\n[credentials.{lane}]\nsource = \"profile\"\nsection = \"{lane}\"\n\
                  path = {keys:?}\n"
             )
@@ -123,11 +137,29 @@ impl<'a> Stage<'a> {
 
     /// The same with the broker and the API by these ports.
     fn program_between(&self, command: &str, broker: u16, endpoint: u16) -> Program {
-        let settings = self.settings.replace(ENDPOINT, &format!("http://127.0.0.1:{endpoint}"));
         Program::new([command, "--config"])
-            .arg(self.folder.file(&format!("settings-{endpoint}.toml"), settings))
+            .arg(self.write_settings(endpoint, &self.settings))
             .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
             .env("IMAGESHARE_BROKER_URL", self.vhost.url_by(broker))
+    }
+
+    /// Changes the file of settings of the workers that are not started by a relay to the API: what is found there is
+    /// replaced.
+    #[track_caller]
+    pub(crate) fn change_settings(&self, found: &str, replaced: &str) {
+        assert!(self.settings.contains(found), "{}", self.settings);
+        self.write_settings(self.sandbox.port(), &self.settings.replace(found, replaced));
+    }
+
+    /// Writes the settings for programs that reach the API by a port.
+    fn write_settings(&self, endpoint: u16, settings: &str) -> PathBuf {
+        let settings = settings.replace(ENDPOINT, &format!("http://127.0.0.1:{endpoint}"));
+        self.folder.file(&format!("settings-{endpoint}.toml"), settings)
+    }
+
+    /// Gives each of the two lanes the key of a lane, or one that nobody knows.
+    pub(crate) fn change_keys(&self, of: [&str; 2]) {
+        write_keys(&self.folder, of);
     }
 
     /// Starts a worker.
@@ -165,12 +197,18 @@ impl<'a> Stage<'a> {
         self.vhost.depth(QUEUE)
     }
 
+    /// What the queue of a lane holds.
+    #[track_caller]
+    pub(crate) fn depth_of(&self, lane: &str) -> Depth {
+        self.vhost.depth(&format!("imageshare.jobs.{lane}"))
+    }
+
     /// Waits until nothing of the lanes is left at the broker.
     #[track_caller]
     pub(crate) fn until_worked_off(&self) {
         for lane in self.lanes {
             until(&format!("all jobs of the lane {lane} are acknowledged"), || {
-                let depth = self.vhost.depth(&format!("imageshare.jobs.{lane}"));
+                let depth = self.depth_of(lane);
                 (depth.ready + depth.held == 0).then_some(())
             });
         }
