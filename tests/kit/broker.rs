@@ -367,21 +367,23 @@ impl Vhost<'_> {
         ));
     }
 
-    /// What a quorum queue holds by its own state, which is never late.
+    /// What a quorum queue holds by its leader's state, which is never late. A queue whose leader is just gone is asked
+    /// again.
     #[track_caller]
     pub(crate) fn depth(&self, queue: &str) -> Depth {
         let name = &self.name;
-        let text = self.node.eval(&format!(
-            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
-             Look = fun(S) -> {{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), \
-             rabbit_fifo:query_consumer_count(S)}} end, \
-             {{ok, {{_, {{Ready, Held, Consumers}}}}, _}} = ra:leader_query(amqqueue:get_pid(Q), Look), \
-             {{Ready, Held, Consumers}}."
-        ));
-        let numbers: Vec<u64> =
-            text.trim_matches(['{', '}']).split(',').filter_map(|number| number.trim().parse().ok()).collect();
-        let [ready, held, consumers] = numbers[..] else { panic!("{queue}: {text}") };
-        Depth { ready, held, consumers }
+        until(&format!("the leader of {queue} says what it holds"), || {
+            let text = self.node.eval(&format!(
+                "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
+                 Look = fun(S) -> {{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), \
+                 rabbit_fifo:query_consumer_count(S)}} end, {{Server, _}} = amqqueue:get_pid(Q), \
+                 case ra:leader_query({{Server, node()}}, Look) of {{ok, {{_, Found}}, _}} -> Found; _ -> none end."
+            ));
+            let numbers: Vec<u64> =
+                text.trim_matches(['{', '}']).split(',').filter_map(|number| number.trim().parse().ok()).collect();
+            let [ready, held, consumers] = numbers[..] else { return None };
+            Some(Depth { ready, held, consumers })
+        })
     }
 
     /// Closes every connection to it, as an operator does.
