@@ -72,6 +72,11 @@ fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
 }
 
 #[test]
+fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
+    check_away(45, |endpoint| endpoint.trickle(true), |endpoint| endpoint.trickle(false));
+}
+
+#[test]
 fn a_credential_that_is_revoked_closes_the_lane_until_it_is_restored() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     let (mut history, mut random) = (History::default(), Random::of(42));

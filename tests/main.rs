@@ -28,4 +28,5 @@ mod page;
 mod publish;
 mod reload;
 mod sign;
+mod throttle;
 mod worker;

@@ -84,14 +84,21 @@ impl Node {
         for node in &nodes {
             node.begin_to_start();
         }
-        for node in &nodes {
+        Self::until_one_broker(&nodes);
+        nodes
+    }
+
+    /// Waits until all nodes serve as one broker. (One that was away comes back by a restart of its own, and the others
+    /// may go through one too when they find that they do not all see the same nodes.)
+    #[track_caller]
+    pub(crate) fn until_one_broker(nodes: &[Self]) {
+        for node in nodes {
             node.until_booted();
         }
         until("the nodes are one broker", || {
-            let running = nodes[0].eval("length(rabbit_nodes:all_running()).");
-            (running == "3").then_some(())
+            let all = |node: &Self| node.try_eval("length(rabbit_nodes:all_running()).") == Ok(nodes.len().to_string());
+            nodes.iter().all(all).then_some(())
         });
-        nodes
     }
 
     /// The files of nodes that know of each other.
@@ -260,6 +267,11 @@ impl Node {
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
     pub(crate) fn eval(&self, expression: &str) -> String {
+        self.try_eval(expression).unwrap_or_else(|said| panic!("{expression}\ngave {said}"))
+    }
+
+    /// The same at a node that may not be able to.
+    fn try_eval(&self, expression: &str) -> Result<String, String> {
         let mut call = self.call();
         let mut call =
             call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -267,7 +279,7 @@ impl Node {
         let output = call.wait_with_output().unwrap();
         let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
-        value.unwrap_or_else(|| panic!("{expression}\ngave {text}{said}")).to_owned()
+        value.map(str::to_owned).ok_or_else(|| format!("{text}{said}"))
     }
 
     /// What the node wrote to its log.
@@ -367,21 +379,22 @@ impl Vhost<'_> {
         ));
     }
 
-    /// What a quorum queue holds by its leader's state, which is never late. A queue whose leader is just gone is asked
+    /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
     /// again.
     #[track_caller]
     pub(crate) fn depth(&self, queue: &str) -> Depth {
         let name = &self.name;
         until(&format!("the leader of {queue} says what it holds"), || {
-            let text = self.node.eval(&format!(
+            let text = self.node.try_eval(&format!(
                 "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
                  Look = fun(S) -> {{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), \
                  rabbit_fifo:query_consumer_count(S)}} end, {{Server, _}} = amqqueue:get_pid(Q), \
-                 case ra:leader_query({{Server, node()}}, Look) of {{ok, {{_, Found}}, _}} -> Found; _ -> none end."
+                 {{ok, {{_, Found}}, _}} = ra:leader_query({{Server, node()}}, Look), Found."
             ));
+            let text = text.ok()?;
             let numbers: Vec<u64> =
                 text.trim_matches(['{', '}']).split(',').filter_map(|number| number.trim().parse().ok()).collect();
-            let [ready, held, consumers] = numbers[..] else { return None };
+            let [ready, held, consumers] = numbers[..] else { panic!("{queue}: {text}") };
             Some(Depth { ready, held, consumers })
         })
     }

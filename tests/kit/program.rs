@@ -124,6 +124,14 @@ impl Program {
         (running, stdout, stdin)
     }
 
+    /// Starts it with standard error somewhere else, so that it is heard to say nothing.
+    pub(crate) fn start_with_log_to(mut self, log: impl Into<Stdio>) -> Running {
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Keeper::of_all_tests().keep(&mut self.command);
+        let child = self.command.spawn().unwrap();
+        Running { child, said: Arc::default(), listener: thread::spawn(|| ()) }
+    }
+
     fn spawn(mut self) -> (Running, ChildStdout) {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Keeper::of_all_tests().keep(&mut self.command);

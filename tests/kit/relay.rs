@@ -1,7 +1,7 @@
-//! A relay between clients and a server that can do what networks do: cut, freeze, delay, refuse.
+//! A relay between clients and a server that can do what networks do: cut, freeze, delay, trickle, refuse.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
@@ -19,6 +19,9 @@ const CHUNK: usize = 64 * 1024;
 /// Chunks that a direction holds before it stops reading. A frozen relay goes on taking bytes, as a network does.
 const CHUNKS_MAX: usize = 4096;
 
+/// Between two bytes that trickle.
+const DRIP: Duration = Duration::from_millis(100);
+
 /// A relay. Its connections end with it.
 pub(crate) struct Relay {
     pub(crate) port: u16,
@@ -34,6 +37,8 @@ struct Shared {
 struct State {
     mode: Mode,
     delay: Duration,
+    /// Whether what comes from the server is passed on byte by byte.
+    trickles: bool,
     /// Bytes that may still go to the server before everything is cut.
     allowance: Option<usize>,
     /// Those that are over are gone.
@@ -65,6 +70,7 @@ impl Relay {
         let state = State {
             mode: Mode::Pass,
             delay: Duration::ZERO,
+            trickles: false,
             allowance: None,
             connections: Vec::new(),
             accepted: 0,
@@ -100,6 +106,11 @@ impl Relay {
     /// What comes from now on arrives so much later, in both directions.
     pub(crate) fn delay(&self, delay: Duration) {
         self.shared.state().delay = delay;
+    }
+
+    /// From now on what the server says arrives byte by byte, ten a second; or as it does otherwise.
+    pub(crate) fn trickle(&self, trickles: bool) {
+        self.shared.state().trickles = trickles;
     }
 
     /// Ends every connection and refuses new ones.
@@ -228,7 +239,7 @@ impl Shared {
         }
     }
 
-    fn write(&self, mut to: &TcpStream, direction: Direction, receiver: &Receiver<(Instant, Vec<u8>)>) {
+    fn write(&self, to: &TcpStream, direction: Direction, receiver: &Receiver<(Instant, Vec<u8>)>) {
         while let Ok((due, mut chunk)) = receiver.recv() {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut state = self.wait_while_frozen();
@@ -241,7 +252,7 @@ impl Shared {
                 *allowance -= chunk.len();
             }
             drop(state);
-            let written = to.write_all(&chunk);
+            let written = self.write_chunk(to, direction, &chunk);
             if is_last {
                 self.state().cut();
             }
@@ -252,6 +263,16 @@ impl Shared {
         // The end of what one side sends is news as any other, and comes no sooner.
         drop(self.wait_while_frozen());
         drop(to.shutdown(Shutdown::Write));
+    }
+
+    fn write_chunk(&self, mut to: &TcpStream, direction: Direction, chunk: &[u8]) -> io::Result<()> {
+        let mut rest = chunk;
+        while direction == Direction::ToClient && !rest.is_empty() && self.state().trickles {
+            to.write_all(&rest[..1])?;
+            rest = &rest[1..];
+            thread::sleep(DRIP);
+        }
+        to.write_all(rest)
     }
 
     fn wait_while_frozen(&self) -> MutexGuard<'_, State> {

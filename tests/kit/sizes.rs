@@ -27,6 +27,10 @@ pub(crate) struct Sizes {
     pub(crate) backlog: usize,
     /// How often a connection is cut.
     pub(crate) cuts: usize,
+    /// Rounds of faults over which a worker must not grow.
+    pub(crate) fault_rounds: usize,
+    /// How long the API refuses everything as too much.
+    pub(crate) storm: Duration,
     /// Messages that are no jobs.
     pub(crate) junk: usize,
     /// How long nothing is where the broker was.
@@ -46,6 +50,8 @@ const ORDINARY: Sizes = Sizes {
     held: 300,
     backlog: 300,
     cuts: 10,
+    fault_rounds: 15,
+    storm: Duration::from_secs(5),
     junk: 400,
     broker_away: Duration::from_secs(5),
     endpoint_away: Duration::from_secs(5),
@@ -62,6 +68,8 @@ const FULL: Sizes = Sizes {
     held: 1000,
     backlog: 1000,
     cuts: 50,
+    fault_rounds: 200,
+    storm: Duration::from_mins(1),
     junk: 10_000,
     broker_away: Duration::from_mins(1),
     endpoint_away: Duration::from_mins(2),
@@ -84,6 +92,7 @@ impl Sizes {
             lease_rounds: sizes.lease_rounds * times,
             lane_rounds: sizes.lane_rounds * times,
             cuts: sizes.cuts * times,
+            fault_rounds: sizes.fault_rounds * times,
             junk: sizes.junk * times,
             ..sizes
         }

@@ -79,6 +79,12 @@ impl Worker {
         line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap()
     }
 
+    /// Open files, sockets among them, and threads that it has.
+    pub(crate) fn files_and_threads(&self) -> (usize, usize) {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.running().id())).unwrap().count();
+        (count("fd"), count("task"))
+    }
+
     /// Sends it a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         self.running().signal(name);

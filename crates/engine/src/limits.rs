@@ -15,7 +15,8 @@ pub struct Limits {
     pub cap: u32,
     /// How long after it was sent a write without an answer may still be applied.
     pub landing: Millis,
-    /// How long after a write a reading may still show the state before it.
+    /// How long after a write a reading may still show the state before it. None at all counts as a millisecond: a
+    /// reading of the millisecond of the write may have begun before it.
     pub read_delay: Millis,
     /// How long an operation waits for a busy image.
     pub image_wait: Millis,
@@ -56,6 +57,13 @@ pub struct LaneLimits {
     pub batch: u32,
     /// Calls in flight at once.
     pub concurrency: u32,
+}
+
+impl Limits {
+    /// The same for a clock that knows nothing finer than milliseconds.
+    pub(crate) fn in_milliseconds(self) -> Self {
+        Self { read_delay: self.read_delay.max(Millis(1)), ..self }
+    }
 }
 
 impl Default for Limits {

@@ -109,7 +109,7 @@ impl Engine {
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
-            limits,
+            limits: limits.in_milliseconds(),
             random: Random::new(seed),
             now: Instant::default(),
             lanes: BTreeMap::new(),
@@ -147,7 +147,7 @@ impl Engine {
             Input::Answer { call, outcome } => self.answer(now, call, outcome),
             Input::CredentialFresh(lane) => self.credential_fresh(now, lane),
             Input::CredentialBroken(lane) => self.credential_broken(now, lane),
-            Input::Limits(limits) => self.limits = limits,
+            Input::Limits(limits) => self.limits = limits.in_milliseconds(),
             Input::Drain => self.drain(now),
         }
     }

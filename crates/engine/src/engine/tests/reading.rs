@@ -8,6 +8,7 @@ use super::kit::{Kit, one_shot};
 use crate::{
     io::{Action, Notice},
     job::Mode,
+    limits::Limits,
     time::Millis,
 };
 
@@ -45,6 +46,18 @@ fn our_own_write_is_believed_until_a_reading_can_show_it() {
     let third = kit.job(Mode::Share, 0, [1]);
     kit.list([1]);
     assert_eq!(kit.outcomes(third), ["unchanged"]);
+}
+
+#[test]
+fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
+    let mut kit = Kit::new(Limits { read_delay: Millis(0), ..one_shot() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.accept();
+    let again = kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+    kit.job(Mode::Cancel, 0, [1]);
+    assert_eq!(kit.write(Permission::Cancel), [1]);
 }
 
 #[test]
