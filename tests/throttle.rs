@@ -32,24 +32,24 @@ fn counts(stage: &Stage<'_>) -> (u64, u64) {
     (of("ok"), of("RequestLimitExceeded"))
 }
 
-/// A worker that believes in a higher limit than there is, and jobs of one account each for a while, one a request.
-fn start(storm: Duration) -> (Stage<'static>, History, Worker) {
+/// A worker that believes in a higher limit than there is, and jobs of one account each, so many of them in a request.
+#[track_caller]
+fn start(jobs: u32, batch: &str) -> (Stage<'static>, History, Worker) {
     let sandbox = Sandbox::start_alone(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
     let stage = Stage::new(Node::shared(), sandbox, BELIEVED);
     let mut history = History::default();
-    let accounts = u64::from(ALLOWED) * (LEARNS + WATCHED + storm).as_secs() * 3 / 2;
-    for number in 0..accounts {
+    for number in 0..u64::from(jobs) {
         history.add(&image(number % IMAGES), true, [account(number)]);
     }
     stage.publish(&history.jobs);
-    let worker = Worker::start(stage.program("worker").env("IMAGESHARE_BATCH", "1"));
+    let worker = Worker::start(stage.program("worker").env("IMAGESHARE_BATCH", batch));
     until("something is written", || (stage.sandbox.writes() > 0).then_some(()));
     (stage, history, worker)
 }
 
 #[test]
 fn a_limit_that_is_lower_than_was_believed_is_found_out_and_used() {
-    let (stage, history, worker) = start(Duration::ZERO);
+    let (stage, history, worker) = start(30 * ALLOWED, "1");
     // Not waiting for anything: it may take so long.
     thread::sleep(LEARNS);
     let (before, since) = (counts(&stage), Instant::now());
@@ -67,7 +67,8 @@ fn a_limit_that_is_lower_than_was_believed_is_found_out_and_used() {
 #[test]
 fn a_storm_of_refusals_is_met_with_ever_fewer_requests_and_fails_no_job() {
     let storm = Sizes::of_run().storm;
-    let (stage, history, worker) = start(storm);
+    // Few requests: what is lost of the rate comes back slowly.
+    let (stage, history, worker) = start(50 * ALLOWED, "20");
     let refuse_all = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]
         .map(|action| json!({"action": action, "times": 1_000_000, "do": "throttle"}));
     stage.sandbox.faults(&json!({ "script": refuse_all }));

@@ -64,7 +64,7 @@ const FULL: Sizes = Sizes {
     rounds: 20,
     slow_rounds: 20,
     lease_rounds: 20,
-    lane_rounds: 10,
+    lane_rounds: 4,
     held: 1000,
     backlog: 1000,
     cuts: 50,
