@@ -13,6 +13,7 @@ mod broker_faults;
 mod closed_lanes;
 mod cluster;
 mod commands;
+mod credentials;
 mod dead;
 mod demo;
 mod endings;

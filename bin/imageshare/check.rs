@@ -8,15 +8,16 @@ use std::{
 
 use imageshare_worker::{
     credentials::Provider,
+    http::Client,
     settings::{Environment, Setting, UrlSource},
 };
 use serde::Serialize;
 
 use crate::{
     cli::Common,
-    exit::{Ended, Exit},
+    exit::{Ended, Exit, OrExit as _},
     output::{self, Table},
-    work,
+    runtime, work,
 };
 
 /// How the ids of the vendor's keys begin.
@@ -39,11 +40,19 @@ pub(crate) fn run(common: &Common) -> Ended {
     };
     let mut lines: Vec<Line> = settings.describe().iter().map(line).collect();
     let mut exit = Exit::Done;
+    let client = Client::new(settings.http).or_exit(Exit::Failed)?;
     let mut ids = BTreeMap::new();
     for lane in &settings.lanes {
         let Entry::Vacant(id) = ids.entry(&lane.credential) else { continue };
-        let mut provider = Provider::new(lane.source.clone(), Environment::of_process());
-        let (value, origin) = match provider.credential() {
+        let key = format!("credentials.{}.key", lane.credential);
+        if lane.source.needs_network() {
+            id.insert(None);
+            let value = "not asked for: that needs the network".to_owned();
+            lines.push(Line { key, value, origin: lane.source.to_string() });
+            continue;
+        }
+        let provider = Provider::new(lane.source.clone(), Environment::of_process(), client.clone(), &lane.endpoint);
+        let (value, origin) = match runtime::run(async { Ok(provider.load().await) })? {
             Ok(loaded) => {
                 let secret_id = loaded.credential.secret_id.clone();
                 // Any other text may be the key in the place of the id.
@@ -61,7 +70,7 @@ pub(crate) fn run(common: &Common) -> Ended {
                 ("not usable".to_owned(), lane.source.to_string())
             }
         };
-        lines.push(Line { key: format!("credentials.{}.key", lane.credential), value, origin });
+        lines.push(Line { key, value, origin });
     }
     let of_lanes = settings.lanes.iter().map(|lane| ids.get(&lane.credential).and_then(Option::as_ref));
     if let Err(error) = settings.check_keys(of_lanes) {

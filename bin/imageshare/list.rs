@@ -30,10 +30,10 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let settings = work::settings(common, arguments.image.region.as_deref(), false)?;
     let region = share::region(&settings)?;
     let mut work = Work::new(settings, &arguments.give_up_after)?;
-    work.use_credentials()?;
-    let lane = route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
+    let lane = route(&work.settings.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
     let image_id = arguments.image.image;
     let shares = runtime::run(async {
+        work.use_credentials().await?;
         let mut reader = Reader::new(work.client.clone(), work.lane(lane));
         reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
     })?;

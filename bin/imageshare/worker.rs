@@ -5,9 +5,7 @@ use std::{net::SocketAddr, process, time::Duration};
 use anyhow::Context as _;
 use imageshare_worker::{
     admin::Admin,
-    credentials::Provider,
     daemon::Daemon,
-    driver::Lane,
     http::{Client, TimeOuts},
     settings::{self, Environment, Flags, Settings},
 };
@@ -26,7 +24,6 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     let settings = Settings::load(&flags(), &Environment::of_process()).or_exit(Exit::Usage)?;
     let url = settings.broker.url().or_exit(Exit::Usage)?;
     let grace = grace(&arguments.grace)?;
-    let lanes = lanes(&settings)?;
     // A call that takes longer than the proof of its lane is good for would keep the lane from being given back.
     let TimeOuts { connect, call } = settings.http;
     let heartbeat = settings.broker.heartbeat;
@@ -38,7 +35,8 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         let interrupts =
             runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
         let hangups = runtime::hangups()?;
-        info!(version = env!("CARGO_PKG_VERSION"), lanes = lanes.len(), broker = %url, "starting");
+        info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
+        let lanes = work::open_lanes(&settings, &client).await?;
         let listen = settings.admin;
         let daemon = Daemon::start(settings, lanes, client, url, arguments.declare);
         let _admin = match listen {
@@ -101,17 +99,6 @@ fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
             process::exit(exit.code().into());
         }
     }
-}
-
-/// Every lane with the credential of its source.
-fn lanes(settings: &Settings) -> Result<Vec<Lane>, Problem> {
-    let lane = |lane: &settings::Lane| {
-        let provider = Provider::new(lane.source.clone(), Environment::of_process());
-        Lane::new(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
-    };
-    let lanes = settings.lanes.iter().map(lane).collect::<Result<Vec<_>, _>>()?;
-    settings.check_keys(lanes.iter().map(|lane| Some(&lane.credential.secret_id))).or_exit(Exit::Usage)?;
-    Ok(lanes)
 }
 
 fn grace(text: &str) -> Result<Duration, Problem> {

@@ -101,6 +101,12 @@ impl Sandbox {
         self.state().remove(image).unwrap_or_default()
     }
 
+    /// A key of the account that its own key has, which lives for so many seconds, as a file of the worker's has it.
+    pub(crate) fn temporary_key(&self, seconds: u64) -> Value {
+        let wanted = serde_json::json!({"account": "100009999999", "seconds": seconds});
+        self.admin("POST", "temporary_key", &wanted.to_string())
+    }
+
     /// Replaces the script of faults.
     pub(crate) fn faults(&self, faults: &Value) {
         let answer = self.admin("POST", "faults", &faults.to_string());

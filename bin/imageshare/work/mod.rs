@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use imageshare_core::Credential;
 use imageshare_engine::{
     io::LaneId,
@@ -26,8 +25,8 @@ use imageshare_sandbox::{
     world::{SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::Provider,
-    driver::Lane,
+    credentials::Keeper,
+    driver::{self, Lane},
     http::{Client, TimeOuts},
     settings::{self, Environment, Flags, Settings},
 };
@@ -87,7 +86,7 @@ pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &Wor
         work.use_sandbox(sandbox);
     }
     if work.lanes.is_empty() {
-        work.use_credentials()?;
+        work.use_credentials().await?;
     }
     Ok(work)
 }
@@ -112,15 +111,10 @@ impl Work {
         Ok(Self { settings, lanes: Vec::new(), client, limits, give_up_after, sandbox: None })
     }
 
-    /// Every lane with the credential of its source, no two with one key that share what such lanes must not.
-    pub(crate) fn use_credentials(&mut self) -> Result<(), Problem> {
-        let lane = |lane: &settings::Lane| {
-            let provider = Provider::new(lane.source.clone(), Environment::of_process());
-            Lane::new(lane, provider).with_context(|| format!("lane {}", lane.name)).or_exit(Exit::Refused)
-        };
-        self.lanes = self.settings.lanes.iter().map(lane).collect::<Result<_, _>>()?;
-        let ids = self.lanes.iter().map(|lane| Some(&lane.credential.secret_id));
-        self.settings.check_keys(ids).or_exit(Exit::Usage)
+    /// Every lane with the credential of its source. Must be called on the runtime.
+    pub(crate) async fn use_credentials(&mut self) -> Result<(), Problem> {
+        self.lanes = open_lanes(&self.settings, &self.client).await?;
+        Ok(())
     }
 
     /// The lane of the settings at the sandbox, with the key that it knows.
@@ -132,8 +126,7 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane =
-                Lane::new(lane, Provider::fixed(credential.clone())).expect("a fixed credential is always there");
+            let lane = Lane::new(lane, Keeper::fixed(credential.clone()));
             self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
@@ -149,6 +142,18 @@ impl Work {
     pub(crate) fn lane_names(&self) -> Vec<String> {
         self.lanes.iter().map(|lane| lane.name.clone()).collect()
     }
+}
+
+/// The lanes of the settings with their credentials, no two with one key that share what such lanes must not.
+pub(crate) async fn open_lanes(settings: &Settings, client: &Client) -> Result<Vec<Lane>, Problem> {
+    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client).await;
+    let lanes = opened.map_err(|error| {
+        let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
+        Problem::new(exit, error.to_string())
+    })?;
+    let ids: Vec<_> = lanes.iter().map(|lane| lane.keeper.credential().secret_id).collect();
+    settings.check_keys(ids.iter().map(Some)).or_exit(Exit::Usage)?;
+    Ok(lanes)
 }
 
 /// `--give-up-after`: long enough for an answer to come, and an end that people live to see.

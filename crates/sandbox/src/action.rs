@@ -5,18 +5,22 @@ use std::{fmt, str::FromStr};
 use imageshare_core::text::excerpt;
 use serde::{Deserialize, Serialize};
 
-/// An action of CVM or STS.
+/// An action of CVM or STS, or what an instance asks of the metadata service beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Action {
     /// STS: temporary keys.
     AssumeRole,
+    /// STS: temporary keys, for a token of an identity provider.
+    AssumeRoleWithWebIdentity,
     /// CVM: who has an image.
     DescribeImageSharePermission,
     /// CVM: what images are.
     DescribeImages,
     /// STS: whose key it is.
     GetCallerIdentity,
+    /// The temporary key of an instance's role. No action of the API: it has a path of its own.
+    InstanceRole,
     /// CVM: share an image, or take it back.
     ModifyImageSharePermission,
 }
@@ -24,17 +28,19 @@ pub enum Action {
 /// A name that is no action of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "found {0}, allowed are AssumeRole, DescribeImageSharePermission, DescribeImages, GetCallerIdentity and \
-     ModifyImageSharePermission"
+    "found {0}, allowed are AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, \
+     GetCallerIdentity, InstanceRole and ModifyImageSharePermission"
 )]
 pub struct ActionError(String);
 
 impl Action {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::AssumeRole,
+        Self::AssumeRoleWithWebIdentity,
         Self::DescribeImageSharePermission,
         Self::DescribeImages,
         Self::GetCallerIdentity,
+        Self::InstanceRole,
         Self::ModifyImageSharePermission,
     ];
 
@@ -43,9 +49,11 @@ impl Action {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AssumeRole => "AssumeRole",
+            Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
             Self::DescribeImageSharePermission => "DescribeImageSharePermission",
             Self::DescribeImages => "DescribeImages",
             Self::GetCallerIdentity => "GetCallerIdentity",
+            Self::InstanceRole => "InstanceRole",
             Self::ModifyImageSharePermission => "ModifyImageSharePermission",
         }
     }
@@ -54,7 +62,8 @@ impl Action {
     #[must_use]
     pub const fn service(self) -> &'static str {
         match self {
-            Self::AssumeRole | Self::GetCallerIdentity => "sts",
+            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "sts",
+            Self::InstanceRole => "metadata",
             Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => "cvm",
         }
     }
@@ -63,7 +72,8 @@ impl Action {
     #[must_use]
     pub const fn version(self) -> &'static str {
         match self {
-            Self::AssumeRole | Self::GetCallerIdentity => "2018-08-13",
+            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "2018-08-13",
+            Self::InstanceRole => "latest",
             Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => {
                 "2017-03-12"
             }
@@ -75,9 +85,10 @@ impl Action {
     pub const fn limit(self, rps: u32) -> u32 {
         match self {
             _ if rps == 0 => 0,
+            Self::InstanceRole => 0,
             Self::AssumeRole => 600,
             Self::DescribeImages => rps.saturating_mul(4),
-            Self::GetCallerIdentity => 20,
+            Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => 20,
             Self::DescribeImageSharePermission | Self::ModifyImageSharePermission => rps,
         }
     }
@@ -120,7 +131,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_no_action_has_one() {
-        assert_eq!(Action::ALL.map(|action| action.limit(0)), [0; 5]);
-        assert_eq!(Action::ALL.map(|action| action.limit(10)), [600, 10, 40, 20, 10]);
+        assert_eq!(Action::ALL.map(|action| action.limit(0)), [0; 7]);
+        assert_eq!(Action::ALL.map(|action| action.limit(10)), [600, 20, 10, 40, 20, 0, 10]);
     }
 }

@@ -39,6 +39,18 @@ pub struct World {
     pub(crate) keys: Keys,
     pub(crate) window: Window,
     pub(crate) read_delay_ms: u64,
+    /// Providers and tokens of identities; if there are none, all that look like one are good.
+    pub(crate) web_identities: Vec<(String, String)>,
+    pub(crate) instance_role: Option<InstanceRole>,
+}
+
+/// The role of the instance that asks the metadata service.
+#[derive(Clone, Debug)]
+pub(crate) struct InstanceRole {
+    pub(crate) name: String,
+    pub(crate) account: AccountId,
+    /// How long a key of it lives.
+    pub(crate) seconds: u64,
 }
 
 /// An image as it is at the start.
@@ -77,7 +89,7 @@ impl World {
     pub fn open() -> Self {
         let file = format!(
             "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = {SECRET_ID:?}\nsecret_key = \
-             {SECRET_KEY:?}\naccount = {ACCOUNT:?}"
+             {SECRET_KEY:?}\naccount = {ACCOUNT:?}\n[instance_role]\nname = \"imageshare\""
         );
         Self::parse(&file).expect("the file above is a world")
     }
@@ -155,6 +167,11 @@ struct File {
     read_delay: f64,
     #[serde(default)]
     keys: Vec<FileKey>,
+    /// What identity providers say, for AssumeRoleWithWebIdentity.
+    #[serde(default)]
+    web_identities: Vec<FileWebIdentity>,
+    /// The role of the instance that asks the metadata service.
+    instance_role: Option<FileInstanceRole>,
     #[serde(default)]
     images: Vec<FileImage>,
 }
@@ -165,6 +182,28 @@ struct FileKey {
     secret_id: String,
     secret_key: String,
     account: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileWebIdentity {
+    provider_id: String,
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileInstanceRole {
+    name: String,
+    /// By default the account of the first key.
+    account: Option<String>,
+    /// How long a key of the role lives.
+    #[serde(default = "two_hours")]
+    seconds: u64,
+}
+
+const fn two_hours() -> u64 {
+    7200
 }
 
 #[derive(Deserialize)]
@@ -255,7 +294,25 @@ impl Check {
         ledger.open_images = file.open_images;
         ledger.accounts = accounts;
         ledger.dials = file.dials.clone();
-        World { ledger, images, keys, window: file.rate_window, read_delay_ms }
+        let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
+        let web_identities = file.web_identities.iter().map(identity).collect();
+        let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
+        World { ledger, images, keys, window: file.rate_window, read_delay_ms, web_identities, instance_role }
+    }
+
+    fn instance_role(&mut self, file: &FileInstanceRole, first_account: Option<AccountId>) -> Option<InstanceRole> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+        if file.name.is_empty() || file.name.len() > 128 || !file.name.bytes().all(is_name) {
+            self.note("instance_role.name", "1 to 128 letters, digits and _+=,.@- are allowed");
+        }
+        if !(1..=DAY_MS / 1000).contains(&file.seconds) {
+            self.note("instance_role.seconds", &format!("found {}, allowed are 1 to 86400", file.seconds));
+        }
+        let account = match &file.account {
+            Some(text) => self.value("instance_role.account", text),
+            None => first_account,
+        };
+        Some(InstanceRole { name: file.name.clone(), account: account?, seconds: file.seconds })
     }
 
     /// An image with its id.

@@ -98,6 +98,23 @@ impl Endpoint {
         self.host.is_loopback()
     }
 
+    /// Where the service for temporary keys is that belongs to this endpoint: the same site's, in whatever region; a
+    /// stand-in has it at the same place.
+    #[must_use]
+    pub(crate) fn sts(&self) -> Self {
+        let Host::Name(name) = &self.host else { return self.clone() };
+        let site = ["internal.", "intl.", ""].map(|part| format!("{part}tencentcloudapi.com"));
+        let site = site.iter().find(|site| name.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')));
+        match site {
+            Some(site) if self.scheme == Scheme::Https => Self::https(Host::Name(format!("sts.{site}"))),
+            _ => self.clone(),
+        }
+    }
+
+    fn https(host: Host) -> Self {
+        Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
+    }
+
     /// The service that a signature's credential scope names: the first label of the host, and `otherwise` where the
     /// host is an address or `localhost`.
     #[must_use]
@@ -269,6 +286,18 @@ mod tests {
     fn the_port_is_known_even_where_it_is_left_out() {
         let port = |text: &str| text.parse::<Endpoint>().unwrap().port();
         assert_eq!((port("cvm.tencentcloudapi.com"), port("http://[::1]"), port("localhost:1")), (443, 80, 1));
+    }
+
+    #[test]
+    fn the_service_for_temporary_keys_is_that_of_the_same_site() {
+        let sts = |text: &str| text.parse::<Endpoint>().unwrap().sts().to_string();
+        assert_eq!(sts("cvm.intl.tencentcloudapi.com"), "https://sts.intl.tencentcloudapi.com");
+        assert_eq!(sts("cvm.eu-frankfurt.intl.tencentcloudapi.com"), "https://sts.intl.tencentcloudapi.com");
+        assert_eq!(sts("cvm.tencentcloudapi.com"), "https://sts.tencentcloudapi.com");
+        assert_eq!(sts("cvm.ap-shanghai-fsi.tencentcloudapi.com"), "https://sts.tencentcloudapi.com");
+        assert_eq!(sts("cvm.internal.tencentcloudapi.com"), "https://sts.internal.tencentcloudapi.com");
+        assert_eq!(sts("http://127.0.0.1:9700"), "http://127.0.0.1:9700");
+        assert_eq!(sts("https://gateway.example:8443"), "https://gateway.example:8443");
     }
 
     #[test]

@@ -28,6 +28,12 @@ const RECONNECT_CAP: Duration = Duration::from_secs(5);
 /// The pause when the broker refuses us: that changes when somebody mends a setting, and each try stands in its log.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// The pause after a source gave no credential.
+const RENEW_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause after a source gave no credential.
+const RENEW_CAP: Duration = Duration::from_secs(30);
+
 /// The part of a pause by which it is longer or shorter at random, so that not all come back at once.
 const JITTER: f64 = 0.5;
 
@@ -52,6 +58,29 @@ impl Reconnects {
 
     /// The connection did its work: the next pause is short again.
     pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// The pauses between questions to the source of a credential that has to be renewed: 1 s, doubling to 30 s, with
+/// jitter, without end.
+#[derive(Debug)]
+pub(crate) struct Renewals(ExponentialBackoff);
+
+impl Default for Renewals {
+    fn default() -> Self {
+        Self(doubling(RENEW_FIRST, RENEW_CAP, JITTER))
+    }
+}
+
+impl Renewals {
+    /// How long to wait until the next one.
+    pub(crate) fn next(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(RENEW_CAP).min(RENEW_CAP)
+    }
+
+    /// A new one came.
+    pub(crate) fn reset(&mut self) {
         self.0.reset();
     }
 }

@@ -55,35 +55,40 @@ impl Action for AssumeRole {
     type Answer = AssumedRole;
 
     fn answer(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
-        #[derive(Deserialize)]
-        struct Members<'a> {
-            #[serde(rename = "Credentials")]
-            credentials: Credentials,
-            #[serde(rename = "ExpiredTime", borrow)]
-            expired_time: Option<Scalar<'a>>,
-            #[serde(rename = "Expiration", borrow)]
-            expiration: Option<Scalar<'a>>,
-        }
-
-        #[derive(Deserialize)]
-        struct Credentials {
-            #[serde(rename = "TmpSecretId")]
-            secret_id: SecretId,
-            #[serde(rename = "TmpSecretKey")]
-            secret_key: SecretKey,
-            #[serde(rename = "Token")]
-            token: Token,
-        }
-
-        let Members { credentials, expired_time, expiration } = members::<Members<'_>>(body)?;
-        let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
-        let text = || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
-        let expires_at = number().or_else(text).ok_or_else(|| {
-            NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ")
-        })?;
-        let Credentials { secret_id, secret_key, token } = credentials;
-        Ok(AssumedRole { credential: Credential { secret_id, secret_key, token: Some(token) }, expires_at })
+        assumed_role(body)
     }
+}
+
+/// The answer of every action that gives a temporary credential.
+pub(super) fn assumed_role(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
+    #[derive(Deserialize)]
+    struct Members<'a> {
+        #[serde(rename = "Credentials")]
+        credentials: Credentials,
+        #[serde(rename = "ExpiredTime", borrow)]
+        expired_time: Option<Scalar<'a>>,
+        #[serde(rename = "Expiration", borrow)]
+        expiration: Option<Scalar<'a>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Credentials {
+        #[serde(rename = "TmpSecretId")]
+        secret_id: SecretId,
+        #[serde(rename = "TmpSecretKey")]
+        secret_key: SecretKey,
+        #[serde(rename = "Token")]
+        token: Token,
+    }
+
+    let Members { credentials, expired_time, expiration } = members::<Members<'_>>(body)?;
+    let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
+    let text = || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
+    let expires_at = number().or_else(text).ok_or_else(|| {
+        NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ")
+    })?;
+    let Credentials { secret_id, secret_key, token } = credentials;
+    Ok(AssumedRole { credential: Credential { secret_id, secret_key, token: Some(token) }, expires_at })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The actions of the API that sharing needs, one file each: request, answer, how the answer is read.
 
 mod assume_role;
+mod assume_role_with_web_identity;
 mod describe_image_share_permission;
 mod describe_images;
 mod get_caller_identity;
 mod modify_image_share_permission;
 
 pub use assume_role::{AssumeRole, AssumedRole};
+pub use assume_role_with_web_identity::AssumeRoleWithWebIdentity;
 pub use describe_image_share_permission::{DescribeImageSharePermission, SharedAccount};
 pub use describe_images::{DescribeImages, Image, ImageState};
 pub use get_caller_identity::{CallerIdentity, GetCallerIdentity};

@@ -22,6 +22,9 @@ pub const CONTENT_TYPE: &str = "application/json";
 /// The headers that are signed. Signing the action is not demanded but binds it to the signature.
 pub const SIGNED_HEADERS: &str = "content-type;host;x-tc-action";
 
+/// What stands in place of a signature where none is needed.
+const NO_SIGNATURE: &str = "SKIP";
+
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -147,6 +150,12 @@ impl Prepared {
     pub fn body(&self) -> &str {
         &self.body
     }
+
+    /// The request without a signature, for an action whose parameters hold the proof: AssumeRoleWithWebIdentity.
+    pub fn unsigned<'a>(&'a self, now: UnixSeconds, buffer: &'a mut SignBuffer) -> SignedRequest<'a> {
+        write_timestamp(now, &mut buffer.timestamp);
+        SignedRequest { prepared: self, authorization: NO_SIGNATURE, timestamp: &buffer.timestamp, token: None }
+    }
 }
 
 impl Signer {
@@ -177,8 +186,7 @@ impl Signer {
         let signature = self.key(prepared.service, scope.date).sign(string_to_sign);
         authorization.clear();
         tc3::authorization(&self.credential.secret_id, scope, SIGNED_HEADERS, &signature, authorization);
-        timestamp.clear();
-        write!(timestamp, "{}", now.get()).expect("writing a number to a String never fails");
+        write_timestamp(now, timestamp);
         SignedRequest { prepared, authorization, timestamp, token: self.credential.token.as_ref() }
     }
 
@@ -227,6 +235,11 @@ impl<'a> SignedRequest<'a> {
     pub fn body(&self) -> &'a [u8] {
         self.prepared.body.as_bytes()
     }
+}
+
+fn write_timestamp(now: UnixSeconds, to: &mut String) {
+    to.clear();
+    write!(to, "{}", now.get()).expect("writing a number to a String never fails");
 }
 
 impl fmt::Debug for Prepared {

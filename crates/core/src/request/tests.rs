@@ -68,6 +68,17 @@ fn every_header_is_there_and_optional_ones_only_when_given() {
 }
 
 #[test]
+fn what_needs_no_signature_carries_neither_one_nor_a_token() {
+    let prepared = Prepared::new(&GetCallerIdentity, &TARGET);
+    let mut buffer = SignBuffer::default();
+    let request = prepared.unsigned(at(1_551_113_065), &mut buffer);
+    let header = |name| request.headers().find(|(found, _)| *found == name).map(|(_, value)| value);
+    assert_eq!(header("Authorization"), Some("SKIP"));
+    assert_eq!(header("X-TC-Timestamp"), Some("1551113065"));
+    assert_eq!(header("X-TC-Token"), None);
+}
+
+#[test]
 fn debug_shows_neither_authorization_nor_token_nor_body() {
     let prepared = Prepared::new(&share(["1038493875".parse().unwrap()].into()), &TARGET);
     let (mut signer, mut buffer) = (Signer::new(credential(Some("fakeToken"))), SignBuffer::default());

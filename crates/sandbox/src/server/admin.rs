@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
-use imageshare_core::params::Pairs;
+use imageshare_core::{ids::AccountId, params::Pairs};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, api::page, payload::Payload};
+use super::{Shared, api::page, payload::Payload, sts::SECONDS_MAX};
 use crate::{faults::Faults, ledger::Refusal, log::ENTRIES_MAX};
 
 /// Answers a request of a path below `/_sandbox/`.
@@ -32,6 +33,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             }
             Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
         },
+        (&Method::POST, "temporary_key") => temporary_key(shared, &body),
         (&Method::POST, "reset") => {
             let mut state = shared.lock();
             let now = shared.now();
@@ -41,6 +43,24 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
         (_, "state" | "requests" | "stats") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is GET"),
         (_, "faults" | "reset") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is POST"),
         _ => problem(StatusCode::NOT_FOUND, "there are state, requests, stats, faults and reset"),
+    }
+}
+
+/// A temporary key of the world's first account that lives for so many seconds, as a file of the worker's has it.
+fn temporary_key(shared: &Shared, body: &[u8]) -> Response<Payload> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        account: AccountId,
+        seconds: u64,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Wanted { account, seconds }) => {
+            let mut state = shared.lock();
+            let expires_at = shared.now().unix_seconds.saturating_add(seconds.min(SECONDS_MAX));
+            json(StatusCode::OK, &state.temporary_key(account, expires_at).file())
+        }
+        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

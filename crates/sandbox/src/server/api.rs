@@ -16,6 +16,7 @@ use super::{
     Shared, admin,
     clock::{Clock, http_date},
     incoming::{BODY_BYTES_MAX, Incoming, too_large},
+    metadata,
     payload::{Aborted, Payload},
     socket::ResetSwitch,
     state::{Decision, SKEW_SECONDS},
@@ -43,6 +44,12 @@ pub(super) async fn answer(
     let (body, room) = read(&shared, body).await?;
     if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
         return Ok(admin::answer(&shared, path, &parts, body));
+    }
+    if let Some(path) = parts.uri.path().strip_prefix(metadata::PATH) {
+        return match metadata::answer(&shared, path, &parts) {
+            metadata::Found::Page(page) => Ok(page),
+            metadata::Found::Key(decision) => reply(&shared, &switch, decision, 0).await,
+        };
     }
     if parts.uri.path() != "/" {
         return Ok(page(StatusCode::NOT_FOUND, "text/plain", Payload::whole("The API has the path / only.\n")));

@@ -9,14 +9,15 @@ use imageshare_core::{
 use super::{
     describe_images::ImagesQuery,
     parameters::{Parameters, invalid},
-    sts::Role,
+    sts::{Role, WebIdentity},
 };
 use crate::{action::Action, ledger::Refusal};
 
 /// A call, and who makes it where.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) account: AccountId,
+    /// `None` for a request that needs no signature.
+    pub(super) account: Option<AccountId>,
     pub(super) region: Region,
     pub(super) request: Request,
 }
@@ -25,6 +26,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Request {
     AssumeRole(Role),
+    AssumeRoleWithWebIdentity(Role, WebIdentity),
     CallerIdentity,
     Images(ImagesQuery),
     Modify { image: ImageId, accounts: Vec<AccountId>, permission: Permission },
@@ -35,9 +37,14 @@ impl Request {
     pub(super) fn read(action: Action, mut from: Parameters) -> Result<Self, Refusal> {
         let request = match action {
             Action::AssumeRole => Self::AssumeRole(Role::read(&mut from)?),
+            Action::AssumeRoleWithWebIdentity => {
+                let identity = WebIdentity::read(&mut from)?;
+                Self::AssumeRoleWithWebIdentity(Role::read(&mut from)?, identity)
+            }
             Action::DescribeImageSharePermission => Self::Shares { image: image(&from.required_text("ImageId")?)? },
             Action::DescribeImages => Self::Images(ImagesQuery::read(&mut from)?),
             Action::GetCallerIdentity => Self::CallerIdentity,
+            Action::InstanceRole => return Err(Refusal::new("InvalidAction", "The action does not exist.")),
             Action::ModifyImageSharePermission => Self::Modify {
                 image: image(&from.required_text("ImageId")?)?,
                 accounts: accounts(

@@ -175,6 +175,12 @@ impl Incoming {
         self.version == SignatureVersion::V3 || self.pairs.get("Signature").is_some()
     }
 
+    /// Whether it is the one request that needs no signature, and has none.
+    pub(super) fn skips_signature(&self) -> bool {
+        self.action() == Some(Action::AssumeRoleWithWebIdentity)
+            && self.header("authorization").as_deref() == Some("SKIP")
+    }
+
     /// The parameters of the action, once.
     pub(super) fn take_parameters(&mut self) -> Result<Parameters, Refusal> {
         let is_flat = self.parts.method == Method::GET || self.version == SignatureVersion::V1;

@@ -19,6 +19,7 @@ mod clock;
 mod describe_images;
 mod ids;
 mod incoming;
+mod metadata;
 mod parameters;
 mod payload;
 mod socket;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{ImageId, Region};
+use imageshare_core::ids::{AccountId, ImageId, Region};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     clock::api_time,
     ids::Ids,
     incoming::Incoming,
-    sts::{self, TemporaryKey},
+    sts::{self, Role, TemporaryKey},
 };
 use crate::{
     action::Action,
@@ -20,7 +20,7 @@ use crate::{
     rate::Meter,
     stats::Stats,
     verify::{Key, Keys, verify},
-    world::World,
+    world::{InstanceRole, World},
 };
 
 const SECOND_MICROS: u64 = 1_000_000;
@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) stats: Stats,
     pub(super) log: Log,
     ids: Ids,
+    /// What an instance was shown last.
+    instance_key: Option<TemporaryKey>,
     /// Counts the resets, so that what was to be applied late is not applied to another world.
     pub(super) generation: u64,
 }
@@ -88,6 +90,7 @@ impl State {
             stats: Stats::default(),
             log: Log::default(),
             ids: Ids::new(now.micros),
+            instance_key: None,
             generation: 0,
         };
         state.set_faults(faults, now);
@@ -98,6 +101,7 @@ impl State {
     pub(super) fn reset(&mut self, now: Now) {
         self.ledger = self.world.begin(now.millis());
         self.keys = self.world.keys.clone();
+        self.instance_key = None;
         self.meters.clear();
         self.faults = Faults::default();
         self.stats.reset();
@@ -173,44 +177,39 @@ impl State {
     /// The gateway: form, signature, action, region, rate, parameters.
     fn admit(&mut self, incoming: &mut Incoming, now: Now) -> Result<Call, Refusal> {
         incoming.check_form()?;
-        let caller = verify(&incoming.received(), &self.keys, now.unix_seconds)?;
-        let action = check_action(incoming, caller.service.as_deref())?;
+        let caller = match incoming.skips_signature() {
+            true => None,
+            false => Some(verify(&incoming.received(), &self.keys, now.unix_seconds)?),
+        };
+        let action = check_action(incoming, caller.as_ref().and_then(|caller| caller.service.as_deref()))?;
         let region = incoming.region.as_deref().ok_or_else(|| Refusal::missing_parameter("Region"))?;
         let region: Region = region.parse().map_err(|_| {
             let found = imageshare_core::text::excerpt(region);
             Refusal::new("UnsupportedRegion", format!("The region {found} is not supported."))
         })?;
-        self.meter(action, caller.secret_id, now.micros).admit(now.micros)?;
+        let (account, secret_id) = caller.map(|caller| (caller.account, caller.secret_id)).unzip();
+        self.meter(action, secret_id.unwrap_or_default(), now.micros).admit(now.micros)?;
         let request = Request::read(action, incoming.take_parameters()?)?;
-        Ok(Call { account: caller.account, region, request })
+        Ok(Call { account, region, request })
     }
 
     /// Does what is asked.
     pub(super) fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
         let Call { account, region, request } = call;
-        match request {
-            Request::AssumeRole(role) => {
-                if !self.ledger.accounts.exists(role.account) && role.account != account {
-                    return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
-                }
-                let key = TemporaryKey {
-                    secret_id: format!("AKID{}", self.ids.next()),
-                    secret_key: self.ids.next(),
-                    token: self.ids.next(),
-                    expires_at: role.expires_at(now.unix_seconds),
-                };
-                let temporary = Some((key.token.clone(), key.expires_at));
-                let known = Key { secret_key: key.secret_key.clone(), account: role.account, temporary };
-                self.keys.insert(key.secret_id.clone(), known);
-                Ok(key.answer())
+        match (request, account) {
+            (Request::AssumeRole(role), Some(account)) => self.assume(&role, Some(account), now),
+            (Request::AssumeRoleWithWebIdentity(role, identity), account) => {
+                identity.check(&self.world.web_identities)?;
+                self.assume(&role, account, now)
             }
-            Request::CallerIdentity => Ok(sts::caller_identity(account)),
-            Request::Images(query) => query.answer(&self.ledger, now.millis(), account, region),
-            Request::Modify { image, accounts, permission } => {
+            (_, None) => Err(Refusal::new("AuthFailure.InvalidAuthorization", "The request has no signature.")),
+            (Request::CallerIdentity, Some(account)) => Ok(sts::caller_identity(account)),
+            (Request::Images(query), Some(account)) => query.answer(&self.ledger, now.millis(), account, region),
+            (Request::Modify { image, accounts, permission }, Some(account)) => {
                 self.ledger.modify(now.millis(), account, region, image, &accounts, permission)?;
                 Ok(Map::new())
             }
-            Request::Shares { image } => {
+            (Request::Shares { image }, Some(account)) => {
                 let as_of = now.millis().saturating_sub(self.world.read_delay_ms);
                 let shares = self.ledger.shares(as_of, account, region, image)?;
                 let set: Vec<Value> = shares
@@ -220,6 +219,58 @@ impl State {
                 Ok(Map::from_iter([("SharePermissionSet".to_owned(), Value::Array(set))]))
             }
         }
+    }
+
+    /// A temporary key of a role, for whoever may assume it.
+    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Map<String, Value>, Refusal> {
+        if !self.ledger.accounts.exists(role.account) && Some(role.account) != caller {
+            return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
+        }
+        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).answer())
+    }
+
+    /// A new temporary key of an account, which is known from now on.
+    pub(super) fn temporary_key(&mut self, account: AccountId, expires_at: u64) -> TemporaryKey {
+        let key = TemporaryKey {
+            secret_id: format!("AKID{}", self.ids.next()),
+            secret_key: self.ids.next(),
+            token: self.ids.next(),
+            expires_at,
+        };
+        let temporary = Some((key.token.clone(), key.expires_at));
+        self.keys.insert(key.secret_id.clone(), Key { secret_key: key.secret_key.clone(), account, temporary });
+        key
+    }
+
+    /// The role of the instance that asks, and its account, if it has one.
+    pub(super) fn instance_role(&self) -> Option<&InstanceRole> {
+        self.world.instance_role.as_ref()
+    }
+
+    /// The temporary key of the instance's role. It is renewed when half of its time is over, as the cloud renews it
+    /// well before its end.
+    pub(super) fn decide_instance_role(&mut self, now: Now) -> Decision {
+        let action = Action::InstanceRole;
+        self.stats.arrival(now.micros, Some(action), "");
+        let fault = self.faults.strike(action);
+        let body = match &self.world.instance_role {
+            None => String::new(),
+            Some(role) => {
+                let (account, seconds) = (role.account, role.seconds);
+                if matches!(fault, Some(Fault::ExpiredCredential)) {
+                    self.temporary_key(account, now.unix_seconds.saturating_sub(60)).of_instance().to_string()
+                } else {
+                    let half_over = now.unix_seconds.saturating_add(seconds.div_ceil(2));
+                    let kept = self.instance_key.take().filter(|key| key.expires_at > half_over);
+                    let key =
+                        kept.unwrap_or_else(|| self.temporary_key(account, now.unix_seconds.saturating_add(seconds)));
+                    self.instance_key.insert(key).of_instance().to_string()
+                }
+            }
+        };
+        let code = fault.as_ref().map_or("ok", Fault::as_str).to_owned();
+        self.stats.decided(&code);
+        Decision { body, fault, late: None, write: None }
     }
 
     /// The body of an answer.

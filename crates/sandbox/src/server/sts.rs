@@ -1,6 +1,8 @@
 //! STS: temporary keys, and whose key it is.
 
-use imageshare_core::ids::AccountId;
+use std::fmt;
+
+use imageshare_core::{ids::AccountId, text::excerpt};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,7 +12,8 @@ use super::{
 use crate::ledger::Refusal;
 
 const SECONDS_DEFAULT: u64 = 7200;
-const SECONDS_MAX: u64 = 43_200;
+/// The longest that a temporary key lives.
+pub(super) const SECONDS_MAX: u64 = 43_200;
 
 /// A role that is to be assumed.
 #[derive(Debug)]
@@ -18,6 +21,13 @@ pub(super) struct Role {
     /// The root account that has the role, and that the temporary key acts for.
     pub(super) account: AccountId,
     seconds: u64,
+}
+
+/// What somebody else says of the caller.
+#[derive(Debug)]
+pub(super) struct WebIdentity {
+    provider_id: String,
+    token: String,
 }
 
 /// A temporary key as the answer shows it.
@@ -57,7 +67,55 @@ impl Role {
     }
 }
 
+impl WebIdentity {
+    pub(super) fn read(from: &mut Parameters) -> Result<Self, Refusal> {
+        let identity =
+            Self { provider_id: from.required_text("ProviderId")?, token: from.required_text("WebIdentityToken")? };
+        // A JWT is three texts with points between them.
+        let parts: Vec<_> = identity.token.split('.').collect();
+        if parts.len() != 3 || parts.contains(&"") {
+            return Err(identity.refused());
+        }
+        Ok(identity)
+    }
+
+    /// Whether the world vouches for it; one that names no identities vouches for all.
+    pub(super) fn check(&self, known: &[(String, String)]) -> Result<(), Refusal> {
+        let is_this =
+            |(provider_id, token): &(String, String)| *provider_id == self.provider_id && *token == self.token;
+        if known.is_empty() || known.iter().any(is_this) { Ok(()) } else { Err(self.refused()) }
+    }
+
+    fn refused(&self) -> Refusal {
+        let message = format!("The identity token is not one of the provider {}.", excerpt(&self.provider_id));
+        Refusal::new("InvalidParameter.WebIdentityTokenError", message)
+    }
+}
+
+impl fmt::Debug for TemporaryKey {
+    /// Neither key nor token is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemporaryKey").field("secret_id", &self.secret_id).finish_non_exhaustive()
+    }
+}
+
 impl TemporaryKey {
+    /// As a file of the worker's has it.
+    pub(super) fn file(&self) -> Value {
+        json!({
+            "secret_id": self.secret_id, "secret_key": self.secret_key, "token": self.token,
+            "expires_at": api_time(self.expires_at),
+        })
+    }
+
+    /// As the metadata service shows it.
+    pub(super) fn of_instance(&self) -> Value {
+        json!({
+            "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key, "Token": self.token,
+            "ExpiredTime": self.expires_at, "Expiration": api_time(self.expires_at), "Code": "Success",
+        })
+    }
+
     pub(super) fn answer(&self) -> Map<String, Value> {
         Map::from_iter([
             (

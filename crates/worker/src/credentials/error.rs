@@ -1,8 +1,8 @@
 //! Why there is no credential. None of it ever holds a key or a token.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use imageshare_core::credential::CredentialError;
+use imageshare_core::{credential::CredentialError, response::ApiError};
 
 use super::shown;
 use crate::settings::NotUtf8;
@@ -34,8 +34,8 @@ pub enum CredentialsError {
         /// What is not.
         missing: String,
     },
-    /// The variable of the profile file names none. What it holds is not shown: it may be the file itself.
-    #[error("{name}: {problem}, allowed is the path of a profile file")]
+    /// A variable that should name a file names none. What it holds is not shown: it may be the file itself.
+    #[error("{name}: {problem}, allowed is the path of a file")]
     NoPath {
         /// The variable.
         name: &'static str,
@@ -43,13 +43,67 @@ pub enum CredentialsError {
         problem: &'static str,
     },
     /// A profile file could not be read.
-    #[error("{path}: {problem}, allowed is a profile file of at most {max} bytes", path = shown(path), max = super::profile::FILE_LEN_MAX)]
+    #[error("{path}: {problem}, allowed is a profile file of at most {max} bytes", path = shown(path), max = super::reading::FILE_LEN_MAX)]
     File {
         /// The file.
         path: PathBuf,
         /// What happened.
         problem: String,
     },
+    /// A file could not be read.
+    #[error("{path}: found that it cannot be read ({problem}), allowed is a file of at most {max} bytes", path = shown(path), max = super::reading::FILE_LEN_MAX)]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        problem: String,
+    },
+    /// A file holds something else.
+    #[error("{path}: found {found}, allowed is {allowed}", path = shown(path))]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What was found; nothing of its text.
+        found: String,
+        /// What would be right.
+        allowed: &'static str,
+    },
+    /// The metadata service of this instance has none.
+    #[error("the metadata service {base}: found {found}, allowed is a role that is bound to this instance")]
+    Metadata {
+        /// Where it is.
+        base: String,
+        /// What was found, safe to print.
+        found: String,
+    },
+    /// Whoever gives it could not be asked.
+    #[error("{whom}: {reason}")]
+    Unreachable {
+        /// Who it is.
+        whom: String,
+        /// Why.
+        reason: String,
+    },
+    /// The service for temporary keys refused.
+    #[error("{action}: {}: {}", error.code, error.message)]
+    Refused {
+        /// What it was asked.
+        action: &'static str,
+        /// What it said.
+        error: Box<ApiError>,
+    },
+    /// It took too long.
+    #[error("the credential's source gave no answer within {} s", after.as_secs_f64())]
+    Slow {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A reading of a file that began before has not ended.
+    #[error("a file of the credential is still being read; check the file system that it is on")]
+    StillReading,
+    /// A bug.
+    #[error("the credential's source broke down")]
+    BrokeDown,
     /// A line of a profile file is not as it should be.
     #[error("{path} line {line}: {problem}", path = shown(path))]
     Line {
@@ -78,4 +132,12 @@ pub enum CredentialsError {
         /// What to do so that there is one.
         remedy: String,
     },
+}
+
+impl CredentialsError {
+    /// Whether somebody could not be reached, who may be later: nothing is wrong with the settings.
+    #[must_use]
+    pub const fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Slow { .. } | Self::StillReading)
+    }
 }

@@ -1,8 +1,7 @@
 //! A credential from a profile file, where the vendor's SDKs keep it.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -10,13 +9,9 @@ use imageshare_core::{
     credential::{Credential, CredentialError, SecretId, SecretKey, Token},
     text::{excerpt, printable},
 };
-use zeroize::Zeroizing;
 
-use super::{CredentialsError, SHOWN_CHARS_MAX, ini, section_of, shown};
+use super::{CredentialsError, SHOWN_CHARS_MAX, ini, reading::read, section_of, shown};
 use crate::settings::{Environment, path_problem};
-
-/// Bytes that a profile file may have.
-pub(super) const FILE_LEN_MAX: u64 = 64 * 1024;
 
 /// The variable that names the file.
 const FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
@@ -71,17 +66,6 @@ impl Places {
         }
         Ok(None)
     }
-}
-
-/// The whole file, wiped when dropped.
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    // As large as it can become, so that it never moves and leaves a copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0) + 1));
-    File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("found more than {FILE_LEN_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 fn parse(path: &Path, text: &str, name: &str) -> Result<Credential, CredentialsError> {
@@ -230,7 +214,7 @@ mod tests {
     fn a_variable_that_names_no_file_is_refused_without_what_it_holds() {
         let check = |value: &str, found: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
-            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a profile file"));
+            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a file"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
         check("", "that it is set but empty");

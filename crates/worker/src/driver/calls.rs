@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri, header};
+use http::{Request, Uri};
 use imageshare_core::{
     Class, UnixSeconds,
     actions::{
@@ -11,7 +11,7 @@ use imageshare_core::{
         SharedAccount,
     },
     ids::{ImageId, Region, RequestId},
-    request::{Language, Prepared, SignBuffer, SignedRequest, Signer, Target},
+    request::{Language, Prepared, SignBuffer, Signer, Target},
     response::{self, Answered, Failure},
 };
 use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
@@ -20,12 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::event::News;
 use crate::{
     events,
-    http::{CallError, Client, Reply, Sending},
+    http::{CallError, Client, Reply, Sending, into_http},
     proof::Proof,
 };
-
-/// What this client calls itself to the API.
-const CLIENT_TAG: &str = concat!("imageshare_", env!("CARGO_PKG_VERSION"));
 
 /// How the answer to an action is read.
 #[derive(Clone, Copy, Debug)]
@@ -90,21 +87,6 @@ pub(super) fn prepare(host: &str, action: Action) -> Prepared {
 pub(super) fn sign(prepared: &Prepared, signer: &mut Signer, second: UnixSeconds, uri: &Uri) -> Request<Bytes> {
     let mut buffer = SignBuffer::default();
     into_http(&signer.sign(prepared, second, &mut buffer), uri)
-}
-
-fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes> {
-    let mut request = Request::post(uri.clone());
-    for (name, value) in signed.headers() {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("the names of the API's headers are valid");
-        let mut value =
-            HeaderValue::from_str(value).expect("headers are made of checked parts, all of them visible ASCII");
-        value.set_sensitive(name == header::AUTHORIZATION || name == "x-tc-token");
-        request = request.header(name, value);
-    }
-    request
-        .header("x-tc-requestclient", CLIENT_TAG)
-        .body(Bytes::copy_from_slice(signed.body()))
-        .expect("the address was checked when the lane was made, and so was every header")
 }
 
 /// A call in the air. Whatever happens to the task that carries it, the driver hears exactly once how it ended.
@@ -261,7 +243,7 @@ mod tests {
         assert_eq!(header("x-tc-timestamp"), "1551113065");
         assert_eq!(header("x-tc-language"), "en-US");
         assert_eq!(header("x-tc-token"), "toptoken");
-        assert_eq!(header("x-tc-requestclient"), CLIENT_TAG);
+        assert_eq!(header("x-tc-requestclient"), concat!("imageshare_", env!("CARGO_PKG_VERSION")));
         assert!(header("authorization").contains("SignedHeaders=content-type;host;x-tc-action"));
         assert_eq!(request.body(), r#"{"ImageId":"img-6pb6lrmy","AccountIds":["1038493875"],"Permission":"SHARE"}"#);
         let shown = format!("{request:?}");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::Uri;
-use imageshare_core::{Class, Credential, ids::RequestId, request::Signer};
+use imageshare_core::{Class, ids::RequestId, request::Signer};
 use imageshare_engine::{
     Engine,
     io::{Action, CallId, Command, Input, LaneId, Notice, Outcome, TicketId},
@@ -19,19 +19,19 @@ use imageshare_engine::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinSet, spawn_blocking},
-    time::{Instant as TokioInstant, timeout},
+    task::JoinSet,
+    time::Instant as TokioInstant,
 };
 
 use super::{
-    Closing, Delivery, Lane, Progress, Refresh, Said, Settled, Summary,
+    Closing, Delivery, Lane, Progress, Said, Settled, Summary,
     calls::{self, Flight, Kind},
     clock::{Offset, ServerClock},
     event::News,
     held::{Held, HeldJob},
     serve::Tenure,
 };
-use crate::{endpoint::Endpoint, events, http::Client, status::Status};
+use crate::{credentials::Keeper, endpoint::Endpoint, events, http::Client, status::Status};
 
 /// Operations that are held at most before no more jobs are taken in, outcomes that nobody took yet included.
 pub(super) const OPERATIONS_MAX: usize = 2_000_000;
@@ -53,8 +53,8 @@ pub struct Driver<I> {
     pub(super) held: Held<I>,
     in_flight: BTreeMap<CallId, InFlight>,
     pub(super) tasks: JoinSet<()>,
-    news_sender: mpsc::UnboundedSender<News>,
-    /// At most two for each call in flight and one for each lane, so it needs no bound of its own.
+    pub(super) news_sender: mpsc::UnboundedSender<News>,
+    /// At most two for each call in flight and a few a second for each lane, so it needs no bound of its own.
     pub(super) news: mpsc::UnboundedReceiver<News>,
     /// What is to be said when there is room. At most [`TICKETS_MAX`] reports with [`OPERATIONS_MAX`] outcomes, and the
     /// engine's notices.
@@ -78,8 +78,14 @@ pub struct Driver<I> {
 #[derive(Debug)]
 pub(super) struct OpenLane {
     uri: Uri,
-    signer: Signer,
-    refresh: RefreshSource,
+    pub(super) signer: Signer,
+    /// How often another credential took the place of the one before.
+    pub(super) generation: u64,
+    /// The newest credential, by that number, that was refused.
+    pub(super) refused: Option<u64>,
+    pub(super) keeper: Keeper,
+    /// Why its source gives none, as it was said last.
+    pub(super) source_problem: Option<String>,
     /// Its endpoint's place in the list of clocks.
     clock: usize,
     /// How much it may do.
@@ -88,14 +94,13 @@ pub(super) struct OpenLane {
     pub(super) tenure: Tenure,
 }
 
-/// A [`Refresh`] that can be shown, as nothing.
-struct RefreshSource(Refresh);
-
 #[derive(Debug)]
 struct InFlight {
     lane: LaneId,
     call: events::Call,
     signed: Offset,
+    /// The credential that it was signed with, by its number.
+    generation: u64,
     /// When its request was written.
     sent_at: Option<TokioInstant>,
 }
@@ -142,8 +147,11 @@ impl<I: Send + 'static> Driver<I> {
         self.status.lane(id).metrics.show_limits(&lane.limits);
         self.lanes.push(OpenLane {
             uri: lane.uri(),
-            signer: Signer::new(lane.credential.clone()),
-            refresh: RefreshSource(Arc::clone(&lane.refresh)),
+            signer: Signer::new(lane.keeper.credential()),
+            generation: 0,
+            refused: None,
+            keeper: lane.keeper.clone(),
+            source_problem: None,
             clock,
             limits: lane.limits,
             tenure: Tenure::Asked,
@@ -203,17 +211,10 @@ impl<I: Send + 'static> Driver<I> {
                 let outcome = self.judge(now, call, outcome, request_id, date);
                 self.engine.handle(now, Input::Answer { call, outcome });
             }
-            News::Refreshed { lane, found } => {
-                let input = self.renew(lane, found);
-                self.engine.handle(now, input);
-            }
-            // That there is no other one is no news for the engine here: it has not asked.
-            News::Reread { lane, found } => {
-                let input = self.renew(lane, found);
-                if matches!(input, Input::CredentialFresh(_)) {
-                    self.engine.handle(now, input);
-                }
-            }
+            News::Refreshed { lane, found } => self.refreshed(lane, found),
+            News::Renewed { lane, loaded } => self.renewed(lane, loaded),
+            News::SourceFailed { lane, problem } => self.source_failed(lane, problem),
+            News::SourceWorks { lane } => self.source_works(lane),
         }
     }
 
@@ -226,12 +227,19 @@ impl<I: Send + 'static> Driver<I> {
         request_id: Option<RequestId>,
         date: Option<SystemTime>,
     ) -> Outcome {
-        let Some(InFlight { lane, call, signed, sent_at }) = self.in_flight.remove(&id) else { return outcome };
+        let Some(InFlight { lane, call, signed, generation, sent_at }) = self.in_flight.remove(&id) else {
+            return outcome;
+        };
         let outcome = match &outcome {
             Outcome::Refused { class: Class::Clock, .. }
                 if self.clock(lane).refused(now, SystemTime::now(), signed, date) =>
             {
                 Outcome::Skewed
+            }
+            Outcome::Refused { class: Class::Credential, .. } => {
+                let refused = &mut self.lane(lane).refused;
+                *refused = (*refused).max(Some(generation));
+                outcome
             }
             Outcome::Refused { class: Class::Throttle, .. } => {
                 self.summary.calls_throttled += 1;
@@ -244,20 +252,6 @@ impl<I: Send + 'static> Driver<I> {
         let lane = self.status.lane(lane);
         events::Answered { lane, call: &call, outcome: &outcome, request_id, took }.record();
         outcome
-    }
-
-    fn renew(&mut self, lane: LaneId, found: Result<Credential, String>) -> Input {
-        match found {
-            Ok(credential) if credential != *self.lane(lane).signer.credential() => {
-                self.lane(lane).signer = Signer::new(credential);
-                Input::CredentialFresh(lane)
-            }
-            Ok(_) => Input::CredentialBroken(lane),
-            Err(reason) => {
-                self.outbox.push_back(Said::RefreshFailed(lane, reason));
-                Input::CredentialBroken(lane)
-            }
-        }
     }
 
     /// Does what the engine wants done, and notes when it wants to be woken.
@@ -285,11 +279,11 @@ impl<I: Send + 'static> Driver<I> {
     fn call(&mut self, call: CallId, lane: LaneId, action: Action) {
         let (kind, told) = (Kind::of(&action), calls::told_of(&action));
         let clock = *self.clock(lane);
-        let OpenLane { uri, signer, .. } = self.lane(lane);
+        let &mut OpenLane { ref uri, ref mut signer, generation, .. } = self.lane(lane);
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let prepared = calls::prepare(host, action);
         let request = calls::sign(&prepared, signer, clock.second(SystemTime::now()), uri);
-        self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), sent_at: None });
+        self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), generation, sent_at: None });
         let proof = self.lane(lane).tenure.proof();
         let flight = Flight::new(call, kind, proof, self.news_sender.clone());
         self.tasks.spawn(flight.fly(self.client.clone(), request));
@@ -307,31 +301,6 @@ impl<I: Send + 'static> Driver<I> {
     fn give_back(&mut self, lane: LaneId) {
         let jobs = self.held.let_go(lane).collect();
         self.outbox.push_back(Said::GivenBack { lane, jobs });
-    }
-
-    /// Asks the lane's source for another credential than the one that was refused.
-    fn refresh(&mut self, lane: LaneId) {
-        self.ask_source(lane, |lane, found| News::Refreshed { lane, found });
-    }
-
-    /// Asks the lane's source what it has now.
-    pub(super) fn reread(&mut self, lane: LaneId) {
-        self.ask_source(lane, |lane, found| News::Reread { lane, found });
-    }
-
-    /// Asks a source once, no longer than a call may take. One that hangs keeps its thread, but nobody waits for it.
-    fn ask_source(&mut self, lane: LaneId, news: fn(LaneId, Result<Credential, String>) -> News) {
-        let ask = Arc::clone(&self.lane(lane).refresh.0);
-        let patience = self.client.time_outs().call;
-        let sender = self.news_sender.clone();
-        self.tasks.spawn(async move {
-            let found = match timeout(patience, spawn_blocking(move || ask())).await {
-                Ok(Ok(found)) => found,
-                Ok(Err(_)) => Err("the credential's source broke down".to_owned()),
-                Err(_) => Err(format!("the credential's source gave no answer within {} s", patience.as_secs_f64())),
-            };
-            drop(sender.send(news(lane, found)));
-        });
     }
 
     fn notice(&mut self, lane: LaneId, notice: Notice) {
@@ -397,12 +366,6 @@ impl<I: Send + 'static> Driver<I> {
     fn clock(&mut self, lane: LaneId) -> &mut ServerClock {
         let place = self.lane(lane).clock;
         &mut self.clocks.get_mut(place).expect("every lane's endpoint has a clock").1
-    }
-}
-
-impl std::fmt::Debug for RefreshSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RefreshSource")
     }
 }
 

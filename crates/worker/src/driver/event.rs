@@ -15,7 +15,7 @@ use imageshare_engine::{
     limits::{LaneLimits, Limits},
 };
 
-use crate::proof::Proof;
+use crate::{credentials::Loaded, proof::Proof};
 
 /// A job on its way in.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub enum Said<I> {
     },
     /// Something that people should hear of.
     Notice(LaneId, Notice),
-    /// A refused credential has no successor, for this reason: one printable line.
+    /// The source of a credential gives none, for this reason: one printable line.
     RefreshFailed(LaneId, String),
 }
 
@@ -101,12 +101,24 @@ pub(super) enum News {
         /// What it has now.
         found: Result<Credential, String>,
     },
-    /// A lane's source was asked what it has now, because somebody wanted it.
-    Reread {
+    /// A lane has another credential.
+    Renewed {
         /// The lane.
         lane: LaneId,
         /// What it has now.
-        found: Result<Credential, String>,
+        loaded: Loaded,
+    },
+    /// The source of a lane's credential gives none. The last one is kept.
+    SourceFailed {
+        /// The lane.
+        lane: LaneId,
+        /// Why, in one printable line.
+        problem: String,
+    },
+    /// The source of a lane's credential gives again what it gave before.
+    SourceWorks {
+        /// The lane.
+        lane: LaneId,
     },
 }
 

@@ -1,22 +1,20 @@
 //! The lanes of a run, and which of them a job belongs to.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use http::Uri;
-use imageshare_core::{Credential, ids::Region, text::excerpt};
+use imageshare_core::{ids::Region, text::excerpt};
 use imageshare_engine::{io::LaneId, limits::LaneLimits};
 
 use crate::{
-    credentials::{CredentialsError, Provider},
+    credentials::{CredentialsError, Keeper, Provider},
     endpoint::Endpoint,
-    settings::{self, Regions},
+    http::Client,
+    settings::{self, Environment, Regions},
 };
 
 /// A lane: one credential at one endpoint, and so one rate limit of the API.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Lane {
     /// What jobs call it.
     pub name: String,
@@ -24,40 +22,61 @@ pub struct Lane {
     pub endpoint: Endpoint,
     /// The regions whose images it serves.
     pub regions: Regions,
-    /// What its calls are signed with at first.
-    pub credential: Credential,
-    /// Where another credential may come from when that one is refused.
-    pub refresh: Refresh,
+    /// What its calls are signed with.
+    pub keeper: Keeper,
     /// How much it may do.
     pub limits: LaneLimits,
 }
 
-/// Asks the source of a lane's credential once more. It may block: it is called where that is allowed. Answers what the
-/// source has now, which may be what it had before, or in one printable line without secrets why it has nothing.
-pub type Refresh = Arc<dyn Fn() -> Result<Credential, String> + Send + Sync>;
+/// Why a lane cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("lane {lane}: {error}")]
+pub struct NoCredential {
+    /// Its name.
+    pub lane: String,
+    /// Why it has no credential.
+    pub error: CredentialsError,
+}
+
+/// The lanes of the settings, each with its credential, which is kept once for all lanes that have it. Must be called on
+/// the runtime.
+///
+/// # Errors
+/// If one has none.
+pub async fn open_lanes(
+    lanes: &[settings::Lane],
+    environment: &Environment,
+    client: &Client,
+) -> Result<Vec<Lane>, NoCredential> {
+    let mut keepers: BTreeMap<(&str, Endpoint), Keeper> = BTreeMap::new();
+    let mut opened = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        // Lanes of one credential at different sites ask different services for temporary keys.
+        let key = (lane.credential.as_str(), lane.endpoint.sts());
+        let keeper = match keepers.get(&key) {
+            Some(keeper) => keeper.clone(),
+            None => {
+                let provider = Provider::new(lane.source.clone(), environment.clone(), client.clone(), &lane.endpoint);
+                let no_credential = |error| NoCredential { lane: lane.name.clone(), error };
+                keepers.entry(key).or_insert(Keeper::start(provider).await.map_err(no_credential)?).clone()
+            }
+        };
+        opened.push(Lane::new(lane, keeper));
+    }
+    Ok(opened)
+}
 
 impl Lane {
-    /// A lane of the settings whose credential comes from a provider, now and when it is refused.
-    ///
-    /// # Errors
-    /// If the provider has none.
-    pub fn new(of: &settings::Lane, mut provider: Provider) -> Result<Self, CredentialsError> {
-        let credential = provider.credential()?.credential.clone();
-        let provider = Mutex::new(provider);
-        let refresh = move || {
-            let mut provider = provider.lock().unwrap_or_else(PoisonError::into_inner);
-            let refreshed = provider.refresh().map(drop);
-            let found = refreshed.and_then(|()| provider.credential());
-            found.map(|loaded| loaded.credential.clone()).map_err(|error| error.to_string())
-        };
-        Ok(Self {
+    /// A lane of the settings with its credential.
+    #[must_use]
+    pub fn new(of: &settings::Lane, keeper: Keeper) -> Self {
+        Self {
             name: of.name.clone(),
             endpoint: of.endpoint.clone(),
             regions: of.regions.clone(),
-            credential,
-            refresh: Arc::new(refresh),
+            keeper,
             limits: of.limits,
-        })
+        }
     }
 
     /// Where requests are posted to.
@@ -166,18 +185,6 @@ pub fn route(lanes: &[impl Routed], lane: Option<&str>, region: &Region) -> Resu
     }
 }
 
-impl fmt::Debug for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane")
-            .field("name", &self.name)
-            .field("endpoint", &self.endpoint)
-            .field("regions", &self.regions)
-            .field("credential", &self.credential)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
-
 fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut list = String::new();
     for name in names {
@@ -191,11 +198,9 @@ fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use imageshare_core::Credential;
+
     use super::*;
-    use crate::{
-        credentials::{DEFAULT_SECTION, Source},
-        settings::Environment,
-    };
 
     fn lane(name: &str, regions: &[&str]) -> Lane {
         let credential =
@@ -208,8 +213,7 @@ mod tests {
             name: name.into(),
             endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
             regions,
-            refresh: Arc::new(|| Err("nothing there".into())),
-            credential,
+            keeper: Keeper::fixed(credential),
             limits: LaneLimits::default(),
         }
     }
@@ -249,32 +253,6 @@ mod tests {
         check(&lanes, None, "ap-singapore", Err(ambiguous));
         check(&lanes, Some("blue"), "ap-singapore", Ok(1));
         check(&lanes, None, "eu-frankfurt", Ok(1));
-    }
-
-    #[test]
-    fn a_lane_asks_its_provider_again() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let write = |id: &str| {
-            std::fs::write(file.path(), format!("[default]\nsecret_id = {id}\nsecret_key = topsecret\n")).unwrap();
-        };
-        let source = Source::Profile { path: Some(file.path().into()), section: DEFAULT_SECTION.into() };
-        write("AKIDFIRST");
-        let of = settings::Lane {
-            name: "default".into(),
-            endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
-            regions: Regions::All,
-            credential: "default".into(),
-            source: source.clone(),
-            limits: LaneLimits::default(),
-        };
-        let lane = Lane::new(&of, Provider::new(source, Environment::of([]))).unwrap();
-        assert_eq!(lane.credential.secret_id.as_str(), "AKIDFIRST");
-        assert_eq!((lane.refresh)().unwrap(), lane.credential);
-        write("AKIDSECOND");
-        assert_eq!((lane.refresh)().unwrap().secret_id.as_str(), "AKIDSECOND");
-        write("");
-        let error = (lane.refresh)().unwrap_err();
-        assert!(!error.contains("topsecret") && error.contains("secret id"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod calls;
 mod carry_out;
 mod clock;
 mod event;
+mod following;
 mod held;
 mod lanes;
 mod progress;
@@ -24,7 +25,7 @@ mod summary;
 
 pub use carry_out::Driver;
 pub use event::{Delivery, Epoch, FromLane, GiveBack, Order, Outcomes, Said, Settled, ToLane};
-pub use lanes::{Lane, Refresh, RouteError, Routed, route};
+pub use lanes::{Lane, NoCredential, RouteError, Routed, open_lanes, route};
 pub use progress::{Progress, Snapshot};
 pub use reading::{ReadError, Reader, interval};
 pub use run::Connections;

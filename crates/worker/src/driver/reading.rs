@@ -1,9 +1,6 @@
 //! Reading who has an image without the engine: for listings and plans, which change nothing.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use imageshare_core::{
@@ -14,17 +11,15 @@ use imageshare_core::{
     response::{self, ApiError, Failure},
 };
 use imageshare_engine::{io::Action, time::Instant};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout_at};
 
 use super::{
-    Lane, Refresh,
+    Lane,
     calls::{prepare, sign},
     clock::ServerClock,
 };
 use crate::{
+    credentials::Keeper,
     http::{Client, Sending},
     pauses::pauses,
 };
@@ -44,7 +39,7 @@ pub struct Reader {
     client: Client,
     uri: Uri,
     signer: Signer,
-    refresh: Refresh,
+    keeper: Keeper,
     clock: ServerClock,
     started: TokioInstant,
     /// Between the beginnings of two readings.
@@ -71,8 +66,8 @@ impl Reader {
         Self {
             client,
             uri: lane.uri(),
-            signer: Signer::new(lane.credential.clone()),
-            refresh: Arc::clone(&lane.refresh),
+            signer: Signer::new(lane.keeper.credential()),
+            keeper: lane.keeper.clone(),
             clock: ServerClock::default(),
             started: now,
             pace: interval(lane.limits.rate),
@@ -155,10 +150,8 @@ impl Reader {
 
     /// Whether the credential's source has another one by now.
     async fn renew(&mut self) -> bool {
-        let refresh = Arc::clone(&self.refresh);
-        // A source that hangs is waited for no longer than a call.
-        match timeout(self.client.time_outs().call, spawn_blocking(move || refresh())).await {
-            Ok(Ok(Ok(credential))) if credential != *self.signer.credential() => {
+        match self.keeper.refresh().await {
+            Ok(credential) if credential != *self.signer.credential() => {
                 self.signer = Signer::new(credential);
                 true
             }

@@ -52,6 +52,7 @@ impl<I: Send + 'static> Driver<I> {
     pub async fn run(mut self, connections: Connections<I>) -> Summary {
         let Connections { mut jobs, said, mut interrupts } = connections;
         let mut interrupts_open = true;
+        self.follow_credentials();
         self.open_all();
         self.carry_out_commands();
         while !self.is_done() {

@@ -1,6 +1,6 @@
 //! What happens to lanes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
@@ -19,7 +19,18 @@ pub(crate) struct Noticed<'a> {
     pub(crate) notice: &'a Notice,
 }
 
-/// A credential was refused, or somebody wanted the one there is now, and its source gave none.
+/// Another credential took the place of the one before.
+pub(crate) struct CredentialRenewed<'a> {
+    pub(crate) lane: &'a OfLane,
+    pub(crate) expires_at: Option<SystemTime>,
+}
+
+/// The source of a credential gives again what it gave before.
+pub(crate) struct SourceWorks<'a> {
+    pub(crate) lane: &'a OfLane,
+}
+
+/// The source of a credential gives none: it was looked at, or asked, and the last one is kept.
 pub(crate) struct RefreshFailed<'a> {
     pub(crate) lane: &'a OfLane,
     /// One printable line.
@@ -65,10 +76,28 @@ impl Noticed<'_> {
     }
 }
 
+impl CredentialRenewed<'_> {
+    pub(crate) fn record(&self) {
+        let expires_at = self.expires_at.and_then(|at| jiff::Timestamp::try_from(at).ok());
+        let expires_at = expires_at.map_or_else(|| "not known".to_owned(), |at| format!("{at:.0}"));
+        info!(lane = self.lane.name(), expires_at, "another credential is there");
+    }
+}
+
+impl SourceWorks<'_> {
+    pub(crate) fn record(&self) {
+        info!(lane = self.lane.name(), "the source of the credential gives one again");
+    }
+}
+
 impl RefreshFailed<'_> {
     pub(crate) fn record(&self) {
         self.lane.went_wrong(self.reason);
-        error!(lane = self.lane.name(), reason = self.reason, "the source of the credential gave none");
+        error!(
+            lane = self.lane.name(),
+            reason = self.reason,
+            "the source of the credential gives none; the last one is kept"
+        );
     }
 }
 

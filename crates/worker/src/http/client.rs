@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -137,6 +137,21 @@ impl Client {
         let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(Stage::Body, call))?;
         let body = body.map_err(|reason| CallError { sent: true, reason })?;
         Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body })
+    }
+
+    /// Reads a page. It has to come within the time for a connection: who is asked so is near.
+    ///
+    /// # Errors
+    /// If no whole answer came in that time.
+    pub(crate) async fn get(&self, uri: Uri) -> Result<Reply, Reason> {
+        let after = self.time_outs.connect.min(self.time_outs.call);
+        let mut request = Request::new(WatchedBody::none());
+        *request.uri_mut() = uri;
+        let exchange = async {
+            let (head, body) = self.pool.request(request).await.map_err(|error| self.reason(&error))?.into_parts();
+            Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
+        };
+        timeout(after, exchange).await.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }))
     }
 
     /// What an error is about, with what is known of this machine.

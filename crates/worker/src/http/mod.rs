@@ -2,10 +2,12 @@
 
 mod client;
 mod failure;
+mod request;
 mod sending;
 
 pub use client::{Client, ClientError, Reply, TimeOuts};
 pub use failure::{CallError, Reason, Stage};
+pub(crate) use request::into_http;
 pub use sending::Sending;
 
 /// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.

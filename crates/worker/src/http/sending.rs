@@ -80,6 +80,11 @@ impl WatchedBody {
     pub(super) const fn new(bytes: Bytes, sending: Arc<Sending>) -> Self {
         Self { bytes: Some(bytes), sending }
     }
+
+    /// No body: for what is read and not sent.
+    pub(super) fn none() -> Self {
+        Self { bytes: None, sending: Sending::new(|| true) }
+    }
 }
 
 impl Body for WatchedBody {

@@ -1,8 +1,11 @@
 //! The handles of one lane, and those of the process: looked up once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use imageshare_engine::{LaneNumbers, job::Mode, limits::LaneLimits};
@@ -60,6 +63,8 @@ pub(crate) struct OfLane {
     pub(crate) last_progress: Gauge,
     pub(crate) connected: IntGauge,
     pub(crate) dead_letters: Labelled<IntCounter>,
+    /// 0 as long as nobody says when it ends.
+    pub(crate) credential_expiry: Gauge,
     /// Jobs that are done and not acknowledged yet.
     owed: AtomicU64,
 }
@@ -101,8 +106,6 @@ impl OfProcess {
 
 impl OfLane {
     pub(super) fn new(families: &Families, lane: &str, of_process: &Arc<OfProcess>) -> Self {
-        // None of the sources of credentials says when one ends.
-        at(&families.credential_expiry, &[lane]).set(0.0);
         Self {
             of_process: Arc::clone(of_process),
             jobs_finished: Labelled::new(&STATUSES, |status| at(&families.jobs_finished, &[lane, status])),
@@ -128,6 +131,7 @@ impl OfLane {
             last_progress: at(&families.last_progress, &[lane]),
             connected: at(&families.broker_connected, &[&format!("lane:{lane}")]),
             dead_letters: Labelled::new(&DEATHS, |reason| at(&families.dead_letters, &[lane, reason])),
+            credential_expiry: at(&families.credential_expiry, &[lane]),
             owed: AtomicU64::new(0),
         }
     }
@@ -186,6 +190,12 @@ impl OfLane {
         self.state.of(state).set(1);
         self.state.all().filter(|(other, _)| *other != state).for_each(|(_, gauge)| gauge.set(0));
         self.consuming.set(is_consuming.into());
+    }
+
+    /// When the credential ends, if anybody knows.
+    pub(crate) fn shows_credential(&self, expires_at: Option<SystemTime>) {
+        let since = expires_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        self.credential_expiry.set(since.unwrap_or_default().as_secs_f64());
     }
 
     /// What the lane may do before anything has taught otherwise.

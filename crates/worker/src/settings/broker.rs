@@ -26,7 +26,7 @@ const URL: &str = "IMAGESHARE_BROKER_URL";
 const FILE_LEN_MAX: u64 = 4096;
 
 /// Characters of the file's name that messages show.
-const FILE_CHARS_MAX: usize = 200;
+pub(super) const FILE_CHARS_MAX: usize = 200;
 
 /// Messages that a lane may hold: AMQP has two bytes for them, and means another number by 0.
 const PREFETCHES: std::ops::RangeInclusive<u32> = 1..=65_535;

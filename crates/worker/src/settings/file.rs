@@ -95,6 +95,11 @@ impl Section {
     /// Reports the keys that nobody took. Their values are not shown: who writes a key in the wrong place may have
     /// written a secret there.
     pub(super) fn finish(self, allowed: &str, problems: &mut Vec<String>) {
+        self.report_rest(allowed, problems);
+    }
+
+    /// The same for a table whose keys are still to be spoken of.
+    pub(super) fn report_rest(&self, allowed: &str, problems: &mut Vec<String>) {
         for key in self.table.keys() {
             let shown = excerpt(key);
             let place = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };

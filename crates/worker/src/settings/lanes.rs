@@ -171,7 +171,7 @@ fn read_one(
 
     let settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
     let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
-    let source = sources.get(&credential.0)?.0.clone();
+    let source = sources.get(&credential.0)?.source.clone();
     let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
     let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, limits };
     Some(Found { lane, settings, origin })

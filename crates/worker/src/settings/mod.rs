@@ -17,7 +17,7 @@ use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
 use imageshare_engine::limits::Limits;
 
 use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
-use crate::http::TimeOuts;
+use crate::{credentials::Source, http::TimeOuts};
 
 pub use broker::{Broker, NoBroker, UrlSource};
 pub use environment::{Environment, NotUtf8};
@@ -122,17 +122,19 @@ impl Settings {
             rate: choices.outside("IMAGESHARE_RATE", "--rate", flags.rate.as_deref()),
             batch: choices.outside("IMAGESHARE_BATCH", "--batch", flags.batch.as_deref()),
         };
-        let credentials = credentials::read(file.section("credentials", &mut choices.problems), &mut choices.problems);
+        let credentials = credentials::read(file.section("credentials", &mut choices.problems), &mut choices);
         let lanes = file.section("lanes", &mut choices.problems);
         let lanes = lanes::read(lanes, &overrides, &credentials, &mut choices);
         let (lanes, of_lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|found| (found.lane, found.settings)).unzip();
         described.extend(of_lanes.into_iter().flatten());
-        for (name, (source, origin)) in credentials {
-            if lanes.iter().any(|lane| lane.credential == name) {
-                let key = format!("credentials.{name}");
-                described.push(Setting { key, value: source.to_string(), origin });
-            }
-        }
+        // Those of the lanes, and those that are behind them.
+        let is_used = |name: &str| {
+            let is_behind =
+                |source: &Source| matches!(source, Source::AssumeRole { credential, .. } if credential == name);
+            lanes.iter().any(|lane| lane.credential == name || is_behind(&lane.source))
+        };
+        described
+            .extend(credentials.into_iter().filter(|(name, _)| is_used(name)).flat_map(|(_, found)| found.settings));
 
         let given = choices.outside("IMAGESHARE_LANE", "--lane", flags.lane.as_deref());
         let lane = choices.choose_any("lane", given, |text| lane_named(text, &lanes));

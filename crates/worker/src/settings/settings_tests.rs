@@ -3,7 +3,7 @@
 use imageshare_engine::{limits::LaneLimits, time::Millis};
 
 use super::*;
-use crate::credentials::Source;
+use crate::credentials::{Role, Source};
 
 fn load<const N: usize>(file: &str, variables: [(&str, &str); N], flags: &Flags) -> Result<Settings, SettingsError> {
     let file = Section::parse("imageshare.toml", file).map_err(|problem| SettingsError { problems: vec![problem] })?;
@@ -94,11 +94,11 @@ fn a_file_sets_everything() {
     let of_file = |key: &str, value: &str| (value.to_owned(), format!("imageshare.toml: {key}"));
     assert_eq!(described(&settings, "lanes.finance.rate"), of_file("lanes.finance.rate", "2.5"));
     assert_eq!(described(&settings, "lanes.intl.regions"), of_file("lanes.intl.regions", "ap-singapore, eu-frankfurt"));
-    assert_eq!(
-        described(&settings, "credentials.golden"),
-        of_file("credentials.golden.source", "profile [golden] of /etc/imageshare/keys")
-    );
-    assert!(!settings.describe().iter().any(|setting| setting.key == "credentials.spare"));
+    for (key, value) in [("source", "profile"), ("path", "/etc/imageshare/keys"), ("section", "golden")] {
+        let key = format!("credentials.golden.{key}");
+        assert_eq!(described(&settings, &key), of_file(&key, value));
+    }
+    assert!(!settings.describe().iter().any(|setting| setting.key.starts_with("credentials.spare")));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
          [engine]\ncaps = 1\n[http]\nproxy = 1\n\
          [broker]\nuri = \"topsecret\"\n[admin]\naddress = \"x\"",
         &[
-            "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source, path, section",
+            "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source",
             "imageshare.toml: lanes.eu: found the key \"speed\", \
              allowed are endpoint, regions, credential, rate, batch, concurrency",
             "imageshare.toml: engine: found the key \"caps\", \
@@ -253,13 +253,15 @@ fn lanes_of_one_credential_share_neither_host_nor_region() {
 
 #[test]
 fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
+    let sources = "environment, profile, tccli, file, cvm_role, assume_role or tke_oidc";
     check(
         "[credentials.a]\nsource = \"topsecret\"\n[credentials.b]\npath = \"x\"\n\
          [credentials.c]\nsource = \"environment\"\npath = \"x\"\n[lanes.eu]\ncredential = \"d\"",
         &[
-            "imageshare.toml: credentials.a.source: found another text, allowed is environment or profile",
-            "imageshare.toml: credentials.b.source: found nothing, allowed is environment or profile",
-            "imageshare.toml: credentials.c.path: found it beside source environment, allowed is it with profile",
+            &format!("imageshare.toml: credentials.a.source: found another text, allowed is {sources}"),
+            &format!("imageshare.toml: credentials.b.source: found nothing, allowed is {sources}"),
+            "imageshare.toml: credentials.c.path: found it beside source environment, \
+             allowed is it with profile, tccli or file",
             "imageshare.toml: lanes.eu.credential: found another text, \
              allowed is the name of a credential: c, default",
         ],
@@ -274,6 +276,70 @@ fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
             "imageshare.toml: credentials.c.path: found a text with line ends or other control characters, \
              allowed is the path of a profile file",
         ],
+    );
+}
+
+#[test]
+fn every_source_of_a_credential_can_be_set() {
+    let source = |file: &str| {
+        let file = format!("[credentials.x]\n{file}\n[lanes.a]\ncredential = \"x\"");
+        load_file(&file).unwrap().lanes.remove(0).source
+    };
+    assert_eq!(source("source = \"tccli\""), Source::Tccli { path: None, profile: None });
+    assert_eq!(source("source = \"file\"\npath = \"/run/key\""), Source::File { path: "/run/key".into() });
+    let metadata = "source = \"cvm_role\"\nrole = \"share\"\nendpoint = \"http://127.0.0.1:80\"";
+    let endpoint = "http://127.0.0.1:80".parse().ok();
+    assert_eq!(source(metadata), Source::CvmRole { role: Some("share".into()), endpoint });
+    let role = |arn: Option<&str>| Role {
+        arn: arn.map(str::to_owned),
+        session: "imageshare".into(),
+        seconds: 7_200,
+        endpoint: None,
+        region: None,
+    };
+    let pod = Source::TkeOidc { role: role(None), provider_id: None, token_file: None };
+    assert_eq!(source("source = \"tke_oidc\""), pod);
+    let arn = "qcs::cam::uin/100009999999:roleName/share";
+    let assumed = format!("source = \"assume_role\"\nrole_arn = \"{arn}\"");
+    let base = Box::new(Source::Chain);
+    let expected = Source::AssumeRole { role: role(Some(arn)), external_id: None, credential: "default".into(), base };
+    assert_eq!(source(&assumed), expected);
+
+    let file = format!(
+        "[credentials.default]\n{assumed}\ncredential = \"base\"\nduration = \"1h\"\nexternal_id = \"topsecret\"\n\
+         [credentials.base]\nsource = \"environment\""
+    );
+    let settings = load_file(&file).unwrap();
+    assert_eq!(described(&settings, "credentials.default.duration").0, "1h");
+    assert_eq!(described(&settings, "credentials.default.session_name"), ("imageshare".into(), "default".into()));
+    assert_eq!(described(&settings, "credentials.base.source").0, "environment");
+}
+
+#[test]
+fn all_that_is_wrong_with_roles_is_said_at_once() {
+    let at = |key: &str, rest: &str| format!("imageshare.toml: credentials.{key}: {rest}");
+    let problems = [
+        at("c.path", "found nothing, allowed is the path of a file or a folder with a credential"),
+        at("d.role_arn", "found it beside source cvm_role, allowed is it with assume_role or tke_oidc"),
+        at("d.role", "found another text, allowed is 1 to 128 letters, digits and _+=,.@-"),
+        at("a.role_arn", "found another text, allowed is qcs::cam::uin/UIN:roleName/NAME or :role/ID"),
+        at("a.session_name", "found another text, allowed is 2 to 128 letters, digits and _+=,.@-"),
+        at(
+            "a.duration",
+            "found \"13h\", allowed are 1s to 12h, written such as 500ms, 30s, 2h, or as a number of seconds",
+        ),
+        at(
+            "a.credential",
+            "found another text, allowed is the name of a credential that is no assumed role: c, d, default",
+        ),
+        at("b.role_arn", "found nothing, allowed is qcs::cam::uin/UIN:roleName/NAME"),
+    ];
+    let problems: Vec<&str> = problems.iter().map(String::as_str).collect();
+    check(
+        "[credentials.a]\nsource = \"assume_role\"\nrole_arn = \"topsecret\"\nsession_name = \"x\"\nduration = \"13h\"\n\
+         credential = \"b\"\n[credentials.b]\nsource = \"assume_role\"\n[credentials.c]\nsource = \"file\"\n\
+         [credentials.d]\nsource = \"cvm_role\"\nrole = \"../x\"\nrole_arn = \"x\"",
+        &problems,
     );
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
-use serde_json::json;
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
 
 use super::{
     super::Config,
-    kit::{IMAGE, open, share, start},
+    kit::{Client, IMAGE, open, share, start},
 };
 use crate::world::World;
 
@@ -126,6 +127,77 @@ async fn an_assumed_role_gives_a_key_that_works_with_its_token_only() {
     assert_eq!(client.call("GetCallerIdentity", json!({})).await.code(), "AuthFailure.TokenFailure");
     let (_, log) = client.admin(Method::GET, "requests", "").await;
     assert!(!log.to_string().contains(&client.secret_key));
+}
+
+#[tokio::test]
+async fn an_identity_token_gives_a_key_without_a_signature_and_nothing_else_does() {
+    let world = "open_accounts = true\n[[keys]]\nsecret_id = \"A\"\nsecret_key = \"B\"\naccount = \"100009999999\"\n\
+                 [[web_identities]]\nprovider_id = \"cls-12345678\"\ntoken = \"a.b.c\"";
+    let mut client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
+    let unsigned = async |client: &Client, action: &str, parameters: &Value| {
+        let mut request = client.post(action, &parameters.to_string());
+        request.headers_mut().insert("authorization", HeaderValue::from_static("SKIP"));
+        client.send(request).await.unwrap()
+    };
+    let mut role = json!({
+        "ProviderId": "cls-12345678", "WebIdentityToken": "a.b.c", "RoleSessionName": "imageshare",
+        "RoleArn": "qcs::cam::uin/100012345678:roleName/share",
+    });
+    let action = "AssumeRoleWithWebIdentity";
+    let answer = unsigned(&client, action, &role).await.response();
+    for token in ["a.b.d", "a.b", "a..c"] {
+        role["WebIdentityToken"] = json!(token);
+        assert_eq!(unsigned(&client, action, &role).await.code(), "InvalidParameter.WebIdentityTokenError");
+    }
+    let without = unsigned(&client, "GetCallerIdentity", &json!({})).await.code();
+    assert_eq!(without, "AuthFailure.InvalidAuthorization");
+    let credential = |name: &str| answer["Credentials"][name].as_str().unwrap().to_owned();
+    client.secret_id = credential("TmpSecretId");
+    client.secret_key = credential("TmpSecretKey");
+    client.token = Some(credential("Token"));
+    assert_eq!(client.call("GetCallerIdentity", json!({})).await.response()["AccountId"], "100012345678");
+}
+
+#[tokio::test]
+async fn an_instance_is_told_its_role_and_the_roles_key() {
+    let mut client = open().await;
+    let get = async |client: &Client, path: &str| {
+        let uri = format!("/latest/meta-data/{path}");
+        let request = Request::get(uri).header("host", "x").body(Full::default()).unwrap();
+        client.send(request).await.unwrap()
+    };
+    let folder = "cam/security-credentials/";
+    assert_eq!(get(&client, folder).await.text, "imageshare");
+    let shown: Value = serde_json::from_str(&get(&client, &format!("{folder}imageshare")).await.text).unwrap();
+    assert_eq!(shown["Code"], "Success");
+    let again = get(&client, &format!("{folder}imageshare")).await;
+    assert_eq!(serde_json::from_str::<Value>(&again.text).unwrap(), shown, "it is kept until half of its time is over");
+    for path in ["cam/security-credentials/other", "cam", "placement/zone"] {
+        assert_eq!(get(&client, path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let of = |name: &str| shown[name].as_str().unwrap().to_owned();
+    (client.secret_id, client.secret_key, client.token) = (of("TmpSecretId"), of("TmpSecretKey"), Some(of("Token")));
+    assert_eq!(client.call("GetCallerIdentity", json!({})).await.response()["AccountId"], "100009999999");
+    assert_eq!(client.call("InstanceRole", json!({})).await.code(), "InvalidAction");
+
+    client.faults(json!({"script": [{"action": "InstanceRole", "do": "expired_credential"}]})).await;
+    let expired: Value = serde_json::from_str(&get(&client, &format!("{folder}imageshare")).await.text).unwrap();
+    assert!(expired["ExpiredTime"].as_u64().unwrap() < shown["ExpiredTime"].as_u64().unwrap() - 7000);
+
+    let other = start(Config { world: World::example(), ..Config::default() }).await;
+    assert_eq!(get(&other, folder).await.status, StatusCode::NOT_FOUND, "an instance without a role");
+}
+
+#[tokio::test]
+async fn a_temporary_key_can_be_asked_for() {
+    let mut client = open().await;
+    let wanted = r#"{"account": "100012345678", "seconds": 900}"#;
+    let (status, key) = client.admin(Method::POST, "temporary_key", wanted).await;
+    assert_eq!(status, StatusCode::OK);
+    let of = |name: &str| key[name].as_str().unwrap().to_owned();
+    (client.secret_id, client.secret_key, client.token) = (of("secret_id"), of("secret_key"), Some(of("token")));
+    assert_eq!(client.call("GetCallerIdentity", json!({})).await.response()["AccountId"], "100012345678");
+    assert_eq!(client.admin(Method::POST, "temporary_key", "{}").await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use http_body_util::Full;
 use imageshare_core::{
     Credential, Permission, UnixSeconds,
     actions::{
-        Action, AssumeRole, DescribeImageSharePermission, DescribeImages, GetCallerIdentity, ImageState,
-        ModifyImageSharePermission,
+        Action, AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, GetCallerIdentity,
+        ImageState, ModifyImageSharePermission,
     },
-    request::{Prepared, SignBuffer, Signer, Target},
+    request::{Prepared, SignBuffer, SignedRequest, Signer, Target},
     response::{self, Failure},
 };
 
@@ -28,7 +28,17 @@ async fn call<A: Action>(client: &Client, credential: Credential, action: &A) ->
     let region = Some("ap-singapore".parse().unwrap());
     let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
     let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
-    let signed = signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut buffer);
+    send::<A>(client, &signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut buffer)).await
+}
+
+async fn call_unsigned<A: Action>(client: &Client, action: &A) -> Result<A::Answer, Failure> {
+    let region = Some("ap-singapore".parse().unwrap());
+    let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
+    send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut SignBuffer::default()))
+        .await
+}
+
+async fn send<A: Action>(client: &Client, signed: &SignedRequest<'_>) -> Result<A::Answer, Failure> {
     let mut request = Request::new(Full::from(Bytes::copy_from_slice(signed.body())));
     *request.method_mut() = Method::POST;
     for (name, value) in signed.headers() {
@@ -63,6 +73,16 @@ async fn every_action_is_signed_answered_and_read() {
         external_id: None,
     };
     let assumed = call(&client, credential(), &role).await.unwrap();
+    let identity = AssumeRoleWithWebIdentity {
+        provider_id: "cls-12345678".to_owned(),
+        web_identity_token: "a.b.c".parse().unwrap(),
+        role_arn: role.role_arn.clone(),
+        role_session_name: "imageshare".to_owned(),
+        duration_seconds: None,
+    };
+    let unsigned = call_unsigned(&client, &identity).await.unwrap();
+    assert!(unsigned.expires_at.get() > Clock::unix_seconds() + 7000);
+
     let identity = call(&client, assumed.credential, &GetCallerIdentity).await.unwrap();
     assert_eq!(identity.account_id.get(), 100_009_999_999);
 }

@@ -101,7 +101,7 @@ impl Client {
         body: &str,
     ) -> Request<Full<Bytes>> {
         let (service, version) = match action {
-            "AssumeRole" | "GetCallerIdentity" => ("sts", "2018-08-13"),
+            "AssumeRole" | "AssumeRoleWithWebIdentity" | "GetCallerIdentity" => ("sts", "2018-08-13"),
             _ => ("cvm", "2017-03-12"),
         };
         let mut request = Request::new(Full::from(body.to_owned()));

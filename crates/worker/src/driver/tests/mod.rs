@@ -21,13 +21,14 @@ use imageshare_engine::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, timeout},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep, timeout},
 };
 
 use self::server::{Does, Server};
 use super::*;
 use crate::{
+    credentials::{CredentialsError, Keeper, Loaded},
     http::{Client, TimeOuts},
     pauses::pauses,
     settings::Regions,
@@ -47,12 +48,16 @@ struct Run {
 }
 
 impl Run {
-    fn start(endpoint: &str, refresh: Refresh) -> Self {
-        Self::with(endpoint, refresh, TimeOuts::default(), 100)
+    async fn start(endpoint: &str, source: impl Asks) -> Self {
+        Self::with(endpoint, source, TimeOuts::default(), 100).await
     }
 
-    fn with(endpoint: &str, refresh: Refresh, time_outs: TimeOuts, room: usize) -> Self {
-        let driver = Driver::new(&[lane(endpoint, refresh)], limits(), Client::new(time_outs).unwrap());
+    async fn with(endpoint: &str, source: impl Asks, time_outs: TimeOuts, room: usize) -> Self {
+        Self::of(lane(endpoint, source, time_outs).await, time_outs, room)
+    }
+
+    fn of(lane: Lane, time_outs: TimeOuts, room: usize) -> Self {
+        let driver = Driver::new(&[lane], limits(), Client::new(time_outs).unwrap());
         let (jobs, jobs_in) = mpsc::channel(8);
         let (said_in, said) = mpsc::channel(room);
         let (interrupts, interrupts_in) = mpsc::channel(2);
@@ -80,13 +85,31 @@ impl Run {
     }
 }
 
-fn lane(endpoint: &str, refresh: Refresh) -> Lane {
+/// What a lane's source does when it is asked once more. It may block.
+trait Asks: Fn() -> Result<Credential, CredentialsError> + Send + Sync + 'static {}
+
+impl<F: Fn() -> Result<Credential, CredentialsError> + Send + Sync + 'static> Asks for F {}
+
+async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
+    let (source, asked) = (Arc::new(source), AtomicU32::new(0));
+    let keeper = Keeper::asking(
+        move || {
+            let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+            let source = Arc::clone(&source);
+            Box::pin(async move {
+                let ask = move || if is_first { Ok(credential("AKIDFIRST")) } else { source() };
+                let credential = spawn_blocking(ask).await.map_err(|_| CredentialsError::BrokeDown)??;
+                Ok(Loaded { credential, origin: "test".into(), expires_at: None })
+            })
+        },
+        time_outs.call,
+        false,
+    );
     Lane {
         name: "default".into(),
         endpoint: endpoint.parse().unwrap(),
         regions: Regions::All,
-        credential: credential("AKIDFIRST"),
-        refresh,
+        keeper: keeper.await.unwrap(),
         limits: LaneLimits::default(),
     }
 }
@@ -114,8 +137,8 @@ fn credential(secret_id: &str) -> Credential {
 }
 
 /// A source that has what the lane was started with.
-fn same() -> Refresh {
-    Arc::new(|| Ok(credential("AKIDFIRST")))
+fn same() -> Result<Credential, CredentialsError> {
+    Ok(credential("AKIDFIRST"))
 }
 
 /// Who got which report: the identity, and `changed`, `unchanged` or the code of each account.
@@ -143,7 +166,7 @@ fn report(identity: u32, outcomes: &[&str]) -> (u32, Vec<String>) {
 #[tokio::test(start_paused = true)]
 async fn a_run_without_jobs_ends_by_itself() {
     let server = Server::start(|_, _| Does::Works).await;
-    let (summary, said) = Run::start(&server.endpoint, same()).finish().await;
+    let (summary, said) = Run::start(&server.endpoint, same).await.finish().await;
     assert_eq!(summary, Summary::default());
     assert!(said.is_empty() && server.seen().is_empty());
 }
@@ -151,7 +174,7 @@ async fn a_run_without_jobs_ends_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn jobs_are_carried_out_and_every_one_has_its_report() {
     let server = Server::start(|_, _| Does::Works).await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     let progress = Arc::clone(&run.progress);
     run.share(1, &[100_001, 100_002]).await;
     run.share(2, &[100_002, 100_003]).await;
@@ -171,7 +194,7 @@ async fn jobs_are_carried_out_and_every_one_has_its_report() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_too_late_when_it_comes_is_not_begun() {
     let server = Server::start(|_, _| Does::Works).await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.send(Delivery { expires_at: Some(UNIX_EPOCH), ..delivery(1, &[100_001]) }).await;
     run.send(Delivery { expires_at: Some(SystemTime::now() + Duration::from_secs(600)), ..delivery(2, &[100_002]) })
         .await;
@@ -188,7 +211,7 @@ async fn a_throttled_call_is_counted_and_comes_again() {
         _ => Does::Works,
     })
     .await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     let progress = Arc::clone(&run.progress);
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
@@ -210,7 +233,7 @@ async fn a_clock_that_differs_is_corrected_by_the_answer_and_the_call_signed_ane
         }
     })
     .await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
@@ -232,7 +255,7 @@ async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
         }
     })
     .await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
@@ -242,7 +265,7 @@ async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
     let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureExpire")).await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
@@ -256,15 +279,40 @@ async fn a_refused_credential_is_replaced_by_the_next_one_of_its_source() {
         if is_second { Does::Works } else { Does::Refuses("AuthFailure.SecretIdNotFound") }
     })
     .await;
-    let run = Run::start(&server.endpoint, Arc::new(|| Ok(credential("AKIDSECOND"))));
+    let run = Run::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
     assert!(summary.closed.values().all(|closing| closing.is_over), "{:?}", summary.closed);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_signed_before_the_credential_was_replaced_says_nothing_of_the_new_one() {
+    let server = Server::start(|seen, _| {
+        let is_second = seen.authorization.contains("Credential=AKIDSECOND/");
+        if is_second { Does::Works } else { Does::RefusesAfter("AuthFailure.TokenFailure", Duration::from_secs(5)) }
+    })
+    .await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let source = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(credential("AKIDSECOND"))
+    };
+    let lane = lane(&server.endpoint, source, TimeOuts::default()).await;
+    let keeper = lane.keeper.clone();
+    let run = Run::of(lane, TimeOuts::default(), 100);
+    run.share(1, &[100_001]).await;
+    sleep(Duration::from_secs(2)).await;
+    keeper.refresh().await.unwrap();
+    let (summary, said) = run.finish().await;
+    assert_eq!(reports(&said), [report(1, &["changed"])]);
+    assert_eq!(summary.closed, [].into(), "the lane was never closed");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "and nobody asked again");
+}
+
 /// A credential that is refused for ever, and a source that does this when it is asked.
-async fn check_broken(refresh: impl Fn() -> Result<Credential, String> + Send + Sync + 'static, reason: Option<&str>) {
+async fn check_broken(refresh: impl Asks, reason: Option<&str>) {
     let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureFailure")).await;
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
@@ -272,7 +320,7 @@ async fn check_broken(refresh: impl Fn() -> Result<Credential, String> + Send + 
         count.fetch_add(1, Ordering::SeqCst);
         refresh()
     };
-    let run = Run::start(&server.endpoint, Arc::new(refresh));
+    let run = Run::start(&server.endpoint, refresh).await;
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
@@ -295,7 +343,8 @@ async fn a_source_with_nothing_new_closes_the_lane() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_closes_the_lane_and_says_why() {
-    check_broken(|| Err("the file is gone".into()), Some("the file is gone")).await;
+    let gone = || CredentialsError::Unreachable { whom: "somebody".into(), reason: "is gone".into() };
+    check_broken(move || Err(gone()), Some("somebody: is gone")).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,10 +359,10 @@ async fn a_source_that_hangs_is_not_waited_for() {
     let hang = std::sync::Mutex::new(hang);
     let refresh = move || {
         let _ = hang.lock().map(|hang| hang.recv());
-        Err("released".into())
+        Err(CredentialsError::BrokeDown)
     };
     let time_outs = TimeOuts { connect: Duration::from_millis(200), call: Duration::from_millis(200) };
-    let mut run = Run::with(&server.endpoint, Arc::new(refresh), time_outs, 100);
+    let mut run = Run::with(&server.endpoint, refresh, time_outs, 100).await;
     run.share(1, &[100_001]).await;
     let reason = loop {
         if let Said::RefreshFailed(_, reason) = run.said.recv().await.unwrap() {
@@ -326,7 +375,7 @@ async fn a_source_that_hangs_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
-    let run = Run::start("http://127.0.0.1:1", same());
+    let run = Run::start("http://127.0.0.1:1", same).await;
     run.share(1, &[100_001]).await;
     let progress = Arc::clone(&run.progress);
     let (summary, said) = run.finish().await;
@@ -344,7 +393,7 @@ async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
 #[tokio::test(start_paused = true)]
 async fn the_first_interrupt_lets_calls_in_flight_end() {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
     server.saw(WRITE).await;
     run.share(2, &[100_002]).await;
@@ -360,7 +409,7 @@ async fn the_first_interrupt_lets_calls_in_flight_end() {
 #[tokio::test(start_paused = true)]
 async fn the_second_interrupt_ends_calls_and_still_reports_what_is_known() {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let run = Run::start(&server.endpoint, same());
+    let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
     server.saw(WRITE).await;
     let interrupted_at = Instant::now();
@@ -382,7 +431,7 @@ async fn an_interrupted_run_ends_although_nobody_takes_its_reports() {
 
 async fn check_unheard(interrupts_sent: u32) {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let Run { jobs, said, interrupts, run, .. } = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    let Run { jobs, said, interrupts, run, .. } = Run::with(&server.endpoint, same, TimeOuts::default(), 1).await;
     for identity in 0..5 {
         jobs.as_ref().unwrap().send(delivery(identity, &[100_001])).await.unwrap();
     }
@@ -400,7 +449,7 @@ async fn check_unheard(interrupts_sent: u32) {
 #[tokio::test(start_paused = true)]
 async fn reports_without_a_reader_are_counted_and_the_work_goes_on() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut run = Run::start(&server.endpoint, same());
+    let mut run = Run::start(&server.endpoint, same).await;
     run.said.close();
     run.share(1, &[100_001]).await;
     let (summary, said) = run.finish().await;
@@ -413,7 +462,7 @@ async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
     const JOBS: u32 = 10_050;
 
     let server = Server::start(|_, _| Does::Works).await;
-    let mut run = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    let mut run = Run::with(&server.endpoint, same, TimeOuts::default(), 1).await;
     let jobs = run.jobs.take().unwrap();
     let mut sent = 0;
     while let Ok(result) = timeout(Duration::from_secs(600), jobs.send(delivery(sent, &[100_001]))).await {
@@ -438,7 +487,7 @@ async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
     const ACCOUNTS: u64 = 10_000;
 
     let server = Server::start(|_, _| Does::Works).await;
-    let mut run = Run::with(&server.endpoint, same(), TimeOuts::default(), 1);
+    let mut run = Run::with(&server.endpoint, same, TimeOuts::default(), 1).await;
     let jobs = run.jobs.take().unwrap();
     let accounts: Vec<u64> = (100_000..100_000 + ACCOUNTS).collect();
     // They are too late when they come, so that each has its report at once.
@@ -456,8 +505,11 @@ async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
-    let driver =
-        Driver::<u32>::new(&[lane("http://127.0.0.1:1", same())], limits(), Client::new(TimeOuts::default()).unwrap());
+    let driver = Driver::<u32>::new(
+        &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
+        limits(),
+        Client::new(TimeOuts::default()).unwrap(),
+    );
     let given_up = driver.given_up();
     let (jobs, jobs_in) = mpsc::channel(8);
     let (said_in, mut said) = mpsc::channel(100);
@@ -480,8 +532,11 @@ async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
     let server = Server::start(|_, _| Does::Hangs).await;
     for seconds in (1..90).step_by(2) {
         let limits = Limits { closed_for: Millis::from_secs(seconds), ..limits() };
-        let driver =
-            Driver::<u32>::new(&[lane(&server.endpoint, same())], limits, Client::new(TimeOuts::default()).unwrap());
+        let driver = Driver::<u32>::new(
+            &[lane(&server.endpoint, same, TimeOuts::default()).await],
+            limits,
+            Client::new(TimeOuts::default()).unwrap(),
+        );
         let (jobs, jobs_in) = mpsc::channel(1);
         let (said_in, _said) = mpsc::channel(100);
         let (_interrupts, interrupts_in) = mpsc::channel(1);
@@ -496,7 +551,10 @@ async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_reading_is_tried_again_as_long_as_there_is_time() {
     let server = Server::start(|_, before| if before < 3 { Does::Refuses("InternalError") } else { Does::Works }).await;
-    let mut reader = Reader::new(Client::new(TimeOuts::default()).unwrap(), &lane(&server.endpoint, same()));
+    let mut reader = Reader::new(
+        Client::new(TimeOuts::default()).unwrap(),
+        &lane(&server.endpoint, same, TimeOuts::default()).await,
+    );
     let image = ("ap-singapore".parse().unwrap(), IMAGE.parse().unwrap());
     // Pauses of 0.5 s and 1 s leave 1.5 s, and the next one would be 2 s.
     let shares = reader.shares(image.0, image.1, Duration::from_secs(3)).await.unwrap();
@@ -506,7 +564,10 @@ async fn a_reading_is_tried_again_as_long_as_there_is_time() {
 #[tokio::test(start_paused = true)]
 async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
     let server = Server::start(|_, _| Does::Refuses("InternalError")).await;
-    let mut reader = Reader::new(Client::new(TimeOuts::default()).unwrap(), &lane(&server.endpoint, same()));
+    let mut reader = Reader::new(
+        Client::new(TimeOuts::default()).unwrap(),
+        &lane(&server.endpoint, same, TimeOuts::default()).await,
+    );
     let begun = Instant::now();
     let image = ("ap-singapore".parse().unwrap(), IMAGE.parse().unwrap());
     let error = reader.shares(image.0, image.1, Duration::from_secs(3)).await.unwrap_err();

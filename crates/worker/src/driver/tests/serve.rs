@@ -1,6 +1,6 @@
 //! The loop of a daemon, with the test in the place of the subscriptions.
 
-use tokio::time::{advance, sleep};
+use tokio::time::advance;
 
 use super::{
     super::{Epoch, FromLane, GiveBack, Lines, Order, ToLane},
@@ -24,9 +24,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(endpoint: &str, refresh: Refresh) -> Self {
+    async fn start(endpoint: &str, source: impl Asks) -> Self {
         let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-        let driver = Driver::new(&[lane(endpoint, refresh)], limits, Client::new(TimeOuts::default()).unwrap());
+        let driver = Driver::new(
+            &[lane(endpoint, source, TimeOuts::default()).await],
+            limits,
+            Client::new(TimeOuts::default()).unwrap(),
+        );
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
@@ -105,7 +109,7 @@ impl Daemon {
 #[tokio::test(start_paused = true)]
 async fn jobs_of_a_lane_that_is_ours_are_settled_in_its_line() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -118,7 +122,7 @@ async fn jobs_of_a_lane_that_is_ours_are_settled_in_its_line() {
 #[tokio::test(start_paused = true)]
 async fn what_a_subscription_delivered_before_it_ended_is_not_carried_out() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.deliver(1, 6, &[100_006]).await;
     daemon.up_for_good(1).await;
@@ -139,7 +143,7 @@ async fn what_a_subscription_delivered_before_it_ended_is_not_carried_out() {
 #[tokio::test(start_paused = true)]
 async fn no_call_leaves_without_a_fresh_proof_and_all_leave_with_the_next_one() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     let proof = daemon.up(1).await;
     sleep(HEARTBEAT * 2).await;
@@ -154,7 +158,7 @@ async fn no_call_leaves_without_a_fresh_proof_and_all_leave_with_the_next_one() 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_a_proof_never_leaves_when_the_lane_is_lost() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     let proof = daemon.up(1).await;
     sleep(HEARTBEAT).await;
@@ -171,7 +175,7 @@ async fn a_call_that_waits_for_a_proof_never_leaves_when_the_lane_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_loop_that_stood_still_gives_up_its_lanes() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     let proof = daemon.up_for_good(1).await;
     sleep(Duration::from_secs(60)).await;
@@ -200,7 +204,7 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
         }
     })
     .await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -220,7 +224,7 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
 #[tokio::test(start_paused = true)]
 async fn a_job_too_many_makes_the_lane_go_back() {
     let server = Server::start(|_, _| Does::Hangs).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     let accounts: Vec<u64> = (100_000..110_000).collect();
@@ -235,7 +239,7 @@ async fn a_job_too_many_makes_the_lane_go_back() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_lets_calls_end_and_settles_what_is_finished_before_the_lane_goes_back() {
     let mut server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -250,7 +254,7 @@ async fn a_drain_lets_calls_end_and_settles_what_is_finished_before_the_lane_goe
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
     let mut server = Server::start(|_, _| Does::Hangs).await;
-    let mut daemon = Daemon::start(&server.endpoint, same());
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -268,7 +272,7 @@ async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_brings_another_key_and_other_limits() {
     let server = Server::start(|_, _| Does::Works).await;
-    let mut daemon = Daemon::start(&server.endpoint, Arc::new(|| Ok(credential("AKIDSECOND"))));
+    let mut daemon = Daemon::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub(super) enum Does {
     Refuses(&'static str),
     /// Refuses with this code and shows this time.
     RefusesAt(&'static str, SystemTime),
+    /// Refuses with this code after so long.
+    RefusesAfter(&'static str, Duration),
     /// Never answers.
     Hangs,
 }
@@ -107,6 +109,10 @@ impl Desk {
             Does::Refuses(code) => refusal(code),
             Does::RefusesAt(code, date) => {
                 response = response.header(header::DATE, httpdate::fmt_http_date(date));
+                refusal(code)
+            }
+            Does::RefusesAfter(code, time) => {
+                tokio::time::sleep(time).await;
                 refusal(code)
             }
             Does::Hangs => std::future::pending().await,

@@ -1,0 +1,72 @@
+//! AssumeRoleWithWebIdentity: a temporary credential of a role, for a token that somebody else vouches for.
+
+use alloc::string::String;
+
+use super::{Action, AssumedRole, STS, assume_role::assumed_role};
+use crate::{
+    credential::Token,
+    params::{ParameterWriter, Parameters},
+    response::NotAnAnswer,
+};
+
+/// Asks for a temporary credential with an identity token, such as a pod of a cluster has. The token is all the proof
+/// there is: the request is [not signed](crate::request::Prepared::unsigned).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumeRoleWithWebIdentity {
+    /// The name of the identity provider, as the account knows it.
+    pub provider_id: String,
+    /// What the provider says of the caller, a JWT.
+    pub web_identity_token: Token,
+    /// The role, such as `qcs::cam::uin/100009999999:roleName/share`.
+    pub role_arn: String,
+    /// The name under which the calls are logged: 2 to 128 letters, digits or `+=,.@_-`.
+    pub role_session_name: String,
+    /// How long it is to live, in seconds: 7,200 if not given, at most 43,200.
+    pub duration_seconds: Option<u64>,
+}
+
+impl Parameters for AssumeRoleWithWebIdentity {
+    fn write_parameters(&self, to: &mut impl ParameterWriter) {
+        to.text("ProviderId", &self.provider_id);
+        to.text("WebIdentityToken", self.web_identity_token.expose());
+        to.text("RoleArn", &self.role_arn);
+        to.text("RoleSessionName", &self.role_session_name);
+        if let Some(seconds) = self.duration_seconds {
+            to.number("DurationSeconds", seconds);
+        }
+    }
+}
+
+impl Action for AssumeRoleWithWebIdentity {
+    const NAME: &'static str = "AssumeRoleWithWebIdentity";
+    const SERVICE: &'static str = STS.0;
+    const VERSION: &'static str = STS.1;
+    type Answer = AssumedRole;
+
+    fn answer(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
+        assumed_role(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::json;
+
+    #[test]
+    fn the_token_is_sent_and_not_shown() {
+        let action = AssumeRoleWithWebIdentity {
+            provider_id: "cls-12345678".into(),
+            web_identity_token: "topsecret.of.jwt".parse().unwrap(),
+            role_arn: "qcs::cam::uin/100009999999:roleName/share".into(),
+            role_session_name: "imageshare".into(),
+            duration_seconds: Some(7_200),
+        };
+        assert_eq!(
+            json(&action),
+            r#"{"ProviderId":"cls-12345678","WebIdentityToken":"topsecret.of.jwt","RoleArn":"qcs::cam::uin/100009999999:roleName/share","RoleSessionName":"imageshare","DurationSeconds":7200}"#
+        );
+        let shown = alloc::format!("{action:?}");
+        assert!(!shown.contains("topsecret"), "{shown}");
+    }
+}

@@ -1,0 +1,180 @@
+//! A credential from a file, or a folder of files, that a secret store keeps up to date.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
+use jiff::Timestamp;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    CredentialsError, Loaded,
+    reading::{read, read_json},
+    shown,
+};
+
+/// What the file holds.
+const WHAT: &str = "a JSON object with secret_id, secret_key and, for a temporary key, token and expires_at";
+
+/// How often the files of a folder are read until two readings are the same.
+const READINGS_MAX: usize = 4;
+
+/// The parts of a credential as text.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Parts {
+    secret_id: Option<Secret>,
+    secret_key: Option<Secret>,
+    token: Option<Secret>,
+    expires_at: Option<Timestamp>,
+}
+
+/// A text that is wiped when dropped.
+#[derive(PartialEq, Eq)]
+struct Secret(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+/// The credential of a file, or of a folder.
+pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
+    let parts = match path.is_dir() {
+        true => of_folder(path)?,
+        false => read_json(path, WHAT)?,
+    };
+    let part = |name: &str, problem: CredentialError| CredentialsError::Part {
+        place: format!("{}: {name}", shown(path)),
+        problem,
+    };
+    let missing = |name: &str| CredentialsError::Half { found: shown(path), missing: format!("{name} there") };
+    let (Some(id), Some(key)) = (&parts.secret_id, &parts.secret_key) else {
+        return Err(missing(if parts.secret_id.is_none() { "secret_id" } else { "secret_key" }));
+    };
+    let credential = Credential {
+        secret_id: SecretId::new(id.0.as_str()).map_err(|problem| part("secret_id", problem))?,
+        secret_key: SecretKey::new(key.0.as_str()).map_err(|problem| part("secret_key", problem))?,
+        token: match &parts.token {
+            Some(token) => Some(Token::new(token.0.as_str()).map_err(|problem| part("token", problem))?),
+            None => None,
+        },
+    };
+    let expires_at =
+        parts.expires_at.map(|at| UNIX_EPOCH + Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default()));
+    Ok(Loaded { credential, origin: shown(path), expires_at })
+}
+
+/// A file for each part, as a mounted secret has it. The parts belong together, so they are read until two readings in a
+/// row are the same: who changes them one by one is let finish.
+fn of_folder(folder: &Path) -> Result<Parts, CredentialsError> {
+    let mut last = read_folder(folder)?;
+    for _ in 1..READINGS_MAX {
+        let again = read_folder(folder)?;
+        if again == last {
+            return Ok(again);
+        }
+        last = again;
+    }
+    let found = "files that change while they are read".to_owned();
+    Err(CredentialsError::Content { path: folder.to_owned(), found, allowed: "a file for each part of a credential" })
+}
+
+fn read_folder(folder: &Path) -> Result<Parts, CredentialsError> {
+    let part = |name: &str| -> Result<Option<Secret>, CredentialsError> {
+        let path: PathBuf = folder.join(name);
+        match read(&path) {
+            // Editors, and some secret stores, end a file with a line end.
+            Ok(text) => Ok(Some(Secret(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CredentialsError::Unreadable { path, problem: error.to_string() }),
+        }
+    };
+    Ok(Parts {
+        secret_id: part("secret_id")?,
+        secret_key: part("secret_key")?,
+        token: part("token")?,
+        expires_at: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(text: &str, message: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        fs::write(&path, text).unwrap();
+        let error = load(&path).unwrap_err();
+        assert_eq!(error.to_string().replace(&path.display().to_string(), "FILE"), message);
+        assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_holds_a_credential_and_when_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let text = r#"{"secret_id": "AKIDx", "secret_key": "k", "token": "t", "expires_at": "2026-11-24T09:00:00Z"}"#;
+        fs::write(&path, text).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!((loaded.credential.secret_id.as_str(), loaded.credential.secret_key.expose()), ("AKIDx", "k"));
+        assert_eq!(loaded.credential.token.unwrap().expose(), "t");
+        assert_eq!(loaded.expires_at, Some(UNIX_EPOCH + Duration::from_secs(1_795_510_800)));
+        fs::write(&path, r#"{"secret_id": "AKIDx", "secret_key": "k"}"#).unwrap();
+        let loaded = load(&path).unwrap();
+        assert_eq!((loaded.credential.token, loaded.expires_at), (None, None));
+    }
+
+    #[test]
+    fn a_file_that_is_half_written_is_no_credential() {
+        let half = format!(
+            "FILE: found only the beginning, or nothing: it is being written, or was never finished, allowed is {WHAT}"
+        );
+        check_refused("", &half);
+        check_refused(r#"{"secret_id": "AKIDx", "secret_key": "topsec"#, &half);
+        check_refused(r#"{"secret_id": "AKIDx", "secret_key": "topsecret""#, &half);
+    }
+
+    #[test]
+    fn what_is_no_credential_is_refused_without_showing_it() {
+        check_refused("topsecret", &format!("FILE: found no JSON at line 1, allowed is {WHAT}"));
+        check_refused(r#""topsecret""#, &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"));
+        check_refused(
+            r#"{"secret_id": "x", "topsecret": 1}"#,
+            &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"),
+        );
+        check_refused(
+            r#"{"secret_id": "AKIDx"}"#,
+            "found FILE without secret_key there, allowed are all parts of a credential or none: set secret_key there",
+        );
+        check_refused(
+            r#"{"secret_id": "AKIDx", "secret_key": "topsecret\n"}"#,
+            "FILE: secret_key: the secret key begins or ends with white space, \
+             allowed is the bare text without spaces or line ends around it",
+        );
+    }
+
+    #[test]
+    fn a_folder_has_a_file_for_each_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("secret_id", "AKIDx\n");
+        let half = load(folder.path()).unwrap_err().to_string();
+        assert!(half.contains("without secret_key there"), "{half}");
+        write("secret_key", "k\r\n");
+        let loaded = load(folder.path()).unwrap();
+        assert_eq!((loaded.credential.secret_id.as_str(), loaded.credential.secret_key.expose()), ("AKIDx", "k"));
+        assert_eq!(loaded.credential.token, None);
+        write("token", "t");
+        assert_eq!(load(folder.path()).unwrap().credential.token.unwrap().expose(), "t");
+    }
+}

@@ -1,0 +1,367 @@
+//! Keeps a credential good: asks its source ahead of the end, and looks whether somebody changed it.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use imageshare_core::Credential;
+use tokio::{
+    sync::{Mutex, watch},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::{CredentialsError, Loaded, Provider};
+use crate::pauses::Renewals;
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long before its end a credential is renewed, at least.
+const AHEAD_MIN: Duration = Duration::from_mins(10);
+
+/// The part of its life that is left when it is renewed.
+const AHEAD_PART: u32 = 5;
+
+type Asked = Pin<Box<dyn Future<Output = Result<Loaded, CredentialsError>> + Send>>;
+
+/// Keeps one credential, for all who use it. Cheap to clone; it asks as long as anybody has it.
+#[derive(Clone)]
+pub struct Keeper {
+    kept: Arc<Kept>,
+    _asking: Option<Arc<Asking>>,
+}
+
+/// What is known of a credential.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// The last one that the source gave.
+    pub loaded: Loaded,
+    /// Why it gives none now, if so: one printable line without secrets.
+    pub problem: Option<String>,
+}
+
+struct Kept {
+    ask: Box<dyn Fn() -> Asked + Send + Sync>,
+    /// How long an answer of the source may take.
+    patience: Duration,
+    newest: watch::Sender<Newest>,
+    /// Held while the source is asked: one asks, and the others take what it gets. Holds how that ended.
+    flight: Mutex<Option<String>>,
+    /// How often it was asked.
+    landed: AtomicU64,
+}
+
+/// The task that asks. It ends with the last keeper.
+struct Asking(AbortHandle);
+
+impl Keeper {
+    /// Asks for a credential, and keeps it. Must be called on the runtime.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn start(provider: Provider) -> Result<Self, CredentialsError> {
+        let (patience, is_on_disk) = (provider.patience(), provider.is_on_disk());
+        let ask = move || -> Asked {
+            let provider = provider.clone();
+            Box::pin(async move { provider.load().await })
+        };
+        Self::asking(ask, patience, is_on_disk).await
+    }
+
+    /// Keeps what this gives.
+    pub(crate) async fn asking(
+        ask: impl Fn() -> Asked + Send + Sync + 'static,
+        patience: Duration,
+        is_on_disk: bool,
+    ) -> Result<Self, CredentialsError> {
+        let ask = Box::new(ask);
+        let loaded = once(&*ask, patience).await?;
+        let kept = Arc::new(Kept::new(ask, patience, loaded));
+        let asking = tokio::spawn(Arc::clone(&kept).keep_asking(is_on_disk)).abort_handle();
+        Ok(Self { kept, _asking: Some(Arc::new(Asking(asking))) })
+    }
+
+    /// Keeps this one for ever: the sandbox's own.
+    #[must_use]
+    pub fn fixed(credential: Credential) -> Self {
+        let loaded = Loaded::lasting(credential, "built in".to_owned());
+        let again = loaded.clone();
+        let ask = Box::new(move || -> Asked {
+            let loaded = again.clone();
+            Box::pin(async { Ok(loaded) })
+        });
+        Self { kept: Arc::new(Kept::new(ask, Duration::MAX, loaded)), _asking: None }
+    }
+
+    /// The newest credential.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        self.kept.newest.borrow().loaded.credential.clone()
+    }
+
+    /// The newest credential and what is known of it, now and whenever that changes.
+    #[must_use]
+    pub fn newest(&self) -> watch::Receiver<Newest> {
+        self.kept.newest.subscribe()
+    }
+
+    /// Asks the source now, or waits for somebody who does. Answers what the source has, which may be what it had before,
+    /// or in one printable line without secrets why it has nothing.
+    ///
+    /// # Errors
+    /// If it has nothing. The last credential is kept.
+    pub async fn refresh(&self) -> Result<Credential, String> {
+        self.kept.refresh().await
+    }
+}
+
+impl Kept {
+    fn new(ask: Box<dyn Fn() -> Asked + Send + Sync>, patience: Duration, loaded: Loaded) -> Self {
+        let newest = watch::Sender::new(Newest { loaded, problem: None });
+        Self { ask, patience, newest, flight: Mutex::new(None), landed: AtomicU64::new(0) }
+    }
+
+    async fn refresh(&self) -> Result<Credential, String> {
+        let before = self.landed.load(Ordering::Acquire);
+        let mut problem = self.flight.lock().await;
+        if self.landed.load(Ordering::Acquire) == before {
+            let found = once(&*self.ask, self.patience).await;
+            *problem = found.as_ref().err().map(ToString::to_string);
+            self.take_in(found.ok(), problem.as_ref());
+            self.landed.fetch_add(1, Ordering::Release);
+        }
+        match &*problem {
+            None => Ok(self.newest.borrow().loaded.credential.clone()),
+            Some(problem) => Err(problem.clone()),
+        }
+    }
+
+    /// Tells those who listen, if there is anything new.
+    fn take_in(&self, found: Option<Loaded>, problem: Option<&String>) {
+        self.newest.send_if_modified(|newest| {
+            // Its end is told anew each time, and not always to the same second.
+            let other = found.filter(|loaded| loaded.credential != newest.loaded.credential);
+            let is_new = other.is_some() || newest.problem.as_ref() != problem;
+            if let Some(loaded) = other {
+                newest.loaded = loaded;
+            }
+            newest.problem = problem.cloned();
+            is_new
+        });
+    }
+
+    async fn keep_asking(self: Arc<Self>, is_on_disk: bool) {
+        let mut pauses = Renewals::default();
+        let mut last = self.newest.borrow().loaded.clone();
+        let mut pause = until_renewal(&last);
+        loop {
+            match (is_on_disk, pause) {
+                (true, _) => sleep(LOOK).await,
+                (false, Some(pause)) => sleep(pause).await,
+                (false, None) => return,
+            }
+            // How it ended is told to those who listen.
+            drop(self.refresh().await);
+            let newest = self.newest.borrow().loaded.clone();
+            if newest == last {
+                pause = Some(pauses.next());
+            } else {
+                pauses.reset();
+                pause = until_renewal(&newest);
+                last = newest;
+            }
+        }
+    }
+}
+
+/// Asks once. A bug in a source ends nothing else.
+async fn once(ask: &(dyn Fn() -> Asked + Send + Sync), patience: Duration) -> Result<Loaded, CredentialsError> {
+    let mut asked = tokio::spawn(ask());
+    match timeout(patience, &mut asked).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => Err(CredentialsError::BrokeDown),
+        Err(_) => {
+            asked.abort();
+            Err(CredentialsError::Slow { after: patience })
+        }
+    }
+}
+
+/// How long until a credential that was just given is to be renewed; `None` if it has no end. A fifth of its life is to be
+/// left, and no less than ten minutes, but where it does not live so long, half of it. One that is at its end already
+/// leaves time to be given another one.
+fn until_renewal(loaded: &Loaded) -> Option<Duration> {
+    let life = loaded.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
+    let ahead = (life / AHEAD_PART).max(AHEAD_MIN).min(life / 2);
+    Some((life - ahead).max(LOOK))
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl fmt::Debug for Keeper {
+    /// Shows neither key nor token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("newest", &*self.kept.newest.borrow()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::atomic::AtomicU32};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{
+        credentials::Source,
+        http::{Client, TimeOuts},
+        settings::Environment,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn loaded(number: u32, life: Option<Duration>) -> Loaded {
+        let credential = Credential {
+            secret_id: format!("AKID{number}").parse().unwrap(),
+            secret_key: "topsecret".parse().unwrap(),
+            token: None,
+        };
+        Loaded { credential, origin: "test".into(), expires_at: life.map(|life| SystemTime::now() + life) }
+    }
+
+    /// A keeper whose source numbers what it gives, and how often it was asked.
+    async fn numbered(
+        life: Option<Duration>,
+        give: impl Fn(u32) -> Result<u32, CredentialsError> + Send + Sync + 'static,
+    ) -> (Keeper, Arc<AtomicU32>) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let ask = move || -> Asked {
+            let given = give(count.fetch_add(1, Ordering::SeqCst)).map(|number| loaded(number, life));
+            Box::pin(async move { given })
+        };
+        (Keeper::asking(ask, PATIENCE, false).await.unwrap(), asked)
+    }
+
+    fn id(keeper: &Keeper) -> String {
+        keeper.credential().secret_id.to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_is_renewed_ahead_of_its_end() {
+        for (life, ahead) in [(43_200, 8_640), (3_600, 720), (2_000, 600), (1_200, 600), (60, 30)] {
+            let (keeper, _) = numbered(Some(Duration::from_secs(life)), Ok).await;
+            let (begun, mut newest) = (Instant::now(), keeper.newest());
+            newest.changed().await.unwrap();
+            assert_eq!(id(&keeper), "AKID1");
+            let took = begun.elapsed().as_secs();
+            assert!((life - ahead - 1..=life - ahead).contains(&took), "{life}: {took}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_fails_is_asked_again_with_growing_pauses_and_said_once() {
+        let fails = |number| match number {
+            1..5 => Err(CredentialsError::BrokeDown),
+            number => Ok(number),
+        };
+        let (keeper, asked) = numbered(Some(Duration::from_secs(3_600)), fails).await;
+        let mut newest = keeper.newest();
+        newest.changed().await.unwrap();
+        let problem = newest.borrow_and_update().problem.clone();
+        assert_eq!((problem.as_deref(), id(&keeper)), (Some("the credential's source broke down"), "AKID0".into()));
+        let begun = Instant::now();
+        newest.changed().await.unwrap();
+        assert_eq!((newest.borrow().problem.clone(), id(&keeper)), (None, "AKID5".into()));
+        assert_eq!(asked.load(Ordering::SeqCst), 6);
+        let took = begun.elapsed();
+        assert!(Duration::from_secs(7) <= took && took <= Duration::from_secs(24), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_without_an_end_is_asked_for_when_somebody_wants_it_only() {
+        let (keeper, asked) = numbered(None, Ok).await;
+        sleep(Duration::from_hours(1_000)).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(keeper.refresh().await.unwrap().secret_id.as_str(), "AKID1");
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_at_the_same_time_share_one_question() {
+        let (release, wait) = watch::channel(false);
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let ask = move || -> Asked {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let mut wait = wait.clone();
+            Box::pin(async move {
+                if number > 0 {
+                    wait.wait_for(|released| *released).await.unwrap();
+                }
+                Ok(loaded(number, None))
+            })
+        };
+        let keeper = Keeper::asking(ask, PATIENCE, false).await.unwrap();
+        let all: Vec<_> = (0..10)
+            .map(|_| {
+                let keeper = keeper.clone();
+                tokio::spawn(async move { keeper.refresh().await.unwrap().secret_id.to_string() })
+            })
+            .collect();
+        while asked.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        // All of them have come to wait.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        release.send(true).unwrap();
+        for one in all {
+            assert_eq!(one.await.unwrap(), "AKID1");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_again_when_it_changes_and_half_of_one_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        let whole = |id: &str| format!(r#"{{"secret_id": "{id}", "secret_key": "topsecret"}}"#);
+        fs::write(&path, whole("AKIDone")).unwrap();
+        let endpoint = "http://127.0.0.1:1".parse().unwrap();
+        let client = Client::new(TimeOuts::default()).unwrap();
+        let source = Source::File { path: path.clone() };
+        let keeper = Keeper::start(Provider::new(source, Environment::of([]), client, &endpoint)).await.unwrap();
+        let mut newest = keeper.newest();
+        fs::write(&path, whole("AKIDtwo")).unwrap();
+        newest.changed().await.unwrap();
+        assert_eq!((id(&keeper), newest.borrow_and_update().problem.clone()), ("AKIDtwo".into(), None));
+        fs::write(&path, &whole("AKIDthree")[..30]).unwrap();
+        newest.changed().await.unwrap();
+        let problem = newest.borrow_and_update().problem.clone().unwrap();
+        assert!(problem.contains("found only the beginning"), "{problem}");
+        assert_eq!(id(&keeper), "AKIDtwo");
+        fs::write(&path, whole("AKIDthree")).unwrap();
+        newest.changed().await.unwrap();
+        assert_eq!((id(&keeper), newest.borrow().problem.clone()), ("AKIDthree".into(), None));
+        assert!(!format!("{keeper:?}").contains("topsecret"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fixed_credential_stays_what_it_is() {
+        let keeper = Keeper::fixed(loaded(7, None).credential);
+        assert_eq!(keeper.refresh().await.unwrap(), keeper.credential());
+        assert!(!format!("{keeper:?}").contains("topsecret"));
+    }
+}

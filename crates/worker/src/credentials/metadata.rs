@@ -1,0 +1,134 @@
+//! The credential of the role of the instance that this runs on, from the metadata service beside it.
+
+use std::time::SystemTime;
+
+use imageshare_core::{
+    UnixSeconds,
+    credential::{Credential, SecretId, SecretKey, Token},
+    text::excerpt,
+};
+use serde::Deserialize;
+
+use super::{CredentialsError, Loaded};
+use crate::{
+    endpoint::Endpoint,
+    http::{Client, Reply},
+};
+
+/// Where every instance has it. Plain, since it never leaves the machine's host.
+const USUAL: &str = "http://metadata.tencentyun.com";
+
+/// Where the roles are.
+const PATH: &str = "/latest/meta-data/cam/security-credentials/";
+
+/// Bytes of a role's name.
+const NAME_LEN_MAX: usize = 128;
+
+/// What the service shows.
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(rename = "Code")]
+    code: Option<String>,
+    #[serde(rename = "TmpSecretId")]
+    secret_id: Option<SecretId>,
+    #[serde(rename = "TmpSecretKey")]
+    secret_key: Option<SecretKey>,
+    #[serde(rename = "Token")]
+    token: Option<Token>,
+    #[serde(rename = "ExpiredTime")]
+    expires_at: Option<UnixSecondsOf>,
+}
+
+/// Seconds, checked.
+#[derive(Deserialize)]
+#[serde(try_from = "u64")]
+struct UnixSecondsOf(UnixSeconds);
+
+impl TryFrom<u64> for UnixSecondsOf {
+    type Error = imageshare_core::time::UnixSecondsError;
+
+    fn try_from(seconds: u64) -> Result<Self, Self::Error> {
+        UnixSeconds::new(seconds).map(Self)
+    }
+}
+
+/// Whether a text can be the name of a role, so that it can stand in a path.
+pub(crate) fn is_role_name(text: &str) -> bool {
+    (1..=NAME_LEN_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte))
+}
+
+/// Asks for the credential of this role, or of the one that the instance has.
+pub(super) async fn load(
+    client: &Client,
+    endpoint: Option<&Endpoint>,
+    role: Option<&str>,
+) -> Result<Loaded, CredentialsError> {
+    let base = endpoint.map_or_else(|| USUAL.to_owned(), ToString::to_string);
+    let refused = |found: String| CredentialsError::Metadata { base: base.clone(), found };
+    let role = match role {
+        Some(role) => role.to_owned(),
+        None => {
+            let reply = get(client, &base, PATH).await?;
+            let text = String::from_utf8_lossy(&reply.body);
+            let name = text.trim();
+            match (reply.status, is_role_name(name)) {
+                (200, true) => name.to_owned(),
+                (404, _) => return Err(refused("no role: none is bound to this instance".to_owned())),
+                (200, false) => return Err(refused(format!("{} as the name of the role", excerpt(name)))),
+                (status, _) => return Err(unwell(&base, status)),
+            }
+        }
+    };
+    let Reply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
+    match status {
+        200 => {}
+        404 => return Err(refused(format!("no role {role} of this instance"))),
+        status => return Err(unwell(&base, status)),
+    }
+    // The error of the parser may hold a part of the text.
+    let shown: Shown = serde_json::from_slice(&body)
+        .map_err(|_| refused("something else, or only the beginning, in place of the role's credential".to_owned()))?;
+    match shown {
+        Shown { code: None, secret_id: Some(id), secret_key: Some(key), token: Some(token), expires_at: Some(end) } => {
+            Ok(loaded(id, key, token, &end, date, &role))
+        }
+        Shown {
+            code: Some(code),
+            secret_id: Some(id),
+            secret_key: Some(key),
+            token: Some(token),
+            expires_at: Some(end),
+        } if code == "Success" => Ok(loaded(id, key, token, &end, date, &role)),
+        Shown { code: Some(code), .. } => {
+            Err(refused(format!("code {} in place of the role's credential", excerpt(&code))))
+        }
+        Shown { .. } => Err(refused("an answer without a whole credential".to_owned())),
+    }
+}
+
+fn loaded(
+    secret_id: SecretId,
+    secret_key: SecretKey,
+    token: Token,
+    expires_at: &UnixSecondsOf,
+    date: Option<SystemTime>,
+    role: &str,
+) -> Loaded {
+    let credential = Credential { secret_id, secret_key, token: Some(token) };
+    Loaded::until(credential, format!("role {role} of this instance"), expires_at.0, date)
+}
+
+/// It answers, but not what it is asked.
+fn unwell(base: &str, status: u16) -> CredentialsError {
+    CredentialsError::Unreachable {
+        whom: base.to_owned(),
+        reason: format!("the metadata service answers status {status}"),
+    }
+}
+
+async fn get(client: &Client, base: &str, path: &str) -> Result<Reply, CredentialsError> {
+    let uri = format!("{base}{path}").parse().expect("an endpoint and a checked path make an address");
+    let unreachable = |reason| CredentialsError::Unreachable { whom: base.to_owned(), reason };
+    client.get(uri).await.map_err(|reason| unreachable(reason.to_string()))
+}

@@ -1,0 +1,179 @@
+//! Asking a source once.
+
+use std::{sync::Arc, time::Duration};
+
+use imageshare_core::{Credential, actions::CallerIdentity};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{
+    CredentialsError, Loaded, Role, Source, metadata,
+    sts::{Identity, Sts},
+};
+use crate::{endpoint::Endpoint, http::Client, settings::Environment};
+
+/// Gives what a source has now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    source: Arc<Source>,
+    environment: Environment,
+    client: Client,
+    /// Where the service for temporary keys is unless the source says otherwise.
+    sts: Endpoint,
+    /// One reading of files at a time: one that hangs keeps its thread, and must not keep more.
+    reading: Arc<Semaphore>,
+}
+
+impl Provider {
+    /// One that asks there. `endpoint` is that of a lane: the service for temporary keys of the same site is asked.
+    #[must_use]
+    pub fn new(source: Source, environment: Environment, client: Client, endpoint: &Endpoint) -> Self {
+        let (source, reading) = (Arc::new(source), Arc::new(Semaphore::new(1)));
+        Self { source, environment, client, sts: endpoint.sts(), reading }
+    }
+
+    /// What the source has now. Each call over the network ends within the client's time-outs.
+    ///
+    /// # Errors
+    /// If there is none, or what is there is not usable.
+    pub async fn load(&self) -> Result<Loaded, CredentialsError> {
+        match &*self.source {
+            Source::CvmRole { role, endpoint } => {
+                metadata::load(&self.client, endpoint.as_ref(), role.as_deref()).await
+            }
+            Source::AssumeRole { role, external_id, base, .. } => {
+                let base = self.read(base).await?;
+                let assumed = self.sts(role).assume(role, external_id.as_deref(), base.credential).await?;
+                Ok(Loaded { origin: format!("{} by {}", assumed.origin, base.origin), ..assumed })
+            }
+            Source::TkeOidc { role, provider_id, token_file } => {
+                let (environment, of) = (self.environment.clone(), role.clone());
+                let (provider_id, token_file) = (provider_id.clone(), token_file.clone());
+                let read = move || Identity::read(&of, provider_id.as_deref(), token_file.as_deref(), &environment);
+                self.sts(role).assume_by_identity(role, self.blocking(read).await?).await
+            }
+            _ => self.read(&self.source).await,
+        }
+    }
+
+    /// Whose credential it is, by the service for temporary keys.
+    ///
+    /// # Errors
+    /// If that refuses, or cannot be asked.
+    pub async fn identify(&self, credential: Credential) -> Result<CallerIdentity, CredentialsError> {
+        let role = match &*self.source {
+            Source::AssumeRole { role, .. } | Source::TkeOidc { role, .. } => Some(role),
+            _ => None,
+        };
+        self.sts_of(role).identify(credential).await
+    }
+
+    /// How long its answer may take: two calls, each of which has its own end.
+    pub(super) fn patience(&self) -> Duration {
+        self.client.time_outs().call.saturating_mul(2)
+    }
+
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.source.is_on_disk()
+    }
+
+    fn sts(&self, role: &Role) -> Sts {
+        self.sts_of(Some(role))
+    }
+
+    fn sts_of(&self, role: Option<&Role>) -> Sts {
+        let endpoint = role.and_then(|role| role.endpoint.clone()).unwrap_or_else(|| self.sts.clone());
+        Sts { client: self.client.clone(), endpoint, region: role.and_then(|role| role.region) }
+    }
+
+    /// What a source that needs nobody else has. The one behind an assumed role may be the instance's.
+    async fn read(&self, source: &Source) -> Result<Loaded, CredentialsError> {
+        if let Source::CvmRole { role, endpoint } = source {
+            return metadata::load(&self.client, endpoint.as_ref(), role.as_deref()).await;
+        }
+        let (of, environment) = (source.clone(), self.environment.clone());
+        let found = self.blocking(move || of.read(&environment)).await?;
+        match found {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let looked = source.looked(&self.environment)?;
+                Err(CredentialsError::Nowhere { looked, remedy: source.remedy() })
+            }
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, CredentialsError> + Send + 'static,
+    ) -> Result<T, CredentialsError> {
+        let alone = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| CredentialsError::StillReading)?;
+        let read = spawn_blocking(move || {
+            let read = read();
+            drop(alone);
+            read
+        });
+        read.await.unwrap_or(Err(CredentialsError::BrokeDown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::environment, *};
+    use crate::http::TimeOuts;
+
+    const ID: &str = environment::SECRET_ID;
+    const KEY: &str = environment::SECRET_KEY;
+
+    fn profile(folder: &tempfile::TempDir, key: &str) -> String {
+        let path = folder.path().join("credentials");
+        fs::write(&path, format!("[default]\nsecret_id = AKIDfile\nsecret_key = {key}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn provider(source: Source, environment: Environment) -> Provider {
+        let endpoint = "cvm.intl.tencentcloudapi.com".parse().unwrap();
+        Provider::new(source, environment, Client::new(TimeOuts::default()).unwrap(), &endpoint)
+    }
+
+    #[tokio::test]
+    async fn the_environment_comes_before_the_profile() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
+        let id = async |environment| {
+            provider(Source::Chain, environment).load().await.unwrap().credential.secret_id.to_string()
+        };
+        assert_eq!(id(Environment::of([file])).await, "AKIDfile");
+        assert_eq!(id(Environment::of([file, (ID, "AKIDenv"), (KEY, "k")])).await, "AKIDenv");
+    }
+
+    #[tokio::test]
+    async fn half_a_credential_stops_the_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
+        let found = provider(Source::Chain, Environment::of([file, (ID, "AKIDenv")])).load().await;
+        assert!(matches!(found, Err(CredentialsError::Half { .. })));
+    }
+
+    #[tokio::test]
+    async fn no_credential_says_where_was_looked_and_what_to_set() {
+        let error = provider(Source::Environment, Environment::of([])).load().await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "found no credential; looked for TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
+             set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key)"
+        );
+        let empty = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "")]);
+        assert_eq!(
+            provider(Source::Chain, empty).load().await.unwrap_err().to_string(),
+            "TENCENTCLOUD_CREDENTIALS_FILE: found that it is set but empty, allowed is the path of a file"
+        );
+        assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
+        let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")])).unwrap();
+        assert_eq!(
+            looked,
+            "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, then section [default] of \
+             /home/ada/.tencentcloud/credentials or /etc/tencentcloud/credentials"
+        );
+    }
+}

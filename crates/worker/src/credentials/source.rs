@@ -1,0 +1,204 @@
+//! Where a credential comes from: the closed set of sources, and their words.
+
+use std::{fmt, path::PathBuf};
+
+use imageshare_core::{
+    ids::Region,
+    text::{excerpt, printable},
+};
+
+use super::{CredentialsError, Loaded, SHOWN_CHARS_MAX, environment, file, profile::Places, section_of, shown, tccli};
+use crate::{endpoint::Endpoint, settings::Environment};
+
+/// The profile that is meant when none is named.
+pub const DEFAULT_SECTION: &str = "default";
+
+/// The longest that a role's credential lives.
+pub(crate) const ROLE_SECONDS_MAX: u64 = 43_200;
+
+/// Where a credential comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The environment, then the profile file. What is half there or not readable stops the search: a credential that
+    /// somebody meant to give is never passed over for another one.
+    Chain,
+    /// The environment alone.
+    Environment,
+    /// A profile file alone.
+    Profile {
+        /// The file; `None` for the usual ones.
+        path: Option<PathBuf>,
+        /// The section.
+        section: String,
+    },
+    /// What the vendor's command line keeps.
+    Tccli {
+        /// The file; `None` for the one of the profile.
+        path: Option<PathBuf>,
+        /// The profile; `None` for the one that `TCCLI_PROFILE` names, or `default`.
+        profile: Option<String>,
+    },
+    /// A file with a JSON object, or a folder with a file for each part, as a secret store keeps it up to date.
+    File {
+        /// The file or the folder.
+        path: PathBuf,
+    },
+    /// The role of the instance that this runs on.
+    CvmRole {
+        /// The role; `None` for the one that the instance says it has.
+        role: Option<String>,
+        /// Where the metadata service is; `None` for where every instance has it.
+        endpoint: Option<Endpoint>,
+    },
+    /// A role, assumed with another credential.
+    AssumeRole {
+        /// The role.
+        role: Role,
+        /// What the service for temporary keys wants to hear beside it.
+        external_id: Option<String>,
+        /// The name of the other credential.
+        credential: String,
+        /// Where that one comes from. No assumed role itself.
+        base: Box<Self>,
+    },
+    /// A role, assumed with the identity token of a pod.
+    TkeOidc {
+        /// The role; its name may be in `TKE_ROLE_ARN`.
+        role: Role,
+        /// The identity provider; `None` for `TKE_PROVIDER_ID`.
+        provider_id: Option<String>,
+        /// The file with the token; `None` for the one that `TKE_WEB_IDENTITY_TOKEN_FILE` names.
+        token_file: Option<PathBuf>,
+    },
+}
+
+/// A role that is to be assumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its resource name; empty where the environment has it.
+    pub arn: Option<String>,
+    /// The name under which the calls are logged.
+    pub session: String,
+    /// How long its credential is to live.
+    pub seconds: u64,
+    /// Where the service for temporary keys is; `None` for that of the lane's site.
+    pub endpoint: Option<Endpoint>,
+    /// The region that is named there.
+    pub region: Option<Region>,
+}
+
+impl Source {
+    /// Reads a source on this machine. Blocks.
+    pub(super) fn read(&self, environment: &Environment) -> Result<Option<Loaded>, CredentialsError> {
+        match self {
+            Self::Chain => match Self::Environment.read(environment)? {
+                Some(loaded) => Ok(Some(loaded)),
+                None => Self::Profile { path: None, section: DEFAULT_SECTION.to_owned() }.read(environment),
+            },
+            Self::Environment => {
+                let origin = || format!("{} and {}", environment::SECRET_ID, environment::SECRET_KEY);
+                Ok(environment::load(environment)?.map(|credential| Loaded::lasting(credential, origin())))
+            }
+            Self::Profile { path, section } => {
+                let places = Places::new(path.as_deref(), environment)?;
+                let loaded = places.load(section)?;
+                Ok(loaded.map(|(credential, path)| Loaded::lasting(credential, section_of(section, path))))
+            }
+            Self::Tccli { path, profile } => tccli::load(path.as_deref(), profile.as_deref(), environment).map(Some),
+            Self::File { path } => file::load(path).map(Some),
+            Self::CvmRole { .. } | Self::AssumeRole { .. } | Self::TkeOidc { .. } => Ok(None),
+        }
+    }
+
+    /// Whether it is worth looking at again and again: somebody may change it at any time, and looking is cheap.
+    pub(super) const fn is_on_disk(&self) -> bool {
+        match self {
+            Self::Chain | Self::Profile { .. } | Self::Tccli { .. } | Self::File { .. } => true,
+            Self::Environment | Self::CvmRole { .. } | Self::AssumeRole { .. } | Self::TkeOidc { .. } => false,
+        }
+    }
+
+    /// Whether somebody else has to be asked for it.
+    #[must_use]
+    pub const fn needs_network(&self) -> bool {
+        matches!(self, Self::CvmRole { .. } | Self::AssumeRole { .. } | Self::TkeOidc { .. })
+    }
+
+    /// The word for it in settings.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Chain => "environment, then profile",
+            Self::Environment => "environment",
+            Self::Profile { .. } => "profile",
+            Self::Tccli { .. } => "tccli",
+            Self::File { .. } => "file",
+            Self::CvmRole { .. } => "cvm_role",
+            Self::AssumeRole { .. } => "assume_role",
+            Self::TkeOidc { .. } => "tke_oidc",
+        }
+    }
+
+    /// The places where it looks, for people.
+    pub(super) fn looked(&self, environment: &Environment) -> Result<String, CredentialsError> {
+        let variables = || format!("{} and {}", environment::SECRET_ID, environment::SECRET_KEY);
+        let files = |path: &Option<PathBuf>, section: &str| {
+            let paths = Places::new(path.as_deref(), environment)?.paths;
+            let paths: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+            Ok(format!("section [{}] of {}", printable(section, SHOWN_CHARS_MAX), paths.join(" or ")))
+        };
+        match self {
+            Self::Chain => Ok(format!("{}, then {}", variables(), files(&None, DEFAULT_SECTION)?)),
+            Self::Environment => Ok(variables()),
+            Self::Profile { path, section } => files(path, section),
+            other => Ok(other.to_string()),
+        }
+    }
+
+    /// What to do so that it finds one.
+    pub(super) fn remedy(&self) -> String {
+        let [token, _] = environment::TOKENS;
+        let set =
+            format!("set {} and {} (and {token} for a temporary key)", environment::SECRET_ID, environment::SECRET_KEY);
+        let write = "write secret_id and secret_key into a profile file";
+        match self {
+            Self::Chain => format!("{set}, or {write}"),
+            Self::Environment => set,
+            Self::Profile { .. } => write.to_owned(),
+            other => format!("see to {other}"),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chain | Self::Environment => f.write_str(self.as_str()),
+            Self::Profile { path: Some(path), section } => {
+                write!(f, "profile [{}] of {}", printable(section, SHOWN_CHARS_MAX), shown(path))
+            }
+            Self::Profile { path: None, section } => write!(f, "profile [{}]", printable(section, SHOWN_CHARS_MAX)),
+            Self::Tccli { path: Some(path), .. } | Self::File { path } => {
+                write!(f, "{} {}", self.as_str(), shown(path))
+            }
+            Self::Tccli { path: None, profile } => {
+                write!(f, "tccli profile {}", excerpt(profile.as_deref().unwrap_or(DEFAULT_SECTION)))
+            }
+            Self::CvmRole { role, .. } => match role {
+                Some(role) => write!(f, "role {} of this instance", excerpt(role)),
+                None => f.write_str("role of this instance"),
+            },
+            Self::AssumeRole { role, credential, .. } => {
+                write!(f, "role {} by credential {}", role.shown(), printable(credential, SHOWN_CHARS_MAX))
+            }
+            Self::TkeOidc { role, .. } => write!(f, "role {} by this pod's identity", role.shown()),
+        }
+    }
+}
+
+impl Role {
+    /// Its name, safe to print.
+    pub(super) fn shown(&self) -> String {
+        self.arn.as_deref().map_or_else(|| "that TKE_ROLE_ARN names".to_owned(), |arn| printable(arn, SHOWN_CHARS_MAX))
+    }
+}

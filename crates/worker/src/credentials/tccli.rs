@@ -1,0 +1,155 @@
+//! A credential from where the vendor's command line keeps it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use imageshare_core::{
+    credential::{Credential, CredentialError, SecretId, SecretKey, Token},
+    text::excerpt,
+};
+use serde::Deserialize;
+
+use super::{CredentialsError, DEFAULT_SECTION, Loaded, reading::read_json, shown};
+use crate::settings::Environment;
+
+/// The variable that names the profile.
+const PROFILE: &str = "TCCLI_PROFILE";
+
+/// What the file holds.
+const WHAT: &str = "a JSON object with secretId and secretKey, as tccli configure writes it";
+
+/// What is looked at in such a file. There is more in it.
+#[derive(Deserialize)]
+struct Kept {
+    #[serde(rename = "secretId")]
+    secret_id: Option<String>,
+    #[serde(rename = "secretKey")]
+    secret_key: Option<String>,
+    token: Option<String>,
+    #[serde(rename = "expiresAt")]
+    expires_at: Option<u64>,
+    #[serde(rename = "role-arn")]
+    role_arn: Option<String>,
+}
+
+/// The credential of a profile.
+pub(super) fn load(
+    path: Option<&Path>,
+    profile: Option<&str>,
+    environment: &Environment,
+) -> Result<Loaded, CredentialsError> {
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => usual(profile, environment)?,
+    };
+    let Kept { secret_id, secret_key, token, expires_at, role_arn } = read_json(&path, WHAT)?;
+    // The vendor's tool would assume the role. To use the key in its place would be another account's, or too much.
+    if role_arn.is_some_and(|arn| !arn.is_empty()) {
+        let found = "a role that is to be assumed (role-arn)".to_owned();
+        let allowed = "a profile with a key alone; name the role in a credential with source assume_role";
+        return Err(CredentialsError::Content { path, found, allowed });
+    }
+    let place = |name: &str, problem: CredentialError| CredentialsError::Part {
+        place: format!("{}: {name}", shown(&path)),
+        problem,
+    };
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (Some(id), Some(key)) = (filled(secret_id), filled(secret_key)) else {
+        let missing = "secretId and secretKey there".to_owned();
+        return Err(CredentialsError::Half { found: shown(&path), missing });
+    };
+    let credential = Credential {
+        secret_id: SecretId::new(id).map_err(|problem| place("secretId", problem))?,
+        secret_key: SecretKey::new(key).map_err(|problem| place("secretKey", problem))?,
+        token: filled(token).map(Token::new).transpose().map_err(|problem| place("token", problem))?,
+    };
+    // Without a token it is a lasting key, whatever else is written there.
+    let expires_at = expires_at
+        .filter(|at| *at > 0 && credential.token.is_some())
+        .and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)));
+    Ok(Loaded { credential, origin: shown(&path), expires_at })
+}
+
+/// The file of a profile.
+fn usual(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, CredentialsError> {
+    let of_variable =
+        environment.text(PROFILE).map_err(|problem| CredentialsError::NotUtf8 { name: PROFILE, problem })?;
+    let profile = profile.map(str::to_owned).or(of_variable).unwrap_or_else(|| DEFAULT_SECTION.to_owned());
+    let is_name = !profile.is_empty()
+        && profile.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b))
+        && !profile.starts_with('.');
+    let home = environment.home().filter(|_| is_name).ok_or_else(|| CredentialsError::Nowhere {
+        looked: format!("tccli profile {}", excerpt(&profile)),
+        remedy: "name a profile of letters, digits and _-.@ and set HOME, or give its path".to_owned(),
+    })?;
+    Ok(home.join(".tccli").join(format!("{profile}.credential")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, message: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("default.credential");
+        fs::write(&path, text).unwrap();
+        let error = load(Some(&path), None, &Environment::of([])).unwrap_err();
+        assert_eq!(error.to_string().replace(&path.display().to_string(), "FILE"), message);
+        assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
+    }
+
+    #[test]
+    fn the_profile_is_the_one_that_is_named_or_that_the_variable_names_or_default() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join(".tccli")).unwrap();
+        for profile in ["default", "golden", "spare"] {
+            let text =
+                format!(r#"{{"secretId": "AKID{profile}", "secretKey": "k", "token": null, "type": "default"}}"#);
+            fs::write(home.path().join(format!(".tccli/{profile}.credential")), text).unwrap();
+        }
+        let at_home = ("HOME", home.path().to_str().unwrap());
+        let id = |profile, environment: &Environment| {
+            load(None, profile, environment).unwrap().credential.secret_id.to_string()
+        };
+        let plain = Environment::of([at_home]);
+        assert_eq!((id(None, &plain), id(Some("golden"), &plain)), ("AKIDdefault".into(), "AKIDgolden".into()));
+        let variable = Environment::of([at_home, ("TCCLI_PROFILE", "spare")]);
+        assert_eq!((id(None, &variable), id(Some("golden"), &variable)), ("AKIDspare".into(), "AKIDgolden".into()));
+        let error = load(None, Some("../x"), &plain).unwrap_err().to_string();
+        assert!(error.starts_with("found no credential; looked for tccli profile \"../x\""), "{error}");
+    }
+
+    #[test]
+    fn a_temporary_key_has_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(&path, r#"{"secretId":"AKIDx","secretKey":"k","token":"t","expiresAt":1795510800}"#).unwrap();
+        let loaded = load(Some(&path), None, &Environment::of([])).unwrap();
+        assert_eq!(loaded.expires_at, Some(UNIX_EPOCH + Duration::from_secs(1_795_510_800)));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_showing_it() {
+        check(
+            "{",
+            &format!(
+                "FILE: found only the beginning, or nothing: it is being written, or was never finished, allowed is {WHAT}"
+            ),
+        );
+        check(
+            r#"{"secretId": "AKIDx", "secretKey": "topsecret", "role-arn": "qcs::cam::uin/1:roleName/x"}"#,
+            "FILE: found a role that is to be assumed (role-arn), allowed is a profile with a key alone; \
+             name the role in a credential with source assume_role",
+        );
+        check(
+            r#"{"secretKey": "topsecret", "type": "cvm-role"}"#,
+            "found FILE without secretId and secretKey there, allowed are all parts of a credential or none: \
+             set secretId and secretKey there",
+        );
+    }
+}

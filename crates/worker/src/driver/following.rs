@@ -1,0 +1,116 @@
+//! What becomes of a lane's credential while the lane is used.
+
+use imageshare_core::{Credential, request::Signer};
+use imageshare_engine::io::{Input, LaneId};
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use super::{Driver, Said, event::News};
+use crate::{
+    credentials::{Loaded, Newest},
+    events,
+};
+
+/// Tells the driver of every credential that its keeper gets, and of what keeps it from getting one, each once.
+async fn follow(lane: LaneId, mut newest: watch::Receiver<Newest>, news: UnboundedSender<News>) {
+    let mut last = newest.borrow_and_update().clone();
+    while newest.changed().await.is_ok() {
+        let next = newest.borrow_and_update().clone();
+        let told = match &next.problem {
+            _ if next.loaded.credential != last.loaded.credential => {
+                News::Renewed { lane, loaded: next.loaded.clone() }
+            }
+            Some(problem) => News::SourceFailed { lane, problem: problem.clone() },
+            None => News::SourceWorks { lane },
+        };
+        if news.send(told).is_err() {
+            return;
+        }
+        last = next;
+    }
+}
+
+impl<I: Send + 'static> Driver<I> {
+    /// Takes in from now on what the keepers of the lanes get.
+    pub(super) fn follow_credentials(&mut self) {
+        for id in self.ids() {
+            let (newest, news) = (self.lane(id).keeper.newest(), self.news_sender.clone());
+            let known = newest.borrow().loaded.clone();
+            self.status.lane(id).metrics.shows_credential(known.expires_at);
+            // It may have changed since the lane was made.
+            self.sign_with(id, known.credential);
+            self.tasks.spawn(follow(id, newest, news));
+        }
+    }
+
+    /// A credential was refused: another one is wanted than what it was signed with.
+    pub(super) fn refresh(&mut self, lane: LaneId) {
+        let now = self.now();
+        let open = self.lane(lane);
+        // A call that was signed before the credential was replaced says nothing of the one that is there now.
+        if open.refused < Some(open.generation) {
+            return self.engine.handle(now, Input::CredentialFresh(lane));
+        }
+        let (keeper, sender) = (open.keeper.clone(), self.news_sender.clone());
+        self.tasks.spawn(async move {
+            let found = keeper.refresh().await;
+            drop(sender.send(News::Refreshed { lane, found }));
+        });
+    }
+
+    /// Asks the lane's source what it has now. What is new is told by its keeper.
+    pub(super) fn reread(&mut self, lane: LaneId) {
+        let keeper = self.lane(lane).keeper.clone();
+        self.tasks.spawn(async move { drop(keeper.refresh().await) });
+    }
+
+    /// What a refresh brought that the engine asked for.
+    pub(super) fn refreshed(&mut self, lane: LaneId, found: Result<Credential, String>) {
+        let is_other = match found {
+            Ok(credential) => self.sign_with(lane, credential),
+            Err(problem) => {
+                self.source_failed(lane, problem);
+                false
+            }
+        };
+        let input = if is_other { Input::CredentialFresh(lane) } else { Input::CredentialBroken(lane) };
+        self.engine.handle(self.now(), input);
+    }
+
+    /// Another credential is there, whether anybody waited for it or not.
+    pub(super) fn renewed(&mut self, lane: LaneId, loaded: Loaded) {
+        let of = self.status.lane(lane);
+        of.metrics.shows_credential(loaded.expires_at);
+        events::CredentialRenewed { lane: of, expires_at: loaded.expires_at }.record();
+        self.lane(lane).source_problem = None;
+        if self.sign_with(lane, loaded.credential) {
+            self.engine.handle(self.now(), Input::CredentialFresh(lane));
+        }
+    }
+
+    /// A source gives none, for this reason. Says so once.
+    pub(super) fn source_failed(&mut self, lane: LaneId, problem: String) {
+        let said = &mut self.lane(lane).source_problem;
+        if said.as_ref() != Some(&problem) {
+            *said = Some(problem.clone());
+            self.outbox.push_back(Said::RefreshFailed(lane, problem));
+        }
+    }
+
+    /// A source gives again what it gave before.
+    pub(super) fn source_works(&mut self, lane: LaneId) {
+        if self.lane(lane).source_problem.take().is_some() {
+            events::SourceWorks { lane: self.status.lane(lane) }.record();
+        }
+    }
+
+    /// Signs with this from now on. Says whether it is another one than before.
+    fn sign_with(&mut self, lane: LaneId, credential: Credential) -> bool {
+        let open = self.lane(lane);
+        if credential == *open.signer.credential() {
+            return false;
+        }
+        open.signer = Signer::new(credential);
+        open.generation += 1;
+        true
+    }
+}
