@@ -20,7 +20,7 @@
 //! use imageshare_core::{
 //!     Class, Credential, Permission, UnixSeconds,
 //!     actions::ModifyImageSharePermission,
-//!     request::{Prepared, SignBuffer, Signer, Target},
+//!     request::{Prepared, Signer, Target},
 //!     response::{self, Failure},
 //! };
 //!
@@ -39,8 +39,7 @@
 //!     token: None,
 //! };
 //! let mut signer = Signer::new(credential);
-//! let mut buffer = SignBuffer::default();
-//! let request = signer.sign(&prepared, UnixSeconds::new(1_751_000_000)?, &mut buffer);
+//! let request = signer.sign(&prepared, UnixSeconds::new(1_751_000_000)?);
 //! assert_eq!((request.method(), request.path()), ("POST", "/"));
 //! assert_eq!(
 //!     request.body(),
@@ -84,6 +83,7 @@
 
 extern crate alloc;
 
+mod decimal;
 mod permission;
 mod scalar;
 

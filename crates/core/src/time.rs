@@ -63,6 +63,11 @@ impl UnixSeconds {
         self.0
     }
 
+    /// The number of its UTC day, from 1970-01-01 on.
+    pub(crate) const fn day(self) -> u64 {
+        self.0 / SECONDS_PER_DAY
+    }
+
     /// The UTC date.
     #[must_use]
     pub fn date(self) -> UtcDate {

@@ -6,7 +6,7 @@ use imageshare_core::{
     Credential, Permission, UnixSeconds,
     actions::ModifyImageSharePermission,
     ids::AccountId,
-    request::{Language, Prepared, SignBuffer, Signer, Target, prepare},
+    request::{Language, Prepared, Signer, Target, prepare},
 };
 
 fn share(accounts: u64) -> ModifyImageSharePermission {
@@ -34,17 +34,17 @@ fn prepare_and_sign_allocate_nothing_once_their_buffers_have_grown() {
     let actions = [share(500), share(1), share(50)];
     let [largest, ..] = &actions;
     let mut prepared = Prepared::new(largest, &target);
-    let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
+    let mut signer = Signer::new(credential);
     let noon = 1_751_025_600;
     let at = |seconds| UnixSeconds::new(seconds).unwrap();
-    signer.sign(&prepared, at(noon), &mut buffer);
+    signer.sign(&prepared, at(noon));
 
     let mut bytes_sent = 0;
     let counted = measure(|| {
         for action in &actions {
             prepare(action, &target, &mut prepared);
             for second in 0..10 {
-                let request = signer.sign(&prepared, at(noon + second), &mut buffer);
+                let request = signer.sign(&prepared, at(noon + second));
                 let headers = request.headers().map(|(name, value)| name.len() + value.len());
                 bytes_sent += headers.sum::<usize>() + request.body().len();
             }

@@ -31,7 +31,7 @@ pub struct SharedAccount {
 
 impl Parameters for DescribeImageSharePermission {
     fn write_parameters(&self, to: &mut impl ParameterWriter) {
-        to.text("ImageId", self.image_id);
+        to.text("ImageId", self.image_id.as_str());
     }
 }
 

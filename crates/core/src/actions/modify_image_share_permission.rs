@@ -23,9 +23,9 @@ pub struct ModifyImageSharePermission {
 
 impl Parameters for ModifyImageSharePermission {
     fn write_parameters(&self, to: &mut impl ParameterWriter) {
-        to.text("ImageId", self.image_id);
-        to.texts("AccountIds", &self.account_ids);
-        to.text("Permission", self.permission);
+        to.text("ImageId", self.image_id.as_str());
+        to.accounts("AccountIds", &self.account_ids);
+        to.text("Permission", self.permission.as_str());
     }
 }
 

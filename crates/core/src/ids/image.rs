@@ -29,6 +29,12 @@ impl ImageId {
     }
 }
 
+impl AsRef<str> for ImageId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl FromStr for ImageId {
     type Err = ImageIdError;
 

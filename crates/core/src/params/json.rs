@@ -1,98 +1,118 @@
 //! The compact JSON body of a POST.
 
-use alloc::string::String;
-use core::fmt::{self, Display, Write};
+use alloc::{string::String, vec::Vec};
 
 use super::{ParameterWriter, Parameters};
+use crate::{decimal, ids::AccountId};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The parameters as compact JSON: no white space, members in the order of the description, text as it is but for
 /// what JSON wants escaped.
 #[must_use]
 pub fn json(parameters: &impl Parameters) -> String {
-    let mut body = String::new();
+    let mut body = Vec::new();
     write_json(parameters, &mut body);
-    body
+    String::from_utf8(body).expect("it is made of texts and of ASCII")
 }
 
 /// As [`json`], appended to `body`. Allocates nothing but what the text needs to grow.
-pub fn write_json(parameters: &impl Parameters, body: &mut String) {
-    body.push('{');
-    parameters.write_parameters(&mut JsonWriter { body, is_first: true });
-    body.push('}');
+pub fn write_json(parameters: &impl Parameters, body: &mut Vec<u8>) {
+    let mut writer = JsonWriter { body, before: b'{' };
+    parameters.write_parameters(&mut writer);
+    if writer.before == b'{' {
+        body.push(b'{');
+    }
+    body.push(b'}');
 }
 
 struct JsonWriter<'a> {
-    body: &'a mut String,
-    is_first: bool,
+    body: &'a mut Vec<u8>,
+    /// What stands before the next member.
+    before: u8,
 }
 
 impl JsonWriter<'_> {
     fn name(&mut self, name: &'static str) {
-        if !self.is_first {
-            self.body.push(',');
-        }
-        self.is_first = false;
-        self.quoted(name);
-        self.body.push(':');
+        self.body.extend_from_slice(&[self.before, b'"']);
+        self.body.extend_from_slice(name.as_bytes());
+        self.body.extend_from_slice(b"\":");
+        self.before = b',';
     }
 
-    fn quoted(&mut self, text: impl Display) {
-        self.body.push('"');
-        write!(Escaped(self.body), "{text}").expect("neither a parameter's Display nor a String fails");
-        self.body.push('"');
+    fn quoted(&mut self, text: &str) {
+        self.body.push(b'"');
+        escape(text.as_bytes(), self.body);
+        self.body.push(b'"');
+    }
+
+    /// A list of texts, which are written by `write`, without their quotes.
+    fn list<T>(&mut self, name: &'static str, texts: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
+        self.name(name);
+        let Some((first, rest)) = texts.split_first() else { return self.body.extend_from_slice(b"[]") };
+        self.body.extend_from_slice(b"[\"");
+        write(first, self.body);
+        for text in rest {
+            self.body.extend_from_slice(b"\",\"");
+            write(text, self.body);
+        }
+        self.body.extend_from_slice(b"\"]");
     }
 }
 
 impl ParameterWriter for JsonWriter<'_> {
-    fn text(&mut self, name: &'static str, text: impl Display) {
+    fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
         self.quoted(text);
     }
 
     fn number(&mut self, name: &'static str, number: u64) {
         self.name(name);
-        write!(self.body, "{number}").expect("writing a number to a String never fails");
+        decimal::push(number, self.body);
     }
 
-    fn texts<T: Display>(&mut self, name: &'static str, texts: &[T]) {
+    fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) {
+        self.list(name, texts, |text, to| escape(text.as_ref().as_bytes(), to));
+    }
+
+    fn accounts(&mut self, name: &'static str, ids: &[AccountId]) {
+        const BETWEEN: &[u8; 3] = b"\",\"";
         self.name(name);
-        self.body.push('[');
-        for (index, text) in texts.iter().enumerate() {
-            if index > 0 {
-                self.body.push(',');
-            }
-            self.quoted(text);
+        self.body.extend_from_slice(b"[\"");
+        // There may be hundreds: they are written where there is room for all of them already.
+        let mut at = self.body.len();
+        self.body.resize(at + ids.len() * (decimal::DIGITS_MAX + BETWEEN.len()), 0);
+        for id in ids {
+            let Some(room) = self.body[at..].first_chunk_mut() else { break };
+            at += decimal::write(id.get(), room);
+            self.body[at..at + BETWEEN.len()].copy_from_slice(BETWEEN);
+            at += BETWEEN.len();
         }
-        self.body.push(']');
+        self.body.truncate(if ids.is_empty() { at - 1 } else { at - 2 });
+        self.body.push(b']');
     }
 }
 
-/// Escapes what passes through as the inside of a JSON string.
-struct Escaped<'a>(&'a mut String);
-
-impl Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(at) = rest.find(|c: char| matches!(c, '"' | '\\' | '\0'..='\u{1f}')) {
-            let (plain, special) = rest.split_at(at);
-            self.0.push_str(plain);
-            let mut chars = special.chars();
-            match chars.next() {
-                Some(c @ ('"' | '\\')) => self.0.extend(['\\', c]),
-                Some(control) => write!(self.0, "\\u{:04x}", u32::from(control))?,
-                None => {}
+/// Appends the inside of a JSON string. What has to be escaped is ASCII, so the bytes of other characters stay together.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..=0x1f);
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(is_special) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            control => {
+                let (upper, lower) = (HEX[usize::from(control >> 4)], HEX[usize::from(control & 15)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', upper, lower]);
             }
-            rest = chars.as_str();
         }
-        self.0.push_str(rest);
-        Ok(())
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use proptest::prelude::*;
     use serde_json::{Value, json as value};
 

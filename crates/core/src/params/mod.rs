@@ -9,12 +9,12 @@ mod pairs;
 mod percent;
 mod read;
 
-use core::fmt::Display;
-
 pub use json::{json, write_json};
 pub use pairs::Pairs;
 pub use percent::encode;
 pub use read::{DEPTH_MAX, PAIRS_MAX, ReadError};
+
+use crate::ids::AccountId;
 
 /// What can describe its parameters.
 pub trait Parameters {
@@ -25,15 +25,17 @@ pub trait Parameters {
 
 /// Takes the parameters of a call in the order in which they are to stand in a body.
 ///
-/// Names are those of the vendor's page and need no escaping. A value's `Display` must not fail; those of the ids and
-/// of text do not.
+/// Names are those of the vendor's page and need no escaping.
 pub trait ParameterWriter {
     /// A text.
-    fn text(&mut self, name: &'static str, text: impl Display);
+    fn text(&mut self, name: &'static str, text: &str);
 
     /// A whole number.
     fn number(&mut self, name: &'static str, number: u64);
 
     /// A list of texts.
-    fn texts<T: Display>(&mut self, name: &'static str, texts: &[T]);
+    fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]);
+
+    /// A list of account ids, which the API takes as texts.
+    fn accounts(&mut self, name: &'static str, ids: &[AccountId]);
 }

@@ -9,6 +9,7 @@ use core::fmt::{self, Display};
 use serde_json::Value;
 
 use super::{ParameterWriter, Parameters, percent::encode_into, read};
+use crate::ids::AccountId;
 
 /// Flat names with raw (not encoded) values, in the order in which they were added.
 ///
@@ -116,17 +117,23 @@ impl Pairs {
 }
 
 impl ParameterWriter for Pairs {
-    fn text(&mut self, name: &'static str, text: impl Display) {
-        self.push(name, text.to_string());
+    fn text(&mut self, name: &'static str, text: &str) {
+        self.push(name, text);
     }
 
     fn number(&mut self, name: &'static str, number: u64) {
         self.push(name, number.to_string());
     }
 
-    fn texts<T: Display>(&mut self, name: &'static str, texts: &[T]) {
+    fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) {
         for (index, text) in texts.iter().enumerate() {
-            self.push(alloc::format!("{name}.{index}"), text.to_string());
+            self.push(alloc::format!("{name}.{index}"), text.as_ref());
+        }
+    }
+
+    fn accounts(&mut self, name: &'static str, ids: &[AccountId]) {
+        for (index, id) in ids.iter().enumerate() {
+            self.push(alloc::format!("{name}.{index}"), id.to_string());
         }
     }
 }

@@ -3,17 +3,24 @@
 //! The canonical request holds no time, so [`prepare`] does everything that depends on the size of the request, and
 //! [`Signer::sign`] costs three compressions whatever it is. With buffers that were used before, neither allocates.
 
-use alloc::string::String;
-use core::fmt::{self, Write};
+mod day;
+mod head;
 
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{fmt, str};
+
+use self::{day::Day, head::Head};
 use crate::{
     Credential, UnixSeconds,
     actions::Action,
     credential::{REDACTED, Token},
+    decimal,
     ids::Region,
     params::write_json,
-    tc3::{self, CredentialScope, HexDigest, Method, SigningKey},
-    time::UtcDate,
+    tc3::{HexDigest, Method},
 };
 
 /// The content type, to the byte: an HTTP library that adds a charset breaks the signature.
@@ -45,38 +52,26 @@ pub enum Language {
     English,
 }
 
-/// A request that is ready but for the signature. Reused for the next one by [`prepare`], it keeps its buffers.
+/// A request that is ready but for the signature. Reused for the next one by [`prepare`], it keeps its buffers, and of an
+/// action to the same host the hash of what is the same.
 #[derive(Clone)]
 pub struct Prepared {
-    action: &'static str,
     service: &'static str,
     version: &'static str,
-    host: String,
     region: Option<Region>,
     language: Option<Language>,
-    body: String,
-    canonical_request: String,
+    body: Vec<u8>,
+    head: Head,
     hashed_canonical_request: HexDigest,
 }
 
-/// Signs with one credential. Keeps the key of the day.
+/// Signs with one credential. Keeps the key of the day, and the texts from one signature to the next, so that they need
+/// no new memory.
 pub struct Signer {
     credential: Credential,
     day: Option<Day>,
-}
-
-struct Day {
-    date: UtcDate,
-    service: &'static str,
-    key: SigningKey,
-}
-
-/// The texts of a signature, kept from one [`Signer::sign`] to the next so that they need no new memory.
-#[derive(Clone, Default)]
-pub struct SignBuffer {
-    authorization: String,
-    string_to_sign: String,
-    timestamp: String,
+    /// Digits.
+    timestamp: Vec<u8>,
 }
 
 /// A request ready for any HTTP client: method, path, headers, body.
@@ -90,19 +85,13 @@ pub struct SignedRequest<'a> {
 
 /// Prepares an action for a target, in place of whatever `prepared` held.
 pub fn prepare<A: Action>(action: &A, target: &Target<'_>, prepared: &mut Prepared) {
-    let Prepared { host, body, canonical_request, .. } = prepared;
-    host.clear();
-    host.push_str(target.host);
+    let Prepared { body, head, .. } = prepared;
     body.clear();
     write_json(action, body);
-    canonical_request.clear();
-    canonical_request.push_str("POST\n/\n\n");
-    tc3::write_header("content-type", CONTENT_TYPE, canonical_request);
-    tc3::write_header("host", host, canonical_request);
-    tc3::write_header("x-tc-action", A::NAME, canonical_request);
-    tc3::write_end(SIGNED_HEADERS, &HexDigest::sha256(body.as_bytes()), canonical_request);
-    prepared.hashed_canonical_request = HexDigest::sha256(canonical_request.as_bytes());
-    prepared.action = A::NAME;
+    if !head.is_of(A::NAME, target.host) {
+        *head = Head::new(A::NAME, target.host);
+    }
+    prepared.hashed_canonical_request = head.hash_with(&HexDigest::sha256(body));
     prepared.service = A::SERVICE;
     prepared.version = A::VERSION;
     prepared.region = target.region;
@@ -125,14 +114,12 @@ impl Prepared {
     #[must_use]
     pub fn new<A: Action>(action: &A, target: &Target<'_>) -> Self {
         let mut prepared = Self {
-            action: A::NAME,
             service: A::SERVICE,
             version: A::VERSION,
-            host: String::new(),
             region: None,
             language: None,
-            body: String::new(),
-            canonical_request: String::new(),
+            body: Vec::new(),
+            head: Head::new(A::NAME, target.host),
             hashed_canonical_request: HexDigest::of([0; 32]),
         };
         prepare(action, target, &mut prepared);
@@ -142,19 +129,20 @@ impl Prepared {
     /// The action's name.
     #[must_use]
     pub const fn action(&self) -> &'static str {
-        self.action
+        self.head.action()
     }
 
     /// The body, compact JSON.
     #[must_use]
-    pub fn body(&self) -> &str {
+    pub fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// The request without a signature, for an action whose parameters hold the proof: AssumeRoleWithWebIdentity.
-    pub fn unsigned<'a>(&'a self, now: UnixSeconds, buffer: &'a mut SignBuffer) -> SignedRequest<'a> {
-        write_timestamp(now, &mut buffer.timestamp);
-        SignedRequest { prepared: self, authorization: NO_SIGNATURE, timestamp: &buffer.timestamp, token: None }
+    /// Its seconds are written to `timestamp`.
+    pub fn unsigned<'a>(&'a self, now: UnixSeconds, timestamp: &'a mut String) -> SignedRequest<'a> {
+        *timestamp = now.get().to_string();
+        SignedRequest { prepared: self, authorization: NO_SIGNATURE, timestamp, token: None }
     }
 }
 
@@ -162,7 +150,7 @@ impl Signer {
     /// A signer for a credential. The service is the action's.
     #[must_use]
     pub const fn new(credential: Credential) -> Self {
-        Self { credential, day: None }
+        Self { credential, day: None, timestamp: Vec::new() }
     }
 
     /// The credential.
@@ -173,31 +161,17 @@ impl Signer {
 
     /// Signs a prepared request for a second of wall time, which the server's clock may miss by at most 300 s. So it
     /// is signed when it is sent, and signed again when it is sent again.
-    pub fn sign<'a>(
-        &'a mut self,
-        prepared: &'a Prepared,
-        now: UnixSeconds,
-        buffer: &'a mut SignBuffer,
-    ) -> SignedRequest<'a> {
-        let scope = CredentialScope { date: now.date(), service: prepared.service };
-        let SignBuffer { authorization, string_to_sign, timestamp } = buffer;
-        string_to_sign.clear();
-        tc3::string_to_sign(now, scope, &prepared.hashed_canonical_request, string_to_sign);
-        let signature = self.key(prepared.service, scope.date).sign(string_to_sign);
-        authorization.clear();
-        tc3::authorization(&self.credential.secret_id, scope, SIGNED_HEADERS, &signature, authorization);
-        write_timestamp(now, timestamp);
-        SignedRequest { prepared, authorization, timestamp, token: self.credential.token.as_ref() }
-    }
-
-    /// The key of a day and a service: the one kept, else derived anew and kept.
-    fn key(&mut self, service: &'static str, date: UtcDate) -> &SigningKey {
-        let kept = self.day.take().filter(|day| day.date == date && day.service == service);
-        let derived = || {
-            let key = SigningKey::derive(&self.credential.secret_key, CredentialScope { date, service });
-            Day { date, service, key }
-        };
-        &self.day.insert(kept.unwrap_or_else(derived)).key
+    pub fn sign<'a>(&'a mut self, prepared: &'a Prepared, now: UnixSeconds) -> SignedRequest<'a> {
+        let Self { credential, day, timestamp } = self;
+        timestamp.clear();
+        decimal::push(now.get(), timestamp);
+        let timestamp = str::from_utf8(timestamp).expect("digits are ASCII");
+        if day.as_ref().is_some_and(|day| !day.is_of(prepared.service, now, timestamp)) {
+            *day = None;
+        }
+        let day = day.get_or_insert_with(|| Day::new(credential, prepared.service, now, timestamp));
+        let authorization = day.authorization(timestamp, &prepared.hashed_canonical_request);
+        SignedRequest { prepared, authorization, timestamp, token: credential.token.as_ref() }
     }
 }
 
@@ -219,8 +193,8 @@ impl<'a> SignedRequest<'a> {
         let always = [
             ("Authorization", self.authorization),
             ("Content-Type", CONTENT_TYPE),
-            ("Host", &self.prepared.host),
-            ("X-TC-Action", self.prepared.action),
+            ("Host", self.prepared.head.host()),
+            ("X-TC-Action", self.prepared.action()),
             ("X-TC-Version", self.prepared.version),
             ("X-TC-Timestamp", self.timestamp),
         ];
@@ -233,20 +207,15 @@ impl<'a> SignedRequest<'a> {
     /// The body.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
-        self.prepared.body.as_bytes()
+        &self.prepared.body
     }
-}
-
-fn write_timestamp(now: UnixSeconds, to: &mut String) {
-    to.clear();
-    write!(to, "{}", now.get()).expect("writing a number to a String never fails");
 }
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared")
-            .field("action", &self.action)
-            .field("host", &self.host)
+            .field("action", &self.action())
+            .field("host", &self.head.host())
             .field("region", &self.region)
             .field("body_len", &self.body.len())
             .finish_non_exhaustive()
@@ -256,12 +225,6 @@ impl fmt::Debug for Prepared {
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("credential", &self.credential).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SignBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
     }
 }
 

@@ -98,7 +98,8 @@ impl CanonicalRequest<'_> {
         out.push('\n');
         let headers = self.headers.names.split(';').zip(&self.headers.values);
         headers.for_each(|(name, value)| write_header(name, value, out));
-        write_end(self.headers.names, &self.hashed_payload, out);
+        write_names(self.headers.names, out);
+        out.push_str(self.hashed_payload.as_str());
     }
 }
 
@@ -116,12 +117,12 @@ pub(crate) fn write_header(name: &str, value: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// What follows the headers. Each of them ends with a line feed, so the one that joins the fields leaves an empty line.
-pub(crate) fn write_end(names: &str, hashed_payload: &HexDigest, out: &mut String) {
+/// What stands between the headers and the hash of the body. Each header ends with a line feed, so the one that joins the
+/// fields leaves an empty line.
+pub(crate) fn write_names(names: &str, out: &mut String) {
     out.push('\n');
     out.push_str(names);
     out.push('\n');
-    out.push_str(hashed_payload.as_str());
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 mod authorization;
 mod canonical_request;
 mod hex;
+mod sha256;
 mod signing_key;
 mod string_to_sign;
 
@@ -18,8 +19,9 @@ use alloc::string::String;
 
 pub use authorization::authorization;
 pub use canonical_request::{CanonicalRequest, Method, SignedHeaders, SignedHeadersError};
-pub(crate) use canonical_request::{write_end, write_header};
+pub(crate) use canonical_request::{write_header, write_names};
 pub use hex::HexDigest;
+pub(crate) use sha256::Template;
 pub use signing_key::{DerivedKey, SigningKey, secret_date, secret_service, secret_signing};
 pub use string_to_sign::{CredentialScope, string_to_sign};
 
@@ -50,7 +52,7 @@ pub fn sign(request: &CanonicalRequest<'_>, service: &str, credential: &Credenti
     let (mut canonical_request, mut to_sign, mut header) = (String::new(), String::new(), String::new());
     request.write(&mut canonical_request);
     string_to_sign(now, scope, &HexDigest::sha256(canonical_request.as_bytes()), &mut to_sign);
-    let signature = SigningKey::derive(&credential.secret_key, scope).sign(&to_sign);
+    let signature = SigningKey::derive(&credential.secret_key, scope).sign(to_sign.as_bytes());
     authorization(&credential.secret_id, scope, request.headers.names(), &signature, &mut header);
     Stages {
         canonical_request,

@@ -7,7 +7,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{CredentialScope, HexDigest};
+use super::{
+    CredentialScope, HexDigest,
+    sha256::{HmacKey, Template},
+};
 use crate::{
     credential::{REDACTED, SecretKey},
     time::UtcDate,
@@ -21,20 +24,30 @@ pub type DerivedKey = Zeroizing<[u8; 32]>;
 /// The key of a day and a service, as the two hash states that it gives HMAC: keeping these instead of the key spares
 /// two compressions a signature. Wiped when dropped, never shown.
 #[derive(Clone)]
-pub struct SigningKey(HmacSha256);
+pub struct SigningKey(HmacKey);
 
 impl SigningKey {
     /// Derives the key.
     #[must_use]
     pub fn derive(secret_key: &SecretKey, scope: CredentialScope<'_>) -> Self {
         let key = secret_signing(&secret_service(&secret_date(secret_key, scope.date), scope.service));
-        Self(keyed(&*key))
+        Self(HmacKey::new(&key))
     }
 
     /// The signature of a string to sign.
     #[must_use]
-    pub fn sign(&self, string_to_sign: &str) -> HexDigest {
-        HexDigest::of(self.0.clone().chain_update(string_to_sign).finalize().into_bytes().into())
+    pub fn sign(&self, string_to_sign: &[u8]) -> HexDigest {
+        HexDigest::of(self.0.mac(string_to_sign))
+    }
+
+    /// A string to sign of which some bytes are replaced before each signature.
+    pub(crate) fn template(&self, string_to_sign: &[u8]) -> Template {
+        self.0.template(string_to_sign)
+    }
+
+    /// The signature of a [template](Self::template) of this key.
+    pub(crate) fn sign_template(&self, string_to_sign: &Template) -> HexDigest {
+        HexDigest::of(self.0.mac_of(string_to_sign))
     }
 }
 
@@ -68,11 +81,8 @@ pub fn secret_signing(secret_service: &DerivedKey) -> DerivedKey {
 }
 
 fn step(key: &[u8], message: &str) -> DerivedKey {
-    Zeroizing::new(keyed(key).chain_update(message).finalize().into_bytes().into())
-}
-
-fn keyed(key: &[u8]) -> HmacSha256 {
-    HmacSha256::new_from_slice(key).expect("HMAC takes a key of any length")
+    let keyed = HmacSha256::new_from_slice(key).expect("HMAC takes a key of any length");
+    Zeroizing::new(keyed.chain_update(message).finalize().into_bytes().into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use imageshare_core::{
     Credential, Permission, UnixSeconds,
     actions::ModifyImageSharePermission,
-    request::{Prepared, SignBuffer, Signer, Target},
+    request::{Prepared, Signer, Target},
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -259,8 +259,8 @@ proptest! {
         let credential = Credential {
             secret_id: "AKIDEXAMPLE".parse().unwrap(), secret_key: secret_key.parse().unwrap(), token: None,
         };
-        let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
-        let signed = signer.sign(&prepared, UnixSeconds::new(seconds).unwrap(), &mut buffer);
+        let mut signer = Signer::new(credential);
+        let signed = signer.sign(&prepared, UnixSeconds::new(seconds).unwrap());
         let mut keys = Keys::default();
         let account = AccountId::new(100_009_999_999).unwrap();
         keys.insert("AKIDEXAMPLE".into(), Key { secret_key, account, temporary: None });

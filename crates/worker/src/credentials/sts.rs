@@ -10,7 +10,7 @@ use imageshare_core::{
     actions::{Action, AssumeRole, AssumeRoleWithWebIdentity, AssumedRole, CallerIdentity, GetCallerIdentity},
     credential::Token,
     ids::Region,
-    request::{Language, Prepared, SignBuffer, Signer, Target},
+    request::{Language, Prepared, Signer, Target},
     response::{self, Answered, Failure},
 };
 
@@ -94,10 +94,9 @@ impl Sts {
         let mut second = unix_seconds(SystemTime::now());
         let mut is_corrected = false;
         loop {
-            let mut buffer = SignBuffer::default();
             let request = match &mut signer {
-                Some(signer) => into_http(&signer.sign(&prepared, second, &mut buffer), &uri),
-                None => into_http(&prepared.unsigned(second, &mut buffer), &uri),
+                Some(signer) => into_http(&signer.sign(&prepared, second), &uri),
+                None => into_http(&prepared.unsigned(second, &mut String::new()), &uri),
             };
             // Asking twice for a key, or for a name, does no harm: whether it was sent does not matter.
             let reply = self

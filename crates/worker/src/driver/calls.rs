@@ -11,7 +11,7 @@ use imageshare_core::{
         SharedAccount,
     },
     ids::{ImageId, Region, RequestId},
-    request::{Language, Prepared, SignBuffer, Signer, Target},
+    request::{Language, Prepared, Signer, Target},
     response::{self, Answered, Failure},
 };
 use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
@@ -85,8 +85,7 @@ pub(super) fn prepare(host: &str, action: Action) -> Prepared {
 
 /// Signs a prepared request for a second and puts it into the form that the HTTP client takes.
 pub(super) fn sign(prepared: &Prepared, signer: &mut Signer, second: UnixSeconds, uri: &Uri) -> Request<Bytes> {
-    let mut buffer = SignBuffer::default();
-    into_http(&signer.sign(prepared, second, &mut buffer), uri)
+    into_http(&signer.sign(prepared, second), uri)
 }
 
 /// A call in the air. Whatever happens to the task that carries it, the driver hears exactly once how it ended.

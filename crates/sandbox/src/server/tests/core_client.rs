@@ -9,7 +9,7 @@ use imageshare_core::{
         Action, AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, GetCallerIdentity,
         ImageState, ModifyImageSharePermission,
     },
-    request::{Prepared, SignBuffer, SignedRequest, Signer, Target},
+    request::{Prepared, SignedRequest, Signer, Target},
     response::{self, Failure},
 };
 
@@ -27,15 +27,14 @@ fn credential() -> Credential {
 async fn call<A: Action>(client: &Client, credential: Credential, action: &A) -> Result<A::Answer, Failure> {
     let region = Some("ap-singapore".parse().unwrap());
     let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
-    let (mut signer, mut buffer) = (Signer::new(credential), SignBuffer::default());
-    send::<A>(client, &signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut buffer)).await
+    let mut signer = Signer::new(credential);
+    send::<A>(client, &signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap())).await
 }
 
 async fn call_unsigned<A: Action>(client: &Client, action: &A) -> Result<A::Answer, Failure> {
     let region = Some("ap-singapore".parse().unwrap());
     let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
-    send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut SignBuffer::default()))
-        .await
+    send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut String::new())).await
 }
 
 async fn send<A: Action>(client: &Client, signed: &SignedRequest<'_>) -> Result<A::Answer, Failure> {
