@@ -27,6 +27,7 @@ mod limits;
 mod metrics;
 mod page;
 mod publish;
+mod publishers;
 mod reload;
 mod sign;
 mod throttle;

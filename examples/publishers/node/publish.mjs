@@ -1,0 +1,35 @@
+// Sends a share job to imageshare: publish.mjs IMAGE REGION SHARE|CANCEL|SYNC ACCOUNT...
+import { randomUUID } from "node:crypto";
+import amqp from "amqplib";
+
+const [image_id, region, permission, ...account_ids] = process.argv.slice(2);
+if (account_ids.length === 0) {
+  console.error("publish.mjs IMAGE REGION SHARE|CANCEL|SYNC ACCOUNT...");
+  process.exit(1);
+}
+const lane = process.env.IMAGESHARE_LANE ?? "default";
+const job = { job_id: randomUUID(), image_id, region, permission, account_ids };
+
+const connection = await amqp.connect(process.env.IMAGESHARE_BROKER_URL);
+try {
+  const channel = await connection.createConfirmChannel();
+  // What no queue takes comes back here, before it is confirmed.
+  let returned = false;
+  channel.on("return", () => (returned = true));
+  channel.publish("imageshare", lane, Buffer.from(JSON.stringify(job)), {
+    messageId: job.job_id,
+    contentType: "application/json",
+    persistent: true,
+    mandatory: true,
+  });
+  await channel.waitForConfirms();
+  if (returned) {
+    throw new Error(`no queue for the lane ${lane}; make it with: imageshare topology --declare`);
+  }
+  console.log("published", job.job_id);
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+} finally {
+  await connection.close();
+}
