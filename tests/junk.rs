@@ -9,7 +9,7 @@ use lapin::{
 use serde_json::json;
 
 use crate::kit::{
-    Node, Sandbox, Sizes,
+    Node, Sandbox, Sizes, figures,
     history::{History, Random, account, image},
     properties,
     stage::{DEAD, QUEUE, Stage},
@@ -92,6 +92,7 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     let log = worker.log();
     assert!(!log.contains('\u{1b}') && !log.contains("panicked"), "{log}");
     let after = worker.resident_kib();
+    figures(&[("junk", count as u64), ("most-growth-kib", after.saturating_sub(before))]);
     assert!(after < before + 64 * 1024, "from {before} to {after} KiB");
     worker.drain();
 }

@@ -303,6 +303,24 @@ impl<'a> Stage<'a> {
         repeated
     }
 
+    /// When the requests of one action came that are more than so many in a second, with what was written to whom.
+    pub(crate) fn crowd(&self, at_most: usize) -> String {
+        let requests = self.sandbox.requests();
+        let mut by_action: BTreeMap<&str, Vec<(jiff::Timestamp, &Value)>> = BTreeMap::new();
+        for request in &requests {
+            let at = request["time"].as_str().and_then(|time| time.parse().ok()).unwrap();
+            by_action.entry(request["action"].as_str().unwrap_or_default()).or_default().push((at, request));
+        }
+        let second = jiff::SignedDuration::from_secs(1);
+        let crowd = by_action.iter().find_map(|(action, requests)| {
+            let crowd =
+                requests.windows(at_most + 1).find(|many| many[at_most].0.duration_since(many[0].0) < second)?;
+            let lines = crowd.iter().map(|(at, request)| format!("{at} {} {}", request["image_id"], request["code"]));
+            Some(format!("{action}\n{}", lines.collect::<Vec<_>>().join("\n")))
+        });
+        crowd.unwrap_or_default()
+    }
+
     /// Everything about an account and an image: the jobs, what was reported of them, and the requests.
     pub(crate) fn story(&self, history: &History, image: &str, account: u64) -> String {
         let names = |list: &Value| list.as_array().is_some_and(|list| list.contains(&Value::from(account.to_string())));
