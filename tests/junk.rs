@@ -9,7 +9,7 @@ use lapin::{
 use serde_json::json;
 
 use crate::kit::{
-    Node, Sandbox, Sizes, figures,
+    Node, Relay, Sandbox, Sizes, figures,
     history::{History, Random, account, image},
     properties,
     stage::{DEAD, QUEUE, Stage},
@@ -95,6 +95,28 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     figures(&[("junk", count as u64), ("most-growth-kib", after.saturating_sub(before))]);
     assert!(after < before + 64 * 1024, "from {before} to {after} KiB");
     worker.drain();
+}
+
+/// What the broker answers stands behind what it delivers. A lane that took such a late answer for a broken broker would
+/// be given up again and again, each time with all that it holds.
+#[test]
+fn long_messages_by_a_slow_network_cost_no_lane() {
+    const COUNT: usize = 32;
+    const LEN: usize = 1024 * 1024;
+    /// All of them take more than two heartbeats.
+    const BYTES_A_SECOND: u32 = 3 * 1024 * 1024;
+
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let relay = Relay::to(stage.vhost.node.port);
+    let worker = stage.worker_by(relay.port);
+    worker.until_subscribed();
+    relay.narrow(BYTES_A_SECOND);
+    stage.client().publish_to("", QUEUE, (0..COUNT).map(|_| (vec![b'x'; LEN], properties())));
+    stage.until_worked_off();
+    assert_eq!(stage.client().take_all(DEAD).len(), COUNT, "{}", worker.log());
+    let log = worker.log();
+    assert!(!log.contains("disconnected"), "{log}");
+    worker.kill();
 }
 
 #[test]

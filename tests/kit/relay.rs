@@ -39,6 +39,8 @@ struct State {
     delay: Duration,
     /// Whether what comes from the server is passed on byte by byte.
     trickles: bool,
+    /// How long each chunk of what comes from the server takes.
+    per_chunk: Duration,
     /// Bytes that may still go to the server before everything is cut.
     allowance: Option<usize>,
     /// Those that are over are gone.
@@ -71,6 +73,7 @@ impl Relay {
             mode: Mode::Pass,
             delay: Duration::ZERO,
             trickles: false,
+            per_chunk: Duration::ZERO,
             allowance: None,
             connections: Vec::new(),
             accepted: 0,
@@ -111,6 +114,12 @@ impl Relay {
     /// From now on what the server says arrives byte by byte, ten a second; or as it does otherwise.
     pub(crate) fn trickle(&self, trickles: bool) {
         self.shared.state().trickles = trickles;
+    }
+
+    /// From now on so many bytes a second of what the server says arrive on each connection.
+    pub(crate) fn narrow(&self, bytes_a_second: u32) {
+        let chunk = u32::try_from(CHUNK).unwrap();
+        self.shared.state().per_chunk = Duration::from_secs(1) * chunk / bytes_a_second;
     }
 
     /// Ends every connection and refuses new ones.
@@ -251,7 +260,11 @@ impl Shared {
                 chunk.truncate(*allowance);
                 *allowance -= chunk.len();
             }
+            let takes = state.per_chunk;
             drop(state);
+            if direction == Direction::ToClient {
+                thread::sleep(takes.mul_f64(chunk.len() as f64 / CHUNK as f64));
+            }
             let written = self.write_chunk(to, direction, &chunk);
             if is_last {
                 self.state().cut();

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     Error, Url,
-    inflow::Held,
+    inflow::{Held, Progress},
     transport::{Cut, Stream, Transport},
 };
 
@@ -112,6 +112,11 @@ impl Connection {
     /// A message of so many bytes was taken from the library.
     pub(super) fn took(&self, bytes: usize) {
         self.held.took(bytes);
+    }
+
+    /// How far its deliveries have come.
+    pub(super) fn progress(&self) -> Progress {
+        self.held.progress()
     }
 
     /// How long the broker may take.

@@ -283,10 +283,32 @@ pub(super) struct Held(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     bytes: usize,
+    /// All that it ever got.
+    came: u64,
     /// Whether somebody takes, and says so.
     is_limited: bool,
     /// Who wants to read more.
     waiting: Option<Waker>,
+}
+
+/// What has become of the deliveries of a connection at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    came: u64,
+    is_full: bool,
+}
+
+impl Progress {
+    /// Whether an answer may still stand behind deliveries: some came since that moment, or no more are read.
+    pub(super) fn is_behind_since(self, before: Self) -> bool {
+        self.is_full || self.came > before.came
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.is_limited && self.bytes >= BODIES_LEN_MAX
+    }
 }
 
 impl Held {
@@ -297,7 +319,16 @@ impl Held {
 
     /// The library got so much.
     pub(super) fn add(&self, bytes: usize) {
-        self.lock().bytes += bytes;
+        let mut state = self.lock();
+        state.bytes += bytes;
+        state.came += bytes as u64;
+    }
+
+    /// How much the library ever got, and whether it gets no more for now: what the broker answers stands behind what it
+    /// delivered.
+    pub(super) fn progress(&self) -> Progress {
+        let state = self.lock();
+        Progress { came: state.came, is_full: state.is_full() }
     }
 
     /// So much was taken from it.
@@ -314,7 +345,7 @@ impl Held {
     /// Whether there is room for more; if not, this one is woken when there is.
     pub(super) fn has_room(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
-        let has_room = !state.is_limited || state.bytes < BODIES_LEN_MAX;
+        let has_room = !state.is_full();
         if !has_room {
             state.waiting = Some(waker.clone());
         }
@@ -464,6 +495,21 @@ mod tests {
         let mut bytes = [frame(BODY, &[0; 300]), header(0, b""), frame(BODY, &[0; 7])].concat();
         scrubber.look(&mut bytes);
         assert_eq!((scrubber.take_bodies(), scrubber.take_bodies()), (307, 0));
+    }
+
+    #[test]
+    fn an_answer_may_stand_behind_what_came_since_or_is_not_read() {
+        let held = Held::default();
+        held.limit();
+        let before = held.progress();
+        assert!(!held.progress().is_behind_since(before));
+        held.add(1);
+        assert!(held.progress().is_behind_since(before));
+        held.add(BODIES_LEN_MAX);
+        let full = held.progress();
+        assert!(held.progress().is_behind_since(full));
+        held.took(BODIES_LEN_MAX + 1);
+        assert!(!held.progress().is_behind_since(full));
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Subscription {
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
         let (tags, tags_in) = mpsc::unbounded_channel();
-        let heartbeat = connection.time_outs().heartbeat;
+        let connection = &*connection;
         let queue = topology::jobs_queue(&around.lane.name);
         let is_due = move |tag, finished: Finished| {
             finished.record(around.status);
@@ -204,17 +204,16 @@ impl Subscription {
             *settled += ack.count;
             acknowledge(channel, ack)
         };
-        let answered = || prove_once(channel, &queue, heartbeat, proof);
+        let answered = || prove_once(connection, channel, &queue, proof);
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
         let settlement = async {
             let publishing = publish(orders, no_jobs_in, due_in, epoch, around);
             tokio::try_join!(publishing, settle(due, is_due), acks::acknowledge(tags_in, send, answered))
         };
         let first = First { epoch, proof, is_up };
-        let connection = &*connection;
         tokio::select! {
             biased;
-            ended = prove(channel, around.lane, heartbeat, proof) => ended,
+            ended = prove(connection, channel, &queue, proof) => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, (), ())| Ended::GivenBack(why)),
             ended = pump(connection, consumer, &no_jobs, first, around) => ended,
         }
@@ -354,25 +353,35 @@ fn acknowledge(channel: &Channel, Ack { tag, multiple, .. }: Ack) -> Result<(), 
 
 /// Obtains proofs that the lane is ours, the first one at once, until one fails. Runs beside the pump, since an answer
 /// stands behind what was delivered before it.
-async fn prove(channel: &Channel, lane: &Lane, heartbeat: Duration, proof: &Proof) -> Ended {
-    let queue = topology::jobs_queue(&lane.name);
-    let mut next = interval(heartbeat / PROOFS_PER_HEARTBEAT);
+async fn prove(connection: &Connection, channel: &Channel, queue: &str, proof: &Proof) -> Ended {
+    let mut next = interval(connection.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         next.tick().await;
-        if let Err(ended) = prove_once(channel, &queue, heartbeat, proof).await {
+        if let Err(ended) = prove_once(connection, channel, queue, proof).await {
             return ended;
         }
     }
 }
 
-/// Asks the broker whether the queue has a consumer, on the channel on which we are one. What is older than a heartbeat
-/// when it comes is good for nothing, so it is waited for no longer.
-async fn prove_once(channel: &Channel, queue: &str, heartbeat: Duration, proof: &Proof) -> Result<(), Ended> {
+/// Asks the broker whether the queue has a consumer, on the channel on which we are one.
+///
+/// The answer stands behind what was delivered before it. While that keeps coming, or is not read since too much is held,
+/// a late answer says nothing about the broker: no call leaves for want of a proof, and the lane is kept. When nothing
+/// came for a heartbeat the answer will not either.
+async fn prove_once(connection: &Connection, channel: &Channel, queue: &str, proof: &Proof) -> Result<(), Ended> {
     let began = Moment::now();
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
-    let found = bounded(heartbeat, "queue.declare", declare).await?;
+    let mut declare = std::pin::pin!(channel.queue_declare(queue.into(), options, FieldTable::default()));
+    let mut before = connection.progress();
+    let found = loop {
+        match bounded(connection.time_outs().heartbeat, "queue.declare", declare.as_mut()).await {
+            Err(Error::TimeOut { .. }) if connection.progress().is_behind_since(before) => {
+                before = connection.progress();
+            }
+            ended => break ended?,
+        }
+    };
     if found.consumer_count() == 0 {
         return Err(Ended::NotOurs);
     }
