@@ -127,6 +127,42 @@ fn a_clock_that_is_wrong_is_corrected_for_temporary_keys_too() {
     assert_eq!(sandbox.stats()["by_code"]["AuthFailure.SignatureExpire"], 1);
 }
 
+#[test]
+fn the_account_of_the_key_is_left_out_and_where_it_is_not_known_the_api_says_so() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let share = |image: &str| {
+        let accounts = ["--account", "1038493875", "--account", "100009999999", "--account", "1038493876"];
+        sandbox.program("share").args(["--image", image, "--region", "ap-singapore"]).args(accounts).run()
+    };
+    let failed = |ended: Ended| {
+        let report = ended.check(1).json().remove(0);
+        assert_eq!(report["changed"], json!(["1038493875", "1038493876"]), "{report}");
+        report["failed"][0]["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(failed(share("img-6pb6lrmy")), "Local.OwnAccount");
+    assert_eq!(sandbox.writes(), 1, "no list was split");
+    // A policy that does not allow it.
+    let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
+    sandbox.faults(&json!({"script": [denied]}));
+    assert_eq!(failed(share("img-6pb6lrm2")), "FailedOperation.AccountIsYourSelf");
+}
+
+#[test]
+fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
+    sandbox.faults(&json!({"script": [denied]}));
+    let stage = stage(Node::shared(), sandbox, "source = \"environment\"");
+    let (mut history, mut random) = (History::default(), Random::of(64));
+    history.add_random(&mut random, 20, 5);
+    let worker = stage.worker();
+    stage.publish(&history.jobs);
+    stage.check_done(&history);
+    let log = worker.drain();
+    assert_eq!(log.matches("whose key it is cannot be learned").count(), 1, "{log}");
+    assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 1);
+}
+
 /// A stage whose lane has this credential.
 fn stage<'a>(node: &'a Node, sandbox: Sandbox, credential: &str) -> Stage<'a> {
     Stage::with_settings(node, sandbox, 100, &format!("[credentials.default]\n{credential}\n"))

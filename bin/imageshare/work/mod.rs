@@ -22,7 +22,7 @@ use imageshare_engine::{
 };
 use imageshare_sandbox::{
     Config, Sandbox, World,
-    world::{SECRET_ID, SECRET_KEY},
+    world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
     credentials::Keeper,
@@ -126,7 +126,7 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane = Lane::new(lane, Keeper::fixed(credential.clone()));
+            let lane = Lane::new(lane, Keeper::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
             self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);

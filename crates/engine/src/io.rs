@@ -58,6 +58,9 @@ pub enum Input {
     CredentialFresh(LaneId),
     /// A refresh brought nothing new.
     CredentialBroken(LaneId),
+    /// Whose the lane's credential is, which may be known late or never. The account has its images anyway, and the API
+    /// refuses a list that names it.
+    OwnAccount(LaneId, AccountId),
     /// Other limits from now on.
     Limits(Limits),
     /// No new calls; finish what is in flight, settle what is finished, end the rest as [`Limits::ending`] says.

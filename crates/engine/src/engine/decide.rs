@@ -63,6 +63,12 @@ impl Engine {
             self.set_stage(account, Stage::Idle);
             return false;
         };
+        if self.is_own(account) {
+            let message =
+                "the account of the key: it owns the image, which can be neither shared with it nor taken from it";
+            self.fail_front(account, &failure(local::OWN_ACCOUNT, message, None));
+            return true;
+        }
         let wish = &self.wishes[front];
         let (permission, ticket) = (wish.permission, wish.ticket);
         let as_wished = self.known(account).is_some_and(|known| known.state == permission);
@@ -99,6 +105,13 @@ impl Engine {
             Some(_) | None => self.set_ready(account, permission),
         }
         false
+    }
+
+    /// Whether it is the account of the lane's credential.
+    fn is_own(&self, account: Key<Account>) -> bool {
+        let account = &self.accounts[account];
+        let lane = self.lanes.get(&self.images[account.image].lane);
+        lane.is_some_and(|lane| lane.own == Some(account.id))
     }
 
     /// Decides an operation that has used up its tries: a reading has the last word, if there can be one.

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use imageshare_core::Permission;
+use imageshare_core::{Permission, ids::AccountId};
 
 use super::{account::Account, image::Image};
 use crate::{
@@ -58,6 +58,8 @@ pub(super) struct Lane {
     /// Calls in a row without a usable answer.
     pub(super) streak: Streak,
     pub(super) batch: BatchSearch,
+    /// Whose the credential is, if that is known.
+    pub(super) own: Option<AccountId>,
     /// Lists that were split to find an account at fault.
     pub(super) splits: u64,
     /// Tickets in order of arrival, where there is a lease; some may be settled.
@@ -174,6 +176,7 @@ impl Lane {
             clock_corrected: None,
             streak: Streak::default(),
             batch: BatchSearch::default(),
+            own: None,
             splits: 0,
             arrivals: VecDeque::new(),
             alarm: None,

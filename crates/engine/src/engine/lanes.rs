@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use imageshare_core::Class;
+use imageshare_core::{Class, ids::AccountId};
 
 use super::{
     Engine,
@@ -93,6 +93,11 @@ impl Engine {
         for image in found.images.clone() {
             self.images[image].redelivered = false;
         }
+    }
+
+    /// Whose a lane's credential is. What is ready to be sent by then is left to the API, which refuses it too.
+    pub(super) fn own_account(&mut self, now: Instant, lane: LaneId, account: AccountId) {
+        self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)).own = Some(account);
     }
 
     /// Judges a lane by how one of its calls ended.

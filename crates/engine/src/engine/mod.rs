@@ -147,6 +147,7 @@ impl Engine {
             Input::Answer { call, outcome } => self.answer(now, call, outcome),
             Input::CredentialFresh(lane) => self.credential_fresh(now, lane),
             Input::CredentialBroken(lane) => self.credential_broken(now, lane),
+            Input::OwnAccount(lane, account) => self.own_account(now, lane, account),
             Input::Limits(limits) => self.limits = limits.in_milliseconds(),
             Input::Drain => self.drain(now),
         }

@@ -4,13 +4,13 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
-use imageshare_core::Credential;
+use imageshare_core::{Credential, ids::AccountId};
 use tokio::{
     sync::{Mutex, watch},
     task::AbortHandle,
@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long before its end a credential is renewed, at least.
 const AHEAD_MIN: Duration = Duration::from_mins(10);
 
+/// How often it is asked whose a credential is, if nobody answers.
+const OWNER_TRIES: u32 = 5;
+
 /// The part of its life that is left when it is renewed.
 const AHEAD_PART: u32 = 5;
 
@@ -36,6 +39,10 @@ type Asked = Pin<Box<dyn Future<Output = Result<Loaded, CredentialsError>> + Sen
 pub struct Keeper {
     kept: Arc<Kept>,
     _asking: Option<Arc<Asking>>,
+    /// Who is asked whose the credential is.
+    identify: Option<Provider>,
+    /// The task that asks that, once anybody wants to know.
+    learning: Arc<OnceLock<Asking>>,
 }
 
 /// What is known of a credential.
@@ -47,6 +54,18 @@ pub struct Newest {
     pub problem: Option<String>,
 }
 
+/// Whose a credential is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    /// It is being asked for.
+    #[default]
+    Asked,
+    /// It is this account's.
+    Known(AccountId),
+    /// It could not be learned, for this reason: one printable line without secrets.
+    Unknown(String),
+}
+
 struct Kept {
     ask: Box<dyn Fn() -> Asked + Send + Sync>,
     /// How long an answer of the source may take.
@@ -54,11 +73,12 @@ struct Kept {
     newest: watch::Sender<Newest>,
     /// Held while the source is asked: one asks, and the others take what it gets. Holds how that ended.
     flight: Mutex<Option<String>>,
+    owner: watch::Sender<Owner>,
     /// How often it was asked.
     landed: AtomicU64,
 }
 
-/// The task that asks. It ends with the last keeper.
+/// A task that asks. It ends with the last keeper.
 struct Asking(AbortHandle);
 
 impl Keeper {
@@ -67,12 +87,15 @@ impl Keeper {
     /// # Errors
     /// If there is none.
     pub async fn start(provider: Provider) -> Result<Self, CredentialsError> {
-        let (patience, is_on_disk) = (provider.patience(), provider.is_on_disk());
+        let (patience, is_on_disk, of) = (provider.patience(), provider.is_on_disk(), provider.clone());
         let ask = move || -> Asked {
             let provider = provider.clone();
             Box::pin(async move { provider.load().await })
         };
-        Self::asking(ask, patience, is_on_disk).await
+        let mut keeper = Self::asking(ask, patience, is_on_disk).await?;
+        keeper.identify = Some(of);
+        keeper.kept.owner.send_replace(Owner::Asked);
+        Ok(keeper)
     }
 
     /// Keeps what this gives.
@@ -85,19 +108,21 @@ impl Keeper {
         let loaded = once(&*ask, patience).await?;
         let kept = Arc::new(Kept::new(ask, patience, loaded));
         let asking = tokio::spawn(Arc::clone(&kept).keep_asking(is_on_disk)).abort_handle();
-        Ok(Self { kept, _asking: Some(Arc::new(Asking(asking))) })
+        Ok(Self { kept, _asking: Some(Arc::new(Asking(asking))), identify: None, learning: Arc::default() })
     }
 
-    /// Keeps this one for ever: the sandbox's own.
+    /// Keeps this one of this account for ever: the sandbox's own.
     #[must_use]
-    pub fn fixed(credential: Credential) -> Self {
+    pub fn fixed(credential: Credential, owner: AccountId) -> Self {
         let loaded = Loaded::lasting(credential, "built in".to_owned());
         let again = loaded.clone();
         let ask = Box::new(move || -> Asked {
             let loaded = again.clone();
             Box::pin(async { Ok(loaded) })
         });
-        Self { kept: Arc::new(Kept::new(ask, Duration::MAX, loaded)), _asking: None }
+        let kept = Kept::new(ask, Duration::MAX, loaded);
+        kept.owner.send_replace(Owner::Known(owner));
+        Self { kept: Arc::new(kept), _asking: None, identify: None, learning: Arc::default() }
     }
 
     /// The newest credential.
@@ -110,6 +135,19 @@ impl Keeper {
     #[must_use]
     pub fn newest(&self) -> watch::Receiver<Newest> {
         self.kept.newest.subscribe()
+    }
+
+    /// Whose the newest credential is, now and whenever that changes. It is asked for from the first call of this on. Must
+    /// be called on the runtime.
+    #[must_use]
+    pub fn owner(&self) -> watch::Receiver<Owner> {
+        if let Some(provider) = &self.identify {
+            self.learning.get_or_init(|| {
+                let learning = Arc::clone(&self.kept).learn_owner(provider.clone());
+                Asking(tokio::spawn(learning).abort_handle())
+            });
+        }
+        self.kept.owner.subscribe()
     }
 
     /// Asks the source now, or waits for somebody who does. Answers what the source has, which may be what it had before,
@@ -125,7 +163,8 @@ impl Keeper {
 impl Kept {
     fn new(ask: Box<dyn Fn() -> Asked + Send + Sync>, patience: Duration, loaded: Loaded) -> Self {
         let newest = watch::Sender::new(Newest { loaded, problem: None });
-        Self { ask, patience, newest, flight: Mutex::new(None), landed: AtomicU64::new(0) }
+        let owner = watch::Sender::new(Owner::Unknown("nobody asks".to_owned()));
+        Self { ask, patience, newest, flight: Mutex::new(None), owner, landed: AtomicU64::new(0) }
     }
 
     async fn refresh(&self) -> Result<Credential, String> {
@@ -176,6 +215,45 @@ impl Kept {
                 pauses.reset();
                 pause = until_renewal(&newest);
                 last = newest;
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Asks whose each credential is, once. Where nobody can be reached it is asked again; a refusal is the last word.
+    async fn learn_owner(self: Arc<Self>, provider: Provider) {
+        let mut newest = self.newest.subscribe();
+        loop {
+            let credential = newest.borrow_and_update().loaded.credential.clone();
+            // What was known of another credential is good until more is known of this one.
+            if !matches!(*self.owner.borrow(), Owner::Known(_)) {
+                self.owner.send_replace(Owner::Asked);
+            }
+            let mut pauses = Renewals::default();
+            for tried in 1..=OWNER_TRIES {
+                match provider.identify(credential.clone()).await {
+                    Ok(identity) => {
+                        self.owner.send_replace(Owner::Known(identity.account_id));
+                        break;
+                    }
+                    Err(error) => {
+                        let is_over = !error.is_out_of_reach() || tried == OWNER_TRIES;
+                        self.owner.send_replace(Owner::Unknown(error.to_string()));
+                        if is_over {
+                            break;
+                        }
+                        sleep(pauses.next()).await;
+                    }
+                }
+            }
+            loop {
+                if newest.changed().await.is_err() {
+                    return;
+                }
+                if newest.borrow_and_update().loaded.credential != credential {
+                    break;
+                }
             }
         }
     }
@@ -360,7 +438,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fixed_credential_stays_what_it_is() {
-        let keeper = Keeper::fixed(loaded(7, None).credential);
+        let keeper = Keeper::fixed(loaded(7, None).credential, "100009999999".parse().unwrap());
         assert_eq!(keeper.refresh().await.unwrap(), keeper.credential());
         assert!(!format!("{keeper:?}").contains("topsecret"));
     }

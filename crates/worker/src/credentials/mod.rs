@@ -24,7 +24,7 @@ use std::{
 use imageshare_core::{Credential, UnixSeconds, text::printable};
 
 pub use error::CredentialsError;
-pub use keeper::{Keeper, Newest};
+pub use keeper::{Keeper, Newest, Owner};
 pub use provider::Provider;
 pub use source::{DEFAULT_SECTION, Role, Source};
 pub(crate) use {metadata::is_role_name, source::ROLE_SECONDS_MAX};

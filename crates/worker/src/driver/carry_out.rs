@@ -213,6 +213,7 @@ impl<I: Send + 'static> Driver<I> {
             }
             News::Refreshed { lane, found } => self.refreshed(lane, found),
             News::Renewed { lane, loaded } => self.renewed(lane, loaded),
+            News::Owner { lane, owner } => self.owner(lane, &owner),
             News::SourceFailed { lane, problem } => self.source_failed(lane, problem),
             News::SourceWorks { lane } => self.source_works(lane),
         }

@@ -8,7 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use imageshare_core::{Credential, ids::RequestId};
+use imageshare_core::{
+    Credential,
+    ids::{AccountId, RequestId},
+};
 use imageshare_engine::{
     io::{CallId, CloseReason, LaneId, Notice, Outcome},
     job::{Job, Mode, Report},
@@ -107,6 +110,13 @@ pub(super) enum News {
         lane: LaneId,
         /// What it has now.
         loaded: Loaded,
+    },
+    /// Whose a lane's credential is.
+    Owner {
+        /// The lane.
+        lane: LaneId,
+        /// The account, or why that is not known, in one printable line.
+        owner: Result<AccountId, String>,
     },
     /// The source of a lane's credential gives none. The last one is kept.
     SourceFailed {

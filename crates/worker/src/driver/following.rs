@@ -1,12 +1,15 @@
 //! What becomes of a lane's credential while the lane is used.
 
-use imageshare_core::{Credential, request::Signer};
+use imageshare_core::{Credential, ids::AccountId, request::Signer};
 use imageshare_engine::io::{Input, LaneId};
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    time::{Instant, timeout_at},
+};
 
 use super::{Driver, Said, event::News};
 use crate::{
-    credentials::{Loaded, Newest},
+    credentials::{Loaded, Newest, Owner},
     events,
 };
 
@@ -29,7 +32,59 @@ async fn follow(lane: LaneId, mut newest: watch::Receiver<Newest>, news: Unbound
     }
 }
 
+/// Tells the driver whose the credential of a lane is, as far as that is known, and once that it is not.
+async fn follow_owner(lane: LaneId, mut owner: watch::Receiver<Owner>, news: UnboundedSender<News>) {
+    let mut is_said = false;
+    loop {
+        let told = match owner.borrow_and_update().clone() {
+            Owner::Asked => None,
+            Owner::Known(account) => Some(Ok(account)),
+            Owner::Unknown(reason) => (!std::mem::replace(&mut is_said, true)).then_some(Err(reason)),
+        };
+        if let Some(owner) = told
+            && news.send(News::Owner { lane, owner }).is_err()
+        {
+            return;
+        }
+        if owner.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl<I: Send + 'static> Driver<I> {
+    /// Takes in from now on whose the credentials of the lanes are.
+    pub(super) fn follow_owners(&mut self) {
+        for id in self.ids() {
+            let owner = self.lane(id).keeper.owner();
+            self.tasks.spawn(follow_owner(id, owner, self.news_sender.clone()));
+        }
+    }
+
+    /// Waits until that is known, as far as it can be, but no longer than a connection may take: what the first jobs are
+    /// told of the key's own account is not to depend on who is faster.
+    pub(super) async fn learn_owners(&mut self) {
+        self.follow_owners();
+        let owners: Vec<_> = self.ids().map(|id| (id, self.lane(id).keeper.owner())).collect();
+        let deadline = Instant::now() + self.client.time_outs().connect;
+        for (id, mut owner) in owners {
+            let learned = timeout_at(deadline, owner.wait_for(|owner| *owner != Owner::Asked)).await;
+            if let Ok(Ok(owner)) = learned
+                && let Owner::Known(account) = *owner
+            {
+                self.engine.handle(self.now(), Input::OwnAccount(id, account));
+            }
+        }
+    }
+
+    /// Whose a lane's credential is: the lane goes on without it too.
+    pub(super) fn owner(&mut self, lane: LaneId, owner: &Result<AccountId, String>) {
+        events::OwnerLearned { lane: self.status.lane(lane), owner }.record();
+        if let Ok(account) = owner {
+            self.engine.handle(self.now(), Input::OwnAccount(lane, *account));
+        }
+    }
+
     /// Takes in from now on what the keepers of the lanes get.
     pub(super) fn follow_credentials(&mut self) {
         for id in self.ids() {

@@ -213,7 +213,7 @@ mod tests {
             name: name.into(),
             endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
             regions,
-            keeper: Keeper::fixed(credential),
+            keeper: Keeper::fixed(credential, "100009999999".parse().unwrap()),
             limits: LaneLimits::default(),
         }
     }

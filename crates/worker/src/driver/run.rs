@@ -53,6 +53,7 @@ impl<I: Send + 'static> Driver<I> {
         let Connections { mut jobs, said, mut interrupts } = connections;
         let mut interrupts_open = true;
         self.follow_credentials();
+        let mut are_owners_known = false;
         self.open_all();
         self.carry_out_commands();
         while !self.is_done() {
@@ -89,6 +90,9 @@ impl<I: Send + 'static> Driver<I> {
             };
             match event {
                 Event::Job(delivery) => {
+                    if !std::mem::replace(&mut are_owners_known, true) {
+                        self.learn_owners().await;
+                    }
                     events::Read { lane: self.status.lane(delivery.lane) }.record();
                     self.receive(*delivery);
                 }

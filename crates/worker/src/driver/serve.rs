@@ -89,6 +89,7 @@ impl<I: Send + 'static> Driver<I> {
         let mut serving = Serving { lanes, draining: false };
         let mut received = Vec::with_capacity(EVENTS_AT_ONCE);
         self.follow_credentials();
+        self.follow_owners();
         serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
         let mut turned_at = TokioInstant::now();
         while !(serving.draining && self.has_none()) {

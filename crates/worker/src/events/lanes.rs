@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use imageshare_core::ids::AccountId;
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
@@ -23,6 +24,12 @@ pub(crate) struct Noticed<'a> {
 pub(crate) struct CredentialRenewed<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) expires_at: Option<SystemTime>,
+}
+
+/// It is known whose the credential of a lane is, or why not.
+pub(crate) struct OwnerLearned<'a> {
+    pub(crate) lane: &'a OfLane,
+    pub(crate) owner: &'a Result<AccountId, String>,
 }
 
 /// The source of a credential gives again what it gave before.
@@ -72,6 +79,18 @@ impl Noticed<'_> {
                 info!(lane, %image_id, %code, "the image is not ready; its jobs wait");
             }
             Notice::Opened => info!(lane, "the lane is open again"),
+        }
+    }
+}
+
+impl OwnerLearned<'_> {
+    pub(crate) fn record(&self) {
+        let lane = self.lane.name();
+        match self.owner {
+            Ok(account) => info!(lane, %account, "the account of the key"),
+            Err(reason) => {
+                warn!(lane, %reason, "whose key it is cannot be learned; the API refuses jobs that name its own account");
+            }
         }
     }
 }

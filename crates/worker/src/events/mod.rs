@@ -11,4 +11,4 @@ pub(crate) use api::{Answered, Call, Sent};
 pub(crate) use broker::{Confirmed, GivenBack, PublisherChanged, Reconnects, TopologyDiffers};
 pub(crate) use daemon::{ReloadFailed, Reloaded};
 pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};
-pub(crate) use lanes::{CredentialRenewed, LaneChanged, Noticed, RefreshFailed, SourceWorks, StoodStill};
+pub(crate) use lanes::{CredentialRenewed, LaneChanged, Noticed, OwnerLearned, RefreshFailed, SourceWorks, StoodStill};

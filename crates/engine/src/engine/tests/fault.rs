@@ -2,11 +2,12 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, one_shot};
+use super::kit::{Kit, LANE, account_id, one_shot};
 use crate::{
     LaneStatus,
     io::{Action, Answer, CloseReason, Input, Outcome},
     job::Mode,
+    limits::LaneLimits,
     time::Millis,
 };
 
@@ -189,10 +190,51 @@ fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wishe
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2]);
     kit.input(Input::LaneLost(LANE));
-    kit.input(Input::LaneUp(LANE, crate::limits::LaneLimits::default()));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let ticket = kit.job(Mode::Share, 0, [1]);
     kit.refuse("InvalidAccountId.NotFound");
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
+    let own = |account| Input::OwnAccount(LANE, account_id(account));
+    for permission in [Permission::Share, Permission::Cancel] {
+        let mut kit = Kit::new(one_shot());
+        kit.input(own(2));
+        let mode = if permission == Permission::Share { Mode::Share } else { Mode::Cancel };
+        let ticket = kit.job(mode, 0, [1, 2, 3]);
+        let alone = kit.job(mode, 0, [2]);
+        kit.list(if permission == Permission::Share { alloc::vec![] } else { alloc::vec![1, 3] });
+        assert_eq!(kit.write(permission), [1, 3]);
+        kit.accept();
+        assert_eq!(kit.outcomes(ticket), ["changed", "Local.OwnAccount", "changed"]);
+        assert_eq!(kit.outcomes(alone), ["Local.OwnAccount"], "after what came before it");
+    }
+}
+
+#[test]
+fn the_account_of_the_key_is_left_out_of_a_sync() {
+    let mut kit = Kit::new(one_shot());
+    kit.input(Input::OwnAccount(LANE, account_id(2)));
+    let ticket = kit.job(Mode::Sync, 0, [1, 2]);
+    kit.list([1]);
+    assert_eq!(kit.outcomes(ticket), ["unchanged", "Local.OwnAccount"]);
+}
+
+#[test]
+fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
+    let mut kit = Kit::new(one_shot());
+    kit.input(Input::LaneLost(LANE));
+    kit.input(Input::OwnAccount(LANE, account_id(2)));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let ticket = kit.job(Mode::Share, 0, [2]);
+    assert_eq!(kit.outcomes(ticket), ["Local.OwnAccount"]);
+    // Another key, of another account.
+    kit.input(Input::OwnAccount(LANE, account_id(3)));
+    kit.job(Mode::Share, 0, [2]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [2]);
 }
