@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kit::{Folder, Program, Sandbox, job, of_repository};
+use crate::kit::{Ended, Folder, Node, Program, Sandbox, job, of_repository};
 
 const IMAGE: [&str; 4] = ["--image", "img-6pb6lrmy", "--region", "ap-singapore"];
 
@@ -87,7 +87,9 @@ fn a_dry_run_reads_says_what_would_be_done_and_writes_nothing() {
     assert!(ended.stderr.contains("would share with 87 accounts, cancel 1"), "{}", ended.stderr);
     assert_eq!((sandbox.writes(), sandbox.state()), (writes, state));
     let actions = sandbox.stats();
-    assert_eq!(actions["by_action"].as_object().unwrap().len(), 2, "only shares and readings of shares: {actions}");
+    let asked: Vec<_> = actions["by_action"].as_object().unwrap().keys().collect();
+    // Whose the key is was asked by what wrote before.
+    assert_eq!(asked, ["DescribeImageSharePermission", "GetCallerIdentity", "ModifyImageSharePermission"]);
 }
 
 #[test]
@@ -178,6 +180,51 @@ fn check_shows_every_setting_with_its_origin_and_never_a_key() {
 }
 
 #[test]
+fn check_asks_everybody_and_says_what_is_missing_and_changes_nothing() {
+    let (sandbox, vhost) = (Sandbox::start(&[]), Node::shared().vhost());
+    let check = || sandbox.program("check").arg("--connect").env("IMAGESHARE_BROKER_URL", vhost.url());
+    let value = |ended: &Ended, key: &str| {
+        let lines = ended.json();
+        lines.iter().find(|line| line["key"] == key).map(|line| line["value"].as_str().unwrap().to_owned())
+    };
+    let missing = check().run().check(1);
+    assert_eq!(value(&missing, "connect.broker").as_deref(), Some("there, and something is not as it has to be"));
+    assert!(missing.stderr.contains("queue imageshare.jobs.default is missing"), "{}", missing.stderr);
+    Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
+    let all = check().run().check(0);
+    for (key, found) in [
+        ("connect.broker", "there, with all that is needed"),
+        ("connect.default.GetCallerIdentity", "the key of account 100009999999"),
+        ("connect.default.DescribeImageSharePermission", "allowed"),
+        ("connect.default.DescribeImages", "allowed"),
+    ] {
+        assert_eq!(value(&all, key).as_deref(), Some(found), "{}", all.stdout);
+    }
+    assert_eq!(sandbox.writes(), 0);
+
+    let denied = |action: &str| json!({"action": action, "times": 9, "do": "code:UnauthorizedOperation"});
+    sandbox.faults(&json!({"script": [denied("DescribeImages"), denied("GetCallerIdentity")]}));
+    let denied = check().run().check(3);
+    assert!(denied.stderr.contains("the key's policy lacks cvm:DescribeImages ("), "{}", denied.stderr);
+    assert_eq!(value(&denied, "connect.default.DescribeImages").as_deref(), Some("not allowed"));
+    let away = Program::new(["check", "--connect", "--endpoint", "http://127.0.0.1:1"])
+        .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
+        .env("IMAGESHARE_BROKER_URL", "amqp://127.0.0.1:1")
+        .run()
+        .check(4);
+    assert!(away.stderr.contains("no connection to the endpoint"), "{}", away.stderr);
+    assert!(away.stderr.contains("the broker is out of reach"), "{}", away.stderr);
+}
+
+#[test]
+fn the_smallest_policy_is_printed() {
+    let printed = Program::new(["check", "--policy"]).run().check(0).stdout;
+    let policy: Value = serde_json::from_str(&printed).unwrap();
+    let actions = ["cvm:ModifyImageSharePermission", "cvm:DescribeImageSharePermission", "cvm:DescribeImages"];
+    assert_eq!(policy["statement"][0]["action"], json!(actions));
+}
+
+#[test]
 fn two_lanes_with_one_key_at_one_host_are_a_wrong_setting_wherever_the_key_comes_from() {
     let folder = Folder::new();
     let settings = folder.file(
@@ -206,7 +253,7 @@ fn the_example_of_an_accounts_file_is_one() {
 fn schemas_completions_help_and_version_are_printed() {
     for of in ["job", "report"] {
         let ended = Program::new(["schema", of]).run().check(0);
-        let schema: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let schema: Value = serde_json::from_str(&ended.stdout).unwrap();
         assert!(schema["properties"]["account_ids"].is_object() == (of == "job"), "{schema}");
     }
     for shell in ["bash", "zsh", "fish"] {

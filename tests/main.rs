@@ -29,6 +29,8 @@ mod page;
 mod publish;
 mod publishers;
 mod reload;
+mod settings;
 mod sign;
 mod throttle;
+mod tls;
 mod worker;

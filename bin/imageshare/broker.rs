@@ -99,8 +99,10 @@ pub(crate) const fn exit(error: &Error) -> Exit {
         Error::Refused { .. } | Error::Closed { code: ACCESS_REFUSED | NOT_FOUND | PRECONDITION_FAILED, .. } => {
             Exit::Refused
         }
-        Error::Closed { .. } | Error::Lost { .. } | Error::TimeOut { .. } | Error::Unreachable { .. } => {
-            Exit::OutOfReach
-        }
+        Error::Closed { .. }
+        | Error::Lost { .. }
+        | Error::TimeOut { .. }
+        | Error::Unreachable { .. }
+        | Error::Untrusted { .. } => Exit::OutOfReach,
     }
 }

@@ -58,6 +58,17 @@ pub(crate) struct Common {
     pub(crate) quiet: bool,
 }
 
+/// What is checked.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArguments {
+    /// Ask the broker, the API and STS too, and say what is missing; changes nothing anywhere
+    #[arg(long)]
+    pub(crate) connect: bool,
+    /// Print the smallest policy that the key needs, and nothing else
+    #[arg(long, conflicts_with = "connect")]
+    pub(crate) policy: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry out the share jobs of a file, or of standard input
@@ -106,9 +117,9 @@ pub(crate) enum Command {
                             The key that it knows is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. State,\n\
                             counters, log and faults are under http://ADDRESS/_sandbox/.")]
     Sandbox(SandboxArguments),
-    /// Show the settings in effect and where each comes from; speaks to nobody
-    #[command(after_help = "Example: imageshare check --config examples/imageshare.toml")]
-    Check,
+    /// Show the settings in effect and where each comes from; without --connect it speaks to nobody
+    #[command(after_help = "Example: imageshare check --config examples/imageshare.toml --connect")]
+    Check(CheckArguments),
     /// Print the JSON Schema of jobs or of reports
     #[command(after_help = "Example: imageshare schema job > job.schema.json")]
     Schema {

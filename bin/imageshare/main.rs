@@ -46,7 +46,7 @@ fn command(cli: Cli) -> Ended {
     let Cli { common, command } = cli;
     match &command {
         Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, false),
-        Command::Check => check::run(&common),
+        Command::Check(arguments) => check::run(&common, arguments),
         Command::Completions { shell } => completions::run(*shell),
         Command::Dead(command) => dead::run(&common, command),
         Command::List(arguments) => list::run(&common, arguments),

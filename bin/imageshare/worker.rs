@@ -28,7 +28,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     let TimeOuts { connect, call } = settings.http;
     let heartbeat = settings.broker.heartbeat;
     let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
-    let client = Client::new(time_outs).or_exit(Exit::Failed)?;
+    let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
     let log =
         Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {

@@ -78,6 +78,13 @@ impl Node {
         node
     }
 
+    /// A node of one's own with more in its settings, such as a listener with TLS.
+    pub(crate) fn start_with(more: &str) -> Self {
+        let [node] = Self::set_up(more);
+        node.start_again();
+        node
+    }
+
     /// Three nodes that are one broker, of which a part that is cut off serves nobody.
     pub(crate) fn cluster() -> [Self; 3] {
         let nodes: [Self; 3] = Self::set_up("cluster_partition_handling = pause_minority\n");

@@ -3,6 +3,7 @@
 mod amqp;
 mod broker;
 pub(crate) mod browser;
+mod certificates;
 pub(crate) mod history;
 pub(crate) mod http;
 mod keeper;
@@ -16,7 +17,8 @@ pub(crate) mod watched;
 pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
-pub(crate) use broker::{Node, PASSWORD, TICK_SECONDS, Vhost};
+pub(crate) use broker::{Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;

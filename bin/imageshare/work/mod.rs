@@ -98,7 +98,7 @@ impl Work {
         // A call that takes longer than the whole patience is of no use.
         let time_outs =
             TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
-        let client = Client::new(time_outs).or_exit(Exit::Failed)?;
+        let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
         let limits = Limits {
             closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),
             // Nobody takes jobs back, and nobody else was at work just before.

@@ -37,6 +37,7 @@ pub struct Daemon {
     orders: mpsc::Sender<Order>,
     lanes: Vec<Lane>,
     settings: Settings,
+    client: Client,
     /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
     parts: JoinSet<()>,
     /// What each part is.
@@ -58,7 +59,7 @@ impl Daemon {
         let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
         let (publisher, publishing) =
             Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
-        let driver = Driver::new(&lanes, limits(&settings), client);
+        let driver = Driver::new(&lanes, limits(&settings), client.clone());
         let status = driver.status();
         status.has_broker(publisher.state());
         let publishing = publishing.watched(Arc::clone(status.of_process()));
@@ -86,7 +87,7 @@ impl Daemon {
         let lines = Lines { events: events_in, lanes: lines, orders: orders_in };
         names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
         names.push((parts.spawn(publishing.run()).id(), "the publisher"));
-        Self { orders, lanes, parts, names, status, settings }
+        Self { orders, lanes, parts, names, status, settings, client }
     }
 
     /// The states of its lanes.
@@ -102,6 +103,9 @@ impl Daemon {
             Ok(settings) => settings,
             Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
         };
+        if let Err(error) = self.client.reread_trust() {
+            events::ReloadFailed { problem: &error.to_string() }.record();
+        }
         let needs_restart = is_fixed_part_different(&self.settings, &settings);
         // Lanes that are new or gone wait for the restart.
         let limits_of = |lane: &Lane| settings.lanes.iter().find(|of| of.name == lane.name).map(|of| of.limits);
@@ -153,5 +157,9 @@ fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
     let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
-    lanes(old) != lanes(new) || broker(old) != broker(new) || old.http != new.http || old.admin != new.admin
+    lanes(old) != lanes(new)
+        || broker(old) != broker(new)
+        || old.http != new.http
+        || old.outside != new.outside
+        || old.admin != new.admin
 }

@@ -17,4 +17,5 @@ pub mod proof;
 pub mod settings;
 pub mod status;
 pub mod tally;
+pub mod tls;
 pub mod wire;

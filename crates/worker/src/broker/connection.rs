@@ -81,7 +81,7 @@ impl Connection {
             Ok(Ok(library)) => Ok(Self { library, cut, held, time_outs }),
             Ok(Err(error)) => {
                 cut.cut();
-                Err(Error::of_opening(&error))
+                Err(Error::of_opening(&error, url.is_tls()))
             }
             Err(_) => {
                 cut.cut();

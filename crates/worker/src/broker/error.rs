@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use imageshare_core::text::printable;
 use lapin::ErrorKind;
 
+use crate::tls::{self, TlsError};
+
 /// Characters of a foreign message that are shown.
 const DETAIL_CHARS_MAX: usize = 200;
 
@@ -50,7 +52,14 @@ pub enum Error {
         /// How long it was waited for.
         after: Duration,
     },
-    /// No connection could be made: name, network, TLS.
+    /// The certificates do not fit: the broker's, ours, or whom we trust. Until somebody mends that, trying again changes
+    /// nothing.
+    #[error("no trusted connection to the broker: {detail}")]
+    Untrusted {
+        /// What does not fit, printable.
+        detail: String,
+    },
+    /// No connection could be made: name, network.
     #[error("the broker is out of reach: {detail}")]
     Unreachable {
         /// How, printable.
@@ -67,7 +76,7 @@ impl Error {
             Self::Lost { .. } => "lost",
             Self::Refused { .. } => "refused",
             Self::TimeOut { .. } => "time_out",
-            Self::Unreachable { .. } => "unreachable",
+            Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
         }
     }
 
@@ -75,7 +84,7 @@ impl Error {
     /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        matches!(self, Self::Refused { .. } | Self::Untrusted { .. })
     }
 
     /// What the library says of a call on a connection that was open.
@@ -89,20 +98,38 @@ impl Error {
     }
 
     /// What the library says of a connection that did not come about.
-    pub(super) fn of_opening(error: &lapin::Error) -> Self {
+    pub(super) fn of_opening(error: &lapin::Error, is_tls: bool) -> Self {
         match error.kind() {
             ErrorKind::ProtocolError(error) if REFUSALS.contains(&error.get_id()) => {
                 Self::Refused { code: error.get_id(), text: shown(error.get_message().as_str()) }
             }
             ErrorKind::ProtocolError(_) => Self::of_call("connect", error),
-            ErrorKind::IOError(error) => Self::unreachable(error),
+            ErrorKind::IOError(error) => Self::unreachable(error, is_tls),
             _ => Self::Unreachable { detail: shown(&error.to_string()) },
         }
     }
 
-    fn unreachable(error: &io::Error) -> Self {
-        Self::Unreachable { detail: shown(&error.to_string()) }
+    fn unreachable(error: &io::Error, is_tls: bool) -> Self {
+        if let Some(error) = tls::cause(error) {
+            return Self::Untrusted { detail: tls::explain(error) };
+        }
+        match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
+            Some(error) => Self::Untrusted { detail: shown(&error.to_string()) },
+            // A broker that hangs up on our certificate may take its own last word back with it.
+            None if is_tls && is_hung_up(error) => Self::Unreachable {
+                detail: shown(&format!(
+                    "{error}; it may be that the other side refuses our certificate, or the lack of one"
+                )),
+            },
+            None => Self::Unreachable { detail: shown(&error.to_string()) },
+        }
     }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 fn shown(text: &str) -> String {

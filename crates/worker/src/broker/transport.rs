@@ -18,7 +18,7 @@ use async_rs::{
     traits::{Executor, Reactor, RuntimeKit},
     util::Task,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -81,24 +81,11 @@ impl Stream {
             return Ok(over(Wire::Plain(tcp)));
         }
         let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(Arc::new(tls()?)).connect(name, tcp).await?;
+        // The files are read for each connection, so that a new authority or certificate needs no restart.
+        let tls = url.trust().config().map_err(io::Error::other)?;
+        let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
         Ok(over(Wire::Tls(Box::new(tls))))
     }
-}
-
-/// TLS as the rest of the program has it: ring, and the root certificates of this machine or of `SSL_CERT_FILE`. They
-/// are read for each connection, so that a new authority needs no restart.
-fn tls() -> io::Result<ClientConfig> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(io::Error::other(format!("no root certificates on this machine{why}")));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Cut {

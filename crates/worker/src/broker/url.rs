@@ -6,7 +6,7 @@ use imageshare_core::params::encode;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use zeroize::Zeroizing;
 
-use crate::endpoint::host_and_port;
+use crate::{endpoint::host_and_port, tls::Trust};
 
 /// Bytes that a broker's address may have.
 const URL_LEN_MAX: usize = 2048;
@@ -32,6 +32,7 @@ pub struct Url {
     host: String,
     port: u16,
     vhost: String,
+    trust: Trust,
 }
 
 /// Why a text is no address of a broker. Never holds any of the text: a password may stand anywhere in it.
@@ -64,6 +65,18 @@ impl Url {
     #[must_use]
     pub fn vhost(&self) -> &str {
         &self.vhost
+    }
+
+    /// Whom to trust there, over TLS.
+    #[must_use]
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The same with whom to trust there.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// As the client library takes it, with a heartbeat in seconds.
@@ -118,6 +131,7 @@ impl FromStr for Url {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: port.unwrap_or(if is_tls { 5671 } else { 5672 }),
             vhost: name(path, DEFAULT_VHOST, "a virtual host that cannot be read")?,
+            trust: Trust::default(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use imageshare_core::{
     Class,
-    actions::{DescribeImageSharePermission, SharedAccount},
+    actions::{self, Action as _, DescribeImageSharePermission, DescribeImages, SharedAccount},
     ids::{ImageId, Region},
     request::Signer,
     response::{self, ApiError, Failure},
@@ -92,7 +92,8 @@ impl Reader {
         loop {
             sleep_until(self.next_at).await;
             self.next_at = TokioInstant::now() + self.pace;
-            let tried = timeout_at(give_up_at, self.once(region, image_id)).await;
+            let question = Action::ReadShares { region, image_id };
+            let tried = timeout_at(give_up_at, self.once::<DescribeImageSharePermission>(question)).await;
             let error = match tried {
                 Ok(Ok(shares)) => return Ok(shares),
                 Ok(Err(Tried::Skewed)) => continue,
@@ -129,15 +130,36 @@ impl Reader {
         }
     }
 
-    async fn once(&mut self, region: Region, image_id: ImageId) -> Result<Vec<SharedAccount>, Tried> {
+    /// Asks each of the reading actions about an image once, or twice where the clock was wrong: whether they may be
+    /// called. Gives the names of the actions beside what came.
+    pub async fn try_all(&mut self, region: Region, image_id: ImageId) -> [(&'static str, Result<(), ReadError>); 2] {
+        let shares = Action::ReadShares { region, image_id };
+        let shares = self.tried::<DescribeImageSharePermission>(shares).await;
+        let images = self.tried::<DescribeImages>(Action::ReadImage { region, image_id }).await;
+        [(DescribeImageSharePermission::NAME, shares), (DescribeImages::NAME, images)]
+    }
+
+    async fn tried<A: actions::Action>(&mut self, question: Action) -> Result<(), ReadError> {
+        let skewed = || ReadError::Unanswered("the clocks differ, and correcting ours did not help".to_owned());
+        for _ in 0..2 {
+            match self.once::<A>(question.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(Tried::Failed(error)) => return Err(error),
+                Err(Tried::Skewed) => {}
+            }
+        }
+        Err(skewed())
+    }
+
+    async fn once<A: actions::Action>(&mut self, question: Action) -> Result<A::Answer, Tried> {
         let host = self.uri.authority().map_or("", |authority| authority.as_str());
-        let prepared = prepare(host, Action::ReadShares { region, image_id });
+        let prepared = prepare(host, question);
         let signed = self.clock.offset();
         let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
         // Whether it was sent does not matter to a reading.
         let sending = Sending::new(|| true);
         let reply = self.client.call(request, &sending).await.map_err(|error| unanswered(&error))?;
-        match response::parse::<DescribeImageSharePermission>(reply.status, &reply.body) {
+        match response::parse::<A>(reply.status, &reply.body) {
             Ok(answered) => Ok(answered.answer),
             Err(Failure::NotAnAnswer(error)) => Err(unanswered(&error)),
             Err(Failure::Api(error)) => {

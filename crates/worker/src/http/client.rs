@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -16,10 +16,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use imageshare_core::response::BODY_LEN_MAX;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{CallError, HEAD_LEN_MAX, Reason, Sending, Stage, sending::WatchedBody};
+use super::{CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, sending::WatchedBody, way::Way};
+use crate::tls::TlsError;
 
 /// How long a connection without a call is kept. The vendor closes them after about 30 s, and a request that meets
 /// the closing is lost without anybody knowing whether it was applied.
@@ -43,15 +44,17 @@ pub struct TimeOuts {
 /// The client. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<HttpsConnector<HttpConnector>, WatchedBody>,
+    pool: Arc<RwLock<Pool>>,
+    outside: Arc<Outside>,
     time_outs: TimeOuts,
-    roots_missing: Option<Arc<str>>,
 }
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-#[error("TLS cannot be set up: {0}")]
-pub struct ClientError(#[from] rustls::Error);
+/// The connections, and why none over TLS can be had, if so.
+#[derive(Clone, Debug)]
+struct Pool {
+    connections: legacy::Client<HttpsConnector<Way>, WatchedBody>,
+    roots_missing: Option<Arc<str>>,
+}
 
 /// What came back: any status, whoever answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,35 +74,40 @@ impl Default for TimeOuts {
 }
 
 impl Client {
-    /// A client that trusts the root certificates of this machine, or those that `SSL_CERT_FILE` names. Where there
-    /// are none, calls over TLS fail and say so; plain ones to a sandbox on this machine need none.
+    /// A client that trusts the root certificates of this machine, or those that `SSL_CERT_FILE` names, and goes through
+    /// no proxy.
     ///
     /// # Errors
     /// If the TLS library refuses its own defaults, which means that it was built wrongly.
-    pub fn new(time_outs: TimeOuts) -> Result<Self, ClientError> {
-        let provider = Arc::new(ring::default_provider());
-        match HttpsConnectorBuilder::new().with_provider_and_native_roots(Arc::clone(&provider)) {
-            Ok(builder) => {
-                let connector = builder.https_or_http().enable_http1().wrap_connector(tcp(time_outs));
-                Ok(Self { pool: pool(connector), time_outs, roots_missing: None })
-            }
-            Err(error) => {
-                let tls = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()?
-                    .with_root_certificates(RootCertStore::empty())
-                    .with_no_client_auth();
-                let roots_missing = Some(format!("no root certificates on this machine: {error}").into());
-                Ok(Self { roots_missing, ..Self::with_tls(tls, time_outs) })
-            }
-        }
+    pub fn new(time_outs: TimeOuts) -> Result<Self, TlsError> {
+        Self::with(Outside::default(), time_outs)
+    }
+
+    /// A client of the caller's trust and proxy. Where a machine has no root certificates, calls over TLS fail and say so;
+    /// plain ones to a sandbox on this machine need none.
+    ///
+    /// # Errors
+    /// If a file that was named is not what it should be.
+    pub fn with(outside: Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
+        let pool = Pool::new(&outside, time_outs)?;
+        Ok(Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::new(outside), time_outs })
     }
 
     /// A client with TLS settings of the caller's.
-    #[must_use]
-    pub fn with_tls(tls: ClientConfig, time_outs: TimeOuts) -> Self {
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp(time_outs));
-        Self { pool: pool(connector), time_outs, roots_missing: None }
+    #[cfg(test)]
+    pub(crate) fn with_tls(tls: ClientConfig, time_outs: TimeOuts) -> Self {
+        let pool = Pool { connections: connections(tls, None, time_outs), roots_missing: None };
+        Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::default(), time_outs }
+    }
+
+    /// Trusts from now on whom the files say now. Calls that are under way end as they began.
+    ///
+    /// # Errors
+    /// If a file is not what it should be: then all stays as it is.
+    pub fn reread_trust(&self) -> Result<(), TlsError> {
+        let pool = Pool::new(&self.outside, self.time_outs)?;
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool;
+        Ok(())
     }
 
     /// How long a call may take.
@@ -119,7 +127,8 @@ impl Client {
         let TimeOuts { connect, call } = self.time_outs;
         let deadline = Instant::now() + call;
         let request = request.map(|bytes| WatchedBody::new(bytes, Arc::clone(sending)));
-        let mut exchange = self.pool.request(request);
+        let pool = self.pool();
+        let mut exchange = pool.connections.request(request);
         let too_late = |stage, after| CallError { sent: true, reason: Reason::TimeOut { stage, after } };
 
         let answer = match timeout(connect.min(call), &mut exchange).await {
@@ -132,7 +141,7 @@ impl Client {
         };
         let (head, body) = match answer {
             Ok(answer) => answer.into_parts(),
-            Err(error) => return Err(CallError { sent: !sending.abandon(), reason: self.reason(&error) }),
+            Err(error) => return Err(CallError { sent: !sending.abandon(), reason: pool.reason(&error) }),
         };
         let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(Stage::Body, call))?;
         let body = body.map_err(|reason| CallError { sent: true, reason })?;
@@ -147,11 +156,29 @@ impl Client {
         let after = self.time_outs.connect.min(self.time_outs.call);
         let mut request = Request::new(WatchedBody::none());
         *request.uri_mut() = uri;
+        let pool = self.pool();
         let exchange = async {
-            let (head, body) = self.pool.request(request).await.map_err(|error| self.reason(&error))?.into_parts();
+            let answer = pool.connections.request(request).await.map_err(|error| pool.reason(&error))?;
+            let (head, body) = answer.into_parts();
             Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
         };
         timeout(after, exchange).await.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }))
+    }
+
+    fn pool(&self) -> Pool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Pool {
+    fn new(outside: &Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
+        let Outside { trust, proxy } = outside;
+        let (tls, roots_missing) = match trust.config() {
+            Ok(tls) => (tls, None),
+            Err(missing @ TlsError::NoRoots(_)) => (trust.config_without_roots()?, Some(missing.to_string().into())),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { connections: connections(tls, proxy.clone(), time_outs), roots_missing })
     }
 
     /// What an error is about, with what is known of this machine.
@@ -175,7 +202,13 @@ fn tcp(time_outs: TimeOuts) -> HttpConnector {
     tcp
 }
 
-fn pool(connector: HttpsConnector<HttpConnector>) -> legacy::Client<HttpsConnector<HttpConnector>, WatchedBody> {
+fn connections(
+    tls: ClientConfig,
+    proxy: Option<Proxy>,
+    time_outs: TimeOuts,
+) -> legacy::Client<HttpsConnector<Way>, WatchedBody> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    let connector = builder.wrap_connector(Way::new(tcp(time_outs), proxy));
     legacy::Client::builder(TokioExecutor::new())
         // Without a timer of its own the pool never closes anything.
         .pool_timer(TokioTimer::new())

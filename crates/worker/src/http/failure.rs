@@ -4,6 +4,9 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use imageshare_core::text::printable;
 
+use super::way::NoTunnel;
+use crate::tls;
+
 /// Characters of a cause's own words that are kept.
 const DETAIL_CHARS_MAX: usize = 200;
 
@@ -29,6 +32,9 @@ pub enum Reason {
     /// The network's fault, or nobody listens there.
     #[error("no connection to the endpoint ({0}); check the endpoint, the network and its firewalls")]
     Connect(String),
+    /// The proxy's fault, or its address is wrong.
+    #[error("no tunnel through the proxy ({0}); check HTTPS_PROXY, NO_PROXY and the proxy")]
+    Proxy(String),
     /// The endpoint's certificate or the trusted roots of this machine.
     #[error("no trusted connection to the endpoint ({0}); check its certificate and this machine's root certificates")]
     Tls(String),
@@ -83,8 +89,11 @@ impl Reason {
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let causes = causes(error);
         let root = causes.last().map_or_else(String::new, |cause| printable(&cause.to_string(), DETAIL_CHARS_MAX));
-        if causes.iter().any(|cause| cause.is::<rustls::Error>()) {
-            return Self::Tls(root);
+        if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+            return Self::Tls(tls::explain(error));
+        }
+        if causes.iter().any(|cause| cause.is::<NoTunnel>()) {
+            return Self::Proxy(root);
         }
         // The resolver's and the connector's errors have no public type; these are their words.
         let says = |words: &str| causes.iter().any(|cause| cause.to_string().starts_with(words));
@@ -156,7 +165,7 @@ mod tests {
     fn an_error_inside_an_io_error_is_found() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let inner = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
-        check(inner, &Reason::Tls("invalid peer certificate: UnknownIssuer".into()));
+        check(inner, &Reason::Tls("the certificate is from an authority that is not trusted here".into()));
     }
 
     #[test]

@@ -4,11 +4,13 @@ mod client;
 mod failure;
 mod request;
 mod sending;
+mod way;
 
-pub use client::{Client, ClientError, Reply, TimeOuts};
+pub use client::{Client, Reply, TimeOuts};
 pub use failure::{CallError, Reason, Stage};
 pub(crate) use request::into_http;
 pub use sending::Sending;
+pub use way::{Outside, Proxy};
 
 /// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.
 const HEAD_LEN_MAX: usize = 64 * 1024;

@@ -22,7 +22,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{CallError, Client, Reason, Reply, Sending, Stage, TimeOuts};
+use super::{CallError, Client, Outside, Proxy, Reason, Reply, Sending, Stage, TimeOuts};
+use crate::tls::Trust;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 
@@ -325,7 +326,112 @@ async fn an_untrusted_certificate_means_that_nothing_was_sent() {
     assert!(refused.is_err());
     let error = calling.result().await.unwrap_err();
     assert!(!error.sent);
-    assert_eq!(error.reason, Reason::Tls("invalid peer certificate: UnknownIssuer".into()));
+    assert_eq!(error.reason, Reason::Tls("the certificate is from an authority that is not trusted here".into()));
+}
+
+/// Calls a listener with this certificate, trusting its authority, and gives why that failed.
+#[track_caller]
+fn refused_by(authority: &Authority, made: &rcgen::CertificateParams, words: &str) -> impl Future<Output = ()> {
+    let (tls, words) = (Tls::of(authority, made), words.to_owned());
+    let client = Client::with(authority.outside(), TimeOuts::default()).unwrap();
+    async move {
+        let calling = Calling::to(&client, tls.address());
+        assert!(tls.acceptor.accept(tls.listener.accept().await.unwrap().0).await.is_err());
+        let error = calling.result().await.unwrap_err();
+        assert!(!error.sent);
+        let Reason::Tls(found) = &error.reason else { panic!("{error}") };
+        assert!(found.contains(&words), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
+    let authority = Authority::new();
+    let made = |name: &str| rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut expired = made("localhost");
+    expired.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    expired.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    refused_by(&authority, &expired, "the certificate has expired").await;
+    let mut early = made("localhost");
+    early.not_before = rcgen::date_time_ymd(4000, 1, 1);
+    refused_by(&authority, &early, "the certificate is not valid yet").await;
+    let other = "the certificate is not for localhost, but for other.example";
+    refused_by(&authority, &made("other.example"), other).await;
+    let stranger = Authority { file: authority.file, ..Authority::new() };
+    let unknown = "the certificate is from an authority that is not trusted here";
+    refused_by(&stranger, &made("localhost"), unknown).await;
+}
+
+#[tokio::test]
+async fn an_authority_of_the_settings_is_trusted_and_read_again_when_that_is_asked_for() {
+    let authority = Authority::new();
+    let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
+    let address = tls.address();
+    tokio::spawn(tls.serve());
+    let right = std::fs::read(authority.file.path()).unwrap();
+    std::fs::write(authority.file.path(), Authority::new().pem).unwrap();
+    let client = Client::with(authority.outside(), TimeOuts::default()).unwrap();
+    let refused = Calling::to(&client, address.clone()).result().await.unwrap_err();
+    assert!(matches!(refused.reason, Reason::Tls(_)), "{refused}");
+    std::fs::write(authority.file.path(), "no certificate").unwrap();
+    let error = client.reread_trust().unwrap_err().to_string();
+    assert!(error.ends_with("found no certificate, allowed is a file with at least one certificate in PEM"), "{error}");
+    std::fs::write(authority.file.path(), right).unwrap();
+    client.reread_trust().unwrap();
+    assert_eq!(Calling::to(&client, address).result().await.unwrap().status, 200);
+}
+
+/// A proxy that makes one tunnel, to this address, and gives the head of what it was asked.
+async fn proxy(answer: &'static str, to: SocketAddr) -> (SocketAddr, oneshot::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, head) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut client = listener.accept().await.unwrap().0;
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n") {
+            text.push(client.read_u8().await.unwrap());
+        }
+        // Not every test wants to know.
+        drop(asked.send(String::from_utf8(text).unwrap()));
+        client.write_all(answer.as_bytes()).await.unwrap();
+        let mut server = TcpStream::connect(to).await.unwrap();
+        drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+    });
+    (address, head)
+}
+
+#[tokio::test]
+async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
+    let authority = Authority::new();
+    let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap());
+    let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
+    tokio::spawn(tls.serve());
+    let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), "").unwrap());
+    let client = Client::with(Outside { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
+    let reply = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap();
+    assert_eq!(reply.status, 200);
+    let head = head.await.unwrap();
+    assert!(head.starts_with("CONNECT api.example:443 HTTP/1.1\r\n"), "{head}");
+    assert!(head.to_lowercase().contains("proxy-authorization: basic "), "{head}");
+    assert!(!head.to_lowercase().contains("x-tc"), "{head}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
+    for (answer, words) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "proxy authorization required"),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", "unsuccessful"),
+    ] {
+        let at = proxy(answer, SocketAddr::from(([127, 0, 0, 1], 1))).await.0;
+        let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), "").unwrap());
+        let client = Client::with(Outside { proxy: through, ..Outside::default() }, TimeOuts::default()).unwrap();
+        let error = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap_err();
+        assert!(!error.sent);
+        let text = error.to_string();
+        assert!(text.contains("no tunnel through the proxy") && text.contains(words), "{text}");
+        assert!(text.ends_with("check HTTPS_PROXY, NO_PROXY and the proxy") && !text.contains("topsecret"), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -384,7 +490,56 @@ struct Tls {
     roots: RootCertStore,
 }
 
+/// An authority, and the file from which it is trusted.
+struct Authority {
+    issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+    pem: String,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // Its own name, since two of one name could not be told apart.
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("{:x?}", &key.public_key_raw()[..8]));
+        let issuer = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        let (pem, file) = (issuer.pem(), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(file.path(), &pem).unwrap();
+        Self { issuer, pem, file }
+    }
+
+    fn outside(&self) -> Outside {
+        let trust = Trust { ca_file: Some(self.file.path().to_owned()), client: None };
+        Outside { trust, proxy: None }
+    }
+}
+
 impl Tls {
+    /// With a certificate of an authority.
+    fn of(authority: &Authority, made: &rcgen::CertificateParams) -> Self {
+        let tls = Self::new();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = made.clone().signed_by(&key, &authority.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let server = ServerConfig::builder().with_no_client_auth();
+        let server = server.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        Self { acceptor: TlsAcceptor::from(Arc::new(server)), ..tls }
+    }
+
+    /// Answers one request on each connection whose handshake comes about.
+    async fn serve(self) {
+        loop {
+            let stream = self.listener.accept().await.unwrap().0;
+            let Ok(mut stream) = self.acceptor.accept(stream).await else { continue };
+            let mut text = vec![0; 4096];
+            let _ = stream.read(&mut text).await.unwrap();
+            stream.write_all(format!("{OK}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+    }
+
     fn new() -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(ring::default_provider().install_default()));

@@ -15,9 +15,12 @@ use super::{
     choices::{Choices, Shown},
     file::Section,
     origin::Setting,
-    values::{duration, path_problem, whole},
+    values::{FilePath, duration, file_path, path_problem, whole},
 };
-use crate::broker::{Url, UrlError};
+use crate::{
+    broker::{Url, UrlError},
+    tls::{ClientFiles, Trust},
+};
 
 /// The variable of the address.
 const URL: &str = "IMAGESHARE_BROKER_URL";
@@ -26,7 +29,7 @@ const URL: &str = "IMAGESHARE_BROKER_URL";
 const FILE_LEN_MAX: u64 = 4096;
 
 /// Characters of the file's name that messages show.
-pub(super) const FILE_CHARS_MAX: usize = 200;
+const FILE_CHARS_MAX: usize = 200;
 
 /// Messages that a lane may hold: AMQP has two bytes for them, and means another number by 0.
 const PREFETCHES: std::ops::RangeInclusive<u32> = 1..=65_535;
@@ -45,6 +48,8 @@ pub struct Broker {
     /// How long a job may be held before its lane is given back. Below the half hour after which the broker ends the
     /// channel.
     pub lease: Duration,
+    /// Whom to trust there and what to show, over TLS.
+    pub trust: Trust,
 }
 
 /// Where the broker's address is.
@@ -83,19 +88,19 @@ pub enum NoBroker {
 impl Default for Broker {
     fn default() -> Self {
         let (heartbeat, lease) = (Duration::from_secs(10), Duration::from_mins(20));
-        Self { url: None, prefetch: 10_000, heartbeat, lease }
+        Self { url: None, prefetch: 10_000, heartbeat, lease, trust: Trust::default() }
     }
 }
 
 impl Broker {
-    /// The address, read from its file where it stands in one.
+    /// The address, read from its file where it stands in one, and whom to trust there.
     ///
     /// # Errors
     /// If there is none.
     pub fn url(&self) -> Result<Url, NoBroker> {
         let path = match &self.url {
             None => return Err(NoBroker::Missing),
-            Some(UrlSource::Given(url)) => return Ok(url.clone()),
+            Some(UrlSource::Given(url)) => return Ok(url.clone().trusting(self.trust.clone())),
             Some(UrlSource::File(path)) => path,
         };
         let shown = || shown(path);
@@ -103,7 +108,8 @@ impl Broker {
         let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
         read.map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
         // Editors end a file with a line end.
-        text.trim_end().parse().map_err(|error| NoBroker::Malformed { path: shown(), error })
+        let url: Url = text.trim_end().parse().map_err(|error| NoBroker::Malformed { path: shown(), error })?;
+        Ok(url.trusting(self.trust.clone()))
     }
 }
 
@@ -111,7 +117,11 @@ pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, 
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (url, url_file) = (take("url"), take("url_file"));
     let (mut prefetch, heartbeat, lease) = (take("prefetch"), take("heartbeat"), take("lease"));
-    section.finish("url, url_file, prefetch, heartbeat, lease", &mut choices.problems);
+    let (ca_file, certificate, client_key) = (take("ca_file"), take("client_certificate"), take("client_key"));
+    section.finish(
+        "url, url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key",
+        &mut choices.problems,
+    );
     if let ([_, ..], [file, ..]) = (url.as_slice(), url_file.as_slice()) {
         choices.problems.push(format!("{}: found it beside broker.url, allowed is one of them", file.origin));
     }
@@ -138,9 +148,43 @@ pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, 
     });
     let lease = choices.choose(key("lease"), default.lease, lease, |text| duration(text, SECOND..=25 * 60 * SECOND));
 
-    let settings = of_url.into_iter().chain([prefetch.1, heartbeat.1, lease.1]).collect();
+    let mut file =
+        |name: &str, given, what| choices.choose_any(&key(name), given, |text| file_path(text, what)).unzip();
+    let (ca_file, of_ca_file) = file("ca_file", ca_file, "a file with certificates");
+    let (certificate, of_certificate) = file("client_certificate", certificate, "a file with certificates");
+    let (client_key, of_client_key) = file("client_key", client_key, "a file with a private key");
+    let client = match (certificate, client_key) {
+        (Some(FilePath(certificate)), Some(FilePath(key))) => Some(ClientFiles { certificate, key }),
+        (None, None) => None,
+        _ => {
+            let half = of_certificate.as_ref().map(|setting| (setting, "broker.client_key"));
+            let half = half.or_else(|| Some((of_client_key.as_ref()?, "broker.client_certificate")));
+            if let Some((found, missing)) = half {
+                choices
+                    .problems
+                    .push(format!("{}: found it without {missing}, allowed are both or none", found.origin));
+            }
+            None
+        }
+    };
+    let trust = Trust { ca_file: ca_file.map(|FilePath(path)| path), client };
+    if let Some(UrlSource::Given(given)) = &url
+        && !given.is_tls()
+        && trust != Trust::default()
+    {
+        let set = [&of_ca_file, &of_certificate, &of_client_key].into_iter().flatten();
+        for setting in set {
+            choices.problems.push(format!(
+                "{}: found it beside an address with amqp://, allowed is it with amqps://",
+                setting.origin
+            ));
+        }
+    }
+
+    let of_files = [of_ca_file, of_certificate, of_client_key].into_iter().flatten();
+    let settings = of_url.into_iter().chain([prefetch.1, heartbeat.1, lease.1]).chain(of_files).collect();
     let prefetch = u16::try_from(prefetch.0).expect("it was checked to be at most 65,535");
-    (Broker { url, prefetch, heartbeat: heartbeat.0, lease: lease.0 }, settings)
+    (Broker { url, prefetch, heartbeat: heartbeat.0, lease: lease.0, trust }, settings)
 }
 
 impl Shown for UrlSource {

@@ -2,14 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use imageshare_core::ids::Region;
+use imageshare_core::{ids::Region, text::printable};
 
 use super::{
     Environment,
     origin::{Given, Origin, Setting},
-    values,
+    values::{self, FilePath},
 };
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, http::Proxy};
 
 /// Chooses among what was given, and collects what is wrong with it.
 pub(super) struct Choices<'a> {
@@ -69,9 +69,18 @@ impl Choices<'_> {
     }
 }
 
+/// Characters of a file's name that are shown.
+const FILE_CHARS_MAX: usize = 200;
+
 /// How a value stands in a table of settings.
 pub(super) trait Shown {
     fn shown(&self) -> String;
+}
+
+impl Shown for FilePath {
+    fn shown(&self) -> String {
+        printable(&self.0.display().to_string(), FILE_CHARS_MAX)
+    }
 }
 
 impl Shown for Duration {
@@ -90,4 +99,4 @@ macro_rules! shown_as_displayed {
     )*};
 }
 
-shown_as_displayed!(f64 u32 SocketAddr String Region Endpoint);
+shown_as_displayed!(f64 u32 SocketAddr String Region Endpoint Proxy);

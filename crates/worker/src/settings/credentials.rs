@@ -13,11 +13,10 @@ use imageshare_core::{
 
 use super::{
     DEFAULT_NAME,
-    broker::FILE_CHARS_MAX,
     choices::{Choices, Shown},
     file::Section,
     origin::{Given, Origin, Setting},
-    values::{duration, parsed, path_problem},
+    values::{FilePath, duration, file_path, parsed},
 };
 use crate::{
     credentials::{DEFAULT_SECTION, ROLE_SECONDS_MAX, Role, Source, is_role_name},
@@ -247,12 +246,7 @@ impl One {
     }
 
     fn path(&mut self, key: &'static str, what: &str, choices: &mut Choices<'_>) -> Option<PathBuf> {
-        let path = self.any(key, choices, |text| {
-            let path = PathBuf::from(text);
-            let problem = path_problem(&path).map(|problem| format!("{problem}, allowed is the path of {what}"));
-            problem.map_or(Ok(ShownPath(path)), Err)
-        });
-        path.map(|ShownPath(path)| path)
+        self.any(key, choices, |text| file_path(text, what)).map(|FilePath(path)| path)
     }
 
     /// What has to be given. One that was and is not right was reported.
@@ -267,15 +261,6 @@ impl One {
         let key = format!("credentials.{}.{key}", self.name);
         self.settings.push(Setting { key, value: value.shown(), origin: Origin::Default });
         value
-    }
-}
-
-/// A path as it stands in a table of settings.
-struct ShownPath(PathBuf);
-
-impl Shown for ShownPath {
-    fn shown(&self) -> String {
-        printable(&self.0.display().to_string(), FILE_CHARS_MAX)
     }
 }
 

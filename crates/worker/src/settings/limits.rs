@@ -8,9 +8,12 @@ use super::{
     choices::Choices,
     file::Section,
     origin::Setting,
-    values::{duration, whole},
+    values::{FilePath, duration, file_path, whole},
 };
-use crate::http::TimeOuts;
+use crate::{
+    http::{Outside, Proxy, TimeOuts},
+    tls::Trust,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
@@ -49,10 +52,11 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
     (checked, vec![attempts.1, cap.1, landing.1, read_delay.1, image_wait.1])
 }
 
-pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (TimeOuts, Vec<Setting>) {
+/// How the API is reached: the time-outs, whom to trust, and by which proxy.
+pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (TimeOuts, Outside, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
-    let (connect, call) = (take("connect_timeout"), take("call_timeout"));
-    section.finish("connect_timeout, call_timeout", &mut choices.problems);
+    let (connect, call, ca_file) = (take("connect_timeout"), take("call_timeout"), take("ca_file"));
+    section.finish("connect_timeout, call_timeout, ca_file", &mut choices.problems);
     let default = TimeOuts::default();
     let connect = choices.choose("http.connect_timeout".to_owned(), default.connect, connect, |text| {
         duration(text, TENTH..=60 * SECOND)
@@ -64,7 +68,18 @@ pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (Tim
         let problem = format!("{}: found {found}, allowed is at most http.call_timeout, {allowed}", connect.1.origin);
         choices.problems.push(problem);
     }
-    (TimeOuts { connect: connect.0, call: call.0 }, vec![connect.1, call.1])
+    let ca_file =
+        choices.choose_any("http.ca_file", ca_file, |text| file_path(text, "a file with certificates")).unzip();
+    // As other programs have them: the first that is set counts, and one that is set to nothing is not set.
+    let mut of = |names: [&'static str; 2]| {
+        names.into_iter().find_map(|name| choices.variable(name).filter(|given| !given.text.is_empty()))
+    };
+    let (proxy, except) = (of(["HTTPS_PROXY", "https_proxy"]), of(["NO_PROXY", "no_proxy"]));
+    let except = except.map(|given| given.text).unwrap_or_default();
+    let proxy = choices.choose_any("http.proxy", proxy.into_iter().collect(), |text| Proxy::new(text, &except)).unzip();
+    let trust = Trust { ca_file: ca_file.0.map(|FilePath(path)| path), client: None };
+    let settings = [Some(connect.1), Some(call.1), ca_file.1, proxy.1].into_iter().flatten().collect();
+    (TimeOuts { connect: connect.0, call: call.0 }, Outside { trust, proxy: proxy.0 }, settings)
 }
 
 fn to_millis(duration: Duration) -> Millis {

@@ -17,7 +17,10 @@ use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
 use imageshare_engine::limits::Limits;
 
 use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
-use crate::{credentials::Source, http::TimeOuts};
+use crate::{
+    credentials::Source,
+    http::{Outside, TimeOuts},
+};
 
 pub use broker::{Broker, NoBroker, UrlSource};
 pub use environment::{Environment, NotUtf8};
@@ -63,6 +66,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long the HTTP client waits.
     pub http: TimeOuts,
+    /// Whom it trusts, and by which proxy it goes.
+    pub outside: Outside,
     /// The broker.
     pub broker: Broker,
     /// Where a daemon listens for status and metrics; `None` for nowhere.
@@ -141,7 +146,7 @@ impl Settings {
         let given = choices.outside("TENCENTCLOUD_REGION", "--region", flags.region.as_deref());
         let region = choices.choose_any("region", given, parsed::<Region>);
         let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
-        let (http, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
+        let (http, outside, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
         let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);
         let given = choices.outside("IMAGESHARE_ADMIN", "--admin", flags.admin.as_deref());
         let (admin, of_admin) = admin::read(file.section("admin", &mut choices.problems), given, &mut choices);
@@ -152,7 +157,7 @@ impl Settings {
 
         let (lane, region) = (lane.map(|lane| lane.0), region.map(|region| region.0));
         if choices.problems.is_empty() {
-            Ok(Self { lanes, lane, region, limits, http, broker, admin, described })
+            Ok(Self { lanes, lane, region, limits, http, outside, broker, admin, described })
         } else {
             Err(SettingsError { problems: choices.problems })
         }

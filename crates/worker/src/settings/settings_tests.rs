@@ -189,8 +189,9 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
              allowed are endpoint, regions, credential, rate, batch, concurrency",
             "imageshare.toml: engine: found the key \"caps\", \
              allowed are attempts, cap, landing, read_delay, image_wait",
-            "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout",
-            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, prefetch, heartbeat, lease",
+            "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout, ca_file",
+            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, prefetch, heartbeat, lease, \
+             ca_file, client_certificate, client_key",
             "imageshare.toml: admin: found the key \"address\", allowed are listen",
             "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker, admin",
         ],
@@ -487,5 +488,34 @@ fn nothing_listens_for_status_unless_somebody_says_where() {
     check(
         "[admin]\nlisten = \"9701\"",
         &["imageshare.toml: admin.listen: found \"9701\", allowed is an address and a port, such as 127.0.0.1:9701"],
+    );
+}
+
+#[test]
+fn tls_and_the_proxy_are_set_and_passwords_are_not_shown() {
+    let file = "[http]\nca_file = \"/ca.pem\"\n[broker]\nurl = \"amqps://a:topsecret@b.example\"\nca_file = \"/b.pem\"\n\
+                client_certificate = \"/c.pem\"\nclient_key = \"/c.key\"";
+    let variables = [("HTTPS_PROXY", "http://ada:topsecret@proxy.example:3128"), ("NO_PROXY", "internal.example")];
+    let settings = load(file, variables, &Flags::default()).unwrap();
+    assert_eq!(settings.outside.trust.ca_file.as_deref(), Some("/ca.pem".as_ref()));
+    assert_eq!(described(&settings, "http.ca_file").0, "/ca.pem");
+    let proxy = ("http://ada@proxy.example:3128".to_owned(), "HTTPS_PROXY".to_owned());
+    assert_eq!(described(&settings, "http.proxy"), proxy);
+    assert_eq!(described(&settings, "broker.client_key").0, "/c.key");
+    let url = settings.broker.url().unwrap();
+    assert_eq!(url.trust(), &settings.broker.trust);
+    assert!(!format!("{settings:?}").contains("topsecret"));
+
+    let small = load("", [("https_proxy", "proxy.example:1"), ("HTTPS_PROXY", "")], &Flags::default()).unwrap();
+    assert_eq!(described(&small, "http.proxy").0, "http://proxy.example:1");
+    let wrong = load("", [("HTTPS_PROXY", "socks5://topsecret")], &Flags::default()).unwrap_err();
+    assert_eq!(wrong.problems, ["HTTPS_PROXY: found another scheme, allowed is http://host:port of a proxy"]);
+    check(
+        "[broker]\nurl = \"amqp://b.example\"\nca_file = \"/b.pem\"\nclient_key = \"/c.key\"",
+        &[
+            "imageshare.toml: broker.client_key: found it without broker.client_certificate, allowed are both or none",
+            "imageshare.toml: broker.ca_file: found it beside an address with amqp://, allowed is it with amqps://",
+            "imageshare.toml: broker.client_key: found it beside an address with amqp://, allowed is it with amqps://",
+        ],
     );
 }

@@ -1,6 +1,12 @@
 //! Texts of settings, read and bounded: each error says what was found and what is allowed.
 
-use std::{fmt, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use imageshare_core::text::excerpt;
 
@@ -73,6 +79,17 @@ pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The path of a file that a setting names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FilePath(pub(super) PathBuf);
+
+/// A path, or why the text is none. Another text is not shown: it may be the contents of the file.
+pub(super) fn file_path(text: &str, what: &str) -> Result<FilePath, String> {
+    let path = PathBuf::from(text);
+    let problem = path_problem(&path).map(|problem| format!("{problem}, allowed is the path of {what}"));
+    problem.map_or(Ok(FilePath(path)), Err)
 }
 
 /// A duration as it may be written.

@@ -1,0 +1,116 @@
+//! Whether everybody is there whom the settings name, and lets us do what has to be done. Reads, and changes nothing.
+
+use imageshare_core::{
+    Class,
+    ids::{ImageId, Region},
+};
+use imageshare_worker::{
+    broker::{Connection, topology},
+    credentials::Owner,
+    driver::{self, Lane, ReadError, Reader},
+    http::Client,
+    settings::{self, Environment, Regions, Settings},
+};
+
+use super::{Findings, policy};
+use crate::{broker, exit::Exit};
+
+/// An image that there is not: what may be asked about it may be asked about others, as far as the policy goes.
+const NO_IMAGE: &str = "img-00000000";
+
+/// A region that every account has.
+const REGION: &str = "ap-guangzhou";
+
+/// Asks all of them.
+pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Findings) {
+    for lane in &settings.lanes {
+        // Why there is no credential was said.
+        let alone = std::slice::from_ref(lane);
+        let Ok(opened) = driver::open_lanes(alone, &Environment::of_process(), client).await else { continue };
+        for lane in &opened {
+            ask_whose(lane, findings).await;
+            ask_api(lane, region(lane, settings), client, findings).await;
+        }
+    }
+    if settings.broker.url.is_some() {
+        ask_broker(settings, findings).await;
+    }
+}
+
+/// STS: whose the key is.
+async fn ask_whose(lane: &Lane, findings: &mut Findings) {
+    let mut owner = lane.keeper.owner();
+    let known = owner.wait_for(|owner| *owner != Owner::Asked).await.map(|owner| owner.clone());
+    let key = format!("connect.{}.GetCallerIdentity", lane.name);
+    match known {
+        Ok(Owner::Known(account)) => findings.add(key, format!("the key of account {account}"), &lane.endpoint),
+        Ok(Owner::Unknown(reason)) => {
+            // Work goes on without it.
+            findings.add(key, "not known: jobs that name the key's own account are refused by the API", &reason);
+        }
+        Ok(Owner::Asked) | Err(_) => {}
+    }
+}
+
+/// The API: whether it can be reached, takes the key, and lets it read.
+async fn ask_api(lane: &Lane, region: Region, client: &Client, findings: &mut Findings) {
+    let image: ImageId = NO_IMAGE.parse().expect("it has the form of one");
+    for (action, asked) in Reader::new(client.clone(), lane).try_all(region, image).await {
+        let key = format!("connect.{}.{action}", lane.name);
+        let class = asked.as_ref().err().map(ReadError::class);
+        match (asked, class) {
+            (Err(error), Some(Some(Class::Permission))) => {
+                findings.add(key, "not allowed", &lane.endpoint);
+                let missing = policy::action(action);
+                findings
+                    .problem(Exit::Refused, &format!("lane {}: the key's policy lacks {missing} ({error})", lane.name));
+            }
+            (Err(error), Some(class @ (None | Some(Class::Credential | Class::Clock | Class::Deployment)))) => {
+                findings.add(key, "failed", &lane.endpoint);
+                let exit = if class.is_none() { Exit::OutOfReach } else { Exit::Refused };
+                findings.problem(exit, &format!("lane {}: {action}: {error}", lane.name));
+            }
+            // Of what became of the image that there is not nothing follows.
+            (Ok(()) | Err(_), _) => findings.add(key, "allowed", &lane.endpoint),
+        }
+    }
+    let key = format!("connect.{}.{}", lane.name, policy::WRITE);
+    findings.add(key, format!("not tried, since it writes: the policy needs {}", policy::action(policy::WRITE)), &"");
+}
+
+/// The broker: whether it can be reached, takes us, and has what is needed.
+async fn ask_broker(settings: &Settings, findings: &mut Findings) {
+    let key = "connect.broker".to_owned();
+    // Why there is no address was said.
+    let Ok(url) = settings.broker.url() else { return };
+    let lanes = settings.lanes.iter().map(|lane: &settings::Lane| lane.name.as_str());
+    let looked = async {
+        let connection = Connection::open(&url, "imageshare check", broker::time_outs(settings)).await?;
+        let differences = topology::check(&connection, lanes).await;
+        drop(connection.close().await);
+        differences
+    };
+    match looked.await {
+        Ok(differences) if differences.is_empty() => findings.add(key, "there, with all that is needed", &url),
+        Ok(differences) => {
+            findings.add(key, "there, and something is not as it has to be", &url);
+            for difference in differences {
+                findings.problem(Exit::Failed, &difference.to_string());
+            }
+        }
+        Err(error) => {
+            findings.add(key, "failed", &url);
+            findings.problem(broker::exit(&error), &format!("{url}: {error}"));
+        }
+    }
+}
+
+/// A region that the lane has.
+fn region(lane: &Lane, settings: &Settings) -> Region {
+    let of_settings = settings.region.filter(|region| lane.regions.contains(*region));
+    let of_lane = || match &lane.regions {
+        Regions::All => None,
+        Regions::These(regions) => regions.first().copied(),
+    };
+    of_settings.or_else(of_lane).unwrap_or_else(|| REGION.parse().expect("it is a region"))
+}

@@ -1,0 +1,146 @@
+//! `imageshare check`: the settings in effect, where each comes from, and whether the credentials are there. Speaks to
+//! nobody unless it is told to.
+
+mod connect;
+mod policy;
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io::{self, Write as _},
+};
+
+use imageshare_core::credential::SecretId;
+use imageshare_worker::{
+    credentials::Provider,
+    http::Client,
+    settings::{Environment, Setting, Settings, UrlSource},
+};
+use serde::Serialize;
+
+use crate::{
+    cli::{CheckArguments, Common},
+    exit::{Ended, Exit, OrExit as _},
+    output::{self, Table},
+    runtime, work,
+};
+
+/// How the ids of the vendor's keys begin.
+const ID_BEGINS: &str = "AKID";
+
+/// One setting, or one thing that was found out, as it is shown.
+#[derive(Serialize)]
+struct Line {
+    key: String,
+    value: String,
+    origin: String,
+}
+
+/// What is shown, and how it ends.
+struct Findings {
+    lines: Vec<Line>,
+    exit: Exit,
+}
+
+pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
+    let settings = work::settings(common, None, false)?;
+    if arguments.policy {
+        return policy::print(&settings);
+    }
+    let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
+    let mut findings = Findings { lines: settings.describe().iter().map(Line::of).collect(), exit: Exit::Done };
+    runtime::run(async {
+        findings.look_for_keys(&settings, &client, arguments.connect).await;
+        findings.look_for_broker(&settings);
+        if arguments.connect {
+            connect::run(&settings, &client, &mut findings).await;
+        }
+        Ok(())
+    })?;
+    findings.print(common)
+}
+
+impl Line {
+    fn of(Setting { key, value, origin }: &Setting) -> Self {
+        Self { key: key.clone(), value: value.clone(), origin: origin.to_string() }
+    }
+}
+
+impl Findings {
+    fn add(&mut self, key: String, value: impl Into<String>, origin: &impl ToString) {
+        self.lines.push(Line { key, value: value.into(), origin: origin.to_string() });
+    }
+
+    /// Something is not as it should be.
+    fn problem(&mut self, exit: Exit, words: &str) {
+        self.exit = self.exit.worse(exit);
+        drop(writeln!(io::stderr(), "imageshare: {words}"));
+    }
+
+    /// Whether every credential is there, and whether two of them are one.
+    async fn look_for_keys(&mut self, settings: &Settings, client: &Client, connects: bool) {
+        let mut ids = BTreeMap::new();
+        for lane in &settings.lanes {
+            let Entry::Vacant(id) = ids.entry(&lane.credential) else { continue };
+            let key = format!("credentials.{}.key", lane.credential);
+            if lane.source.needs_network() && !connects {
+                id.insert(None);
+                self.add(key, "not asked for: that takes --connect", &lane.source);
+                continue;
+            }
+            let environment = Environment::of_process();
+            match Provider::new(lane.source.clone(), environment, client.clone(), &lane.endpoint).load().await {
+                Ok(loaded) => {
+                    self.add(key, shown(&loaded.credential.secret_id), &loaded.origin);
+                    id.insert(Some(loaded.credential.secret_id));
+                }
+                Err(error) => {
+                    id.insert(None);
+                    self.add(key, "not usable", &lane.source);
+                    let exit = if error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
+                    self.problem(exit, &format!("credential {}: {error}", lane.credential));
+                }
+            }
+        }
+        let of_lanes = settings.lanes.iter().map(|lane| ids.get(&lane.credential).and_then(Option::as_ref));
+        if let Err(error) = settings.check_keys(of_lanes) {
+            self.problem(Exit::Usage, &error.to_string());
+        }
+    }
+
+    /// Whether the files are there that say where the broker is and whom to trust there.
+    fn look_for_broker(&mut self, settings: &Settings) {
+        if let Some(file @ UrlSource::File(_)) = &settings.broker.url {
+            match settings.broker.url() {
+                Ok(url) => self.add("broker.url".to_owned(), url.to_string(), file),
+                Err(error) => {
+                    self.add("broker.url".to_owned(), "not usable", file);
+                    self.problem(Exit::Refused, &error.to_string());
+                }
+            }
+        }
+        if settings.broker.trust != Default::default()
+            && let Err(error) = settings.broker.trust.check()
+        {
+            self.problem(Exit::Refused, &error.to_string());
+        }
+    }
+
+    fn print(self, common: &Common) -> Ended {
+        let text = if output::is_for_people(common.json) {
+            let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
+            self.lines.into_iter().for_each(|Line { key, value, origin }| table.row([key, value, origin]));
+            table.to_text("")
+        } else {
+            self.lines.iter().map(output::json_line).collect()
+        };
+        Ok(self.exit.after(output::print(&text)))
+    }
+}
+
+/// An id as it may be shown: any other text may be the key in its place.
+fn shown(secret_id: &SecretId) -> String {
+    match secret_id.as_str().starts_with(ID_BEGINS) {
+        true => format!("found, id {secret_id}"),
+        false => format!("found, with an id that does not begin with {ID_BEGINS}, so it is not shown"),
+    }
+}

@@ -1,0 +1,218 @@
+//! Whom we trust in TLS, and what we show of ourselves: the same for the API and the broker, with one provider (ring).
+
+use std::{
+    error::Error,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use imageshare_core::text::printable;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use zeroize::Zeroizing;
+
+/// Bytes that a file with certificates or a key may have: all authorities of a system have less than a quarter of it.
+const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
+
+/// Characters of a foreign text that are shown.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// Names of a certificate that are shown.
+const NAMES_SHOWN_MAX: usize = 5;
+
+/// Whom to trust, and what to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// A file with the authorities to trust, in place of those of this machine.
+    pub ca_file: Option<PathBuf>,
+    /// What shows who we are, where the other side asks.
+    pub client: Option<ClientFiles>,
+}
+
+/// The files of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The certificate, and those of the authorities between it and one that the other side trusts, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Nobody is trusted.
+    #[error("no root certificates on this machine: {0}")]
+    NoRoots(String),
+    /// A file is not what it should be. Nothing of it is shown.
+    #[error("{path}: found {found}, allowed is {allowed}")]
+    File {
+        /// The file, safe to print.
+        path: String,
+        /// What was found.
+        found: String,
+        /// What would be right.
+        allowed: &'static str,
+    },
+    /// The library refuses its own defaults, or a certificate and a key that do not belong together.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+impl Trust {
+    /// Whether the files are what they should be now.
+    ///
+    /// # Errors
+    /// With the first that is not.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.config().map(drop)
+    }
+
+    /// The settings of a connection, by what the files hold now.
+    pub(crate) fn config(&self) -> Result<ClientConfig, TlsError> {
+        self.config_with(self.roots()?)
+    }
+
+    /// Those that trust nobody, so that a connection fails and says so.
+    pub(crate) fn config_without_roots(&self) -> Result<ClientConfig, TlsError> {
+        self.config_with(RootCertStore::empty())
+    }
+
+    fn config_with(&self, roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let Some(ClientFiles { certificate, key }) = &self.client else { return Ok(config.with_no_client_auth()) };
+        let chain = certificates(certificate)?;
+        Ok(config.with_client_auth_cert(chain, private_key(key)?)?)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca_file {
+            Some(path) => {
+                for certificate in certificates(path)? {
+                    roots.add(certificate).map_err(|error| refused(path, explain(&error), CERTIFICATES))?;
+                }
+            }
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                let (usable, _) = roots.add_parsable_certificates(found.certs);
+                if usable == 0 {
+                    let why = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+                    return Err(TlsError::NoRoots(printable(&why, SHOWN_CHARS_MAX)));
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+const CERTIFICATES: &str = "a file with at least one certificate in PEM";
+const KEY: &str = "a file with a private key in PEM, without a password";
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(path, CERTIFICATES)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(refused(path, "no certificate".to_owned(), CERTIFICATES)),
+        Err(_) => Err(refused(path, "something else, or a part of one".to_owned(), CERTIFICATES)),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = read(path, KEY)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| refused(path, "no private key".to_owned(), KEY))
+}
+
+fn read(path: &Path, allowed: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let mut text = Zeroizing::new(Vec::new());
+    let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_end(&mut text));
+    read.map_err(|error| refused(path, format!("that it cannot be read ({error})"), allowed))?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        return Err(refused(path, format!("more than {FILE_LEN_MAX} bytes"), allowed));
+    }
+    Ok(text)
+}
+
+fn refused(path: &Path, found: String, allowed: &'static str) -> TlsError {
+    TlsError::File { path: printable(&path.display().to_string(), SHOWN_CHARS_MAX), found, allowed }
+}
+
+/// What is wrong with a connection, in words that say where to look.
+pub(crate) fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(error) => certificate(error),
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRequired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::UnsupportedCertificate),
+        ) => format!("the other side refuses our certificate, or the lack of one: {alert:?}"),
+        other => printable(&other.to_string(), SHOWN_CHARS_MAX),
+    }
+}
+
+fn certificate(error: &CertificateError) -> String {
+    let names = |names: &[String]| {
+        // They come as `DnsName("name")` and the like.
+        let bare = |name: &str| {
+            let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+            printable(inner.trim_matches('"'), SHOWN_CHARS_MAX)
+        };
+        let names = names.iter().take(NAMES_SHOWN_MAX).map(|name| bare(name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    match error {
+        CertificateError::Expired => "the certificate has expired".to_owned(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            let ago = time.as_secs().saturating_sub(not_after.as_secs());
+            format!("the certificate has expired {} ago by this machine's clock", days(ago))
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet, by this machine's clock".to_owned()
+        }
+        CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("the certificate is not for {}, but for {}", expected.to_str(), names(presented))
+        }
+        CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted here".to_owned(),
+        CertificateError::Revoked => "the certificate was revoked".to_owned(),
+        other => printable(&format!("the certificate is not valid: {other}"), SHOWN_CHARS_MAX),
+    }
+}
+
+fn days(seconds: u64) -> String {
+    match seconds / 86_400 {
+        0 => format!("{seconds} s"),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+/// The error of the TLS library among the causes of another one. An `io::Error` made of another error hides that one
+/// from `source`.
+pub(crate) fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    // No chain of causes is that long.
+    for _ in 0..16 {
+        let error = next?;
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
