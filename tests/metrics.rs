@@ -4,7 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use lapin::types::{AMQPValue, FieldTable};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{
     Folder, Node, Relay, Sandbox,
@@ -161,9 +161,31 @@ fn failures_rejections_and_dead_letters_are_counted_by_a_closed_set_of_reasons()
     history.add(&image(1), true, (0..2).map(account));
     stage.publish(&history.jobs[1..]);
     stage.until_worked_off();
+    let hostile = hostile_jobs(&history.jobs[1]);
+    let all = 5 + hostile.len() as u64;
+    stage.client().publish_to("imageshare", "default", hostile.into_iter().map(|body| (body, properties())));
+    until("all are counted", || (watched.sum(&["imageshare_jobs_finished_total"]) as u64 == all).then_some(()));
+    let after = watched.metrics();
     let series = |metrics: &str| metrics.lines().count();
-    assert_eq!(series(&watched.metrics()), series(&metrics), "no series comes from outside");
+    assert_eq!(series(&after), series(&metrics), "no series comes from outside");
+    assert!(after.is_ascii());
+    assert_eq!(lint(&after), "");
     watched.worker.drain();
+}
+
+/// A job with each of its members replaced by what would break a label, a line or a terminal, and one that has a member
+/// of such a name.
+fn hostile_jobs(job: &Value) -> Vec<Vec<u8>> {
+    const HOSTILE: &str = "x\"} 1\nimageshare_jobs_held{lane=\"y\u{1b}[31mü";
+    let members =
+        ["job_id", "image_id", "region", "permission", "account_ids", "lane", "labels", "expires_at", HOSTILE];
+    let with = |member: &str, value: Value| {
+        let mut job = job.clone();
+        job[member] = value;
+        job.to_string().into_bytes()
+    };
+    let labelled = with("labels", json!({ HOSTILE: HOSTILE }));
+    members.iter().map(|member| with(member, json!(HOSTILE))).chain([labelled]).collect()
 }
 
 #[test]
@@ -212,6 +234,10 @@ fn no_secret_is_in_anything_that_a_worker_says_even_at_trace() {
     for secret in ["sandbox-secret-key-example", "correct/horse", "correct%2Fhorse", "battery@staple", "Signature="] {
         assert!(said.iter().all(|text| !text.contains(secret)), "{secret}");
     }
+    // A signature, or a key made from the secret one, is 64 of these in a row.
+    let is_signature = |word: &str| word.len() >= 64;
+    let holds_one = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
+    assert!(!said.iter().any(holds_one), "a signature");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use imageshare_core::{
     ids::{ImageId, RequestId},
 };
 use imageshare_engine::io::Outcome;
-use tracing::{debug, trace};
+use tracing::{debug, field::display, trace};
 
 use crate::status::OfLane;
 
@@ -77,14 +77,14 @@ impl Answered<'_> {
     fn say(&self) {
         let Self { lane, call: Call { action, image_id, accounts }, request_id, took, .. } = self;
         let milliseconds = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-        let request_id = request_id.map(|id| id.to_string());
+        let request_id = request_id.map(display);
         let name = lane.name();
         match self.outcome {
             Outcome::Accepted(_) => {
                 trace!(lane = name, action, %image_id, accounts, request_id, milliseconds, "accepted");
             }
             Outcome::Refused { code, class, message, request_id } => {
-                let (class, request_id) = (class.as_str(), request_id.map(|id| id.to_string()));
+                let (class, request_id) = (class.as_str(), request_id.map(display));
                 lane.went_wrong(&format!("{action}: {code}: {message}"));
                 debug!(lane = name, action, %image_id, accounts, %code, class, request_id, milliseconds, "refused");
             }

@@ -8,9 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use allocation_counter::measure;
 use imageshare_core::{code, ids::RequestId};
 use imageshare_engine::{
-    io::Outcome,
+    io::{Answer, Outcome},
     job::{AccountOutcome, Failure, Mode, Report},
 };
 use prometheus::proto::MetricType;
@@ -267,4 +268,31 @@ fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() 
     assert_eq!((lane.metrics.jobs_held.get(), status.of_process().acks_lost.get()), (2, 0));
     lane.disconnected();
     assert_eq!((lane.metrics.jobs_held.get(), status.of_process().acks_lost.get()), (0, 1));
+}
+
+#[test]
+fn what_goes_well_is_recorded_without_an_allocation() {
+    let status = Status::new(["default"]);
+    let lane = status.lanes().next().unwrap();
+    let call = events::Call { action: labels::WRITE, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: Some(50) };
+    let outcome = Outcome::Accepted(Answer::Modified);
+    let request_id = RequestId::new("71e69b56");
+    let account = "100022975249".parse().unwrap();
+    let report =
+        Report { outcomes: vec![(account, AccountOutcome::Changed)], cancelled: vec![], duplicates: 0, requests: 1 };
+    let at = std::time::SystemTime::now();
+    let lane_id = imageshare_engine::io::LaneId(0);
+    let settled = Settled { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+    let took = std::time::Duration::from_millis(80);
+    let allocated = measure(|| {
+        events::Delivered { lane, is_redelivered: false }.record();
+        events::Sent { lane, call: &call }.record();
+        events::Answered { lane, call: &call, outcome: &outcome, request_id, took: Some(took) }.record();
+        events::Settled::of(lane, &settled).record();
+        events::Confirmed { metrics: status.of_process(), took }.record();
+        let status = crate::wire::report::Status::Succeeded;
+        events::Finished { status, received_at: at, is_dead: false }.record(lane);
+    });
+    assert_eq!(allocated.count_total, 0);
+    assert_eq!((lane.metrics.jobs_held.get(), lane.metrics.shared.changed.get()), (0, 1));
 }
