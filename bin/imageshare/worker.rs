@@ -7,10 +7,11 @@ use imageshare_worker::{
     admin::Admin,
     daemon::Daemon,
     http::{Client, TimeOuts},
+    service_manager::ServiceManager,
     settings::{self, Environment, Flags, Settings},
 };
 use tokio::{sync::mpsc, time::sleep};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     cli::{Common, WorkerArguments},
@@ -40,16 +41,25 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         let listen = settings.admin;
         let daemon = Daemon::start(settings, lanes, client, url, arguments.declare);
         let _admin = match listen {
-            Some(listen) => Some(admin(listen, &daemon).await?),
+            Some(listen) => Some(admin(listen, &daemon)?),
             None => None,
         };
-        serve(daemon, interrupts.each, hangups, grace, flags, log).await
+        let manager = ServiceManager::of(&Environment::of_process()).unwrap_or_else(|error| {
+            warn!("{error}");
+            ServiceManager::default()
+        });
+        let status = daemon.status();
+        manager.ready();
+        tokio::select! {
+            never = manager.keep_alive(&status) => match never {},
+            ended = serve(daemon, interrupts.each, hangups, grace, flags, log, &manager) => ended,
+        }
     })
 }
 
 /// Listens for whoever asks how the daemon is.
-async fn admin(listen: SocketAddr, daemon: &Daemon) -> Result<Admin, Problem> {
-    let admin = Admin::start(listen, daemon.status()).await.or_exit(Exit::Failed)?;
+fn admin(listen: SocketAddr, daemon: &Daemon) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, daemon.status()).or_exit(Exit::Failed)?;
     info!(address = %admin.addr(), "status and metrics");
     Ok(admin)
 }
@@ -61,6 +71,7 @@ async fn serve(
     grace: Duration,
     flags: impl Fn() -> Flags,
     log: Log,
+    manager: &ServiceManager,
 ) -> Ended {
     loop {
         tokio::select! {
@@ -73,6 +84,7 @@ async fn serve(
             }
         }
     }
+    manager.stopping();
     daemon.drain().await;
     tokio::select! {
         biased;

@@ -88,7 +88,7 @@ where
     let driver = Driver::new(&lanes, work.limits.clone(), work.client.clone());
     let (progress, given_up, status) = (driver.progress(), driver.given_up(), driver.status());
     let _admin = match target.metrics {
-        Some(listen) => Some(admin(listen, &status, &voice).await?),
+        Some(listen) => Some(admin(listen, &status, &voice)?),
         None => None,
     };
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
@@ -141,8 +141,8 @@ where
 }
 
 /// Listens for whoever asks how far it is.
-async fn admin(listen: SocketAddr, status: &Arc<Status>, voice: &Voice) -> Result<Admin, Problem> {
-    let admin = Admin::start(listen, Arc::clone(status)).await.or_exit(Exit::Failed)?;
+fn admin(listen: SocketAddr, status: &Arc<Status>, voice: &Voice) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
     voice.say(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
     Ok(admin)
 }

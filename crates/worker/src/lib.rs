@@ -14,6 +14,7 @@ pub mod http;
 pub mod pauses;
 pub mod plan;
 pub mod proof;
+pub mod service_manager;
 pub mod settings;
 pub mod status;
 pub mod tally;

@@ -22,6 +22,9 @@ use crate::{
 /// Characters of the last error of a lane that are kept.
 const ERROR_CHARS_MAX: usize = 500;
 
+/// How long the loop may be still until it counts as stuck. It comes round twice a second.
+const STILL_MAX: Duration = Duration::from_secs(10);
+
 /// The state of the process and of all its lanes.
 #[derive(Debug)]
 pub struct Status {
@@ -121,6 +124,12 @@ impl Status {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.turned_at.load(Relaxed)))
     }
 
+    /// Whether the loop that does the work comes round.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        is_alive_after(self.still_for())
+    }
+
     /// Whether the process is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -168,6 +177,11 @@ impl Status {
     pub(crate) fn of_process(&self) -> &std::sync::Arc<metrics::OfProcess> {
         &self.metrics.of_process
     }
+}
+
+/// Whether a loop that was still for so long may be alive.
+pub(crate) const fn is_alive_after(still_for: Duration) -> bool {
+    still_for.as_millis() < STILL_MAX.as_millis()
 }
 
 impl OfLane {
@@ -284,6 +298,12 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loop_that_stood_still_for_long_is_not_alive() {
+        assert!(is_alive_after(STILL_MAX - Duration::from_millis(1)));
+        assert!(!is_alive_after(STILL_MAX));
+    }
 
     #[test]
     fn a_lane_is_in_the_state_that_explains_most() {

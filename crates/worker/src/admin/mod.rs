@@ -9,8 +9,9 @@
 //! | `/status` | everything about every lane |
 //! | `/metrics` | for Prometheus |
 //!
-//! Nothing here waits for the work, or holds it up: all is read from what others have noted. Clients that are slow, or
-//! many, take the place of each other and nothing else.
+//! Nothing here waits for the work, or holds it up: all is read from what others have noted, on a thread of its own, so
+//! that it answers however busy the others are. Clients that are slow, or many, take the place of each other and nothing
+//! else.
 
 mod answer;
 mod page;
@@ -19,13 +20,15 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinHandle, JoinSet},
+    runtime::Builder,
+    sync::oneshot,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -51,7 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
-    task: JoinHandle<Infallible>,
+    _runs: oneshot::Sender<Infallible>,
 }
 
 /// Why there is no server.
@@ -66,24 +69,37 @@ impl Admin {
     /// Starts one. Port 0 is any that is free. It is listening when this returns.
     ///
     /// # Errors
-    /// If the address cannot be listened on.
-    pub async fn start(listen: SocketAddr, status: Arc<Status>) -> Result<Self, CannotListen> {
-        let unable = |source| CannotListen { addr: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(unable)?;
-        let addr = listener.local_addr().map_err(unable)?;
-        Ok(Self { addr, task: tokio::spawn(accept(listener, status)) })
+    /// If the address cannot be listened on, or there is no thread for it.
+    pub fn start(listen: SocketAddr, status: Arc<Status>) -> Result<Self, CannotListen> {
+        Self::try_start(listen, status).map_err(|source| CannotListen { addr: listen, source })
+    }
+
+    fn try_start(listen: SocketAddr, status: Arc<Status>) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let (runs, ended) = oneshot::channel();
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    never = accept(listener, status) => match never {},
+                    // Only its drop can come.
+                    _ = ended => {}
+                }
+            });
+        })?;
+        Ok(Self { addr, _runs: runs })
     }
 
     /// The address it listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
-    }
-}
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

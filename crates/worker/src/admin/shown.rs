@@ -12,12 +12,9 @@ use serde::Serialize;
 use crate::{
     broker,
     metrics::{Labelled, Outcomes, READ_IMAGE, READ_SHARES, WRITE},
-    status::{LaneState, OfLane, Status},
+    status::{LaneState, OfLane, Status, is_alive_after},
     wire::report::worker_name,
 };
-
-/// How long the loop may be still until it counts as stuck. It comes round twice a second.
-pub(super) const STILL_MAX: Duration = Duration::from_secs(10);
 
 /// Whether the loop that does the work comes round.
 #[derive(Debug, Serialize)]
@@ -107,12 +104,8 @@ struct LastError {
 
 impl Alive {
     pub(super) fn of(status: &Status) -> Self {
-        Self::after(status.still_for())
-    }
-
-    /// When the loop was still for so long.
-    pub(super) fn after(still_for: Duration) -> Self {
-        Self { alive: still_for < STILL_MAX, still_for_seconds: rounded(still_for.as_secs_f64()) }
+        let still_for = status.still_for();
+        Self { alive: is_alive_after(still_for), still_for_seconds: rounded(still_for.as_secs_f64()) }
     }
 }
 

@@ -1,0 +1,198 @@
+//! What the service manager is told, in the words of `sd_notify(3)`: that the process is ready, that its loop comes
+//! round, that it is about to end. Where nobody wants to know, nothing is said.
+
+use std::{convert::Infallible, ffi::OsStr, future::pending, io, process, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{settings::Environment, status::Status};
+
+/// Where it listens. A name that begins with `@` is none of a file.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// Microseconds within which it wants to hear that the process is alive.
+const WATCHDOG_MICROS: &str = "WATCHDOG_USEC";
+
+/// Which process that is about; any, if it is not set.
+const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
+
+/// The service manager, if there is one; by default there is none.
+#[derive(Debug, Default)]
+pub struct ServiceManager {
+    socket: Option<socket::Socket>,
+    /// Within which time it wants to hear again.
+    watchdog: Option<Duration>,
+}
+
+/// It wants to hear from us, and cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("the service manager that {SOCKET} names cannot be told anything: {0}")]
+pub struct OutOfReach(io::Error);
+
+impl ServiceManager {
+    /// The one that started this process.
+    ///
+    /// # Errors
+    /// If it cannot be reached where it said it would listen.
+    pub fn of(environment: &Environment) -> Result<Self, OutOfReach> {
+        let Some(path) = environment.path(SOCKET).filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(Self::default());
+        };
+        let socket = socket::connect(path.as_os_str()).map_err(OutOfReach)?;
+        Ok(Self { socket: Some(socket), watchdog: watchdog(environment) })
+    }
+
+    /// All that is needed to work is there.
+    pub fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// The end has begun, and takes as long as it takes.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    /// Says again and again that the process is alive, as long as it is. One that drains is, whatever its loop does: its
+    /// end has a time of its own.
+    pub async fn keep_alive(&self, status: &Status) -> Infallible {
+        let Some(within) = self.watchdog else { return pending().await };
+        let mut ticks = interval(within / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if status.is_alive() || status.is_draining() {
+                self.tell("WATCHDOG=1");
+            }
+        }
+    }
+
+    /// A manager that hears nothing finds out by itself.
+    fn tell(&self, what: &str) {
+        if let Some(socket) = &self.socket {
+            socket::send(socket, what.as_bytes());
+        }
+    }
+}
+
+/// Within which time it wants to hear, if it does.
+fn watchdog(environment: &Environment) -> Option<Duration> {
+    let number = |name| environment.text(name).ok().flatten().and_then(|text| text.parse::<u64>().ok());
+    let is_ours = number(WATCHDOG_PROCESS).is_none_or(|process| process == u64::from(process::id()));
+    let micros = number(WATCHDOG_MICROS).filter(|micros| *micros > 0 && is_ours);
+    // An interval may not be nothing, and nobody wants to hear more often than this.
+    micros.map(|micros| Duration::from_micros(micros).max(Duration::from_millis(3)))
+}
+
+#[cfg(unix)]
+mod socket {
+    use std::os::unix::{ffi::OsStrExt as _, net::UnixDatagram};
+
+    use super::{OsStr, io};
+
+    pub(super) type Socket = UnixDatagram;
+
+    /// A socket that never waits.
+    pub(super) fn connect(path: &OsStr) -> io::Result<Socket> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        match path.as_bytes().strip_prefix(b"@") {
+            Some(name) => connect_to_name(&socket, name)?,
+            None => socket.connect(path)?,
+        }
+        Ok(socket)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn connect_to_name(socket: &Socket, name: &[u8]) -> io::Result<()> {
+        use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
+
+        socket.connect_addr(&SocketAddr::from_abstract_name(name)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn connect_to_name(_: &Socket, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn send(socket: &Socket, what: &[u8]) {
+        drop(socket.send(what));
+    }
+}
+
+/// There are none here.
+#[cfg(not(unix))]
+mod socket {
+    use super::{OsStr, io};
+
+    #[derive(Debug)]
+    pub(super) enum Socket {}
+
+    pub(super) fn connect(_: &OsStr) -> io::Result<Socket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) const fn send(socket: &Socket, _: &[u8]) {
+        match *socket {}
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
+    use super::*;
+
+    fn heard(listening: &UnixDatagram) -> String {
+        let mut buffer = [0; 64];
+        let len = listening.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn it_hears_that_the_process_is_ready_and_lives_and_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let of = Environment::of([(SOCKET, path.to_str().unwrap()), (WATCHDOG_MICROS, "30000")]);
+        let manager = ServiceManager::of(&of).unwrap();
+        manager.ready();
+        assert_eq!(heard(&listening), "READY=1");
+        let status = Status::new(["default"]);
+        listening.set_nonblocking(true).unwrap();
+        tokio::select! {
+            never = manager.keep_alive(&status) => match never {},
+            () = async { while listening.recv(&mut [0; 64]).is_err() { tokio::task::yield_now().await } } => {}
+        }
+        manager.stopping();
+        listening.set_nonblocking(false).unwrap();
+        assert!(["WATCHDOG=1", "STOPPING=1"].contains(&heard(&listening).as_str()));
+    }
+
+    #[test]
+    fn a_name_that_is_no_files_is_found_and_one_where_nobody_listens_is_an_error() {
+        let name = format!("imageshare-test-{}", process::id());
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let listening = UnixDatagram::bind_addr(&address).unwrap();
+        let manager = ServiceManager::of(&Environment::of([(SOCKET, format!("@{name}").as_str())])).unwrap();
+        manager.ready();
+        assert_eq!(heard(&listening), "READY=1");
+        let nowhere = ServiceManager::of(&Environment::of([(SOCKET, "/nowhere/at/all")])).unwrap_err();
+        assert!(nowhere.to_string().starts_with("the service manager that NOTIFY_SOCKET names"), "{nowhere}");
+        assert!(ServiceManager::of(&Environment::of([])).unwrap().socket.is_none());
+    }
+
+    #[test]
+    fn a_watchdog_of_another_process_is_none_of_ours() {
+        let within =
+            |pid: &str, micros: &str| watchdog(&Environment::of([(WATCHDOG_PROCESS, pid), (WATCHDOG_MICROS, micros)]));
+        assert_eq!(within(&process::id().to_string(), "30000000"), Some(Duration::from_secs(30)));
+        assert_eq!(within("1", "30000000"), None);
+        for odd in ["", "0", "-5", "soon"] {
+            assert_eq!(watchdog(&Environment::of([(WATCHDOG_MICROS, odd)])), None, "{odd}");
+        }
+    }
+}
