@@ -29,6 +29,7 @@ mod page;
 mod publish;
 mod publishers;
 mod reload;
+mod service;
 mod settings;
 mod sign;
 mod throttle;

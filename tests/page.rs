@@ -1,4 +1,5 @@
-//! The page for people at `/`, in a real browser. Its pictures stay in the target folder, for whoever changes it to look at.
+//! The page for people at `/`, in a real browser. Its pictures stay in the target folder, to be looked at by whoever
+//! changes it.
 
 use std::path::Path;
 

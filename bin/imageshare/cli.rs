@@ -1,6 +1,6 @@
 //! The command line: commands, flags, and what their help says.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use clap_complete::Shell;
@@ -23,12 +23,21 @@ Example, without keys and without a cloud:
 
 /// Share Tencent Cloud machine images with hundreds of accounts, exactly and within the API's limit
 #[derive(Debug, Parser)]
-#[command(name = "imageshare", version, after_help = RULES, max_term_width = 120)]
+#[command(name = "imageshare", version = version(), after_help = RULES, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The version, with the revision if it is known.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| match imageshare_worker::REVISION {
+        "unknown" => env!("CARGO_PKG_VERSION").to_owned(),
+        revision => format!("{} ({revision})", env!("CARGO_PKG_VERSION")),
+    });
+    &VERSION
 }
 
 /// Flags of every command.
@@ -131,6 +140,12 @@ pub(crate) enum Command {
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    #[command(after_help = "Example: imageshare man /usr/local/share/man/man1")]
+    Man {
+        /// The folder that they go to
+        folder: PathBuf,
     },
 }
 

@@ -8,6 +8,7 @@ mod dead;
 mod exit;
 mod list;
 mod log;
+mod man;
 mod output;
 mod publish;
 mod run;
@@ -50,6 +51,7 @@ fn command(cli: Cli) -> Ended {
         Command::Completions { shell } => completions::run(*shell),
         Command::Dead(command) => dead::run(&common, command),
         Command::List(arguments) => list::run(&common, arguments),
+        Command::Man { folder } => man::run(folder),
         Command::Publish(arguments) => publish::run(&common, arguments),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),

@@ -20,3 +20,9 @@ pub mod status;
 pub mod tally;
 pub mod tls;
 pub mod wire;
+
+/// The revision of the source that this was built from, as whoever built it said in `IMAGESHARE_REVISION`.
+pub const REVISION: &str = match option_env!("IMAGESHARE_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

@@ -87,8 +87,7 @@ pub(crate) struct Requests {
 
 impl OfProcess {
     pub(super) fn new(families: &Families) -> Self {
-        let revision = option_env!("IMAGESHARE_REVISION").unwrap_or("unknown");
-        at(&families.build_info, &[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        at(&families.build_info, &[env!("CARGO_PKG_VERSION"), crate::REVISION]).set(1);
         Self {
             received_from_queue: at(&families.jobs_received, &["queue"]),
             received_from_input: at(&families.jobs_received, &["input"]),

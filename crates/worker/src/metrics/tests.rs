@@ -93,7 +93,7 @@ fn label_sets(labels: &str, sets: &BTreeMap<&str, Vec<&str>>, lane: &str) -> Vec
         let values: Vec<String> = match (name, values) {
             ("lane", "") => vec![lane.to_owned()],
             ("version", "") => vec![env!("CARGO_PKG_VERSION").to_owned()],
-            ("revision", "") => vec!["unknown".to_owned()],
+            ("revision", "") => vec![crate::REVISION.to_owned()],
             (_, set) if set.starts_with('@') => sets[&set[1..]].iter().map(|&value| value.to_owned()).collect(),
             (_, values) => values.split('|').map(|value| value.replace("LANE", lane)).collect(),
         };
