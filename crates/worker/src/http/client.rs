@@ -19,7 +19,9 @@ use imageshare_core::response::BODY_LEN_MAX;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, sending::WatchedBody, way::Way};
+use super::{
+    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, names::Names, sending::WatchedBody, way::Way,
+};
 use crate::tls::TlsError;
 
 /// How long a connection without a call is kept. The vendor closes them after about 30 s, and a request that meets
@@ -191,8 +193,8 @@ impl Pool {
 }
 
 /// The lower half: name and connection.
-fn tcp(time_outs: TimeOuts) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
+fn tcp(time_outs: TimeOuts) -> HttpConnector<Names> {
+    let mut tcp = HttpConnector::new_with_resolver(Names::default());
     // TLS is the upper half's.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

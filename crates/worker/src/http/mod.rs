@@ -2,6 +2,7 @@
 
 mod client;
 mod failure;
+mod names;
 mod request;
 mod sending;
 mod way;

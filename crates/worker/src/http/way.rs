@@ -20,6 +20,7 @@ use imageshare_core::text::printable;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::names::Names;
 use crate::{endpoint::host_and_port, tls::Trust};
 
 /// Characters of a user at the proxy that are shown.
@@ -92,12 +93,12 @@ impl fmt::Debug for Proxy {
 /// Connects, below TLS.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
-    direct: HttpConnector,
+    direct: HttpConnector<Names>,
     proxy: Option<Proxy>,
 }
 
 impl Way {
-    pub(super) const fn new(direct: HttpConnector, proxy: Option<Proxy>) -> Self {
+    pub(super) const fn new(direct: HttpConnector<Names>, proxy: Option<Proxy>) -> Self {
         Self { direct, proxy }
     }
 }
