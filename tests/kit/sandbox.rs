@@ -76,9 +76,12 @@ impl Sandbox {
         self.admin("GET", "stats", "")
     }
 
+    /// How many requests it remembers.
+    pub(crate) const REMEMBERED: usize = 10_000;
+
     /// The requests that it remembers, oldest first.
     pub(crate) fn requests(&self) -> Vec<Value> {
-        let mut answer = self.admin("GET", "requests?last=10000", "");
+        let mut answer = self.admin("GET", &format!("requests?last={}", Self::REMEMBERED), "");
         answer["requests"].as_array_mut().map(std::mem::take).unwrap()
     }
 

@@ -276,8 +276,7 @@ impl<'a> Stage<'a> {
         let mut images: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         let (mut unproven, mut repeated) = (BTreeSet::new(), Vec::new());
         let requests = self.sandbox.requests();
-        let count = self.sandbox.stats()["requests"].as_u64();
-        assert_eq!(count, Some(requests.len() as u64), "the sandbox remembers all requests");
+        assert!(requests.len() < Sandbox::REMEMBERED, "the sandbox remembers all requests");
         for (number, request) in (0..).zip(&requests).filter(|(_, request)| request["code"] == "ok") {
             let image = request["image_id"].as_str().unwrap_or_default();
             let shared = images.entry(image.to_owned()).or_default();
