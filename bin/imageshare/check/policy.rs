@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use imageshare_core::actions::{Action as _, DescribeImageSharePermission, DescribeImages, ModifyImageSharePermission};
 use imageshare_worker::{credentials::Source, settings::Settings};
 use serde_json::json;
 
@@ -11,14 +12,14 @@ use crate::{
 };
 
 /// The action that writes.
-pub(super) const WRITE: &str = "ModifyImageSharePermission";
+pub(super) const WRITE: &str = ModifyImageSharePermission::NAME;
 
 /// The actions that read.
-const READ: [&str; 2] = ["DescribeImageSharePermission", "DescribeImages"];
+const READ: [&str; 2] = [DescribeImageSharePermission::NAME, DescribeImages::NAME];
 
 /// An action as policies name it.
 pub(super) fn action(name: &str) -> String {
-    format!("cvm:{name}")
+    format!("{}:{name}", ModifyImageSharePermission::SERVICE)
 }
 
 /// Prints it, and what a key needs beside it that another one is got with.

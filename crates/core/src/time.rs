@@ -73,7 +73,7 @@ impl UnixSeconds {
     pub fn date(self) -> UtcDate {
         // Counted from 0000-03-01, a leap day is the last day of its year, and a month's beginning is linear in its
         // number (the method is Howard Hinnant's `civil_from_days`).
-        let shifted = self.0 / SECONDS_PER_DAY + DAYS_BEFORE_EPOCH;
+        let shifted = self.day() + DAYS_BEFORE_EPOCH;
         let (era, day_of_era) = (shifted / DAYS_PER_ERA, shifted % DAYS_PER_ERA);
         let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);

@@ -120,7 +120,7 @@ impl Prepared {
             language: None,
             body: Vec::new(),
             head: Head::new(A::NAME, target.host),
-            hashed_canonical_request: HexDigest::of([0; 32]),
+            hashed_canonical_request: HexDigest::ZERO,
         };
         prepare(action, target, &mut prepared);
         prepared

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
+use imageshare_core::credential::{Credential, SecretId, SecretKey, Token};
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
     CredentialsError, Loaded,
-    reading::{read, read_json},
+    reading::{part, read, read_json},
     shown,
 };
 
@@ -49,10 +49,7 @@ pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
         true => of_folder(path)?,
         false => read_json(path, WHAT)?,
     };
-    let part = |name: &str, problem: CredentialError| CredentialsError::Part {
-        place: format!("{}: {name}", shown(path)),
-        problem,
-    };
+    let part = |name, problem| part(path, name, problem);
     let missing = |name: &str| CredentialsError::Half { found: shown(path), missing: format!("{name} there") };
     let (Some(id), Some(key)) = (&parts.secret_id, &parts.secret_key) else {
         return Err(missing(if parts.secret_id.is_none() { "secret_id" } else { "secret_key" }));

@@ -218,9 +218,7 @@ impl Kept {
             }
         }
     }
-}
 
-impl Kept {
     /// Asks whose each credential is, once. Where nobody can be reached it is asked again; a refusal is the last word.
     async fn learn_owner(self: Arc<Self>, provider: Provider) {
         let mut newest = self.newest.subscribe();

@@ -6,11 +6,12 @@ use std::{
     path::Path,
 };
 
+use imageshare_core::credential::CredentialError;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use super::CredentialsError;
+use super::{CredentialsError, shown};
 
 /// Bytes that a file with a credential may have.
 pub(super) const FILE_LEN_MAX: u64 = 64 * 1024;
@@ -24,6 +25,11 @@ pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("found more than {FILE_LEN_MAX} bytes")));
     }
     Ok(text)
+}
+
+/// Why a part of the credential of a file cannot be one.
+pub(super) fn part(path: &Path, name: &str, problem: CredentialError) -> CredentialsError {
+    CredentialsError::Part { place: format!("{}: {name}", shown(path)), problem }
 }
 
 /// The JSON object in a file. What is wrong with it is said without its text.

@@ -6,12 +6,16 @@ use std::{
 };
 
 use imageshare_core::{
-    credential::{Credential, CredentialError, SecretId, SecretKey, Token},
+    credential::{Credential, SecretId, SecretKey, Token},
     text::excerpt,
 };
 use serde::Deserialize;
 
-use super::{CredentialsError, DEFAULT_SECTION, Loaded, reading::read_json, shown};
+use super::{
+    CredentialsError, DEFAULT_SECTION, Loaded,
+    reading::{part, read_json},
+    shown,
+};
 use crate::settings::Environment;
 
 /// The variable that names the profile.
@@ -51,19 +55,16 @@ pub(super) fn load(
         let allowed = "a profile with a key alone; name the role in a credential with source assume_role";
         return Err(CredentialsError::Content { path, found, allowed });
     }
-    let place = |name: &str, problem: CredentialError| CredentialsError::Part {
-        place: format!("{}: {name}", shown(&path)),
-        problem,
-    };
+    let part = |name, problem| part(&path, name, problem);
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (Some(id), Some(key)) = (filled(secret_id), filled(secret_key)) else {
         let missing = "secretId and secretKey there".to_owned();
         return Err(CredentialsError::Half { found: shown(&path), missing });
     };
     let credential = Credential {
-        secret_id: SecretId::new(id).map_err(|problem| place("secretId", problem))?,
-        secret_key: SecretKey::new(key).map_err(|problem| place("secretKey", problem))?,
-        token: filled(token).map(Token::new).transpose().map_err(|problem| place("token", problem))?,
+        secret_id: SecretId::new(id).map_err(|problem| part("secretId", problem))?,
+        secret_key: SecretKey::new(key).map_err(|problem| part("secretKey", problem))?,
+        token: filled(token).map(Token::new).transpose().map_err(|problem| part("token", problem))?,
     };
     // Without a token it is a lasting key, whatever else is written there.
     let expires_at = expires_at
