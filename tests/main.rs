@@ -16,6 +16,7 @@ mod commands;
 mod credentials;
 mod dead;
 mod demo;
+mod documentation;
 mod endings;
 mod hand_over;
 mod hostile_headers;

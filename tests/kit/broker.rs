@@ -23,7 +23,7 @@ use super::{keeper::Keeper, until};
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// What the nodes and who asks them know from each other.
-const COOKIE: &str = "imageshare";
+pub(crate) const COOKIE: &str = "imageshare";
 
 /// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
 pub(crate) const TICK_SECONDS: u64 = 8;
@@ -292,6 +292,17 @@ impl Node {
     /// What the node wrote to its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
+    }
+
+    /// What `rabbitmqctl` has to know to find the node, beside the [`COOKIE`] in its user's home.
+    pub(crate) fn control(&self) -> [(&'static str, String); 4] {
+        let none = self.folder.path().join("none").to_str().unwrap().to_owned();
+        [
+            ("ERL_EPMD_PORT", self.names.port.to_string()),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("RABBITMQ_CONF_ENV_FILE", none),
+            ("RABBITMQ_NODENAME", self.name.clone()),
+        ]
     }
 
     /// Calls a function without arguments; nothing if the node cannot be asked yet.

@@ -7,6 +7,7 @@ mod certificates;
 pub(crate) mod history;
 pub(crate) mod http;
 mod keeper;
+pub(crate) mod pages;
 mod program;
 pub(crate) mod prometheus;
 mod relay;
@@ -17,7 +18,7 @@ pub(crate) mod watched;
 pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
-pub(crate) use broker::{Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub(crate) use broker::{COOKIE, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;

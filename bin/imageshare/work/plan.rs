@@ -111,7 +111,7 @@ where
     let took =
         requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();
     voice.say(&format!(
-        "nothing was changed: would share with {} accounts, cancel {}, leave {} as they are; {} requests, about {:.1} s at the least",
+        "nothing was changed: would share with {} accounts, cancel {}, leave {} as they are; {} request(s), about {:.1} s at the least",
         sum.share,
         sum.cancel,
         sum.unchanged,

@@ -1,0 +1,110 @@
+//! The pages of the manual: what they show in blocks, what they name in their text, where their links go.
+
+use std::{fs, path::PathBuf};
+
+use super::of_repository;
+
+/// A page of Markdown.
+pub(crate) struct Page {
+    /// Its path in the repository.
+    pub(crate) name: String,
+    pub(crate) blocks: Vec<Block>,
+    /// Its lines that stand in no block.
+    pub(crate) text: String,
+}
+
+/// What stands between two fences.
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
+}
+
+impl Page {
+    /// Every page that the repository has.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut pages = Vec::new();
+        let mut folders = vec![PathBuf::from("")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(of_repository(folder.to_str().unwrap())).unwrap() {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                let path = folder.join(&name);
+                let is_hidden_or_built = name.starts_with('.') || ["target", "node_modules"].contains(&name.as_str());
+                if entry.file_type().unwrap().is_dir() && !is_hidden_or_built {
+                    folders.push(path);
+                } else if name.ends_with(".md") {
+                    pages.push(Self::of(path.to_str().unwrap()));
+                }
+            }
+        }
+        assert!(pages.len() > 10, "the manual has more pages than {}", pages.len());
+        pages
+    }
+
+    /// A page by its path in the repository.
+    #[track_caller]
+    pub(crate) fn of(name: &str) -> Self {
+        let whole = fs::read_to_string(of_repository(name)).unwrap();
+        let (mut blocks, mut text) = (Vec::new(), String::new());
+        let mut open: Option<Block> = None;
+        for line in whole.lines() {
+            match (line.strip_prefix("```"), open.take()) {
+                (Some(_), Some(block)) => blocks.push(block),
+                (Some(language), None) => {
+                    open = Some(Block { language: language.to_owned(), text: String::new() });
+                }
+                (None, Some(mut block)) => {
+                    block.text.push_str(line);
+                    block.text.push('\n');
+                    open = Some(block);
+                }
+                (None, None) => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        assert!(open.is_none(), "{name} ends within a block");
+        Self { name: name.to_owned(), blocks, text }
+    }
+
+    /// The place of the one block that begins so.
+    #[track_caller]
+    pub(crate) fn find(&self, beginning: &str) -> usize {
+        let mut found = self.blocks.iter().enumerate().filter(|(_, block)| block.text.starts_with(beginning));
+        let (place, _) = found.next().unwrap_or_else(|| panic!("{} has no block that begins {beginning:?}", self.name));
+        assert!(found.next().is_none(), "{} has two blocks that begin {beginning:?}", self.name);
+        place
+    }
+
+    /// What its text has between back ticks.
+    pub(crate) fn code(&self) -> impl Iterator<Item = String> + '_ {
+        // A span may go on in the next line.
+        self.text.split("\n\n").flat_map(|paragraph| {
+            let joined = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+            joined.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        })
+    }
+
+    /// Where its links go.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &str> {
+        self.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
+    }
+
+    /// The names under which its headings are reached.
+    pub(crate) fn anchors(&self) -> Vec<String> {
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        let name = |heading: &str| {
+            let words = heading.trim_start_matches('#').trim().to_lowercase();
+            words
+                .chars()
+                .filter_map(|sign| match sign {
+                    ' ' => Some('-'),
+                    sign if sign.is_alphanumeric() || "-_".contains(sign) => Some(sign),
+                    _ => None,
+                })
+                .collect()
+        };
+        headings.map(name).collect()
+    }
+}
