@@ -32,7 +32,7 @@ const RUN_HERE: [(&str, &str); 12] = [
 
 /// Those that are run elsewhere: the page, how the block begins, who runs it, and the words of that. (Benches take a
 /// release build and minutes; they are built by the tests and run by hand.)
-const RUN_ELSEWHERE: [(&str, &str, &str, &str); 10] = [
+const RUN_ELSEWHERE: [(&str, &str, &str, &str); 12] = [
     ("benches/README.md", "cargo bench --bench broker", "tests/run", "cargo clippy --workspace --all-targets"),
     (
         "benches/README.md",
@@ -46,6 +46,9 @@ const RUN_ELSEWHERE: [(&str, &str, &str, &str); 10] = [
     // Single tests, by names that tests/run has all of.
     ("CONTRIBUTING.md", "cargo test -p imageshare-engine", "tests/run", "cargo test --workspace"),
     ("CONTRIBUTING.md", "cargo deny check", "tests/run", "cargo-deny\" check bans licenses sources"),
+    // Without Docker, as the page says.
+    ("deploy/compose/README.md", "docker compose", "tests/run", "tests/compose"),
+    ("deploy/compose/README.md", "alias compose", "tests/run", "tests/compose"),
     ("docs/operations.md", "kubectl create namespace", "tests/tools/kubernetes.py", "\"example\""),
     ("docs/operations.md", "install -m 600", "tests/package", "^install -m 600"),
     ("examples/publishers/README.md", "export", "tests/publishers.rs", "[IMAGE, \"ap-singapore\", \"SHARE\""),
