@@ -128,9 +128,8 @@ def by_files(of, pod):
     file = Path(container["args"][container["args"].index("--config") + 1])
     if file.parent != mounts["settings"] or file.name not in settings["data"]:
         yield wrong("Deployment", f"the settings {file}", f"one of {list(settings['data'])} in {mounts['settings']}")
-    url_file = tomllib.loads(settings["data"][file.name])["broker"]["url_file"]
-    keys = next(variable["value"] for variable in container["env"] if variable["name"].endswith("CREDENTIALS_FILE"))
-    for secret in (url_file, keys):
+    said = tomllib.loads(settings["data"][file.name])
+    for secret in (said["broker"]["url_file"], said["credentials"]["default"]["path"]):
         if Path(secret).parent != mounts["secret"]:
             yield wrong("Deployment", f"the secret {secret}", f"one in {mounts['secret']}")
     if pod["terminationGracePeriodSeconds"] <= DRAIN:
