@@ -16,7 +16,9 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "deploy" / "kubernetes"
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+FOLDER = REPOSITORY / "deploy" / "kubernetes"
+VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 KUBERNETES = "1.32"
 OF_OTHERS = {kind.__name__: kind for kind in (ScaledObject, ServiceMonitor, TriggerAuthentication)}
 # Seconds that a worker may take to end.
@@ -120,6 +122,8 @@ def by_ports(of, container):
 
 def by_files(of, pod):
     container, settings = pod["containers"][0], of["ConfigMap"]
+    if not container["image"].endswith(f":{VERSION}"):
+        yield wrong("Deployment", container["image"], f"the version {VERSION} of Cargo.toml")
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = {mount["name"]: Path(mount["mountPath"]) for mount in container["volumeMounts"]}
     # Kustomize names it by what it holds, so that a change starts new pods.
