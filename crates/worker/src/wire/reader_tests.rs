@@ -229,6 +229,19 @@ fn a_quote_that_is_not_closed_or_a_carriage_return_hides_nothing() {
 }
 
 #[test]
+fn a_byte_order_mark_within_a_file_is_part_of_its_row() {
+    let row = "img-aaaaaaaa,ap-tokyo,SHARE,10001";
+    check(
+        format!("\u{feff}{HEADER}\n{row}\n\u{feff}{row}\n"),
+        "a.csv",
+        &[
+            "a.csv line 3: image_id: found \"\\u{feff}img-aaaaaaaa\", allowed is img- and 4 to 32 lower-case letters or digits",
+            "line-2 SHARE 10001",
+        ],
+    );
+}
+
+#[test]
 fn a_sync_of_which_a_row_may_be_missing_is_not_carried_out() {
     let begins = |rows: &[&str], expected: &[&str]| {
         let read = read(csv(rows), "a.csv");

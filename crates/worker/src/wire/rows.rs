@@ -175,6 +175,9 @@ impl Rows {
         self.fields.resize(text.len() + 1, 0);
         let mut ends = [0; FIELDS_MAX];
         self.parser.reset();
+        // A byte order mark is no part of a file, and was taken off its first line. The parser takes one off whatever it
+        // reads first, so it reads the end of an empty line before each row.
+        self.parser.read_record(b"\n", &mut self.fields, &mut ends);
         let (_, _, written, ended) = self.parser.read_record(text.as_bytes(), &mut self.fields, &mut ends);
         // A line end ends the row, unless it stands within quotes.
         let (result, _, more_written, more_ended) = self.parser.read_record(
