@@ -7,7 +7,7 @@ use imageshare_engine::{limits::Limits, time::Millis};
 use super::{
     choices::Choices,
     file::Section,
-    origin::Setting,
+    origin::{Origin, Setting},
     values::{FilePath, duration, file_path, whole},
 };
 use crate::{
@@ -64,9 +64,18 @@ pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (Tim
     let call =
         choices.choose("http.call_timeout".to_owned(), default.call, call, |text| duration(text, TENTH..=600 * SECOND));
     if connect.0 > call.0 {
-        let (found, allowed) = (connect.1.value.clone(), &call.1.value);
-        let problem = format!("{}: found {found}, allowed is at most http.call_timeout, {allowed}", connect.1.origin);
-        choices.problems.push(problem);
+        // The one that was set is at fault.
+        let (connect, call) = (&connect.1, &call.1);
+        choices.problems.push(match connect.origin {
+            Origin::Default => {
+                let Setting { value, origin, .. } = call;
+                format!("{origin}: found {value}, allowed is at least http.connect_timeout, {}", connect.value)
+            }
+            _ => {
+                let Setting { value, origin, .. } = connect;
+                format!("{origin}: found {value}, allowed is at most http.call_timeout, {}", call.value)
+            }
+        });
     }
     let ca_file =
         choices.choose_any("http.ca_file", ca_file, |text| file_path(text, "a file with certificates")).unzip();

@@ -102,6 +102,15 @@ impl Settings {
         Self::read(file, flags, environment)
     }
 
+    /// The same with the text of a settings file, which messages call `file`, in place of the one that is named.
+    ///
+    /// # Errors
+    /// If anything is not allowed: all problems at once.
+    pub fn parse(file: &str, text: &str, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
+        let file = Section::parse(file, text).map_err(|problem| SettingsError { problems: vec![problem] })?;
+        Self::read(file, flags, environment)
+    }
+
     /// Checks the lanes once their keys are there, since two sources may hold one key: lanes of one key share neither
     /// host nor region. `ids` are those of the keys, in the order of [`Settings::lanes`]; `None` where there is none.
     ///

@@ -6,8 +6,7 @@ use super::*;
 use crate::credentials::{Role, Source};
 
 fn load<const N: usize>(file: &str, variables: [(&str, &str); N], flags: &Flags) -> Result<Settings, SettingsError> {
-    let file = Section::parse("imageshare.toml", file).map_err(|problem| SettingsError { problems: vec![problem] })?;
-    Settings::read(file, flags, &Environment::of(variables))
+    Settings::parse("imageshare.toml", file, flags, &Environment::of(variables))
 }
 
 fn load_file(file: &str) -> Result<Settings, SettingsError> {
@@ -380,6 +379,10 @@ fn a_connection_may_not_take_longer_than_the_whole_call() {
     check(
         "[http]\nconnect_timeout = \"11s\"",
         &["imageshare.toml: http.connect_timeout: found 11s, allowed is at most http.call_timeout, 10s"],
+    );
+    check(
+        "[http]\ncall_timeout = \"2s\"",
+        &["imageshare.toml: http.call_timeout: found 2s, allowed is at least http.connect_timeout, 3s"],
     );
 }
 

@@ -38,7 +38,8 @@ pub(super) fn whole(text: &str, range: RangeInclusive<u32>, unit: &str) -> Resul
         .ok_or_else(|| format!("found {}, allowed are {} to {} {unit}", excerpt(text), range.start(), range.end()))
 }
 
-/// A duration within a range: a number and `ms`, `s`, `m`, `h` or `d`; seconds without one of these.
+/// A duration within a range: a number and `ms`, `s`, `m`, `h` or `d`; seconds without one of these. Of a millisecond's
+/// parts nothing is kept.
 ///
 /// # Errors
 /// If it is no such text or outside the range: what was found and what is allowed.
@@ -55,6 +56,9 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
     };
     let seconds = factor.and_then(|factor| Some(decimal(number.trim_end())? * factor));
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    // What is in effect is what is shown.
+    let duration =
+        duration.map(|duration| duration - Duration::from_nanos((duration.subsec_nanos() % 1_000_000).into()));
     duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
         format!(
             "found {}, allowed are {} to {}, written such as 500ms, 30s, 2h, or as a number of seconds",
@@ -131,6 +135,8 @@ mod tests {
         check_duration("30", Some(30_000));
         check_duration("0", Some(0));
         check_duration("0.25", Some(250));
+        check_duration("1.0005", Some(1_000));
+        check_duration("0.9ms", Some(0));
         for text in ["", "s", "-1s", "1w", "1 s s", "1e3", "inf", "nan", "2d", "1..2s", "+1s", "999999999999999999999h"]
         {
             check_duration(text, None);
