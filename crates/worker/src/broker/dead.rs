@@ -140,7 +140,9 @@ impl DeadLetters {
 }
 
 impl DeadLetter {
-    fn new(delivery: Delivery) -> Self {
+    /// Reads one as it was delivered.
+    #[must_use]
+    pub fn new(delivery: Delivery) -> Self {
         let Delivery { properties, data: body, acker, .. } = delivery;
         let header = |name| header_text(&properties, name).map(|text| printable(text, HEADER_CHARS_MAX));
         let job = job::parse(&body, &Defaults { job_id: default_id(&body, &properties), region: None });

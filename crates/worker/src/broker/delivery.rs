@@ -73,33 +73,33 @@ pub struct Reply {
 
 /// A message that is no job, or one that its lane does not take. Its body goes on untouched.
 #[derive(Debug)]
-pub(super) struct NoJob {
+pub struct NoJob {
     /// What it is acknowledged by.
-    pub(super) tag: u64,
+    pub tag: u64,
     /// Whether it came before.
-    pub(super) redelivered: bool,
+    pub redelivered: bool,
     /// When it came.
-    pub(super) received_at: SystemTime,
+    pub received_at: SystemTime,
     /// Why.
-    pub(super) rejection: Rejection,
+    pub rejection: Rejection,
     /// The same in one word: `text`, `member` or `route`.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
     /// What it holds.
-    pub(super) body: Vec<u8>,
+    pub body: Vec<u8>,
     /// What came around it.
-    pub(super) properties: BasicProperties,
+    pub properties: BasicProperties,
     /// Where a copy of its report is to go.
-    pub(super) reply: Option<Box<Reply>>,
+    pub reply: Option<Box<Reply>>,
 }
 
 /// A job on its way to the driver.
-pub(super) type Taken = Delivery<Box<Envelope>>;
+pub type Taken = Delivery<Box<Envelope>>;
 
 /// Reads a message.
 ///
 /// # Errors
 /// If it is no job for this lane.
-pub(super) fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
+pub fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
     let message::Delivery { delivery_tag: tag, redelivered, properties, data: body, .. } = message;
     let reply = reply(&properties).map(Box::new);
     // A bug that one message finds must not keep all others from being read, each time it comes back.

@@ -74,7 +74,7 @@ struct Malformed;
 
 /// Makes harmless what comes.
 #[derive(Debug)]
-pub(super) struct Scrubber {
+pub struct Scrubber {
     /// The longest frame that the library takes, whole.
     frame_max: usize,
     /// Bytes of the frame at hand that are still to come and are none of our business.
@@ -90,7 +90,7 @@ pub(super) struct Scrubber {
 
 impl Scrubber {
     /// Gives on what was seen and found no room. 0 if there is nothing.
-    pub(super) fn give(&mut self, into: &mut [u8]) -> usize {
+    pub fn give(&mut self, into: &mut [u8]) -> usize {
         let rest = self.ready.get(self.given..).unwrap_or_default();
         let len = rest.len().min(into.len());
         into[..len].copy_from_slice(&rest[..len]);
@@ -104,7 +104,7 @@ impl Scrubber {
 
     /// Looks at what came, which follows everything that came before, of which nothing is left to [give](Self::give).
     /// Says how many bytes from its beginning are given on now; after them comes what is to be given, if any.
-    pub(super) fn look(&mut self, came: &mut [u8]) -> usize {
+    pub fn look(&mut self, came: &mut [u8]) -> usize {
         let given = if self.begun.is_empty() { self.scan(came) } else { 0 };
         let mut rest = std::mem::take(&mut self.begun);
         rest.extend_from_slice(&came[given..]);
@@ -121,7 +121,7 @@ impl Scrubber {
     }
 
     /// Bytes of bodies since the last call.
-    pub(super) const fn take_bodies(&mut self) -> usize {
+    pub const fn take_bodies(&mut self) -> usize {
         std::mem::replace(&mut self.bodies, 0)
     }
 

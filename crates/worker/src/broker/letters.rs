@@ -51,23 +51,28 @@ const ACTED_ON: [&str; 4] = ["BCC", "CC", "x-delay", "x-delivery-count"];
 
 /// What is published for one delivery.
 #[derive(Debug)]
-pub(super) struct Letters {
-    pub(super) report: Message,
-    pub(super) dead_letter: Option<Message>,
-    pub(super) reply: Option<Message>,
+pub struct Letters {
+    /// Its report. Only its confirm counts.
+    pub report: Message,
+    /// What is left of it, where something is.
+    pub dead_letter: Option<Message>,
+    /// A copy of the report for whoever asked for one.
+    pub reply: Option<Message>,
 }
 
 /// Where and by whom it was done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Desk<'a> {
-    pub(super) lane: &'a str,
+pub struct Desk<'a> {
+    /// The lane's name.
+    pub lane: &'a str,
     /// `host:pid`.
-    pub(super) worker: &'a str,
+    pub worker: &'a str,
 }
 
 impl Letters {
     /// Of a job that was carried out.
-    pub(super) fn of_job(settled: Settled<Box<Envelope>>, desk: Desk<'_>) -> Self {
+    #[must_use]
+    pub fn of_job(settled: Settled<Box<Envelope>>, desk: Desk<'_>) -> Self {
         let Settled { identity: envelope, report, received_at, finished_at, .. } = settled;
         let trace = envelope.traceparent.as_deref();
         let dead_letter = dead_letter(&envelope, &report, desk);
@@ -82,7 +87,8 @@ impl Letters {
     }
 
     /// Of what is no job.
-    pub(super) fn of_no_job(no_job: NoJob, desk: Desk<'_>) -> Self {
+    #[must_use]
+    pub fn of_no_job(no_job: NoJob, desk: Desk<'_>) -> Self {
         let NoJob { redelivered, received_at, rejection, body, properties, reply, .. } = no_job;
         let circumstances = Circumstances {
             redelivered,

@@ -6,12 +6,9 @@
 mod acks;
 mod connection;
 mod dead;
-mod delivery;
 mod error;
 mod flight;
 mod follower;
-mod inflow;
-mod letters;
 mod publisher;
 mod settlement;
 mod subscription;
@@ -20,6 +17,9 @@ mod transport;
 mod url;
 mod window;
 
+pub mod delivery;
+pub mod inflow;
+pub mod letters;
 pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
