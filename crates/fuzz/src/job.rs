@@ -1,0 +1,84 @@
+//! A job's JSON.
+
+use imageshare_core::ids::AccountId;
+use imageshare_worker::wire::{
+    Defaults, Job, Rejection,
+    job::{self, ACCOUNTS_MAX, JOB_BYTES_MAX, LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX},
+};
+use serde_json::Value;
+
+use crate::shown::assert_shown;
+
+/// Characters that the words for a text that is no job have at most, all in all: what its report holds of them.
+const REASON_CHARS_MAX: usize = 2_000;
+
+/// A job's JSON: what is accepted is within its bounds, is what a plain reading of it says, and written again is read as
+/// the same job; what is refused is refused in words that can be shown and are not cut.
+///
+/// # Panics
+/// If that does not hold.
+pub fn job(data: &[u8]) {
+    for region in [None, Some("ap-tokyo".parse().expect("it is a region"))] {
+        let defaults = Defaults { job_id: "line-7".to_owned(), region };
+        match job::parse(data, &defaults) {
+            Ok(job) => {
+                check_job(&job);
+                check_plain(&job, data, &defaults);
+            }
+            Err(rejection) => check_rejection(&rejection),
+        }
+    }
+}
+
+/// A job that was accepted, by whichever way.
+pub(crate) fn check_job(job: &Job) {
+    let Job { identity, account_ids, expires_at, force } = job;
+    assert!(job::is_job_id(&identity.job_id));
+    assert!(identity.lane.as_deref().is_none_or(job::is_lane_name));
+    assert!((1..=ACCOUNTS_MAX).contains(&account_ids.len()) && identity.labels.len() <= LABELS_MAX);
+    for (key, value) in &identity.labels {
+        assert!((1..=LABEL_KEY_LEN_MAX).contains(&key.len()) && value.len() <= LABEL_VALUE_LEN_MAX);
+        assert!(!key.contains(char::is_control) && !value.contains(char::is_control));
+    }
+    let text = job::write(identity, account_ids.iter().copied(), *expires_at, *force);
+    let other = Defaults { job_id: "another".to_owned(), region: None };
+    if text.len() <= JOB_BYTES_MAX {
+        assert_eq!(job::parse(&text, &other).as_ref(), Ok(job), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+/// A text that was refused, by whichever way.
+pub(crate) fn check_rejection(rejection: &Rejection) {
+    assert_shown(&rejection.to_string(), REASON_CHARS_MAX);
+    assert_eq!(rejection.reason(), rejection.to_string());
+    let known = &rejection.known;
+    assert!(known.job_id.as_deref().is_none_or(job::is_job_id));
+    assert!(known.lane.as_deref().is_none_or(job::is_lane_name));
+    assert!(known.labels.len() <= LABELS_MAX);
+}
+
+fn check_plain(job: &Job, data: &[u8], defaults: &Defaults) {
+    let plain: Value = serde_json::from_slice(data).expect("a job is JSON");
+    let member = |names: &[&str]| names.iter().find_map(|name| plain.get(name));
+    let text = |names: &[&str]| member(names).and_then(Value::as_str);
+    let identity = &job.identity;
+    assert_eq!(text(&["job_id"]).unwrap_or(&defaults.job_id), identity.job_id);
+    assert_eq!(text(&["lane"]), identity.lane.as_deref());
+    assert_eq!(text(&["image_id", "ImageId"]), Some(identity.image_id.as_str()));
+    let default = defaults.region.as_ref().map(|region| region.as_str());
+    assert_eq!(text(&["region", "Region"]).or(default), Some(identity.region.as_str()));
+    assert_eq!(text(&["permission", "Permission"]), Some(identity.permission.as_str()));
+    let accounts = member(&["account_ids", "AccountIds"]).and_then(Value::as_array).expect("a job has a list");
+    let account = |value: &Value| match value {
+        Value::String(text) => text.trim().parse().ok(),
+        number => number.as_u64(),
+    };
+    let found: Vec<_> = accounts.iter().map(account).collect();
+    assert_eq!(job.account_ids.iter().map(|id: &AccountId| Some(id.get())).collect::<Vec<_>>(), found);
+    assert_eq!(member(&["force"]).map_or(Some(false), Value::as_bool), Some(job.force));
+    assert_eq!(member(&["expires_at"]).is_some(), job.expires_at.is_some());
+    let labels = member(&["labels"]).and_then(Value::as_object);
+    let found = labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+    let held = identity.labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));
+    assert!(held.eq(found), "labels");
+}

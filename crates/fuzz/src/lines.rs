@@ -1,0 +1,179 @@
+//! A file of jobs or of accounts, read line by line.
+
+use std::{
+    io::{BufRead, BufReader},
+    str,
+};
+
+use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_worker::wire::{
+    Defaults, Format, JobLine, JobReader, Permission, Rejection,
+    job::{self, ACCOUNTS_MAX},
+    read_accounts,
+};
+
+use crate::{
+    job::{check_job, check_rejection},
+    shown::assert_shown,
+};
+
+/// Bytes of a line of accounts.
+const ACCOUNT_LINE_LEN_MAX: usize = 4_096;
+
+/// Characters that the words for a file of accounts have at most: twenty-one lines of them.
+const ERROR_CHARS_MAX: usize = 21 * 300;
+
+type Read = Vec<Result<JobLine, Rejection>>;
+
+/// A file, as CSV, as NDJSON and as a list of accounts: in whatever pieces it comes, the same is read; each line gives one
+/// job or account or one refusal with its number, in words that can be shown; and rows without quotes mean what a plain
+/// splitting at commas says.
+///
+/// # Panics
+/// If that does not hold.
+pub fn lines(data: &[u8]) {
+    let region = Some("ap-tokyo".parse().expect("it is a region"));
+    for region in [None, region] {
+        check_rows(data, region);
+        check_objects(data, region);
+    }
+    check_accounts(data);
+}
+
+fn read_jobs(data: &[u8], format: Format, region: Option<Region>) -> Read {
+    let read = |reader: &mut dyn BufRead| JobReader::new(reader, "f", Some(format), region).collect::<Read>();
+    let whole = read(&mut { data });
+    assert_eq!(read(&mut BufReader::with_capacity(1, data)), whole, "byte by byte");
+    for found in &whole {
+        match found {
+            Ok(JobLine { place, job }) => {
+                assert!(place.line >= 1);
+                check_job(job);
+            }
+            Err(rejection) => {
+                assert!(rejection.place.is_some(), "{rejection}");
+                check_rejection(rejection);
+            }
+        }
+    }
+    whole
+}
+
+/// The lines that are not blank, with their numbers.
+fn filled(data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let data = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let lines = data.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty())
+}
+
+fn check_objects(data: &[u8], region: Option<Region>) {
+    let read = read_jobs(data, Format::Ndjson, region);
+    let expected = filled(data).map(|(number, line)| {
+        let defaults = Defaults { job_id: format!("line-{number}"), region };
+        (number, job::parse(line, &defaults).map_err(|rejection| rejection.problem))
+    });
+    let found = read.into_iter().map(|found| match found {
+        Ok(JobLine { place, job }) => (place.line, Ok(job)),
+        Err(rejection) => (line_of(&rejection), Err(rejection.problem)),
+    });
+    assert!(found.eq(expected), "each line by itself");
+}
+
+fn line_of(rejection: &Rejection) -> u64 {
+    rejection.place.as_ref().map_or(0, |place| place.line)
+}
+
+type Key = (ImageId, Region, Permission);
+
+/// A job's first line, its key, its accounts.
+type Group = (u64, Key, Vec<AccountId>);
+
+fn check_rows(data: &[u8], region: Option<Region>) {
+    let read = read_jobs(data, Format::Csv, region);
+    let rows: Vec<_> = filled(data).collect();
+    let accounts = read.iter().flatten().map(|read| read.job.account_ids.len()).sum::<usize>();
+    let refused = read.iter().filter_map(|read| read.as_ref().err()).count();
+    assert!(accounts + refused <= rows.len(), "more comes out than stands there");
+    // Quotes may hold commas, and a SYNC suffers from what stands around it.
+    if data.contains(&b'"') || data.windows(4).any(|four| four == b"SYNC") {
+        return;
+    }
+    let Some((&(_, header), rows)) = rows.split_first() else { return assert!(read.is_empty()) };
+    let Some(places) = places(header, region) else { return assert_eq!((accounts, refused), (0, 1)) };
+    let (mut expected, mut bad): (Vec<Group>, Vec<u64>) = Default::default();
+    for &(number, line) in rows {
+        match row(line, &places, region) {
+            None => bad.push(number),
+            Some((key, account)) => match expected.last_mut() {
+                Some((_, of, accounts)) if *of == key && accounts.len() < ACCOUNTS_MAX => accounts.push(account),
+                _ => expected.push((number, key, vec![account])),
+            },
+        }
+    }
+    let mut found: Vec<Group> = Vec::new();
+    let mut refused = Vec::new();
+    for read in read {
+        match read {
+            Ok(JobLine { place, job }) => {
+                let key = (job.identity.image_id, job.identity.region, job.identity.permission);
+                found.push((place.line, key, job.account_ids.into()));
+            }
+            Err(rejection) => refused.push(line_of(&rejection)),
+        }
+    }
+    assert_eq!((found, refused), (expected, bad));
+}
+
+/// Where the columns stand, and how many fields a row has.
+fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize>; 4])> {
+    const COLUMNS: [[&str; 2]; 4] =
+        [["image_id", "ImageId"], ["region", "Region"], ["permission", "Permission"], ["account_id", "AccountId"]];
+    let fields: Vec<_> = str::from_utf8(header).ok()?.split(',').map(str::trim).collect();
+    let mut places = [None; 4];
+    for (place, field) in fields.iter().enumerate() {
+        let column = COLUMNS.iter().position(|names| names.contains(field))?;
+        if places[column].replace(place).is_some() {
+            return None;
+        }
+    }
+    let [image_id, of_region, permission, account_id] = places;
+    let is_whole = image_id.and(permission).and(account_id).is_some() && (of_region.is_some() || region.is_some());
+    is_whole.then_some((fields.len(), places))
+}
+
+fn row(line: &[u8], (width, places): &(usize, [Option<usize>; 4]), region: Option<Region>) -> Option<(Key, AccountId)> {
+    let fields: Vec<_> = str::from_utf8(line).ok()?.split(',').map(str::trim).collect();
+    if fields.len() != *width {
+        return None;
+    }
+    let field = |column: usize| places[column].map_or("", |place| fields[place]);
+    let region = match (field(1), region) {
+        ("", Some(region)) => region,
+        (text, _) => text.parse().ok()?,
+    };
+    Some(((field(0).parse().ok()?, region, field(2).parse().ok()?), field(3).parse().ok()?))
+}
+
+fn check_accounts(data: &[u8]) {
+    let read = read_accounts(data, "f");
+    assert_eq!(read_accounts(BufReader::with_capacity(1, data), "f"), read, "byte by byte");
+    let account = |line: &[u8]| -> Option<Option<AccountId>> {
+        let text = str::from_utf8(line).ok().filter(|text| text.len() <= ACCOUNT_LINE_LEN_MAX)?;
+        match text.split('#').next().unwrap_or_default().trim() {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        }
+    };
+    let expected: Option<Vec<_>> = filled(data).map(|(_, line)| account(line)).collect();
+    let expected = expected.map(|accounts| accounts.into_iter().flatten().collect::<Vec<_>>());
+    let expected = expected.filter(|accounts| (1..=ACCOUNTS_MAX).contains(&accounts.len()));
+    match read {
+        Ok(accounts) => assert_eq!(Some(accounts), expected),
+        Err(error) => {
+            assert_eq!(expected, None);
+            let shown = error.to_string();
+            assert!(shown.starts_with('f') && shown.chars().count() <= ERROR_CHARS_MAX, "{shown}");
+            shown.lines().for_each(|line| assert_shown(line, ERROR_CHARS_MAX));
+        }
+    }
+}

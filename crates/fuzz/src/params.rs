@@ -1,0 +1,124 @@
+//! Parameters of a call: as a JSON value, as pairs of a URL, as an action describes itself.
+
+use imageshare_core::{
+    Permission,
+    actions::{AssumeRole, DescribeImages, ModifyImageSharePermission},
+    ids::AccountId,
+    params::{DEPTH_MAX, PAIRS_MAX, Pairs, Parameters, json},
+};
+use serde_json::{Map, Value};
+
+use crate::{shown::assert_shown, source::Source};
+
+/// Characters that the words for pairs that are no parameters have at most.
+const REASON_CHARS_MAX: usize = 1_000;
+
+/// Parameters in each of their forms: the way to flat pairs, to the text of a URL and back is the identity; pairs are read
+/// as another crate reads them; and an action has the same parameters in its body and in its URL.
+///
+/// # Panics
+/// If that does not hold.
+pub fn params(data: &[u8]) {
+    check_text(data);
+    if let Ok(value) = serde_json::from_slice(data) {
+        check_value(&value);
+    }
+    check_actions(Source::new(data));
+}
+
+fn check_text(text: &[u8]) {
+    let pairs = match Pairs::parse(text) {
+        Ok(pairs) => pairs,
+        Err(error) => return assert_shown(&error.to_string(), REASON_CHARS_MAX),
+    };
+    // Of what cannot be decoded the other reader takes what it can; ours refuses it.
+    assert!(pairs.iter().eq(form_urlencoded::parse(text).collect::<Vec<_>>().iter().map(|(n, v)| (&**n, &**v))));
+    assert_eq!(sorted(&read(&pairs)), sorted(&pairs));
+    match pairs.tree() {
+        Ok(tree) => assert_eq!(read(&Pairs::flatten(&tree)).tree(), Ok(tree)),
+        Err(error) => assert_shown(&error.to_string(), REASON_CHARS_MAX),
+    }
+}
+
+fn check_value(value: &Value) {
+    let pairs = Pairs::flatten(value);
+    if pairs.iter().count() > PAIRS_MAX {
+        return;
+    }
+    assert_eq!(sorted(&read(&pairs)), sorted(&pairs));
+    match (pairs.tree(), has_flat_form(value, 0).then(|| flat_form(value)).flatten()) {
+        (Ok(tree), Some(Value::Object(members))) => assert_eq!(tree, Value::Object(members)),
+        (tree, Some(Value::Object(members))) => panic!("{members:?} comes back as {tree:?}"),
+        _ => {}
+    }
+}
+
+/// What comes back when a value was made flat: its leaves as texts, without what has no flat form.
+fn flat_form(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Bool(_) | Value::Number(_) => Some(Value::String(value.to_string())),
+        Value::String(text) => Some(Value::String(text.clone())),
+        Value::Array(entries) => Some(Value::Array(entries.iter().filter_map(flat_form).collect()))
+            .filter(|list| list != &Value::Array(vec![])),
+        Value::Object(members) => {
+            let kept = members.iter().filter_map(|(name, member)| Some((name.clone(), flat_form(member)?)));
+            Some(Value::Object(kept.collect::<Map<_, _>>())).filter(|object| object != &Value::Object(Map::new()))
+        }
+    }
+}
+
+/// Whether a value comes back when it was made flat: names are no indexes and have no dots, lists have no entry that has
+/// no flat form, and nothing lies too deep.
+fn has_flat_form(value: &Value, depth: usize) -> bool {
+    match value {
+        _ if depth > DEPTH_MAX => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(entries) => {
+            entries.iter().all(|entry| flat_form(entry).is_some() && has_flat_form(entry, depth + 1))
+        }
+        Value::Object(members) => members.iter().all(|(name, member)| {
+            let is_plain = !name.is_empty() && !name.contains('.') && !name.starts_with(|c: char| c.is_ascii_digit());
+            is_plain && has_flat_form(member, depth + 1)
+        }),
+    }
+}
+
+fn check_actions(mut source: Source<'_>) {
+    check_action(&AssumeRole {
+        role_arn: source.text(),
+        role_session_name: source.text(),
+        duration_seconds: (source.byte() > 0).then(|| source.number()),
+        external_id: (source.byte() > 0).then(|| source.text()),
+    });
+    let image_id = [source.text(), "img-6pb6lrmy".to_owned()].iter().find_map(|text| text.parse().ok());
+    let image_id = image_id.expect("the second one is an image id");
+    let permission = if source.byte().is_multiple_of(2) { Permission::Share } else { Permission::Cancel };
+    check_action(&DescribeImages { image_ids: vec![image_id; source.byte().into()] });
+    let mut account_ids = Vec::new();
+    while let Some(number) = source.take().map(u64::from_be_bytes) {
+        account_ids.extend(AccountId::new(number));
+    }
+    check_action(&ModifyImageSharePermission { image_id, account_ids, permission });
+}
+
+fn check_action(action: &impl Parameters) {
+    let body: Value = serde_json::from_str(&json(action)).expect("a body is JSON");
+    let pairs = Pairs::of(action);
+    assert_eq!(sorted(&pairs), sorted(&Pairs::flatten(&body)));
+    let flat_form = flat_form(&body).unwrap_or_else(|| Value::Object(Map::new()));
+    assert_eq!(read(&pairs).tree(), Ok(flat_form));
+}
+
+/// The pairs as they come out of a URL's text.
+fn read(pairs: &Pairs) -> Pairs {
+    let query = pairs.to_query();
+    Pairs::parse(query.as_bytes()).unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+/// Of one name in their order.
+fn sorted(pairs: &Pairs) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    pairs
+}

@@ -1,0 +1,218 @@
+//! A request and who signs it: our signer against the verification of the sandbox, which shares no code with it.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use imageshare_core::{
+    Credential, Permission, UnixSeconds,
+    actions::{Action, AssumeRole, DescribeImageSharePermission, ModifyImageSharePermission},
+    ids::{AccountId, ImageId, Region},
+    params::Pairs,
+    request::{Language, Prepared, SIGNED_HEADERS, Signer, Target},
+    tc3::{self, CanonicalRequest, HexDigest, Method, SignedHeaders},
+    v1::{self, Algorithm, Common},
+};
+use imageshare_sandbox::verify::{Key, Keys, Received, verify};
+
+use crate::source::Source;
+
+/// Seconds by which the clocks may differ.
+const SKEW_MAX: u64 = 300;
+
+/// The last second of which both sides know the date.
+const SECONDS_MAX: u64 = 253_402_207_200;
+
+/// Names of the parameters that signature version 1 adds.
+const COMMON: [&str; 9] =
+    ["Action", "Version", "Timestamp", "Nonce", "SecretId", "SignatureMethod", "Region", "Token", "Signature"];
+
+/// A request signed in version 3 by the fast path is signed as the stages of the specification sign it, and accepted by
+/// the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused. The
+/// same of version 1.
+///
+/// # Panics
+/// If that does not hold.
+pub fn signature(data: &[u8]) {
+    let mut source = Source::new(data);
+    let now = UnixSeconds::new(source.number() % SECONDS_MAX).expect("it is before the last second");
+    let caller = Caller::read(&mut source);
+    let change = Change { at: source.number(), by: source.byte() };
+    let host = [source.text(), "cvm.intl.tencentcloudapi.com".to_owned()];
+    let host = host.iter().find(|text| is_host(text)).expect("the second one is a host");
+    let region = source.text().parse().ok();
+    let kind = source.byte();
+    let signed = Signed { caller: &caller, host, region, now, change };
+    if kind.is_multiple_of(2) {
+        let image_id: ImageId = source.text().parse().unwrap_or("img-6pb6lrmy".parse().expect("it is an image id"));
+        let permission = if kind & 2 == 0 { Permission::Share } else { Permission::Cancel };
+        signed.check(&AssumeRole {
+            role_arn: source.text(),
+            role_session_name: source.text(),
+            duration_seconds: None,
+            external_id: None,
+        });
+        signed.check(&DescribeImageSharePermission { image_id });
+        let numbers = std::iter::from_fn(|| source.take().map(u64::from_be_bytes));
+        let account_ids = numbers.filter_map(|number| AccountId::new(number).ok()).collect();
+        signed.check(&ModifyImageSharePermission { image_id, account_ids, permission });
+    } else {
+        let algorithm = if kind & 2 == 0 { Algorithm::HmacSha1 } else { Algorithm::HmacSha256 };
+        let method = if kind & 4 == 0 { Method::Get } else { Method::Post };
+        let mut pairs = Pairs::default();
+        for _ in 0..kind >> 4 {
+            let (name, value) = (source.text(), source.text());
+            if pairs.get(&name).is_none() && !COMMON.contains(&name.as_str()) {
+                pairs.push(name, value);
+            }
+        }
+        signed.check_v1(algorithm, method, pairs);
+    }
+}
+
+/// Who signs, and what the sandbox knows of it.
+struct Caller {
+    credential: Credential,
+    keys: Keys,
+}
+
+impl Caller {
+    fn read(source: &mut Source<'_>) -> Self {
+        let (secret_id, secret_key, token) = (source.text(), source.text(), source.text());
+        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+        let credential = Credential {
+            secret_id: or(secret_id, "AKIDEXAMPLE").parse().unwrap_or("AKID".parse().expect("it is an id")),
+            secret_key: or(secret_key, "key").parse().unwrap_or("key".parse().expect("it is a key")),
+            token: token.parse().ok(),
+        };
+        let key = Key {
+            secret_key: credential.secret_key.expose().to_owned(),
+            account: AccountId::new(100_009_999_999).expect("it has twelve digits"),
+            temporary: credential.token.as_ref().map(|token| (token.expose().to_owned(), u64::MAX)),
+        };
+        let mut keys = Keys::default();
+        keys.insert(credential.secret_id.as_str().to_owned(), key);
+        Self { credential, keys }
+    }
+}
+
+/// Which byte is changed, and how.
+#[derive(Clone, Copy)]
+struct Change {
+    at: u64,
+    by: u8,
+}
+
+impl Change {
+    /// The same text with one byte changed; `None` if there is none.
+    fn of(self, text: &[u8]) -> Option<Vec<u8>> {
+        let at = usize::try_from(self.at.checked_rem(text.len() as u64)?).ok()?;
+        let mut changed = text.to_vec();
+        *changed.get_mut(at)? ^= self.by.max(1);
+        Some(changed)
+    }
+}
+
+/// What is signed, but for its action.
+struct Signed<'a> {
+    caller: &'a Caller,
+    host: &'a str,
+    region: Option<Region>,
+    now: UnixSeconds,
+    change: Change,
+}
+
+impl Signed<'_> {
+    fn check<A: Action>(&self, action: &A) {
+        let Self { caller: Caller { credential, keys }, host, region, now, change } = self;
+        let language = Some(if change.by == 0 { Language::Chinese } else { Language::English });
+        let prepared = Prepared::new(action, &Target { host, region: *region, language });
+        let mut signer = Signer::new(credential.clone());
+        // The second signature is made with what the first one left behind.
+        signer.sign(&prepared, *now);
+        let request = signer.sign(&prepared, *now);
+        let given: Vec<(&str, &str)> = request.headers().collect();
+        let signed = SignedHeaders::select(SIGNED_HEADERS, &given).expect("they are among the headers");
+        let hashed_payload = HexDigest::sha256(request.body());
+        let canonical = CanonicalRequest { method: Method::Post, query: "", headers: &signed, hashed_payload };
+        let stages = tc3::sign(&canonical, A::SERVICE, credential, *now);
+        assert!(given.contains(&("Authorization", stages.authorization.as_str())), "the fast path signs as the stages");
+
+        let headers: HeaderMap = given
+            .iter()
+            .map(|(name, value)| header(name, value.as_bytes()))
+            .collect::<Option<_>>()
+            .expect("headers can be sent");
+        let none = Pairs::default();
+        let received = Received { method: "POST", query: "", headers: &headers, body: request.body(), pairs: &none };
+        let seconds = now.get();
+        assert_eq!(verify(&received, keys, seconds).map(|caller| caller.service), Ok(Some(A::SERVICE.to_owned())));
+        check_clock(&received, keys, seconds, change.at);
+
+        if let Some(body) = change.of(request.body()) {
+            assert!(verify(&Received { body: &body, ..received }, keys, seconds).is_err(), "another body");
+        }
+        for name in ["authorization", "content-type", "host", "x-tc-action", "x-tc-timestamp", "x-tc-token"] {
+            let Some(value) = headers.get(name) else { continue };
+            let Some(changed) = change.of(value.as_bytes()).filter(|changed| !means_the_same(name, value, changed))
+            else {
+                continue;
+            };
+            let Some((name, changed)) = header(name, &changed) else { continue };
+            let mut headers = headers.clone();
+            headers.insert(name, changed);
+            let accepted = verify(&Received { headers: &headers, ..received }, keys, seconds);
+            assert!(accepted.is_err(), "another header: {headers:?}");
+        }
+    }
+
+    fn check_v1(&self, algorithm: Algorithm, method: Method, mut pairs: Pairs) {
+        let Self { caller: Caller { credential, keys }, host, region, now, change } = self;
+        let (region, nonce) = (region.as_ref().map(|region| region.as_str()), change.at.max(1));
+        let common = Common { action: "A", version: "B", region, timestamp: *now, nonce, algorithm };
+        common.push_to(&mut pairs, credential);
+        let signature = v1::signature(algorithm, &credential.secret_key, &v1::string_to_sign(method, host, &pairs));
+        let query = v1::query(&pairs, &signature);
+        let headers: HeaderMap = header("host", host.as_bytes()).into_iter().collect();
+        let of = |text: &[u8]| Pairs::parse(text).ok();
+        let sent = of(query.as_bytes()).expect("what is sent can be read");
+        let received = Received { method: method.as_str(), query: &query, headers: &headers, body: b"", pairs: &sent };
+        let seconds = now.get();
+        assert_eq!(verify(&received, keys, seconds).map(|caller| caller.service), Ok(None));
+        check_clock(&received, keys, seconds, change.at);
+        let other = if method == Method::Get { "POST" } else { "GET" };
+        assert!(verify(&Received { method: other, ..received }, keys, seconds).is_err(), "another method");
+        let Some(changed) = change.of(query.as_bytes()).and_then(|query| of(&query)) else { return };
+        // Values are signed as they are, so `A=1&B=2` may be one pair or two: a weakness of version 1.
+        let what_is_signed = |mut pairs: Pairs| {
+            let signature = pairs.take("Signature");
+            (signature, v1::string_to_sign(method, host, &pairs))
+        };
+        if what_is_signed(changed.clone()) != what_is_signed(sent.clone()) {
+            assert!(verify(&Received { pairs: &changed, ..received }, keys, seconds).is_err(), "another query");
+        }
+    }
+}
+
+fn check_clock(received: &Received<'_>, keys: &Keys, seconds: u64, skew: u64) {
+    let skew = skew % (2 * SKEW_MAX);
+    for server in [seconds + skew, seconds.saturating_sub(skew)] {
+        assert_eq!(verify(received, keys, server).is_ok(), server.abs_diff(seconds) <= SKEW_MAX);
+    }
+}
+
+/// Whether a header says the same in other bytes: letters of another case and white space around what is signed.
+fn means_the_same(name: &str, value: &HeaderValue, changed: &[u8]) -> bool {
+    let (Ok(value), Ok(changed)) = (value.to_str(), str::from_utf8(changed)) else { return false };
+    match name {
+        "authorization" => value.split(',').map(str::trim).eq(changed.split(',').map(str::trim)),
+        "content-type" | "host" | "x-tc-action" => value.trim().to_lowercase() == changed.trim().to_lowercase(),
+        _ => false,
+    }
+}
+
+fn header(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.to_lowercase().parse().ok()?, HeaderValue::from_bytes(value).ok()?))
+}
+
+/// What may stand in the header `Host`.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
