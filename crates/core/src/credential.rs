@@ -81,7 +81,7 @@ impl SecretId {
     /// Checks an id.
     ///
     /// # Errors
-    /// If it is empty, too long, or holds anything but visible ASCII.
+    /// If it is empty, too long, or holds anything but visible ASCII, or a comma or a slash.
     pub fn new(text: impl Into<String>) -> Result<Self, CredentialError> {
         let text = text.into();
         check(Part::SecretId, &text)?;
@@ -203,7 +203,8 @@ macro_rules! never_shown {
 read_from_text!(SecretId SecretKey Token);
 never_shown!(SecretKey Token);
 
-/// Id and token stand in headers, so they are visible ASCII; the key is only ever hashed, so it is any text.
+/// Id and token stand in headers, so they are visible ASCII, and behind the id in `Authorization` comes a slash, then a
+/// comma. The key is only ever hashed, so it is any text.
 fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     if text.is_empty() {
         return Err(CredentialError::Empty(part));
@@ -216,7 +217,10 @@ fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     }
     let (is_refused, allowed): (fn(char) -> bool, _) = match part {
         Part::SecretKey => (char::is_control, "all but control characters"),
-        Part::SecretId | Part::Token => (|c| !c.is_ascii_graphic(), "visible ASCII characters"),
+        Part::SecretId => {
+            (|c| !c.is_ascii_graphic() || matches!(c, ',' | '/'), "visible ASCII characters but comma and slash")
+        }
+        Part::Token => (|c| !c.is_ascii_graphic(), "visible ASCII characters"),
     };
     match text.find(is_refused) {
         Some(at) => Err(CredentialError::Character { part, at, allowed }),
@@ -288,10 +292,13 @@ mod tests {
             SecretKey::new("top\u{1b}secret"),
             "the secret key has a character that is not allowed at byte 3, allowed are all but control characters",
         );
-        check_refused(
-            SecretId::new("AKID x"),
-            "the secret id has a character that is not allowed at byte 4, allowed are visible ASCII characters",
-        );
+        for wrong in ["AKID x", "AKID/x", "AKID,x"] {
+            check_refused(
+                SecretId::new(wrong),
+                "the secret id has a character that is not allowed at byte 4, \
+                 allowed are visible ASCII characters but comma and slash",
+            );
+        }
         check_refused(
             Token::new("tök"),
             "the token has a character that is not allowed at byte 1, allowed are visible ASCII characters",
