@@ -28,7 +28,7 @@ const FAULTS_MAX: usize = 16;
 const ACCOUNTS: u64 = 8;
 
 /// Images of a world.
-const IMAGES: u64 = 2;
+const IMAGES: usize = 2;
 
 /// How long after the one before it a job comes, in milliseconds.
 const GAPS: [u64; 8] = [0, 0, 100, 500, 1900, 3000, 40_000, 10_000_000];
@@ -73,7 +73,7 @@ struct Plan {
     cap: Option<(u8, bool)>,
     lag: u64,
     shared: Vec<(u64, u64)>,
-    images: [Image; IMAGES as usize],
+    images: [Image; IMAGES],
 }
 
 impl Plan {
@@ -81,7 +81,7 @@ impl Plan {
         let mut world = World::quiet();
         let bit = |nth: u8| limits & (1 << nth) != 0;
         world.accounts = ACCOUNTS;
-        world.images = IMAGES;
+        world.images = IMAGES as u64;
         world.limits.guard = true;
         world.limits.landing = Millis(if bit(0) { 2000 } else { 30_000 });
         world.limits.read_delay = Millis(if bit(1) { 500 } else { 5000 });
@@ -98,7 +98,7 @@ impl Plan {
             world.interrupted_at = bit(7).then(|| 1000 + u64::from(lane) * 200);
         }
         let owner = imageshare_core::ids::AccountId::new(OWNER).expect("it has twelve digits");
-        let images = [(); IMAGES as usize].map(|()| Image::normal(owner, region()));
+        let images = [(); IMAGES].map(|()| Image::normal(owner, region()));
         let (now, faults, cap, lag, shared) = (1000, Vec::new(), None, 0, Vec::new());
         Self { world, is_one_shot, now, faults, cap, lag, shared, images }
     }
@@ -192,7 +192,8 @@ impl Plan {
                 image.normal_at = Some(1000 + u64::from(accounts) * 300);
             }
             _ => {
-                self.shared.extend((0..ACCOUNTS).filter(|other| accounts & (1 << other) != 0).map(|other| (nth, other)))
+                let named = (0..ACCOUNTS).filter(|other| accounts & (1 << other) != 0);
+                self.shared.extend(named.map(|other| (nth, other)));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use imageshare_engine::{
     io::LaneId,
-    job::{AccountOutcome, Failure, Mode, Report},
+    job::{AccountOutcome, Failure, Job as EngineJob, Mode, Report},
 };
 use imageshare_worker::{
     broker::{
@@ -63,7 +63,7 @@ pub fn headers(data: &[u8]) {
     let scrubbed = scrubbed(raw);
     let is_well_formed = well_formed(raw).is_some();
     let properties = match parse_properties(scrubbed.as_slice()) {
-        Ok((rest, properties)) if rest.is_empty() => properties,
+        Ok(([], properties)) => properties,
         Ok(_) | Err(_) => return assert!(!is_well_formed, "the library cannot read what a broker lets through"),
     };
     let message = message(&properties, body);
@@ -113,8 +113,7 @@ fn given(bytes: &[u8], piece: usize) -> Vec<u8> {
 }
 
 fn check_taken(taken: Taken, body: &[u8]) {
-    let Delivery { identity: envelope, lane, job, .. } = taken;
-    let account_ids = job.account_ids.clone();
+    let Delivery { identity: envelope, lane, job: EngineJob { account_ids, .. }, .. } = taken;
     let identity = envelope.identity.clone();
     let (expires_at, force) = (envelope.expires_at, envelope.force);
     check_job(&Job { identity: identity.clone(), account_ids: account_ids.clone(), expires_at, force });

@@ -3,7 +3,7 @@
 use imageshare_core::{
     Permission,
     actions::{AssumeRole, DescribeImages, ModifyImageSharePermission},
-    ids::AccountId,
+    ids::{AccountId, ImageId},
     params::{DEPTH_MAX, PAIRS_MAX, Pairs, Parameters, json},
 };
 use serde_json::{Map, Value};
@@ -91,8 +91,7 @@ fn check_actions(mut source: Source<'_>) {
         duration_seconds: (source.byte() > 0).then(|| source.number()),
         external_id: (source.byte() > 0).then(|| source.text()),
     });
-    let image_id = [source.text(), "img-6pb6lrmy".to_owned()].iter().find_map(|text| text.parse().ok());
-    let image_id = image_id.expect("the second one is an image id");
+    let image_id: ImageId = source.parsed("img-6pb6lrmy");
     let permission = if source.byte().is_multiple_of(2) { Permission::Share } else { Permission::Cancel };
     check_action(&DescribeImages { image_ids: vec![image_id; source.byte().into()] });
     let mut account_ids = Vec::new();

@@ -41,7 +41,7 @@ pub fn signature(data: &[u8]) {
     let kind = source.byte();
     let signed = Signed { caller: &caller, host, region, now, change };
     if kind.is_multiple_of(2) {
-        let image_id: ImageId = source.text().parse().unwrap_or("img-6pb6lrmy".parse().expect("it is an image id"));
+        let image_id: ImageId = source.parsed("img-6pb6lrmy");
         let permission = if kind & 2 == 0 { Permission::Share } else { Permission::Cancel };
         signed.check(&AssumeRole {
             role_arn: source.text(),
@@ -75,12 +75,10 @@ struct Caller {
 
 impl Caller {
     fn read(source: &mut Source<'_>) -> Self {
-        let (secret_id, secret_key, token) = (source.text(), source.text(), source.text());
-        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
         let credential = Credential {
-            secret_id: or(secret_id, "AKIDEXAMPLE").parse().unwrap_or("AKID".parse().expect("it is an id")),
-            secret_key: or(secret_key, "key").parse().unwrap_or("key".parse().expect("it is a key")),
-            token: token.parse().ok(),
+            secret_id: source.parsed("AKIDEXAMPLE"),
+            secret_key: source.parsed("key"),
+            token: source.text().parse().ok(),
         };
         let key = Key {
             secret_key: credential.secret_key.expose().to_owned(),

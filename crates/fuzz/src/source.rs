@@ -1,5 +1,7 @@
 //! Bytes of an input, taken one after the other. Of what is not there any more, zeros.
 
+use std::str::FromStr;
+
 /// What is left of an input.
 pub(crate) struct Source<'a>(&'a [u8]);
 
@@ -29,6 +31,13 @@ impl<'a> Source<'a> {
         let (text, left) = self.0.split_at(len);
         self.0 = left;
         String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// What a text says, or else what the default says.
+    pub(crate) fn parsed<T: FromStr>(&mut self, default: &str) -> T {
+        let text = self.text();
+        let found = [text.as_str(), default].into_iter().find_map(|text| text.parse().ok());
+        found.expect("the default says something")
     }
 
     /// All that is left.
