@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Bytes of bodies that the library may hold. A few more may come with what is being read then.
-const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
+pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// How deep tables and lists of headers may stand in each other.
 const DEPTH_MAX: u32 = 16;
