@@ -15,7 +15,7 @@ use crate::kit::{
 };
 
 /// The blocks of commands that are run here: the page and how the block begins.
-const RUN_HERE: [(&str, &str); 12] = [
+const RUN_HERE: [(&str, &str); 14] = [
     ("README.md", "cargo run --release -- run examples/jobs.ndjson"),
     ("README.md", "cargo run --release -- run examples/trouble.ndjson"),
     ("README.md", "imageshare list"),
@@ -32,7 +32,7 @@ const RUN_HERE: [(&str, &str); 12] = [
 
 /// Those that are run elsewhere: the page, how the block begins, who runs it, and the words of that. (Benches take a
 /// release build and minutes; they are built by the tests and run by hand.)
-const RUN_ELSEWHERE: [(&str, &str, &str, &str); 12] = [
+const RUN_ELSEWHERE: [(&str, &str, &str, &str); 14] = [
     ("benches/README.md", "cargo bench --bench broker", "tests/run", "cargo clippy --workspace --all-targets"),
     (
         "benches/README.md",

@@ -42,14 +42,13 @@ impl UnixSeconds {
     /// A time as the API writes it, `YYYY-MM-DDThh:mm:ssZ`; `None` for any other form and for days that do not exist.
     #[must_use]
     pub fn from_utc_text(text: &str) -> Option<Self> {
-        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-        let mut date = date.split('-');
-        let (year, month, day) = (digits(date.next(), 4)?, digits(date.next(), 2)?, digits(date.next(), 2)?);
-        let mut time = time.split(':');
-        let (hour, minute, second) = (digits(time.next(), 2)?, digits(time.next(), 2)?, digits(time.next(), 2)?);
+        let &[a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'Z'] = text.as_bytes() else {
+            return None;
+        };
+        let (year, month, day) = (number([a, b, c, d])?, number([e, f])?, number([g, h])?);
+        let (hour, minute, second) = (number([i, j])?, number([k, l])?, number([m, n])?);
         let is_in_range = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
-        let is_time = hour < 24 && minute < 60 && second < 60;
-        if date.next().is_some() || time.next().is_some() || !is_in_range || !is_time {
+        if !is_in_range || hour > 23 || minute > 59 || second > 59 {
             return None;
         }
         let seconds = days(year, month, day) * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second;
@@ -122,9 +121,13 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
     era * DAYS_PER_ERA + day_of_era - DAYS_BEFORE_EPOCH
 }
 
-/// A number of exactly so many decimal digits.
-fn digits(text: Option<&str>, count: usize) -> Option<u64> {
-    text.filter(|text| text.len() == count && text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+/// The number that decimal digits write.
+fn number<const N: usize>(digits: [u8; N]) -> Option<u64> {
+    let mut number = 0;
+    for digit in digits {
+        number = number * 10 + u64::from(char::from(digit).to_digit(10)?);
+    }
+    Some(number)
 }
 
 #[cfg(test)]

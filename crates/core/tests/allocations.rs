@@ -1,12 +1,13 @@
-//! Signing in steady state allocates nothing, counted by a global allocator.
+//! Signing in steady state and reading a success allocate nothing, a listing little; counted by a global allocator.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
 use allocation_counter::measure;
 use imageshare_core::{
     Credential, Permission, UnixSeconds,
-    actions::ModifyImageSharePermission,
+    actions::{DescribeImageSharePermission, ModifyImageSharePermission},
     ids::AccountId,
     request::{Language, Prepared, Signer, Target, prepare},
+    response::{Failure, parse},
 };
 
 fn share(accounts: u64) -> ModifyImageSharePermission {
@@ -52,4 +53,37 @@ fn prepare_and_sign_allocate_nothing_once_their_buffers_have_grown() {
     });
     assert!(bytes_sent > 80_000, "{bytes_sent}");
     assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
+}
+
+#[test]
+fn reading_a_success_allocates_nothing() {
+    let body = br#"{"Response":{"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
+    let counted = measure(|| assert!(parse::<ModifyImageSharePermission>(200, body).is_ok()));
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
+}
+
+#[test]
+fn reading_a_refusal_allocates_its_code_and_its_message() {
+    let body = br#"{"Response":{"Error":{"Code":"InvalidAccountId.NotFound","Message":"The account does not exist."},
+        "RequestId":"ed93f3cb-f35e-473f-b9f3-0d451b8b79c6"}}"#;
+    let counted = measure(|| {
+        let refused = parse::<ModifyImageSharePermission>(200, body);
+        assert!(matches!(refused, Err(Failure::Api(_))));
+    });
+    assert!(counted.count_current == 0 && counted.count_total <= 4, "{} allocations", counted.count_total);
+}
+
+#[test]
+fn reading_a_listing_allocates_the_list_alone_and_no_entry() {
+    let entry =
+        |nth: u64| format!(r#"{{"CreatedTime":"2026-11-24T07:00:00Z","AccountId":"{}"}}"#, 100_022_975_249 + nth);
+    let set: Vec<String> = (0..500).map(entry).collect();
+    let body = format!(r#"{{"Response":{{"SharePermissionSet":[{}],"RequestId":"x"}}}}"#, set.join(","));
+    let counted = measure(|| {
+        let listed = parse::<DescribeImageSharePermission>(200, body.as_bytes()).unwrap();
+        assert_eq!(listed.answer.len(), 500);
+    });
+    // The list grows by doubling: 4, 8, ... 512 entries of 24 bytes.
+    assert!(counted.count_total <= 8, "{} allocations", counted.count_total);
+    assert!(counted.bytes_max <= 512 * 24 + 256 * 24, "{} bytes at once", counted.bytes_max);
 }

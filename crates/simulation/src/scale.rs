@@ -34,13 +34,20 @@ pub struct Load {
     pub transient: u64,
     /// How many of each hundred accounts of an image do not exist.
     pub bad: u64,
+    /// Whether a worker before had done all of it and had acknowledged none, so that every job comes again.
+    pub redelivered: bool,
 }
 
 impl Load {
     /// So many one-account jobs over 2,000 images on 200 lanes, and nothing fails.
     #[must_use]
     pub const fn of(operations: u64) -> Self {
-        Self { operations, images: 2000, lanes: 200, latency: 80, transient: 0, bad: 0 }
+        Self { operations, images: 2000, lanes: 200, latency: 80, transient: 0, bad: 0, redelivered: false }
+    }
+
+    /// The image and the account of an operation.
+    fn wish(&self, operation: u64) -> (ImageId, AccountId) {
+        (world::image(operation % self.images), world::account(operation / self.images))
     }
 }
 
@@ -74,6 +81,15 @@ struct Cloud {
 }
 
 impl Cloud {
+    fn new(load: Load) -> Self {
+        let mut shared: BTreeMap<ImageId, Vec<AccountId>> = BTreeMap::new();
+        for operation in (0..load.operations).filter(|_| load.redelivered) {
+            let (image, account) = load.wish(operation);
+            shared.entry(image).or_default().push(account);
+        }
+        Self { random: Random::new(1), load, shared }
+    }
+
     fn answer(&mut self, action: Action) -> Outcome {
         if self.random.below(1000) < self.load.transient {
             return refused("InternalError");
@@ -125,7 +141,7 @@ pub fn carry(load: Load, held: impl FnOnce(&mut Engine)) -> Carried {
     }
     held(&mut engine);
     let (mut now, mut settled, mut writes, mut settled_at) = (0, 0, 0, 0);
-    let mut cloud = Cloud { random: Random::new(1), load, shared: BTreeMap::new() };
+    let mut cloud = Cloud::new(load);
     let mut answers: BinaryHeap<(Reverse<u64>, CallId)> = BinaryHeap::new();
     let mut outcomes: BTreeMap<CallId, Outcome> = BTreeMap::new();
     while settled < load.operations {
@@ -162,16 +178,16 @@ pub fn carry(load: Load, held: impl FnOnce(&mut Engine)) -> Carried {
 }
 
 fn deliver(load: &Load, operation: u64) -> Input {
-    let image = operation % load.images;
-    let lane = LaneId(u32::try_from(image % u64::from(load.lanes)).unwrap_or_default());
+    let lane = LaneId(u32::try_from(operation % load.images % u64::from(load.lanes)).unwrap_or_default());
+    let (image_id, account) = load.wish(operation);
     let job = Job {
         region: world::region(),
-        image_id: world::image(image),
+        image_id,
         mode: Mode::Share,
-        account_ids: [world::account(operation / load.images)].into(),
+        account_ids: [account].into(),
         deadline: None,
         force: false,
-        redelivered: false,
+        redelivered: load.redelivered,
     };
     Input::Job { ticket: TicketId(operation), lane, job }
 }

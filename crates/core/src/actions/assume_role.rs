@@ -2,14 +2,14 @@
 
 use alloc::string::String;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Action, STS};
 use crate::{
     Credential, UnixSeconds,
     credential::{SecretId, SecretKey, Token},
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, members},
+    response::NotAnAnswer,
     scalar::Scalar,
 };
 
@@ -54,13 +54,15 @@ impl Action for AssumeRole {
     const VERSION: &'static str = STS.1;
     type Answer = AssumedRole;
 
-    fn answer(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
-        assumed_role(body)
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<AssumedRole, NotAnAnswer>, D::Error> {
+        assumed_role(members)
     }
 }
 
 /// The answer of every action that gives a temporary credential.
-pub(super) fn assumed_role(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
+pub(super) fn assumed_role<'de, D: Deserializer<'de>>(
+    members: D,
+) -> Result<Result<AssumedRole, NotAnAnswer>, D::Error> {
     #[derive(Deserialize)]
     struct Members<'a> {
         #[serde(rename = "Credentials")]
@@ -81,14 +83,15 @@ pub(super) fn assumed_role(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
         token: Token,
     }
 
-    let Members { credentials, expired_time, expiration } = members::<Members<'_>>(body)?;
+    let Members { credentials, expired_time, expiration } = Members::deserialize(members)?;
     let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
     let text = || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
-    let expires_at = number().or_else(text).ok_or_else(|| {
-        NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ")
-    })?;
+    let expires_at = number()
+        .or_else(text)
+        .ok_or_else(|| NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"));
     let Credentials { secret_id, secret_key, token } = credentials;
-    Ok(AssumedRole { credential: Credential { secret_id, secret_key, token: Some(token) }, expires_at })
+    let credential = Credential { secret_id, secret_key, token: Some(token) };
+    Ok(expires_at.map(|expires_at| AssumedRole { credential, expires_at }))
 }
 
 #[cfg(test)]

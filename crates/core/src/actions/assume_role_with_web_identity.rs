@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use serde::Deserializer;
+
 use super::{Action, AssumedRole, STS, assume_role::assumed_role};
 use crate::{
     credential::Token,
@@ -43,8 +45,8 @@ impl Action for AssumeRoleWithWebIdentity {
     const VERSION: &'static str = STS.1;
     type Answer = AssumedRole;
 
-    fn answer(body: &[u8]) -> Result<AssumedRole, NotAnAnswer> {
-        assumed_role(body)
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<AssumedRole, NotAnAnswer>, D::Error> {
+        assumed_role(members)
     }
 }
 

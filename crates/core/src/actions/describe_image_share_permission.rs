@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Action, CVM};
 use crate::{
     UnixSeconds,
     ids::{AccountId, ImageId},
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, list, members, present},
+    response::{List, Listed, NotAnAnswer, present},
     scalar::Scalar,
 };
 
@@ -43,21 +43,21 @@ impl Action for DescribeImageSharePermission {
 
     /// A set that is not there, or an entry whose account cannot be read, makes the whole answer unreadable: left out,
     /// it would prove that an account does not have the image.
-    fn answer(body: &[u8]) -> Result<Vec<SharedAccount>, NotAnAnswer> {
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Vec<SharedAccount>, NotAnAnswer>, D::Error> {
         #[derive(Deserialize)]
-        struct Members<'a> {
-            #[serde(rename = "SharePermissionSet", borrow, default, deserialize_with = "present")]
-            shares: Option<Option<Vec<Entry<'a>>>>,
+        struct Members {
+            #[serde(rename = "SharePermissionSet", default, deserialize_with = "present")]
+            shares: Option<List<SharedAccount>>,
         }
 
-        let shares = list("SharePermissionSet", members::<Members<'_>>(body)?.shares)?;
-        shares.iter().enumerate().map(|(index, entry)| entry.read(index)).collect()
+        let Members { shares } = Members::deserialize(members)?;
+        Ok(List::read("SharePermissionSet", shares))
     }
 }
 
 /// The documented names, and those that older texts and clients have.
 #[derive(Deserialize)]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     #[serde(rename = "AccountId", borrow)]
     account_id: Option<Scalar<'a>>,
     #[serde(rename = "Account", borrow)]
@@ -68,18 +68,20 @@ struct Entry<'a> {
     create_time: Option<Scalar<'a>>,
 }
 
-impl Entry<'_> {
-    fn read(&self, index: usize) -> Result<SharedAccount, NotAnAnswer> {
-        let account = self.account_id.as_ref().or(self.account.as_ref()).unwrap_or(&Scalar::Null);
+impl Listed for SharedAccount {
+    type Entry<'a> = Entry<'a>;
+
+    fn read(entry: &Entry<'_>, index: usize) -> Result<Self, NotAnAnswer> {
+        let account = entry.account_id.as_ref().or(entry.account.as_ref()).unwrap_or(&Scalar::Null);
         let account_id = account.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "SharePermissionSet[{index}].AccountId: found {}, allowed is a root account id of 5 to 19 digits",
                 account.to_excerpt()
             ))
         })?;
-        let created_time = self.created_time.as_ref().or(self.create_time.as_ref());
+        let created_time = entry.created_time.as_ref().or(entry.create_time.as_ref());
         let created_time = created_time.and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
-        Ok(SharedAccount { account_id, created_time })
+        Ok(Self { account_id, created_time })
     }
 }
 

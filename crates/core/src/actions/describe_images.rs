@@ -3,13 +3,13 @@
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Action, CVM};
 use crate::{
     ids::ImageId,
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, list, members, present},
+    response::{List, Listed, NotAnAnswer, present},
     scalar::Scalar,
 };
 
@@ -112,20 +112,20 @@ impl Action for DescribeImages {
 
     /// A set that is not there, or an entry whose id cannot be read, makes the whole answer unreadable: left out, it
     /// would say that an image does not exist.
-    fn answer(body: &[u8]) -> Result<Vec<Image>, NotAnAnswer> {
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Vec<Image>, NotAnAnswer>, D::Error> {
         #[derive(Deserialize)]
-        struct Members<'a> {
-            #[serde(rename = "ImageSet", borrow, default, deserialize_with = "present")]
-            images: Option<Option<Vec<Entry<'a>>>>,
+        struct Members {
+            #[serde(rename = "ImageSet", default, deserialize_with = "present")]
+            images: Option<List<Image>>,
         }
 
-        let images = list("ImageSet", members::<Members<'_>>(body)?.images)?;
-        images.iter().enumerate().map(|(index, entry)| entry.read(index)).collect()
+        let Members { images } = Members::deserialize(members)?;
+        Ok(List::read("ImageSet", images))
     }
 }
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     #[serde(rename = "ImageId", borrow)]
     image_id: Option<Scalar<'a>>,
     #[serde(rename = "ImageState", borrow)]
@@ -136,9 +136,11 @@ struct Entry<'a> {
     license_type: Option<Scalar<'a>>,
 }
 
-impl Entry<'_> {
-    fn read(&self, index: usize) -> Result<Image, NotAnAnswer> {
-        let found = self.image_id.as_ref().unwrap_or(&Scalar::Null);
+impl Listed for Image {
+    type Entry<'a> = Entry<'a>;
+
+    fn read(entry: &Entry<'_>, index: usize) -> Result<Self, NotAnAnswer> {
+        let found = entry.image_id.as_ref().unwrap_or(&Scalar::Null);
         let image_id = found.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "ImageSet[{index}].ImageId: found {}, allowed is img- and 4 to 32 lower-case letters or digits",
@@ -146,11 +148,11 @@ impl Entry<'_> {
             ))
         })?;
         let shown = |member: &Option<Scalar<'_>>| member.as_ref().and_then(Scalar::to_shown);
-        Ok(Image {
+        Ok(Self {
             image_id,
-            image_state: shown(&self.image_state).map(ImageState::from),
-            image_type: shown(&self.image_type),
-            license_type: shown(&self.license_type),
+            image_state: shown(&entry.image_state).map(ImageState::from),
+            image_type: shown(&entry.image_type),
+            license_type: shown(&entry.license_type),
         })
     }
 }

@@ -2,13 +2,13 @@
 
 use alloc::string::String;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Action, STS};
 use crate::{
     ids::AccountId,
     params::{ParameterWriter, Parameters},
-    response::{NotAnAnswer, members},
+    response::NotAnAnswer,
     scalar::Scalar,
 };
 
@@ -35,7 +35,7 @@ impl Action for GetCallerIdentity {
     const VERSION: &'static str = STS.1;
     type Answer = CallerIdentity;
 
-    fn answer(body: &[u8]) -> Result<CallerIdentity, NotAnAnswer> {
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<CallerIdentity, NotAnAnswer>, D::Error> {
         #[derive(Deserialize)]
         struct Members<'a> {
             #[serde(rename = "AccountId", borrow)]
@@ -44,14 +44,14 @@ impl Action for GetCallerIdentity {
             arn: Option<Scalar<'a>>,
         }
 
-        let Members { account_id: found, arn } = members::<Members<'_>>(body)?;
+        let Members { account_id: found, arn } = Members::deserialize(members)?;
         let account_id = found.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "AccountId: found {}, allowed is a root account id of 5 to 19 digits",
                 found.to_excerpt()
             ))
-        })?;
-        Ok(CallerIdentity { account_id, arn: arn.as_ref().and_then(Scalar::to_shown) })
+        });
+        Ok(account_id.map(|account_id| CallerIdentity { account_id, arn: arn.as_ref().and_then(Scalar::to_shown) }))
     }
 }
 

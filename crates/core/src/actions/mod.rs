@@ -14,6 +14,8 @@ pub use describe_images::{DescribeImages, Image, ImageState};
 pub use get_caller_identity::{CallerIdentity, GetCallerIdentity};
 pub use modify_image_share_permission::ModifyImageSharePermission;
 
+use serde::Deserializer;
+
 use crate::{params::Parameters, response::NotAnAnswer};
 
 /// The service and version of the machine image actions.
@@ -33,10 +35,11 @@ pub trait Action: Parameters {
     /// What it answers.
     type Answer;
 
-    /// Reads the answer from the whole body of a success. Call [`response::parse`](crate::response::parse), which
-    /// first finds out whether it is one.
+    /// Reads the answer from the members of `Response`, of which it passes over those that it does not know. Call
+    /// [`response::parse`](crate::response::parse), which takes the members of every answer out of them, and finds out
+    /// whether it is a success.
     ///
     /// # Errors
-    /// If a member that is needed is missing or cannot be read.
-    fn answer(body: &[u8]) -> Result<Self::Answer, NotAnAnswer>;
+    /// The reader's own if a member does not have the shape that is needed; else, within, why there is no answer.
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Self::Answer, NotAnAnswer>, D::Error>;
 }

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize as _, Deserializer, de::IgnoredAny};
+
 use super::{Action, CVM};
 use crate::{
     Permission,
@@ -35,8 +37,8 @@ impl Action for ModifyImageSharePermission {
     const VERSION: &'static str = CVM.1;
     type Answer = ();
 
-    fn answer(_: &[u8]) -> Result<(), NotAnAnswer> {
-        Ok(())
+    fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<(), NotAnAnswer>, D::Error> {
+        IgnoredAny::deserialize(members).map(|_| Ok(()))
     }
 }
 

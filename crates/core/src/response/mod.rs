@@ -5,30 +5,21 @@
 //! envelope is read strictly, and whatever does not fit was written by something on the way (a proxy, a gateway) or
 //! was cut: it is [`NotAnAnswer`], and what became of the request is not known. Members are read leniently.
 
-use alloc::{
-    borrow::Cow,
-    string::{String, ToString},
-    vec::Vec,
-};
+mod envelope;
+mod list;
 
-use serde::{Deserialize, Deserializer};
+use alloc::string::String;
 
-use crate::{
-    Class,
-    actions::Action,
-    ids::RequestId,
-    scalar::Scalar,
-    text::{excerpt, printable},
-};
+pub(crate) use envelope::present;
+pub(crate) use list::{List, Listed};
+
+use crate::{Class, actions::Action, ids::RequestId, scalar::Scalar, text::excerpt};
 
 /// Bytes of a body that are read at most. A listing of 500 shares has 33 kB.
 pub const BODY_LEN_MAX: usize = 1 << 20;
 
 /// Characters of the vendor's message that are kept.
 pub const MESSAGE_CHARS_MAX: usize = 512;
-
-/// Bytes that an error code may have; the longest documented one has 66.
-const CODE_LEN_MAX: usize = 128;
 
 /// The answer to an action that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,10 +88,13 @@ pub fn parse<A: Action>(status: u16, body: &[u8]) -> Result<Answered<A::Answer>,
         let reason = alloc::format!("status {status}, found {} bytes, allowed are {BODY_LEN_MAX}", body.len());
         return Err(NotAnAnswer::new(reason).into());
     }
-    let head: Head<'_> = members(body).map_err(|cause| match status {
-        200 => cause,
-        other => NotAnAnswer::new(alloc::format!("found status {other}, allowed is 200; {}", cause.reason)),
-    })?;
+    let (head, answer) = match envelope::whole::<A>(body) {
+        Ok((head, answer)) => (head, Ok(answer)),
+        // What the action cannot read may still be a refusal.
+        Err(cause) => {
+            (envelope::head(body).map_err(|cause| with_status(status, unreadable(body, &cause)))?, Err(cause))
+        }
+    };
     let request_id = head.request_id.as_ref().and_then(Scalar::as_text).and_then(RequestId::new);
     if let Some(error) = head.error {
         return Err(error.read(request_id)?.into());
@@ -108,66 +102,19 @@ pub fn parse<A: Action>(status: u16, body: &[u8]) -> Result<Answered<A::Answer>,
     if status != 200 {
         return Err(NotAnAnswer::new(alloc::format!("found a success with status {status}, allowed is 200")).into());
     }
-    if head.request_id.is_none() {
+    if matches!(head.request_id, None | Some(Scalar::Null)) {
         return Err(NotAnAnswer::new("found a success without RequestId, which every answer has").into());
     }
-    Ok(Answered { answer: A::answer(body)?, request_id })
+    let answer = answer.map_err(|cause| unreadable(body, &cause))??;
+    Ok(Answered { answer, request_id })
 }
 
-/// The members of `Response` that the action knows; others are passed over.
-pub(crate) fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, NotAnAnswer> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Envelope<T> {
-        #[serde(rename = "Response")]
-        response: T,
+/// With the status, where that alone says that something is wrong.
+fn with_status(status: u16, cause: NotAnAnswer) -> NotAnAnswer {
+    match status {
+        200 => cause,
+        other => NotAnAnswer::new(alloc::format!("found status {other}, allowed is 200; {}", cause.reason)),
     }
-
-    serde_json::from_slice::<Envelope<T>>(body).map(|envelope| envelope.response).map_err(|e| unreadable(body, &e))
-}
-
-/// What every `Response` has.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(rename = "Error", borrow, default, deserialize_with = "present")]
-    error: Option<ErrorMember<'a>>,
-    #[serde(rename = "RequestId", borrow)]
-    request_id: Option<Scalar<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ErrorMember<'a> {
-    #[serde(rename = "Code", borrow)]
-    code: Cow<'a, str>,
-    #[serde(rename = "Message", borrow)]
-    message: Option<Scalar<'a>>,
-}
-
-impl ErrorMember<'_> {
-    fn read(self, request_id: Option<RequestId>) -> Result<ApiError, NotAnAnswer> {
-        let is_code = (1..=CODE_LEN_MAX).contains(&self.code.len()) && self.code.bytes().all(|b| b.is_ascii_graphic());
-        if !is_code {
-            let found = excerpt(&self.code);
-            let reason = alloc::format!("found error code {found}, allowed are 1 to {CODE_LEN_MAX} visible characters");
-            return Err(NotAnAnswer::new(reason));
-        }
-        let message = self.message.as_ref().and_then(Scalar::as_text).unwrap_or_default();
-        Ok(ApiError { code: self.code.to_string(), message: printable(message, MESSAGE_CHARS_MAX), request_id })
-    }
-}
-
-/// A list that an answer of its action always has; null is an empty one. A list that is not there proves nothing:
-/// taken for an empty one, it would say of every entry that it does not exist.
-pub(crate) fn list<T>(name: &str, member: Option<Option<Vec<T>>>) -> Result<Vec<T>, NotAnAnswer> {
-    let list =
-        member.ok_or_else(|| NotAnAnswer::new(alloc::format!("{name}: found nothing, allowed is a list or null")));
-    list.map(Option::unwrap_or_default)
-}
-
-/// A member that is there must have its shape: an `Error` that is null is neither a success nor a refusal, and a list
-/// that is null is there.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Why a body is no envelope. The parser's own words stay out, and so does every body that begins like an answer: both

@@ -1,0 +1,68 @@
+//! A list that an answer of its action always has.
+
+use alloc::vec::Vec;
+use core::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+
+use super::NotAnAnswer;
+
+/// What is made of each entry of a list.
+pub(crate) trait Listed: Sized {
+    /// The entry as it comes.
+    type Entry<'a>: Deserialize<'a>;
+
+    /// # Errors
+    /// If the entry cannot be read; says its place in the list.
+    fn read(entry: &Self::Entry<'_>, index: usize) -> Result<Self, NotAnAnswer>;
+}
+
+/// A list of which each entry is read when it comes; null is an empty one. One that cannot be read makes the whole
+/// unreadable: left out, it would prove that it does not exist.
+pub(crate) struct List<T>(Result<Vec<T>, NotAnAnswer>);
+
+impl<T: Listed> List<T> {
+    /// What was read of a list by its name. One that is not there proves nothing: taken for an empty one, it would say of
+    /// every entry that it does not exist.
+    pub(crate) fn read(name: &str, member: Option<Self>) -> Result<Vec<T>, NotAnAnswer> {
+        let missing = || NotAnAnswer::new(alloc::format!("{name}: found nothing, allowed is a list or null"));
+        member.ok_or_else(missing)?.0
+    }
+}
+
+impl<'de, T: Listed> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Listed> Visitor<'de> for ListVisitor<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or null")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<List<T>, E> {
+                Ok(List(Ok(Vec::new())))
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut entries: S) -> Result<List<T>, S::Error> {
+                let mut list = Ok(Vec::new());
+                // Behind one that cannot be read the others are looked at all the same: each has to be an entry.
+                while let Some(entry) = entries.next_element::<T::Entry<'de>>()? {
+                    if let Ok(read) = &mut list {
+                        match T::read(&entry, read.len()) {
+                            Ok(entry) => read.push(entry),
+                            Err(cause) => list = Err(cause),
+                        }
+                    }
+                }
+                Ok(List(list))
+            }
+        }
+
+        deserializer.deserialize_any(ListVisitor(PhantomData))
+    }
+}
