@@ -46,15 +46,17 @@ impl Page {
     pub(crate) fn of(name: &str) -> Self {
         let whole = fs::read_to_string(of_repository(name)).unwrap();
         let (mut blocks, mut text) = (Vec::new(), String::new());
-        let mut open: Option<Block> = None;
+        let (mut open, mut indent): (Option<Block>, &str) = (None, "");
         for line in whole.lines() {
-            match (line.strip_prefix("```"), open.take()) {
+            // One in a list stands further right.
+            match (line.trim_start().strip_prefix("```"), open.take()) {
                 (Some(_), Some(block)) => blocks.push(block),
                 (Some(language), None) => {
+                    indent = &line[..line.len() - line.trim_start().len()];
                     open = Some(Block { language: language.to_owned(), text: String::new() });
                 }
                 (None, Some(mut block)) => {
-                    block.text.push_str(line);
+                    block.text.push_str(line.strip_prefix(indent).unwrap_or(line));
                     block.text.push('\n');
                     open = Some(block);
                 }
