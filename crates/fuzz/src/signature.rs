@@ -17,6 +17,9 @@ use crate::source::Source;
 /// Seconds by which the clocks may differ.
 const SKEW_MAX: u64 = 300;
 
+/// Seconds by which a signature may have been made before another one: two days.
+const EARLIER_MAX: u64 = 2 * 86_400;
+
 /// The last second of which both sides know the date.
 const SECONDS_MAX: u64 = 253_402_207_200;
 
@@ -39,7 +42,8 @@ pub fn signature(data: &[u8]) {
     let host = host.iter().find(|text| is_host(text)).expect("the second one is a host");
     let region = source.text().parse().ok();
     let kind = source.byte();
-    let signed = Signed { caller: &caller, host, region, now, change };
+    let mut signed =
+        Signed { caller: &caller, signer: Signer::new(caller.credential.clone()), host, region, now, change };
     if kind.is_multiple_of(2) {
         let image_id: ImageId = source.parsed("img-6pb6lrmy");
         let permission = if kind & 2 == 0 { Permission::Share } else { Permission::Cancel };
@@ -111,6 +115,8 @@ impl Change {
 /// What is signed, but for its action.
 struct Signed<'a> {
     caller: &'a Caller,
+    /// What it keeps from one signature to the next may not show.
+    signer: Signer,
     host: &'a str,
     region: Option<Region>,
     now: UnixSeconds,
@@ -118,13 +124,12 @@ struct Signed<'a> {
 }
 
 impl Signed<'_> {
-    fn check<A: Action>(&self, action: &A) {
-        let Self { caller: Caller { credential, keys }, host, region, now, change } = self;
+    fn check<A: Action>(&mut self, action: &A) {
+        let Self { caller: Caller { credential, keys }, signer, host, region, now, change } = self;
         let language = Some(if change.by == 0 { Language::Chinese } else { Language::English });
         let prepared = Prepared::new(action, &Target { host, region: *region, language });
-        let mut signer = Signer::new(credential.clone());
-        // The second signature is made with what the first one left behind.
-        signer.sign(&prepared, *now);
+        let before = UnixSeconds::new(now.get().saturating_sub(change.at % EARLIER_MAX)).unwrap_or(*now);
+        signer.sign(&prepared, before);
         let request = signer.sign(&prepared, *now);
         let given: Vec<(&str, &str)> = request.headers().collect();
         let signed = SignedHeaders::select(SIGNED_HEADERS, &given).expect("they are among the headers");
@@ -162,7 +167,7 @@ impl Signed<'_> {
     }
 
     fn check_v1(&self, algorithm: Algorithm, method: Method, mut pairs: Pairs) {
-        let Self { caller: Caller { credential, keys }, host, region, now, change } = self;
+        let Self { caller: Caller { credential, keys }, host, region, now, change, .. } = self;
         let (region, nonce) = (region.as_ref().map(|region| region.as_str()), change.at.max(1));
         let common = Common { action: "A", version: "B", region, timestamp: *now, nonce, algorithm };
         common.push_to(&mut pairs, credential);
