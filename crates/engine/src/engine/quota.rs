@@ -99,17 +99,22 @@ impl Engine {
     }
 
     /// Shares that do not fit: cancels that arrived earlier go first, then a believable reading decides, and what then
-    /// does not fit fails with both numbers.
+    /// does not fit fails with both numbers. Behind one that failed another of its account may come to stand first.
     pub(super) fn quota_due(&mut self, now: Instant, image: Key<Image>) {
+        while self.fail_over_quota(now, image) {}
+    }
+
+    /// Fails what stands first and does not fit. Gives whether there was any.
+    fn fail_over_quota(&mut self, now: Instant, image: Key<Image>) -> bool {
         let found = &self.images[image];
         let reading = found.read.wanted.is_some() || found.read.in_flight.is_some();
         if found.ready_shares.is_empty() || reading || found.write.is_some() || self.share_room(now, image) > 0 {
-            return;
+            return false;
         }
         let first_cancel = self.first_cancel(image);
         let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
         if !found.ready_shares.first().is_some_and(|&(seq, _)| stands_first(seq)) {
-            return;
+            return false;
         }
         let from = self.believable_from(image);
         let readable = found.unreadable(now).is_none();
@@ -118,13 +123,14 @@ impl Engine {
             .as_ref()
             .is_some_and(|reading| reading.began >= from && reading.began + Self::READING_AGE_MAX >= now);
         if readable && !believable {
-            return self.images[image].want_reading(from.max(now));
+            self.images[image].want_reading(from.max(now));
+            return false;
         }
         if !believable {
             // What was counted since an old reading decides nothing: where none can be taken, the API has to say.
             self.images[image].reading = None;
             if self.share_room(now, image) > 0 {
-                return;
+                return false;
             }
         }
         let found = &self.images[image];
@@ -137,9 +143,10 @@ impl Engine {
         let over_quota = failure(local::OVER_QUOTA, message, None);
         let waiting = found.ready_shares.iter().copied();
         let failing: Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
-        for (_, account) in failing {
+        for &(_, account) in &failing {
             self.fail(now, account, &over_quota);
         }
+        !failing.is_empty()
     }
 
     /// The place in arrival of the first CANCEL of an image that has no outcome.

@@ -2,12 +2,12 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, one_shot};
+use super::kit::{Kit, job, one_shot};
 use crate::{
     io::{Action, Notice},
-    job::Mode,
+    job::{Job, Mode},
     limits::Limits,
-    time::Millis,
+    time::{Instant, Millis},
 };
 
 fn cap(cap: u32) -> Limits {
@@ -53,6 +53,29 @@ fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
     assert_eq!(kit.write(Permission::Cancel), [11]);
     kit.accept();
     assert_eq!(kit.outcomes(cancel), ["changed"]);
+}
+
+#[test]
+fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either() {
+    // Nothing can be settled before the first ticket, which a hand-over keeps, so nothing else looks at the image again.
+    let mut kit = Kit::new(Limits { guard: true, ..cap(1) });
+    let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
+    let share = kit.job(Mode::Share, 0, [0, 1]);
+    let between = kit.deliver(Job { deadline: Some(Instant(10_000)), ..job(Mode::Cancel, 0, [1]) });
+    let last = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [0]);
+    kit.accept();
+    kit.call();
+    kit.pass(Millis::from_secs(5));
+    kit.list([0]);
+    // Of a list that is as long as may be, it is not known whom it leaves out: the first wish is sent again.
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    kit.accept();
+    assert_eq!(kit.outcomes(cancel), ["unchanged", "changed"]);
+    assert_eq!(kit.outcomes(share), ["changed", "Local.OverQuota"]);
+    assert_eq!(kit.outcomes(between), ["Local.Expired"]);
+    assert_eq!(kit.outcomes(last), ["Local.OverQuota"]);
 }
 
 #[test]
