@@ -55,12 +55,14 @@ pub fn engine(data: &[u8]) {
         }
     }
     let world = plan.finish();
-    let jobs = world.jobs.clone();
-    if jobs.is_empty() {
+    if world.jobs.is_empty() {
         return;
     }
-    let ended = run(world, seed.into(), false);
-    assert!(ended.violations.is_empty(), "{jobs:?}: {:#?}", ended.violations);
+    let ended = run(world.clone(), seed.into(), false);
+    if !ended.violations.is_empty() {
+        let log = run(world, seed.into(), true).log;
+        panic!("{:#?}\n{}", ended.violations, log.join("\n"));
+    }
 }
 
 /// A world as it is read.
