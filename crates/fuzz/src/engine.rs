@@ -24,8 +24,9 @@ const JOBS_MAX: usize = 16;
 /// Faults of a history.
 const FAULTS_MAX: usize = 16;
 
-/// The accounts of a world, one for each bit of a job's byte.
-const ACCOUNTS: u64 = 8;
+/// The accounts of a world. Each bit of a job's byte names one, or three: a list of more than sixteen is treated otherwise.
+const ACCOUNTS: u64 = 3 * BITS;
+const BITS: u64 = 8;
 
 /// Images of a world.
 const IMAGES: usize = 2;
@@ -47,7 +48,7 @@ pub fn engine(data: &[u8]) {
     let mut plan = Plan::new(limits, lane);
     while let Some([kind, a, b, c]) = source.take() {
         match kind % 8 {
-            0..=2 => plan.job(a, b, c),
+            0..=2 => plan.job(kind & 0x80 != 0, a, b, c),
             3 | 4 => plan.fault(a, u16::from_be_bytes([b, c])),
             5 => plan.dial(a, b),
             6 => plan.account(a, b, c),
@@ -105,12 +106,13 @@ impl Plan {
         Self { world, is_one_shot, now, faults, cap, lag, shared, images }
     }
 
-    fn job(&mut self, what: u8, accounts: u8, how: u8) {
+    fn job(&mut self, is_long: bool, what: u8, accounts: u8, how: u8) {
         if self.world.jobs.len() >= JOBS_MAX {
             return;
         }
         self.now += GAPS[usize::from(how & 7)];
-        let mut account_ids: Vec<_> = (0..ACCOUNTS).filter(|nth| accounts & (1 << nth) != 0).map(account).collect();
+        let named = (0..if is_long { ACCOUNTS } else { BITS }).filter(|nth| accounts & (1 << (nth % BITS)) != 0);
+        let mut account_ids: Vec<_> = named.map(account).collect();
         if account_ids.is_empty() {
             account_ids = vec![account(0), account(1), account(0)];
         }
@@ -158,7 +160,7 @@ impl Plan {
             4 => self.lag = [0, world.limits.read_delay.0 / 2, world.limits.read_delay.0][third],
             5 => dials.batch_limit = [None, Some(10), Some(2)][third],
             6 => world.rate.1 = if is_odd { Window::Fixed } else { Window::Sliding },
-            7 => self.cap = Some((1 + (setting >> 1) % 8, is_odd)),
+            7 => self.cap = Some((1 + (setting >> 1) % 24, is_odd)),
             8 => dials.listing_limit = [None, Some(20), Some(100)][third],
             9 => dials.describe_unknown = unknown,
             10 => dials.list_unknown = unknown,
@@ -194,7 +196,7 @@ impl Plan {
                 image.normal_at = Some(1000 + u64::from(accounts) * 300);
             }
             _ => {
-                let named = (0..ACCOUNTS).filter(|other| accounts & (1 << other) != 0);
+                let named = (0..BITS).filter(|other| accounts & (1 << other) != 0);
                 self.shared.extend(named.map(|other| (nth, other)));
             }
         }
