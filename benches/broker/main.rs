@@ -1,7 +1,7 @@
 //! The whole worker under load: RabbitMQ, sandbox and `imageshare worker` as processes of their own, held against a
 //! bare loop of the same client library on the same broker in the same run.
 //!
-//! `cargo bench --bench broker [-- start | throughput | backlog | held]`; `benches/README.md` says what the figures mean.
+//! `cargo bench --bench broker [-- start | throughput | sizes | lanes | backlog | held]`; `benches/README.md` says what the figures mean.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use crate::{
     kit::{
         Node, Program, Sandbox,
-        history::{account, image},
-        stage::{REPORTS, Stage},
+        history::{REGIONS, account, image},
+        stage::{LANES, REPORTS, Stage},
     },
     observed::{Observed, Process},
 };
@@ -57,6 +57,12 @@ fn main() -> lapin::Result<()> {
     }
     if is_chosen("throughput") {
         throughput(&node);
+    }
+    if is_chosen("sizes") {
+        sizes(&node);
+    }
+    if is_chosen("lanes") {
+        lanes(&node);
     }
     if is_chosen("backlog") {
         backlog(&node);
@@ -101,6 +107,45 @@ fn throughput(node: &Node) {
     println!("worker / bare loop: {:.0} % (target: 80 %)", 100.0 * rate("worker") / rate("bare loop"));
 }
 
+/// As many accounts in few long jobs as in many short ones.
+fn sizes(node: &Node) {
+    const ACCOUNTS: usize = 100_000;
+    println!("{ACCOUNTS} accounts in jobs of so many");
+    for each in [1, 5, 50, 500] {
+        let stage = stage(node, PREFETCH);
+        let (jobs, of_image) = (ACCOUNTS / each, (JOBS_AN_IMAGE / each) as u64);
+        let job = |number: u64| {
+            let first = number / (jobs as u64 / of_image) * each as u64;
+            let accounts: Vec<String> =
+                (first..first + each as u64).map(|number| account(number).to_string()).collect();
+            job(number, &image(number % (jobs as u64 / of_image)), REGIONS[0], &accounts)
+        };
+        stage.publish(&(0..).take(jobs).map(job).collect::<Vec<_>>());
+        let observed = observed::work_off(&stage, Process::start(stage.program("worker")), jobs);
+        println!("  {each:>3} accounts: {observed}");
+    }
+}
+
+/// The same jobs on one lane and on several.
+fn lanes(node: &Node) {
+    const JOBS: usize = 20_000;
+    println!("{JOBS} jobs on so many lanes");
+    for count in [1, 2, 4, 8] {
+        let broker = format!("prefetch = {PREFETCH}");
+        let stage = Stage::of_lanes(node, &LANES[..count], Sandbox::start, 0, "rate = 1000", &broker);
+        let of_lane = images(JOBS / count);
+        let job = |number: u64| {
+            let (lane, number_of_lane) = (number % count as u64, number / count as u64);
+            let image = image(lane * of_lane + number_of_lane % of_lane);
+            let region = REGIONS[usize::try_from(lane).unwrap()];
+            job(number, &image, region, &[account(number_of_lane / of_lane).to_string()])
+        };
+        stage.publish(&(0..).take(JOBS).map(job).collect::<Vec<_>>());
+        let observed = observed::work_off(&stage, Process::start(stage.program("worker")), JOBS);
+        println!("  {count} lanes: {observed}");
+    }
+}
+
 /// 100,000 jobs in the queue.
 fn backlog(node: &Node) {
     const JOBS: usize = 100_000;
@@ -135,15 +180,18 @@ fn stage(node: &Node, prefetch: u16) -> Stage<'_> {
 fn filled(node: &Node, jobs: usize, prefetch: u16) -> Stage<'_> {
     let stage = stage(node, prefetch);
     let images = images(jobs);
-    let job = |number: u64| {
-        json!({
-            "job_id": format!("job-{number:06}"), "image_id": image(number % images), "region": "ap-singapore",
-            "permission": "SHARE", "account_ids": [account(number / images).to_string()],
-        })
-    };
+    let job = |number: u64| job(number, &image(number % images), REGIONS[0], &[account(number / images).to_string()]);
     let jobs: Vec<Value> = (0..).take(jobs).map(job).collect();
     stage.publish(&jobs);
     stage
+}
+
+/// A job that shares an image.
+fn job(number: u64, image: &str, region: &str, accounts: &[String]) -> Value {
+    json!({
+        "job_id": format!("job-{number:06}"), "image_id": image, "region": region, "permission": "SHARE",
+        "account_ids": accounts,
+    })
 }
 
 /// How many images so many jobs are for.

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     kit::{
         Program, Running,
-        stage::{QUEUE, REPORTS, Stage},
+        stage::{REPORTS, Stage},
     },
     mib,
 };
@@ -93,12 +93,12 @@ impl Drop for Process {
     }
 }
 
-/// Watches a process work off all jobs of the stage's lane, and ends it.
+/// Watches a process work off all jobs of the stage's lanes, and ends it.
 pub(crate) fn work_off(stage: &Stage<'_>, process: Process, jobs: usize) -> Observed {
     let client = stage.client();
     let count = |queue: &str| client.ready(queue);
-    let is_begun = || count(QUEUE) < jobs;
-    until(|| is_begun().then_some(()).ok_or(0));
+    let waiting = || stage.queues().map(|queue| count(&queue)).sum::<usize>();
+    until(|| (waiting() < jobs).then_some(()).ok_or(0));
     let begun = Instant::now();
     until(|| Some(count(REPORTS)).filter(|reports| *reports < jobs).map_or(Ok(()), Err));
     let time = begun.elapsed();

@@ -9,8 +9,17 @@ use super::sizes;
 /// Numbers that are the same for the same seed (SplitMix64).
 pub(crate) struct Random(u64);
 
-/// Where images are. The first is that of those below [`OF_SECOND_REGION`].
-pub(crate) const REGIONS: [&str; 2] = ["ap-singapore", "ap-guangzhou"];
+/// Where images are. The first is that of those below [`OF_SECOND_REGION`], the second that of all others of a history.
+pub(crate) const REGIONS: [&str; 8] = [
+    "ap-singapore",
+    "ap-guangzhou",
+    "ap-shanghai",
+    "ap-beijing",
+    "ap-hongkong",
+    "ap-tokyo",
+    "eu-frankfurt",
+    "na-siliconvalley",
+];
 
 /// The number of the first image in the second region.
 pub(crate) const OF_SECOND_REGION: u64 = 50;

@@ -20,8 +20,11 @@ use super::{
 /// The queue of the one lane.
 pub(crate) const QUEUE: &str = "imageshare.jobs.default";
 
-/// The lanes of a stage that has two, each for a region of its own and with a key of its own.
-pub(crate) const TWO_LANES: [&str; 2] = ["one", "two"];
+/// The lanes of a stage that has several, each for a region of its own and with a key of its own.
+pub(crate) const LANES: [&str; REGIONS.len()] = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+
+/// Those of a stage that has two.
+pub(crate) const TWO_LANES: [&str; 2] = [LANES[0], LANES[1]];
 
 /// What the settings have in place of the endpoint, which is known when a program is started.
 const ENDPOINT: &str = "http://ENDPOINT";
@@ -40,10 +43,10 @@ fn key_of(lane: &str) -> [(&str, String); 2] {
     [("secret_id", format!("AKID{lane}")), ("secret_key", format!("sandbox-secret-key-of-{lane}"))]
 }
 
-/// Writes the file with a key for each of the two lanes.
-fn write_keys(folder: &Folder, of: [&str; 2]) -> PathBuf {
+/// Writes the file with a key for each of the lanes.
+fn write_keys(folder: &Folder, of: &[&str]) -> PathBuf {
     let mut file = String::new();
-    for (lane, of) in TWO_LANES.iter().zip(of) {
+    for (lane, of) in LANES.iter().zip(of) {
         let key = key_of(of).map(|(name, value)| format!("{name} = {value}\n")).concat();
         write!(file, "[{lane}]\n{key}").unwrap();
     }
@@ -82,17 +85,29 @@ impl<'a> Stage<'a> {
     /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox allows so many requests a second for each
     /// lane; the settings have this in the section of each, and this in that of the broker.
     pub(crate) fn of_two_lanes(node: &'a Node, rate: u32, of_lane: &str, broker: &str) -> Self {
+        let start = |flags: &[&str]| Sandbox::start_alone(&[flags, &["--latency", "20ms"]].concat());
+        Self::of_lanes(node, &TWO_LANES, start, rate, of_lane, broker)
+    }
+
+    /// The same with some of [`LANES`], and a sandbox that is started with flags.
+    pub(crate) fn of_lanes(
+        node: &'a Node,
+        lanes: &'static [&'static str],
+        start: impl FnOnce(&[&str]) -> Sandbox,
+        rate: u32,
+        of_lane: &str,
+        broker: &str,
+    ) -> Self {
         let folder = Folder::new();
         let mut world = "open_images = true\nopen_accounts = true\n".to_owned();
-        for lane in TWO_LANES {
+        for lane in lanes {
             let key = key_of(lane).map(|(name, value)| format!("{name} = {value:?}\n")).concat();
             write!(world, "[[keys]]\n{key}account = \"100009999999\"\n").unwrap();
         }
-        let (world, keys) = (folder.file("world.toml", world), write_keys(&folder, TWO_LANES));
-        let flags = ["--rps", &rate.to_string(), "--latency", "20ms", "--world", world.to_str().unwrap()];
-        let sandbox = Sandbox::start_alone(&flags);
+        let (world, keys) = (folder.file("world.toml", world), write_keys(&folder, lanes));
+        let sandbox = start(&["--rps", &rate.to_string(), "--world", world.to_str().unwrap()]);
         let mut settings = format!("{broker}\n");
-        for (lane, region) in TWO_LANES.iter().zip(REGIONS) {
+        for (lane, region) in lanes.iter().zip(REGIONS) {
             write!(
                 settings,
                 "[lanes.{lane}]\n{of_lane}\nendpoint = \"{ENDPOINT}\"\nregions = [\"{region}\"]\n\
@@ -101,7 +116,7 @@ impl<'a> Stage<'a> {
             )
             .unwrap();
         }
-        Self::set_up(node, sandbox, folder, &TWO_LANES, &settings)
+        Self::set_up(node, sandbox, folder, lanes, &settings)
     }
 
     fn set_up(
@@ -159,7 +174,7 @@ impl<'a> Stage<'a> {
 
     /// Gives each of the two lanes the key of a lane, or one that nobody knows.
     pub(crate) fn change_keys(&self, of: [&str; 2]) {
-        write_keys(&self.folder, of);
+        write_keys(&self.folder, &of);
     }
 
     /// Starts a worker.
@@ -203,12 +218,17 @@ impl<'a> Stage<'a> {
         self.vhost.depth(&format!("imageshare.jobs.{lane}"))
     }
 
+    /// The queues of its lanes.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = String> {
+        self.lanes.iter().map(|lane| format!("imageshare.jobs.{lane}"))
+    }
+
     /// Waits until nothing of the lanes is left at the broker.
     #[track_caller]
     pub(crate) fn until_worked_off(&self) {
-        for lane in self.lanes {
-            until(&format!("all jobs of the lane {lane} are acknowledged"), || {
-                let depth = self.depth_of(lane);
+        for queue in self.queues() {
+            until(&format!("all jobs of {queue} are acknowledged"), || {
+                let depth = self.vhost.depth(&queue);
                 (depth.ready + depth.held == 0).then_some(())
             });
         }
