@@ -52,6 +52,7 @@ const BY_HAND: &[(&str, &str)] = &[
     ("benches/README.md", "cargo bench --package imageshare-core --bench parse"),
     ("benches/README.md", "cargo bench --package imageshare-core --bench sign"),
     ("benches/README.md", "cargo bench --package imageshare-simulation"),
+    ("benches/README.md", "cargo bench --package imageshare-worker"),
     ("deploy/compose/README.md", "alias compose"),
     ("fuzz/README.md", "cp Cargo.lock fuzz/Cargo.lock"),
     ("fuzz/README.md", "target/fuzz/HOST/release/TARGET -merge=1"),
