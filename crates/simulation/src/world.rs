@@ -213,7 +213,9 @@ impl World {
         let is_plain = well && !is_cut && self.ledger.dials.batch_limit.is_none() && self.cap() >= 500;
         let tries = if faults.is_empty() { 1 } else { u64::from(self.limits.attempts) };
         let of_job = |job: &Job| {
-            let accounts = job.account_ids.len() as u64;
+            // A SYNC takes the image from everybody whom it does not name.
+            let others = if job.mode == Mode::Sync { self.accounts } else { 0 };
+            let accounts = others.max(job.account_ids.len() as u64);
             let alone = if is_plain { 0 } else { 6 * tries * accounts };
             6 + accounts.div_ceil(u64::from(self.lane.batch)) + alone
         };
