@@ -1,7 +1,12 @@
 //! The engine: what an operation costs, from few to millions, each with its calls, answers and virtual time.
 //!
 //! `cargo bench --package imageshare-simulation --bench engine`; `README.md` says what the figures mean.
-#![allow(clippy::disallowed_types, clippy::print_stdout, reason = "a bench is a program for people that reads a clock")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench is a program for people that reads a clock"
+)]
 
 use std::{
     hint::black_box,

@@ -3,6 +3,8 @@
 //! `cargo bench --package imageshare-core --bench parse`; `README.md` says what the figures mean.
 #![allow(
     clippy::disallowed_types,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench is a program for people that reads a clock, and ends where a helper fails"

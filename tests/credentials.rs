@@ -191,7 +191,7 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
     // Its successor is written, and only half of it is there.
     let key = stage.sandbox.temporary_key(3_600).to_string();
     let mark = worker.mark();
-    fs::write(&path, &key[..key.len() / 2]).unwrap();
+    fs::write(&path, key.get(..key.len() / 2).unwrap()).unwrap();
     worker.until_logged_after(mark, &["the source of the credential gives none", "found only the beginning"]);
     let mark = worker.mark();
     fs::write(&path, &key).unwrap();

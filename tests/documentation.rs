@@ -413,7 +413,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
         if let Some((_, example)) = help.split_once("\nExample: ") {
             // Before it there may be a variable, behind it where the output goes; then there may be another paragraph.
             let example = example.split("\n\n").next().unwrap();
-            let line = &example[example.find("imageshare ").unwrap()..];
+            let line = example.get(example.find("imageshare ").unwrap()..).unwrap();
             check_understood(&command, line.split(" > ").next().unwrap());
         }
         commands.insert(String::new(), flags(common));
@@ -478,7 +478,7 @@ fn the_exit_codes_are_the_same_in_the_program_and_in_the_manual() {
     assert_eq!(numbers(&help), of_program, "imageshare --help");
     let readme = Page::of("README.md").text;
     let at = readme.find("The exit code says").unwrap();
-    assert_eq!(numbers(&readme[at..]), of_program, "README.md");
+    assert_eq!(numbers(readme.get(at..).unwrap()), of_program, "README.md");
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn check_rows(page: &str, letter: &str, numbers: impl Iterator<Item = u32>) {
         assert!(!named.is_empty(), "{letter}{number} has no test");
         for (file, test) in named {
             let code = fs::read_to_string(of_repository(&format!("{file}.rs"))).unwrap_or_default();
-            let before = code.find(&format!("fn {test}(")).map(|at| &code[..at]);
+            let before = code.find(&format!("fn {test}(")).and_then(|at| code.get(..at));
             let marks = |line: &str| line.trim().starts_with("#[") && line.contains("test");
             let is_test = before.is_some_and(|before| before.lines().rev().take(3).any(marks));
             assert!(is_test, "{letter}{number} names {file}.rs::{test}, which is no test");

@@ -1,5 +1,7 @@
 //! Whole-system scenarios: real processes, a real sandbox, real files.
 #![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a helper of a test fails the test, as the test itself would"
@@ -30,6 +32,7 @@ mod page;
 mod publish;
 mod publishers;
 mod reload;
+mod secrets;
 mod service;
 mod settings;
 mod sign;

@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench broker [-- start | throughput | sizes | lanes | backlog | held]`; `benches/README.md` says what the figures mean.
 #![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,

@@ -9,6 +9,7 @@ mod exit;
 mod list;
 mod log;
 mod man;
+mod memory;
 mod output;
 mod publish;
 mod run;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return asked_or_wrong(&error).into(),
     };
-    command(cli).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
+    memory::close().and_then(|()| command(cli)).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
 }
 
 fn command(cli: Cli) -> Ended {

@@ -52,7 +52,7 @@ impl Page {
             match (line.trim_start().strip_prefix("```"), open.take()) {
                 (Some(_), Some(block)) => blocks.push(block),
                 (Some(language), None) => {
-                    indent = &line[..line.len() - line.trim_start().len()];
+                    indent = line.strip_suffix(line.trim_start()).unwrap();
                     open = Some(Block { language: language.to_owned(), text: String::new() });
                 }
                 (None, Some(mut block)) => {

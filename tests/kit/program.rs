@@ -185,6 +185,16 @@ impl Running {
         (status.code(), self.said.lock().unwrap().clone())
     }
 
+    /// Waits for its end by a signal, and says whether the system made a core dump of it.
+    #[track_caller]
+    pub(crate) fn dumped_core(mut self) -> bool {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let status = until("the program ended", || self.child.try_wait().unwrap());
+        assert!(status.signal().is_some(), "{status}");
+        status.core_dumped()
+    }
+
     /// Ends it with all that it holds, and waits.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

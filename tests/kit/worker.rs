@@ -38,7 +38,11 @@ impl Worker {
     fn until_logged_within(&self, patience: Duration, mark: usize, parts: &[&str]) -> String {
         until_within(patience, &format!("the worker logged {parts:?}, in\n{}", self.log()), || {
             let said = self.running().said();
-            said[mark..].lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+            said.get(mark..)
+                .unwrap()
+                .lines()
+                .find(|line| parts.iter().all(|part| line.contains(part)))
+                .map(str::to_owned)
         })
     }
 

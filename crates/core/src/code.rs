@@ -43,7 +43,9 @@ impl Class {
     /// The class of an error code.
     #[must_use]
     pub fn of(code: &str) -> Self {
-        let exact = |code: &str| TABLE.binary_search_by(|(name, _)| (*name).cmp(code)).ok().map(|row| TABLE[row].1);
+        let exact = |code: &str| {
+            TABLE.binary_search_by(|(name, _)| (*name).cmp(code)).ok().and_then(|row| TABLE.get(row)).map(|row| row.1)
+        };
         let major = || code.split_once('.').and_then(|(major, _)| exact(major));
         exact(code).or_else(major).unwrap_or(Self::Unknown)
     }

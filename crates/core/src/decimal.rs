@@ -1,4 +1,8 @@
 //! Decimal digits of numbers, many of them one after the other: a request names up to hundreds of ids.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "places in rooms of a fixed length, counted by the digits of a number, which no u64 has more than 20 of"
+)]
 
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -79,6 +79,10 @@
 //! | 10 drain | `leave` |
 //! | 11 bounds | [`limits`], and a named constant beside each list |
 //! | the mode SYNC | `sync` |
+#![expect(
+    clippy::indexing_slicing,
+    reason = "arenas are indexed by the keys that they gave out, and lists by kinds of calls; neither comes from outside"
+)]
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

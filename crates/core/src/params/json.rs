@@ -75,6 +75,7 @@ impl ParameterWriter for JsonWriter<'_> {
         self.list(name, texts, |text, to| escape(text.as_ref().as_bytes(), to));
     }
 
+    #[expect(clippy::indexing_slicing, reason = "the body was just made as long as all of them can be")]
     fn accounts(&mut self, name: &'static str, ids: &[AccountId]) {
         const BETWEEN: &[u8; 3] = b"\",\"";
         self.name(name);
@@ -97,16 +98,19 @@ impl ParameterWriter for JsonWriter<'_> {
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..=0x1f);
     let mut rest = text;
-    while let Some(at) = rest.iter().position(is_special) {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
+    while let Some((plain, [special, behind @ ..])) =
+        rest.iter().position(is_special).and_then(|at| rest.split_at_checked(at))
+    {
+        out.extend_from_slice(plain);
+        match *special {
             byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
             control => {
+                #[expect(clippy::indexing_slicing, reason = "half a byte is less than 16")]
                 let (upper, lower) = (HEX[usize::from(control >> 4)], HEX[usize::from(control & 15)]);
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', upper, lower]);
             }
         }
-        rest = &rest[at + 1..];
+        rest = behind;
     }
     out.extend_from_slice(rest);
 }

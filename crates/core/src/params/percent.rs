@@ -13,6 +13,7 @@ pub fn encode(text: &str) -> String {
 }
 
 /// As [`encode`], appended to `out`.
+#[expect(clippy::indexing_slicing, reason = "half a byte is less than 16")]
 pub(super) fn encode_into(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

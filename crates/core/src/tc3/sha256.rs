@@ -3,6 +3,10 @@
 //! Much of what is signed stays the same from one request to the next: the pads of an HMAC's key, the beginning of the
 //! canonical request. A state after such blocks is kept and spares hashing them again, and no hasher's buffer is filled
 //! byte by byte: what is short lies in one piece and is handed over with its padding.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "places in blocks of a fixed length, and in texts that are made here, of which only what varies is replaced"
+)]
 
 use alloc::vec::Vec;
 use core::slice;

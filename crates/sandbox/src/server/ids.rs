@@ -26,7 +26,8 @@ impl Ids {
     /// A request id in the form of a UUID of version 4.
     pub(super) fn request_id(&mut self) -> String {
         let hex = self.next();
-        format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+        let part = |range| hex.get(range).unwrap_or_default();
+        format!("{}-{}-4{}-8{}-{}", part(0..8), part(8..12), part(13..16), part(17..20), part(20..32))
     }
 }
 

@@ -171,7 +171,7 @@ fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, 
 pub(super) fn default_id(body: &[u8], properties: &BasicProperties) -> String {
     match properties.message_id() {
         Some(id) if is_job_id(id.as_str()) => id.to_string(),
-        _ => format!("sha256-{}", &HexDigest::sha256(body).as_str()[..HASH_DIGITS]),
+        _ => format!("sha256-{:.HASH_DIGITS$}", HexDigest::sha256(body).as_str()),
     }
 }
 
@@ -258,7 +258,7 @@ mod tests {
         let id = |properties| taken(JOB, properties).identity.identity.job_id.clone();
         assert_eq!(id(BasicProperties::default().with_message_id("m".into())), "m");
         let of_bytes = id(BasicProperties::default());
-        assert_eq!(of_bytes, format!("sha256-{}", &HexDigest::sha256(JOB.as_bytes()).as_str()[..16]));
+        assert_eq!(of_bytes, format!("sha256-{:.16}", HexDigest::sha256(JOB.as_bytes()).as_str()));
         assert_eq!(id(BasicProperties::default().with_message_id("two\nlines".into())), of_bytes);
         let named = JOB.replacen('{', r#"{"job_id":"own","#, 1);
         assert_eq!(
@@ -307,7 +307,15 @@ mod tests {
     #[test]
     fn a_trace_context_has_one_shape() {
         assert!(is_traceparent(TRACE));
-        for wrong in ["", "00", &TRACE.to_uppercase(), &TRACE[..54], &format!("{TRACE}-"), &format!("{TRACE}\n"), "-"] {
+        for wrong in [
+            "",
+            "00",
+            &TRACE.to_uppercase(),
+            TRACE.get(..54).unwrap(),
+            &format!("{TRACE}-"),
+            &format!("{TRACE}\n"),
+            "-",
+        ] {
             assert!(!is_traceparent(wrong), "{wrong}");
         }
         let number = with_headers([(TRACEPARENT, AMQPValue::LongInt(7))]);

@@ -72,6 +72,9 @@ enum Property {
 /// What stands in a payload is not what has to stand there. The library will say so too.
 struct Malformed;
 
+/// What a frame begins with: its kind, its channel, the length of its payload.
+type Head = [u8; HEAD_LEN];
+
 /// Makes harmless what comes.
 #[derive(Debug)]
 pub struct Scrubber {
@@ -93,7 +96,7 @@ impl Scrubber {
     pub fn give(&mut self, into: &mut [u8]) -> usize {
         let rest = self.ready.get(self.given..).unwrap_or_default();
         let len = rest.len().min(into.len());
-        into[..len].copy_from_slice(&rest[..len]);
+        into.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         self.given += len;
         if self.given == self.ready.len() {
             self.ready.clear();
@@ -107,12 +110,13 @@ impl Scrubber {
     pub fn look(&mut self, came: &mut [u8]) -> usize {
         let given = if self.begun.is_empty() { self.scan(came) } else { 0 };
         let mut rest = std::mem::take(&mut self.begun);
-        rest.extend_from_slice(&came[given..]);
+        rest.extend_from_slice(came.get(given..).unwrap_or_default());
         loop {
             let whole = self.scan(&mut rest);
-            self.ready.extend_from_slice(&rest[..whole]);
+            self.ready.extend_from_slice(rest.get(..whole).unwrap_or_default());
             rest.drain(..whole);
-            let Some(len) = self.too_long(&rest).filter(|len| *len <= rest.len()) else { break };
+            let too_long = rest.first_chunk().and_then(|head| self.too_long(head));
+            let Some(len) = too_long.filter(|len| *len <= rest.len()) else { break };
             self.ready.extend_from_slice(&without_properties(&rest));
             rest.drain(..len);
         }
@@ -130,10 +134,13 @@ impl Scrubber {
     fn scan(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = self.passing.min(bytes.len());
         self.passing -= at;
-        while bytes.len() - at >= HEAD_LEN && self.too_long(&bytes[at..]).is_none() {
-            let (head, rest) = bytes[at..].split_at_mut(HEAD_LEN);
+        while let Some((head, rest)) = bytes.get_mut(at..).and_then(<[u8]>::split_first_chunk_mut) {
+            if self.too_long(head).is_some() {
+                break;
+            }
+            let [kind, ..] = *head;
             let size = payload_len(head);
-            match head[0] {
+            match kind {
                 METHOD if size == TUNE_LEN => {
                     let Some(payload) = rest.get(..size) else { return at };
                     self.tune(payload);
@@ -146,7 +153,7 @@ impl Scrubber {
                 _ => {}
             }
             let len = frame_len(size);
-            let here = len.min(bytes.len() - at);
+            let here = len.min(head.len() + rest.len());
             self.passing = len - here;
             at += here;
         }
@@ -162,10 +169,10 @@ impl Scrubber {
     }
 
     /// The length of a frame that begins here, if it has properties and is longer than the library takes.
-    fn too_long(&self, bytes: &[u8]) -> Option<usize> {
-        let size = payload_len(bytes.get(..HEAD_LEN).filter(|head| head[0] == HEADER)?);
-        let len = frame_len(size);
-        ((BEFORE_PROPERTIES..=HEADER_LEN_MAX).contains(&size) && len > self.frame_max).then_some(len)
+    fn too_long(&self, head: &Head) -> Option<usize> {
+        let (size, len) = (payload_len(head), frame_len(payload_len(head)));
+        let has_properties = head.starts_with(&[HEADER]) && (BEFORE_PROPERTIES..=HEADER_LEN_MAX).contains(&size);
+        (has_properties && len > self.frame_max).then_some(len)
     }
 }
 
@@ -177,8 +184,9 @@ impl Default for Scrubber {
 }
 
 /// Bytes of the payload of the frame with this head.
-fn payload_len(head: &[u8]) -> usize {
-    u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize
+fn payload_len(head: &Head) -> usize {
+    let [_, _, _, size @ ..] = *head;
+    u32::from_be_bytes(size) as usize
 }
 
 /// Bytes of a frame with so many of payload.
@@ -189,19 +197,18 @@ const fn frame_len(payload_len: usize) -> usize {
 /// A frame with properties, without them: flags of two bytes that name none.
 fn without_properties(frame: &[u8]) -> Vec<u8> {
     const SIZE: [u8; 4] = [0, 0, 0, 14];
-    let kind_and_channel = &frame[..HEAD_LEN - SIZE.len()];
-    let before_properties = &frame[HEAD_LEN..HEAD_LEN + BEFORE_PROPERTIES];
-    let flags_and_end = [0, 0, 0xce];
-    [kind_and_channel, &SIZE[..], before_properties, &flags_and_end].concat()
+    const FLAGS_AND_END: [u8; 3] = [0, 0, 0xce];
+    let kind_and_channel = frame.iter().take(HEAD_LEN - SIZE.len());
+    let before_properties = frame.iter().skip(HEAD_LEN).take(BEFORE_PROPERTIES);
+    kind_and_channel.chain(&SIZE).chain(before_properties).chain(&FLAGS_AND_END).copied().collect()
 }
 
 /// Overwrites what the library cannot read in the payload of a frame with properties. What it could not read anyway is
 /// left.
 fn scrub(payload: &mut [u8]) {
-    let Some((flags, mut rest)) = payload.get_mut(BEFORE_PROPERTIES..).and_then(|p| p.split_at_mut_checked(2)) else {
-        return;
-    };
-    let flags = u16::from_be_bytes([flags[0], flags[1]]);
+    let properties = payload.get_mut(BEFORE_PROPERTIES..);
+    let Some((flags, mut rest)) = properties.and_then(<[u8]>::split_first_chunk_mut) else { return };
+    let flags = u16::from_be_bytes(*flags);
     for (nth, property) in PROPERTIES.into_iter().enumerate() {
         if flags & (1 << (15 - nth)) == 0 {
             continue;
@@ -234,11 +241,11 @@ fn scrub_list(mut list: &mut [u8], depth: u32) -> Result<(), Malformed> {
 
 /// The types are those of RabbitMQ, which refuses any other.
 fn scrub_value(rest: &mut &mut [u8], depth: u32) -> Result<(), Malformed> {
-    let kind = take(rest, 1)?;
-    match kind[0] {
+    let [kind] = take_array(rest)?;
+    match *kind {
         b'A' | b'F' if depth >= DEPTH_MAX => {
             // Bytes have the same shape: a length, and as much of anything.
-            kind[0] = b'x';
+            *kind = b'x';
             take_long(rest).map(drop)
         }
         b'A' => scrub_list(take_long(rest)?, depth + 1),
@@ -255,7 +262,7 @@ fn scrub_value(rest: &mut &mut [u8], depth: u32) -> Result<(), Malformed> {
 }
 
 fn scrub_text(rest: &mut &mut [u8]) -> Result<(), Malformed> {
-    let len = take(rest, 1)?[0];
+    let [len] = *take_array(rest)?;
     let text = take(rest, len.into())?;
     if str::from_utf8(text).is_err() {
         text.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
@@ -265,9 +272,14 @@ fn scrub_text(rest: &mut &mut [u8]) -> Result<(), Malformed> {
 
 /// What a length of four bytes stands before.
 fn take_long<'a>(rest: &mut &'a mut [u8]) -> Result<&'a mut [u8], Malformed> {
-    let len = take(rest, 4)?;
-    let len = u32::from_be_bytes([len[0], len[1], len[2], len[3]]);
+    let len = u32::from_be_bytes(*take_array(rest)?);
     take(rest, usize::try_from(len).map_err(|_| Malformed)?)
+}
+
+fn take_array<'a, const LEN: usize>(rest: &mut &'a mut [u8]) -> Result<&'a mut [u8; LEN], Malformed> {
+    let (taken, left) = std::mem::take(rest).split_first_chunk_mut().ok_or(Malformed)?;
+    *rest = left;
+    Ok(taken)
 }
 
 fn take<'a>(rest: &mut &'a mut [u8], len: usize) -> Result<&'a mut [u8], Malformed> {

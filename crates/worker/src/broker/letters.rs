@@ -252,11 +252,7 @@ fn text(value: &str) -> AMQPValue {
 
 /// A short string of AMQP. Of what does not fit, which no lane, job or queue name does, the beginning.
 fn short(text: &str) -> ShortString {
-    let mut end = text.len().min(usize::from(u8::MAX));
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].into()
+    text.get(..text.floor_char_boundary(usize::from(u8::MAX))).unwrap_or_default().into()
 }
 
 /// A time beyond what can be written is as good as the last one that can.

@@ -1,7 +1,9 @@
 //! The little of INI that a profile file needs: sections, `key = value`, comments. Shows nothing of a value.
 
+use std::fmt;
+
 /// One section's pairs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Section<'a> {
     pairs: Vec<(&'a str, &'a str, usize)>,
 }
@@ -13,6 +15,13 @@ pub(super) struct IniError {
     pub(super) line: usize,
     /// What was found and what is allowed.
     pub(super) problem: &'static str,
+}
+
+impl fmt::Debug for Section<'_> {
+    /// Keys only: values are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.pairs.iter().map(|(key, ..)| key)).finish()
+    }
 }
 
 impl<'a> Section<'a> {

@@ -276,7 +276,7 @@ async fn once(ask: &(dyn Fn() -> Asked + Send + Sync), patience: Duration) -> Re
 fn until_renewal(loaded: &Loaded) -> Option<Duration> {
     let life = loaded.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
     let ahead = (life / AHEAD_PART).max(AHEAD_MIN).min(life / 2);
-    Some((life - ahead).max(LOOK))
+    Some(life.saturating_sub(ahead).max(LOOK))
 }
 
 impl Drop for Asking {
@@ -423,7 +423,7 @@ mod tests {
         fs::write(&path, whole("AKIDtwo")).unwrap();
         newest.changed().await.unwrap();
         assert_eq!((id(&keeper), newest.borrow_and_update().problem.clone()), ("AKIDtwo".into(), None));
-        fs::write(&path, &whole("AKIDthree")[..30]).unwrap();
+        fs::write(&path, whole("AKIDthree").get(..30).unwrap()).unwrap();
         newest.changed().await.unwrap();
         let problem = newest.borrow_and_update().problem.clone().unwrap();
         assert!(problem.contains("found only the beginning"), "{problem}");

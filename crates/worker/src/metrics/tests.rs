@@ -94,7 +94,9 @@ fn label_sets(labels: &str, sets: &BTreeMap<&str, Vec<&str>>, lane: &str) -> Vec
             ("lane", "") => vec![lane.to_owned()],
             ("version", "") => vec![env!("CARGO_PKG_VERSION").to_owned()],
             ("revision", "") => vec![crate::REVISION.to_owned()],
-            (_, set) if set.starts_with('@') => sets[&set[1..]].iter().map(|&value| value.to_owned()).collect(),
+            (_, set) if let Some(set) = set.strip_prefix('@') => {
+                sets[set].iter().map(|&value| value.to_owned()).collect()
+            }
             (_, values) => values.split('|').map(|value| value.replace("LANE", lane)).collect(),
         };
         let with = |before: &Vec<String>| {

@@ -57,8 +57,7 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
     let seconds = factor.and_then(|factor| Some(decimal(number.trim_end())? * factor));
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     // What is in effect is what is shown.
-    let duration =
-        duration.map(|duration| duration - Duration::from_nanos((duration.subsec_nanos() % 1_000_000).into()));
+    let duration = duration.map(|duration| Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000));
     duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
         format!(
             "found {}, allowed are {} to {}, written such as 500ms, 30s, 2h, or as a number of seconds",
