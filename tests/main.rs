@@ -21,6 +21,8 @@ mod demo;
 mod documentation;
 mod endings;
 mod hand_over;
+mod hostile_api;
+mod hostile_clients;
 mod hostile_headers;
 mod house;
 mod junk;

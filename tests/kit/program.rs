@@ -163,6 +163,22 @@ impl Running {
         self.child.id()
     }
 
+    /// Memory that it has in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.kib("VmRSS:").unwrap()
+    }
+
+    /// Memory that it had in KiB at its most; nothing when it has ended.
+    pub(crate) fn peak_kib(&self) -> Option<u64> {
+        self.kib("VmHWM:")
+    }
+
+    fn kib(&self, what: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
     /// What it said on standard error so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()

@@ -71,6 +71,11 @@ impl Sandbox {
         self.running.as_ref().unwrap().until_said(words)
     }
 
+    /// Memory that it has in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        self.running.as_ref().unwrap().resident_kib()
+    }
+
     /// What it counted.
     pub(crate) fn stats(&self) -> Value {
         self.admin("GET", "stats", "")

@@ -78,9 +78,7 @@ impl Worker {
 
     /// Memory that it has in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running().id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap()
+        self.running().resident_kib()
     }
 
     /// Open files, sockets among them, and threads that it has.

@@ -61,6 +61,9 @@ const CONNECTIONS_MAX: usize = 2048;
 /// How long the head of a request may take, and how long a connection may idle.
 const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes of a request's head, the query of a GET among them, and of what is read ahead of a body.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
 /// How long a TLS handshake may take.
 const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
@@ -263,6 +266,7 @@ async fn serve(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_SECONDS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(socket), service)
     );
     tokio::select! {

@@ -7,6 +7,7 @@ use hyper::body::Body;
 use serde::Serialize;
 
 use super::{
+    meant::Meant,
     page::page,
     shown::{Alive, Ready, Shown},
 };
@@ -19,7 +20,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Answers a request. One that brings a body wants something that nobody does here.
-pub(super) fn answer<B: Body>(status: &Status, request: &Request<B>) -> Response<Full<Bytes>> {
+pub(super) fn answer<B: Body>(status: &Status, meant: Meant, request: &Request<B>) -> Response<Full<Bytes>> {
+    if !meant.is_met_by(request.uri(), request.headers()) {
+        return text(StatusCode::MISDIRECTED_REQUEST, "allowed as a host are localhost and addresses\n");
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "allowed are GET and HEAD\n");
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));

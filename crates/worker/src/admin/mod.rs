@@ -9,11 +9,14 @@
 //! | `/status` | everything about every lane |
 //! | `/metrics` | for Prometheus |
 //!
+//! On a loopback address it answers only what was asked of that address or of `localhost`: see [`meant`].
+//!
 //! Nothing here waits for the work, or holds it up: all is read from what others have noted, on a thread of its own, so
 //! that it answers however busy the others are. Clients that are slow, or many, take the place of each other and nothing
 //! else.
 
 mod answer;
+mod meant;
 mod page;
 mod shown;
 
@@ -32,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::answer::answer;
+use self::{answer::answer, meant::Meant};
 use crate::status::Status;
 
 /// Connections at once. For one more, the oldest has to go.
@@ -78,6 +81,7 @@ impl Admin {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
+        let meant = Meant::of(addr);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -87,7 +91,7 @@ impl Admin {
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    never = accept(listener, status) => match never {},
+                    never = accept(listener, status, meant) => match never {},
                     // Only its drop can come.
                     _ = ended => {}
                 }
@@ -104,7 +108,7 @@ impl Admin {
 }
 
 /// Takes connections for ever.
-async fn accept(listener: TcpListener, status: Arc<Status>) -> Infallible {
+async fn accept(listener: TcpListener, status: Arc<Status>, meant: Meant) -> Infallible {
     let mut connections = JoinSet::new();
     let mut in_order: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -119,14 +123,14 @@ async fn accept(listener: TcpListener, status: Arc<Status>) -> Infallible {
         {
             oldest.abort();
         }
-        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status)))));
+        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), meant))));
     }
 }
 
 /// Answers one request. How the connection ends is the client's business.
-async fn serve(stream: TcpStream, status: Arc<Status>) {
+async fn serve(stream: TcpStream, status: Arc<Status>, meant: Meant) {
     let service = service_fn(|request| {
-        let answered = answer(&status, &request);
+        let answered = answer(&status, meant, &request);
         async { Ok::<_, Infallible>(answered) }
     });
     let connection = http1::Builder::new()

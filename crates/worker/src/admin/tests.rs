@@ -40,7 +40,7 @@ async fn send(admin: &Admin, request: &str) -> Answer {
 }
 
 async fn get(admin: &Admin, path: &str) -> Answer {
-    send(admin, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+    send(admin, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -148,14 +148,14 @@ async fn what_is_not_asked_for_plainly_is_refused() {
     {
         assert_eq!(get(&admin, path).await.code, 404, "{path}");
     }
-    let with = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+    let with = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
     assert_eq!(send(&admin, &with("POST /status", "Content-Length: 0\r\n")).await.code, 405);
     assert_eq!(send(&admin, &with("DELETE /", "")).await.code, 405);
     assert_eq!(send(&admin, &with("GET /status", "Content-Length: 5\r\n")).await.code, 413);
     assert_eq!(send(&admin, &with("GET /status", "Transfer-Encoding: chunked\r\n")).await.code, 413);
     let head = send(&admin, &with("HEAD /metrics", "")).await;
     assert_eq!((head.code, head.body.as_str()), (200, ""));
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_LEN_MAX));
+    let long = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_LEN_MAX));
     assert_eq!(send(&admin, &long).await.code, 431);
 }
 
@@ -189,7 +189,7 @@ async fn it_answers_while_the_thread_that_works_is_busy() {
     let (admin, _status) = start(&["asia"]).await;
     // In the way that blocks this thread, which is the only one of its runtime.
     let mut stream = std::net::TcpStream::connect(admin.addr()).unwrap();
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

@@ -64,6 +64,33 @@ async fn bytes_that_are_no_http_end_their_own_connection_only() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_slow_is_given_up() {
+    let body = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{";
+    for (begun, goes_on) in [("", false), ("GET / HTTP/1.1\r\nX: ", true), (body, true)] {
+        let client = open().await;
+        let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        tokio::time::pause();
+        let (mut seconds, mut answer) = (0, [0; 1024]);
+        loop {
+            tokio::select! {
+                biased;
+                read = stream.read(&mut answer) => if matches!(read, Ok(0) | Err(_)) { break },
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    seconds += 1;
+                    assert!(seconds < 60, "{begun:?} is still waited for");
+                    if goes_on {
+                        // The other side may be about to end it.
+                        let _ = stream.try_write(b"x");
+                    }
+                }
+            }
+        }
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_named() {
     let client = open().await;
     let addr = client.sandbox.addr();

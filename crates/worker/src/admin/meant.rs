@@ -1,0 +1,71 @@
+//! Whether a request is meant for this server.
+//!
+//! Any page may lead the browser that shows it to a server of the browser's own machine, by a name of its own that points
+//! to a loopback address from one moment to the next (DNS rebinding), and then read the answers. The request still has
+//! that name as its host. No name but `localhost` is needed to reach a loopback address, and an address cannot be made to
+//! point elsewhere. On other addresses any name may be the right one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Uri, header, uri::Authority};
+
+/// What a request has to name as its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    /// Anything.
+    Any,
+    /// `localhost`, an address, or nothing.
+    Loopback,
+}
+
+impl Meant {
+    /// For a server that listens here.
+    pub(super) const fn of(listens: SocketAddr) -> Self {
+        if listens.ip().is_loopback() { Self::Loopback } else { Self::Any }
+    }
+
+    /// Whether a request with this target and these headers is meant.
+    pub(super) fn is_met_by(self, target: &Uri, headers: &HeaderMap) -> bool {
+        let is_here = |host: &str| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+        };
+        let mut hosts = headers.get_all(header::HOST).iter();
+        self == Self::Any
+            || target.host().is_none_or(is_here)
+                && hosts.all(|host| Authority::try_from(host.as_bytes()).is_ok_and(|host| is_here(host.host())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(target: &str, hosts: &[&str], is_meant: bool) {
+        let mut request = Request::get(target).body(()).unwrap();
+        for host in hosts {
+            request.headers_mut().append(header::HOST, HeaderValue::from_str(host).unwrap());
+        }
+        let is_met = |listens: &str| Meant::of(listens.parse().unwrap()).is_met_by(request.uri(), request.headers());
+        assert_eq!((is_met("127.0.0.1:9701"), is_met("[::1]:9701")), (is_meant, is_meant), "{target} {hosts:?}");
+        assert!(is_met("0.0.0.0:9701") && is_met("10.0.0.7:9701"), "{target} {hosts:?}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_localhost_is_no_name_of_a_loopback_address() {
+        for host in ["localhost", "LOCALHOST:9701", "127.0.0.1", "127.0.0.1:9701", "[::1]:9701", "10.0.0.7"] {
+            check("/", &[host], true);
+        }
+        check("/", &[], true);
+        check("http://localhost:9701/status", &["localhost:9701"], true);
+        for host in ["pages.example", "pages.example:9701", "localhost.pages.example", "127.0.0.1.pages.example", "", "@"] {
+            check("/", &[host], false);
+        }
+        check("/", &["localhost", "pages.example"], false);
+        check("http://pages.example/status", &["localhost"], false);
+        check("http://localhost/status", &["pages.example"], false);
+    }
+}
