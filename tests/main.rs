@@ -24,6 +24,7 @@ mod hand_over;
 mod hostile_api;
 mod hostile_clients;
 mod hostile_headers;
+mod hostile_publisher;
 mod house;
 mod junk;
 mod kit_itself;

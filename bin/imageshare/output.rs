@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Write as _},
 };
 
+use imageshare_core::text::is_printable;
 use serde::Serialize;
 
 use crate::exit::Problem;
@@ -25,9 +26,21 @@ pub(crate) fn print(text: &str) -> Result<(), Problem> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
 }
 
-/// A value as one line of JSON.
+/// A value as one line of JSON. What a terminal would act on stands there escaped: in a label or a report a publisher may
+/// have written it.
 pub(crate) fn json_line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("a value with text keys and no floats always has a JSON form");
+    let json = serde_json::to_string(value).expect("a value with text keys and no floats always has a JSON form");
+    let mut line = String::with_capacity(json.len() + 1);
+    let mut rest = json.as_str();
+    // Outside of texts JSON has no such character, and in them any may be escaped.
+    while let Some((before, c)) = rest.find(|c| !is_printable(c)).and_then(|at| Some((at, rest[at..].chars().next()?))) {
+        line.push_str(&rest[..before]);
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(line, "\\u{unit:04x}").expect("writing to a String never fails");
+        }
+        rest = &rest[before + c.len_utf8()..];
+    }
+    line.push_str(rest);
     line.push('\n');
     line
 }

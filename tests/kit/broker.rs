@@ -397,6 +397,15 @@ impl Vhost<'_> {
         ));
     }
 
+    /// Lets its user write only to what has such a name from now on.
+    pub(crate) fn allow_writes_to(&self, names: &str) {
+        let name = &self.name;
+        self.node.eval(&format!(
+            "ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, \
+             <<\"{names}\">>, <<\".*\">>, <<\"kit\">>)."
+        ));
+    }
+
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
     /// again.
     #[track_caller]

@@ -90,6 +90,27 @@ impl Program {
         Ended::of(&output)
     }
 
+    /// The same, asked to end after so many seconds.
+    pub(crate) fn ended_after(self, seconds: u32) -> Self {
+        let seconds = seconds.to_string();
+        let words = [OsStr::new("-s"), OsStr::new("TERM"), OsStr::new(&seconds), self.command.get_program()];
+        let timeout = Self::of("timeout", words.into_iter().chain(self.command.get_args()));
+        timeout.with_environment_of(&self.command)
+    }
+
+    /// The same on a terminal of its own, without colours; all that it says is on standard output.
+    pub(crate) fn on_a_terminal(self) -> Self {
+        let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
+        let words: Vec<_> = [self.command.get_program()].into_iter().chain(self.command.get_args()).map(quoted).collect();
+        let script = Self::of("script", ["-qefc", &words.join(" "), "/dev/null"]);
+        script.with_environment_of(&self.command).env("NO_COLOR", "1")
+    }
+
+    fn with_environment_of(mut self, other: &Command) -> Self {
+        self.command.envs(other.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Ended {
         let (stdin, input) = match self.input {

@@ -24,13 +24,25 @@ pub fn excerpt(text: &str) -> String {
 /// feeds, terminal escapes, bidirectional overrides) become spaces, the rest stays readable in any language.
 #[must_use]
 pub fn printable(text: &str, chars_max: usize) -> String {
-    let clean = |c: char| if c.is_control() || is_invisible(c) { ' ' } else { c };
-    text.chars().take(chars_max).map(clean).collect()
+    text.chars().take(chars_max).map(|c| if is_printable(c) { c } else { ' ' }).collect()
 }
 
-/// Format characters that reorder or hide what follows them on a terminal.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+/// Whether a character is shown as itself on a terminal: no control character, and none of the format characters that
+/// reorder or hide what follows them.
+#[must_use]
+pub fn is_printable(c: char) -> bool {
+    let is_invisible = matches!(
+        c,
+        '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    !c.is_control() && !is_invisible
 }
 
 #[cfg(test)]
@@ -47,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_message_keeps_its_language_and_loses_its_control_characters() {
-        assert_eq!(printable("镜像不存在\r\n\u{1b}[31mred\u{202e}", 100), "镜像不存在   [31mred ");
+        assert_eq!(printable("镜像不存在\r\n\u{1b}[31mred\u{202e}\u{61c}", 100), "镜像不存在   [31mred  ");
         assert_eq!(printable("abcdef", 3), "abc");
     }
 }

@@ -47,6 +47,14 @@ const CONFIRM_MAX: Duration = Duration::from_secs(30);
 /// How long a message that no queue takes waits until it is tried again.
 const UNROUTABLE_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long no courtesy is sent after the broker has refused something while one was in flight. Whoever may publish jobs
+/// names any queue as the one for the answer; if each that we may not write to cost a connection, no report would come
+/// through.
+const COURTESIES_PAUSE: Duration = Duration::from_mins(1);
+
+/// Reply codes of AMQP 0-9-1 that a single message may cost a channel: ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED.
+const OF_A_MESSAGE: [u16; 3] = [403, 404, 406];
+
 /// AMQP's mode 2: kept on disk.
 pub(super) const PERSISTENT: u8 = 2;
 
@@ -118,6 +126,8 @@ pub struct Publishing {
     requests: mpsc::Receiver<Request>,
     state: watch::Sender<State>,
     courtesies_lost: Arc<AtomicU64>,
+    /// No courtesy is sent before.
+    courtesies_from: Instant,
     metrics: Option<Arc<OfProcess>>,
     /// To be sent again, oldest first.
     again: VecDeque<Request>,
@@ -201,6 +211,7 @@ impl Publisher {
             requests,
             state: state_sender,
             courtesies_lost,
+            courtesies_from: Instant::now(),
             metrics: None,
             again: VecDeque::new(),
         };
@@ -284,6 +295,11 @@ impl Publishing {
         // Courtesies are not sent twice.
         let (courtesies, unproven): (Vec<_>, Vec<_>) = flight.into_unproven().partition(Request::is_courtesy);
         self.lose(courtesies.len());
+        if !courtesies.is_empty()
+            && matches!(&ended, Err(Error::Closed { code, .. }) if OF_A_MESSAGE.contains(code))
+        {
+            self.courtesies_from = Instant::now() + COURTESIES_PAUSE;
+        }
         self.again = unproven.into_iter().chain(self.again.drain(..)).collect();
         ended?;
         // All is confirmed: that the broker does not say goodbye changes nothing.
@@ -332,6 +348,7 @@ impl Publishing {
                     self.show(State::Connected);
                 }
                 request = self.requests.recv(), if is_open && has_room => match request {
+                    Some(request) if request.is_courtesy() && Instant::now() < self.courtesies_from => self.lose(1),
                     Some(request) => {
                         if flight.len() == 0 {
                             progress = Instant::now();
