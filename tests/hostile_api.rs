@@ -172,7 +172,8 @@ fn run(sandbox: &Sandbox, posing: &Posing, images: &[&str], give_up_after: &str)
     let (code, said) = running.end();
     let mut text = String::new();
     stdout.read_to_string(&mut text).unwrap();
-    let is_raw = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_raw =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert!(!said.contains(is_raw) && !text.contains(is_raw), "{said}\n{text}");
     assert!(!said.contains("panicked") && !said.contains("sandbox-secret-key-example"), "{said}");
     assert!(sandbox.state().values().all(|accounts| accounts.iter().copied().all(|id| ACCOUNTS.contains(&id))));
@@ -222,8 +223,14 @@ fn tricks(elsewhere: SocketAddr) -> Vec<(String, Trick)> {
         ("a status without end", Trick::Endless("HTTP/1.1 200 ", vec![b'K'; 65_536])),
         ("continue without end", Trick::Endless("", b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000))),
         ("hints without end", Trick::Endless("", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(1_000))),
-        ("trailers without end", Trick::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n".repeat(1_000))),
-        ("an extension without end", Trick::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;a=", vec![b'x'; 65_536])),
+        (
+            "trailers without end",
+            Trick::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n".repeat(1_000)),
+        ),
+        (
+            "an extension without end",
+            Trick::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;a=", vec![b'x'; 65_536]),
+        ),
         ("chunks of one byte", Trick::Endless(CHUNKED, b"1\r\n \r\n".repeat(1_000))),
         ("lines without end", Trick::Endless("", b"\r\n".repeat(10_000))),
         ("a chunk of more than all memory", say(&format!("{CHUNKED}ffffffffffffffff\r\n{{"))),
@@ -237,9 +244,15 @@ fn tricks(elsewhere: SocketAddr) -> Vec<(String, Trick)> {
         ("not modified", say("HTTP/1.1 304 Not Modified\r\n\r\n")),
         ("another protocol", say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")),
         ("HTTP/2", Trick::Say(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64".to_vec())),
-        ("a challenge", say("HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"a\"\r\ncontent-length: 0\r\n\r\n")),
+        (
+            "a challenge",
+            say("HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"a\"\r\ncontent-length: 0\r\n\r\n"),
+        ),
         ("a proxy's challenge", say("HTTP/1.1 407 No\r\nproxy-authenticate: Negotiate\r\ncontent-length: 0\r\n\r\n")),
-        ("a success that is none", say(&format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\n\r\n{SUCCESS}", SUCCESS.len()))),
+        (
+            "a success that is none",
+            say(&format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\n\r\n{SUCCESS}", SUCCESS.len())),
+        ),
         ("an end in the middle of the head", say("HTTP/1.1 200 OK\r\ncontent-le")),
         ("lists in lists", Trick::Say(whole(&"[".repeat(1_000_000)))),
         ("objects in objects", Trick::Say(whole(&"{\"Response\":".repeat(80_000)))),
@@ -251,7 +264,11 @@ fn tricks(elsewhere: SocketAddr) -> Vec<(String, Trick)> {
         ("a code of a megabyte", Trick::Say(whole(&refusal(&"C".repeat(1_000_000), "no", "3")))),
         (
             "a message that writes to terminals, of a megabyte",
-            Trick::Say(whole(&refusal("InternalError", &"\u{1b}]0;t\u{7}\u{9b}1m\u{202e}\r\n".repeat(60_000), "\u{1b}[2J\u{202e}"))),
+            Trick::Say(whole(&refusal(
+                "InternalError",
+                &"\u{1b}]0;t\u{7}\u{9b}1m\u{202e}\r\n".repeat(60_000),
+                "\u{1b}[2J\u{202e}",
+            ))),
         ),
     ];
     for encoding in ["gzip", "br", "zstd"] {
@@ -317,7 +334,8 @@ fn whatever_an_api_answers_for_ever_ends_the_lane_and_fails_nothing_that_was_not
 #[test]
 fn a_clock_from_the_end_of_time_closes_the_lane_and_nothing_more() {
     let body = refusal("AuthFailure.SignatureExpire", "too late", "4");
-    let dates = ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Tue, 99 Nov 99999 77:77:77 GMT", "\u{fe}"];
+    let dates =
+        ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Tue, 99 Nov 99999 77:77:77 GMT", "\u{fe}"];
     side_by_side(&dates, |date| {
         let sandbox = Sandbox::start(&["--rps", "0"]);
         let head = format!("{OK}date: {date}\r\ncontent-length: {}\r\n\r\n{body}", body.len());

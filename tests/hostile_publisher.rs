@@ -38,7 +38,8 @@ fn with(member: &str, value: &Value) -> Vec<u8> {
 /// Messages that are no jobs, with such a text wherever one can be.
 fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
     let hostile = json!(HOSTILE);
-    let members = ["job_id", "lane", "image_id", "region", "permission", "account_ids", "labels", "expires_at", "force"];
+    let members =
+        ["job_id", "lane", "image_id", "region", "permission", "account_ids", "labels", "expires_at", "force"];
     let mut bodies: Vec<_> = members.into_iter().map(|member| with(member, &hostile)).collect();
     bodies.push(with(HOSTILE, &hostile));
     bodies.push(with("account_ids", &json!([HOSTILE])));

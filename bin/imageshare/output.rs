@@ -33,7 +33,8 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
     let mut line = String::with_capacity(json.len() + 1);
     let mut rest = json.as_str();
     // Outside of texts JSON has no such character, and in them any may be escaped.
-    while let Some((before, c)) = rest.find(|c| !is_printable(c)).and_then(|at| Some((at, rest[at..].chars().next()?))) {
+    while let Some((before, c)) = rest.find(|c| !is_printable(c)).and_then(|at| Some((at, rest[at..].chars().next()?)))
+    {
         line.push_str(&rest[..before]);
         for unit in c.encode_utf16(&mut [0; 2]) {
             write!(line, "\\u{unit:04x}").expect("writing to a String never fails");

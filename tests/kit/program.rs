@@ -101,7 +101,8 @@ impl Program {
     /// The same on a terminal of its own, without colours; all that it says is on standard output.
     pub(crate) fn on_a_terminal(self) -> Self {
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
-        let words: Vec<_> = [self.command.get_program()].into_iter().chain(self.command.get_args()).map(quoted).collect();
+        let words: Vec<_> =
+            [self.command.get_program()].into_iter().chain(self.command.get_args()).map(quoted).collect();
         let script = Self::of("script", ["-qefc", &words.join(" "), "/dev/null"]);
         script.with_environment_of(&self.command).env("NO_COLOR", "1")
     }

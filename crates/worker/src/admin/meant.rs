@@ -61,7 +61,9 @@ mod tests {
         }
         check("/", &[], true);
         check("http://localhost:9701/status", &["localhost:9701"], true);
-        for host in ["pages.example", "pages.example:9701", "localhost.pages.example", "127.0.0.1.pages.example", "", "@"] {
+        for host in
+            ["pages.example", "pages.example:9701", "localhost.pages.example", "127.0.0.1.pages.example", "", "@"]
+        {
             check("/", &[host], false);
         }
         check("/", &["localhost", "pages.example"], false);

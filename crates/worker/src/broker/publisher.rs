@@ -295,9 +295,7 @@ impl Publishing {
         // Courtesies are not sent twice.
         let (courtesies, unproven): (Vec<_>, Vec<_>) = flight.into_unproven().partition(Request::is_courtesy);
         self.lose(courtesies.len());
-        if !courtesies.is_empty()
-            && matches!(&ended, Err(Error::Closed { code, .. }) if OF_A_MESSAGE.contains(code))
-        {
+        if !courtesies.is_empty() && matches!(&ended, Err(Error::Closed { code, .. }) if OF_A_MESSAGE.contains(code)) {
             self.courtesies_from = Instant::now() + COURTESIES_PAUSE;
         }
         self.again = unproven.into_iter().chain(self.again.drain(..)).collect();
