@@ -3,6 +3,7 @@
 //! `cargo bench --package imageshare-worker --bench stages`; `README.md` says what the figures mean.
 #![allow(
     clippy::disallowed_types,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench is a program for people that reads a clock, and ends where a helper fails"

@@ -31,17 +31,19 @@ pub(crate) fn print(text: &str) -> Result<(), Problem> {
 pub(crate) fn json_line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("a value with text keys and no floats always has a JSON form");
     let mut line = String::with_capacity(json.len() + 1);
-    let mut rest = json.as_str();
     // Outside of texts JSON has no such character, and in them any may be escaped.
-    while let Some((before, c)) = rest.find(|c| !is_printable(c)).and_then(|at| Some((at, rest[at..].chars().next()?)))
-    {
-        line.push_str(&rest[..before]);
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            write!(line, "\\u{unit:04x}").expect("writing to a String never fails");
+    for part in json.split_inclusive(|c| !is_printable(c)) {
+        let mut before = part.chars();
+        match before.next_back().filter(|&c| !is_printable(c)) {
+            None => line.push_str(part),
+            Some(c) => {
+                line.push_str(before.as_str());
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(line, "\\u{unit:04x}").expect("writing to a String never fails");
+                }
+            }
         }
-        rest = &rest[before + c.len_utf8()..];
     }
-    line.push_str(rest);
     line.push('\n');
     line
 }
