@@ -9,7 +9,7 @@
 //! | `/status` | everything about every lane |
 //! | `/metrics` | for Prometheus |
 //!
-//! On a loopback address it answers only what was asked of that address or of `localhost`: see [`meant`].
+//! On a loopback address it answers only what was asked of that address or of `localhost`: `meant.rs` says why.
 //!
 //! Nothing here waits for the work, or holds it up: all is read from what others have noted, on a thread of its own, so
 //! that it answers however busy the others are. Clients that are slow, or many, take the place of each other and nothing
