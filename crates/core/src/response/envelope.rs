@@ -14,7 +14,7 @@ use serde::{
 
 use super::{ApiError, MESSAGE_CHARS_MAX, NotAnAnswer};
 use crate::{
-    actions::Action,
+    actions::{Action, ModifyImageSharePermission},
     ids::RequestId,
     scalar::Scalar,
     text::{excerpt, printable},
@@ -26,12 +26,11 @@ const CODE_LEN_MAX: usize = 128;
 const ERROR: &str = "Error";
 const REQUEST_ID: &str = "RequestId";
 
-/// What every `Response` has.
-#[derive(Default, Deserialize)]
+/// What every `Response` has. A member that is there has its shape: an `Error` that is null is neither a success nor a
+/// refusal.
+#[derive(Default)]
 pub(super) struct Head<'a> {
-    #[serde(rename = "Error", borrow, default, deserialize_with = "present")]
     pub(super) error: Option<ErrorMember<'a>>,
-    #[serde(rename = "RequestId", borrow, default, deserialize_with = "present")]
     pub(super) request_id: Option<Scalar<'a>>,
 }
 
@@ -58,12 +57,6 @@ impl ErrorMember<'_> {
     }
 }
 
-/// A member that is there must have its shape: an `Error` that is null is neither a success nor a refusal, and a list
-/// that is null is there.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope<T> {
@@ -71,14 +64,14 @@ struct Envelope<T> {
     response: T,
 }
 
-/// Reads what every answer has, and passes over all else.
-pub(super) fn head(body: &[u8]) -> Result<Head<'_>, serde_json::Error> {
-    serde_json::from_slice::<Envelope<Head<'_>>>(body).map(|envelope| envelope.response)
-}
-
 /// Reads what every answer has, and what the action makes of the rest.
 pub(super) fn whole<A: Action>(body: &[u8]) -> Result<(Head<'_>, Result<A::Answer, NotAnAnswer>), serde_json::Error> {
     serde_json::from_slice::<Envelope<Whole<'_, A>>>(body).map(|Envelope { response }| (response.head, response.answer))
+}
+
+/// Reads what every answer has, and passes over all else, as the one action does whose answer says nothing more.
+pub(super) fn head(body: &[u8]) -> Result<Head<'_>, serde_json::Error> {
+    whole::<ModifyImageSharePermission>(body).map(|(head, _)| head)
 }
 
 struct Whole<'a, A: Action> {

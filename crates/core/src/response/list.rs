@@ -66,3 +66,8 @@ impl<'de, T: Listed> Deserialize<'de> for List<T> {
         deserializer.deserialize_any(ListVisitor(PhantomData))
     }
 }
+
+/// A list that is null is there.
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

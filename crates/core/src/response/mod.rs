@@ -10,8 +10,7 @@ mod list;
 
 use alloc::string::String;
 
-pub(crate) use envelope::present;
-pub(crate) use list::{List, Listed};
+pub(crate) use list::{List, Listed, present};
 
 use crate::{Class, actions::Action, ids::RequestId, scalar::Scalar, text::excerpt};
 
