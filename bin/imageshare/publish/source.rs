@@ -3,7 +3,6 @@
 use std::{io::BufRead, thread};
 
 use anyhow::Context as _;
-use imageshare_engine::io::LaneId;
 use imageshare_worker::{
     broker::{Confirmation, Insistence, Message, Publisher, topology},
     driver::route,
@@ -71,9 +70,8 @@ impl Source {
         let JobLine { place, job } = line;
         let identity = &job.identity;
         let named = identity.lane.as_deref().or(self.lane.as_deref());
-        let of_settings = |lane: LaneId| usize::try_from(lane.0).ok().and_then(|place| self.lanes.get(place));
         let lane = match route(&self.lanes, named, &identity.region) {
-            Ok(lane) => &of_settings(lane).expect("lanes are numbered in their order").name,
+            Ok(lane) => &self.lanes.get(lane.place()).expect("lanes are numbered in their order").name,
             Err(error) => return Err(Rejection::of_job(identity, None, error.to_string()).at(place)),
         };
         let accounts = job.account_ids.len() as u64;

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use imageshare_engine::{
-    io::CloseReason,
+    io::{CloseReason, LaneId},
     job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
 };
 use imageshare_worker::{
@@ -209,11 +209,11 @@ impl Scribe {
                 let Settled { identity, lane, report, received_at, finished_at, .. } = *settled;
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
-                let report = Report::of_job(identity, self.lane(lane.0), &report, circumstances);
+                let report = Report::of_job(identity, self.lane(lane), &report, circumstances);
                 self.reports.take(&report);
             }
-            Said::Notice(lane, notice) => self.voice.say(&notices::words(self.lane(lane.0), &notice)),
-            Said::RefreshFailed(lane, reason) => self.voice.say(&format!("lane {}: {reason}", self.lane(lane.0))),
+            Said::Notice(lane, notice) => self.voice.say(&notices::words(self.lane(lane), &notice)),
+            Said::RefreshFailed(lane, reason) => self.voice.say(&format!("lane {}: {reason}", self.lane(lane))),
             // The engine settles all jobs of a command that runs once; this is for sources that deliver again.
             Said::GivenBack { .. } => {}
         }
@@ -228,14 +228,14 @@ impl Scribe {
                 Report::of_rejection(&rejection, circumstances)
             }
             Aside::NotTaken(Delivery { identity, lane, job, .. }) => {
-                Report::of_job(identity, self.lane(lane.0), &not_attempted(&job), circumstances)
+                Report::of_job(identity, self.lane(lane), &not_attempted(&job), circumstances)
             }
         };
         self.reports.take(&report);
     }
 
-    fn lane(&self, lane: u32) -> &str {
-        usize::try_from(lane).ok().and_then(|lane| self.lanes.get(lane)).map_or("", String::as_str)
+    fn lane(&self, lane: LaneId) -> &str {
+        self.lanes.get(lane.place()).map_or("", String::as_str)
     }
 
     fn circumstances(&self, received_at: Timestamp, finished_at: Timestamp) -> Circumstances {

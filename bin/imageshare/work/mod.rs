@@ -134,8 +134,7 @@ impl Work {
 
     /// A lane by its number.
     pub(crate) fn lane(&self, lane: LaneId) -> &Lane {
-        let place = usize::try_from(lane.0).expect("a usize has at least 32 bits");
-        self.lanes.get(place).expect("lanes are numbered in their order")
+        self.lanes.get(lane.place()).expect("lanes are numbered in their order")
     }
 
     /// The names of the lanes in their order.

@@ -17,6 +17,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u32);
 
+impl LaneId {
+    /// Its place among the driver's lanes.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        // A usize has at least 32 bits wherever this runs.
+        self.0 as usize
+    }
+}
+
 /// One delivery of one job. The driver numbers them, each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketId(pub u64);

@@ -169,8 +169,7 @@ impl Status {
 
     /// One lane.
     pub(crate) fn lane(&self, lane: LaneId) -> &OfLane {
-        let lane = usize::try_from(lane.0).ok().and_then(|place| self.lanes.get(place));
-        lane.expect("a lane is numbered by its place")
+        self.lanes.get(lane.place()).expect("a lane is numbered by its place")
     }
 
     /// What counts for no lane.

@@ -360,8 +360,7 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     pub(super) fn lane(&mut self, lane: LaneId) -> &mut OpenLane {
-        let place = usize::try_from(lane.0).expect("a usize has at least 32 bits");
-        self.lanes.get_mut(place).expect("the engine names only lanes that it was told of")
+        self.lanes.get_mut(lane.place()).expect("the engine names only lanes that it was told of")
     }
 
     fn clock(&mut self, lane: LaneId) -> &mut ServerClock {

@@ -267,8 +267,7 @@ struct Serving<I> {
 
 impl<I> Serving<I> {
     fn tell(&self, lane: LaneId, what: ToLane<I>) {
-        let lane = usize::try_from(lane.0).ok().and_then(|place| self.lanes.get(place));
-        tell(lane.expect("there is a line for each lane"), what);
+        tell(self.lanes.get(lane.place()).expect("there is a line for each lane"), what);
     }
 }
 
