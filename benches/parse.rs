@@ -74,13 +74,12 @@ struct Entry<'a> {
 
 fn main() {
     let listing = listing();
-    compare(
-        "success",
+    let rows = vec![
         Row::new("bare serde_json", || bare::<Success<'_>>(SUCCESS).request_id.len()),
         Row::new("parse", || parse::<ModifyImageSharePermission>(200, SUCCESS.as_bytes()).unwrap()),
-    );
-    compare(
-        "refusal",
+    ];
+    against_the_first("success", rows);
+    let rows = vec![
         Row::new("bare serde_json", || {
             let Refusal { error: Error { code, message }, request_id } = bare(REFUSAL);
             code.len() + message.len() + request_id.len()
@@ -89,21 +88,17 @@ fn main() {
             Err(Failure::Api(error)) => error,
             other => panic!("{other:?}"),
         }),
-    );
-    compare(
-        &format!("listing of {ENTRIES}, {} bytes", listing.len()),
+    ];
+    against_the_first("refusal", rows);
+    let rows = vec![
         Row::new("bare serde_json", || {
             let Listing { share_permission_set, request_id } = bare(&listing);
             let texts = share_permission_set.iter().map(|entry| entry.created_time.len() + entry.account_id.len());
             texts.sum::<usize>() + request_id.len()
         }),
         Row::new("parse", || parse::<DescribeImageSharePermission>(200, listing.as_bytes()).unwrap()),
-    );
-}
-
-/// Prints both, and how often as long ours takes.
-fn compare(title: &str, bare: Row<'_>, ours: Row<'_>) {
-    against_the_first(title, vec![bare, ours]);
+    ];
+    against_the_first(&format!("listing of {ENTRIES}, {} bytes", listing.len()), rows);
 }
 
 fn bare<'a, T: Deserialize<'a>>(body: &'a str) -> T {

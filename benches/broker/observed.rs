@@ -58,9 +58,7 @@ impl Process {
 
     /// The most memory that it ever had, in KiB.
     pub(crate) fn peak_kib(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap()
+        self.running().peak_kib().unwrap()
     }
 
     fn running(&self) -> &Running {
@@ -69,16 +67,12 @@ impl Process {
 
     /// The processor's time that it took, its own and the system's for it.
     fn processor(&self) -> Duration {
-        let stat = self.proc("stat");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.running().id())).unwrap();
         // The name, which stands in parentheses, may hold anything.
         let (_, after_name) = stat.rsplit_once(')').unwrap();
         let ticks: f64 =
             after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap()).sum();
         Duration::from_secs_f64(ticks / TICKS)
-    }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.running().id())).unwrap()
     }
 }
 

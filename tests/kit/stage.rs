@@ -53,6 +53,10 @@ fn write_keys(folder: &Folder, of: &[&str]) -> PathBuf {
     folder.file("credentials", file)
 }
 
+fn queue_of(lane: &str) -> String {
+    format!("imageshare.jobs.{lane}")
+}
+
 /// What was written although it was so already.
 pub(crate) struct Repeated {
     /// How many requests came before the one that did so.
@@ -215,12 +219,12 @@ impl<'a> Stage<'a> {
     /// What the queue of a lane holds.
     #[track_caller]
     pub(crate) fn depth_of(&self, lane: &str) -> Depth {
-        self.vhost.depth(&format!("imageshare.jobs.{lane}"))
+        self.vhost.depth(&queue_of(lane))
     }
 
     /// The queues of its lanes.
     pub(crate) fn queues(&self) -> impl Iterator<Item = String> {
-        self.lanes.iter().map(|lane| format!("imageshare.jobs.{lane}"))
+        self.lanes.iter().map(|lane| queue_of(lane))
     }
 
     /// Waits until nothing of the lanes is left at the broker.
