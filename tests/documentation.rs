@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::kit::{
-    COOKIE, Ended, Folder, Node, Program, Sandbox, Vhost, free_port, json_lines, of_repository,
+    COOKIE, Ended, Folder, Node, Program, Sandbox, Vhost, flags, free_port, helps, json_lines, of_repository,
     pages::{Block, Page},
     until,
 };
@@ -406,9 +406,7 @@ fn every_command_that_the_manual_names_is_understood() {
 /// The commands and the flags of each, as the help of each says; the flags that all have stand under no name.
 fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut commands = BTreeMap::new();
-    let mut waiting = vec![String::new()];
-    while let Some(command) = waiting.pop() {
-        let help = Program::new(command.split_whitespace()).arg("--help").run().check(0).stdout;
+    for (command, help) in helps(|program| program) {
         let (own, common) = help.split_once("\nEverywhere:\n").unwrap();
         if let Some((_, example)) = help.split_once("\nExample: ") {
             // Before it there may be a variable, behind it where the output goes; then there may be another paragraph.
@@ -417,26 +415,9 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
             check_understood(&command, line.split(" > ").next().unwrap());
         }
         commands.insert(String::new(), flags(common));
-        let section = own.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
-        let names = section.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
-            let name = line.strip_prefix("  ")?.split_whitespace().next()?;
-            (!line.starts_with("   ") && name != "help").then(|| format!("{command} {name}").trim().to_owned())
-        });
-        let before = waiting.len();
-        waiting.extend(names);
-        if waiting.len() == before {
-            commands.insert(command, flags(own));
-        }
+        commands.insert(command, flags(own));
     }
     commands
-}
-
-/// The flags that a help lists, but the one that asks for help.
-fn flags(text: &str) -> BTreeSet<String> {
-    let names =
-        text.lines().filter_map(|line| ["      --", "  -q, --"].iter().find_map(|begin| line.strip_prefix(begin)));
-    let flags = names.filter_map(|rest| rest.split(' ').next()).map(|name| format!("--{name}"));
-    flags.filter(|flag| flag != "--help").collect()
 }
 
 #[test]
@@ -471,7 +452,6 @@ fn the_exit_codes_are_the_same_in_the_program_and_in_the_manual() {
     let numbers = |text: &str| -> BTreeSet<u8> {
         let (_, rest) = text.split_once("xit code").unwrap();
         let sentence = rest.split("\n\n").next().unwrap();
-        let (sentence, _) = sentence.split_once("130").map_or((sentence, ""), |(_, _)| (sentence, ""));
         sentence.split(|sign: char| !sign.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
     };
     let help = Program::new(["--help"]).run().check(0).stdout;

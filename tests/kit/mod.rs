@@ -4,6 +4,7 @@ mod amqp;
 mod broker;
 pub(crate) mod browser;
 mod certificates;
+mod commands;
 pub(crate) mod history;
 pub(crate) mod http;
 mod keeper;
@@ -20,6 +21,7 @@ pub(crate) mod worker;
 pub(crate) use amqp::{Amqp, Message, properties};
 pub(crate) use broker::{COOKIE, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
 pub(crate) use certificates::{Authority, Certificate};
+pub(crate) use commands::{flags, helps};
 pub(crate) use program::{Ended, Program, Running, json_lines};
 pub(crate) use relay::Relay;
 pub(crate) use sandbox::Sandbox;
@@ -28,6 +30,7 @@ pub(crate) use sizes::{Sizes, figures};
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,28 @@ impl Folder {
 /// A file of the repository.
 pub(crate) fn of_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The names of the repository's files that begin and end so.
+pub(crate) fn files_of_repository(beginning: &str, end: &str) -> Vec<String> {
+    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(of_repository("")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    let is_wanted = |name: &&str| name.starts_with(beginning) && name.ends_with(end);
+    // A file that was deleted and not committed yet is no file.
+    let files = names.split_terminator('\0').filter(is_wanted).filter(|name| of_repository(name).exists());
+    files.map(str::to_owned).collect()
+}
+
+/// Nothing in a text moves a cursor, paints, or changes what a reader sees.
+#[track_caller]
+pub(crate) fn check_plain(what: &str, text: &str) {
+    let is_raw = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0041}')
+    };
+    let found = text.find(is_raw);
+    assert_eq!(found, None, "{what}: {:?}", found.and_then(|at| text.get(at..text.len().min(at + 20))));
 }
 
 /// One job as a line.

@@ -1,8 +1,8 @@
 //! The pages of the manual: what they show in blocks, what they name in their text, where their links go.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use super::of_repository;
+use super::{files_of_repository, of_repository};
 
 /// A page of Markdown.
 pub(crate) struct Page {
@@ -22,21 +22,7 @@ pub(crate) struct Block {
 impl Page {
     /// Every page that the repository has.
     pub(crate) fn all() -> Vec<Self> {
-        let mut pages = Vec::new();
-        let mut folders = vec![PathBuf::from("")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(of_repository(folder.to_str().unwrap())).unwrap() {
-                let entry = entry.unwrap();
-                let name = entry.file_name().into_string().unwrap();
-                let path = folder.join(&name);
-                let is_hidden_or_built = name.starts_with('.') || ["target", "node_modules"].contains(&name.as_str());
-                if entry.file_type().unwrap().is_dir() && !is_hidden_or_built {
-                    folders.push(path);
-                } else if name.ends_with(".md") {
-                    pages.push(Self::of(path.to_str().unwrap()));
-                }
-            }
-        }
+        let pages: Vec<_> = files_of_repository("", ".md").iter().map(|name| Self::of(name)).collect();
         assert!(pages.len() > 10, "the manual has more pages than {}", pages.len());
         pages
     }
