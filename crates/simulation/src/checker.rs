@@ -12,7 +12,12 @@ use imageshare_engine::{
     limits::{Ending, Limits},
 };
 
-use crate::{fault::Fault, process::Away, run::CALL_TIMEOUT, world::World};
+use crate::{
+    fault::Fault,
+    process::Away,
+    run::CALL_TIMEOUT,
+    world::{self, World},
+};
 
 /// Watches a run.
 #[derive(Debug, Default)]
@@ -36,12 +41,24 @@ pub struct Checker {
     up_at: u64,
     /// When a call was last accepted.
     accepted_at: Option<u64>,
-    /// When each job was delivered first, and whether what is in hand of it was delivered again.
-    deliveries: BTreeMap<usize, (u64, bool)>,
+    deliveries: BTreeMap<usize, Deliveries>,
+    /// Who had each image since when, as far as it was changed, in order.
+    states: BTreeMap<(ImageId, AccountId), Vec<(u64, bool)>>,
     answers_get_lost: bool,
     internal_errors: bool,
     images_get_busy: bool,
     forbidden: bool,
+}
+
+/// When a job came.
+#[derive(Clone, Copy, Debug)]
+struct Deliveries {
+    /// At first.
+    first: u64,
+    /// What is in hand of it.
+    last: u64,
+    /// Whether what is in hand of it was delivered again.
+    is_redelivered: bool,
 }
 
 /// How old a reading may be that is believed, in milliseconds: rule 1.
@@ -54,6 +71,12 @@ impl Checker {
     /// A checker for a world, paced at so many calls a second, and questions about images.
     #[must_use]
     pub fn new(world: &World, (rate, image_rate): (u32, u32)) -> Self {
+        let mut states = BTreeMap::new();
+        for image in (0..world.images).map(world::image) {
+            for account in (0..world.accounts).map(world::account) {
+                states.insert((image, account), vec![(0, world.ledger.is_shared(image, account))]);
+            }
+        }
         let lost = [
             Fault::AnswerLost,
             Fault::AnswerLate,
@@ -64,8 +87,10 @@ impl Checker {
             Fault::Unconnected,
             Fault::Outage,
             Fault::Unaware,
+            Fault::Returned,
         ];
         Self {
+            states,
             batch_max: world.lane.batch as usize,
             rates: [rate, rate, image_rate],
             answers_get_lost: lost.into_iter().any(|fault| world.faults.may(fault)),
@@ -120,8 +145,20 @@ impl Checker {
 
     /// A job is delivered.
     pub fn delivered(&mut self, now: u64, job: usize, redelivered: bool) {
-        let (first, _) = self.deliveries.get(&job).copied().unwrap_or((now, redelivered));
-        self.deliveries.insert(job, (first, redelivered));
+        let first = self.first_delivery(job).unwrap_or(now);
+        self.deliveries.insert(job, Deliveries { first, last: now, is_redelivered: redelivered });
+    }
+
+    fn first_delivery(&self, job: usize) -> Option<u64> {
+        self.deliveries.get(&job).map(|deliveries| deliveries.first)
+    }
+
+    /// Whether an account has an image now, which may have changed.
+    pub fn note_state(&mut self, now: u64, image: ImageId, account: AccountId, is_shared: bool) {
+        let states = self.states.entry((image, account)).or_default();
+        if states.last().map(|&(_, last)| last) != Some(is_shared) {
+            states.push((now, is_shared));
+        }
     }
 
     /// An image has as many accounts as it may have.
@@ -160,7 +197,7 @@ impl Checker {
     /// Whether somebody else changed the job's image after the job came, or so shortly before that the engine may
     /// believe a reading from before.
     fn is_disturbed(&self, world: &World, job: usize) -> bool {
-        let first = self.deliveries.get(&job).map_or(0, |&(first, _)| first);
+        let first = self.first_delivery(job).unwrap_or_default();
         let believed = READING_BELIEVED_FOR + world.limits.read_delay.0 + world.lag_max + 2 * CALL_TIMEOUT;
         self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
     }
@@ -218,6 +255,12 @@ impl Checker {
             if matches!(outcome, AccountOutcome::Unchanged) && self.was_changed_before(world, job, account, permission)
             {
                 self.wrong(format!("job {job}: {account} is said to be unchanged, and the job before changed it"));
+            }
+            let unfounded = matches!(outcome, AccountOutcome::Unchanged)
+                && !self.is_disturbed(world, job)
+                && !self.was_so(world, job, account, permission);
+            if unfounded {
+                self.wrong(format!("job {job}: {account} is said to be unchanged, and was not {permission} since"));
             }
             let later = job + 1..delivered.max(job + 1);
             let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
@@ -282,11 +325,24 @@ impl Checker {
         }
     }
 
+    /// Whether an account was as wished at any moment at which the engine may have looked: since the lane came up, and
+    /// not long before the job came.
+    fn was_so(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
+        let Some(&Deliveries { last, .. }) = self.deliveries.get(&job) else { return true };
+        let believed_from = last.saturating_sub(READING_BELIEVED_FOR + CALL_TIMEOUT);
+        let from = self.up_at.max(believed_from).saturating_sub(world.lag_max);
+        let image = world.jobs[job].1.image_id;
+        let Some(states) = self.states.get(&(image, account)) else { return true };
+        let wished = permission == Permission::Share;
+        let until = states.iter().skip(1).map(|&(at, _)| at).chain([u64::MAX]);
+        states.iter().zip(until).any(|(&(_, state), until)| state == wished && until >= from)
+    }
+
     /// Whether the last job before that had a wish for this account got the opposite of this permission, so that a job
     /// that was delivered once cannot have found it as wished.
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
-        let Some(&(first, is_redelivered)) = self.deliveries.get(&job) else { return false };
+        let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
         // After a hand-over calls of the process before may still land, and a reading may not show them yet.
         let Limits { guard, landing, read_delay, .. } = &world.limits;
         let unsettled = if *guard { self.up_at + landing.0 + read_delay.0 } else { 0 };
@@ -307,7 +363,7 @@ impl Checker {
 
     /// Whether the image was full when the engine may have looked.
     fn was_full(&self, world: &World, job: usize, image: ImageId) -> bool {
-        let first = self.deliveries.get(&job).map_or(0, |&(first, _)| first);
+        let first = self.first_delivery(job).unwrap_or_default();
         let was_full = self.full_at.get(&image).is_some_and(|&at| at + FULL_BELIEVED_FOR >= first);
         was_full || world.ledger.shared_count(image) >= world.cap()
     }

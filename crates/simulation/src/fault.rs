@@ -38,6 +38,8 @@ pub enum Fault {
     Drained,
     /// Another worker takes over, and the one before does not know for a while.
     Unaware,
+    /// The worker loses its lane to another one, and gets it back when that one is gone.
+    Returned,
     /// The image is occupied for an hour.
     Busy,
     /// Somebody else changes who has an image.
@@ -64,13 +66,13 @@ impl Fault {
     ];
 
     /// Faults that happen between two events.
-    pub const OF_STEPS: [Self; 7] =
-        [Self::Kill, Self::Lost, Self::Drained, Self::Unaware, Self::Busy, Self::Outside, Self::Outage];
+    pub const OF_STEPS: [Self; 8] =
+        [Self::Kill, Self::Lost, Self::Drained, Self::Unaware, Self::Returned, Self::Busy, Self::Outside, Self::Outage];
 
     /// Whether the lane changes hands.
     #[must_use]
     pub const fn is_hand_over(self) -> bool {
-        matches!(self, Self::Kill | Self::Lost | Self::Drained | Self::Unaware)
+        matches!(self, Self::Kill | Self::Lost | Self::Drained | Self::Unaware | Self::Returned)
     }
 
     /// The word for it in the coverage.
@@ -93,6 +95,7 @@ impl Fault {
             Self::Lost => "lane lost",
             Self::Drained => "drained",
             Self::Unaware => "two workers, one unaware",
+            Self::Returned => "lane taken over and returned",
             Self::Busy => "image busy",
             Self::Outside => "changed from outside",
             Self::Outage => "outage",

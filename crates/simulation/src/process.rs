@@ -29,6 +29,8 @@ pub(crate) struct Process {
     /// Whether the lane is another's and this one does not know. Its writes are held back, since nothing proves the lane
     /// to it any more; what it settles is published, and its acknowledgements count for nothing.
     pub(crate) is_unaware: bool,
+    /// Whether it waits, alive, for the worker that took its lane over to be gone.
+    pub(crate) is_standby: bool,
     /// Whether it was told to end.
     pub(crate) is_draining: bool,
     next_ticket: u64,
@@ -62,6 +64,7 @@ impl Process {
             tickets: BTreeMap::new(),
             away: Some(Away::Lost),
             is_unaware: false,
+            is_standby: false,
             is_draining: false,
             next_ticket: 0,
             acks: Vec::new(),

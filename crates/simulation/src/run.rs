@@ -72,6 +72,8 @@ enum Event {
     LaneUp(u64),
     /// A process that did not know that it has no lane learns of it, and ends.
     Noticed(u64),
+    /// The lane goes back to a process that lost it to another one, which is gone.
+    Returns(u64),
     Interrupt,
     /// A moment at which something may go wrong.
     Moment,
@@ -397,6 +399,7 @@ impl Run {
             Event::LaneUp(process) if self.is_current(process) && self.current().away.is_some() => self.consume(),
             Event::LaneUp(_) | Event::Moment => {}
             Event::Noticed(process) => self.processes.retain(|other| other.id != process || !other.is_unaware),
+            Event::Returns(process) => self.give_lane_to(process),
         }
     }
 
@@ -427,8 +430,12 @@ impl Run {
                 seen.map(|view| Answer::Image(view.map_or(ImageState::Missing, |view| state_of(view.state))))
             }
         };
-        if let Action::Modify { image_id, .. } = action {
+        if let Action::Modify { image_id, account_ids, .. } = action {
             self.look_whether_full(*image_id);
+            for &account in account_ids {
+                let is_shared = self.world.ledger.is_shared(*image_id, account);
+                self.checker.note_state(self.now, *image_id, account, is_shared);
+            }
         }
         match answered {
             Ok(answer) => Outcome::Accepted(answer),
@@ -488,6 +495,18 @@ impl Run {
                 let noticed_at = self.now + self.random.between(1000, 100_000);
                 self.at(noticed_at, Event::Noticed(unaware));
             }
+            Fault::Returned if self.current().away.is_none() && !self.current().is_draining => {
+                self.input(Input::LaneLost(LANE));
+                self.processes.retain(|process| !process.is_standby);
+                let process = self.current();
+                process.tickets.clear();
+                (process.away, process.is_standby) = (Some(Away::Lost), true);
+                let first = process.id;
+                let next = self.taken_over();
+                self.at(self.now + 7, Event::LaneUp(next));
+                let returns_at = self.now + self.random.of(&[100, 2000, 10_000, 40_000]);
+                self.at(returns_at, Event::Returns(first));
+            }
             Fault::Drained if self.current().away.is_none() => {
                 self.current().is_draining = true;
                 self.input(Input::Drain);
@@ -518,11 +537,27 @@ impl Run {
                 let account = world::account(self.random.below(self.world.accounts));
                 let permission = Permission::of_presence(self.random.chance(50));
                 self.world.ledger.impose(self.now, image, account, permission);
+                let is_shared = self.world.ledger.is_shared(image, account);
+                self.checker.note_state(self.now, image, account, is_shared);
                 self.checker.disturbed(self.now, image);
             }
             Fault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
             _ => {}
         }
+    }
+
+    /// The process that has the lane is killed, and one that had it before gets it again, if that is still there.
+    fn give_lane_to(&mut self, id: u64) {
+        let Some(place) = self.processes.iter().position(|process| process.id == id && process.is_standby) else {
+            return;
+        };
+        self.checker.killed();
+        self.lose_acks();
+        let mut first = self.processes.remove(place);
+        first.is_standby = false;
+        self.processes.retain(|process| process.is_unaware);
+        self.processes.push(first);
+        self.at(self.now + 7, Event::LaneUp(id));
     }
 
     /// Another process is about to take over from one that ends without a word. Gives its number.
@@ -535,7 +570,7 @@ impl Run {
     fn begin_process(&mut self) -> u64 {
         self.processes_begun += 1;
         let id = self.processes_begun;
-        self.processes.retain(|process| process.is_unaware);
+        self.processes.retain(|process| process.is_unaware || process.is_standby);
         self.processes.push(Process::new(id, self.world.limits.clone()));
         id
     }

@@ -76,6 +76,11 @@ impl Engine {
 
     fn read_ended(&mut self, now: Instant, call: &Call, outcome: Outcome) {
         let image = call.image;
+        if self.is_from_before(call) {
+            // It shows who had the image before a worker in between, or why that was not shown. Whoever needs a listing
+            // has asked for one since the lane came up.
+            return;
+        }
         match outcome {
             Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(now, image, call.began, accounts),
             Outcome::Refused { class: Class::Throttle, .. } => {
@@ -121,6 +126,9 @@ impl Engine {
         for &member in &members {
             self.set_stage(member, Stage::Grouped);
         }
+        if self.is_from_before(call) {
+            return self.write_from_before_ended(now, call, permission, &members, &outcome);
+        }
         match outcome {
             Outcome::Accepted(_) => self.write_accepted(now, image, permission, &members, origin),
             Outcome::Unanswered { sent, reason } => {
@@ -146,6 +154,27 @@ impl Engine {
                 self.write_refused(now, image, tried, origin, class);
             }
         }
+    }
+
+    /// A write ended that began before the lane came up. It may have been applied, and a worker in between may have
+    /// changed the same accounts after it. The jobs that it was made for are no longer in hand.
+    fn write_from_before_ended(
+        &mut self,
+        now: Instant,
+        call: &Call,
+        permission: Permission,
+        members: &[Key<Account>],
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Outcome::Accepted(_) => self.suspect(now, permission, members),
+            Outcome::Unanswered { sent: true, .. } => {
+                self.mark_doubt(call.sent.or(Some(call.began)), permission, members);
+            }
+            Outcome::Refused { class, .. } => self.mark_refused(now, permission, members, *class),
+            Outcome::Unanswered { sent: false, .. } | Outcome::Skewed => {}
+        }
+        self.make_ready(now, members);
     }
 
     /// The accounts of a write that ended whose operation is still the one that was sent. It is not after the lane was
@@ -466,6 +495,11 @@ impl Engine {
         if untouched || alone_and_clear {
             return;
         }
+        self.suspect(now, permission, members);
+    }
+
+    /// A write of these accounts may have been applied by now.
+    fn suspect(&mut self, now: Instant, permission: Permission, members: &[Key<Account>]) {
         for &member in members {
             self.history(member).suspect(permission, now);
             self.schedule_forgetting(member);

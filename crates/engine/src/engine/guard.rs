@@ -8,7 +8,8 @@ use super::{
     Engine,
     account::{Account, Done, Wish, WishState},
     decide::Known,
-    image::Image,
+    image::{Image, Quota},
+    lane::Call,
 };
 use crate::{arena::Key, io::LaneId, time::Instant};
 
@@ -24,6 +25,27 @@ impl Engine {
         let concerned = image.redelivered || known.read || done == Done::Unchanged;
         let safe_from = if known.read { read_from } else { read_from - self.limits.read_delay };
         concerned && known.since < safe_from
+    }
+
+    /// The lane came up, and another worker may have changed the image since this one had it: the last listing, our own
+    /// writes from before and a cap learned then show nothing of it. Such a write still counts as one that a listing may
+    /// not show yet, and what is in doubt stays so.
+    pub(super) fn distrust(&mut self, image: Key<Image>) {
+        let found = &mut self.images[image];
+        found.reading = None;
+        found.quota = Quota { seen: found.quota.seen, list_max: found.quota.list_max, ..Quota::default() };
+        for &account in found.accounts.values() {
+            let Some(history) = self.accounts[account].history else { continue };
+            let history = &mut self.histories[history];
+            if let Some((permission, at)) = history.accepted.take() {
+                history.suspect(permission, at);
+            }
+        }
+    }
+
+    /// Whether a call began before its lane came up, where another worker may have had the lane since.
+    pub(super) fn is_from_before(&self, call: &Call) -> bool {
+        self.limits.guard && self.lanes.get(&call.lane).is_some_and(|lane| call.began < lane.up_at)
     }
 
     /// When the provisional outcomes of an image can be read once more.

@@ -92,6 +92,9 @@ impl Engine {
         }
         for image in found.images.clone() {
             self.images[image].redelivered = false;
+            if self.limits.guard {
+                self.distrust(image);
+            }
         }
     }
 

@@ -1,12 +1,14 @@
 //! Rule 3.
 
+use alloc::vec;
+
 use imageshare_core::Permission;
 
-use super::kit::{Kit, job, one_shot, refused};
+use super::kit::{Kit, LANE, account_id, job, one_shot, refused};
 use crate::{
-    io::{Input, Outcome},
+    io::{CallId, Input, Outcome},
     job::{Job, Mode},
-    limits::Limits,
+    limits::{LaneLimits, Limits},
     time::Millis,
 };
 
@@ -181,4 +183,88 @@ fn a_later_operation_that_fails_leaves_the_last_word_to_the_one_before_it() {
     kit.input(Input::Answer { call: write, outcome: refused("InvalidAccountId.NotFound") });
     assert_eq!(kit.outcomes(first), ["InvalidAccountId.NotFound"]);
     assert_eq!(kit.outcomes(second), ["InvalidAccountId.NotFound"]);
+}
+
+/// Another worker has the lane for a second.
+fn take_over(kit: &mut Kit) {
+    kit.input(Input::LaneLost(LANE));
+    kit.pass(Millis(1000));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+}
+
+#[test]
+fn takeover_drops_the_listing_from_before() {
+    let mut kit = Kit::new(Limits::default());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([1]);
+    take_over(&mut kit);
+    let share = kit.job(Mode::Share, 0, [1]);
+    let cancel = kit.job(Mode::Cancel, 0, [1]);
+    // The worker in between has cancelled it. The second job leaves no time to look at the first one's outcome again.
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+    kit.accept();
+    assert_eq!((kit.outcomes(share), kit.outcomes(cancel)), (vec!["changed"], vec!["changed"]));
+}
+
+#[test]
+fn takeover_drops_what_our_own_write_showed() {
+    let mut kit = Kit::new(Limits::default());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.accept();
+    take_over(&mut kit);
+    let share = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1], "a listing may not show it, so it is sent");
+    kit.accept();
+    assert_eq!(kit.outcomes(share), ["changed"]);
+}
+
+/// A lane with one call in flight that began before another worker had it for a second.
+fn in_flight_over_takeover(begin: impl FnOnce(&mut Kit)) -> (Kit, CallId) {
+    let mut kit = Kit::new(Limits::default());
+    kit.job(Mode::Share, 0, [1]);
+    begin(&mut kit);
+    let (call, _) = kit.call();
+    kit.open.clear();
+    take_over(&mut kit);
+    (kit, call)
+}
+
+#[test]
+fn takeover_ignores_a_listing_that_began_before() {
+    for outcome in [
+        Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(1)])),
+        refused("UnauthorizedOperation"),
+        refused("InvalidImageId.NotFound"),
+    ] {
+        let (mut kit, listing) = in_flight_over_takeover(|_| {});
+        let share = kit.job(Mode::Share, 0, [1]);
+        kit.input(Input::Answer { call: listing, outcome });
+        kit.list([]);
+        assert_eq!(kit.write(Permission::Share), [1]);
+        kit.accept();
+        assert_eq!(kit.outcomes(share), ["changed"]);
+    }
+}
+
+#[test]
+fn takeover_settles_nothing_by_a_write_that_began_before() {
+    for outcome in [
+        Outcome::Accepted(crate::io::Answer::Modified),
+        refused("FailedOperation.AccountAlreadyExists"),
+        refused("InvalidAccountId.NotFound"),
+    ] {
+        let (mut kit, write) = in_flight_over_takeover(|kit| kit.list([]));
+        let share = kit.job(Mode::Share, 0, [1]);
+        kit.input(Input::Answer { call: write, outcome });
+        assert!(!kit.is_settled(share), "the worker in between may have cancelled it since");
+        kit.list([]);
+        assert_eq!(kit.write(Permission::Share), [1]);
+        kit.accept();
+        assert_eq!(kit.outcomes(share), ["changed"]);
+    }
 }
