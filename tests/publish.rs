@@ -214,7 +214,7 @@ fn reports_are_waited_for_and_end_a_publish_as_they_end_a_run() {
     let vhost = Node::shared().vhost();
     declare(&vhost);
     let report = |id: &str, status: &str| {
-        let failed = json!([{"account_id": "1038493875", "code": "InvalidAccountId.NotFound", "message": "no", "request_id": null}]);
+        let failed = json!([{"code": "InvalidAccountId.NotFound", "message": "no", "request_id": null, "account_ids": ["1038493875"]}]);
         let is_failed = status == "failed";
         json!({"job_id": id, "lane": "default", "image_id": "img-6pb6lrmy", "region": "ap-singapore",
             "permission": "SHARE", "status": status, "changed": if is_failed { json!([]) } else { json!(["1038493875"]) },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use imageshare_core::ids::{AccountId, ImageId};
 
-use crate::wire::report::{FailedAccount, Report, Status};
+use crate::wire::report::{Counts, FailureGroup, Report, Status};
 
 /// Kinds of failure that are kept apart; the accounts of further ones are counted.
 const KINDS_MAX: usize = 50;
@@ -53,11 +53,15 @@ impl Tally {
     /// Adds a report.
     pub fn add(&mut self, report: &Report) {
         *self.jobs.entry(report.status).or_default() += 1;
-        self.changed += report.changed.len() as u64;
-        self.unchanged += report.unchanged.len() as u64;
-        self.cancelled += report.cancelled.as_ref().map_or(0, Vec::len) as u64;
-        self.failed += report.failed.len() as u64;
-        report.failed.iter().for_each(|failed| self.add_failed(report.image_id, failed));
+        let Counts { changed, unchanged, cancelled, failed } = report.counts();
+        self.changed += changed;
+        self.unchanged += unchanged;
+        self.cancelled += cancelled;
+        self.failed += failed;
+        report.failed.iter().for_each(|group| self.add_failed(report.image_id, group));
+        if report.truncated.is_some() {
+            self.failures_more += failed;
+        }
         if let Some(reason) = &report.reason {
             if self.rejections.len() < REJECTIONS_MAX {
                 self.rejections.push(reason.clone());
@@ -79,22 +83,21 @@ impl Tally {
         self.failed == 0 && self.jobs.keys().all(|status| *status == Status::Succeeded)
     }
 
-    fn add_failed(&mut self, image_id: Option<ImageId>, failed: &FailedAccount) {
-        let kind = (image_id, failed.code.clone());
+    fn add_failed(&mut self, image_id: Option<ImageId>, group: &FailureGroup) {
+        let kind = (image_id, group.code.clone());
+        let accounts = group.account_ids.len();
         if self.failures.len() >= KINDS_MAX && !self.failures.contains_key(&kind) {
-            self.failures_more += 1;
+            self.failures_more += accounts as u64;
             return;
         }
         let failures = self.failures.entry(kind).or_insert_with(|| Failures {
-            message: failed.message.clone(),
+            message: group.message.clone(),
             account_ids: Vec::new(),
             more: 0,
         });
-        if failures.account_ids.len() < ACCOUNTS_MAX {
-            failures.account_ids.push(failed.account_id);
-        } else {
-            failures.more += 1;
-        }
+        let named = accounts.min(ACCOUNTS_MAX - failures.account_ids.len());
+        failures.account_ids.extend(group.account_ids.iter().take(named));
+        failures.more += (accounts - named) as u64;
     }
 }
 
@@ -116,13 +119,14 @@ mod tests {
             cancelled: None,
             failed: failed
                 .iter()
-                .map(|&(id, code)| FailedAccount {
-                    account_id: AccountId::new(id).unwrap(),
+                .map(|&(id, code)| FailureGroup {
                     code: code.to_owned(),
                     message: format!("message of {id}"),
                     request_id: None,
+                    account_ids: vec![AccountId::new(id).unwrap()],
                 })
                 .collect(),
+            truncated: None,
             duplicates: 0,
             requests: 0,
             redelivered: false,
@@ -144,6 +148,17 @@ mod tests {
         assert_eq!(of_one.account_ids, [20_001, 20_003].map(|id| AccountId::new(id).unwrap()));
         assert_eq!(tally.failures.len(), 3);
         assert!(!tally.is_all_done());
+    }
+
+    #[test]
+    fn a_truncated_report_counts_as_a_whole_one() {
+        let mut tally = Tally::default();
+        let counts = Counts { changed: 3, unchanged: 0, cancelled: 1, failed: 2 };
+        let mut truncated = report(Status::Partial, "img-6pb6lrmy", &[]);
+        (truncated.changed, truncated.unchanged, truncated.truncated) = (vec![], vec![], Some(counts));
+        tally.add(&truncated);
+        assert_eq!((tally.changed, tally.unchanged, tally.cancelled, tally.failed), (3, 0, 1, 2));
+        assert_eq!((tally.failures.len(), tally.failures_more), (0, 2));
     }
 
     #[test]

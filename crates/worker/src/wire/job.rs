@@ -121,13 +121,29 @@ pub fn write(
     expires_at: Option<Timestamp>,
     force: bool,
 ) -> Vec<u8> {
+    write_with(identity, account_ids.into_iter().collect::<Vec<_>>(), expires_at, force)
+}
+
+/// Writes a job as [`write`] does, but with account ids as numbers, which is the shortest form that [`parse`] reads.
+#[must_use]
+pub(crate) fn write_short(job: &Job) -> Vec<u8> {
+    let account_ids: Vec<u64> = job.account_ids.iter().map(|account| account.get()).collect();
+    write_with(&job.identity, account_ids, job.expires_at, job.force)
+}
+
+fn write_with<A: Serialize>(
+    identity: &Identity,
+    account_ids: Vec<A>,
+    expires_at: Option<Timestamp>,
+    force: bool,
+) -> Vec<u8> {
     let written = Written {
         job_id: &identity.job_id,
         lane: identity.lane.as_deref(),
         image_id: identity.image_id,
         region: identity.region,
         permission: identity.permission,
-        account_ids: account_ids.into_iter().collect(),
+        account_ids,
         labels: &identity.labels,
         expires_at,
         force,
@@ -137,14 +153,14 @@ pub fn write(
 
 /// The members of a job in the order of [`MEMBERS`].
 #[derive(Serialize)]
-struct Written<'a> {
+struct Written<'a, A> {
     job_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'a str>,
     image_id: ImageId,
     region: Region,
     permission: Permission,
-    account_ids: Vec<AccountId>,
+    account_ids: Vec<A>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]

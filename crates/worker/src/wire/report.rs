@@ -1,13 +1,34 @@
-//! A report as it is written: what became of one job, account by account.
+//! A report as it is written: the outcome of one job for each account.
+//!
+//! A report has up to three forms, each shorter than the one before, because a broker may refuse long messages. The first
+//! names each failure with its RequestId, the second has one failure per code, the last counts accounts and names none.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
-use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region, RequestId},
+    text::printable,
+};
 use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::{job::Identity, mode::Permission, rejection::Rejection};
+
+/// Characters of a failure's message.
+pub const MESSAGE_CHARS_MAX: usize = 200;
+
+/// Bytes of the longest report that is published. It is below the length of the longest job, 1 MiB.
+pub const REPORT_LEN_MAX: usize = 768 * 1024;
+
+/// Bytes of a published report besides its accounts: members, labels, a few failures.
+const REPORT_LEN_BASE: usize = 16 * 1024;
+
+/// Bytes of a published report for each of its accounts: the id, and a share of the failures.
+const REPORT_LEN_PER_ACCOUNT: usize = 96;
+
+/// Characters of the reason in the shortest form of a report.
+const SHORT_REASON_CHARS_MAX: usize = 200;
 
 /// What became of one job. The members and their order are the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +56,11 @@ pub struct Report {
     /// Of a SYNC: accounts that had the image, were not in the list, and have it no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Vec<AccountId>>,
-    /// Accounts that are not known to be as wished, each with the reason.
-    pub failed: Vec<FailedAccount>,
+    /// Accounts that are not known to be in the requested state, grouped by code and request.
+    pub failed: Vec<FailureGroup>,
+    /// The lengths of the lists above, if the report would be too long with their content. Then they are empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<Counts>,
     /// Accounts that the job named more than once, counted each further time.
     pub duplicates: u32,
     /// Write requests that carried an account of this job.
@@ -67,18 +91,32 @@ pub enum Status {
     Rejected,
 }
 
-/// An account that is not known to be as wished.
+/// Accounts that failed with one code in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FailedAccount {
-    /// The account.
-    pub account_id: AccountId,
+pub struct FailureGroup {
     /// An error code of the API, or one of our own, which begin with `Local.`.
     pub code: String,
-    /// For people, in one line.
+    /// The message of the first of these failures, in one line of at most [`MESSAGE_CHARS_MAX`] characters.
     pub message: String,
-    /// The request that was refused, where there is one.
+    /// The refused request; `None` if there is none, or if failures of several requests share this group.
     pub request_id: Option<String>,
+    /// The accounts, in the order of the job.
+    pub account_ids: Vec<AccountId>,
+}
+
+/// How many accounts have each outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// As in [`Report::changed`].
+    pub changed: u64,
+    /// As in [`Report::unchanged`].
+    pub unchanged: u64,
+    /// As in [`Report::cancelled`].
+    pub cancelled: u64,
+    /// Accounts in the groups of [`Report::failed`].
+    pub failed: u64,
 }
 
 /// When and by whom a job was done.
@@ -98,18 +136,19 @@ impl Report {
     /// The report of a job that was carried out on the lane of this name.
     #[must_use]
     pub fn of_job(identity: Identity, lane: &str, report: &EngineReport, circumstances: Circumstances) -> Self {
-        let (mut changed, mut unchanged, mut cancelled, mut failed) = (vec![], vec![], vec![], vec![]);
+        let (mut changed, mut unchanged, mut cancelled) = (vec![], vec![], vec![]);
+        let mut failed = Grouping::default();
         for &(account_id, ref outcome) in &report.outcomes {
             match outcome {
                 AccountOutcome::Changed => changed.push(account_id),
                 AccountOutcome::Unchanged => unchanged.push(account_id),
-                AccountOutcome::Failed(failure) => failed.push(FailedAccount::new(account_id, failure)),
+                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
             }
         }
         for &(account_id, ref outcome) in &report.cancelled {
             match outcome {
                 AccountOutcome::Changed | AccountOutcome::Unchanged => cancelled.push(account_id),
-                AccountOutcome::Failed(failure) => failed.push(FailedAccount::new(account_id, failure)),
+                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
             }
         }
         Self {
@@ -123,7 +162,8 @@ impl Report {
             changed,
             unchanged,
             cancelled: (identity.permission == Permission::Sync).then_some(cancelled),
-            failed,
+            failed: failed.groups,
+            truncated: None,
             duplicates: report.duplicates,
             requests: report.requests,
             redelivered: circumstances.redelivered,
@@ -150,6 +190,7 @@ impl Report {
             unchanged: vec![],
             cancelled: (known.permission == Some(Permission::Sync)).then(Vec::new),
             failed: vec![],
+            truncated: None,
             duplicates: 0,
             requests: 0,
             redelivered: circumstances.redelivered,
@@ -158,6 +199,115 @@ impl Report {
             labels: known.labels.clone(),
             worker: circumstances.worker,
         }
+    }
+
+    /// How many accounts have each outcome, whatever the form of the report.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.truncated.unwrap_or_else(|| Counts {
+            changed: self.changed.len() as u64,
+            unchanged: self.unchanged.len() as u64,
+            cancelled: self.cancelled.as_ref().map_or(0, Vec::len) as u64,
+            failed: self.failed.iter().map(|group| group.account_ids.len() as u64).sum(),
+        })
+    }
+
+    /// Bytes that the published report of a job with this many outcomes may have: in proportion to the job, so that a
+    /// broker that accepted the job accepts its report, and at most [`REPORT_LEN_MAX`].
+    #[must_use]
+    pub fn len_max(outcomes: usize) -> usize {
+        (REPORT_LEN_BASE + outcomes.saturating_mul(REPORT_LEN_PER_ACCOUNT)).min(REPORT_LEN_MAX)
+    }
+
+    /// The report as JSON, in the longest of its forms that has at most `len_max` bytes; if none has, in the shortest.
+    #[must_use]
+    pub fn write(mut self, len_max: usize) -> Vec<u8> {
+        loop {
+            let text = serde_json::to_vec(&self).expect("a report is texts, numbers and lists of them");
+            if text.len() <= len_max || !self.shorten() {
+                return text;
+            }
+        }
+    }
+
+    /// Takes the next shorter form. Returns false if there is none.
+    fn shorten(&mut self) -> bool {
+        if self.merge_by_code() {
+            return true;
+        }
+        let is_short = |reason: &String| reason.chars().count() <= SHORT_REASON_CHARS_MAX;
+        if self.truncated.is_some() && self.labels.is_empty() && self.reason.as_ref().is_none_or(is_short) {
+            return false;
+        }
+        if self.truncated.is_none() {
+            self.truncated = Some(self.counts());
+        } else {
+            self.labels.clear();
+            self.reason = self.reason.as_ref().map(|reason| printable(reason, SHORT_REASON_CHARS_MAX));
+        }
+        (self.changed, self.unchanged, self.failed) = (vec![], vec![], vec![]);
+        self.cancelled = self.cancelled.as_ref().map(|_| vec![]);
+        true
+    }
+
+    /// Leaves one group of failures for each code. Returns false if it was so already.
+    fn merge_by_code(&mut self) -> bool {
+        let before = self.failed.len();
+        let mut by_code: BTreeMap<String, usize> = BTreeMap::new();
+        let mut merged: Vec<FailureGroup> = Vec::new();
+        for group in self.failed.drain(..) {
+            match by_code.get(&group.code).and_then(|place| merged.get_mut(*place)) {
+                Some(first) => {
+                    first.request_id = None;
+                    first.account_ids.extend(group.account_ids);
+                }
+                None => {
+                    by_code.insert(group.code.clone(), merged.len());
+                    merged.push(group);
+                }
+            }
+        }
+        self.failed = merged;
+        self.failed.len() < before
+    }
+}
+
+/// Failures on their way into groups, in the order of the first account of each.
+#[derive(Default)]
+struct Grouping {
+    groups: Vec<FailureGroup>,
+    places: BTreeMap<(Box<str>, Option<RequestId>), usize>,
+    /// The failure before, and its group: those of one request follow each other and are one value.
+    last: Option<(Arc<Failure>, usize)>,
+}
+
+impl Grouping {
+    fn add(&mut self, account_id: AccountId, failure: &Arc<Failure>) {
+        let place = match &self.last {
+            Some((last, place)) if Arc::ptr_eq(last, failure) => *place,
+            _ => {
+                let place = self.place(failure);
+                self.last = Some((Arc::clone(failure), place));
+                place
+            }
+        };
+        if let Some(group) = self.groups.get_mut(place) {
+            group.account_ids.push(account_id);
+        }
+    }
+
+    fn place(&mut self, failure: &Failure) -> usize {
+        let next = self.groups.len();
+        let place = *self.places.entry((failure.code.clone(), failure.request_id)).or_insert(next);
+        if place == next {
+            self.groups.push(FailureGroup {
+                code: failure.code.to_string(),
+                message: printable(&failure.message, MESSAGE_CHARS_MAX),
+                request_id: failure.request_id.map(|id| id.to_string()),
+                account_ids: Vec::new(),
+            });
+        }
+        place
     }
 }
 
@@ -187,23 +337,12 @@ impl Status {
     }
 }
 
-impl FailedAccount {
-    fn new(account_id: AccountId, failure: &Failure) -> Self {
-        Self {
-            account_id,
-            code: failure.code.to_string(),
-            message: failure.message.to_string(),
-            request_id: failure.request_id.map(|id| id.to_string()),
-        }
-    }
-}
-
 /// `host:pid` of this process; the host as the system or the variable HOSTNAME names it.
 #[must_use]
 pub fn worker_name() -> String {
     let of_system = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = of_system.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    let host = imageshare_core::text::printable(host.trim(), 253);
+    let host = printable(host.trim(), 253);
     format!("{}:{}", if host.is_empty() { "localhost" } else { &host }, std::process::id())
 }
 
@@ -215,10 +354,6 @@ fn to_millis(time: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use imageshare_core::ids::RequestId;
-
     use super::*;
     use crate::wire::{Defaults, Place, job};
 
@@ -264,8 +399,9 @@ mod tests {
             text,
             concat!(
                 r#"{"job_id":"j","lane":"default","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","#,
-                r#""status":"partial","changed":["10001"],"unchanged":["10003"],"failed":[{"account_id":"10002","#,
-                r#""code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56"}],"#,
+                r#""status":"partial","changed":["10001"],"unchanged":["10003"],"failed":[{"#,
+                r#""code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","#,
+                r#""account_ids":["10002"]}],"#,
                 r#""duplicates":1,"requests":3,"redelivered":false,"received_at":"2026-11-24T04:00:00.123Z","#,
                 r#""finished_at":"2026-11-24T04:00:03Z","labels":{"a":"b"},"worker":"host:17"}"#
             )
@@ -320,6 +456,85 @@ mod tests {
             "{text}"
         );
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    /// The report of a SHARE whose accounts failed with these codes in these requests.
+    fn failed(failures: impl IntoIterator<Item = (&'static str, &'static str)>) -> Report {
+        let failed = |(code, request_id): (&str, &str)| {
+            let request_id = RequestId::new(request_id);
+            AccountOutcome::Failed(Arc::new(Failure { code: code.into(), message: "m".into(), request_id }))
+        };
+        let outcomes = (1_000_000_000_000_000_000..).map(id).zip(failures.into_iter().map(failed)).collect();
+        let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 };
+        Report::of_job(identity("SHARE"), "default", &report, circumstances())
+    }
+
+    #[track_caller]
+    fn check_groups(report: &Report, expected: &[(&str, Option<&str>, &[u64])]) {
+        let first = 1_000_000_000_000_000_000;
+        let groups: Vec<_> = report.failed.iter().collect();
+        assert_eq!(groups.len(), expected.len(), "{groups:?}");
+        for (group, (code, request_id, accounts)) in groups.into_iter().zip(expected) {
+            assert_eq!((group.code.as_str(), group.request_id.as_deref()), (*code, *request_id));
+            assert_eq!(group.account_ids, accounts.iter().map(|n| id(first + n)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn failures_are_grouped_by_code_and_request() {
+        let report = failed([("A", "r1"), ("A", "r1"), ("B", "r1"), ("A", "r2"), ("A", "r1")]);
+        check_groups(&report, &[("A", Some("r1"), &[0, 1, 4]), ("B", Some("r1"), &[2]), ("A", Some("r2"), &[3])]);
+    }
+
+    #[test]
+    fn a_long_report_has_one_failure_per_code() {
+        let report = failed([("A", "r1"), ("B", "r2"), ("A", "r3")]);
+        let whole = report.clone().write(usize::MAX);
+        assert_eq!(serde_json::from_slice::<Report>(&whole).unwrap(), report);
+        let merged = report.write(whole.len() - 1);
+        assert!(merged.len() < whole.len());
+        check_groups(&serde_json::from_slice(&merged).unwrap(), &[("A", None, &[0, 2]), ("B", Some("r2"), &[1])]);
+    }
+
+    #[test]
+    fn the_shortest_report_has_counts_in_place_of_accounts() {
+        let report = failed([("A", "r1"), ("B", "r2")]);
+        let counts = Counts { failed: 2, ..Counts::default() };
+        let merged = report.clone().write(usize::MAX).len();
+        let truncated: Report = serde_json::from_slice(&report.clone().write(merged - 1)).unwrap();
+        assert_eq!((truncated.truncated, truncated.failed.len(), truncated.labels.len()), (Some(counts), 0, 1));
+        let shortest: Report = serde_json::from_slice(&report.clone().write(0)).unwrap();
+        assert_eq!((shortest.truncated, shortest.counts(), shortest.labels.len()), (Some(counts), counts, 0));
+        assert_eq!((shortest.job_id, shortest.status), (report.job_id, Status::Failed));
+    }
+
+    #[test]
+    fn the_longest_report_fits_where_its_job_fits() {
+        const REQUEST: &str = "71e69b56-6a35-4f5c-9bd6-7f7d8f9a0b1c";
+        for (accounts, codes) in [(10_000, 1), (10_000, 3), (1, 1), (50, 50)] {
+            let codes: Vec<&'static str> = (0..codes).map(|n| &*format!("InvalidAccountId.Code{n}").leak()).collect();
+            let requests = (0..).map(|n: usize| &*format!("{REQUEST}-{n}").leak());
+            let report = failed(codes.iter().copied().cycle().zip(requests).take(accounts));
+            let len_max = Report::len_max(accounts);
+            let text = report.write(len_max);
+            assert!(text.len() <= len_max && len_max < 1024 * 1024, "{} bytes", text.len());
+            let read: Report = serde_json::from_slice(&text).unwrap();
+            assert_eq!((read.truncated, read.counts().failed), (None, accounts as u64));
+        }
+    }
+
+    #[test]
+    fn a_rejected_report_is_shortened_too() {
+        let text = format!(r#"{{"labels":{{"a":"b"}},"permission":"SYNC","{}":1}}"#, "x".repeat(60));
+        let defaults = Defaults { job_id: "j".to_owned(), region: None };
+        let mut rejection = job::parse(text.as_bytes(), &defaults).unwrap_err();
+        rejection.problem = "long ".repeat(300);
+        let report = Report::of_rejection(&rejection, circumstances());
+        let shortest = report.clone().write(0);
+        assert!(shortest.len() < 1024, "{} bytes", shortest.len());
+        let read: Report = serde_json::from_slice(&shortest).unwrap();
+        assert_eq!((read.status, read.cancelled), (Status::Rejected, Some(vec![])));
+        assert!(report.reason.unwrap().starts_with(&read.reason.unwrap()));
     }
 
     #[test]

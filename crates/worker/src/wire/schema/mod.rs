@@ -20,7 +20,7 @@ mod tests {
     use crate::wire::{
         Defaults, Report,
         job::{self, MEMBERS},
-        report::{Circumstances, Status},
+        report::{Circumstances, Counts, Status},
     };
 
     fn schema(text: &str) -> (Value, Validator) {
@@ -165,7 +165,7 @@ mod tests {
     fn good_report() -> Value {
         json!({"job_id": "j", "lane": "default", "image_id": "img-6pb6lrmy", "region": "ap-tokyo", "permission": "SYNC",
                "status": "partial", "changed": ["10001"], "unchanged": [], "cancelled": ["10002"],
-               "failed": [{"account_id": "10003", "code": "Local.NoAnswer", "message": "m", "request_id": null}],
+               "failed": [{"code": "Local.NoAnswer", "message": "m", "request_id": null, "account_ids": ["10003"]}],
                "duplicates": 0, "requests": 2, "redelivered": true, "received_at": "2026-11-24T04:00:00Z",
                "finished_at": "2026-11-24T04:00:03.5Z", "labels": {"a": "b"}, "worker": "host:17"})
     }
@@ -175,6 +175,7 @@ mod tests {
         let rejected = Report {
             status: Status::Rejected,
             reason: Some("r".to_owned()),
+            truncated: Some(Counts::default()),
             ..serde_json::from_value(good_report()).unwrap()
         };
         let (schema, validator) = schema(REPORT);
@@ -182,7 +183,11 @@ mod tests {
         let rejected = serde_json::to_value(&rejected).unwrap();
         assert_eq!(names(&schema["properties"]), names(&rejected));
         assert_eq!(names(&schema["properties"]["failed"]["items"]["properties"]), names(&rejected["failed"][0]));
-        assert!(validator.is_valid(&rejected));
+        assert_eq!(names(&schema["properties"]["truncated"]["properties"]), names(&rejected["truncated"]));
+        assert!(!validator.is_valid(&rejected), "a truncated report has empty lists");
+        let shortest: Report = serde_json::from_value(rejected).unwrap();
+        let shortest: Value = serde_json::from_slice(&shortest.write(0)).unwrap();
+        assert!(validator.is_valid(&shortest), "{shortest}");
     }
 
     #[test]
@@ -226,7 +231,9 @@ mod tests {
             with("changed", json!([10_001])),
             with("requests", json!(-1)),
             with("more", json!(1)),
-            with("failed", json!([{"account_id": "10003", "code": "c", "message": "m"}])),
+            with("failed", json!([{"code": "c", "message": "m", "account_ids": ["10003"]}])),
+            with("failed", json!([{"code": "c", "message": "m", "request_id": null, "account_ids": []}])),
+            with("truncated", json!({"changed": 1, "unchanged": 0, "cancelled": 1, "failed": 1})),
             without("cancelled"),
             without("worker"),
             without("failed"),
