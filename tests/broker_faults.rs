@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use lapin::types::AMQPValue;
+use serde_json::{Value, json};
 
 use crate::kit::{
-    Node, Relay, Sandbox, Sizes, figures,
-    history::{History, Random, image},
-    stage::{QUEUE, Stage},
+    Depth, Node, Relay, Sandbox, Sizes, figures,
+    history::{History, REGIONS, Random, account, image},
+    properties,
+    stage::{QUEUE, Stage, TWO_LANES},
     until,
 };
 
@@ -214,6 +216,109 @@ fn a_memory_alarm_that_is_raised_and_cleared() {
     assert_eq!(stage.client().ready("imageshare.reports"), 0);
     node.memory_alarm(false);
     stage.check_done(&history);
+    worker.drain();
+}
+
+/// A job of 10,000 long account ids that has expired: all its accounts fail.
+fn expired(job_id: &str) -> Vec<u8> {
+    let accounts: Vec<u64> = (1_000_000_000_000_000_000..).take(10_000).collect();
+    let job = json!({"job_id": job_id, "image_id": image(0), "region": "ap-singapore", "permission": "SHARE",
+        "account_ids": accounts, "expires_at": "2020-01-01T00:00:00Z"});
+    job.to_string().into_bytes()
+}
+
+/// Publishes a job whose accounts fail and small ones, and waits until all are done. Gives its report and dead letter.
+fn done_with_limit(max_message_size: u32) -> (Value, Value) {
+    const SMALL: usize = 20;
+    let node = Node::start_with(&format!("max_message_size = {max_message_size}\n"));
+    let stage = Stage::new(&node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(22));
+    let client = stage.client();
+    client.publish_to("", QUEUE, [(expired("big"), properties())]);
+    publish_more(&stage, &mut history, &mut random, SMALL);
+    client.publish_to("", QUEUE, [(expired("last"), properties())]);
+    let worker = stage.worker();
+    stage.until_worked_off();
+    let reports = stage.reports();
+    assert!(reports.len() == SMALL + 2 && reports.contains_key("last"), "{:?}", reports.keys());
+    let dead = client.take_all("imageshare.dead").pop().unwrap();
+    worker.drain();
+    (reports["big"].clone(), serde_json::from_slice(&dead.body).unwrap())
+}
+
+#[test]
+fn a_report_fits_where_its_job_fits() {
+    let (report, dead) = done_with_limit(1_048_576);
+    assert_eq!((&report["status"], report.get("truncated")), (&json!("failed"), None));
+    assert_eq!(report["failed"][0]["account_ids"].as_array().unwrap().len(), 10_000);
+    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000);
+}
+
+#[test]
+fn a_report_longer_than_the_broker_accepts_is_truncated() {
+    // The job has 200 KB, its report would have 220 KB.
+    let (report, dead) = done_with_limit(210_000);
+    let counts = json!({"changed": 0, "unchanged": 0, "cancelled": 0, "failed": 10_000});
+    assert_eq!((&report["status"], &report["truncated"]), (&json!("failed"), &counts));
+    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000, "the dead letter has them all");
+}
+
+/// A queue that refuses more than one message, beside our own.
+fn full_queue(stage: &Stage<'_>, exchange: &str, key: &str) -> &'static str {
+    let arguments =
+        [("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
+    stage.client().declare_full("full", exchange, key, arguments);
+    "full"
+}
+
+#[test]
+fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
+    const JOBS: usize = 100;
+    let stage = Stage::new(Node::shared(), sandbox(), 500);
+    let full = full_queue(&stage, "imageshare.reports", "#");
+    let (mut history, mut random) = (History::default(), Random::of(23));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    publish_more(&stage, &mut history, &mut random, JOBS);
+    worker.until_logged_after(0, &["queue refuses messages", "imageshare.reports"]);
+    let client = stage.client();
+    let mut copies = 0;
+    while stage.depth() != (Depth { ready: 0, held: 0, consumers: 1 }) {
+        copies += client.take_all(full).len();
+    }
+    // Whatever the full queue refused, the other one may have taken.
+    let sent = client.take_all("imageshare.reports").len();
+    assert!(sent <= 3 * JOBS + copies, "{sent} reports of {JOBS} jobs");
+    let log = worker.drain();
+    assert!(!log.contains("publisher is not connected"), "{log}");
+}
+
+#[test]
+fn a_full_dead_letter_queue_holds_up_no_other_lane() {
+    let stage = Stage::of_two_lanes(Node::shared(), 100, "", "");
+    let full = full_queue(&stage, "imageshare.dead", "imageshare.dead");
+    let [failing, good] = TWO_LANES;
+    let client = stage.client();
+    let jobs = |region: &str, expires_at: &str| -> Vec<_> {
+        let job = |number: u64| {
+            json!({"job_id": number.to_string(), "image_id": image(0), "region": region, "permission": "SHARE",
+                "account_ids": [account(number)], "expires_at": expires_at})
+        };
+        (0..20).map(|number| (job(number).to_string().into_bytes(), properties())).collect()
+    };
+    let queue = |lane: &str| format!("imageshare.jobs.{lane}");
+    let worker = stage.worker();
+    client.publish_to("", &queue(failing), jobs(REGIONS[0], "2020-01-01T00:00:00Z"));
+    worker.until_logged_after(0, &["queue refuses messages", "imageshare.dead"]);
+    client.publish_to("", &queue(good), jobs(REGIONS[1], "2100-01-01T00:00:00Z"));
+    until("the other lane is done", || {
+        let Depth { ready, held, .. } = stage.depth_of(good);
+        (ready + held == 0 && stage.sandbox.writes() > 0).then_some(())
+    });
+    assert!(stage.depth_of(failing).held > 0, "nothing is acknowledged without its dead letter");
+    while stage.depth_of(failing).held > 0 {
+        client.take_all(full);
+    }
     worker.drain();
 }
 

@@ -200,6 +200,29 @@ fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
     assert!((1..=2).contains(&refused), "{refused} times in\n{log}");
 }
 
+/// The broker ends a connection for some of these.
+#[test]
+fn answers_to_malformed_addresses_cost_no_report() {
+    const JOBS: u64 = 60;
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let worker = stage.worker();
+    worker.until_subscribed();
+    let mut history = History::default();
+    let tokens = [".", ".x", ".AAAA.BBBB", ".@@@@", ".g1hkAA==", ".A.A.A"];
+    for (number, token) in (0..JOBS).zip(tokens.iter().cycle()) {
+        history.add(&image(number % 20), true, [account(number)]);
+        let body = history.jobs.last().unwrap().to_string().into_bytes();
+        let properties = properties().with_reply_to(format!("amq.rabbitmq.reply-to{token}").into());
+        stage.client().publish_to("", QUEUE, [(body, properties)]);
+    }
+    stage.until_worked_off();
+    worker.until_logged_after(0, &["connection for reply_to lost"]);
+    let reports = stage.client().take_all(REPORTS);
+    assert_eq!(reports.len() as u64, JOBS, "each report once");
+    let log = worker.drain();
+    assert!(!log.contains("publisher is not connected"), "{log}");
+}
+
 #[test]
 fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
     const COUNT: u64 = 2_000;

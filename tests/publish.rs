@@ -6,6 +6,7 @@ use std::{
 };
 
 use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, State, TimeOuts, topology};
+use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 
 use crate::kit::{self, Amqp, Folder, Node, Program, Relay, Vhost, json_lines, properties, until};
@@ -199,7 +200,7 @@ fn a_broker_that_is_killed_or_takes_nothing_for_a_while_only_holds_a_publish_up(
     until("all of these have arrived", || (vhost.depth(QUEUE).ready >= JOBS as u64 / 2).then_some(()));
     node.memory_alarm(true);
     write(rest);
-    running.until_said("the broker takes nothing for now");
+    running.until_said("the broker accepts no messages");
     node.memory_alarm(false);
     drop(stdin);
     let (code, said) = running.end();
@@ -284,7 +285,7 @@ fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
 }
 
 #[test]
-fn what_is_insisted_on_waits_for_its_queue_and_a_courtesy_for_nothing() {
+fn what_is_insisted_on_waits_for_its_queue() {
     let vhost = Node::shared().vhost();
     declare(&vhost);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -295,14 +296,95 @@ fn what_is_insisted_on_waits_for_its_queue_and_a_courtesy_for_nothing() {
     let confirmation = runtime.block_on(publisher.publish(insisted, Insistence::UntilConfirmed)).unwrap();
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
     until("it is said that no queue takes it", is_waiting);
-    publisher.courtesy(message("", "nobody's"));
-    publisher.courtesy(message("", QUEUE));
-    until("both are lost", || (publisher.courtesies_lost() == 2).then_some(()));
+    let other = runtime.block_on(publisher.publish(message("", QUEUE), Insistence::UntilConfirmed)).unwrap();
+    assert_eq!(runtime.block_on(other), Ok(()), "it holds up no other");
     let folder = Folder::new();
     let settings = folder.file("imageshare.toml", "[lanes.later]\n");
     program("topology", &vhost.url()).arg("--declare").arg("--config").arg(&settings).run().check(0);
     assert_eq!(runtime.block_on(confirmation), Ok(()));
     drop(publisher);
     runtime.block_on(publishing).unwrap();
-    assert_eq!((vhost.depth("imageshare.jobs.later").ready, vhost.depth(QUEUE).ready), (1, 0));
+    assert_eq!((vhost.depth("imageshare.jobs.later").ready, vhost.depth(QUEUE).ready), (1, 1));
+}
+
+/// A queue in the place of the lane's own, which refuses what it has no room for.
+fn full_queue(vhost: &Vhost<'_>, len_max: u32) {
+    let arguments = [
+        ("x-max-length", AMQPValue::LongLongInt(len_max.into())),
+        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+    ];
+    Amqp::open(&vhost.url()).declare_full(QUEUE, topology::EXCHANGE, "default", arguments);
+}
+
+#[test]
+fn a_full_queue_ends_a_publish_after_its_time() {
+    let vhost = Node::shared().vhost();
+    declare(&vhost);
+    full_queue(&vhost, 1);
+    let publish = program("publish", &vhost.url()).args(["-", "--give-up-after", "2"]);
+    let ended = publish.input(lines((0..20).map(|number| job(&number.to_string())))).run().check(3);
+    assert!(ended.stderr.contains("queue \"imageshare.jobs.default\""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("refuses messages"), "{}", ended.stderr);
+    let ready = Amqp::open(&vhost.url()).ready(QUEUE);
+    assert!((1..20).contains(&ready), "{ready} jobs");
+    assert!(ended.stderr.contains("are confirmed; of later ones some may have arrived"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_queue_with_room_again_gets_its_jobs_in_order() {
+    const JOBS: usize = 300;
+    let vhost = Node::shared().vhost();
+    declare(&vhost);
+    full_queue(&vhost, 20);
+    let publish = program("publish", &vhost.url()).arg("-");
+    let publish = publish.input(lines((0..JOBS).map(|number| job(&number.to_string()))));
+    let (running, _stdout, stdin) = publish.start_with_open_input();
+    drop(stdin);
+    running.until_said("refuses messages");
+    let client = Amqp::open(&vhost.url());
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&(JOBS - 1)) {
+        let number = |message: &kit::Message| json(message)["job_id"].as_str().unwrap().parse::<usize>().unwrap();
+        numbers.extend(client.take(QUEUE, 1).iter().map(number));
+    }
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+    numbers.extend(
+        client
+            .take_all(QUEUE)
+            .iter()
+            .map(|message| json(message)["job_id"].as_str().unwrap().parse::<usize>().unwrap()),
+    );
+    assert!(numbers.len() <= 2 * JOBS, "{} messages", numbers.len());
+    // A job may arrive twice, but then the last arrivals stand in the order of the file.
+    let mut last: Vec<(usize, usize)> = (0..JOBS)
+        .map(|number| (numbers.iter().rposition(|arrived| *arrived == number).expect("it arrived"), number))
+        .collect();
+    last.sort_unstable();
+    assert!(last.iter().map(|(_, number)| *number).eq(0..JOBS), "{numbers:?}");
+}
+
+#[test]
+fn time_in_a_memory_alarm_counts_for_a_publish() {
+    let node = Node::start();
+    let vhost = node.vhost();
+    declare(&vhost);
+    node.memory_alarm(true);
+    let publish = program("publish", &vhost.url()).args(["-", "--give-up-after", "3"]);
+    let ended = publish.input(lines([job("a")])).run().check(4);
+    assert!(ended.stderr.contains("short of memory or disk (gave up after 3 s)"), "{}", ended.stderr);
+    node.memory_alarm(false);
+}
+
+#[test]
+fn a_job_longer_than_the_broker_accepts_is_named() {
+    let node = Node::start_with("max_message_size = 4096\n");
+    let vhost = node.vhost();
+    declare(&vhost);
+    let mut long = job("long");
+    long["account_ids"] = (100_000_000_000_u64..100_000_000_500).map(|id| id.to_string()).collect();
+    let ended = program("publish", &vhost.url()).arg("-").input(lines([job("a"), long, job("b")])).run().check(3);
+    assert!(ended.stderr.contains("the job of line 2: message too long: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("(expected at most 4096"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("jobs up to line 1 of the input are confirmed"), "{}", ended.stderr);
 }

@@ -42,54 +42,91 @@ pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
     Problem::new(exit(error), format!("{url}: {error}"))
 }
 
-/// Looks after a publisher's connection for a command that does not wait for ever.
+/// Watches a publisher for a command that gives up on a broker that takes nothing.
 pub(crate) struct Watch {
     url: Url,
     state: watch::Receiver<State>,
     give_up_after: Duration,
-    /// Since when there is none.
-    down_since: Option<Instant>,
-    /// Whether it was said that the broker is blocked.
-    is_blocked: bool,
+    /// Since when nothing can be published: no connection, or the broker accepts no messages. Queues that refuse messages
+    /// have a time of their own.
+    stopped_since: Option<Instant>,
+    /// What the user was last told to wait for.
+    announced: Option<String>,
 }
 
 impl Watch {
-    /// Gives up on a broker that is out of reach for so long.
+    /// Gives up after this long without progress.
     pub(crate) fn new(url: Url, state: watch::Receiver<State>, give_up_after: Duration) -> Self {
-        Self { url, state, give_up_after, down_since: Some(Instant::now()), is_blocked: false }
+        Self { url, state, give_up_after, stopped_since: Some(Instant::now()), announced: None }
     }
 
-    /// Comes when the connection is nothing to wait for any longer. May be dropped and called again.
+    /// Returns why it gives up, if it ever does. May be dropped and called again.
     pub(crate) async fn gives_up(&mut self, voice: &Voice) -> Problem {
         loop {
-            match &*self.state.borrow_and_update() {
-                State::Connected | State::Unroutable(_) => (self.down_since, self.is_blocked) = (None, false),
+            let state = self.state.borrow_and_update().clone();
+            let (since, problem) = match &state {
+                State::Connected | State::Unroutable(_) => (None, None),
+                State::Connecting => (self.stopped_since, None),
                 State::Blocked => {
-                    if !self.is_blocked {
-                        voice.say("the broker takes nothing for now, for lack of memory or disk; it is waited for");
-                    }
-                    (self.down_since, self.is_blocked) = (None, true);
+                    let words = "the broker accepts no messages: it is short of memory or disk";
+                    self.announce(voice, words);
+                    let since = *self.stopped_since.get_or_insert_with(Instant::now);
+                    (Some(since), Some(self.problem(Exit::OutOfReach, words)))
                 }
-                State::Connecting => {}
+                State::Refused { to, since } => {
+                    let words = format!("{to}: the queue refuses messages: it is full or not available");
+                    self.announce(voice, &words);
+                    (Some(*since), Some(self.problem(Exit::Refused, &words)))
+                }
+                State::TooLong(to) => {
+                    return self.problem(Exit::Refused, &format!("{to}: message longer than the broker accepts"));
+                }
                 State::Down(error) => {
-                    let since = *self.down_since.get_or_insert_with(Instant::now);
-                    if exit(error) != Exit::OutOfReach || since.elapsed() >= self.give_up_after {
-                        return problem(&self.url, error);
+                    let since = *self.stopped_since.get_or_insert_with(Instant::now);
+                    let problem = problem(&self.url, error);
+                    if exit(error) != Exit::OutOfReach {
+                        return problem;
                     }
+                    (Some(since), Some(problem))
                 }
+            };
+            if matches!(state, State::Connected | State::Unroutable(_) | State::Refused { .. }) {
+                self.stopped_since = None;
             }
-            let Some(since) = self.down_since else {
+            if matches!(state, State::Connected | State::Unroutable(_)) {
+                self.announced = None;
+            }
+            let Some(since) = since else {
                 if self.state.changed().await.is_err() {
                     pending::<()>().await;
                 }
                 continue;
             };
-            // Its state changes with every try, so that this ends with the last error.
+            let gives_up_at = since + self.give_up_after;
+            if let Some(problem) = problem
+                && gives_up_at <= Instant::now()
+            {
+                return problem;
+            }
+            // While it connects there is no error to give up with: the first try ends by itself.
+            let is_connecting = state == State::Connecting;
             tokio::select! {
                 changed = self.state.changed() => if changed.is_err() { pending::<()>().await },
-                () = sleep_until(since + self.give_up_after) => {}
+                () = sleep_until(gives_up_at), if !is_connecting => {}
             }
         }
+    }
+
+    fn announce(&mut self, voice: &Voice, words: &str) {
+        if self.announced.as_deref() != Some(words) {
+            voice.say(&format!("{words}; waiting"));
+            self.announced = Some(words.to_owned());
+        }
+    }
+
+    fn problem(&self, exit: Exit, words: &str) -> Problem {
+        let after = self.give_up_after.as_secs_f64();
+        Problem::new(exit, format!("{}: {words} (gave up after {after} s)", self.url))
     }
 }
 

@@ -146,6 +146,14 @@ impl Walk {
             match deed {
                 Deed::List => self.show(&line(&letter, "dead"))?,
                 Deed::Drop => self.settle(letter, "dropped").await?,
+                Deed::Replay if letter.truncated.is_some() => {
+                    if self.sums.unroutable == 0 {
+                        self.voice
+                            .insist("imageshare: dead letter is truncated, its job is lost; it stays a dead letter");
+                    }
+                    self.sums.unroutable += 1;
+                    self.show(&line(&letter, "dead"))?;
+                }
                 Deed::Replay => {
                     if sent.len() >= WINDOW {
                         self.confirm(&mut sent).await?;
@@ -175,7 +183,7 @@ impl Walk {
         match confirmed {
             Ok(()) => self.settle(letter, "replayed").await,
             Err(lost @ Lost::Ended) => Err(lost).or_exit(Exit::OutOfReach),
-            Err(lost @ Lost::Unroutable { .. }) => {
+            Err(lost @ (Lost::TooLong { .. } | Lost::Unroutable { .. })) => {
                 if self.sums.unroutable == 0 {
                     self.voice.insist(&format!("imageshare: {lost}; it stays a dead letter"));
                 }

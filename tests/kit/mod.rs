@@ -19,7 +19,7 @@ pub(crate) mod watched;
 pub(crate) mod worker;
 
 pub(crate) use amqp::{Amqp, Message, properties};
-pub(crate) use broker::{COOKIE, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub(crate) use broker::{COOKIE, Depth, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
 pub(crate) use certificates::{Authority, Certificate};
 pub(crate) use commands::{flags, helps};
 pub(crate) use program::{Ended, Program, Running, json_lines};

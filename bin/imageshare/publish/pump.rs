@@ -154,7 +154,7 @@ impl Pump {
         let Some(Sent { line, accounts, .. }) = self.unconfirmed.pop_front() else { return Ok(()) };
         confirmed.map_err(|lost| {
             let words = match lost {
-                Lost::Ended => lost.to_string(),
+                Lost::Ended | Lost::TooLong { .. } => lost.to_string(),
                 Lost::Unroutable { .. } => format!("{lost}: run `imageshare topology --declare`"),
             };
             Problem::new(Exit::Refused, format!("the job of line {line}: {words}"))

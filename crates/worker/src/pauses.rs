@@ -28,6 +28,12 @@ const RECONNECT_CAP: Duration = Duration::from_secs(5);
 /// The pause when the broker refuses us: that changes when somebody mends a setting, and each try stands in its log.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// The pause after a queue refused a message for the first time.
+const REFUSAL_FIRST: Duration = Duration::from_millis(200);
+
+/// The longest pause after a queue refused a message.
+const REFUSAL_CAP: Duration = Duration::from_secs(30);
+
 /// The pause after a source gave no credential.
 const RENEW_FIRST: Duration = Duration::from_secs(1);
 
@@ -58,6 +64,29 @@ impl Reconnects {
 
     /// The connection did its work: the next pause is short again.
     pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// The pauses between tries to publish to a queue that refuses messages: 0.2 s, doubling to 30 s, with jitter, without
+/// end.
+#[derive(Debug)]
+pub(crate) struct Refused(ExponentialBackoff);
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self(doubling(REFUSAL_FIRST, REFUSAL_CAP, JITTER))
+    }
+}
+
+impl Refused {
+    /// How long to wait until the next try.
+    pub(crate) fn next(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(REFUSAL_CAP).min(REFUSAL_CAP)
+    }
+
+    /// The queue took a message: the next pause is short again.
+    pub(crate) fn reset(&mut self) {
         self.0.reset();
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// Characters of the last error of a lane that are kept.
 const ERROR_CHARS_MAX: usize = 500;
 
+/// How many heartbeats a lane may be without an ownership proof and without an acknowledgement.
+const SILENT_HEARTBEATS_MAX: u32 = 2;
+
 /// How long the loop may be still until it counts as stuck. It comes round twice a second.
 const STILL_MAX: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,9 @@ struct Facts {
     /// What was said last.
     said: LaneState,
     last_error: Option<LastError>,
+    /// When the lane last showed that it moves, by an ownership proof or an acknowledgement, and how long it may be without
+    /// either.
+    sign: Option<(Instant, Duration)>,
 }
 
 /// What went wrong last.
@@ -214,8 +220,28 @@ impl OfLane {
         self.lock().last_error.clone()
     }
 
-    pub(crate) fn subscribed(&self) {
-        self.note(|facts| facts.subscription = Subscription::Silent);
+    /// Whether the lane is consumed, and has had neither an ownership proof nor an acknowledgement for longer than two
+    /// heartbeats.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        let facts = self.lock();
+        let is_late = facts.sign.is_some_and(|(at, silence_max)| at.elapsed() > silence_max);
+        is_late && facts.subscription != Subscription::None
+    }
+
+    /// There is a subscription whose connection has this heartbeat.
+    pub(crate) fn subscribed(&self, heartbeat: Duration) {
+        self.note(|facts| {
+            facts.subscription = Subscription::Silent;
+            facts.sign = Some((Instant::now(), heartbeat * SILENT_HEARTBEATS_MAX));
+        });
+    }
+
+    /// The broker proved that the lane is ours, or deliveries were acknowledged.
+    pub(crate) fn moves(&self) {
+        if let Some((at, _)) = &mut self.lock().sign {
+            *at = Instant::now();
+        }
     }
 
     pub(crate) fn delivered(&self) {
@@ -309,7 +335,7 @@ mod tests {
         let status = Status::new(["eu"]);
         let lane = status.lane(LaneId(0));
         assert_eq!((lane.name(), lane.state()), ("eu", LaneState::Disconnected));
-        lane.subscribed();
+        lane.subscribed(Duration::MAX / 2);
         assert_eq!(lane.state(), LaneState::Subscribed);
         lane.delivered();
         assert_eq!(lane.state(), LaneState::Serving);
@@ -320,7 +346,22 @@ mod tests {
         assert_eq!(lane.state(), LaneState::Closed(CloseReason::Credential));
         lane.open();
         assert_eq!(lane.state(), LaneState::Disconnected);
-        lane.subscribed();
+        lane.subscribed(Duration::MAX / 2);
         assert_eq!(lane.state(), LaneState::Subscribed);
+    }
+
+    #[test]
+    fn a_lane_without_proof_and_ack_is_stalled() {
+        let status = Status::new(["eu"]);
+        let lane = status.lane(LaneId(0));
+        assert!(!lane.is_stalled(), "it is not consumed");
+        lane.subscribed(Duration::MAX / 2);
+        assert!(!lane.is_stalled());
+        lane.subscribed(Duration::ZERO);
+        while !lane.is_stalled() {
+            std::thread::yield_now();
+        }
+        lane.disconnected();
+        assert!(!lane.is_stalled(), "it is not consumed any more");
     }
 }

@@ -16,6 +16,9 @@ use crate::{
     wire::report::worker_name,
 };
 
+/// Why a lane that is consumed is not ready.
+const STALLED: &str = "stalled";
+
 /// Whether the loop that does the work comes round.
 #[derive(Debug, Serialize)]
 pub(super) struct Alive {
@@ -126,9 +129,13 @@ impl LaneReady {
         let reason = match state {
             LaneState::Closed(reason) => Some(reason.as_str()),
             LaneState::Blocked | LaneState::Disconnected => Some(state.as_str()),
-            LaneState::Serving | LaneState::Subscribed => None,
+            LaneState::Serving | LaneState::Subscribed => lane.is_stalled().then_some(STALLED),
         };
-        let detail = lane.last_error().filter(|_| reason.is_some()).map(|error| error.message);
+        let detail = match reason {
+            None => None,
+            Some(STALLED) => Some("no ownership proof and no acknowledgement for two heartbeats".to_owned()),
+            Some(_) => lane.last_error().map(|error| error.message),
+        };
         Self { ready: reason.is_none(), state: state.as_str(), reason, detail }
     }
 }
@@ -140,6 +147,10 @@ impl From<broker::State> for Publisher {
             broker::State::Connected => (true, "connected", None),
             broker::State::Connecting => (false, "connecting", None),
             broker::State::Down(error) => (false, "down", Some(error.to_string())),
+            broker::State::Refused { to, .. } => (false, "refused", Some(format!("{to}: refuses messages"))),
+            broker::State::TooLong(to) => {
+                (false, "too_long", Some(format!("{to}: message longer than the broker accepts")))
+            }
             broker::State::Unroutable(to) => (false, "unroutable", Some(format!("no queue takes what goes to {to}"))),
         };
         Self { ready, state, detail }

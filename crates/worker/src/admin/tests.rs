@@ -1,6 +1,6 @@
 //! The server by itself: what it answers, and that nobody can hold it up.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use imageshare_engine::io::CloseReason;
 use tokio::{
@@ -10,6 +10,9 @@ use tokio::{
 
 use super::*;
 use crate::broker;
+
+/// Longer than any of these tests takes.
+const HEARTBEAT: Duration = Duration::from_hours(1);
 
 struct Answer {
     code: u16,
@@ -48,7 +51,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
     let (admin, status) = start(&["asia", "europe"]).await;
     let mut lanes = status.lanes();
     let (asia, europe) = (lanes.next().unwrap(), lanes.next().unwrap());
-    europe.subscribed();
+    europe.subscribed(HEARTBEAT);
     let answer = get(&admin, "/readyz").await;
     assert_eq!(answer.code, 503);
     let json = answer.json();
@@ -56,7 +59,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
     assert_eq!((&json["ready"], &json["lanes"]["europe"]["ready"]), (&false.into(), &true.into()));
     assert_eq!(json.get("publisher"), None, "there is no broker");
 
-    asia.subscribed();
+    asia.subscribed(HEARTBEAT);
     assert_eq!(get(&admin, "/readyz").await.code, 200, "a standby is ready");
     asia.delivered();
     asia.block(true);
@@ -70,6 +73,13 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
     assert_eq!((answer.code, &lane["detail"]), (503, &"AuthFailure.SecretIdNotFound: no such  [31mkey".into()));
     asia.open();
     assert_eq!(get(&admin, "/readyz").await.code, 200);
+    asia.subscribed(Duration::ZERO);
+    asia.delivered();
+    let answer = get(&admin, "/readyz").await;
+    let lane = &answer.json()["lanes"]["asia"];
+    assert_eq!((&lane["state"], &lane["reason"]), (&"serving".into(), &"stalled".into()));
+    assert_eq!(answer.code, 503, "no proof and no ack");
+    asia.subscribed(HEARTBEAT);
     status.draining();
     let answer = get(&admin, "/readyz").await;
     assert_eq!((answer.code, &answer.json()["draining"]), (503, &true.into()));
@@ -78,7 +88,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
 #[tokio::test]
 async fn without_a_publisher_that_is_connected_nothing_is_ready() {
     let (admin, status) = start(&["asia"]).await;
-    status.lanes().next().unwrap().subscribed();
+    status.lanes().next().unwrap().subscribed(HEARTBEAT);
     let (state, follow) = watch::channel(broker::State::Connecting);
     status.has_broker(follow);
     for (now, word, is_ready) in [
@@ -86,6 +96,8 @@ async fn without_a_publisher_that_is_connected_nothing_is_ready() {
         (broker::State::Connected, "connected", true),
         (broker::State::Blocked, "blocked", false),
         (broker::State::Unroutable("exchange x".to_owned()), "unroutable", false),
+        (broker::State::Refused { to: "queue x".to_owned(), since: tokio::time::Instant::now() }, "refused", false),
+        (broker::State::TooLong("exchange x".to_owned()), "too_long", false),
         (broker::State::Down(broker::Error::Unreachable { detail: "no route".to_owned() }), "down", false),
     ] {
         state.send_replace(now);

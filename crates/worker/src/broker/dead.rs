@@ -64,6 +64,8 @@ pub struct DeadLetter {
     pub detail: Option<String>,
     /// Who wrote it.
     pub worker: Option<String>,
+    /// Bytes of the whole body, if only its beginning is left.
+    pub truncated: Option<String>,
     /// What is left of the job; why it is none, if it is none.
     pub job: Result<Job, Rejection>,
     /// As its lane would get it once more.
@@ -148,10 +150,11 @@ impl DeadLetter {
         let job = job::parse(&body, &Defaults { job_id: default_id(&body, &properties), region: None });
         let (lane, reason, code) = (header(headers::LANE), header(headers::REASON), header(headers::CODE));
         let (detail, worker) = (header(headers::DETAIL), header(headers::WORKER));
+        let truncated = header(headers::TRUNCATED);
         let routing_key = lane.as_deref().and_then(|lane| ShortString::try_new(lane).ok()).unwrap_or_default();
         let properties = untouched(&properties).with_delivery_mode(PERSISTENT);
-        let message = Message { exchange: topology::EXCHANGE.into(), routing_key, properties, body };
-        Self { lane, reason, code, detail, worker, job, message, acker }
+        let message = Message { exchange: topology::EXCHANGE.into(), routing_key, properties, body: body.into() };
+        Self { lane, reason, code, detail, worker, truncated, job, message, acker }
     }
 
     /// It as a message for the lane that it came from.

@@ -10,13 +10,12 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use lapin::{Channel, Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
 
-use super::{Error, Message, publisher::Request};
+use super::{Error, Message};
 
 const PUBLISH: &str = "basic.publish";
 
@@ -25,31 +24,36 @@ const PUBLISH: &str = "basic.publish";
 pub(super) enum Outcome {
     /// The broker has it.
     Confirmed,
-    /// The broker could not keep it, which is final only for a courtesy.
+    /// A queue refused it. Channel and connection are as before.
     Nacked,
     /// No queue takes it.
     Unroutable,
 }
 
+/// What is on its way: a message, and what its owner needs when it has arrived.
+pub(super) trait Outgoing {
+    fn message(&self) -> &Message;
+}
+
 /// The messages of one channel, in the order in which they were sent.
-pub(super) struct Flight {
+pub(super) struct Flight<R> {
     channel: Channel,
     /// Without a confirm.
-    unconfirmed: VecDeque<Sent>,
+    unconfirmed: VecDeque<Sent<R>>,
     /// With a confirm, and what has to be confirmed until it is proven.
-    unproven: VecDeque<(Sent, u64)>,
+    unproven: VecDeque<(Sent<R>, u64)>,
     /// The number of the next message.
     next: u64,
 }
 
-struct Sent {
+struct Sent<R> {
     number: u64,
-    request: Request,
+    request: R,
     is_returned: bool,
     confirm: Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>,
 }
 
-impl Flight {
+impl<R: Outgoing> Flight<R> {
     /// None yet. The channel has to be in confirm mode.
     pub(super) const fn new(channel: Channel) -> Self {
         Self { channel, unconfirmed: VecDeque::new(), unproven: VecDeque::new(), next: 0 }
@@ -61,8 +65,8 @@ impl Flight {
     }
 
     /// Sends a message after those before it, and does not wait for anything.
-    pub(super) fn send(&mut self, request: Request) {
-        let mut confirm = Box::pin(publish(self.channel.clone(), Arc::clone(&request.message)));
+    pub(super) fn send(&mut self, request: R) {
+        let mut confirm = Box::pin(publish(self.channel.clone(), request.message().clone()));
         // The first poll hands the message to the library; nobody needs to be woken before it is the first in line.
         let handed_over = confirm.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         let confirm: Pin<Box<dyn Future<Output = _> + Send>> = match handed_over {
@@ -75,7 +79,7 @@ impl Flight {
 
     /// Waits for the next confirm and gives all messages that it proves. Waits for ever while there is none to come.
     /// Nothing is lost when it is dropped before it is ready.
-    pub(super) async fn proven(&mut self) -> Result<Vec<(Request, Outcome)>, Error> {
+    pub(super) async fn proven(&mut self) -> Result<Vec<(R, Outcome)>, Error> {
         let confirmation = poll_fn(|cx| match self.unconfirmed.front_mut() {
             Some(first) => first.confirm.as_mut().poll(cx),
             None => Poll::Pending,
@@ -89,14 +93,9 @@ impl Flight {
                 self.unproven.push_back((sent, self.next));
                 returned
             }
-            Ok(Confirmation::Nack(returned)) if sent.request.is_courtesy() => {
+            Ok(Confirmation::Nack(returned)) => {
                 proven.push((sent.request, Outcome::Nacked));
                 returned
-            }
-            // What came after it may be confirmed already: only all of it again, from here on, keeps the order.
-            Ok(Confirmation::Nack(_)) => {
-                self.put_back(sent);
-                return Err(Error::Lost { call: PUBLISH, detail: "the broker could not keep a message".to_owned() });
             }
             Ok(Confirmation::NotRequested) => {
                 self.put_back(sent);
@@ -118,13 +117,13 @@ impl Flight {
     }
 
     /// Ends it: what is not proven has to be sent again.
-    pub(super) fn into_unproven(self) -> impl Iterator<Item = Request> {
+    pub(super) fn into_unproven(self) -> impl Iterator<Item = R> {
         let unproven = self.unproven.into_iter().map(|(sent, _)| sent);
         unproven.chain(self.unconfirmed).map(|sent| sent.request)
     }
 
     /// Keeps a message of which nothing more will be heard on this channel.
-    fn put_back(&mut self, sent: Sent) {
+    fn put_back(&mut self, sent: Sent<R>) {
         self.unconfirmed.push_front(Sent { confirm: Box::pin(std::future::pending()), ..sent });
     }
 
@@ -132,20 +131,19 @@ impl Flight {
     fn note(&mut self, returned: &BasicReturnMessage) {
         let unproven = self.unproven.iter_mut().map(|(sent, _)| sent);
         let mut all = unproven.chain(&mut self.unconfirmed);
-        if let Some(sent) = all.find(|sent| !sent.is_returned && sent.request.message.equals(&returned.delivery)) {
+        if let Some(sent) = all.find(|sent| !sent.is_returned && sent.request.message().equals(&returned.delivery)) {
             sent.is_returned = true;
         }
     }
 }
 
-async fn publish(channel: Channel, message: Arc<Message>) -> lapin::Result<Confirmation> {
-    let Message { exchange, routing_key, properties, body } = &*message;
+async fn publish(channel: Channel, message: Message) -> lapin::Result<Confirmation> {
+    let Message { exchange, routing_key, properties, body } = message;
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
-    channel.basic_publish(exchange, routing_key, options, body, properties.clone()).await?.await
+    channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
 }
 
-impl fmt::Debug for Flight {
+impl<R: Outgoing> fmt::Debug for Flight<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flight").field("len", &self.len()).finish_non_exhaustive()
     }

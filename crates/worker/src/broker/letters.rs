@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use imageshare_core::text::printable;
 use imageshare_engine::job::{AccountOutcome, Report as EngineReport};
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     driver::Settled,
-    wire::{Permission, Report, job, report::Circumstances},
+    wire::{Defaults, Permission, Report, job, report::Circumstances},
 };
 
 /// The headers of a dead letter. Whatever a publisher wrote under these names is gone.
@@ -32,6 +33,8 @@ pub mod headers {
     pub const LANE: &str = "imageshare-lane";
     /// Why, in one word: `failed` or `rejected`.
     pub const REASON: &str = "imageshare-reason";
+    /// Bytes of the whole body, if the dead letter holds only its beginning. Such a dead letter is not a job.
+    pub const TRUNCATED: &str = "imageshare-truncated";
     /// Who wrote it, `host:pid`.
     pub const WORKER: &str = "imageshare-worker";
 }
@@ -42,6 +45,15 @@ const DETAIL_CHARS_MAX: usize = 500;
 /// Bytes of headers of a message that are passed on with it. With more, ours would no longer find room in a frame of
 /// AMQP, and a message that cannot be published would come back for ever.
 const HEADERS_LEN_MAX: usize = 32 * 1024;
+
+/// Bytes of a body that a truncated dead letter keeps at most.
+const TRUNCATED_LEN_MAX: usize = 4096;
+
+/// Bytes of a dead letter of a job besides its accounts.
+const DEAD_LETTER_LEN_BASE: usize = 16 * 1024;
+
+/// Bytes of an account in a dead letter: 19 digits, quotes, a comma.
+const DEAD_LETTER_LEN_PER_ACCOUNT: usize = 22;
 
 /// How the names of our own headers begin.
 const OURS: &str = "imageshare-";
@@ -56,8 +68,32 @@ pub struct Letters {
     pub report: Message,
     /// What is left of it, where something is.
     pub dead_letter: Option<Message>,
-    /// A copy of the report for whoever asked for one.
-    pub reply: Option<Message>,
+    /// Where a copy of the report goes once it is confirmed.
+    pub reply: Option<Box<Reply>>,
+}
+
+/// Bytes that letters may take, reserved before they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lengths {
+    pub(super) report: usize,
+    /// Of the dead letter, if there will be one.
+    pub(super) dead_letter: Option<usize>,
+}
+
+impl Lengths {
+    /// Of a job that was carried out.
+    pub(super) fn of_job(report: &EngineReport) -> Self {
+        let outcomes = report.outcomes.len() + report.cancelled.len();
+        let mut all = report.outcomes.iter().chain(&report.cancelled);
+        let is_dead = all.any(|(_, outcome)| matches!(outcome, AccountOutcome::Failed(_)));
+        let dead_letter = DEAD_LETTER_LEN_BASE + report.outcomes.len() * DEAD_LETTER_LEN_PER_ACCOUNT;
+        Self { report: Report::len_max(outcomes), dead_letter: is_dead.then_some(dead_letter) }
+    }
+
+    /// Of what is no job.
+    pub(super) fn of_no_job(no_job: &NoJob) -> Self {
+        Self { report: Report::len_max(0), dead_letter: Some(no_job.body.len()) }
+    }
 }
 
 /// Where and by whom it was done.
@@ -82,8 +118,9 @@ impl Letters {
             finished_at: timestamp(finished_at),
             worker: desk.worker.to_owned(),
         };
+        let len_max = Report::len_max(report.outcomes.len() + report.cancelled.len());
         let report = Report::of_job(envelope.identity, desk.lane, &report, circumstances);
-        Self::of_report(&report, dead_letter, desk.lane, trace, envelope.reply.as_deref())
+        Self::of_report(report, len_max, dead_letter, desk.lane, trace, envelope.reply)
     }
 
     /// Of what is no job.
@@ -100,37 +137,73 @@ impl Letters {
         let trace = traceparent(&properties).map(str::to_owned);
         let why = Why { reason: "rejected", code: None, detail: rejection.reason() };
         let dead_letter = dead(untouched(&properties), body, &why, desk);
-        Self::of_report(&report, Some(dead_letter), desk.lane, trace.as_deref(), reply.as_deref())
+        Self::of_report(report, Report::len_max(0), Some(dead_letter), desk.lane, trace.as_deref(), reply)
     }
 
     fn of_report(
-        report: &Report,
+        report: Report,
+        len_max: usize,
         dead_letter: Option<Message>,
         lane: &str,
         trace: Option<&str>,
-        reply: Option<&Reply>,
+        reply: Option<Box<Reply>>,
     ) -> Self {
-        let body = serde_json::to_vec(report).expect("a report is texts, numbers and lists of them");
         let id: ShortString = report.job_id.as_deref().map(short).unwrap_or_default();
-        let headers = trace.map(|trace| {
-            let mut headers = FieldTable::default();
-            headers.insert(TRACEPARENT.into(), text(trace));
-            headers
-        });
-        let with_headers = |message: Message| match &headers {
-            Some(headers) => message.with_headers(headers.clone()),
+        let key = short(&format!("{lane}.{}", report.status.as_str()));
+        let message = Message::json(topology::REPORTS, key, id, report.write(len_max));
+        let report = match trace {
+            Some(trace) => {
+                let mut headers = FieldTable::default();
+                headers.insert(TRACEPARENT.into(), text(trace));
+                message.with_headers(headers)
+            }
             None => message,
         };
-        let reply = reply.map(|reply| {
-            let mut copy = with_headers(Message::json("", short(&reply.to), id.clone(), body.clone()));
-            if let Some(correlation_id) = &reply.correlation_id {
-                copy.properties = copy.properties.with_correlation_id(short(correlation_id));
-            }
-            copy
-        });
-        let key = short(&format!("{lane}.{}", report.status.as_str()));
-        Self { report: with_headers(Message::json(topology::REPORTS, key, id, body)), dead_letter, reply }
+        Self { report, dead_letter, reply }
     }
+}
+
+/// A copy of a report, in the form in which it was confirmed, for whoever asked for one.
+pub(super) fn courtesy(report: &Message, reply: &Reply) -> Message {
+    let properties = match &reply.correlation_id {
+        Some(correlation_id) => report.properties.clone().with_correlation_id(short(correlation_id)),
+        None => report.properties.clone(),
+    };
+    Message { exchange: "".into(), routing_key: short(&reply.to), properties, body: report.body.clone() }
+}
+
+/// The same report or dead letter with a body of at most `len_max` bytes, or with the shortest one that there is. Returns
+/// `None` if the body cannot be shorter, as in a message of another kind.
+pub(super) fn shorten(message: &Message, len_max: usize) -> Option<Message> {
+    let shorter = match message.exchange.as_str() {
+        topology::REPORTS => {
+            let report: Report = serde_json::from_slice(&message.body).ok()?;
+            Message { body: report.write(len_max).into(), ..message.clone() }
+        }
+        topology::DEAD => shorten_dead_letter(message, len_max),
+        _ => return None,
+    };
+    (shorter.body.len() < message.body.len()).then_some(shorter)
+}
+
+/// A job keeps all its accounts if there is room for them as numbers. Of anything else the beginning is kept.
+fn shorten_dead_letter(message: &Message, len_max: usize) -> Message {
+    let mut headers = message.properties.headers().clone().unwrap_or_default();
+    let is_whole = !headers.contains_key(headers::TRUNCATED);
+    let defaults = Defaults { job_id: String::new(), region: None };
+    let job = if is_whole { job::parse(&message.body, &defaults).ok() } else { None };
+    // A job without a name of its own is named by its message, so that a name would be lost.
+    let job = job.filter(|job| !job.identity.job_id.is_empty()).map(|job| job::write_short(&job));
+    if let Some(body) = job.filter(|body| body.len() <= len_max) {
+        return Message { body: body.into(), ..message.clone() };
+    }
+    if is_whole {
+        headers.insert(headers::TRUNCATED.into(), text(&message.body.len().to_string()));
+    }
+    let body = message.body.slice(..message.body.len().min(len_max).min(TRUNCATED_LEN_MAX));
+    // A copy, so that the whole body is freed.
+    let body = Bytes::copy_from_slice(&body);
+    Message { properties: message.properties.clone().with_headers(headers), body, ..message.clone() }
 }
 
 /// Why something is dead.
@@ -185,7 +258,7 @@ fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -
     set(headers::DETAIL, &printable(&why.detail, DETAIL_CHARS_MAX));
     set(headers::WORKER, desk.worker);
     let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
-    Message { exchange: topology::DEAD.into(), routing_key: topology::DEAD.into(), properties, body }
+    Message { exchange: topology::DEAD.into(), routing_key: topology::DEAD.into(), properties, body: body.into() }
 }
 
 /// The properties of a message, but for those that the broker would act on: who published it, when it expires, what
@@ -330,10 +403,11 @@ mod tests {
         assert_eq!(report.properties.delivery_mode(), &Some(2));
         assert_eq!(header(&report, TRACEPARENT).as_deref(), Some(TRACE));
         assert_eq!(dead_letter, None);
-        let reply = reply.unwrap();
-        assert_eq!((reply.exchange.as_str(), reply.routing_key.as_str()), ("", "answers"));
-        assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "c");
-        assert_eq!(reply.body, report.body);
+        let copy = courtesy(&report, &reply.unwrap());
+        assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str()), ("", "answers"));
+        assert_eq!(copy.properties.correlation_id().as_ref().unwrap().as_str(), "c");
+        assert_eq!(header(&copy, TRACEPARENT).as_deref(), Some(TRACE));
+        assert_eq!(copy.body, report.body);
     }
 
     #[test]
@@ -357,7 +431,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_sync_is_all_of_it() {
         let dead = letters("SYNC", true).dead_letter.unwrap();
-        let body = String::from_utf8(dead.body).unwrap();
+        let body = String::from_utf8(dead.body.to_vec()).unwrap();
         assert!(body.contains(r#""account_ids":["10001","10002","10003"]"#), "{body}");
     }
 
@@ -400,6 +474,56 @@ mod tests {
         assert_eq!(names, ["imageshare-detail", "imageshare-lane", "imageshare-reason", "imageshare-worker", "own"]);
         assert_eq!(header(&dead, headers::DETAIL).as_deref(), Some("found nonsense "));
         assert_eq!(header(&dead, headers::LANE).as_deref(), Some("asia"));
+    }
+
+    #[test]
+    fn letters_fit_in_what_is_reserved_for_them() {
+        let Letters { report, dead_letter, .. } = letters("SHARE", true);
+        let engine = EngineReport { outcomes: vec![], cancelled: vec![], duplicates: 0, requests: 0 };
+        let Lengths { report: len, dead_letter: of_dead } = Lengths::of_job(&engine);
+        assert!(report.body.len() <= len && of_dead.is_none());
+        assert!(dead_letter.unwrap().body.len() <= DEAD_LETTER_LEN_BASE);
+    }
+
+    #[test]
+    fn a_shortened_report_has_its_counts() {
+        let report = letters("SHARE", true).report;
+        let shorter = shorten(&report, report.body.len() - 1).unwrap();
+        assert_eq!((&shorter.exchange, &shorter.routing_key), (&report.exchange, &report.routing_key));
+        assert_eq!(shorter.properties, report.properties);
+        let read: Report = serde_json::from_slice(&shorter.body).unwrap();
+        assert_eq!(read.truncated.unwrap().failed, 1);
+        let shortest = shorten(&report, 0).unwrap();
+        assert_eq!(shorten(&shortest, 0), None);
+    }
+
+    #[test]
+    fn a_shortened_dead_letter_is_still_a_job() {
+        let dead = letters("SHARE", true).dead_letter.unwrap();
+        let shorter = shorten(&dead, dead.body.len() - 1).unwrap();
+        assert_eq!(shorter.properties, dead.properties);
+        let parse = |body: &[u8]| job::parse(body, &Defaults { job_id: String::new(), region: None }).unwrap();
+        assert_eq!(parse(&shorter.body), parse(&dead.body));
+    }
+
+    #[test]
+    fn a_truncated_dead_letter_names_its_whole_length() {
+        let dead = letters("SHARE", true).dead_letter.unwrap();
+        let len = dead.body.len();
+        let truncated = shorten(&dead, 50).unwrap();
+        assert_eq!(truncated.body, dead.body[..50]);
+        assert_eq!(header(&truncated, headers::TRUNCATED), Some(len.to_string()));
+        assert_eq!(header(&truncated, headers::REASON).as_deref(), Some("failed"));
+        let again = shorten(&truncated, 10).unwrap();
+        assert_eq!((again.body.len(), header(&again, headers::TRUNCATED)), (10, Some(len.to_string())));
+        let empty = shorten(&again, 0).unwrap();
+        assert_eq!(shorten(&empty, 0), None);
+    }
+
+    #[test]
+    fn a_message_of_another_kind_is_not_shortened() {
+        let message = Message::json(topology::EXCHANGE, "asia".into(), "m".into(), b"{}".to_vec());
+        assert_eq!(shorten(&message, 1), None);
     }
 
     #[test]

@@ -5,11 +5,15 @@
 
 mod acks;
 mod connection;
+mod courtesies;
 mod dead;
 mod error;
 mod flight;
 mod follower;
 mod publisher;
+mod publishing;
+mod refusals;
+mod room;
 mod settlement;
 mod subscription;
 mod supervisor;
@@ -28,6 +32,8 @@ pub use delivery::{Envelope, Lane, Reply};
 pub use error::Error;
 pub use follower::Follower;
 pub use letters::headers;
-pub use publisher::{Confirmation, IN_FLIGHT_MAX, Insistence, Lost, Message, Publisher, Publishing, State};
+pub use publisher::{Confirmation, Insistence, Lost, Message, Publisher, State};
+pub use publishing::Publishing;
+pub use room::IN_FLIGHT_MAX;
 pub use supervisor::{Setup, Supervisor};
 pub use url::{Url, UrlError};

@@ -1,9 +1,7 @@
-//! The process's one publishing connection: whatever it is given is published until the broker has confirmed it.
+//! The process's publisher: whatever it is given is published until the broker has confirmed it.
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,53 +10,40 @@ use std::{
     time::Duration,
 };
 
-use futures_core::Stream;
+use bytes::Bytes;
 use lapin::{
-    BasicProperties, Event,
+    BasicProperties,
     message::Delivery,
-    options::ConfirmSelectOptions,
     types::{FieldTable, ShortString},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until},
+    time::Instant,
 };
 
 use super::{
-    Connection, Error, TimeOuts, Url, bounded,
-    flight::{Flight, Outcome},
+    Error, Reply, TimeOuts, Url,
+    courtesies::Courtesies,
+    flight::Outgoing,
+    publishing::Publishing,
+    room::{Class, Room, Rooms},
     topology,
 };
-use crate::{events, metrics::OfProcess, pauses::Reconnects};
-
-/// Messages that are on their way at most, those without a confirm and those that wait to be sent again together.
-pub const IN_FLIGHT_MAX: usize = 1_000;
 
 /// Messages that wait to be sent at most, beside those in flight.
 const WAITING_MAX: usize = 64;
 
 /// The longest frame, in bytes. Longer bodies go in several; headers have to find room in one, and
 /// [`letters`](super::letters) sees to it that they do. The usual 128 KiB would take 8 MiB of memory.
-const FRAME_MAX: u32 = 48 * 1024;
+pub(super) const FRAME_MAX: u32 = 48 * 1024;
 
 /// How long the broker may confirm nothing while something is in flight, unless it has said that it is blocked.
-const CONFIRM_MAX: Duration = Duration::from_secs(30);
-
-/// How long a message that no queue takes waits until it is tried again.
-const UNROUTABLE_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long no courtesy is sent after the broker has refused something while one was in flight. Whoever may publish jobs
-/// names any queue as the one for the answer; if each that we may not write to cost a connection, no report would come
-/// through.
-const COURTESIES_PAUSE: Duration = Duration::from_mins(1);
-
-/// Reply codes of AMQP 0-9-1 that a single message may cost a channel: ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED.
-const OF_A_MESSAGE: [u16; 3] = [403, 404, 406];
+pub(super) const CONFIRM_MAX: Duration = Duration::from_secs(30);
 
 /// AMQP's mode 2: kept on disk.
 pub(super) const PERSISTENT: u8 = 2;
 
-/// A message on its way out.
+/// A message on its way out. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Where to; empty for the queue that the routing key names.
@@ -68,13 +53,13 @@ pub struct Message {
     /// What goes with it.
     pub properties: BasicProperties,
     /// What it says.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
-/// What is done with a message that no queue takes.
+/// What is done with a message that no queue takes. One that a queue refuses is published again and again in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insistence {
-    /// It is lost, and its confirmation says so.
+    /// It is lost, and its confirmation says so. Those of one destination arrive in their order.
     UntilAnswered,
     /// It is published again and again until a queue takes it.
     UntilConfirmed,
@@ -86,6 +71,14 @@ pub enum Lost {
     /// The publisher ended before the broker had confirmed it. It may have arrived nevertheless.
     #[error("the publisher ended before the broker had confirmed it")]
     Ended,
+    /// The broker accepts no message of this length.
+    #[error("message too long: {len} bytes (expected at most {len_max}, the broker's max_message_size)")]
+    TooLong {
+        /// Bytes of its body.
+        len: usize,
+        /// Bytes that the broker accepts.
+        len_max: usize,
+    },
     /// No queue takes it.
     #[error("no queue takes what is published to {to}")]
     Unroutable {
@@ -105,6 +98,16 @@ pub enum State {
     Connecting,
     /// Broken; it is tried again.
     Down(Error),
+    /// There, but a queue refuses messages: it is full, or not available.
+    Refused {
+        /// The queue, exchange and routing key, printable.
+        to: String,
+        /// When it last took a message, or first refused one.
+        since: Instant,
+    },
+    /// There, but something waits that is longer than the broker accepts, in its shortest form: exchange and routing key,
+    /// printable.
+    TooLong(String),
     /// There, but something waits that no queue takes: exchange and routing key, printable.
     Unroutable(String),
 }
@@ -114,23 +117,8 @@ pub enum State {
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     state: watch::Receiver<State>,
+    rooms: Rooms,
     courtesies_lost: Arc<AtomicU64>,
-}
-
-/// The task that owns the connection.
-#[derive(Debug)]
-pub struct Publishing {
-    url: Url,
-    name: String,
-    time_outs: TimeOuts,
-    requests: mpsc::Receiver<Request>,
-    state: watch::Sender<State>,
-    courtesies_lost: Arc<AtomicU64>,
-    /// No courtesy is sent before.
-    courtesies_from: Instant,
-    metrics: Option<Arc<OfProcess>>,
-    /// To be sent again, oldest first.
-    again: VecDeque<Request>,
 }
 
 /// A message whose fate is still open. Wait for it to learn it.
@@ -141,16 +129,14 @@ pub struct Confirmation(oneshot::Receiver<Result<(), Lost>>);
 /// A message and who wants to know of it.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) message: Arc<Message>,
-    wish: Wish,
+    pub(super) message: Message,
+    pub(super) insistence: Insistence,
+    /// Where a copy goes once it is confirmed.
+    pub(super) reply: Option<Box<Reply>>,
+    pub(super) done: oneshot::Sender<Result<(), Lost>>,
     /// When it was handed over.
-    published_at: Instant,
-}
-
-#[derive(Debug)]
-enum Wish {
-    Courtesy,
-    Insisted(Insistence, oneshot::Sender<Result<(), Lost>>),
+    pub(super) published_at: Instant,
+    pub(super) _room: Room,
 }
 
 impl Message {
@@ -161,7 +147,7 @@ impl Message {
             .with_content_type("application/json".into())
             .with_delivery_mode(PERSISTENT)
             .with_message_id(message_id);
-        Self { exchange: exchange.into(), routing_key, properties, body }
+        Self { exchange: exchange.into(), routing_key, properties, body: body.into() }
     }
 
     /// With these headers.
@@ -179,20 +165,20 @@ impl Message {
     }
 
     /// Exchange and routing key, printable.
-    fn to(&self) -> String {
-        let shown = |text: &ShortString| imageshare_core::text::excerpt(text.as_str());
-        format!("exchange {} with routing key {}", shown(&self.exchange), shown(&self.routing_key))
+    pub(crate) fn to(&self) -> String {
+        destination(&self.exchange, &self.routing_key)
     }
 }
 
-impl Request {
-    fn new(message: Message, wish: Wish) -> Self {
-        Self { message: Arc::new(message), wish, published_at: Instant::now() }
-    }
+/// Exchange and routing key, printable.
+pub(super) fn destination(exchange: &ShortString, routing_key: &ShortString) -> String {
+    let shown = |text: &ShortString| imageshare_core::text::excerpt(text.as_str());
+    format!("exchange {} with routing key {}", shown(exchange), shown(routing_key))
+}
 
-    /// Whether nobody insists on it.
-    pub(super) const fn is_courtesy(&self) -> bool {
-        matches!(self.wish, Wish::Courtesy)
+impl Outgoing for Request {
+    fn message(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -203,19 +189,9 @@ impl Publisher {
         let (sender, requests) = mpsc::channel(WAITING_MAX);
         let (state_sender, state) = watch::channel(State::Connecting);
         let courtesies_lost = Arc::default();
-        let handle = Self { requests: sender, state, courtesies_lost: Arc::clone(&courtesies_lost) };
-        let publishing = Publishing {
-            url,
-            name: name.to_owned(),
-            time_outs,
-            requests,
-            state: state_sender,
-            courtesies_lost,
-            courtesies_from: Instant::now(),
-            metrics: None,
-            again: VecDeque::new(),
-        };
-        (handle, publishing)
+        let courtesies = Courtesies::new(url.clone(), name, time_outs, Arc::clone(&courtesies_lost));
+        let publishing = Publishing::new(url, name, time_outs, requests, state_sender, courtesies);
+        (Self { requests: sender, state, rooms: Rooms::default(), courtesies_lost }, publishing)
     }
 
     /// Hands over a message when there is room. Messages are published in the order in which this returns.
@@ -223,23 +199,42 @@ impl Publisher {
     /// # Errors
     /// If the publisher has ended.
     pub async fn publish(&self, message: Message, insistence: Insistence) -> Result<Confirmation, Lost> {
+        let room = self.rooms.reserve(Class::Other, message.body.len()).await;
+        self.hand_over(message, insistence, None, room).await
+    }
+
+    /// Waits for room for a message that is written afterwards.
+    pub(super) async fn reserve(&self, class: Class, len: usize) -> Room {
+        self.rooms.reserve(class, len).await
+    }
+
+    /// Hands over a message for which there is room, to be published until a queue takes it. Once it is confirmed a copy
+    /// goes to `reply`, where it may be lost.
+    pub(super) async fn publish_in(
+        &self,
+        mut room: Room,
+        message: Message,
+        reply: Option<Box<Reply>>,
+    ) -> Result<Confirmation, Lost> {
+        room.shrink_to(message.body.len());
+        self.hand_over(message, Insistence::UntilConfirmed, reply, room).await
+    }
+
+    async fn hand_over(
+        &self,
+        message: Message,
+        insistence: Insistence,
+        reply: Option<Box<Reply>>,
+        room: Room,
+    ) -> Result<Confirmation, Lost> {
         let (done, confirmation) = oneshot::channel();
-        let request = Request::new(message, Wish::Insisted(insistence, done));
+        let reply = reply.filter(|reply| !topology::is_ours(&reply.to));
+        let request = Request { message, insistence, reply, done, published_at: Instant::now(), _room: room };
         self.requests.send(request).await.map_err(|_| Lost::Ended)?;
         Ok(Confirmation(confirmation))
     }
 
-    /// Publishes a message once if there is room now, and never to a queue of ours. Whether it arrives holds nothing
-    /// up; what is lost is counted.
-    pub fn courtesy(&self, message: Message) {
-        let is_ours = message.exchange.as_str().is_empty() && topology::is_ours(message.routing_key.as_str());
-        let request = Request::new(message, Wish::Courtesy);
-        if is_ours || self.requests.try_send(request).is_err() {
-            self.courtesies_lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Courtesies that did not arrive, as far as is known.
+    /// Copies of reports that did not arrive, as far as is known.
     #[must_use]
     pub fn courtesies_lost(&self) -> u64 {
         self.courtesies_lost.load(Ordering::Relaxed)
@@ -257,156 +252,5 @@ impl Future for Confirmation {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or(Err(Lost::Ended)))
-    }
-}
-
-impl Publishing {
-    /// It is counted what becomes of it.
-    pub(crate) fn watched(self, metrics: Arc<OfProcess>) -> Self {
-        Self { metrics: Some(metrics), ..self }
-    }
-
-    /// Publishes until the last handle is gone and all is confirmed. Whoever wants it to end before drops it; what is
-    /// not confirmed then is [`Lost::Ended`].
-    pub async fn run(mut self) {
-        let mut reconnects = Reconnects::default();
-        while let Err(error) = self.publish(&mut reconnects).await {
-            let pause = reconnects.after(&error);
-            self.show(State::Down(error));
-            sleep(pause).await;
-            if self.requests.is_closed() && self.requests.is_empty() && self.again.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// One connection, from its beginning to its end.
-    async fn publish(&mut self, reconnects: &mut Reconnects) -> Result<(), Error> {
-        let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
-        let channel = connection.channel().await?;
-        let select = channel.confirm_select(ConfirmSelectOptions::default());
-        bounded(self.time_outs.call, "confirm.select", select).await?;
-        self.show(State::Connected);
-        let mut flight = Flight::new(channel);
-        for request in self.again.drain(..) {
-            flight.send(request);
-        }
-        let ended = self.pump(&connection, &mut flight, reconnects).await;
-        // Courtesies are not sent twice.
-        let (courtesies, unproven): (Vec<_>, Vec<_>) = flight.into_unproven().partition(Request::is_courtesy);
-        self.lose(courtesies.len());
-        if !courtesies.is_empty() && matches!(&ended, Err(Error::Closed { code, .. }) if OF_A_MESSAGE.contains(code)) {
-            self.courtesies_from = Instant::now() + COURTESIES_PAUSE;
-        }
-        self.again = unproven.into_iter().chain(self.again.drain(..)).collect();
-        ended?;
-        // All is confirmed: that the broker does not say goodbye changes nothing.
-        drop(connection.close().await);
-        Ok(())
-    }
-
-    async fn pump(
-        &mut self,
-        connection: &Connection,
-        flight: &mut Flight,
-        reconnects: &mut Reconnects,
-    ) -> Result<(), Error> {
-        let mut events = pin!(connection.events());
-        let mut is_open = true;
-        let mut progress = Instant::now();
-        let mut again_at = Instant::now();
-        while is_open || flight.len() > 0 || !self.again.is_empty() {
-            let is_waiting = flight.len() > 0 && !connection.is_blocked();
-            let has_room = flight.len() + self.again.len() < IN_FLIGHT_MAX;
-            tokio::select! {
-                biased;
-                event = poll_fn(|cx| events.as_mut().poll_next(cx)) => {
-                    self.hear(event)?;
-                    progress = Instant::now();
-                }
-                proven = flight.proven() => {
-                    let proven = proven?;
-                    progress = Instant::now();
-                    if !proven.is_empty() {
-                        reconnects.reset();
-                    }
-                    for (request, outcome) in proven {
-                        if self.settle(request, outcome) {
-                            again_at = progress + UNROUTABLE_PAUSE;
-                        }
-                    }
-                }
-                () = sleep_until(progress + CONFIRM_MAX), if is_waiting => {
-                    return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
-                }
-                () = sleep_until(again_at), if !self.again.is_empty() => {
-                    for request in self.again.drain(..) {
-                        flight.send(request);
-                    }
-                    self.show(State::Connected);
-                }
-                request = self.requests.recv(), if is_open && has_room => match request {
-                    Some(request) if request.is_courtesy() && Instant::now() < self.courtesies_from => self.lose(1),
-                    Some(request) => {
-                        if flight.len() == 0 {
-                            progress = Instant::now();
-                        }
-                        flight.send(request);
-                    }
-                    None => is_open = false,
-                },
-            }
-        }
-        Ok(())
-    }
-
-    fn hear(&self, event: Option<Event>) -> Result<(), Error> {
-        match event {
-            Some(Event::ConnectionBlocked(_)) => {
-                self.show(State::Blocked);
-            }
-            Some(Event::ConnectionUnblocked) => {
-                self.show(State::Connected);
-            }
-            Some(Event::Error(error)) => return Err(Error::of_call("publish", &error)),
-            Some(_) => {}
-            None => return Err(Error::Lost { call: "publish", detail: "it has ended".to_owned() }),
-        }
-        Ok(())
-    }
-
-    /// Tells whoever wants to know, or keeps the message to be sent again: then it is true.
-    fn settle(&mut self, request: Request, outcome: Outcome) -> bool {
-        let Request { message, wish, published_at } = request;
-        if let (Some(metrics), Outcome::Confirmed) = (&self.metrics, outcome) {
-            events::Confirmed { metrics, took: published_at.elapsed() }.record();
-        }
-        match (wish, outcome) {
-            (Wish::Courtesy, Outcome::Confirmed) => {}
-            (Wish::Courtesy, Outcome::Nacked | Outcome::Unroutable) => self.lose(1),
-            // Nobody may wait for it any more.
-            (Wish::Insisted(_, done), Outcome::Confirmed) => drop(done.send(Ok(()))),
-            (Wish::Insisted(Insistence::UntilAnswered, done), Outcome::Nacked | Outcome::Unroutable) => {
-                drop(done.send(Err(Lost::Unroutable { to: message.to() })));
-            }
-            (wish @ Wish::Insisted(Insistence::UntilConfirmed, _), Outcome::Nacked | Outcome::Unroutable) => {
-                self.show(State::Unroutable(message.to()));
-                self.again.push_back(Request { message, wish, published_at });
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Shows how it is.
-    fn show(&self, now: State) {
-        if let Some(metrics) = &self.metrics {
-            events::PublisherChanged { metrics, before: &self.state.borrow(), now: &now }.record();
-        }
-        self.state.send_replace(now);
-    }
-
-    fn lose(&self, courtesies: usize) {
-        self.courtesies_lost.fetch_add(courtesies as u64, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,7 @@
 //! one by one.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -32,11 +33,12 @@ use tokio::{
 };
 
 use super::{
-    Confirmation, Connection, Envelope, Error, Insistence, Lane, Lost, Publisher,
+    Confirmation, Connection, Envelope, Error, Lane, Lost, Publisher,
     acks::{self, Ack},
     bounded,
     delivery::{NoJob, read, traceparent},
-    letters::{Desk, Letters},
+    letters::{Desk, Lengths, Letters},
+    room::{Class, Room},
     settlement::{Due, settle},
     topology,
     window::Window,
@@ -166,7 +168,7 @@ impl Subscription {
 
     /// Serves the lane until something ends it, and ends it in the way that this asks for.
     pub(super) async fn serve(mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Served {
-        around.status.subscribed();
+        around.status.subscribed(self.connection.time_outs().heartbeat);
         let ended = self.run(orders, around).await;
         self.proof.revoke();
         if let Ended::GivenBack(_) = ended {
@@ -202,9 +204,11 @@ impl Subscription {
         };
         let send = |ack: Ack| {
             *settled += ack.count;
+            around.status.moves();
             acknowledge(channel, ack)
         };
-        let answered = || prove_once(connection, channel, &queue, proof);
+        let prover = Prover { connection, channel, queue: &queue, proof, status: around.status };
+        let answered = || prover.prove_once();
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
         let settlement = async {
             let publishing = publish(orders, no_jobs_in, due_in, epoch, around);
@@ -213,7 +217,7 @@ impl Subscription {
         let first = First { epoch, proof, is_up };
         tokio::select! {
             biased;
-            ended = prove(connection, channel, &queue, proof) => ended,
+            ended = prover.prove() => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, (), ())| Ended::GivenBack(why)),
             ended = pump(connection, consumer, &no_jobs, first, around) => ended,
         }
@@ -283,10 +287,13 @@ async fn publish(
 ) -> Result<GiveBack, Ended> {
     let room = Arc::new(Semaphore::new(NO_JOB_BYTES_MAX));
     let desk = Desk { lane: &around.lane.name, worker: around.worker };
+    // Orders that came while there was no room for letters.
+    let mut waiting = VecDeque::new();
     loop {
+        let next = waiting.pop_front();
         let order = tokio::select! {
             biased;
-            order = orders.recv() => order,
+            order = async { if next.is_some() { next } else { orders.recv().await } } => order,
             Some(no_job) = no_jobs.recv() => {
                 let bytes = u32::try_from(no_job.body.len().min(NO_JOB_BYTES_MAX)).unwrap_or(u32::MAX);
                 let room = Arc::clone(&room).acquire_many_owned(bytes).await.ok();
@@ -294,9 +301,11 @@ async fn publish(
                 let traceparent = traceparent(properties);
                 events::Rejected { lane: around.status, rejection, reason, traceparent }.record();
                 let (tag, received_at) = (no_job.tag, no_job.received_at);
-                let letters = Letters::of_no_job(*no_job, desk);
                 let finished = Finished { status: Status::Rejected, received_at, is_dead: true };
-                hand_in(tag, letters, finished, room, &due, around.publisher).await?;
+                let rooms = Rooms::reserve(around.publisher, Lengths::of_no_job(&no_job));
+                let rooms = unless_cut(rooms, orders, &mut waiting, epoch).await?;
+                let letters = Letters::of_no_job(*no_job, desk);
+                hand_in(tag, letters, rooms, finished, room, &due, around.publisher).await?;
                 continue;
             }
         };
@@ -305,9 +314,11 @@ async fn publish(
                 let tag = settled.identity.tag;
                 events::Settled::of_queue(around.status, &settled).record();
                 let (status, received_at) = (Status::of(&settled.report), settled.received_at);
+                let rooms = Rooms::reserve(around.publisher, Lengths::of_job(&settled.report));
+                let rooms = unless_cut(rooms, orders, &mut waiting, epoch).await?;
                 let letters = Letters::of_job(*settled, desk);
                 let finished = Finished { status, received_at, is_dead: letters.dead_letter.is_some() };
-                hand_in(tag, letters, finished, None, &due, around.publisher).await?;
+                hand_in(tag, letters, rooms, finished, None, &due, around.publisher).await?;
                 drop(outcomes);
             }
             Some(ToLane::GiveBack(of, why)) if of == epoch => return Ok(why),
@@ -318,24 +329,62 @@ async fn publish(
     }
 }
 
+/// Room for the letters of one delivery.
+struct Rooms {
+    report: Room,
+    dead_letter: Option<Room>,
+}
+
+impl Rooms {
+    /// Waits for the room. That of the dead letter comes first: while its queue refuses messages, nobody who waits for it
+    /// keeps room from reports.
+    async fn reserve(publisher: &Publisher, Lengths { report, dead_letter }: Lengths) -> Self {
+        let dead_letter = match dead_letter {
+            Some(len) => Some(publisher.reserve(Class::DeadLetter, len).await),
+            None => None,
+        };
+        Self { report: publisher.reserve(Class::Other, report).await, dead_letter }
+    }
+}
+
+/// Waits for room. An order to end the subscription at once ends this too; other orders are kept.
+async fn unless_cut(
+    rooms: impl Future<Output = Rooms>,
+    orders: &mut Orders,
+    waiting: &mut VecDeque<ToLane<Box<Envelope>>>,
+    epoch: Epoch,
+) -> Result<Rooms, Ended> {
+    let mut rooms = std::pin::pin!(rooms);
+    loop {
+        tokio::select! {
+            biased;
+            rooms = &mut rooms => return Ok(rooms),
+            order = orders.recv() => match order {
+                Some(ToLane::Cut(of)) if of == epoch => return Err(Ended::Cut),
+                Some(order) => waiting.push_back(order),
+                None => return Err(Ended::Over),
+            },
+        }
+    }
+}
+
 /// Publishes letters. What they are confirmed by is due for the delivery of this tag.
 async fn hand_in(
     tag: u64,
     letters: Letters,
+    rooms: Rooms,
     finished: Finished,
     room: Option<OwnedSemaphorePermit>,
     due: &mpsc::UnboundedSender<Due<Confirmation>>,
     publisher: &Publisher,
 ) -> Result<(), Ended> {
     let Letters { report, dead_letter, reply } = letters;
-    let report = publisher.publish(report, Insistence::UntilConfirmed).await?;
-    let dead_letter = match dead_letter {
-        Some(letter) => Some(publisher.publish(letter, Insistence::UntilConfirmed).await?),
-        None => None,
+    let report = publisher.publish_in(rooms.report, report, reply).await?;
+    let dead_letter = match (dead_letter, rooms.dead_letter) {
+        (Some(letter), Some(room)) => Some(publisher.publish_in(room, letter, None).await?),
+        // Room is reserved for every dead letter.
+        (_, _) => None,
     };
-    if let Some(reply) = reply {
-        publisher.courtesy(reply);
-    }
     // Whoever acknowledges ends only with this.
     drop(due.send(Due { tag, report, dead_letter, room, finished }));
     Ok(())
@@ -351,42 +400,57 @@ fn acknowledge(channel: &Channel, Ack { tag, multiple, .. }: Ack) -> Result<(), 
     }
 }
 
-/// Obtains proofs that the lane is ours, the first one at once, until one fails. Runs beside the pump, since an answer
-/// stands behind what was delivered before it.
-async fn prove(connection: &Connection, channel: &Channel, queue: &str, proof: &Proof) -> Ended {
-    let mut next = interval(connection.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
-    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        next.tick().await;
-        if let Err(ended) = prove_once(connection, channel, queue, proof).await {
-            return ended;
-        }
-    }
+/// Obtains proofs that a lane is ours.
+#[derive(Clone, Copy)]
+struct Prover<'a> {
+    connection: &'a Connection,
+    /// On which the lane is consumed.
+    channel: &'a Channel,
+    queue: &'a str,
+    proof: &'a Proof,
+    status: &'a OfLane,
 }
 
-/// Asks the broker whether the queue has a consumer, on the channel on which we are one.
-///
-/// The answer stands behind what was delivered before it. While that keeps coming, or is not read since too much is held,
-/// a late answer says nothing about the broker: no call leaves for want of a proof, and the lane is kept. When nothing
-/// came for a heartbeat the answer will not either.
-async fn prove_once(connection: &Connection, channel: &Channel, queue: &str, proof: &Proof) -> Result<(), Ended> {
-    let began = Moment::now();
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let mut declare = std::pin::pin!(channel.queue_declare(queue.into(), options, FieldTable::default()));
-    let mut before = connection.progress();
-    let found = loop {
-        match bounded(connection.time_outs().heartbeat, "queue.declare", declare.as_mut()).await {
-            Err(Error::TimeOut { .. }) if connection.progress().is_behind_since(before) => {
-                before = connection.progress();
+impl Prover<'_> {
+    /// Obtains proofs, the first one at once, until one fails. Runs beside the pump, since an answer stands behind what
+    /// was delivered before it.
+    async fn prove(self) -> Ended {
+        let mut next = interval(self.connection.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
+        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            next.tick().await;
+            if let Err(ended) = self.prove_once().await {
+                return ended;
             }
-            ended => break ended?,
         }
-    };
-    if found.consumer_count() == 0 {
-        return Err(Ended::NotOurs);
     }
-    proof.renew(began);
-    Ok(())
+
+    /// Asks the broker whether the queue has a consumer, on the channel on which we are one.
+    ///
+    /// The answer stands behind what was delivered before it. While that keeps coming, or is not read since too much is held,
+    /// a late answer says nothing about the broker: no call leaves for want of a proof, and the lane is kept. When nothing
+    /// came for a heartbeat the answer will not either.
+    async fn prove_once(self) -> Result<(), Ended> {
+        let Self { connection, channel, queue, proof, status } = self;
+        let began = Moment::now();
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let mut declare = std::pin::pin!(channel.queue_declare(queue.into(), options, FieldTable::default()));
+        let mut before = connection.progress();
+        let found = loop {
+            match bounded(connection.time_outs().heartbeat, "queue.declare", declare.as_mut()).await {
+                Err(Error::TimeOut { .. }) if connection.progress().is_behind_since(before) => {
+                    before = connection.progress();
+                }
+                ended => break ended?,
+            }
+        };
+        if found.consumer_count() == 0 {
+            return Err(Ended::NotOurs);
+        }
+        proof.renew(began);
+        status.moves();
+        Ok(())
+    }
 }
 
 /// An order for a subscription that ended since. A report that comes too late is not published: its job comes again.

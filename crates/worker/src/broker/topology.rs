@@ -103,6 +103,15 @@ enum Argument {
     Text(&'static str),
 }
 
+/// The queue that takes what is published to this exchange by this routing key, if it is one of ours.
+pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
+    match exchange {
+        EXCHANGE => Some(jobs_queue(routing_key)),
+        DEAD | REPORTS => Some(exchange.to_owned()),
+        _ => None,
+    }
+}
+
 /// All there has to be for these lanes, in the order in which it is made.
 fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
     let quorum = [("x-queue-type", Argument::Text("quorum")), ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT))];

@@ -2,14 +2,18 @@
 
 use std::{fmt, time::Duration};
 
+use imageshare_core::text::printable;
 use tracing::{error, info, warn};
 
 use crate::{
-    broker::{Error, State, topology::Difference},
+    broker::{Error, Message, State, topology::Difference},
     driver::GiveBack,
     metrics,
     status::OfLane,
 };
+
+/// Characters of a job's name that are logged.
+const JOB_ID_CHARS_MAX: usize = 128;
 
 /// A lane was given back to the broker.
 pub(crate) struct GivenBack<'a> {
@@ -41,6 +45,30 @@ pub(crate) struct PublisherChanged<'a> {
     pub(crate) metrics: &'a metrics::OfProcess,
     pub(crate) before: &'a State,
     pub(crate) now: &'a State,
+}
+
+/// The broker refused a message for its length.
+pub(crate) struct TooLong<'a> {
+    /// Bytes that are published at most from now on.
+    pub(crate) len_max: usize,
+    /// The broker's words, printable.
+    pub(crate) detail: &'a str,
+}
+
+/// A message is published in a shorter form.
+pub(crate) struct Shortened<'a> {
+    /// The whole one.
+    pub(crate) message: &'a Message,
+    pub(crate) len_max: usize,
+}
+
+/// Copies of reports for `reply_to` did not arrive: their connection ended early.
+pub(crate) struct CourtesiesLost<'a> {
+    pub(crate) detail: &'a Error,
+    /// All that were lost since the process started.
+    pub(crate) lost: u64,
+    /// How long none is sent.
+    pub(crate) pause: Duration,
 }
 
 /// A message that was published is confirmed.
@@ -94,8 +122,14 @@ impl PublisherChanged<'_> {
         }
         match (before, now) {
             (_, State::Down(error)) => Self::say_down(error),
+            (State::Refused { to: before, .. }, State::Refused { to, .. }) if before == to => {}
+            (_, State::Refused { to, .. }) => error!(%to, "queue refuses messages; retrying"),
+            (_, State::TooLong(to)) => error!(%to, "message too long for the broker in its shortest form"),
             (_, State::Blocked) => warn!("the broker takes nothing for lack of memory or disk; reports wait"),
             (_, State::Unroutable(to)) => error!(%to, "no queue takes a message; it is published again and again"),
+            (State::Refused { to, .. } | State::TooLong(to), State::Connected) => {
+                info!(%to, "queue accepts messages again");
+            }
             (State::Unroutable(_), State::Connected) | (_, State::Connecting) => {}
             (_, State::Connected) => info!("the publisher is connected"),
         }
@@ -103,6 +137,29 @@ impl PublisherChanged<'_> {
 
     fn say_down(detail: &Error) {
         warn!(reason = detail.label(), %detail, "the publisher is not connected; trying again");
+    }
+}
+
+impl TooLong<'_> {
+    pub(crate) fn record(&self) {
+        let Self { len_max, detail } = *self;
+        warn!(len_max, detail, "broker refused a message for its length; publishing shorter ones");
+    }
+}
+
+impl Shortened<'_> {
+    pub(crate) fn record(&self) {
+        let Self { message, len_max } = *self;
+        let job_id = message.properties.message_id().as_ref().map(|id| printable(id.as_str(), JOB_ID_CHARS_MAX));
+        warn!(to = message.to(), job_id, len = message.body.len(), len_max, "message shortened");
+    }
+}
+
+impl CourtesiesLost<'_> {
+    pub(crate) fn record(&self) {
+        let Self { detail, lost, pause } = *self;
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        warn!(reason = detail.label(), %detail, lost, pause_ms, "connection for reply_to lost; dropping copies of reports");
     }
 }
 

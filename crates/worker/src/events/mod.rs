@@ -8,7 +8,9 @@ mod jobs;
 mod lanes;
 
 pub(crate) use api::{Answered, Call, Sent};
-pub(crate) use broker::{Confirmed, GivenBack, PublisherChanged, Reconnects, TopologyDiffers};
+pub(crate) use broker::{
+    Confirmed, CourtesiesLost, GivenBack, PublisherChanged, Reconnects, Shortened, TooLong, TopologyDiffers,
+};
 pub(crate) use daemon::{ReloadFailed, Reloaded};
 pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};
 pub(crate) use lanes::{CredentialRenewed, LaneChanged, Noticed, OwnerLearned, RefreshFailed, SourceWorks, StoodStill};

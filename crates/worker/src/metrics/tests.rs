@@ -241,7 +241,7 @@ fn the_state_of_a_lane_is_one_at_any_time() {
         (ones.collect::<Vec<_>>(), lane.metrics.consuming.get())
     };
     assert_eq!(shown(), (vec!["disconnected"], 0));
-    lane.subscribed();
+    lane.subscribed(std::time::Duration::MAX / 2);
     assert_eq!(shown(), (vec!["subscribed"], 1));
     lane.delivered();
     assert_eq!(shown(), (vec!["serving"], 1));
@@ -255,7 +255,7 @@ fn the_state_of_a_lane_is_one_at_any_time() {
 fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
-    lane.subscribed();
+    lane.subscribed(std::time::Duration::MAX / 2);
     for _ in 0..3 {
         events::Delivered { lane, is_redelivered: false }.record();
     }

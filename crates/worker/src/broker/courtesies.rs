@@ -1,0 +1,185 @@
+//! Courtesies: copies of reports for the publishers that asked for one by `reply_to`.
+//!
+//! Any publisher of jobs chooses where its copy goes, and some destinations make the broker close the channel or the
+//! connection. So courtesies have a connection of their own, which is open only while there are any. A courtesy is sent
+//! once. Those that do not arrive are counted, and hold nothing up.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_core::Stream as _;
+use lapin::{Event, options::ConfirmSelectOptions};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Connection, Error, Message, Reply, TimeOuts, Url, bounded,
+    flight::{Flight, Outcome, Outgoing},
+    letters::courtesy,
+    publisher::{CONFIRM_MAX, FRAME_MAX},
+};
+use crate::events;
+
+/// Courtesies that wait to be sent, and those in flight.
+const COURTESIES_MAX: usize = 1_000;
+
+/// Bytes of their bodies.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long the connection stays open without a courtesy.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+
+/// How long no courtesy is sent after the connection ended early: this long at first, then twice as long each time, up to
+/// the maximum.
+const PAUSE_FIRST: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// The side that hands courtesies over.
+#[derive(Debug)]
+pub(super) struct Courtesies {
+    waiting: mpsc::Sender<Courtesy>,
+    bytes: Arc<Semaphore>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The task that sends them.
+#[derive(Debug)]
+pub(super) struct CourtesySender {
+    url: Url,
+    name: String,
+    time_outs: TimeOuts,
+    waiting: mpsc::Receiver<Courtesy>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Courtesy {
+    message: Message,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Outgoing for Courtesy {
+    fn message(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl Courtesies {
+    /// Both sides. Losses are added to `lost`.
+    pub(super) fn new(url: Url, name: &str, time_outs: TimeOuts, lost: Arc<AtomicU64>) -> (Self, CourtesySender) {
+        let (sender, waiting) = mpsc::channel(COURTESIES_MAX);
+        let name = format!("{name} replies");
+        let courtesies = Self { waiting: sender, bytes: Arc::new(Semaphore::new(BYTES_MAX)), lost: Arc::clone(&lost) };
+        (courtesies, CourtesySender { url, name, time_outs, waiting, lost })
+    }
+
+    /// Hands over a copy of a report if there is room for it now.
+    pub(super) fn send(&self, report: &Message, reply: &Reply) {
+        let bytes = u32::try_from(report.body.len()).ok();
+        let bytes = bytes.and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
+        let courtesy = bytes.map(|bytes| Courtesy { message: courtesy(report, reply), _bytes: bytes });
+        if courtesy.is_none_or(|courtesy| self.waiting.try_send(courtesy).is_err()) {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl CourtesySender {
+    /// Sends courtesies until the other side is dropped and all have an answer.
+    pub(super) async fn run(mut self) {
+        let mut pause = PAUSE_FIRST;
+        while let Some(first) = self.waiting.recv().await {
+            let began = Instant::now();
+            let Err(error) = self.serve(first).await else { continue };
+            if began.elapsed() > PAUSE_MAX {
+                pause = PAUSE_FIRST;
+            }
+            events::CourtesiesLost { detail: &error, lost: self.lost.load(Relaxed), pause }.record();
+            if self.discard_for(pause).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// One connection, until there was no courtesy for a while.
+    async fn serve(&mut self, first: Courtesy) -> Result<(), Error> {
+        let connecting = async {
+            let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
+            let channel = connection.channel().await?;
+            let select = channel.confirm_select(ConfirmSelectOptions::default());
+            bounded(self.time_outs.call, "confirm.select", select).await?;
+            Ok((connection, channel))
+        };
+        let (connection, channel) = connecting.await.inspect_err(|_| self.lose(1))?;
+        let mut flight = Flight::new(channel);
+        flight.send(first);
+        let ended = self.pump(&connection, &mut flight).await;
+        self.lose(flight.into_unproven().count());
+        ended?;
+        drop(connection.close().await);
+        Ok(())
+    }
+
+    async fn pump(&mut self, connection: &Connection, flight: &mut Flight<Courtesy>) -> Result<(), Error> {
+        let mut events = pin!(connection.events());
+        let mut progress = Instant::now();
+        let mut is_open = true;
+        while is_open || flight.len() > 0 {
+            let is_idle = flight.len() == 0;
+            let (has_room, is_late) = (flight.len() < COURTESIES_MAX, !is_idle && !connection.is_blocked());
+            tokio::select! {
+                biased;
+                event = poll_fn(|cx| events.as_mut().poll_next(cx)) => match event {
+                    Some(Event::Error(error)) => return Err(Error::of_call("basic.publish", &error)),
+                    Some(_) => progress = Instant::now(),
+                    None => return Err(Error::Lost { call: "basic.publish", detail: "it has ended".to_owned() }),
+                },
+                proven = flight.proven() => {
+                    progress = Instant::now();
+                    let lost = proven?.into_iter().filter(|(_, outcome)| *outcome != Outcome::Confirmed);
+                    self.lose(lost.count());
+                }
+                () = sleep_until(progress + CONFIRM_MAX), if is_late => {
+                    return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
+                }
+                () = sleep_until(progress + IDLE_MAX), if is_idle => return Ok(()),
+                courtesy = self.waiting.recv(), if is_open && has_room => match courtesy {
+                    Some(courtesy) => {
+                        if is_idle {
+                            progress = Instant::now();
+                        }
+                        flight.send(courtesy);
+                    }
+                    None => is_open = false,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Discards what comes within this time. Returns `None` if no more will come.
+    async fn discard_for(&mut self, pause: Duration) -> Option<()> {
+        let mut pause = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut pause => return Some(()),
+                courtesy = self.waiting.recv() => drop(courtesy?),
+            }
+            self.lose(1);
+        }
+    }
+
+    fn lose(&self, courtesies: usize) {
+        self.lost.fetch_add(courtesies as u64, Relaxed);
+    }
+}

@@ -1,0 +1,361 @@
+//! The task that owns the publishing connection.
+//!
+//! A message that the broker refuses for its length is published in a shorter form; one that a queue refuses waits with
+//! [growing pauses](super::refusals). Neither holds up the others. Whatever has no confirm when the connection is lost is
+//! published again on the next one, in its order.
+
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use futures_core::Stream;
+use lapin::{Event, options::ConfirmSelectOptions};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    Connection, Error, Insistence, Lost, State, TimeOuts, Url, bounded,
+    courtesies::{Courtesies, CourtesySender},
+    flight::{Flight, Outcome},
+    letters::shorten,
+    publisher::{CONFIRM_MAX, FRAME_MAX, Request, destination},
+    refusals::{Refusals, Why},
+    topology,
+};
+use crate::{events, metrics::OfProcess, pauses::Reconnects};
+
+/// The reply code with which a broker refuses a message that is longer than its `max_message_size`
+/// (PRECONDITION_FAILED). It closes the channel. Nothing else in our messages is a precondition.
+const TOO_LONG: u16 = 406;
+
+/// How long a limit of the broker's for the length of a message is kept. An operator may have raised it since.
+const LEN_MAX_KEPT: Duration = Duration::from_mins(10);
+
+/// How long courtesies that were handed over may take at the end.
+const COURTESIES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The task that owns the connection.
+#[derive(Debug)]
+pub struct Publishing {
+    url: Url,
+    name: String,
+    time_outs: TimeOuts,
+    requests: mpsc::Receiver<Request>,
+    state: watch::Sender<State>,
+    courtesies: Courtesies,
+    courtesy_sender: Option<CourtesySender>,
+    metrics: Option<Arc<OfProcess>>,
+    /// The number of the next message. They show the order in which messages were handed over.
+    next: u64,
+    /// To be sent on the next connection, oldest first.
+    again: VecDeque<Numbered>,
+    refusals: Refusals<Request>,
+    /// Longer than the broker accepts, in their shortest form. Tried again with the next connection.
+    too_long: Vec<Numbered>,
+    /// Bytes of the longest message that the broker accepts, if it refused one, and when.
+    len_max: Option<(usize, Instant)>,
+    /// Bytes of the longest message that was in flight when the connection ended.
+    longest: usize,
+}
+
+type Numbered = (u64, Request);
+
+/// A request on its way, with its number.
+struct InFlight(Numbered);
+
+impl super::flight::Outgoing for InFlight {
+    fn message(&self) -> &super::Message {
+        &self.0.1.message
+    }
+}
+
+impl Publishing {
+    pub(super) fn new(
+        url: Url,
+        name: &str,
+        time_outs: TimeOuts,
+        requests: mpsc::Receiver<Request>,
+        state: watch::Sender<State>,
+        (courtesies, courtesy_sender): (Courtesies, CourtesySender),
+    ) -> Self {
+        Self {
+            url,
+            name: name.to_owned(),
+            time_outs,
+            requests,
+            state,
+            courtesies,
+            courtesy_sender: Some(courtesy_sender),
+            metrics: None,
+            next: 0,
+            again: VecDeque::new(),
+            refusals: Refusals::default(),
+            too_long: Vec::new(),
+            len_max: None,
+            longest: 0,
+        }
+    }
+
+    /// It is counted what becomes of it.
+    pub(crate) fn watched(self, metrics: Arc<OfProcess>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// Publishes until the last handle is gone and all is confirmed. Whoever wants it to end before drops it; what is
+    /// not confirmed then is [`Lost::Ended`].
+    pub async fn run(mut self) {
+        let sender = self.courtesy_sender.take().map(|sender| tokio::spawn(sender.run()));
+        let mut reconnects = Reconnects::default();
+        while let Err(error) = self.publish(&mut reconnects).await {
+            if self.is_for_its_length(&error) {
+                continue;
+            }
+            let pause = reconnects.after(&error);
+            self.show(State::Down(error));
+            sleep(pause).await;
+            if self.requests.is_closed() && self.requests.is_empty() && self.is_done() {
+                break;
+            }
+        }
+        drop(self);
+        if let Some(sender) = sender {
+            drop(timeout(COURTESIES_PATIENCE, sender).await);
+        }
+    }
+
+    /// Whether nothing waits.
+    fn is_done(&self) -> bool {
+        self.again.is_empty() && self.refusals.is_empty() && self.too_long.is_empty()
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn publish(&mut self, reconnects: &mut Reconnects) -> Result<(), Error> {
+        let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
+        let channel = connection.channel().await?;
+        let select = channel.confirm_select(ConfirmSelectOptions::default());
+        bounded(self.time_outs.call, "confirm.select", select).await?;
+        let mut flight = Flight::new(channel);
+        let mut again: Vec<_> = self.again.drain(..).chain(self.too_long.drain(..)).collect();
+        again.sort_unstable_by_key(|(number, _)| *number);
+        for (number, request) in again {
+            self.dispatch(&mut flight, number, request);
+        }
+        self.show_connected(&connection);
+        let ended = self.pump(&connection, &mut flight, reconnects).await;
+        self.refusals.disconnected();
+        let unproven: Vec<_> = flight.into_unproven().map(|InFlight(numbered)| numbered).collect();
+        self.longest = unproven.iter().map(|(_, request)| request.message.body.len()).max().unwrap_or_default();
+        for (number, request) in unproven {
+            if self.refusals.holds(&request.message) {
+                let message = request.message.clone();
+                self.refusals.wait(&message, number, request);
+            } else {
+                self.again.push_back((number, request));
+            }
+        }
+        ended?;
+        // All is confirmed: that the broker does not say goodbye changes nothing.
+        drop(connection.close().await);
+        Ok(())
+    }
+
+    async fn pump(
+        &mut self,
+        connection: &Connection,
+        flight: &mut Flight<InFlight>,
+        reconnects: &mut Reconnects,
+    ) -> Result<(), Error> {
+        let mut events = pin!(connection.events());
+        let mut is_open = true;
+        let mut progress = Instant::now();
+        while is_open || flight.len() > 0 || !self.is_done() {
+            let is_waiting = flight.len() > 0 && !connection.is_blocked();
+            let next_at = self.refusals.next_at();
+            tokio::select! {
+                biased;
+                event = poll_fn(|cx| events.as_mut().poll_next(cx)) => {
+                    hear(event)?;
+                    progress = Instant::now();
+                }
+                proven = flight.proven() => {
+                    let proven = proven?;
+                    progress = Instant::now();
+                    if !proven.is_empty() {
+                        reconnects.reset();
+                    }
+                    for (InFlight((number, request)), outcome) in proven {
+                        self.settle(progress, number, request, outcome);
+                    }
+                }
+                () = sleep_until(progress + CONFIRM_MAX), if is_waiting => {
+                    return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
+                }
+                () = sleep_until(next_at.unwrap_or(progress)), if next_at.is_some() => {
+                    if flight.len() == 0 {
+                        progress = Instant::now();
+                    }
+                    while let Some((number, request)) = self.refusals.next(Instant::now()) {
+                        self.send(flight, number, request);
+                    }
+                }
+                request = self.requests.recv(), if is_open => match request {
+                    Some(request) => {
+                        if flight.len() == 0 {
+                            progress = Instant::now();
+                        }
+                        let number = self.next;
+                        self.next += 1;
+                        self.dispatch(flight, number, request);
+                    }
+                    None => is_open = false,
+                },
+            }
+            self.show_connected(connection);
+        }
+        Ok(())
+    }
+
+    /// Sends a message, unless it has to wait behind others of its destination.
+    fn dispatch(&mut self, flight: &mut Flight<InFlight>, number: u64, request: Request) {
+        if self.refusals.holds(&request.message) {
+            let message = request.message.clone();
+            self.refusals.wait(&message, number, request);
+        } else {
+            self.send(flight, number, request);
+        }
+    }
+
+    /// Sends a message, in a form that the broker accepts if it accepts any.
+    fn send(&mut self, flight: &mut Flight<InFlight>, number: u64, mut request: Request) {
+        if let Some((len_max, since)) = self.len_max
+            && since.elapsed() < LEN_MAX_KEPT
+            && request.message.body.len() > len_max
+        {
+            let len = request.message.body.len();
+            match shorten(&request.message, len_max) {
+                Some(shorter) => {
+                    let fits = shorter.body.len() <= len_max;
+                    events::Shortened { message: &request.message, len_max }.record();
+                    request.message = shorter;
+                    if !fits {
+                        return self.too_long.push((number, request));
+                    }
+                }
+                None => {
+                    self.refusals.give_up(&request.message, number);
+                    if request.insistence == Insistence::UntilConfirmed {
+                        return self.too_long.push((number, request));
+                    }
+                    // Nobody may wait for it any more.
+                    return drop(request.done.send(Err(Lost::TooLong { len, len_max })));
+                }
+            }
+        }
+        flight.send(InFlight((number, request)));
+    }
+
+    /// Tells whoever wants to know, or keeps the message to be sent again.
+    fn settle(&mut self, now: Instant, number: u64, request: Request, outcome: Outcome) {
+        let message = request.message.clone();
+        let why = match (request.insistence, outcome) {
+            (insistence, Outcome::Confirmed) => {
+                let is_behind = insistence == Insistence::UntilAnswered && self.refusals.is_overtaken(&message, number);
+                self.refusals.taken(now, &message, number);
+                if is_behind {
+                    // It arrived before an earlier one. Once more, it is the last word again.
+                    return self.refusals.wait(&message, number, request);
+                }
+                if let Some(metrics) = &self.metrics {
+                    events::Confirmed { metrics, took: request.published_at.elapsed() }.record();
+                }
+                if let Some(reply) = &request.reply {
+                    self.courtesies.send(&message, reply);
+                }
+                // Nobody may wait for it any more.
+                return drop(request.done.send(Ok(())));
+            }
+            (Insistence::UntilAnswered, Outcome::Unroutable) => {
+                self.refusals.give_up(&message, number);
+                return drop(request.done.send(Err(Lost::Unroutable { to: message.to() })));
+            }
+            (_, Outcome::Nacked) => Why::Refused,
+            (Insistence::UntilConfirmed, Outcome::Unroutable) => Why::Unroutable,
+        };
+        self.refusals.refuse(now, &message, number, request, why);
+    }
+
+    /// Whether the connection was lost for a message that the broker refuses for its length. Then that is known from now
+    /// on, and the message is published in a shorter form.
+    fn is_for_its_length(&mut self, error: &Error) -> bool {
+        let Error::Closed { code: TOO_LONG, text, .. } = error else { return false };
+        let longest = std::mem::take(&mut self.longest);
+        if longest == 0 {
+            return false;
+        }
+        // A broker that does not say its limit refused one of these, and none of them is sent again as it is.
+        let len_max = len_max(text).filter(|len_max| *len_max < longest).unwrap_or(longest / 2);
+        self.len_max = Some((len_max, Instant::now()));
+        events::TooLong { len_max, detail: text }.record();
+        true
+    }
+
+    /// Shows how it is with a connection that is there.
+    fn show_connected(&self, connection: &Connection) {
+        let now = if connection.is_blocked() {
+            State::Blocked
+        } else if let Some((_, request)) = self.too_long.first() {
+            State::TooLong(request.message.to())
+        } else {
+            match self.refusals.first() {
+                Some((exchange, key, Why::Refused, since)) => {
+                    let to = destination(exchange, key);
+                    let to = match topology::queue_of(exchange.as_str(), key.as_str()) {
+                        Some(queue) => format!("queue {} ({to})", imageshare_core::text::excerpt(&queue)),
+                        None => to,
+                    };
+                    State::Refused { to, since }
+                }
+                Some((exchange, key, Why::Unroutable, _)) => State::Unroutable(destination(exchange, key)),
+                None => State::Connected,
+            }
+        };
+        if *self.state.borrow() != now {
+            self.show(now);
+        }
+    }
+
+    /// Shows how it is.
+    fn show(&self, now: State) {
+        if let Some(metrics) = &self.metrics {
+            events::PublisherChanged { metrics, before: &self.state.borrow(), now: &now }.record();
+        }
+        self.state.send_replace(now);
+    }
+}
+
+fn hear(event: Option<Event>) -> Result<(), Error> {
+    match event {
+        Some(Event::Error(error)) => Err(Error::of_call("publish", &error)),
+        Some(_) => Ok(()),
+        None => Err(Error::Lost { call: "publish", detail: "it has ended".to_owned() }),
+    }
+}
+
+/// The limit that a broker names, the last number of its words: `message size 1570322 is larger than configured max size
+/// 1048576`.
+fn len_max(text: &str) -> Option<usize> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    numbers.next_back().and_then(|digits| digits.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_the_last_number_that_the_broker_names() {
+        let text = "PRECONDITION_FAILED - message size 1570322 is larger than configured max size 1048576";
+        assert_eq!(len_max(text), Some(1_048_576));
+        assert_eq!(len_max("PRECONDITION_FAILED"), None);
+    }
+}
