@@ -258,7 +258,12 @@ fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -
     set(headers::DETAIL, &printable(&why.detail, DETAIL_CHARS_MAX));
     set(headers::WORKER, desk.worker);
     let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
-    Message { exchange: topology::DEAD.into(), routing_key: topology::DEAD.into(), properties, body: body.into() }
+    Message {
+        exchange: topology::DEAD.into(),
+        routing_key: topology::DEAD.into(),
+        properties,
+        body: body.into_boxed_slice().into(),
+    }
 }
 
 /// The properties of a message, but for those that the broker would act on: who published it, when it expires, what

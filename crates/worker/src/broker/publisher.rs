@@ -147,7 +147,9 @@ impl Message {
             .with_content_type("application/json".into())
             .with_delivery_mode(PERSISTENT)
             .with_message_id(message_id);
-        Self { exchange: exchange.into(), routing_key, properties, body: body.into() }
+        // Without the capacity that it was written with.
+        let body = body.into_boxed_slice().into();
+        Self { exchange: exchange.into(), routing_key, properties, body }
     }
 
     /// With these headers.

@@ -238,6 +238,7 @@ impl Publishing {
                     events::Shortened { message: &request.message, len_max }.record();
                     request.message = shorter;
                     if !fits {
+                        self.refusals.give_up(&request.message, number);
                         return self.too_long.push((number, request));
                     }
                 }
