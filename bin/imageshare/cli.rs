@@ -178,7 +178,7 @@ pub(crate) struct PublishArguments {
     /// Wait for the reports of these jobs, print them, and end as run does
     #[arg(long)]
     pub(crate) wait: bool,
-    /// How long to wait for a broker that is out of reach: 90s, 2m, or seconds
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
     #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
     pub(crate) give_up_after: String,
 }
@@ -211,7 +211,7 @@ pub(crate) struct DeadArguments {
     /// Only show which
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long to wait for a broker that is out of reach: 90s, 2m, or seconds
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
     #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
     pub(crate) give_up_after: String,
 }
