@@ -4,6 +4,12 @@ use core::fmt;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
+/// The last nanosecond of a second.
+const NANOS_MAX: u32 = 999_999_999;
+
+/// Digits of a second that are kept.
+const FRACTION_LEN_MAX: usize = 9;
+
 /// Days of 400 years, after which the calendar repeats.
 const DAYS_PER_ERA: u64 = 146_097;
 
@@ -39,21 +45,52 @@ impl UnixSeconds {
         if seconds > Self::MAX.0 { Err(UnixSecondsError(seconds)) } else { Ok(Self(seconds)) }
     }
 
-    /// A time as the API writes it, `YYYY-MM-DDThh:mm:ssZ`; `None` for any other form and for days that do not exist.
+    /// Parses a time of RFC 3339 into its second and its nanoseconds: `T` and `Z` in any case or a space for the `T`, any
+    /// number of digits of a second (those after the ninth are dropped), and any offset. A leap second counts as the end
+    /// of the second before it. A time before 1970 counts as its beginning, and one after the year 9999 as the end of
+    /// that.
+    ///
+    /// `None` for any other form and for days that do not exist.
     #[must_use]
-    pub fn from_utc_text(text: &str) -> Option<Self> {
-        let &[a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'Z'] = text.as_bytes() else {
+    pub fn from_rfc3339(text: &str) -> Option<(Self, u32)> {
+        let (head, rest) = text.as_bytes().split_at_checked(19)?;
+        let &[a, b, c, d, b'-', e, f, b'-', g, h, b'T' | b't' | b' ', i, j, b':', k, l, b':', m, n] = head else {
             return None;
         };
         let (year, month, day) = (number([a, b, c, d])?, number([e, f])?, number([g, h])?);
         let (hour, minute, second) = (number([i, j])?, number([k, l])?, number([m, n])?);
-        let is_in_range = year >= 1970 && (1..=12).contains(&month) && (1..=31).contains(&day);
-        if !is_in_range || hour > 23 || minute > 59 || second > 59 {
+        let (mut nanos, zone) = match rest {
+            [b'.', rest @ ..] => fraction(rest)?,
+            _ => (0, rest),
+        };
+        let offset = match *zone {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), o, p, b':', q, r] => {
+                let (hours, minutes) = (number([o, p])?, number([q, r])?);
+                if hours > 23 || minutes > 59 {
+                    return None;
+                }
+                let seconds = i64::try_from(hours * 3_600 + minutes * 60).ok()?;
+                if sign == b'+' { seconds } else { -seconds }
+            }
+            _ => return None,
+        };
+        if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
             return None;
         }
-        let seconds = days(year, month, day) * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second;
-        // A day that the month does not have becomes one of the next month.
-        Self::new(seconds).ok().filter(|time| u64::from(time.date().day) == day)
+        if hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        if second == 60 {
+            nanos = NANOS_MAX;
+        }
+        if year < 1970 {
+            return Some((Self(0), 0));
+        }
+        let seconds = days(year, month, day) * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second.min(59);
+        let seconds = i64::try_from(seconds).ok()? - offset;
+        let Ok(seconds) = u64::try_from(seconds) else { return Some((Self(0), 0)) };
+        Some(Self::new(seconds).map_or((Self::MAX, NANOS_MAX), |time| (time, nanos)))
     }
 
     /// The seconds.
@@ -121,6 +158,28 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
     era * DAYS_PER_ERA + day_of_era - DAYS_BEFORE_EPOCH
 }
 
+/// The days of a month.
+const fn days_in_month(year: u64, month: u64) -> u64 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// The nanoseconds that the digits of a second write, and what follows them; `None` if there are no digits.
+fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(len).filter(|_| len > 0)?;
+    let mut nanos = 0;
+    for place in 0..FRACTION_LEN_MAX {
+        let digit = digits.get(place).copied().unwrap_or(b'0');
+        nanos = nanos * 10 + u32::from(digit - b'0');
+    }
+    Some((nanos, rest))
+}
+
 /// The number that decimal digits write.
 fn number<const N: usize>(digits: [u8; N]) -> Option<u64> {
     let mut number = 0;
@@ -141,7 +200,7 @@ mod tests {
         let time = UnixSeconds::new(seconds).unwrap();
         assert_eq!(time.utc().to_string(), utc);
         assert_eq!(Some(time.date().to_string().as_str()), utc.get(..10));
-        assert_eq!(UnixSeconds::from_utc_text(utc), Some(time));
+        assert_eq!(UnixSeconds::from_rfc3339(utc), Some((time, 0)));
     }
 
     #[test]
@@ -179,8 +238,15 @@ mod tests {
             "",
             "2025-06-27",
             "2025-06-27T04:53:20",
-            "2025-06-27 04:53:20Z",
-            "2025-06-27T04:53:20+08:00",
+            "2025-06-27_04:53:20Z",
+            "2025-06-27T04:53:20.Z",
+            "2025-06-27T04:53:20,5Z",
+            "2025-06-27T04:53:20+24:00",
+            "2025-06-27T04:53:20+08:60",
+            "2025-06-27T04:53:20+0800",
+            "2025-06-27T04:53:20+08",
+            "2025-06-27T04:53:20ZZ",
+            "2025-06-27T04:53Z",
             "2025-6-27T04:53:20Z",
             "2025-02-29T00:00:00Z",
             "2100-02-29T00:00:00Z",
@@ -188,15 +254,36 @@ mod tests {
             "2025-00-01T00:00:00Z",
             "2025-13-01T00:00:00Z",
             "2025-01-00T00:00:00Z",
-            "1969-12-31T23:59:59Z",
+            "1900-02-29T00:00:00Z",
             "2025-01-01T24:00:00Z",
             "2025-01-01T00:60:00Z",
-            "2025-01-01T00:00:60Z",
+            "2025-01-01T00:00:61Z",
             "2025-01-01-01T00:00:00Z",
             "2025-01-01T00:00:00:00Z",
             "+025-01-01T00:00:00Z",
         ] {
-            assert_eq!(UnixSeconds::from_utc_text(text), None, "{text}");
+            assert_eq!(UnixSeconds::from_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_rfc_3339_is_read() {
+        for (text, utc, nanos) in [
+            ("2025-06-27T04:53:20.5Z", "2025-06-27T04:53:20Z", 500_000_000),
+            ("2025-06-27T04:53:20.123456789Z", "2025-06-27T04:53:20Z", 123_456_789),
+            ("2025-06-27T04:53:20.1234567899999Z", "2025-06-27T04:53:20Z", 123_456_789),
+            ("2025-06-27t04:53:20z", "2025-06-27T04:53:20Z", 0),
+            ("2025-06-27 04:53:20+08:00", "2025-06-26T20:53:20Z", 0),
+            ("2025-06-27T04:53:20.000000001-00:30", "2025-06-27T05:23:20Z", 1),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z", 999_999_999),
+            ("2017-01-01T07:59:60.5+08:00", "2016-12-31T23:59:59Z", 999_999_999),
+            ("1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", 0),
+            ("0000-01-01T00:00:00Z", "1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T00:00:00+00:01", "1970-01-01T00:00:00Z", 0),
+            ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59Z", 999_999_999),
+        ] {
+            let (time, found) = UnixSeconds::from_rfc3339(text).unwrap();
+            assert_eq!((time.utc().to_string().as_str(), found), (utc, nanos), "{text}");
         }
     }
 
@@ -204,14 +291,14 @@ mod tests {
         #[test]
         fn every_time_comes_back_and_dates_grow(seconds in 0..=UnixSeconds::MAX.get() - SECONDS_PER_DAY) {
             let time = UnixSeconds::new(seconds).unwrap();
-            prop_assert_eq!(UnixSeconds::from_utc_text(&time.utc().to_string()), Some(time));
+            prop_assert_eq!(UnixSeconds::from_rfc3339(&time.utc().to_string()), Some((time, 0)));
             prop_assert!(UnixSeconds::new(seconds + SECONDS_PER_DAY).unwrap().date() > time.date());
         }
 
         #[test]
-        fn no_text_breaks_the_reading(text in "[0-9:TZ-]{0,24}|.{0,24}") {
-            if let Some(time) = UnixSeconds::from_utc_text(&text) {
-                prop_assert_eq!(time.utc().to_string(), text);
+        fn no_text_breaks_the_reading(text in "[0-9:.TZ+-]{0,24}|.{0,24}") {
+            if let Some((time, nanos)) = UnixSeconds::from_rfc3339(&text) {
+                prop_assert!(time <= UnixSeconds::MAX && nanos <= NANOS_MAX);
             }
         }
     }

@@ -85,7 +85,8 @@ pub(super) fn assumed_role<'de, D: Deserializer<'de>>(
 
     let Members { credentials, expired_time, expiration } = Members::deserialize(members)?;
     let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
-    let text = || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
+    let text =
+        || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_rfc3339).map(|(time, _)| time);
     let expires_at = number()
         .or_else(text)
         .ok_or_else(|| NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"));

@@ -80,7 +80,8 @@ impl Listed for SharedAccount {
             ))
         })?;
         let created_time = entry.created_time.as_ref().or(entry.create_time.as_ref());
-        let created_time = created_time.and_then(Scalar::as_text).and_then(UnixSeconds::from_utc_text);
+        let created_time =
+            created_time.and_then(Scalar::as_text).and_then(UnixSeconds::from_rfc3339).map(|(time, _)| time);
         Ok(Self { account_id, created_time })
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, str};
 
 use imageshare_core::{
+    UnixSeconds,
     ids::{AccountId, ImageId, Region},
     text::excerpt,
 };
@@ -370,28 +371,15 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
 }
 
 fn time(value: &Value<'_>) -> Result<Timestamp, String> {
-    value
-        .text()
-        .filter(|text| is_rfc3339(text))
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| format!("found {}, allowed is {ALLOWED_TIME}", value))
+    let time = value.text().and_then(UnixSeconds::from_rfc3339);
+    time.map(timestamp).ok_or_else(|| format!("found {value}, allowed is {ALLOWED_TIME}"))
 }
 
-/// The shape of RFC 3339; the parser of times takes more, and the schema that goes with this promises just this.
-fn is_rfc3339(text: &str) -> bool {
-    let matches = |text: &str, shape: &str| {
-        text.len() == shape.len()
-            && text.bytes().zip(shape.bytes()).all(|(b, s)| if s == b'0' { b.is_ascii_digit() } else { b == s })
-    };
-    let Some((date_time, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else { return false };
-    let fraction = rest.strip_prefix('.').map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count());
-    let zone = match fraction {
-        Some(digits @ 1..=9) => rest.get(digits + 1..).unwrap_or_default(),
-        Some(_) => return false,
-        None => rest,
-    };
-    let is_zone = zone == "Z" || matches(zone, "+00:00") || matches(zone, "-00:00");
-    matches(date_time, "0000-00-00T00:00:00") && is_zone
+/// A time of RFC 3339. Those of the last day of the year 9999 count as the last that the library has.
+fn timestamp((seconds, nanos): (UnixSeconds, u32)) -> Timestamp {
+    let (seconds, nanos) = (i64::try_from(seconds.get()), i32::try_from(nanos));
+    let time = seconds.ok().zip(nanos.ok()).and_then(|(seconds, nanos)| Timestamp::new(seconds, nanos).ok());
+    time.unwrap_or(Timestamp::MAX)
 }
 
 fn force(value: &Value<'_>, permission: Permission) -> Result<bool, String> {
