@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use crate::kit::{Folder, Program, Sandbox, job, of_repository};
+use crate::kit::{Folder, Program, Sandbox, check_plain, job, of_repository};
 
 /// Five jobs of which the third is this.
 fn lines(third: &[u8]) -> Vec<u8> {
@@ -138,10 +138,80 @@ fn a_file_that_is_read_is_never_replaced_by_the_reports() {
         assert_eq!(fs::read(report).unwrap(), before, "{}", report.display());
     }
     assert_eq!(sandbox.stats()["requests"], 0);
+
+    // What the settings name, and by any name.
+    let key = "[default]\nsecret_id = AKIDSANDBOXEXAMPLE\nsecret_key = sandbox-secret-key-example\n";
+    let (profile, roots) = (folder.file("keys", key), folder.file("roots.pem", "x"));
+    let (address, client_key) = (folder.file("url", "amqps://127.0.0.1"), folder.file("client.key", "x"));
+    let (usual, parts) = (folder.path("home/.tencentcloud/credentials"), folder.path("parts"));
+    fs::create_dir_all(usual.parent().unwrap()).unwrap();
+    fs::write(&usual, key).unwrap();
+    fs::create_dir(&parts).unwrap();
+    folder.file("parts/secret_id", "AKIDEXAMPLE");
+    let part = folder.file("parts/secret_key", "x");
+    let endpoint = format!("endpoint = \"http://{}\"", sandbox.address);
+    let link = folder.path("link");
+    std::os::unix::fs::symlink(&profile, &link).unwrap();
+    let all = format!(
+        "[lanes.default]\ncredential = \"profile\"\n{endpoint}\n[lanes.two]\ncredential = \"parts\"\n{endpoint}\n\
+         [credentials.profile]\nsource = \"profile\"\npath = '{}'\n[credentials.parts]\nsource = \"file\"\n\
+         path = '{}'\n[broker]\nurl_file = '{}'\nclient_key = '{}'\nclient_certificate = '{}'\n",
+        profile.display(),
+        parts.display(),
+        address.display(),
+        client_key.display(),
+        roots.display()
+    );
+    let all = folder.file("all.toml", all);
+    let spelled = folder.path("parts/../keys");
+    for (report, taken) in [
+        (&profile, "a file of credential profile"),
+        (&link, "a file of credential profile"),
+        (&spelled, "a file of credential profile"),
+        (&part, "a file of credential parts"),
+        (&address, "broker.url_file"),
+        (&client_key, "broker.client_key"),
+        (&roots, "broker.client_certificate"),
+    ] {
+        let before = fs::read(report).unwrap();
+        let program = Program::new(["run", "--sandbox", "--config"]).arg(&all).arg(&file);
+        // --sandbox takes the place of the lanes, so these are read without it.
+        let program =
+            if taken.starts_with("broker") { program } else { Program::new(["run", "--config"]).arg(&all).arg(&file) };
+        let ended = program.arg("--report").arg(report).run();
+        let words = format!("--report {}: found the same file as {taken}, allowed is another one", report.display());
+        assert!(ended.code == Some(2) && ended.stderr.contains(&words), "{words}\n{}", ended.stderr);
+        assert_eq!(fs::read(report).unwrap(), before, "{}", report.display());
+    }
+    let by_home = Program::new(["run"]).arg(&file).args(["--endpoint", &format!("http://{}", sandbox.address)]);
+    let ended = by_home.env("HOME", folder.path("home")).arg("--report").arg(&usual).run().check(2);
+    assert!(ended.stderr.contains("the same file as a file of credential default"), "{}", ended.stderr);
+    let by_variable = sandbox.program("run").arg(&file).env("SSL_CERT_FILE", &roots).arg("--report").arg(&roots);
+    let ended = by_variable.run().check(2);
+    assert!(ended.stderr.contains("the same file as a root certificate of this machine"), "{}", ended.stderr);
+
     // An older report is replaced whole.
     let report = folder.file("reports.ndjson", "x".repeat(10_000));
     let ended = sandbox.program("run").arg(&file).arg("--report").arg(&report).run().check(0);
     assert_eq!(fs::read_to_string(report).unwrap(), ended.stdout);
+}
+
+#[test]
+fn files_of_the_sandbox_are_bounded_and_not_quoted() {
+    let folder = Folder::new();
+    for flag in ["--world", "--faults"] {
+        let ended = Program::new(["sandbox", flag, "/dev/zero"]).run().check(2);
+        let words = format!("imageshare: {flag} /dev/zero: file is too long (expected at most ");
+        assert!(ended.stderr.starts_with(&words), "{}", ended.stderr);
+    }
+    let world = folder.file("world.toml", "[[keys]]\nsecret_id = \"A\"\nsecret_key = \"topsecret\\q\"\n");
+    let faults = folder.file("faults.json", r#"{"script": "topsecret", "\u001b[31m": 1}"#);
+    let worlds = Program::new(["run", "-", "--sandbox", "--world"]).arg(&world);
+    for program in [worlds, Program::new(["sandbox", "--faults"]).arg(&faults)] {
+        let ended = program.run().check(2);
+        assert!(!ended.stderr.contains("topsecret"), "{}", ended.stderr);
+        check_plain("an error", &ended.stderr);
+    }
 }
 
 #[test]
@@ -198,12 +268,13 @@ fn an_input_or_setting_that_cannot_be_used_is_a_usage_error() {
         "--batch: found \"501\", allowed are 1 to 500",
         "engine.attempts: found \"0\"",
         "found the key \"colour\"",
-        "http.call_timeout: found \"never\"",
+        "http.call_timeout: found a value that is not shown",
     ] {
         assert!(text.contains(problem), "{problem} is not in\n{text}");
     }
     assert!(
-        said(sandbox.program("run").args(["-", "--give-up-after", "soon"])).contains("--give-up-after: found \"soon\"")
+        said(sandbox.program("run").args(["-", "--give-up-after", "soon"]))
+            .contains("--give-up-after: found a value that is not shown")
     );
     assert_eq!(sandbox.stats()["requests"], 0);
 }

@@ -33,6 +33,130 @@ fn no_core_dump_is_made_of_a_process_that_holds_keys_and_nobody_but_root_reads_i
     );
 }
 
+/// Addresses of a broker whose password has a form that somebody did not think of. All hold `top` and `ecret`.
+const ADDRESSES: [&str; 22] = [
+    "amqp://usr:tops/ecret@127.0.0.1",
+    "amqp://usr:12/topsecret@127.0.0.1",
+    "amqp://usr:7/topsecret@127.0.0.1:1",
+    "amqp://usr:5672/topsecret@127.0.0.1/",
+    "amqp://usr:12@topsecret/x@127.0.0.1",
+    "amqp://usr:topsecret%zz@127.0.0.1/",
+    "amqp://usr:top@secret@127.0.0.1:1/v",
+    "amqp://usr:top:secret@127.0.0.1:1",
+    "amqp://usr:topsecret?x@127.0.0.1",
+    "amqp://usr:topsecret#@127.0.0.1",
+    "amqp:usr:topsecret@127.0.0.1",
+    "amqp//usr:topsecret@127.0.0.1",
+    "usr:topsecret@127.0.0.1",
+    "topsecret@127.0.0.1",
+    "amqp://topsecret@127.0.0.1:1",
+    "amqp://usr:topsecret@",
+    "amqp://usr:topsecret@host name",
+    "amqp://usr:topsecret@127.0.0.1:99999",
+    "http://usr:topsecret@127.0.0.1",
+    "amqps://usr:topsecret@127.0.0.1:1",
+    "amqp://usr:topsecret\n@127.0.0.1",
+    "amqp://usr:topsecret@127.0.0.1/vh/ost",
+];
+
+#[track_caller]
+fn check_nothing_of(secret: &str, what: &str, said: &str) {
+    let parts = ["topsecret", "tops", "top@", "top:", "top%", "/ecret", "secret@", "ecret%"];
+    assert!(!parts.iter().any(|part| said.contains(part)), "{what} with {secret}:\n{said}");
+}
+
+#[test]
+fn no_part_of_a_password_is_shown() {
+    let folder = Folder::new();
+    let commands: [&[&str]; 5] =
+        [&["check"], &["check", "--connect"], &["topology", "--declare"], &["dead", "list"], &["publish", "-"]];
+    // None of these may begin with what is looked for.
+    let with = |program: Program| {
+        let program = program.key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
+        program.env("IMAGESHARE_ENDPOINT", "http://127.0.0.1:1")
+    };
+    for address in ADDRESSES {
+        let file = folder.file("url", address);
+        let settings = folder.file("s.toml", format!("[broker]\nurl_file = '{}'\n", file.display()));
+        let in_place_of_its_file = folder.file("t.toml", format!("[broker]\nurl_file = {address:?}\n"));
+        for command in commands {
+            let program = || with(Program::new(command));
+            for (what, program) in [
+                ("variable", program().env("IMAGESHARE_BROKER_URL", address)),
+                ("file", program().arg("--config").arg(&settings)),
+                ("in place of the file", program().arg("--config").arg(&in_place_of_its_file)),
+            ] {
+                let ended = program.run();
+                check_nothing_of(
+                    address,
+                    &format!("{command:?} by {what}"),
+                    &format!("{}{}", ended.stdout, ended.stderr),
+                );
+            }
+        }
+        // A worker tries again and again, and says so.
+        let worker = with(Program::new(["worker", "--log", "trace"])).env("IMAGESHARE_BROKER_URL", address);
+        let (running, _stdout) = worker.start();
+        until("it has tried, or refused", || {
+            let said = running.said();
+            (said.contains("out of reach") || said.contains("allowed is")).then_some(())
+        });
+        check_nothing_of(address, "worker", &running.said());
+        running.kill();
+    }
+}
+
+#[test]
+fn a_secret_in_place_of_a_path_is_not_shown() {
+    let secrets = [
+        "amqp://usr:12/topsecret@127.0.0.1",
+        "usr:topsecret@127.0.0.1",
+        "-----BEGIN PRIVATE KEY-----\ntopsecret\n",
+        "{\"secret_key\": \"topsecret\"}",
+        "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+    ];
+    let variables = [
+        "IMAGESHARE_CONFIG",
+        "IMAGESHARE_ENDPOINT",
+        "IMAGESHARE_RATE",
+        "IMAGESHARE_LANE",
+        "IMAGESHARE_ADMIN",
+        "IMAGESHARE_GRACE",
+        "IMAGESHARE_LOG",
+        "TENCENTCLOUD_CREDENTIALS_FILE",
+        "TENCENTCLOUD_REGION",
+        "HTTPS_PROXY",
+        "SSL_CERT_FILE",
+    ];
+    let share = ["share", "--region", "ap-singapore", "--image", "img-6pb6lrmy"];
+    let flags: [&[&str]; 9] = [
+        &["check", "--config"],
+        &["check", "--endpoint"],
+        &["check"],
+        &[],
+        &["publish"],
+        &["run", "--sandbox"],
+        &["sandbox", "--world"],
+        &["sandbox", "--faults"],
+        &["list", "--image"],
+    ];
+    let url = "amqp://127.0.0.1:1";
+    for secret in secrets {
+        for variable in variables {
+            let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
+            let ended = program.ended_after(1).run();
+            check_nothing_of(secret, variable, &format!("{}{}", ended.stdout, ended.stderr));
+        }
+        let of_share = [share.as_slice(), &["--account"]].concat();
+        let of_file = [share.as_slice(), &["--sandbox", "--accounts-file"]].concat();
+        for flags in flags.into_iter().chain([of_share.as_slice(), of_file.as_slice()]) {
+            let ended = Program::new(flags).arg(secret).env("IMAGESHARE_BROKER_URL", url).run();
+            assert!(ended.code.is_some_and(|code| code > 0), "{flags:?}");
+            check_nothing_of(secret, &format!("{flags:?}"), &format!("{}{}", ended.stdout, ended.stderr));
+        }
+    }
+}
+
 #[test]
 fn no_flag_takes_a_secret_but_the_token_whose_signature_is_looked_at() {
     // Of all that can be shown, an environment is what clap shows by itself.

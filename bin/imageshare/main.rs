@@ -6,6 +6,7 @@ mod cli;
 mod completions;
 mod dead;
 mod exit;
+mod files;
 mod list;
 mod log;
 mod man;
@@ -19,6 +20,7 @@ mod schema;
 mod share;
 mod sign;
 mod topology;
+mod usage;
 mod voice;
 mod work;
 mod worker;
@@ -39,7 +41,7 @@ use crate::{
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return asked_or_wrong(&error).into(),
+        Err(error) => return asked_or_wrong(&usage::disclosed(error)).into(),
     };
     memory::close().and_then(|()| command(cli)).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
 }

@@ -8,11 +8,12 @@ use clap::CommandFactory as _;
 use crate::{
     cli::Cli,
     exit::{Ended, Exit, OrExit as _},
+    files,
 };
 
 pub(crate) fn run(folder: &Path) -> Ended {
     clap_mangen::generate_to(Cli::command(), folder)
-        .with_context(|| format!("manual pages cannot be written to {}", folder.display()))
+        .with_context(|| format!("manual pages cannot be written to {}", files::name(folder)))
         .or_exit(Exit::Failed)?;
     Ok(Exit::Done)
 }

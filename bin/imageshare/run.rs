@@ -12,7 +12,7 @@ use imageshare_worker::wire::{Format, JobReader};
 use crate::{
     cli::{Common, RunArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
-    runtime,
+    files, runtime,
     work::{
         self,
         carry_out::{Target, carry_out},
@@ -29,7 +29,7 @@ pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
     let jobs = JobReader::new(input, &name, format, settings.region);
-    let mut inputs = Inputs::new(common, &arguments.work);
+    let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("the input", Some(&arguments.file));
     runtime::run(async {
         let work = work::prepare(common, settings, &arguments.work).await?;
@@ -50,7 +50,7 @@ pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Pro
     if path.as_os_str() == "-" {
         return Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, io::stdin())), STDIN.to_owned()));
     }
-    let name = path.display().to_string();
+    let name = files::name(path);
     let file = File::open(path).with_context(|| format!("{name}: cannot be opened")).or_exit(Exit::Usage)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Problem::new(

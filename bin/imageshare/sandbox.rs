@@ -8,13 +8,17 @@ use std::{
 };
 
 use anyhow::Context as _;
-use imageshare_sandbox::{Config, Sandbox, World, faults::Faults};
+use imageshare_sandbox::{
+    Config, Sandbox, World,
+    faults::{self, Faults},
+    world,
+};
 use imageshare_worker::settings;
 
 use crate::{
     cli::SandboxArguments,
     exit::{Ended, Exit, OrExit as _, Problem},
-    output, runtime,
+    files, output, runtime,
 };
 
 pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
@@ -30,8 +34,8 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
     }
     let faults = match &arguments.faults {
         Some(path) => {
-            let text = fs::read(path).with_context(|| format!("--faults {}", path.display())).or_exit(Exit::Usage)?;
-            Faults::parse(&text).with_context(|| format!("--faults {}", path.display())).or_exit(Exit::Usage)?
+            let text = files::read("--faults", path, faults::FILE_LEN_MAX)?;
+            Faults::parse(&text).with_context(|| format!("--faults {}", files::name(path))).or_exit(Exit::Usage)?
         }
         None => Faults::default(),
     };
@@ -49,8 +53,8 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
 
 /// Reads a world file.
 pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
-    let text = fs::read_to_string(path).with_context(|| format!("--world {}", path.display())).or_exit(Exit::Usage)?;
-    World::parse(&text).with_context(|| format!("--world {}", path.display())).or_exit(Exit::Usage)
+    let text = files::read_text("--world", path, world::FILE_LEN_MAX)?;
+    World::parse(&text).with_context(|| format!("--world {}", files::name(path))).or_exit(Exit::Usage)
 }
 
 async fn serve(config: Config) -> Ended {

@@ -36,7 +36,7 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
     };
     let place = Place { file: "command line".into(), line: 1 };
     let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force } };
-    let mut inputs = Inputs::new(common, &arguments.work);
+    let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     runtime::run(async {
         let work = work::prepare(common, settings, &arguments.work).await?;

@@ -1,6 +1,6 @@
 //! `imageshare sign`: every stage of a signature, to be compared with somebody else's.
 
-use std::{collections::BTreeMap, fs, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use anyhow::Context as _;
 use imageshare_core::{
@@ -16,8 +16,11 @@ use serde::Serialize;
 use crate::{
     cli::{Algorithm, Method, SignArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
-    output,
+    files, output,
 };
+
+/// Bytes of a body, as many as the API takes.
+const BODY_LEN_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is signed when nothing else is asked for: what this program signs itself.
 const SIGNED_HEADERS: &str = "content-type;host;x-tc-action";
@@ -71,10 +74,7 @@ fn variable<T: FromStr<Err = CredentialError>>(name: &'static str) -> Result<T, 
 fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> Result<String, Problem> {
     let pairs = || pairs(&arguments.param);
     let (query, body) = match (&arguments.body, &arguments.query, arguments.method) {
-        (Some(path), _, _) => {
-            let body = fs::read(path).with_context(|| format!("--body {}", path.display())).or_exit(Exit::Usage)?;
-            (String::new(), body)
-        }
+        (Some(path), _, _) => (String::new(), files::read("--body", path, BODY_LEN_MAX)?),
         (None, Some(query), _) => (query.clone(), Vec::new()),
         (None, None, Method::Get) => (pairs()?.to_query(), Vec::new()),
         (None, None, Method::Post) => {

@@ -1,10 +1,12 @@
 //! The files that a command reads, told by what they are and not by their names: none may be written to.
 
 use std::{
-    fs::File,
+    fs::{self, File, Metadata},
     io,
     path::{Path, PathBuf},
 };
+
+use imageshare_worker::settings::{Environment, Settings};
 
 use crate::cli::{Common, WorkArguments};
 
@@ -12,24 +14,27 @@ use crate::cli::{Common, WorkArguments};
 #[derive(Default)]
 pub(crate) struct Inputs(Vec<(String, FileId)>);
 
-/// What tells a regular file from all others, under whatever name it is opened.
+/// What tells a regular file from all others, under whatever name it is opened: its device and its number there.
 type FileId = (u64, u64);
 
 impl Inputs {
-    /// The files that the flags of every work name.
-    pub(crate) fn new(common: &Common, arguments: &WorkArguments) -> Self {
-        let mut inputs = Self(Vec::new());
-        let settings = common.config.clone().or_else(|| std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from));
-        inputs.add("the settings file", settings.as_deref());
+    /// The files that the flags of every work name, and those of the settings.
+    pub(crate) fn new(common: &Common, arguments: &WorkArguments, settings: &Settings) -> Self {
+        let (mut inputs, environment) = (Self::default(), Environment::of_process());
+        let of_variable = std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from);
+        inputs.add("the settings file", common.config.as_deref().or(of_variable.as_deref()));
         inputs.add("--world", arguments.world.as_deref());
+        for (what, path) in settings.files(&environment) {
+            inputs.add(&what, Some(&path));
+        }
         inputs
     }
 
-    /// Adds a file, where there is one; `-` is standard input.
+    /// Adds a file, where there is one; `-` is standard input. It is not opened: a pipe would wait for a writer.
     pub(crate) fn add(&mut self, what: &str, path: Option<&Path>) {
         let id = match path {
             Some(path) if path.as_os_str() == "-" => of_stdin(),
-            Some(path) => File::open(path).ok().as_ref().and_then(id),
+            Some(path) => fs::metadata(path).ok().as_ref().and_then(id),
             None => None,
         };
         self.0.extend(id.map(|id| (what.to_owned(), id)));
@@ -37,14 +42,14 @@ impl Inputs {
 
     /// What this file is, if it is one of them.
     pub(super) fn name_of(&self, file: &File) -> Option<&str> {
-        let found = id(file)?;
+        let found = id(&file.metadata().ok()?)?;
         self.0.iter().find(|(_, id)| *id == found).map(|(name, _)| name.as_str())
     }
 }
 
 /// What standard output is called, if this file is what it goes to.
 pub(super) fn of_stdout(file: &File) -> Option<&'static str> {
-    (id(file)? == duplicate(&io::stdout())?).then_some("standard output")
+    (id(&file.metadata().ok()?)? == duplicate(&io::stdout())?).then_some("standard output")
 }
 
 fn of_stdin() -> Option<FileId> {
@@ -53,15 +58,14 @@ fn of_stdin() -> Option<FileId> {
 
 #[cfg(unix)]
 fn duplicate(stream: &impl std::os::fd::AsFd) -> Option<FileId> {
-    id(&File::from(stream.as_fd().try_clone_to_owned().ok()?))
+    id(&File::from(stream.as_fd().try_clone_to_owned().ok()?).metadata().ok()?)
 }
 
 #[cfg(unix)]
-fn id(file: &File) -> Option<FileId> {
+fn id(metadata: &Metadata) -> Option<FileId> {
     use std::os::unix::fs::MetadataExt as _;
 
-    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some((metadata.dev(), metadata.ino()))
+    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
 /// Where files have no numbers that this can read, none is told from another.
@@ -71,6 +75,6 @@ fn duplicate<T>(_: &T) -> Option<FileId> {
 }
 
 #[cfg(not(unix))]
-fn id(_: &File) -> Option<FileId> {
+fn id(_: &Metadata) -> Option<FileId> {
     None
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, OrExit as _, Problem},
-    output,
+    files, output,
     voice::Voice,
 };
 
@@ -51,7 +51,7 @@ impl Reports {
     pub(crate) fn open(file: Option<&Path>, inputs: &Inputs, to_stdout: bool, voice: &Voice) -> Result<Self, Problem> {
         let mut sinks = Vec::new();
         if let Some(path) = file {
-            sinks.push(Sink::start(path.display().to_string(), create(path, inputs, to_stdout)?, voice)?);
+            sinks.push(Sink::start(files::name(path), create(path, inputs, to_stdout)?, voice)?);
         }
         if to_stdout {
             sinks.push(Sink::start("standard output".to_owned(), io::stdout(), voice)?);
@@ -149,7 +149,7 @@ fn write(waiting: &mpsc::Receiver<Waiting>, mut out: BufWriter<impl Write>) -> i
 
 /// Opens the file for reports and empties it, unless it is one that the command reads.
 fn create(path: &Path, inputs: &Inputs, to_stdout: bool) -> Result<File, Problem> {
-    let flag = || format!("--report {}", path.display());
+    let flag = || format!("--report {}", files::name(path));
     let opened = File::options().write(true).create(true).truncate(false).open(path);
     let file = opened.with_context(flag).or_exit(Exit::Failed)?;
     let taken = inputs.name_of(&file).or_else(|| inputs::of_stdout(&file).filter(|_| to_stdout));

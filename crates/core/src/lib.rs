@@ -71,6 +71,7 @@
 //! | [`actions`] | one file per API action: request, answer, how it is read |
 //! | [`code`] | error code to [`Class`], one table |
 //! | [`credential`] | secret id, secret key, token |
+//! | [`disclosure`] | what of a configured value may be shown |
 //! | [`ids`] | accounts, images, regions, requests |
 //! | [`params`] | one description of an action's parameters, as JSON, as flat pairs, and back |
 //! | [`request`] | from an action to a signed request, without allocating |
@@ -90,6 +91,7 @@ mod scalar;
 pub mod actions;
 pub mod code;
 pub mod credential;
+pub mod disclosure;
 pub mod ids;
 pub mod params;
 pub mod request;

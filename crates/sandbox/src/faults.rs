@@ -12,12 +12,16 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use imageshare_core::{
+    disclosure::without_value,
     ids::{AccountId, ImageId},
     text::excerpt,
 };
 use serde::Deserialize;
 
 use crate::action::Action;
+
+/// Bytes of a faults file, as many as the sandbox's own interface takes.
+pub const FILE_LEN_MAX: u64 = 10 * 1024 * 1024;
 
 /// Seconds that a time in the script may be at most: a day.
 const SECONDS_MAX: f64 = 86_400.0;
@@ -171,7 +175,7 @@ const fn first() -> u64 {
 pub enum FaultsError {
     /// Not JSON, or a member or value that is not allowed.
     #[error("faults: {0}")]
-    Shape(#[from] serde_json::Error),
+    Shape(String),
     /// A time out of range.
     #[error("faults: busy_images.{image}: found {found}, allowed are 0 to 86400 seconds")]
     Seconds {
@@ -204,7 +208,8 @@ impl Faults {
             #[serde(default)]
             script: Vec<Entry>,
         }
-        let File { unknown_accounts, busy_images, script } = serde_json::from_slice(json)?;
+        let File { unknown_accounts, busy_images, script } =
+            serde_json::from_slice(json).map_err(|error| FaultsError::Shape(without_value(&error.to_string())))?;
         if let Some(entry) = script.iter().position(|entry| entry.nth == 0) {
             return Err(FaultsError::Nth { entry });
         }
@@ -280,5 +285,18 @@ mod tests {
         check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "allowed is img-");
         check_refused(r#"{"unknown_accounts": ["x"]}"#, "root account id");
         check_refused("[]x", "faults: ");
+    }
+
+    #[test]
+    fn an_error_shows_no_value_and_nothing_raw() {
+        for json in [
+            r#"{"script": "topsecret"}"#,
+            r#"{"busy_images": {"img-6pb6lrmy": "topsecret"}}"#,
+            r#"{"top/secret@\u001b[31m": 1}"#,
+            r#"{"unknown_accounts": ["\u001b[31m"]}"#,
+        ] {
+            let error = Faults::parse(json.as_bytes()).unwrap_err().to_string();
+            assert!(!["topsecret", "top/secret", "\u{1b}"].iter().any(|part| error.contains(part)), "{error}");
+        }
     }
 }

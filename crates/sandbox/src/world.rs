@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imageshare_core::{
     Permission,
+    disclosure::without_value,
     ids::{AccountId, ImageId, Region},
-    text::excerpt,
+    text::{excerpt, printable},
 };
 use serde::Deserialize;
 
@@ -27,6 +28,15 @@ pub const ACCOUNT: &str = "100009999999";
 
 /// Images and shares that a world file may hold.
 const SHARES_MAX: usize = 1_000_000;
+
+/// Bytes of a world file: as many shares as there may be, each written as a text.
+pub const FILE_LEN_MAX: u64 = 32 * 1024 * 1024;
+
+/// Problems of a world file that are reported.
+const PROBLEMS_MAX: usize = 100;
+
+/// Characters of a key of the file that messages show.
+const KEY_CHARS_MAX: usize = 40;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -99,11 +109,19 @@ impl World {
     /// # Errors
     /// If it is no TOML of the right shape, with the first such problem; else with every value that is not allowed.
     pub fn parse(text: &str) -> Result<Self, WorldError> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| WorldError { problems: vec![error.to_string().trim_end().to_owned()] })?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            // The error's own form quotes the line, which may hold a key.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            WorldError { problems: vec![format!("line {line}: {}", without_value(error.message()))] }
+        })?;
         let mut check = Check::default();
         let world = check.world(&file);
-        if check.problems.is_empty() { Ok(world) } else { Err(WorldError { problems: check.problems }) }
+        let Check { mut problems, more, .. } = check;
+        if more > 0 {
+            problems.push(format!("and {more} more problems"));
+        }
+        if problems.is_empty() { Ok(world) } else { Err(WorldError { problems }) }
     }
 
     /// Accounts an image may be shared with.
@@ -246,6 +264,8 @@ struct SharedRange {
 #[derive(Default)]
 struct Check {
     problems: Vec<String>,
+    /// Problems beyond those.
+    more: usize,
     shares: usize,
 }
 
@@ -346,6 +366,7 @@ impl Check {
     fn account_fault(&mut self, id: &str, code: &str) -> Option<(AccountId, String)> {
         if !is_code(code) {
             let found = excerpt(code);
+            let id = printable(id, KEY_CHARS_MAX);
             self.note(&format!("account_faults.{id}"), &format!("found {found}, allowed are letters, digits and dots"));
         }
         Some((self.value("account_faults", id)?, code.to_owned()))
@@ -384,7 +405,11 @@ impl Check {
     }
 
     fn note(&mut self, at: &str, what: &str) {
-        self.problems.push(format!("{at}: {what}"));
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(format!("{at}: {what}"));
+        } else {
+            self.more += 1;
+        }
     }
 }
 
@@ -475,6 +500,30 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert_eq!(World::parse("").unwrap_err().problems, ["keys: found none, at least one is needed"]);
+    }
+
+    #[test]
+    fn an_error_shows_no_value_and_nothing_raw() {
+        for file in [
+            "[[keys]]\nsecret_id = \"A\"\nsecret_key = \"topsecret\\q\"",
+            "[[keys]]\nsecret_key = \"topsecret",
+            "[[keys]]\nsecret_id = \"A\"\nsecret_key = [\"topsecret\"]",
+            "keys = \"topsecret\"",
+            "rate_window = \"topsecret\"",
+            "\"topsecret@\\u001b[31m\" = 1",
+            "account_faults = { \"\\u001b[31m\" = \"a b\" }",
+        ] {
+            let error = World::parse(file).unwrap_err().to_string();
+            assert!(!error.contains("topsecret") && !error.contains('\u{1b}'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_problems_of_a_file_are_bounded() {
+        let accounts = "\"x\",".repeat(PROBLEMS_MAX + 5);
+        let error = World::parse(&format!("accounts = [{accounts}]\n{KEY}")).unwrap_err();
+        assert_eq!(error.problems.len(), PROBLEMS_MAX + 1);
+        assert_eq!(error.problems.last().unwrap(), "and 5 more problems");
     }
 
     #[test]

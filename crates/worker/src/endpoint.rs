@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use imageshare_core::text::excerpt;
+use imageshare_core::disclosure::has_key;
 
 /// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
 const HOST_LEN_MAX: usize = 253;
@@ -36,27 +36,21 @@ pub enum Scheme {
     Https,
 }
 
-/// Why a text is no endpoint. Says nothing of which setting it stood in; who reads settings adds that.
+/// Why a text is no endpoint. Never holds more of the text than a host and a port: the rest may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Plain HTTP to somewhere else.
     #[error(
-        "found {found}, allowed is https://host[:port]; plain http:// goes only to a loopback address \
+        "found \"http://{authority}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
          (127.0.0.0/8, [::1], localhost)"
     )]
     PlainToElsewhere {
-        /// The start of what was found, safe to print.
-        found: String,
+        /// The host and the port.
+        authority: String,
     },
-    /// User info may hold a password, so what was found is not shown.
-    #[error("found an address with user info (an @), allowed is https://host[:port] without it")]
-    UserInfo,
     /// Anything else.
-    #[error("found {found}, allowed is https://host[:port] or a bare host, without user info, path, query or fragment")]
-    Form {
-        /// The start of what was found, safe to print.
-        found: String,
-    },
+    #[error("found {0}, allowed is https://host[:port] or a bare host, without user info, path, query or fragment")]
+    Form(&'static str),
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,23 +124,28 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains('@') {
-            return Err(EndpointError::UserInfo);
-        }
-        let refused = || EndpointError::Form { found: excerpt(text) };
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some(_) => return Err(refused()),
+            Some(_) => return Err(EndpointError::Form("another scheme")),
         };
-        let (host, port) = split_port(rest).ok_or_else(refused)?;
-        let host = Host::parse(host).ok_or_else(refused)?;
-        if scheme == Scheme::Http && !host.is_loopback() {
-            return Err(EndpointError::PlainToElsewhere { found: excerpt(text) });
+        if rest.contains('@') {
+            return Err(EndpointError::Form("user info (an @)"));
+        }
+        if rest.contains(['/', '?', '#']) {
+            return Err(EndpointError::Form("a path, a query or a fragment"));
+        }
+        let (host, port) = split_port(rest).ok_or(EndpointError::Form("another port than 1 to 65535"))?;
+        let host = Host::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
+        if is_bare_word(text) {
+            return Err(EndpointError::Form("a word without a dot, a scheme or a port"));
         }
         let port = port.unwrap_or_else(|| scheme.default_port());
         let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
+        if scheme == Scheme::Http && !host.is_loopback() {
+            return Err(EndpointError::PlainToElsewhere { authority });
+        }
         Ok(Self { scheme, host, authority, port })
     }
 }
@@ -199,7 +198,8 @@ impl Host {
         }
         // A name that ends in a number would be read as an address by some and as a name by others.
         let ends_in_number = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        let is_name = text.len() <= HOST_LEN_MAX && text.split('.').all(is_label) && !ends_in_number;
+        // A key in place of an address would pass for a name.
+        let is_name = text.len() <= HOST_LEN_MAX && text.split('.').all(is_label) && !ends_in_number && !has_key(text);
         is_name.then(|| Self::Name(text.to_ascii_lowercase()))
     }
 
@@ -240,6 +240,12 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse().ok().filter(|&port| is_number && port != 0)?;
     Some((host, Some(port)))
+}
+
+/// Whether a text would pass for the name of a host in a local network, with nothing that proves that it is meant as
+/// one: it may be a password in the wrong place.
+pub(crate) fn is_bare_word(text: &str) -> bool {
+    !text.contains(['.', ':']) && !text.eq_ignore_ascii_case("localhost")
 }
 
 fn is_label(label: &str) -> bool {
@@ -348,15 +354,31 @@ mod tests {
             "hôst.example",
             "host.example\n",
         ] {
-            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form { .. })), "{text:?}");
+            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form(_))), "{text:?}");
         }
         let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.starts_with("found \"https://host.example/path\", allowed is https://host[:port] or"), "{error}");
+        assert!(error.starts_with("found a path, a query or a fragment, allowed is https://host[:port] or"), "{error}");
     }
 
     #[test]
-    fn a_password_in_an_address_is_not_shown() {
-        let error = "https://user:topsecret@host.example".parse::<Endpoint>().unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("topsecret"), "{error}");
+    fn nothing_of_a_refused_address_is_shown() {
+        for text in [
+            "https://user:topsecret@host.example",
+            "https://user:12/topsecret@host.example",
+            "https://user:12/topsecret",
+            "https://host.example/topsecret",
+            "https://host.example?key=topsecret",
+            "https://host.example#topsecret",
+            "user:topsecret",
+            "topsecret://host.example",
+            "http://user:topsecret@host.example",
+            "top_secret",
+            "topsecret",
+            "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!["topsecret", "top_secret", "Gu5t9"].iter().any(|part| shown.contains(part)), "{shown}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Whom we trust in TLS, and what we show of ourselves: the same for the API and the broker, with one provider (ring).
 
 use std::{
+    env,
     error::Error,
-    fs::File,
+    fmt,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,6 +18,8 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
+use crate::settings::{Environment, shown_path};
+
 /// Bytes that a file with certificates or a key may have: all authorities of a system have less than a quarter of it.
 const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
 
@@ -26,7 +30,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// Whom to trust, and what to show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     /// A file with the authorities to trust, in place of those of this machine.
     pub ca_file: Option<PathBuf>,
@@ -35,7 +39,7 @@ pub struct Trust {
 }
 
 /// The files of a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientFiles {
     /// The certificate, and those of the authorities between it and one that the other side trusts, in PEM.
     pub certificate: PathBuf,
@@ -62,6 +66,21 @@ pub enum TlsError {
     /// The library refuses its own defaults, or a certificate and a key that do not belong together.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
+}
+
+impl fmt::Debug for Trust {
+    /// Shows what the paths may show: a setting may hold a key in place of its path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ca_file = self.ca_file.as_deref().map(shown_path);
+        f.debug_struct("Trust").field("ca_file", &ca_file).field("client", &self.client).finish()
+    }
+}
+
+impl fmt::Debug for ClientFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (certificate, key) = (shown_path(&self.certificate), shown_path(&self.key));
+        f.debug_struct("ClientFiles").field("certificate", &certificate).field("key", &key).finish()
+    }
 }
 
 impl Trust {
@@ -104,13 +123,43 @@ impl Trust {
                 let found = rustls_native_certs::load_native_certs();
                 let (usable, _) = roots.add_parsable_certificates(found.certs);
                 if usable == 0 {
-                    let why = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+                    let why = found.errors.first().map_or_else(|| "none found".to_owned(), without_path);
                     return Err(TlsError::NoRoots(printable(&why, SHOWN_CHARS_MAX)));
                 }
             }
         }
         Ok(roots)
     }
+}
+
+/// An error of the library, without a path that may be something else.
+fn without_path(error: &rustls_native_certs::Error) -> String {
+    match &error.kind {
+        rustls_native_certs::ErrorKind::Io { inner, path } => {
+            format!("{}: {inner} at {}", error.context, shown_path(path))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The variables that name the root certificates of this machine.
+const ROOTS_FILE: &str = "SSL_CERT_FILE";
+const ROOTS_FOLDERS: &str = "SSL_CERT_DIR";
+
+/// Where root certificates are otherwise, on the usual systems.
+const USUAL_FILES: [&str; 2] = ["/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"];
+const USUAL_FOLDER: &str = "/etc/ssl/certs";
+
+/// Files of one folder with root certificates.
+const ROOTS_MAX: usize = 10_000;
+
+/// Returns the files with root certificates of this machine, as far as they are there.
+pub(crate) fn system_files(environment: &Environment) -> Vec<PathBuf> {
+    let folders = environment.path(ROOTS_FOLDERS).unwrap_or_else(|| USUAL_FOLDER.into());
+    let in_folders = env::split_paths(&folders).filter_map(|folder| fs::read_dir(folder).ok());
+    let in_folders = in_folders.flat_map(|files| files.take(ROOTS_MAX).flatten().map(|file| file.path()));
+    let usual = USUAL_FILES.map(PathBuf::from);
+    environment.path(ROOTS_FILE).into_iter().chain(usual).chain(in_folders).collect()
 }
 
 const CERTIFICATES: &str = "a file with at least one certificate in PEM";
@@ -142,7 +191,7 @@ fn read(path: &Path, allowed: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsErr
 }
 
 fn refused(path: &Path, found: String, allowed: &'static str) -> TlsError {
-    TlsError::File { path: printable(&path.display().to_string(), SHOWN_CHARS_MAX), found, allowed }
+    TlsError::File { path: shown_path(path), found, allowed }
 }
 
 /// What is wrong with a connection, in words that say where to look.

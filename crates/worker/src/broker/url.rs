@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use imageshare_core::params::encode;
+use imageshare_core::{disclosure::has_key, params::encode};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use zeroize::Zeroizing;
 
@@ -20,7 +20,11 @@ const DEFAULT_NAME: &str = "guest";
 /// The virtual host if the address names none.
 const DEFAULT_VHOST: &str = "/";
 
-const ALLOWED: &str = "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash in a name";
+/// What stands for a user without a password: it may be a token.
+const USER_NOT_SHOWN: &str = "[user not shown]";
+
+const ALLOWED: &str =
+    "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash in a name and %40 for an @";
 
 /// The address of a broker. Shown without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,6 +115,10 @@ impl FromStr for Url {
             return Err(UrlError { found: "a query or a fragment (what they could say are settings of their own)" });
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // A slash that is not escaped in a password ends the authority too early: what follows is no virtual host.
+        if path.contains('@') {
+            return Err(UrlError { found: "an @ after a slash: a slash or an @ that is not escaped" });
+        }
         // A password may hold an @ that somebody forgot to escape; a host never does.
         let (who, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = who.split_once(':').unwrap_or((who, if who.is_empty() { DEFAULT_NAME } else { "" }));
@@ -137,10 +145,13 @@ impl FromStr for Url {
 }
 
 impl fmt::Display for Url {
-    /// With everything that a terminal would not like escaped, and without the password.
+    /// With everything that a terminal would not like escaped, and without the password. A user is shown only beside a
+    /// password: alone it may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "amqps" } else { "amqp" };
-        let (user, host, port, vhost) = (encode(&self.user), &self.host, self.port, encode(&self.vhost));
+        let is_shown = !self.password.is_empty() && !has_key(&self.user);
+        let user = if is_shown { encode(&self.user) } else { USER_NOT_SHOWN.to_owned() };
+        let (host, port, vhost) = (&self.host, self.port, encode(&self.vhost));
         let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
         write!(f, "{scheme}://{user}@{open}{host}{close}:{port}/{vhost}")
     }
@@ -187,7 +198,9 @@ mod tests {
         check("amqp://127.0.0.1:5673/", "amqp://guest@127.0.0.1:5673/%2F", "guest", "/");
         check("amqp://a:b%40%2f%3A@[::1]:5673/v%25h", "amqp://a@[::1]:5673/v%25h", "b@/:", "v%h");
         check("amqp://a:b@c@d.example", "amqp://a@d.example:5672/%2F", "b@c", "/");
-        check("amqp://a@d.example", "amqp://a@d.example:5672/%2F", "", "/");
+        check("amqp://topsecret@d.example", "amqp://[user not shown]@d.example:5672/%2F", "", "/");
+        let key = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE";
+        check(&format!("amqp://{key}:b@d.example"), "amqp://[user not shown]@d.example:5672/%2F", "b", "/");
     }
 
     #[test]
@@ -214,6 +227,11 @@ mod tests {
             "amqp://a:topsecret%0a@b.example",
             "amqp://a:topsecret@b example",
             "amqp://a:topsecret@b.example/c/d",
+            "amqp://a:top/secret@b.example",
+            "amqp://a:12/topsecret@b.example",
+            "amqp://a:12/topsecret@b.example:5672/c",
+            "amqp://a:12@topsecret/x@b.example",
+            "amqp://a:topsecret@b.example/c@d",
             "amqp://a:topsecret@b.example/c?heartbeat=1",
             "amqp://a:topsecret@b.example/c#d",
         ] {

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use imageshare_core::credential::{Credential, SecretId, SecretKey, Token};
-use jiff::Timestamp;
+use imageshare_core::{
+    UnixSeconds,
+    credential::{Credential, SecretId, SecretKey, Token},
+};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -30,7 +32,15 @@ struct Parts {
     secret_id: Option<Secret>,
     secret_key: Option<Secret>,
     token: Option<Secret>,
-    expires_at: Option<Timestamp>,
+    expires_at: Option<String>,
+}
+
+/// The parts of a credential that have files of their own in a folder.
+const NAMES: [&str; 3] = ["secret_id", "secret_key", "token"];
+
+/// The file, and those of the parts if it is a folder.
+pub(super) fn paths(path: &Path) -> impl Iterator<Item = PathBuf> {
+    [path.to_owned()].into_iter().chain(NAMES.map(|name| path.join(name)))
 }
 
 /// A text that is wiped when dropped.
@@ -62,8 +72,14 @@ pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
             None => None,
         },
     };
-    let expires_at =
-        parts.expires_at.map(|at| UNIX_EPOCH + Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default()));
+    let expires_at = match parts.expires_at.as_deref().map(UnixSeconds::from_rfc3339) {
+        Some(Some((at, _))) => UNIX_EPOCH.checked_add(Duration::from_secs(at.get())),
+        Some(None) => {
+            let (found, allowed) = ("another text as expires_at".to_owned(), "a time such as 2026-11-24T09:00:00Z");
+            return Err(CredentialsError::Content { path: path.to_owned(), found, allowed });
+        }
+        None => None,
+    };
     Ok(Loaded { credential, origin: shown(path), expires_at })
 }
 
@@ -92,12 +108,8 @@ fn read_folder(folder: &Path) -> Result<Parts, CredentialsError> {
             Err(error) => Err(CredentialsError::Unreadable { path, problem: error.to_string() }),
         }
     };
-    Ok(Parts {
-        secret_id: part("secret_id")?,
-        secret_key: part("secret_key")?,
-        token: part("token")?,
-        expires_at: None,
-    })
+    let [secret_id, secret_key, token] = NAMES.map(part);
+    Ok(Parts { secret_id: secret_id?, secret_key: secret_key?, token: token?, expires_at: None })
 }
 
 #[cfg(test)]
@@ -124,8 +136,10 @@ mod tests {
         fs::write(&path, text).unwrap();
         let loaded = load(&path).unwrap();
         assert_eq!((loaded.credential.secret_id.as_str(), loaded.credential.secret_key.expose()), ("AKIDx", "k"));
-        assert_eq!(loaded.credential.token.unwrap().expose(), "t");
+        assert_eq!(loaded.credential.token.as_ref().unwrap().expose(), "t");
         assert_eq!(loaded.expires_at, Some(UNIX_EPOCH + Duration::from_secs(1_795_510_800)));
+        fs::write(&path, text.replace("09:00:00Z", "17:00:00.123456789+08:00")).unwrap();
+        assert_eq!(load(&path).unwrap().expires_at, loaded.expires_at);
         fs::write(&path, r#"{"secret_id": "AKIDx", "secret_key": "k"}"#).unwrap();
         let loaded = load(&path).unwrap();
         assert_eq!((loaded.credential.token, loaded.expires_at), (None, None));
@@ -148,6 +162,10 @@ mod tests {
         check_refused(
             r#"{"secret_id": "x", "topsecret": 1}"#,
             &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"),
+        );
+        check_refused(
+            r#"{"secret_id": "AKIDx", "secret_key": "k", "expires_at": "topsecret"}"#,
+            "FILE: found another text as expires_at, allowed is a time such as 2026-11-24T09:00:00Z",
         );
         check_refused(
             r#"{"secret_id": "AKIDx"}"#,

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use imageshare_core::{
     UnixSeconds,
     credential::{Credential, SecretId, SecretKey, Token},
+    disclosure::disclosed_name,
     text::excerpt,
 };
 use serde::Deserialize;
 
-use super::{CredentialsError, Loaded};
+use super::{CredentialsError, Loaded, shown_name};
 use crate::{
     endpoint::Endpoint,
     http::{Client, Reply},
@@ -75,7 +76,7 @@ pub(super) async fn load(
             match (reply.status, is_role_name(name)) {
                 (200, true) => name.to_owned(),
                 (404, _) => return Err(refused("no role: none is bound to this instance".to_owned())),
-                (200, false) => return Err(refused(format!("{} as the name of the role", excerpt(name)))),
+                (200, false) => return Err(refused("another text as the name of the role".to_owned())),
                 (status, _) => return Err(unwell(&base, status)),
             }
         }
@@ -83,7 +84,7 @@ pub(super) async fn load(
     let Reply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
     match status {
         200 => {}
-        404 => return Err(refused(format!("no role {role} of this instance"))),
+        404 => return Err(refused(format!("no role {} of this instance", shown_name(&role)))),
         status => return Err(unwell(&base, status)),
     }
     // The error of the parser may hold a part of the text.
@@ -101,7 +102,7 @@ pub(super) async fn load(
             expires_at: Some(end),
         } if code == "Success" => Ok(loaded(id, key, token, &end, date, &role)),
         Shown { code: Some(code), .. } => {
-            Err(refused(format!("code {} in place of the role's credential", excerpt(&code))))
+            Err(refused(format!("code {} in place of the role's credential", excerpt(&disclosed_name(&code)))))
         }
         Shown { .. } => Err(refused("an answer without a whole credential".to_owned())),
     }
@@ -116,7 +117,7 @@ fn loaded(
     role: &str,
 ) -> Loaded {
     let credential = Credential { secret_id, secret_key, token: Some(token) };
-    Loaded::until(credential, format!("role {role} of this instance"), expires_at.0, date)
+    Loaded::until(credential, format!("role {} of this instance", shown_name(role)), expires_at.0, date)
 }
 
 /// It answers, but not what it is asked.

@@ -21,7 +21,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use imageshare_core::{Credential, UnixSeconds, text::printable};
+use imageshare_core::{
+    Credential, UnixSeconds,
+    disclosure::{NAME_NOT_SHOWN, has_key},
+    text::printable,
+};
+
+use crate::settings::shown_path;
 
 pub use error::CredentialsError;
 pub use keeper::{Keeper, Newest, Owner};
@@ -60,10 +66,15 @@ impl Loaded {
 
 /// A section of a file, for people.
 fn section_of(section: &str, path: &Path) -> String {
-    format!("section [{}] of {}", printable(section, SHOWN_CHARS_MAX), shown(path))
+    format!("section [{}] of {}", shown_name(section), shown(path))
 }
 
-/// A path, safe to print.
+/// A path as it may be shown.
 fn shown(path: &Path) -> String {
-    printable(&path.display().to_string(), SHOWN_CHARS_MAX)
+    shown_path(path)
+}
+
+/// The name of a section, a profile or a role as it may be shown: a key passes for one.
+fn shown_name(name: &str) -> String {
+    if has_key(name) { NAME_NOT_SHOWN.to_owned() } else { printable(name, SHOWN_CHARS_MAX) }
 }

@@ -7,10 +7,11 @@ use std::{
 
 use imageshare_core::{
     credential::{Credential, CredentialError, SecretId, SecretKey, Token},
-    text::{excerpt, printable},
+    disclosure::disclosed_name,
+    text::excerpt,
 };
 
-use super::{CredentialsError, SHOWN_CHARS_MAX, ini, reading::read, section_of, shown};
+use super::{CredentialsError, ini, reading::read, section_of, shown, shown_name};
 use crate::settings::{Environment, path_problem};
 
 /// The variable that names the file.
@@ -77,13 +78,18 @@ fn parse(path: &Path, text: &str, name: &str) -> Result<Credential, CredentialsE
         })?
         .map_err(|names| {
             let more = names.len().saturating_sub(SECTIONS_SHOWN_MAX);
-            let mut sections = names.into_iter().take(SECTIONS_SHOWN_MAX).map(excerpt).collect::<Vec<_>>().join(", ");
+            let mut sections = names
+                .into_iter()
+                .take(SECTIONS_SHOWN_MAX)
+                .map(|name| excerpt(&disclosed_name(name)))
+                .collect::<Vec<_>>()
+                .join(", ");
             match more {
                 0 if sections.is_empty() => sections.push_str("none"),
                 0 => {}
                 more => sections.push_str(&format!(" and {more} more")),
             }
-            CredentialsError::Section { path: path.to_owned(), section: printable(name, SHOWN_CHARS_MAX), sections }
+            CredentialsError::Section { path: path.to_owned(), section: shown_name(name), sections }
         })?;
     let there = section_of(name, path);
     let half = |found: String, missing: &str| CredentialsError::Half { found, missing: format!("{missing} there") };
@@ -172,7 +178,7 @@ mod tests {
             &"[a\u{1b}]\n".repeat(25),
             &format!(
                 "FILE: found no section [default], the sections are: {} and 5 more",
-                ["\"a\\u{1b}\""; 20].join(", ")
+                ["\"[name not shown]\""; 20].join(", ")
             ),
         );
         check(

@@ -1,13 +1,19 @@
 //! Where a credential comes from: the closed set of sources, and their words.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use imageshare_core::{
     ids::Region,
     text::{excerpt, printable},
 };
 
-use super::{CredentialsError, Loaded, SHOWN_CHARS_MAX, environment, file, profile::Places, section_of, shown, tccli};
+use super::{
+    CredentialsError, Loaded, SHOWN_CHARS_MAX, environment, file, profile::Places, section_of, shown, shown_name, sts,
+    tccli,
+};
 use crate::{endpoint::Endpoint, settings::Environment};
 
 /// The profile that is meant when none is named.
@@ -17,7 +23,7 @@ pub const DEFAULT_SECTION: &str = "default";
 pub(crate) const ROLE_SECONDS_MAX: u64 = 43_200;
 
 /// Where a credential comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// The environment, then the profile file. What is half there or not readable stops the search: a credential that
     /// somebody meant to give is never passed over for another one.
@@ -110,6 +116,25 @@ impl Source {
         }
     }
 
+    /// Returns the files that it reads, or would read if they were there.
+    pub(crate) fn files(&self, environment: &Environment) -> Vec<PathBuf> {
+        let places =
+            |path: Option<&Path>| Places::new(path, environment).map_or_else(|_| Vec::new(), |found| found.paths);
+        match self {
+            Self::Chain => places(None),
+            Self::Profile { path, .. } => places(path.as_deref()),
+            Self::Tccli { path, profile } => {
+                tccli::path(path.as_deref(), profile.as_deref(), environment).into_iter().collect()
+            }
+            Self::File { path } => file::paths(path).collect(),
+            Self::AssumeRole { base, .. } => base.files(environment),
+            Self::TkeOidc { token_file, .. } => {
+                token_file.clone().or_else(|| environment.path(sts::TOKEN_FILE)).into_iter().collect()
+            }
+            Self::Environment | Self::CvmRole { .. } => Vec::new(),
+        }
+    }
+
     /// Whether it is worth looking at again and again: somebody may change it at any time, and looking is cheap.
     pub(super) const fn is_on_disk(&self) -> bool {
         match self {
@@ -145,7 +170,7 @@ impl Source {
         let files = |path: &Option<PathBuf>, section: &str| {
             let paths = Places::new(path.as_deref(), environment)?.paths;
             let paths: Vec<String> = paths.iter().map(|path| shown(path)).collect();
-            Ok(format!("section [{}] of {}", printable(section, SHOWN_CHARS_MAX), paths.join(" or ")))
+            Ok(format!("section [{}] of {}", shown_name(section), paths.join(" or ")))
         };
         match self {
             Self::Chain => Ok(format!("{}, then {}", variables(), files(&None, DEFAULT_SECTION)?)),
@@ -170,22 +195,29 @@ impl Source {
     }
 }
 
+impl fmt::Debug for Source {
+    /// As it may be shown: a path or a name may be a key in the wrong place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chain | Self::Environment => f.write_str(self.as_str()),
             Self::Profile { path: Some(path), section } => {
-                write!(f, "profile [{}] of {}", printable(section, SHOWN_CHARS_MAX), shown(path))
+                write!(f, "profile [{}] of {}", shown_name(section), shown(path))
             }
-            Self::Profile { path: None, section } => write!(f, "profile [{}]", printable(section, SHOWN_CHARS_MAX)),
+            Self::Profile { path: None, section } => write!(f, "profile [{}]", shown_name(section)),
             Self::Tccli { path: Some(path), .. } | Self::File { path } => {
                 write!(f, "{} {}", self.as_str(), shown(path))
             }
             Self::Tccli { path: None, profile } => {
-                write!(f, "tccli profile {}", excerpt(profile.as_deref().unwrap_or(DEFAULT_SECTION)))
+                write!(f, "tccli profile {}", excerpt(&shown_name(profile.as_deref().unwrap_or(DEFAULT_SECTION))))
             }
             Self::CvmRole { role, .. } => match role {
-                Some(role) => write!(f, "role {} of this instance", excerpt(role)),
+                Some(role) => write!(f, "role {} of this instance", excerpt(&shown_name(role))),
                 None => f.write_str("role of this instance"),
             },
             Self::AssumeRole { role, credential, .. } => {
@@ -199,6 +231,6 @@ impl fmt::Display for Source {
 impl Role {
     /// Its name, safe to print.
     pub(super) fn shown(&self) -> String {
-        self.arn.as_deref().map_or_else(|| "that TKE_ROLE_ARN names".to_owned(), |arn| printable(arn, SHOWN_CHARS_MAX))
+        self.arn.as_deref().map_or_else(|| "that TKE_ROLE_ARN names".to_owned(), shown_name)
     }
 }

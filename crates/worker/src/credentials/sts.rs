@@ -27,7 +27,7 @@ const USUAL_REGION: &str = "ap-guangzhou";
 /// The variables that the cluster sets for a pod.
 const REGION: &str = "TKE_REGION";
 const PROVIDER_ID: &str = "TKE_PROVIDER_ID";
-const TOKEN_FILE: &str = "TKE_WEB_IDENTITY_TOKEN_FILE";
+pub(super) const TOKEN_FILE: &str = "TKE_WEB_IDENTITY_TOKEN_FILE";
 const ROLE_ARN: &str = "TKE_ROLE_ARN";
 
 /// The service as one credential uses it.

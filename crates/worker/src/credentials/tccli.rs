@@ -7,6 +7,7 @@ use std::{
 
 use imageshare_core::{
     credential::{Credential, SecretId, SecretKey, Token},
+    disclosure::disclosed_name,
     text::excerpt,
 };
 use serde::Deserialize;
@@ -44,10 +45,7 @@ pub(super) fn load(
     profile: Option<&str>,
     environment: &Environment,
 ) -> Result<Loaded, CredentialsError> {
-    let path = match path {
-        Some(path) => path.to_owned(),
-        None => usual(profile, environment)?,
-    };
+    let path = self::path(path, profile, environment)?;
     let Kept { secret_id, secret_key, token, expires_at, role_arn } = read_json(&path, WHAT)?;
     // The vendor's tool would assume the role. To use the key in its place would be another account's, or too much.
     if role_arn.is_some_and(|arn| !arn.is_empty()) {
@@ -73,6 +71,15 @@ pub(super) fn load(
     Ok(Loaded { credential, origin: shown(&path), expires_at })
 }
 
+/// The file of this path, or of a profile.
+pub(super) fn path(
+    path: Option<&Path>,
+    profile: Option<&str>,
+    environment: &Environment,
+) -> Result<PathBuf, CredentialsError> {
+    path.map_or_else(|| usual(profile, environment), |path| Ok(path.to_owned()))
+}
+
 /// The file of a profile.
 fn usual(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, CredentialsError> {
     let of_variable =
@@ -82,7 +89,7 @@ fn usual(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, Cr
         && profile.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b))
         && !profile.starts_with('.');
     let home = environment.home().filter(|_| is_name).ok_or_else(|| CredentialsError::Nowhere {
-        looked: format!("tccli profile {}", excerpt(&profile)),
+        looked: format!("tccli profile {}", excerpt(&disclosed_name(&profile))),
         remedy: "name a profile of letters, digits and _-.@ and set HOME, or give its path".to_owned(),
     })?;
     Ok(home.join(".tccli").join(format!("{profile}.credential")))
@@ -122,7 +129,7 @@ mod tests {
         let variable = Environment::of([at_home, ("TCCLI_PROFILE", "spare")]);
         assert_eq!((id(None, &variable), id(Some("golden"), &variable)), ("AKIDspare".into(), "AKIDgolden".into()));
         let error = load(None, Some("../x"), &plain).unwrap_err().to_string();
-        assert!(error.starts_with("found no credential; looked for tccli profile \"../x\""), "{error}");
+        assert!(error.starts_with("found no credential; looked for tccli profile \"[name not shown]\""), "{error}");
     }
 
     #[test]

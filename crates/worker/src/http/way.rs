@@ -16,15 +16,18 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use imageshare_core::text::printable;
+use imageshare_core::disclosure::is_name;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::names::Names;
-use crate::{endpoint::host_and_port, tls::Trust};
+use crate::{
+    endpoint::{host_and_port, is_bare_word},
+    tls::Trust,
+};
 
-/// Characters of a user at the proxy that are shown.
-const USER_CHARS_MAX: usize = 63;
+/// What stands for a user that may not be one.
+const USER_NOT_SHOWN: &str = "[user not shown]";
 
 /// What a client needs to know of the network outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +61,19 @@ impl Proxy {
             None => url,
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains(['/', '?', '#']) {
+            return refused("a path, a query or a fragment (%2F, %3F or %23 in a password)");
+        }
         let (who, host) = rest.rsplit_once('@').map_or((None, rest), |(who, host)| (Some(who), host));
+        if is_bare_word(url) {
+            return refused("a word without a dot, a scheme or a port");
+        }
         let Some((host, port)) = host_and_port(host) else { return refused("no host and port that could be one") };
-        // The password is whatever stands behind the colon.
-        let user = who.map(|who| format!("{}@", printable(who.split(':').next().unwrap_or_default(), USER_CHARS_MAX)));
+        // A user without a password may be a token.
+        let user = who.map(|who| match who.split_once(':') {
+            Some((user, password)) if !password.is_empty() && is_name(user) => format!("{user}@"),
+            _ => format!("{USER_NOT_SHOWN}@"),
+        });
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("http://{}{host}{port}", user.unwrap_or_default());
         let url = format!("http://{rest}");
@@ -154,12 +166,26 @@ mod tests {
             ("http://proxy.example:3128", "http://proxy.example:3128"),
             ("proxy.example:3128/", "http://proxy.example:3128"),
             ("HTTP://ada:topsecret@10.0.0.1:8080", "http://ada@10.0.0.1:8080"),
+            ("http://ada:top@secret@proxy.example", "http://ada@proxy.example"),
+            ("http://topsecret@proxy.example", "http://[user not shown]@proxy.example"),
+            ("http://top%2Fsecret:x@proxy.example", "http://[user not shown]@proxy.example"),
         ] {
             let proxy = Proxy::new(url, "").unwrap();
             assert_eq!((proxy.to_string(), format!("{proxy:?}")), (shown.to_owned(), shown.to_owned()));
         }
-        for url in ["https://topsecret@proxy.example", "socks5://proxy.example", "http://", "http://a b", "x:topsecret"]
-        {
+        for url in [
+            "https://topsecret@proxy.example",
+            "socks5://proxy.example",
+            "http://",
+            "http://a b",
+            "x:topsecret",
+            "http://ada:12/topsecret@proxy.example",
+            "http://ada:12/topsecret",
+            "http://proxy.example?topsecret",
+            "ada:topsecret",
+            "topsecret",
+            "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+        ] {
             let error = Proxy::new(url, "").unwrap_err();
             assert!(
                 error.ends_with("allowed is http://host:port of a proxy") && !error.contains("topsecret"),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use imageshare_core::text::excerpt;
+use imageshare_core::disclosure::disclosed;
 
 use super::{
     choices::Choices,
@@ -24,5 +24,5 @@ pub(super) fn read(
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
-        .map_err(|_| format!("found {}, allowed is an address and a port, such as 127.0.0.1:9701", excerpt(text)))
+        .map_err(|_| format!("found {}, allowed is an address and a port, such as 127.0.0.1:9701", disclosed(text)))
 }

@@ -4,18 +4,17 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
-use imageshare_core::text::printable;
 use zeroize::Zeroizing;
 
 use super::{
     choices::{Choices, Shown},
     file::Section,
     origin::Setting,
-    values::{FilePath, duration, file_path, path_problem, whole},
+    values::{FilePath, duration, file_path, path_problem, shown_path, whole},
 };
 use crate::{
     broker::{Url, UrlError},
@@ -27,9 +26,6 @@ const URL: &str = "IMAGESHARE_BROKER_URL";
 
 /// Bytes that a file with the address may have.
 const FILE_LEN_MAX: u64 = 4096;
-
-/// Characters of the file's name that messages show.
-const FILE_CHARS_MAX: usize = 200;
 
 /// Messages that a lane may hold: AMQP has two bytes for them, and means another number by 0.
 const PREFETCHES: std::ops::RangeInclusive<u32> = 1..=65_535;
@@ -53,7 +49,7 @@ pub struct Broker {
 }
 
 /// Where the broker's address is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum UrlSource {
     /// In a file, which is read when it is needed, as other secrets are.
     File(PathBuf),
@@ -103,7 +99,7 @@ impl Broker {
             Some(UrlSource::Given(url)) => return Ok(url.clone().trusting(self.trust.clone())),
             Some(UrlSource::File(path)) => path,
         };
-        let shown = || shown(path);
+        let shown = || shown_path(path);
         let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0)));
         let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
         read.map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
@@ -193,16 +189,18 @@ impl Shown for UrlSource {
     }
 }
 
+impl fmt::Debug for UrlSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for UrlSource {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => f.write_str(&shown(path)),
+            Self::File(path) => f.write_str(&shown_path(path)),
             Self::Given(url) => url.fmt(f),
         }
     }
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.display().to_string(), FILE_CHARS_MAX)
 }

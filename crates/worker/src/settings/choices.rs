@@ -2,12 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use imageshare_core::{ids::Region, text::printable};
+use imageshare_core::{
+    disclosure::{NAME_NOT_SHOWN, has_key},
+    ids::Region,
+};
 
 use super::{
     Environment,
     origin::{Given, Origin, Setting},
-    values::{self, FilePath},
+    values::{self, FilePath, shown_path},
 };
 use crate::{endpoint::Endpoint, http::Proxy};
 
@@ -69,9 +72,6 @@ impl Choices<'_> {
     }
 }
 
-/// Characters of a file's name that are shown.
-const FILE_CHARS_MAX: usize = 200;
-
 /// How a value stands in a table of settings.
 pub(super) trait Shown {
     fn shown(&self) -> String;
@@ -79,7 +79,7 @@ pub(super) trait Shown {
 
 impl Shown for FilePath {
     fn shown(&self) -> String {
-        printable(&self.0.display().to_string(), FILE_CHARS_MAX)
+        shown_path(&self.0)
     }
 }
 
@@ -99,4 +99,11 @@ macro_rules! shown_as_displayed {
     )*};
 }
 
-shown_as_displayed!(f64 u32 SocketAddr String Region Endpoint Proxy);
+shown_as_displayed!(f64 u32 SocketAddr Region Endpoint Proxy);
+
+impl Shown for String {
+    /// A key passes for a name of any kind.
+    fn shown(&self) -> String {
+        if has_key(self) { NAME_NOT_SHOWN.to_owned() } else { self.clone() }
+    }
+}

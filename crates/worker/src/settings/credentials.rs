@@ -6,25 +6,19 @@ use std::{
     time::Duration,
 };
 
-use imageshare_core::{
-    ids::{AccountId, Region},
-    text::printable,
-};
+use imageshare_core::{credential::REDACTED, disclosure::is_name, ids::AccountId, text::printable};
 
 use super::{
     DEFAULT_NAME,
     choices::{Choices, Shown},
     file::Section,
     origin::{Given, Origin, Setting},
-    values::{FilePath, duration, file_path, parsed},
+    values::{FilePath, duration, file_path, parsed, region},
 };
 use crate::{
     credentials::{DEFAULT_SECTION, ROLE_SECONDS_MAX, Role, Source, is_role_name},
     endpoint::Endpoint,
 };
-
-/// Characters of a credential's name.
-const NAME_CHARS_MAX: usize = 63;
 
 /// Characters of a text that has no form of its own.
 const TEXT_CHARS_MAX: usize = 200;
@@ -65,10 +59,11 @@ pub(super) fn read(mut sections: Section, choices: &mut Choices<'_>) -> Sources 
     let mut assumed = Vec::new();
     for name in sections.names() {
         // Names are shown wherever a credential is spoken of.
-        if name.is_empty() || printable(&name, NAME_CHARS_MAX) != name {
+        if !is_name(&name) {
             let origin = sections.origin(&name);
             choices.problems.push(format!(
-                "{origin}: found it as the name of a credential, allowed are 1 to {NAME_CHARS_MAX} printable characters"
+                "{origin}: invalid name of a credential (expected 1 to 63 letters, digits, dots, spaces, underscores or \
+                 hyphens, and nothing that looks like a key)"
             ));
         }
         let section = sections.section(&name, &mut choices.problems);
@@ -194,8 +189,9 @@ impl One {
         let external_id = self.any("external_id", choices, |text| {
             let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
             let is_allowed = (2..=128).contains(&text.len()) && text.bytes().all(is_one);
-            of_form(text, is_allowed, "2 to 128 letters, digits and _+=,.@:/-")
+            of_form(text, is_allowed, "2 to 128 letters, digits and _+=,.@:/-").map(ExternalId)
         });
+        let external_id = external_id.map(|ExternalId(text)| text);
         let names = bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let allowed = format!("the name of a credential that is no assumed role: {names}");
         let named = self.any("credential", choices, |text| match bases.contains_key(text) {
@@ -228,7 +224,7 @@ impl One {
         let session = session.unwrap_or_else(|| self.default("session_name", SESSION.to_owned()));
         let seconds = life.unwrap_or_else(|| self.default("duration", ROLE_LIFE)).as_secs();
         let endpoint = self.any("endpoint", choices, parsed::<Endpoint>);
-        let region = self.any("region", choices, parsed::<Region>);
+        let region = self.any("region", choices, region);
         Role { arn, session, seconds, endpoint, region }
     }
 
@@ -261,6 +257,15 @@ impl One {
         let key = format!("credentials.{}.{key}", self.name);
         self.settings.push(Setting { key, value: value.shown(), origin: Origin::Default });
         value
+    }
+}
+
+/// What the owner of a role agreed on with us. Nobody else need know it.
+struct ExternalId(String);
+
+impl Shown for ExternalId {
+    fn shown(&self) -> String {
+        REDACTED.to_owned()
     }
 }
 

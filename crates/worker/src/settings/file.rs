@@ -2,10 +2,16 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use imageshare_core::text::{excerpt, printable};
+use imageshare_core::{
+    disclosure::disclosed_name,
+    text::{excerpt, printable},
+};
 use toml::{Table, Value};
 
-use super::origin::{Given, Origin};
+use super::{
+    origin::{Given, Origin},
+    values::shown_path,
+};
 
 /// Bytes that a settings file may have.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
@@ -14,7 +20,6 @@ const FILE_LEN_MAX: u64 = 1024 * 1024;
 const FILE_CHARS_MAX: usize = 200;
 
 /// One table of a settings file.
-#[derive(Debug)]
 pub(super) struct Section {
     file: String,
     /// Its key, empty for the whole file.
@@ -25,9 +30,13 @@ pub(super) struct Section {
 impl Section {
     /// The whole file.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let file = printable(&path.display().to_string(), FILE_CHARS_MAX);
+        let open = File::open(path).map_err(|error| {
+            format!("{}: found that it cannot be read ({error}), allowed is a settings file", shown_path(path))
+        })?;
+        // What can be opened is a path, whatever it looks like.
+        let file = printable(&path.to_string_lossy(), FILE_CHARS_MAX);
         let mut text = String::new();
-        let read = File::open(path).and_then(|open| open.take(FILE_LEN_MAX + 1).read_to_string(&mut text));
+        let read = open.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
         read.map_err(|error| format!("{file}: found that it cannot be read ({error}), allowed is a settings file"))?;
         if text.len() as u64 > FILE_LEN_MAX {
             return Err(format!("{file}: found more than {FILE_LEN_MAX} bytes, allowed are {FILE_LEN_MAX}"));
@@ -83,7 +92,7 @@ impl Section {
         };
         let mut given = Vec::new();
         for (index, element) in elements.iter().enumerate() {
-            let origin = self.origin(&format!("{key}[{index}]"));
+            let origin = self.origin_of_element(key, index);
             match scalar(element) {
                 Some(text) => given.push(Given { text, origin }),
                 None => problems.push(format!("{origin}: found {}, allowed is a text", kind(element))),
@@ -101,7 +110,7 @@ impl Section {
     /// The same for a table whose keys are still to be spoken of.
     pub(super) fn report_rest(&self, allowed: &str, problems: &mut Vec<String>) {
         for key in self.table.keys() {
-            let shown = excerpt(key);
+            let shown = excerpt(&disclosed_name(key));
             let place = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
             problems.push(format!("{}: {place}found the key {shown}, allowed are {allowed}", self.file));
         }
@@ -112,8 +121,13 @@ impl Section {
         Origin::File { file: self.file.clone(), key: self.path_of(key) }
     }
 
+    /// Where an element of a list of this table stands.
+    fn origin_of_element(&self, key: &str, index: usize) -> Origin {
+        Origin::File { file: self.file.clone(), key: format!("{}[{index}]", self.path_of(key)) }
+    }
+
     fn path_of(&self, key: &str) -> String {
-        let key = printable(key, FILE_CHARS_MAX);
+        let key = disclosed_name(key);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 }

@@ -186,7 +186,7 @@ fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut 
             }
             let mut regions = BTreeSet::new();
             for given in list {
-                match values::parsed(&given.text) {
+                match values::region(&given.text) {
                     Ok(region) => drop(regions.insert(region)),
                     Err(problem) => choices.problems.push(format!("{}: {problem}", given.origin)),
                 }

@@ -13,13 +13,14 @@ mod values;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use imageshare_core::{credential::SecretId, ids::Region, text::excerpt};
+use imageshare_core::{credential::SecretId, disclosure::disclosed, ids::Region};
 use imageshare_engine::limits::Limits;
 
-use self::{choices::Choices, file::Section, lanes::Overrides, values::parsed};
+use self::{choices::Choices, file::Section, lanes::Overrides, values::region};
 use crate::{
     credentials::Source,
     http::{Outside, TimeOuts},
+    tls::{self, ClientFiles, Trust},
 };
 
 pub use broker::{Broker, NoBroker, UrlSource};
@@ -27,15 +28,15 @@ pub use environment::{Environment, NotUtf8};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use origin::{Origin, Setting};
 pub use values::duration;
-pub(crate) use values::path_problem;
+pub(crate) use values::{path_problem, shown_path};
 
 /// The name of the lane that there is without a settings file, and of the credential of a lane that names none.
 pub const DEFAULT_NAME: &str = "default";
 
 const CONFIG: &str = "IMAGESHARE_CONFIG";
 
-/// What the command line gave, unchecked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the command line gave, unchecked: no part of it may be shown as it is.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--config`: the settings file.
     pub config: Option<PathBuf>,
@@ -127,6 +128,29 @@ impl Settings {
         &self.described
     }
 
+    /// Returns the files that are read for these settings, each with what names it: nothing may be written there.
+    #[must_use]
+    pub fn files(&self, environment: &Environment) -> Vec<(String, PathBuf)> {
+        let named = |name: &str, path: &PathBuf| (name.to_owned(), path.clone());
+        let of_api = self.outside.trust.ca_file.iter().map(|path| named("http.ca_file", path));
+        let Trust { ca_file, client } = &self.broker.trust;
+        let of_broker = ca_file.iter().map(|path| named("broker.ca_file", path));
+        let of_client = client.iter().flat_map(|ClientFiles { certificate, key }| {
+            [named("broker.client_certificate", certificate), named("broker.client_key", key)]
+        });
+        let of_url = self.broker.url.iter().filter_map(|url| match url {
+            UrlSource::File(path) => Some(named("broker.url_file", path)),
+            UrlSource::Given(_) => None,
+        });
+        let of_lanes = self.lanes.iter().flat_map(|lane| {
+            let name = format!("a file of credential {}", lane.credential);
+            lane.source.files(environment).into_iter().map(move |path| (name.clone(), path))
+        });
+        let of_system = tls::system_files(environment).into_iter();
+        let of_system = of_system.map(|path| ("a root certificate of this machine".to_owned(), path));
+        of_api.chain(of_broker).chain(of_client).chain(of_url).chain(of_lanes).chain(of_system).collect()
+    }
+
     fn read(mut file: Section, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
         let mut choices = Choices { environment, problems: Vec::new() };
         let mut described = Vec::new();
@@ -153,7 +177,7 @@ impl Settings {
         let given = choices.outside("IMAGESHARE_LANE", "--lane", flags.lane.as_deref());
         let lane = choices.choose_any("lane", given, |text| lane_named(text, &lanes));
         let given = choices.outside("TENCENTCLOUD_REGION", "--region", flags.region.as_deref());
-        let region = choices.choose_any("region", given, parsed::<Region>);
+        let region = choices.choose_any("region", given, region);
         let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
         let (http, outside, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
         let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);
@@ -185,7 +209,7 @@ fn lane_named(text: &str, lanes: &[Lane]) -> Result<String, String> {
     let names = || lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>().join(", ");
     match lanes.iter().any(|lane| lane.name == text) {
         true => Ok(text.to_owned()),
-        false => Err(format!("found {}, allowed is a lane of the settings: {}", excerpt(text), names())),
+        false => Err(format!("found {}, allowed is a lane of the settings: {}", disclosed(text), names())),
     }
 }
 

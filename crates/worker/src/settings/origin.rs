@@ -32,7 +32,7 @@ pub struct Setting {
 }
 
 /// A value as it was given.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Given {
     pub(super) text: String,
     pub(super) origin: Origin,

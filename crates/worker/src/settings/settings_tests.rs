@@ -156,13 +156,13 @@ fn all_problems_are_reported_together_with_where_found_and_allowed() {
             "imageshare.toml: lanes.eu.endpoint: found \"http://cvm.tencentcloudapi.com\", \
              allowed is https://host[:port]; plain http:// goes only to a loopback address \
              (127.0.0.0/8, [::1], localhost)",
-            "imageshare.toml: lanes.eu.rate: found \"fast\", allowed are 0.01 to 1000 requests a second",
+            "imageshare.toml: lanes.eu.rate: found a value that is not shown, allowed are 0.01 to 1000 requests a second",
             "--rate: found \"0\", allowed are 0.01 to 1000 requests a second",
             "IMAGESHARE_BATCH: found \"501\", allowed are 1 to 500 accounts a request",
-            "--lane: found \"us\", allowed is a lane of the settings: eu",
-            "--region: found \"tokyo\", allowed is a region id such as ap-singapore, at most 32 characters",
+            "--lane: found a value that is not shown, allowed is a lane of the settings: eu",
+            "--region: found a value that is not shown, allowed is a region id such as ap-singapore, at most 32 characters",
             "imageshare.toml: engine.attempts: found \"0\", allowed are 1 to 100 tries",
-            "IMAGESHARE_READ_DELAY: found \"soon\", allowed are 0s to 10m, \
+            "IMAGESHARE_READ_DELAY: found a value that is not shown, allowed are 0s to 10m, \
              written such as 500ms, 30s, 2h, or as a number of seconds",
         ]
     );
@@ -214,7 +214,7 @@ fn values_of_another_kind_are_refused() {
             "imageshare.toml: lanes.us.regions[2]: found a list, allowed is a text",
             "imageshare.toml: lanes.us.regions[0]: found \"1\", \
              allowed is a region id such as ap-singapore, at most 32 characters",
-            "imageshare.toml: lanes.us.regions[1]: found \"x\", \
+            "imageshare.toml: lanes.us.regions[1]: found a value that is not shown, \
              allowed is a region id such as ap-singapore, at most 32 characters",
         ],
     );
@@ -270,8 +270,8 @@ fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
         "[credentials.\"a\\u001b\"]\nsource = \"environment\"\n[credentials.b]\nsource = \"profile\"\npath = \"\"\n\
          [credentials.c]\nsource = \"profile\"\npath = \"secret_key = topsecret\\n\"",
         &[
-            "imageshare.toml: credentials.a : found it as the name of a credential, \
-             allowed are 1 to 63 printable characters",
+            "imageshare.toml: credentials.[name not shown]: invalid name of a credential (expected 1 to 63 letters, \
+             digits, dots, spaces, underscores or hyphens, and nothing that looks like a key)",
             "imageshare.toml: credentials.b.path: found that it is set but empty, allowed is the path of a profile file",
             "imageshare.toml: credentials.c.path: found a text with line ends or other control characters, \
              allowed is the path of a profile file",
@@ -313,6 +313,8 @@ fn every_source_of_a_credential_can_be_set() {
     assert_eq!(described(&settings, "credentials.default.duration").0, "1h");
     assert_eq!(described(&settings, "credentials.default.session_name"), ("imageshare".into(), "default".into()));
     assert_eq!(described(&settings, "credentials.base.source").0, "environment");
+    assert_eq!(described(&settings, "credentials.default.external_id").0, "[secret]");
+    assert!(!format!("{settings:?}").contains("topsecret"));
 }
 
 #[test]
@@ -418,11 +420,75 @@ fn the_broker_s_address_may_stand_in_a_file() {
 }
 
 #[test]
+fn a_secret_in_place_of_another_value_is_not_shown() {
+    let secrets = [
+        "amqp://usr:12/topsecret@127.0.0.1",
+        "usr:topsecret@127.0.0.1",
+        "-----BEGIN PRIVATE KEY-----topsecret",
+        "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+        "topsecret",
+    ];
+    let keys = [
+        "[broker]\nurl = ",
+        "[broker]\nurl_file = ",
+        "[broker]\nca_file = ",
+        "[broker]\nclient_key = ",
+        "[broker]\nprefetch = ",
+        "[broker]\nheartbeat = ",
+        "[http]\nca_file = ",
+        "[http]\ncall_timeout = ",
+        "[engine]\nattempts = ",
+        "[admin]\nlisten = ",
+        "[lanes.x]\nrate = ",
+        "[lanes.x]\ncredential = ",
+        "[lanes.x]\nregions = ",
+        "[credentials.default]\nsource = ",
+        "[credentials.default]\nsource = \"profile\"\npath = ",
+        "[credentials.default]\nsource = \"tccli\"\npath = ",
+        "[credentials.default]\nsource = \"file\"\npath = ",
+        "[credentials.default]\nsource = \"tke_oidc\"\ntoken_file = ",
+        "[credentials.default]\nsource = \"tke_oidc\"\nrole_arn = ",
+        "[credentials.default]\nsource = \"cvm_role\"\nendpoint = ",
+        "[credentials.default]\nsource = \"assume_role\"\nexternal_id = ",
+    ];
+    let check = |what: &str, loaded: Result<Settings, SettingsError>| {
+        let shown = match loaded {
+            Ok(settings) => format!("{settings:?} {:?}", settings.broker.url().map_err(|error| error.to_string())),
+            Err(error) => error.to_string(),
+        };
+        assert!(!shown.contains("secret@") && !shown.contains("topsecret"), "{what}: {shown}");
+    };
+    for secret in secrets {
+        for key in keys {
+            check(key, load_file(&format!("{key}\"{secret}\"")));
+        }
+        // A key that stands in place of its name.
+        check("a key", load_file(&format!("\"{secret}=\" = 1\n[lanes.\"{secret}=\"]\n[credentials.\"{secret}=\"]")));
+        for variable in [
+            "IMAGESHARE_BROKER_URL",
+            "IMAGESHARE_ENDPOINT",
+            "IMAGESHARE_RATE",
+            "IMAGESHARE_BATCH",
+            "IMAGESHARE_LANE",
+            "IMAGESHARE_ADMIN",
+            "IMAGESHARE_PREFETCH",
+            "IMAGESHARE_LANDING",
+            "IMAGESHARE_CONFIG",
+            "TENCENTCLOUD_REGION",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+        ] {
+            check(variable, Settings::load(&Flags::default(), &Environment::of([(variable, secret)])));
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_broker_is_said_all_at_once_and_without_its_address() {
     let problems = [
         "imageshare.toml: broker.url_file: found it beside broker.url, allowed is one of them",
         "imageshare.toml: broker.url: found another scheme, allowed is amqp://user:password@host:port/vhost \
-         or amqps://, with %2F for a slash in a name",
+         or amqps://, with %2F for a slash in a name and %40 for an @",
         "imageshare.toml: broker.prefetch: found \"0\", allowed are 1 to 65535 messages",
         "imageshare.toml: broker.heartbeat: found 1.5s, allowed are whole seconds",
         "imageshare.toml: broker.lease: found \"30m\", allowed are 1s to 25m, \

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use imageshare_core::text::excerpt;
+use imageshare_core::{
+    disclosure::{cannot_be_path, disclosed, disclosed_path},
+    ids::Region,
+};
 
 /// Requests a second that a lane may be set to. The real limit is far below the upper end; it is there so that a
 /// sandbox can be driven hard. None at all would never end.
@@ -21,7 +24,7 @@ const BATCHES: RangeInclusive<u32> = 1..=500;
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     decimal(text)
         .filter(|rate| RATES.contains(rate))
-        .ok_or_else(|| format!("found {}, allowed are 0.01 to 1000 requests a second", excerpt(text)))
+        .ok_or_else(|| format!("found {}, allowed are 0.01 to 1000 requests a second", disclosed(text)))
 }
 
 /// Accounts a request.
@@ -35,7 +38,7 @@ pub(super) fn whole(text: &str, range: RangeInclusive<u32>, unit: &str) -> Resul
     text.parse()
         .ok()
         .filter(|number| is_plain && range.contains(number))
-        .ok_or_else(|| format!("found {}, allowed are {} to {} {unit}", excerpt(text), range.start(), range.end()))
+        .ok_or_else(|| format!("found {}, allowed are {} to {} {unit}", disclosed(text), range.start(), range.end()))
 }
 
 /// A duration within a range: a number and `ms`, `s`, `m`, `h` or `d`; seconds without one of these. Of a millisecond's
@@ -61,16 +64,23 @@ pub fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration,
     duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
         format!(
             "found {}, allowed are {} to {}, written such as 500ms, 30s, 2h, or as a number of seconds",
-            excerpt(text),
+            disclosed(text),
             shown(*range.start()),
             shown(*range.end())
         )
     })
 }
 
-/// A text that is read as `T`, whose error says what was found and what is allowed.
+/// A text that is read as `T`, whose error says what was found and what is allowed, and holds nothing of the text.
 pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// A region.
+pub(super) fn region(text: &str) -> Result<Region, String> {
+    text.parse().map_err(|_| {
+        format!("found {}, allowed is a region id such as ap-singapore, at most 32 characters", disclosed(text))
+    })
 }
 
 /// Why a text is no path, without the text: what is set to the contents of a file in place of its path holds a key.
@@ -79,13 +89,20 @@ pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
         Some("found that it is set but empty")
     } else if path.to_string_lossy().contains(char::is_control) {
         Some("found a text with line ends or other control characters")
+    } else if cannot_be_path(&path.to_string_lossy()) {
+        Some("found a text that is an address or a key, or the contents of a file")
     } else {
         None
     }
 }
 
+/// A path that a setting names, as it may be shown.
+pub(crate) fn shown_path(path: &Path) -> String {
+    disclosed_path(&path.to_string_lossy())
+}
+
 /// The path of a file that a setting names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct FilePath(pub(super) PathBuf);
 
 /// A path, or why the text is none. Another text is not shown: it may be the contents of the file.
@@ -158,14 +175,44 @@ mod tests {
     fn rates_and_batches_are_bounded() {
         assert_eq!((rate("10"), rate("0.5"), rate("1000")), (Ok(10.0), Ok(0.5), Ok(1000.0)));
         for text in ["0", "-1", "1001", "inf", "NaN", "", "1e2", "ten"] {
-            assert_eq!(
-                rate(text).unwrap_err(),
-                format!("found \"{text}\", allowed are 0.01 to 1000 requests a second")
-            );
+            let found = disclosed(text);
+            assert_eq!(rate(text).unwrap_err(), format!("found {found}, allowed are 0.01 to 1000 requests a second"));
         }
         assert_eq!((batch("1"), batch("500")), (Ok(1), Ok(500)));
         for text in ["0", "501", "-1", "+5", "1.0", "", "99999999999"] {
-            assert_eq!(batch(text).unwrap_err(), format!("found \"{text}\", allowed are 1 to 500 accounts a request"));
+            let found = disclosed(text);
+            assert_eq!(batch(text).unwrap_err(), format!("found {found}, allowed are 1 to 500 accounts a request"));
         }
+    }
+
+    #[test]
+    fn a_value_in_the_wrong_place_is_not_shown() {
+        let day = Duration::ZERO..=Duration::from_secs(86_400);
+        for text in ["topsecret", "usr:12/topsecret@host", "Gu5t9xGARNpq86cd98joQYCN3topsecret"] {
+            for problem in [rate(text).unwrap_err(), batch(text).unwrap_err(), duration(text, day.clone()).unwrap_err()]
+            {
+                assert!(problem.starts_with("found a value that is not shown, allowed are "), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_path_is_refused_and_not_shown() {
+        for text in [
+            "",
+            "amqp://usr:12/topsecret@127.0.0.1",
+            "usr:topsecret@127.0.0.1",
+            "-----BEGIN PRIVATE KEY-----",
+            "{\"secret_key\":\"topsecret\"}",
+            "[default]",
+            "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+            "topsecret\n",
+        ] {
+            let problem = path_problem(Path::new(text)).unwrap();
+            assert!(!problem.contains("topsecret"), "{problem}");
+        }
+        assert_eq!(path_problem(Path::new("keys")), None);
+        assert_eq!(shown_path(Path::new("keys")), "[path not shown]");
+        assert_eq!(shown_path(Path::new("./keys")), "./keys");
     }
 }

@@ -1,0 +1,37 @@
+//! Files that flags name: what messages call them, and reading them within a bound.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
+use imageshare_core::disclosure::disclosed_argument;
+
+use crate::exit::{Exit, OrExit as _, Problem};
+
+/// Returns what messages call a file: its path as one printable line, unless an address or a key stands in its place.
+pub(crate) fn name(path: &Path) -> String {
+    disclosed_argument(&path.to_string_lossy())
+}
+
+/// Reads the file that a flag names, of at most `len_max` bytes.
+pub(crate) fn read(flag: &str, path: &Path, len_max: u64) -> Result<Vec<u8>, Problem> {
+    let place = || format!("{flag} {}", name(path));
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(len_max + 1).read_to_end(&mut text));
+    read.with_context(place).or_exit(Exit::Usage)?;
+    if text.len() as u64 > len_max {
+        let words = format!("{}: file is too long (expected at most {len_max} bytes)", place());
+        return Err(Problem::new(Exit::Usage, words));
+    }
+    Ok(text)
+}
+
+/// Reads the text file that a flag names, of at most `len_max` bytes.
+pub(crate) fn read_text(flag: &str, path: &Path, len_max: u64) -> Result<String, Problem> {
+    let text = String::from_utf8(read(flag, path, len_max)?);
+    let not_utf8 = |_| io::Error::new(io::ErrorKind::InvalidData, "file is not UTF-8");
+    text.map_err(not_utf8).with_context(|| format!("{flag} {}", name(path))).or_exit(Exit::Usage)
+}

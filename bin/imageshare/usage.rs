@@ -1,0 +1,100 @@
+//! Errors of the command line without what may be a secret in them.
+
+use std::env;
+
+use clap::{
+    CommandFactory as _, Error,
+    error::{ContextKind, ContextValue},
+};
+use imageshare_core::disclosure;
+
+use crate::cli::Cli;
+
+/// How the variables begin that the command line knows.
+const VARIABLES: &str = "IMAGESHARE_";
+
+/// What an error quotes of the command line.
+const QUOTED: [ContextKind; 3] = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
+
+/// Returns the error, or one without what it quotes if that may be a secret: an address, a key, the value of a variable.
+pub(crate) fn disclosed(error: Error) -> Error {
+    let quoted = QUOTED.iter().find_map(|kind| match error.get(*kind) {
+        Some(ContextValue::String(quoted)) if !is_shown(quoted) => Some(*kind),
+        _ => None,
+    });
+    // A cause and the proposals may repeat it, and cannot be taken out one by one.
+    let what = match (quoted, error.get(ContextKind::InvalidArg)) {
+        (None, _) => return error,
+        (Some(ContextKind::InvalidSubcommand), _) => "unrecognized subcommand".to_owned(),
+        (Some(ContextKind::InvalidValue), Some(ContextValue::String(argument))) => {
+            let expected = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                    format!(" (expected {})", values.join(", "))
+                }
+                _ => String::new(),
+            };
+            format!("invalid value for '{argument}'{expected}")
+        }
+        (Some(_), _) => "unexpected argument".to_owned(),
+    };
+    Error::raw(error.kind(), format!("{what}; it is not shown, since it may be a password or a key"))
+        .format(&mut Cli::command())
+}
+
+/// Whether all of what was given may be shown.
+fn is_shown(quoted: &str) -> bool {
+    let shown =
+        if is_of_variable(quoted) { disclosure::disclosed(quoted) } else { disclosure::disclosed_argument(quoted) };
+    shown.contains(quoted)
+}
+
+/// Whether a value may come from a variable, which nobody has typed.
+fn is_of_variable(value: &str) -> bool {
+    let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(VARIABLES);
+    env::vars_os().any(|(name, of_variable)| is_ours(&name) && of_variable == *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn said(arguments: &[&str]) -> String {
+        let error = Cli::try_parse_from(["imageshare"].iter().chain(arguments)).unwrap_err();
+        disclosed(error).to_string()
+    }
+
+    #[test]
+    fn an_address_or_a_key_is_not_repeated() {
+        for secret in ["amqp://usr:12/topsecret@127.0.0.1", "usr:topsecret@host", "Gu5t9xGARNpq86cd98joQYCN3topsecret"]
+        {
+            let flag = format!("--{secret}");
+            for arguments in [
+                [secret, ""].as_slice(),
+                &["check", secret],
+                &["check", &flag],
+                &["schema", secret],
+                &["worker", "--log", secret],
+                &["list", "--image", secret],
+                &["share", "--image", "img-6pb6lrmy", "--account", secret],
+                &["sandbox", "--listen", secret],
+                &["sandbox", "--rps", secret],
+            ] {
+                let said = said(arguments);
+                assert!(
+                    said.starts_with("error: ") && !said.contains("secret@") && !said.contains("topsecret"),
+                    "{said}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_typed_is_repeated() {
+        assert!(said(&["lst"]).contains("unrecognized subcommand 'lst'"));
+        assert!(said(&["list", "--image", "lhbp-1"]).contains("lhbp-1"));
+        assert!(said(&["check", "--conect"]).contains("unexpected argument '--conect' found"));
+    }
+}
