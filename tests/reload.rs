@@ -1,8 +1,10 @@
 //! A worker is told to read its settings again while it works: wrong ones change nothing, right ones count at once, and no
 //! job is lost for either.
 
+use std::{fs, process::Command};
+
 use crate::kit::{
-    Node,
+    Folder, Node, Program, Running, free_port,
     history::{History, OF_SECOND_REGION, Random},
     stage::{Stage, TWO_LANES},
     until,
@@ -79,4 +81,38 @@ fn settings_and_keys_that_change_under_load_lose_no_job() {
     stage.check_done(&history);
     assert_eq!(stage.sandbox.stats()["by_code"].get("RequestLimitExceeded"), None, "{}", stage.sandbox.stats());
     worker.drain();
+}
+
+/// Threads of a process that read its settings.
+fn readings(running: &Running) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.flatten().filter(|task| name(task) == "reading\n").count()
+}
+
+#[test]
+fn a_settings_file_that_hangs_holds_up_no_signal() {
+    let folder = Folder::new();
+    let address = format!("amqp://guest:guest@127.0.0.1:{}", free_port());
+    let settings = folder.file("settings.toml", format!("[broker]\nurl = \"{address}\"\n"));
+    let start = || Program::new(["worker", "--config"]).arg(&settings).key("AKIDEXAMPLE", "topsecret").start();
+    let hang = || {
+        fs::remove_file(&settings).unwrap();
+        assert!(Command::new("mkfifo").arg(&settings).status().unwrap().success());
+    };
+    // At SIGHUP.
+    let (worker, _stdout) = start();
+    worker.until_said("starting");
+    hang();
+    worker.signal("HUP");
+    until("it reads", || (readings(&worker) == 1).then_some(()));
+    worker.signal("TERM");
+    let (code, log) = worker.end();
+    assert_eq!(code, Some(0), "{log}");
+    // At the start.
+    let (worker, _stdout) = start();
+    until("it reads", || (readings(&worker) == 1).then_some(()));
+    worker.signal("TERM");
+    let (code, log) = worker.end();
+    assert_eq!(code, Some(0), "{log}");
 }

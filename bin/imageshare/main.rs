@@ -13,6 +13,7 @@ mod man;
 mod memory;
 mod output;
 mod publish;
+mod reading;
 mod run;
 mod runtime;
 mod sandbox;

@@ -1,45 +1,59 @@
 //! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
 
-use std::{net::SocketAddr, process, time::Duration};
+use std::{future::pending, net::SocketAddr, process, time::Duration};
 
 use anyhow::Context as _;
 use imageshare_worker::{
     admin::Admin,
+    broker::Url,
     daemon::Daemon,
+    driver::Lane,
     http::{Client, TimeOuts},
     service_manager::ServiceManager,
-    settings::{self, Environment, Flags, Settings},
+    settings::{self, Environment, Flags, Settings, SettingsError},
+    tls::TlsError,
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 use tracing::{error, info, warn};
 
 use crate::{
     cli::{Common, WorkerArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
     log::Log,
+    reading::Readings,
     runtime, work,
 };
 
+/// What is read before the daemon starts.
+struct Start {
+    settings: Settings,
+    url: Url,
+    client: Client,
+}
+
 pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
-    let flags = || Flags { admin: arguments.admin.clone(), ..work::flags(common, None, false) };
-    let settings = Settings::load(&flags(), &Environment::of_process()).or_exit(Exit::Usage)?;
-    let url = settings.broker.url().or_exit(Exit::Usage)?;
+    let flags = Flags { admin: arguments.admin.clone(), ..work::flags(common, None, false) };
     let grace = grace(&arguments.grace)?;
-    // A call that takes longer than the proof of its lane is good for would keep the lane from being given back.
-    let TimeOuts { connect, call } = settings.http;
-    let heartbeat = settings.broker.heartbeat;
-    let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
-    let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
     let log =
         Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {
-        let interrupts =
+        // Before anything is read: a file that hangs does not keep a signal from ending the process, not even where it
+        // is the first process of a container, for which a signal without a listener means nothing.
+        let mut interrupts =
             runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
         let hangups = runtime::hangups()?;
-        info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
-        let lanes = work::open_lanes(&settings, &client).await?;
+        let readings = Readings::new();
+        let started = tokio::select! {
+            biased;
+            Some(()) = interrupts.each.recv() => None,
+            started = start(&readings, &flags) => Some(started?),
+        };
+        let Some((Start { settings, url, client }, lanes)) = started else {
+            info!("ended");
+            return Ok(Exit::Done);
+        };
         let listen = settings.admin;
-        let daemon = Daemon::start(settings, lanes, client, url, arguments.declare);
+        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare);
         let _admin = match listen {
             Some(listen) => Some(admin(listen, &daemon)?),
             None => None,
@@ -50,11 +64,78 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         });
         let status = daemon.status();
         manager.ready();
+        let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
-            ended = serve(daemon, interrupts.each, hangups, grace, flags, log, &manager) => ended,
+            ended = serve(daemon, interrupts.each, hangups, grace, reload, log, &manager) => ended,
         }
     })
+}
+
+/// Reads the settings and the credentials.
+async fn start(readings: &Readings, flags: &Flags) -> Result<(Start, Vec<Lane>), Problem> {
+    let flags = flags.clone();
+    let start = readings.read(move || read(&flags)).await.or_exit(Exit::OutOfReach)??;
+    let Start { settings, url, client } = &start;
+    info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
+    let lanes = work::open_lanes(settings, client).await?;
+    Ok((start, lanes))
+}
+
+/// Reads the settings and the files that they name. Blocks.
+fn read(flags: &Flags) -> Result<Start, Problem> {
+    let settings = Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)?;
+    let url = settings.broker.url().or_exit(Exit::Usage)?;
+    // A call that takes longer than the proof of its lane is good for would keep the lane from being given back.
+    let TimeOuts { connect, call } = settings.http;
+    let heartbeat = settings.broker.heartbeat;
+    let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
+    let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
+    Ok(Start { settings, url, client })
+}
+
+/// Reads the settings again, as often as it is told to.
+struct Reload {
+    readings: Readings,
+    flags: Flags,
+    client: Client,
+    /// The reading that is under way.
+    reading: Option<JoinHandle<Reread>>,
+}
+
+/// The settings, and whether whom to trust could be read again.
+type Reread = (Result<Settings, SettingsError>, Result<(), TlsError>);
+
+impl Reload {
+    /// Begins to read. An earlier reading that has not ended counts no more: it may show older settings.
+    fn begin(&mut self) {
+        let (readings, flags, client) = (self.readings.clone(), self.flags.clone(), self.client.clone());
+        let read = move || {
+            let settings = Settings::load(&flags, &Environment::of_process());
+            let trust = if settings.is_ok() { client.reread_trust() } else { Ok(()) };
+            (settings, trust)
+        };
+        let reading = tokio::spawn(async move {
+            let refused = |error: anyhow::Error| (Err(SettingsError { problems: vec![error.to_string()] }), Ok(()));
+            readings.read(read).await.unwrap_or_else(refused)
+        });
+        if let Some(earlier) = self.reading.replace(reading) {
+            earlier.abort();
+        }
+    }
+
+    /// Waits for the reading that is under way; for ever if there is none. May be dropped and called again.
+    async fn read(&mut self) -> Reread {
+        loop {
+            let Some(reading) = &mut self.reading else { return pending().await };
+            let read = reading.await;
+            self.reading = None;
+            // One that was told to end has a later one behind it.
+            if let Ok(read) = read {
+                return read;
+            }
+        }
+    }
 }
 
 /// Listens for whoever asks how the daemon is.
@@ -69,7 +150,7 @@ async fn serve(
     mut interrupts: mpsc::Receiver<()>,
     mut hangups: mpsc::Receiver<()>,
     grace: Duration,
-    flags: impl Fn() -> Flags,
+    mut reload: Reload,
     log: Log,
     manager: &ServiceManager,
 ) -> Ended {
@@ -78,10 +159,8 @@ async fn serve(
             biased;
             ended = daemon.ended() => return end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
             Some(()) = interrupts.recv() => break,
-            Some(()) = hangups.recv() => {
-                let settings = Settings::load(&flags(), &Environment::of_process());
-                daemon.reload(settings).await;
-            }
+            Some(()) = hangups.recv() => reload.begin(),
+            (settings, trust) = reload.read() => daemon.reload(settings, trust).await,
         }
     }
     manager.stopping();

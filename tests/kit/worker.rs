@@ -106,7 +106,7 @@ impl Worker {
     /// Asks it to end and waits until it did, which has to be well.
     #[track_caller]
     pub(crate) fn drain(self) -> String {
-        // Before that it listens to no signal, and simply dies of one.
+        // A process that has only just begun listens to no signal, and dies of one.
         self.until_logged_after(0, &["starting"]);
         self.signal("TERM");
         let (code, log) = self.end();

@@ -22,6 +22,7 @@ use crate::{
     http::Client,
     settings::{self, Settings, SettingsError},
     status::Status,
+    tls::TlsError,
     wire::report::worker_name,
 };
 
@@ -37,7 +38,6 @@ pub struct Daemon {
     orders: mpsc::Sender<Order>,
     lanes: Vec<Lane>,
     settings: Settings,
-    client: Client,
     /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
     parts: JoinSet<()>,
     /// What each part is.
@@ -59,7 +59,7 @@ impl Daemon {
         let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
         let (publisher, publishing) =
             Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
-        let driver = Driver::new(&lanes, limits(&settings), client.clone());
+        let driver = Driver::new(&lanes, limits(&settings), client);
         let status = driver.status();
         status.has_broker(publisher.state());
         let publishing = publishing.watched(Arc::clone(status.of_process()));
@@ -87,7 +87,7 @@ impl Daemon {
         let lines = Lines { events: events_in, lanes: lines, orders: orders_in };
         names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
         names.push((parts.spawn(publishing.run()).id(), "the publisher"));
-        Self { orders, lanes, parts, names, status, settings, client }
+        Self { orders, lanes, parts, names, status, settings }
     }
 
     /// The states of its lanes.
@@ -98,12 +98,13 @@ impl Daemon {
 
     /// Takes over what may change while it runs: the limits of the engine and of the lanes, and what the sources of the
     /// credentials have now. Everything stays as it is if the settings are wrong.
-    pub async fn reload(&mut self, settings: Result<Settings, SettingsError>) {
+    /// `trust` is whether the client could read again whom to trust.
+    pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
             Ok(settings) => settings,
             Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
         };
-        if let Err(error) = self.client.reread_trust() {
+        if let Err(error) = trust {
             events::ReloadFailed { problem: &error.to_string() }.record();
         }
         let needs_restart = is_fixed_part_different(&self.settings, &settings);
