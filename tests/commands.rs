@@ -180,6 +180,36 @@ fn check_shows_every_setting_with_its_origin_and_never_a_key() {
 }
 
 #[test]
+fn output_that_is_lost_is_reported() {
+    let folder = Folder::new();
+    let jobs = folder.file("jobs.ndjson", job("img-6pb6lrmy", "SHARE", [100_000_000_001]));
+    let report = folder.path("reports.ndjson");
+    // Closes streams of the program as a shell does.
+    let closed = |streams: &str, arguments: &[&str]| {
+        let script = format!("exec \"$0\" \"$@\" {streams}");
+        let program = Program::of("sh", ["-c", &script, env!("CARGO_BIN_EXE_imageshare")]);
+        program.args(arguments).run()
+    };
+    let jobs = jobs.to_str().unwrap();
+    let run = ["run", jobs, "--sandbox"];
+    let ended = closed(">&-", &run).check(0);
+    assert!(ended.stderr.contains("standard output is closed or discarded: the reports are lost"), "{}", ended.stderr);
+    let with_report = [run.as_slice(), &["--report", report.to_str().unwrap()]].concat();
+    for (streams, arguments) in [(">&-", with_report.as_slice()), ("> /dev/null", &run), ("<&-", &run)] {
+        let ended = closed(streams, arguments).check(0);
+        assert!(!ended.stderr.contains("lost"), "{}", ended.stderr);
+    }
+    for arguments in [["schema", "job"].as_slice(), &["topology"], &["check", "--policy"], &["completions", "bash"]] {
+        let ended = closed(">&-", arguments).check(0);
+        assert!(ended.stderr.contains("standard output is closed or discarded: what this"), "{}", ended.stderr);
+        let all = closed("<&- >&- 2>&-", arguments).check(0);
+        assert_eq!((all.stdout.as_str(), all.stderr.as_str()), ("", ""));
+    }
+    closed("<&- >&- 2>&-", &run).check(0);
+    closed("<&- >&- 2>&-", &["nonsense"]).check(2);
+}
+
+#[test]
 fn check_asks_everybody_and_says_what_is_missing_and_changes_nothing() {
     let (sandbox, vhost) = (Sandbox::start(&[]), Node::shared().vhost());
     let check = || sandbox.program("check").arg("--connect").env("IMAGESHARE_BROKER_URL", vhost.url());

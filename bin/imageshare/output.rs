@@ -20,8 +20,37 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether nobody gets what is written to standard output, though nobody asked for that: it was closed when the program
+/// began. The standard library then opens the null device in its place, for reading and writing; a shell that is told to
+/// discard the output opens it for writing alone.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_lost() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
+
+    /// The number of `/dev/null` (`Documentation/admin-guide/devices.txt` of Linux).
+    const NULL: (u32, u32) = (1, 3);
+    let out = io::stdout();
+    let is_null = fstat(&out).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && (major(found.st_rdev), minor(found.st_rdev)) == NULL
+    });
+    is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
+}
+
+/// Other systems do not say.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn is_lost() -> bool {
+    false
+}
+
 /// Writes a whole text to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Problem> {
+    if is_lost() {
+        drop(writeln!(
+            io::stderr(),
+            "imageshare: standard output is closed or discarded: what this command prints is lost"
+        ));
+    }
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
 }

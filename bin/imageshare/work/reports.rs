@@ -54,6 +54,12 @@ impl Reports {
             sinks.push(Sink::start(files::name(path), create(path, inputs, to_stdout)?, voice)?);
         }
         if to_stdout {
+            if file.is_none() && output::is_lost() {
+                voice.insist(
+                    "imageshare: standard output is closed or discarded: the reports are lost (expected an open standard \
+                     output, or --report FILE)",
+                );
+            }
             sinks.push(Sink::start("standard output".to_owned(), io::stdout(), voice)?);
         }
         Ok(Self { sinks, backlog: Backlog::default(), tally: Tally::default() })
