@@ -91,7 +91,7 @@ fn readings(running: &Running) -> usize {
 }
 
 #[test]
-fn a_settings_file_that_hangs_holds_up_no_signal() {
+fn hanging_settings_file_blocks_no_signal() {
     let folder = Folder::new();
     let address = format!("amqp://guest:guest@127.0.0.1:{}", free_port());
     let settings = folder.file("settings.toml", format!("[broker]\nurl = \"{address}\"\n"));

@@ -33,7 +33,8 @@ fn no_core_dump_is_made_of_a_process_that_holds_keys_and_nobody_but_root_reads_i
     );
 }
 
-/// Addresses of a broker whose password has a form that somebody did not think of. All hold `top` and `ecret`.
+/// Addresses of a broker with passwords that are not escaped, and other malformed ones. Pieces of the password are
+/// `top`, `tops` and `ecret`.
 const ADDRESSES: [&str; 22] = [
     "amqp://usr:tops/ecret@127.0.0.1",
     "amqp://usr:12/topsecret@127.0.0.1",
@@ -107,7 +108,7 @@ fn no_part_of_a_password_is_shown() {
 }
 
 #[test]
-fn a_secret_in_place_of_a_path_is_not_shown() {
+fn misplaced_secrets_are_not_shown() {
     let secrets = [
         "amqp://usr:12/topsecret@127.0.0.1",
         "usr:topsecret@127.0.0.1",

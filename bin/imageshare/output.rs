@@ -20,9 +20,9 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether nobody gets what is written to standard output, though nobody asked for that: it was closed when the program
-/// began. The standard library then opens the null device in its place, for reading and writing; a shell that is told to
-/// discard the output opens it for writing alone.
+/// Returns whether standard output was closed when the program started, so that what is written to it is lost. The
+/// standard library opens the null device in its place, for reading and writing. A shell that discards output with
+/// `> /dev/null` opens it only for writing.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_lost() -> bool {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
@@ -37,7 +37,7 @@ pub(crate) fn is_lost() -> bool {
     is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
-/// Other systems do not say.
+/// Other systems do not tell.
 #[cfg(not(target_os = "linux"))]
 pub(crate) const fn is_lost() -> bool {
     false

@@ -17,7 +17,7 @@ const THREADS_MAX: usize = 4;
 /// How long a reading may take.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Readings of the files of the settings. Only so many may hang.
+/// Reads the files of the settings, each time on a thread of its own. At most [`THREADS_MAX`] of them may hang.
 #[derive(Clone)]
 pub(crate) struct Readings {
     permits: Arc<Semaphore>,
@@ -32,7 +32,7 @@ impl Readings {
     /// Reads on a thread of its own, and waits for the result as long as a reading may take.
     ///
     /// # Errors
-    /// If the reading takes longer, or if so many hang that it does not begin.
+    /// If the reading takes longer, or if too many earlier ones hang.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,

@@ -22,7 +22,7 @@ pub(crate) fn disclosed(error: Error) -> Error {
         Some(ContextValue::String(quoted)) if !is_shown(quoted) => Some(*kind),
         _ => None,
     });
-    // A cause and the proposals may repeat it, and cannot be taken out one by one.
+    // The cause and the suggestions may repeat the value and cannot be removed, so the error is made anew.
     let what = match (quoted, error.get(ContextKind::InvalidArg)) {
         (None, _) => return error,
         (Some(ContextKind::InvalidSubcommand), _) => "unrecognized subcommand".to_owned(),
@@ -41,14 +41,14 @@ pub(crate) fn disclosed(error: Error) -> Error {
         .format(&mut Cli::command())
 }
 
-/// Whether all of what was given may be shown.
+/// Returns whether all of a quoted text may be shown.
 fn is_shown(quoted: &str) -> bool {
     let shown =
         if is_of_variable(quoted) { disclosure::disclosed(quoted) } else { disclosure::disclosed_argument(quoted) };
     shown.contains(quoted)
 }
 
-/// Whether a value may come from a variable, which nobody has typed.
+/// Returns whether a value may come from a variable. The reader of the error may not know it then.
 fn is_of_variable(value: &str) -> bool {
     let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(VARIABLES);
     env::vars_os().any(|(name, of_variable)| is_ours(&name) && of_variable == *value)

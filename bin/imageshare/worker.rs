@@ -37,8 +37,8 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     let log =
         Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {
-        // Before anything is read: a file that hangs does not keep a signal from ending the process, not even where it
-        // is the first process of a container, for which a signal without a listener means nothing.
+        // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
+        // process of a container would otherwise ignore the signal.
         let mut interrupts =
             runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
         let hangups = runtime::hangups()?;
@@ -94,7 +94,7 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
     Ok(Start { settings, url, client })
 }
 
-/// Reads the settings again, as often as it is told to.
+/// Reads the settings again at each SIGHUP.
 struct Reload {
     readings: Readings,
     flags: Flags,
@@ -103,11 +103,11 @@ struct Reload {
     reading: Option<JoinHandle<Reread>>,
 }
 
-/// The settings, and whether whom to trust could be read again.
+/// The settings, and the result of reading the root certificates again.
 type Reread = (Result<Settings, SettingsError>, Result<(), TlsError>);
 
 impl Reload {
-    /// Begins to read. An earlier reading that has not ended counts no more: it may show older settings.
+    /// Starts to read. The result of an earlier reading that has not ended is dropped: it may hold older settings.
     fn begin(&mut self) {
         let (readings, flags, client) = (self.readings.clone(), self.flags.clone(), self.client.clone());
         let read = move || {
@@ -124,13 +124,13 @@ impl Reload {
         }
     }
 
-    /// Waits for the reading that is under way; for ever if there is none. May be dropped and called again.
+    /// Waits for the current reading, and forever if there is none. Cancel safe.
     async fn read(&mut self) -> Reread {
         loop {
             let Some(reading) = &mut self.reading else { return pending().await };
             let read = reading.await;
             self.reading = None;
-            // One that was told to end has a later one behind it.
+            // A reading that was aborted was replaced by a later one.
             if let Ok(read) = read {
                 return read;
             }

@@ -42,11 +42,11 @@ const HOST_LEN_MAX: usize = 253;
 /// the vendor have 32.
 const KEY_LEN_MIN: usize = 16;
 
-/// How keys begin that begin with zeros and lengths: DER and JSON in base64.
+/// The first characters of DER and of JSON in base64, which have less disorder.
 const KEY_BEGINNINGS: [&str; 2] = ["MII", "eyJ"];
 
-/// Of so many neighboring characters of a key at least one pair changes its class, and not as words do that begin with a
-/// capital. Random text does so in more than two pairs of five, names in one of five.
+/// Pairs of neighboring characters of which at least one changes its class in a key, not counting a capital before a
+/// small letter. In random text two pairs of five do, in names about one of five.
 const PAIRS_PER_CHANGE_MAX: usize = 4;
 
 /// Extensions that make a relative name a path.
@@ -90,8 +90,8 @@ pub fn disclosed_name(name: &str) -> String {
     if is_name(name) { name.to_owned() } else { NAME_NOT_SHOWN.to_owned() }
 }
 
-/// Returns an argument of the command line as one printable line, or [`NOT_SHOWN`] if it may hold a secret. Whoever
-/// reads the error typed the argument, and the process list shows it, so plain words are shown too.
+/// Returns an argument of the command line as one printable line, or [`NOT_SHOWN`] if it may hold a secret. The reader of
+/// the error typed the argument, and the process list shows it, so plain words are shown too.
 #[must_use]
 pub fn disclosed_argument(argument: &str) -> String {
     let is_content = argument.starts_with(['{', '"']) || argument.contains(char::is_control);
@@ -103,8 +103,8 @@ pub fn disclosed_argument(argument: &str) -> String {
     }
 }
 
-/// Whether a text can only be meant as the path of a file: it is absolute, it begins with `./`, `../` or `~/`, or it
-/// ends in a usual extension; and no part of it looks like a key or like the user of an address.
+/// Returns whether a text is plainly the path of a file: it is absolute, begins with `./`, `../` or `~/`, or ends in a
+/// usual extension, and no part of it looks like a key or like the user of an address.
 #[must_use]
 pub fn is_path(text: &str) -> bool {
     let is_rooted = ["/", "./", "../", "~/"].iter().any(|root| text.starts_with(root)) && !text.starts_with("//");
@@ -114,7 +114,7 @@ pub fn is_path(text: &str) -> bool {
     (is_rooted || is_on_drive || has_extension) && !cannot_be_path(text)
 }
 
-/// Whether a text cannot be the path of a file that anyone has: it is an address, the contents of a file, or a key.
+/// Returns whether a text cannot be the path of a file, because it is an address, the contents of a file, or a key.
 #[must_use]
 pub fn cannot_be_path(text: &str) -> bool {
     text.len() > PATH_LEN_MAX
@@ -125,14 +125,14 @@ pub fn cannot_be_path(text: &str) -> bool {
         || has_key(text)
 }
 
-/// Whether a text is a name: letters, digits, dots, spaces, underscores and hyphens.
+/// Returns whether a text is a name: letters, digits, dots, spaces, underscores and hyphens.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let is_inner = |c: char| c.is_alphanumeric() || matches!(c, '.' | ' ' | '_' | '-');
     !text.is_empty() && text.chars().count() <= NAME_LEN_MAX && text.chars().all(is_inner) && !has_key(text)
 }
 
-/// Whether a part of a text looks like a key: a PEM block, or many letters and digits without order.
+/// Returns whether a part of a text looks like a key: a PEM block, or a long disorder of letters and digits.
 #[must_use]
 pub fn has_key(text: &str) -> bool {
     let class = |byte: &u8| (byte.is_ascii_uppercase(), byte.is_ascii_lowercase());
@@ -152,13 +152,13 @@ pub fn has_key(text: &str) -> bool {
     text.contains("-----") || text.split(|c: char| !c.is_ascii_alphanumeric()).any(is_key)
 }
 
-/// Whether a text has an `@`, before which a password may stand. The one use that paths have for it is the instance of
-/// a systemd unit: `/run/credentials/imageshare@eu.service/key`.
+/// Returns whether a text has an `@`, before which a password may stand. Paths have it only in the instance of a systemd
+/// unit: `/run/credentials/imageshare@eu.service/key`.
 fn has_user(text: &str) -> bool {
     text.split('/').any(|part| part.contains('@') && !part.ends_with(".service"))
 }
 
-/// A number with its sign, its unit and its separators.
+/// Returns whether a text is a number with its sign, its unit and its separators.
 fn is_number(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | ' ');
     let letters = text.chars().filter(char::is_ascii_alphabetic).count();
@@ -168,7 +168,8 @@ fn is_number(text: &str) -> bool {
         && letters <= UNIT_LEN_MAX
 }
 
-/// A host with a dot, or `localhost`, with a scheme or a port, and nothing else: no user, path, query or fragment.
+/// Returns whether a text is a host with a dot, or `localhost`, with a scheme or a port, and nothing else: no user, path,
+/// query or fragment.
 fn is_address(text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_told_from_a_name() {
+    fn keys_and_names_are_distinguished() {
         for key in
             ["Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "x y=q95K84wrzuE48frtQzyTkwNL4dXZ"]
         {
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_is_shown_unless_it_may_hold_a_secret() {
+    fn arguments_are_shown_unless_secretive() {
         assert_eq!(disclosed_argument("jobs\u{202e}.ndjson"), "jobs .ndjson");
         assert_eq!(disclosed_argument("https://host.example"), "https://host.example");
         for argument in [

@@ -420,7 +420,7 @@ fn the_broker_s_address_may_stand_in_a_file() {
 }
 
 #[test]
-fn a_secret_in_place_of_another_value_is_not_shown() {
+fn misplaced_secret_is_not_shown() {
     let secrets = [
         "amqp://usr:12/topsecret@127.0.0.1",
         "usr:topsecret@127.0.0.1",

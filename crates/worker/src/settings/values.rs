@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_path_is_refused_and_not_shown() {
+    fn what_cannot_be_a_path_is_refused() {
         for text in [
             "",
             "amqp://usr:12/topsecret@127.0.0.1",
