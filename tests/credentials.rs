@@ -9,6 +9,7 @@ use crate::kit::{
     Ended, Folder, Node, Program, Sandbox,
     history::{History, Random},
     stage::{DEAD, Stage},
+    until,
 };
 
 const ROLE: &str = "qcs::cam::uin/100009999999:roleName/share";
@@ -230,6 +231,45 @@ fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
     stage.check_done(&history);
     assert!(!worker.drain().contains("the lane is closed"));
     check_no_refused_key(&stage);
+}
+
+#[test]
+fn key_of_another_account_closes_the_lane() {
+    let folder = Folder::new();
+    let key = |id: &str, account: &str| {
+        format!("[[keys]]\nsecret_id = \"{id}\"\nsecret_key = \"secret-{id}\"\naccount = \"{account}\"\n")
+    };
+    let keys = [key("AKIDOURS", "100009999999"), key("AKIDOTHER", "100008888888")].concat();
+    let world = folder.file("world.toml", format!("open_images = true\nopen_accounts = true\n{keys}"));
+    let sandbox = Sandbox::start(&["--rps", "0", "--world", world.to_str().unwrap()]);
+    let path = folder.path("key.json");
+    let put = |id: &str| write_key(&path, &json!({"secret_id": id, "secret_key": format!("secret-{id}")}));
+    put("AKIDOURS");
+    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let (mut history, mut random) = (History::default(), Random::of(65));
+    history.add_random(&mut random, 20, 5);
+    let worker = stage.worker();
+    stage.publish(&history.jobs);
+    stage.until_worked_off();
+    let (mark, calls) = (worker.mark(), stage.sandbox.writes());
+    put("AKIDOTHER");
+    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
+    history.add_random(&mut random, 50, 5);
+    stage.publish(&history.jobs[20..]);
+    until("the jobs are held", || (stage.depth().held == 50).then_some(()));
+    assert_eq!(stage.sandbox.writes(), calls);
+    let mark = worker.mark();
+    put("AKIDOURS");
+    worker.until_logged_after(mark, &["the lane is open again"]);
+    stage.check_done(&history);
+    // The operator says that the other account is right.
+    let mark = worker.mark();
+    put("AKIDOTHER");
+    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#]);
+    stage.change_settings("[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
+    worker.signal("HUP");
+    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.drain();
 }
 
 #[test]

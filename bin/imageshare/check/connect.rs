@@ -39,12 +39,21 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
 
 /// STS: whose the key is.
 async fn ask_whose(lane: &Lane, findings: &mut Findings) {
-    let mut owner = lane.keeper.owner();
-    let known = owner.wait_for(|owner| *owner != Owner::Asked).await.map(|owner| owner.clone());
+    let mut identity = lane.keeper.identity();
+    let known = identity.wait_for(|identity| identity.owner != Owner::Asked).await;
+    let known = known.map(|identity| identity.owner.clone());
     let key = format!("connect.{}.GetCallerIdentity", lane.name);
     match known {
-        Ok(Owner::Known(account)) => findings.add(key, format!("the key of account {account}"), &lane.endpoint),
-        Ok(Owner::Unknown(reason)) => {
+        Ok(Owner::Known(account)) => {
+            if let Some(expected) = lane.account.filter(|expected| *expected != account) {
+                let name = &lane.name;
+                let problem =
+                    format!("lane {name}: the key belongs to account {account} (expected account {expected})");
+                findings.problem(Exit::Refused, &problem);
+            }
+            findings.add(key, format!("the key of account {account}"), &lane.endpoint);
+        }
+        Ok(Owner::Unreached(reason) | Owner::Unknown(reason)) => {
             // Work goes on without it.
             findings.add(key, "not known: jobs that name the key's own account are refused by the API", &reason);
         }

@@ -269,7 +269,7 @@ fn exit(summary: &Summary, written: &Written, extent: Extent, is_interrupted: bo
     };
     if is_interrupted {
         Exit::Interrupted
-    } else if closed(&[CloseReason::Clock, CloseReason::Credential, CloseReason::Permission]) {
+    } else if closed(&[CloseReason::Account, CloseReason::Clock, CloseReason::Credential, CloseReason::Permission]) {
         Exit::Refused
     } else if closed(&[CloseReason::Endpoint]) {
         Exit::OutOfReach

@@ -22,6 +22,7 @@ pub(crate) fn words(lane: &str, notice: &Notice) -> String {
 
 const fn why(reason: CloseReason) -> &'static str {
     match reason {
+        CloseReason::Account => "the key is another account's",
         CloseReason::Clock => "this machine's clock differs from the API's",
         CloseReason::Credential => "the credential is refused",
         CloseReason::Endpoint => "the endpoint gives no usable answer",

@@ -63,13 +63,19 @@ pub enum Input {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A refresh that [`Command::RefreshCredential`] asked for brought another credential.
+    /// Another credential is in use from now on, whether [`Command::RefreshCredential`] asked for it or not. Calls wait
+    /// a few seconds for [`Input::OwnAccount`] or [`Input::OwnerUnknown`] where it has to be of a known account.
     CredentialFresh(LaneId),
     /// A refresh brought nothing new.
     CredentialBroken(LaneId),
     /// Whose the lane's credential is, which may be known late or never. The account has its images anyway, and the API
     /// refuses a list that names it.
     OwnAccount(LaneId, AccountId),
+    /// The account of the credential in use cannot be learned.
+    OwnerUnknown(LaneId),
+    /// The account that the lane's credentials have to be of, as an operator says. Without one it is the account of the
+    /// first credential whose account was learned.
+    ExpectAccount(LaneId, Option<AccountId>),
     /// Other limits from now on.
     Limits(Limits),
     /// No new calls; finish what is in flight, settle what is finished, end the rest as [`Limits::ending`] says.
@@ -228,6 +234,8 @@ pub enum Notice {
 /// Why a lane is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseReason {
+    /// The key belongs to another account than the ones before, or than the operator expects.
+    Account,
     /// The clocks differ and correcting ours did not help.
     Clock,
     /// The key or token is refused and there is no better one.
@@ -243,6 +251,7 @@ impl CloseReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Clock => "clock",
             Self::Credential => "credential",
             Self::Endpoint => "endpoint",

@@ -85,6 +85,13 @@ pub struct Failure {
     pub request_id: Option<RequestId>,
 }
 
+impl Failure {
+    /// The same for a job that the request was not made for.
+    pub(crate) fn without_request(&self) -> Arc<Self> {
+        Arc::new(Self { request_id: None, ..self.clone() })
+    }
+}
+
 /// The codes of our own.
 pub mod local {
     /// A SYNC would have cancelled more of the list than the brake allows.

@@ -73,7 +73,7 @@
 //! | 4 pace | `pacer` beside `engine/`, `writes` |
 //! | 5 isolate | `isolate`, `group` |
 //! | 6 quota | `quota` |
-//! | 7 whose fault | `answers`, `denied` |
+//! | 7 whose fault | `answers`, `denied`, `key` |
 //! | 8 hold in order, never shuffle | `busy`, `leave` |
 //! | 9 a lane is open, or closed with a reason | `lanes` |
 //! | 10 drain | `leave` |

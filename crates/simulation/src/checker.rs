@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use imageshare_core::{
     Class, Permission,
-    ids::{AccountId, ImageId},
+    ids::{AccountId, ImageId, RequestId},
 };
 use imageshare_engine::{
     io::{Action, CallId},
     job::{AccountOutcome, Job, Mode, Report, local},
     limits::{Ending, Limits},
 };
+use imageshare_sandbox::ledger::Access;
 
 use crate::{
     fault::Fault,
@@ -42,13 +43,32 @@ pub struct Checker {
     /// When a call was last accepted.
     accepted_at: Option<u64>,
     deliveries: BTreeMap<usize, Deliveries>,
+    /// Every call, by its request id.
+    requests: BTreeMap<RequestId, Request>,
+    /// How often a listing of each image was refused as by a key that may not read.
+    listings_refused: BTreeMap<ImageId, u32>,
+    /// Images with which the key may not do everything.
+    denied: BTreeSet<ImageId>,
     /// Who had each image since when, as far as it was changed, in order.
     states: BTreeMap<(ImageId, AccountId), Vec<(u64, bool)>>,
     answers_get_lost: bool,
     internal_errors: bool,
     images_get_busy: bool,
     forbidden: bool,
+    is_key_doubtful: bool,
 }
+
+/// A call that was made.
+#[derive(Clone, Debug)]
+struct Request {
+    at: u64,
+    image: ImageId,
+    /// The accounts of a write.
+    accounts: Vec<AccountId>,
+}
+
+/// Refusals in a row that an image's listing may have had before a SYNC fails by them: rule 7.
+const LISTINGS_REFUSED_MIN: u32 = 6;
 
 /// When a job came.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +97,8 @@ impl Checker {
                 states.insert((image, account), vec![(0, world.ledger.is_shared(image, account))]);
             }
         }
+        let may_everything = |image| world.ledger.access(image).is_none_or(|access| access == Access::default());
+        let denied = (0..world.images).map(world::image).filter(|&image| !may_everything(image)).collect();
         let lost = [
             Fault::AnswerLost,
             Fault::AnswerLate,
@@ -91,12 +113,17 @@ impl Checker {
         ];
         Self {
             states,
+            denied,
             batch_max: world.lane.batch as usize,
             rates: [rate, rate, image_rate],
             answers_get_lost: lost.into_iter().any(|fault| world.faults.may(fault)),
             internal_errors: world.faults.may(Fault::InternalError),
             images_get_busy: world.faults.may(Fault::Busy),
             forbidden: world.faults.may(Fault::Deployment),
+            is_key_doubtful: world.may_be_denied
+                || [Fault::Revoked, Fault::ForeignKey, Fault::ListingRefused]
+                    .into_iter()
+                    .any(|fault| world.faults.may(fault)),
             ..Self::default()
         }
     }
@@ -127,10 +154,20 @@ impl Checker {
     }
 
     /// A request is sent.
-    pub fn asked(&mut self, action: &Action) {
+    pub fn asked(&mut self, now: u64, id: RequestId, action: &Action) {
+        let (image, accounts) = match action {
+            Action::Modify { image_id, account_ids, .. } => (*image_id, account_ids.clone()),
+            Action::ReadShares { image_id, .. } | Action::ReadImage { image_id, .. } => (*image_id, Vec::new()),
+        };
+        self.requests.insert(id, Request { at: now, image, accounts });
         if let Action::Modify { image_id, account_ids, permission, .. } = action {
             self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         }
+    }
+
+    /// A listing is refused as by a key that may not read.
+    pub fn listing_refused(&mut self, image: ImageId) {
+        *self.listings_refused.entry(image).or_default() += 1;
     }
 
     /// A call was accepted.
@@ -286,9 +323,27 @@ impl Checker {
                     let code = &failure.code;
                     self.wrong(format!("job {job}: {account} failed with {code}, and nothing is wrong with it"));
                 }
+                AccountOutcome::Failed(failure)
+                    if failure.request_id.is_some_and(|id| !self.was_made_for(world, job, report, id)) =>
+                {
+                    self.wrong(format!(
+                        "job {job}: {account} failed by a request that was not made for it: {failure:?}"
+                    ));
+                }
                 _ => {}
             }
         }
+    }
+
+    /// Whether a request was made for a job: while it was in hand, or was in flight when it came, and for an account of it
+    /// if it was a write.
+    fn was_made_for(&self, world: &World, job: usize, report: &Report, id: RequestId) -> bool {
+        let Some(request) = self.requests.get(&id) else { return false };
+        let found = &world.jobs[job].1;
+        let mut named = told_of(found.mode, report).map(|(account, ..)| account);
+        let names = request.accounts.is_empty() || named.any(|account| request.accounts.contains(&account));
+        let first = self.first_delivery(job).unwrap_or_default();
+        request.image == found.image_id && names && request.at + CALL_TIMEOUT >= first
     }
 
     /// Nothing is left to happen: the world is as the last wish of each account asked, where that was not said to have
@@ -377,7 +432,8 @@ impl Checker {
         // A command gives up when for so long no call was accepted but those in flight when its lane closed.
         let closed_for = world.limits.closed_for.0.saturating_sub(CALL_TIMEOUT);
         let works = self.accepted_at.is_some_and(|at| at + closed_for > self.now);
-        let given_up = one_shot && (world.interrupted_at.is_some() || !works);
+        // A lane that is closed because of its key may have listings accepted.
+        let given_up = one_shot && (world.interrupted_at.is_some() || !works || self.is_key_doubtful);
         let faulty = accounts.faults.get(&account).is_some_and(|fault| fault.as_str() == code);
         match code {
             "InvalidAccountId.NotFound" => permission == Permission::Cancel || !accounts.exists(account),
@@ -397,12 +453,19 @@ impl Checker {
             local::NO_ANSWER => self.answers_get_lost || job.mode == Mode::Sync || job.deadline.is_some() || one_shot,
             local::NOT_ATTEMPTED => given_up,
             code if code.starts_with("Local.") => false,
-            // Codes about the image: whether it is one of those is not looked into.
-            code => {
-                let class = Class::of(code);
-                let forbidden = self.forbidden && class == Class::Deployment;
-                forbidden || matches!(class, Class::Image | Class::Busy | Class::Permission)
-            }
+            // The images are the right key's own.
+            "UnauthorizedOperation.ImageNotBelongToAccount" => false,
+            "InvalidImageId.NotFound" => world.ledger.access(job.image_id).is_none(),
+            // Other codes about the image: whether it is one of those is not looked into. A key fails no job.
+            code => match Class::of(code) {
+                Class::Image | Class::Busy => true,
+                Class::Deployment => self.forbidden && code == "ActionOffline",
+                Class::Permission => {
+                    let refused = self.listings_refused.get(&job.image_id).copied().unwrap_or_default();
+                    self.denied.contains(&job.image_id) || (job.mode == Mode::Sync && refused >= LISTINGS_REFUSED_MIN)
+                }
+                _ => false,
+            },
         }
     }
 

@@ -24,7 +24,13 @@ impl Coverage {
             Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).map(|fault| format!("fault: {}", fault.as_str()));
         let classes: BTreeSet<_> = imageshare_core::code::table().iter().map(|&(_, class)| class).collect();
         let classes = classes.into_iter().chain([Class::Unknown]).map(|class| format!("answer: {}", class.as_str()));
-        let reasons = [CloseReason::Clock, CloseReason::Credential, CloseReason::Endpoint, CloseReason::Permission];
+        let reasons = [
+            CloseReason::Account,
+            CloseReason::Clock,
+            CloseReason::Credential,
+            CloseReason::Endpoint,
+            CloseReason::Permission,
+        ];
         let closed = reasons.map(|reason| format!("lane closed: {}", reason.as_str()));
         let told = [local::BRAKE, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
         let told = told.map(|code| format!("told: {code}"));

@@ -11,6 +11,8 @@ pub enum Fault {
     AnswerLate,
     /// The credential is refused; a refresh helps.
     Credential,
+    /// A listing is refused, as if the key might not read.
+    ListingRefused,
     /// The server answers with something that is not the API's, before it applied anything.
     Html,
     /// An InternalError that changes nothing.
@@ -46,11 +48,15 @@ pub enum Fault {
     Outside,
     /// The endpoint is away for a minute or two.
     Outage,
+    /// The key loses its permission for all images, for seconds or for half an hour.
+    Revoked,
+    /// A key of another account takes the place of the right one, for seconds or for minutes.
+    ForeignKey,
 }
 
 impl Fault {
     /// Faults of a call.
-    pub const OF_CALLS: [Self; 12] = [
+    pub const OF_CALLS: [Self; 13] = [
         Self::AnswerLost,
         Self::AnswerLate,
         Self::Clock,
@@ -59,6 +65,7 @@ impl Fault {
         Self::Html,
         Self::InternalError,
         Self::Late,
+        Self::ListingRefused,
         Self::Skew,
         Self::Swallowed,
         Self::Throttle,
@@ -66,8 +73,18 @@ impl Fault {
     ];
 
     /// Faults that happen between two events.
-    pub const OF_STEPS: [Self; 8] =
-        [Self::Kill, Self::Lost, Self::Drained, Self::Unaware, Self::Returned, Self::Busy, Self::Outside, Self::Outage];
+    pub const OF_STEPS: [Self; 10] = [
+        Self::Kill,
+        Self::Lost,
+        Self::Drained,
+        Self::Unaware,
+        Self::Returned,
+        Self::Busy,
+        Self::Outside,
+        Self::Outage,
+        Self::Revoked,
+        Self::ForeignKey,
+    ];
 
     /// Whether the lane changes hands.
     #[must_use]
@@ -84,6 +101,7 @@ impl Fault {
             Self::Clock => "clock refused",
             Self::Credential => "credential refused",
             Self::Deployment => "forbidden by the vendor",
+            Self::ListingRefused => "listing refused",
             Self::Html => "no answer of the API",
             Self::InternalError => "internal error",
             Self::Late => "applied late",
@@ -99,6 +117,8 @@ impl Fault {
             Self::Busy => "image busy",
             Self::Outside => "changed from outside",
             Self::Outage => "outage",
+            Self::Revoked => "permission revoked",
+            Self::ForeignKey => "key of another account",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use imageshare_core::ids::AccountId;
 use imageshare_engine::{
     Engine,
     io::{Input, TicketId},
@@ -33,6 +34,10 @@ pub(crate) struct Process {
     pub(crate) is_standby: bool,
     /// Whether it was told to end.
     pub(crate) is_draining: bool,
+    /// Whose key it signs with.
+    pub(crate) key_owner: AccountId,
+    /// Whether it was told that its key is another account's.
+    pub(crate) knows_foreign: bool,
     next_ticket: u64,
     /// Settled jobs and when the acknowledgement of each may be sent, in order, as long as it may be lost.
     acks: Vec<Ack>,
@@ -57,7 +62,7 @@ pub(crate) enum Away {
 }
 
 impl Process {
-    pub(crate) fn new(id: u64, limits: Limits) -> Self {
+    pub(crate) fn new(id: u64, limits: Limits, key_owner: AccountId) -> Self {
         Self {
             id,
             engine: Engine::new(limits, id),
@@ -66,6 +71,8 @@ impl Process {
             is_unaware: false,
             is_standby: false,
             is_draining: false,
+            key_owner,
+            knows_foreign: false,
             next_ticket: 0,
             acks: Vec::new(),
         }

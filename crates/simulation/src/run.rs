@@ -64,6 +64,7 @@ enum Event {
     Arrive {
         process: u64,
         call: CallId,
+        caller: AccountId,
         action: Action,
         answers_at: Option<u64>,
     },
@@ -72,6 +73,10 @@ enum Event {
     LaneUp(u64),
     /// A process that did not know that it has no lane learns of it, and ends.
     Noticed(u64),
+    /// Processes sign with a key of this account from now on.
+    KeyReplaced(AccountId),
+    /// A process is told the account of the key in use, or that it cannot be learned.
+    OwnerLearned(u64, Option<AccountId>),
     /// The lane goes back to a process that lost it to another one, which is gone.
     Returns(u64),
     Interrupt,
@@ -93,6 +98,8 @@ struct Run {
     checker: Checker,
     delivered: usize,
     outage_until: u64,
+    /// Until when calls are refused with this code; only writes, if so.
+    revoked: (u64, &'static str, bool),
     ended: Ended,
     logging: bool,
 }
@@ -132,7 +139,7 @@ impl Run {
         let mut run = Self {
             meters: [meter(limit), meter(limit), meter(limit * 4)],
             random,
-            processes: vec![Process::new(seed, world.limits.clone())],
+            processes: vec![Process::new(seed, world.limits.clone(), world::account_of(world::OWNER))],
             processes_begun: seed,
             now: 0,
             events: BTreeMap::new(),
@@ -140,6 +147,7 @@ impl Run {
             checker,
             delivered: 0,
             outage_until: 0,
+            revoked: (0, "", false),
             ended: Ended {
                 violations: Vec::new(),
                 reports: BTreeMap::new(),
@@ -165,8 +173,20 @@ impl Run {
         if let Some(at) = run.world.interrupted_at {
             run.at(at, Event::Interrupt);
         }
+        run.introduce(seed);
         run.consume();
         run
+    }
+
+    /// Tells a process that begins whose its key is and has to be, if that is known.
+    fn introduce(&mut self, id: u64) {
+        let owner = world::account_of(world::OWNER);
+        if self.world.expects_account {
+            self.input_to(id, Input::ExpectAccount(LANE, Some(owner)));
+        }
+        let key_owner = self.process(id).map(|process| process.key_owner);
+        let told = key_owner.filter(|_| self.world.knows_owners);
+        self.happen(Event::OwnerLearned(id, told));
     }
 
     fn play(&mut self, bound: u64) {
@@ -254,6 +274,9 @@ impl Run {
             // Held back, since nothing proves the lane.
             Command::Call { action: Action::Modify { .. }, .. } if is_unaware => {}
             Command::Call { call, action, .. } => {
+                if process.knows_foreign {
+                    self.checker.wrong(format!("{call:?} is made with a key of another account"));
+                }
                 if !is_unaware {
                     self.checker.called(call, &action, away);
                 }
@@ -311,6 +334,9 @@ impl Run {
 
     /// Decides what becomes of a call.
     fn call(&mut self, process: u64, call: CallId, action: Action) {
+        let caller = self.process(process).map_or_else(|| world::account_of(world::OWNER), |process| process.key_owner);
+        let id = request_id(process, call);
+        let refused = |code: &str, message: &str| refused(code, message, id);
         let sent = self.now + self.random.below(4);
         let (least, most) = self.world.latency;
         let takes = self.random.between(least, most);
@@ -326,15 +352,24 @@ impl Run {
             let outcome = Outcome::Unanswered { sent: false, reason: "connection refused".into() };
             return self.at(sent + 1, Event::Answer(process, call, outcome));
         }
-        self.checker.asked(&action);
+        if fault == Some(Fault::ListingRefused) {
+            match &action {
+                Action::ReadShares { image_id, .. } => self.checker.listing_refused(*image_id),
+                Action::Modify { .. } | Action::ReadImage { .. } => fault = None,
+            }
+        }
+        self.checker.asked(self.now, id, &action);
         self.at(sent, Event::Sent(process, call, kind(&action)));
         let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
         let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
         let (outcome, at, arrives) = match fault {
-            None => return self.at(arrives, Event::Arrive { process, call, action, answers_at: Some(sent + takes) }),
+            None => {
+                return self
+                    .at(arrives, Event::Arrive { process, call, caller, action, answers_at: Some(sent + takes) });
+            }
             Some(Fault::AnswerLate) => {
                 let answers_at = Some(sent + CALL_TIMEOUT - 1);
-                return self.at(arrives, Event::Arrive { process, call, action, answers_at });
+                return self.at(arrives, Event::Arrive { process, call, caller, action, answers_at });
             }
             Some(Fault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
             Some(Fault::Late) => {
@@ -346,6 +381,9 @@ impl Run {
             Some(Fault::Credential) => (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None),
             Some(Fault::InternalError) => (refused("InternalError", "try again"), sent + takes, None),
             Some(Fault::Clock) => (refused("AuthFailure.SignatureExpire", "the clocks differ"), sent + takes, None),
+            Some(Fault::ListingRefused) => {
+                (refused("UnauthorizedOperation", "not allowed to list"), sent + takes, None)
+            }
             Some(Fault::Deployment) => (refused("ActionOffline", "not for this account"), sent + takes, None),
             Some(Fault::Skew) => (Outcome::Skewed, sent + takes, None),
             Some(Fault::Throttle) => {
@@ -355,7 +393,7 @@ impl Run {
             Some(_) => (lost("time-out"), sent + CALL_TIMEOUT, None),
         };
         if let Some(arrives) = arrives {
-            self.at(arrives, Event::Arrive { process, call, action, answers_at: None });
+            self.at(arrives, Event::Arrive { process, call, caller, action, answers_at: None });
         }
         self.at(at, Event::Answer(process, call, outcome));
     }
@@ -376,8 +414,8 @@ impl Run {
                 }
                 self.input_to(process, Input::Sent(call));
             }
-            Event::Arrive { process, call, action, answers_at } => {
-                let outcome = self.arrive(&action);
+            Event::Arrive { process, call, caller, action, answers_at } => {
+                let outcome = self.arrive(request_id(process, call), caller, &action);
                 self.log(|| format!("   {call:?} of process {process} arrives: {outcome:?}"));
                 if let Some(at) = answers_at {
                     self.at(at, Event::Answer(process, call, outcome));
@@ -395,20 +433,30 @@ impl Run {
                 }
                 self.input_to(process, Input::Answer { call, outcome });
             }
-            Event::Refreshed(process) => self.input_to(process, Input::CredentialFresh(LANE)),
+            Event::Refreshed(process) => {
+                let Some(owner) = self.process(process).map(|process| process.key_owner) else { return };
+                self.input_to(process, Input::CredentialFresh(LANE));
+                self.identify(process, owner);
+            }
             Event::LaneUp(process) if self.is_current(process) && self.current().away.is_some() => self.consume(),
             Event::LaneUp(_) | Event::Moment => {}
             Event::Noticed(process) => self.processes.retain(|other| other.id != process || !other.is_unaware),
             Event::Returns(process) => self.give_lane_to(process),
+            Event::KeyReplaced(owner) => self.replace_key(owner),
+            Event::OwnerLearned(id, owner) => self.learn_owner(id, owner),
         }
     }
 
     /// The cloud does what a request asks.
-    fn arrive(&mut self, action: &Action) -> Outcome {
-        let caller = world::account_of(world::OWNER);
+    fn arrive(&mut self, id: RequestId, caller: AccountId, action: &Action) -> Outcome {
+        let refused = |code: &str, message: &str| refused(code, message, id);
         if self.meters[kind(action)].admit(self.now).is_err() {
             self.ended.throttled += 1;
             return refused("RequestLimitExceeded", "too many requests in a second");
+        }
+        let (revoked_until, code, is_of_writes) = self.revoked;
+        if self.now < revoked_until && (!is_of_writes || matches!(action, Action::Modify { .. })) {
+            return refused(code, "the policy was revoked");
         }
         if let Action::Modify { image_id, .. } = action {
             self.look_whether_full(*image_id);
@@ -541,6 +589,16 @@ impl Run {
                 self.checker.note_state(self.now, image, account, is_shared);
                 self.checker.disturbed(self.now, image);
             }
+            Fault::Revoked => {
+                let codes = ["UnauthorizedOperation", "UnauthorizedOperation.CamNoAuth", "IpNotInWhitelist"];
+                let until = self.now + self.random.of(&[3000, 60_000, 400_000, 1_800_000]);
+                self.revoked = (until, self.random.of(&codes), self.random.chance(50));
+            }
+            Fault::ForeignKey => {
+                self.replace_key(world::account_of(world::OTHER_OWNER));
+                let until = self.now + self.random.of(&[2000, 20_000, 600_000]);
+                self.at(until, Event::KeyReplaced(world::account_of(world::OWNER)));
+            }
             Fault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
             _ => {}
         }
@@ -560,6 +618,35 @@ impl Run {
         self.at(self.now + 7, Event::LaneUp(id));
     }
 
+    /// The key of all processes that run is replaced, unless it is of that account already.
+    fn replace_key(&mut self, owner: AccountId) {
+        for id in self.processes.iter().map(|process| process.id).collect::<Vec<_>>() {
+            let Some(process) = self.process(id).filter(|process| process.key_owner != owner) else { continue };
+            (process.key_owner, process.knows_foreign) = (owner, false);
+            self.input_to(id, Input::CredentialFresh(LANE));
+            self.identify(id, owner);
+        }
+    }
+
+    /// A process is told whose its key is, or that this cannot be learned, at once or later.
+    fn identify(&mut self, id: u64, owner: AccountId) {
+        let at = self.now + self.random.of(&[0, 20, 300, 6000]);
+        let told = Some(owner).filter(|_| self.world.knows_owners);
+        self.at(at, Event::OwnerLearned(id, told));
+    }
+
+    fn learn_owner(&mut self, id: u64, owner: Option<AccountId>) {
+        let Some(process) = self.process(id).filter(|process| owner.is_none_or(|owner| owner == process.key_owner))
+        else {
+            return;
+        };
+        process.knows_foreign = owner.is_some_and(|owner| owner != world::account_of(world::OWNER));
+        match owner {
+            Some(owner) => self.input_to(id, Input::OwnAccount(LANE, owner)),
+            None => self.input_to(id, Input::OwnerUnknown(LANE)),
+        }
+    }
+
     /// Another process is about to take over from one that ends without a word. Gives its number.
     fn taken_over(&mut self) -> u64 {
         self.checker.killed();
@@ -570,8 +657,13 @@ impl Run {
     fn begin_process(&mut self) -> u64 {
         self.processes_begun += 1;
         let id = self.processes_begun;
+        let last_owner = self.processes.last().map(|process| process.key_owner);
         self.processes.retain(|process| process.is_unaware || process.is_standby);
-        self.processes.push(Process::new(id, self.world.limits.clone()));
+        let owner = world::account_of(world::OWNER);
+        // One that is told nothing trusts the key that it begins with: then that is the right one again.
+        let key_owner = last_owner.filter(|_| self.world.expects_account && self.world.knows_owners).unwrap_or(owner);
+        self.processes.push(Process::new(id, self.world.limits.clone(), key_owner));
+        self.introduce(id);
         id
     }
 
@@ -592,6 +684,10 @@ impl Run {
             return;
         }
         self.world.faults.end();
+        self.revoked.0 = 0;
+        if self.processes.iter().any(|process| process.key_owner != world::account_of(world::OWNER)) {
+            self.replace_key(world::account_of(world::OWNER));
+        }
         for nth in 0..self.world.images {
             self.world.ledger.permit(world::image(nth));
         }
@@ -630,6 +726,11 @@ impl Run {
     }
 }
 
+/// Every call has a request id of its own.
+fn request_id(process: u64, call: CallId) -> RequestId {
+    RequestId::new(&format!("{:016x}-{:08x}", process, call.0)).expect("25 printable characters are a request id")
+}
+
 /// The place of an action among those that are counted.
 const fn kind(action: &Action) -> usize {
     match action {
@@ -639,12 +740,12 @@ const fn kind(action: &Action) -> usize {
     }
 }
 
-fn refused(code: &str, message: &str) -> Outcome {
+fn refused(code: &str, message: &str, request_id: RequestId) -> Outcome {
     Outcome::Refused {
         code: code.into(),
         class: Class::of(code),
         message: message.into(),
-        request_id: RequestId::new("71e69b56-32be-4412-ab45-49eded6a87be"),
+        request_id: Some(request_id),
     }
 }
 

@@ -46,6 +46,10 @@ pub struct World {
     pub interrupted_at: Option<u64>,
     /// Whether the key may not do everything with every image.
     pub may_be_denied: bool,
+    /// Whether processes are told which account their keys have to be of.
+    pub expects_account: bool,
+    /// Whether it can be learned whose a key is.
+    pub knows_owners: bool,
     /// Moments after the first job at which nothing happens but what is placed there, in milliseconds: a fault between
     /// two events needs one.
     pub moments: Vec<u64>,
@@ -53,6 +57,9 @@ pub struct World {
 
 /// The account that owns the images.
 pub const OWNER: u64 = 100_009_999_999;
+
+/// The account of a key that takes the place of the right one.
+pub const OTHER_OWNER: u64 = 100_008_888_888;
 
 /// How many settings of the dials there are: the cross product of what nobody outside the cloud knows.
 pub const DIALS: u64 = 4 * 2 * 2 * 2 * 3 * 3 * 2 * 3 * 3 * 2 * 2 * 2 * 2;
@@ -62,6 +69,12 @@ const BECOMES_NORMAL_BY: u64 = 90_000;
 
 /// How long an image waits for a permission that is missing, in milliseconds: rule 7.
 const DENIED_MAX: u64 = 600_000;
+
+/// How long a refusal that names an image may be held against a replaced key, in milliseconds: rule 7.
+const UNPROVEN_FOR: u64 = 3_600_000;
+
+/// While listings are refused, a SYNC asks for its own this often, in milliseconds.
+const SYNC_LISTING_PAUSE: u64 = 30_000;
 
 impl World {
     /// How long after the first job faults may happen, in milliseconds.
@@ -85,6 +98,8 @@ impl World {
             accounts: 24,
             interrupted_at: None,
             may_be_denied: false,
+            expects_account: false,
+            knows_owners: true,
             moments: Vec::new(),
         }
     }
@@ -106,6 +121,8 @@ impl World {
         let access = world.set_dials(seed % DIALS, &mut random);
         world.may_be_denied = access != (true, true);
         world.faults = Faults::draw(&mut random);
+        world.expects_account = random.chance(50);
+        world.knows_owners = random.chance(80);
         if random.chance(25) {
             world.make_one_shot(&mut random);
         }
@@ -188,6 +205,10 @@ impl World {
             // A lane may have been closed.
             from = from.max(self.heals_at()) + 2 * closed_for.0 + 120_000 + 2 * DENIED_MAX;
         }
+        if !self.knows_owners && (self.faults.may(Fault::Credential) || self.faults.may(Fault::ForeignKey)) {
+            // An image that does not exist may be held against a key whose account is not known.
+            from += UNPROVEN_FOR;
+        }
         if self.faults.may(Fault::Busy) {
             // An image may have been occupied for an hour just before.
             from += image_wait.0 + 3_600_000;
@@ -196,7 +217,9 @@ impl World {
         // Before it a reading, behind it another one, each past all that may land and all that may be seen late.
         let reading = landing.0 + read_delay.0 + 2 * self.latency.1 + 1000;
         let accounts = |job: &Job| job.account_ids.len() as u64 * (2000 + 4 * self.latency.1 + self.retries());
-        from + self.jobs.iter().map(|(_, job)| 2 * reading + accounts(job)).sum::<u64>()
+        // While listings are refused, a SYNC asks for its own after so long.
+        let spacing = |job: &Job| if job.mode == Mode::Sync { 2 * SYNC_LISTING_PAUSE } else { 0 };
+        from + self.jobs.iter().map(|(_, job)| 2 * reading + spacing(job) + accounts(job)).sum::<u64>()
     }
 
     /// How many calls every job may cost where no fault happens: readings before and after, full requests, and where a

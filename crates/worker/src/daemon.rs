@@ -109,11 +109,12 @@ impl Daemon {
         }
         let needs_restart = is_fixed_part_different(&self.settings, &settings);
         // Lanes that are new or gone wait for the restart.
-        let limits_of = |lane: &Lane| settings.lanes.iter().find(|of| of.name == lane.name).map(|of| of.limits);
-        let lanes: Vec<LaneLimits> = self.lanes.iter().map(|lane| limits_of(lane).unwrap_or(lane.limits)).collect();
-        for (lane, limits) in self.lanes.iter_mut().zip(&lanes) {
-            lane.limits = *limits;
+        for lane in &mut self.lanes {
+            if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
+                (lane.limits, lane.account) = (of.limits, of.account);
+            }
         }
+        let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
         let limits = Limits { window: Some(self.settings.broker.prefetch.into()), ..limits(&settings) };
         // A driver that has ended takes no orders, and whoever waits for it finds out.
         drop(self.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await);
@@ -155,7 +156,7 @@ fn limits(settings: &Settings) -> Limits {
 
 /// Whether something differs that is looked at only when the process starts.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
-    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), ..lane.clone() };
+    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), account: None, ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
     lanes(old) != lanes(new)

@@ -93,7 +93,8 @@ pub(super) struct History {
     /// Writes without an answer: until that moment they may still be applied.
     pub(super) doubt: Option<(Permission, Instant)>,
     /// The operation has used up its tries: it fails with this unless a reading, begun no earlier, finds it as wished.
-    pub(super) verdict: Option<(Instant, Arc<Failure>)>,
+    /// The number is the place in arrival of the first ticket that came after the failure.
+    pub(super) verdict: Option<(Instant, u64, Arc<Failure>)>,
 }
 
 impl History {

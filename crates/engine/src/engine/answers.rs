@@ -82,7 +82,7 @@ impl Engine {
             return;
         }
         match outcome {
-            Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(now, image, call.began, accounts),
+            Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(now, call, accounts),
             Outcome::Refused { class: Class::Throttle, .. } => {
                 let pause = self.throttle_pause();
                 let found = &mut self.images[image];
@@ -92,15 +92,20 @@ impl Engine {
             Outcome::Refused { class: Class::Credential | Class::Clock, .. } | Outcome::Skewed => {
                 self.images[image].want_reading(now);
             }
+            Outcome::Refused { code, class: Class::Transient | Class::Unknown, message, request_id } => {
+                self.read_failed(now, call, failure(&code, message, request_id));
+            }
+            Outcome::Refused { class, .. } if self.is_by_former_key(call) && self.is_about_key(call, class) => {
+                self.images[image].want_reading(now);
+            }
             Outcome::Refused { code, class, message, request_id } => {
-                let again = matches!(class, Class::Transient | Class::Unknown);
-                self.read_failed(now, image, &failure(&code, message, request_id), again);
+                self.read_refused(now, call, class, &failure(&code, message, request_id));
             }
             Outcome::Unanswered { reason, .. } => {
-                self.read_failed(now, image, &failure(local::NO_ANSWER, reason, None), true);
+                self.read_failed(now, call, failure(local::NO_ANSWER, reason, None));
             }
             Outcome::Accepted(_) => {
-                self.read_failed(now, image, &failure(local::NO_ANSWER, "an answer of another kind", None), true);
+                self.read_failed(now, call, failure(local::NO_ANSWER, "an answer of another kind", None));
             }
         }
     }
@@ -151,7 +156,7 @@ impl Engine {
                     // Whom it blames may be one that nobody wishes for any more: each is tried again.
                     return self.send_later(now, image, permission, tried.members, origin);
                 }
-                self.write_refused(now, image, tried, origin, class);
+                self.write_refused(now, call, tried, origin, class);
             }
         }
     }
@@ -229,13 +234,26 @@ impl Engine {
         }
     }
 
-    fn write_refused(&mut self, now: Instant, image: Key<Image>, tried: Group, origin: Origin, class: Class) {
+    fn write_refused(&mut self, now: Instant, call: &Call, tried: Group, origin: Origin, class: Class) {
+        let image = call.image;
         if !matches!(class, Class::Busy | Class::Throttle | Class::Credential | Class::Clock) {
             self.images[image].busy = None;
         }
-        if !matches!(class, Class::Permission | Class::Deployment | Class::Throttle | Class::Credential | Class::Clock)
-        {
+        let is_about_key = self.is_about_key(call, class);
+        if !is_about_key && !matches!(class, Class::Throttle | Class::Credential | Class::Clock) {
             self.images[image].denied = None;
+        }
+        if is_about_key {
+            let refused = tried.failure.clone();
+            self.send_later(now, image, tried.permission, tried.members, origin);
+            // What a key was refused that is replaced by now says nothing.
+            if self.is_by_former_key(call) {
+                return;
+            }
+            if self.deny(now, image, Kind::Write) {
+                return self.fail_image(now, image, None, call.id, &refused);
+            }
+            return self.close_if_none_permitted(now, image, &refused);
         }
         match class {
             Class::Account | Class::AccountOrOther | Class::AlreadyDone => {
@@ -244,7 +262,7 @@ impl Engine {
             Class::Transient | Class::Unknown => self.write_failed(now, image, tried, origin, class),
             Class::BatchTooLarge => self.too_long(now, image, &tried, origin),
             Class::Busy => {
-                self.image_busy(now, image, &tried.failure);
+                self.image_busy(now, image, call.id, &tried.failure);
                 self.send_later(now, image, tried.permission, tried.members, origin);
             }
             // A CANCEL takes no room: whatever this means, it blames nobody.
@@ -258,15 +276,11 @@ impl Engine {
                 self.send_later(now, image, tried.permission, tried.members, origin);
             }
             Class::Credential | Class::Clock => self.send_later(now, image, tried.permission, tried.members, origin),
-            Class::Permission | Class::Deployment => {
-                let refused = tried.failure.clone();
-                self.send_later(now, image, tried.permission, tried.members, origin);
-                self.image_denied(now, image, &refused);
-            }
-            Class::Image => {
+            // The key's fault is dealt with above; whatever else is refused so is the image's or the job's.
+            Class::Permission | Class::Deployment | Class::Image => {
                 let (permission, refused) = (tried.permission, tried.failure.clone());
                 self.send_later(now, image, permission, tried.members, origin);
-                self.fail_image(now, image, Some(permission), &refused);
+                self.fail_image(now, image, Some(permission), call.id, &refused);
             }
         }
     }
@@ -442,21 +456,25 @@ impl Engine {
         }
     }
 
-    /// Fails every operation of an image, or those of one permission, that is not in flight.
+    /// Fails every operation of an image, or those of one permission, that is not in flight. Jobs of which that call
+    /// carried no account are not given its request id.
     pub(super) fn fail_image(
         &mut self,
         now: Instant,
         image: Key<Image>,
         permission: Option<Permission>,
+        call: CallId,
         refused: &Arc<Failure>,
     ) {
+        let nameless = refused.without_request();
         let concerned: Vec<_> = self.images[image].accounts.values().copied().collect();
         for account in concerned {
             let Some(found) = self.accounts.get(account) else { continue };
             let wished = found.front.map(|front| self.wishes[front].permission);
             let waits = found.stage != Stage::InFlight && wished.is_some();
             if waits && (permission.is_none() || wished == permission) {
-                self.fail(now, account, refused);
+                self.fail_front_by(account, |ticket| if ticket.last_call == call { refused } else { &nameless });
+                self.decide(now, account);
             }
         }
     }

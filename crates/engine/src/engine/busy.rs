@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     arena::Key,
-    io::{ImageState, LaneId, Notice},
+    io::{CallId, ImageState, LaneId, Notice},
     job::{Failure, local},
     time::{Instant, Millis},
 };
@@ -21,7 +21,7 @@ impl Engine {
     const ROUND_MAX: Millis = Millis::from_secs(30);
 
     /// A write found the image busy.
-    pub(super) fn image_busy(&mut self, now: Instant, image: Key<Image>, refused: &Arc<Failure>) {
+    pub(super) fn image_busy(&mut self, now: Instant, image: Key<Image>, call: CallId, refused: &Arc<Failure>) {
         let found = &mut self.images[image];
         let before = found.busy.take();
         let since = before.as_ref().map_or(now, |busy| busy.since);
@@ -29,7 +29,7 @@ impl Engine {
         let pause = Millis(Self::ASK_MIN.0 << rounds.min(5)).min(Self::ROUND_MAX);
         // The first question is asked at once: some states never become NORMAL.
         let ask = if before.is_none() { now } else { now + pause };
-        found.busy = Some(Busy { since, ask: Some(ask), rounds, failure: refused.clone() });
+        found.busy = Some(Busy { since, ask: Some(ask), rounds, call, failure: refused.clone() });
         if before.is_none() {
             let (lane, image_id) = (found.lane, found.id);
             self.notice(lane, Notice::ImageBusy { image_id, code: refused.code.clone() });
@@ -44,10 +44,10 @@ impl Engine {
             ImageState::Normal | ImageState::Missing => busy.ask = None,
             ImageState::Pending(_) => self.ask_again(now, image),
             ImageState::Broken(state) => {
-                let (code, request_id) = (busy.failure.code.clone(), busy.failure.request_id);
+                let (code, request_id, call) = (busy.failure.code.clone(), busy.failure.request_id, busy.call);
                 let message = alloc::format!("the image is in state {state}, which never becomes NORMAL");
                 self.images[image].busy = None;
-                self.fail_image(now, image, None, &failure(&code, message, request_id));
+                self.fail_image(now, image, None, call, &failure(&code, message, request_id));
             }
         }
     }
@@ -73,9 +73,9 @@ impl Engine {
             busy.failure.code,
             busy.failure.message
         );
-        let waited = failure(local::IMAGE_BUSY, message, busy.failure.request_id);
+        let (call, waited) = (busy.call, failure(local::IMAGE_BUSY, message, busy.failure.request_id));
         self.images[image].busy = None;
-        self.fail_image(now, image, None, &waited);
+        self.fail_image(now, image, None, call, &waited);
     }
 
     /// How long operations wait for a busy image: less while nothing else of the lane's window can be done.

@@ -79,8 +79,8 @@ impl Engine {
         let image = self.accounts[account].image;
         let readable = self.images[image].unreadable(now).is_none();
         let history = self.accounts[account].history.map(|history| &self.histories[history]);
-        if let Some((from, failure)) = history.and_then(|history| history.verdict.clone()) {
-            return self.decide_verdict(now, account, permission, from, &failure, readable);
+        if let Some((from, ..)) = history.and_then(|history| history.verdict.as_ref()) {
+            return self.decide_verdict(now, account, permission, *from, readable);
         }
         match history.and_then(|history| history.doubt_at(now)) {
             Some((doubted, until)) if doubted != permission => {
@@ -111,7 +111,7 @@ impl Engine {
     fn is_own(&self, account: Key<Account>) -> bool {
         let account = &self.accounts[account];
         let lane = self.lanes.get(&self.images[account.image].lane);
-        lane.is_some_and(|lane| lane.own == Some(account.id))
+        lane.is_some_and(|lane| lane.key.account == Some(account.id))
     }
 
     /// Decides an operation that has used up its tries: a reading has the last word, if there can be one.
@@ -121,7 +121,6 @@ impl Engine {
         account: Key<Account>,
         permission: Permission,
         from: Instant,
-        failure: &Arc<Failure>,
         readable: bool,
     ) -> bool {
         let found = &self.accounts[account];
@@ -139,10 +138,18 @@ impl Engine {
                 false
             }
             _ => {
-                self.fail_front(account, failure);
+                if let Some((_, seq, failure)) = self.history(account).verdict.clone() {
+                    self.fail_by_verdict(account, seq, &failure);
+                }
                 true
             }
         }
+    }
+
+    /// Fails an operation that has used up its tries. A job that came after that is not given the id of the request.
+    pub(super) fn fail_by_verdict(&mut self, account: Key<Account>, seq: u64, failure: &Arc<Failure>) {
+        let nameless = failure.without_request();
+        self.fail_front_by(account, |ticket| if ticket.seq < seq { failure } else { &nameless });
     }
 
     /// The operation has used up its tries. Unless a reading that began after all of them finds it as wished, it fails.
@@ -150,9 +157,10 @@ impl Engine {
         let read_delay = self.limits.read_delay;
         let image = self.accounts[account].image;
         self.count_sample(image, account, &failure.code);
+        let seq = self.next_seq;
         let history = self.history(account);
         let landed = history.doubt_at(now).map_or(now, |(_, until)| until);
-        history.verdict = Some((landed + read_delay, failure));
+        history.verdict = Some((landed + read_delay, seq, failure));
         self.set_stage(account, Stage::Idle);
         self.decide(now, account);
     }
@@ -196,10 +204,16 @@ impl Engine {
     }
 
     pub(super) fn fail_front(&mut self, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front_by(account, |_| failure);
+    }
+
+    /// Fails the operation, for each of its tickets for a reason of its own.
+    pub(super) fn fail_front_by<'a>(&mut self, account: Key<Account>, failure: impl Fn(&Ticket) -> &'a Arc<Failure>) {
         let mut next = self.accounts[account].front;
         let permission = next.map(|front| self.wishes[front].permission);
         while let Some(wish) = next.filter(|&wish| Some(self.wishes[wish].permission) == permission) {
             if self.wishes[wish].state == WishState::Open {
+                let failure = failure(&self.tickets[self.wishes[wish].ticket]);
                 self.failures.insert(wish, failure.clone());
             }
             next = self.wishes[wish].next_in_account;

@@ -1,11 +1,13 @@
-//! Rule 7: a key that may not write to an image. Others go on; the lane closes only where nothing is permitted.
+//! Rule 7: a key that may not do what an image needs. Others go on; the lane closes where nothing is permitted.
 
-use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use imageshare_core::Class;
 
 use super::{
     Engine,
     image::{Denied, Image},
-    lane::LaneState,
+    lane::{Call, Kind, Lane, LaneState},
 };
 use crate::{
     arena::Key,
@@ -14,25 +16,71 @@ use crate::{
     time::{Instant, Millis},
 };
 
-impl Engine {
-    /// The first pause before a write that was not permitted is tried again; it doubles.
-    const DENIED_PAUSE: Millis = Millis::from_secs(30);
-    /// The longest such pause, and how long an image is not permitted before its jobs fail where others are.
-    pub(super) const DENIED_MAX: Millis = Millis::from_secs(10 * 60);
+impl Lane {
+    /// How long a permitted call shows that the key may do such things.
+    const PERMITTED_FOR: Millis = Millis::from_secs(5 * 60);
 
-    /// A write was refused because the key may not do it.
-    pub(super) fn image_denied(&mut self, now: Instant, image: Key<Image>, refused: &Arc<Failure>) {
-        let found = &mut self.images[image];
-        let lane = found.lane;
-        let (since, pause) = match &found.denied {
-            Some(denied) => (denied.since, Millis(denied.pause.0 * 2).min(Self::DENIED_MAX)),
-            None => (now, Self::DENIED_PAUSE),
+    /// When such a call was last permitted, if that was at `since` or later and still counts. A key that may write can
+    /// be trusted to be a good one by an image whose listing is refused, but not the other way around.
+    fn permitted_since(&self, kind: Kind, since: Instant, now: Instant) -> Option<Instant> {
+        let permitted = match kind {
+            Kind::Write => self.write_permitted,
+            Kind::ReadShares | Kind::ReadImage => self.write_permitted.max(self.listing_permitted),
         };
-        found.denied = Some(Denied { since, pause, again: now + pause, failure: refused.clone() });
-        let open = matches!(self.lane(lane).state, LaneState::Open);
-        if open && !self.lane(lane).write_allowed && self.all_denied(image) {
+        permitted.filter(|&at| at >= since && at + Self::PERMITTED_FOR > now)
+    }
+}
+
+impl Engine {
+    /// The first pause before what was not permitted is tried again; it doubles.
+    const DENIED_PAUSE: Millis = Millis::from_secs(30);
+    /// The longest such pause, and how long an image is refused before its jobs fail where others are permitted.
+    const DENIED_MAX: Millis = Millis::from_secs(10 * 60);
+
+    /// Whether a refusal of this class may be the key's fault and not the job's. A key whose account is not known to be
+    /// the right one may be refused as if there were no such image, and so may have been one that was replaced since.
+    pub(super) fn is_about_key(&self, call: &Call, class: Class) -> bool {
+        match class {
+            Class::Permission | Class::Deployment => true,
+            Class::Image => self.lane_of(call.image).key.is_unproven(self.now) || self.is_by_former_key(call),
+            _ => false,
+        }
+    }
+
+    /// Notes that the key may not do what an image needs. Gives whether its jobs are to fail: it has been refused for so
+    /// long, others were permitted meanwhile, and it is refused still.
+    pub(super) fn deny(&mut self, now: Instant, image: Key<Image>, kind: Kind) -> bool {
+        let found = &self.images[image];
+        let lane = self.lane_of(image);
+        let before = found.denied.as_ref().filter(|denied| denied.kind == kind);
+        // Where nothing else was permitted since the refusal before, this one says nothing of the image.
+        let is_alone = |denied: &&Denied| lane.permitted_since(kind, denied.last, now).is_some();
+        let since = before.filter(is_alone).map_or(now, |denied| denied.since);
+        let fails_at = since + Self::DENIED_MAX;
+        if fails_at <= now {
+            self.images[image].denied = None;
+            return true;
+        }
+        let pause = before.map_or(Self::DENIED_PAUSE, |denied| Millis(denied.pause.0 * 2).min(Self::DENIED_MAX));
+        // What decides is a refusal then.
+        let again = (now + pause).min(fails_at);
+        self.images[image].denied = Some(Denied { kind, since, last: now, pause, again });
+        false
+    }
+
+    /// Closes the lane of an image that was refused if every image in hand is, and nothing was permitted since the first
+    /// of these refusals.
+    pub(super) fn close_if_none_permitted(&mut self, now: Instant, image: Key<Image>, refused: &Failure) {
+        let id = self.images[image].lane;
+        let lane = self.lane_of(image);
+        let in_hand = lane.images.iter().filter_map(|&image| self.images.get(image)).filter(|image| image.in_hand());
+        let denied: Option<Vec<&Denied>> = in_hand.map(|image| image.denied.as_ref()).collect();
+        let Some(denied) = denied else { return };
+        let Some(first) = denied.iter().map(|denied| denied.since).min() else { return };
+        let is_any_permitted = denied.iter().any(|denied| lane.permitted_since(denied.kind, first, now).is_some());
+        if matches!(lane.state, LaneState::Open) && !is_any_permitted {
             let detail = alloc::format!("{}: {}", refused.code, refused.message);
-            self.close_lane(now, lane, CloseReason::Permission, detail.into(), now);
+            self.close_lane(now, id, CloseReason::Permission, detail.into(), now);
         }
     }
 
@@ -47,21 +95,41 @@ impl Engine {
         }
     }
 
-    fn all_denied(&self, image: Key<Image>) -> bool {
-        let in_hand = self.lane_of(image).images.iter().filter_map(|&image| self.images.get(image));
-        in_hand.filter(|image| image.in_hand()).all(|image| image.denied.is_some())
+    /// A listing that was refused before the lane came up or opened, or with another key, decides nothing any more.
+    pub(super) fn forget_refused_listings(&mut self, now: Instant, lane: LaneId) {
+        for image in self.lane(lane).images.clone() {
+            self.images[image].read.refused = None;
+            self.sync_read(now, image);
+        }
     }
 
-    /// Fails what was not permitted for as long as it is tried, where other writes of the lane were.
-    pub(super) fn denied_due(&mut self, now: Instant, image: Key<Image>) {
-        let found = &self.images[image];
-        let Some(denied) = &found.denied else { return };
-        let waited = denied.since + Self::DENIED_MAX <= now && found.write.is_none();
-        if !waited || !self.lane_of(image).write_allowed {
-            return;
+    /// The key may do something after all: what it was refused is tried at once.
+    pub(super) fn retry_denied(&mut self, now: Instant, lane: LaneId) {
+        for image in self.lane(lane).images.clone() {
+            if let Some(denied) = &mut self.images[image].denied {
+                denied.again = now;
+            }
+            self.sync_read(now, image);
+            self.touch(now, image);
         }
-        let refused = denied.failure.clone();
-        self.images[image].denied = None;
-        self.fail_image(now, image, None, &refused);
+    }
+
+    /// An image of a closed lane whose listing is awaited. First those that can have nothing to write before that, then
+    /// those whose refused listing shows whether the key may read again.
+    pub(super) fn listing_to_probe(&self, lane: LaneId) -> Option<Key<Image>> {
+        let is_awaited = |image: &Image| image.in_hand() && image.read.wanted.is_some();
+        self.images_to_probe(lane).into_iter().find(|&image| is_awaited(&self.images[image]))
+    }
+
+    /// The images of a lane, those first that were refused longest ago: each has its turn to show what the key may do.
+    pub(super) fn images_to_probe(&self, lane: LaneId) -> Vec<Key<Image>> {
+        let mut images: Vec<_> =
+            self.lanes.get(&lane).into_iter().flat_map(|lane| lane.images.iter().copied()).collect();
+        images.sort_by_key(|&image| self.images[image].denied.as_ref().map(|denied| denied.again));
+        images
+    }
+
+    pub(super) fn is_denied_listing(&self, image: Key<Image>) -> bool {
+        self.images[image].denied.as_ref().is_some_and(|denied| denied.kind == Kind::ReadShares)
     }
 }

@@ -12,7 +12,7 @@ use imageshare_core::{
     ids::{AccountId, ImageId, Region},
 };
 
-use super::{account::Account, group::Group, sync::Sync, ticket::Ticket};
+use super::{account::Account, group::Group, lane::Kind, sync::Sync, ticket::Ticket};
 use crate::{
     arena::Key,
     io::{CallId, LaneId},
@@ -95,13 +95,27 @@ pub(super) struct Reading {
 pub(super) struct Reads {
     /// A reading is wanted that begins no earlier than this.
     pub(super) wanted: Option<Instant>,
-    /// The reading in flight and when it began.
-    pub(super) in_flight: Option<(CallId, Instant)>,
+    pub(super) in_flight: Option<CallId>,
     /// No reading before this moment.
     pub(super) after: Instant,
     pub(super) attempts: u32,
-    /// Reading was refused: go on without until that moment.
-    pub(super) refused: Option<(Instant, Arc<Failure>)>,
+    /// The last listing was refused.
+    pub(super) refused: Option<RefusedListing>,
+}
+
+/// A listing that was refused, or failed as often as it is tried.
+#[derive(Debug)]
+pub(super) struct RefusedListing {
+    pub(super) began: Instant,
+    /// It was made for the tickets that stood before this place in arrival.
+    pub(super) seq: u64,
+    /// When it was refused.
+    pub(super) at: Instant,
+    /// Until then work goes on without a listing.
+    pub(super) until: Instant,
+    pub(super) failure: Arc<Failure>,
+    /// Whether a SYNC that it was made for fails by it, and does not wait to ask again.
+    pub(super) is_final: bool,
 }
 
 /// The image is occupied or not ready.
@@ -113,17 +127,23 @@ pub(super) struct Busy {
     pub(super) ask: Option<Instant>,
     /// How often a write found it busy.
     pub(super) rounds: u32,
-    /// What the write was told.
+    /// The write that found it so.
+    pub(super) call: CallId,
+    /// The response to that write.
     pub(super) failure: Arc<Failure>,
 }
 
-/// Writes to the image are not permitted.
+/// The key may not do what the image needs.
 #[derive(Debug)]
 pub(super) struct Denied {
+    /// A write, or the listing that a SYNC needs.
+    pub(super) kind: Kind,
+    /// Since when it has been refused again and again, with others permitted in between.
     pub(super) since: Instant,
+    /// When it was refused last.
+    pub(super) last: Instant,
     pub(super) pause: Millis,
     pub(super) again: Instant,
-    pub(super) failure: Arc<Failure>,
 }
 
 /// How many accounts the image is shared with and may be.
@@ -206,8 +226,8 @@ impl Image {
     }
 
     /// Why reading is not possible for now.
-    pub(super) fn unreadable(&self, now: Instant) -> Option<&Arc<Failure>> {
-        self.read.refused.as_ref().filter(|(until, _)| *until > now).map(|(_, failure)| failure)
+    pub(super) fn unreadable(&self, now: Instant) -> Option<&RefusedListing> {
+        self.read.refused.as_ref().filter(|refused| refused.until > now)
     }
 }
 
@@ -215,10 +235,12 @@ impl Reading {
     /// Listings of these lengths may have been cut (facts section 10, gap 6).
     const SUSPICIOUS_LENGTHS: [usize; 3] = [20, 50, 100];
 
-    pub(super) fn new(began: Instant, mut accounts: Vec<AccountId>, cap: u32) -> Self {
+    /// An empty listing by a key whose account is not known may be that of another account's image.
+    pub(super) fn new(began: Instant, mut accounts: Vec<AccountId>, cap: u32, is_key_proven: bool) -> Self {
         accounts.sort_unstable();
         accounts.dedup();
-        let complete = !Self::SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
+        let is_whole = !Self::SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
+        let complete = is_whole && (is_key_proven || !accounts.is_empty());
         Self { began, accounts, complete }
     }
 

@@ -237,7 +237,9 @@ impl Engine {
         let found = &self.accounts[account];
         let Image { lane, region, id, .. } = self.images[found.image];
         let name = (lane, region, id, found.id, permission);
-        let remembered = super::lane::Remembered { until: now + Self::REMEMBER_FOR, failure: failure.clone() };
+        // The job that comes back may not be the one that the request was made for.
+        let failure = failure.without_request();
+        let remembered = super::lane::Remembered { until: now + Self::REMEMBER_FOR, failure };
         if self.remembered.insert(name, remembered).is_none() {
             self.remembered_order.push_back(name);
         }

@@ -7,9 +7,9 @@ use alloc::{
     vec::Vec,
 };
 
-use imageshare_core::{Permission, ids::AccountId};
+use imageshare_core::Permission;
 
-use super::{account::Account, image::Image};
+use super::{account::Account, image::Image, key::KeyOwner};
 use crate::{
     arena::Key,
     io::{CallId, CloseReason, LaneId},
@@ -49,8 +49,12 @@ pub(super) struct Lane {
     pub(super) in_flight: u32,
     pub(super) images: BTreeSet<Key<Image>>,
     pub(super) tickets: u32,
-    /// Whether a write was permitted since the lane came up.
-    pub(super) write_allowed: bool,
+    /// When the key in use was last permitted a write.
+    pub(super) write_permitted: Option<Instant>,
+    /// When it was last permitted a listing.
+    pub(super) listing_permitted: Option<Instant>,
+    /// Whose key is in use.
+    pub(super) key: KeyOwner,
     /// The kind of call for which the credential was refreshed, until one of that kind is good, and when.
     pub(super) refreshed: Option<(Kind, Instant)>,
     /// When the clock was corrected, until a call is good.
@@ -58,8 +62,6 @@ pub(super) struct Lane {
     /// Calls in a row without a usable answer.
     pub(super) streak: Streak,
     pub(super) batch: BatchSearch,
-    /// Whose the credential is, if that is known.
-    pub(super) own: Option<AccountId>,
     /// Lists that were split to find an account at fault.
     pub(super) splits: u64,
     /// Tickets in order of arrival, where there is a lease; some may be settled.
@@ -125,7 +127,10 @@ pub(super) struct BatchSearch {
 /// A call in flight.
 #[derive(Debug)]
 pub(super) struct Call {
+    pub(super) id: CallId,
     pub(super) lane: LaneId,
+    /// The place in arrival of the first ticket that came after it began.
+    pub(super) seq: u64,
     pub(super) image: Key<Image>,
     pub(super) kind: Kind,
     pub(super) probe: bool,
@@ -171,20 +176,22 @@ impl Lane {
             in_flight: 0,
             images: BTreeSet::new(),
             tickets: 0,
-            write_allowed: false,
+            write_permitted: None,
+            listing_permitted: None,
+            key: KeyOwner::default(),
             refreshed: None,
             clock_corrected: None,
             streak: Streak::default(),
             batch: BatchSearch::default(),
-            own: None,
             splits: 0,
             arrivals: VecDeque::new(),
             alarm: None,
         }
     }
 
+    /// Whether calls are made.
     pub(super) const fn is_open(&self) -> bool {
-        matches!(self.state, LaneState::Open)
+        matches!(self.state, LaneState::Open) && self.key.wait_until.is_none()
     }
 
     pub(super) fn batch_max(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use imageshare_core::{Class, ids::AccountId};
+use imageshare_core::Class;
 
 use super::{
     Engine,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     arena::Key,
-    io::{CloseReason, Command, LaneId, Notice, Outcome},
+    io::{Answer, CloseReason, Command, LaneId, Notice, Outcome},
     job::local,
     limits::{Ending, LaneLimits},
     pacer::Pacer,
@@ -62,6 +62,30 @@ const fn is_permitted(outcome: &Outcome) -> bool {
     }
 }
 
+impl Lane {
+    /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
+    /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
+    fn note_permitted(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
+        if call.id < self.key.first_call {
+            return;
+        }
+        match (call.kind, outcome) {
+            (Kind::Write, Outcome::Accepted(_))
+            | (Kind::Write, Outcome::Refused { class: Class::AlreadyDone | Class::Busy | Class::Quota, .. }) => {
+                self.write_permitted = Some(now);
+                self.key.confirm();
+            }
+            (Kind::ReadShares, Outcome::Accepted(Answer::Shares(accounts))) => {
+                self.listing_permitted = Some(now);
+                if !accounts.is_empty() {
+                    self.key.confirm();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Engine {
     const PROBE_PAUSE: Millis = Millis::from_secs(1);
     const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
@@ -82,7 +106,9 @@ impl Engine {
         }
         found.up_at = now;
         found.pacers = [limits.rate, limits.rate, limits.image_rate].map(|rate| Pacer::new(rate, now));
-        found.write_allowed = false;
+        found.write_permitted = None;
+        found.listing_permitted = None;
+        found.key.wait_anew(now);
         found.refreshed = None;
         found.clock_corrected = None;
         found.streak = Streak::default();
@@ -96,35 +122,42 @@ impl Engine {
                 self.distrust(image);
             }
         }
-    }
-
-    /// Whose a lane's credential is. What is ready to be sent by then is left to the API, which refuses it too.
-    pub(super) fn own_account(&mut self, now: Instant, lane: LaneId, account: AccountId) {
-        self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)).own = Some(account);
+        self.forget_refused_listings(now, lane);
+        self.check_key_of_lane(now, lane);
     }
 
     /// Judges a lane by how one of its calls ended.
     pub(super) fn judge_lane(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
         let health = Health::of(outcome);
-        let permitted = call.kind == Kind::Write && is_permitted(outcome);
+        let is_about_key = matches!(outcome, Outcome::Refused { class, .. } if self.is_about_key(call, *class));
+        let permitted = match call.kind {
+            Kind::Write => is_permitted(outcome) && !is_about_key,
+            Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && self.is_denied_listing(call.image),
+            Kind::ReadImage => false,
+        };
         let found = self.lane(call.lane);
         if health == Health::Good {
             found.streak = Streak::default();
             found.refreshed.take_if(|(kind, _)| *kind == call.kind);
             found.clock_corrected = None;
-            found.write_allowed |= permitted;
+            found.note_permitted(now, call, outcome);
         }
         if let LaneState::Closed(closed) = &found.state {
+            if closed.reason == CloseReason::Account {
+                // Only another key, or an operator, opens it.
+                return;
+            }
             let serves = match closed.reason {
                 // Without jobs there is nothing to try by: the next ones will tell.
                 _ if closed.given_back => true,
                 CloseReason::Permission => permitted,
                 CloseReason::Credential => call.kind == closed.probe,
-                CloseReason::Clock | CloseReason::Endpoint => true,
+                CloseReason::Account | CloseReason::Clock | CloseReason::Endpoint => true,
             };
             if health == Health::Good && serves {
                 let certain = closed.certain;
                 self.open_lane(now, call.lane, certain);
+                self.retry_denied(now, call.lane);
             } else if call.probe {
                 self.probe_failed(now, call.lane, outcome);
             }
@@ -178,17 +211,26 @@ impl Engine {
     }
 
     pub(super) fn credential_fresh(&mut self, now: Instant, lane: LaneId) {
-        match self.lanes.get(&lane).map(|lane| &lane.state) {
-            Some(&LaneState::Refreshing(kind, _)) => {
-                let found = self.lane(lane);
-                found.refreshed = Some((kind, now));
+        if !self.lanes.contains_key(&lane) {
+            return;
+        }
+        self.key_replaced(now, lane);
+        for image in self.lane(lane).images.clone() {
+            self.images[image].denied = None;
+        }
+        self.forget_refused_listings(now, lane);
+        let found = self.lane(lane);
+        match &found.state {
+            LaneState::Refreshing(kind, _) => {
+                found.refreshed = Some((*kind, now));
                 found.state = LaneState::Open;
                 self.resume(now, lane);
             }
-            Some(LaneState::Closed(closed)) if closed.reason == CloseReason::Credential => {
-                // A better credential is there: no reason to wait for the next probe.
+            // A better credential is there: no reason to wait for the next probe.
+            LaneState::Closed(closed) if matches!(closed.reason, CloseReason::Credential | CloseReason::Permission) => {
                 self.probe_at(lane, now);
             }
+            LaneState::Open => self.resume(now, lane),
             _ => {}
         }
     }
@@ -228,7 +270,8 @@ impl Engine {
         }
         self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
         let pause = Self::PROBE_PAUSE;
-        let probe_at = Some(now + pause);
+        // Nothing that is sent with another account's key shows whether the right one is there.
+        let probe_at = (reason != CloseReason::Account).then_some(now + pause);
         let closed =
             Closed { reason, since, detail, pause, probe, probe_at, certain: true, outage: false, given_back: false };
         self.lane(lane).state = LaneState::Closed(closed);
@@ -256,11 +299,12 @@ impl Engine {
         if announced {
             self.notice(lane, Notice::Opened);
         }
+        self.forget_refused_listings(now, lane);
         self.resume(now, lane);
     }
 
     /// Lets all images of a lane go on.
-    fn resume(&mut self, now: Instant, lane: LaneId) {
+    pub(super) fn resume(&mut self, now: Instant, lane: LaneId) {
         for image in self.lane(lane).images.clone() {
             self.touch(now, image);
         }
@@ -272,7 +316,9 @@ impl Engine {
 
     fn probe_failed(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
         let LaneState::Closed(closed) = &mut self.lane(lane).state else { return };
-        closed.detail = detail(outcome);
+        if !matches!(outcome, Outcome::Accepted(_)) {
+            closed.detail = detail(outcome);
+        }
         closed.probe_at = Some(now + closed.pause);
         closed.pause = Millis(closed.pause.0 * 2).min(Self::PROBE_PAUSE_MAX);
         let first = !core::mem::replace(&mut closed.outage, true);
@@ -292,7 +338,7 @@ impl Engine {
         for image in self.lane(lane).images.clone() {
             let found = &mut self.images[image];
             found.read.attempts = 0;
-            found.read.refused.take_if(|(_, failure)| *failure.code == *local::NO_ANSWER);
+            found.read.refused.take_if(|refused| *refused.failure.code == *local::NO_ANSWER);
             for group in &mut found.groups {
                 group.failures = 0;
                 for &member in &group.members {
@@ -304,7 +350,7 @@ impl Engine {
         }
     }
 
-    fn probe_at(&mut self, lane: LaneId, at: Instant) {
+    pub(super) fn probe_at(&mut self, lane: LaneId, at: Instant) {
         if let LaneState::Closed(closed) = &mut self.lane(lane).state
             && closed.probe_at.is_some()
         {
@@ -317,10 +363,11 @@ impl Engine {
     pub(super) fn schedule_lane(&mut self, lane: LaneId) {
         let leased = self.leased_until(lane);
         let Some(found) = self.lanes.get(&lane) else { return };
+        let waits = found.key.wait_until;
         let moments = match &found.state {
-            LaneState::Closed(closed) => [self.leaves_at(closed), closed.probe_at],
-            LaneState::Open | LaneState::Refreshing(..) => [leased, self.silent_until(lane)],
-            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => [None, None],
+            LaneState::Closed(closed) => [self.leaves_at(closed), closed.probe_at, waits],
+            LaneState::Open | LaneState::Refreshing(..) => [leased, self.silent_until(lane), waits],
+            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => [None; 3],
         };
         self.set_lane_alarm(lane, moments.into_iter().flatten().min());
     }
@@ -352,6 +399,7 @@ impl Engine {
 
     /// A lane's moment has come: it leaves, or probes.
     pub(super) fn lane_due(&mut self, now: Instant, lane: LaneId) {
+        self.key_due(now, lane);
         let ending = self.limits.ending;
         let leased = self.leased_until(lane);
         let silent = self.silent_until(lane).is_some_and(|until| until <= now);
@@ -394,10 +442,12 @@ impl Engine {
     fn schedule_after(&mut self, now: Instant, lane: LaneId) {
         self.schedule_lane(lane);
         if self.lane(lane).alarm.is_some_and(|at| at <= now) {
-            let next = match &self.lane(lane).state {
-                LaneState::Closed(closed) => closed.probe_at.filter(|&at| at > now),
+            let found = self.lane(lane);
+            let probe_at = match &found.state {
+                LaneState::Closed(closed) => closed.probe_at,
                 _ => None,
             };
+            let next = [probe_at, found.key.wait_until].into_iter().flatten().filter(|&at| at > now).min();
             self.set_lane_alarm(lane, next);
         }
     }
@@ -407,7 +457,7 @@ impl Engine {
         let found = self.lane(lane);
         let LaneState::Closed(closed) = &found.state else { return };
         let kind = if closed.given_back { Kind::ReadImage } else { closed.probe };
-        let slot = found.pacers[kind as usize].next();
+        let slot = found.key.wait_until.unwrap_or_default().max(found.pacers[kind as usize].next());
         let busy = found.unsent[kind as usize].is_some();
         let later =
             if busy || self.draining { Some(now + Self::PROBE_PAUSE) } else { Some(slot).filter(|&at| at > now) };
@@ -416,8 +466,8 @@ impl Engine {
         }
         self.set_probe(lane, None);
         let sent = match kind {
-            Kind::Write => self.probe_by_write(now, lane),
-            Kind::ReadShares | Kind::ReadImage => match self.probe_image(lane) {
+            Kind::Write => self.probe_by_write(now, lane) || self.probe_by_listing(now, lane),
+            Kind::ReadShares | Kind::ReadImage => match self.probe_image(lane, kind) {
                 Some(image) if kind == Kind::ReadShares && self.images[image].read.in_flight.is_none() => {
                     self.send_read(now, image, true);
                     true
@@ -435,7 +485,7 @@ impl Engine {
     }
 
     fn probe_by_write(&mut self, now: Instant, lane: LaneId) -> bool {
-        for image in self.lane(lane).images.clone() {
+        for image in self.images_to_probe(lane) {
             if self.images[image].write.is_none()
                 && let Some(write) = self.choose_write(now, image)
             {
@@ -446,6 +496,18 @@ impl Engine {
         false
     }
 
+    /// Where no image has anything to write, one whose listing was refused shows what the key may do.
+    fn probe_by_listing(&mut self, now: Instant, lane: LaneId) -> bool {
+        let found = self.lane(lane);
+        let is_free =
+            found.unsent[Kind::ReadShares as usize].is_none() && found.pacers[Kind::ReadShares as usize].next() <= now;
+        match self.listing_to_probe(lane).filter(|&image| is_free && self.images[image].read.in_flight.is_none()) {
+            Some(image) => self.send_read(now, image, true),
+            None => return false,
+        }
+        true
+    }
+
     fn set_probe(&mut self, lane: LaneId, at: Option<Instant>) {
         if let LaneState::Closed(closed) = &mut self.lane(lane).state {
             closed.probe_at = at;
@@ -453,7 +515,12 @@ impl Engine {
     }
 
     /// An image to ask about: one with jobs if there is one.
-    fn probe_image(&mut self, lane: LaneId) -> Option<Key<Image>> {
+    fn probe_image(&mut self, lane: LaneId, kind: Kind) -> Option<Key<Image>> {
+        if kind == Kind::ReadShares
+            && let Some(image) = self.listing_to_probe(lane)
+        {
+            return Some(image);
+        }
         let images = self.lane(lane).images.clone();
         images.iter().copied().find(|&image| self.images[image].in_hand()).or_else(|| images.first().copied())
     }

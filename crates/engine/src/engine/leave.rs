@@ -179,13 +179,13 @@ impl Engine {
         for account in self.images[image].accounts.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.accounts[account].front {
                 let history = self.accounts[account].history.map(|history| &self.histories[history]);
-                let told = match history.and_then(|history| history.verdict.as_ref()) {
-                    Some((_, failure)) => failure.clone(),
-                    None if self.may_be_applied(account) => no_answer.clone(),
-                    None => not_attempted.clone(),
-                };
+                let verdict = history.and_then(|history| history.verdict.clone());
                 debug_assert_eq!(self.wishes[front].state, WishState::Open, "the front is an open wish");
-                self.fail_front(account, &told);
+                match verdict {
+                    Some((_, seq, failure)) => self.fail_by_verdict(account, seq, &failure),
+                    None if self.may_be_applied(account) => self.fail_front(account, no_answer),
+                    None => self.fail_front(account, not_attempted),
+                }
             }
         }
     }

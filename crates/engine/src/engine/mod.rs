@@ -9,6 +9,7 @@ mod group;
 mod guard;
 mod image;
 mod isolate;
+mod key;
 mod lane;
 mod lanes;
 mod leave;
@@ -148,6 +149,8 @@ impl Engine {
             Input::CredentialFresh(lane) => self.credential_fresh(now, lane),
             Input::CredentialBroken(lane) => self.credential_broken(now, lane),
             Input::OwnAccount(lane, account) => self.own_account(now, lane, account),
+            Input::OwnerUnknown(lane) => self.owner_unknown(now, lane),
+            Input::ExpectAccount(lane, account) => self.expect_account(now, lane, account),
             Input::Limits(limits) => self.limits = limits.in_milliseconds(),
             Input::Drain => self.drain(now),
         }
@@ -251,9 +254,14 @@ impl Engine {
 
     /// The pause before the next try after so many failed ones.
     fn pause(&mut self, failed: u32) -> Millis {
-        let nth = failed.saturating_sub(1) as usize;
-        let whole = self.limits.pauses.get(nth).or_else(|| self.limits.pauses.last()).copied().unwrap_or_default();
+        let whole = self.whole_pause(failed);
         self.random.part_of(whole)
+    }
+
+    /// The longest that this pause can be.
+    fn whole_pause(&self, failed: u32) -> Millis {
+        let nth = failed.saturating_sub(1) as usize;
+        self.limits.pauses.get(nth).or_else(|| self.limits.pauses.last()).copied().unwrap_or_default()
     }
 
     fn next_call_id(&mut self) -> CallId {

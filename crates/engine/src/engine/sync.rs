@@ -7,7 +7,8 @@ use imageshare_core::{Permission, ids::AccountId};
 use super::{
     Engine,
     account::{Wish, WishState},
-    image::{Image, failure},
+    image::{Image, RefusedListing, failure},
+    lane::{Call, Kind},
     ticket::Ticket,
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 pub(super) struct Sync {
     pub(super) ticket: Key<Ticket>,
     pub(super) phase: Phase,
+    /// When it began: an earlier listing is not its own.
+    since: Instant,
     /// How often the last reading found something to send again.
     rounds: u32,
     /// Accounts that the last reading listed although they were neither wished nor there at the beginning.
@@ -42,12 +45,8 @@ impl Engine {
     pub(super) fn begin_sync(&mut self, now: Instant, ticket: Key<Ticket>) {
         let image = self.tickets[ticket].image;
         let found = &mut self.images[image];
-        found.sync = Some(Sync { ticket, phase: Phase::First, rounds: 0, strangers: Vec::new() });
+        found.sync = Some(Sync { ticket, phase: Phase::First, since: now, rounds: 0, strangers: Vec::new() });
         let cap = found.quota.cap(self.limits.cap, now);
-        if let Some(refused) = found.unreadable(now) {
-            let refused = refused.clone();
-            return self.fail_sync(image, ticket, &refused);
-        }
         let mut wished = self.tickets[ticket].account_ids.to_vec();
         wished.sort_unstable();
         wished.dedup();
@@ -55,8 +54,34 @@ impl Engine {
             let message = alloc::format!("{} accounts are wished and the image may be shared with {cap}", wished.len());
             return self.fail_sync(image, ticket, &failure(local::OVER_QUOTA, message, None));
         }
-        let from = self.believable_from(image);
-        self.images[image].want_reading(from);
+        match self.own_refusal(now, image, ticket).filter(|refused| refused.is_final) {
+            Some(refused) => {
+                let refused = refused.failure.clone();
+                self.fail_sync(image, ticket, &refused);
+            }
+            None => self.ask_for_listing(now, image),
+        }
+    }
+
+    /// The refusal of a listing that was made for this SYNC, and late enough.
+    fn own_refusal(&self, now: Instant, image: Key<Image>, ticket: Key<Ticket>) -> Option<&RefusedListing> {
+        let (seq, from) = (self.tickets[ticket].seq, self.believable_from(image));
+        self.images[image].unreadable(now).filter(|refused| refused.seq > seq && refused.began >= from)
+    }
+
+    /// Whether a SYNC waits for the listing that this call was to bring, before it can begin.
+    pub(super) fn is_needed_by_sync(&self, image: Key<Image>, call: &Call) -> bool {
+        let first = self.images[image].sync.as_ref().filter(|sync| sync.phase == Phase::First);
+        first.is_some_and(|sync| self.tickets[sync.ticket].seq < call.seq)
+    }
+
+    /// Asks for the listing that a SYNC waits for: while listings are refused, not before the next try is due.
+    fn ask_for_listing(&mut self, now: Instant, image: Key<Image>) {
+        let found = &self.images[image];
+        let spaced = found.unreadable(now).map(|refused| refused.until.min(refused.at + Self::SYNC_LISTING_PAUSE));
+        let denied = found.denied.as_ref().filter(|denied| denied.kind == Kind::ReadShares).map(|denied| denied.again);
+        let from = [Some(self.believable_from(image)), spaced, denied].into_iter().flatten().max();
+        self.images[image].want_reading(from.unwrap_or_default());
     }
 
     /// From when on a reading is believed for every account of an image: past our last write, past every doubt, and past
@@ -74,21 +99,21 @@ impl Engine {
     /// A reading came, or was refused: goes on with the SYNC that waited for it.
     pub(super) fn sync_read(&mut self, now: Instant, image: Key<Image>) {
         let Some(sync) = &self.images[image].sync else { return };
-        let (ticket, phase) = (sync.ticket, sync.phase);
+        let (ticket, phase, since) = (sync.ticket, sync.phase, sync.since);
         if !matches!(phase, Phase::First | Phase::Last) {
             return;
         }
-        if let Some(refused) = self.images[image].unreadable(now) {
-            let refused = refused.clone();
-            match phase {
-                Phase::First => self.fail_sync(image, ticket, &refused),
-                _ => self.sync_done(image, ticket),
+        match (phase, self.own_refusal(now, image, ticket)) {
+            (Phase::First, Some(refused)) if refused.is_final => {
+                let refused = refused.failure.clone();
+                return self.fail_sync(image, ticket, &refused);
             }
-            return;
+            (Phase::Last, Some(_)) => return self.sync_done(image, ticket),
+            _ => {}
         }
-        let from = self.believable_from(image);
+        let from = self.believable_from(image).max(since);
         let Some(reading) = self.images[image].reading.as_ref().filter(|reading| reading.began >= from) else {
-            return self.images[image].want_reading(from);
+            return self.ask_for_listing(now, image);
         };
         let listed = reading.accounts.clone();
         match phase {

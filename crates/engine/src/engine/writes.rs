@@ -42,7 +42,6 @@ impl Engine {
             self.finished.push_back(ticket);
         }
         self.busy_due(now, image);
-        self.denied_due(now, image);
         self.quota_due(now, image);
         self.settle_samples(now, image);
         // Last, since an operation that has just failed leaves the last word to the one before it.
@@ -72,7 +71,7 @@ impl Engine {
                 let blocked = found.write.is_some()
                     || found.write_after > now
                     || found.busy.as_ref().is_some_and(|busy| busy.ask.is_some())
-                    || found.denied.as_ref().is_some_and(|denied| denied.again > now);
+                    || found.denied.as_ref().is_some_and(|denied| denied.kind == Kind::Write && denied.again > now);
                 let ready = || self.ready_list(now, image, self.holds_ready(image)).is_some();
                 !blocked && (ready() || self.has_group_to_send(now, image))
             }
@@ -107,8 +106,7 @@ impl Engine {
             busy.and_then(|busy| busy.ask),
             busy.map(|busy| busy.since + self.image_wait(found.lane)),
             found.denied.as_ref().map(|denied| denied.again),
-            found.denied.as_ref().map(|denied| denied.since + Self::DENIED_MAX),
-            found.read.refused.as_ref().map(|&(until, _)| until),
+            found.read.refused.as_ref().map(|refused| refused.until),
             found.quota.learned.map(|(_, until)| until),
             self.guard_from(image),
         ];
@@ -276,7 +274,7 @@ impl Engine {
         let Image { lane, region, id, .. } = self.images[image];
         let found = &mut self.images[image];
         found.read.wanted = None;
-        found.read.in_flight = Some((call, now));
+        found.read.in_flight = Some(call);
         self.begin(now, call, image, Kind::ReadShares, probe, None);
         self.commands.push_back(Command::Call { call, lane, action: Action::ReadShares { region, image_id: id } });
     }
@@ -294,7 +292,8 @@ impl Engine {
     fn begin(&mut self, now: Instant, id: CallId, image: Key<Image>, kind: Kind, probe: bool, write: Option<Write>) {
         let lane = self.images[image].lane;
         self.images[image].calls += 1;
-        self.calls.insert(id, Call { lane, image, kind, probe, began: now, sent: None, write });
+        let seq = self.next_seq;
+        self.calls.insert(id, Call { id, lane, seq, image, kind, probe, began: now, sent: None, write });
         let found = self.lane(lane);
         found.in_flight += 1;
         found.unsent[kind as usize] = Some(id);

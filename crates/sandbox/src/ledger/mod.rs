@@ -92,6 +92,12 @@ impl Ledger {
         }
     }
 
+    /// What the owner's key may do with an image, if the ledger holds it.
+    #[must_use]
+    pub fn access(&self, id: ImageId) -> Option<Access> {
+        self.images.get(&id).map(|entry| entry.image.access)
+    }
+
     /// Changes who has an image past all rules, as somebody at the console would. False if it was so already or the
     /// ledger does not hold the image.
     pub fn impose(&mut self, now: u64, id: ImageId, account: AccountId, permission: Permission) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -26,8 +26,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long before its end a credential is renewed, at least.
 const AHEAD_MIN: Duration = Duration::from_mins(10);
 
-/// How often it is asked whose a credential is, if nobody answers.
+/// How often it is asked in a row whose a credential is, if nobody answers.
 const OWNER_TRIES: u32 = 5;
+
+/// How long after that it is asked again.
+const OWNER_AGAIN: Duration = Duration::from_mins(5);
 
 /// The part of its life that is left when it is renewed.
 const AHEAD_PART: u32 = 5;
@@ -62,8 +65,18 @@ pub enum Owner {
     Asked,
     /// It is this account's.
     Known(AccountId),
-    /// It could not be learned, for this reason: one printable line without secrets.
+    /// Nobody could be reached yet, for this reason: one printable line without secrets. It is asked again at once.
+    Unreached(String),
+    /// It cannot be learned, for this reason: one printable line without secrets.
     Unknown(String),
+}
+
+/// A credential, and whose it is as far as that is known.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    credential: Credential,
+    /// Whose it is.
+    pub owner: Owner,
 }
 
 struct Kept {
@@ -73,7 +86,7 @@ struct Kept {
     newest: watch::Sender<Newest>,
     /// Held while the source is asked: one asks, and the others take what it gets. Holds how that ended.
     flight: Mutex<Option<String>>,
-    owner: watch::Sender<Owner>,
+    identity: watch::Sender<Identity>,
     /// How often it was asked.
     landed: AtomicU64,
 }
@@ -94,7 +107,7 @@ impl Keeper {
         };
         let mut keeper = Self::asking(ask, patience, is_on_disk).await?;
         keeper.identify = Some(of);
-        keeper.kept.owner.send_replace(Owner::Asked);
+        keeper.kept.identity.send_modify(|identity| identity.owner = Owner::Asked);
         Ok(keeper)
     }
 
@@ -121,7 +134,7 @@ impl Keeper {
             Box::pin(async { Ok(loaded) })
         });
         let kept = Kept::new(ask, Duration::MAX, loaded);
-        kept.owner.send_replace(Owner::Known(owner));
+        kept.identity.send_modify(|identity| identity.owner = Owner::Known(owner));
         Self { kept: Arc::new(kept), _asking: None, identify: None, learning: Arc::default() }
     }
 
@@ -137,17 +150,29 @@ impl Keeper {
         self.kept.newest.subscribe()
     }
 
+    /// Whose this credential is, as far as that is known by now. One that another took the place of is not asked about any
+    /// more.
+    #[must_use]
+    pub fn owner_of(&self, credential: &Credential) -> Owner {
+        let identity = self.kept.identity.borrow();
+        if self.identify.is_some() && identity.credential != *credential {
+            Owner::Asked
+        } else {
+            identity.owner.clone()
+        }
+    }
+
     /// Whose the newest credential is, now and whenever that changes. It is asked for from the first call of this on. Must
     /// be called on the runtime.
     #[must_use]
-    pub fn owner(&self) -> watch::Receiver<Owner> {
+    pub fn identity(&self) -> watch::Receiver<Identity> {
         if let Some(provider) = &self.identify {
             self.learning.get_or_init(|| {
                 let learning = Arc::clone(&self.kept).learn_owner(provider.clone());
                 Asking(tokio::spawn(learning).abort_handle())
             });
         }
-        self.kept.owner.subscribe()
+        self.kept.identity.subscribe()
     }
 
     /// Asks the source now, or waits for somebody who does. Answers what the source has, which may be what it had before,
@@ -162,9 +187,10 @@ impl Keeper {
 
 impl Kept {
     fn new(ask: Box<dyn Fn() -> Asked + Send + Sync>, patience: Duration, loaded: Loaded) -> Self {
+        let credential = loaded.credential.clone();
+        let identity = watch::Sender::new(Identity { credential, owner: Owner::Unknown("nobody asks".to_owned()) });
         let newest = watch::Sender::new(Newest { loaded, problem: None });
-        let owner = watch::Sender::new(Owner::Unknown("nobody asks".to_owned()));
-        Self { ask, patience, newest, flight: Mutex::new(None), owner, landed: AtomicU64::new(0) }
+        Self { ask, patience, newest, flight: Mutex::new(None), identity, landed: AtomicU64::new(0) }
     }
 
     async fn refresh(&self) -> Result<Credential, String> {
@@ -219,38 +245,38 @@ impl Kept {
         }
     }
 
-    /// Asks whose each credential is, once. Where nobody can be reached it is asked again; a refusal is the last word.
+    /// Asks whose each credential is, until that is known or refused, or until another one took its place.
     async fn learn_owner(self: Arc<Self>, provider: Provider) {
         let mut newest = self.newest.subscribe();
         loop {
             let credential = newest.borrow_and_update().loaded.credential.clone();
-            // What was known of another credential is good until more is known of this one.
-            if !matches!(*self.owner.borrow(), Owner::Known(_)) {
-                self.owner.send_replace(Owner::Asked);
+            self.identity.send_replace(Identity { credential: credential.clone(), owner: Owner::Asked });
+            let asking = self.identify(&provider, &credential);
+            let mut replaced =
+                pin!(async { newest.wait_for(|newest| newest.loaded.credential != credential).await.is_ok() });
+            let is_replaced = tokio::select! {
+                is_replaced = &mut replaced => is_replaced,
+                () = asking => replaced.await,
+            };
+            if !is_replaced {
+                return;
             }
-            let mut pauses = Renewals::default();
-            for tried in 1..=OWNER_TRIES {
-                match provider.identify(credential.clone()).await {
-                    Ok(identity) => {
-                        self.owner.send_replace(Owner::Known(identity.account_id));
-                        break;
-                    }
-                    Err(error) => {
-                        let is_over = !error.is_out_of_reach() || tried == OWNER_TRIES;
-                        self.owner.send_replace(Owner::Unknown(error.to_string()));
-                        if is_over {
-                            break;
-                        }
-                        sleep(pauses.next()).await;
-                    }
-                }
-            }
-            loop {
-                if newest.changed().await.is_err() {
-                    return;
-                }
-                if newest.borrow_and_update().loaded.credential != credential {
-                    break;
+        }
+    }
+
+    /// Asks whose a credential is. Where nobody can be reached it is asked again; a refusal is the last word.
+    async fn identify(&self, provider: &Provider, credential: &Credential) {
+        let tell = |owner| self.identity.send_modify(|identity| identity.owner = owner);
+        let (mut pauses, mut tried) = (Renewals::default(), 0);
+        loop {
+            match provider.identify(credential.clone()).await {
+                Ok(identity) => return tell(Owner::Known(identity.account_id)),
+                Err(error) if !error.is_out_of_reach() => return tell(Owner::Unknown(error.to_string())),
+                Err(error) => {
+                    tried += 1;
+                    let is_over = tried >= OWNER_TRIES;
+                    tell(if is_over { Owner::Unknown(error.to_string()) } else { Owner::Unreached(error.to_string()) });
+                    sleep(if is_over { OWNER_AGAIN } else { pauses.next() }).await;
                 }
             }
         }

@@ -31,7 +31,13 @@ use super::{
     held::{Held, HeldJob},
     serve::Tenure,
 };
-use crate::{credentials::Keeper, endpoint::Endpoint, events, http::Client, status::Status};
+use crate::{
+    credentials::{Keeper, Owner},
+    endpoint::Endpoint,
+    events,
+    http::Client,
+    status::Status,
+};
 
 /// Operations that are held at most before no more jobs are taken in, outcomes that nobody took yet included.
 pub(super) const OPERATIONS_MAX: usize = 2_000_000;
@@ -84,6 +90,8 @@ pub(super) struct OpenLane {
     /// The newest credential, by that number, that was refused.
     pub(super) refused: Option<u64>,
     pub(super) keeper: Keeper,
+    /// Whose its credential is, as far as the driver took that in.
+    pub(super) owner: Owner,
     /// Why its source gives none, as it was said last.
     pub(super) source_problem: Option<String>,
     /// Its endpoint's place in the list of clocks.
@@ -151,11 +159,15 @@ impl<I: Send + 'static> Driver<I> {
             generation: 0,
             refused: None,
             keeper: lane.keeper.clone(),
+            owner: Owner::Asked,
             source_problem: None,
             clock,
             limits: lane.limits,
             tenure: Tenure::Asked,
         });
+        if lane.account.is_some() {
+            self.engine.handle(self.now(), Input::ExpectAccount(id, lane.account));
+        }
     }
 
     /// How far it has come, to be looked at while it runs.
@@ -213,7 +225,7 @@ impl<I: Send + 'static> Driver<I> {
             }
             News::Refreshed { lane, found } => self.refreshed(lane, found),
             News::Renewed { lane, loaded } => self.renewed(lane, loaded),
-            News::Owner { lane, owner } => self.owner(lane, &owner),
+            News::Owner { lane } => self.owner(lane),
             News::SourceFailed { lane, problem } => self.source_failed(lane, problem),
             News::SourceWorks { lane } => self.source_works(lane),
         }

@@ -111,12 +111,10 @@ pub(super) enum News {
         /// What it has now.
         loaded: Loaded,
     },
-    /// Whose a lane's credential is.
+    /// More is known of whose a lane's credential is.
     Owner {
         /// The lane.
         lane: LaneId,
-        /// The account, or why that is not known, in one printable line.
-        owner: Result<AccountId, String>,
     },
     /// The source of a lane's credential gives none. The last one is kept.
     SourceFailed {
@@ -193,8 +191,8 @@ pub enum Order {
     Reload {
         /// Of the engine.
         limits: Box<Limits>,
-        /// Of each lane.
-        lanes: Vec<LaneLimits>,
+        /// Of each lane, with the account that its credential has to be of.
+        lanes: Vec<(LaneLimits, Option<AccountId>)>,
     },
     /// Finish what is in flight, give all lanes back, end.
     Drain,

@@ -1,6 +1,6 @@
 //! What becomes of a lane's credential while the lane is used.
 
-use imageshare_core::{Credential, ids::AccountId, request::Signer};
+use imageshare_core::{Credential, request::Signer};
 use imageshare_engine::io::{Input, LaneId};
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{Driver, Said, event::News};
 use crate::{
-    credentials::{Loaded, Newest, Owner},
+    credentials::{Identity, Loaded, Newest, Owner},
     events,
 };
 
@@ -32,21 +32,11 @@ async fn follow(lane: LaneId, mut newest: watch::Receiver<Newest>, news: Unbound
     }
 }
 
-/// Tells the driver whose the credential of a lane is, as far as that is known, and once that it is not.
-async fn follow_owner(lane: LaneId, mut owner: watch::Receiver<Owner>, news: UnboundedSender<News>) {
-    let mut is_said = false;
+/// Tells the driver whenever more is known of whose the credential of a lane is.
+async fn follow_owner(lane: LaneId, mut identity: watch::Receiver<Identity>, news: UnboundedSender<News>) {
     loop {
-        let told = match owner.borrow_and_update().clone() {
-            Owner::Asked => None,
-            Owner::Known(account) => Some(Ok(account)),
-            Owner::Unknown(reason) => (!std::mem::replace(&mut is_said, true)).then_some(Err(reason)),
-        };
-        if let Some(owner) = told
-            && news.send(News::Owner { lane, owner }).is_err()
-        {
-            return;
-        }
-        if owner.changed().await.is_err() {
+        identity.mark_unchanged();
+        if news.send(News::Owner { lane }).is_err() || identity.changed().await.is_err() {
             return;
         }
     }
@@ -56,8 +46,8 @@ impl<I: Send + 'static> Driver<I> {
     /// Takes in from now on whose the credentials of the lanes are.
     pub(super) fn follow_owners(&mut self) {
         for id in self.ids() {
-            let owner = self.lane(id).keeper.owner();
-            self.tasks.spawn(follow_owner(id, owner, self.news_sender.clone()));
+            let identity = self.lane(id).keeper.identity();
+            self.tasks.spawn(follow_owner(id, identity, self.news_sender.clone()));
         }
     }
 
@@ -65,24 +55,47 @@ impl<I: Send + 'static> Driver<I> {
     /// told of the key's own account is not to depend on who is faster.
     pub(super) async fn learn_owners(&mut self) {
         self.follow_owners();
-        let owners: Vec<_> = self.ids().map(|id| (id, self.lane(id).keeper.owner())).collect();
+        let identities: Vec<_> = self.ids().map(|id| (id, self.lane(id).keeper.identity())).collect();
         let deadline = Instant::now() + self.client.time_outs().connect;
-        for (id, mut owner) in owners {
-            let learned = timeout_at(deadline, owner.wait_for(|owner| *owner != Owner::Asked)).await;
-            if let Ok(Ok(owner)) = learned
-                && let Owner::Known(account) = *owner
-            {
-                self.engine.handle(self.now(), Input::OwnAccount(id, account));
+        for (id, mut identity) in identities {
+            let learned = timeout_at(deadline, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
+            if learned.is_ok() {
+                self.owner(id);
             }
         }
     }
 
-    /// Whose a lane's credential is: the lane goes on without it too.
-    pub(super) fn owner(&mut self, lane: LaneId, owner: &Result<AccountId, String>) {
-        events::OwnerLearned { lane: self.status.lane(lane), owner }.record();
-        if let Ok(account) = owner {
-            self.engine.handle(self.now(), Input::OwnAccount(lane, *account));
+    /// Takes in whose the credential that a lane signs with is. Where that cannot be learned the lane goes on without.
+    pub(super) fn owner(&mut self, lane: LaneId) {
+        let open = self.lane(lane);
+        let owner = open.keeper.owner_of(open.signer.credential());
+        let said = std::mem::replace(&mut open.owner, owner.clone());
+        let (told, input) = match owner {
+            Owner::Asked => {
+                open.owner = said;
+                return;
+            }
+            Owner::Known(account) => {
+                ((said != Owner::Known(account)).then_some(Ok(account)), Some(Input::OwnAccount(lane, account)))
+            }
+            Owner::Unreached(reason) | Owner::Unknown(reason) => {
+                let is_said = matches!(said, Owner::Unreached(_) | Owner::Unknown(_));
+                let is_over = matches!(open.owner, Owner::Unknown(_));
+                ((!is_said).then_some(Err(reason)), is_over.then_some(Input::OwnerUnknown(lane)))
+            }
+        };
+        if let Some(owner) = &told {
+            events::OwnerLearned { lane: self.status.lane(lane), owner }.record();
         }
+        if let Some(input) = input {
+            self.engine.handle(self.now(), input);
+        }
+    }
+
+    /// Tells the engine that a lane signs with another credential, and whose it is as far as that is known.
+    fn credential_fresh(&mut self, lane: LaneId) {
+        self.engine.handle(self.now(), Input::CredentialFresh(lane));
+        self.owner(lane);
     }
 
     /// Takes in from now on what the keepers of the lanes get.
@@ -99,11 +112,10 @@ impl<I: Send + 'static> Driver<I> {
 
     /// A credential was refused: another one is wanted than what it was signed with.
     pub(super) fn refresh(&mut self, lane: LaneId) {
-        let now = self.now();
         let open = self.lane(lane);
         // A call that was signed before the credential was replaced says nothing of the one that is there now.
         if open.refused < Some(open.generation) {
-            return self.engine.handle(now, Input::CredentialFresh(lane));
+            return self.credential_fresh(lane);
         }
         let (keeper, sender) = (open.keeper.clone(), self.news_sender.clone());
         self.tasks.spawn(async move {
@@ -127,8 +139,11 @@ impl<I: Send + 'static> Driver<I> {
                 false
             }
         };
-        let input = if is_other { Input::CredentialFresh(lane) } else { Input::CredentialBroken(lane) };
-        self.engine.handle(self.now(), input);
+        if is_other {
+            self.credential_fresh(lane);
+        } else {
+            self.engine.handle(self.now(), Input::CredentialBroken(lane));
+        }
     }
 
     /// Another credential is there, whether anybody waited for it or not.
@@ -138,7 +153,7 @@ impl<I: Send + 'static> Driver<I> {
         events::CredentialRenewed { lane: of, expires_at: loaded.expires_at }.record();
         self.lane(lane).source_problem = None;
         if self.sign_with(lane, loaded.credential) {
-            self.engine.handle(self.now(), Input::CredentialFresh(lane));
+            self.credential_fresh(lane);
         }
     }
 

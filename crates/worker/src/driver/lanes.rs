@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::Uri;
-use imageshare_core::{ids::Region, text::excerpt};
+use imageshare_core::{
+    ids::{AccountId, Region},
+    text::excerpt,
+};
 use imageshare_engine::{io::LaneId, limits::LaneLimits};
 
 use crate::{
@@ -24,6 +27,8 @@ pub struct Lane {
     pub regions: Regions,
     /// What its calls are signed with.
     pub keeper: Keeper,
+    /// The account that its credential has to be of, if the settings say so.
+    pub account: Option<AccountId>,
     /// How much it may do.
     pub limits: LaneLimits,
 }
@@ -75,6 +80,7 @@ impl Lane {
             endpoint: of.endpoint.clone(),
             regions: of.regions.clone(),
             keeper,
+            account: of.account,
             limits: of.limits,
         }
     }
@@ -214,6 +220,7 @@ mod tests {
             endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
             regions,
             keeper: Keeper::fixed(credential, "100009999999".parse().unwrap()),
+            account: None,
             limits: LaneLimits::default(),
         }
     }

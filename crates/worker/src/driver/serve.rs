@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use imageshare_core::ids::AccountId;
 use imageshare_engine::{
     LaneStatus,
     io::{Input, LaneId, Notice},
@@ -246,10 +247,11 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    fn reload(&mut self, limits: Limits, lanes: &[LaneLimits]) {
+    fn reload(&mut self, limits: Limits, lanes: &[(LaneLimits, Option<AccountId>)]) {
         let now = self.now();
         self.engine.handle(now, Input::Limits(limits));
-        for (id, &limits) in self.ids().zip(lanes) {
+        for (id, &(limits, account)) in self.ids().zip(lanes) {
+            self.engine.handle(now, Input::ExpectAccount(id, account));
             self.lane(id).limits = limits;
             if matches!(self.lane(id).tenure, Tenure::Ours { .. }) {
                 self.engine.handle(now, Input::LaneUp(id, limits));

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use imageshare_core::{
     disclosure::{NAME_NOT_SHOWN, has_key},
-    ids::Region,
+    ids::{AccountId, Region},
 };
 
 use super::{
@@ -99,7 +99,7 @@ macro_rules! shown_as_displayed {
     )*};
 }
 
-shown_as_displayed!(f64 u32 SocketAddr Region Endpoint Proxy);
+shown_as_displayed!(AccountId f64 u32 SocketAddr Region Endpoint Proxy);
 
 impl Shown for String {
     /// A key passes for a name of any kind.

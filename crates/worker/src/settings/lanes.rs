@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use imageshare_core::{credential::SecretId, ids::Region};
+use imageshare_core::{
+    credential::SecretId,
+    ids::{AccountId, Region},
+};
 use imageshare_engine::limits::LaneLimits;
 
 use super::{
@@ -34,6 +37,8 @@ pub struct Lane {
     pub credential: String,
     /// Where that credential is looked for.
     pub source: Source,
+    /// The account that its credential has to be of.
+    pub account: Option<AccountId>,
     /// How fast it goes.
     pub limits: LaneLimits,
 }
@@ -134,9 +139,9 @@ fn read_one(
     let problems = &mut choices.problems;
     let mut take = |key: &str| section.take(key, problems);
     let (endpoint, rate, batch) = (take("endpoint"), take("rate"), take("batch"));
-    let (concurrency, credential) = (take("concurrency"), take("credential"));
+    let (concurrency, credential, account) = (take("concurrency"), take("credential"), take("account"));
     let regions = section.take_list("regions", problems).map(|list| (list, section.origin("regions")));
-    section.finish("endpoint, regions, credential, rate, batch, concurrency", problems);
+    section.finish("endpoint, regions, credential, account, rate, batch, concurrency", problems);
 
     let key = |key: &str| format!("lanes.{name}.{key}");
     let LaneLimits { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
@@ -169,11 +174,20 @@ fn read_one(
             values::whole(text, CONCURRENCIES, "calls in flight")
         });
 
-    let settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
+    let account = choices.choose_any(&key("account"), account.into_iter().collect(), |text| {
+        // A text that is no account is not shown: it may be a key in the wrong place.
+        text.parse::<AccountId>().map_err(|_| "invalid account id (expected 5 to 19 digits)".to_owned())
+    });
+
+    let mut settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
+    let account = account.map(|(account, setting)| {
+        settings.push(setting);
+        account
+    });
     let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
     let source = sources.get(&credential.0)?.source.clone();
     let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
-    let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, limits };
+    let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, account, limits };
     Some(Found { lane, settings, origin })
 }
 

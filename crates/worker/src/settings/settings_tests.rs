@@ -185,7 +185,7 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
         &[
             "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source",
             "imageshare.toml: lanes.eu: found the key \"speed\", \
-             allowed are endpoint, regions, credential, rate, batch, concurrency",
+             allowed are endpoint, regions, credential, account, rate, batch, concurrency",
             "imageshare.toml: engine: found the key \"caps\", \
              allowed are attempts, cap, landing, read_delay, image_wait",
             "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout, ca_file",
@@ -587,4 +587,16 @@ fn tls_and_the_proxy_are_set_and_passwords_are_not_shown() {
             "imageshare.toml: broker.client_key: found it beside an address with amqp://, allowed is it with amqps://",
         ],
     );
+}
+
+#[test]
+fn lane_may_name_the_account_of_its_key() {
+    let settings = load_file("[lanes.eu]\naccount = \"100009999999\"").unwrap();
+    assert_eq!(settings.lanes[0].account, Some("100009999999".parse().unwrap()));
+    assert_eq!(described(&settings, "lanes.eu.account").0, "100009999999");
+    assert_eq!(load_file("[lanes.eu]").unwrap().lanes[0].account, None);
+    for wrong in ["AKIDEXAMPLE", "0100009999999", "1234", ""] {
+        let problem = "imageshare.toml: lanes.eu.account: invalid account id (expected 5 to 19 digits)";
+        check(&format!("[lanes.eu]\naccount = \"{wrong}\""), &[problem]);
+    }
 }

@@ -1,13 +1,15 @@
 //! Rule 7.
 
-use imageshare_core::Permission;
+use alloc::{collections::BTreeSet, vec::Vec};
+
+use imageshare_core::{Permission, ids::AccountId};
 
 use super::kit::{Kit, LANE, account_id, one_shot};
 use crate::{
     LaneStatus,
     io::{Action, Answer, CloseReason, Input, Outcome},
-    job::Mode,
-    limits::LaneLimits,
+    job::{Job, Mode},
+    limits::{LaneLimits, Limits},
     time::Millis,
 };
 
@@ -55,40 +57,160 @@ fn a_credential_that_is_refused_after_a_refresh_closes_the_lane() {
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Credential)));
 }
 
-#[test]
-fn an_image_without_permission_waits_while_others_go_on_and_fails_after_ten_minutes() {
-    let mut kit = Kit::new(one_shot());
-    let denied = kit.job(Mode::Share, 0, [1]);
-    kit.list([]);
-    let allowed = kit.job(Mode::Share, 1, [1]);
-    // Both images are served in turn, whichever call comes first.
-    let mut tries = 0;
-    while !kit.is_settled(denied) {
-        let (call, action) = kit.open.pop_first().unwrap_or_else(|| {
-            kit.pass(Millis(1000));
-            let Some(found) = kit.open.pop_first() else { return (crate::io::CallId(u64::MAX), read(1)) };
-            found
-        });
-        let outcome = match action {
-            Action::Modify { image_id, .. } if image_id == super::kit::image_id(0) => {
-                tries += 1;
-                super::kit::refused("UnauthorizedOperation")
-            }
-            Action::Modify { .. } => Outcome::Accepted(Answer::Modified),
-            _ => Outcome::Accepted(Answer::Shares(Vec::new())),
-        };
-        kit.input(Input::Answer { call, outcome });
-        assert!(kit.now < 700_000, "no end");
+/// Who has which image, 0 or 1.
+type Shared = BTreeSet<(u64, AccountId)>;
+
+/// Answers every call for so long: image 0 is refused by `refused`, other images work. New jobs for image 1 come.
+fn refuse_image_0(
+    kit: &mut Kit,
+    shared: &mut Shared,
+    secs: u64,
+    refused_for: impl Fn(u64, &Action) -> Option<&'static str>,
+) {
+    let end = kit.now + secs * 1000;
+    let mut next_job = kit.now;
+    let mut account = 1000;
+    while kit.now < end {
+        if next_job <= kit.now {
+            account += 1;
+            kit.job(Mode::Share, 1, [account]);
+            next_job += 60_000;
+        }
+        while let Some((call, action)) = kit.open.pop_first() {
+            let image = match &action {
+                Action::Modify { image_id, .. }
+                | Action::ReadShares { image_id, .. }
+                | Action::ReadImage { image_id, .. } => u64::from(*image_id != super::kit::image_id(0)),
+            };
+            let outcome = match (refused_for(image, &action), action) {
+                (Some(code), _) => super::kit::refused(code),
+                (None, Action::Modify { account_ids, permission, .. }) => {
+                    for account in account_ids {
+                        match permission {
+                            Permission::Share => shared.insert((image, account)),
+                            Permission::Cancel => shared.remove(&(image, account)),
+                        };
+                    }
+                    Outcome::Accepted(Answer::Modified)
+                }
+                (None, Action::ReadShares { .. }) => {
+                    let listed = shared.iter().filter(|(of, _)| *of == image).map(|&(_, account)| account);
+                    Outcome::Accepted(Answer::Shares(listed.collect()))
+                }
+                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(crate::io::ImageState::Normal)),
+            };
+            kit.input(Input::Answer { call, outcome });
+        }
+        kit.pass(Millis(100));
     }
-    assert_eq!(kit.outcomes(allowed), ["changed"]);
-    assert_eq!(kit.outcomes(denied), ["UnauthorizedOperation"]);
-    assert!((600_000..601_000).contains(&kit.now), "{}", kit.now);
-    assert!(tries <= 7, "{tries} tries: 30 s doubling");
 }
 
-fn read(image: u64) -> Action {
-    let job = super::kit::job(Mode::Share, image, [1]);
-    Action::ReadShares { region: job.region, image_id: job.image_id }
+const fn is_write(action: &Action) -> bool {
+    matches!(action, Action::Modify { .. })
+}
+
+#[test]
+fn denied_image_fails_after_ten_minutes_while_others_work() {
+    let mut shared = Shared::new();
+    let mut kit = Kit::new(one_shot());
+    let denied = kit.job(Mode::Share, 0, [1]);
+    refuse_image_0(&mut kit, &mut shared, 598, |image, action| {
+        (image == 0 && is_write(action)).then_some("UnauthorizedOperation")
+    });
+    assert!(!kit.is_settled(denied));
+    refuse_image_0(&mut kit, &mut shared, 5, |image, action| {
+        (image == 0 && is_write(action)).then_some("UnauthorizedOperation")
+    });
+    assert_eq!(kit.outcomes(denied), ["UnauthorizedOperation"]);
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+}
+
+#[test]
+fn denied_listing_fails_a_sync_only_while_others_work() {
+    let mut shared = Shared::new();
+    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(7200), ..one_shot() });
+    let sync = kit.job(Mode::Sync, 0, [1]);
+    let all = |_: u64, _: &Action| Some("UnauthorizedOperation.CamNoAuth");
+    refuse_image_0(&mut kit, &mut shared, 3600, all);
+    assert!(!kit.is_settled(sync), "nothing is permitted");
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)));
+    refuse_image_0(&mut kit, &mut shared, 1500, |image, _| (image == 0).then_some("UnauthorizedOperation.CamNoAuth"));
+    assert_eq!(kit.outcomes(sync), ["UnauthorizedOperation.CamNoAuth"]);
+}
+
+#[test]
+fn key_that_loses_its_permission_fails_no_job() {
+    for code in ["UnauthorizedOperation", "IpNotInWhitelist", "ActionOffline", "AuthFailure.UnauthorizedOperation"] {
+        for mode in [Mode::Share, Mode::Cancel, Mode::Sync] {
+            let mut shared = Shared::from([(0, account_id(7))]);
+            let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(72_000), ..one_shot() });
+            refuse_image_0(&mut kit, &mut shared, 60, |_, _| None);
+            let before = kit.settled.len();
+            let job = kit.deliver(Job { force: true, ..super::kit::job(mode, 0, [1]) });
+            refuse_image_0(&mut kit, &mut shared, 1, |_, _| Some(code));
+            assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)), "{code} {mode:?}");
+            refuse_image_0(&mut kit, &mut shared, 3600, |_, _| Some(code));
+            assert_eq!(kit.settled.len(), before, "{code} {mode:?}");
+            // Everything is permitted again.
+            refuse_image_0(&mut kit, &mut shared, 120, |_, _| None);
+            assert_eq!(kit.lane_status(), LaneStatus::Open, "{code} {mode:?}");
+            assert!(kit.is_settled(job), "{code} {mode:?}");
+            let failed = |report: &crate::job::Report| {
+                report.outcomes.iter().any(|(_, outcome)| matches!(outcome, crate::job::AccountOutcome::Failed(_)))
+            };
+            assert!(!kit.settled.iter().any(|(_, report)| failed(report)), "{code} {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn permitted_write_counts_for_minutes_only() {
+    let mut shared = Shared::new();
+    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(72_000), ..one_shot() });
+    let denied = kit.job(Mode::Share, 0, [1]);
+    refuse_image_0(&mut kit, &mut shared, 300, |image, action| {
+        (image == 0 && is_write(action)).then_some("UnauthorizedOperation")
+    });
+    refuse_image_0(&mut kit, &mut shared, 7200, |_, action| is_write(action).then_some("UnauthorizedOperation"));
+    assert!(!kit.is_settled(denied));
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)));
+}
+
+#[test]
+fn fresh_key_is_tried_at_once_on_denied_images() {
+    let mut kit = Kit::new(one_shot());
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    kit.refuse("UnauthorizedOperation");
+    kit.write(Permission::Share);
+    kit.refuse("UnauthorizedOperation");
+    let refused = kit.now;
+    kit.input(Input::CredentialFresh(LANE));
+    assert_eq!(kit.write(Permission::Share), [1]);
+    assert!(kit.now < refused + 500);
+    kit.accept();
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+}
+
+#[test]
+fn report_names_no_request_of_another_job() {
+    let request_id = imageshare_core::ids::RequestId::new("71e69b56-32be-4412-ab45-49eded6a87be");
+    for code in ["FailedOperation.BYOLImageShareFailed", "InvalidImageId.NotFound"] {
+        let mut kit = Kit::with_lane(one_shot(), LaneLimits { batch: 1, ..LaneLimits::default() });
+        let (first, second) = (kit.job(Mode::Share, 0, [1, 3]), kit.job(Mode::Share, 0, [2]));
+        kit.list([]);
+        kit.write(Permission::Share);
+        let class = imageshare_core::Class::of(code);
+        kit.answer(Outcome::Refused { code: code.into(), class, message: "no".into(), request_id });
+        let ids = |ticket| {
+            let ids = kit.report(ticket).outcomes.iter().map(|(_, outcome)| match outcome {
+                crate::job::AccountOutcome::Failed(failure) => failure.request_id,
+                other => panic!("{other:?}"),
+            });
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!((ids(first), ids(second)), (alloc::vec![request_id; 2], alloc::vec![None]), "{code}");
+    }
 }
 
 #[test]
@@ -185,7 +307,7 @@ fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
 
 #[test]
 fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wished() {
-    let mut kit = Kit::new(crate::limits::Limits { guard: false, ..crate::limits::Limits::default() });
+    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2]);
@@ -232,8 +354,9 @@ fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let ticket = kit.job(Mode::Share, 0, [2]);
     assert_eq!(kit.outcomes(ticket), ["Local.OwnAccount"]);
-    // Another key, of another account.
+    // Another key, of another account, which is confirmed.
     kit.input(Input::OwnAccount(LANE, account_id(3)));
+    kit.input(Input::ExpectAccount(LANE, Some(account_id(3))));
     kit.job(Mode::Share, 0, [2]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [2]);

@@ -4,6 +4,7 @@ mod busy;
 mod doubt;
 mod fault;
 mod isolate;
+mod key;
 mod kit;
 mod lane;
 mod numbers;

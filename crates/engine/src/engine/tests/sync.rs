@@ -76,14 +76,14 @@ fn the_brake_stops_it_from_cancelling_more_than_half() {
 }
 
 #[test]
-fn without_the_right_to_read_or_with_too_many_accounts_it_fails_at_once() {
+fn unknown_image_or_too_many_accounts_fail_at_once() {
     let mut kit = Kit::new(Limits { cap: 3, ..one_shot() });
     let many = kit.job(Mode::Sync, 0, [1, 2, 3, 4, 4]);
     assert_eq!(kit.outcomes(many), ["Local.OverQuota"; 4]);
     assert_eq!(kit.report(many).duplicates, 1);
     let unreadable = kit.job(Mode::Sync, 1, [1]);
-    kit.refuse("UnauthorizedOperation");
-    assert_eq!(kit.outcomes(unreadable), ["UnauthorizedOperation"]);
+    kit.refuse("InvalidImageId.NotFound");
+    assert_eq!(kit.outcomes(unreadable), ["InvalidImageId.NotFound"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
     for _ in 0..20_000 {
         kit.job(Mode::Sync, 0, [1, 2]);
     }
-    kit.refuse("UnauthorizedOperation");
+    kit.refuse("InvalidImageId.NotFound");
     assert_eq!(kit.settled.len(), 20_001);
 }
 
@@ -133,4 +133,61 @@ fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_d
     assert!(kit.open.is_empty(), "{:?}", kit.open);
     kit.list([1]);
     assert_eq!((kit.now, kit.outcomes(ticket)), (35_000, ["unchanged"].into()));
+}
+
+#[test]
+fn refused_listing_of_another_job_fails_no_sync() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1]);
+    kit.refuse("UnauthorizedOperation");
+    let refused = kit.now;
+    kit.accept();
+    let sync = kit.job(Mode::Sync, 0, [1]);
+    kit.list([1]);
+    assert!(kit.now >= refused + 30_000, "listings are refused: not at once");
+    assert_eq!(kit.outcomes(sync), ["unchanged"]);
+    let next = kit.job(Mode::Sync, 0, [1]);
+    kit.list([1]);
+    assert!(kit.is_settled(next));
+}
+
+#[test]
+fn failed_listing_is_remembered_for_its_pause_only() {
+    let mut kit = Kit::new(one_shot());
+    let share = kit.job(Mode::Share, 0, [1]);
+    for _ in 0..5 {
+        kit.refuse("InternalError");
+    }
+    let failed = kit.now;
+    kit.accept();
+    assert_eq!(kit.outcomes(share), ["changed"], "without a listing");
+    let sync = kit.job(Mode::Sync, 0, [1]);
+    kit.list([1]);
+    assert!((failed + 8000..failed + 8200).contains(&kit.now), "{} after {failed}", kit.now);
+    assert_eq!(kit.outcomes(sync), ["unchanged"]);
+}
+
+#[test]
+fn refusal_fails_every_sync_that_waited_for_it() {
+    let mut kit = Kit::new(one_shot());
+    let first = kit.job(Mode::Sync, 0, [1]);
+    let second = kit.job(Mode::Sync, 0, [1]);
+    kit.refuse("InvalidImageId.NotFound");
+    assert!(kit.is_settled(first) && kit.is_settled(second));
+    let later = kit.job(Mode::Sync, 0, [1]);
+    assert!(!kit.is_settled(later));
+    kit.list([1]);
+    assert_eq!(kit.outcomes(later), ["unchanged"]);
+}
+
+#[test]
+fn sync_plans_by_no_listing_from_before_it() {
+    let mut kit = Kit::new(one_shot());
+    kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([1, 2]);
+    kit.pass(Millis(20_000));
+    let sync = kit.job(Mode::Sync, 0, [1, 2]);
+    kit.list([1]);
+    assert_eq!(kit.write(Permission::Share), [2]);
+    assert!(!kit.is_settled(sync));
 }

@@ -110,6 +110,7 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
         endpoint: endpoint.parse().unwrap(),
         regions: Regions::All,
         keeper: keeper.await.unwrap(),
+        account: None,
         limits: LaneLimits::default(),
     }
 }

@@ -278,7 +278,7 @@ async fn a_reload_brings_another_key_and_other_limits() {
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.settled().await;
     let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-    let lanes = vec![LaneLimits { batch: 1, ..LaneLimits::default() }];
+    let lanes = vec![(LaneLimits { batch: 1, ..LaneLimits::default() }, None)];
     daemon.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     daemon.deliver(1, 8, &[100_002, 100_003]).await;
