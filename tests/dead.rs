@@ -1,12 +1,14 @@
 //! Dead letters: looked at without being moved, sent once more, removed.
 
+use std::io::Read;
+
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
 
-use crate::kit::{Amqp, Node, Program, Vhost, properties};
+use crate::kit::{Amqp, Node, Program, Vhost, properties, until};
 
 const DEAD: &str = "imageshare.dead";
 
@@ -130,4 +132,114 @@ fn without_the_queue_or_the_broker_it_says_so() {
     assert!(ended.stderr.contains("no queue 'imageshare.dead'"), "{}", ended.stderr);
     Program::new(["dead", "list"]).env("IMAGESHARE_BROKER_URL", "amqp://127.0.0.1:1").run().check(4);
     Program::new(["dead", "list"]).run().check(2);
+}
+
+/// Jobs of the lane that the broker dropped, each for another reason, by the identifier of the job.
+fn dropped_by_the_broker(vhost: &Vhost<'_>) {
+    let amqp = Amqp::open(&vhost.url());
+    let publish = |id: &str, properties: BasicProperties| {
+        let (body, _) = failed(1, "");
+        let body = String::from_utf8(body).unwrap().replace("job-1", id);
+        amqp.publish_to("imageshare.jobs.default", "", [(body.into_bytes(), properties)]);
+    };
+    let is_dead = |count: u64| until("the broker dropped it", || (vhost.depth(DEAD).ready == count).then_some(()));
+    // Headers of ours from a publisher count for nothing.
+    let forged = headers(&[("imageshare-lane", "gone"), ("imageshare-reason", "failed"), ("of", "yours")]);
+    publish("by expiration", forged.with_expiration("1".into()));
+    is_dead(1);
+    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "1")]);
+    publish("by policy", properties());
+    is_dead(2);
+    vhost.set_policy("^imageshare[.]jobs", &[("max-length", "1"), ("overflow", "<<\"drop-head\">>")]);
+    publish("too many", properties());
+    publish("kept", properties());
+    is_dead(3);
+    vhost.set_policy("^imageshare[.]jobs", &[("delivery-limit", "1")]);
+    until("it came too often", || {
+        let amqp = Amqp::open(&vhost.url());
+        let mut held = amqp.hold("imageshare.jobs.default", 1);
+        drop(held.next("the job"));
+        drop(amqp);
+        drop(held);
+        until("it is back", || {
+            let depth = vhost.depth("imageshare.jobs.default");
+            (depth.held == 0 && depth.consumers == 0).then_some(())
+        });
+        (vhost.depth("imageshare.jobs.default").ready == 0).then_some(())
+    });
+    is_dead(4);
+    vhost.clear_policy();
+}
+
+#[test]
+fn what_the_broker_dropped_is_shown_and_replayed() {
+    let vhost = with_dead_letters([]);
+    dropped_by_the_broker(&vhost);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    assert_eq!(names(&all), ["by expiration", "by policy", "too many", "kept"]);
+    let reasons: Vec<_> = all.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["expired", "expired", "maxlen", "delivery_limit"]);
+    let detail = "dropped by the broker from queue imageshare.jobs.default: its time to live ended";
+    assert_eq!(
+        (&all[0]["lane"], &all[0]["detail"], &all[0]["worker"]),
+        (&json!("default"), &json!(detail), &json!(null))
+    );
+    let some = dead(&vhost, &["list", "--reason", "delivery_limit", "--lane", "default"]).run().check(0).json();
+    assert_eq!(names(&some), ["kept"]);
+    dead(&vhost, &["replay"]).run().check(0);
+    assert_eq!(ids(&vhost, "imageshare.jobs.default"), ["by expiration", "by policy", "too many", "kept"]);
+    assert_eq!(vhost.depth(DEAD).ready, 0);
+}
+
+#[test]
+fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
+    // How long the broker waits before it sends a dead letter again: three minutes, if nobody says otherwise.
+    Node::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
+    let vhost = with_dead_letters([]);
+    let amqp = Amqp::open(&vhost.url());
+    amqp.delete(DEAD);
+    let (body, _) = failed(1, "");
+    amqp.publish_to("imageshare.jobs.default", "", [(body, properties().with_expiration("1".into()))]);
+    until("it is dropped and kept", || (vhost.depth("imageshare.jobs.default").ready == 0).then_some(()));
+    Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
+    until("the dead letters have it", || (vhost.depth(DEAD).ready == 1).then_some(()));
+}
+
+#[test]
+fn large_dead_letters_are_read_in_bounded_memory() {
+    const LETTERS: usize = 400;
+    const LEN: usize = 210_000;
+    const LONG: usize = 20 * 1024 * 1024;
+    const KIB_MAX: u64 = 64 * 1024;
+    let letters = (0..LETTERS).map(|number| {
+        let (mut body, properties) = failed(number * 2, "InternalError");
+        body.extend(std::iter::repeat_n(b' ', LEN));
+        (body, properties)
+    });
+    let vhost = with_dead_letters(letters);
+    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{}", number * 2)).collect();
+    for arguments in [&["list"][..], &["list", "--limit", "1"], &["drop", "--dry-run"], &["replay", "--limit", "9"]] {
+        let (running, mut stdout) = dead(&vhost, arguments).start();
+        let mut text = String::new();
+        let (mut peak, mut chunk) = (0, [0; 4096]);
+        loop {
+            peak = running.peak_kib().unwrap_or(0).max(peak);
+            match Read::read(&mut stdout, &mut chunk).unwrap() {
+                0 => break,
+                len => text.push_str(str::from_utf8(&chunk[..len]).unwrap()),
+            }
+        }
+        let (code, said) = running.end();
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        assert!(peak < KIB_MAX, "{arguments:?}: {peak} KiB");
+        assert!(said.contains("dead letters"), "{said}");
+    }
+    assert_eq!(ids(&vhost, "imageshare.jobs.default"), expected[..9]);
+    // One that is longer than the library may hold stops nothing.
+    Amqp::open(&vhost.url()).publish_to("", DEAD, [(vec![b'x'; LONG], properties()), failed(2_000, "InternalError")]);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    assert_eq!((all.len(), &all[LETTERS - 9 + 1]["job_id"]), (LETTERS - 9 + 2, &json!("job-2000")));
+    dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
+    let left = dead(&vhost, &["list", "--code", "InternalError"]).run().check(0).json();
+    assert_eq!(names(&left), [&expected[389..], &["job-2000".to_owned()]].concat());
 }

@@ -32,6 +32,7 @@ mod lanes;
 mod limits;
 mod metrics;
 mod page;
+mod permissions;
 mod publish;
 mod publishers;
 mod reload;

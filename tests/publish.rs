@@ -47,6 +47,7 @@ fn what_the_broker_needs_is_made_once_and_its_definitions_say_the_same() {
         "exchange imageshare.reports",
         "queue imageshare.dead",
         "queue imageshare.reports",
+        "exchange imageshare.jobs.default",
         "queue imageshare.jobs.default",
     ];
     assert_eq!(states(&declare(&vhost)), all.map(|what| (what, "made")));
@@ -74,7 +75,7 @@ fn a_queue_that_differs_is_named_and_left_alone_and_the_rest_is_made() {
     let [only] = different[..] else { panic!("{made:?}") };
     let problem = only["problem"].as_str().unwrap();
     assert!(problem.starts_with("queue imageshare.dead differs: PRECONDITION_FAILED - inequivalent arg"), "{problem}");
-    assert!(problem.contains("x-single-active-consumer") && problem.contains("delete it"), "{problem}");
+    assert!(problem.contains("x-dead-letter-exchange") && problem.contains("delete it"), "{problem}");
     assert_eq!(vhost.depth("imageshare.dead").ready, 1);
     assert_eq!(vhost.depth(QUEUE).ready, 0);
 }
@@ -387,4 +388,67 @@ fn a_job_longer_than_the_broker_accepts_is_named() {
     assert!(ended.stderr.contains("the job of line 2: message too long: "), "{}", ended.stderr);
     assert!(ended.stderr.contains("(expected at most 4096"), "{}", ended.stderr);
     assert!(ended.stderr.contains("jobs up to line 1 of the input are confirmed"), "{}", ended.stderr);
+}
+
+/// The broker drops the jobs that a publish waits for.
+#[track_caller]
+fn check_dropped(vhost: &Vhost<'_>, publish: Program, drop: impl FnOnce(), reason: &str) {
+    let (running, mut stdout, stdin) = publish.input(lines([job("a"), job("b")])).start_with_open_input();
+    std::mem::drop(stdin);
+    drop();
+    let (ended, said) = running.end();
+    assert_eq!(ended, Some(1), "{said}");
+    let mut text = String::new();
+    Read::read_to_string(&mut stdout, &mut text).unwrap();
+    let reports = json_lines(&text);
+    let mut ids: Vec<_> = reports.iter().map(|report| report["job_id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["a", "b"]);
+    for report in &reports {
+        assert_eq!((&report["status"], &report["lane"]), (&json!("rejected"), &json!("default")));
+        assert!(report["reason"].as_str().unwrap().contains(reason), "{report}");
+    }
+    assert!(said.contains("2 jobs were dropped by the broker"), "{said}");
+    assert_eq!(vhost.depth("imageshare.dead").consumers, 0);
+}
+
+#[test]
+fn a_publish_ends_when_the_broker_drops_its_jobs() {
+    let vhost = Node::shared().vhost();
+    declare(&vhost);
+    let publish = |url: &str| program("publish", url).args(["-", "--wait"]);
+    let until_published = || until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
+    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
+    check_dropped(&vhost, publish(&vhost.url()), || (), "its time to live ended");
+    let too_long = || {
+        until_published();
+        vhost.set_policy("^imageshare[.]jobs", &[("max-length", "1"), ("overflow", "<<\"drop-head\">>")]);
+        Amqp::open(&vhost.url()).publish_to(
+            "imageshare",
+            "default",
+            [(b"x".to_vec(), properties()), (b"y".to_vec(), properties())],
+        );
+    };
+    vhost.clear_policy();
+    check_dropped(&vhost, publish(&vhost.url()), too_long, "the queue was longer than its limit");
+    vhost.clear_policy();
+    Amqp::open(&vhost.url()).take_all(QUEUE);
+    let purged = || {
+        until_published();
+        Amqp::open(&vhost.url()).purge(QUEUE);
+    };
+    check_dropped(&vhost, publish(&vhost.url()), purged, "its queue is empty and no worker is subscribed");
+    // A user who may not read the dead letters sees it by the queue.
+    let url = vhost.add_user(
+        "waits",
+        ["^amq[.]gen-.*$", "^(imageshare[.]jobs[.]default|amq[.]gen-.*)$", "^(amq[.]gen-.*|imageshare[.]reports)$"],
+    );
+    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
+    check_dropped(&vhost, publish(&url), || (), "its queue is empty and no worker is subscribed");
+    vhost.clear_policy();
+    let deleted = || {
+        until_published();
+        Amqp::open(&vhost.url()).delete(QUEUE);
+    };
+    check_dropped(&vhost, publish(&vhost.url()), deleted, "its queue was deleted");
 }

@@ -199,7 +199,7 @@ pub(crate) struct DeadArguments {
     /// Those whose first failed account failed with this code
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<String>,
-    /// Jobs of which something failed, or messages that are no jobs
+    /// Those with this reason
     #[arg(long, value_enum)]
     pub(crate) reason: Option<Reason>,
     /// Those of this image
@@ -221,8 +221,28 @@ pub(crate) struct DeadArguments {
 pub(crate) enum Reason {
     /// An account failed
     Failed,
-    /// It is no job, or none for its lane
+    /// The message is not a job, or not one for its lane
     Rejected,
+    /// Dropped by the broker: its time to live ended
+    Expired,
+    /// Dropped by the broker: delivered more often than the delivery limit allows
+    #[value(name = "delivery_limit")]
+    DeliveryLimit,
+    /// Dropped by the broker: the queue was longer than its limit
+    Maxlen,
+}
+
+impl Reason {
+    /// As dead letters have it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::DeliveryLimit => "delivery_limit",
+            Self::Maxlen => "maxlen",
+        }
+    }
 }
 
 #[derive(Args, Debug)]

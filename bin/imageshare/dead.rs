@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::{
-    broker::{Confirmation, DeadLetter, DeadLetters, Error, Insistence, Lost, Publisher, Url},
+    broker::{Confirmation, DeadLetter, DeadLetters, Error, Insistence, Lost, Publisher, Route, Routes, Url},
     settings::{Environment, Flags, Settings},
     wire::{Known, Permission},
 };
@@ -22,6 +22,9 @@ use crate::{
 
 /// Dead letters that are sent before the first of them has to be confirmed.
 const WINDOW: usize = 500;
+
+/// Bytes of the bodies of these.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Rows of a table at most; a terminal shows no more anyway.
 const ROWS_MAX: u64 = 1_000;
@@ -67,7 +70,9 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
     runtime::run(async {
         let time_outs = broker::time_outs(&settings);
         let interrupted = runtime::interrupts(|| {})?.any();
-        let letters = DeadLetters::open(&url, NAME, time_outs).await.map_err(|error| broker::problem(&url, &error))?;
+        let filter = Filter { arguments, lane: common.lane.as_deref() };
+        let letters = DeadLetters::open(&url, NAME, time_outs).await;
+        let letters = letters.map_err(|error| broker::problem(&url, &error))?;
         let (publisher, publishing) = Publisher::new(url.clone(), NAME, time_outs);
         let watch = Watch::new(url.clone(), publisher.state(), give_up_after);
         let deed = if arguments.dry_run { Deed::List } else { deed };
@@ -75,8 +80,8 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
         let publishing = (deed == Deed::Replay).then(|| tokio::spawn(publishing.run()));
         let table = output::is_for_people(common.json).then(|| Table::new(HEAD));
         let (voice, sums) = (Voice::new(common.quiet, false), Sums::default());
-        let mut walk = Walk { url, letters, publisher, watch, voice, table, sums };
-        let filter = Filter { arguments, lane: common.lane.as_deref() };
+        let routes = Routes::new(url.clone(), NAME, time_outs);
+        let mut walk = Walk { url, letters, publisher, routes, watch, voice, table, sums };
         let went = tokio::select! {
             biased;
             () = interrupted => Ok(Exit::Interrupted),
@@ -99,11 +104,8 @@ struct Filter<'a> {
 impl Filter<'_> {
     fn matches(&self, letter: &DeadLetter) -> bool {
         let DeadArguments { code, reason, image, .. } = self.arguments;
-        let is_of_image = |image: &ImageId| line(letter, "").image_id == Some(*image);
-        let reason = reason.map(|reason| match reason {
-            Reason::Failed => "failed",
-            Reason::Rejected => "rejected",
-        });
+        let is_of_image = |image: &ImageId| image_of(letter) == Some(*image);
+        let reason = reason.map(Reason::as_str);
         self.lane.is_none_or(|lane| letter.lane.as_deref() == Some(lane))
             && code.as_ref().is_none_or(|code| letter.code.as_ref() == Some(code))
             && reason.is_none_or(|reason| letter.reason.as_deref() == Some(reason))
@@ -120,11 +122,38 @@ struct Sums {
     unroutable: u64,
 }
 
+/// Dead letters that were sent and are not confirmed.
+#[derive(Default)]
+struct Sent {
+    letters: VecDeque<(DeadLetter, usize, Confirmation)>,
+    /// Of the bodies.
+    bytes: usize,
+}
+
+impl Sent {
+    /// Whether one more of this length may be sent. One alone always may.
+    fn has_room(&self, len: usize) -> bool {
+        self.letters.is_empty() || self.letters.len() < WINDOW && self.bytes.saturating_add(len) <= WINDOW_BYTES
+    }
+
+    fn push(&mut self, letter: DeadLetter, len: usize, confirmation: Confirmation) {
+        self.bytes = self.bytes.saturating_add(len);
+        self.letters.push_back((letter, len, confirmation));
+    }
+
+    fn pop(&mut self) -> Option<(DeadLetter, Confirmation)> {
+        let (letter, len, confirmation) = self.letters.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(len);
+        Some((letter, confirmation))
+    }
+}
+
 /// The way through the dead letters.
 struct Walk {
     url: Url,
     letters: DeadLetters,
     publisher: Publisher,
+    routes: Routes,
     watch: Watch,
     voice: Voice,
     /// `None` if the lines are for programs.
@@ -135,10 +164,10 @@ struct Walk {
 impl Walk {
     async fn through(&mut self, filter: &Filter<'_>, deed: Deed) -> Result<(), Problem> {
         let limit = filter.arguments.limit.unwrap_or(u64::MAX);
-        let mut sent = VecDeque::new();
+        let mut sent = Sent::default();
         while self.sums.meant < limit {
             let next = self.letters.next().await;
-            let Some(letter) = self.known(next)? else { break };
+            let Some(mut letter) = self.known(next)? else { break };
             if !filter.matches(&letter) {
                 continue;
             }
@@ -155,27 +184,33 @@ impl Walk {
                     self.show(&line(&letter, "dead"))?;
                 }
                 Deed::Replay => {
-                    if sent.len() >= WINDOW {
+                    let len = letter.body_len();
+                    while !sent.has_room(len) {
                         self.confirm(&mut sent).await?;
                     }
-                    let publish = self.publisher.publish(letter.message(), Insistence::UntilAnswered);
+                    // A lane that nobody knows has no queue either, and so no route.
+                    let route = match letter.lane.as_deref() {
+                        Some(lane) => self.routes.find(lane).await,
+                        None => Route::shared(""),
+                    };
+                    let publish = self.publisher.publish(letter.take_message(route), Insistence::UntilAnswered);
                     let confirmation = tokio::select! {
                         confirmation = publish => confirmation.or_exit(Exit::OutOfReach)?,
                         problem = self.watch.gives_up(&self.voice) => return Err(problem),
                     };
-                    sent.push_back((letter, confirmation));
+                    sent.push(letter, len, confirmation);
                 }
             }
         }
-        while !sent.is_empty() {
+        while !sent.letters.is_empty() {
             self.confirm(&mut sent).await?;
         }
         Ok(())
     }
 
     /// Waits until the first that was sent is confirmed, and only then removes it.
-    async fn confirm(&mut self, sent: &mut VecDeque<(DeadLetter, Confirmation)>) -> Result<(), Problem> {
-        let Some((letter, confirmation)) = sent.pop_front() else { return Ok(()) };
+    async fn confirm(&mut self, sent: &mut Sent) -> Result<(), Problem> {
+        let Some((letter, confirmation)) = sent.pop() else { return Ok(()) };
         let confirmed = tokio::select! {
             confirmed = confirmation => confirmed,
             problem = self.watch.gives_up(&self.voice) => return Err(problem),
@@ -253,6 +288,13 @@ impl Line {
             self.code.clone().or_else(|| self.reason.clone()).unwrap_or_default(),
             text(&self.detail),
         ]
+    }
+}
+
+fn image_of(letter: &DeadLetter) -> Option<ImageId> {
+    match &letter.job {
+        Ok(job) => Some(job.identity.image_id),
+        Err(rejection) => rejection.known.image_id,
     }
 }
 

@@ -4,11 +4,11 @@ use std::{future::Future, pin::Pin, sync::OnceLock};
 
 use futures_core::Stream as _;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ErrorKind,
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -90,6 +90,37 @@ impl Amqp {
         }
     }
 
+    /// Does something on a channel of its own.
+    ///
+    /// # Errors
+    ///
+    /// The reply code with which the broker refuses it.
+    #[track_caller]
+    pub(crate) fn attempt<T, F>(&self, what: &str, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
+    where
+        F: Future<Output = lapin::Result<T>>,
+    {
+        let channel = wait("a channel of the kit", self.connection.create_channel());
+        try_to(what, action(channel)).map_err(|error| match error.kind() {
+            ErrorKind::ProtocolError(error) => error.get_id(),
+            other => panic!("{what}: {other:?}"),
+        })
+    }
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    ///
+    /// The reply code with which the broker refuses it.
+    #[track_caller]
+    pub(crate) fn try_publish(&self, exchange: &str, key: &str, properties: BasicProperties) -> Result<(), u16> {
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        self.attempt("a publish of the kit", async |channel| {
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            channel.basic_publish(exchange.into(), key.into(), options, b"{}", properties).await?.await.map(drop)
+        })
+    }
+
     /// Takes so many messages off a queue, in its order.
     #[track_caller]
     pub(crate) fn take(&self, queue: &str, count: usize) -> Vec<Message> {
@@ -137,6 +168,11 @@ impl Amqp {
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
+        let dead = || AMQPValue::LongString("imageshare.dead".into());
+        arguments.insert("x-dead-letter-exchange".into(), dead());
+        arguments.insert("x-dead-letter-routing-key".into(), dead());
+        arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         wait("a queue of the kit", self.channel.queue_declare(queue.into(), options, arguments));
     }
@@ -161,6 +197,12 @@ impl Amqp {
             let (options, none) = (QueueBindOptions::default(), FieldTable::default());
             self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await
         });
+    }
+
+    /// Removes what waits in a queue.
+    #[track_caller]
+    pub(crate) fn purge(&self, queue: &str) {
+        wait("the purge of a queue", self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
     }
 
     /// Deletes a queue with what is in it.

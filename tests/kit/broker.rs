@@ -397,6 +397,36 @@ impl Vhost<'_> {
         ));
     }
 
+    /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
+    pub(crate) fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
+        let Self { node, name } = self;
+        let user = format!("{name}-{user}");
+        let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
+        node.eval(&format!(
+            "ok = rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
+             ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{name}\">>, <<\"{configure}\">>, \
+             <<\"{write}\">>, <<\"{read}\">>, <<\"kit\">>)."
+        ));
+        self.url().replacen(&format!("//{name}:"), &format!("//{user}:"), 1)
+    }
+
+    /// Sets a policy for its queues whose names match.
+    pub(crate) fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
+        let Self { node, name } = self;
+        let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
+        node.eval(&format!(
+            "ok = rabbit_policy:set(<<\"{name}\">>, <<\"kit\">>, <<\"{}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
+            queues.replace('\\', "\\\\"),
+            definition.join(", ")
+        ));
+    }
+
+    /// Takes that policy away.
+    pub(crate) fn clear_policy(&self) {
+        let Self { node, name } = self;
+        node.eval(&format!("ok = rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
+    }
+
     /// Lets its user write only to what has such a name from now on.
     pub(crate) fn allow_writes_to(&self, names: &str) {
         let name = &self.name;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use imageshare_core::ids::{ImageId, Region};
-use imageshare_worker::wire::{Identity, Permission, Report};
+use imageshare_worker::wire::{Identity, Known, Permission, Report};
 
 /// Jobs that are waited for at most; then no more are read.
 const JOBS_MAX: usize = 1_000_000;
@@ -17,13 +17,22 @@ pub(super) struct Awaited(Arc<(Mutex<Jobs>, Condvar)>);
 
 #[derive(Default)]
 struct Jobs {
-    /// The accounts of each; jobs of one name in their order.
-    by_name: HashMap<Name, Vec<u64>>,
+    /// Jobs of one name in their order.
+    by_name: HashMap<Name, Vec<Job>>,
+    /// The names of the lanes of all of them.
+    lanes: Vec<String>,
     count: usize,
 }
 
+#[derive(Clone, Copy)]
+struct Job {
+    accounts: u64,
+    /// Its place in [`Jobs::lanes`].
+    lane: usize,
+}
+
 /// What tells a job's report from others: names such as `line-1` are not ours alone.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Name {
     job_id: String,
     image_id: ImageId,
@@ -32,15 +41,18 @@ struct Name {
 }
 
 impl Awaited {
-    /// Adds a job, when there is room. Has to come before it is published: its report may be quicker than its confirm.
-    pub(super) fn add(&self, identity: &Identity, accounts: u64) {
+    /// Adds a job of a lane, when there is room. Has to come before it is published: its report may be quicker than its
+    /// confirm.
+    pub(super) fn add(&self, identity: &Identity, lane: &str, accounts: u64) {
         let (jobs, changed) = &*self.0;
         let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let has_no_room = |jobs: &mut Jobs| jobs.count >= JOBS_MAX;
         let mut jobs = changed.wait_while(jobs, has_no_room).unwrap_or_else(PoisonError::into_inner);
-        let Identity { job_id, image_id, region, permission, .. } = identity.clone();
-        let name = Name { job_id, image_id, region, permission };
-        jobs.by_name.entry(name).or_default().push(accounts);
+        let lane = jobs.lanes.iter().position(|name| name == lane).unwrap_or_else(|| {
+            jobs.lanes.push(lane.to_owned());
+            jobs.lanes.len() - 1
+        });
+        jobs.by_name.entry(Name::of(identity)).or_default().push(Job { accounts, lane });
         jobs.count += 1;
     }
 
@@ -52,15 +64,44 @@ impl Awaited {
             region: report.region?,
             permission: report.permission?,
         };
+        self.take_name(&name)
+    }
+
+    /// The same for a job that has no report.
+    pub(super) fn take_job(&self, identity: &Identity) -> Option<u64> {
+        self.take_name(&Name::of(identity))
+    }
+
+    /// Takes all jobs of a lane: what is known of each, and its accounts.
+    pub(super) fn take_lane(&self, lane: &str) -> Vec<(Known, u64)> {
         let mut jobs = self.lock();
-        let of_name = jobs.by_name.get_mut(&name)?;
-        let accounts = of_name.remove(0);
-        if of_name.is_empty() {
-            jobs.by_name.remove(&name);
-        }
-        jobs.count -= 1;
+        let Some(place) = jobs.lanes.iter().position(|name| name == lane) else { return Vec::new() };
+        let mut taken = Vec::new();
+        jobs.by_name.retain(|name, of_name| {
+            of_name.retain(|job| {
+                let is_of_lane = job.lane == place;
+                if is_of_lane {
+                    taken.push((name.known(lane), job.accounts));
+                }
+                !is_of_lane
+            });
+            !of_name.is_empty()
+        });
+        jobs.count -= taken.len();
         self.0.1.notify_all();
-        Some(accounts)
+        taken
+    }
+
+    /// The lanes of which any are waited for.
+    pub(super) fn lanes(&self) -> Vec<String> {
+        let jobs = self.lock();
+        let mut is_awaited = vec![false; jobs.lanes.len()];
+        for job in jobs.by_name.values().flatten() {
+            if let Some(lane) = is_awaited.get_mut(job.lane) {
+                *lane = true;
+            }
+        }
+        jobs.lanes.iter().zip(is_awaited).filter(|(_, is_awaited)| *is_awaited).map(|(lane, _)| lane.clone()).collect()
     }
 
     /// How many there are.
@@ -68,7 +109,38 @@ impl Awaited {
         self.lock().count
     }
 
+    fn take_name(&self, name: &Name) -> Option<u64> {
+        let mut jobs = self.lock();
+        let of_name = jobs.by_name.get_mut(name)?;
+        let Job { accounts, .. } = of_name.remove(0);
+        if of_name.is_empty() {
+            jobs.by_name.remove(name);
+        }
+        jobs.count -= 1;
+        self.0.1.notify_all();
+        Some(accounts)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Jobs> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Name {
+    fn of(identity: &Identity) -> Self {
+        let Identity { job_id, image_id, region, permission, .. } = identity;
+        Self { job_id: job_id.clone(), image_id: *image_id, region: *region, permission: *permission }
+    }
+
+    fn known(&self, lane: &str) -> Known {
+        let Self { job_id, image_id, region, permission } = self;
+        Known {
+            job_id: Some(job_id.clone()),
+            lane: Some(lane.to_owned()),
+            image_id: Some(*image_id),
+            region: Some(*region),
+            permission: Some(*permission),
+            labels: Default::default(),
+        }
     }
 }

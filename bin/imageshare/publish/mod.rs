@@ -3,6 +3,7 @@
 mod awaited;
 mod pump;
 mod source;
+mod vanished;
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use imageshare_worker::{
-    broker::{Follower, Publisher},
+    broker::{Follower, Publisher, Routes},
     driver::{End, Extent, Summary},
     settings::Settings,
     wire::{Format, JobReader},
@@ -21,7 +22,6 @@ use tokio::{
 };
 
 use self::{
-    awaited::Awaited,
     pump::{Following, Pump, Sums},
     source::Source,
 };
@@ -71,7 +71,7 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         let following = if arguments.wait {
             let opened = Follower::open(&url, NAME, time_outs).await;
             let follower = opened.map_err(|error| broker::problem(&url, &error))?;
-            Some(Following { follower, awaited: Awaited::default() })
+            Some(Following::new(follower, &url, time_outs))
         } else {
             None
         };
@@ -80,7 +80,8 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         let (state, publishing) = (publisher.state(), tokio::spawn(publishing.run()));
         let (published, to_confirm) = mpsc::channel(AHEAD);
         let Settings { lanes, lane, .. } = settings;
-        Source { lanes, lane, publisher, awaited: awaited.clone(), published }.read(jobs)?;
+        let routes = Routes::new(url.clone(), NAME, time_outs);
+        Source { lanes, lane, publisher, routes, awaited: awaited.clone(), published }.read(jobs)?;
         let pump = Pump::new(to_confirm, following, reports, voice.clone());
         let ended = pump.run(broker::Watch::new(url, state, give_up_after), &mut interrupts.each).await;
         voice.clear();
@@ -112,6 +113,12 @@ fn words(sums: &Sums, written: &Written, jobs_awaited: Option<u64>, took: Durati
     let mut text = if let Some(jobs_unsettled) = jobs_awaited {
         let extent = Extent { last_line: None, end: End::Whole };
         let mut text = summary::words(&Summary::default(), &written.tally, extent, false, took);
+        if sums.jobs_dropped > 0 {
+            let jobs = sums.jobs_dropped;
+            text.push_str(&format!(
+                "{jobs} jobs were dropped by the broker and not carried out; see `imageshare dead list`\n"
+            ));
+        }
         if jobs_unsettled > 0 {
             text.push_str(&format!("{jobs_unsettled} jobs have no report yet; they wait in their lanes' queues\n"));
         }

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, future::pending, time::Duration};
 
 use imageshare_worker::{
-    broker::{Confirmation, Error, Follower, Lost},
+    broker::{Confirmation, Error, Followed, Follower, Lost, TimeOuts, Url},
     wire::{
-        Report,
+        Known, Rejection, Report,
         report::{Circumstances, worker_name},
     },
 };
@@ -15,7 +15,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{awaited::Awaited, source::Published};
+use super::{
+    NAME,
+    awaited::Awaited,
+    source::Published,
+    vanished::{Lookout, Vanished},
+};
 use crate::{
     broker::{self, Watch},
     exit::{Exit, Problem},
@@ -28,8 +33,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reports that are waited for, and the jobs that they are of.
 pub(super) struct Following {
-    pub(super) follower: Follower,
+    follower: Follower,
     pub(super) awaited: Awaited,
+    url: Url,
+    time_outs: TimeOuts,
+    /// There when all is confirmed.
+    lookout: Option<Lookout>,
 }
 
 /// What is counted.
@@ -37,6 +46,8 @@ pub(super) struct Following {
 pub(super) struct Sums {
     pub(super) jobs_confirmed: u64,
     pub(super) accounts_confirmed: u64,
+    /// Jobs that the broker dropped.
+    pub(super) jobs_dropped: u64,
     accounts_published: u64,
     accounts_reported: u64,
     /// Where the last job begins up to which all are confirmed or rejected.
@@ -69,6 +80,18 @@ struct Sent {
     line: u64,
     accounts: u64,
     confirmation: Confirmation,
+}
+
+impl Following {
+    pub(super) fn new(follower: Follower, url: &Url, time_outs: TimeOuts) -> Self {
+        Self { follower, awaited: Awaited::default(), url: url.clone(), time_outs, lookout: None }
+    }
+
+    /// From now on the queues are looked at: all jobs are there.
+    fn look_out(&mut self) {
+        let Self { awaited, url, time_outs, lookout, .. } = self;
+        lookout.get_or_insert_with(|| Lookout::start(url.clone(), NAME, *time_outs, awaited.clone()));
+    }
 }
 
 impl Pump {
@@ -107,6 +130,11 @@ impl Pump {
             if is_sent && (is_reported || ends_at.is_some()) {
                 return Ok(());
             }
+            if let Some(following) = &mut self.following
+                && is_sent
+            {
+                following.look_out();
+            }
             tokio::select! {
                 biased;
                 Some(()) = interrupts.recv() => {
@@ -123,12 +151,12 @@ impl Pump {
                     Some(published) => self.note(published),
                     None => is_reading = false,
                 },
-                report = next(&mut self.following) => {
-                    let report = report.map_err(|error| {
+                heard = next(&mut self.following) => match heard {
+                    Heard::Followed(followed) => self.hear(followed.map_err(|error| {
                         let words = "the reports cannot be followed any more; the jobs are published all the same";
                         Problem::new(broker::exit(&error), format!("{error}: {words}"))
-                    })?;
-                    self.hear(&report);
+                    })?),
+                    Heard::Vanished(vanished) => self.give_up_lane(&vanished),
                 }
             }
             self.show();
@@ -141,12 +169,7 @@ impl Pump {
                 self.sums.accounts_published += accounts;
                 self.unconfirmed.push_back(Sent { line, accounts, confirmation });
             }
-            Published::Rejected(rejection) => {
-                let now = Timestamp::now();
-                let worker = self.worker.clone();
-                let circumstances = Circumstances { redelivered: false, received_at: now, finished_at: now, worker };
-                self.reports.take(&Report::of_rejection(&rejection, circumstances));
-            }
+            Published::Rejected(rejection) => self.reject(&rejection),
         }
     }
 
@@ -165,12 +188,45 @@ impl Pump {
         Ok(())
     }
 
-    fn hear(&mut self, report: &Report) {
-        let awaited = self.following.as_ref().and_then(|following| following.awaited.take(report));
-        if let Some(accounts) = awaited {
-            self.sums.accounts_reported += accounts;
-            self.reports.take(report);
+    fn hear(&mut self, followed: Followed) {
+        let Some(Following { awaited, .. }) = &self.following else { return };
+        match followed {
+            Followed::Reported(report) => {
+                if let Some(accounts) = awaited.take(&report) {
+                    self.sums.accounts_reported += accounts;
+                    self.reports.take(&report);
+                }
+            }
+            Followed::Dropped { identity, dropped } => {
+                if let Some(accounts) = awaited.take_job(&identity) {
+                    let known = Known { lane: dropped.lane.clone(), ..Known::from(&*identity) };
+                    self.drop_job(known, accounts, dropped.detail());
+                }
+            }
         }
+    }
+
+    /// The jobs of a lane are gone.
+    fn give_up_lane(&mut self, Vanished { lane, reason }: &Vanished) {
+        let Some(Following { awaited, .. }) = &self.following else { return };
+        for (known, accounts) in awaited.take_lane(lane) {
+            self.drop_job(known, accounts, format!("dropped by the broker or removed from lane {lane}: {reason}"));
+        }
+    }
+
+    /// A job that no worker has had, or will have again.
+    fn drop_job(&mut self, known: Known, accounts: u64, why: String) {
+        self.sums.accounts_reported += accounts;
+        self.sums.jobs_dropped += 1;
+        let rejection = Rejection { known: Box::new(known), ..Rejection::of_text(why) };
+        self.reject(&rejection);
+    }
+
+    /// Reports what no worker reports.
+    fn reject(&mut self, rejection: &Rejection) {
+        let (now, worker) = (Timestamp::now(), self.worker.clone());
+        let circumstances = Circumstances { redelivered: false, received_at: now, finished_at: now, worker };
+        self.reports.take(&Report::of_rejection(rejection, circumstances));
     }
 
     fn show(&self) {
@@ -194,9 +250,23 @@ async fn first(unconfirmed: &mut VecDeque<Sent>) -> Result<(), Lost> {
     }
 }
 
-async fn next(following: &mut Option<Following>) -> Result<Report, Error> {
-    match following {
-        Some(following) => following.follower.next().await,
-        None => pending().await,
+/// What is heard of the jobs that are waited for.
+enum Heard {
+    Followed(Result<Followed, Error>),
+    Vanished(Vanished),
+}
+
+async fn next(following: &mut Option<Following>) -> Heard {
+    let Some(Following { follower, lookout, .. }) = following else { return pending().await };
+    let vanished = async {
+        match lookout {
+            Some(lookout) => lookout.next().await,
+            None => None,
+        }
+    };
+    tokio::select! {
+        biased;
+        followed = follower.next() => Heard::Followed(followed),
+        Some(vanished) = vanished => Heard::Vanished(vanished),
     }
 }

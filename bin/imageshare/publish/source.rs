@@ -4,7 +4,7 @@ use std::{io::BufRead, thread};
 
 use anyhow::Context as _;
 use imageshare_worker::{
-    broker::{Confirmation, Insistence, Message, Publisher, topology},
+    broker::{Confirmation, Insistence, Message, Publisher, Routes},
     driver::route,
     settings::Lane,
     wire::{JobLine, JobReader, Rejection, job},
@@ -35,6 +35,7 @@ pub(super) struct Source {
     /// The lane of jobs that name none.
     pub(super) lane: Option<String>,
     pub(super) publisher: Publisher,
+    pub(super) routes: Routes,
     /// Where jobs are noted whose reports are waited for.
     pub(super) awaited: Option<Awaited>,
     pub(super) published: mpsc::Sender<Published>,
@@ -49,9 +50,9 @@ impl Source {
         started.map(drop).context("the thread that reads cannot be started").or_exit(Exit::Failed)
     }
 
-    fn run<R: BufRead>(self, jobs: JobReader<R>, runtime: &Handle) {
+    fn run<R: BufRead>(mut self, jobs: JobReader<R>, runtime: &Handle) {
         for read in jobs {
-            let published = match read.and_then(|line| self.message(line)) {
+            let published = match read.and_then(|line| self.message(line, runtime)) {
                 Ok((line, accounts, message)) => {
                     let handed_over = runtime.block_on(self.publisher.publish(message, Insistence::UntilAnswered));
                     let Ok(confirmation) = handed_over else { return };
@@ -66,7 +67,7 @@ impl Source {
     }
 
     /// The job as one message for its lane, with its line and how many accounts it names.
-    fn message(&self, line: JobLine) -> Result<(u64, u64, Message), Rejection> {
+    fn message(&mut self, line: JobLine, runtime: &Handle) -> Result<(u64, u64, Message), Rejection> {
         let JobLine { place, job } = line;
         let identity = &job.identity;
         let named = identity.lane.as_deref().or(self.lane.as_deref());
@@ -76,10 +77,10 @@ impl Source {
         };
         let accounts = job.account_ids.len() as u64;
         if let Some(awaited) = &self.awaited {
-            awaited.add(identity, accounts);
+            awaited.add(identity, lane, accounts);
         }
         let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
-        let (key, id) = (lane.as_str().into(), identity.job_id.as_str().into());
-        Ok((place.line, accounts, Message::json(topology::EXCHANGE, key, id, body)))
+        let route = runtime.block_on(self.routes.find(lane));
+        Ok((place.line, accounts, Message::job(route, identity.job_id.as_str().into(), body)))
     }
 }

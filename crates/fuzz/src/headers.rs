@@ -8,7 +8,7 @@ use imageshare_engine::{
 };
 use imageshare_worker::{
     broker::{
-        DeadLetter, Message, Reply,
+        DeadLetter, Message, Reply, Route,
         delivery::{self, Lane, NoJob, Taken},
         headers as ours,
         inflow::Scrubber,
@@ -67,7 +67,7 @@ pub fn headers(data: &[u8]) {
         Ok(_) | Err(_) => return assert!(!is_well_formed, "the library cannot read what a broker lets through"),
     };
     let message = message(&properties, body);
-    check_letter(&DeadLetter::new(self::message(&properties, body)), body);
+    check_letter(DeadLetter::new(self::message(&properties, body)), body);
     let regions = Regions::These(["ap-tokyo".parse().expect("it is a region")].into());
     let lane = Lane { id: LaneId(3), name: DESK.lane.to_owned(), regions };
     match delivery::read(message, Epoch(2), &lane) {
@@ -159,11 +159,11 @@ fn check_no_job(no_job: NoJob, body: &[u8]) {
 }
 
 /// A letter of the queue of dead letters, into which anybody may write.
-fn check_letter(letter: &DeadLetter, body: &[u8]) {
+fn check_letter(mut letter: DeadLetter, body: &[u8]) {
     let texts = [&letter.lane, &letter.reason, &letter.code, &letter.detail, &letter.worker, &letter.truncated];
     texts.into_iter().flatten().for_each(|text| assert_shown(text, 500));
     letter.job.as_ref().map_or_else(check_rejection, check_job);
-    let again = letter.message();
+    let again = letter.take_message(Route::shared("any"));
     assert_eq!((again.exchange.as_str(), &again.body[..]), ("imageshare", body));
     check_passed_on(&again.properties);
     let mut names = again.properties.headers().iter().flat_map(|headers| headers.inner().keys());
@@ -209,7 +209,7 @@ fn check_dead_letter(dead: &Message, reason: &str) {
     assert!(len <= HEADERS_LEN_MAX, "{len} bytes");
     let letter = DeadLetter::new(message(&dead.properties, &dead.body));
     assert_eq!((letter.lane.as_deref(), letter.reason.as_deref()), (Some(DESK.lane), Some(reason)));
-    check_letter(&letter, &dead.body);
+    check_letter(letter, &dead.body);
 }
 
 /// Bytes of a value on the wire, or a few more.

@@ -58,13 +58,16 @@ func publish(url, lane string, send job) error {
 	// What no queue takes comes back here, before it is confirmed.
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 1))
+	closed := channel.NotifyClose(make(chan *amqp.Error, 1))
+	noLane := fmt.Errorf("no queue for the lane %s; make it with: imageshare topology --declare", lane)
 	body, err := json.Marshal(send)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err = channel.PublishWithContext(ctx, "imageshare", lane, true, false, amqp.Publishing{
+	// The lane's own exchange. With one for each lane the broker can say who may publish to which.
+	err = channel.PublishWithContext(ctx, "imageshare.jobs."+lane, lane, true, false, amqp.Publishing{
 		MessageId:    send.JobID,
 		ContentType:  "application/json",
 		DeliveryMode: amqp.Persistent,
@@ -75,7 +78,14 @@ func publish(url, lane string, send job) error {
 	}
 	select {
 	case confirm, open := <-confirms:
-		if !open || !confirm.Ack {
+		if !open {
+			if err := <-closed; err != nil && err.Code == amqp.NotFound {
+				return noLane
+			} else if err != nil {
+				return fmt.Errorf("the broker refused the job: %w", err)
+			}
+		}
+		if !confirm.Ack {
 			return fmt.Errorf("the broker did not confirm the job; send it again")
 		}
 	case <-ctx.Done():
@@ -83,7 +93,7 @@ func publish(url, lane string, send job) error {
 	}
 	select {
 	case <-returned:
-		return fmt.Errorf("no queue for the lane %s; make it with: imageshare topology --declare", lane)
+		return noLane
 	default:
 		return nil
 	}

@@ -16,14 +16,20 @@ try {
   // What no queue takes comes back here, before it is confirmed.
   let returned = false;
   channel.on("return", () => (returned = true));
-  channel.publish("imageshare", lane, Buffer.from(JSON.stringify(job)), {
+  // So does why the broker closed the channel, such as a missing exchange.
+  let closed;
+  channel.on("error", (error) => (closed = error));
+  // The lane's own exchange. With one for each lane the broker can say who may publish to which.
+  channel.publish(`imageshare.jobs.${lane}`, lane, Buffer.from(JSON.stringify(job)), {
     messageId: job.job_id,
     contentType: "application/json",
     persistent: true,
     mandatory: true,
   });
-  await channel.waitForConfirms();
-  if (returned) {
+  await channel.waitForConfirms().catch((error) => {
+    if (closed?.code !== 404) throw closed ?? error;
+  });
+  if (returned || closed) {
     throw new Error(`no queue for the lane ${lane}; make it with: imageshare topology --declare`);
   }
   console.log("published", job.job_id);

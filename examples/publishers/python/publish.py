@@ -8,6 +8,7 @@ import uuid
 import pika
 
 LANE = os.environ.get("IMAGESHARE_LANE", "default")
+NO_LANE = f"no queue for the lane {LANE}; make it with: imageshare topology --declare"
 
 
 def main(image_id, region, permission, *account_ids):
@@ -27,9 +28,12 @@ def main(image_id, region, permission, *account_ids):
     try:
         channel = connection.channel()
         channel.confirm_delivery()
-        channel.basic_publish("imageshare", LANE, json.dumps(job), properties, mandatory=True)
+        # The lane's own exchange. With one for each lane the broker can say who may publish to which.
+        channel.basic_publish("imageshare.jobs." + LANE, LANE, json.dumps(job), properties, mandatory=True)
     except pika.exceptions.UnroutableError:
-        sys.exit(f"no queue for the lane {LANE}; make it with: imageshare topology --declare")
+        sys.exit(NO_LANE)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        sys.exit(NO_LANE if error.reply_code == 404 else f"the broker refused the job: {error.reply_text}")
     except pika.exceptions.NackError:
         sys.exit("the broker refused the job; send it again")
     finally:

@@ -1,19 +1,28 @@
 //! Dead letters, looked at one by one in their order. What is not settled stays where it is.
+//!
+//! Two kinds of them come here: what a worker published, with headers of ours, and what the broker dropped from a lane's
+//! queue, with its header `x-death`. A worker passes no `x-death` on and the broker writes its own entry first, so that
+//! entry says truly from which queue a message was dropped; headers of ours beside it are a publisher's.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    mem,
+    pin::Pin,
+    time::Duration,
+};
 
 use futures_core::Stream as _;
 use imageshare_core::text::printable;
 use lapin::{
-    Acker, Consumer,
+    Acker, BasicProperties, Channel, Consumer, Queue,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
-    types::{FieldTable, ShortString},
+    types::{AMQPValue, FieldTable},
 };
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Connection, Error, Message, TimeOuts, Url, bounded,
+    Connection, Error, Message, Route, TimeOuts, Url, bounded,
     delivery::{default_id, header_text},
     headers,
     letters::untouched,
@@ -37,18 +46,32 @@ const HELD_MAX: u16 = u16::MAX;
 /// How long no letter may come until there are none left, whatever the broker has counted: somebody else may hold them.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How long no letter may come until what the library holds is the beginning of one that is longer than it may hold.
+const PARTIAL: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether the broker has put back what was held.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The header in which the broker says what it did with a message: a list of tables, the last deed first.
+const DEATHS: &str = "x-death";
+
 /// The dead letters that were there when it was opened, the first 65,535 of those that stay. They are held until
 /// it ends, and then all that were not settled are back in their place.
 ///
-/// They are consumed, since what was taken by `basic.get` comes back in another order from 33 letters on. What is on
-/// its way is kept in memory, so letters should be taken as they come.
+/// They are consumed, since what was taken by `basic.get` comes back in another order from 33 letters on, and all at once:
+/// of letters that came back before, the broker puts those that come back again behind the others (measured). The
+/// transport reads only as far ahead as [`BODIES_LEN_MAX`](super::inflow::BODIES_LEN_MAX) allows, whatever the queue holds.
 #[derive(Debug)]
 pub struct DeadLetters {
     // Its end has to come before the consumer's, or newer ones come back first.
     connection: Connection,
     consumer: Consumer,
+    /// Consumers that were there before.
+    others: u32,
     left: u32,
     is_any_settled: bool,
+    url: Url,
+    name: String,
 }
 
 /// A dead letter. Dropped, it stays one.
@@ -56,7 +79,8 @@ pub struct DeadLetters {
 pub struct DeadLetter {
     /// The lane from whose queue it came. All texts of its headers are printable.
     pub lane: Option<String>,
-    /// Why, in one word: `failed` or `rejected`.
+    /// Why, in one word: `failed` or `rejected` by a worker; what the broker calls it if the broker dropped it, such as
+    /// `expired`, `delivery_limit`, `maxlen`.
     pub reason: Option<String>,
     /// The first code with which an account failed.
     pub code: Option<String>,
@@ -68,9 +92,20 @@ pub struct DeadLetter {
     pub truncated: Option<String>,
     /// What is left of the job; why it is none, if it is none.
     pub job: Result<Job, Rejection>,
-    /// As its lane would get it once more.
-    message: Message,
+    properties: BasicProperties,
+    body: Vec<u8>,
     acker: Acker,
+}
+
+/// That the broker dropped a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The lane from whose queue; `None` if it is not a lane's.
+    pub lane: Option<String>,
+    /// The broker's word for the reason, printable.
+    pub reason: String,
+    /// The queue, printable.
+    queue: String,
 }
 
 impl DeadLetters {
@@ -80,10 +115,9 @@ impl DeadLetters {
     /// If the broker is out of reach, or there is no such queue.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
+        connection.hold_back();
         let channel = connection.channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let look = channel.queue_declare(topology::DEAD.into(), options, FieldTable::default());
-        let left = bounded(time_outs.call, "queue.declare", look).await?.message_count();
+        let queue = look(&channel, time_outs).await?;
         let qos = channel.basic_qos(HELD_MAX, BasicQosOptions::default());
         bounded(time_outs.call, "basic.qos", qos).await?;
         let consume = channel.basic_consume(
@@ -93,7 +127,8 @@ impl DeadLetters {
             FieldTable::default(),
         );
         let consumer = bounded(time_outs.call, "basic.consume", consume).await?;
-        Ok(Self { connection, consumer, left, is_any_settled: false })
+        let (others, left, name) = (queue.consumer_count(), queue.message_count(), name.to_owned());
+        Ok(Self { connection, consumer, others, left, is_any_settled: false, url: url.clone(), name })
     }
 
     /// The next one; `None` when all that were there at the beginning were seen, or no more can be held.
@@ -106,11 +141,24 @@ impl DeadLetters {
         }
         self.left -= 1;
         let call = "basic.deliver";
-        match timeout(QUIET, poll_fn(|cx| Pin::new(&mut self.consumer).poll_next(cx))).await {
-            Ok(Some(Ok(delivery))) => Ok(Some(DeadLetter::new(delivery))),
+        match timeout(QUIET, self.delivery()).await {
+            Ok(Some(Ok(delivery))) => {
+                self.connection.took(delivery.data.len());
+                Ok(Some(DeadLetter::new(delivery)))
+            }
             Ok(Some(Err(error))) => Err(Error::of_call(call, &error)),
             Ok(None) => Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
             Err(_) => Ok(None),
+        }
+    }
+
+    async fn delivery(&mut self) -> Option<lapin::Result<Delivery>> {
+        loop {
+            match timeout(PARTIAL, poll_fn(|cx| Pin::new(&mut self.consumer).poll_next(cx))).await {
+                Ok(delivery) => return delivery,
+                // The library holds no whole one. What it does hold must not keep the rest of that from being read.
+                Err(_) => self.connection.took(usize::MAX),
+            }
         }
     }
 
@@ -131,13 +179,84 @@ impl DeadLetters {
     /// Puts back all that were not settled.
     ///
     /// # Errors
-    /// If the broker does not say that it has ended the connection: some that were settled may be back too.
+    /// If some were settled and the broker does not say that it has ended the connection: these may be back too.
     pub async fn close(self) -> Result<(), Error> {
-        if self.is_any_settled {
+        let Self { connection, mut consumer, others, left, is_any_settled, url, name } = self;
+        let time_outs = connection.time_outs();
+        if is_any_settled {
             sleep(ACKS).await;
         }
         // With consumer and channel alive: ended before, they would put them back in another order.
-        self.connection.close().await
+        let closed = if left == 0 {
+            // The broker's answer may stand behind letters that came since.
+            let drain = async {
+                while let Some(Ok(delivery)) = poll_fn(|cx| Pin::new(&mut consumer).poll_next(cx)).await {
+                    connection.took(delivery.data.len());
+                }
+                pending().await
+            };
+            tokio::select! {
+                biased;
+                closed = connection.close() => closed,
+                closed = drain => closed,
+            }
+        } else {
+            // It would stand behind all that was not looked at. The broker has applied the acks.
+            connection.cut();
+            Ok(())
+        };
+        // In this order, whatever came of it.
+        drop(connection);
+        drop(consumer);
+        // The broker's answer to the end of a connection comes before it has put back what that held. Whoever looks next
+        // would miss these; if it takes longer, nothing is wrong.
+        drop(timeout(QUIET, until_back(&url, &name, time_outs, others)).await);
+        if is_any_settled { closed } else { Ok(()) }
+    }
+}
+
+/// Waits until there are only so many consumers.
+async fn until_back(url: &Url, name: &str, time_outs: TimeOuts, others: u32) -> Result<(), Error> {
+    let connection = Connection::open(url, name, time_outs).await?;
+    let channel = connection.channel().await?;
+    while look(&channel, time_outs).await?.consumer_count() > others {
+        sleep(LOOK_EVERY).await;
+    }
+    connection.close().await
+}
+
+async fn look(channel: &Channel, time_outs: TimeOuts) -> Result<Queue, Error> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let look = channel.queue_declare(topology::DEAD.into(), options, FieldTable::default());
+    bounded(time_outs.call, "queue.declare", look).await
+}
+
+impl Dropped {
+    /// Reads what the broker says in the properties of a message; `None` if it did not drop it.
+    pub(super) fn of(properties: &BasicProperties) -> Option<Self> {
+        let AMQPValue::FieldArray(deaths) = properties.headers().as_ref()?.inner().get(DEATHS)? else { return None };
+        let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+        let text = |name: &str| match last.inner().get(name)? {
+            AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
+            AMQPValue::ShortString(text) => Some(text.as_str()),
+            _ => None,
+        };
+        let (queue, reason) = (text("queue")?, text("reason")?);
+        let shown = |text: &str| printable(text, HEADER_CHARS_MAX);
+        Some(Self { lane: topology::lane_of_queue(queue).map(shown), reason: shown(reason), queue: shown(queue) })
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let why = match self.reason.as_str() {
+            "expired" => "its time to live ended",
+            "delivery_limit" => "it was delivered more often than the queue's delivery limit allows",
+            "maxlen" => "the queue was longer than its limit",
+            "rejected" => "a consumer rejected it",
+            other => other,
+        };
+        format!("dropped by the broker from queue {}: {why}", self.queue)
     }
 }
 
@@ -146,20 +265,109 @@ impl DeadLetter {
     #[must_use]
     pub fn new(delivery: Delivery) -> Self {
         let Delivery { properties, data: body, acker, .. } = delivery;
-        let header = |name| header_text(&properties, name).map(|text| printable(text, HEADER_CHARS_MAX));
         let job = job::parse(&body, &Defaults { job_id: default_id(&body, &properties), region: None });
+        let kept = untouched(&properties).with_delivery_mode(PERSISTENT);
+        if let Some(dropped) = Dropped::of(&properties) {
+            let detail = Some(dropped.detail());
+            let Dropped { lane, reason, .. } = dropped;
+            let (reason, code, worker, truncated) = (Some(reason), None, None, None);
+            return Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker };
+        }
+        let header = |name| header_text(&properties, name).map(|text| printable(text, HEADER_CHARS_MAX));
         let (lane, reason, code) = (header(headers::LANE), header(headers::REASON), header(headers::CODE));
         let (detail, worker) = (header(headers::DETAIL), header(headers::WORKER));
         let truncated = header(headers::TRUNCATED);
-        let routing_key = lane.as_deref().and_then(|lane| ShortString::try_new(lane).ok()).unwrap_or_default();
-        let properties = untouched(&properties).with_delivery_mode(PERSISTENT);
-        let message = Message { exchange: topology::EXCHANGE.into(), routing_key, properties, body: body.into() };
-        Self { lane, reason, code, detail, worker, truncated, job, message, acker }
+        Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker }
     }
 
-    /// It as a message for the lane that it came from.
+    /// Takes it out as a message for the lane that it came from. What is left of it is what it shows.
     #[must_use]
-    pub fn message(&self) -> Message {
-        self.message.clone()
+    pub fn take_message(&mut self, route: Route) -> Message {
+        let Route { exchange, routing_key } = route;
+        let (properties, body) = (mem::take(&mut self.properties), mem::take(&mut self.body));
+        Message { exchange, routing_key, properties, body: body.into() }
+    }
+
+    /// Bytes of its body.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        self.body.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldArray;
+
+    use super::*;
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    fn table(entries: &[(&str, &str)]) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (name, text) in entries {
+            table.insert((*name).into(), long(text));
+        }
+        table
+    }
+
+    fn letter(headers: FieldTable) -> DeadLetter {
+        let mut delivery = Delivery::mock(1, "".into(), "".into(), false, b"{}".to_vec());
+        delivery.properties = BasicProperties::default().with_headers(headers).with_expiration("5".into());
+        DeadLetter::new(delivery)
+    }
+
+    /// A message that the broker dropped from these queues, the last one first, with headers like ours.
+    fn dropped(deaths: &[(&str, &str)]) -> FieldTable {
+        let deaths = deaths.iter().map(|(queue, reason)| {
+            AMQPValue::FieldTable(table(&[("queue", queue), ("reason", reason), ("exchange", "any")]))
+        });
+        let mut headers = table(&[("imageshare-lane", "forged"), ("imageshare-reason", "failed"), ("own", "kept")]);
+        headers.insert(DEATHS.into(), AMQPValue::FieldArray(FieldArray::from(deaths.collect::<Vec<_>>())));
+        headers.insert("x-first-death-queue".into(), long("imageshare.jobs.forged"));
+        headers
+    }
+
+    #[track_caller]
+    fn check(letter: &DeadLetter, lane: Option<&str>, reason: Option<&str>) {
+        assert_eq!((letter.lane.as_deref(), letter.reason.as_deref()), (lane, reason));
+    }
+
+    #[test]
+    fn the_broker_names_lane_and_reason_and_headers_of_ours_do_not_count() {
+        let deaths = [("imageshare.jobs.eu", "expired"), ("imageshare.jobs.forged", "maxlen")];
+        let letter = letter(dropped(&deaths));
+        check(&letter, Some("eu"), Some("expired"));
+        let detail = "dropped by the broker from queue imageshare.jobs.eu: its time to live ended";
+        assert_eq!((letter.detail.as_deref(), letter.code, letter.worker), (Some(detail), None, None));
+    }
+
+    #[test]
+    fn a_queue_of_others_is_no_lane() {
+        check(&letter(dropped(&[("theirs", "rejected")])), None, Some("rejected"));
+    }
+
+    #[test]
+    fn a_malformed_death_is_no_death() {
+        for value in
+            [long("x"), AMQPValue::FieldArray(FieldArray::default()), AMQPValue::FieldArray(vec![long("x")].into())]
+        {
+            let mut headers = table(&[("imageshare-lane", "eu"), ("imageshare-reason", "failed")]);
+            headers.insert(DEATHS.into(), value);
+            check(&letter(headers), Some("eu"), Some("failed"));
+        }
+    }
+
+    #[test]
+    fn a_replayed_job_carries_nothing_the_broker_wrote() {
+        let mut letter = letter(dropped(&[("imageshare.jobs.eu", "expired")]));
+        assert_eq!(letter.body_len(), 2);
+        let message = letter.take_message(Route::own("eu").unwrap());
+        assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("imageshare.jobs.eu", "eu"));
+        let names: Vec<_> =
+            message.properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
+        assert_eq!((names, message.properties.expiration(), &message.body[..]), (vec!["own"], &None, &b"{}"[..]));
     }
 }

@@ -61,6 +61,10 @@ const OURS: &str = "imageshare-";
 /// Headers that the broker acts on. Passed on, these would send the dead letter elsewhere, or be refused.
 const ACTED_ON: [&str; 4] = ["BCC", "CC", "x-delay", "x-delivery-count"];
 
+/// How the names begin of the headers in which the broker says what it dropped. Passed on, they would make a dead letter of
+/// ours look like one of the broker's.
+const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
+
 /// What is published for one delivery.
 #[derive(Debug)]
 pub struct Letters {
@@ -293,7 +297,9 @@ pub(super) fn untouched(properties: &BasicProperties) -> BasicProperties {
         kept = kept.with_timestamp(value);
     }
     if let Some(headers) = properties.headers().as_ref().filter(|headers| table_len(headers) <= HEADERS_LEN_MAX) {
-        let is_passed = |name: &str| !ACTED_ON.contains(&name) && !name.starts_with(OURS);
+        let is_passed = |name: &str| {
+            !ACTED_ON.contains(&name) && !name.starts_with(OURS) && !DEATHS.iter().any(|death| name.starts_with(death))
+        };
         let mut passed = FieldTable::default();
         for (name, value) in headers.inner().iter().filter(|(name, _)| is_passed(name.as_str())) {
             passed.insert(name.clone(), value.clone());
@@ -443,7 +449,9 @@ mod tests {
     #[test]
     fn what_is_no_job_goes_on_with_its_bytes_and_without_what_the_broker_would_act_on() {
         let mut headers = FieldTable::default();
-        for name in ["CC", "BCC", "x-delivery-count", "x-delay", "imageshare-code", "imageshare-lane", "own"] {
+        let acted_on =
+            ["CC", "BCC", "x-delivery-count", "x-delay", "x-death", "x-first-death-queue", "x-last-death-reason"];
+        for name in acted_on.into_iter().chain(["imageshare-code", "imageshare-lane", "own"]) {
             headers.insert(name.into(), text("theirs"));
         }
         let properties = BasicProperties::default()

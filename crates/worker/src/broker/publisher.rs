@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Error, Reply, TimeOuts, Url,
+    Error, Reply, Route, TimeOuts, Url,
     courtesies::Courtesies,
     flight::Outgoing,
     publishing::Publishing,
@@ -150,6 +150,13 @@ impl Message {
         // Without the capacity that it was written with.
         let body = body.into_boxed_slice().into();
         Self { exchange: exchange.into(), routing_key, properties, body }
+    }
+
+    /// A job, which the broker keeps on disk.
+    #[must_use]
+    pub fn job(route: Route, message_id: ShortString, body: Vec<u8>) -> Self {
+        let Route { exchange, routing_key } = route;
+        Self { exchange, ..Self::json("", routing_key, message_id, body) }
     }
 
     /// With these headers.

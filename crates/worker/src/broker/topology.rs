@@ -3,12 +3,20 @@
 //! | what | kind | routing |
 //! |---|---|---|
 //! | `imageshare` | direct exchange | key `<lane>` to `imageshare.jobs.<lane>` |
-//! | `imageshare.jobs.<lane>` | quorum queue, one consumer at a time | |
+//! | `imageshare.jobs.<lane>` | fanout exchange and quorum queue, one consumer at a time | any key |
 //! | `imageshare.dead` | direct exchange and quorum queue | key `imageshare.dead` |
 //! | `imageshare.reports` | topic exchange and quorum queue of bounded length | key `<lane>.<status>`, bound to `#` |
 //!
 //! All of it is durable. Arguments cannot be changed later, so there are few; what operators may want beside them is
 //! for policies.
+//!
+//! Each lane has an exchange of its own because the broker's permissions are by exchange: a user who may write to that
+//! one alone reaches that lane alone. It is a fanout exchange, which looks at neither the routing key nor the headers
+//! `CC` and `BCC`. The shared exchange is for publishers that may use every lane.
+//!
+//! What the broker drops from a lane's queue (expired, over a length limit, over a lower delivery limit of a policy) goes
+//! to `imageshare.dead`, and stays in the lane's queue until that has it (strategy at-least-once, which needs the
+//! overflow behavior reject-publish).
 
 use std::collections::BTreeMap;
 
@@ -21,7 +29,7 @@ use serde_json::{Value, json};
 
 use super::{Connection, Error, bounded};
 
-/// The exchange for jobs. The routing key is the lane's name.
+/// The exchange that all lanes share. The routing key is the lane's name.
 pub const EXCHANGE: &str = "imageshare";
 
 /// The exchange, the queue, and the key between them for what could not be done.
@@ -41,7 +49,11 @@ pub const REPORTS_BYTES_MAX: u32 = 2 * 1024 * 1024 * 1024 - 1;
 /// and would be dropped after twenty times on new ones.
 const DELIVERY_LIMIT: u32 = 1_000_000;
 
-/// Codes of AMQP 0-9-1 that are about the thing that was asked for.
+/// How the names of the lanes' exchanges and queues begin.
+const JOBS_PREFIX: &str = "imageshare.jobs.";
+
+/// Reply codes of AMQP 0-9-1: all went well; the rest is about the thing that was asked for.
+const REPLY_SUCCESS: u16 = 200;
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
@@ -49,7 +61,19 @@ const PRECONDITION_FAILED: u16 = 406;
 /// The queue of a lane's jobs.
 #[must_use]
 pub fn jobs_queue(lane: &str) -> String {
-    format!("imageshare.jobs.{lane}")
+    format!("{JOBS_PREFIX}{lane}")
+}
+
+/// The exchange of a lane's jobs. It has the name of their queue.
+#[must_use]
+pub fn jobs_exchange(lane: &str) -> String {
+    jobs_queue(lane)
+}
+
+/// The lane whose jobs a queue holds; `None` if it is not a lane's queue.
+#[must_use]
+pub fn lane_of_queue(queue: &str) -> Option<&str> {
+    queue.strip_prefix(JOBS_PREFIX).filter(|lane| !lane.is_empty())
 }
 
 /// Whether a queue's name is one of ours, to which no answer may be sent.
@@ -82,17 +106,22 @@ pub enum Difference {
 
 /// An exchange or a queue.
 enum Item {
-    Exchange {
-        name: &'static str,
-        is_topic: bool,
-    },
-    /// With the exchange that it is bound to, and the key of that.
-    Queue {
-        name: String,
-        exchange: &'static str,
-        key: String,
-        arguments: Vec<(&'static str, Argument)>,
-    },
+    Exchange { name: String, kind: Kind },
+    Queue { name: String, bindings: Vec<Binding>, arguments: Vec<(&'static str, Argument)> },
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy)]
+enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+}
+
+/// What a queue is bound to.
+struct Binding {
+    exchange: String,
+    key: String,
 }
 
 /// The value of an argument.
@@ -116,15 +145,16 @@ pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
 fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
     let quorum = [("x-queue-type", Argument::Text("quorum")), ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT))];
     let with = |more: &[(&'static str, Argument)]| [&quorum, more].concat();
+    let exchange = |name: &str, kind| Item::Exchange { name: name.to_owned(), kind };
+    let binding = |exchange: &str, key: &str| Binding { exchange: exchange.to_owned(), key: key.to_owned() };
     let mut items = vec![
-        Item::Exchange { name: EXCHANGE, is_topic: false },
-        Item::Exchange { name: DEAD, is_topic: false },
-        Item::Exchange { name: REPORTS, is_topic: true },
-        Item::Queue { name: DEAD.to_owned(), exchange: DEAD, key: DEAD.to_owned(), arguments: with(&[]) },
+        exchange(EXCHANGE, Kind::Direct),
+        exchange(DEAD, Kind::Direct),
+        exchange(REPORTS, Kind::Topic),
+        Item::Queue { name: DEAD.to_owned(), bindings: vec![binding(DEAD, DEAD)], arguments: with(&[]) },
         Item::Queue {
             name: REPORTS.to_owned(),
-            exchange: REPORTS,
-            key: "#".to_owned(),
+            bindings: vec![binding(REPORTS, "#")],
             arguments: with(&[
                 ("x-max-length", Argument::Number(REPORTS_MAX)),
                 ("x-max-length-bytes", Argument::Number(REPORTS_BYTES_MAX)),
@@ -132,12 +162,22 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
             ]),
         },
     ];
-    items.extend(lanes.into_iter().map(|lane| Item::Queue {
-        name: jobs_queue(lane),
-        exchange: EXCHANGE,
-        key: lane.to_owned(),
-        arguments: with(&[("x-single-active-consumer", Argument::Flag(true))]),
-    }));
+    for lane in lanes {
+        let own = jobs_exchange(lane);
+        let bindings = vec![binding(EXCHANGE, lane), binding(&own, "")];
+        items.push(Item::Exchange { name: own, kind: Kind::Fanout });
+        items.push(Item::Queue {
+            name: jobs_queue(lane),
+            bindings,
+            arguments: with(&[
+                ("x-single-active-consumer", Argument::Flag(true)),
+                ("x-dead-letter-exchange", Argument::Text(DEAD)),
+                ("x-dead-letter-routing-key", Argument::Text(DEAD)),
+                ("x-dead-letter-strategy", Argument::Text("at-least-once")),
+                ("x-overflow", Argument::Text("reject-publish")),
+            ]),
+        });
+    }
     items
 }
 
@@ -210,6 +250,47 @@ pub async fn check<'a>(
     Ok(differences)
 }
 
+/// Whether a lane has no exchange of its own.
+///
+/// # Errors
+/// If the connection does not carry it out.
+pub(super) async fn lacks_exchange(connection: &Connection, lane: &str) -> Result<bool, Error> {
+    let own = Item::Exchange { name: jobs_exchange(lane), kind: Kind::Fanout };
+    match Channels::new(connection).declare(&own, true).await {
+        Ok(()) => Ok(false),
+        Err(Error::Closed { code: NOT_FOUND, .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a lane's queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Jobs that no worker has.
+    pub ready: u32,
+    /// Workers that are subscribed.
+    pub consumers: u32,
+}
+
+/// What a lane's queue holds; `None` if there is no such queue. Jobs that a worker has are not counted: AMQP does not
+/// show them.
+///
+/// # Errors
+/// If the connection does not carry it out.
+pub async fn depth(connection: &Connection, lane: &str) -> Result<Option<Depth>, Error> {
+    let channel = connection.channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let look = channel.queue_declare(jobs_queue(lane).as_str().into(), options, FieldTable::default());
+    let queue = match bounded(connection.time_outs().call, "queue.declare", look).await {
+        Ok(queue) => queue,
+        Err(Error::Closed { code: NOT_FOUND, .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Dropped, it would be closed too, but not before the next one is opened.
+    bounded(connection.time_outs().call, "channel.close", channel.close(REPLY_SUCCESS, "OK".into())).await?;
+    Ok(Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() }))
+}
+
 /// What `rabbitmqctl import_definitions` and a node that starts take in: the virtual host, the exchanges, the queues,
 /// the bindings. No users and no permissions.
 #[must_use]
@@ -217,14 +298,16 @@ pub fn definitions<'a>(vhost: &str, lanes: impl IntoIterator<Item = &'a str>) ->
     let (mut exchanges, mut queues, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
     for item in items(lanes) {
         match item {
-            Item::Exchange { name, is_topic } => exchanges.push(json!({
-                "name": name, "vhost": vhost, "type": if is_topic { "topic" } else { "direct" },
+            Item::Exchange { name, kind } => exchanges.push(json!({
+                "name": name, "vhost": vhost, "type": kind.as_str(),
                 "durable": true, "auto_delete": false, "internal": false, "arguments": {},
             })),
-            Item::Queue { name, exchange, key, arguments } => {
-                bindings.push(json!({
-                    "source": exchange, "vhost": vhost, "destination": name, "destination_type": "queue",
-                    "routing_key": key, "arguments": {},
+            Item::Queue { name, bindings: of_queue, arguments } => {
+                bindings.extend(of_queue.into_iter().map(|Binding { exchange, key }| {
+                    json!({
+                        "source": exchange, "vhost": vhost, "destination": name, "destination_type": "queue",
+                        "routing_key": key, "arguments": {},
+                    })
                 }));
                 let arguments: BTreeMap<_, _> =
                     arguments.into_iter().map(|(name, value)| (name, value.to_json())).collect();
@@ -242,6 +325,24 @@ impl Item {
         match self {
             Self::Exchange { name, .. } => format!("exchange {name}"),
             Self::Queue { name, .. } => format!("queue {name}"),
+        }
+    }
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+        }
+    }
+
+    fn to_amqp(self) -> ExchangeKind {
+        match self {
+            Self::Direct => ExchangeKind::Direct,
+            Self::Fanout => ExchangeKind::Fanout,
+            Self::Topic => ExchangeKind::Topic,
         }
     }
 }
@@ -287,10 +388,10 @@ impl<'a> Channels<'a> {
         let limit = self.connection.time_outs().call;
         let channel = self.take().await?;
         match item {
-            Item::Exchange { name, is_topic } => {
-                let kind = if *is_topic { ExchangeKind::Topic } else { ExchangeKind::Direct };
+            Item::Exchange { name, kind } => {
                 let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
-                let declare = channel.exchange_declare((*name).into(), kind, options, FieldTable::default());
+                let (name, kind) = (name.as_str().into(), kind.to_amqp());
+                let declare = channel.exchange_declare(name, kind, options, FieldTable::default());
                 bounded(limit, "exchange.declare", declare).await?;
             }
             Item::Queue { name, arguments, .. } => {
@@ -304,12 +405,14 @@ impl<'a> Channels<'a> {
     }
 
     async fn bind(&mut self, item: &Item) -> Result<(), Error> {
-        let Item::Queue { name, exchange, key, .. } = item else { return Ok(()) };
+        let Item::Queue { name, bindings, .. } = item else { return Ok(()) };
         let limit = self.connection.time_outs().call;
         let channel = self.take().await?;
-        let (queue, exchange, key) = (name.as_str().into(), (*exchange).into(), key.as_str().into());
-        let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
-        bounded(limit, "queue.bind", bind).await?;
+        for Binding { exchange, key } in bindings {
+            let (queue, exchange, key) = (name.as_str().into(), exchange.as_str().into(), key.as_str().into());
+            let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
+            bounded(limit, "queue.bind", bind).await?;
+        }
         self.open = Some(channel);
         Ok(())
     }
@@ -334,15 +437,23 @@ mod tests {
             definitions[kind].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
         };
         assert_eq!(names("vhosts"), ["/"]);
-        assert_eq!(names("exchanges"), ["imageshare", "imageshare.dead", "imageshare.reports"]);
+        let exchanges =
+            ["imageshare", "imageshare.dead", "imageshare.reports", "imageshare.jobs.default", "imageshare.jobs.eu"];
+        assert_eq!(names("exchanges"), exchanges);
         let queues = ["imageshare.dead", "imageshare.reports", "imageshare.jobs.default", "imageshare.jobs.eu"];
         assert_eq!(names("queues"), queues);
         assert_eq!(
             definitions["queues"][3]["arguments"],
-            json!({"x-queue-type": "quorum", "x-single-active-consumer": true, "x-delivery-limit": 1_000_000})
+            json!({"x-queue-type": "quorum", "x-single-active-consumer": true, "x-delivery-limit": 1_000_000,
+                "x-dead-letter-exchange": "imageshare.dead", "x-dead-letter-routing-key": "imageshare.dead",
+                "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"})
         );
-        assert_eq!(definitions["bindings"][3]["source"], "imageshare");
-        assert_eq!(definitions["bindings"][3]["routing_key"], "eu");
+        let bindings = definitions["bindings"].as_array().unwrap();
+        let of_lane: Vec<_> =
+            bindings.iter().filter(|binding| binding["destination"] == "imageshare.jobs.eu").collect();
+        assert_eq!(of_lane.len(), 2);
+        assert_eq!((&of_lane[0]["source"], &of_lane[0]["routing_key"]), (&json!("imageshare"), &json!("eu")));
+        assert_eq!((&of_lane[1]["source"], &of_lane[1]["routing_key"]), (&json!("imageshare.jobs.eu"), &json!("")));
         assert_eq!(definitions.as_object().unwrap().len(), 4);
     }
 
@@ -350,5 +461,13 @@ mod tests {
     fn our_own_queues_are_told_from_others() {
         assert!(is_ours(&jobs_queue("eu")) && is_ours(DEAD) && is_ours(REPORTS));
         assert!(!is_ours("imageshares") && !is_ours("amq.gen-x") && !is_ours(""));
+    }
+
+    #[test]
+    fn queue_names_lead_back_to_lanes() {
+        assert_eq!(lane_of_queue(&jobs_queue("eu.west")), Some("eu.west"));
+        for other in ["imageshare.jobs.", "imageshare.dead", "other", ""] {
+            assert_eq!(lane_of_queue(other), None, "{other}");
+        }
     }
 }
