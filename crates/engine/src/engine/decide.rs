@@ -314,7 +314,8 @@ impl Engine {
     fn expire_wish(&mut self, wish: Key<Wish>) {
         let account = self.wishes[wish].account;
         let in_doubt = self.is_in_operation(wish) && self.may_be_applied(account);
-        self.failures.insert(wish, expired_failure(in_doubt));
+        let failure = Arc::clone(if in_doubt { &self.expired_in_doubt } else { &self.expired });
+        self.failures.insert(wish, failure);
         self.close_wish(wish, WishState::Failed);
         if self.accounts[account].front != Some(wish) {
             return;
@@ -446,7 +447,7 @@ impl Engine {
 }
 
 /// A job's deadline passed: what is told of one of its accounts.
-fn expired_failure(in_doubt: bool) -> Arc<Failure> {
+pub(super) fn expired_failure(in_doubt: bool) -> Arc<Failure> {
     if in_doubt {
         failure(
             local::NO_ANSWER,

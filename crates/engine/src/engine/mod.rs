@@ -67,6 +67,10 @@ pub struct Engine {
     histories: Arena<History>,
     tickets: Arena<Ticket>,
     failures: BTreeMap<Key<Wish>, Arc<Failure>>,
+    /// The failure of every account whose job expired: one value for all of them, of which a job has up to 10,000.
+    expired: Arc<Failure>,
+    /// The same for an account of which a write may have been applied.
+    expired_in_doubt: Arc<Failure>,
     remembered: BTreeMap<(LaneId, Region, ImageId, AccountId, Permission), Remembered>,
     remembered_order: VecDeque<(LaneId, Region, ImageId, AccountId, Permission)>,
     calls: Calls,
@@ -121,6 +125,8 @@ impl Engine {
             histories: Arena::new(),
             tickets: Arena::new(),
             failures: BTreeMap::new(),
+            expired: decide::expired_failure(false),
+            expired_in_doubt: decide::expired_failure(true),
             remembered: BTreeMap::new(),
             remembered_order: VecDeque::new(),
             calls: Calls::new(),
