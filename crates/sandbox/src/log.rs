@@ -35,6 +35,22 @@ pub struct LogEntry {
     pub client_tag: Option<String>,
     /// The fault that struck it.
     pub fault: Option<&'static str>,
+    /// The `RequestId` of its response, whether the client received the response or not.
+    pub request_id: String,
+    /// Its `Host` header, made printable. Clients that connect through ports of their own differ in it.
+    pub host: Option<String>,
+    /// Under the fault `apply_late`, what the API did in the end; absent until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
+}
+
+/// The effect of a request that was held back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Late {
+    /// When it took effect or was refused, RFC 3339 in UTC.
+    pub time: String,
+    /// An error code, or `ok`.
+    pub code: String,
 }
 
 /// The last [`ENTRIES_MAX`] requests.
@@ -48,6 +64,13 @@ impl Log {
             self.0.pop_front();
         }
         self.0.push_back(entry);
+    }
+
+    /// Records the effect of a request that was held back, if the request is still remembered.
+    pub fn late(&mut self, request_id: &str, late: Late) {
+        if let Some(entry) = self.0.iter_mut().rev().find(|entry| entry.request_id == request_id) {
+            entry.late = Some(late);
+        }
     }
 
     /// The last so many, oldest first.
@@ -74,11 +97,20 @@ mod tests {
                 signature_version: Some("TC3"),
                 client_tag: None,
                 fault: None,
+                request_id: number.to_string(),
+                host: None,
+                late: None,
             });
         }
         assert_eq!(log.last(usize::MAX).count(), ENTRIES_MAX);
         assert_eq!(log.last(usize::MAX).next().unwrap().time, "3");
         let last: Vec<_> = log.last(2).map(|entry| &*entry.time).collect();
         assert_eq!(last, ["10001", "10002"]);
+        log.late("10001", Late { time: "now".into(), code: "ok".into() });
+        // A request that is no longer remembered has no entry.
+        log.late("0", Late { time: "now".into(), code: "ok".into() });
+        let late: Vec<_> =
+            log.last(usize::MAX).filter(|entry| entry.late.is_some()).map(|entry| &*entry.time).collect();
+        assert_eq!(late, ["10001"]);
     }
 }

@@ -96,9 +96,8 @@ async fn reply(
                     sleep(delay).await;
                     let mut state = shared.lock();
                     let now = shared.now();
-                    if let Some(call) = late.filter(|_| state.generation == generation) {
-                        // Nobody is left to be told what became of it.
-                        drop(state.perform(call, now));
+                    if let Some(late) = late.filter(|_| state.generation == generation) {
+                        state.perform_late(late, now);
                     }
                 }
             });

@@ -32,6 +32,9 @@ const FORM_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of a client's tag that are kept.
 const CLIENT_TAG_CHARS_MAX: usize = 128;
 
+/// Characters of a `Host` header that are kept.
+const HOST_CHARS_MAX: usize = 128;
+
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
@@ -67,6 +70,8 @@ pub(super) struct Incoming {
     pub(super) region: Option<String>,
     pub(super) secret_id: String,
     pub(super) client_tag: Option<String>,
+    /// The `Host` header, made printable.
+    pub(super) host: Option<String>,
     /// The image it names, if well formed.
     pub(super) image: Option<ImageId>,
     /// The permission it names, if there is such a one.
@@ -88,6 +93,7 @@ impl Incoming {
             region: None,
             secret_id: String::new(),
             client_tag: None,
+            host: None,
             image: None,
             permission: None,
             accounts: Vec::new(),
@@ -114,6 +120,7 @@ impl Incoming {
             }
         };
         incoming.client_tag = client_tag.map(|tag| printable(&tag, CLIENT_TAG_CHARS_MAX));
+        incoming.host = incoming.header("host").map(|host| printable(&host, HOST_CHARS_MAX));
         incoming
     }
 

@@ -16,7 +16,7 @@ use crate::{
     action::Action,
     faults::{Fault, Faults},
     ledger::{Ledger, Refusal},
-    log::{Log, LogEntry},
+    log::{Late, Log, LogEntry},
     rate::Meter,
     stats::Stats,
     verify::{Key, Keys, verify},
@@ -44,6 +44,12 @@ impl Now {
     const fn millis(self) -> u64 {
         self.micros / 1000
     }
+
+    /// RFC 3339 in UTC, to the microsecond.
+    fn text(self) -> String {
+        let time = i64::try_from(self.micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        time.unwrap_or(jiff::Timestamp::MAX).to_string()
+    }
 }
 
 /// What changes.
@@ -65,6 +71,13 @@ pub(super) struct State {
     pub(super) generation: u64,
 }
 
+/// A call that is carried out after its client's connection was held for some time.
+#[derive(Debug)]
+pub(super) struct LateCall {
+    call: Call,
+    request_id: String,
+}
+
 /// What was decided about a request.
 #[derive(Debug)]
 pub(super) struct Decision {
@@ -73,7 +86,7 @@ pub(super) struct Decision {
     /// What goes wrong with it.
     pub(super) fault: Option<Fault>,
     /// What is to be done later, under the fault `apply_late`.
-    pub(super) late: Option<Call>,
+    pub(super) late: Option<LateCall>,
     /// The image that is being written to.
     pub(super) write: Option<ImageId>,
 }
@@ -158,10 +171,9 @@ impl State {
         };
         self.stats.decided(&code);
         let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
+        let request_id = self.ids.request_id();
         self.log.push(LogEntry {
-            time: jiff::Timestamp::from_microsecond(i64::try_from(now.micros).unwrap_or(i64::MAX))
-                .unwrap_or(jiff::Timestamp::MAX)
-                .to_string(),
+            time: now.text(),
             action: action.map(Action::as_str),
             code,
             image_id: incoming.image,
@@ -170,8 +182,12 @@ impl State {
             signature_version,
             client_tag: incoming.client_tag,
             fault: fault.as_ref().map(Fault::as_str),
+            request_id: request_id.clone(),
+            host: incoming.host,
+            late: None,
         });
-        Decision { body: self.envelope(result), fault, late, write }
+        let late = late.map(|call| LateCall { call, request_id: request_id.clone() });
+        Decision { body: envelope(result, request_id), fault, late, write }
     }
 
     /// The gateway: form, signature, action, region, rate, parameters.
@@ -193,8 +209,15 @@ impl State {
         Ok(Call { account, region, request })
     }
 
+    /// Carries out a call that was held back, and records what the API did. No client is left to receive the response.
+    pub(super) fn perform_late(&mut self, late: LateCall, now: Now) {
+        let LateCall { call, request_id } = late;
+        let (code, _) = decided(self.perform(call, now));
+        self.log.late(&request_id, Late { time: now.text(), code });
+    }
+
     /// Does what is asked.
-    pub(super) fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
+    fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
         let Call { account, region, request } = call;
         match (request, account) {
             (Request::AssumeRole(role), Some(account)) => self.assume(&role, Some(account), now),
@@ -273,14 +296,6 @@ impl State {
         Decision { body, fault, late: None, write: None }
     }
 
-    /// The body of an answer.
-    fn envelope(&mut self, result: Result<Map<String, Value>, Refusal>) -> String {
-        let mut response = result
-            .unwrap_or_else(|Refusal { code, message }| Map::from_iter([("Error".to_owned(), error(&code, &message))]));
-        response.insert("RequestId".to_owned(), Value::String(self.ids.request_id()));
-        json!({ "Response": response }).to_string()
-    }
-
     fn meter(&mut self, action: Action, secret_id: String, now: u64) -> &mut Meter {
         let (rps, window) = (self.rps, self.world.window);
         if self.meters.len() >= METERS_MAX {
@@ -300,6 +315,14 @@ impl State {
 fn decided(result: Result<Map<String, Value>, Refusal>) -> (String, Result<Map<String, Value>, Refusal>) {
     let code = result.as_ref().map_or_else(|refusal| refusal.code.to_string(), |_| "ok".to_owned());
     (code, result)
+}
+
+/// The body of a response.
+fn envelope(result: Result<Map<String, Value>, Refusal>, request_id: String) -> String {
+    let mut response = result
+        .unwrap_or_else(|Refusal { code, message }| Map::from_iter([("Error".to_owned(), error(&code, &message))]));
+    response.insert("RequestId".to_owned(), Value::String(request_id));
+    json!({ "Response": response }).to_string()
 }
 
 fn error(code: &str, message: &str) -> Value {

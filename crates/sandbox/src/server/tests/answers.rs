@@ -57,7 +57,8 @@ async fn a_get_of_either_version_and_a_form_do_the_same() {
     let uri = format!("/?Permission=SHARE&AccountIds.0=10005&ImageId={IMAGE}");
     let form = "application/x-www-form-urlencoded";
     let get = client.signed(Method::GET, &uri, form, "ModifyImageSharePermission", "");
-    assert_eq!(client.send(get).await.unwrap().code(), "ok");
+    let answer = client.send(get).await.unwrap();
+    assert_eq!(answer.code(), "ok");
     assert_eq!(client.state().await, json!(["10001", "10002", "10003", "10004", "10005"]));
 
     let (_, log) = client.admin(Method::GET, "requests?last=2", "").await;
@@ -69,6 +70,7 @@ async fn a_get_of_either_version_and_a_form_do_the_same() {
     let expected = json!({
         "action": "ModifyImageSharePermission", "code": "ok", "image_id": IMAGE, "permission": "SHARE",
         "accounts": ["10005"], "signature_version": "TC3", "client_tag": "kit", "fault": null,
+        "request_id": answer.response()["RequestId"], "host": client.host,
     });
     assert_eq!(last, expected);
 }

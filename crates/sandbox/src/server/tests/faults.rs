@@ -129,6 +129,11 @@ async fn a_late_call_takes_effect_after_its_client_has_gone() {
         } => {}
     }
     client.wait_for_state(json!(["10001"])).await;
+    let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
+    let entry = &log["requests"][0];
+    assert_eq!((&entry["code"], &entry["late"]["code"]), (&json!("apply_late"), &json!("ok")));
+    let time = |value: &serde_json::Value| value["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(time(&entry["late"]) > time(entry), "{entry}");
 }
 
 #[tokio::test]
