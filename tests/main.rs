@@ -31,6 +31,7 @@ mod kit_itself;
 mod lanes;
 mod limits;
 mod metrics;
+mod outside;
 mod page;
 mod permissions;
 mod publish;

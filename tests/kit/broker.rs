@@ -456,6 +456,15 @@ impl Vhost<'_> {
         })
     }
 
+    /// Deletes it with its queues and its user.
+    pub(crate) fn delete(self) {
+        let name = &self.name;
+        self.node.eval(&format!(
+            "rabbit_vhost:delete(<<\"{name}\">>, <<\"kit\">>), \
+             rabbit_auth_backend_internal:delete_user(<<\"{name}\">>, <<\"kit\">>)."
+        ));
+    }
+
     /// Closes every connection to it, as an operator does.
     pub(crate) fn close_connections(&self) {
         let name = &self.name;

@@ -32,6 +32,11 @@ pub(crate) struct History {
 }
 
 impl Random {
+    /// The numbers of one seed, whatever the seed of the run.
+    pub(crate) const fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The numbers of a scenario, others for each seed of a run.
     pub(crate) fn of(scenario: u64) -> Self {
         let mut seed = Self(sizes::seed());

@@ -105,7 +105,7 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// A number of the environment.
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: found {text:?}, not a number")))
 }
 

@@ -76,6 +76,11 @@ impl Worker {
         self.running().said()
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.running().id()
+    }
+
     /// Memory that it has in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         self.running().resident_kib()

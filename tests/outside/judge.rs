@@ -1,0 +1,229 @@
+//! Judges a round: nothing lost, correct end states, true reports.
+//!
+//! Three questions, answered from a [`Record`] alone:
+//!
+//! 1. **Lost?** Each job has a report, the queues are empty, and each failure has a dead letter.
+//! 2. **Correct end state?** Each account is as the last job that succeeded for it requested.
+//! 3. **True outcomes?** Each outcome of each report agrees with the requests and effects in the sandbox's log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{
+    outcomes,
+    record::{DeadLetter, Job, Kind, Outcome, Record, Report},
+    timeline::Timeline,
+};
+
+/// The broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rule {
+    Lost,
+    EndState,
+    Untrue,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub(super) rule: Rule,
+    /// The image and account that it concerns.
+    pub(super) about: Option<(String, u64)>,
+    pub(super) text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.text)
+    }
+}
+
+/// Returns every problem of a round.
+pub(super) fn judge(record: &Record) -> Vec<Problem> {
+    let timeline = Timeline::new(record);
+    let mut problems = Vec::new();
+    lost(record, &mut problems);
+    shapes(record, &mut problems);
+    end_state(record, &timeline, &mut problems);
+    outcomes::check(record, &timeline, &mut problems);
+    problems
+}
+
+pub(super) fn problem(rule: Rule, about: Option<(&str, u64)>, text: String) -> Problem {
+    Problem { rule, about: about.map(|(image, account)| (image.to_owned(), account)), text }
+}
+
+/// Checks that nothing is lost: reports, queues, dead letters.
+fn lost(record: &Record, problems: &mut Vec<Problem>) {
+    let mut lost = |about: Option<(&str, u64)>, text| problems.push(problem(Rule::Lost, about, text));
+    if record.left > 0 {
+        lost(None, format!("the queues still hold {} messages", record.left));
+    }
+    let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
+    for report in &record.reports {
+        reports.entry(&report.job_id).or_default().push(report);
+    }
+    let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
+    for letter in &record.dead {
+        dead.entry(&letter.job_id).or_default().push(letter);
+    }
+    for job in &record.jobs {
+        let first = job.accounts.first().map(|account| (&*job.image, *account));
+        let Some(reports) = reports.remove(&*job.id) else {
+            lost(first, format!("{} has no report", job.id));
+            continue;
+        };
+        let letters = dead.remove(&*job.id).unwrap_or_default();
+        let failed: Vec<_> = reports.iter().flat_map(|report| report.failed()).collect();
+        for &(account, failure) in &failed {
+            // The dead letter of a SYNC contains its own list, not the accounts that it failed to remove.
+            let holds = |letter: &&DeadLetter| letter.accounts.contains(&account) || !job.accounts.contains(&account);
+            if !letters.iter().any(|letter| letter.reason == "failed" && letter.code.is_some() && holds(letter)) {
+                let code = &failure.code;
+                lost(Some((&job.image, account)), format!("{}: {account} failed ({code}), no dead letter", job.id));
+            }
+        }
+        // A worker that is killed between dead letter and report leaves a dead letter of a job that succeeds later.
+        if failed.is_empty() && !letters.is_empty() && !reports.iter().any(|report| report.redelivered) {
+            lost(first, format!("{} has a dead letter although nothing failed", job.id));
+        }
+    }
+    for id in &record.invalid {
+        let rejected =
+            reports.remove(&**id).is_some_and(|reports| reports.iter().all(|report| report.status == "rejected"));
+        let letters = dead.remove(&**id).unwrap_or_default();
+        if !rejected || letters.is_empty() || letters.iter().any(|letter| letter.reason != "rejected") {
+            lost(None, format!("{id}, an invalid message, was not rejected and dead-lettered"));
+        }
+    }
+    for id in reports.keys().chain(dead.keys()) {
+        lost(None, format!("{id:?} was never published, yet has a report or a dead letter"));
+    }
+}
+
+/// Checks that each report matches its job, names each account once, and is the only one of its delivery.
+fn shapes(record: &Record, problems: &mut Vec<Problem>) {
+    let mut deliveries: BTreeMap<(&str, &str, i64), &Report> = BTreeMap::new();
+    for report in &record.reports {
+        let Some(job) = record.job(&report.job_id).map(|place| &record.jobs[place]) else { continue };
+        let first = job.accounts.first().map(|account| (&*job.image, *account));
+        let mut untrue = |text: String| problems.push(problem(Rule::Untrue, first, format!("{}: {text}", job.id)));
+        if report.image != job.image {
+            untrue(format!("the report names {}", report.image));
+        }
+        if !record.hosts.contains_key(&report.worker) {
+            untrue(format!("the report is from process {}, which is no worker", report.worker));
+        }
+        let named: BTreeSet<u64> = report.outcomes.iter().map(|(account, _)| *account).collect();
+        if named.len() != report.outcomes.len() {
+            untrue("the report names an account twice".to_owned());
+        }
+        if let Some(account) = job.accounts.difference(&named).next() {
+            untrue(format!("the report has no outcome for {account}"));
+        }
+        for (account, outcome) in &report.outcomes {
+            let (is_listed, is_sync) = (job.accounts.contains(account), job.kind == Kind::Sync);
+            let fits = match outcome {
+                Outcome::Changed | Outcome::Unchanged => is_listed,
+                Outcome::Cancelled => is_sync && !is_listed,
+                Outcome::Failed(_) => is_sync || is_listed,
+            };
+            if !fits {
+                untrue(format!("{account} is {outcome:?}, which does not go with the job's list"));
+            }
+        }
+        let failed = report.failed().count();
+        let status = match (failed, report.outcomes.len() - failed) {
+            (0, _) => "succeeded",
+            (_, 0) => "failed",
+            _ => "partial",
+        };
+        if report.status != status {
+            untrue(format!("the status is {:?}, and {failed} of {} failed", report.status, report.outcomes.len()));
+        }
+        if report.received > report.finished {
+            untrue("the report ends before it begins".to_owned());
+        }
+        let delivery = (&*report.job_id, &*report.worker, report.received);
+        if deliveries.insert(delivery, report).is_some_and(|other| other.outcomes != report.outcomes) {
+            untrue("two reports of one delivery differ".to_owned());
+        }
+    }
+}
+
+/// The state that an account must have at the end.
+enum Expected {
+    Initial,
+    Shared(bool),
+    /// A write may or may not have taken effect, and no later job decides.
+    Either,
+}
+
+/// Checks the end states.
+fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) {
+    let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
+    for report in &record.reports {
+        reports.entry(&report.job_id).or_default().push(report);
+    }
+    let images: BTreeSet<&String> =
+        record.initial.keys().chain(record.last.keys()).chain(record.jobs.iter().map(|job| &job.image)).collect();
+    for image in images {
+        let (initial, last) = (record.initial.get(image), record.last.get(image));
+        let jobs: Vec<&Job> = record.jobs.iter().filter(|job| job.image == *image).collect();
+        let named = jobs.iter().flat_map(|job| &job.accounts).chain(initial.into_iter().flatten());
+        let accounts: BTreeSet<u64> = named.chain(last.into_iter().flatten()).copied().collect();
+        let replayed = timeline.last(image);
+        for account in accounts {
+            let is_shared = last.is_some_and(|last| last.contains(&account));
+            let expected = jobs.iter().fold(Expected::Initial, |before, job| {
+                match reports.get(&*job.id) {
+                    Some(reports) => after(before, job, account, reports),
+                    // A lost job is a problem of its own.
+                    None => Expected::Either,
+                }
+            });
+            let expected = match expected {
+                Expected::Initial => initial.is_some_and(|initial| initial.contains(&account)),
+                Expected::Shared(shared) => shared,
+                Expected::Either => is_shared,
+            };
+            let words = |shared| if shared { "shared" } else { "not shared" };
+            if expected != is_shared {
+                let text = format!("{image} is {} with {account}, requested was {}", words(is_shared), words(expected));
+                problems.push(problem(Rule::EndState, Some((image, account)), text));
+            }
+            if replayed.contains(&account) != is_shared {
+                let text = format!("{image} is {} with {account}, unlike in the sandbox's log", words(is_shared));
+                problems.push(problem(Rule::EndState, Some((image, account)), text));
+            }
+        }
+    }
+}
+
+/// Returns the state that an account must have after a job, given the failures in the reports of the job.
+fn after(before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expected {
+    let shared = match job.kind {
+        Kind::Share | Kind::Cancel if !job.accounts.contains(&account) => return before,
+        Kind::Share => true,
+        Kind::Cancel => false,
+        Kind::Sync => job.accounts.contains(&account),
+    };
+    // Whether the report says that the account is as requested; `None` if that is unknown.
+    let done = |report: &&Report| match report.outcome(account) {
+        Some(Outcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
+        Some(_) => Some(true),
+        // A SYNC removes the accounts that are not in its list, unless it failed as a whole.
+        None if !report.failed_as_a_whole() => Some(true),
+        None => report.failed().all(|(_, failure)| outcomes::is_cancel_limit(&failure.code)).then_some(false),
+    };
+    let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
+    match said.into_iter().collect::<Vec<_>>()[..] {
+        [Some(true)] => Expected::Shared(shared),
+        [Some(false)] => before,
+        // Both results of this job are the same.
+        _ if matches!(before, Expected::Shared(other) if other == shared) => before,
+        _ => Expected::Either,
+    }
+}

@@ -1,0 +1,229 @@
+//! Checks the outcomes in reports against the requests and effects in the sandbox's log.
+
+use std::collections::BTreeMap;
+
+use super::{
+    judge::{Problem, Rule, problem},
+    record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
+    timeline::Timeline,
+};
+
+/// Tolerance between the times of reports and of the sandbox: rounding to milliseconds, and two clocks.
+const SLACK: Micros = 5_000;
+
+/// Whether a code means that a SYNC would cancel too many accounts.
+pub(super) fn is_cancel_limit(code: &str) -> bool {
+    matches!(code, "Local.Brake" | "Local.CancelLimit")
+}
+
+/// The outcome of one account in one report.
+struct Item<'a> {
+    report: &'a Report,
+    /// The index of its job in publish order.
+    place: usize,
+    /// Whether the job requests that the account is shared.
+    shared: bool,
+    /// `None` for an account that is in neither the list nor the report of a SYNC.
+    outcome: Option<&'a Outcome>,
+}
+
+/// Checks every outcome of every report.
+pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) {
+    let mut stories: BTreeMap<(&str, u64, &str), Vec<Item<'_>>> = BTreeMap::new();
+    let mut reports: Vec<(Micros, usize, &Report)> = Vec::new();
+    for report in &record.reports {
+        if let Some(place) = record.job(&report.job_id) {
+            reports.push((report.received, place, report));
+        }
+    }
+    reports.sort_by_key(|&(received, place, _)| (received, place));
+    for (_, place, report) in reports {
+        let job = &record.jobs[place];
+        for (account, outcome) in &report.outcomes {
+            let shared = job.kind == Kind::Share || (job.kind == Kind::Sync && job.accounts.contains(account));
+            let item = Item { report, place, shared, outcome: Some(outcome) };
+            stories.entry((&job.image, *account, &report.worker)).or_default().push(item);
+        }
+        if job.kind == Kind::Sync && !report.failed_as_a_whole() {
+            for account in known_accounts(record, &job.image) {
+                if !job.accounts.contains(&account) && report.outcome(account).is_none() {
+                    let item = Item { report, place, shared: false, outcome: None };
+                    stories.entry((&job.image, account, &report.worker)).or_default().push(item);
+                }
+            }
+        }
+    }
+    for ((image, account, worker), items) in stories {
+        let story =
+            Story { record, timeline, image, account, host: record.hosts.get(worker).map_or("", String::as_str) };
+        story.check(&items, problems);
+    }
+}
+
+/// Returns the accounts that occur in jobs or in the initial state of an image.
+fn known_accounts(record: &Record, image: &str) -> Vec<u64> {
+    let named = record.jobs.iter().filter(|job| job.image == image).flat_map(|job| &job.accounts);
+    let mut accounts: Vec<u64> = named.chain(record.initial.get(image).into_iter().flatten()).copied().collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    accounts
+}
+
+/// The outcomes that one worker reports for one account of an image.
+struct Story<'a> {
+    record: &'a Record,
+    timeline: &'a Timeline,
+    image: &'a str,
+    account: u64,
+    /// The `Host` header of the worker.
+    host: &'a str,
+}
+
+impl Story<'_> {
+    /// Follows the outcomes in the order in which the worker decided them. For each there must be a moment at which the
+    /// account was as requested, and the moments must not go backwards. Taking the earliest moment each time finds such a
+    /// sequence if there is one.
+    fn check(&self, items: &[Item<'_>], problems: &mut Vec<Problem>) {
+        let mut decided = Micros::MIN;
+        let mut before: Option<&Item<'_>> = None;
+        // When the first job of a row with the same request was received: the worker may send one request for all of them.
+        let mut began = Micros::MIN;
+        for item in items {
+            let Report { received, finished, .. } = *item.report;
+            if before.is_some_and(|before| item.place <= before.place) {
+                // The lane was lost, and its jobs were redelivered.
+                (decided, before) = (Micros::MIN, None);
+            }
+            let goes_on =
+                before.is_some_and(|before| before.shared == item.shared && before.report.finished + SLACK >= received);
+            if !goes_on {
+                began = received;
+            }
+            before = Some(item);
+            let mut untrue = |text: String| {
+                let text = format!("{} says {} of {}: {text}", item.report.job_id, item.words(), self.account);
+                problems.push(problem(Rule::Untrue, Some((self.image, self.account)), text));
+            };
+            if let Some(Outcome::Failed(failure)) = item.outcome {
+                if let Err(text) = self.check_failure(item, failure, began) {
+                    untrue(format!("{} ({text})", failure.code));
+                }
+                continue;
+            }
+            let from = decided.max(received - SLACK);
+            let moment = self.timeline.first(self.image, self.account, item.shared, from);
+            let Some((moment, by)) = moment.filter(|&(moment, _)| moment <= finished + SLACK) else {
+                untrue("it was not so between receipt and report".to_owned());
+                continue;
+            };
+            // The worker's own request of this delivery, if it caused the state.
+            let own = by.map(|place| &self.record.requests[place]);
+            let own = own.filter(|by| by.host == self.host && by.at > received + SLACK);
+            match (item.outcome, own) {
+                (Some(Outcome::Changed), _) if !self.wrote(item.shared, began, finished) => {
+                    untrue("the worker sent no request for it".to_owned());
+                }
+                (Some(Outcome::Unchanged) | None, Some(own)) => {
+                    untrue(format!("the worker's own request {} caused it", own.id));
+                    continue;
+                }
+                _ => {}
+            }
+            decided = moment;
+        }
+    }
+
+    /// Whether a request of the worker for the account was in flight within a span.
+    fn wrote(&self, shared: bool, from: Micros, to: Micros) -> bool {
+        self.own_writes().any(|request| {
+            let longest = if request.fault.is_some() { self.record.in_doubt } else { self.record.in_flight };
+            request.share == Some(shared) && request.at <= to + SLACK && request.at + longest >= from
+        })
+    }
+
+    fn own_writes(&self) -> impl Iterator<Item = &Request> {
+        self.record
+            .requests
+            .iter()
+            .filter(|request| request.host == self.host && request.writes(self.image, self.account))
+    }
+
+    /// Checks that the account could fail with this code.
+    fn check_failure(&self, item: &Item<'_>, failure: &Failure, began: Micros) -> Result<(), String> {
+        let Failure { code, request_id } = failure;
+        let job = &self.record.jobs[item.place];
+        let request = match request_id {
+            None => None,
+            Some(id) => Some(self.check_request(job, id)?),
+        };
+        if code.starts_with("Local.") {
+            return self.check_local(item, job, code, began);
+        }
+        let request = request.ok_or("no request id")?;
+        if request.code != *code {
+            return Err(format!("the response to {} was {}", request.id, request.code));
+        }
+        if request.at > item.report.finished + SLACK {
+            return Err(format!("{} was sent after the report", request.id));
+        }
+        if code == "InvalidAccountId.NotFound" && !self.record.unknown.contains(&self.account) {
+            return Err("the account exists".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Returns the request with an id, which the worker must have sent for this account, or for the image if it is a listing.
+    fn check_request(&self, job: &Job, id: &str) -> Result<&Request, String> {
+        let request = self.record.requests.iter().find(|request| request.id == id);
+        let request = request.ok_or_else(|| format!("the sandbox has no request {id}"))?;
+        if request.host != self.host {
+            return Err(format!("another worker sent {id}"));
+        }
+        if request.action != "DescribeImages" && request.image.as_deref() != Some(self.image) {
+            return Err(format!("{id} was for {}", request.image.as_deref().unwrap_or("no image")));
+        }
+        let fits = job.kind == Kind::Sync || request.share == Some(job.kind == Kind::Share);
+        if request.share.is_some() && !(fits && request.accounts.contains(&self.account)) {
+            return Err(format!("{id} was not for this account and permission"));
+        }
+        Ok(request)
+    }
+
+    /// Checks the condition of one of the worker's own codes.
+    fn check_local(&self, item: &Item<'_>, job: &Job, code: &str, began: Micros) -> Result<(), String> {
+        let Report { received, finished, .. } = *item.report;
+        let states = self.timeline.states(self.image, received - SLACK, finished + SLACK);
+        let holds = match code {
+            "Local.Expired" => job.expires.is_some_and(|expires| expires <= finished + SLACK),
+            "Local.OverQuota" => states.iter().any(|state| state.len() >= self.record.cap),
+            // A write without a response, or an account that appeared during a SYNC.
+            "Local.NoAnswer" => {
+                let lost =
+                    |request: &Request| request.at <= finished + SLACK && request.at + self.record.in_doubt >= began;
+                let appeared = job.kind == Kind::Sync
+                    && !job.accounts.contains(&self.account)
+                    && states.iter().any(|state| state.contains(&self.account));
+                self.own_writes().any(lost) || appeared
+            }
+            code if is_cancel_limit(code) => {
+                let exceeds =
+                    |state: &std::collections::BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
+                job.kind == Kind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
+            }
+            _ => return Err("no fault of the rounds leads to it".to_owned()),
+        };
+        if holds { Ok(()) } else { Err("its condition did not hold".to_owned()) }
+    }
+}
+
+impl Item<'_> {
+    fn words(&self) -> &'static str {
+        match self.outcome {
+            Some(Outcome::Changed) => "changed",
+            Some(Outcome::Unchanged) => "unchanged",
+            Some(Outcome::Cancelled) => "cancelled",
+            Some(Outcome::Failed(_)) => "failed",
+            None => "absence",
+        }
+    }
+}
