@@ -121,7 +121,7 @@ impl Checker {
             images_get_busy: world.faults.may(Fault::Busy),
             forbidden: world.faults.may(Fault::Deployment),
             is_key_doubtful: world.may_be_denied
-                || [Fault::Revoked, Fault::ForeignKey, Fault::ListingRefused]
+                || [Fault::Deployment, Fault::Revoked, Fault::ForeignKey, Fault::ListingRefused]
                     .into_iter()
                     .any(|fault| world.faults.may(fault)),
             ..Self::default()
