@@ -314,7 +314,7 @@ fn full_queue(vhost: &Vhost<'_>, len_max: u32) {
         ("x-max-length", AMQPValue::LongLongInt(len_max.into())),
         ("x-overflow", AMQPValue::LongString("reject-publish".into())),
     ];
-    Amqp::open(&vhost.url()).declare_full(QUEUE, topology::EXCHANGE, "default", arguments);
+    Amqp::open(&vhost.url()).declare_full(QUEUE, &topology::jobs_exchange("default"), "default", arguments);
 }
 
 #[test]

@@ -137,7 +137,8 @@ pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
     match exchange {
         EXCHANGE => Some(jobs_queue(routing_key)),
         DEAD | REPORTS => Some(exchange.to_owned()),
-        _ => None,
+        // A lane's exchange has the name of its queue.
+        _ => lane_of_queue(exchange).map(jobs_queue),
     }
 }
 
@@ -455,6 +456,16 @@ mod tests {
         assert_eq!((&of_lane[0]["source"], &of_lane[0]["routing_key"]), (&json!("imageshare"), &json!("eu")));
         assert_eq!((&of_lane[1]["source"], &of_lane[1]["routing_key"]), (&json!("imageshare.jobs.eu"), &json!("")));
         assert_eq!(definitions.as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn our_exchanges_lead_to_our_queues() {
+        let default = Some(jobs_queue("default"));
+        assert_eq!(queue_of(EXCHANGE, "default"), default);
+        assert_eq!(queue_of(&jobs_exchange("default"), "any"), default);
+        assert_eq!(queue_of(DEAD, DEAD).as_deref(), Some(DEAD));
+        assert_eq!(queue_of(REPORTS, "default.failed").as_deref(), Some(REPORTS));
+        assert_eq!(queue_of("", "other"), None);
     }
 
     #[test]
