@@ -45,6 +45,8 @@ pub enum Input {
     /// Give the lane's jobs back as at its lease: no new calls, and [`Command::GiveBack`] when the last one in flight has
     /// ended. What [`Limits::ending`] says decides for this too.
     Leave(LaneId),
+    /// The lane takes no more jobs until it is up again: its window is what it holds.
+    Full(LaneId),
     /// A job was delivered.
     Job {
         /// The delivery.

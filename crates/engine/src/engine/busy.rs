@@ -87,7 +87,8 @@ impl Engine {
     #[must_use]
     pub fn is_blocked(&self, lane: LaneId) -> bool {
         let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
-        if found.tickets < window {
+        // A full lane gets no more jobs, so its window is what it holds.
+        if found.tickets < window && !(found.full && found.tickets > 0) {
             return false;
         }
         let images = found.images.iter().filter_map(|&image| self.images.get(image));

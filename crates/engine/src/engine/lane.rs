@@ -38,6 +38,8 @@ pub(super) struct Lane {
     pub(super) state: LaneState,
     /// Whether jobs come from it: from `LaneUp` until it is lost or given back.
     pub(super) serving: bool,
+    /// Whether it takes no more jobs until it is up again.
+    pub(super) full: bool,
     pub(super) up_at: Instant,
     pub(super) pacers: [Pacer; 3],
     /// Images that want a call of each kind, in turn.
@@ -168,6 +170,7 @@ impl Lane {
             limits,
             state: LaneState::Down,
             serving: false,
+            full: false,
             up_at: now,
             pacers,
             queues: [const { VecDeque::new() }; 3],

@@ -100,6 +100,7 @@ impl Engine {
             return;
         }
         found.serving = true;
+        found.full = false;
         // One that was given back while it was closed stays so until a probe goes well.
         if !matches!(found.state, LaneState::Closed(_)) {
             found.state = LaneState::Open;
@@ -124,6 +125,13 @@ impl Engine {
         }
         self.forget_refused_listings(now, lane);
         self.check_key_of_lane(now, lane);
+    }
+
+    /// A lane takes no more jobs until it is up again.
+    pub(super) fn lane_full(&mut self, lane: LaneId) {
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.full = true;
+        }
     }
 
     /// Judges a lane by how one of its calls ended.

@@ -149,6 +149,7 @@ impl Engine {
             Input::LaneLost(lane) => self.lane_lost(now, lane),
             Input::Leave(lane) if self.lanes.contains_key(&lane) => self.leave(now, lane),
             Input::Leave(_) => {}
+            Input::Full(lane) => self.lane_full(lane),
             Input::Job { ticket, lane, job } => self.receive(now, ticket, lane, job),
             Input::Sent(call) => self.call_sent(now, call),
             Input::Answer { call, outcome } => self.answer(now, call, outcome),

@@ -20,7 +20,6 @@ mod subscription;
 mod supervisor;
 mod transport;
 mod url;
-mod window;
 
 pub mod delivery;
 pub mod inflow;

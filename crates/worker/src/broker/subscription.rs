@@ -41,7 +41,6 @@ use super::{
     room::{Class, Room},
     settlement::{Due, settle},
     topology,
-    window::Window,
 };
 use crate::{
     driver::{Epoch, FromLane, GiveBack, ToLane},
@@ -87,7 +86,7 @@ pub(super) struct Subscription {
     consumer: Option<Consumer>,
     proof: Arc<Proof>,
     epoch: Epoch,
-    window: Window,
+    prefetch: u16,
     /// Whether anything came, of which the driver was told.
     is_up: bool,
     /// Deliveries that were acknowledged.
@@ -131,7 +130,7 @@ impl Subscription {
         connection: Connection,
         is_connected: Up,
         lane: &Lane,
-        window: Window,
+        prefetch: u16,
         epoch: Epoch,
     ) -> Result<Self, Ended> {
         let differences = topology::check(&connection, [lane.name.as_str()]).await?;
@@ -146,7 +145,7 @@ impl Subscription {
             consumer: None,
             proof,
             epoch,
-            window,
+            prefetch,
             is_up: false,
             settled: 0,
             _is_connected: is_connected,
@@ -158,7 +157,7 @@ impl Subscription {
     async fn consume(&mut self, queue: &str) -> Result<(), Ended> {
         let call = self.connection.time_outs().call;
         self.connection.hold_back();
-        let qos = self.channel.basic_qos(self.window.now(), BasicQosOptions::default());
+        let qos = self.channel.basic_qos(self.prefetch, BasicQosOptions::default());
         bounded(call, "basic.qos", qos).await?;
         let options = BasicConsumeOptions::default();
         let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());

@@ -18,10 +18,9 @@ use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
     subscription::{Ended, Orders, Served, Subscription, Surroundings, void_order},
     topology::{self, Difference},
-    window::Window,
 };
 use crate::{
-    driver::{Epoch, FromLane, GiveBack, ToLane},
+    driver::{Epoch, FromLane, ToLane},
     events,
     metrics::Up,
     pauses::Reconnects,
@@ -43,7 +42,8 @@ pub struct Setup {
     pub worker: String,
     /// How long the broker may take.
     pub time_outs: TimeOuts,
-    /// Deliveries that a lane holds at once.
+    /// Deliveries that a lane holds at once, at least 1: the window in which jobs are coalesced. It is the same for every
+    /// subscription of every lane, because the broker keeps the order of redelivered messages only then.
     pub prefetch: u16,
     /// Whether what is missing at the broker is made.
     pub declares: bool,
@@ -63,7 +63,6 @@ pub struct Supervisor {
     setup: Arc<Setup>,
     lane: Lane,
     orders: Orders,
-    window: Window,
     reconnects: Reconnects,
     /// What was said to be missing or different.
     differences: Vec<Difference>,
@@ -74,8 +73,7 @@ impl Supervisor {
     #[must_use]
     pub fn new(setup: Arc<Setup>, lane: Lane) -> (Self, mpsc::UnboundedSender<ToLane<Box<Envelope>>>) {
         let (line, orders) = mpsc::unbounded_channel();
-        let window = Window::new(setup.prefetch);
-        (Self { setup, lane, orders, window, reconnects: Reconnects::default(), differences: Vec::new() }, line)
+        (Self { setup, lane, orders, reconnects: Reconnects::default(), differences: Vec::new() }, line)
     }
 
     /// Works until the driver's line ends and what it said before is done.
@@ -96,9 +94,6 @@ impl Supervisor {
             }
             let pause = self.pause(&ended);
             self.say(&ended, pause);
-            if matches!(ended, Ended::GivenBack(GiveBack::Operations)) {
-                self.window.halve();
-            }
             // What never came about is tried again; of what did the driver heard, and says what is next.
             match self.rest(pause).await {
                 None => return,
@@ -127,13 +122,13 @@ impl Supervisor {
 
     /// One subscription, from its beginning to its end.
     async fn subscribe(&mut self) -> Served {
-        let Self { setup, lane, orders, window, .. } = self;
+        let Self { setup, lane, orders, .. } = self;
         let epoch = Epoch(setup.epochs.fetch_add(1, Ordering::Relaxed));
         let status = setup.status.lane(lane.id);
         let opened = tokio::select! {
             biased;
             () = void_all(orders, status) => Err(Ended::Over),
-            opened = open(setup, lane, *window, epoch) => opened,
+            opened = open(setup, lane, epoch) => opened,
         };
         let subscription = match opened {
             Ok(subscription) => subscription,
@@ -186,14 +181,14 @@ impl Supervisor {
     }
 }
 
-async fn open(setup: &Setup, lane: &Lane, window: Window, epoch: Epoch) -> Result<Subscription, Ended> {
+async fn open(setup: &Setup, lane: &Lane, epoch: Epoch) -> Result<Subscription, Ended> {
     let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
     let connection = Connection::open(&setup.url, &name, setup.time_outs).await?;
     let is_connected = Up::of(&setup.status.lane(lane.id).metrics.connected);
     if setup.declares {
         topology::declare(&connection, [lane.name.as_str()]).await?;
     }
-    Subscription::open(connection, is_connected, lane, window, epoch).await
+    Subscription::open(connection, is_connected, lane, setup.prefetch, epoch).await
 }
 
 /// Takes orders that are void, until there are no more to come.

@@ -39,7 +39,8 @@ use crate::{
     status::Status,
 };
 
-/// Operations that are held at most before no more jobs are taken in, outcomes that nobody took yet included.
+/// Items (accounts of jobs) that a process holds before it takes in no more jobs, including the outcomes of reports that
+/// are not published yet. The lanes of a daemon have equal shares of it.
 pub(super) const OPERATIONS_MAX: usize = 2_000_000;
 
 /// How often it is shown how the lanes are, at most: the engine looks at each image for that.
@@ -67,8 +68,6 @@ pub struct Driver<I> {
     pub(super) outbox: VecDeque<Said<I>>,
     /// Outcomes of the reports in the outbox.
     pub(super) outcomes_waiting: usize,
-    /// Outcomes that lanes were told of and that are not published yet.
-    pub(super) outcomes_told: Arc<AtomicUsize>,
     wake_at: Option<Instant>,
     /// When an interrupted run ends, whatever is under way.
     pub(super) ends_at: Option<TokioInstant>,
@@ -100,6 +99,8 @@ pub(super) struct OpenLane {
     pub(super) limits: LaneLimits,
     /// Whether it is ours, where it can be lost.
     pub(super) tenure: Tenure,
+    /// Outcomes that its subscription received and has not published yet.
+    pub(super) outcomes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -131,7 +132,6 @@ impl<I: Send + 'static> Driver<I> {
             news,
             outbox: VecDeque::new(),
             outcomes_waiting: 0,
-            outcomes_told: Arc::default(),
             wake_at: None,
             ends_at: None,
             source_ended: false,
@@ -164,6 +164,7 @@ impl<I: Send + 'static> Driver<I> {
             clock,
             limits: lane.limits,
             tenure: Tenure::Asked,
+            outcomes: Arc::default(),
         });
         if lane.account.is_some() {
             self.engine.handle(self.now(), Input::ExpectAccount(id, lane.account));
@@ -203,7 +204,8 @@ impl<I: Send + 'static> Driver<I> {
             now + Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
         });
         self.progress.job_received(job.account_ids.len());
-        let ticket = self.held.take_in(lane, HeldJob { identity, mode: job.mode, received_at });
+        let held = HeldJob { identity, mode: job.mode, accounts: job.account_ids.len(), received_at };
+        let ticket = self.held.take_in(lane, held);
         self.engine.handle(now, Input::Job { ticket, lane, job });
     }
 
@@ -303,7 +305,7 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     fn settle(&mut self, ticket: TicketId, report: Report) {
-        let Some((lane, HeldJob { identity, mode, received_at })) = self.held.settle(ticket) else { return };
+        let Some((lane, HeldJob { identity, mode, received_at, .. })) = self.held.settle(ticket) else { return };
         self.progress.job_settled(&report);
         self.outcomes_waiting += outcomes(&report);
         let finished_at = SystemTime::now();

@@ -180,7 +180,7 @@ pub enum GiveBack {
     Drain,
     /// A job has been held as long as one may be.
     Lease,
-    /// The process holds as many operations as it may; the lane is to be consumed with half the window.
+    /// A job did not fit into the lane's share of the items that the process may hold. All jobs that did are finished.
     Operations,
 }
 

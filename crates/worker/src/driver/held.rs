@@ -15,6 +15,8 @@ const COUNT_BITS: u32 = 40;
 #[derive(Debug)]
 pub(super) struct Held<I> {
     jobs: BTreeMap<TicketId, HeldJob<I>>,
+    /// Accounts that the jobs of each lane name.
+    accounts: BTreeMap<LaneId, usize>,
     taken_in: u64,
 }
 
@@ -23,12 +25,14 @@ pub(super) struct Held<I> {
 pub(super) struct HeldJob<I> {
     pub(super) identity: I,
     pub(super) mode: Mode,
+    /// Accounts that it names.
+    pub(super) accounts: usize,
     pub(super) received_at: SystemTime,
 }
 
 impl<I> Held<I> {
     pub(super) const fn new() -> Self {
-        Self { jobs: BTreeMap::new(), taken_in: 0 }
+        Self { jobs: BTreeMap::new(), accounts: BTreeMap::new(), taken_in: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -39,6 +43,7 @@ impl<I> Held<I> {
     pub(super) fn take_in(&mut self, lane: LaneId, job: HeldJob<I>) -> TicketId {
         let ticket = TicketId(tickets(lane).start.0 + self.taken_in);
         self.taken_in += 1;
+        *self.accounts.entry(lane).or_default() += job.accounts;
         self.jobs.insert(ticket, job);
         ticket
     }
@@ -46,11 +51,26 @@ impl<I> Held<I> {
     /// A job has its report.
     pub(super) fn settle(&mut self, ticket: TicketId) -> Option<(LaneId, HeldJob<I>)> {
         let lane = u32::try_from(ticket.0 >> COUNT_BITS).expect("only so many bits are left");
-        self.jobs.remove(&ticket).map(|job| (LaneId(lane), job))
+        let (lane, job) = (LaneId(lane), self.jobs.remove(&ticket)?);
+        if let Some(accounts) = self.accounts.get_mut(&lane) {
+            *accounts -= job.accounts;
+        }
+        Some((lane, job))
+    }
+
+    /// Accounts that the jobs of a lane name.
+    pub(super) fn accounts(&self, lane: LaneId) -> usize {
+        self.accounts.get(&lane).copied().unwrap_or_default()
+    }
+
+    /// Whether no job of a lane is held.
+    pub(super) fn has_none(&self, lane: LaneId) -> bool {
+        self.jobs.range(tickets(lane)).next().is_none()
     }
 
     /// Lets go of the jobs of a lane, in the order in which they came.
     pub(super) fn let_go(&mut self, lane: LaneId) -> impl Iterator<Item = I> {
+        self.accounts.remove(&lane);
         self.jobs.extract_if(tickets(lane), |_, _| true).map(|(_, job)| job.identity)
     }
 
@@ -80,16 +100,19 @@ mod tests {
     fn each_lane_has_its_jobs_in_their_order() {
         let mut held = Held::new();
         let mut take = |lane, second| {
-            let job = HeldJob { identity: second, mode: Mode::Share, received_at: at(second) };
+            let job = HeldJob { identity: second, mode: Mode::Share, accounts: 1, received_at: at(second) };
             held.take_in(LaneId(lane), job)
         };
         let [first, _, third, _] = [take(1, 10), take(0, 11), take(1, 12), take(2, 13)];
         assert_eq!((held.oldest(LaneId(1)), held.oldest(LaneId(3))), (Some(at(10)), None));
+        assert_eq!((held.accounts(LaneId(1)), held.accounts(LaneId(3))), (2, 0));
         let (lane, job) = held.settle(first).unwrap();
         assert_eq!((lane, job.identity), (LaneId(1), 10));
         assert!(held.settle(first).is_none(), "once");
         assert_eq!(held.oldest(LaneId(1)), Some(at(12)));
+        assert_eq!((held.accounts(LaneId(1)), held.has_none(LaneId(1))), (1, false));
         assert_eq!(held.let_go(LaneId(1)).collect::<Vec<_>>(), [12]);
+        assert_eq!((held.accounts(LaneId(1)), held.has_none(LaneId(1))), (0, true));
         assert!(held.settle(third).is_none());
         assert_eq!((held.len(), held.oldest(LaneId(0)), held.oldest(LaneId(2))), (2, Some(at(11)), Some(at(13))));
     }

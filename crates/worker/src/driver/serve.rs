@@ -21,7 +21,7 @@ use super::{
     carry_out::{OPERATIONS_MAX, outcomes},
     event::News,
 };
-use crate::{events, proof::Proof};
+use crate::{events, proof::Proof, wire::job::ACCOUNTS_MAX};
 
 /// Events of lanes that are taken at once, before the engine is asked what follows from them.
 const EVENTS_AT_ONCE: usize = 64;
@@ -55,6 +55,9 @@ pub(super) enum Tenure {
         proof: Arc<Proof>,
         /// Why it is about to be given back, if it is.
         leaves: Option<GiveBack>,
+        /// Whether a job did not fit into its share. No later delivery of this subscription is taken in: the broker keeps
+        /// them all, and delivers them again in their order.
+        is_full: bool,
     },
     /// It was given back while it was closed, and is consumed again when it opens.
     Closed,
@@ -125,6 +128,7 @@ impl<I: Send + 'static> Driver<I> {
             while let Some(said) = self.next_to_say() {
                 self.hand_over(said, &serving);
             }
+            self.leave_finished();
             self.turned(turned_at);
             // Tasks that ended have told all that they know.
             while self.tasks.try_join_next().is_some() {}
@@ -144,7 +148,7 @@ impl<I: Send + 'static> Driver<I> {
             }
             FromLane::Up { lane, epoch, proof } => {
                 let limits = self.lane(lane).limits;
-                self.lane(lane).tenure = Tenure::Ours { epoch, proof, leaves: None };
+                self.lane(lane).tenure = Tenure::Ours { epoch, proof, leaves: None, is_full: false };
                 self.engine.handle(self.now(), Input::LaneUp(lane, limits));
             }
             FromLane::Down { lane, epoch } => {
@@ -155,18 +159,34 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    /// Takes in a job, unless the subscription that it came from is over or about to be: then it comes again.
+    /// Takes in a job, unless its subscription is over, about to be, or full: then it is delivered again.
     fn take_delivery(&mut self, from: Epoch, delivery: Delivery<I>) {
-        let lane = delivery.lane;
+        let (lane, accounts) = (delivery.lane, delivery.job.account_ids.len());
         match &self.lane(lane).tenure {
-            Tenure::Ours { epoch, leaves: None, .. } if *epoch == from => {}
+            Tenure::Ours { epoch, leaves: None, is_full: false, .. } if *epoch == from => {}
             Tenure::Ours { .. } | Tenure::Asked | Tenure::Closed => return,
         }
-        let held = self.engine.operations() + self.outcomes_waiting + self.outcomes_told.load(Relaxed);
-        if held > 0 && held + delivery.job.account_ids.len() > OPERATIONS_MAX {
-            return self.leave(lane, from, GiveBack::Operations);
+        let held = self.held.accounts(lane) + self.lane(lane).outcomes.load(Relaxed);
+        // A lane that holds nothing takes in any job, so every lane makes progress.
+        if held == 0 || held + accounts <= share(self.lanes.len()) {
+            return self.receive(delivery);
         }
-        self.receive(delivery);
+        if let Tenure::Ours { is_full, .. } = &mut self.lane(lane).tenure {
+            *is_full = true;
+        }
+        self.engine.handle(self.now(), Input::Full(lane));
+    }
+
+    /// Requeues each full lane whose jobs are all settled. With the same window the broker then delivers what was not
+    /// taken in, in its order. (Of messages that it delivers again it prefers those that a smaller window left behind.)
+    fn leave_finished(&mut self) {
+        for id in self.ids() {
+            if let Tenure::Ours { epoch, leaves: None, is_full: true, .. } = self.lane(id).tenure
+                && self.held.has_none(id)
+            {
+                self.leave(id, epoch, GiveBack::Operations);
+            }
+        }
     }
 
     /// Lets a lane be given back as soon as no call of it is in flight.
@@ -206,7 +226,7 @@ impl<I: Send + 'static> Driver<I> {
     fn hand_over(&mut self, said: Said<I>, serving: &Serving<I>) {
         match said {
             Said::Settled(settled) => {
-                let waiting = Outcomes::add(outcomes(&settled.report), &self.outcomes_told);
+                let waiting = Outcomes::add(outcomes(&settled.report), &self.lane(settled.lane).outcomes);
                 serving.tell(settled.lane, ToLane::Settled(settled, waiting));
             }
             Said::GivenBack { lane, .. } => self.give_back_to(lane, serving),
@@ -259,6 +279,11 @@ impl<I: Send + 'static> Driver<I> {
             self.reread(id);
         }
     }
+}
+
+/// The items that each of so many lanes may hold: never less than one job has at most.
+fn share(lanes: usize) -> usize {
+    (OPERATIONS_MAX / lanes.max(1)).max(ACCOUNTS_MAX)
 }
 
 /// What the loop needs to speak to the lanes.

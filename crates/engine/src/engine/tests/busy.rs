@@ -2,9 +2,9 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, one_shot};
+use super::kit::{Kit, LANE, one_shot};
 use crate::{
-    io::{ImageState, Notice},
+    io::{ImageState, Input, Notice},
     job::Mode,
     limits::Limits,
     time::Millis,
@@ -62,12 +62,26 @@ fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
 
 #[test]
 fn a_lane_whose_whole_window_waits_for_busy_images_waits_less() {
-    let mut kit = Kit::new(Limits { window: Some(2), ..one_shot() });
+    check_waits_less(2, false);
+}
+
+#[test]
+fn full_lane_that_waits_for_busy_images_waits_less() {
+    check_waits_less(3, true);
+}
+
+/// Two jobs wait for a busy image, in a lane with this window.
+#[track_caller]
+fn check_waits_less(window: u32, is_full: bool) {
+    let mut kit = Kit::new(Limits { window: Some(window), ..one_shot() });
     let ticket = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse(BUSY);
     kit.job(Mode::Share, 0, [2]);
+    if is_full {
+        kit.input(Input::Full(LANE));
+    }
     while !kit.is_settled(ticket) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {

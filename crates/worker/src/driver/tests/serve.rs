@@ -18,6 +18,8 @@ const LANE: LaneId = LaneId(0);
 struct Daemon {
     events: mpsc::Sender<FromLane<u32>>,
     told: mpsc::UnboundedReceiver<ToLane<u32>>,
+    /// What the other lanes are told.
+    others: Vec<mpsc::UnboundedReceiver<ToLane<u32>>>,
     orders: mpsc::Sender<Order>,
     status: Arc<Status>,
     run: JoinHandle<()>,
@@ -25,18 +27,21 @@ struct Daemon {
 
 impl Daemon {
     async fn start(endpoint: &str, source: impl Asks) -> Self {
+        Self::with_lanes(1, endpoint, source).await
+    }
+
+    async fn with_lanes(count: usize, endpoint: &str, source: impl Asks) -> Self {
         let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-        let driver = Driver::new(
-            &[lane(endpoint, source, TimeOuts::default()).await],
-            limits,
-            Client::new(TimeOuts::default()).unwrap(),
-        );
+        let lanes = vec![lane(endpoint, source, TimeOuts::default()).await; count];
+        let driver = Driver::new(&lanes, limits, Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
         let status = driver.status();
-        let lines = Lines { events: events_in, lanes: vec![tell], orders: orders_in };
-        Self { events, told, orders, status, run: tokio::spawn(driver.serve(lines)) }
+        let (tell_others, others): (Vec<_>, _) = (1..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let lanes = [tell].into_iter().chain(tell_others).collect();
+        let lines = Lines { events: events_in, lanes, orders: orders_in };
+        Self { events, told, others, orders, status, run: tokio::spawn(driver.serve(lines)) }
     }
 
     async fn told(&mut self) -> ToLane<u32> {
@@ -222,17 +227,43 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_too_many_makes_the_lane_go_back() {
-    let server = Server::start(|_, _| Does::Hangs).await;
-    let mut daemon = Daemon::start(&server.endpoint, same).await;
+async fn full_lane_finishes_its_jobs_and_is_requeued() {
+    let server = Server::start(|_, _| Does::Works).await;
+    // With so many lanes the share of each is one job of the greatest length.
+    let mut daemon = Daemon::with_lanes(200, &server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
-    let accounts: Vec<u64> = (100_000..110_000).collect();
-    for identity in 0..201 {
-        daemon.deliver(1, identity, &accounts).await;
-    }
-    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Operations);
+    let other = FromLane::Up { lane: LaneId(1), epoch: Epoch(9), proof: daemon.up_for_good(1).await };
+    daemon.tell(other).await;
+    let (first, second): (Vec<u64>, Vec<u64>) = ((100_000..106_000).collect(), (200_000..206_000).collect());
+    daemon.deliver(1, 7, &first).await;
+    daemon.deliver(1, 8, &second).await;
+    daemon.deliver(1, 9, &[100_000]).await;
+    let elsewhere = Delivery { lane: LaneId(1), ..delivery(5, &[300_000]) };
+    daemon.tell(FromLane::Delivered(Epoch(9), elsewhere)).await;
+    assert_eq!(daemon.settled().await.0, 7, "what was taken in is finished");
+    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Operations, "and nothing after it was taken in");
     daemon.is_told_to_consume().await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 8, &second).await;
+    daemon.deliver(2, 9, &[100_000]).await;
+    assert_eq!((daemon.settled().await.0, daemon.settled().await.0), (8, 9));
+    let mut told = Vec::new();
+    while let Ok(order) = daemon.others[0].try_recv() {
+        told.push(order);
+    }
+    assert!(matches!(&told[..], [ToLane::Consume, ToLane::Settled(settled, _)] if settled.identity == 5), "{told:?}");
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_that_holds_nothing_takes_any_job() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::with_lanes(1_000, &server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &(100_000..110_000).collect::<Vec<u64>>()).await;
+    assert_eq!(daemon.settled().await.0, 7);
     daemon.end().await;
 }
 
