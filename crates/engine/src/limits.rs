@@ -35,6 +35,9 @@ pub struct Limits {
     pub guard: bool,
     /// The largest part of an image's list, in hundredths, that a SYNC without force may cancel.
     pub brake_percent: u32,
+    /// Wishes that expire, begin or are settled in one call of the engine, up to the end of the ticket with which there are
+    /// so many. The rest follows in the next call, so that whoever calls is never away for long. At least 1.
+    pub work: usize,
 }
 
 /// What becomes of tickets that cannot be finished: at drain, at the lease, when a lane stays closed.
@@ -82,6 +85,7 @@ impl Default for Limits {
             ending: Ending::GiveBack,
             guard: true,
             brake_percent: 50,
+            work: 20_000,
         }
     }
 }

@@ -252,10 +252,12 @@ impl Run {
         for _ in 0..100_000 {
             let now = self.now;
             match self.process(id)?.engine.poll(Instant(now)) {
-                Command::WaitUntil(at) if at.0 <= now => {
+                Command::WaitUntil(at) if at.0 < now => {
                     self.checker.wrong(format!("waits at {now} until {}", at.0));
                     return None;
                 }
+                // It has done much and has more to do.
+                Command::WaitUntil(at) if at.0 == now => {}
                 Command::WaitUntil(at) => return Some(at.0),
                 Command::Idle => return None,
                 command => self.carry_out(id, command),

@@ -299,6 +299,7 @@ impl Engine {
                 continue;
             }
             self.expire_wish(wish);
+            self.work += 1;
             if !in_flight {
                 self.decide(now, account);
             }

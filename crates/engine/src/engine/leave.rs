@@ -45,7 +45,7 @@ impl Engine {
             LaneState::Leaving => match ending {
                 Ending::GiveBack => {
                     // What is finished is settled first, and stands before the end in the order of commands.
-                    self.settle_finished(now);
+                    self.settle_finished(now, usize::MAX);
                     self.forget_tickets(now, lane);
                     self.lane(lane).state = LaneState::Down;
                     self.commands.push_back(Command::GiveBack(lane));
@@ -67,7 +67,7 @@ impl Engine {
 
     /// A lane was closed too long: its jobs go back, and it goes on probing.
     pub(super) fn give_back_closed(&mut self, now: Instant, lane: LaneId) {
-        self.settle_finished(now);
+        self.settle_finished(now, usize::MAX);
         self.forget_tickets(now, lane);
         if let LaneState::Closed(closed) = &mut self.lane(lane).state {
             closed.given_back = true;
@@ -171,7 +171,7 @@ impl Engine {
                 self.abandon_wishes(image, &not_attempted, &no_answer);
             }
         }
-        self.settle_finished(now);
+        self.settle_finished(now, usize::MAX);
         self.set_lane_alarm(lane, None);
     }
 

@@ -80,6 +80,8 @@ pub struct Engine {
     /// Tickets that may be settled.
     finished: VecDeque<Key<Ticket>>,
     commands: VecDeque<Command>,
+    /// Wishes that expired, began or were settled since the engine was last called.
+    work: usize,
     draining: bool,
 }
 
@@ -135,6 +137,7 @@ impl Engine {
             agenda: BTreeSet::new(),
             finished: VecDeque::new(),
             commands: VecDeque::new(),
+            work: 0,
             draining: false,
         }
     }
@@ -144,6 +147,7 @@ impl Engine {
     /// Afterwards, [`poll`](Self::poll) until it answers [`Command::WaitUntil`] or [`Command::Idle`].
     pub fn handle(&mut self, now: Instant, input: Input) {
         let now = self.advance_clock(now);
+        self.work = 0;
         match input {
             Input::LaneUp(lane, limits) => self.lane_up(now, lane, limits),
             Input::LaneLost(lane) => self.lane_lost(now, lane),
@@ -163,13 +167,18 @@ impl Engine {
         }
     }
 
-    /// The next thing to do. Calling it early or repeatedly does no harm.
+    /// The next thing to do. Calling it early or repeatedly does no harm. After much work it answers
+    /// [`Command::WaitUntil`] this moment.
     pub fn poll(&mut self, now: Instant) -> Command {
         let now = self.advance_clock(now);
+        self.work = 0;
         loop {
-            self.settle_finished(now);
+            self.settle_finished(now, self.limits.work);
             if let Some(command) = self.commands.pop_front() {
                 return command;
+            }
+            if self.is_much_work() {
+                return Command::WaitUntil(now);
             }
             match self.agenda.first() {
                 Some(&(at, alarm)) if at <= now => {
@@ -205,6 +214,11 @@ impl Engine {
             Some(LaneState::Leaving) => LaneStatus::Leaving,
             Some(LaneState::GivenUp(reason)) => LaneStatus::GivenUp(*reason),
         }
+    }
+
+    /// Whether the rest waits for the next call.
+    const fn is_much_work(&self) -> bool {
+        self.work >= self.limits.work
     }
 
     fn advance_clock(&mut self, now: Instant) -> Instant {

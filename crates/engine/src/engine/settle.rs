@@ -15,11 +15,12 @@ use crate::{
 };
 
 impl Engine {
-    /// Settles what can be settled. An image is looked at when the last of its tickets that stand together is.
-    pub(super) fn settle_finished(&mut self, now: Instant) {
+    /// Settles what can be settled, until so much work is done. An image is looked at when the last of its tickets that
+    /// stand together is.
+    pub(super) fn settle_finished(&mut self, now: Instant, work_max: usize) {
         let mut changed: Option<Key<Image>> = None;
         loop {
-            let ticket = self.finished.pop_front();
+            let ticket = if self.work < work_max { self.finished.pop_front() } else { None };
             let image = ticket.and_then(|ticket| self.tickets.get(ticket)).map(|found| found.image);
             if changed != image
                 && let Some(changed) = changed.take()
@@ -28,7 +29,7 @@ impl Engine {
             }
             match ticket {
                 Some(ticket) if image.is_some() && self.settle_if_finished(now, ticket) => changed = image,
-                None if self.finished.is_empty() => return,
+                None if self.finished.is_empty() || self.work >= work_max => return,
                 _ => {}
             }
         }
@@ -57,6 +58,7 @@ impl Engine {
     fn settle(&mut self, now: Instant, ticket: Key<Ticket>) {
         let mut report = self.take_report(now, ticket);
         report.cancelled.extend(self.end_sync(ticket));
+        self.work += report.outcomes.len() + report.cancelled.len();
         let Some(Ticket { id, image, deadline, .. }) = self.tickets.remove(ticket) else { return };
         self.report(id, report);
         let found = &mut self.images[image];
@@ -68,17 +70,22 @@ impl Engine {
     }
 
     /// Lets those begin that waited behind a SYNC, or for one to begin.
-    fn admit_behind(&mut self, now: Instant, image: Key<Image>) {
-        loop {
-            let found = &mut self.images[image];
-            let Some(&next) = found.behind.front() else { return };
-            let is_sync = self.tickets[next].mode == Mode::Sync;
-            if found.sync.is_some() || (is_sync && found.held > 0) {
-                return;
-            }
-            found.behind.pop_front();
+    pub(super) fn admit_behind(&mut self, now: Instant, image: Key<Image>) {
+        while !self.is_much_work()
+            && let Some(next) = self.next_to_admit(image)
+        {
+            self.images[image].behind.pop_front();
+            self.work += self.tickets[next].account_ids.len();
             self.admit(now, next);
         }
+    }
+
+    /// The first ticket of those that wait for a SYNC, if there is nothing left that it waits for.
+    pub(super) fn next_to_admit(&self, image: Key<Image>) -> Option<Key<Ticket>> {
+        let found = &self.images[image];
+        let next = *found.behind.front()?;
+        let is_sync = self.tickets[next].mode == Mode::Sync;
+        (found.sync.is_none() && !(is_sync && found.held > 0)).then_some(next)
     }
 
     /// Takes a ticket's wishes away and makes its report of them.

@@ -32,11 +32,14 @@ impl Engine {
         {
             self.forget_account(now, account);
         }
-        while let Some(&(at, ticket)) = self.images[image].deadlines.first().filter(|&&(at, _)| at <= now) {
+        while !self.is_much_work()
+            && let Some(&(at, ticket)) = self.images[image].deadlines.first().filter(|&&(at, _)| at <= now)
+        {
             self.images[image].deadlines.remove(&(at, ticket));
             self.expire_unbegun(image, ticket);
             self.expire_ticket(now, ticket);
         }
+        self.admit_behind(now, image);
         while let Some(&(at, ticket)) = self.images[image].doubtful.first().filter(|&&(at, _)| at <= now) {
             self.images[image].doubtful.remove(&(at, ticket));
             self.finished.push_back(ticket);
@@ -65,6 +68,10 @@ impl Engine {
 
     /// Whether an image wants a call of this kind now.
     fn wants(&self, now: Instant, image: Key<Image>, kind: Kind) -> bool {
+        // What is about to expire is not asked for any more.
+        if self.is_expiry_due(now, image) {
+            return false;
+        }
         let found = &self.images[image];
         match kind {
             Kind::Write => {
@@ -91,8 +98,16 @@ impl Engine {
         self.images[image].groups.iter().any(|group| due(group) && self.has_next(image, group))
     }
 
+    /// Whether the deadline of a ticket has come and its wishes are not expired yet.
+    fn is_expiry_due(&self, now: Instant, image: Key<Image>) -> bool {
+        self.images[image].deadlines.first().is_some_and(|&(at, _)| at <= now)
+    }
+
     /// When an image has to be looked at again if nothing happens.
     fn next_moment(&self, now: Instant, image: Key<Image>) -> Option<Instant> {
+        if self.is_expiry_due(now, image) || self.next_to_admit(image).is_some() {
+            return Some(now);
+        }
         let found = &self.images[image];
         let groups = found.groups.iter().filter_map(Group::sendable_from);
         let busy = found.busy.as_ref();

@@ -43,6 +43,10 @@ use crate::{
 /// are not published yet. The lanes of a daemon have equal shares of it.
 pub(super) const OPERATIONS_MAX: usize = 2_000_000;
 
+/// Operations with which a turn of the loop ends, up to the end of the job with which there are so many: what is left
+/// follows in the next turn. So a turn takes some hundredths of a second, and one that took seconds was suspended.
+pub(super) const WORK_MAX: usize = 20_000;
+
 /// How often it is shown how the lanes are, at most: the engine looks at each image for that.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
@@ -269,13 +273,21 @@ impl<I: Send + 'static> Driver<I> {
         outcome
     }
 
-    /// Does what the engine wants done, and notes when it wants to be woken.
+    /// Does what the engine wants done, and notes when it wants to be woken: at once if that was much.
     pub(super) fn carry_out_commands(&mut self) {
+        let mut work = 0;
         loop {
             let now = self.now();
+            if work >= WORK_MAX {
+                self.wake_at = Some(now);
+                break;
+            }
             match self.engine.poll(now) {
                 Command::Call { call, lane, action } => self.call(call, lane, action),
-                Command::Settle { ticket, report } => self.settle(ticket, *report),
+                Command::Settle { ticket, report } => {
+                    work += outcomes(&report);
+                    self.settle(ticket, *report);
+                }
                 Command::GiveBack(lane) => self.give_back(lane),
                 Command::RefreshCredential(lane) => self.refresh(lane),
                 Command::Notice(lane, notice) => self.notice(lane, notice),
@@ -359,6 +371,11 @@ impl<I: Send + 'static> Driver<I> {
             lane.metrics.clock_offset.set(offset.map_or(0, |(_, clock)| clock.offset().seconds()));
             lane.block(self.engine.is_blocked(id));
         }
+    }
+
+    /// Whether the engine has more to do at this moment.
+    pub(super) fn has_more(&self) -> bool {
+        self.wake_at.is_some_and(|at| at <= self.now())
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + use<I> {

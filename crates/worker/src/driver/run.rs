@@ -152,6 +152,9 @@ impl<I: Send + 'static> Driver<I> {
             self.hear(news);
         }
         self.carry_out_commands();
+        while self.has_more() {
+            self.carry_out_commands();
+        }
         let deadline = TokioInstant::now() + LAST_WORDS;
         while let Some(next) = self.next_to_say() {
             match timeout_at(deadline, said.reserve()).await {

@@ -1,6 +1,8 @@
 //! The loop of a daemon: jobs come from subscriptions of lanes, which can be lost and come again.
 
 use std::{
+    collections::VecDeque,
+    future::ready,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -18,18 +20,20 @@ use tokio::{
 
 use super::{
     Delivery, Driver, Epoch, FromLane, GiveBack, Order, Outcomes, Said, ToLane,
-    carry_out::{OPERATIONS_MAX, outcomes},
+    carry_out::{OPERATIONS_MAX, WORK_MAX, outcomes},
     event::News,
 };
 use crate::{events, proof::Proof, wire::job::ACCOUNTS_MAX};
 
-/// Events of lanes that are taken at once, before the engine is asked what follows from them.
+/// Events of lanes that are taken at once. How many of them the engine is given in one turn depends on how much work they
+/// are.
 const EVENTS_AT_ONCE: usize = 64;
 
 /// The loop turns at least this often, so that one that stood still is told from one that had nothing to do.
 const TURN: Duration = Duration::from_millis(500);
 
-/// A loop that stood still for longer may have lost its lanes to other workers meanwhile.
+/// A loop that stood still for longer may have lost its lanes to other workers meanwhile. What a turn does is bounded (see
+/// [`WORK_MAX`]), so that its own work never takes as long.
 const STANDSTILL_MAX: Duration = Duration::from_secs(2);
 
 /// The ways between a driver and the subscriptions of its lanes, and whoever runs the process.
@@ -91,7 +95,7 @@ impl<I: Send + 'static> Driver<I> {
     pub async fn serve(mut self, lines: Lines<I>) {
         let Lines { mut events, lanes, mut orders } = lines;
         let mut serving = Serving { lanes, draining: false };
-        let mut received = Vec::with_capacity(EVENTS_AT_ONCE);
+        let (mut buffer, mut received) = (Vec::with_capacity(EVENTS_AT_ONCE), VecDeque::new());
         self.follow_credentials();
         self.follow_owners();
         serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
@@ -102,8 +106,10 @@ impl<I: Send + 'static> Driver<I> {
                 biased;
                 order = orders.recv(), if !serving.draining => Woken::Order(order),
                 Some(news) = self.news.recv() => Woken::News(news),
+                () = ready(()), if !received.is_empty() => Woken::Events,
                 // Once all subscriptions have ended there is nothing to wait for.
-                _ = events.recv_many(&mut received, EVENTS_AT_ONCE), if !events.is_closed() || !events.is_empty() => {
+                _ = events.recv_many(&mut buffer, EVENTS_AT_ONCE), if !events.is_closed() || !events.is_empty() => {
+                    received.extend(buffer.drain(..));
                     Woken::Events
                 }
                 () = sleep_until(alarm) => Woken::Time,
@@ -114,7 +120,15 @@ impl<I: Send + 'static> Driver<I> {
                 self.lose_all(&serving, stood_still);
             }
             match woken {
-                Woken::Events => received.drain(..).for_each(|event| self.take(event, &serving)),
+                Woken::Events => {
+                    let mut work = 0;
+                    while work < WORK_MAX
+                        && let Some(event) = received.pop_front()
+                    {
+                        work += operations(&event);
+                        self.take(event, &serving);
+                    }
+                }
                 Woken::News(news) => self.hear(news),
                 Woken::Order(Some(Order::Reload { limits, lanes })) => self.reload(*limits, &lanes),
                 Woken::Order(Some(Order::Drain) | None) => {
@@ -278,6 +292,14 @@ impl<I: Send + 'static> Driver<I> {
             }
             self.reread(id);
         }
+    }
+}
+
+/// How much work an event is for the engine, in operations.
+fn operations<I>(event: &FromLane<I>) -> usize {
+    match event {
+        FromLane::Delivered(_, delivery) => delivery.job.account_ids.len(),
+        FromLane::Up { .. } | FromLane::Down { .. } => 0,
     }
 }
 

@@ -1,9 +1,67 @@
 //! Rule 2.
 
+use alloc::vec::Vec;
+
 use imageshare_core::Permission;
 
 use super::kit::{Kit, job, one_shot};
-use crate::{job::Mode, time::Instant};
+use crate::{
+    io::Command,
+    job::{Job, Mode},
+    limits::Limits,
+    time::Instant,
+};
+
+#[test]
+fn expiry_of_many_wishes_is_spread_over_calls() {
+    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    for _ in 0..6 {
+        kit.deliver(Job { deadline: Some(Instant(500)), ..job(Mode::Share, 0, 0..10) });
+    }
+    let (mut held, mut settled) = (kit.engine.operations(), Vec::new());
+    assert_eq!(held, 60);
+    while held > 0 {
+        match kit.engine.poll(Instant(500)) {
+            Command::Settle { ticket, .. } => settled.push(ticket.0),
+            Command::WaitUntil(at) => assert_eq!(at, Instant(500), "the rest follows at once"),
+            other => panic!("{other:?}"),
+        }
+        let left = kit.engine.operations();
+        assert!(held - left <= 20, "{held} to {left} in one call");
+        held = left;
+    }
+    // The last reports are still to be taken.
+    while let Command::Settle { ticket, .. } = kit.engine.poll(Instant(500)) {
+        settled.push(ticket.0);
+    }
+    assert_eq!(settled, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn much_expiry_without_reports_pauses_at_this_moment() {
+    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    // No job is settled before this one, which has no deadline.
+    kit.job(Mode::Share, 0, 0..10);
+    for _ in 0..6 {
+        kit.deliver(Job { deadline: Some(Instant(500)), ..job(Mode::Share, 0, 0..10) });
+    }
+    for _ in 0..3 {
+        assert_eq!(kit.engine.poll(Instant(500)), Command::WaitUntil(Instant(500)));
+    }
+    assert_ne!(kit.engine.poll(Instant(500)), Command::WaitUntil(Instant(500)));
+}
+
+#[test]
+fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
+    let mut kit = Kit::new(Limits { work: 1, ..one_shot() });
+    let sync = kit.job(Mode::Sync, 0, [1]);
+    let behind: Vec<u64> = (0..5).map(|_| kit.job(Mode::Share, 0, [1, 2])).collect();
+    kit.list([1]);
+    assert_eq!(kit.write(Permission::Share), [2]);
+    kit.accept();
+    let order: Vec<u64> = kit.settled.iter().map(|(ticket, _)| *ticket).collect();
+    assert_eq!(order, [&[sync][..], &behind].concat());
+}
 
 #[test]
 fn operations_of_all_tickets_of_an_image_travel_together() {
