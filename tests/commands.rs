@@ -230,6 +230,8 @@ fn check_asks_everybody_and_says_what_is_missing_and_changes_nothing() {
     ] {
         assert_eq!(value(&all, key).as_deref(), Some(found), "{}", all.stdout);
     }
+    let version = value(&all, "connect.broker.version").unwrap();
+    assert!(version.starts_with("RabbitMQ ") && version.contains("priorit"), "{version}");
     assert_eq!(sandbox.writes(), 0);
 
     let denied = |action: &str| json!({"action": action, "times": 9, "do": "code:UnauthorizedOperation"});

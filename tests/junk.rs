@@ -62,7 +62,9 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
     let mut messages = Vec::new();
     for number in 0..count {
         let body = body(&mut random);
-        junk.push(body.clone());
+        // Of a body that is longer than a job may be, the beginning is kept.
+        let kept_len = if body.len() > 1024 * 1024 { 64 * 1024 } else { body.len() };
+        junk.push(body[..kept_len].to_vec());
         let properties = if number % 2 == 0 { hostile_headers(&mut random) } else { properties() };
         messages.push((body, properties));
         if number % 20 == 0 {
@@ -117,6 +119,38 @@ fn long_messages_by_a_slow_network_cost_no_lane() {
     let log = worker.log();
     assert!(!log.contains("disconnected"), "{log}");
     worker.kill();
+}
+
+/// A body that is longer than a job may be is cut as it comes, however long it is, and the lane is served all the while.
+#[test]
+fn very_long_messages_stop_nothing() {
+    const MIB: usize = 1024 * 1024;
+    const LENS: [usize; 4] = [17 * MIB, 2 * MIB, 40 * MIB, MIB + 1];
+
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let mut history = History::default();
+    let mut random = Random::of(7);
+    let client = stage.client();
+    for len in LENS {
+        history.add_random(&mut random, 1, 3);
+        let job = history.jobs.last().unwrap().to_string().into_bytes();
+        client.publish_to("", QUEUE, [(job, properties()), (vec![b'x'; len], properties())]);
+    }
+    let worker = stage.worker();
+    stage.until_worked_off();
+    stage.check_state(&history);
+    let dead = client.take_all(DEAD);
+    let lens = dead.iter().map(|letter| {
+        assert_eq!(letter.body, vec![b'x'; 64 * 1024]);
+        let headers = letter.headers.as_ref().unwrap().inner();
+        let whole = headers.get("imageshare-truncated").and_then(AMQPValue::as_long_string).unwrap();
+        whole.to_string().parse::<usize>().unwrap()
+    });
+    let lens: Vec<usize> = lens.collect();
+    assert_eq!(lens, LENS);
+    let log = worker.log();
+    assert!(!log.contains("disconnected"), "{log}");
+    worker.drain();
 }
 
 #[test]

@@ -137,6 +137,7 @@ pub(crate) const fn exit(error: &Error) -> Exit {
             Exit::Refused
         }
         Error::Closed { .. }
+        | Error::FrameMax(_)
         | Error::Lost { .. }
         | Error::TimeOut { .. }
         | Error::Unreachable { .. }

@@ -5,7 +5,7 @@ use imageshare_core::{
     ids::{ImageId, Region},
 };
 use imageshare_worker::{
-    broker::{Connection, topology},
+    broker::{BrokerVersion, Connection, topology},
     credentials::Owner,
     driver::{self, Lane, ReadError, Reader},
     http::Client,
@@ -96,13 +96,26 @@ async fn ask_broker(settings: &Settings, findings: &mut Findings) {
     let looked = async {
         let connection = Connection::open(&url, "imageshare check", broker::time_outs(settings)).await?;
         let differences = topology::check(&connection, lanes).await;
+        let version = connection.broker();
         drop(connection.close().await);
-        differences
+        differences.map(|differences| (version, differences))
+    };
+    let add_version = |version: &BrokerVersion, findings: &mut Findings| {
+        let rule = if version.acts_on_priority() {
+            "delivers by priority; a job whose priority is set and is not 4 is rejected"
+        } else {
+            "ignores priorities; RabbitMQ 4 does not, so leave the priority of jobs unset"
+        };
+        findings.add("connect.broker.version".to_owned(), format!("RabbitMQ {version}: {rule}"), &url);
     };
     match looked.await {
-        Ok(differences) if differences.is_empty() => findings.add(key, "there, with all that is needed", &url),
-        Ok(differences) => {
+        Ok((version, differences)) if differences.is_empty() => {
+            findings.add(key, "there, with all that is needed", &url);
+            add_version(&version, findings);
+        }
+        Ok((version, differences)) => {
             findings.add(key, "there, and something is not as it has to be", &url);
+            add_version(&version, findings);
             for difference in differences {
                 findings.problem(Exit::Failed, &difference.to_string());
             }

@@ -8,8 +8,9 @@ use imageshare_engine::{
 };
 use imageshare_worker::{
     broker::{
-        DeadLetter, Message, Reply, Route,
+        BrokerVersion, DeadLetter, Message, Reply, Route,
         delivery::{self, Lane, NoJob, Taken},
+        frames::{self, Decoder, Frame},
         headers as ours,
         inflow::Scrubber,
         letters::{Desk, Letters},
@@ -66,11 +67,15 @@ pub fn headers(data: &[u8]) {
         Ok(([], properties)) => properties,
         Ok(_) | Err(_) => return assert!(!is_well_formed, "the library cannot read what a broker lets through"),
     };
-    let message = message(&properties, body);
+    let message = decoded(raw, body, usize::MAX);
+    for other in [decoded(raw, body, 1), decoded(raw, body, 7)] {
+        assert_eq!(other.body, message.body, "in whatever pieces it comes");
+    }
+    assert_eq!((&message.properties, message.len), (&properties, body.len() as u64), "both readers agree");
     check_letter(DeadLetter::new(self::message(&properties, body)), body);
     let regions = Regions::These(["ap-tokyo".parse().expect("it is a region")].into());
     let lane = Lane { id: LaneId(3), name: DESK.lane.to_owned(), regions };
-    match delivery::read(message, Epoch(2), &lane) {
+    match delivery::read(message, Epoch(2), &lane, &BrokerVersion::from_text("3.10.8")) {
         Ok(taken) => check_taken(taken, body),
         Err(no_job) => check_no_job(*no_job, body),
     }
@@ -81,6 +86,34 @@ fn message(properties: &BasicProperties, body: &[u8]) -> message::Delivery {
     let mut message = message::Delivery::mock(17, "".into(), "".into(), false, body.to_vec());
     message.properties = properties.clone();
     message
+}
+
+/// The message as a lane reads it from frames that come in pieces of so many bytes.
+fn decoded(raw: &[u8], body: &[u8], piece: usize) -> frames::Message {
+    let deliver = [&[0, 60, 0, 60, 1, b'c'][..], &17_u64.to_be_bytes(), &[0, 0, 0]].concat();
+    let [before @ .., _, _, _, _, _, _, _, _] = BEFORE_PROPERTIES;
+    let properties = [&before[..], &(body.len() as u64).to_be_bytes(), raw].concat();
+    let mut bytes = Vec::new();
+    let (first, second) = body.split_at(body.len() / 2);
+    for (kind, payload) in [(1, deliver.as_slice()), (2, &properties), (3, first), (3, second)] {
+        let size = u32::try_from(payload.len()).expect("its length has two bytes");
+        bytes.extend([&[kind, 0, 1][..], &size.to_be_bytes(), payload, &FRAME.1].concat());
+    }
+    let (mut decoder, mut waiting, mut complete) = (Decoder::default(), Vec::new(), None);
+    for piece in bytes.chunks(piece) {
+        waiting.extend_from_slice(piece);
+        loop {
+            let (taken, frame) = decoder.decode(&mut waiting).expect("these are frames");
+            waiting.drain(..taken);
+            match frame {
+                None => break,
+                Some(Frame::Content(_)) => complete = complete.or_else(|| decoder.begin_body()),
+                Some(Frame::Message(message)) => complete = Some(*message),
+                Some(Frame::Method(method)) => panic!("{method:?}"),
+            }
+        }
+    }
+    complete.expect("all of it came")
 }
 
 /// The properties as the client library gets them.

@@ -1,9 +1,6 @@
 //! The daemon: the driver, a supervisor for each lane, the publisher, and what holds them together.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use imageshare_engine::{
     io::LaneId,
@@ -73,7 +70,7 @@ impl Daemon {
             publisher,
             status: Arc::clone(&status),
             events,
-            epochs: AtomicU64::new(1),
+            shared: broker::Shared::default(),
         });
         let (mut parts, mut names) = (JoinSet::new(), Vec::with_capacity(lanes.len() + 2));
         let mut lines = Vec::with_capacity(lanes.len());

@@ -6,13 +6,13 @@ use lapin::{Channel, ConnectionProperties, Event};
 use tokio::time::timeout;
 
 use super::{
-    Error, Url,
-    inflow::{Held, Progress},
+    BrokerVersion, Error, Url,
+    held::Held,
     transport::{Cut, Stream, Transport},
 };
 
 /// The code with which a connection is closed that has done its work (AMQP 0-9-1, reply-success).
-const REPLY_SUCCESS: u16 = 200;
+pub(super) const REPLY_SUCCESS: u16 = 200;
 
 /// How long the broker may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub struct TimeOuts {
     /// The heartbeat that is asked for, in whole seconds, at least one. A peer that is silent for twice as long is dead.
     pub heartbeat: Duration,
 }
+
+/// The longest frame that we ask for, in bytes: what brokers allow by default. One that allows any would otherwise make
+/// the library take memory without end.
+const FRAME_MAX: u32 = 128 * 1024;
+
+/// The same for a connection that carries nothing but short calls.
+pub(super) const SMALL_FRAME_MAX: u32 = 8 * 1024;
 
 /// The longest time that a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -45,31 +52,33 @@ impl Default for TimeOuts {
     }
 }
 
+impl TimeOuts {
+    /// How long a connection may take to open.
+    pub(super) fn connect_limit(&self) -> Duration {
+        self.connect.min(CONNECT_MAX)
+    }
+}
+
 impl Connection {
     /// Opens a connection that the broker lists under `name`.
     ///
     /// # Errors
     /// If there is none within the time-out: out of reach, silent, or refused.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
-        Self::open_with(url, name, time_outs, None).await
+        Self::open_with(url, name, time_outs, FRAME_MAX).await
     }
 
     /// The same with frames of at most so many bytes. The library has room for 64 of them, which it fills in the course
     /// of time.
-    pub(super) async fn open_with(
-        url: &Url,
-        name: &str,
-        time_outs: TimeOuts,
-        frame_max: Option<u32>,
-    ) -> Result<Self, Error> {
+    pub(super) async fn open_with(url: &Url, name: &str, time_outs: TimeOuts, frame_max: u32) -> Result<Self, Error> {
         let (cut, held) = (Cut::default(), Arc::new(Held::default()));
         let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
-        let (kept, held_back, url_of_socket) = (cut.clone(), Arc::clone(&held), url.clone());
+        let (kept, held_here, url_of_socket) = (cut.clone(), Arc::clone(&held), url.clone());
         let unanswered_max = time_outs.heartbeat * 2;
-        let limit = time_outs.connect.min(CONNECT_MAX);
+        let limit = time_outs.connect_limit();
         // The library runs this on a thread of its own, which goes on when nobody waits for it any more.
         let connect = async move |_, _| {
-            let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&held_back));
+            let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&held_here));
             let connected = timeout(limit, connecting).await;
             let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             stream.map(lapin::tcp::AsyncTcpStream::Plain).map_err(lapin::Error::from)
@@ -88,6 +97,12 @@ impl Connection {
                 Err(Error::TimeOut { call: "connect", after: limit })
             }
         }
+    }
+
+    /// The version of the broker.
+    #[must_use]
+    pub fn broker(&self) -> BrokerVersion {
+        self.held.broker()
     }
 
     /// Opens a channel.
@@ -112,11 +127,6 @@ impl Connection {
     /// A message of so many bytes was taken from the library.
     pub(super) fn took(&self, bytes: usize) {
         self.held.took(bytes);
-    }
-
-    /// How far its deliveries have come.
-    pub(super) fn progress(&self) -> Progress {
-        self.held.progress()
     }
 
     /// How long the broker may take.

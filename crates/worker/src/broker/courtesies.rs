@@ -114,7 +114,7 @@ impl CourtesySender {
     /// One connection, until there was no courtesy for a while.
     async fn serve(&mut self, first: Courtesy) -> Result<(), Error> {
         let connecting = async {
-            let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
+            let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
             let channel = connection.channel().await?;
             let select = channel.confirm_select(ConfirmSelectOptions::default());
             bounded(self.time_outs.call, "confirm.select", select).await?;

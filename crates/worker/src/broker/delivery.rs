@@ -11,9 +11,9 @@ use std::{
 use imageshare_core::tc3::HexDigest;
 use imageshare_engine::{io::LaneId, job::Job as EngineJob};
 use jiff::Timestamp;
-use lapin::{BasicProperties, message, types::AMQPValue};
+use lapin::{BasicProperties, types::AMQPValue};
 
-use super::topology;
+use super::{BrokerVersion, frames::Message, topology};
 use crate::{
     driver::{Delivery, Epoch},
     settings::Regions,
@@ -25,6 +25,9 @@ use crate::{
 
 /// Digits of the body's hash that name a job which nobody named.
 const HASH_DIGITS: usize = 16;
+
+/// The priority that RabbitMQ 4 takes a message without one to have.
+const DEFAULT_PRIORITY: u8 = 4;
 
 /// The header of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "traceparent";
@@ -82,10 +85,12 @@ pub struct NoJob {
     pub received_at: SystemTime,
     /// Why.
     pub rejection: Rejection,
-    /// The same in one word: `text`, `member` or `route`.
+    /// The same in one word: `text`, `member`, `route` or `priority`.
     pub reason: &'static str,
-    /// What it holds.
+    /// What it holds, or the beginning of that.
     pub body: Vec<u8>,
+    /// Bytes of the whole.
+    pub len: u64,
     /// What came around it.
     pub properties: BasicProperties,
     /// Where a copy of its report is to go.
@@ -95,21 +100,25 @@ pub struct NoJob {
 /// A job on its way to the driver.
 pub type Taken = Delivery<Box<Envelope>>;
 
-/// Reads a message.
+/// Reads a message that this broker delivered.
 ///
 /// # Errors
 /// If it is no job for this lane.
-pub fn read(message: message::Delivery, epoch: Epoch, lane: &Lane) -> Result<Taken, Box<NoJob>> {
-    let message::Delivery { delivery_tag: tag, redelivered, properties, data: body, .. } = message;
+pub fn read(message: Message, epoch: Epoch, lane: &Lane, broker: &BrokerVersion) -> Result<Taken, Box<NoJob>> {
+    let Message { tag, redelivered, properties, body, len } = message;
     let reply = reply(&properties).map(Box::new);
     // A bug that one message finds must not keep all others from being read, each time it comes back.
-    let parsed = catch_unwind(AssertUnwindSafe(|| parse(&body, &properties, lane)));
+    let parsed = catch_unwind(AssertUnwindSafe(|| {
+        let job = parse(&body, len, &properties, lane)?;
+        check_priority(&job, &properties, broker)?;
+        Ok(job)
+    }));
     match parsed.unwrap_or_else(|panic| Err(("text", broke_down(&*panic)))) {
         Ok(job) => Ok(taken(job, tag, redelivered, epoch, lane.id, &properties, reply)),
         Err((reason, mut rejection)) => {
             rejection.known.lane = Some(lane.name.clone());
             let received_at = SystemTime::now();
-            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, reason, body, properties, reply }))
+            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, reason, body, len, properties, reply }))
         }
     }
 }
@@ -152,8 +161,12 @@ fn reply(properties: &BasicProperties) -> Option<Reply> {
 }
 
 /// Reads a job. If it is none, the reason is given in one word too.
-fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, (&'static str, Rejection)> {
-    let parsed = job::parse(body, &Defaults { job_id: default_id(body, properties), region: None });
+fn parse(body: &[u8], len: u64, properties: &BasicProperties, lane: &Lane) -> Result<Job, (&'static str, Rejection)> {
+    let defaults = Defaults { job_id: default_id(body, properties), region: None };
+    if len > body.len() as u64 {
+        return Err(("text", job::too_long_text(&defaults, len)));
+    }
+    let parsed = job::parse(body, &defaults);
     let job = parsed.map_err(|rejection| (if rejection.member.is_some() { "member" } else { "text" }, rejection))?;
     let Identity { lane: named, region, .. } = &job.identity;
     if let Some(named) = named.as_ref().filter(|named| **named != lane.name) {
@@ -165,6 +178,30 @@ fn parse(body: &[u8], properties: &BasicProperties, lane: &Lane) -> Result<Job, 
         return Err(("route", Rejection::of_job(&job.identity, Some("region"), problem)));
     }
     Ok(job)
+}
+
+/// A broker that delivers by priority would change the order of jobs: of a SHARE and a later CANCEL, the CANCEL could come
+/// first. So there every job needs the same priority.
+fn check_priority(
+    job: &Job,
+    properties: &BasicProperties,
+    broker: &BrokerVersion,
+) -> Result<(), (&'static str, Rejection)> {
+    match priority(properties) {
+        Some(priority) if broker.acts_on_priority() => {
+            let problem = format!(
+                "invalid value {priority} (expected no priority, or {DEFAULT_PRIORITY}: RabbitMQ {broker} delivers by \
+                 priority, which would change the order of jobs)"
+            );
+            Err(("priority", Rejection::of_job(&job.identity, Some("priority"), problem)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The priority of a message, if it is another one than messages without a priority have.
+pub(super) fn priority(properties: &BasicProperties) -> Option<u8> {
+    properties.priority().filter(|priority| *priority != DEFAULT_PRIORITY)
 }
 
 /// The name of a job that has none: the message's id, or a hash of the body.
@@ -219,14 +256,17 @@ mod tests {
         Lane { id: LaneId(3), name: "asia".to_owned(), regions }
     }
 
-    fn message(body: &str, properties: BasicProperties) -> message::Delivery {
-        let mut message = message::Delivery::mock(17, "".into(), "".into(), true, body.as_bytes().to_vec());
-        message.properties = properties;
-        message
+    fn message(body: &str, properties: BasicProperties) -> Message {
+        let (body, len) = (body.as_bytes().to_vec(), body.len() as u64);
+        Message { tag: 17, redelivered: true, properties, body, len }
+    }
+
+    fn broker(version: &str) -> BrokerVersion {
+        BrokerVersion::from_text(version)
     }
 
     fn taken(body: &str, properties: BasicProperties) -> Taken {
-        read(message(body, properties), Epoch(2), &lane()).unwrap()
+        read(message(body, properties), Epoch(2), &lane(), &broker("3.10.8")).unwrap()
     }
 
     fn with_headers(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> BasicProperties {
@@ -270,7 +310,7 @@ mod tests {
     #[track_caller]
     fn check_rejected(body: &str, word: &str, reason: &str) {
         let properties = BasicProperties::default().with_message_id("m-1".into()).with_type("t".into());
-        let no_job = read(message(body, properties.clone()), Epoch(2), &lane()).unwrap_err();
+        let no_job = read(message(body, properties.clone()), Epoch(2), &lane(), &broker("4.0.5")).unwrap_err();
         assert_eq!((no_job.reason, no_job.rejection.reason().as_str()), (word, reason));
         assert_eq!(
             (no_job.rejection.known.lane.as_deref(), no_job.rejection.known.job_id.as_deref()),
@@ -293,6 +333,41 @@ mod tests {
             "route",
             "region: found eu-frankfurt, allowed in lane asia are ap-tokyo",
         );
+    }
+
+    #[test]
+    fn priority_is_rejected_where_brokers_act_on_it() {
+        let read = |priority: Option<u8>, version: &str| {
+            let properties = BasicProperties::default();
+            let properties = match priority {
+                Some(priority) => properties.with_priority(priority),
+                None => properties,
+            };
+            read(message(JOB, properties), Epoch(2), &lane(), &broker(version)).map(|_| ())
+        };
+        for version in ["4.0.5", "4.3.6", "5.0.0-rc.1", "unreadable"] {
+            assert!(read(None, version).is_ok() && read(Some(4), version).is_ok(), "{version}");
+            for priority in [0, 3, 5, 9, 255] {
+                let no_job = read(Some(priority), version).unwrap_err();
+                assert_eq!(no_job.reason, "priority");
+                let reason = no_job.rejection.reason();
+                let expected =
+                    format!("priority: invalid value {priority} (expected no priority, or 4: RabbitMQ {version}");
+                assert!(reason.starts_with(&expected), "{reason}");
+            }
+        }
+        for version in ["3.10.8", "3.13.7"] {
+            assert!([0, 9].into_iter().all(|priority| read(Some(priority), version).is_ok()), "{version}");
+        }
+    }
+
+    #[test]
+    fn message_that_was_cut_is_rejected_for_its_length() {
+        let message = Message { len: 21_000_000, ..message(JOB, BasicProperties::default()) };
+        let no_job = read(message, Epoch(2), &lane(), &broker("3.10.8")).unwrap_err();
+        let reason = no_job.rejection.reason();
+        assert_eq!(reason, "found a text of 21000000 bytes, allowed are 1048576");
+        assert_eq!((no_job.reason, no_job.len, no_job.body.as_slice()), ("text", 21_000_000, JOB.as_bytes()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use imageshare_core::text::printable;
 use lapin::ErrorKind;
 
+use super::transport::FrameMax;
 use crate::tls::{self, TlsError};
 
 /// Characters of a foreign message that are shown.
@@ -27,6 +28,10 @@ pub enum Error {
         /// The broker's words, printable.
         text: String,
     },
+    /// The broker allows only shorter frames than the client library can be held to. Until somebody mends that, trying
+    /// again changes nothing.
+    #[error("{0}")]
+    FrameMax(FrameMax),
     /// The connection was lost under the call, or had been lost before.
     #[error("{call}: the connection is lost: {detail}")]
     Lost {
@@ -76,7 +81,7 @@ impl Error {
             Self::Lost { .. } => "lost",
             Self::Refused { .. } => "refused",
             Self::TimeOut { .. } => "time_out",
-            Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
+            Self::FrameMax(_) | Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
         }
     }
 
@@ -84,15 +89,13 @@ impl Error {
     /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Untrusted { .. })
+        matches!(self, Self::FrameMax(_) | Self::Refused { .. } | Self::Untrusted { .. })
     }
 
     /// What the library says of a call on a connection that was open.
     pub(super) fn of_call(call: &'static str, error: &lapin::Error) -> Self {
         match error.kind() {
-            ErrorKind::ProtocolError(error) => {
-                Self::Closed { call, code: error.get_id(), text: shown(error.get_message().as_str()) }
-            }
+            ErrorKind::ProtocolError(error) => Self::of_close(call, error.get_id(), error.get_message().as_str()),
             _ => Self::Lost { call, detail: shown(&error.to_string()) },
         }
     }
@@ -100,18 +103,33 @@ impl Error {
     /// What the library says of a connection that did not come about.
     pub(super) fn of_opening(error: &lapin::Error, is_tls: bool) -> Self {
         match error.kind() {
-            ErrorKind::ProtocolError(error) if REFUSALS.contains(&error.get_id()) => {
-                Self::Refused { code: error.get_id(), text: shown(error.get_message().as_str()) }
-            }
-            ErrorKind::ProtocolError(_) => Self::of_call("connect", error),
+            ErrorKind::ProtocolError(error) => Self::of_refusal(error.get_id(), error.get_message().as_str()),
             ErrorKind::IOError(error) => Self::unreachable(error, is_tls),
             _ => Self::Unreachable { detail: shown(&error.to_string()) },
         }
     }
 
-    fn unreachable(error: &io::Error, is_tls: bool) -> Self {
+    /// The broker closed an open connection or its channel, with a reply code and a text.
+    pub(super) fn of_close(call: &'static str, code: u16, text: &str) -> Self {
+        Self::Closed { call, code, text: shown(text) }
+    }
+
+    /// The same while the connection was opened.
+    pub(super) fn of_refusal(code: u16, text: &str) -> Self {
+        if REFUSALS.contains(&code) {
+            Self::Refused { code, text: shown(text) }
+        } else {
+            Self::of_close("connect", code, text)
+        }
+    }
+
+    /// No connection could be made.
+    pub(super) fn unreachable(error: &io::Error, is_tls: bool) -> Self {
         if let Some(error) = tls::cause(error) {
             return Self::Untrusted { detail: tls::explain(error) };
+        }
+        if let Some(frame_max) = error.get_ref().and_then(|error| error.downcast_ref()) {
+            return Self::FrameMax(*frame_max);
         }
         match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
             Some(error) => Self::Untrusted { detail: shown(&error.to_string()) },

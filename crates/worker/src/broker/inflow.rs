@@ -1,4 +1,4 @@
-//! What comes from the broker, before the client library reads it: made harmless, and held back when it is too much.
+//! What comes from the broker, before the client library reads it, is made harmless.
 //!
 //! The broker hands on the properties of a message as their publisher wrote them. The library takes them for text of
 //! UTF-8 and for tables that end: a header whose name is something else ends its connection, and tables ten thousand
@@ -8,17 +8,9 @@
 //!
 //! The broker also adds its count of deliveries to a message that comes again, with no regard to the length that was
 //! agreed for a frame, and a frame that is longer ends the connection too. Such a message comes without properties.
-//!
-//! The library also reads whatever comes as fast as it comes, and keeps it. So no more is given to it while it holds
-//! [`BODIES_LEN_MAX`] bytes of messages that nobody has taken.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
-};
-
-/// Bytes of bodies that the library may hold. A few more may come with what is being read then.
-pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
+use super::BrokerVersion;
+pub use super::held::BODIES_LEN_MAX;
 
 /// How deep tables and lists of headers may stand in each other.
 const DEPTH_MAX: u32 = 16;
@@ -32,6 +24,15 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 
+/// How the method `connection.start` begins, in which the broker says what it is.
+const START: [u8; 4] = [0, 10, 0, 10];
+
+/// The longest method that is looked into.
+const START_LEN_MAX: usize = 64 * 1024;
+
+/// The shortest frames that the library can be held to.
+pub(super) const FRAME_MAX_LEAST: usize = 8192;
+
 /// How the method `connection.tune` begins, by which the broker says how long a frame may be: class and method. Then
 /// come two bytes for the number of channels, and four for that; 0 means no limit.
 const TUNE: [u8; 4] = [0, 10, 0, 30];
@@ -39,7 +40,7 @@ const TUNE_LEN: usize = 12;
 
 /// The longest frame with properties that is looked into. The broker sends none longer than what was agreed, which is
 /// less.
-const HEADER_LEN_MAX: usize = 1024 * 1024;
+pub(super) const HEADER_LEN_MAX: usize = 1024 * 1024;
 
 /// Bytes of a payload with properties before these: class, weight, size of the body.
 const BEFORE_PROPERTIES: usize = 12;
@@ -89,6 +90,10 @@ pub struct Scrubber {
     given: usize,
     /// Bytes of bodies that were seen and not counted yet.
     bodies: usize,
+    /// Whether the broker has said what it is: the first method, and the only one of that kind.
+    is_begun: bool,
+    /// What it said, until that is taken.
+    broker: Option<BrokerVersion>,
 }
 
 impl Scrubber {
@@ -129,6 +134,16 @@ impl Scrubber {
         std::mem::replace(&mut self.bodies, 0)
     }
 
+    /// The broker's version, once, when it came.
+    pub fn take_broker(&mut self) -> Option<BrokerVersion> {
+        self.broker.take()
+    }
+
+    /// The longest frame that the broker allows, if that is less than the library can be held to.
+    pub(super) fn unusable_frame_max(&self) -> Option<usize> {
+        (self.frame_max < FRAME_MAX_LEAST).then_some(self.frame_max)
+    }
+
     /// Goes from frame to frame. Says where the first one begins that has to be seen whole and is not, or that is too
     /// long.
     fn scan(&mut self, bytes: &mut [u8]) -> usize {
@@ -141,8 +156,9 @@ impl Scrubber {
             let [kind, ..] = *head;
             let size = payload_len(head);
             match kind {
-                METHOD if size == TUNE_LEN => {
+                METHOD if size == TUNE_LEN || (!self.is_begun && size <= START_LEN_MAX) => {
                     let Some(payload) = rest.get(..size) else { return at };
+                    self.start(payload);
                     self.tune(payload);
                 }
                 HEADER if size <= HEADER_LEN_MAX => {
@@ -158,6 +174,14 @@ impl Scrubber {
             at += here;
         }
         at
+    }
+
+    /// Notes what the broker is, if that is what the method says.
+    fn start(&mut self, method: &[u8]) {
+        if !self.is_begun && method.starts_with(&START) {
+            self.is_begun = true;
+            self.broker = Some(BrokerVersion::of_start(method));
+        }
     }
 
     /// Notes how long a frame may be, if that is what the method says.
@@ -179,7 +203,16 @@ impl Scrubber {
 impl Default for Scrubber {
     /// Of a connection on which nothing was agreed yet.
     fn default() -> Self {
-        Self { frame_max: usize::MAX, passing: 0, begun: Vec::new(), ready: Vec::new(), given: 0, bodies: 0 }
+        Self {
+            frame_max: usize::MAX,
+            passing: 0,
+            begun: Vec::new(),
+            ready: Vec::new(),
+            given: 0,
+            bodies: 0,
+            is_begun: false,
+            broker: None,
+        }
     }
 }
 
@@ -205,7 +238,7 @@ fn without_properties(frame: &[u8]) -> Vec<u8> {
 
 /// Overwrites what the library cannot read in the payload of a frame with properties. What it could not read anyway is
 /// left.
-fn scrub(payload: &mut [u8]) {
+pub(super) fn scrub(payload: &mut [u8]) {
     let properties = payload.get_mut(BEFORE_PROPERTIES..);
     let Some((flags, mut rest)) = properties.and_then(<[u8]>::split_first_chunk_mut) else { return };
     let flags = u16::from_be_bytes(*flags);
@@ -288,92 +321,8 @@ fn take<'a>(rest: &mut &'a mut [u8], len: usize) -> Result<&'a mut [u8], Malform
     Ok(taken)
 }
 
-/// How much the library holds that nobody has taken.
-#[derive(Debug, Default)]
-pub(super) struct Held(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: usize,
-    /// All that it ever got.
-    came: u64,
-    /// Whether somebody takes, and says so.
-    is_limited: bool,
-    /// Who wants to read more.
-    waiting: Option<Waker>,
-}
-
-/// What has become of the deliveries of a connection at some moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    came: u64,
-    is_full: bool,
-}
-
-impl Progress {
-    /// Whether an answer may still stand behind deliveries: some came since that moment, or no more are read.
-    pub(super) fn is_behind_since(self, before: Self) -> bool {
-        self.is_full || self.came > before.came
-    }
-}
-
-impl State {
-    fn is_full(&self) -> bool {
-        self.is_limited && self.bytes >= BODIES_LEN_MAX
-    }
-}
-
-impl Held {
-    /// From now on no more is read while too much is held. Whoever takes has to say so.
-    pub(super) fn limit(&self) {
-        self.lock().is_limited = true;
-    }
-
-    /// The library got so much.
-    pub(super) fn add(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.bytes += bytes;
-        state.came += bytes as u64;
-    }
-
-    /// How much the library ever got, and whether it gets no more for now: what the broker answers stands behind what it
-    /// delivered.
-    pub(super) fn progress(&self) -> Progress {
-        let state = self.lock();
-        Progress { came: state.came, is_full: state.is_full() }
-    }
-
-    /// So much was taken from it.
-    pub(super) fn took(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        if state.bytes < BODIES_LEN_MAX
-            && let Some(waiting) = state.waiting.take()
-        {
-            waiting.wake();
-        }
-    }
-
-    /// Whether there is room for more; if not, this one is woken when there is.
-    pub(super) fn has_room(&self, waker: &Waker) -> bool {
-        let mut state = self.lock();
-        let has_room = !state.is_full();
-        if !has_room {
-            state.waiting = Some(waker.clone());
-        }
-        has_room
-    }
-
-    /// What a panic left behind is whole: everything in here is set in one step.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use proptest::prelude::*;
 
     use super::*;
@@ -502,49 +451,35 @@ mod tests {
     }
 
     #[test]
+    fn frame_max_below_the_librarys_is_noticed() {
+        for (max, unusable) in [(0, None), (4096, Some(4096)), (8191, Some(8191)), (8192, None), (u32::MAX, None)] {
+            let mut scrubber = Scrubber::default();
+            let mut tune = frame(METHOD, &[&TUNE[..], &[0, 0], &max.to_be_bytes(), &[0, 10]].concat());
+            scrubber.look(&mut tune);
+            assert_eq!(scrubber.unusable_frame_max(), unusable, "{max}");
+        }
+    }
+
+    #[test]
+    fn version_of_the_broker_is_noted_once() {
+        let properties = long(b"\x07versionS\0\0\0\x054.0.5");
+        let start = [&START[..], &[0, 9], &properties, &long(b"PLAIN"), &long(b"en_US")].concat();
+        let mut scrubber = Scrubber::default();
+        let bytes = [frame(METHOD, &start), frame(METHOD, &start)].concat();
+        for byte in bytes {
+            scrubber.look(&mut [byte]);
+            while scrubber.give(&mut [0; 64]) > 0 {}
+        }
+        assert_eq!(scrubber.take_broker(), Some(BrokerVersion::from_text("4.0.5")));
+        assert_eq!(scrubber.take_broker(), None);
+    }
+
+    #[test]
     fn the_bytes_of_bodies_are_counted() {
         let mut scrubber = Scrubber::default();
         let mut bytes = [frame(BODY, &[0; 300]), header(0, b""), frame(BODY, &[0; 7])].concat();
         scrubber.look(&mut bytes);
         assert_eq!((scrubber.take_bodies(), scrubber.take_bodies()), (307, 0));
-    }
-
-    #[test]
-    fn an_answer_may_stand_behind_what_came_since_or_is_not_read() {
-        let held = Held::default();
-        held.limit();
-        let before = held.progress();
-        assert!(!held.progress().is_behind_since(before));
-        held.add(1);
-        assert!(held.progress().is_behind_since(before));
-        held.add(BODIES_LEN_MAX);
-        let full = held.progress();
-        assert!(held.progress().is_behind_since(full));
-        held.took(BODIES_LEN_MAX + 1);
-        assert!(!held.progress().is_behind_since(full));
-    }
-
-    #[test]
-    fn no_more_is_read_while_too_much_is_held() {
-        struct Count(AtomicU32);
-        impl std::task::Wake for Count {
-            fn wake(self: std::sync::Arc<Self>) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
-        let waker = Waker::from(std::sync::Arc::clone(&count));
-        let held = Held::default();
-        held.add(BODIES_LEN_MAX);
-        assert!(held.has_room(&waker), "nobody takes anything from this one");
-        held.limit();
-        assert!(!held.has_room(&waker));
-        held.took(1);
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        assert!(held.has_room(&waker));
-        held.took(usize::MAX);
-        held.add(1);
-        assert!(held.has_room(&waker));
     }
 
     proptest! {

@@ -130,7 +130,7 @@ impl Letters {
     /// Of what is no job.
     #[must_use]
     pub fn of_no_job(no_job: NoJob, desk: Desk<'_>) -> Self {
-        let NoJob { redelivered, received_at, rejection, body, properties, reply, .. } = no_job;
+        let NoJob { redelivered, received_at, rejection, body, len, properties, reply, .. } = no_job;
         let circumstances = Circumstances {
             redelivered,
             received_at: timestamp(received_at),
@@ -140,7 +140,13 @@ impl Letters {
         let report = Report::of_rejection(&rejection, circumstances);
         let trace = traceparent(&properties).map(str::to_owned);
         let why = Why { reason: "rejected", code: None, detail: rejection.reason() };
-        let dead_letter = dead(untouched(&properties), body, &why, desk);
+        let whole_len = (len > body.len() as u64).then_some(len);
+        let mut dead_letter = dead(untouched(&properties), body, &why, desk);
+        if let Some(len) = whole_len {
+            let mut headers = dead_letter.properties.headers().clone().unwrap_or_default();
+            headers.insert(headers::TRUNCATED.into(), text(&len.to_string()));
+            dead_letter.properties = dead_letter.properties.with_headers(headers);
+        }
         Self::of_report(report, Report::len_max(0), Some(dead_letter), desk.lane, trace.as_deref(), reply)
     }
 
@@ -470,6 +476,7 @@ mod tests {
             rejection: Rejection::of_text("found nonsense\u{1b}"),
             reason: "text",
             body: body.clone(),
+            len: body.len() as u64,
             properties,
             reply: None,
         };
@@ -537,6 +544,24 @@ mod tests {
     fn a_message_of_another_kind_is_not_shortened() {
         let message = Message::json(topology::EXCHANGE, "asia".into(), "m".into(), b"{}".to_vec());
         assert_eq!(shorten(&message, 1), None);
+    }
+
+    #[test]
+    fn dead_letter_says_how_long_a_cut_message_was() {
+        let no_job = NoJob {
+            tag: 7,
+            redelivered: false,
+            received_at: SystemTime::now(),
+            rejection: Rejection::of_text("found too much"),
+            reason: "text",
+            body: b"the beginning".to_vec(),
+            len: 21_000_000,
+            properties: BasicProperties::default(),
+            reply: None,
+        };
+        let dead = Letters::of_no_job(no_job, DESK).dead_letter.unwrap();
+        assert_eq!(header(&dead, headers::TRUNCATED).as_deref(), Some("21000000"));
+        assert_eq!(dead.body.as_ref(), b"the beginning");
     }
 
     #[test]

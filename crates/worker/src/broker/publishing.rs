@@ -130,7 +130,7 @@ impl Publishing {
 
     /// One connection, from its beginning to its end.
     async fn publish(&mut self, reconnects: &mut Reconnects) -> Result<(), Error> {
-        let connection = Connection::open_with(&self.url, &self.name, self.time_outs, Some(FRAME_MAX)).await?;
+        let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
         let channel = connection.channel().await?;
         let select = channel.confirm_select(ConfirmSelectOptions::default());
         bounded(self.time_outs.call, "confirm.select", select).await?;

@@ -14,29 +14,20 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use futures_core::Stream;
-use lapin::{
-    Channel, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
-    Confirmation, Connection, Envelope, Error, Lane, Lost, Publisher,
+    Confirmation, Envelope, Error, Lane, Lost, Publisher,
     acks::{self, Ack},
-    bounded,
-    delivery::{NoJob, read, traceparent},
+    delivery::{NoJob, priority, read, traceparent},
+    lane_connection::{Incoming, LaneConnection, Outgoing},
     letters::{Desk, Lengths, Letters},
     room::{Class, Room},
     settlement::{Due, settle},
@@ -53,9 +44,6 @@ use crate::{
 
 /// What is no job and waits to be published, in messages.
 const NO_JOBS_MAX: usize = 16;
-
-/// What is no job and is not confirmed yet, in bytes: it is kept whole until then.
-const NO_JOB_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How long after an acknowledgement was sent a connection may be closed: the broker works on what it got before, but
 /// what it has not looked at yet is lost when the close overtakes it.
@@ -75,18 +63,17 @@ pub(super) struct Surroundings<'a> {
     pub(super) publisher: &'a Publisher,
     pub(super) events: &'a mpsc::Sender<FromLane<Box<Envelope>>>,
     pub(super) status: &'a OfLane,
+    /// Bytes of invalid messages that all lanes may keep until they are confirmed.
+    pub(super) invalid: &'a Arc<Semaphore>,
+    /// Whether it was said that a job has a priority.
+    pub(super) is_priority_said: &'a AtomicBool,
 }
 
-/// A lane that is consumed. The connection stands first, since it is dropped first, and with that cut: a consumer that
-/// is dropped cancels itself, and a channel closes, both of which bring what is held back in the wrong order.
+/// A lane that is consumed. Dropped, its connection is cut, and with that everything is requeued in its order.
 pub(super) struct Subscription {
-    connection: Connection,
-    channel: Channel,
-    /// There from the beginning of [`Self::serve`].
-    consumer: Option<Consumer>,
+    connection: LaneConnection,
     proof: Arc<Proof>,
     epoch: Epoch,
-    prefetch: u16,
     /// Whether anything came, of which the driver was told.
     is_up: bool,
     /// Deliveries that were acknowledged.
@@ -125,44 +112,17 @@ pub(super) enum Ended {
 }
 
 impl Subscription {
-    /// Connects, looks at what there is, and consumes.
+    /// Consumes a lane on its connection.
     pub(super) async fn open(
-        connection: Connection,
+        mut connection: LaneConnection,
         is_connected: Up,
         lane: &Lane,
         prefetch: u16,
         epoch: Epoch,
     ) -> Result<Self, Ended> {
-        let differences = topology::check(&connection, [lane.name.as_str()]).await?;
-        if !differences.is_empty() {
-            return Err(Ended::Topology(differences));
-        }
-        let channel = connection.channel().await?;
+        connection.consume(&topology::jobs_queue(&lane.name), prefetch).await?;
         let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
-        let mut subscription = Self {
-            connection,
-            channel,
-            consumer: None,
-            proof,
-            epoch,
-            prefetch,
-            is_up: false,
-            settled: 0,
-            _is_connected: is_connected,
-        };
-        subscription.consume(&topology::jobs_queue(&lane.name)).await?;
-        Ok(subscription)
-    }
-
-    async fn consume(&mut self, queue: &str) -> Result<(), Ended> {
-        let call = self.connection.time_outs().call;
-        self.connection.hold_back();
-        let qos = self.channel.basic_qos(self.prefetch, BasicQosOptions::default());
-        bounded(call, "basic.qos", qos).await?;
-        let options = BasicConsumeOptions::default();
-        let consume = self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
-        self.consumer = Some(bounded(call, "basic.consume", consume).await?);
-        Ok(())
+        Ok(Self { connection, proof, epoch, is_up: false, settled: 0, _is_connected: is_connected })
     }
 
     /// Serves the lane until something ends it, and ends it in the way that this asks for.
@@ -171,7 +131,7 @@ impl Subscription {
         let ended = self.run(orders, around).await;
         self.proof.revoke();
         if let Ended::GivenBack(_) = ended {
-            sleep(ACKS_APPLIED_AFTER).await;
+            self.connection.rest(ACKS_APPLIED_AFTER).await;
         }
         if let Ended::GivenBack(_) | Ended::Over = ended {
             // If the broker does not answer, the connection is cut all the same.
@@ -187,13 +147,11 @@ impl Subscription {
     }
 
     async fn run(&mut self, orders: &mut Orders, around: &Surroundings<'_>) -> Ended {
-        let Self { connection, channel, consumer, proof, epoch, is_up, settled, .. } = self;
-        let (channel, epoch) = (&*channel, *epoch);
-        let Some(consumer) = consumer else { return Ended::Cancelled };
+        let Self { connection, proof, epoch, is_up, settled, .. } = self;
+        let (epoch, (incoming, outgoing)) = (*epoch, connection.split());
         let (no_jobs, no_jobs_in) = mpsc::channel(NO_JOBS_MAX);
         let (due_in, due) = mpsc::unbounded_channel();
         let (tags, tags_in) = mpsc::unbounded_channel();
-        let connection = &*connection;
         let queue = topology::jobs_queue(&around.lane.name);
         let is_due = move |tag, finished: Finished| {
             finished.record(around.status);
@@ -204,9 +162,10 @@ impl Subscription {
         let send = |ack: Ack| {
             *settled += ack.count;
             around.status.moves();
-            acknowledge(channel, ack)
+            outgoing.ack(ack.tag, ack.multiple);
+            Ok(())
         };
-        let prover = Prover { connection, channel, queue: &queue, proof, status: around.status };
+        let prover = Prover { outgoing, queue: &queue, proof, status: around.status };
         let answered = || prover.prove_once();
         // When publishing ends well, nothing more comes to be acknowledged, and what is due still is.
         let settlement = async {
@@ -218,7 +177,7 @@ impl Subscription {
             biased;
             ended = prover.prove() => ended,
             ended = settlement => ended.map_or_else(|ended| ended, |(why, (), ())| Ended::GivenBack(why)),
-            ended = pump(connection, consumer, &no_jobs, first, around) => ended,
+            ended = pump(incoming, outgoing, &no_jobs, first, around) => ended,
         }
     }
 }
@@ -242,49 +201,63 @@ impl First<'_> {
     }
 }
 
+/// An invalid message and the bytes that are reserved for it.
+type ReservedNoJob = (Box<NoJob>, OwnedSemaphorePermit);
+
 /// Reads messages: jobs go to the driver, what is no job to be published. Waits for neither longer than they take,
 /// since both go on whatever happens here.
 async fn pump(
-    connection: &Connection,
-    consumer: &mut Consumer,
-    no_jobs: &mpsc::Sender<Box<NoJob>>,
+    incoming: &mut Incoming,
+    outgoing: &Outgoing,
+    no_jobs: &mpsc::Sender<ReservedNoJob>,
     mut first: First<'_>,
     around: &Surroundings<'_>,
 ) -> Ended {
     let epoch = first.epoch;
     loop {
-        let message = match poll_fn(|cx| Pin::new(&mut *consumer).poll_next(cx)).await {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Ended::Broker(Error::of_call("basic.deliver", &error)),
-            None => return Ended::Cancelled,
+        let (message, reserved) = match incoming.next().await {
+            Ok(Some(next)) => next,
+            Ok(None) => return Ended::Cancelled,
+            Err(error) => return Ended::Broker(error),
         };
         if !*first.is_up
             && let Err(ended) = first.came(around).await
         {
             return ended;
         }
-        let bytes = message.data.len();
         events::Delivered { lane: around.status, is_redelivered: message.redelivered }.record();
-        let is_taken = match read(message, epoch, around.lane) {
+        if let Some(priority) = priority(&message.properties)
+            && !outgoing.broker().acts_on_priority()
+        {
+            let is_said = around.is_priority_said;
+            events::PriorityIgnored { lane: around.status, priority, broker: outgoing.broker(), is_said }.record();
+        }
+        let is_taken = match read(message, epoch, around.lane, outgoing.broker()) {
             Ok(job) => around.events.send(FromLane::Delivered(epoch, job)).await.is_ok(),
-            Err(no_job) => no_jobs.send(no_job).await.is_ok(),
+            Err(no_job) => {
+                // Its bytes stay reserved in one of two places until its dead letter is confirmed.
+                let bytes = u32::try_from(no_job.body.len()).unwrap_or(u32::MAX);
+                match Arc::clone(around.invalid).acquire_many_owned(bytes).await {
+                    Ok(room) => no_jobs.send((no_job, room)).await.is_ok(),
+                    Err(_) => false,
+                }
+            }
         };
+        drop(reserved);
         if !is_taken {
             return Ended::Over;
         }
-        connection.took(bytes);
     }
 }
 
 /// Publishes what was settled, and what is no job, until the lane is given back.
 async fn publish(
     orders: &mut Orders,
-    mut no_jobs: mpsc::Receiver<Box<NoJob>>,
+    mut no_jobs: mpsc::Receiver<ReservedNoJob>,
     due: mpsc::UnboundedSender<Due<Confirmation>>,
     epoch: Epoch,
     around: &Surroundings<'_>,
 ) -> Result<GiveBack, Ended> {
-    let room = Arc::new(Semaphore::new(NO_JOB_BYTES_MAX));
     let desk = Desk { lane: &around.lane.name, worker: around.worker };
     // Orders that came while there was no room for letters.
     let mut waiting = VecDeque::new();
@@ -293,9 +266,7 @@ async fn publish(
         let order = tokio::select! {
             biased;
             order = async { if next.is_some() { next } else { orders.recv().await } } => order,
-            Some(no_job) = no_jobs.recv() => {
-                let bytes = u32::try_from(no_job.body.len().min(NO_JOB_BYTES_MAX)).unwrap_or(u32::MAX);
-                let room = Arc::clone(&room).acquire_many_owned(bytes).await.ok();
+            Some((no_job, room)) = no_jobs.recv() => {
                 let NoJob { rejection, reason, properties, .. } = &*no_job;
                 let traceparent = traceparent(properties);
                 events::Rejected { lane: around.status, rejection, reason, traceparent }.record();
@@ -304,7 +275,7 @@ async fn publish(
                 let rooms = Rooms::reserve(around.publisher, Lengths::of_no_job(&no_job));
                 let rooms = unless_cut(rooms, orders, &mut waiting, epoch).await?;
                 let letters = Letters::of_no_job(*no_job, desk);
-                hand_in(tag, letters, rooms, finished, room, &due, around.publisher).await?;
+                hand_in(tag, letters, rooms, finished, Some(room), &due, around.publisher).await?;
                 continue;
             }
         };
@@ -389,22 +360,11 @@ async fn hand_in(
     Ok(())
 }
 
-/// Hands an acknowledgement to the library, which sends it in its turn. That it was sent is no news: only that the
-/// delivery does not come again is, and nobody says that.
-fn acknowledge(channel: &Channel, Ack { tag, multiple, .. }: Ack) -> Result<(), Ended> {
-    let mut ack = std::pin::pin!(channel.basic_ack(tag, BasicAckOptions { multiple }));
-    match ack.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
-        Poll::Ready(Err(error)) => Err(Ended::Broker(Error::of_call("basic.ack", &error))),
-    }
-}
-
 /// Obtains proofs that a lane is ours.
 #[derive(Clone, Copy)]
 struct Prover<'a> {
-    connection: &'a Connection,
-    /// On which the lane is consumed.
-    channel: &'a Channel,
+    /// To the broker, on the channel on which the lane is consumed.
+    outgoing: &'a Outgoing,
     queue: &'a str,
     proof: &'a Proof,
     status: &'a OfLane,
@@ -414,7 +374,7 @@ impl Prover<'_> {
     /// Obtains proofs, the first one at once, until one fails. Runs beside the pump, since an answer stands behind what
     /// was delivered before it.
     async fn prove(self) -> Ended {
-        let mut next = interval(self.connection.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
+        let mut next = interval(self.outgoing.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
         next.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             next.tick().await;
@@ -430,20 +390,9 @@ impl Prover<'_> {
     /// a late answer says nothing about the broker: no call leaves for want of a proof, and the lane is kept. When nothing
     /// came for a heartbeat the answer will not either.
     async fn prove_once(self) -> Result<(), Ended> {
-        let Self { connection, channel, queue, proof, status } = self;
+        let Self { outgoing, queue, proof, status } = self;
         let began = Moment::now();
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut declare = std::pin::pin!(channel.queue_declare(queue.into(), options, FieldTable::default()));
-        let mut before = connection.progress();
-        let found = loop {
-            match bounded(connection.time_outs().heartbeat, "queue.declare", declare.as_mut()).await {
-                Err(Error::TimeOut { .. }) if connection.progress().is_behind_since(before) => {
-                    before = connection.progress();
-                }
-                ended => break ended?,
-            }
-        };
-        if found.consumer_count() == 0 {
+        if outgoing.consumers(queue).await? == 0 {
             return Err(Ended::NotOurs);
         }
         proof.renew(began);

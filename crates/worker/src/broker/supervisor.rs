@@ -4,18 +4,20 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, sleep},
 };
 
 use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
+    connection::SMALL_FRAME_MAX,
+    lane_connection::LaneConnection,
     subscription::{Ended, Orders, Served, Subscription, Surroundings, void_order},
     topology::{self, Difference},
 };
@@ -29,6 +31,15 @@ use crate::{
 
 /// How long to wait before looking again at what somebody has to mend at the broker.
 const TOPOLOGY_PAUSE: Duration = Duration::from_secs(4);
+
+/// Bytes of bodies that the lanes of a process may have read and not yet parsed.
+const BODIES_LEN_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of invalid messages that they may keep until their dead letters are confirmed.
+const INVALID_LEN_MAX: usize = 8 * 1024 * 1024;
+
+/// Lanes that connect at the same time: each needs a thread for the client library, and one to look up a name.
+const OPENINGS_MAX: usize = 2;
 
 /// A subscription that lasted as long did its work, whether a job came or not: the next pause is short again.
 const LASTED: Duration = Duration::from_secs(30);
@@ -53,8 +64,31 @@ pub struct Setup {
     pub status: Arc<Status>,
     /// To the driver.
     pub events: mpsc::Sender<FromLane<Box<Envelope>>>,
+    /// What the subscriptions of all lanes share.
+    pub shared: Shared,
+}
+
+/// What the subscriptions of all lanes of a process share.
+#[derive(Debug)]
+pub struct Shared {
     /// Subscriptions so far.
-    pub epochs: AtomicU64,
+    epochs: AtomicU64,
+    bodies: Arc<Semaphore>,
+    invalid: Arc<Semaphore>,
+    openings: Semaphore,
+    is_priority_said: AtomicBool,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            epochs: AtomicU64::new(1),
+            bodies: Arc::new(Semaphore::new(BODIES_LEN_MAX)),
+            invalid: Arc::new(Semaphore::new(INVALID_LEN_MAX)),
+            openings: Semaphore::new(OPENINGS_MAX),
+            is_priority_said: AtomicBool::new(false),
+        }
+    }
 }
 
 /// Keeps one lane subscribed, whenever the driver wants it to be.
@@ -123,7 +157,7 @@ impl Supervisor {
     /// One subscription, from its beginning to its end.
     async fn subscribe(&mut self) -> Served {
         let Self { setup, lane, orders, .. } = self;
-        let epoch = Epoch(setup.epochs.fetch_add(1, Ordering::Relaxed));
+        let epoch = Epoch(setup.shared.epochs.fetch_add(1, Ordering::Relaxed));
         let status = setup.status.lane(lane.id);
         let opened = tokio::select! {
             biased;
@@ -134,8 +168,15 @@ impl Supervisor {
             Ok(subscription) => subscription,
             Err(ended) => return Served { ended, was_up: false, settled: 0 },
         };
-        let around =
-            Surroundings { lane, worker: &setup.worker, publisher: &setup.publisher, events: &setup.events, status };
+        let around = Surroundings {
+            lane,
+            worker: &setup.worker,
+            publisher: &setup.publisher,
+            events: &setup.events,
+            status,
+            invalid: &setup.shared.invalid,
+            is_priority_said: &setup.shared.is_priority_said,
+        };
         subscription.serve(orders, &around).await
     }
 
@@ -183,12 +224,25 @@ impl Supervisor {
 
 async fn open(setup: &Setup, lane: &Lane, epoch: Epoch) -> Result<Subscription, Ended> {
     let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
-    let connection = Connection::open(&setup.url, &name, setup.time_outs).await?;
+    let _opening = setup.shared.openings.acquire().await;
+    check(setup, lane, &name).await?;
+    let bodies = Arc::clone(&setup.shared.bodies);
+    let connection = LaneConnection::open(&setup.url, &name, setup.time_outs, bodies).await?;
     let is_connected = Up::of(&setup.status.lane(lane.id).metrics.connected);
+    Subscription::open(connection, is_connected, lane, setup.prefetch, epoch).await
+}
+
+/// Looks at what there is at the broker, and makes what is missing if that is wanted. This needs many calls of the client
+/// library, and so a connection of its own, which ends with it.
+async fn check(setup: &Setup, lane: &Lane, name: &str) -> Result<(), Ended> {
+    let connection = Connection::open_with(&setup.url, name, setup.time_outs, SMALL_FRAME_MAX).await?;
     if setup.declares {
         topology::declare(&connection, [lane.name.as_str()]).await?;
     }
-    Subscription::open(connection, is_connected, lane, setup.prefetch, epoch).await
+    let differences = topology::check(&connection, [lane.name.as_str()]).await?;
+    // Nothing is held on it, so it may end in any way.
+    drop(connection.close().await);
+    if differences.is_empty() { Ok(()) } else { Err(Ended::Topology(differences)) }
 }
 
 /// Takes orders that are void, until there are no more to come.

@@ -29,8 +29,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     Url,
-    inflow::{Held, Scrubber},
+    held::Held,
+    inflow::{FRAME_MAX_LEAST, Scrubber},
 };
+
+/// The broker allows only frames that are shorter than those of the client library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("frame_max: the broker allows {bytes} bytes (expected at least {FRAME_MAX_LEAST})")]
+pub struct FrameMax {
+    bytes: usize,
+}
 
 /// How long a connection is silent before the system asks whether the other side is still there. Heartbeats come more
 /// often; this one is for the time of a memory alarm, in which the broker stops them.
@@ -43,7 +51,8 @@ pub(super) struct Stream {
     held: Arc<Held>,
 }
 
-enum Wire {
+/// The socket, with or without TLS.
+pub(super) enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -65,9 +74,17 @@ enum Kept {
 pub(super) struct Transport(Tokio);
 
 impl Stream {
-    /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
-    /// unacknowledged before the system gives the connection up; `held`, what the library holds.
+    /// Connects as [`Wire::connect`] does. `held` is what the library holds.
     pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut, held: Arc<Held>) -> io::Result<Self> {
+        let wire = Wire::connect(url, unanswered_max, cut).await?;
+        Ok(Self { wire, scrubber: Scrubber::default(), held })
+    }
+}
+
+impl Wire {
+    /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
+    /// unacknowledged before the system gives the connection up.
+    pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut) -> io::Result<Self> {
         let tcp = TcpStream::connect((url.host(), url.port())).await?;
         // Publishes are small and wait for their confirms: none of them is to wait for more.
         tcp.set_nodelay(true)?;
@@ -76,15 +93,14 @@ impl Stream {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         socket.set_tcp_user_timeout(Some(unanswered_max))?;
         let tcp = cut.keep(tcp)?;
-        let over = |wire| Self { wire, scrubber: Scrubber::default(), held };
         if !url.is_tls() {
-            return Ok(over(Wire::Plain(tcp)));
+            return Ok(Self::Plain(tcp));
         }
         let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
         // The files are read for each connection, so that a new authority or certificate needs no restart.
         let tls = url.trust().config().map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
-        Ok(over(Wire::Tls(Box::new(tls))))
+        Ok(Self::Tls(Box::new(tls)))
     }
 }
 
@@ -176,10 +192,18 @@ impl futures_io::AsyncRead for Stream {
             if !held.has_room(cx.waker()) {
                 return Poll::Pending;
             }
-            let len = ready!(wire.poll_read(cx, buf))?;
+            let mut read = ReadBuf::new(buf);
+            ready!(Pin::new(&mut *wire).poll_read(cx, &mut read))?;
+            let len = read.filled().len();
             let Some(came) = buf.get_mut(..len).filter(|came| !came.is_empty()) else { return Poll::Ready(Ok(0)) };
             let whole = scrubber.look(came);
             held.add(scrubber.take_bodies());
+            if let Some(broker) = scrubber.take_broker() {
+                held.opened_by(broker);
+            }
+            if let Some(bytes) = scrubber.unusable_frame_max() {
+                return Poll::Ready(Err(io::Error::other(FrameMax { bytes })));
+            }
             if whole > 0 {
                 return Poll::Ready(Ok(whole));
             }
@@ -187,22 +211,20 @@ impl futures_io::AsyncRead for Stream {
     }
 }
 
-impl Wire {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        let read = match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-        };
-        read.map_ok(|()| buf.filled().len())
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
-impl futures_io::AsyncWrite for Stream {
+impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -211,24 +233,53 @@ impl futures_io::AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+impl futures_io::AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
     }
 }
 

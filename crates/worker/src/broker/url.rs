@@ -83,8 +83,13 @@ impl Url {
         Self { trust, ..self }
     }
 
+    /// The user and its password.
+    pub(super) fn login(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+
     /// As the client library takes it, with a heartbeat in seconds.
-    pub(super) fn to_uri(&self, heartbeat: u16, frame_max: Option<u32>) -> AMQPUri {
+    pub(super) fn to_uri(&self, heartbeat: u16, frame_max: u32) -> AMQPUri {
         AMQPUri {
             scheme: if self.is_tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
             authority: AMQPAuthority {
@@ -93,7 +98,11 @@ impl Url {
                 port: self.port,
             },
             vhost: self.vhost.clone(),
-            query: AMQPQueryString { heartbeat: Some(heartbeat), frame_max, ..AMQPQueryString::default() },
+            query: AMQPQueryString {
+                heartbeat: Some(heartbeat),
+                frame_max: Some(frame_max),
+                ..AMQPQueryString::default()
+            },
         }
     }
 }
@@ -206,10 +215,10 @@ mod tests {
     #[test]
     fn the_library_gets_the_password_and_the_heartbeat() {
         let url: Url = "amqp://a:topsecret@[::1]/c".parse().unwrap();
-        let uri = url.to_uri(10, None);
+        let uri = url.to_uri(10, 8192);
         assert_eq!(uri.authority.userinfo.password, "topsecret");
         assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("::1", 5672));
-        assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("c", Some(10)));
+        assert_eq!((uri.vhost.as_str(), uri.query.heartbeat, uri.query.frame_max), ("c", Some(10), Some(8192)));
     }
 
     #[test]

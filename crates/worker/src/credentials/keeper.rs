@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, RandomState},
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
@@ -20,7 +21,8 @@ use tokio::{
 use super::{CredentialsError, Loaded, Provider};
 use crate::pauses::Renewals;
 
-/// How often files are looked at.
+/// How often files are looked at, at least. Each time half of it passes and a random part of the other half: a file is read
+/// on a thread of its own, and a hundred keepers are not to need a hundred threads at once.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long before its end a credential is renewed, at least.
@@ -228,7 +230,7 @@ impl Kept {
         let mut pause = until_renewal(&last);
         loop {
             match (is_on_disk, pause) {
-                (true, _) => sleep(LOOK).await,
+                (true, _) => sleep(until_look()).await,
                 (false, Some(pause)) => sleep(pause).await,
                 (false, None) => return,
             }
@@ -294,6 +296,12 @@ async fn once(ask: &(dyn Fn() -> Asked + Send + Sync), patience: Duration) -> Re
             Err(CredentialsError::Slow { after: patience })
         }
     }
+}
+
+/// How long until files are looked at again.
+fn until_look() -> Duration {
+    let part = RandomState::new().hash_one(()) % 1000;
+    LOOK / 2 + LOOK / 2 * u32::try_from(part).unwrap_or_default() / 1000
 }
 
 /// How long until a credential that was just given is to be renewed; `None` if it has no end. A fifth of its life is to be

@@ -1,12 +1,16 @@
 //! What happens between us and the broker.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use imageshare_core::text::printable;
 use tracing::{error, info, warn};
 
 use crate::{
-    broker::{Error, Message, State, topology::Difference},
+    broker::{BrokerVersion, Error, Message, State, topology::Difference},
     driver::GiveBack,
     metrics,
     status::OfLane,
@@ -38,6 +42,15 @@ pub(crate) struct TopologyDiffers<'a> {
     pub(crate) differences: &'a [Difference],
     /// Whether it was the same the last time.
     pub(crate) is_known: bool,
+}
+
+/// A job has a priority, on a broker that does not act on it.
+pub(crate) struct PriorityIgnored<'a> {
+    pub(crate) lane: &'a OfLane,
+    pub(crate) priority: u8,
+    pub(crate) broker: &'a BrokerVersion,
+    /// Whether this was said before in this process.
+    pub(crate) is_said: &'a AtomicBool,
 }
 
 /// The connection that publishes is in another state than before.
@@ -104,6 +117,20 @@ impl TopologyDiffers<'_> {
             if !is_known {
                 error!(lane = lane.name(), %difference, "the lane cannot be consumed until this is mended");
             }
+        }
+    }
+}
+
+impl PriorityIgnored<'_> {
+    pub(crate) fn record(&self) {
+        let Self { lane, priority, broker, is_said } = *self;
+        if !is_said.swap(true, Relaxed) {
+            warn!(
+                lane = lane.name(),
+                priority,
+                %broker,
+                "job with a priority; RabbitMQ 4 would deliver it out of order, so it will be rejected there"
+            );
         }
     }
 }

@@ -221,8 +221,8 @@ impl Families {
             )),
             rejected: to.counters(of_broker(
                 "imageshare_messages_rejected_total",
-                "Messages that are no job: not one JSON object within the bounds, a member missing or wrong, or another \
-                 lane's.",
+                "Messages that are no job: not one JSON object within the bounds, a member missing or wrong, another \
+                 lane's, or with a priority.",
                 &["reason"],
             )),
             dead_letters: to.counters(of_broker(

@@ -100,7 +100,7 @@ pub(super) const STATES: [&str; 5] = ["serving", "subscribed", "blocked", "close
 pub(super) const GIVE_BACKS: [&str; 4] = ["closed", "drain", "lease", "operations"];
 
 /// Why a message is no job.
-pub(super) const REJECTIONS: [&str; 3] = ["member", "route", "text"];
+pub(super) const REJECTIONS: [&str; 4] = ["member", "priority", "route", "text"];
 
 /// Why something is a dead letter.
 pub(super) const DEATHS: [&str; 2] = ["rejected", "failed"];

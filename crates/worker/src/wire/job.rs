@@ -202,6 +202,12 @@ pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
     Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
 }
 
+/// The rejection of a text of so many bytes, of which only the beginning is there.
+#[must_use]
+pub fn too_long_text(defaults: &Defaults, len: u64) -> Rejection {
+    unreadable(defaults, format!("found a text of {len} bytes, allowed are {JOB_BYTES_MAX}"))
+}
+
 /// What is wrong with a text that is longer than a job may be.
 pub(super) fn too_long() -> String {
     format!("found a text of more than {JOB_BYTES_MAX} bytes, allowed are {JOB_BYTES_MAX}")

@@ -1,0 +1,553 @@
+//! The connection of one lane: it consumes one queue, acknowledges, and asks whether the lane is still ours. It is never
+//! repaired, and it is ended in one of two ways, as [`Connection`](super::Connection) is.
+//!
+//! It has no thread of its own, and no buffers for frames that do not come; see [`frames`](super::frames).
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use lapin::{
+    protocol::{AMQPClass, basic, channel, connection, parse_class, queue},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Error, TimeOuts, Url,
+    connection::REPLY_SUCCESS,
+    frames::{self, Decoder, Frame, Malformed, Message, PROTOCOL_HEADER, kept_len},
+    transport::{Cut, Wire},
+};
+
+/// Bytes that are read at once.
+const READ_LEN: usize = 16 * 1024;
+
+/// The one channel.
+const CHANNEL: u16 = 1;
+
+/// An open connection, with one channel.
+pub(super) struct LaneConnection {
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+/// What comes from the broker.
+pub(super) struct Incoming {
+    wire: ReadHalf<Wire>,
+    /// Bytes that were read, and how many of them are decoded.
+    bytes: Vec<u8>,
+    decoded: usize,
+    decoder: Decoder,
+    /// Bytes of bodies that all lanes may hold.
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+/// What goes to the broker. Dropped, it ends the connection below the protocol.
+pub(super) struct Outgoing {
+    shared: Arc<Shared>,
+    cut: Cut,
+    writer: AbortHandle,
+    time_outs: TimeOuts,
+    broker: BrokerVersion,
+}
+
+/// The version that a broker reported when the connection was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerVersion(Option<Box<str>>);
+
+/// A message and the bytes that are reserved for its body.
+pub(super) type Reserved = (Message, OwnedSemaphorePermit);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes to be written.
+    bytes: Mutex<Vec<u8>>,
+    written: Notify,
+    /// Those that wait for an answer to `queue.declare`, in the order in which they asked.
+    asking: Mutex<VecDeque<oneshot::Sender<u32>>>,
+    /// Bytes that ever came.
+    came: AtomicU64,
+    /// Whether more is read at the moment.
+    is_reading: AtomicBool,
+}
+
+/// How far the deliveries of a connection have come at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    came: u64,
+    is_reading: bool,
+}
+
+impl Progress {
+    /// Whether an answer may still stand behind deliveries: some came since that moment, or no more are read.
+    pub(super) const fn is_behind_since(self, before: Self) -> bool {
+        !self.is_reading || self.came > before.came
+    }
+}
+
+impl BrokerVersion {
+    /// As the payload of `connection.start` says.
+    pub(super) fn of_start(payload: &[u8]) -> Self {
+        match parse_class(payload) {
+            Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => Self::of(&start),
+            _ => Self::default(),
+        }
+    }
+
+    fn of(start: &connection::Start) -> Self {
+        match start.server_properties.inner().get("version") {
+            Some(AMQPValue::LongString(version)) => Self::from_text(&String::from_utf8_lossy(version.as_bytes())),
+            _ => Self::default(),
+        }
+    }
+
+    /// A version as a broker writes it.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(Some(imageshare_core::text::printable(text, 40).into()))
+    }
+
+    /// Whether the broker delivers the messages of a quorum queue by their priority: RabbitMQ does from 4.0 on. A broker
+    /// whose version cannot be read is taken for one that does.
+    #[must_use]
+    pub fn acts_on_priority(&self) -> bool {
+        let major = self.0.as_deref().and_then(|text| text.split('.').next()?.parse::<u32>().ok());
+        major.is_none_or(|major| major >= 4)
+    }
+}
+
+impl std::fmt::Display for BrokerVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("unknown"))
+    }
+}
+
+impl LaneConnection {
+    /// Opens a connection that the broker lists under `name`. Bodies are read only while `room` has as many permits.
+    pub(super) async fn open(url: &Url, name: &str, time_outs: TimeOuts, room: Arc<Semaphore>) -> Result<Self, Error> {
+        let cut = Cut::default();
+        let limit = time_outs.connect_limit();
+        let opened = timeout(limit, Self::handshake(url, name, time_outs, &cut, room)).await;
+        let opened = opened.unwrap_or(Err(Error::TimeOut { call: "connect", after: limit }));
+        if opened.is_err() {
+            cut.cut();
+        }
+        opened
+    }
+
+    async fn handshake(
+        url: &Url,
+        name: &str,
+        time_outs: TimeOuts,
+        cut: &Cut,
+        room: Arc<Semaphore>,
+    ) -> Result<Self, Error> {
+        let unreachable = |error: io::Error| Error::unreachable(&error, url.is_tls());
+        let wire = Wire::connect(url, time_outs.heartbeat * 2, cut).await.map_err(unreachable)?;
+        let (read, mut write) = split(wire);
+        let shared = Arc::new(Shared::default());
+        let mut incoming = Incoming {
+            wire: read,
+            bytes: Vec::new(),
+            decoded: 0,
+            decoder: Decoder::default(),
+            room,
+            shared: Arc::clone(&shared),
+        };
+        write.write_all(PROTOCOL_HEADER).await.map_err(unreachable)?;
+        let start = incoming.opening(url.is_tls(), |method| match method {
+            AMQPClass::Connection(connection::AMQPMethod::Start(start)) => Some(start),
+            _ => None,
+        });
+        let start = start.await?;
+        let broker = BrokerVersion::of(&start);
+        let start_ok = connection::AMQPMethod::StartOk(start_ok(url, name));
+        write.write_all(&frames::method(0, &AMQPClass::Connection(start_ok))).await.map_err(unreachable)?;
+        let tune = incoming.opening(url.is_tls(), |method| match method {
+            AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => Some(tune),
+            _ => None,
+        });
+        let tune = tune.await?;
+        let asked = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
+        let heartbeat = lower(tune.heartbeat.into(), asked.into());
+        let tune_ok = connection::TuneOk {
+            channel_max: tune.channel_max,
+            frame_max: lower(tune.frame_max, frames::FRAME_MAX),
+            heartbeat: u16::try_from(heartbeat).unwrap_or(asked),
+        };
+        let open = connection::Open { virtual_host: short(url.vhost()) };
+        for method in [connection::AMQPMethod::TuneOk(tune_ok), connection::AMQPMethod::Open(open)] {
+            write.write_all(&frames::method(0, &AMQPClass::Connection(method))).await.map_err(unreachable)?;
+        }
+        let opened = incoming.opening(url.is_tls(), |method| match method {
+            AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => Some(()),
+            _ => None,
+        });
+        opened.await?;
+        let open = AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}));
+        write.write_all(&frames::method(CHANNEL, &open)).await.map_err(unreachable)?;
+        let opened = incoming.opening(url.is_tls(), |method| match method {
+            AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => Some(()),
+            _ => None,
+        });
+        opened.await?;
+        let pause = Duration::from_secs(heartbeat.into()) / 2;
+        let writer = tokio::spawn(write_all(write, Arc::clone(&shared), cut.clone(), pause)).abort_handle();
+        Ok(Self { incoming, outgoing: Outgoing { shared, cut: cut.clone(), writer, time_outs, broker } })
+    }
+
+    /// Consumes a queue, with this many deliveries at once.
+    pub(super) async fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
+        let Self { incoming, outgoing } = self;
+        let limit = outgoing.time_outs.call;
+        let qos = basic::Qos { prefetch_count: prefetch, global: false };
+        outgoing.send(&AMQPClass::Basic(basic::AMQPMethod::Qos(qos)));
+        let is_set = incoming.answer("basic.qos", |method| match method {
+            AMQPClass::Basic(basic::AMQPMethod::QosOk(_)) => Some(()),
+            _ => None,
+        });
+        within(limit, "basic.qos", is_set).await?;
+        let consume = basic::Consume {
+            queue: short(queue),
+            consumer_tag: ShortString::default(),
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        outgoing.send(&AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
+        let is_consumed = incoming.answer("basic.consume", |method| match method {
+            AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)) => Some(()),
+            _ => None,
+        });
+        within(limit, "basic.consume", is_consumed).await
+    }
+
+    /// Both directions, for those that use one each.
+    pub(super) const fn split(&mut self) -> (&mut Incoming, &Outgoing) {
+        (&mut self.incoming, &self.outgoing)
+    }
+
+    /// How long the broker may take.
+    pub(super) const fn time_outs(&self) -> TimeOuts {
+        self.outgoing.time_outs
+    }
+
+    /// Waits, and reads what comes without keeping it, so that the broker is not held up.
+    pub(super) async fn rest(&mut self, pause: Duration) {
+        // If the connection ends before, there is nothing to wait for.
+        drop(timeout(pause, self.incoming.discard(|_| false)).await);
+    }
+
+    /// Closes it as the protocol has it, with the consumer and the channel alive: what is held is requeued in its order.
+    /// Acks that were sent less than half a second ago may still be lost.
+    pub(super) async fn close(&mut self) -> Result<(), Error> {
+        let Self { incoming, outgoing } = self;
+        let (reply_code, reply_text) = (REPLY_SUCCESS, short("OK"));
+        let close = connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 };
+        outgoing.write(&frames::method(0, &AMQPClass::Connection(connection::AMQPMethod::Close(close))));
+        let is_closed =
+            |method: &AMQPClass| matches!(method, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)));
+        within(outgoing.time_outs.call, "connection.close", incoming.discard(is_closed)).await
+    }
+}
+
+impl Incoming {
+    /// The next message, with its bytes reserved; `None` if the broker ended the consumer. Nothing is lost when this is
+    /// dropped while it reads, but it is of no use any more when it was dropped while it waited for room.
+    pub(super) async fn next(&mut self) -> Result<Option<Reserved>, Error> {
+        let mut reserved = None;
+        loop {
+            let message = match self.frame().await.map_err(|error| lost("basic.deliver", &error))? {
+                Frame::Content(len) => {
+                    let bytes = u32::try_from(kept_len(len)).unwrap_or(u32::MAX);
+                    let permit = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+                    reserved = Some(permit.map_err(|_| lost("basic.deliver", &io::ErrorKind::Interrupted.into()))?);
+                    self.decoder.begin_body()
+                }
+                Frame::Message(message) => Some(*message),
+                Frame::Method(method) => match *method {
+                    AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => return Ok(None),
+                    method => {
+                        self.take("basic.deliver", &method)?;
+                        None
+                    }
+                },
+            };
+            if let Some(message) = message {
+                let reserved = reserved.take().expect("a message is complete only after its bytes were reserved");
+                return Ok(Some((message, reserved)));
+            }
+        }
+    }
+
+    /// The answer to a call, before anything is consumed.
+    async fn answer<T>(&mut self, call: &'static str, pick: impl Fn(AMQPClass) -> Option<T>) -> Result<T, Error> {
+        loop {
+            if let Frame::Method(method) = self.frame().await.map_err(|error| lost(call, &error))? {
+                self.take(call, &method)?;
+                if let Some(answer) = pick(*method) {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// The same while the connection is opened.
+    async fn opening<T>(&mut self, is_tls: bool, pick: impl Fn(AMQPClass) -> Option<T>) -> Result<T, Error> {
+        loop {
+            if let Frame::Method(method) = self.frame().await.map_err(|error| Error::unreachable(&error, is_tls))? {
+                if let Some((code, text)) = closed(&method) {
+                    return Err(Error::of_refusal(code, text));
+                }
+                if let Some(answer) = pick(*method) {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// A method that is no delivery.
+    fn take(&self, call: &'static str, method: &AMQPClass) -> Result<(), Error> {
+        if let Some((code, text)) = closed(method) {
+            return Err(Error::of_close(call, code, text));
+        }
+        if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared)) = method
+            && let Some(asking) = lock(&self.shared.asking).pop_front()
+        {
+            // Nobody may wait for it any more.
+            asking.send(declared.consumer_count).ok();
+        }
+        Ok(())
+    }
+
+    /// Reads until a method is the wanted one. Nothing of what comes is kept.
+    async fn discard(&mut self, is_wanted: impl Fn(&AMQPClass) -> bool) -> Result<(), Error> {
+        loop {
+            match self.frame().await.map_err(|error| lost("connection.close", &error))? {
+                Frame::Content(_) => drop(self.decoder.begin_body()),
+                Frame::Message(_) => {}
+                Frame::Method(method) if is_wanted(&method) => return Ok(()),
+                Frame::Method(method) => self.take("connection.close", &method)?,
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> io::Result<Frame> {
+        loop {
+            let rest = self.bytes.get_mut(self.decoded..).unwrap_or_default();
+            let (taken, frame) = self.decoder.decode(rest).map_err(io::Error::from)?;
+            self.decoded += taken;
+            if let Some(frame) = frame {
+                return Ok(frame);
+            }
+            self.bytes.drain(..mem::take(&mut self.decoded));
+            if self.bytes.is_empty() {
+                // A header may have been long.
+                self.bytes.shrink_to(READ_LEN);
+            }
+            self.bytes.reserve(READ_LEN.saturating_sub(self.bytes.len()).max(READ_LEN / 2));
+            self.shared.is_reading.store(true, Relaxed);
+            let read = self.wire.read_buf(&mut self.bytes).await;
+            self.shared.is_reading.store(false, Relaxed);
+            match read? {
+                0 => return Err(io::ErrorKind::ConnectionAborted.into()),
+                len => self.shared.came.fetch_add(len as u64, Relaxed),
+            };
+        }
+    }
+}
+
+impl Outgoing {
+    /// Acknowledges a delivery, or all up to it.
+    pub(super) fn ack(&self, tag: u64, multiple: bool) {
+        self.send(&AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag: tag, multiple })));
+    }
+
+    /// How many consumers the queue has. The answer stands behind what was delivered before it, and is waited for as long
+    /// as that keeps coming or is not read; otherwise no longer than a heartbeat.
+    pub(super) async fn consumers(&self, queue: &str) -> Result<u32, Error> {
+        let declare = queue::Declare {
+            queue: short(queue),
+            passive: true,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        let (asking, mut answer) = oneshot::channel();
+        {
+            let mut all = lock(&self.shared.asking);
+            all.push_back(asking);
+            self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+        }
+        let (call, after) = ("queue.declare", self.time_outs.heartbeat);
+        let mut before = self.progress();
+        loop {
+            match timeout(after, &mut answer).await {
+                Ok(answer) => {
+                    return answer.map_err(|_| lost(call, &io::ErrorKind::ConnectionAborted.into()));
+                }
+                Err(_) if self.progress().is_behind_since(before) => before = self.progress(),
+                Err(_) => return Err(Error::TimeOut { call, after }),
+            }
+        }
+    }
+
+    /// How long the broker may take.
+    pub(super) const fn time_outs(&self) -> TimeOuts {
+        self.time_outs
+    }
+
+    /// What the broker reported of itself.
+    pub(super) const fn broker(&self) -> &BrokerVersion {
+        &self.broker
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { came: self.shared.came.load(Relaxed), is_reading: self.shared.is_reading.load(Relaxed) }
+    }
+
+    fn send(&self, method: &AMQPClass) {
+        self.write(&frames::method(CHANNEL, method));
+    }
+
+    fn write(&self, frame: &[u8]) {
+        lock(&self.shared.bytes).extend_from_slice(frame);
+        self.shared.written.notify_one();
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.cut.cut();
+        self.writer.abort();
+    }
+}
+
+/// Writes what is to be written, and a heartbeat when there was nothing for as long as a pause. If it cannot, the
+/// connection is cut, which whoever reads finds out.
+async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<Shared>, cut: Cut, pause: Duration) {
+    loop {
+        let bytes = mem::take(&mut *lock(&shared.bytes));
+        let written = if bytes.is_empty() {
+            // Without heartbeats the pause is zero, and nothing is to be sent.
+            let is_idle = tokio::select! {
+                () = shared.written.notified() => false,
+                () = sleep(pause), if !pause.is_zero() => true,
+            };
+            if is_idle { wire.write_all(&frames::heartbeat()).await } else { continue }
+        } else {
+            wire.write_all(&bytes).await
+        };
+        // TLS keeps what is written until it is flushed.
+        if written.is_err() || wire.flush().await.is_err() {
+            return cut.cut();
+        }
+    }
+}
+
+/// Why the broker ends the connection or its one channel, if that is what this method does.
+fn closed(method: &AMQPClass) -> Option<(u16, &str)> {
+    match method {
+        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
+            Some((close.reply_code, close.reply_text.as_str()))
+        }
+        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => Some((close.reply_code, close.reply_text.as_str())),
+        _ => None,
+    }
+}
+
+fn start_ok(url: &Url, name: &str) -> connection::StartOk {
+    let long = |text: &str| AMQPValue::LongString(LongString::from(text));
+    let mut capabilities = FieldTable::default();
+    for capability in ["authentication_failure_close", "basic.nack", "connection.blocked", "consumer_cancel_notify"] {
+        capabilities.insert(capability.into(), AMQPValue::Boolean(true));
+    }
+    let mut client_properties = FieldTable::default();
+    for (name, value) in [
+        ("connection_name", name),
+        ("product", "imageshare"),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("platform", "Rust"),
+    ] {
+        client_properties.insert(name.into(), long(value));
+    }
+    client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    let (user, password) = url.login();
+    let response = format!("\0{user}\0{password}");
+    connection::StartOk {
+        client_properties,
+        mechanism: short("PLAIN"),
+        response: LongString::from(response),
+        locale: short("en_US"),
+    }
+}
+
+/// The lower of two limits, of which 0 means none.
+fn lower(broker: u32, ours: u32) -> u32 {
+    if broker == 0 { ours } else { broker.min(ours) }
+}
+
+/// A name of ours, which is checked to fit when it is read from the settings. One that does not names nothing.
+fn short(text: &str) -> ShortString {
+    ShortString::try_new(text).unwrap_or_default()
+}
+
+fn lost(call: &'static str, error: &io::Error) -> Error {
+    Error::Lost { call, detail: imageshare_core::text::printable(&error.to_string(), 200) }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: &'static str,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit, future).await.unwrap_or(Err(Error::TimeOut { call, after: limit }))
+}
+
+/// What a panic left behind is whole: everything in here is set in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<Malformed> for io::Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(io::ErrorKind::InvalidData, malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_limit_counts_and_zero_is_none() {
+        for (broker, agreed) in [(0, 131_072), (4096, 4096), (131_072, 131_072), (u32::MAX, 131_072)] {
+            assert_eq!(lower(broker, frames::FRAME_MAX), agreed);
+        }
+    }
+
+    #[test]
+    fn answer_may_stand_behind_what_came_since() {
+        let at = |came, is_reading| Progress { came, is_reading };
+        assert!(!at(7, true).is_behind_since(at(7, true)));
+        assert!(at(8, true).is_behind_since(at(7, true)));
+        assert!(at(7, false).is_behind_since(at(7, true)), "no more is read");
+    }
+}
