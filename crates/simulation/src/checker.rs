@@ -55,6 +55,8 @@ pub struct Checker {
     internal_errors: bool,
     images_get_busy: bool,
     forbidden: bool,
+    /// How often the key lost its permission.
+    revocations: u32,
     is_key_doubtful: bool,
 }
 
@@ -67,8 +69,8 @@ struct Request {
     accounts: Vec<AccountId>,
 }
 
-/// Refusals in a row that an image's listing may have had before a SYNC fails by them: rule 7.
-const LISTINGS_REFUSED_MIN: u32 = 6;
+/// How often an image is refused, with others permitted in between, before its jobs fail by that: rule 7.
+const REFUSALS_MIN: u32 = 5;
 
 /// When a job came.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +165,11 @@ impl Checker {
         if let Action::Modify { image_id, account_ids, permission, .. } = action {
             self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         }
+    }
+
+    /// The key loses its permission for all images.
+    pub const fn revoked(&mut self) {
+        self.revocations += 1;
     }
 
     /// A listing is refused as by a key that may not read.
@@ -459,10 +466,13 @@ impl Checker {
             // Other codes about the image: whether it is one of those is not looked into. A key fails no job.
             code => match Class::of(code) {
                 Class::Image | Class::Busy => true,
-                Class::Deployment => self.forbidden && code == "ActionOffline",
+                Class::Deployment if code == "ActionOffline" => self.forbidden,
+                Class::Deployment => self.revocations >= REFUSALS_MIN,
                 Class::Permission => {
                     let refused = self.listings_refused.get(&job.image_id).copied().unwrap_or_default();
-                    self.denied.contains(&job.image_id) || (job.mode == Mode::Sync && refused >= LISTINGS_REFUSED_MIN)
+                    self.denied.contains(&job.image_id)
+                        || self.revocations >= REFUSALS_MIN
+                        || (job.mode == Mode::Sync && refused >= REFUSALS_MIN)
                 }
                 _ => false,
             },

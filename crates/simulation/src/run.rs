@@ -592,6 +592,7 @@ impl Run {
                 self.checker.disturbed(self.now, image);
             }
             Fault::Revoked => {
+                self.checker.revoked();
                 let codes = ["UnauthorizedOperation", "UnauthorizedOperation.CamNoAuth", "IpNotInWhitelist"];
                 let until = self.now + self.random.of(&[3000, 60_000, 400_000, 1_800_000]);
                 self.revoked = (until, self.random.of(&codes), self.random.chance(50));

@@ -37,6 +37,9 @@ impl Engine {
     /// The longest such pause, and how long an image is refused before its jobs fail where others are permitted.
     const DENIED_MAX: Millis = Millis::from_secs(10 * 60);
 
+    /// How often it is refused before that.
+    const DENIED_MIN: u32 = 5;
+
     /// Whether a refusal of this class may be the key's fault and not the job's. A key whose account is not known to be
     /// the right one may be refused as if there were no such image, and so may have been one that was replaced since.
     pub(super) fn is_about_key(&self, call: &Call, class: Class) -> bool {
@@ -55,16 +58,22 @@ impl Engine {
         let before = found.denied.as_ref().filter(|denied| denied.kind == kind);
         // Where nothing else was permitted since the refusal before, this one says nothing of the image.
         let is_alone = |denied: &&Denied| lane.permitted_since(kind, denied.last, now).is_some();
-        let since = before.filter(is_alone).map_or(now, |denied| denied.since);
+        let (since, refusals) =
+            before.filter(is_alone).map_or((now, 1), |denied| (denied.since, denied.refusals.saturating_add(1)));
         let fails_at = since + Self::DENIED_MAX;
-        if fails_at <= now {
+        if fails_at <= now && refusals >= Self::DENIED_MIN {
             self.images[image].denied = None;
             return true;
         }
-        let pause = before.map_or(Self::DENIED_PAUSE, |denied| Millis(denied.pause.0 * 2).min(Self::DENIED_MAX));
+        let pause = match before {
+            // Others are permitted again: from now on it matters what becomes of this one.
+            Some(_) if refusals == 2 => Millis(Self::DENIED_PAUSE.0 * 2),
+            Some(denied) => Millis(denied.pause.0 * 2).min(Self::DENIED_MAX),
+            None => Self::DENIED_PAUSE,
+        };
         // What decides is a refusal then.
-        let again = (now + pause).min(fails_at);
-        self.images[image].denied = Some(Denied { kind, since, last: now, pause, again });
+        let again = Some(fails_at).filter(|&at| at > now).map_or(now + pause, |at| at.min(now + pause));
+        self.images[image].denied = Some(Denied { kind, since, refusals, last: now, pause, again });
         false
     }
 

@@ -140,6 +140,8 @@ pub(super) struct Denied {
     pub(super) kind: Kind,
     /// Since when it has been refused again and again, with others permitted in between.
     pub(super) since: Instant,
+    /// How often that was.
+    pub(super) refusals: u32,
     /// When it was refused last.
     pub(super) last: Instant,
     pub(super) pause: Millis,

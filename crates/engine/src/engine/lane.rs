@@ -51,9 +51,9 @@ pub(super) struct Lane {
     pub(super) in_flight: u32,
     pub(super) images: BTreeSet<Key<Image>>,
     pub(super) tickets: u32,
-    /// When the key in use was last permitted a write.
+    /// When the last write began that the key in use was permitted.
     pub(super) write_permitted: Option<Instant>,
-    /// When it was last permitted a listing.
+    /// When the last listing began that it was permitted.
     pub(super) listing_permitted: Option<Instant>,
     /// Whose key is in use.
     pub(super) key: KeyOwner,

@@ -65,18 +65,18 @@ const fn is_permitted(outcome: &Outcome) -> bool {
 impl Lane {
     /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
     /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
-    fn note_permitted(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
+    fn note_permitted(&mut self, call: &Call, outcome: &Outcome) {
         if call.id < self.key.first_call {
             return;
         }
         match (call.kind, outcome) {
             (Kind::Write, Outcome::Accepted(_))
             | (Kind::Write, Outcome::Refused { class: Class::AlreadyDone | Class::Busy | Class::Quota, .. }) => {
-                self.write_permitted = Some(now);
+                self.write_permitted = self.write_permitted.max(Some(call.began));
                 self.key.confirm();
             }
             (Kind::ReadShares, Outcome::Accepted(Answer::Shares(accounts))) => {
-                self.listing_permitted = Some(now);
+                self.listing_permitted = self.listing_permitted.max(Some(call.began));
                 if !accounts.is_empty() {
                     self.key.confirm();
                 }
@@ -148,7 +148,7 @@ impl Engine {
             found.streak = Streak::default();
             found.refreshed.take_if(|(kind, _)| *kind == call.kind);
             found.clock_corrected = None;
-            found.note_permitted(now, call, outcome);
+            found.note_permitted(call, outcome);
         }
         if let LaneState::Closed(closed) = &found.state {
             if closed.reason == CloseReason::Account {
