@@ -273,7 +273,7 @@ fn full_queue(stage: &Stage<'_>, exchange: &str, key: &str) -> &'static str {
 
 #[test]
 fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
-    const JOBS: usize = 100;
+    const JOBS: usize = 20;
     let stage = Stage::new(Node::shared(), sandbox(), 500);
     let full = full_queue(&stage, "imageshare.reports", "#");
     let (mut history, mut random) = (History::default(), Random::of(23));

@@ -141,6 +141,20 @@ impl Amqp {
         self.take(queue, self.ready(queue))
     }
 
+    /// Takes messages off a queue one by one, in its order, as long as this says so. The last one is taken too.
+    #[track_caller]
+    pub(crate) fn take_while(&self, queue: &str, mut goes_on: impl FnMut(&Message) -> bool) {
+        let mut held = self.hold(queue, 1);
+        loop {
+            let delivery = held.next(&format!("another message in {queue}"));
+            wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
+            let (headers, redelivered) = (delivery.properties.headers().clone(), delivery.redelivered);
+            if !goes_on(&Message { body: delivery.data, headers, redelivered }) {
+                return;
+            }
+        }
+    }
+
     /// Begins to consume and acknowledges nothing.
     #[track_caller]
     pub(crate) fn hold(&self, queue: &str, prefetch: u16) -> Held {
