@@ -179,7 +179,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) 
             let is_shared = last.is_some_and(|last| last.contains(&account));
             let expected = jobs.iter().fold(Expected::Initial, |before, job| {
                 match reports.get(&*job.id) {
-                    Some(reports) => after(before, job, account, reports),
+                    Some(reports) => after(record, before, job, account, reports),
                     // A lost job is a problem of its own.
                     None => Expected::Either,
                 }
@@ -203,7 +203,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) 
 }
 
 /// Returns the state that an account must have after a job, given the failures in the reports of the job.
-fn after(before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expected {
+fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expected {
     let shared = match job.kind {
         Kind::Share | Kind::Cancel if !job.accounts.contains(&account) => return before,
         Kind::Share => true,
@@ -218,10 +218,16 @@ fn after(before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expe
         None if !report.failed_as_a_whole() => Some(true),
         None => report.failed().all(|(_, failure)| outcomes::is_cancel_limit(&failure.code)).then_some(false),
     };
+    // A write that took effect although its account is reported as failed is a problem of the report.
+    let received = reports.iter().map(|report| report.received).min();
+    let took_effect = || {
+        let mut writes = record.requests.iter().filter(|request| request.writes(&job.image, account));
+        writes.any(|request| request.share == Some(shared) && request.effect >= received)
+    };
     let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
     match said.into_iter().collect::<Vec<_>>()[..] {
         [Some(true)] => Expected::Shared(shared),
-        [Some(false)] => before,
+        [Some(false)] if !took_effect() => before,
         // Both results of this job are the same.
         _ if matches!(before, Expected::Shared(other) if other == shared) => before,
         _ => Expected::Either,

@@ -2,6 +2,7 @@
 //!
 //! `ROUNDS=500 SEED=1 cargo test --test scenarios outside::rounds -- --nocapture` runs 500 rounds. `ROUND=NUMBER` repeats
 //! one round, `TRACKS=4` runs four side by side, and `KEEP=1` writes the records of all rounds to `target/outside`.
+//! `RECORD=FILE` judges such a record again.
 
 mod judge;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod story;
 mod timeline;
 
 use std::{
-    fs,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -59,8 +60,21 @@ struct Totals {
     broken: Vec<(u64, String)>,
 }
 
+/// Judges the record of a file again.
+fn judge_file(path: &str) {
+    let record = Record::parse(&serde_json::from_slice(&fs::read(path).unwrap()).unwrap());
+    let problems = judge(&record);
+    for problem in &problems {
+        eprintln!("{problem}\n{}", story::of(&record, problem));
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
 #[test]
 fn rounds_lose_nothing_and_report_truly() {
+    if let Ok(path) = env::var("RECORD") {
+        return judge_file(&path);
+    }
     let first = number("ROUND").unwrap_or_else(|| seed() * ROUNDS_A_SEED);
     let rounds = if number("ROUND").is_some() { 1 } else { number("ROUNDS").unwrap_or(ROUNDS) };
     let next = AtomicU64::new(first);

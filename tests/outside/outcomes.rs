@@ -110,7 +110,17 @@ impl Story<'_> {
                 }
                 continue;
             }
-            let from = decided.max(received - SLACK);
+            let mut from = decided.max(received - SLACK);
+            if item.outcome == Some(&Outcome::Changed) {
+                match self.first_write(item.shared, began, finished) {
+                    // The account may have been as requested before, and not when the request was sent.
+                    Some(request) => from = from.max(request.at),
+                    None => {
+                        untrue("the worker sent no request for it".to_owned());
+                        continue;
+                    }
+                }
+            }
             let moment = self.timeline.first(self.image, self.account, item.shared, from);
             let Some((moment, by)) = moment.filter(|&(moment, _)| moment <= finished + SLACK) else {
                 untrue("it was not so between receipt and report".to_owned());
@@ -119,23 +129,17 @@ impl Story<'_> {
             // The worker's own request of this delivery, if it caused the state.
             let own = by.map(|place| &self.record.requests[place]);
             let own = own.filter(|by| by.host == self.host && by.at > received + SLACK);
-            match (item.outcome, own) {
-                (Some(Outcome::Changed), _) if !self.wrote(item.shared, began, finished) => {
-                    untrue("the worker sent no request for it".to_owned());
-                }
-                (Some(Outcome::Unchanged) | None, Some(own)) => {
-                    untrue(format!("the worker's own request {} caused it", own.id));
-                    continue;
-                }
-                _ => {}
+            if let (Some(Outcome::Unchanged) | None, Some(own)) = (item.outcome, own) {
+                untrue(format!("the worker's own request {} caused it", own.id));
+                continue;
             }
             decided = moment;
         }
     }
 
-    /// Whether a request of the worker for the account was in flight within a span.
-    fn wrote(&self, shared: bool, from: Micros, to: Micros) -> bool {
-        self.own_writes().any(|request| {
+    /// Returns the first request of the worker for the account that was in flight within a span.
+    fn first_write(&self, shared: bool, from: Micros, to: Micros) -> Option<&Request> {
+        self.own_writes().find(|request| {
             let longest = if request.fault.is_some() { self.record.in_doubt } else { self.record.in_flight };
             request.share == Some(shared) && request.at <= to + SLACK && request.at + longest >= from
         })
@@ -156,10 +160,20 @@ impl Story<'_> {
             None => None,
             Some(id) => Some(self.check_request(job, id)?),
         };
+        if job.kind != Kind::Sync && !matches!(&**code, "Local.NoAnswer" | "Local.Expired") {
+            self.check_not_done(item, began)?;
+        }
         if code.starts_with("Local.") {
             return self.check_local(item, job, code, began);
         }
-        let request = request.ok_or("no request id")?;
+        // The request that was refused may have carried no account of this job. The report then has no id.
+        let request = match request {
+            Some(request) => request,
+            None => {
+                let is_meant = |request: &&Request| request.code == *code && request.share == Some(item.shared);
+                self.own_writes().find(is_meant).ok_or("the worker got no such response for the account")?
+            }
+        };
         if request.code != *code {
             return Err(format!("the response to {} was {}", request.id, request.code));
         }
@@ -170,6 +184,21 @@ impl Story<'_> {
             return Err("the account exists".to_owned());
         }
         Ok(())
+    }
+
+    /// Checks that no request of the worker made a failed account as requested.
+    fn check_not_done(&self, item: &Item<'_>, began: Micros) -> Result<(), String> {
+        let finished = item.report.finished;
+        let is_done = |request: &&Request| {
+            request.share == Some(item.shared)
+                && request.effect.is_some_and(|effect| began <= effect && effect <= finished)
+        };
+        let still_is =
+            || self.timeline.first(self.image, self.account, item.shared, finished) == Some((finished, None));
+        match self.own_writes().find(is_done) {
+            Some(request) if still_is() => Err(format!("the worker's own request {} made it as requested", request.id)),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the request with an id, which the worker must have sent for this account, or for the image if it is a listing.
