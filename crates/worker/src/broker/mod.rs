@@ -12,6 +12,7 @@ mod flight;
 mod follower;
 mod held;
 mod lane_connection;
+mod orders;
 mod publisher;
 mod publishing;
 mod refusals;

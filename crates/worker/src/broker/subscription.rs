@@ -13,7 +13,6 @@
 //! one by one.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -29,6 +28,7 @@ use super::{
     delivery::{NoJob, priority, read, traceparent},
     lane_connection::{Incoming, LaneConnection, Outgoing},
     letters::{Desk, Lengths, Letters},
+    orders::{Order, Orders},
     room::{Class, Room},
     settlement::{Due, settle},
     topology,
@@ -51,9 +51,6 @@ const ACKS_APPLIED_AFTER: Duration = Duration::from_millis(500);
 
 /// Proofs in a heartbeat.
 const PROOFS_PER_HEARTBEAT: u32 = 4;
-
-/// What the driver orders.
-pub(super) type Orders = mpsc::UnboundedReceiver<ToLane<Box<Envelope>>>;
 
 /// What a subscription has to do with.
 pub(super) struct Surroundings<'a> {
@@ -259,13 +256,10 @@ async fn publish(
     around: &Surroundings<'_>,
 ) -> Result<GiveBack, Ended> {
     let desk = Desk { lane: &around.lane.name, worker: around.worker };
-    // Orders that came while there was no room for letters.
-    let mut waiting = VecDeque::new();
     loop {
-        let next = waiting.pop_front();
         let order = tokio::select! {
             biased;
-            order = async { if next.is_some() { next } else { orders.recv().await } } => order,
+            order = orders.recv() => order,
             Some((no_job, room)) = no_jobs.recv() => {
                 let NoJob { rejection, reason, properties, .. } = &*no_job;
                 let traceparent = traceparent(properties);
@@ -273,7 +267,7 @@ async fn publish(
                 let (tag, received_at) = (no_job.tag, no_job.received_at);
                 let finished = Finished { status: Status::Rejected, received_at, is_dead: true };
                 let rooms = Rooms::reserve(around.publisher, Lengths::of_no_job(&no_job));
-                let rooms = unless_cut(rooms, orders, &mut waiting, epoch).await?;
+                let rooms = unless_cut(rooms, orders, epoch).await?;
                 let letters = Letters::of_no_job(*no_job, desk);
                 hand_in(tag, letters, rooms, finished, Some(room), &due, around.publisher).await?;
                 continue;
@@ -285,7 +279,7 @@ async fn publish(
                 events::Settled::of_queue(around.status, &settled).record();
                 let (status, received_at) = (Status::of(&settled.report), settled.received_at);
                 let rooms = Rooms::reserve(around.publisher, Lengths::of_job(&settled.report));
-                let rooms = unless_cut(rooms, orders, &mut waiting, epoch).await?;
+                let rooms = unless_cut(rooms, orders, epoch).await?;
                 let letters = Letters::of_job(*settled, desk);
                 let finished = Finished { status, received_at, is_dead: letters.dead_letter.is_some() };
                 hand_in(tag, letters, rooms, finished, None, &due, around.publisher).await?;
@@ -317,24 +311,12 @@ impl Rooms {
     }
 }
 
-/// Waits for room. An order to end the subscription at once ends this too; other orders are kept.
-async fn unless_cut(
-    rooms: impl Future<Output = Rooms>,
-    orders: &mut Orders,
-    waiting: &mut VecDeque<ToLane<Box<Envelope>>>,
-    epoch: Epoch,
-) -> Result<Rooms, Ended> {
-    let mut rooms = std::pin::pin!(rooms);
-    loop {
-        tokio::select! {
-            biased;
-            rooms = &mut rooms => return Ok(rooms),
-            order = orders.recv() => match order {
-                Some(ToLane::Cut(of)) if of == epoch => return Err(Ended::Cut),
-                Some(order) => waiting.push_back(order),
-                None => return Err(Ended::Over),
-            },
-        }
+/// Waits for room, unless the subscription is to be cut.
+async fn unless_cut(rooms: impl Future<Output = Rooms>, orders: &mut Orders, epoch: Epoch) -> Result<Rooms, Ended> {
+    tokio::select! {
+        biased;
+        rooms = rooms => Ok(rooms),
+        () = orders.cut(epoch) => Err(Ended::Cut),
     }
 }
 
@@ -402,7 +384,7 @@ impl Prover<'_> {
 }
 
 /// An order for a subscription that ended since. A report that comes too late is not published: its job comes again.
-pub(super) fn void_order(order: &ToLane<Box<Envelope>>, lane: &OfLane) {
+pub(super) fn void_order(order: &Order, lane: &OfLane) {
     if let ToLane::Settled(settled, _) = order {
         events::AckLost { lane, job_id: Some(&settled.identity.identity.job_id), jobs: 1 }.record();
     }

@@ -18,7 +18,8 @@ use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
     lane_connection::LaneConnection,
-    subscription::{Ended, Orders, Served, Subscription, Surroundings, void_order},
+    orders::{Order, Orders},
+    subscription::{Ended, Served, Subscription, Surroundings, void_order},
     topology::{self, Difference},
 };
 use crate::{
@@ -106,7 +107,7 @@ impl Supervisor {
     /// A supervisor, and the line on which the driver tells it what to do.
     #[must_use]
     pub fn new(setup: Arc<Setup>, lane: Lane) -> (Self, mpsc::UnboundedSender<ToLane<Box<Envelope>>>) {
-        let (line, orders) = mpsc::unbounded_channel();
+        let (line, orders) = Orders::new();
         (Self { setup, lane, orders, reconnects: Reconnects::default(), differences: Vec::new() }, line)
     }
 
@@ -149,7 +150,7 @@ impl Supervisor {
     }
 
     /// Whether that is the order; any other is void while there is no subscription.
-    fn is_to_consume(&self, order: &ToLane<Box<Envelope>>) -> bool {
+    fn is_to_consume(&self, order: &Order) -> bool {
         void_order(order, self.setup.status.lane(self.lane.id));
         matches!(order, ToLane::Consume)
     }

@@ -1,0 +1,87 @@
+//! The orders of the driver to one lane, in their order.
+
+use std::{collections::VecDeque, future::pending};
+
+use tokio::sync::mpsc;
+
+use super::Envelope;
+use crate::driver::{Epoch, ToLane};
+
+/// One order.
+pub(super) type Order = ToLane<Box<Envelope>>;
+
+/// The receiving end. What one subscription leaves is for the next one.
+#[derive(Debug)]
+pub(super) struct Orders {
+    incoming: mpsc::UnboundedReceiver<Order>,
+    /// Orders that were read ahead, oldest first.
+    ahead: VecDeque<Order>,
+}
+
+impl Orders {
+    /// Both ends.
+    pub(super) fn new() -> (mpsc::UnboundedSender<Order>, Self) {
+        let (line, incoming) = mpsc::unbounded_channel();
+        (line, Self { incoming, ahead: VecDeque::new() })
+    }
+
+    /// Returns the next order, or `None` when the driver has ended. Nothing is lost when this is dropped before.
+    pub(super) async fn recv(&mut self) -> Option<Order> {
+        match self.ahead.pop_front() {
+            Some(order) => Some(order),
+            None => self.incoming.recv().await,
+        }
+    }
+
+    /// Waits until this subscription is to be cut. Reads ahead for that, and keeps all other orders. Never returns if the
+    /// driver ends: what it ordered before is still to be done.
+    pub(super) async fn cut(&mut self, epoch: Epoch) {
+        loop {
+            match self.incoming.recv().await {
+                Some(ToLane::Cut(of)) if of == epoch => return,
+                Some(order) => self.ahead.push_back(order),
+                None => pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+    use crate::driver::GiveBack;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn is_cut(orders: &mut Orders) -> bool {
+        pin!(orders.cut(EPOCH)).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[tokio::test]
+    async fn orders_read_ahead_are_kept_in_order() {
+        let (line, mut orders) = Orders::new();
+        line.send(ToLane::GiveBack(EPOCH, GiveBack::Operations)).unwrap();
+        line.send(ToLane::Consume).unwrap();
+        assert!(!is_cut(&mut orders));
+        line.send(ToLane::Cut(Epoch(6))).unwrap();
+        drop(line);
+        assert!(!is_cut(&mut orders), "the driver has ended");
+        assert!(matches!(orders.recv().await, Some(ToLane::GiveBack(EPOCH, _))));
+        assert!(matches!(orders.recv().await, Some(ToLane::Consume)));
+        assert!(matches!(orders.recv().await, Some(ToLane::Cut(Epoch(6)))));
+        assert!(orders.recv().await.is_none());
+    }
+
+    #[test]
+    fn cut_overtakes_what_waits() {
+        let (line, mut orders) = Orders::new();
+        line.send(ToLane::Consume).unwrap();
+        line.send(ToLane::Cut(EPOCH)).unwrap();
+        assert!(is_cut(&mut orders));
+    }
+}
