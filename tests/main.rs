@@ -34,6 +34,7 @@ mod metrics;
 mod outside;
 mod page;
 mod permissions;
+mod policies;
 mod publish;
 mod publishers;
 mod reload;

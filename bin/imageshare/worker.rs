@@ -1,14 +1,17 @@
 //! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
 
-use std::{future::pending, net::SocketAddr, process, time::Duration};
+use std::{convert::Infallible, future::pending, net::SocketAddr, process, time::Duration};
 
 use anyhow::Context as _;
 use imageshare_worker::{
     admin::Admin,
-    broker::Url,
+    broker::{
+        Url,
+        management::{self, ManagementUrl},
+    },
     daemon::Daemon,
     driver::Lane,
-    http::{Client, TimeOuts},
+    http::{Client, Outside, TimeOuts},
     service_manager::ServiceManager,
     settings::{self, Environment, Flags, Settings, SettingsError},
     tls::TlsError,
@@ -29,6 +32,8 @@ struct Start {
     settings: Settings,
     url: Url,
     client: Client,
+    /// The broker's management interface, and by which client it is asked.
+    management: Option<(ManagementUrl, Client)>,
 }
 
 pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
@@ -48,11 +53,12 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             Some(()) = interrupts.each.recv() => None,
             started = start(&readings, &flags) => Some(started?),
         };
-        let Some((Start { settings, url, client }, lanes)) = started else {
+        let Some((Start { settings, url, client, management }, lanes)) = started else {
             info!("ended");
             return Ok(Exit::Done);
         };
         let listen = settings.admin;
+        let limits = watch_limits(management, &url, &settings);
         let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare);
         let _admin = match listen {
             Some(listen) => Some(admin(listen, &daemon)?),
@@ -67,6 +73,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
+            never = limits => match never {},
             ended = serve(daemon, interrupts.each, hangups, grace, reload, log, &manager) => ended,
         }
     })
@@ -76,7 +83,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
 async fn start(readings: &Readings, flags: &Flags) -> Result<(Start, Vec<Lane>), Problem> {
     let flags = flags.clone();
     let start = readings.read(move || read(&flags)).await.or_exit(Exit::OutOfReach)??;
-    let Start { settings, url, client } = &start;
+    let Start { settings, url, client, .. } = &start;
     info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
     let lanes = work::open_lanes(settings, client).await?;
     Ok((start, lanes))
@@ -91,7 +98,31 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
     let heartbeat = settings.broker.heartbeat;
     let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
     let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
-    Ok(Start { settings, url, client })
+    let management = settings.broker.management_url().or_exit(Exit::Usage)?;
+    let management = management.map(|of_broker| Ok((of_broker, management_client(&settings)?))).transpose()?;
+    Ok(Start { settings, url, client, management })
+}
+
+/// The client for the broker's management interface, which trusts whom the broker's connections trust.
+pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> {
+    let outside = Outside { trust: settings.broker.trust.clone(), proxy: None };
+    Client::with(outside, settings.http).or_exit(Exit::Usage)
+}
+
+/// Looks at the limits that policies of the broker set, for as long as the process lives.
+fn watch_limits(
+    management: Option<(ManagementUrl, Client)>,
+    url: &Url,
+    settings: &Settings,
+) -> impl Future<Output = Infallible> + use<> {
+    let (vhost, lanes) = (url.vhost().to_owned(), settings.lanes.iter().map(|lane| lane.name.clone()).collect());
+    async move {
+        let Some((url, client)) = management else {
+            info!("policies of the broker are not inspected; set broker.management_url to have them inspected");
+            return pending().await;
+        };
+        management::watch(client, url, vhost, lanes).await
+    }
 }
 
 /// Reads the settings again at each SIGHUP.

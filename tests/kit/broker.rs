@@ -78,6 +78,15 @@ impl Node {
         node
     }
 
+    /// A node of one's own with its management interface, and the port of that.
+    pub(crate) fn start_with_management() -> (Self, u16) {
+        let port = free_port();
+        let [node] = Self::set_up(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
+        fs::write(node.folder.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
+        node.start_again();
+        (node, port)
+    }
+
     /// A node of one's own with more in its settings, such as a listener with TLS.
     pub(crate) fn start_with(more: &str) -> Self {
         let [node] = Self::set_up(more);
@@ -419,6 +428,23 @@ impl Vhost<'_> {
             queues.replace('\\', "\\\\"),
             definition.join(", ")
         ));
+    }
+
+    /// Sets an operator policy in the same way.
+    pub(crate) fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
+        let Self { node, name } = self;
+        let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
+        node.eval(&format!(
+            "ok = rabbit_policy:set_op(<<\"{name}\">>, <<\"of-operator\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
+            definition.join(", ")
+        ));
+    }
+
+    /// Lets its user in at the management interface of its node, and gives the address there.
+    pub(crate) fn management_url(&self, port: u16) -> String {
+        let Self { node, name } = self;
+        node.eval(&format!("ok = rabbit_auth_backend_internal:set_tags(<<\"{name}\">>, [management], <<\"kit\">>)."));
+        format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
     /// Takes that policy away.

@@ -5,7 +5,7 @@ use imageshare_core::{
     ids::{ImageId, Region},
 };
 use imageshare_worker::{
-    broker::{BrokerVersion, Connection, topology},
+    broker::{BrokerVersion, Connection, Url, management, topology},
     credentials::Owner,
     driver::{self, Lane, ReadError, Reader},
     http::Client,
@@ -13,7 +13,7 @@ use imageshare_worker::{
 };
 
 use super::{Findings, policy};
-use crate::{broker, exit::Exit};
+use crate::{broker, exit::Exit, worker};
 
 /// An image that there is not: what may be asked about it may be asked about others, as far as the policy goes.
 const NO_IMAGE: &str = "img-00000000";
@@ -123,7 +123,40 @@ async fn ask_broker(settings: &Settings, findings: &mut Findings) {
         Err(error) => {
             findings.add(key, "failed", &url);
             findings.problem(broker::exit(&error), &format!("{url}: {error}"));
+            return;
         }
+    }
+    ask_management(settings, &url, findings).await;
+}
+
+/// The broker's management interface: which limits its policies set.
+async fn ask_management(settings: &Settings, url: &Url, findings: &mut Findings) {
+    let key = "connect.broker.policies".to_owned();
+    // Why the address cannot be read was said.
+    let Ok(management) = settings.broker.management_url() else { return };
+    let Some(management) = management else {
+        let words = "not inspected: policies that drop jobs are not seen; set broker.management_url to \
+                     http://user:password@host:15672 (plugin rabbitmq_management, user with the tag management)";
+        findings.add(key, words, &"");
+        return;
+    };
+    let client = match worker::management_client(settings) {
+        Ok(client) => client,
+        Err(problem) => return findings.fail(problem),
+    };
+    let lanes = settings.lanes.iter().map(|lane| lane.name.as_str());
+    let (limits, unknown) = management::inspect(&client, &management, url.vhost(), lanes).await;
+    let value = match (limits.is_empty(), unknown.is_empty()) {
+        (true, true) => "none limits the queues",
+        (false, _) => "limit the queues",
+        (true, false) => "not inspected",
+    };
+    findings.add(key, value, &management);
+    for limit in limits {
+        findings.problem(Exit::Failed, &limit.to_string());
+    }
+    for problem in unknown {
+        findings.problem(Exit::Failed, &format!("{management}: {problem}"));
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{CheckArguments, Common},
-    exit::{Ended, Exit, OrExit as _},
+    exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime, work,
 };
@@ -76,6 +76,11 @@ impl Findings {
         drop(writeln!(io::stderr(), "imageshare: {words}"));
     }
 
+    /// Something ended before it could be looked at.
+    fn fail(&mut self, problem: Problem) {
+        self.exit = self.exit.worse(problem.show(&mut io::stderr()));
+    }
+
     /// Whether every credential is there, and whether two of them are one.
     async fn look_for_keys(&mut self, settings: &Settings, client: &Client, connects: bool) {
         let mut ids = BTreeMap::new();
@@ -117,6 +122,9 @@ impl Findings {
                     self.problem(Exit::Refused, &error.to_string());
                 }
             }
+        }
+        if let Err(error) = settings.broker.management_url() {
+            self.problem(Exit::Refused, &error.to_string());
         }
         if settings.broker.trust != Default::default()
             && let Err(error) = settings.broker.trust.check()

@@ -43,8 +43,11 @@ const ACKS: Duration = Duration::from_millis(500);
 /// Dead letters that are held at most, as many as AMQP can say: of those that stay, no more can be looked at.
 const HELD_MAX: u16 = u16::MAX;
 
-/// How long no letter may come until there are none left, whatever the broker has counted: somebody else may hold them.
+/// How long no letter may come while there is another consumer: then that one has what the broker has counted.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// The same while there is none: a broker that is busy takes its time over a long queue, and only then something is wrong.
+const QUIET_ALONE: Duration = Duration::from_secs(60);
 
 /// How long no letter may come until what the library holds is the beginning of one that is longer than it may hold.
 const PARTIAL: Duration = Duration::from_millis(100);
@@ -141,13 +144,17 @@ impl DeadLetters {
         }
         self.left -= 1;
         let call = "basic.deliver";
-        match timeout(QUIET, self.delivery()).await {
+        let is_alone = self.others == 0;
+        let quiet = if is_alone { QUIET_ALONE } else { QUIET };
+        match timeout(quiet, self.delivery()).await {
             Ok(Some(Ok(delivery))) => {
                 self.connection.took(delivery.data.len());
                 Ok(Some(DeadLetter::new(delivery)))
             }
             Ok(Some(Err(error))) => Err(Error::of_call(call, &error)),
             Ok(None) => Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
+            // Fewer than were counted must not pass for all of them.
+            Err(_) if is_alone => Err(Error::TimeOut { call, after: quiet }),
             Err(_) => Ok(None),
         }
     }

@@ -28,6 +28,7 @@ pub mod delivery;
 pub mod frames;
 pub mod inflow;
 pub mod letters;
+pub mod management;
 pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};

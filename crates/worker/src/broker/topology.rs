@@ -47,7 +47,7 @@ pub const REPORTS_BYTES_MAX: u32 = 2 * 1024 * 1024 * 1024 - 1;
 
 /// How often a message may come back. Without an explicit limit it would come back behind all others on old brokers,
 /// and would be dropped after twenty times on new ones.
-const DELIVERY_LIMIT: u32 = 1_000_000;
+pub(super) const DELIVERY_LIMIT: u32 = 1_000_000;
 
 /// How the names of the lanes' exchanges and queues begin.
 const JOBS_PREFIX: &str = "imageshare.jobs.";

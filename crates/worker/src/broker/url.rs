@@ -173,7 +173,7 @@ impl fmt::Debug for Url {
 }
 
 /// A text with its percent escapes resolved; `None` if one is not whole or the result is not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

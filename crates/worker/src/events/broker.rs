@@ -10,7 +10,11 @@ use imageshare_core::text::printable;
 use tracing::{error, info, warn};
 
 use crate::{
-    broker::{BrokerVersion, Error, Message, State, topology::Difference},
+    broker::{
+        BrokerVersion, Error, Message, State,
+        management::{Limit, Unknown},
+        topology::Difference,
+    },
     driver::GiveBack,
     metrics,
     status::OfLane,
@@ -51,6 +55,12 @@ pub(crate) struct PriorityIgnored<'a> {
     pub(crate) broker: &'a BrokerVersion,
     /// Whether this was said before in this process.
     pub(crate) is_said: &'a AtomicBool,
+}
+
+/// The policies of the broker were inspected, for the first time or with another result.
+pub(crate) struct LimitsInspected<'a> {
+    pub(crate) limits: &'a [Limit],
+    pub(crate) unknown: &'a [Unknown],
 }
 
 /// The connection that publishes is in another state than before.
@@ -131,6 +141,21 @@ impl PriorityIgnored<'_> {
                 %broker,
                 "job with a priority; RabbitMQ 4 would deliver it out of order, so it will be rejected there"
             );
+        }
+    }
+}
+
+impl LimitsInspected<'_> {
+    pub(crate) fn record(&self) {
+        let Self { limits, unknown } = *self;
+        for limit in limits {
+            warn!(%limit, "a policy of the broker may lose jobs");
+        }
+        for problem in unknown {
+            warn!(%problem, "policies of the broker not inspected; trying again");
+        }
+        if limits.is_empty() && unknown.is_empty() {
+            info!("no policy of the broker limits the queues");
         }
     }
 }

@@ -9,8 +9,8 @@ mod lanes;
 
 pub(crate) use api::{Answered, Call, Sent};
 pub(crate) use broker::{
-    Confirmed, CourtesiesLost, GivenBack, PriorityIgnored, PublisherChanged, Reconnects, Shortened, TooLong,
-    TopologyDiffers,
+    Confirmed, CourtesiesLost, GivenBack, LimitsInspected, PriorityIgnored, PublisherChanged, Reconnects, Shortened,
+    TooLong, TopologyDiffers,
 };
 pub(crate) use daemon::{ReloadFailed, Reloaded};
 pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};

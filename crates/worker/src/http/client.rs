@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -155,9 +155,17 @@ impl Client {
     /// # Errors
     /// If no whole answer came in that time.
     pub(crate) async fn get(&self, uri: Uri) -> Result<Reply, Reason> {
+        self.get_as(uri, None).await
+    }
+
+    /// The same with a user and a password for whoever answers.
+    pub(crate) async fn get_as(&self, uri: Uri, authorization: Option<HeaderValue>) -> Result<Reply, Reason> {
         let after = self.time_outs.connect.min(self.time_outs.call);
         let mut request = Request::new(WatchedBody::none());
         *request.uri_mut() = uri;
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization);
+        }
         let pool = self.pool();
         let exchange = async {
             let answer = pool.connections.request(request).await.map_err(|error| pool.reason(&error))?;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -17,12 +17,18 @@ use super::{
     values::{FilePath, duration, file_path, path_problem, shown_path, whole},
 };
 use crate::{
-    broker::{Url, UrlError},
+    broker::{
+        Url, UrlError,
+        management::{ManagementUrl, ManagementUrlError},
+    },
     tls::{ClientFiles, Trust},
 };
 
 /// The variable of the address.
 const URL: &str = "IMAGESHARE_BROKER_URL";
+
+/// The variable of the address of the management interface.
+const MANAGEMENT_URL: &str = "IMAGESHARE_MANAGEMENT_URL";
 
 /// Bytes that a file with the address may have.
 const FILE_LEN_MAX: u64 = 4096;
@@ -37,6 +43,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Broker {
     /// Where its address is; `None` if nobody says.
     pub url: Option<UrlSource>,
+    /// Where the address of its management interface is; `None` if policies are not to be inspected.
+    pub management: Option<UrlSource<ManagementUrl>>,
     /// Messages that a lane holds at most: its coalescing window.
     pub prefetch: u16,
     /// The heartbeat that is asked for, in whole seconds. A peer that is silent for twice as long is dead.
@@ -50,11 +58,11 @@ pub struct Broker {
 
 /// Where the broker's address is.
 #[derive(Clone, PartialEq, Eq)]
-pub enum UrlSource {
+pub enum UrlSource<U = Url> {
     /// In a file, which is read when it is needed, as other secrets are.
     File(PathBuf),
     /// Here.
-    Given(Url),
+    Given(U),
 }
 
 /// Why there is no address of the broker. Never holds any of what a file holds.
@@ -81,10 +89,31 @@ pub enum NoBroker {
     },
 }
 
+/// Why the address of the management interface cannot be read. Never holds any of what a file holds.
+#[derive(Debug, thiserror::Error)]
+pub enum NoManagement {
+    /// The file cannot be read.
+    #[error("broker.management_url_file: {path}: cannot read the file: {error} (expected a file with the address)")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file holds something else.
+    #[error("broker.management_url_file: {path}: {error}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: ManagementUrlError,
+    },
+}
+
 impl Default for Broker {
     fn default() -> Self {
         let (heartbeat, lease) = (Duration::from_secs(10), Duration::from_mins(20));
-        Self { url: None, prefetch: 10_000, heartbeat, lease, trust: Trust::default() }
+        Self { url: None, management: None, prefetch: 10_000, heartbeat, lease, trust: Trust::default() }
     }
 }
 
@@ -100,41 +129,75 @@ impl Broker {
             Some(UrlSource::File(path)) => path,
         };
         let shown = || shown_path(path);
-        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0)));
-        let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
-        read.map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
+        let text = contents(path).map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
         // Editors end a file with a line end.
         let url: Url = text.trim_end().parse().map_err(|error| NoBroker::Malformed { path: shown(), error })?;
         Ok(url.trusting(self.trust.clone()))
     }
+
+    /// The address of the management interface, read from its file where it stands in one; `None` if none is set.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds something else.
+    pub fn management_url(&self) -> Result<Option<ManagementUrl>, NoManagement> {
+        let path = match &self.management {
+            None => return Ok(None),
+            Some(UrlSource::Given(url)) => return Ok(Some(url.clone())),
+            Some(UrlSource::File(path)) => path,
+        };
+        let shown = || shown_path(path);
+        let text = contents(path).map_err(|error| NoManagement::Unreadable { path: shown(), error })?;
+        text.trim_end().parse().map(Some).map_err(|error| NoManagement::Malformed { path: shown(), error })
+    }
+}
+
+/// What a file with an address holds.
+fn contents(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0)));
+    File::open(path)?.take(FILE_LEN_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (url, url_file) = (take("url"), take("url_file"));
+    let (management, management_file) = (take("management_url"), take("management_url_file"));
     let (mut prefetch, heartbeat, lease) = (take("prefetch"), take("heartbeat"), take("lease"));
     let (ca_file, certificate, client_key) = (take("ca_file"), take("client_certificate"), take("client_key"));
     section.finish(
-        "url, url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key",
+        "url, url_file, management_url, management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, \
+         client_key",
         &mut choices.problems,
     );
     if let ([_, ..], [file, ..]) = (url.as_slice(), url_file.as_slice()) {
         choices.problems.push(format!("{}: found it beside broker.url, allowed is one of them", file.origin));
     }
+    if let ([_, ..], [file, ..]) = (management.as_slice(), management_file.as_slice()) {
+        choices.problems.push(format!("{}: set beside broker.management_url (expected one of them)", file.origin));
+    }
     prefetch.extend(choices.variable("IMAGESHARE_PREFETCH"));
     let of_variable = choices.variable(URL).into_iter().collect();
+    let management_of_variable = choices.variable(MANAGEMENT_URL).into_iter().collect();
 
     let default = Broker::default();
     let key = |key: &str| format!("broker.{key}");
     let in_file = choices.choose_any(&key("url_file"), url_file, |text| {
         let path = PathBuf::from(text);
         let problem = path_problem(&path).map(|problem| format!("{problem}, allowed is the path of a file with it"));
-        problem.map_or(Ok(UrlSource::File(path)), Err)
+        problem.map_or(Ok(UrlSource::<Url>::File(path)), Err)
     });
     let parse = |text: &str| text.parse().map(UrlSource::Given).map_err(|error: UrlError| error.to_string());
     let given = choices.choose_any(&key("url"), url, parse);
     let of_variable = choices.choose_any(&key("url"), of_variable, parse);
     let (url, of_url) = of_variable.or(given).or(in_file).unzip();
+
+    let in_file = choices.choose_any(&key("management_url_file"), management_file, |text| {
+        file_path(text, "a file with the address").map(|FilePath(path)| UrlSource::File(path))
+    });
+    let parse = |text: &str| text.parse().map(UrlSource::Given).map_err(|error: ManagementUrlError| error.to_string());
+    let given = choices.choose_any(&key("management_url"), management, parse);
+    let of_variable = choices.choose_any(&key("management_url"), management_of_variable, parse);
+    let (management, of_management) = of_variable.or(given).or(in_file).unzip();
     let prefetch = choices
         .choose(key("prefetch"), u32::from(default.prefetch), prefetch, |text| whole(text, PREFETCHES, "messages"));
     let heartbeat = choices.choose(key("heartbeat"), default.heartbeat, heartbeat, |text| {
@@ -178,24 +241,25 @@ pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, 
     }
 
     let of_files = [of_ca_file, of_certificate, of_client_key].into_iter().flatten();
-    let settings = of_url.into_iter().chain([prefetch.1, heartbeat.1, lease.1]).chain(of_files).collect();
+    let settings =
+        of_url.into_iter().chain(of_management).chain([prefetch.1, heartbeat.1, lease.1]).chain(of_files).collect();
     let prefetch = u16::try_from(prefetch.0).expect("it was checked to be at most 65,535");
-    (Broker { url, prefetch, heartbeat: heartbeat.0, lease: lease.0, trust }, settings)
+    (Broker { url, management, prefetch, heartbeat: heartbeat.0, lease: lease.0, trust }, settings)
 }
 
-impl Shown for UrlSource {
+impl<U: fmt::Display> Shown for UrlSource<U> {
     fn shown(&self) -> String {
         self.to_string()
     }
 }
 
-impl fmt::Debug for UrlSource {
+impl<U: fmt::Display> fmt::Debug for UrlSource<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl fmt::Display for UrlSource {
+impl<U: fmt::Display> fmt::Display for UrlSource<U> {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

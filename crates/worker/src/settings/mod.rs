@@ -23,7 +23,7 @@ use crate::{
     tls::{self, ClientFiles, Trust},
 };
 
-pub use broker::{Broker, NoBroker, UrlSource};
+pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
 pub use environment::{Environment, NotUtf8};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use origin::{Origin, Setting};
@@ -142,13 +142,18 @@ impl Settings {
             UrlSource::File(path) => Some(named("broker.url_file", path)),
             UrlSource::Given(_) => None,
         });
+        let of_management = self.broker.management.iter().filter_map(|url| match url {
+            UrlSource::File(path) => Some(named("broker.management_url_file", path)),
+            UrlSource::Given(_) => None,
+        });
         let of_lanes = self.lanes.iter().flat_map(|lane| {
             let name = format!("a file of credential {}", lane.credential);
             lane.source.files(environment).into_iter().map(move |path| (name.clone(), path))
         });
         let of_system = tls::system_files(environment).into_iter();
         let of_system = of_system.map(|path| ("a root certificate of this machine".to_owned(), path));
-        of_api.chain(of_broker).chain(of_client).chain(of_url).chain(of_lanes).chain(of_system).collect()
+        let of_broker = of_broker.chain(of_client).chain(of_url).chain(of_management);
+        of_api.chain(of_broker).chain(of_lanes).chain(of_system).collect()
     }
 
     fn read(mut file: Section, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {

@@ -189,8 +189,8 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
             "imageshare.toml: engine: found the key \"caps\", \
              allowed are attempts, cap, landing, read_delay, image_wait",
             "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout, ca_file",
-            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, prefetch, heartbeat, lease, \
-             ca_file, client_certificate, client_key",
+            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, management_url, \
+             management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key",
             "imageshare.toml: admin: found the key \"address\", allowed are listen",
             "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker, admin",
         ],
@@ -404,6 +404,34 @@ fn the_broker_s_address_is_shown_without_its_password() {
 }
 
 #[test]
+fn the_management_address_is_a_secret_too() {
+    let file = "[broker]\nmanagement_url = \"http://a:topsecret@b.example\"";
+    let settings = load_file(file).unwrap();
+    assert_eq!(described(&settings, "broker.management_url").0, "http://b.example:15672");
+    assert!(!format!("{settings:?}").contains("topsecret"));
+    let variables = [("IMAGESHARE_MANAGEMENT_URL", "https://c:topsecret@d.example")];
+    let url = load(file, variables, &Flags::default()).unwrap().broker.management_url().unwrap();
+    assert_eq!(url.unwrap().to_string(), "https://d.example:15671");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let settings = load_file(&format!("[broker]\nmanagement_url_file = '{}'", path.display())).unwrap();
+    let missing = settings.broker.management_url().unwrap_err().to_string();
+    assert!(missing.contains("url: cannot read the file: No such file"), "{missing}");
+    std::fs::write(&path, "topsecret").unwrap();
+    let malformed = settings.broker.management_url().unwrap_err();
+    assert!(malformed.to_string().contains("url: no http:// in front (expected http://user"), "{malformed}");
+    assert!(!format!("{malformed} {malformed:?}").contains("topsecret"));
+    std::fs::write(&path, "http://a:topsecret@b.example\n").unwrap();
+    assert!(settings.broker.management_url().unwrap().is_some());
+    assert!(load_file("[broker]").unwrap().broker.management_url().unwrap().is_none());
+    check(
+        &format!("{file}\nmanagement_url_file = \"/x\""),
+        &["imageshare.toml: broker.management_url_file: set beside broker.management_url (expected one of them)"],
+    );
+}
+
+#[test]
 fn the_broker_s_address_may_stand_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
@@ -466,6 +494,7 @@ fn misplaced_secret_is_not_shown() {
         check("a key", load_file(&format!("\"{secret}=\" = 1\n[lanes.\"{secret}=\"]\n[credentials.\"{secret}=\"]")));
         for variable in [
             "IMAGESHARE_BROKER_URL",
+            "IMAGESHARE_MANAGEMENT_URL",
             "IMAGESHARE_ENDPOINT",
             "IMAGESHARE_RATE",
             "IMAGESHARE_BATCH",
