@@ -168,6 +168,8 @@ impl Node {
         until("the broker serves", || {
             let ended = self.process().as_mut().and_then(|process| process.try_wait().unwrap());
             assert_eq!(ended, None, "the broker ended:\n{}", self.log());
+            // A call costs more than a connection, and the port opens last.
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
             self.ask("rabbit", "is_booted").filter(|answer| answer == "true")
         });
     }

@@ -88,7 +88,7 @@ impl Story<'_> {
         let mut before: Option<&Item<'_>> = None;
         // When the first job of a row with the same request was received: the worker may send one request for all of them.
         let mut began = Micros::MIN;
-        for item in items {
+        for (at, item) in items.iter().enumerate() {
             let Report { received, finished, .. } = *item.report;
             if before.is_some_and(|before| item.place <= before.place) {
                 // The lane was lost, and its jobs were redelivered.
@@ -105,7 +105,11 @@ impl Story<'_> {
                 problems.push(problem(Rule::Untrue, Some((self.image, self.account)), text));
             };
             if let Some(Outcome::Failed(failure)) = item.outcome {
-                if let Err(text) = self.check_failure(item, failure, began) {
+                // A later job with the same request may succeed meanwhile.
+                let meanwhile = |later: &&Item<'_>| later.report.received <= finished;
+                let is_retried = items[at + 1..].iter().take_while(meanwhile).any(|later| later.shared == item.shared);
+                let done = if is_retried { Ok(()) } else { self.check_not_done(item, failure, began) };
+                if let Err(text) = done.and_then(|()| self.check_failure(item, failure, began)) {
                     untrue(format!("{} ({text})", failure.code));
                 }
                 continue;
@@ -160,9 +164,6 @@ impl Story<'_> {
             None => None,
             Some(id) => Some(self.check_request(job, id)?),
         };
-        if job.kind != Kind::Sync && !matches!(&**code, "Local.NoAnswer" | "Local.Expired") {
-            self.check_not_done(item, began)?;
-        }
         if code.starts_with("Local.") {
             return self.check_local(item, job, code, began);
         }
@@ -187,7 +188,11 @@ impl Story<'_> {
     }
 
     /// Checks that no request of the worker made a failed account as requested.
-    fn check_not_done(&self, item: &Item<'_>, began: Micros) -> Result<(), String> {
+    fn check_not_done(&self, item: &Item<'_>, failure: &Failure, began: Micros) -> Result<(), String> {
+        let may_be_done = matches!(&*failure.code, "Local.NoAnswer" | "Local.Expired");
+        if may_be_done || self.record.jobs[item.place].kind == Kind::Sync {
+            return Ok(());
+        }
         let finished = item.report.finished;
         let is_done = |request: &&Request| {
             request.share == Some(item.shared)

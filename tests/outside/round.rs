@@ -305,7 +305,7 @@ impl<'a> Round<'a> {
                 eprintln!("not settled: {}", self.progress());
                 break;
             }
-            self.pause(50);
+            self.pause(100);
         }
         // Let late writes take effect; no worker sends anything more.
         for place in self.alive() {
