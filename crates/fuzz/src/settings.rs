@@ -108,8 +108,12 @@ fn check_printed(settings: &Settings, text: &str) {
     }
 }
 
+/// The values as they are shown. Addresses without their user, which is shown only beside a password.
 fn values(settings: &Settings) -> BTreeMap<&str, &str> {
-    settings.describe().iter().map(|Setting { key, value, .. }| (key.as_str(), value.as_str())).collect()
+    let without_user = |value| str::rsplit_once(value, '@').map_or(value, |(_, rest)| rest);
+    let is_address = |value: &str| value.starts_with("amqp");
+    let shown = |value| if is_address(value) { without_user(value) } else { value };
+    settings.describe().iter().map(|Setting { key, value, .. }| (key.as_str(), shown(value.as_str()))).collect()
 }
 
 /// A settings file of these settings.
