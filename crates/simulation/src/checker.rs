@@ -387,12 +387,12 @@ impl Checker {
         }
     }
 
-    /// Whether an account was as wished at any moment at which the engine may have looked: since the lane came up, and
-    /// not long before the job came.
+    /// Whether an account was as wished at any moment that a believable reading may have shown: since the lane came up,
+    /// and not long before the job came.
     fn was_so(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let Some(&Deliveries { last, .. }) = self.deliveries.get(&job) else { return true };
         let believed_from = last.saturating_sub(READING_BELIEVED_FOR + CALL_TIMEOUT);
-        let from = self.up_at.max(believed_from).saturating_sub(world.lag_max);
+        let from = self.up_at.max(believed_from.saturating_sub(world.lag_max));
         let image = world.jobs[job].1.image_id;
         let Some(states) = self.states.get(&(image, account)) else { return true };
         let wished = permission == Permission::Share;

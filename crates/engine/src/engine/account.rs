@@ -29,6 +29,9 @@ pub(super) struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WishState {
     Open,
+    /// Unchanged, by a reading that may show the state from before the lane came up. Provisional, and open again as soon
+    /// as an opposite operation of its account follows, since nothing that is read after that one shows whether it was so.
+    Assumed,
     /// Done, unless a reading to come says otherwise (rule 3): the outcome it will have then.
     Provisional(Done),
     Done(Done),
@@ -40,6 +43,17 @@ pub(super) enum WishState {
 pub(super) enum Done {
     Changed,
     Unchanged,
+}
+
+impl WishState {
+    /// The outcome of a wish that a reading to come may open again.
+    pub(super) const fn provisional(self) -> Option<Done> {
+        match self {
+            Self::Assumed => Some(Done::Unchanged),
+            Self::Provisional(done) => Some(done),
+            Self::Open | Self::Done(_) | Self::Failed => None,
+        }
+    }
 }
 
 /// One account of one image. Lives as long as a ticket names it or something about it has to be remembered.

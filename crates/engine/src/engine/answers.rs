@@ -447,7 +447,7 @@ impl Engine {
             [alone] => {
                 self.quota_refused(now, image, 1);
                 self.set_stage(alone, Stage::Idle);
-                self.fail(now, alone, &tried.failure);
+                self.fail_unless_applied(now, alone, tried.failure.clone());
             }
             _ => {
                 self.quota_refused(now, image, tried.members.len());

@@ -59,6 +59,7 @@ impl Engine {
             return false;
         }
         self.expire_front(now, account);
+        self.reopen_assumed(account);
         let Some(front) = self.accounts[account].front else {
             self.set_stage(account, Stage::Idle);
             return false;
@@ -95,11 +96,16 @@ impl Engine {
         }
         match self.known(account) {
             Some(known) if known.state == permission => {
-                if known.since + Self::READING_AGE_MAX >= now {
+                let assumed_until = self.assumed_until(account, known).filter(|_| self.is_opposite_behind(front));
+                if assumed_until.is_none() && known.since + Self::READING_AGE_MAX >= now {
                     self.done_front(now, account, known);
                     return true;
                 }
-                if readable { self.check(account, now) } else { self.set_ready(account, permission) }
+                if readable {
+                    self.check(account, assumed_until.unwrap_or(now));
+                } else {
+                    self.set_ready(account, permission);
+                }
             }
             None if readable && self.images[image].reading.is_none() => self.check(account, now),
             Some(_) | None => self.set_ready(account, permission),
@@ -166,9 +172,15 @@ impl Engine {
     }
 
     /// Settles the operation as done, by what is known.
-    fn done_front(&mut self, now: Instant, account: Key<Account>, known: Known) {
+    pub(super) fn done_front(&mut self, now: Instant, account: Key<Account>, known: Known) {
         let done = if self.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
-        let provisional = self.is_provisional(account, done, known);
+        let state = if done == Done::Unchanged && self.assumed_until(account, known).is_some() {
+            WishState::Assumed
+        } else if self.is_provisional(account, done, known) {
+            WishState::Provisional(done)
+        } else {
+            WishState::Done(done)
+        };
         if known.read && done == Done::Changed {
             // The reading showed the work of our own write. A later one may still show the state before it, as it may
             // after an accepted write.
@@ -176,7 +188,7 @@ impl Engine {
             history.accept(known.state, now);
             self.schedule_forgetting(account);
         }
-        self.finish_front(account, if provisional { WishState::Provisional(done) } else { WishState::Done(done) });
+        self.finish_front(account, state);
     }
 
     /// Settles the operation after the answer to its write said that the account is as wished. What the answer says was
@@ -201,6 +213,15 @@ impl Engine {
     pub(super) fn fail(&mut self, now: Instant, account: Key<Account>, failure: &Arc<Failure>) {
         self.fail_front(account, failure);
         self.decide(now, account);
+    }
+
+    /// The same where a write of the operation may have been applied: then a reading has the last word.
+    pub(super) fn fail_unless_applied(&mut self, now: Instant, account: Key<Account>, failure: Arc<Failure>) {
+        if self.may_be_applied(account) {
+            self.give_verdict(now, account, failure);
+        } else {
+            self.fail(now, account, &failure);
+        }
     }
 
     pub(super) fn fail_front(&mut self, account: Key<Account>, failure: &Arc<Failure>) {
@@ -240,7 +261,7 @@ impl Engine {
         }
         found.state = state;
         let (ticket, account) = (found.ticket, found.account);
-        if matches!(state, WishState::Provisional(_)) {
+        if state.provisional().is_some() {
             let image = self.accounts[account].image;
             self.images[image].provisional.insert(account);
         } else {

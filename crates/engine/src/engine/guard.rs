@@ -27,6 +27,51 @@ impl Engine {
         concerned && known.since < safe_from
     }
 
+    /// From when on a reading shows no state from before the lane came up, if this one may.
+    pub(super) fn assumed_until(&self, account: Key<Account>, known: Known) -> Option<Instant> {
+        let lane = self.lanes.get(&self.images[self.accounts[account].image].lane)?;
+        let shown_from = lane.up_at + self.limits.read_delay;
+        (self.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
+    }
+
+    /// Whether another operation of the same account follows the one of this wish.
+    pub(super) fn is_opposite_behind(&self, front: Key<Wish>) -> bool {
+        let mut next = Some(front);
+        while let Some(wish) = next {
+            let found = &self.wishes[wish];
+            if found.state == WishState::Open && found.permission != self.wishes[front].permission {
+                return true;
+            }
+            next = found.next_in_account;
+        }
+        false
+    }
+
+    /// Opens what was assumed before the operation at the front, if that one is the opposite.
+    pub(super) fn reopen_assumed(&mut self, account: Key<Account>) {
+        let Some(front) = self.accounts[account].front else { return };
+        let permission = self.wishes[front].permission;
+        let (mut first, mut is_provisional) = (None, false);
+        let mut next = self.accounts[account].head;
+        while let Some(wish) = next {
+            let found = &mut self.wishes[wish];
+            if found.state == WishState::Assumed && found.permission != permission {
+                found.state = WishState::Open;
+                first = first.or(Some(wish));
+            }
+            is_provisional |= found.state.provisional().is_some();
+            next = found.next_in_account;
+        }
+        if first.is_none() {
+            return;
+        }
+        if !is_provisional {
+            let image = self.accounts[account].image;
+            self.images[image].provisional.remove(&account);
+        }
+        self.begin_operation(account, first);
+    }
+
     /// The lane came up, and another worker may have changed the image since this one had it: the last listing, our own
     /// writes from before and a cap learned then show nothing of it. Such a write still counts as one that a listing may
     /// not show yet, and what is in doubt stays so.
@@ -125,7 +170,7 @@ impl Engine {
         while let Some(wish) = next {
             match self.wishes[wish].state {
                 WishState::Open => is_any_open = true,
-                WishState::Provisional(_) | WishState::Done(_) => last = Some(wish),
+                WishState::Assumed | WishState::Provisional(_) | WishState::Done(_) => last = Some(wish),
                 WishState::Failed => {}
             }
             next = self.wishes[wish].next_in_account;
@@ -134,7 +179,7 @@ impl Engine {
     }
 
     fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {
-        matches!(self.wishes[wish].state, WishState::Provisional(_))
+        self.wishes[wish].state.provisional().is_some()
     }
 
     /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these
@@ -145,7 +190,7 @@ impl Engine {
         let mut next = self.accounts[account].head;
         while let Some(wish) = next {
             let found = &self.wishes[wish];
-            if let WishState::Provisional(done) = found.state {
+            if let Some(done) = found.state.provisional() {
                 provisional.push((wish, found.permission, done));
             }
             next = found.next_in_account;

@@ -153,14 +153,23 @@ pub(super) struct Denied {
 pub(super) struct Quota {
     /// Accounts that have it, as far as known from the reading and our writes since.
     pub(super) present: u32,
-    /// A cap that refusals taught, until that moment.
-    pub(super) learned: Option<(u32, Instant)>,
+    /// A cap that refusals taught.
+    pub(super) learned: Option<LearnedCap>,
     /// The most accounts it was seen shared with.
     pub(super) seen: u32,
     /// The longest list of shares to try after an unforeseen refusal.
     pub(super) list_max: Option<u32>,
     /// Single accounts refused in a row.
     pub(super) singles: u32,
+}
+
+/// A cap that refusals taught: as many accounts as had the image, by our count.
+#[derive(Debug)]
+pub(super) struct LearnedCap {
+    pub(super) cap: u32,
+    pub(super) until: Instant,
+    /// Whether that count missed nobody. If it may have, a reading comes before anything fails by this cap.
+    pub(super) is_certain: bool,
 }
 
 impl Image {
@@ -256,8 +265,8 @@ impl Reading {
 impl Quota {
     /// The cap as last learnt.
     pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
-        match self.learned {
-            Some((cap, until)) if until > now => cap,
+        match &self.learned {
+            Some(learned) if learned.until > now => learned.cap,
             _ => first_guess.max(self.seen),
         }
     }

@@ -7,7 +7,7 @@ use imageshare_core::Permission;
 use super::{
     Engine,
     account::{Account, WishState},
-    image::{Image, failure},
+    image::{Image, LearnedCap, failure},
 };
 use crate::{
     arena::Key,
@@ -65,7 +65,7 @@ impl Engine {
         if now_is == Permission::Share {
             quota.singles = 0;
             quota.seen = quota.seen.max(quota.present);
-            if quota.learned.is_some_and(|(cap, _)| quota.present > cap) {
+            if quota.learned.as_ref().is_some_and(|learned| quota.present > learned.cap) {
                 quota.learned = None;
             }
         }
@@ -89,13 +89,44 @@ impl Engine {
         if found.quota.singles < 2 {
             return;
         }
+        let is_certain = self.is_present_certain(image);
+        let found = &mut self.images[image];
         let cap = found.quota.present;
-        found.quota.learned = Some((cap, now + Self::CAP_LEARNED_FOR));
+        found.quota.learned = Some(LearnedCap { cap, until: now + Self::CAP_LEARNED_FOR, is_certain });
+        if !is_certain {
+            return;
+        }
         found.quota.seen = 0;
         found.quota.singles = 0;
         found.quota.list_max = None;
         let (lane, image_id) = (found.lane, found.id);
         self.notice(lane, Notice::CapLearned { image_id, cap });
+    }
+
+    /// A reading came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
+    /// from a count that was not certain. The next refusal then teaches it from this reading.
+    pub(super) fn review_cap(&mut self, image: Key<Image>) {
+        let is_certain = self.is_present_certain(image);
+        let quota = &mut self.images[image].quota;
+        let present = quota.present;
+        if quota.learned.take_if(|learned| present > learned.cap || (is_certain && !learned.is_certain)).is_some() {
+            quota.list_max = Some(1);
+            quota.singles = 1;
+        }
+    }
+
+    /// Whether the count of those who have the image misses nobody: no write of a worker before that the reading may not
+    /// show, and none of ours that may have been applied. Where nothing can be read there is no count to be certain of.
+    fn is_present_certain(&self, image: Key<Image>) -> bool {
+        let found = &self.images[image];
+        let Some(reading) = &found.reading else { return true };
+        let guard_ends = self.guard_ends(found.lane).filter(|_| self.limits.guard);
+        let is_too_late = |&account: &Key<Account>| {
+            let history = self.accounts[account].history.map(|history| &self.histories[history]);
+            let unsure = history.and_then(|history| history.unsure);
+            unsure.is_some_and(|(_, until)| reading.began < until + self.limits.read_delay)
+        };
+        guard_ends.is_none_or(|ends| reading.began >= ends) && !found.accounts.values().any(is_too_late)
     }
 
     /// Shares that do not fit: cancels that arrived earlier go first, then a believable reading decides, and what then
@@ -144,7 +175,14 @@ impl Engine {
         let waiting = found.ready_shares.iter().copied();
         let failing: Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
         for &(_, account) in &failing {
-            self.fail(now, account, &over_quota);
+            // What makes it full may be a write of ours for this very account.
+            match self.known(account).filter(|known| known.state == Permission::Share) {
+                Some(known) => {
+                    self.done_front(now, account, known);
+                    self.decide(now, account);
+                }
+                None => self.fail(now, account, &over_quota),
+            }
         }
         !failing.is_empty()
     }

@@ -40,6 +40,7 @@ impl Engine {
         found.quota.seen = found.quota.seen.max(u32::try_from(reading.accounts.len()).unwrap_or(u32::MAX));
         found.reading = Some(reading);
         self.count_present(image);
+        self.review_cap(image);
         self.look_again(now, image);
     }
 

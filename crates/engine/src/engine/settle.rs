@@ -114,7 +114,7 @@ impl Engine {
         match taken.state {
             WishState::Done(Done::Changed) => AccountOutcome::Changed,
             WishState::Done(Done::Unchanged) => AccountOutcome::Unchanged,
-            WishState::Open | WishState::Provisional(_) | WishState::Failed => {
+            WishState::Open | WishState::Assumed | WishState::Provisional(_) | WishState::Failed => {
                 let failure = self.failures.remove(&wish);
                 AccountOutcome::Failed(failure.expect("a ticket is settled when each wish is done or has its failure"))
             }

@@ -122,7 +122,7 @@ impl Engine {
             busy.map(|busy| busy.since + self.image_wait(found.lane)),
             found.denied.as_ref().map(|denied| denied.again),
             found.read.refused.as_ref().map(|refused| refused.until),
-            found.quota.learned.map(|(_, until)| until),
+            found.quota.learned.as_ref().map(|learned| learned.until),
             self.guard_from(image),
         ];
         moments.into_iter().flatten().chain(groups).filter(|&at| at > now && at < Instant::NEVER).min()
@@ -333,7 +333,7 @@ impl Engine {
         let idle = !found.in_hand() && found.accounts.is_empty() && found.calls == 0 && !found.queued.contains(&true);
         let learnt = found.busy.is_some()
             || found.unreadable(now).is_some()
-            || found.quota.learned.is_some_and(|(_, until)| until > now)
+            || found.quota.learned.as_ref().is_some_and(|learned| learned.until > now)
             || found.alarm.is_some();
         if !idle || learnt || self.lane_of(image).images.len() <= 1 {
             return;

@@ -192,6 +192,47 @@ fn take_over(kit: &mut Kit) {
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
 }
 
+/// An operation and its opposite behind it, which arrives before or after the first listing of the lane.
+fn opposite_behind(at_once: bool) -> (Kit, u64, u64) {
+    let mut kit = Kit::new(Limits::default());
+    let share = kit.job(Mode::Share, 0, [1]);
+    let before = at_once.then(|| kit.job(Mode::Cancel, 0, [1]));
+    kit.list([1]);
+    kit.pass(Millis(100));
+    let cancel = before.unwrap_or_else(|| kit.job(Mode::Cancel, 0, [1]));
+    (kit, share, cancel)
+}
+
+#[test]
+fn takeover_calls_nothing_unchanged_by_a_listing_that_may_be_from_before() {
+    for at_once in [false, true] {
+        let (mut kit, share, cancel) = opposite_behind(at_once);
+        // The worker before had just cancelled it.
+        kit.list([]);
+        assert!(kit.now >= 5000, "no listing from before the lane came up decides: {}", kit.now);
+        assert_eq!(kit.write(Permission::Share), [1]);
+        kit.accept();
+        assert_eq!(kit.write(Permission::Cancel), [1]);
+        kit.accept();
+        assert_eq!((kit.outcomes(share), kit.outcomes(cancel)), (vec!["changed"], vec!["changed"]));
+    }
+}
+
+#[test]
+fn takeover_sends_the_opposite_once_a_later_listing_agrees() {
+    for at_once in [false, true] {
+        let (mut kit, share, cancel) = opposite_behind(at_once);
+        kit.list([1]);
+        assert_eq!(kit.write(Permission::Cancel), [1]);
+        kit.accept();
+        kit.pass(Millis(40_000));
+        while !kit.is_settled(share) || !kit.is_settled(cancel) {
+            kit.list([]);
+        }
+        assert_eq!((kit.outcomes(share), kit.outcomes(cancel)), (vec!["unchanged"], vec!["changed"]));
+    }
+}
+
 #[test]
 fn takeover_drops_the_listing_from_before() {
     let mut kit = Kit::new(Limits::default());
