@@ -130,9 +130,11 @@ impl Story<'_> {
                 untrue("it was not so between receipt and report".to_owned());
                 continue;
             };
-            // The worker's own request of this delivery, if it caused the state.
+            // The worker's own request of this delivery, if it caused the state. An earlier job that reports the change
+            // accounts for its request.
             let own = by.map(|place| &self.record.requests[place]);
             let own = own.filter(|by| by.host == self.host && by.at > received + SLACK);
+            let own = own.filter(|by| !items[..at].iter().any(|earlier| earlier.accounts_for(by)));
             if let (Some(Outcome::Unchanged) | None, Some(own)) = (item.outcome, own) {
                 untrue(format!("the worker's own request {} caused it", own.id));
                 continue;
@@ -251,6 +253,13 @@ impl Story<'_> {
 }
 
 impl Item<'_> {
+    /// Whether this job reports the change that a request made.
+    fn accounts_for(&self, request: &Request) -> bool {
+        let Report { received, finished, .. } = *self.report;
+        let span = received - SLACK..=finished + SLACK;
+        self.outcome == Some(&Outcome::Changed) && request.share == Some(self.shared) && span.contains(&request.at)
+    }
+
     fn words(&self) -> &'static str {
         match self.outcome {
             Some(Outcome::Changed) => "changed",
