@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal, Write as _},
+    sync::Once,
 };
 
 use imageshare_core::text::is_printable;
@@ -43,14 +44,15 @@ pub(crate) const fn is_lost() -> bool {
     false
 }
 
-/// Writes a whole text to standard output.
+/// Writes a whole text to standard output. The first one of a process warns if it is lost.
 pub(crate) fn print(text: &str) -> Result<(), Problem> {
-    if is_lost() {
-        drop(writeln!(
-            io::stderr(),
-            "imageshare: standard output is closed or discarded: what this command prints is lost"
-        ));
-    }
+    static WARNING: Once = Once::new();
+    WARNING.call_once(|| {
+        if is_lost() {
+            let warning = "imageshare: standard output is closed or discarded: the output of this command is lost";
+            drop(writeln!(io::stderr(), "{warning}"));
+        }
+    });
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
 }
