@@ -144,12 +144,15 @@ impl Engine {
             Kind::ReadImage => false,
         };
         let found = self.lane(call.lane);
+        let was_unproven = found.key.is_unproven(now);
         if health == Health::Good {
             found.streak = Streak::default();
             found.refreshed.take_if(|(kind, _)| *kind == call.kind);
             found.clock_corrected = None;
             found.note_permitted(call, outcome);
         }
+        // Refusals that may have been the key's fault are judged anew once the key is known to be the right one.
+        let is_key_proven = was_unproven && !found.key.is_unproven(now);
         if let LaneState::Closed(closed) = &found.state {
             if closed.reason == CloseReason::Account {
                 // Only another key, or an operator, opens it.
@@ -158,7 +161,7 @@ impl Engine {
             let serves = match closed.reason {
                 // Without jobs there is nothing to try by: the next ones will tell.
                 _ if closed.given_back => true,
-                CloseReason::Permission => permitted,
+                CloseReason::Permission => permitted || is_key_proven,
                 CloseReason::Credential => call.kind == closed.probe,
                 CloseReason::Account | CloseReason::Clock | CloseReason::Endpoint => true,
             };
@@ -171,6 +174,10 @@ impl Engine {
             }
             return;
         }
+        if is_key_proven {
+            self.retry_denied(now, call.lane);
+        }
+        let found = self.lane(call.lane);
         // A call that was signed before the credential or the clock was mended says nothing of it now.
         let signed_since = |mended: Instant| call.began >= mended;
         match health {

@@ -184,3 +184,23 @@ fn refusal_of_a_former_key_says_nothing() {
     kit.accept();
     assert_eq!(kit.outcomes(ticket), ["changed"]);
 }
+
+#[test]
+fn listing_that_proves_the_key_retries_refused_images() {
+    let mut kit = worker();
+    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::OwnerUnknown(LANE));
+    let missing = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.refuse("InvalidImageId.NotFound");
+    assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)));
+    // A key of another account would see no shares.
+    kit.job(Mode::Cancel, 1, [1]);
+    kit.list([2]);
+    assert_eq!(kit.lane_status(), LaneStatus::Open);
+    while !kit.is_settled(missing) {
+        kit.refuse("InvalidImageId.NotFound");
+    }
+    assert!(kit.now < 10_000, "it was retried at once, not at {}", kit.now);
+    assert_eq!(kit.outcomes(missing), ["InvalidImageId.NotFound"]);
+}
