@@ -18,7 +18,7 @@ use lapin::{
 };
 use tokio::runtime::Runtime;
 
-use crate::kit::{
+use kit::{
     properties,
     stage::{QUEUE, REPORTS},
 };

@@ -14,22 +14,16 @@
 mod bare;
 mod observed;
 
-#[allow(dead_code, unused_imports, reason = "the scenarios use what is not used here")]
-#[path = "../../tests/kit/mod.rs"]
-mod kit;
-
 use std::{collections::BTreeMap, env, time::Duration};
 
+use kit::{
+    Node, Program, Sandbox,
+    history::{REGIONS, account, image},
+    stage::{LANES, REPORTS, Stage},
+};
 use serde_json::{Value, json};
 
-use crate::{
-    kit::{
-        Node, Program, Sandbox,
-        history::{REGIONS, account, image},
-        stage::{LANES, REPORTS, Stage},
-    },
-    observed::{Observed, Process},
-};
+use crate::observed::{Observed, Process};
 
 /// Jobs for each image, with an account each: as many as an image may be shared with.
 const JOBS_AN_IMAGE: usize = 500;

@@ -7,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    kit::{
-        Program, Running,
-        stage::{REPORTS, Stage},
-    },
-    mib,
+use kit::{
+    Program, Running,
+    stage::{REPORTS, Stage},
 };
+
+use crate::mib;
 
 /// How long a queue may stay as it is before the bench fails.
 const PATIENCE: Duration = Duration::from_secs(60);

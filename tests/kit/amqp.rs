@@ -14,33 +14,33 @@ use lapin::{
 };
 use tokio::runtime::Runtime;
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// Publishes in flight.
 const WINDOW: usize = 500;
 
 /// A connection with one channel.
-pub(crate) struct Amqp {
+pub struct Amqp {
     connection: Connection,
     channel: Channel,
 }
 
 /// What came out of a queue.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) body: Vec<u8>,
-    pub(crate) headers: Option<FieldTable>,
-    pub(crate) redelivered: bool,
+pub struct Message {
+    pub body: Vec<u8>,
+    pub headers: Option<FieldTable>,
+    pub redelivered: bool,
 }
 
 /// Messages that a consumer of the kit holds. Dropped, they stay with the connection, which ends with its `Amqp`.
-pub(crate) struct Held {
+pub struct Held {
     consumer: Consumer,
 }
 
 impl Amqp {
     #[track_caller]
-    pub(crate) fn open(url: &str) -> Self {
+    pub fn open(url: &str) -> Self {
         Self::try_open(url).unwrap()
     }
 
@@ -48,7 +48,7 @@ impl Amqp {
     ///
     /// Why the broker does not let in who has this address.
     #[track_caller]
-    pub(crate) fn try_open(url: &str) -> lapin::Result<Self> {
+    pub fn try_open(url: &str) -> lapin::Result<Self> {
         try_to("open a connection of the kit", async {
             let runtime = async_rs::Runtime::tokio_current();
             let connection = Connection::connect_with_runtime(url, ConnectionProperties::default(), runtime).await?;
@@ -59,13 +59,13 @@ impl Amqp {
     }
 
     /// Whether the broker has not closed it.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.connection.status().connected()
     }
 
     /// Publishes messages as they are, and waits until the broker has them all.
     #[track_caller]
-    pub(crate) fn publish_to(
+    pub fn publish_to(
         &self,
         exchange: &str,
         key: &str,
@@ -96,7 +96,7 @@ impl Amqp {
     ///
     /// The reply code with which the broker refuses it.
     #[track_caller]
-    pub(crate) fn attempt<T, F>(&self, what: &str, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
+    pub fn attempt<T, F>(&self, what: &str, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
     where
         F: Future<Output = lapin::Result<T>>,
     {
@@ -113,7 +113,7 @@ impl Amqp {
     ///
     /// The reply code with which the broker refuses it.
     #[track_caller]
-    pub(crate) fn try_publish(&self, exchange: &str, key: &str, properties: BasicProperties) -> Result<(), u16> {
+    pub fn try_publish(&self, exchange: &str, key: &str, properties: BasicProperties) -> Result<(), u16> {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         self.attempt("a publish of the kit", async |channel| {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -123,7 +123,7 @@ impl Amqp {
 
     /// Takes so many messages off a queue, in its order.
     #[track_caller]
-    pub(crate) fn take(&self, queue: &str, count: usize) -> Vec<Message> {
+    pub fn take(&self, queue: &str, count: usize) -> Vec<Message> {
         let mut held = self.hold(queue, u16::MAX);
         let mut messages = Vec::with_capacity(count);
         for number in 0..count {
@@ -137,13 +137,13 @@ impl Amqp {
 
     /// Everything that a queue holds now.
     #[track_caller]
-    pub(crate) fn take_all(&self, queue: &str) -> Vec<Message> {
+    pub fn take_all(&self, queue: &str) -> Vec<Message> {
         self.take(queue, self.ready(queue))
     }
 
     /// Takes messages off a queue one by one, in its order, as long as this says so. The last one is taken too.
     #[track_caller]
-    pub(crate) fn take_while(&self, queue: &str, mut goes_on: impl FnMut(&Message) -> bool) {
+    pub fn take_while(&self, queue: &str, mut goes_on: impl FnMut(&Message) -> bool) {
         let mut held = self.hold(queue, 1);
         loop {
             let delivery = held.next(&format!("another message in {queue}"));
@@ -157,7 +157,7 @@ impl Amqp {
 
     /// Begins to consume and acknowledges nothing.
     #[track_caller]
-    pub(crate) fn hold(&self, queue: &str, prefetch: u16) -> Held {
+    pub fn hold(&self, queue: &str, prefetch: u16) -> Held {
         let consumer = wait("a consumer of the kit", async {
             let channel = self.connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -169,7 +169,7 @@ impl Amqp {
 
     /// Messages of a queue that wait for a consumer.
     #[track_caller]
-    pub(crate) fn ready(&self, queue: &str) -> usize {
+    pub fn ready(&self, queue: &str) -> usize {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
         wait("a look at a queue", declared).message_count() as usize
@@ -177,7 +177,7 @@ impl Amqp {
 
     /// Makes a quorum queue as a lane has it.
     #[track_caller]
-    pub(crate) fn declare_like_a_lane(&self, queue: &str) {
+    pub fn declare_like_a_lane(&self, queue: &str) {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
@@ -193,7 +193,7 @@ impl Amqp {
 
     /// Declares a durable classic queue with these arguments in the place of one of ours, with its binding.
     #[track_caller]
-    pub(crate) fn declare_full(
+    pub fn declare_full(
         &self,
         queue: &str,
         exchange: &str,
@@ -215,13 +215,13 @@ impl Amqp {
 
     /// Removes what waits in a queue.
     #[track_caller]
-    pub(crate) fn purge(&self, queue: &str) {
+    pub fn purge(&self, queue: &str) {
         wait("the purge of a queue", self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
     }
 
     /// Deletes a queue with what is in it.
     #[track_caller]
-    pub(crate) fn delete(&self, queue: &str) {
+    pub fn delete(&self, queue: &str) {
         wait("the end of a queue", self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()));
     }
 }
@@ -229,13 +229,13 @@ impl Amqp {
 impl Held {
     /// The next delivery.
     #[track_caller]
-    pub(crate) fn next(&mut self, what: &str) -> Delivery {
+    pub fn next(&mut self, what: &str) -> Delivery {
         self.next_or_end(what).expect("the consumer was not ended")
     }
 
     /// The next delivery, or nothing if the broker ended the consumer.
     #[track_caller]
-    pub(crate) fn next_or_end(&mut self, what: &str) -> Option<Delivery> {
+    pub fn next_or_end(&mut self, what: &str) -> Option<Delivery> {
         let next = std::future::poll_fn(|context| Pin::new(&mut self.consumer).poll_next(context));
         wait(what, async { next.await.transpose() })
     }
@@ -253,7 +253,7 @@ impl From<Delivery> for Message {
 }
 
 /// Of a message that survives the broker's restart.
-pub(crate) fn properties() -> BasicProperties {
+pub fn properties() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into())
 }
 

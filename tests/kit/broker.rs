@@ -17,21 +17,21 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{keeper::Keeper, until};
+use crate::{keeper::Keeper, until};
 
 /// The package's own script. What is on the path changes the user first.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// What the nodes and who asks them know from each other.
-pub(crate) const COOKIE: &str = "imageshare";
+pub const COOKIE: &str = "imageshare";
 
 /// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
-pub(crate) const TICK_SECONDS: u64 = 8;
+pub const TICK_SECONDS: u64 = 8;
 
 /// A node. It ends with its handle.
-pub(crate) struct Node {
+pub struct Node {
     /// Clients' port, which stays over restarts.
-    pub(crate) port: u16,
+    pub port: u16,
     name: String,
     names: Arc<Names>,
     distribution_port: u16,
@@ -48,38 +48,38 @@ struct Names {
 }
 
 /// A virtual host of a node, with a user who may do anything there and nothing elsewhere.
-pub(crate) struct Vhost<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) name: String,
+pub struct Vhost<'a> {
+    pub node: &'a Node,
+    pub name: String,
 }
 
 /// What a queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Depth {
+pub struct Depth {
     /// Waits for a consumer.
-    pub(crate) ready: u64,
+    pub ready: u64,
     /// Is with a consumer.
-    pub(crate) held: u64,
-    pub(crate) consumers: u64,
+    pub held: u64,
+    pub consumers: u64,
 }
 
 impl Node {
     /// The node of all tests that do no harm to it. Each takes a virtual host.
-    pub(crate) fn shared() -> &'static Self {
+    pub fn shared() -> &'static Self {
         static NODE: OnceLock<Node> = OnceLock::new();
         // Nobody drops it: its keeper ends it with the process.
         NODE.get_or_init(Self::start)
     }
 
     /// A node of one's own, to be harmed.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let [node] = Self::set_up("");
         node.start_again();
         node
     }
 
     /// A node of one's own with its management interface, and the port of that.
-    pub(crate) fn start_with_management() -> (Self, u16) {
+    pub fn start_with_management() -> (Self, u16) {
         let port = free_port();
         let [node] = Self::set_up(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
         fs::write(node.folder.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
@@ -88,14 +88,14 @@ impl Node {
     }
 
     /// A node of one's own with more in its settings, such as a listener with TLS.
-    pub(crate) fn start_with(more: &str) -> Self {
+    pub fn start_with(more: &str) -> Self {
         let [node] = Self::set_up(more);
         node.start_again();
         node
     }
 
     /// Three nodes that are one broker, of which a part that is cut off serves nobody.
-    pub(crate) fn cluster() -> [Self; 3] {
+    pub fn cluster() -> [Self; 3] {
         let nodes: [Self; 3] = Self::set_up("cluster_partition_handling = pause_minority\n");
         for node in &nodes {
             node.begin_to_start();
@@ -107,7 +107,7 @@ impl Node {
     /// Waits until all nodes serve as one broker. (One that was away comes back by a restart of its own, and the others
     /// may go through one too when they find that they do not all see the same nodes.)
     #[track_caller]
-    pub(crate) fn until_one_broker(nodes: &[Self]) {
+    pub fn until_one_broker(nodes: &[Self]) {
         for node in nodes {
             node.until_booted();
         }
@@ -157,7 +157,7 @@ impl Node {
 
     /// Starts it on the files it had, and waits until it serves.
     #[track_caller]
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
         self.begin_to_start();
         self.until_booted();
     }
@@ -175,7 +175,7 @@ impl Node {
     }
 
     /// Starts it and does not wait.
-    pub(crate) fn begin_to_start(&self) {
+    pub fn begin_to_start(&self) {
         let mut process = self.process();
         assert!(process.is_none(), "the broker runs");
         let file = |name: &str| self.folder.path().join(name);
@@ -210,7 +210,7 @@ impl Node {
 
     /// Stops it in good order.
     #[track_caller]
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.signal("TERM");
         let mut process = self.process().take().unwrap();
         until("the broker stopped", || process.try_wait().unwrap());
@@ -218,7 +218,7 @@ impl Node {
 
     /// Kills it.
     #[track_caller]
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         // The broker writes down half a second late which quorum queues it has: one that was declared just before would
         // be empty after a kill, whatever was confirmed, and without a leader for ever (measured).
         self.eval("[dets:sync(Table) || Table <- dets:all()].");
@@ -229,13 +229,13 @@ impl Node {
 
     /// Sends it a signal by its name.
     #[track_caller]
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let process = self.process().as_ref().expect("the broker runs").id();
         assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
     }
 
     /// A new virtual host with a name that no other test has, and its user.
-    pub(crate) fn vhost(&self) -> Vhost<'_> {
+    pub fn vhost(&self) -> Vhost<'_> {
         static VHOSTS: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
         self.eval(&format!(
@@ -248,7 +248,7 @@ impl Node {
     }
 
     /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
-    pub(crate) fn cut_off(&self, others: &[&Self]) {
+    pub fn cut_off(&self, others: &[&Self]) {
         for other in others {
             for (at, of) in [(self, other), (other, &self)] {
                 at.eval(&format!("erlang:set_cookie('{}', cut_off_at_{}).", of.name, at.port));
@@ -260,7 +260,7 @@ impl Node {
     }
 
     /// Lets it find the other nodes again.
-    pub(crate) fn join(&self, others: &[&Self]) {
+    pub fn join(&self, others: &[&Self]) {
         for other in others {
             for (at, of) in [(self, other), (other, &self)] {
                 at.eval(&format!("erlang:set_cookie('{}', {COOKIE}).", of.name));
@@ -269,13 +269,13 @@ impl Node {
     }
 
     /// Raises the memory alarm, or clears it.
-    pub(crate) fn memory_alarm(&self, raised: bool) {
+    pub fn memory_alarm(&self, raised: bool) {
         let share = if raised { "0.000001" } else { "0.4" };
         self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({share})."));
     }
 
     /// From now on it closes channels that hold a message longer than this, and looks each second.
-    pub(crate) fn close_channels_that_hold_longer_than(&self, milliseconds: u32) {
+    pub fn close_channels_that_hold_longer_than(&self, milliseconds: u32) {
         self.eval(&format!(
             "application:set_env(rabbit, channel_tick_interval, 1000), \
              application:set_env(rabbit, consumer_timeout, {milliseconds})."
@@ -284,7 +284,7 @@ impl Node {
 
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
-    pub(crate) fn eval(&self, expression: &str) -> String {
+    pub fn eval(&self, expression: &str) -> String {
         self.try_eval(expression).unwrap_or_else(|said| panic!("{expression}\ngave {said}"))
     }
 
@@ -301,12 +301,12 @@ impl Node {
     }
 
     /// What the node wrote to its log.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
     /// What `rabbitmqctl` has to know to find the node, beside the [`COOKIE`] in its user's home.
-    pub(crate) fn control(&self) -> [(&'static str, String); 4] {
+    pub fn control(&self) -> [(&'static str, String); 4] {
         let none = self.folder.path().join("none").to_str().unwrap().to_owned();
         [
             ("ERL_EPMD_PORT", self.names.port.to_string()),
@@ -372,23 +372,23 @@ impl Drop for Names {
 }
 
 /// The password of every user that the kit makes.
-pub(crate) const PASSWORD: &str = "correct/horse:battery@staple";
+pub const PASSWORD: &str = "correct/horse:battery@staple";
 
 impl Vhost<'_> {
     /// Where clients find it.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_by(self.node.port)
     }
 
     /// The same through a relay.
-    pub(crate) fn url_by(&self, port: u16) -> String {
+    pub fn url_by(&self, port: u16) -> String {
         let Self { name, .. } = self;
         format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}")
     }
 
     /// Which of the nodes leads a quorum queue.
     #[track_caller]
-    pub(crate) fn leader_of(&self, queue: &str, nodes: &[Node]) -> usize {
+    pub fn leader_of(&self, queue: &str, nodes: &[Node]) -> usize {
         let name = &self.name;
         until("the queue has a leader", || {
             let leader = self.node.eval(&format!(
@@ -400,7 +400,7 @@ impl Vhost<'_> {
     }
 
     /// Gives its user another password, or the right one again.
-    pub(crate) fn set_password(&self, right: bool) {
+    pub fn set_password(&self, right: bool) {
         let password = if right { PASSWORD } else { "another" };
         let name = &self.name;
         self.node.eval(&format!(
@@ -409,7 +409,7 @@ impl Vhost<'_> {
     }
 
     /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
-    pub(crate) fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
+    pub fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
         let Self { node, name } = self;
         let user = format!("{name}-{user}");
         let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
@@ -422,7 +422,7 @@ impl Vhost<'_> {
     }
 
     /// Sets a policy for its queues whose names match.
-    pub(crate) fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
+    pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
         let Self { node, name } = self;
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         node.eval(&format!(
@@ -433,7 +433,7 @@ impl Vhost<'_> {
     }
 
     /// Sets an operator policy in the same way.
-    pub(crate) fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
+    pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
         let Self { node, name } = self;
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         node.eval(&format!(
@@ -443,20 +443,20 @@ impl Vhost<'_> {
     }
 
     /// Lets its user in at the management interface of its node, and gives the address there.
-    pub(crate) fn management_url(&self, port: u16) -> String {
+    pub fn management_url(&self, port: u16) -> String {
         let Self { node, name } = self;
         node.eval(&format!("ok = rabbit_auth_backend_internal:set_tags(<<\"{name}\">>, [management], <<\"kit\">>)."));
         format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
     /// Takes that policy away.
-    pub(crate) fn clear_policy(&self) {
+    pub fn clear_policy(&self) {
         let Self { node, name } = self;
         node.eval(&format!("ok = rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
     }
 
     /// Lets its user write only to what has such a name from now on.
-    pub(crate) fn allow_writes_to(&self, names: &str) {
+    pub fn allow_writes_to(&self, names: &str) {
         let name = &self.name;
         self.node.eval(&format!(
             "ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, \
@@ -467,7 +467,7 @@ impl Vhost<'_> {
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
     /// again.
     #[track_caller]
-    pub(crate) fn depth(&self, queue: &str) -> Depth {
+    pub fn depth(&self, queue: &str) -> Depth {
         let name = &self.name;
         until(&format!("the leader of {queue} says what it holds"), || {
             let text = self.node.try_eval(&format!(
@@ -485,7 +485,7 @@ impl Vhost<'_> {
     }
 
     /// Deletes it with its queues and its user.
-    pub(crate) fn delete(self) {
+    pub fn delete(self) {
         let name = &self.name;
         self.node.eval(&format!(
             "rabbit_vhost:delete(<<\"{name}\">>, <<\"kit\">>), \
@@ -494,7 +494,7 @@ impl Vhost<'_> {
     }
 
     /// Closes every connection to it, as an operator does.
-    pub(crate) fn close_connections(&self) {
+    pub fn close_connections(&self) {
         let name = &self.name;
         self.node.eval(&format!(
             "[rabbit_networking:close_connection(Pid, \"closed by the test\") || Pid <- rabbit_networking:connections(), \
@@ -505,12 +505,12 @@ impl Vhost<'_> {
 
 /// A port that nobody uses, outside of the range from which the system takes ports for clients: what is stopped and
 /// started again finds its port free.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     listen_anywhere().1
 }
 
 /// The same while somebody listens there.
-pub(crate) fn listen_anywhere() -> (TcpListener, u16) {
+pub fn listen_anywhere() -> (TcpListener, u16) {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Folder, keeper::Keeper, until};
+use crate::{Folder, keeper::Keeper, until};
 
 /// Debian's name of it.
 const BROWSER: &str = "chromium";
@@ -16,14 +16,14 @@ const LOOK_AFTER_MS: u32 = 5000;
 
 /// Whether a page is shown to people who like it light or dark, as the browser counts these.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Scheme {
+pub enum Scheme {
     Dark = 0,
     Light = 1,
 }
 
 /// Opens a page, writes a picture of it, and gives its elements as they are once its script has run.
 #[track_caller]
-pub(crate) fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
+pub fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
     let folder = Folder::new();
     let (elements, words) = (folder.path("elements"), folder.path("words"));
     let mut browser = Command::new(BROWSER);

@@ -6,16 +6,16 @@ use rcgen::{
 };
 
 /// An authority of its own name.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
-pub(crate) struct Certificate {
-    pub(crate) pem: String,
-    pub(crate) key: String,
+pub struct Certificate {
+    pub pem: String,
+    pub key: String,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -24,17 +24,17 @@ impl Authority {
     }
 
     /// Its own certificate, which is to be trusted.
-    pub(crate) fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A certificate for a name or an address, of a server or of its client.
-    pub(crate) fn issue(&self, name: &str) -> Certificate {
+    pub fn issue(&self, name: &str) -> Certificate {
         self.sign(&Self::params(name))
     }
 
     /// One that is over.
-    pub(crate) fn issue_expired(&self, name: &str) -> Certificate {
+    pub fn issue_expired(&self, name: &str) -> Certificate {
         let mut params = Self::params(name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 2);

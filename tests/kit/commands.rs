@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Program;
+use crate::Program;
 
 /// What `--help` says of each command that does something, by the command's words. The program is called in a way that the
 /// caller may change.
-pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, String> {
+pub fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, String> {
     let mut helps = BTreeMap::new();
     let mut waiting = vec![String::new()];
     while let Some(command) = waiting.pop() {
@@ -28,7 +28,7 @@ pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, Strin
 }
 
 /// The flags that a help lists, but the one that asks for help.
-pub(crate) fn flags(help: &str) -> BTreeSet<String> {
+pub fn flags(help: &str) -> BTreeSet<String> {
     let name = |line: &str| {
         let (short, long) = line.split_at_checked(6)?;
         let is_before_flag = short.trim_start().is_empty() || short.trim_start().starts_with('-');

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::sizes;
+use crate::sizes;
 
 /// Numbers that are the same for the same seed (SplitMix64).
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 /// Where images are. The first is that of those below [`OF_SECOND_REGION`], the second that of all others of a history.
-pub(crate) const REGIONS: [&str; 8] = [
+pub const REGIONS: [&str; 8] = [
     "ap-singapore",
     "ap-guangzhou",
     "ap-shanghai",
@@ -22,28 +22,28 @@ pub(crate) const REGIONS: [&str; 8] = [
 ];
 
 /// The number of the first image in the second region.
-pub(crate) const OF_SECOND_REGION: u64 = 50;
+pub const OF_SECOND_REGION: u64 = 50;
 
 /// Jobs in the order in which they are published.
 #[derive(Default)]
-pub(crate) struct History {
-    pub(crate) jobs: Vec<Value>,
+pub struct History {
+    pub jobs: Vec<Value>,
     wished: BTreeMap<String, BTreeMap<u64, bool>>,
 }
 
 impl Random {
     /// The numbers of one seed, whatever the seed of the run.
-    pub(crate) const fn from_seed(seed: u64) -> Self {
+    pub const fn from_seed(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The numbers of a scenario, others for each seed of a run.
-    pub(crate) fn of(scenario: u64) -> Self {
+    pub fn of(scenario: u64) -> Self {
         let mut seed = Self(sizes::seed());
         Self(scenario ^ seed.below(u64::MAX))
     }
 
-    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+    pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -54,7 +54,7 @@ impl Random {
 
 impl History {
     /// Adds a job and gives its `job_id`.
-    pub(crate) fn add(&mut self, image: &str, is_share: bool, accounts: impl IntoIterator<Item = u64>) -> String {
+    pub fn add(&mut self, image: &str, is_share: bool, accounts: impl IntoIterator<Item = u64>) -> String {
         let accounts: BTreeSet<u64> = accounts.into_iter().collect();
         let job_id = format!("job-{:05}", self.jobs.len());
         let texts: Vec<String> = accounts.iter().map(ToString::to_string).collect();
@@ -69,12 +69,12 @@ impl History {
     }
 
     /// Adds jobs of a few accounts each, of which two jobs of one image often name the same.
-    pub(crate) fn add_random(&mut self, random: &mut Random, count: usize, images: u64) {
+    pub fn add_random(&mut self, random: &mut Random, count: usize, images: u64) {
         self.add_random_from(random, count, 0, images);
     }
 
     /// The same with images from a number on.
-    pub(crate) fn add_random_from(&mut self, random: &mut Random, count: usize, first: u64, images: u64) {
+    pub fn add_random_from(&mut self, random: &mut Random, count: usize, first: u64, images: u64) {
         const ACCOUNTS: u64 = 120;
         for _ in 0..count {
             let image = image(first + random.below(images));
@@ -85,7 +85,7 @@ impl History {
     }
 
     /// Who has each image when all is done.
-    pub(crate) fn expected(&self) -> BTreeMap<String, BTreeSet<u64>> {
+    pub fn expected(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let shared = |wishes: &BTreeMap<u64, bool>| {
             wishes.iter().filter(|(_, is_shared)| **is_shared).map(|(account, _)| *account).collect::<BTreeSet<u64>>()
         };
@@ -93,7 +93,7 @@ impl History {
     }
 }
 
-pub(crate) fn image(number: u64) -> String {
+pub fn image(number: u64) -> String {
     format!("img-golden{number:02}")
 }
 
@@ -101,6 +101,6 @@ fn region(of: &str) -> &'static str {
     REGIONS[usize::from(*of >= *image(OF_SECOND_REGION))]
 }
 
-pub(crate) const fn account(number: u64) -> u64 {
+pub const fn account(number: u64) -> u64 {
     100_000_000_000 + number
 }

@@ -7,30 +7,30 @@ use std::{
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// What a server answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: u16,
-    pub(crate) body: String,
+pub struct Answer {
+    pub code: u16,
+    pub body: String,
 }
 
 impl Answer {
     #[track_caller]
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 
 /// Gets something from a server that is there.
 #[track_caller]
-pub(crate) fn get(address: &str, path: &str) -> Answer {
+pub fn get(address: &str, path: &str) -> Answer {
     try_get(address, path).unwrap_or_else(|| panic!("{address} gave no answer to {path}"))
 }
 
 /// The same from one that may not be there.
-pub(crate) fn try_get(address: &str, path: &str) -> Option<Answer> {
+pub fn try_get(address: &str, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // In the version without chunks.

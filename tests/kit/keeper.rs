@@ -13,7 +13,7 @@ use std::{
 const SCRIPT: &str = r#"cat >/dev/null; kill -s KILL -- "-$1" 2>/dev/null; if [ -n "$2" ]; then rm -rf -- "$2"; fi"#;
 
 /// A group of processes that ends with this handle.
-pub(crate) struct Keeper {
+pub struct Keeper {
     group: i32,
     /// First of its group, which is named for it. It ends when the keeper's script lets go of its standard input.
     first: Child,
@@ -23,13 +23,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// The group of all processes that may stay until the last test has ended.
-    pub(crate) fn of_all_tests() -> &'static Self {
+    pub fn of_all_tests() -> &'static Self {
         static KEEPER: OnceLock<Keeper> = OnceLock::new();
         KEEPER.get_or_init(|| Self::new(None))
     }
 
     /// A new group. The folder is removed after it.
-    pub(crate) fn new(folder: Option<&Path>) -> Self {
+    pub fn new(folder: Option<&Path>) -> Self {
         // The script holds the end of the pipe that the first of the group waits for.
         let (for_first, held_by_script) = pipe().unwrap();
         let mut first = Command::new("cat");
@@ -49,7 +49,7 @@ impl Keeper {
     }
 
     /// Puts a process that is to be started into the group.
-    pub(crate) fn keep(&self, command: &mut Command) {
+    pub fn keep(&self, command: &mut Command) {
         command.process_group(self.group);
     }
 }

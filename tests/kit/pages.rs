@@ -2,26 +2,26 @@
 
 use std::fs;
 
-use super::{files_of_repository, of_repository};
+use crate::{files_of_repository, of_repository};
 
 /// A page of Markdown.
-pub(crate) struct Page {
+pub struct Page {
     /// Its path in the repository.
-    pub(crate) name: String,
-    pub(crate) blocks: Vec<Block>,
+    pub name: String,
+    pub blocks: Vec<Block>,
     /// Its lines that stand in no block.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// What stands between two fences.
-pub(crate) struct Block {
-    pub(crate) language: String,
-    pub(crate) text: String,
+pub struct Block {
+    pub language: String,
+    pub text: String,
 }
 
 impl Page {
     /// Every page that the repository has.
-    pub(crate) fn all() -> Vec<Self> {
+    pub fn all() -> Vec<Self> {
         let pages: Vec<_> = files_of_repository("", ".md").iter().map(|name| Self::of(name)).collect();
         assert!(pages.len() > 10, "the manual has more pages than {}", pages.len());
         pages
@@ -29,7 +29,7 @@ impl Page {
 
     /// A page by its path in the repository.
     #[track_caller]
-    pub(crate) fn of(name: &str) -> Self {
+    pub fn of(name: &str) -> Self {
         let whole = fs::read_to_string(of_repository(name)).unwrap();
         let (mut blocks, mut text) = (Vec::new(), String::new());
         let (mut open, mut indent): (Option<Block>, &str) = (None, "");
@@ -58,7 +58,7 @@ impl Page {
 
     /// The place of the one block that begins so.
     #[track_caller]
-    pub(crate) fn find(&self, beginning: &str) -> usize {
+    pub fn find(&self, beginning: &str) -> usize {
         let mut found = self.blocks.iter().enumerate().filter(|(_, block)| block.text.starts_with(beginning));
         let (place, _) = found.next().unwrap_or_else(|| panic!("{} has no block that begins {beginning:?}", self.name));
         assert!(found.next().is_none(), "{} has two blocks that begin {beginning:?}", self.name);
@@ -66,7 +66,7 @@ impl Page {
     }
 
     /// What its text has between back ticks.
-    pub(crate) fn code(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn code(&self) -> impl Iterator<Item = String> + '_ {
         // A span may go on in the next line.
         self.text.split("\n\n").flat_map(|paragraph| {
             let joined = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -75,12 +75,12 @@ impl Page {
     }
 
     /// Where its links go.
-    pub(crate) fn links(&self) -> impl Iterator<Item = &str> {
+    pub fn links(&self) -> impl Iterator<Item = &str> {
         self.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
     }
 
     /// The names under which its headings are reached.
-    pub(crate) fn anchors(&self) -> Vec<String> {
+    pub fn anchors(&self) -> Vec<String> {
         let headings = self.text.lines().filter(|line| line.starts_with('#'));
         let name = |heading: &str| {
             let words = heading.trim_start_matches('#').trim().to_lowercase();

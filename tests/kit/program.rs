@@ -1,20 +1,44 @@
 //! The program under test as a process.
 
 use std::{
+    env,
     ffi::OsStr,
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread::{self, JoinHandle},
 };
 
 use serde_json::Value;
 
-use super::{keeper::Keeper, until};
+use crate::{keeper::Keeper, of_repository, until};
+
+/// Returns the path of the program under test.
+///
+/// Cargo names it to the tests of its package. For other packages it is beside the folder of the test executable, and is
+/// built first where cargo runs the test.
+pub fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = env::var_os("CARGO_BIN_EXE_imageshare") {
+            return path.into();
+        }
+        let test = env::current_exe().unwrap();
+        let folder = test.parent().and_then(Path::parent).unwrap();
+        if let Some(cargo) = env::var_os("CARGO") {
+            let release = folder.ends_with("release").then_some("--release");
+            let mut build = Command::new(cargo);
+            build.args(["test", "--quiet", "--locked", "--workspace", "--no-run", "--test", "cli"]).args(release);
+            assert!(build.current_dir(of_repository("")).status().unwrap().success(), "the program was not built");
+        }
+        folder.join("imageshare")
+    })
+}
 
 /// A call of the program with nothing of this process's environment.
-pub(crate) struct Program {
+pub struct Program {
     command: Command,
     input: Input,
 }
@@ -26,72 +50,72 @@ enum Input {
 }
 
 /// The program while it runs.
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     said: Arc<Mutex<String>>,
     listener: JoinHandle<()>,
 }
 
 /// The program after it ended.
-pub(crate) struct Ended {
+pub struct Ended {
     /// `None` if a signal ended it.
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Program {
-    pub(crate) fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        Self::of(env!("CARGO_BIN_EXE_imageshare"), arguments)
+    pub fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        Self::of(path(), arguments)
     }
 
     /// A call of another program.
-    pub(crate) fn of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
+    pub fn of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(program);
         command.env_clear().args(arguments);
         Self { command, input: Input::Bytes(Vec::new()) }
     }
 
-    pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.command.args(arguments);
         self
     }
 
-    pub(crate) fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+    pub fn arg(self, argument: impl AsRef<OsStr>) -> Self {
         self.args([argument])
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
     /// With this key.
-    pub(crate) fn key(self, id: &str, key: &str) -> Self {
+    pub fn key(self, id: &str, key: &str) -> Self {
         self.env("TENCENTCLOUD_SECRET_ID", id).env("TENCENTCLOUD_SECRET_KEY", key)
     }
 
     /// With this on standard input.
-    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Input::Bytes(input.into());
         self
     }
 
     /// With standard input from a file.
-    pub(crate) fn input_from(mut self, file: File) -> Self {
+    pub fn input_from(mut self, file: File) -> Self {
         self.input = Input::File(file);
         self
     }
 
     /// With standard output somewhere else.
-    pub(crate) fn stdout_to(mut self, file: File) -> Ended {
+    pub fn stdout_to(mut self, file: File) -> Ended {
         self.command.stdout(file).stderr(Stdio::piped()).stdin(Stdio::null());
         let output = self.command.output().unwrap();
         Ended::of(&output)
     }
 
     /// The same, asked to end after so many seconds.
-    pub(crate) fn ended_after(self, seconds: u32) -> Self {
+    pub fn ended_after(self, seconds: u32) -> Self {
         let seconds = seconds.to_string();
         let words = [OsStr::new("-s"), OsStr::new("TERM"), OsStr::new(&seconds), self.command.get_program()];
         let timeout = Self::of("timeout", words.into_iter().chain(self.command.get_args()));
@@ -99,7 +123,7 @@ impl Program {
     }
 
     /// The same on a terminal of its own, without colours; all that it says is on standard output.
-    pub(crate) fn on_a_terminal(self) -> Self {
+    pub fn on_a_terminal(self) -> Self {
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
         let words: Vec<_> =
             [self.command.get_program()].into_iter().chain(self.command.get_args()).map(quoted).collect();
@@ -113,7 +137,7 @@ impl Program {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(mut self) -> Ended {
+    pub fn run(mut self) -> Ended {
         let (stdin, input) = match self.input {
             Input::Bytes(bytes) => (Stdio::piped(), bytes),
             Input::File(file) => (file.into(), Vec::new()),
@@ -129,13 +153,13 @@ impl Program {
     }
 
     /// Starts it, with standard output for the caller and nothing on standard input.
-    pub(crate) fn start(mut self) -> (Running, ChildStdout) {
+    pub fn start(mut self) -> (Running, ChildStdout) {
         self.command.stdin(Stdio::null());
         self.spawn()
     }
 
     /// Starts it with its input on a standard input that does not end before the result is dropped.
-    pub(crate) fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
+    pub fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
         self.command.stdin(Stdio::piped());
         let Input::Bytes(input) = std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) else {
             panic!("a file on standard input ends by itself");
@@ -147,7 +171,7 @@ impl Program {
     }
 
     /// Starts it with standard error somewhere else, so that it is heard to say nothing.
-    pub(crate) fn start_with_log_to(mut self, log: impl Into<Stdio>) -> Running {
+    pub fn start_with_log_to(mut self, log: impl Into<Stdio>) -> Running {
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Keeper::of_all_tests().keep(&mut self.command);
         let child = self.command.spawn().unwrap();
@@ -175,23 +199,23 @@ impl Program {
 
 impl Running {
     /// Sends a signal by its name.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// The process.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Memory that it has in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         self.kib("VmRSS:").unwrap()
     }
 
     /// Memory that it had in KiB at its most; nothing when it has ended.
-    pub(crate) fn peak_kib(&self) -> Option<u64> {
+    pub fn peak_kib(&self) -> Option<u64> {
         self.kib("VmHWM:")
     }
 
@@ -202,13 +226,13 @@ impl Running {
     }
 
     /// What it said on standard error so far.
-    pub(crate) fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
     /// Waits until it said something on standard error, and gives the rest of that line.
     #[track_caller]
-    pub(crate) fn until_said(&self, words: &str) -> String {
+    pub fn until_said(&self, words: &str) -> String {
         until("it said so", || {
             let said = self.said.lock().unwrap();
             said.lines().find_map(|line| line.split_once(words)).map(|(_, rest)| rest.to_owned())
@@ -217,7 +241,7 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let status = until("the program ended", || self.child.try_wait().unwrap());
         self.listener.join().unwrap();
         (status.code(), self.said.lock().unwrap().clone())
@@ -225,7 +249,7 @@ impl Running {
 
     /// Waits for its end by a signal, and says whether the system made a core dump of it.
     #[track_caller]
-    pub(crate) fn dumped_core(mut self) -> bool {
+    pub fn dumped_core(mut self) -> bool {
         use std::os::unix::process::ExitStatusExt as _;
 
         let status = until("the program ended", || self.child.try_wait().unwrap());
@@ -234,7 +258,7 @@ impl Running {
     }
 
     /// Ends it with all that it holds, and waits.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -251,7 +275,7 @@ impl Ended {
 
     /// Fails with everything that it said, unless it ended with this code, and never with a panic.
     #[track_caller]
-    pub(crate) fn check(self, code: i32) -> Self {
+    pub fn check(self, code: i32) -> Self {
         let Self { stdout, stderr, .. } = &self;
         assert_eq!(self.code, Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
@@ -260,13 +284,13 @@ impl Ended {
 
     /// Standard output as lines of JSON.
     #[track_caller]
-    pub(crate) fn json(&self) -> Vec<Value> {
+    pub fn json(&self) -> Vec<Value> {
         json_lines(&self.stdout)
     }
 
     /// The report of a job.
     #[track_caller]
-    pub(crate) fn report(&self, job_id: &str) -> Value {
+    pub fn report(&self, job_id: &str) -> Value {
         let found = self.json().into_iter().find(|report| report["job_id"] == job_id);
         found.unwrap_or_else(|| panic!("no report of {job_id} in\n{}", self.stdout))
     }
@@ -274,6 +298,6 @@ impl Ended {
 
 /// A text as lines of JSON.
 #[track_caller]
-pub(crate) fn json_lines(text: &str) -> Vec<Value> {
+pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -6,13 +6,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{Folder, broker::free_port, http, keeper::Keeper, of_repository, until};
+use crate::{Folder, broker::free_port, http, keeper::Keeper, of_repository, until};
 
 /// The server that comes with the package of promtool.
 const SERVER: &str = "prometheus";
 
 /// A server. It ends with its handle.
-pub(crate) struct Prometheus {
+pub struct Prometheus {
     address: String,
     // It goes first, and ends what has files in the folder.
     _keeper: Keeper,
@@ -21,7 +21,7 @@ pub(crate) struct Prometheus {
 
 impl Prometheus {
     /// A server that scrapes this address.
-    pub(crate) fn scraping(target: &str) -> Self {
+    pub fn scraping(target: &str) -> Self {
         let folder = Folder::new();
         let rules = |name: &str| of_repository(&format!("deploy/prometheus/{name}")).display().to_string();
         let config = folder.file(
@@ -52,7 +52,7 @@ impl Prometheus {
 
     /// The value of an expression that brings one, or of none 0.
     #[track_caller]
-    pub(crate) fn value(&self, expression: &str) -> f64 {
+    pub fn value(&self, expression: &str) -> f64 {
         let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let answer = http::get(&self.address, &format!("/api/v1/query?query={encoded}")).json();
         let found = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
@@ -61,7 +61,7 @@ impl Prometheus {
     }
 
     /// Asks every expression of every dashboard and rule, as the repository's own tool does.
-    pub(crate) fn prove(&self) -> Output {
+    pub fn prove(&self) -> Output {
         python()
             .arg(of_repository("deploy/grafana/tools/prove.py"))
             .args(["--api", &format!("http://{}", self.address), "--rate-interval", "5s", "--range", "5m"])
@@ -72,7 +72,7 @@ impl Prometheus {
 
 /// What `promtool check metrics` says of a text; nothing if all is well.
 #[track_caller]
-pub(crate) fn lint(metrics: &str) -> String {
+pub fn lint(metrics: &str) -> String {
     let mut tool = Command::new("promtool");
     tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut tool = tool.spawn().expect("promtool is not here; tests/run installs the package prometheus");

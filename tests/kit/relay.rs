@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{broker::listen_anywhere, until};
+use crate::{broker::listen_anywhere, until};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
@@ -23,8 +23,8 @@ const CHUNKS_MAX: usize = 4096;
 const DRIP: Duration = Duration::from_millis(100);
 
 /// A relay. Its connections end with it.
-pub(crate) struct Relay {
-    pub(crate) port: u16,
+pub struct Relay {
+    pub port: u16,
     shared: Arc<Shared>,
 }
 
@@ -68,7 +68,7 @@ enum Mode {
 
 impl Relay {
     /// A relay to a port of this machine.
-    pub(crate) fn to(target: u16) -> Self {
+    pub fn to(target: u16) -> Self {
         let state = State {
             mode: Mode::Pass,
             delay: Duration::ZERO,
@@ -87,43 +87,43 @@ impl Relay {
     }
 
     /// Ends every connection. New ones are taken.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.shared.state().cut();
     }
 
     /// Ends every connection as soon as so many more bytes went to the server, wherever in a frame that is.
-    pub(crate) fn cut_after(&self, bytes: usize) {
+    pub fn cut_after(&self, bytes: usize) {
         self.shared.state().allowance = Some(bytes);
     }
 
     /// Takes bytes and connections, and passes nothing, in either direction. Nobody is told.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.shared.set(Mode::Freeze);
     }
 
     /// Passes again, what was held first.
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.shared.set(Mode::Pass);
     }
 
     /// What comes from now on arrives so much later, in both directions.
-    pub(crate) fn delay(&self, delay: Duration) {
+    pub fn delay(&self, delay: Duration) {
         self.shared.state().delay = delay;
     }
 
     /// From now on what the server says arrives byte by byte, ten a second; or as it does otherwise.
-    pub(crate) fn trickle(&self, trickles: bool) {
+    pub fn trickle(&self, trickles: bool) {
         self.shared.state().trickles = trickles;
     }
 
     /// From now on so many bytes a second of what the server says arrive on each connection.
-    pub(crate) fn narrow(&self, bytes_a_second: u32) {
+    pub fn narrow(&self, bytes_a_second: u32) {
         let chunk = u32::try_from(CHUNK).unwrap();
         self.shared.state().per_chunk = Duration::from_secs(1) * chunk / bytes_a_second;
     }
 
     /// Ends every connection and refuses new ones.
-    pub(crate) fn refuse(&self) {
+    pub fn refuse(&self) {
         self.shared.set(Mode::Refuse);
         self.cut();
         // The one who listens notices by a connection.
@@ -132,18 +132,18 @@ impl Relay {
     }
 
     /// Takes connections again.
-    pub(crate) fn serve_again(&self) {
+    pub fn serve_again(&self) {
         self.shared.set(Mode::Pass);
         self.serve(TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap());
     }
 
     /// Connections that it took so far.
-    pub(crate) fn accepted(&self) -> usize {
+    pub fn accepted(&self) -> usize {
         self.shared.state().accepted
     }
 
     /// Bytes that clients sent so far, whether they were passed on or not.
-    pub(crate) fn to_server(&self) -> usize {
+    pub fn to_server(&self) -> usize {
         self.shared.state().to_server
     }
 

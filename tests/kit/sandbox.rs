@@ -10,14 +10,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Program, Running};
+use crate::{Program, Running};
 
 /// Scenarios that count requests a second run alone: what others take of the processor would make them late.
 static PROCESSOR: RwLock<()> = RwLock::new(());
 
 /// A sandbox. It ends with its handle.
-pub(crate) struct Sandbox {
-    pub(crate) address: String,
+pub struct Sandbox {
+    pub address: String,
     running: Option<Running>,
     /// Open, since a process whose standard output is closed could not write.
     _stdout: ChildStdout,
@@ -32,13 +32,13 @@ enum Place {
 
 impl Sandbox {
     /// A sandbox with these flags, beside others.
-    pub(crate) fn start(flags: &[&str]) -> Self {
+    pub fn start(flags: &[&str]) -> Self {
         // A scenario that failed has harmed nobody else.
         Self::start_in(Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
     }
 
     /// The same, with no other scenario that has a sandbox at the same time.
-    pub(crate) fn start_alone(flags: &[&str]) -> Self {
+    pub fn start_alone(flags: &[&str]) -> Self {
         Self::start_in(Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
     }
 
@@ -52,51 +52,51 @@ impl Sandbox {
     }
 
     /// Its port on this machine.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap()
     }
 
     /// The program, pointed at this sandbox with the key that it knows.
-    pub(crate) fn program(&self, command: &str) -> Program {
+    pub fn program(&self, command: &str) -> Program {
         self.program_with_key(command, "AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
     /// The same with another key.
-    pub(crate) fn program_with_key(&self, command: &str, id: &str, key: &str) -> Program {
+    pub fn program_with_key(&self, command: &str, id: &str, key: &str) -> Program {
         Program::new([command, "--endpoint", &format!("http://{}", self.address)]).key(id, key)
     }
 
     /// Waits until it said something on standard error, and gives the rest of that line.
-    pub(crate) fn until_said(&self, words: &str) -> String {
+    pub fn until_said(&self, words: &str) -> String {
         self.running.as_ref().unwrap().until_said(words)
     }
 
     /// Memory that it has in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         self.running.as_ref().unwrap().resident_kib()
     }
 
     /// What it counted.
-    pub(crate) fn stats(&self) -> Value {
+    pub fn stats(&self) -> Value {
         self.admin("GET", "stats", "")
     }
 
     /// How many requests it remembers.
-    pub(crate) const REMEMBERED: usize = 10_000;
+    pub const REMEMBERED: usize = 10_000;
 
     /// The requests that it remembers, oldest first.
-    pub(crate) fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         let mut answer = self.admin("GET", &format!("requests?last={}", Self::REMEMBERED), "");
         answer["requests"].as_array_mut().map(std::mem::take).unwrap()
     }
 
     /// Write requests that it counted.
-    pub(crate) fn writes(&self) -> u64 {
+    pub fn writes(&self) -> u64 {
         self.stats()["by_action"]["ModifyImageSharePermission"].as_u64().unwrap_or_default()
     }
 
     /// Who has each image, by its id.
-    pub(crate) fn state(&self) -> BTreeMap<String, BTreeSet<u64>> {
+    pub fn state(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let state = self.admin("GET", "state", "");
         let accounts = |set: &Value| {
             set.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect::<BTreeSet<u64>>()
@@ -105,24 +105,24 @@ impl Sandbox {
     }
 
     /// Who has this image.
-    pub(crate) fn shared(&self, image: &str) -> BTreeSet<u64> {
+    pub fn shared(&self, image: &str) -> BTreeSet<u64> {
         self.state().remove(image).unwrap_or_default()
     }
 
     /// A key of the account that its own key has, which lives for so many seconds, as a file of the worker's has it.
-    pub(crate) fn temporary_key(&self, seconds: u64) -> Value {
+    pub fn temporary_key(&self, seconds: u64) -> Value {
         let wanted = serde_json::json!({"account": "100009999999", "seconds": seconds});
         self.admin("POST", "temporary_key", &wanted.to_string())
     }
 
     /// Replaces the script of faults.
-    pub(crate) fn faults(&self, faults: &Value) {
+    pub fn faults(&self, faults: &Value) {
         let answer = self.admin("POST", "faults", &faults.to_string());
         assert_eq!(answer, serde_json::json!({}), "{answer}");
     }
 
     /// Ends it as Ctrl-C does.
-    pub(crate) fn interrupt(mut self) -> Option<i32> {
+    pub fn interrupt(mut self) -> Option<i32> {
         let running = self.running.take().unwrap();
         running.signal("INT");
         running.end().0

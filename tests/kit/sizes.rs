@@ -6,37 +6,37 @@
 use std::time::Duration;
 
 /// The sizes of the scenarios.
-pub(crate) struct Sizes {
+pub struct Sizes {
     /// How often a worker is killed.
-    pub(crate) kills: usize,
+    pub kills: usize,
     /// How often a worker is asked to end.
-    pub(crate) drains: usize,
+    pub drains: usize,
     /// Jobs that are published before each of those.
-    pub(crate) jobs_a_round: usize,
+    pub jobs_a_round: usize,
     /// Rounds of each kind of hand-over.
-    pub(crate) rounds: usize,
+    pub rounds: usize,
     /// Rounds of those that wait for a heartbeat to end.
-    pub(crate) slow_rounds: usize,
+    pub slow_rounds: usize,
     /// Rounds of those in which the lane goes back and forth until all is done.
-    pub(crate) lease_rounds: usize,
+    pub lease_rounds: usize,
     /// How often one of three workers with two lanes is killed, stopped and cut off, each.
-    pub(crate) lane_rounds: usize,
+    pub lane_rounds: usize,
     /// Jobs that a worker holds when its lane changes hands.
-    pub(crate) held: usize,
+    pub held: usize,
     /// Jobs behind those.
-    pub(crate) backlog: usize,
+    pub backlog: usize,
     /// How often a connection is cut.
-    pub(crate) cuts: usize,
+    pub cuts: usize,
     /// Rounds of faults over which a worker must not grow.
-    pub(crate) fault_rounds: usize,
+    pub fault_rounds: usize,
     /// How long the API refuses everything as too much.
-    pub(crate) storm: Duration,
+    pub storm: Duration,
     /// Messages that are no jobs.
-    pub(crate) junk: usize,
+    pub junk: usize,
     /// How long nothing is where the broker was.
-    pub(crate) broker_away: Duration,
+    pub broker_away: Duration,
     /// How long nothing is where the API was.
-    pub(crate) endpoint_away: Duration,
+    pub endpoint_away: Duration,
 }
 
 const ORDINARY: Sizes = Sizes {
@@ -77,7 +77,7 @@ const FULL: Sizes = Sizes {
 
 impl Sizes {
     /// Those of this run.
-    pub(crate) fn of_run() -> Self {
+    pub fn of_run() -> Self {
         let sizes = match std::env::var("SIZE").as_deref() {
             Err(_) | Ok("ordinary") => ORDINARY,
             Ok("full") => FULL,
@@ -100,17 +100,17 @@ impl Sizes {
 }
 
 /// What makes the numbers of this run others than those of the next one.
-pub(crate) fn seed() -> u64 {
+pub fn seed() -> u64 {
     number("SEED").unwrap_or_default()
 }
 
 /// A number of the environment.
-pub(crate) fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: found {text:?}, not a number")))
 }
 
 /// Says what a scenario saw, for `tests/chaos`, which adds such lines up.
-pub(crate) fn figures(figures: &[(&str, u64)]) {
+pub fn figures(figures: &[(&str, u64)]) {
     let scenario = std::thread::current().name().unwrap_or("scenario").to_owned();
     let figures: Vec<_> = figures.iter().map(|(name, number)| format!("{name} {number}")).collect();
     eprintln!("figures: {scenario} {}", figures.join(" "));

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
+use crate::{
     Amqp, Folder, Node, Program, Sandbox,
     broker::{Depth, Vhost},
     figures,
@@ -18,25 +18,25 @@ use super::{
 };
 
 /// The queue of the one lane.
-pub(crate) const QUEUE: &str = "imageshare.jobs.default";
+pub const QUEUE: &str = "imageshare.jobs.default";
 
 /// The lanes of a stage that has several, each for a region of its own and with a key of its own.
-pub(crate) const LANES: [&str; REGIONS.len()] = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+pub const LANES: [&str; REGIONS.len()] = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
 
 /// Those of a stage that has two.
-pub(crate) const TWO_LANES: [&str; 2] = [LANES[0], LANES[1]];
+pub const TWO_LANES: [&str; 2] = [LANES[0], LANES[1]];
 
 /// What the settings have in place of the endpoint, which is known when a program is started.
 const ENDPOINT: &str = "http://ENDPOINT";
 
 /// What could not be done.
-pub(crate) const DEAD: &str = "imageshare.dead";
+pub const DEAD: &str = "imageshare.dead";
 
 /// Where reports go.
-pub(crate) const REPORTS: &str = "imageshare.reports";
+pub const REPORTS: &str = "imageshare.reports";
 
 /// Seconds of the worker's heartbeat.
-pub(crate) const HEARTBEAT: u64 = 4;
+pub const HEARTBEAT: u64 = 4;
 
 /// The key of one of the two lanes: its id and its secret.
 fn key_of(lane: &str) -> [(&str, String); 2] {
@@ -58,17 +58,17 @@ fn queue_of(lane: &str) -> String {
 }
 
 /// What was written although it was so already.
-pub(crate) struct Repeated {
+pub struct Repeated {
     /// How many requests came before the one that did so.
-    pub(crate) request: u64,
-    pub(crate) image: String,
-    pub(crate) account: u64,
+    pub request: u64,
+    pub image: String,
+    pub account: u64,
 }
 
 /// The scenario's world.
-pub(crate) struct Stage<'a> {
-    pub(crate) vhost: Vhost<'a>,
-    pub(crate) sandbox: Sandbox,
+pub struct Stage<'a> {
+    pub vhost: Vhost<'a>,
+    pub sandbox: Sandbox,
     settings: String,
     folder: Folder,
     lanes: &'static [&'static str],
@@ -76,25 +76,25 @@ pub(crate) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// A stage with this sandbox. Workers may send so many requests a second.
-    pub(crate) fn new(node: &'a Node, sandbox: Sandbox, rate: u32) -> Self {
+    pub fn new(node: &'a Node, sandbox: Sandbox, rate: u32) -> Self {
         Self::with_settings(node, sandbox, rate, "")
     }
 
     /// The same with more in the section `broker` of the settings.
-    pub(crate) fn with_settings(node: &'a Node, sandbox: Sandbox, rate: u32, broker: &str) -> Self {
+    pub fn with_settings(node: &'a Node, sandbox: Sandbox, rate: u32, broker: &str) -> Self {
         let lane = format!("[lanes.default]\nrate = {rate}\nendpoint = \"{ENDPOINT}\"\n");
         Self::set_up(node, sandbox, Folder::new(), &["default"], &format!("{broker}\n{lane}"))
     }
 
     /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox allows so many requests a second for each
     /// lane; the settings have this in the section of each, and this in that of the broker.
-    pub(crate) fn of_two_lanes(node: &'a Node, rate: u32, of_lane: &str, broker: &str) -> Self {
+    pub fn of_two_lanes(node: &'a Node, rate: u32, of_lane: &str, broker: &str) -> Self {
         let start = |flags: &[&str]| Sandbox::start_alone(&[flags, &["--latency", "20ms"]].concat());
         Self::of_lanes(node, &TWO_LANES, start, rate, of_lane, broker)
     }
 
     /// The same with some of [`LANES`], and a sandbox that is started with flags.
-    pub(crate) fn of_lanes(
+    pub fn of_lanes(
         node: &'a Node,
         lanes: &'static [&'static str],
         start: impl FnOnce(&[&str]) -> Sandbox,
@@ -140,17 +140,17 @@ impl<'a> Stage<'a> {
     }
 
     /// Makes exchanges and queues.
-    pub(crate) fn declare(&self) {
+    pub fn declare(&self) {
         self.program("topology").arg("--declare").run().check(0);
     }
 
     /// The program with the settings of this stage.
-    pub(crate) fn program(&self, command: &str) -> Program {
+    pub fn program(&self, command: &str) -> Program {
         self.program_between(command, self.vhost.node.port, self.sandbox.port())
     }
 
     /// The same with the broker by this port.
-    pub(crate) fn program_by(&self, command: &str, port: u16) -> Program {
+    pub fn program_by(&self, command: &str, port: u16) -> Program {
         self.program_between(command, port, self.sandbox.port())
     }
 
@@ -165,7 +165,7 @@ impl<'a> Stage<'a> {
     /// Changes the file of settings of the workers that are not started by a relay to the API: what is found there is
     /// replaced.
     #[track_caller]
-    pub(crate) fn change_settings(&self, found: &str, replaced: &str) {
+    pub fn change_settings(&self, found: &str, replaced: &str) {
         assert!(self.settings.contains(found), "{}", self.settings);
         self.write_settings(self.sandbox.port(), &self.settings.replace(found, replaced));
     }
@@ -177,33 +177,33 @@ impl<'a> Stage<'a> {
     }
 
     /// Gives each of the two lanes the key of a lane, or one that nobody knows.
-    pub(crate) fn change_keys(&self, of: [&str; 2]) {
+    pub fn change_keys(&self, of: [&str; 2]) {
         write_keys(&self.folder, &of);
     }
 
     /// Starts a worker.
-    pub(crate) fn worker(&self) -> Worker {
+    pub fn worker(&self) -> Worker {
         Worker::start(self.program("worker"))
     }
 
     /// Starts a worker that reaches the broker by this port.
-    pub(crate) fn worker_by(&self, port: u16) -> Worker {
+    pub fn worker_by(&self, port: u16) -> Worker {
         self.worker_between(port, self.sandbox.port())
     }
 
     /// Starts a worker that reaches the broker and the API by these ports.
-    pub(crate) fn worker_between(&self, broker: u16, endpoint: u16) -> Worker {
+    pub fn worker_between(&self, broker: u16, endpoint: u16) -> Worker {
         Worker::start(self.program_between("worker", broker, endpoint))
     }
 
     /// A client of its own.
-    pub(crate) fn client(&self) -> Amqp {
+    pub fn client(&self) -> Amqp {
         Amqp::open(&self.vhost.url())
     }
 
     /// Publishes jobs as anybody may: to the lanes' queues, in order.
     #[track_caller]
-    pub(crate) fn publish(&self, jobs: &[Value]) {
+    pub fn publish(&self, jobs: &[Value]) {
         for (lane, region) in self.lanes.iter().zip(REGIONS) {
             let jobs = jobs.iter().filter(|job| job["region"] == region);
             self.client().publish_to("imageshare", lane, jobs.map(|job| (job.to_string().into_bytes(), properties())));
@@ -212,24 +212,24 @@ impl<'a> Stage<'a> {
 
     /// What the one lane's queue holds.
     #[track_caller]
-    pub(crate) fn depth(&self) -> Depth {
+    pub fn depth(&self) -> Depth {
         self.vhost.depth(QUEUE)
     }
 
     /// What the queue of a lane holds.
     #[track_caller]
-    pub(crate) fn depth_of(&self, lane: &str) -> Depth {
+    pub fn depth_of(&self, lane: &str) -> Depth {
         self.vhost.depth(&queue_of(lane))
     }
 
     /// The queues of its lanes.
-    pub(crate) fn queues(&self) -> impl Iterator<Item = String> {
+    pub fn queues(&self) -> impl Iterator<Item = String> {
         self.lanes.iter().map(|lane| queue_of(lane))
     }
 
     /// Waits until nothing of the lanes is left at the broker.
     #[track_caller]
-    pub(crate) fn until_worked_off(&self) {
+    pub fn until_worked_off(&self) {
         for queue in self.queues() {
             until(&format!("all jobs of {queue} are acknowledged"), || {
                 let depth = self.vhost.depth(&queue);
@@ -240,7 +240,7 @@ impl<'a> Stage<'a> {
 
     /// Takes the reports, by job, the first of each.
     #[track_caller]
-    pub(crate) fn reports(&self) -> BTreeMap<String, Value> {
+    pub fn reports(&self) -> BTreeMap<String, Value> {
         let mut reports = BTreeMap::new();
         for message in self.client().take_all(REPORTS) {
             let report: Value = serde_json::from_slice(&message.body).unwrap();
@@ -253,7 +253,7 @@ impl<'a> Stage<'a> {
     /// Waits until all is worked off; then every job has a report that says it succeeded, nothing is among what could
     /// not be done, and the images are shared as the last job of each account asked.
     #[track_caller]
-    pub(crate) fn check_done(&self, history: &History) {
+    pub fn check_done(&self, history: &History) {
         self.until_worked_off();
         self.check_state(history);
         let depth = self.client().ready(REPORTS);
@@ -277,7 +277,7 @@ impl<'a> Stage<'a> {
 
     /// The images are shared as the last job of each account asked.
     #[track_caller]
-    pub(crate) fn check_state(&self, history: &History) {
+    pub fn check_state(&self, history: &History) {
         let state = self.sandbox.state();
         for (image, expected) in history.expected() {
             let found = state.get(&image).cloned().unwrap_or_default();
@@ -295,7 +295,7 @@ impl<'a> Stage<'a> {
     /// Accounts of accepted writes that were so already. A listing that may have been cut off by its length proves
     /// nobody's absence, so what is cancelled after such a one does not count.
     #[track_caller]
-    pub(crate) fn repeated(&self) -> Vec<Repeated> {
+    pub fn repeated(&self) -> Vec<Repeated> {
         const CUT_OFF: [usize; 3] = [20, 50, 100];
         let mut images: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         let (mut unproven, mut repeated) = (BTreeSet::new(), Vec::new());
@@ -327,7 +327,7 @@ impl<'a> Stage<'a> {
     }
 
     /// When the requests of one action came that are more than so many in a second, with what was written to whom.
-    pub(crate) fn crowd(&self, at_most: usize) -> String {
+    pub fn crowd(&self, at_most: usize) -> String {
         let requests = self.sandbox.requests();
         let mut by_action: BTreeMap<&str, Vec<(jiff::Timestamp, &Value)>> = BTreeMap::new();
         for request in &requests {
@@ -345,7 +345,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Everything about an account and an image: the jobs, what was reported of them, and the requests.
-    pub(crate) fn story(&self, history: &History, image: &str, account: u64) -> String {
+    pub fn story(&self, history: &History, image: &str, account: u64) -> String {
         let names = |list: &Value| list.as_array().is_some_and(|list| list.contains(&Value::from(account.to_string())));
         let mut lines = Vec::new();
         let reports = self.client().take_all(REPORTS);

@@ -2,17 +2,17 @@
 
 use serde_json::Value;
 
-use super::{Program, http, until, worker::Worker};
+use crate::{Program, http, until, worker::Worker};
 
 /// A worker of a stage that answers what is asked about it.
-pub(crate) struct Watched {
-    pub(crate) worker: Worker,
+pub struct Watched {
+    pub worker: Worker,
     /// The address of its admin server.
-    pub(crate) admin: String,
+    pub admin: String,
 }
 
 impl Watched {
-    pub(crate) fn start(program: Program) -> Self {
+    pub fn start(program: Program) -> Self {
         let worker = Worker::start(program.args(["--admin", "127.0.0.1:0"]));
         let line = worker.until_logged_after(0, &["status and metrics"]);
         let line: Value = serde_json::from_str(&line).unwrap();
@@ -20,24 +20,24 @@ impl Watched {
     }
 
     /// Its metrics.
-    pub(crate) fn metrics(&self) -> String {
+    pub fn metrics(&self) -> String {
         http::get(&self.admin, "/metrics").body
     }
 
     /// The sum of all series whose name and labels hold all of this.
-    pub(crate) fn sum(&self, parts: &[&str]) -> f64 {
+    pub fn sum(&self, parts: &[&str]) -> f64 {
         sum(&self.metrics(), parts)
     }
 
     /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
     #[track_caller]
-    pub(crate) fn until_ready(&self) {
+    pub fn until_ready(&self) {
         until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
     }
 
     /// Waits until the lane is in a state, and gives what `/readyz` says of it then.
     #[track_caller]
-    pub(crate) fn until_state(&self, state: &str) -> (u16, Value) {
+    pub fn until_state(&self, state: &str) -> (u16, Value) {
         until(&format!("the lane is {state}"), || {
             let answer = http::get(&self.admin, "/readyz");
             let lane = answer.json()["lanes"]["default"].clone();
@@ -47,7 +47,7 @@ impl Watched {
 }
 
 /// The sum of all series of a text whose name and labels hold all of this.
-pub(crate) fn sum(metrics: &str, parts: &[&str]) -> f64 {
+pub fn sum(metrics: &str, parts: &[&str]) -> f64 {
     let lines = metrics.lines().filter(|line| parts.iter().all(|part| line.contains(part)) && !line.starts_with('#'));
     lines.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| value.parse::<f64>().unwrap()).sum()
 }

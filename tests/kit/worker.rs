@@ -2,35 +2,35 @@
 
 use std::{process::ChildStdout, time::Duration};
 
-use super::{PATIENCE, Program, Running, until_within};
+use crate::{PATIENCE, Program, Running, until_within};
 
 /// A worker. It is killed with its handle.
-pub(crate) struct Worker {
+pub struct Worker {
     running: Option<Running>,
     /// Open as long as it runs.
     _stdout: ChildStdout,
 }
 
 impl Worker {
-    pub(crate) fn start(program: Program) -> Self {
+    pub fn start(program: Program) -> Self {
         let (running, stdout) = program.start();
         Self { running: Some(running), _stdout: stdout }
     }
 
     /// Where its log is now. What is waited for comes after it.
-    pub(crate) fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         self.running().said().len()
     }
 
     /// Waits until a line of its log after a mark holds all of this, and gives the line.
     #[track_caller]
-    pub(crate) fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
+    pub fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
         self.until_logged_within(PATIENCE, mark, parts)
     }
 
     /// The same for what takes more than a minute by design.
     #[track_caller]
-    pub(crate) fn until_long_logged_after(&self, mark: usize, parts: &[&str]) -> String {
+    pub fn until_long_logged_after(&self, mark: usize, parts: &[&str]) -> String {
         self.until_logged_within(3 * PATIENCE, mark, parts)
     }
 
@@ -48,69 +48,69 @@ impl Worker {
 
     /// Waits until it consumes its lane.
     #[track_caller]
-    pub(crate) fn until_subscribed(&self) {
+    pub fn until_subscribed(&self) {
         self.until_subscribed_after(0);
     }
 
     /// Waits until it consumes its lane anew.
     #[track_caller]
-    pub(crate) fn until_subscribed_after(&self, mark: usize) {
+    pub fn until_subscribed_after(&self, mark: usize) {
         self.until_logged_after(mark, &[r#""state":"subscribed""#]);
     }
 
     /// Waits until deliveries come to it.
     #[track_caller]
-    pub(crate) fn until_serving(&self) {
+    pub fn until_serving(&self) {
         self.until_logged_after(0, &[r#""state":"serving""#]);
     }
 
     /// Whether a lane's deliveries came to it, by the last that it said of this lane.
-    pub(crate) fn serves(&self, lane: &str) -> bool {
+    pub fn serves(&self, lane: &str) -> bool {
         let said = self.running().said();
         let of_lane = format!(r#""lane":"{lane}","state":"#);
         said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
     }
 
     /// Its log so far.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.running().said()
     }
 
     /// The process id.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.running().id()
     }
 
     /// Memory that it has in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
+    pub fn resident_kib(&self) -> u64 {
         self.running().resident_kib()
     }
 
     /// Open files, sockets among them, and threads that it has.
-    pub(crate) fn files_and_threads(&self) -> (usize, usize) {
+    pub fn files_and_threads(&self) -> (usize, usize) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.running().id())).unwrap().count();
         (count("fd"), count("task"))
     }
 
     /// Sends it a signal by its name.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         self.running().signal(name);
     }
 
     /// Kills it.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         self.take().kill();
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         self.take().end()
     }
 
     /// Asks it to end and waits until it did, which has to be well.
     #[track_caller]
-    pub(crate) fn drain(self) -> String {
+    pub fn drain(self) -> String {
         // A process that has only just begun listens to no signal, and dies of one.
         self.until_logged_after(0, &["starting"]);
         self.signal("TERM");

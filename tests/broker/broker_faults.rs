@@ -1,0 +1,338 @@
+//! The broker fails in every way that it can: the worker gets over it, and nothing is lost.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use lapin::types::AMQPValue;
+use serde_json::{Value, json};
+
+use kit::{
+    Depth, Node, Relay, Sandbox, Sizes, figures,
+    history::{History, REGIONS, Random, account, image},
+    properties,
+    stage::{QUEUE, Stage, TWO_LANES},
+    until,
+};
+
+const IMAGES: u64 = 6;
+
+fn sandbox() -> Sandbox {
+    Sandbox::start(&["--rps", "0", "--latency", "30ms"])
+}
+
+/// Publishes more jobs.
+fn publish_more(stage: &Stage<'_>, history: &mut History, random: &mut Random, count: usize) {
+    let first = history.jobs.len();
+    history.add_random(random, count, IMAGES);
+    stage.publish(&history.jobs[first..]);
+}
+
+#[test]
+fn a_broker_that_is_stopped_or_killed_and_comes_back() {
+    let node = Node::start();
+    let stage = Stage::new(&node, sandbox(), 40);
+    let (mut history, mut random) = (History::default(), Random::of(11));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    for is_killed in [false, true, true] {
+        publish_more(&stage, &mut history, &mut random, 150);
+        thread::sleep(Duration::from_millis(random.below(500)));
+        let mark = worker.mark();
+        if is_killed {
+            node.kill();
+        } else {
+            node.stop();
+        }
+        worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
+        node.start_again();
+        worker.until_subscribed_after(mark);
+    }
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_broker_that_is_away_for_a_while() {
+    let node = Node::start();
+    let stage = Stage::new(&node, sandbox(), 40);
+    let (mut history, mut random) = (History::default(), Random::of(21));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    publish_more(&stage, &mut history, &mut random, 300);
+    worker.until_serving();
+    let mark = worker.mark();
+    node.kill();
+    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
+    let writes = stage.sandbox.writes();
+    // Not waiting for anything: it is to be away for so long.
+    thread::sleep(Sizes::of_run().broker_away);
+    assert_eq!(stage.sandbox.writes(), writes, "nothing is written without a lane");
+    node.start_again();
+    let back = Instant::now();
+    worker.until_subscribed_after(mark);
+    figures(&[("slowest-return-ms", u64::try_from(back.elapsed().as_millis()).unwrap())]);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 100);
+    let relay = Relay::to(node.port);
+    let (mut history, mut random) = (History::default(), Random::of(12));
+    let worker = stage.worker_by(relay.port);
+    for round in 0..Sizes::of_run().cuts {
+        publish_more(&stage, &mut history, &mut random, 50);
+        let mark = worker.mark();
+        if round % 2 == 0 {
+            relay.cut_after(usize::try_from(random.below(20_000)).unwrap());
+        } else {
+            thread::sleep(Duration::from_millis(random.below(400)));
+            relay.cut();
+        }
+        worker.until_subscribed_after(mark);
+    }
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_connection_that_is_frozen_is_given_up_and_made_anew() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 50);
+    let relay = Relay::to(node.port);
+    let (mut history, mut random) = (History::default(), Random::of(13));
+    publish_more(&stage, &mut history, &mut random, 100);
+    let worker = stage.worker_by(relay.port);
+    worker.until_serving();
+    let mark = worker.mark();
+    relay.freeze();
+    publish_more(&stage, &mut history, &mut random, 100);
+    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
+    // What it had sent meanwhile reaches the broker late, as news of a connection that is over.
+    relay.thaw();
+    worker.until_subscribed_after(mark);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_broker_that_says_nothing_when_it_is_connected_to() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 500);
+    let relay = Relay::to(node.port);
+    relay.freeze();
+    let (mut history, mut random) = (History::default(), Random::of(14));
+    publish_more(&stage, &mut history, &mut random, 20);
+    let worker = stage.worker_by(relay.port);
+    worker.until_logged_after(0, &["no subscription"]);
+    relay.thaw();
+    worker.until_subscribed();
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn connections_that_an_operator_closes() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 100);
+    let (mut history, mut random) = (History::default(), Random::of(15));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    for _ in 0..3 {
+        publish_more(&stage, &mut history, &mut random, 100);
+        let mark = worker.mark();
+        stage.vhost.close_connections();
+        worker.until_subscribed_after(mark);
+    }
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_channel_that_the_broker_closes_while_the_connection_lives() {
+    let node = Node::start();
+    node.close_channels_that_hold_longer_than(2000);
+    let stage = Stage::new(&node, sandbox(), 100);
+    let (mut history, mut random) = (History::default(), Random::of(20));
+    // Jobs of this image are held too long.
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 6.0}}));
+    publish_more(&stage, &mut history, &mut random, 100);
+    let worker = stage.worker();
+    worker.until_logged_after(0, &["no subscription", "406"]);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_queue_that_is_deleted_and_declared_again() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(16));
+    publish_more(&stage, &mut history, &mut random, 50);
+    let worker = stage.worker();
+    worker.until_serving();
+    stage.until_worked_off();
+    stage.client().delete(QUEUE);
+    worker.until_logged_after(0, &["imageshare.jobs.default", "is missing", "topology --declare"]);
+    let mark = worker.mark();
+    stage.declare();
+    worker.until_subscribed_after(mark);
+    publish_more(&stage, &mut history, &mut random, 50);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_wrong_password_that_is_mended() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(17));
+    publish_more(&stage, &mut history, &mut random, 50);
+    stage.vhost.set_password(false);
+    let worker = stage.worker();
+    worker.until_logged_after(0, &["no subscription"]);
+    assert!(!worker.log().contains("battery"), "{}", worker.log());
+    stage.vhost.set_password(true);
+    worker.until_subscribed();
+    stage.check_done(&history);
+    worker.drain();
+}
+
+#[test]
+fn a_memory_alarm_that_is_raised_and_cleared() {
+    let node = Node::start();
+    let stage = Stage::new(&node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(18));
+    publish_more(&stage, &mut history, &mut random, 200);
+    node.memory_alarm(true);
+    let worker = stage.worker();
+    worker.until_serving();
+    // The work itself goes on, up to what can be published.
+    until("images are shared", || (stage.sandbox.writes() > 0).then_some(()));
+    assert_eq!(stage.client().ready("imageshare.reports"), 0);
+    node.memory_alarm(false);
+    stage.check_done(&history);
+    worker.drain();
+}
+
+/// A job of 10,000 long account ids that has expired: all its accounts fail.
+fn expired(job_id: &str) -> Vec<u8> {
+    let accounts: Vec<u64> = (1_000_000_000_000_000_000..).take(10_000).collect();
+    let job = json!({"job_id": job_id, "image_id": image(0), "region": "ap-singapore", "permission": "SHARE",
+        "account_ids": accounts, "expires_at": "2020-01-01T00:00:00Z"});
+    job.to_string().into_bytes()
+}
+
+/// Publishes a job whose accounts fail and small ones, and waits until all are done. Gives its report and dead letter.
+fn done_with_limit(max_message_size: u32) -> (Value, Value) {
+    const SMALL: usize = 20;
+    let node = Node::start_with(&format!("max_message_size = {max_message_size}\n"));
+    let stage = Stage::new(&node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(22));
+    let client = stage.client();
+    client.publish_to("", QUEUE, [(expired("big"), properties())]);
+    publish_more(&stage, &mut history, &mut random, SMALL);
+    client.publish_to("", QUEUE, [(expired("last"), properties())]);
+    let worker = stage.worker();
+    stage.until_worked_off();
+    let reports = stage.reports();
+    assert!(reports.len() == SMALL + 2 && reports.contains_key("last"), "{:?}", reports.keys());
+    let dead = client.take_all("imageshare.dead").pop().unwrap();
+    worker.drain();
+    (reports["big"].clone(), serde_json::from_slice(&dead.body).unwrap())
+}
+
+#[test]
+fn a_report_fits_where_its_job_fits() {
+    let (report, dead) = done_with_limit(1_048_576);
+    assert_eq!((&report["status"], report.get("truncated")), (&json!("failed"), None));
+    assert_eq!(report["failed"][0]["account_ids"].as_array().unwrap().len(), 10_000);
+    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000);
+}
+
+#[test]
+fn a_report_longer_than_the_broker_accepts_is_truncated() {
+    // The job has 200 KB, its report would have 220 KB.
+    let (report, dead) = done_with_limit(210_000);
+    let counts = json!({"changed": 0, "unchanged": 0, "cancelled": 0, "failed": 10_000});
+    assert_eq!((&report["status"], &report["truncated"]), (&json!("failed"), &counts));
+    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000, "the dead letter has them all");
+}
+
+/// A queue that refuses more than one message, beside our own.
+fn full_queue(stage: &Stage<'_>, exchange: &str, key: &str) -> &'static str {
+    let arguments =
+        [("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
+    stage.client().declare_full("full", exchange, key, arguments);
+    "full"
+}
+
+#[test]
+fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
+    const JOBS: usize = 20;
+    let stage = Stage::new(Node::shared(), sandbox(), 500);
+    let full = full_queue(&stage, "imageshare.reports", "#");
+    let (mut history, mut random) = (History::default(), Random::of(23));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    publish_more(&stage, &mut history, &mut random, JOBS);
+    worker.until_logged_after(0, &["queue refuses messages", "imageshare.reports"]);
+    let client = stage.client();
+    let mut copies = 0;
+    while stage.depth() != (Depth { ready: 0, held: 0, consumers: 1 }) {
+        copies += client.take_all(full).len();
+    }
+    // Whatever the full queue refused, the other one may have taken.
+    let sent = client.take_all("imageshare.reports").len();
+    assert!(sent <= 3 * JOBS + copies, "{sent} reports of {JOBS} jobs");
+    let log = worker.drain();
+    assert!(!log.contains("publisher is not connected"), "{log}");
+}
+
+#[test]
+fn a_full_dead_letter_queue_holds_up_no_other_lane() {
+    let stage = Stage::of_two_lanes(Node::shared(), 100, "", "");
+    let full = full_queue(&stage, "imageshare.dead", "imageshare.dead");
+    let [failing, good] = TWO_LANES;
+    let client = stage.client();
+    let jobs = |region: &str, expires_at: &str| -> Vec<_> {
+        let job = |number: u64| {
+            json!({"job_id": number.to_string(), "image_id": image(0), "region": region, "permission": "SHARE",
+                "account_ids": [account(number)], "expires_at": expires_at})
+        };
+        (0..20).map(|number| (job(number).to_string().into_bytes(), properties())).collect()
+    };
+    let queue = |lane: &str| format!("imageshare.jobs.{lane}");
+    let worker = stage.worker();
+    client.publish_to("", &queue(failing), jobs(REGIONS[0], "2020-01-01T00:00:00Z"));
+    worker.until_logged_after(0, &["queue refuses messages", "imageshare.dead"]);
+    client.publish_to("", &queue(good), jobs(REGIONS[1], "2100-01-01T00:00:00Z"));
+    until("the other lane is done", || {
+        let Depth { ready, held, .. } = stage.depth_of(good);
+        (ready + held == 0 && stage.sandbox.writes() > 0).then_some(())
+    });
+    assert!(stage.depth_of(failing).held > 0, "nothing is acknowledged without its dead letter");
+    while stage.depth_of(failing).held > 0 {
+        client.take_all(full);
+    }
+    worker.drain();
+}
+
+#[test]
+fn reports_that_have_no_queue_hold_jobs_back() {
+    let node = Node::shared();
+    let stage = Stage::new(node, sandbox(), 500);
+    let (mut history, mut random) = (History::default(), Random::of(19));
+    stage.client().delete("imageshare.reports");
+    publish_more(&stage, &mut history, &mut random, 20);
+    let worker = stage.worker();
+    worker.until_logged_after(0, &["imageshare.reports", "is missing"]);
+    stage.declare();
+    worker.until_subscribed();
+    stage.check_done(&history);
+    worker.drain();
+}

@@ -1,0 +1,172 @@
+//! Credentials that change, expire or belong to another account while a worker runs.
+
+use std::{fs, path::Path, time::Instant};
+
+use kit::{
+    Folder, Node, Sandbox,
+    history::{History, Random},
+    stage::{DEAD, Stage},
+    until,
+};
+use serde_json::{Value, json};
+
+const ROLE: &str = "qcs::cam::uin/100009999999:roleName/share";
+
+#[test]
+fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
+    sandbox.faults(&json!({"script": [denied]}));
+    let stage = stage(Node::shared(), sandbox, "source = \"environment\"");
+    let (mut history, mut random) = (History::default(), Random::of(64));
+    history.add_random(&mut random, 20, 5);
+    let worker = stage.worker();
+    stage.publish(&history.jobs);
+    stage.check_done(&history);
+    let log = worker.drain();
+    assert_eq!(log.matches("whose key it is cannot be learned").count(), 1, "{log}");
+    assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 1);
+}
+
+/// A stage whose lane has this credential.
+fn stage<'a>(node: &'a Node, sandbox: Sandbox, credential: &str) -> Stage<'a> {
+    Stage::with_settings(node, sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+}
+
+fn write_key(path: &Path, key: &Value) {
+    fs::write(path, key.to_string()).unwrap();
+}
+
+#[test]
+fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
+    let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
+    let path = folder.path("key.json");
+    write_key(&path, &sandbox.temporary_key(3));
+    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let (mut history, mut random) = (History::default(), Random::of(61));
+    history.add_random(&mut random, 50, 5);
+    let worker = stage.worker();
+    stage.publish(&history.jobs);
+    worker.until_serving();
+    // Jobs come until the key has ended.
+    let closed = ["the lane is closed", r#""reason":"credential""#];
+    while !worker.log().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
+        add_while_few(&stage, &mut history, &mut random);
+    }
+    // Its successor is written, and only half of it is there.
+    let key = stage.sandbox.temporary_key(3_600).to_string();
+    let mark = worker.mark();
+    fs::write(&path, key.get(..key.len() / 2).unwrap()).unwrap();
+    worker.until_logged_after(mark, &["the source of the credential gives none", "found only the beginning"]);
+    let mark = worker.mark();
+    fs::write(&path, &key).unwrap();
+    let right_at = Instant::now();
+    worker.until_logged_after(mark, &["the lane is open again"]);
+    let took = right_at.elapsed();
+    assert!(took.as_secs_f64() <= 5.0, "{took:?}");
+    assert_eq!(stage.client().ready(DEAD), 0);
+    stage.check_done(&history);
+    let log = worker.drain();
+    let secret: Value = serde_json::from_str(&key).unwrap();
+    assert!(!log.contains(secret["secret_key"].as_str().unwrap()), "{log}");
+    let said = log.matches("the source of the credential gives none").count();
+    assert_eq!(said, 1, "once, however often it was looked at");
+}
+
+#[test]
+fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
+    let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
+    let path = folder.path("key.json");
+    write_key(&path, &sandbox.temporary_key(3_600));
+    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let (mut history, mut random) = (History::default(), Random::of(62));
+    let worker = stage.worker();
+    for _ in 0..3 {
+        let count = history.jobs.len();
+        history.add_random(&mut random, 50, 5);
+        stage.publish(&history.jobs[count..]);
+        worker.until_serving();
+        let mark = worker.mark();
+        // As secret stores do it.
+        write_key(&folder.path("next"), &stage.sandbox.temporary_key(3_600));
+        fs::rename(folder.path("next"), &path).unwrap();
+        worker.until_logged_after(mark, &["another credential is there"]);
+    }
+    stage.check_done(&history);
+    assert!(!worker.drain().contains("the lane is closed"));
+    check_no_refused_key(&stage);
+}
+
+#[test]
+fn key_of_another_account_closes_the_lane() {
+    let folder = Folder::new();
+    let key = |id: &str, account: &str| {
+        format!("[[keys]]\nsecret_id = \"{id}\"\nsecret_key = \"secret-{id}\"\naccount = \"{account}\"\n")
+    };
+    let keys = [key("AKIDOURS", "100009999999"), key("AKIDOTHER", "100008888888")].concat();
+    let world = folder.file("world.toml", format!("open_images = true\nopen_accounts = true\n{keys}"));
+    let sandbox = Sandbox::start(&["--rps", "0", "--world", world.to_str().unwrap()]);
+    let path = folder.path("key.json");
+    let put = |id: &str| write_key(&path, &json!({"secret_id": id, "secret_key": format!("secret-{id}")}));
+    put("AKIDOURS");
+    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let (mut history, mut random) = (History::default(), Random::of(65));
+    history.add_random(&mut random, 20, 5);
+    let worker = stage.worker();
+    stage.publish(&history.jobs);
+    stage.until_worked_off();
+    let (mark, calls) = (worker.mark(), stage.sandbox.writes());
+    put("AKIDOTHER");
+    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
+    history.add_random(&mut random, 50, 5);
+    stage.publish(&history.jobs[20..]);
+    until("the jobs are held", || (stage.depth().held == 50).then_some(()));
+    assert_eq!(stage.sandbox.writes(), calls);
+    let mark = worker.mark();
+    put("AKIDOURS");
+    worker.until_logged_after(mark, &["the lane is open again"]);
+    stage.check_done(&history);
+    // The operator says that the other account is right.
+    let mark = worker.mark();
+    put("AKIDOTHER");
+    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#]);
+    stage.change_settings("[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
+    worker.signal("HUP");
+    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.drain();
+}
+
+#[test]
+fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
+    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
+    let role = format!(
+        "source = \"assume_role\"\nrole_arn = \"{ROLE}\"\nduration = \"6s\"\ncredential = \"base\"\n\
+         [credentials.base]\nsource = \"environment\""
+    );
+    let stage = stage(Node::shared(), sandbox, &role);
+    let (mut history, mut random) = (History::default(), Random::of(63));
+    let worker = stage.worker();
+    worker.until_subscribed();
+    while stage.sandbox.stats()["by_action"]["AssumeRole"].as_u64().unwrap_or_default() < 4 {
+        add_while_few(&stage, &mut history, &mut random);
+    }
+    stage.check_done(&history);
+    assert!(!worker.drain().contains("the lane is closed"));
+    check_no_refused_key(&stage);
+}
+
+/// Publishes more jobs unless enough wait.
+fn add_while_few(stage: &Stage<'_>, history: &mut History, random: &mut Random) {
+    let depth = stage.depth();
+    if depth.ready + depth.held < 100 {
+        let count = history.jobs.len();
+        history.add_random(random, 20, 5);
+        stage.publish(&history.jobs[count..]);
+    }
+}
+
+#[track_caller]
+fn check_no_refused_key(stage: &Stage<'_>) {
+    let codes = stage.sandbox.stats()["by_code"].clone();
+    assert!(!codes.as_object().unwrap().keys().any(|code| code.starts_with("AuthFailure")), "{codes}");
+}

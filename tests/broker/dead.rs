@@ -1,0 +1,245 @@
+//! Dead letters: looked at without being moved, sent once more, removed.
+
+use std::io::Read;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use kit::{Amqp, Node, Program, Vhost, properties, until};
+
+const DEAD: &str = "imageshare.dead";
+
+/// A virtual host with what there has to be, and these dead letters.
+fn with_dead_letters(letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) -> Vhost<'static> {
+    let vhost = Node::shared().vhost();
+    Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
+    Amqp::open(&vhost.url()).publish_to(DEAD, DEAD, letters);
+    vhost
+}
+
+fn dead(vhost: &Vhost<'_>, arguments: &[&str]) -> Program {
+    Program::new(["dead"]).args(arguments).env("IMAGESHARE_BROKER_URL", vhost.url())
+}
+
+fn headers(headers: &[(&str, &str)]) -> BasicProperties {
+    let mut table = FieldTable::default();
+    for (name, text) in headers {
+        table.insert((*name).into(), AMQPValue::LongString((*text).into()));
+    }
+    properties().with_headers(table)
+}
+
+/// A job of lane `default`, whose account failed with this code.
+fn failed(number: usize, code: &str) -> (Vec<u8>, BasicProperties) {
+    let image = if number.is_multiple_of(10) { "img-0therone" } else { "img-6pb6lrmy" };
+    let job = json!({"job_id": format!("job-{number}"), "image_id": image, "region": "ap-singapore",
+        "permission": "SHARE", "account_ids": ["1038493875"]});
+    let lane = if number.is_multiple_of(2) { "default" } else { "gone" };
+    let why = [("imageshare-lane", lane), ("imageshare-reason", "failed"), ("imageshare-code", code), ("of", "yours")];
+    (job.to_string().into_bytes(), headers(&why))
+}
+
+/// What is in a queue, which is empty then.
+fn ids(vhost: &Vhost<'_>, queue: &str) -> Vec<String> {
+    Amqp::open(&vhost.url()).take_all(queue).iter().map(|message| id(&message.body)).collect()
+}
+
+fn id(body: &[u8]) -> String {
+    let job: Value = serde_json::from_slice(body).unwrap();
+    job["job_id"].as_str().unwrap().to_owned()
+}
+
+fn names(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["job_id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn looking_moves_no_dead_letter_and_says_all_of_each() {
+    const LETTERS: usize = 600;
+    let letters: Vec<_> = (0..LETTERS).map(|number| failed(number, "InternalError")).collect();
+    let vhost = with_dead_letters(letters);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{number}")).collect();
+    assert_eq!(names(&all), expected);
+    let first = json!({"state": "dead", "job_id": "job-0", "lane": "default", "reason": "failed",
+        "code": "InternalError", "detail": null, "image_id": "img-0therone", "region": "ap-singapore",
+        "permission": "SHARE", "account_ids": ["1038493875"], "worker": null});
+    assert_eq!(all[0], first);
+    let some = dead(&vhost, &["list", "--image", "img-0therone", "--lane", "default", "--limit", "3"]).run().check(0);
+    assert_eq!(names(&some.json()), ["job-0", "job-10", "job-20"]);
+    for deed in ["replay", "drop"] {
+        let would = dead(&vhost, &[deed, "--dry-run", "--limit", "2"]).run().check(0);
+        assert_eq!(names(&would.json()), ["job-0", "job-1"]);
+    }
+    assert_eq!(ids(&vhost, DEAD), expected, "the same in the same order");
+}
+
+#[test]
+fn what_is_sent_once_more_is_gone_and_the_rest_stays_in_its_order() {
+    const LETTERS: usize = 2_000;
+    let code = |number: usize| if number.is_multiple_of(4) { "InternalError" } else { "InvalidAccountId.NotFound" };
+    let vhost = with_dead_letters((0..LETTERS).map(|number| failed(number, code(number))));
+    let ended = dead(&vhost, &["replay", "--code", "InternalError"]).run().check(0);
+    assert_eq!(ended.json().len(), 500);
+    assert!(ended.stderr.contains("500 dead letters sent to their lanes"), "{}", ended.stderr);
+    let of = |is_meant: fn(usize) -> bool| -> Vec<String> {
+        (0..LETTERS).filter(|number| is_meant(*number)).map(|number| format!("job-{number}")).collect()
+    };
+    assert_eq!(ids(&vhost, "imageshare.jobs.default"), of(|number| number.is_multiple_of(4)));
+    assert_eq!(ids(&vhost, DEAD), of(|number| !number.is_multiple_of(4)));
+}
+
+#[test]
+fn what_no_queue_takes_stays_a_dead_letter_and_headers_of_ours_do_not_travel() {
+    let vhost = with_dead_letters((0..4).map(|number| failed(number, "InternalError")));
+    let ended = dead(&vhost, &["replay"]).run().check(1);
+    let states: Vec<_> = ended.json().into_iter().map(|line| line["state"].clone()).collect();
+    assert_eq!(states, ["replayed", "dead", "replayed", "dead"]);
+    assert!(ended.stderr.contains("with routing key \"gone\"; it stays a dead letter"), "{}", ended.stderr);
+    assert_eq!((vhost.depth(DEAD).ready, vhost.depth("imageshare.jobs.default").ready), (2, 2));
+    let amqp = Amqp::open(&vhost.url());
+    let delivery = amqp.hold("imageshare.jobs.default", 1).next("a job");
+    let names: Vec<_> =
+        delivery.properties.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["of"]);
+}
+
+#[test]
+fn what_is_no_job_can_be_looked_at_and_removed() {
+    let why =
+        [("imageshare-lane", "default"), ("imageshare-reason", "rejected"), ("imageshare-detail", "no\u{1b}[31m job")];
+    let vhost = with_dead_letters([(b"\xff\x00".to_vec(), headers(&why)), failed(2, "InternalError")]);
+    // What somebody else put there.
+    Amqp::open(&vhost.url()).publish_to("", DEAD, [(b"{}".to_vec(), properties())]);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    assert_eq!((all.len(), &all[0]["detail"], &all[0]["image_id"]), (3, &json!("no [31m job"), &Value::Null));
+    assert_eq!(all[2]["lane"], Value::Null);
+    let ended = dead(&vhost, &["drop", "--reason", "rejected"]).run().check(0);
+    assert_eq!(ended.json()[0]["state"], "dropped");
+    assert_eq!(vhost.depth(DEAD).ready, 2);
+    dead(&vhost, &["drop"]).run().check(0);
+    assert_eq!(vhost.depth(DEAD).ready, 0);
+    assert!(dead(&vhost, &["list"]).run().check(0).json().is_empty());
+}
+
+#[test]
+fn without_the_queue_or_the_broker_it_says_so() {
+    let vhost = Node::shared().vhost();
+    let ended = dead(&vhost, &["list"]).run().check(3);
+    assert!(ended.stderr.contains("no queue 'imageshare.dead'"), "{}", ended.stderr);
+    Program::new(["dead", "list"]).env("IMAGESHARE_BROKER_URL", "amqp://127.0.0.1:1").run().check(4);
+    Program::new(["dead", "list"]).run().check(2);
+}
+
+/// Jobs of the lane that the broker dropped, each for another reason, by the identifier of the job.
+fn dropped_by_the_broker(vhost: &Vhost<'_>) {
+    let amqp = Amqp::open(&vhost.url());
+    let publish = |id: &str, properties: BasicProperties| {
+        let (body, _) = failed(1, "");
+        let body = String::from_utf8(body).unwrap().replace("job-1", id);
+        amqp.publish_to("imageshare.jobs.default", "", [(body.into_bytes(), properties)]);
+    };
+    let is_dead = |count: u64| until("the broker dropped it", || (vhost.depth(DEAD).ready == count).then_some(()));
+    // Headers of ours from a publisher count for nothing.
+    let forged = headers(&[("imageshare-lane", "gone"), ("imageshare-reason", "failed"), ("of", "yours")]);
+    publish("by expiration", forged.with_expiration("1".into()));
+    is_dead(1);
+    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "1")]);
+    publish("by policy", properties());
+    is_dead(2);
+    vhost.set_policy("^imageshare[.]jobs", &[("max-length", "1"), ("overflow", "<<\"drop-head\">>")]);
+    publish("too many", properties());
+    publish("kept", properties());
+    is_dead(3);
+    vhost.set_policy("^imageshare[.]jobs", &[("delivery-limit", "1")]);
+    until("it came too often", || {
+        let amqp = Amqp::open(&vhost.url());
+        let mut held = amqp.hold("imageshare.jobs.default", 1);
+        drop(held.next("the job"));
+        drop(amqp);
+        drop(held);
+        until("it is back", || {
+            let depth = vhost.depth("imageshare.jobs.default");
+            (depth.held == 0 && depth.consumers == 0).then_some(())
+        });
+        (vhost.depth("imageshare.jobs.default").ready == 0).then_some(())
+    });
+    is_dead(4);
+    vhost.clear_policy();
+}
+
+#[test]
+fn what_the_broker_dropped_is_shown_and_replayed() {
+    let vhost = with_dead_letters([]);
+    dropped_by_the_broker(&vhost);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    assert_eq!(names(&all), ["by expiration", "by policy", "too many", "kept"]);
+    let reasons: Vec<_> = all.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["expired", "expired", "maxlen", "delivery_limit"]);
+    let detail = "dropped by the broker from queue imageshare.jobs.default: its time to live ended";
+    assert_eq!(
+        (&all[0]["lane"], &all[0]["detail"], &all[0]["worker"]),
+        (&json!("default"), &json!(detail), &json!(null))
+    );
+    let some = dead(&vhost, &["list", "--reason", "delivery_limit", "--lane", "default"]).run().check(0).json();
+    assert_eq!(names(&some), ["kept"]);
+    dead(&vhost, &["replay"]).run().check(0);
+    assert_eq!(ids(&vhost, "imageshare.jobs.default"), ["by expiration", "by policy", "too many", "kept"]);
+    assert_eq!(vhost.depth(DEAD).ready, 0);
+}
+
+#[test]
+fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
+    // How long the broker waits before it sends a dead letter again: three minutes, if nobody says otherwise.
+    Node::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
+    let vhost = with_dead_letters([]);
+    let amqp = Amqp::open(&vhost.url());
+    amqp.delete(DEAD);
+    let (body, _) = failed(1, "");
+    amqp.publish_to("imageshare.jobs.default", "", [(body, properties().with_expiration("1".into()))]);
+    until("it is dropped and kept", || (vhost.depth("imageshare.jobs.default").ready == 0).then_some(()));
+    Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
+    until("the dead letters have it", || (vhost.depth(DEAD).ready == 1).then_some(()));
+}
+
+#[test]
+fn large_dead_letters_are_read_in_bounded_memory() {
+    const LETTERS: usize = 400;
+    const LEN: usize = 210_000;
+    const LONG: usize = 20 * 1024 * 1024;
+    const KIB_MAX: u64 = 64 * 1024;
+    let letters = (0..LETTERS).map(|number| {
+        let (mut body, properties) = failed(number * 2, "InternalError");
+        body.extend(std::iter::repeat_n(b' ', LEN));
+        (body, properties)
+    });
+    let vhost = with_dead_letters(letters);
+    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{}", number * 2)).collect();
+    for arguments in [&["list"][..], &["list", "--limit", "1"], &["drop", "--dry-run"], &["replay", "--limit", "9"]] {
+        let (running, mut stdout) = dead(&vhost, arguments).start();
+        let mut text = String::new();
+        let (mut peak, mut chunk) = (0, [0; 4096]);
+        loop {
+            peak = running.peak_kib().unwrap_or(0).max(peak);
+            match Read::read(&mut stdout, &mut chunk).unwrap() {
+                0 => break,
+                len => text.push_str(str::from_utf8(&chunk[..len]).unwrap()),
+            }
+        }
+        let (code, said) = running.end();
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        assert!(peak < KIB_MAX, "{arguments:?}: {peak} KiB");
+        assert!(said.contains("dead letters"), "{said}");
+    }
+    assert_eq!(ids(&vhost, "imageshare.jobs.default"), expected[..9]);
+    // One that is longer than the library may hold stops nothing.
+    Amqp::open(&vhost.url()).publish_to("", DEAD, [(vec![b'x'; LONG], properties()), failed(2_000, "InternalError")]);
+    let all = dead(&vhost, &["list"]).run().check(0).json();
+    assert_eq!((all.len(), &all[LETTERS - 9 + 1]["job_id"]), (LETTERS - 9 + 2, &json!("job-2000")));
+    dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
+    let left = dead(&vhost, &["list", "--code", "InternalError"]).run().check(0).json();
+    assert_eq!(names(&left), [&expected[389..], &["job-2000".to_owned()]].concat());
+}

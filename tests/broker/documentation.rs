@@ -1,0 +1,57 @@
+//! The commands of the manual that need a broker.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use kit::{
+    COOKIE, Node, Vhost, free_port, json_lines,
+    shell::{AT_END, Shell, check_printed, shown, with_port},
+    until,
+};
+
+#[test]
+fn the_readmes_daemon_carries_out_what_is_published() {
+    let vhost = Node::shared().vhost();
+    let (commands, _) = shown("README.md", "imageshare sandbox");
+    let broker = "amqp://guest:guest@localhost:5672/%2F";
+    assert!(commands.contains(broker), "{commands}");
+    let script = format!("{AT_END}{commands}").replace(broker, &vhost.url());
+    let script = with_port(&with_port(&script, "9700", free_port()), "9701", free_port());
+    let ended = Shell::new().run(&script).check(0);
+    check_printed(
+        &ended.stderr,
+        "jobs      308   308 succeeded\naccounts  732   688 changed, 34 unchanged, 10 taken off by a SYNC\n",
+    );
+    // The sandbox says where it listens, on standard output too.
+    let reports: String = ended.stdout.split_inclusive('\n').filter(|line| line.starts_with("{\"job_id")).collect();
+    assert_eq!(json_lines(&reports).len(), 308);
+}
+
+#[test]
+fn the_broker_gets_its_queues_and_is_asked_what_waits_in_them_as_shown() {
+    let vhost = Node::shared().vhost();
+    let shell = with_control(Shell::new(), &vhost).env("IMAGESHARE_BROKER_URL", vhost.url());
+    let of_vhost = |text: &str| text.replace("VHOST", &vhost.name);
+    let (commands, _) = shown("docs/jobs.md", "imageshare topology");
+    shell.run(&commands).check(0);
+    let (ask, output) = shown("docs/operations.md", "rabbitmqctl");
+    let ask = of_vhost(&ask);
+    until("what was imported is there", || shell.run(&ask).stdout.contains("imageshare.jobs.default").then_some(()));
+    let declared = shell.run("imageshare topology --declare").check(0).json();
+    assert!(declared.iter().all(|line| line["state"] == "found"), "{declared:?}");
+    shell.run("imageshare publish examples/jobs.ndjson").check(0);
+    let shown = output.unwrap().text;
+    // Its numbers are some seconds old.
+    until("the broker says so too", || shell.run(&ask).stdout.contains(shown.trim_end()).then_some(()));
+}
+
+/// A shell whose `rabbitmqctl` finds the node.
+fn with_control(shell: Shell, vhost: &Vhost<'_>) -> Shell {
+    // It looks for what else it needs where it is itself.
+    let control = "#!/bin/sh\nexec /usr/lib/rabbitmq/bin/rabbitmqctl \"$@\"\n";
+    shell.program("rabbitmqctl", control);
+    let cookie = shell.folder.file(".erlang.cookie", COOKIE);
+    fs::set_permissions(cookie, fs::Permissions::from_mode(0o400)).unwrap();
+    let home = shell.folder.path("").to_str().unwrap().to_owned();
+    let shell = shell.env("HOME", home);
+    vhost.node.control().into_iter().fold(shell, |shell, (name, value)| shell.env(name, value))
+}

@@ -1,0 +1,250 @@
+//! Whoever may publish jobs, and would like to reach more than that: a terminal, another lane, a queue, our memory.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use kit::{
+    Node, Program, Sandbox, check_plain, figures,
+    history::{History, account, image},
+    http, properties,
+    stage::{DEAD, QUEUE, REPORTS, Stage},
+    until,
+    watched::Watched,
+};
+
+/// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log, in a text.
+const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\r\nforged";
+
+/// The same as a label may be: it has no control characters.
+const TURNED: &str = "\u{202e}\u{2066}\u{61c}\u{feff}\u{e0041}";
+
+/// Labels that a job may have.
+const LABELS: usize = 16;
+
+fn good(job_id: &str, account_id: u64) -> Value {
+    json!({"job_id": job_id, "image_id": image(0), "region": "ap-singapore", "permission": "SHARE",
+        "account_ids": [account_id.to_string()]})
+}
+
+fn with(member: &str, value: &Value) -> Vec<u8> {
+    let mut job = good("job", account(0));
+    job[member] = value.clone();
+    job.to_string().into_bytes()
+}
+
+/// Messages that are no jobs, with such a text wherever one can be.
+fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
+    let hostile = json!(HOSTILE);
+    let members =
+        ["job_id", "lane", "image_id", "region", "permission", "account_ids", "labels", "expires_at", "force"];
+    let mut bodies: Vec<_> = members.into_iter().map(|member| with(member, &hostile)).collect();
+    bodies.push(with(HOSTILE, &hostile));
+    bodies.push(with("account_ids", &json!([HOSTILE])));
+    bodies.push(with("labels", &json!({ HOSTILE: "a" })));
+    bodies.push(with("labels", &json!({ "a": HOSTILE })));
+    bodies.push(with("labels", &json!({ TURNED: 1 })));
+    bodies.push(HOSTILE.as_bytes().to_vec());
+    let mut headers = FieldTable::default();
+    for name in ["traceparent", "imageshare-reason", "imageshare-detail", "imageshare-worker", "own"] {
+        headers.insert(name.into(), AMQPValue::LongString(HOSTILE.into()));
+    }
+    let of_it = properties()
+        .with_headers(headers)
+        .with_message_id(HOSTILE.into())
+        .with_correlation_id(HOSTILE.into())
+        .with_content_type(HOSTILE.into())
+        .with_content_encoding(HOSTILE.into())
+        .with_type(HOSTILE.into())
+        .with_app_id(HOSTILE.into())
+        .with_reply_to(HOSTILE.into());
+    bodies.into_iter().map(|body| (body, of_it.clone())).collect()
+}
+
+/// Nothing in it acts on a terminal, and no line of it is a publisher's.
+#[track_caller]
+fn check_shown(what: &str, text: &str) {
+    // As a terminal has the ends of lines.
+    let text = text.replace("\r\n", "\n");
+    check_plain(what, &text);
+    assert!(!text.lines().any(|line| line.starts_with("forged")), "{what}: {text}");
+}
+
+#[test]
+fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let messages = hostile();
+    let all = messages.len();
+    let mut labelled = good("labelled", account(1));
+    labelled["labels"] = json!({ TURNED: TURNED });
+    stage.client().publish_to("", QUEUE, messages.clone());
+    stage.client().publish_to("", QUEUE, [(labelled.to_string().into_bytes(), properties())]);
+    // For people: on a terminal, where the log is text. It ends by itself.
+    let program = stage.program("worker").args(["--log", "trace"]).env("TERM", "xterm");
+    let on_terminal = program.ended_after(3).on_a_terminal().run();
+    check_shown("the log on a terminal", &on_terminal.stdout);
+    assert_eq!(on_terminal.stdout.matches(" WARN rejected ").count(), all, "{}", on_terminal.stdout);
+    assert_eq!(stage.client().take_all(DEAD).len(), all);
+    let reports = stage.reports();
+    assert_eq!(reports["labelled"]["labels"], json!({ TURNED: TURNED }), "what is echoed is what was written");
+
+    // For programs.
+    stage.client().publish_to("", QUEUE, messages);
+    let watched = Watched::start(stage.program("worker").args(["--log", "trace"]));
+    stage.until_worked_off();
+    for path in ["/", "/metrics", "/readyz", "/status"] {
+        check_shown(path, &http::get(&watched.admin, path).body);
+    }
+    check_shown("the log", &watched.worker.drain());
+
+    let url = stage.vhost.url();
+    let dead = |arguments: &[&str]| Program::new(["dead", "list"]).args(arguments).env("IMAGESHARE_BROKER_URL", &url);
+    let table = dead(&[]).on_a_terminal().run();
+    check_shown("the table of dead letters", &table.stdout);
+    assert_eq!(table.stdout.matches("rejected").count(), all, "{}", table.stdout);
+    check_shown("the lines of dead letters", &dead(&["--json"]).run().check(0).stdout);
+    let run = stage.sandbox.program("run").arg("-").input(format!("{labelled}\n")).run().check(0);
+    check_shown("a report", &run.stdout);
+    assert_eq!(run.report("labelled")["labels"], json!({ TURNED: TURNED }));
+}
+
+#[test]
+fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let client = stage.client();
+    client.declare_like_a_lane("somebody's");
+    let mut history = History::default();
+    let mut messages = Vec::new();
+    let mut add = |properties: BasicProperties| {
+        history.add(&image(0), true, [account(history.jobs.len() as u64)]);
+        messages.push((history.jobs.last().unwrap().to_string().into_bytes(), properties));
+    };
+    let replies = [
+        QUEUE,
+        "imageshare.jobs.other",
+        DEAD,
+        REPORTS,
+        "imageshare",
+        "amq.rabbitmq.reply-to.nobody",
+        "amq.direct",
+        "amq.gen-nobody",
+        "*",
+        "#",
+    ];
+    for reply_to in replies {
+        add(properties().with_reply_to(reply_to.into()).with_correlation_id("c".into()));
+    }
+    // What the broker or a library might act on.
+    let mut copies = FieldTable::default();
+    for name in ["CC", "BCC"] {
+        copies.insert(name.into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("nobody".into())].into()));
+    }
+    add(properties().with_headers(copies));
+    add(properties().with_delivery_mode(1).with_priority(255).with_timestamp(u64::MAX));
+    add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
+    add(properties().with_content_encoding("gzip".into()).with_content_type("text/html".into()));
+    add(properties().with_reply_to("somebody's".into()));
+    let done = messages.len();
+    // A job of another lane, one of a name that is taken, and a packed one.
+    let mut other = good("other", account(50));
+    other["lane"] = json!("other");
+    let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
+    messages.push((other.to_string().into_bytes(), properties()));
+    messages.push((packed, properties().with_content_encoding("gzip".into())));
+    client.publish_to("", QUEUE, messages);
+    let worker = stage.worker();
+    stage.until_worked_off();
+    let twice = history.jobs[0].clone();
+    let again = good(twice["job_id"].as_str().unwrap(), account(60));
+    client.publish_to("", QUEUE, [(again.to_string().into_bytes(), properties())]);
+    until("the answer and all reports are there", || {
+        (client.ready("somebody's") == 1 && client.ready(REPORTS) >= done + 3).then_some(())
+    });
+    let reports = client.take_all(REPORTS);
+    assert_eq!(reports.len(), done + 3, "a report each, and nothing twice");
+    let reports: Vec<Value> = reports.iter().map(|message| serde_json::from_slice(&message.body).unwrap()).collect();
+    let of = |job_id: &Value| reports.iter().filter(|report| report["job_id"] == *job_id).collect::<Vec<_>>();
+    assert_eq!(of(&twice["job_id"]).len(), 2, "a name that is taken names both");
+    assert_eq!(of(&json!("other"))[0]["status"], "rejected");
+    let dead = client.take_all(DEAD);
+    assert_eq!(dead.len(), 2, "{dead:?}");
+    assert!(!stage.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
+    assert!(stage.sandbox.shared(&image(0)).contains(&account(60)));
+    assert_eq!(stage.depth().ready + stage.depth().held, 0, "nothing came back to the lane");
+    let log = worker.log();
+    assert!(!log.contains("panicked") && !log.contains("disconnected"), "{log}");
+    worker.drain();
+}
+
+/// Each would cost the connection by which all reports of the process go.
+#[test]
+fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
+    const JOBS: u64 = 60;
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    stage.client().declare_like_a_lane("answers");
+    stage.vhost.allow_writes_to("^imageshare.*");
+    let worker = stage.worker();
+    worker.until_subscribed();
+    let mut history = History::default();
+    for number in 0..JOBS {
+        history.add(&image(number % 20), true, [account(number)]);
+        let body = history.jobs.last().unwrap().to_string().into_bytes();
+        stage.client().publish_to("imageshare", "default", [(body, properties().with_reply_to("answers".into()))]);
+    }
+    stage.check_done(&history);
+    assert_eq!(stage.client().ready("answers"), 0);
+    let log = worker.drain();
+    let refused = log.matches("ACCESS_REFUSED").count();
+    assert!((1..=2).contains(&refused), "{refused} times in\n{log}");
+}
+
+/// The broker ends a connection for some of these.
+#[test]
+fn answers_to_malformed_addresses_cost_no_report() {
+    const JOBS: u64 = 60;
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let worker = stage.worker();
+    worker.until_subscribed();
+    let mut history = History::default();
+    let tokens = [".", ".x", ".AAAA.BBBB", ".@@@@", ".g1hkAA==", ".A.A.A"];
+    for (number, token) in (0..JOBS).zip(tokens.iter().cycle()) {
+        history.add(&image(number % 20), true, [account(number)]);
+        let body = history.jobs.last().unwrap().to_string().into_bytes();
+        let properties = properties().with_reply_to(format!("amq.rabbitmq.reply-to{token}").into());
+        stage.client().publish_to("", QUEUE, [(body, properties)]);
+    }
+    stage.until_worked_off();
+    worker.until_logged_after(0, &["connection for reply_to lost"]);
+    let reports = stage.client().take_all(REPORTS);
+    assert_eq!(reports.len() as u64, JOBS, "each report once");
+    let log = worker.drain();
+    assert!(!log.contains("publisher is not connected"), "{log}");
+}
+
+#[test]
+fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
+    const COUNT: u64 = 2_000;
+    const KIB_A_JOB_MAX: u64 = 12;
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
+    let labels: serde_json::Map<String, Value> =
+        (0..LABELS).map(|number| (format!("{number:0>63}"), json!("v".repeat(256)))).collect();
+    let worker = stage.worker();
+    worker.until_subscribed();
+    let before = worker.resident_kib();
+    let messages = (0..COUNT).map(|number| {
+        let mut job = good(&format!("{number:0>128}"), account(number));
+        job["labels"] = json!(labels);
+        job["expires_at"] = json!("2100-01-01T00:00:00Z");
+        let properties = properties().with_reply_to("q".repeat(255).into()).with_correlation_id("c".repeat(255).into());
+        (job.to_string().into_bytes(), properties)
+    });
+    stage.client().publish_to("", QUEUE, messages);
+    until("all are held", || (stage.depth().held == COUNT).then_some(()));
+    let growth = worker.resident_kib().saturating_sub(before);
+    figures(&[("jobs", COUNT), ("most-growth-kib", growth)]);
+    assert!(growth < COUNT * KIB_A_JOB_MAX, "{growth} KiB");
+    worker.kill();
+}

@@ -1,0 +1,33 @@
+//! Scenarios with RabbitMQ: nodes of the tests' own, workers, the real sandbox.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper of a test fails the test, as the test itself would"
+)]
+
+mod broker_faults;
+mod check;
+mod closed_lanes;
+mod cluster;
+mod credentials;
+mod dead;
+mod documentation;
+mod hand_over;
+mod hostile_clients;
+mod hostile_headers;
+mod hostile_publisher;
+mod junk;
+mod lanes;
+mod metrics;
+mod outside;
+mod permissions;
+mod policies;
+mod publish;
+mod rabbitmq;
+mod reload;
+mod service;
+mod throttle;
+mod tls;
+mod worker;

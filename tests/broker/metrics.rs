@@ -1,0 +1,287 @@
+//! What a worker says of itself: that it is true in every state, that it can be watched, and that it holds no secret.
+
+// Prometheus knows only floats; what is counted here are small whole numbers.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+use kit::{
+    Folder, Node, Relay, Sandbox,
+    history::{History, account, image},
+    http, job, json_lines, properties,
+    stage::{DEAD, REPORTS, Stage},
+    until,
+    watched::{Watched, sum},
+};
+
+const WRITE: &str = "ModifyImageSharePermission";
+
+/// Jobs in which no account of an image is named twice.
+fn distinct(history: &mut History, jobs: u64, from: u64) {
+    for number in from..from + jobs {
+        history.add(&image(number % 5), true, [account(2 * number), account(2 * number + 1)]);
+    }
+}
+
+#[test]
+fn what_is_counted_is_what_was_done() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let watched = Watched::start(stage.program("worker"));
+    assert_eq!(watched.until_state("subscribed").0, 200);
+    let mut history = History::default();
+    distinct(&mut history, 300, 0);
+    stage.publish(&history.jobs);
+    stage.check_done(&history);
+    until("the last job is counted", || {
+        let metrics = watched.metrics();
+        (sum(&metrics, &["imageshare_jobs_finished_total", "succeeded"]) as u64 == 300).then_some(())
+    });
+    let metrics = watched.metrics();
+    assert_eq!(sum(&metrics, &["imageshare_accounts_total", "SHARE", "changed"]) as u64, 600);
+    let writes = sum(&metrics, &["imageshare_api_requests_total", WRITE, "ok"]) as u64;
+    assert_eq!(writes, stage.sandbox.writes());
+    assert_eq!(sum(&metrics, &["imageshare_api_batch_accounts_count"]) as u64, writes);
+    assert_eq!(sum(&metrics, &["imageshare_api_batch_accounts_sum"]) as u64, 600);
+    assert_eq!(sum(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]) as u64, writes);
+    for nothing in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
+        assert_eq!(sum(&metrics, &[&format!("imageshare_{nothing}")]) as u64, 0, "{nothing}");
+    }
+    let out = sum(&metrics, &["imageshare_broker_publish_duration_seconds_count"]) as u64;
+    assert_eq!(out, 300, "a report each");
+    assert_eq!(sum(&metrics, &["imageshare_broker_connected"]) as u64, 2, "one that publishes, one of the lane");
+    let series = metrics.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 400, "{series}");
+
+    let status = http::get(&watched.admin, "/status").json();
+    let lane = &status["lanes"][0];
+    assert_eq!((&status["ready"], &status["publisher"]["state"]), (&json!(true), &json!("connected")));
+    assert_eq!((&lane["state"], &lane["shared"]["changed"]), (&json!("serving"), &json!(600)));
+    assert_eq!((&lane["jobs"]["succeeded"], &lane["batch_limit"]), (&json!(300), &json!(50)));
+    assert!(http::get(&watched.admin, "/").body.contains("<title>imageshare</title>"));
+    watched.worker.drain();
+}
+
+#[test]
+fn every_state_of_a_lane_is_shown_with_its_reason() {
+    let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
+    let broker = Relay::to(stage.vhost.node.port);
+    let watched = Watched::start(stage.program_by("worker", broker.port));
+    watched.until_ready();
+    assert_eq!(watched.until_state("subscribed").0, 200);
+    assert_eq!(http::get(&watched.admin, "/livez").code, 200);
+
+    // All that its window holds waits for images that are not ready.
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0, image(1): 3600.0}}));
+    let mut history = History::default();
+    history.add(&image(0), true, [account(1)]);
+    history.add(&image(1), true, [account(1)]);
+    stage.publish(&history.jobs);
+    let (code, lane) = watched.until_state("blocked");
+    assert_eq!((code, &lane["reason"]), (503, &json!("blocked")));
+    let metrics = watched.metrics();
+    assert_eq!(sum(&metrics, &["imageshare_jobs_held"]) as u64, 2);
+    assert_eq!(sum(&metrics, &["imageshare_lane_operations_pending"]) as u64, 2);
+    until("the oldest has waited", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) > 0.0).then_some(()));
+    stage.sandbox.faults(&json!({}));
+    stage.until_worked_off();
+    stage.check_state(&history);
+    assert_eq!(watched.until_state("serving").0, 200);
+    until("nothing waits", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
+
+    // The credential is refused.
+    let revoked = [WRITE, "DescribeImageSharePermission", "DescribeImages"]
+        .map(|action| json!({"action": action, "times": 1_000_000, "do": "expired_credential"}));
+    stage.sandbox.faults(&json!({ "script": revoked }));
+    history.add(&image(2), true, [account(1)]);
+    stage.publish(&history.jobs[2..]);
+    let (code, lane) = watched.until_state("closed");
+    assert_eq!((code, &lane["reason"]), (503, &json!("credential")));
+    assert!(lane["detail"].as_str().unwrap().contains("AuthFailure"), "{lane}");
+    assert_eq!(watched.sum(&["imageshare_lane_state", "closed"]) as u64, 1);
+    stage.sandbox.faults(&json!({}));
+    stage.until_worked_off();
+    stage.check_state(&history);
+    assert_eq!(watched.until_state("serving").0, 200);
+
+    // The broker is gone.
+    broker.refuse();
+    broker.cut();
+    let (code, lane) = watched.until_state("disconnected");
+    assert_eq!((code, &lane["reason"]), (503, &json!("disconnected")));
+    until("the publisher is down too", || {
+        let publisher = http::get(&watched.admin, "/readyz").json()["publisher"].clone();
+        (publisher["state"] == "down" && publisher["ready"] == false).then_some(())
+    });
+    let metrics = watched.metrics();
+    assert_eq!(
+        sum(&metrics, &["imageshare_broker_connected"]) as u64 + sum(&metrics, &["imageshare_consuming"]) as u64,
+        0
+    );
+    assert!(sum(&metrics, &["imageshare_broker_reconnects_total"]) >= 2.0, "{metrics}");
+    broker.serve_again();
+    watched.until_ready();
+    assert_eq!(watched.until_state("subscribed").0, 200);
+    watched.worker.drain();
+}
+
+#[test]
+fn failures_rejections_and_dead_letters_are_counted_by_a_closed_set_of_reasons() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let throttle = json!({"action": WRITE, "times": 1, "do": "throttle"});
+    let odd = json!({"action": WRITE, "times": 100, "do": "code:NeverHeard.OfThis"});
+    stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()], "script": [throttle]}));
+    let watched = Watched::start(stage.program("worker"));
+    let mut history = History::default();
+    history.add(&image(0), true, (0..8).map(account));
+    stage.publish(&history.jobs);
+    let bodies = ["no job", r#"{"image_id": 7}"#];
+    let elsewhere = history.jobs[0].to_string().replacen('{', r#"{"lane":"elsewhere","#, 1);
+    let bodies = bodies.into_iter().chain([elsewhere.as_str()]).map(|body| (body.as_bytes().to_vec(), properties()));
+    stage.client().publish_to("imageshare", "default", bodies);
+    stage.until_worked_off();
+    until("all four are counted", || (watched.sum(&["imageshare_jobs_finished_total"]) as u64 == 4).then_some(()));
+    let metrics = watched.metrics();
+    let count = |parts: &[&str]| sum(&metrics, parts) as u64;
+    assert_eq!(count(&["imageshare_account_failures_total", "\"InvalidAccountId.NotFound\""]), 1);
+    assert_eq!(count(&["imageshare_accounts_total", "failed"]), 1);
+    assert_eq!(count(&["imageshare_dead_letters_total", "failed"]), 1);
+    assert_eq!(count(&["imageshare_dead_letters_total", "rejected"]), 3);
+    for reason in ["text", "member", "route"] {
+        assert_eq!(count(&["imageshare_messages_rejected_total", reason]), 1, "{reason}");
+    }
+    assert_eq!(count(&["imageshare_api_requests_total", WRITE, "throttle"]), 1);
+    assert_eq!(count(&["imageshare_api_retries_total", "throttle"]), 1);
+    until("the split is shown", || (watched.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
+
+    stage.sandbox.faults(&json!({ "script": [odd] }));
+    history.add(&image(1), true, (0..2).map(account));
+    stage.publish(&history.jobs[1..]);
+    stage.until_worked_off();
+    let hostile = hostile_jobs(&history.jobs[1]);
+    let all = 5 + hostile.len() as u64;
+    stage.client().publish_to("imageshare", "default", hostile.into_iter().map(|body| (body, properties())));
+    until("all are counted", || (watched.sum(&["imageshare_jobs_finished_total"]) as u64 == all).then_some(()));
+    let after = watched.metrics();
+    let series = |metrics: &str| metrics.lines().count();
+    assert_eq!(series(&after), series(&metrics), "no series comes from outside");
+    assert!(after.is_ascii());
+    watched.worker.drain();
+}
+
+/// A job with each of its members replaced by what would break a label, a line or a terminal, and one that has a member
+/// of such a name.
+fn hostile_jobs(job: &Value) -> Vec<Vec<u8>> {
+    const HOSTILE: &str = "x\"} 1\nimageshare_jobs_held{lane=\"y\u{1b}[31mü";
+    let members =
+        ["job_id", "image_id", "region", "permission", "account_ids", "lane", "labels", "expires_at", HOSTILE];
+    let with = |member: &str, value: Value| {
+        let mut job = job.clone();
+        job[member] = value;
+        job.to_string().into_bytes()
+    };
+    let labelled = with("labels", json!({ HOSTILE: HOSTILE }));
+    members.iter().map(|member| with(member, json!(HOSTILE))).chain([labelled]).collect()
+}
+
+#[test]
+fn no_secret_is_in_anything_that_a_worker_says_even_at_trace() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()]}));
+    let broker = Relay::to(stage.vhost.node.port);
+    let program = stage.program_by("worker", broker.port).env("IMAGESHARE_LOG", "trace");
+    let watched = Watched::start(program);
+    let mut history = History::default();
+    history.add(&image(0), true, (0..8).map(account));
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(TRACE.into()));
+    let traced = properties().with_headers(headers);
+    let bodies = [history.jobs[0].to_string(), "no job".to_owned()];
+    stage.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
+    stage.until_worked_off();
+    // What goes wrong says more than what goes well.
+    broker.refuse();
+    broker.cut();
+    watched.until_state("disconnected");
+    stage.vhost.set_password(false);
+    broker.serve_again();
+    watched.worker.until_logged_after(0, &["refused", "no subscription"]);
+    stage.vhost.set_password(true);
+    watched.worker.until_subscribed_after(watched.worker.mark());
+
+    let mut said: Vec<String> =
+        ["/", "/livez", "/metrics", "/readyz", "/status"].map(|path| http::get(&watched.admin, path).body).into();
+    let lines = |queue| stage.client().take_all(queue).into_iter().map(|message| format!("{message:?}"));
+    said.extend(lines(REPORTS).chain(lines(DEAD)));
+    let log = watched.worker.drain();
+    let entries = json_lines(&log);
+    let settled = entries.iter().find(|entry| entry["message"] == "settled with failures").unwrap();
+    assert_eq!((&settled["job_id"], &settled["lane"]), (&json!("job-00000"), &json!("default")));
+    assert_eq!((&settled["image_id"], &settled["traceparent"]), (&json!(image(0)), &json!(TRACE)));
+    assert!(settled["request_id"].as_str().is_some_and(|id| id.len() == 36), "{settled}");
+    let rejected = entries.iter().find(|entry| entry["message"] == "rejected").unwrap();
+    assert_eq!(rejected["traceparent"], TRACE);
+    for (message, level) in [("request sent", "TRACE"), ("accepted", "TRACE"), ("refused", "DEBUG")] {
+        let entry = entries.iter().find(|entry| entry["message"] == message).unwrap_or_else(|| panic!("{message}"));
+        assert_eq!((&entry["level"], &entry["image_id"]), (&json!(level), &json!(image(0))), "{entry}");
+    }
+    said.push(log);
+    for secret in ["sandbox-secret-key-example", "correct/horse", "correct%2Fhorse", "battery@staple", "Signature="] {
+        assert!(said.iter().all(|text| !text.contains(secret)), "{secret}");
+    }
+    // A signature, or a key made from the secret one, is 64 of these in a row.
+    let is_signature = |word: &str| word.len() >= 64;
+    let holds_one = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
+    assert!(!said.iter().any(holds_one), "a signature");
+}
+
+#[test]
+fn a_token_is_shown_nowhere() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let program = stage.program("worker").env("TENCENTCLOUD_TOKEN", "token-that-nobody-knows");
+    let watched = Watched::start(program.env("IMAGESHARE_LOG", "trace"));
+    let mut history = History::default();
+    history.add(&image(0), true, [account(0)]);
+    stage.publish(&history.jobs);
+    watched.until_state("closed");
+    let mut said: Vec<String> =
+        ["/metrics", "/readyz", "/status"].map(|path| http::get(&watched.admin, path).body).into();
+    watched.worker.signal("TERM");
+    said.push(watched.worker.end().1);
+    assert!(said.iter().all(|text| !text.contains("token-that-nobody-knows")));
+}
+
+#[test]
+fn a_run_has_the_same_metrics_but_for_the_broker() {
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let folder = Folder::new();
+    let lines = job("img-6pb6lrmy", "SHARE", 100_000_000_000..100_000_000_010) + "no job\n";
+    let program = sandbox.program("run").arg("-").args(["--metrics", "127.0.0.1:0", "--rate", "100", "--report"]);
+    let (running, _stdout, stdin) = program.arg(folder.path("report")).input(lines).start_with_open_input();
+    let address = running.until_said("metrics at http://");
+    let address = address.strip_suffix("/metrics").unwrap();
+    until("the job is counted", || {
+        let metrics = http::get(address, "/metrics").body;
+        (sum(&metrics, &["imageshare_jobs_finished_total"]) as u64 == 2).then_some(())
+    });
+    let metrics = http::get(address, "/metrics").body;
+    assert_eq!(sum(&metrics, &["imageshare_accounts_total", "changed"]) as u64, 10);
+    assert_eq!(sum(&metrics, &["imageshare_jobs_received_total", "input"]) as u64, 1);
+    assert_eq!(sum(&metrics, &["imageshare_lane_state", "serving"]) as u64, 1);
+    assert_eq!(sum(&metrics, &["imageshare_jobs_held"]) as u64, 0);
+    assert!(!metrics.contains("imageshare_broker_") && !metrics.contains("imageshare_consuming"), "{metrics}");
+    assert_eq!(http::get(address, "/readyz").code, 200);
+    assert_eq!(http::get(address, "/livez").code, 200);
+    drop(stdin);
+    assert_eq!(running.end().0, Some(1), "a line was no job");
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let sandbox = Sandbox::start(&["--rps", "0"]);
+    let ended = sandbox.program("run").arg("-").args(["--metrics", &address]).run().check(1);
+    assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{}", ended.stderr);
+}

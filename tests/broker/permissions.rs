@@ -1,0 +1,218 @@
+//! Which user of the broker reaches what, with the permissions that `docs/security.md` recommends.
+
+use std::fs;
+
+use lapin::{
+    BasicProperties, Channel,
+    options::{
+        BasicConsumeOptions, BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::json;
+
+use kit::{
+    Amqp, Node, Sandbox, of_repository, properties,
+    stage::{DEAD, REPORTS, Stage, TWO_LANES},
+    worker::Worker,
+};
+
+/// The reply code ACCESS_REFUSED of AMQP.
+const ACCESS_REFUSED: u16 = 403;
+
+/// What the page recommends, as configure, write and read.
+const PUBLISHER: [&str; 3] = ["^$", r"^imageshare\.jobs\.LANE$", "^$"];
+const PUBLISHER_OF_ALL: [&str; 3] = ["^$", r"^imageshare\.jobs\..*$", "^$"];
+const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\.jobs\..*$"];
+
+/// A stage with two lanes.
+fn stage() -> Stage<'static> {
+    Stage::of_lanes(Node::shared(), &TWO_LANES, Sandbox::start, 500, "", "")
+}
+
+/// The permissions of a publisher of one lane.
+fn publisher(lane: &str) -> [String; 3] {
+    PUBLISHER.map(|names| names.replace("LANE", lane))
+}
+
+fn add_publisher(stage: &Stage<'_>, lane: &str) -> String {
+    let [configure, write, read] = publisher(lane);
+    stage.vhost.add_user(lane, [&configure, &write, &read])
+}
+
+fn job(id: &str, lane: usize) -> String {
+    let region = kit::history::REGIONS[lane];
+    let image = format!("img-oflane{lane}");
+    let job = json!({"job_id": id, "image_id": image, "region": region, "permission": "SHARE",
+        "account_ids": ["1038493875"]});
+    format!("{job}\n")
+}
+
+fn queue(lane: &str) -> String {
+    format!("imageshare.jobs.{lane}")
+}
+
+#[test]
+fn the_page_recommends_what_is_tested_here() {
+    let page = fs::read_to_string(of_repository("docs/security.md")).unwrap();
+    for permissions in [PUBLISHER, PUBLISHER_OF_ALL, WORKER] {
+        let [configure, write, read] = permissions.map(|names| names.replace('|', "\\|"));
+        let row = format!("| `{configure}` | `{write}` | `{read}` |");
+        assert!(page.contains(&row), "docs/security.md lacks {row}");
+    }
+}
+
+#[test]
+fn a_publisher_of_a_lane_reaches_that_lane_alone() {
+    let stage = stage();
+    let [own, other] = TWO_LANES;
+    let (of_own, of_other) = (add_publisher(&stage, own), add_publisher(&stage, other));
+    let publish = |url: &str, lane: usize| {
+        let program = stage.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", url);
+        program.input(job("published", lane)).run()
+    };
+    publish(&of_own, 0).check(0);
+    publish(&of_other, 1).check(0);
+    for (url, lane) in [(&of_own, 1), (&of_other, 0)] {
+        let refused = publish(url, lane).check(3);
+        assert!(refused.stderr.contains("403 ACCESS_REFUSED"), "{}", refused.stderr);
+    }
+    let amqp = Amqp::open(&of_own);
+    // Nothing but the lane's own exchange takes anything of theirs, and copies stay in the lane.
+    let (own_queue, other_queue) = (queue(own), queue(other));
+    let exchanges =
+        ["imageshare", "", &other_queue, DEAD, REPORTS, "amq.direct", "amq.topic", "amq.fanout", "amq.headers"];
+    for exchange in exchanges {
+        for key in [own, other, &own_queue, &other_queue, DEAD, REPORTS] {
+            assert_eq!(amqp.try_publish(exchange, key, properties()), Err(ACCESS_REFUSED), "{exchange:?} {key}");
+        }
+    }
+    for header in ["CC", "BCC"] {
+        for to in [other, &other_queue, DEAD, REPORTS] {
+            let mut headers = FieldTable::default();
+            headers.insert(header.into(), AMQPValue::FieldArray(vec![AMQPValue::LongString(to.into())].into()));
+            assert_eq!(
+                amqp.try_publish(&own_queue, other, properties().with_headers(headers)),
+                Ok(()),
+                "{header} {to}"
+            );
+        }
+    }
+    let reply = properties().with_reply_to(other_queue.as_str().into());
+    assert_eq!(amqp.try_publish(&own_queue, "any key", reply), Ok(()));
+    for (what, refused) in refused(&amqp, &own_queue, &other_queue) {
+        assert_eq!(refused, Err(ACCESS_REFUSED), "{what}");
+    }
+    // A passive declare asks for no permission and shows no more than how much waits.
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    for queue in [&own_queue, &other_queue] {
+        let look = |channel: Channel| async move {
+            channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await
+        };
+        assert!(amqp.attempt("a look", look).is_ok());
+    }
+    assert_eq!((stage.depth_of(own).ready, stage.depth_of(other).ready), (10, 1));
+    assert_eq!((stage.client().ready(DEAD), stage.client().ready(REPORTS)), (0, 0));
+}
+
+/// What else a publisher of a lane could try, each with what came of it.
+fn refused(amqp: &Amqp, own: &str, other: &str) -> Vec<(String, Result<(), u16>)> {
+    let none = FieldTable::default;
+    let mut tried = Vec::new();
+    let mut add = |what: String, ended| tried.push((what, ended));
+    for queue in [own, other, DEAD, REPORTS] {
+        let of = |what: &str| format!("{what} of {queue}");
+        let name = || queue.into();
+        let purge =
+            |channel: Channel| async move { channel.queue_purge(name(), QueuePurgeOptions::default()).await.map(drop) };
+        add(of("purge"), amqp.attempt("a purge", purge));
+        let get =
+            |channel: Channel| async move { channel.basic_get(name(), BasicGetOptions::default()).await.map(drop) };
+        add(of("get"), amqp.attempt("a get", get));
+        let consume = |channel: Channel| async move {
+            channel.basic_consume(name(), "".into(), BasicConsumeOptions::default(), none()).await.map(drop)
+        };
+        add(of("consume"), amqp.attempt("a consumer", consume));
+        let delete = |channel: Channel| async move {
+            channel.queue_delete(name(), QueueDeleteOptions::default()).await.map(drop)
+        };
+        add(of("delete"), amqp.attempt("a delete", delete));
+        let declare = |channel: Channel| async move {
+            let options = QueueDeclareOptions { durable: true, ..Default::default() };
+            channel.queue_declare(name(), options, none()).await.map(drop)
+        };
+        add(of("declare"), amqp.attempt("a declare", declare));
+        let declare = |channel: Channel| async move {
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+            channel.exchange_declare(name(), lapin::ExchangeKind::Fanout, options, none()).await
+        };
+        add(of("exchange declare"), amqp.attempt("a declare", declare));
+        let delete =
+            |channel: Channel| async move { channel.exchange_delete(name(), ExchangeDeleteOptions::default()).await };
+        add(of("exchange delete"), amqp.attempt("a delete", delete));
+        for exchange in ["imageshare", own, other, DEAD, REPORTS, "amq.direct"] {
+            let bind = |channel: Channel| async move {
+                channel.queue_bind(name(), exchange.into(), "#".into(), QueueBindOptions::default(), none()).await
+            };
+            add(format!("{queue} bound to {exchange}"), amqp.attempt("a binding", bind));
+            let unbind = |channel: Channel| async move {
+                channel.queue_unbind(name(), exchange.into(), "".into(), none()).await
+            };
+            add(format!("{queue} unbound from {exchange}"), amqp.attempt("a binding", unbind));
+            let bind = |channel: Channel| async move {
+                channel.exchange_bind(name(), exchange.into(), "#".into(), ExchangeBindOptions::default(), none()).await
+            };
+            add(format!("exchange {queue} bound to {exchange}"), amqp.attempt("a binding", bind));
+        }
+    }
+    let declare = |channel: Channel| async move {
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        channel.queue_declare("".into(), options, none()).await.map(drop)
+    };
+    add("a queue of one's own".to_owned(), amqp.attempt("a declare", declare));
+    tried
+}
+
+#[test]
+fn a_publisher_of_all_lanes_reaches_jobs_alone() {
+    let stage = stage();
+    let url = stage.vhost.add_user("all", PUBLISHER_OF_ALL);
+    let program = stage.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", &url);
+    program.input([job("a", 0), job("b", 1)].concat()).run().check(0);
+    let amqp = Amqp::open(&url);
+    for exchange in ["", DEAD, REPORTS, "amq.direct"] {
+        assert_eq!(amqp.try_publish(exchange, DEAD, properties()), Err(ACCESS_REFUSED), "{exchange:?}");
+    }
+    assert_eq!(TWO_LANES.map(|lane| stage.depth_of(lane).ready), [1, 1]);
+}
+
+#[test]
+fn a_worker_works_with_the_least_that_is_recommended() {
+    let stage = stage();
+    let url = stage.vhost.add_user("worker", WORKER);
+    let own = Amqp::open(&add_publisher(&stage, TWO_LANES[0]));
+    // Answers that a publisher asks for: from a queue of ours, and from one that only the worker could reach.
+    stage.client().declare_like_a_lane("answers");
+    for to in [queue(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
+        let properties: BasicProperties = properties().with_reply_to(to.into());
+        assert_eq!(own.try_publish(&queue(TWO_LANES[0]), "", properties), Ok(()));
+    }
+    let publish = stage.program("publish").arg("-").input([job("a", 0), job("b", 1)].concat());
+    publish.run().check(0);
+    let worker = Worker::start(stage.program("worker").env("IMAGESHARE_BROKER_URL", &url));
+    stage.until_worked_off();
+    worker.drain();
+    let reports = stage.reports();
+    assert_eq!((&reports["a"]["status"], &reports["b"]["status"]), (&json!("succeeded"), &json!("succeeded")));
+    let client = stage.client();
+    // A refused answer may cost the connection that a dead letter goes by, and then that is sent once more.
+    assert!(client.ready(DEAD) >= 4);
+    assert_eq!(client.ready("answers"), 0);
+    assert_eq!(TWO_LANES.map(|lane| stage.depth_of(lane).ready), [0, 0]);
+    let amqp = Amqp::open(&url);
+    for exchange in ["", "imageshare", &queue(TWO_LANES[0]), "amq.direct"] {
+        assert_eq!(amqp.try_publish(exchange, TWO_LANES[1], properties()), Err(ACCESS_REFUSED), "{exchange:?}");
+    }
+    assert_eq!(amqp.try_publish(DEAD, "nobody's", properties()), Ok(()));
+}

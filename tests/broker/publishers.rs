@@ -1,0 +1,69 @@
+//! The examples that publish from other languages, as their readers would run them.
+
+use kit::{
+    Ended, Folder, Node, Program, Sandbox, of_repository,
+    stage::{QUEUE, Stage},
+};
+
+const IMAGE: &str = "img-6pb6lrmy";
+
+/// Where the languages are.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Sends one job of two accounts with an example; it is carried out. A lane without a queue is said to have none.
+#[track_caller]
+fn check(example: impl Fn() -> Program) {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let publish = |lane: &str| -> Ended {
+        example()
+            .args([IMAGE, "ap-singapore", "SHARE", "100022975249", "1038493875"])
+            .env("IMAGESHARE_BROKER_URL", stage.vhost.url())
+            .env("IMAGESHARE_LANE", lane)
+            .run()
+    };
+    let published = publish("default").check(0);
+    let job_id = published.stdout.trim().strip_prefix("published ").unwrap().to_owned();
+
+    let refused = publish("nobodys").check(1);
+    let words = "no queue for the lane nobodys; make it with: imageshare topology --declare";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+
+    assert_eq!(stage.client().ready(QUEUE), 1);
+    let worker = stage.worker();
+    stage.until_worked_off();
+    worker.drain();
+    let reports = stage.reports();
+    assert_eq!(reports.keys().collect::<Vec<_>>(), [&job_id]);
+    assert_eq!(reports[&job_id]["status"], "succeeded");
+    assert_eq!(stage.sandbox.shared(IMAGE), [1_038_493_875, 100_022_975_249].into());
+}
+
+#[test]
+fn a_job_from_python_is_carried_out() {
+    let file = of_repository("examples/publishers/python/publish.py");
+    check(|| Program::of(of_repository("target/venv/bin/python"), ["-B"]).arg(&file));
+}
+
+#[test]
+fn a_job_from_go_is_carried_out() {
+    // Debian has the library's source where Go looked for it before it had modules.
+    let (folder, built) = (Folder::new(), Folder::new());
+    let program = built.path("publish");
+    Program::of("go", ["build", "-o"])
+        .arg(&program)
+        .arg(of_repository("examples/publishers/go/main.go"))
+        .env("PATH", PATH)
+        .env("GOCACHE", folder.path("cache"))
+        .env("GOPATH", "/usr/share/gocode")
+        .env("GO111MODULE", "off")
+        .run()
+        .check(0);
+    check(|| Program::of(&program, [""; 0]));
+}
+
+#[test]
+fn a_job_from_node_is_carried_out() {
+    // tests/run has put the library beside this copy of the example.
+    let file = of_repository("target/node/publish.mjs");
+    check(|| Program::of("node", [&file]).env("PATH", PATH));
+}

@@ -1,0 +1,43 @@
+//! What systemd hears from a worker, and what it thinks of the unit.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use kit::{Folder, Node, Sandbox, stage::Stage, worker::Worker};
+
+/// What the service manager hears next.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let len = manager.recv(&mut buffer).expect("the worker says something in time");
+    String::from_utf8(buffer[..len].to_vec()).unwrap()
+}
+
+#[test]
+fn a_service_manager_hears_that_a_worker_is_ready_and_alive_and_ends() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let folder = Folder::new();
+    let path = folder.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let program = stage.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let worker = Worker::start(program);
+    assert_eq!(heard(&manager), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(heard(&manager), "WATCHDOG=1");
+    }
+    worker.signal("TERM");
+    let mut said = heard(&manager);
+    while said == "WATCHDOG=1" {
+        said = heard(&manager);
+    }
+    assert_eq!(said, "STOPPING=1");
+    assert_eq!(worker.end().0, Some(0));
+}
+
+#[test]
+fn a_service_manager_that_is_gone_is_said_and_holds_nothing_up() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let worker = Worker::start(stage.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
+    worker.until_logged_after(0, &["WARN", "NOTIFY_SOCKET"]);
+    worker.until_subscribed();
+    worker.drain();
+}

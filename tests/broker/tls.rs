@@ -1,0 +1,121 @@
+//! TLS to the broker and to the API: whom we trust, what we show, and what is said of a certificate that is refused.
+
+use kit::{Authority, Certificate, Ended, Folder, Node, Program, Sandbox, Vhost, free_port};
+
+/// A broker that speaks TLS with whoever has a certificate of its authority, and what a client of it uses.
+struct Broker {
+    node: Node,
+    port: u16,
+    authority: Authority,
+    folder: Folder,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let (authority, folder, port) = (Authority::new("trusted"), Folder::new(), free_port());
+        let path = |name: &str| folder.path(name).display().to_string();
+        let more = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+            path("ca.pem"),
+            path("server.pem"),
+            path("server.key"),
+        );
+        folder.file("ca.pem", authority.pem());
+        put(&folder, "server", &authority.issue("127.0.0.1"));
+        put(&folder, "client", &authority.issue("imageshare"));
+        Self { node: Node::start_with(&more), port, authority, folder }
+    }
+
+    /// The broker shows this from now on.
+    fn show(&self, certificate: &Certificate) {
+        put(&self.folder, "server", certificate);
+        assert_eq!(self.node.eval("ssl:clear_pem_cache()."), "ok");
+    }
+
+    /// Makes what imageshare needs at the broker, with these settings beside its address.
+    fn declare(&self, vhost: &Vhost<'_>, settings: &str) -> Ended {
+        let url = vhost.url_by(self.port).replace("amqp://", "amqps://");
+        let folder = self.folder.path("").display().to_string();
+        let settings = settings.replace("{folder}", folder.trim_end_matches('/'));
+        Program::new(["topology", "--declare", "--config"])
+            .arg(self.folder.file("settings.toml", format!("[broker]\n{settings}\n")))
+            .env("IMAGESHARE_BROKER_URL", url)
+            .run()
+    }
+}
+
+fn put(folder: &Folder, name: &str, Certificate { pem, key }: &Certificate) {
+    folder.file(&format!("{name}.pem"), pem);
+    folder.file(&format!("{name}.key"), key);
+}
+
+const TRUSTED: &str = "ca_file = \"{folder}/ca.pem\"";
+const SHOWN: &str = "client_certificate = \"{folder}/client.pem\"\nclient_key = \"{folder}/client.key\"";
+
+#[test]
+fn a_broker_with_tls_is_trusted_by_its_authority_and_shown_our_certificate() {
+    let broker = Broker::start();
+    let vhost = broker.node.vhost();
+    let both = format!("{TRUSTED}\n{SHOWN}");
+    broker.declare(&vhost, &both).check(0);
+
+    let refused = |settings: &str, words: &str| {
+        let ended = broker.declare(&vhost, settings).check(4);
+        let all = format!("no trusted connection to the broker: {words}");
+        assert!(ended.stderr.contains(&all), "{}", ended.stderr);
+    };
+    // What the broker says of it may be lost with the connection, so it is either said or supposed.
+    let ours = |settings: &str| {
+        let ended = broker.declare(&vhost, settings).check(4);
+        let words = "the other side refuses our certificate, or the lack of one";
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    };
+    ours(TRUSTED);
+    put(&broker.folder, "client", &Authority::new("another").issue("imageshare"));
+    ours(&both);
+    put(&broker.folder, "client", &broker.authority.issue("imageshare"));
+
+    broker.show(&broker.authority.issue_expired("127.0.0.1"));
+    refused(&both, "the certificate has expired");
+    broker.show(&broker.authority.issue("broker.example"));
+    refused(&both, "the certificate is not for 127.0.0.1, but for broker.example");
+    broker.show(&Authority::new("another").issue("127.0.0.1"));
+    refused(&both, "the certificate is from an authority that is not trusted here");
+
+    let next = Authority::new("next");
+    broker.show(&next.issue("127.0.0.1"));
+    broker.folder.file("next.pem", next.pem());
+    broker.declare(&vhost, &both.replace("ca.pem", "next.pem")).check(0);
+}
+
+#[test]
+fn the_api_is_trusted_by_the_authority_of_the_settings_and_files_that_are_none_are_named_and_not_shown() {
+    let (folder, sandbox) = (Folder::new(), Sandbox::start(&["--tls"]));
+    let list = |ca_file: &str| {
+        let settings =
+            format!("[lanes.default]\nendpoint = \"https://{}\"\n[http]\nca_file = \"{ca_file}\"\n", sandbox.address);
+        Program::new([
+            "list",
+            "--image",
+            "img-6pb6lrmy",
+            "--region",
+            "ap-singapore",
+            "--give-up-after",
+            "1",
+            "--config",
+        ])
+        .arg(folder.file("settings.toml", settings))
+        .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
+        .run()
+    };
+    list(&sandbox.until_said("clients are to trust ")).check(0);
+    let other = folder.file("other.pem", Authority::new("another").pem());
+    let refused = list(other.to_str().unwrap()).check(4);
+    let words = "the certificate is from an authority that is not trusted here";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    let secret = folder.file("client.key", "topsecret");
+    let no_file = list(secret.to_str().unwrap()).check(2);
+    let words = "found no certificate, allowed is a file with at least one certificate in PEM";
+    assert!(no_file.stderr.contains(words) && !no_file.stderr.contains("topsecret"), "{}", no_file.stderr);
+}

@@ -1,0 +1,22 @@
+//! Scenarios of the command line: real processes, the real sandbox, real files. They need nothing but Rust.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper of a test fails the test, as the test itself would"
+)]
+
+mod api_faults;
+mod bad_input;
+mod commands;
+mod credentials;
+mod demo;
+mod documentation;
+mod endings;
+mod hostile_api;
+mod limits;
+mod repository;
+mod secrets;
+mod settings;
+mod sign;

@@ -1,0 +1,191 @@
+//! Keys in the memory of a process, and ways by which one could leave it.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use kit::{Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+
+/// What stands before a program, so that the system may make a core dump of it.
+const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$@\""];
+
+#[test]
+fn no_core_dump_is_made_of_a_process_that_holds_keys_and_nobody_but_root_reads_its_environment() {
+    let folder = Folder::new();
+    let place = folder.path(".");
+    let shell = || Program::of("sh", LET_DUMP).arg(&place);
+    // Without a broker it tries again and again.
+    let url = format!("amqp://guest:topsecret@127.0.0.1:{}", free_port());
+    let program = shell().arg(kit::program::path()).args(["worker", "--log", "debug"]);
+    let (running, _stdout) = program.key("AKIDEXAMPLE", "topsecret").env("IMAGESHARE_BROKER_URL", url).start();
+    until("it has begun", || running.said().contains("starting").then_some(()));
+    let environment = fs::metadata(format!("/proc/{}/environ", running.id())).unwrap();
+    assert_eq!(environment.uid(), 0, "it is root's");
+    running.signal("ABRT");
+    assert!(!running.dumped_core());
+    // That one would have been made, where the test may say so, is shown by another program.
+    let (other, _stdout) = shell().args(["sleep", "1000"]).start();
+    let is_ours = || fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap() == "sleep\n";
+    until("it has begun", || is_ours().then_some(()));
+    let environment = fs::metadata(format!("/proc/{}/environ", other.id())).unwrap();
+    other.signal("ABRT");
+    assert!(
+        other.dumped_core() || environment.uid() != 0,
+        "nothing is shown here: run it as a user, or let cores be made"
+    );
+}
+
+/// Addresses of a broker with passwords that are not escaped, and other malformed ones. Pieces of the password are
+/// `top`, `tops` and `ecret`.
+const ADDRESSES: [&str; 22] = [
+    "amqp://usr:tops/ecret@127.0.0.1",
+    "amqp://usr:12/topsecret@127.0.0.1",
+    "amqp://usr:7/topsecret@127.0.0.1:1",
+    "amqp://usr:5672/topsecret@127.0.0.1/",
+    "amqp://usr:12@topsecret/x@127.0.0.1",
+    "amqp://usr:topsecret%zz@127.0.0.1/",
+    "amqp://usr:top@secret@127.0.0.1:1/v",
+    "amqp://usr:top:secret@127.0.0.1:1",
+    "amqp://usr:topsecret?x@127.0.0.1",
+    "amqp://usr:topsecret#@127.0.0.1",
+    "amqp:usr:topsecret@127.0.0.1",
+    "amqp//usr:topsecret@127.0.0.1",
+    "usr:topsecret@127.0.0.1",
+    "topsecret@127.0.0.1",
+    "amqp://topsecret@127.0.0.1:1",
+    "amqp://usr:topsecret@",
+    "amqp://usr:topsecret@host name",
+    "amqp://usr:topsecret@127.0.0.1:99999",
+    "http://usr:topsecret@127.0.0.1",
+    "amqps://usr:topsecret@127.0.0.1:1",
+    "amqp://usr:topsecret\n@127.0.0.1",
+    "amqp://usr:topsecret@127.0.0.1/vh/ost",
+];
+
+#[track_caller]
+fn check_nothing_of(secret: &str, what: &str, said: &str) {
+    let parts = ["topsecret", "tops", "top@", "top:", "top%", "/ecret", "secret@", "ecret%"];
+    assert!(!parts.iter().any(|part| said.contains(part)), "{what} with {secret}:\n{said}");
+}
+
+#[test]
+fn no_part_of_a_password_is_shown() {
+    let folder = Folder::new();
+    let commands: [&[&str]; 5] =
+        [&["check"], &["check", "--connect"], &["topology", "--declare"], &["dead", "list"], &["publish", "-"]];
+    // None of these may begin with what is looked for.
+    let with = |program: Program| {
+        let program = program.key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
+        program.env("IMAGESHARE_ENDPOINT", "http://127.0.0.1:1")
+    };
+    for address in ADDRESSES {
+        let file = folder.file("url", address);
+        let settings = folder.file("s.toml", format!("[broker]\nurl_file = '{}'\n", file.display()));
+        let in_place_of_its_file = folder.file("t.toml", format!("[broker]\nurl_file = {address:?}\n"));
+        for command in commands {
+            let program = || with(Program::new(command));
+            for (what, program) in [
+                ("variable", program().env("IMAGESHARE_BROKER_URL", address)),
+                ("file", program().arg("--config").arg(&settings)),
+                ("in place of the file", program().arg("--config").arg(&in_place_of_its_file)),
+            ] {
+                let ended = program.run();
+                check_nothing_of(
+                    address,
+                    &format!("{command:?} by {what}"),
+                    &format!("{}{}", ended.stdout, ended.stderr),
+                );
+            }
+        }
+        // A worker tries again and again, and says so.
+        let worker = with(Program::new(["worker", "--log", "trace"])).env("IMAGESHARE_BROKER_URL", address);
+        let (running, _stdout) = worker.start();
+        until("it has tried, or refused", || {
+            let said = running.said();
+            (said.contains("out of reach") || said.contains("allowed is")).then_some(())
+        });
+        check_nothing_of(address, "worker", &running.said());
+        running.kill();
+    }
+}
+
+#[test]
+fn misplaced_secrets_are_not_shown() {
+    let secrets = [
+        "amqp://usr:12/topsecret@127.0.0.1",
+        "usr:topsecret@127.0.0.1",
+        "-----BEGIN PRIVATE KEY-----\ntopsecret\n",
+        "{\"secret_key\": \"topsecret\"}",
+        "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+    ];
+    let variables = [
+        "IMAGESHARE_CONFIG",
+        "IMAGESHARE_ENDPOINT",
+        "IMAGESHARE_RATE",
+        "IMAGESHARE_LANE",
+        "IMAGESHARE_ADMIN",
+        "IMAGESHARE_GRACE",
+        "IMAGESHARE_LOG",
+        "TENCENTCLOUD_CREDENTIALS_FILE",
+        "TENCENTCLOUD_REGION",
+        "HTTPS_PROXY",
+        "SSL_CERT_FILE",
+    ];
+    let share = ["share", "--region", "ap-singapore", "--image", "img-6pb6lrmy"];
+    let flags: [&[&str]; 9] = [
+        &["check", "--config"],
+        &["check", "--endpoint"],
+        &["check"],
+        &[],
+        &["publish"],
+        &["run", "--sandbox"],
+        &["sandbox", "--world"],
+        &["sandbox", "--faults"],
+        &["list", "--image"],
+    ];
+    let url = "amqp://127.0.0.1:1";
+    for secret in secrets {
+        for variable in variables {
+            let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
+            let ended = program.ended_after(1).run();
+            check_nothing_of(secret, variable, &format!("{}{}", ended.stdout, ended.stderr));
+        }
+        let of_share = [share.as_slice(), &["--account"]].concat();
+        let of_file = [share.as_slice(), &["--sandbox", "--accounts-file"]].concat();
+        for flags in flags.into_iter().chain([of_share.as_slice(), of_file.as_slice()]) {
+            let ended = Program::new(flags).arg(secret).env("IMAGESHARE_BROKER_URL", url).run();
+            assert!(ended.code.is_some_and(|code| code > 0), "{flags:?}");
+            check_nothing_of(secret, &format!("{flags:?}"), &format!("{}{}", ended.stdout, ended.stderr));
+        }
+    }
+}
+
+#[test]
+fn no_flag_takes_a_secret_but_the_token_whose_signature_is_looked_at() {
+    // Of all that can be shown, an environment is what clap shows by itself.
+    let with_secrets = |program: Program| {
+        let program = program.key("AKIDEXAMPLE", "topsecret").env("TENCENTCLOUD_TOKEN", "topsecret");
+        program.env("IMAGESHARE_BROKER_URL", "topsecret")
+    };
+    let mut found: Vec<String> = Vec::new();
+    for (_, help) in helps(with_secrets) {
+        assert!(!help.contains("topsecret"), "{help}");
+        let is_secret = |name: &String| {
+            ["key", "secret", "token", "password", "url", "credential"].iter().any(|word| name.contains(word))
+        };
+        found.extend(flags(&help).into_iter().filter(is_secret));
+    }
+    assert_eq!(found, ["--token"]);
+}
+
+#[test]
+fn nothing_of_ours_starts_a_process() {
+    for room in ["bin/", "crates/core/src/", "crates/engine/src/", "crates/worker/src/", "crates/sandbox/src/"] {
+        let files = files_of_repository(room, ".rs");
+        assert!(!files.is_empty(), "{room} has files");
+        for name in files {
+            let code = fs::read_to_string(of_repository(&name)).unwrap();
+            for way in ["process::Command", "Command::new(", "process::{Command"] {
+                assert!(!code.contains(way), "{name} has {way}");
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Building blocks of the scenarios: the program, brokers, sandboxes, relays, temporary files. All processes end with the
+//! tests, however those end.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a helper of a test fails the test, as the test itself would"
+)]
+
+pub mod amqp;
+pub mod broker;
+pub mod browser;
+pub mod certificates;
+pub mod commands;
+pub mod history;
+pub mod http;
+pub mod keeper;
+pub mod pages;
+pub mod program;
+pub mod prometheus;
+pub mod relay;
+pub mod sandbox;
+pub mod shell;
+pub mod sizes;
+pub mod stage;
+pub mod watched;
+pub mod worker;
+
+pub use amqp::{Amqp, Message, properties};
+pub use broker::{COOKIE, Depth, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub use certificates::{Authority, Certificate};
+pub use commands::{flags, helps};
+pub use program::{Ended, Program, Running, json_lines};
+pub use relay::Relay;
+pub use sandbox::Sandbox;
+pub use sizes::{Sizes, figures};
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// How long anything that is waited for may take before the test fails. Nothing takes nearly so long when it works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder for one test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and gives its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// A file of the repository.
+pub fn of_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// The names of the repository's files that begin and end so.
+pub fn files_of_repository(beginning: &str, end: &str) -> Vec<String> {
+    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(of_repository("")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    let is_wanted = |name: &&str| name.starts_with(beginning) && name.ends_with(end);
+    // A file that was deleted and not committed yet is no file.
+    let files = names.split_terminator('\0').filter(is_wanted).filter(|name| of_repository(name).exists());
+    files.map(str::to_owned).collect()
+}
+
+/// Nothing in a text moves a cursor, paints, or changes what a reader sees.
+#[track_caller]
+pub fn check_plain(what: &str, text: &str) {
+    let is_raw = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0041}')
+    };
+    let found = text.find(is_raw);
+    assert_eq!(found, None, "{what}: {:?}", found.and_then(|at| text.get(at..text.len().min(at + 20))));
+}
+
+/// One job as a line.
+pub fn job(image: &str, permission: &str, accounts: impl IntoIterator<Item = u64>) -> String {
+    let accounts: Vec<String> = accounts.into_iter().map(|account| format!("\"{account}\"")).collect();
+    format!(
+        "{{\"image_id\":\"{image}\",\"region\":\"ap-singapore\",\"permission\":\"{permission}\",\"account_ids\":[{}]}}\n",
+        accounts.join(",")
+    )
+}
+
+/// Looks until it sees something, again and again.
+#[track_caller]
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same with more patience, or less.
+#[track_caller]
+pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < patience, "waited in vain until {what}");
+        std::thread::yield_now();
+        // Between two looks, so that looking does not take the processor from what is looked at.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
