@@ -30,13 +30,18 @@ def rules():
                 yield f"{path.name}: {rule.get('alert') or rule['record']}", rule
 
 
-def of_panels(rate_interval="1m", time_range="1h"):
-    """Yields (location, expression) with the variables replaced. The defaults are those of deploy/prometheus."""
+def filled(expression, rate_interval="1m", time_range="1h"):
+    """Replaces the variables of a dashboard. The default interval fits deploy/prometheus/prometheus.yml."""
     values = {"__rate_interval": rate_interval, "__range": time_range}
+    # The other variables are regular expressions for labels.
+    return re.sub(r"\$(\w+)", lambda match: values.get(match[1], ".*"), expression)
+
+
+def of_panels(**variables):
+    """Yields (location, expression) with the variables replaced."""
     for location, panel in panels():
         for target in panel["targets"]:
-            # All that remains is a dashboard variable in a matcher.
-            yield location, re.sub(r"\$(\w+)", lambda match: values.get(match[1], ".*"), target["expr"])
+            yield location, filled(target["expr"], **variables)
 
 
 def of_rules():

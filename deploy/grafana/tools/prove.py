@@ -19,7 +19,7 @@ def main():
     arguments.add_argument("--rate-interval", default="1m", help="four times the scrape interval")
     arguments.add_argument("--range", default="1h", help="the selected time range")
     given = arguments.parse_args()
-    requests = list(of_panels(given.rate_interval, given.range))
+    requests = list(of_panels(rate_interval=given.rate_interval, time_range=given.range))
     requests += sorted({(place, name) for place, expression in of_rules() for name, _ in selectors(expression)})
     failed = 0
     for location, expression in requests:
@@ -34,14 +34,18 @@ def main():
 def problem_of(api, expression):
     """Returns why an expression has no value now, or None."""
     try:
-        with urlopen(f"{api}/api/v1/query?{urlencode({'query': expression})}", timeout=30) as response:
-            series = json.load(response)["data"]["result"]
+        values = [series["value"][1] for series in ask(api, "query", query=expression)]
     except HTTPError as error:
         return json.load(error)["error"]
     except OSError as error:
         return str(error)
-    values = [one["value"][1] for one in series]
     return None if set(values) - {"NaN"} else f"no value (received {values})"
+
+
+def ask(api, path, **parameters):
+    """Returns the series in the response of a Prometheus."""
+    with urlopen(f"{api}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as response:
+        return json.load(response)["data"]["result"]
 
 
 if __name__ == "__main__":
