@@ -1,11 +1,18 @@
 //! The examples that publish from other languages, as their readers would run them.
 
+use std::{env, ffi::OsString, path::Path};
+
 use kit::{
     Ended, Folder, Node, Program, Sandbox, of_repository,
     stage::{QUEUE, Stage},
 };
 
 const IMAGE: &str = "img-6pb6lrmy";
+
+/// Returns what `tests/deploy` prepared and named in a variable.
+fn prepared(variable: &str) -> OsString {
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} is set by tests/deploy, which runs this test"))
+}
 
 /// Where the languages are.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -41,7 +48,7 @@ fn check(example: impl Fn() -> Program) {
 #[test]
 fn a_job_from_python_is_carried_out() {
     let file = of_repository("examples/publishers/python/publish.py");
-    check(|| Program::of(of_repository("target/venv/bin/python"), ["-B"]).arg(&file));
+    check(|| Program::of(prepared("TEST_PYTHON"), ["-B"]).arg(&file));
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn a_job_from_go_is_carried_out() {
 
 #[test]
 fn a_job_from_node_is_carried_out() {
-    // tests/run has put the library beside this copy of the example.
-    let file = of_repository("target/node/publish.mjs");
+    // The library is beside this copy of the example.
+    let file = Path::new(&prepared("TEST_NODE")).join("publish.mjs");
     check(|| Program::of("node", [&file]).env("PATH", PATH));
 }

@@ -27,20 +27,19 @@ const RUN_HERE: &[(&str, &str)] = &[
 
 /// Those that are run elsewhere: the page, how the block begins, who runs it, and the words of that.
 const RUN_ELSEWHERE: &[(&str, &str, &str, &str)] = &[
+    ("README.md", "cargo test", "tests/run", "cargo test"),
     ("README.md", "tests/run", ".ci/run", "tests/run"),
     ("README.md", "imageshare sandbox", "tests/broker/documentation.rs", "imageshare sandbox"),
     ("docs/jobs.md", "imageshare topology", "tests/broker/documentation.rs", "imageshare topology"),
     ("docs/operations.md", "rabbitmqctl", "tests/broker/documentation.rs", "rabbitmqctl"),
-    ("README.md", "cargo install --locked --path .", "tests/run", "cargo install --quiet --locked --debug --path ."),
+    ("README.md", "cargo install --locked --path .", "tests/deploy", "cargo install --quiet --locked --debug --path ."),
     ("CONTRIBUTING.md", "tests/run", ".ci/run", "tests/run"),
-    ("CONTRIBUTING.md", "cargo deny check", "tests/run", "cargo-deny\" check bans licenses sources"),
-    // Without Docker, as the page says.
-    ("deploy/compose/README.md", "docker compose", "tests/run", "tests/compose"),
-    ("docs/operations.md", "kubectl create namespace", "tests/tools/kubernetes.py", "\"example\""),
-    ("docs/operations.md", "install -m 600", "tests/package", "^install -m 600"),
-    ("docs/releasing.md", "python3 -m venv target/sbom", "tests/sbom", "make.py"),
+    ("CONTRIBUTING.md", "cargo deny check", "tests/deploy", "cargo-deny\" check bans licenses sources"),
+    ("docs/operations.md", "kubectl create namespace", "tests/stages/kubernetes.py", "\"example\""),
+    ("docs/operations.md", "install -m 600", "tests/stages/package", "^install -m 600"),
+    ("docs/releasing.md", "python3 -m venv target/sbom", "tests/stages/sbom.py", "make.py"),
     ("examples/publishers/README.md", "export", "tests/broker/publishers.rs", "[IMAGE, \"ap-singapore\", \"SHARE\""),
-    ("fuzz/README.md", "fuzz/run", "tests/run", "fuzz/run --seconds"),
+    ("fuzz/README.md", "fuzz/run", "tests/deploy", "fuzz/run --seconds"),
 ];
 
 /// Those that are run by hand, since they take minutes and more, change the checkout, or need what is not here.
@@ -52,6 +51,7 @@ const BY_HAND: &[(&str, &str)] = &[
     ("benches/README.md", "cargo bench --package imageshare-simulation"),
     ("benches/README.md", "cargo bench --package imageshare-worker"),
     ("deploy/compose/README.md", "alias compose"),
+    ("deploy/compose/README.md", "docker compose"),
     ("fuzz/README.md", "cp Cargo.lock fuzz/Cargo.lock"),
     ("fuzz/README.md", "target/fuzz/HOST/release/TARGET -merge=1"),
 ];

@@ -1,13 +1,11 @@
-"""A sandbox that runs already, as both official clients see it.
-
-The environment variable SANDBOX_URL is its address, such as http://127.0.0.1:9700. It must have been started with
-`imageshare sandbox --world examples/world.toml` and otherwise by default: 10 requests a second, cap 500.
-"""
+"""The sandbox of all tests: `target/debug/imageshare sandbox --world examples/world.toml`."""
 
 import json
 import os
+import subprocess
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -52,12 +50,21 @@ class Sandbox:
             return json.load(answer)
 
 
+@pytest.fixture(scope="session")
+def sandbox_url():
+    repository = Path(__file__).resolve().parent.parent.parent
+    target = Path(os.environ.get("CARGO_TARGET_DIR", "target"))
+    command = [target / "debug" / "imageshare", "sandbox", "--listen", "127.0.0.1:0", "--world", "examples/world.toml"]
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
+        listening = process.stdout.readline()
+        assert listening.startswith("listening on "), listening
+        yield f"http://{listening.removeprefix('listening on ').strip()}"
+        process.terminate()
+
+
 @pytest.fixture
-def sandbox():
-    """The sandbox, its world as at the start."""
-    url = os.environ.get("SANDBOX_URL")
-    if not url:
-        pytest.fail("SANDBOX_URL is not set; it must be the address of a running sandbox, such as http://127.0.0.1:9700")
-    sandbox = Sandbox(url.rstrip("/"))
+def sandbox(sandbox_url):
+    """The sandbox with its initial world."""
+    sandbox = Sandbox(sandbox_url)
     sandbox.reset()
     return sandbox

@@ -231,7 +231,7 @@ impl Node {
     #[track_caller]
     pub fn signal(&self, name: &str) {
         let process = self.process().as_ref().expect("the broker runs").id();
-        assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
+        crate::program::signal(process, name);
     }
 
     /// A new virtual host with a name that no other test has, and its user.

@@ -41,7 +41,7 @@ pub fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
         .stderr(File::create(&words).unwrap());
     Keeper::of_all_tests().keep(&mut browser);
     let started = browser.spawn();
-    let mut browser = started.unwrap_or_else(|error| panic!("{BROWSER}: {error}; tests/run installs the package"));
+    let mut browser = started.unwrap_or_else(|error| panic!("{BROWSER}: {error}; tests/deploy installs the package"));
     let status = until("the browser has looked", || browser.try_wait().unwrap());
     assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&fs::read(words).unwrap()));
     assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"), "{}", picture.display());

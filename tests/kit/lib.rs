@@ -40,7 +40,6 @@ pub use sizes::{Sizes, figures};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -74,15 +73,28 @@ pub fn of_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// The names of the repository's files that begin and end so.
+/// Returns the paths of the repository's files with this beginning and end. Build output and hidden folders other than
+/// CI's are no part of it.
 pub fn files_of_repository(beginning: &str, end: &str) -> Vec<String> {
-    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(of_repository("")).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let names = String::from_utf8(output.stdout).unwrap();
-    let is_wanted = |name: &&str| name.starts_with(beginning) && name.ends_with(end);
-    // A file that was deleted and not committed yet is no file.
-    let files = names.split_terminator('\0').filter(is_wanted).filter(|name| of_repository(name).exists());
-    files.map(str::to_owned).collect()
+    fn visit(folder: &Path, prefix: &str, files: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            let is_foreign = matches!(&*name, "target" | "node_modules" | "__pycache__");
+            let is_hidden = name.starts_with('.') && !matches!(&*name, ".ci" | ".github");
+            if entry.file_type().unwrap().is_dir() {
+                if !is_foreign && !is_hidden {
+                    visit(&entry.path(), &format!("{prefix}{name}/"), files);
+                }
+            } else {
+                files.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    visit(&of_repository(""), "", &mut files);
+    files.retain(|name| name.starts_with(beginning) && name.ends_with(end));
+    files.sort();
+    files
 }
 
 /// Nothing in a text moves a cursor, paints, or changes what a reader sees.

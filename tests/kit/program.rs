@@ -37,6 +37,12 @@ pub fn path() -> &'static Path {
     })
 }
 
+/// Sends a signal to a process by its name, such as `TERM`. (A bare Debian has no other `kill` than the shell's.)
+pub fn signal(process: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()]).status();
+    assert!(status.unwrap().success(), "{name} was not sent to process {process}");
+}
+
 /// A call of the program with nothing of this process's environment.
 pub struct Program {
     command: Command,
@@ -200,8 +206,7 @@ impl Program {
 impl Running {
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(self.child.id(), name);
     }
 
     /// The process.

@@ -1,8 +1,8 @@
 //! A Prometheus of the tests' own, which scrapes a worker every second and evaluates the rules of `deploy/`.
 
 use std::{
+    env,
     io::Write as _,
-    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
@@ -45,7 +45,7 @@ impl Prometheus {
             .stderr(Stdio::null());
         keeper.keep(&mut server);
         let started = server.spawn();
-        assert!(started.is_ok(), "{SERVER} is not here; tests/run installs the package prometheus");
+        assert!(started.is_ok(), "{SERVER} is not here; tests/deploy installs the package prometheus");
         until("prometheus serves", || http::try_get(&address, "/-/ready").filter(|answer| answer.code == 200));
         Self { address, _keeper: keeper, _folder: folder }
     }
@@ -75,7 +75,7 @@ impl Prometheus {
 pub fn lint(metrics: &str) -> String {
     let mut tool = Command::new("promtool");
     tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut tool = tool.spawn().expect("promtool is not here; tests/run installs the package prometheus");
+    let mut tool = tool.spawn().expect("promtool is not here; tests/deploy installs the package prometheus");
     tool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let Output { status, stdout, stderr } = tool.wait_with_output().unwrap();
     let said = [stdout, stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
@@ -83,11 +83,10 @@ pub fn lint(metrics: &str) -> String {
     said
 }
 
-/// The Python that tests/run makes ready, with what the tools need.
+/// The Python with the packages of the dashboards' tools, which `tests/deploy` prepares.
 fn python() -> Command {
-    let ready: PathBuf = of_repository("target/venv/bin/python");
-    assert!(ready.exists(), "{} is not here; tests/run makes it", ready.display());
-    let mut python = Command::new(ready);
+    let python = env::var_os("TEST_PYTHON").expect("TEST_PYTHON is set by tests/deploy, which runs this test");
+    let mut python = Command::new(python);
     python.arg("-B");
     python
 }

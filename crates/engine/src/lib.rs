@@ -69,7 +69,7 @@
 //! |---|---|
 //! | 1 read, then send the difference | `reading`, `decide` |
 //! | 2 coalesce, in order | `tickets`, `writes`, `settle` |
-//! | 3 one write in flight per image; doubt is kept | `answers`, `decide`, `guard` |
+//! | 3 one write in flight per image and worker; doubt is kept | `answers`, `decide`, `guard` |
 //! | 4 pace | `pacer` beside `engine/`, `writes` |
 //! | 5 isolate | `isolate`, `group` |
 //! | 6 quota | `quota` |

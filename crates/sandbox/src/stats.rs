@@ -13,6 +13,15 @@ const SECOND: u64 = 1_000_000;
 /// Pairs of action and key that are watched at once before those that are idle are forgotten.
 const SECONDS_MAX: usize = 10_000;
 
+/// A client that writes to an image. Clients are told apart by their `Host` header.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writer {
+    /// The image.
+    pub image: ImageId,
+    /// The `Host` header, or nothing.
+    pub host: String,
+}
+
 /// Counters since the start or the last reset. All requests count on arrival, whatever the answer.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -23,7 +32,7 @@ pub struct Stats {
     /// fill the memory.
     seconds: BTreeMap<(&'static str, String), BusiestSecond>,
     max_in_any_second: BTreeMap<&'static str, usize>,
-    writes_in_flight: BTreeMap<ImageId, u64>,
+    writes_in_flight: BTreeMap<Writer, u64>,
     max_writes_in_flight: u64,
 }
 
@@ -52,19 +61,19 @@ impl Stats {
         }
     }
 
-    /// A write to an image begins.
-    pub fn write_begins(&mut self, image: ImageId) {
-        let writes = self.writes_in_flight.entry(image).or_default();
+    /// A client's write to an image begins.
+    pub fn write_begins(&mut self, writer: Writer) {
+        let writes = self.writes_in_flight.entry(writer).or_default();
         *writes += 1;
         self.max_writes_in_flight = self.max_writes_in_flight.max(*writes);
     }
 
-    /// A write to an image was answered or its client is gone.
-    pub fn write_ends(&mut self, image: ImageId) {
-        if let Some(writes) = self.writes_in_flight.get_mut(&image) {
+    /// A client's write to an image was answered, or the client is gone.
+    pub fn write_ends(&mut self, writer: &Writer) {
+        if let Some(writes) = self.writes_in_flight.get_mut(writer) {
             *writes -= 1;
             if *writes == 0 {
-                self.writes_in_flight.remove(&image);
+                self.writes_in_flight.remove(writer);
             }
         }
     }
@@ -129,18 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_flight_are_counted_for_each_image_and_outlive_a_reset() {
+    fn writes_in_flight_are_counted_by_image_and_client() {
         let mut stats = Stats::default();
-        let [one, other]: [ImageId; 2] = ["img-6pb6lrmy", "img-gvbnzy6f"].map(|id| id.parse().unwrap());
-        stats.write_begins(one);
-        stats.write_begins(other);
-        stats.write_ends(other);
-        stats.write_begins(one);
-        assert_eq!(stats.report(0)["max_writes_in_flight"], 2);
-        stats.write_ends(one);
-        stats.reset();
+        let writer = |image: &str, host: &str| Writer { image: image.parse().unwrap(), host: host.to_owned() };
+        let one = writer("img-6pb6lrmy", "a");
+        for other in [writer("img-gvbnzy6f", "a"), writer("img-6pb6lrmy", "b")] {
+            stats.write_begins(other);
+        }
+        stats.write_begins(one.clone());
         assert_eq!(stats.report(0)["max_writes_in_flight"], 1);
-        stats.write_ends(one);
+        stats.write_begins(one.clone());
+        assert_eq!(stats.report(0)["max_writes_in_flight"], 2);
+        stats.write_ends(&one);
+        stats.reset();
+        assert_eq!(stats.report(0)["max_writes_in_flight"], 1, "writes in flight outlive a reset");
+        stats.write_ends(&one);
         stats.write_begins(one);
         assert_eq!(stats.report(0)["max_writes_in_flight"], 1);
     }

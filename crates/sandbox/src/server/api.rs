@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming as HttpBody};
-use imageshare_core::ids::ImageId;
 use tokio::{
     sync::SemaphorePermit,
     time::{sleep, timeout},
@@ -21,7 +20,7 @@ use super::{
     socket::ResetSwitch,
     state::{Decision, SKEW_SECONDS},
 };
-use crate::{faults::Fault, ledger::Refusal};
+use crate::{faults::Fault, ledger::Refusal, stats::Writer};
 
 /// How long a body may take to arrive.
 const BODY_SECONDS_MAX: Duration = Duration::from_secs(30);
@@ -55,13 +54,13 @@ pub(super) async fn answer(
         return Ok(page(StatusCode::NOT_FOUND, "text/plain", Payload::whole("The API has the path / only.\n")));
     }
     let incoming = Incoming::read(parts, body);
-    let (decision, generation) = {
+    let (mut decision, generation) = {
         let mut state = shared.lock();
         let now = shared.now();
         (state.decide(incoming, now), state.generation)
     };
     drop(room);
-    let _write = decision.write.map(|image| WriteInFlight { shared: Arc::clone(&shared), image });
+    let _write = decision.write.take().map(|writer| WriteInFlight { shared: Arc::clone(&shared), writer });
     sleep_if_any(shared.latency).await;
     reply(&shared, &switch, decision, generation).await
 }
@@ -162,11 +161,11 @@ async fn sleep_if_any(duration: Duration) {
 /// Ends a write in the counters when it is answered or its client hangs up.
 struct WriteInFlight {
     shared: Arc<Shared>,
-    image: ImageId,
+    writer: Writer,
 }
 
 impl Drop for WriteInFlight {
     fn drop(&mut self) {
-        self.shared.lock().stats.write_ends(self.image);
+        self.shared.lock().stats.write_ends(&self.writer);
     }
 }

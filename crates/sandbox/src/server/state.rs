@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_core::ids::{AccountId, Region};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     ledger::{Ledger, Refusal},
     log::{Late, Log, LogEntry},
     rate::Meter,
-    stats::Stats,
+    stats::{Stats, Writer},
     verify::{Key, Keys, verify},
     world::{InstanceRole, World},
 };
@@ -88,7 +88,7 @@ pub(super) struct Decision {
     /// What is to be done later, under the fault `apply_late`.
     pub(super) late: Option<LateCall>,
     /// The image that is being written to.
-    pub(super) write: Option<ImageId>,
+    pub(super) write: Option<Writer>,
 }
 
 impl State {
@@ -139,9 +139,10 @@ impl State {
         let action = incoming.action();
         let key = if self.keys.contains(&incoming.secret_id) { incoming.secret_id.as_str() } else { "" };
         self.stats.arrival(now.micros, action, key);
-        let write = incoming.image.filter(|_| action == Some(Action::ModifyImageSharePermission));
-        if let Some(image) = write {
-            self.stats.write_begins(image);
+        let image = incoming.image.filter(|_| action == Some(Action::ModifyImageSharePermission));
+        let write = image.map(|image| Writer { image, host: incoming.host.clone().unwrap_or_default() });
+        if let Some(writer) = &write {
+            self.stats.write_begins(writer.clone());
         }
         let fault = action.and_then(|action| self.faults.strike(action));
         let mut late = None;

@@ -2,7 +2,7 @@
 """The list of what the binary is made of: it is CycloneDX, which the program that makes it checks by the schema, and it
 names what cargo compiles for the container's binary: that, with these versions, and nothing else.
 
-Needs what tests/container has built; `tests/run` calls this after it."""
+Needs what tests/stages/container has built; `tests/deploy` calls this after it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "static"
 
 
@@ -25,7 +25,7 @@ def main():
     named = {crate["bom-ref"] for crate in bill["components"] if crate["scope"] == "required"}
     compiled = set(crates(machine)) - {bill["metadata"]["component"]["bom-ref"]}
     if named != compiled:
-        sys.exit(f"tests/sbom: named only: {sorted(named - compiled)}; compiled only: {sorted(compiled - named)}")
+        sys.exit(f"tests/stages/sbom.py: named only: {sorted(named - compiled)}; compiled only: {sorted(compiled - named)}")
     others = len(bill["components"]) - len(named)
     print(f"the bill: {len(named)} crates in the binary, {others} that only the compiler runs")
 
