@@ -1,7 +1,7 @@
 //! A Prometheus server scrapes a worker, and its answers fill every panel and rule.
 
 // Prometheus knows only floats; what is counted here are small whole numbers.
-#![allow(clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use kit::{
     Node, Sandbox,

@@ -2,6 +2,7 @@
 //! tests, however those end.
 #![allow(
     clippy::indexing_slicing,
+    clippy::new_without_default,
     clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,

@@ -1,8 +1,9 @@
 //! One AMQP connection: opened within a time-out, never repaired, ended in one of two ways.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
-use lapin::{Channel, ConnectionProperties, Event};
+use futures_core::Stream as _;
+use lapin::{Channel, ConnectionProperties, Consumer, Event, message::Delivery};
 use tokio::time::timeout;
 
 use super::{
@@ -118,15 +119,28 @@ impl Connection {
         self.library.events_listener()
     }
 
-    /// From now on no more is read while the library holds too many bytes of messages: whoever takes some has to say so
-    /// by [`took`](Self::took).
+    /// From now on no more is read while the library holds too many bytes of messages that
+    /// [`next_delivery`](Self::next_delivery) has not returned.
     pub(super) fn hold_back(&self) {
         self.held.limit();
     }
 
-    /// A message of so many bytes was taken from the library.
-    pub(super) fn took(&self, bytes: usize) {
-        self.held.took(bytes);
+    /// Returns the next delivery of a consumer; `None` if the consumer ended. Dropping the future loses no delivery.
+    pub(super) async fn next_delivery(&self, consumer: &mut Consumer) -> Option<lapin::Result<Delivery>> {
+        /// How long the library may return nothing until what it holds must be the beginning of a longer message.
+        const PARTIAL: Duration = Duration::from_millis(100);
+        loop {
+            let next = poll_fn(|cx| Pin::new(&mut *consumer).poll_next(cx));
+            let Ok(next) = timeout(PARTIAL, next).await else {
+                // That beginning must not keep the rest of the message from being read.
+                self.held.took(usize::MAX);
+                continue;
+            };
+            if let Some(Ok(delivery)) = &next {
+                self.held.took(delivery.data.len());
+            }
+            return next;
+        }
     }
 
     /// How long the broker may take.

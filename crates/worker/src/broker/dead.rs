@@ -4,14 +4,8 @@
 //! queue, with its header `x-death`. A worker passes no `x-death` on and the broker writes its own entry first, so that
 //! entry says truly from which queue a message was dropped; headers of ours beside it are a publisher's.
 
-use std::{
-    future::{pending, poll_fn},
-    mem,
-    pin::Pin,
-    time::Duration,
-};
+use std::{future::pending, mem, time::Duration};
 
-use futures_core::Stream as _;
 use imageshare_core::text::printable;
 use lapin::{
     Acker, BasicProperties, Channel, Consumer, Queue,
@@ -48,9 +42,6 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// The same while there is none: a broker that is busy takes its time over a long queue, and only then something is wrong.
 const QUIET_ALONE: Duration = Duration::from_secs(60);
-
-/// How long no letter may come until what the library holds is the beginning of one that is longer than it may hold.
-const PARTIAL: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether the broker has put back what was held.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -146,26 +137,13 @@ impl DeadLetters {
         let call = "basic.deliver";
         let is_alone = self.others == 0;
         let quiet = if is_alone { QUIET_ALONE } else { QUIET };
-        match timeout(quiet, self.delivery()).await {
-            Ok(Some(Ok(delivery))) => {
-                self.connection.took(delivery.data.len());
-                Ok(Some(DeadLetter::new(delivery)))
-            }
+        match timeout(quiet, self.connection.next_delivery(&mut self.consumer)).await {
+            Ok(Some(Ok(delivery))) => Ok(Some(DeadLetter::new(delivery))),
             Ok(Some(Err(error))) => Err(Error::of_call(call, &error)),
             Ok(None) => Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
             // Fewer than were counted must not pass for all of them.
             Err(_) if is_alone => Err(Error::TimeOut { call, after: quiet }),
             Err(_) => Ok(None),
-        }
-    }
-
-    async fn delivery(&mut self) -> Option<lapin::Result<Delivery>> {
-        loop {
-            match timeout(PARTIAL, poll_fn(|cx| Pin::new(&mut self.consumer).poll_next(cx))).await {
-                Ok(delivery) => return delivery,
-                // The library holds no whole one. What it does hold must not keep the rest of that from being read.
-                Err(_) => self.connection.took(usize::MAX),
-            }
         }
     }
 
@@ -197,9 +175,7 @@ impl DeadLetters {
         let closed = if left == 0 {
             // The broker's answer may stand behind letters that came since.
             let drain = async {
-                while let Some(Ok(delivery)) = poll_fn(|cx| Pin::new(&mut consumer).poll_next(cx)).await {
-                    connection.took(delivery.data.len());
-                }
+                while let Some(Ok(_)) = connection.next_delivery(&mut consumer).await {}
                 pending().await
             };
             tokio::select! {

@@ -1,9 +1,6 @@
 //! Reports as they come, and jobs that the broker drops, for somebody who waits for some of them: from a queue that is
 //! there for as long as he is.
 
-use std::{future::poll_fn, pin::Pin};
-
-use futures_core::Stream as _;
 use lapin::{
     Channel, Consumer,
     message::Delivery,
@@ -80,13 +77,11 @@ impl Follower {
     /// If the connection is lost, and with it the queue and what comes until another one is opened.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
-            let next = poll_fn(|cx| Pin::new(&mut self.consumer).poll_next(cx)).await;
-            let delivery = match next {
+            let delivery = match self.connection.next_delivery(&mut self.consumer).await {
                 Some(Ok(delivery)) => delivery,
                 Some(Err(error)) => return Err(Error::of_call("basic.deliver", &error)),
                 None => return Err(Error::Lost { call: "basic.deliver", detail: "the consumer was ended".to_owned() }),
             };
-            self.connection.took(delivery.data.len());
             // Only what is acked makes room for more; what is not comes to nobody else.
             drop(delivery.acker.ack(BasicAckOptions::default()).await);
             if let Some(followed) = read(&delivery) {
