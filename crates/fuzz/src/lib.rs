@@ -7,14 +7,14 @@
 //!
 //! | target | what goes in |
 //! |---|---|
-//! | [`engine`] | a world, jobs and faults, four bytes each |
-//! | [`headers`] | what came around a message, and its body |
-//! | [`job`] | a job's JSON |
-//! | [`lines`] | a file of jobs or accounts |
-//! | [`params`] | a JSON value, or pairs of a URL |
-//! | [`response`] | the body of an answer |
-//! | [`settings`] | a settings file |
-//! | [`signature`] | a request and who signs it |
+//! | [`engine`] | histories: a world, jobs and faults, four bytes each |
+//! | [`headers`] | messages: properties and body |
+//! | [`job`] | jobs as JSON |
+//! | [`lines`] | files of jobs or accounts |
+//! | [`params`] | JSON values, or pairs of a URL |
+//! | [`response`] | response bodies |
+//! | [`settings`] | settings files |
+//! | [`signature`] | requests with their credentials |
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
