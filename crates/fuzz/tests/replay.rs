@@ -1,6 +1,6 @@
 //! Replays the committed corpus of every target.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
