@@ -267,7 +267,7 @@ mod tests {
             let class = |code: &str| rows.get(code).copied();
             let code = parts.join(".");
             let major = code.split('.').next().unwrap_or_default();
-            let expected = class(&code).or(class(major).filter(|_| code.contains('.')));
+            let expected = class(&code).or_else(|| class(major).filter(|_| code.contains('.')));
             prop_assert_eq!(Class::of(&code), expected.unwrap_or(Class::Unknown));
 
             let unlisted = alloc::format!("{code}.Not.Listed");
