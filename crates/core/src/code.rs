@@ -191,6 +191,10 @@ const TABLE: &[(&str, Class)] = &[
 
 #[cfg(test)]
 mod tests {
+    use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -243,6 +247,31 @@ mod tests {
     fn anything_else_is_unknown() {
         for code in ["", ".", "internalerror", "InternalErrorX", "NeverHeardOf.This", "\u{1b}[0m"] {
             assert_eq!(Class::of(code), Class::Unknown, "{code:?}");
+        }
+    }
+
+    /// A listed code, one part of a listed code, or any characters.
+    fn part() -> impl Strategy<Value = String> {
+        let listed = prop::sample::select(TABLE).prop_map(|(code, _)| code.into());
+        let listed_part = prop::sample::select(TABLE)
+            .prop_flat_map(|(code, _)| prop::sample::select(code.split('.').collect::<Vec<_>>()))
+            .prop_map(String::from);
+        let any_text = prop::collection::vec(any::<char>(), 0..8).prop_map(String::from_iter);
+        prop_oneof![listed, listed_part, any_text]
+    }
+
+    proptest! {
+        #[test]
+        fn any_code_has_one_class(parts in prop::collection::vec(part(), 0..4)) {
+            let rows: BTreeMap<&str, Class> = TABLE.iter().copied().collect();
+            let class = |code: &str| rows.get(code).copied();
+            let code = parts.join(".");
+            let major = code.split('.').next().unwrap_or_default();
+            let expected = class(&code).or_else(|| class(major).filter(|_| code.contains('.')));
+            prop_assert_eq!(Class::of(&code), expected.unwrap_or(Class::Unknown));
+
+            let unlisted = alloc::format!("{code}.Not.Listed");
+            prop_assert_eq!(Class::of(&unlisted), class(major).unwrap_or(Class::Unknown));
         }
     }
 }

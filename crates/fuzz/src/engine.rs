@@ -37,16 +37,31 @@ const GAPS: [u64; 8] = [0, 0, 100, 500, 1900, 3000, 40_000, 10_000_000];
 /// Codes that an account may fail with.
 const CODES: [&str; 3] = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue.InvalidAppIdFormat"];
 
-/// A history: the first bytes draw what is random in it and set the limits, then each four bytes are a job, a fault, a dial
-/// of the cloud, or something about an account or an image. Nothing that the simulation's checker watches is broken.
+/// Ends a history; another one follows.
+const END: [u8; 4] = [0xff; 4];
+
+/// Histories: the first three bytes of each are the seed and the limits. Then each four bytes are a job, a fault, a dial
+/// of the cloud, something about an account or an image, or the end. Nothing that the simulation's checker watches is
+/// broken.
 ///
 /// # Panics
 /// If something is.
 pub fn engine(data: &[u8]) {
     let mut source = Source::new(data);
+    while check_history(&mut source) {}
+}
+
+/// Checks the next history. Returns whether another one follows.
+fn check_history(source: &mut Source<'_>) -> bool {
     let [seed, limits, lane] = [source.byte(), source.byte(), source.byte()];
     let mut plan = Plan::new(limits, lane);
-    while let Some([kind, a, b, c]) = source.take() {
+    let mut has_next = false;
+    while let Some(record) = source.take() {
+        if record == END {
+            has_next = true;
+            break;
+        }
+        let [kind, a, b, c] = record;
         match kind % 8 {
             0..=2 => plan.job(kind & 0x80 != 0, a, b, c),
             3 | 4 => plan.fault(a, u16::from_be_bytes([b, c])),
@@ -57,13 +72,14 @@ pub fn engine(data: &[u8]) {
     }
     let world = plan.finish();
     if world.jobs.is_empty() {
-        return;
+        return has_next;
     }
     let ended = run(world.clone(), seed.into(), false);
     if !ended.violations.is_empty() {
         let log = run(world, seed.into(), true).log;
         panic!("{:#?}\n{}", ended.violations, log.join("\n"));
     }
+    has_next
 }
 
 /// A world as it is read.

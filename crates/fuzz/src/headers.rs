@@ -49,18 +49,26 @@ const HEADERS_LEN_MAX: usize = 40 * 1024;
 /// Who does it.
 const DESK: Desk<'static> = Desk { lane: "asia", worker: "host:17" };
 
-/// What came around a message, as it stands on the wire, behind two bytes of its length; then the message's body. What a
-/// broker lets through the client library can read once it was scrubbed; whatever it then holds, the message is a job or
-/// is passed on untouched, its report and its dead letter are whole, and nothing in them sends it to a queue that it
-/// should not reach.
+/// Messages: two bytes each for the length of the properties and of the body, then the properties as on the wire, then the
+/// body. What a broker lets through the client library can read once it was scrubbed; whatever it then holds, the message
+/// is a job or is passed on untouched, its report and its dead letter are whole, and nothing in them sends it to a queue
+/// that it should not reach.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn headers(data: &[u8]) {
     let mut source = Source::new(data);
-    let len = u16::from_be_bytes([source.byte(), source.byte()]);
-    let rest = source.rest();
-    let (raw, body) = rest.split_at(usize::from(len).min(rest.len()));
+    loop {
+        let mut len = || usize::from(u16::from_be_bytes([source.byte(), source.byte()]));
+        let (properties, body) = (len(), len());
+        check_wire(source.bytes(properties), source.bytes(body));
+        if source.is_empty() {
+            break;
+        }
+    }
+}
+
+fn check_wire(raw: &[u8], body: &[u8]) {
     let scrubbed = scrubbed(raw);
     let is_well_formed = well_formed(raw).is_some();
     let properties = match parse_properties(scrubbed.as_slice()) {

@@ -7,17 +7,21 @@ use imageshare_worker::wire::{
 };
 use serde_json::Value;
 
-use crate::shown::assert_shown;
+use crate::{shown::assert_shown, source::documents};
 
 /// Characters that the words for a text that is no job have at most, all in all: what its report holds of them.
 const REASON_CHARS_MAX: usize = 2_000;
 
-/// A job's JSON: what is accepted is within its bounds, is what a plain reading of it says, and written again is read as
+/// Jobs as JSON: what is accepted is within its bounds, is what a plain reading of it says, and written again is read as
 /// the same job; what is refused is refused in words that can be shown and are not cut.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn job(data: &[u8]) {
+    documents(data).for_each(check_document);
+}
+
+fn check_document(data: &[u8]) {
     for region in [None, Some("ap-tokyo".parse().expect("it is a region"))] {
         let defaults = Defaults { job_id: "line-7".to_owned(), region };
         match job::parse(data, &defaults) {

@@ -15,6 +15,7 @@ use imageshare_worker::wire::{
 use crate::{
     job::{check_job, check_rejection},
     shown::assert_shown,
+    source::documents,
 };
 
 /// Bytes of a line of accounts.
@@ -25,13 +26,17 @@ const ERROR_CHARS_MAX: usize = 21 * 300;
 
 type Read = Vec<Result<JobLine, Rejection>>;
 
-/// A file, as CSV, as NDJSON and as a list of accounts: in whatever pieces it comes, the same is read; each line gives one
+/// Files, each as CSV, as NDJSON and as a list of accounts: in whatever pieces it comes, the same is read; each line gives one
 /// job or account or one refusal with its number, in words that can be shown; and rows without quotes mean what a plain
 /// splitting at commas says.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn lines(data: &[u8]) {
+    documents(data).for_each(check_document);
+}
+
+fn check_document(data: &[u8]) {
     let region = Some("ap-tokyo".parse().expect("it is a region"));
     for region in [None, region] {
         check_rows(data, region);

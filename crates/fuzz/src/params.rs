@@ -8,7 +8,10 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::{shown::assert_shown, source::Source};
+use crate::{
+    shown::assert_shown,
+    source::{Source, documents},
+};
 
 /// Characters that the words for pairs that are no parameters have at most.
 const REASON_CHARS_MAX: usize = 1_000;
@@ -19,6 +22,10 @@ const REASON_CHARS_MAX: usize = 1_000;
 /// # Panics
 /// If that does not hold.
 pub fn params(data: &[u8]) {
+    documents(data).for_each(check_document);
+}
+
+fn check_document(data: &[u8]) {
     check_text(data);
     if let Ok(value) = serde_json::from_slice(data) {
         check_value(&value);

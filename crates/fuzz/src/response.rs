@@ -13,7 +13,7 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::shown::assert_shown;
+use crate::{shown::assert_shown, source::documents};
 
 /// Characters that the words for a body that is no answer have at most.
 const REASON_CHARS_MAX: usize = 1_000;
@@ -21,13 +21,17 @@ const REASON_CHARS_MAX: usize = 1_000;
 /// A secret that is shorter may be part of words of our own by chance.
 const SECRET_LEN_MIN: usize = 16;
 
-/// The body of an answer: what is read from it is what a plain reading of its JSON says, for every action; what is no
+/// Bodies of answers: what is read from one is what a plain reading of its JSON says, for every action; what is no
 /// answer is refused in words that can be shown and hold no key; no body with an `Error` is a success, and none at all
 /// is with another status than 200.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn response(data: &[u8]) {
+    documents(data).for_each(check_document);
+}
+
+fn check_document(data: &[u8]) {
     // Members that nobody looks at may be anything, so a body can have an answer and no plain reading.
     let plain = serde_json::from_slice::<Value>(data).ok();
     let members = plain.as_ref().and_then(members);

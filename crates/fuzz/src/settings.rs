@@ -6,7 +6,7 @@ use imageshare_core::text::printable;
 use imageshare_worker::settings::{Environment, Flags, Origin, Setting, Settings, SettingsError};
 use toml::{Table, Value};
 
-use crate::shown::assert_shown;
+use crate::{shown::assert_shown, source::documents};
 
 /// What messages call the file.
 const FILE: &str = "settings.toml";
@@ -43,12 +43,16 @@ const SHOWN: [&str; 18] = [
     "regions",
 ];
 
-/// A settings file: what is accepted and printed is accepted again and is the same; what is refused is refused with the
+/// Settings files: what is accepted and printed is accepted again and is the same; what is refused is refused with the
 /// place of each problem, in words that can be shown; and what is said does not depend on a secret.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn settings(data: &[u8]) {
+    documents(data).for_each(check_document);
+}
+
+fn check_document(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let read = read(text);
     match &read {

@@ -27,16 +27,25 @@ const SECONDS_MAX: u64 = 253_402_207_200;
 const COMMON: [&str; 9] =
     ["Action", "Version", "Timestamp", "Nonce", "SecretId", "SignatureMethod", "Region", "Token", "Signature"];
 
-/// A request signed in version 3 by the fast path is signed as the stages of the specification sign it, and accepted by
-/// the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused. The
-/// same of version 1.
+/// Requests. One signed in version 3 by the fast path is signed as the stages of the specification sign it, and accepted
+/// by the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused.
+/// The same of version 1.
 ///
 /// # Panics
 /// If that does not hold.
 pub fn signature(data: &[u8]) {
     let mut source = Source::new(data);
+    loop {
+        check_request(&mut source);
+        if source.is_empty() {
+            break;
+        }
+    }
+}
+
+fn check_request(source: &mut Source<'_>) {
     let now = UnixSeconds::new(source.number() % SECONDS_MAX).expect("it is before the last second");
-    let caller = Caller::read(&mut source);
+    let caller = Caller::read(source);
     let change = Change { at: source.number(), by: source.byte() };
     let host = [source.text(), "cvm.intl.tencentcloudapi.com".to_owned()];
     let host = host.iter().find(|text| is_host(text)).expect("the second one is a host");
@@ -54,7 +63,9 @@ pub fn signature(data: &[u8]) {
             external_id: None,
         });
         signed.check(&DescribeImageSharePermission { image_id });
-        let numbers = std::iter::from_fn(|| source.take().map(u64::from_be_bytes));
+        let count = usize::from(source.byte());
+        let mut numbers = Source::new(source.bytes(8 * count));
+        let numbers = std::iter::from_fn(|| numbers.take().map(u64::from_be_bytes));
         let account_ids = numbers.filter_map(|number| AccountId::new(number).ok()).collect();
         signed.check(&ModifyImageSharePermission { image_id, account_ids, permission });
     } else {

@@ -1,6 +1,15 @@
-//! Bytes of an input, taken one after the other. Of what is not there any more, zeros.
+//! How the bytes of an input are taken apart: into documents, or into fields of which missing ones are zeros.
 
 use std::str::FromStr;
+
+/// Separates the documents of an input: the record separator of RFC 7464, which is invalid in JSON, TOML and CSV.
+const SEPARATOR: u8 = 0x1e;
+
+/// Returns the documents of an input, so that one input of the corpus can cover what excludes each other in one document.
+/// An input without a separator is one document.
+pub(crate) fn documents(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.split(|&byte| byte == SEPARATOR)
+}
 
 /// What is left of an input.
 pub(crate) struct Source<'a>(&'a [u8]);
@@ -27,10 +36,8 @@ impl<'a> Source<'a> {
 
     /// A text of at most 255 bytes, which a byte with its length stands before. Odd bytes are replaced.
     pub(crate) fn text(&mut self) -> String {
-        let len = usize::from(self.byte()).min(self.0.len());
-        let (text, left) = self.0.split_at(len);
-        self.0 = left;
-        String::from_utf8_lossy(text).into_owned()
+        let len = self.byte();
+        String::from_utf8_lossy(self.bytes(len.into())).into_owned()
     }
 
     /// What a text says, or else what the default says.
@@ -40,8 +47,14 @@ impl<'a> Source<'a> {
         found.expect("the default says something")
     }
 
-    /// All that is left.
-    pub(crate) const fn rest(self) -> &'a [u8] {
-        self.0
+    /// The next bytes, or what is left if that is less.
+    pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (taken, left) = self.0.split_at(len.min(self.0.len()));
+        self.0 = left;
+        taken
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
