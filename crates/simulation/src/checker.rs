@@ -122,7 +122,9 @@ impl Checker {
             internal_errors: world.faults.may(Fault::InternalError),
             images_get_busy: world.faults.may(Fault::Busy),
             forbidden: world.faults.may(Fault::Deployment),
+            // A refusal of an image may be held against a key that replaced another one and whose account is unknown.
             is_key_doubtful: world.may_be_denied
+                || (!world.knows_owners && world.faults.may(Fault::Credential))
                 || [Fault::Deployment, Fault::Revoked, Fault::ForeignKey, Fault::ListingRefused]
                     .into_iter()
                     .any(|fault| world.faults.may(fault)),
