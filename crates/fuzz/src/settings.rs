@@ -91,6 +91,14 @@ fn check_printed(settings: &Settings, text: &str) {
         assert_shown(key, usize::MAX);
         assert_shown(value, usize::MAX);
     }
+    // A value that may be a secret is replaced, and what stands in its place need not be accepted.
+    if settings
+        .describe()
+        .iter()
+        .any(|setting| setting.value.starts_with('[') && setting.value.ends_with(" not shown]"))
+    {
+        return;
+    }
     let printed = printed(settings.describe());
     let again = read(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     assert_eq!(values(&again), values(settings), "{printed}");
