@@ -9,7 +9,7 @@ use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, St
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 
-use kit::{self, Amqp, Folder, Node, Program, Relay, Vhost, json_lines, properties, until};
+use kit::{Amqp, Folder, Node, Program, Relay, Vhost, json_lines, properties, until};
 
 const QUEUE: &str = "imageshare.jobs.default";
 

@@ -389,8 +389,8 @@ impl Checker {
         }
     }
 
-    /// Whether an account was as wished at any moment that a believable reading may have shown: since the lane came up,
-    /// and not long before the job came.
+    /// Returns whether an account was in the requested state at a moment that a valid listing can show: since the lane
+    /// came up, and not long before the delivery.
     fn was_so(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let Some(&Deliveries { last, .. }) = self.deliveries.get(&job) else { return true };
         let believed_from = last.saturating_sub(READING_BELIEVED_FOR + CALL_TIMEOUT);

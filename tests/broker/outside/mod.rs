@@ -1,8 +1,8 @@
 //! The outside checker: rounds of random jobs and faults, judged by the reports and by the sandbox alone.
 //!
-//! `ROUNDS=500 SEED=1 cargo test --workspace --test broker outside::rounds -- --nocapture` runs 500 rounds. `ROUND=NUMBER` repeats
-//! one round, `TRACKS=4` runs four side by side, and `KEEP=1` writes the records of all rounds to `target/outside`.
-//! `RECORD=FILE` judges such a record again.
+//! `ROUNDS=500 SEED=1 cargo test --workspace --test broker outside::rounds -- --nocapture` runs 500 rounds.
+//! `ROUND=NUMBER` repeats one round, `TRACKS=4` runs four side by side, and `KEEP=1` writes the records of all rounds to
+//! `target/outside`. `RECORD=FILE` judges such a record again.
 
 mod judge;
 #[cfg(test)]

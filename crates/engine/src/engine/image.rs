@@ -168,7 +168,7 @@ pub(super) struct Quota {
 pub(super) struct LearnedCap {
     pub(super) cap: u32,
     pub(super) until: Instant,
-    /// Whether that count missed nobody. If it may have, a reading comes before anything fails by this cap.
+    /// Whether the count was complete. If not, a new listing comes before any failure by this cap.
     pub(super) is_certain: bool,
 }
 

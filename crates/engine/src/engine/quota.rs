@@ -115,8 +115,8 @@ impl Engine {
         }
     }
 
-    /// Whether the count of those who have the image misses nobody: no write of a worker before that the reading may not
-    /// show, and none of ours that may have been applied. Where nothing can be read there is no count to be certain of.
+    /// Returns whether the count of accounts that have the image is complete: the listing shows the writes of an earlier
+    /// worker, and those of ours that are in doubt. Without a listing there is no count that could be incomplete.
     fn is_present_certain(&self, image: Key<Image>) -> bool {
         let found = &self.images[image];
         let Some(reading) = &found.reading else { return true };

@@ -204,7 +204,7 @@ fn opposite_behind(at_once: bool) -> (Kit, u64, u64) {
 }
 
 #[test]
-fn takeover_calls_nothing_unchanged_by_a_listing_that_may_be_from_before() {
+fn takeover_rereads_before_the_opposite_operation() {
     for at_once in [false, true] {
         let (mut kit, share, cancel) = opposite_behind(at_once);
         // The worker before had just cancelled it.

@@ -1,13 +1,13 @@
 //! Rule 7.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
-use imageshare_core::{Permission, ids::AccountId};
+use imageshare_core::{Class, Permission, code::table, ids::AccountId};
 
 use super::kit::{Kit, LANE, account_id, one_shot};
 use crate::{
     LaneStatus,
-    io::{Action, Answer, CloseReason, Input, Outcome},
+    io::{Action, Answer, CloseReason, ImageState, Input, Outcome},
     job::{Job, Mode},
     limits::{LaneLimits, Limits},
     time::Millis,
@@ -97,7 +97,7 @@ fn refuse_image_0(
                     let listed = shared.iter().filter(|(of, _)| *of == image).map(|&(_, account)| account);
                     Outcome::Accepted(Answer::Shares(listed.collect()))
                 }
-                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(crate::io::ImageState::Normal)),
+                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(ImageState::Normal)),
             };
             kit.input(Input::Answer { call, outcome });
         }
@@ -200,7 +200,7 @@ fn report_names_no_request_of_another_job() {
         let (first, second) = (kit.job(Mode::Share, 0, [1, 3]), kit.job(Mode::Share, 0, [2]));
         kit.list([]);
         kit.write(Permission::Share);
-        let class = imageshare_core::Class::of(code);
+        let class = Class::of(code);
         kit.answer(Outcome::Refused { code: code.into(), class, message: "no".into(), request_id });
         let ids = |ticket| {
             let ids = kit.report(ticket).outcomes.iter().map(|(_, outcome)| match outcome {
@@ -264,7 +264,7 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
         match kit.call().1 {
             Action::Modify { .. } => kit.refuse("AuthFailure.MFAFailure"),
             Action::ReadShares { .. } => kit.list([]),
-            Action::ReadImage { .. } => kit.state(crate::io::ImageState::Normal),
+            Action::ReadImage { .. } => kit.state(ImageState::Normal),
         }
         if kit.refreshes == 1 && kit.lane_status() == LaneStatus::Open {
             kit.input(Input::CredentialFresh(LANE));
@@ -360,4 +360,52 @@ fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
     kit.job(Mode::Share, 0, [2]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [2]);
+}
+
+/// Refuses every write of a job with one account. Returns the number of writes, at most 30, and the outcome.
+fn refuse_all(code: &str) -> (usize, Option<String>) {
+    // The lane is not requeued before the writes are counted.
+    let mut kit = Kit::new(Limits { guard: false, closed_for: Millis::from_secs(1_000_000), ..Limits::default() });
+    let ticket = kit.job(Mode::Share, 0, [1]);
+    let (mut writes, mut refreshes) = (0, 0);
+    while writes < 30 && !kit.is_settled(ticket) {
+        match kit.call().1 {
+            Action::ReadShares { .. } => kit.list([]),
+            Action::ReadImage { .. } => kit.state(ImageState::Normal),
+            Action::Modify { .. } => {
+                writes += 1;
+                kit.refuse(code);
+            }
+        }
+        if kit.refreshes > refreshes {
+            refreshes = kit.refreshes;
+            kit.input(Input::CredentialFresh(LANE));
+        }
+    }
+    (writes, kit.is_settled(ticket).then(|| kit.outcomes(ticket).concat()))
+}
+
+#[test]
+fn every_code_is_retried_or_failed_as_its_class_demands() {
+    let attempts = Limits::default().attempts as usize;
+    for &(code, class) in table() {
+        let (writes, outcome) = refuse_all(code);
+        let outcome = outcome.as_deref();
+        match class {
+            Class::Account | Class::AccountOrOther | Class::BatchTooLarge | Class::Image | Class::Quota => {
+                assert_eq!((writes, outcome), (1, Some(code)));
+            }
+            Class::AlreadyDone => assert_eq!((writes, outcome), (1, Some("unchanged")), "{code}"),
+            Class::Transient | Class::Unknown => assert_eq!((writes, outcome), (attempts, Some(code))),
+            // These hold up the lane or the image, and fail no account.
+            Class::Busy
+            | Class::Clock
+            | Class::Credential
+            | Class::Deployment
+            | Class::Permission
+            | Class::Throttle => {
+                assert_eq!((writes, outcome), (30, None), "{code}");
+            }
+        }
+    }
 }

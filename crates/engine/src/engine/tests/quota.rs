@@ -229,7 +229,7 @@ fn no_cap_is_learned_from_a_count_that_may_miss_a_lost_write() {
 }
 
 #[test]
-fn a_share_that_is_listed_does_not_fail_because_its_own_lost_write_filled_the_image() {
+fn share_is_not_over_quota_by_its_own_lost_write() {
     let (mut kit, lost) = lost_write_that_fills_the_image();
     let refused = kit.job(Mode::Share, 0, [2, 3, 4]);
     while !kit.is_settled(lost) || !kit.is_settled(refused) {
