@@ -7,6 +7,7 @@ use imageshare_core::{Class, Permission};
 use super::{
     Engine,
     account::{Account, Stage},
+    backlog::Step,
     group::Group,
     image::{Image, failure},
     isolate::may_be_about_others,
@@ -466,17 +467,10 @@ impl Engine {
         call: CallId,
         refused: &Arc<Failure>,
     ) {
-        let nameless = refused.without_request();
-        let concerned: Vec<_> = self.images[image].accounts.values().copied().collect();
-        for account in concerned {
-            let Some(found) = self.accounts.get(account) else { continue };
-            let wished = found.front.map(|front| self.wishes[front].permission);
-            let waits = found.stage != Stage::InFlight && wished.is_some();
-            if waits && (permission.is_none() || wished == permission) {
-                self.fail_front_by(account, |ticket| if ticket.last_call == call { refused } else { &nameless });
-                self.decide(now, account);
-            }
-        }
+        let (refused, nameless) = (refused.clone(), refused.without_request());
+        let accounts = self.images[image].accounts.values().copied().collect();
+        self.add_backlog(image, accounts, Step::Fail { permission, call, refused, nameless });
+        self.work_off(now, image);
     }
 
     /// No answer came: what was sent may still be applied until `landing` after it was sent.

@@ -7,6 +7,7 @@ use imageshare_core::Permission;
 use super::{
     Engine,
     account::{Account, Done, Wish, WishState},
+    backlog::Step,
     decide::Known,
     image::{Image, Quota},
     lane::Call,
@@ -132,19 +133,23 @@ impl Engine {
             // The last reading is from before they could no longer land, so it proves nothing.
             self.images[image].reading = None;
         }
-        for account in core::mem::take(&mut self.images[image].provisional) {
-            let (last, is_any_open) = self.last_word(account);
-            // Where a later operation was done by now, its own write has the last word.
-            let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(image, account, wish));
-            if doubted.is_some() && is_any_open {
-                // A later operation is under way, and may fail: then the last word is this one's again.
-                self.images[image].provisional.insert(account);
-                continue;
-            }
-            self.confirm(account, doubted);
-            if doubted.is_some() {
-                self.send_again(now, account);
-            }
+        let provisional = core::mem::take(&mut self.images[image].provisional);
+        self.add_backlog(image, provisional.into_iter().collect(), Step::Confirm);
+    }
+
+    /// The same for one account.
+    pub(super) fn compare_provisional(&mut self, now: Instant, account: Key<Account>) {
+        let image = self.accounts[account].image;
+        let (last, is_any_open) = self.last_word(account);
+        // Where a later operation was done by now, its own write has the last word.
+        let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(image, account, wish));
+        if doubted.is_some() && is_any_open {
+            // A later operation is under way, and may fail: when it ends, the account is looked at again.
+            return;
+        }
+        self.confirm(account, doubted);
+        if doubted.is_some() {
+            self.send_again(now, account);
         }
     }
 
@@ -153,6 +158,20 @@ impl Engine {
         let reading = self.images[image].reading.as_ref();
         let shown = reading.and_then(|reading| reading.shows(self.accounts[account].id));
         shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
+    }
+
+    /// The last operation of an account ended. If an earlier one has a provisional outcome that a reading did not agree
+    /// with, that one may have the last word again.
+    pub(super) fn look_at_provisional(&mut self, account: Key<Account>) {
+        let mut next = self.accounts[account].head;
+        while let Some(wish) = next {
+            if self.is_provisional_wish(wish) {
+                let image = self.accounts[account].image;
+                self.images[image].provisional.insert(account);
+                return;
+            }
+            next = self.wishes[wish].next_in_account;
+        }
     }
 
     /// Gives up on knowing better: the provisional outcomes become final.

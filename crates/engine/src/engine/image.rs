@@ -12,7 +12,7 @@ use imageshare_core::{
     ids::{AccountId, ImageId, Region},
 };
 
-use super::{account::Account, group::Group, lane::Kind, sync::Sync, ticket::Ticket};
+use super::{account::Account, backlog::Backlog, group::Group, lane::Kind, sync::Sync, ticket::Ticket};
 use crate::{
     arena::Key,
     io::{CallId, LaneId},
@@ -65,8 +65,10 @@ pub(super) struct Image {
     pub(super) redelivered: bool,
     /// Accounts with wishes that are done provisionally.
     pub(super) provisional: BTreeSet<Key<Account>>,
+    /// What is still to be done to many accounts, in order. Nothing is sent and no other job begins before that.
+    pub(super) backlogs: VecDeque<Backlog>,
     pub(super) sync: Option<Sync>,
-    /// Tickets that wait for a SYNC before them, or are one.
+    /// Tickets that wait for a SYNC before them or for a backlog, or are a SYNC.
     pub(super) behind: VecDeque<Key<Ticket>>,
     /// Tickets whose wishes are in hand.
     pub(super) held: u32,
@@ -201,6 +203,7 @@ impl Image {
             quota: Quota::default(),
             redelivered: false,
             provisional: BTreeSet::new(),
+            backlogs: VecDeque::new(),
             sync: None,
             behind: VecDeque::new(),
             held: 0,

@@ -126,6 +126,7 @@ impl Engine {
         found.ready_cancels.clear();
         found.ready_shares.clear();
         found.checking.clear();
+        found.backlogs.clear();
         found.groups.clear();
         found.provisional.clear();
         found.doubtful.clear();
@@ -143,10 +144,10 @@ impl Engine {
             next = taken.next_in_account;
             tickets.push(taken.ticket);
         }
-        self.begin_operation(account, None);
         let found = &mut self.accounts[account];
         found.head = None;
         found.tail = None;
+        self.begin_operation(account, None);
     }
 
     /// Settles every ticket of a lane: what was not tried is said to be so.
@@ -155,8 +156,12 @@ impl Engine {
         let message = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
         let no_answer = failure(local::NO_ANSWER, message, None);
         for image in self.lane(lane).images.clone() {
+            // What was refused already is reported so.
+            while self.has_backlog(image) {
+                self.work = 0;
+                self.work_off(now, image);
+            }
             self.images[image].groups.clear();
-            self.confirm_all(image);
             if let Some(sync) = &self.images[image].sync {
                 let ticket = sync.ticket;
                 self.fail_sync(image, ticket, &not_attempted);
@@ -170,6 +175,7 @@ impl Engine {
                 }
                 self.abandon_wishes(image, &not_attempted, &no_answer);
             }
+            self.confirm_all(image);
         }
         self.settle_finished(now, usize::MAX);
         self.set_lane_alarm(lane, None);

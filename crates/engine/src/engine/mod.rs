@@ -2,6 +2,7 @@
 
 mod account;
 mod answers;
+mod backlog;
 mod busy;
 mod decide;
 mod denied;
@@ -80,7 +81,8 @@ pub struct Engine {
     /// Tickets that may be settled.
     finished: VecDeque<Key<Ticket>>,
     commands: VecDeque<Command>,
-    /// Wishes that expired, began or were settled since the engine was last called.
+    /// Wishes that expired, began or were settled, and accounts that were looked at together, since the engine was last
+    /// called.
     work: usize,
     draining: bool,
 }

@@ -49,6 +49,9 @@ impl Engine {
         let before = core::mem::replace(&mut found.front, front);
         let image = &mut self.images[found.image];
         image.pending = image.pending + u32::from(front.is_some()) - u32::from(before.is_some());
+        if before.is_some() && front.is_none() {
+            self.look_at_provisional(account);
+        }
     }
 
     /// A list was split, to find an account at fault.

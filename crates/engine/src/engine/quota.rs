@@ -1,12 +1,11 @@
 //! Rule 6: how many accounts an image may be shared with, and what does not fit.
 
-use alloc::vec::Vec;
-
 use imageshare_core::Permission;
 
 use super::{
     Engine,
     account::{Account, WishState},
+    backlog::Step,
     image::{Image, LearnedCap, failure},
 };
 use crate::{
@@ -139,7 +138,12 @@ impl Engine {
     fn fail_over_quota(&mut self, now: Instant, image: Key<Image>) -> bool {
         let found = &self.images[image];
         let reading = found.read.wanted.is_some() || found.read.in_flight.is_some();
-        if found.ready_shares.is_empty() || reading || found.write.is_some() || self.share_room(now, image) > 0 {
+        if found.ready_shares.is_empty()
+            || self.has_backlog(image)
+            || reading
+            || found.write.is_some()
+            || self.share_room(now, image) > 0
+        {
             return false;
         }
         let first_cancel = self.first_cancel(image);
@@ -173,18 +177,10 @@ impl Engine {
         };
         let over_quota = failure(local::OVER_QUOTA, message, None);
         let waiting = found.ready_shares.iter().copied();
-        let failing: Vec<_> = waiting.take_while(|&(seq, _)| stands_first(seq)).collect();
-        for &(_, account) in &failing {
-            // What makes it full may be a write of ours for this very account.
-            match self.known(account).filter(|known| known.state == Permission::Share) {
-                Some(known) => {
-                    self.done_front(now, account, known);
-                    self.decide(now, account);
-                }
-                None => self.fail(now, account, &over_quota),
-            }
-        }
-        !failing.is_empty()
+        let failing = waiting.take_while(|&(seq, _)| stands_first(seq)).map(|(_, account)| account).collect();
+        self.add_backlog(image, failing, Step::OverQuota(over_quota));
+        self.work_off(now, image);
+        !self.has_backlog(image)
     }
 
     /// The place in arrival of the first CANCEL of an image that has no outcome.

@@ -6,7 +6,7 @@ use imageshare_core::{Class, ids::AccountId};
 
 use super::{
     Engine,
-    account::Stage,
+    backlog::Step,
     image::{Image, Reading, RefusedListing},
     lane::{Call, Kind},
 };
@@ -92,12 +92,13 @@ impl Engine {
 
     /// Decides everything anew that waited for a reading.
     fn look_again(&mut self, now: Instant, image: Key<Image>) {
-        for account in core::mem::take(&mut self.images[image].checking) {
-            let waits = |found: &super::account::Account| found.image == image && found.stage == Stage::Checking;
-            if self.accounts.get(account).is_some_and(waits) {
-                self.decide(now, account);
-            }
-        }
+        let waiting = core::mem::take(&mut self.images[image].checking);
+        self.add_backlog(image, waiting.into(), Step::Decide);
+        self.work_off(now, image);
+    }
+
+    /// All that waited for a reading is decided anew.
+    pub(super) fn reading_decided(&mut self, now: Instant, image: Key<Image>) {
         self.drop_done_members(now, image);
         self.check_provisional(now, image);
         self.sync_read(now, image);

@@ -69,7 +69,7 @@ impl Engine {
         self.admit_behind(now, image);
     }
 
-    /// Lets those begin that waited behind a SYNC, or for one to begin.
+    /// Lets those begin that waited behind a SYNC or a backlog.
     pub(super) fn admit_behind(&mut self, now: Instant, image: Key<Image>) {
         while !self.is_much_work()
             && let Some(next) = self.next_to_admit(image)
@@ -80,12 +80,13 @@ impl Engine {
         }
     }
 
-    /// The first ticket of those that wait for a SYNC, if there is nothing left that it waits for.
+    /// The first ticket of those that wait, if there is nothing left that it waits for.
     pub(super) fn next_to_admit(&self, image: Key<Image>) -> Option<Key<Ticket>> {
         let found = &self.images[image];
         let next = *found.behind.front()?;
         let is_sync = self.tickets[next].mode == Mode::Sync;
-        (found.sync.is_none() && !(is_sync && found.held > 0)).then_some(next)
+        let waits = found.sync.is_some() || self.has_backlog(image) || (is_sync && found.held > 0);
+        (!waits).then_some(next)
     }
 
     /// Takes a ticket's wishes away and makes its report of them.

@@ -68,7 +68,7 @@ impl Engine {
         if let Some(deadline) = job.deadline {
             image_found.deadlines.insert((deadline, ticket));
         }
-        let barrier = image_found.sync.is_some() || !image_found.behind.is_empty();
+        let barrier = image_found.sync.is_some() || !image_found.behind.is_empty() || !image_found.backlogs.is_empty();
         if barrier || (job.mode == Mode::Sync && image_found.held > 0) {
             image_found.behind.push_back(ticket);
         } else {

@@ -22,6 +22,7 @@ impl Engine {
         if self.images.get(image).is_none() {
             return;
         }
+        self.work_off(now, image);
         while self.images[image].wakes.first().is_some_and(|&(at, _)| at <= now)
             && let Some((_, account)) = self.images[image].wakes.pop_first()
         {
@@ -68,8 +69,8 @@ impl Engine {
 
     /// Whether an image wants a call of this kind now.
     fn wants(&self, now: Instant, image: Key<Image>, kind: Kind) -> bool {
-        // What is about to expire is not asked for any more.
-        if self.is_expiry_due(now, image) {
+        // What is about to expire is not asked for any more, nor what is about to be decided.
+        if self.is_expiry_due(now, image) || self.has_backlog(image) {
             return false;
         }
         let found = &self.images[image];
@@ -105,7 +106,7 @@ impl Engine {
 
     /// When an image has to be looked at again if nothing happens.
     fn next_moment(&self, now: Instant, image: Key<Image>) -> Option<Instant> {
-        if self.is_expiry_due(now, image) || self.next_to_admit(image).is_some() {
+        if self.is_expiry_due(now, image) || self.has_backlog(image) || self.next_to_admit(image).is_some() {
             return Some(now);
         }
         let found = &self.images[image];

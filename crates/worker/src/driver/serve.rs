@@ -32,8 +32,9 @@ const EVENTS_AT_ONCE: usize = 64;
 /// The loop turns at least this often, so that one that stood still is told from one that had nothing to do.
 const TURN: Duration = Duration::from_millis(500);
 
-/// A loop that stood still for longer may have lost its lanes to other workers meanwhile. What a turn does is bounded (see
-/// [`WORK_MAX`]), so that its own work never takes as long.
+/// A loop that waited for longer may have lost its lanes to other workers meanwhile. Its own work does not count: a turn
+/// does a bounded amount (see [`WORK_MAX`]), but a machine may be slow. One that stood still in the middle of its work sends
+/// nothing either, since each write needs a fresh [`Proof`].
 const STANDSTILL_MAX: Duration = Duration::from_secs(2);
 
 /// The ways between a driver and the subscriptions of its lanes, and whoever runs the process.
@@ -99,9 +100,9 @@ impl<I: Send + 'static> Driver<I> {
         self.follow_credentials();
         self.follow_owners();
         serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
-        let mut turned_at = TokioInstant::now();
+        let mut waits_since = TokioInstant::now();
         while !(serving.draining && self.has_none()) {
-            let alarm = self.alarm().min(turned_at + TURN);
+            let alarm = self.alarm().min(waits_since + TURN);
             let woken = tokio::select! {
                 biased;
                 order = orders.recv(), if !serving.draining => Woken::Order(order),
@@ -114,8 +115,8 @@ impl<I: Send + 'static> Driver<I> {
                 }
                 () = sleep_until(alarm) => Woken::Time,
             };
-            let stood_still = turned_at.elapsed();
-            turned_at = TokioInstant::now();
+            let turned_at = TokioInstant::now();
+            let stood_still = turned_at - waits_since;
             if stood_still > STANDSTILL_MAX {
                 self.lose_all(&serving, stood_still);
             }
@@ -146,6 +147,7 @@ impl<I: Send + 'static> Driver<I> {
             self.turned(turned_at);
             // Tasks that ended have told all that they know.
             while self.tasks.try_join_next().is_some() {}
+            waits_since = TokioInstant::now();
         }
     }
 

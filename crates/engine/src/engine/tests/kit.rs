@@ -74,6 +74,7 @@ impl Kit {
                 Command::GiveBack(_) => self.given_back += 1,
                 Command::RefreshCredential(_) => self.refreshes += 1,
                 Command::Notice(_, notice) => self.notices.push(notice),
+                Command::WaitUntil(at) if at.0 <= self.now => {}
                 Command::WaitUntil(at) => return Some(at.0),
                 Command::Idle => return None,
             }

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, job, one_shot};
+use super::kit::{Kit, account_id, job, one_shot, refused};
 use crate::{
-    io::Command,
+    io::{Answer, Command, Input, Outcome},
     job::{Job, Mode},
     limits::Limits,
     time::Instant,
@@ -49,6 +49,85 @@ fn much_expiry_without_reports_pauses_at_this_moment() {
         assert_eq!(kit.engine.poll(Instant(500)), Command::WaitUntil(Instant(500)));
     }
     assert_ne!(kit.engine.poll(Instant(500)), Command::WaitUntil(Instant(500)));
+}
+
+/// Answers the open call with this, and checks that no call of the engine then decides more than 20 of the jobs, each of
+/// which names one account.
+#[track_caller]
+fn decide_in_parts(kit: &mut Kit, outcome: Outcome) {
+    let undecided = |kit: &Kit| kit.engine.tickets() - kit.engine.finished.len();
+    let (call, _) = kit.call();
+    kit.open.remove(&call);
+    let now = Instant(kit.now);
+    let mut left = undecided(kit);
+    kit.engine.handle(now, Input::Answer { call, outcome });
+    loop {
+        let (before, after) = (left, undecided(kit));
+        assert!(before - after <= 20, "{before} to {after} in one call");
+        left = after;
+        match kit.engine.poll(now) {
+            Command::Settle { ticket, report } => kit.settled.push((ticket.0, *report)),
+            Command::Notice(..) => {}
+            Command::WaitUntil(at) if at <= now => {}
+            Command::WaitUntil(_) | Command::Idle => return,
+            other => panic!("sent before all were decided: {other:?}"),
+        }
+    }
+}
+
+fn listed(accounts: impl IntoIterator<Item = u64>) -> Outcome {
+    Outcome::Accepted(Answer::Shares(accounts.into_iter().map(account_id).collect()))
+}
+
+#[test]
+fn listing_that_decides_many_is_spread_over_calls() {
+    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    let jobs: Vec<u64> = (0..60).map(|account| kit.job(Mode::Cancel, 0, [account])).collect();
+    decide_in_parts(&mut kit, listed([]));
+    assert_eq!(kit.settled.iter().map(|(job, _)| *job).collect::<Vec<_>>(), jobs);
+}
+
+#[test]
+fn refusal_of_the_image_is_spread_over_calls_and_concerns_no_later_job() {
+    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    for account in 0..60 {
+        kit.job(Mode::Share, 0, [account]);
+    }
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share).len(), 50);
+    let (call, _) = kit.call();
+    kit.open.remove(&call);
+    let image = refused("InvalidImageId.NotFound");
+    kit.engine.handle(Instant(kit.now), Input::Answer { call, outcome: image });
+    assert_eq!(kit.engine.tickets() - kit.engine.finished.len(), 40);
+    let later = kit.job(Mode::Share, 0, [59]);
+    assert_eq!(kit.settled.len(), 60);
+    assert_eq!(kit.write(Permission::Share), [59]);
+    kit.accept();
+    assert_eq!(kit.outcomes(later), ["changed"]);
+}
+
+#[test]
+fn last_look_at_many_provisional_outcomes_is_spread_over_calls() {
+    let mut kit = Kit::new(Limits { work: 20, ..Limits::default() });
+    for account in 0..60 {
+        kit.job(Mode::Cancel, 0, [account]);
+    }
+    kit.list([]);
+    assert!(kit.settled.is_empty(), "a worker before may have shared it meanwhile");
+    kit.call();
+    decide_in_parts(&mut kit, listed([]));
+    assert_eq!(kit.settled.len(), 60);
+}
+
+#[test]
+fn failures_of_what_does_not_fit_are_spread_over_calls() {
+    let mut kit = Kit::new(Limits { work: 20, cap: 3, ..one_shot() });
+    for account in 10..70 {
+        kit.job(Mode::Share, 0, [account]);
+    }
+    decide_in_parts(&mut kit, listed(0..3));
+    assert_eq!(kit.settled.len(), 60);
 }
 
 #[test]
@@ -173,8 +252,8 @@ fn the_same_inputs_give_the_same_commands() {
         for _ in 0..40 {
             let Some(&call) = kit.open.keys().next() else { break };
             kit.open.remove(&call);
-            let outcome = super::kit::refused(if call.0 % 2 == 0 { "InternalError" } else { "RequestLimitExceeded" });
-            kit.input(crate::io::Input::Answer { call, outcome });
+            let outcome = refused(if call.0 % 2 == 0 { "InternalError" } else { "RequestLimitExceeded" });
+            kit.input(Input::Answer { call, outcome });
             kit.pass(crate::time::Millis(2000));
         }
         (kit.sent_at, kit.settled)
