@@ -5,7 +5,7 @@
 cache=${IMAGESHARE_CACHE:-target/cache}
 names=() packages=() others=()
 
-section() { printf '\n== %s\n' "$*"; }
+section() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 fail() {
     printf 'error: %s\n' "$1" >&2

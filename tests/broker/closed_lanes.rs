@@ -14,7 +14,7 @@ const IMAGES: u64 = 5;
 
 #[test]
 fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
     let endpoint = Relay::to(stage.sandbox.port());
     let (mut history, mut random) = (History::default(), Random::of(41));
     history.add_random(&mut random, 100, IMAGES);
@@ -34,7 +34,7 @@ fn an_endpoint_that_is_away_for_long_gives_the_lane_back_until_it_is_there_again
 /// The endpoint goes away while jobs come, and is there again after a while.
 #[track_caller]
 fn check_away(seed: u64, leave: impl Fn(&Relay), come_back: impl Fn(&Relay)) {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "20ms"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0", "--latency", "20ms"]), 100);
     let endpoint = Relay::to(stage.sandbox.port());
     let (mut history, mut random) = (History::default(), Random::of(seed));
     let worker = stage.worker_between(stage.vhost.node.port, endpoint.port);
@@ -78,7 +78,7 @@ fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
 
 #[test]
 fn a_credential_that_is_revoked_closes_the_lane_until_it_is_restored() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
     let (mut history, mut random) = (History::default(), Random::of(42));
     let worker = stage.worker();
     history.add_random(&mut random, 50, IMAGES);

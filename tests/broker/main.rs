@@ -8,8 +8,6 @@
 )]
 
 mod broker_faults;
-mod check;
-mod closed_lanes;
 mod cluster;
 mod credentials;
 mod dead;
@@ -27,7 +25,4 @@ mod policies;
 mod publish;
 mod rabbitmq;
 mod reload;
-mod service;
-mod throttle;
 mod tls;
-mod worker;

@@ -36,7 +36,7 @@ fn counts(stage: &Stage<'_>) -> (u64, u64) {
 #[track_caller]
 fn start(jobs: u32, batch: &str) -> (Stage<'static>, History, Worker) {
     let sandbox = Sandbox::start_alone(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
-    let stage = Stage::new(Node::shared(), sandbox, BELIEVED);
+    let stage = Stage::new(Node::any(), sandbox, BELIEVED);
     let mut history = History::default();
     for number in 0..u64::from(jobs) {
         history.add(&image(number % IMAGES), true, [account(number)]);

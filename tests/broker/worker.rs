@@ -32,7 +32,7 @@ fn moment(random: &mut Random) {
 
 #[test]
 fn jobs_are_carried_out_and_reported_and_acknowledged() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
     history.add_random(&mut Random::of(1), 200, IMAGES);
     stage.publish(&history.jobs);
@@ -45,7 +45,7 @@ fn jobs_are_carried_out_and_reported_and_acknowledged() {
 #[test]
 fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
     let Sizes { kills, jobs_a_round, .. } = Sizes::of_run();
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
     let mut random = Random::of(2);
     let mut history = History::default();
     // How many requests the sandbox had had at each kill.
@@ -91,7 +91,7 @@ fn check_repeated(stage: &Stage<'_>, history: &History, killed_at: &[u64]) {
 
 #[test]
 fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0", "--latency", "30ms"]), 100);
     let Sizes { drains, jobs_a_round, .. } = Sizes::of_run();
     let mut random = Random::of(3);
     let mut history = History::default();
@@ -121,7 +121,7 @@ fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
 
 #[test]
 fn a_worker_that_has_nothing_to_do_ends_well() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     for _ in 0..Sizes::of_run().drains {
         let worker = stage.worker();
         worker.until_subscribed();
@@ -131,7 +131,7 @@ fn a_worker_that_has_nothing_to_do_ends_well() {
 
 #[test]
 fn connections_to_the_api_that_end_at_any_moment_fail_no_job() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "10ms"]), 100);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0", "--latency", "10ms"]), 100);
     let endpoint = Relay::to(stage.sandbox.port());
     let (mut history, mut random) = (History::default(), Random::of(4));
     let worker = stage.worker_between(stage.vhost.node.port, endpoint.port);
@@ -151,7 +151,7 @@ fn connections_to_the_api_that_end_at_any_moment_fail_no_job() {
 
 #[test]
 fn jobs_that_come_twice_are_done_once() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
     for number in 0..100 {
         history.add(&image(number % IMAGES), true, [account(2 * number), account(2 * number + 1)]);
@@ -178,7 +178,7 @@ fn jobs_that_come_twice_are_done_once() {
 /// A worker whose log goes nowhere works and ends as any other.
 #[track_caller]
 fn check_log_to(log: impl Into<Stdio>) {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
     history.add_random(&mut Random::of(5), 500, IMAGES);
     let worker = stage.program("worker").args(["--log", "trace"]).start_with_log_to(log);
@@ -207,7 +207,7 @@ const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 #[test]
 fn a_worker_has_no_more_files_threads_and_memory_after_many_faults_than_after_a_few() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let (broker, endpoint) = (Relay::to(stage.vhost.node.port), Relay::to(stage.sandbox.port()));
     let (mut history, mut random) = (History::default(), Random::of(6));
     let worker = stage.worker_between(broker.port, endpoint.port);
@@ -240,7 +240,7 @@ fn a_worker_has_no_more_files_threads_and_memory_after_many_faults_than_after_a_
 
 #[test]
 fn a_job_of_the_default_exchange_is_as_good_as_any() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
     history.add(&image(0), true, [account(1), account(2)]);
     let body = history.jobs[0].to_string().into_bytes();

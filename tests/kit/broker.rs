@@ -17,7 +17,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{keeper::Keeper, until};
+use crate::{
+    existing::{Existing, Turn},
+    keeper::Keeper,
+    until,
+};
 
 /// The package's own script. What is on the path changes the user first.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -33,7 +37,9 @@ pub struct Node {
     /// Clients' port, which stays over restarts.
     pub port: u16,
     name: String,
-    names: Arc<Names>,
+    /// `None` if it is not ours.
+    names: Option<Arc<Names>>,
+    existing: Option<Existing>,
     distribution_port: u16,
     process: Mutex<Option<Child>>,
     folder: TempDir,
@@ -51,6 +57,7 @@ struct Names {
 pub struct Vhost<'a> {
     pub node: &'a Node,
     pub name: String,
+    turn: Option<Turn>,
 }
 
 /// What a queue holds.
@@ -69,6 +76,25 @@ impl Node {
         static NODE: OnceLock<Node> = OnceLock::new();
         // Nobody drops it: its keeper ends it with the process.
         NODE.get_or_init(Self::start)
+    }
+
+    /// The broker that `IMAGESHARE_TEST_BROKER` names, or else [`Node::shared`].
+    pub fn any() -> &'static Self {
+        static NODE: OnceLock<Option<Node>> = OnceLock::new();
+        NODE.get_or_init(|| Existing::of_environment().map(Self::existing)).as_ref().unwrap_or_else(Self::shared)
+    }
+
+    fn existing(existing: Existing) -> Self {
+        Self {
+            port: existing.port,
+            name: String::new(),
+            names: None,
+            existing: Some(existing),
+            distribution_port: 0,
+            process: Mutex::new(None),
+            folder: tempfile::tempdir().unwrap(),
+            keeper: None,
+        }
     }
 
     /// A node of one's own, to be harmed.
@@ -152,7 +178,16 @@ impl Node {
         // A node that says nothing is given up by the others after this, or a quarter sooner or later.
         let advanced = format!("[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}].\n");
         fs::write(folder.path().join("advanced.config"), advanced).unwrap();
-        Self { port, name, names, distribution_port, process: Mutex::new(None), folder, keeper }
+        Self {
+            port,
+            name,
+            names: Some(names),
+            existing: None,
+            distribution_port,
+            process: Mutex::new(None),
+            folder,
+            keeper,
+        }
     }
 
     /// Starts it on the files it had, and waits until it serves.
@@ -186,7 +221,7 @@ impl Node {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
-            .env("ERL_EPMD_PORT", self.names.port.to_string())
+            .env("ERL_EPMD_PORT", self.names_port())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -237,6 +272,10 @@ impl Node {
     /// A new virtual host with a name that no other test has, and its user.
     pub fn vhost(&self) -> Vhost<'_> {
         static VHOSTS: AtomicU32 = AtomicU32::new(0);
+        if let Some(existing) = &self.existing {
+            let vhost = Vhost { node: self, name: existing.vhost.clone(), turn: None };
+            return Vhost { turn: Some(existing.turn(vhost.url())), ..vhost };
+        }
         let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
         self.eval(&format!(
             "ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>), \
@@ -244,7 +283,7 @@ impl Node {
              ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, \
              <<\".*\">>, <<\"kit\">>)."
         ));
-        Vhost { node: self, name }
+        Vhost { node: self, name, turn: None }
     }
 
     /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
@@ -309,7 +348,7 @@ impl Node {
     pub fn control(&self) -> [(&'static str, String); 4] {
         let none = self.folder.path().join("none").to_str().unwrap().to_owned();
         [
-            ("ERL_EPMD_PORT", self.names.port.to_string()),
+            ("ERL_EPMD_PORT", self.names_port()),
             ("LANG", "C.UTF-8".to_owned()),
             ("RABBITMQ_CONF_ENV_FILE", none),
             ("RABBITMQ_NODENAME", self.name.clone()),
@@ -329,8 +368,12 @@ impl Node {
         let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
         let mut call = Command::new(erl_call());
         call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10"]);
-        call.env("ERL_EPMD_PORT", self.names.port.to_string()).env("HOME", self.folder.path()).stderr(Stdio::null());
+        call.env("ERL_EPMD_PORT", self.names_port()).env("HOME", self.folder.path()).stderr(Stdio::null());
         call
+    }
+
+    fn names_port(&self) -> String {
+        self.names.as_ref().expect("this needs a node of the tests' own").port.to_string()
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
@@ -383,7 +426,10 @@ impl Vhost<'_> {
     /// The same through a relay.
     pub fn url_by(&self, port: u16) -> String {
         let Self { name, .. } = self;
-        format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}")
+        match &self.node.existing {
+            Some(Existing { user, .. }) => format!("amqp://{user}@127.0.0.1:{port}/{name}"),
+            None => format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}"),
+        }
     }
 
     /// Which of the nodes leads a quorum queue.
@@ -410,7 +456,7 @@ impl Vhost<'_> {
 
     /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
     pub fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
-        let Self { node, name } = self;
+        let Self { node, name, .. } = self;
         let user = format!("{name}-{user}");
         let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
         node.eval(&format!(
@@ -423,7 +469,7 @@ impl Vhost<'_> {
 
     /// Sets a policy for its queues whose names match.
     pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name } = self;
+        let Self { node, name, .. } = self;
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         node.eval(&format!(
             "ok = rabbit_policy:set(<<\"{name}\">>, <<\"kit\">>, <<\"{}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
@@ -434,7 +480,7 @@ impl Vhost<'_> {
 
     /// Sets an operator policy in the same way.
     pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name } = self;
+        let Self { node, name, .. } = self;
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         node.eval(&format!(
             "ok = rabbit_policy:set_op(<<\"{name}\">>, <<\"of-operator\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
@@ -444,14 +490,14 @@ impl Vhost<'_> {
 
     /// Lets its user in at the management interface of its node, and gives the address there.
     pub fn management_url(&self, port: u16) -> String {
-        let Self { node, name } = self;
+        let Self { node, name, .. } = self;
         node.eval(&format!("ok = rabbit_auth_backend_internal:set_tags(<<\"{name}\">>, [management], <<\"kit\">>)."));
         format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
     /// Takes that policy away.
     pub fn clear_policy(&self) {
-        let Self { node, name } = self;
+        let Self { node, name, .. } = self;
         node.eval(&format!("ok = rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
     }
 
@@ -482,6 +528,11 @@ impl Vhost<'_> {
             let [ready, held, consumers] = numbers[..] else { panic!("{queue}: {text}") };
             Some(Depth { ready, held, consumers })
         })
+    }
+
+    /// Whether its broker tells what a worker holds.
+    pub const fn shows_held(&self) -> bool {
+        self.turn.is_none()
     }
 
     /// Deletes it with its queues and its user.

@@ -15,6 +15,7 @@ pub mod broker;
 pub mod browser;
 pub mod certificates;
 pub mod commands;
+pub mod existing;
 pub mod history;
 pub mod http;
 pub mod keeper;

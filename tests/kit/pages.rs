@@ -1,4 +1,4 @@
-//! The pages of the manual: what they show in blocks, what they name in their text, where their links go.
+//! The pages of the manual: what they show in blocks, and what they name in their text.
 
 use std::fs;
 
@@ -72,27 +72,5 @@ impl Page {
             let joined = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
             joined.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
         })
-    }
-
-    /// Where its links go.
-    pub fn links(&self) -> impl Iterator<Item = &str> {
-        self.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
-    }
-
-    /// The names under which its headings are reached.
-    pub fn anchors(&self) -> Vec<String> {
-        let headings = self.text.lines().filter(|line| line.starts_with('#'));
-        let name = |heading: &str| {
-            let words = heading.trim_start_matches('#').trim().to_lowercase();
-            words
-                .chars()
-                .filter_map(|sign| match sign {
-                    ' ' => Some('-'),
-                    sign if sign.is_alphanumeric() || "-_".contains(sign) => Some(sign),
-                    _ => None,
-                })
-                .collect()
-        };
-        headings.map(name).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! A sandbox in a process of its own, and what it counted.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
@@ -14,6 +15,10 @@ use crate::{Program, Running};
 
 /// Scenarios that count requests a second run alone: what others take of the processor would make them late.
 static PROCESSOR: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static HAS_ONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A sandbox. It ends with its handle.
 pub struct Sandbox {
@@ -31,7 +36,9 @@ enum Place {
 }
 
 impl Sandbox {
-    /// A sandbox with these flags, beside others.
+    /// A sandbox with these flags, beside those of other scenarios. A scenario has one at a time: with a second one it
+    /// would wait for a scenario that waits for the end of its first one.
+    #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
         // A scenario that failed has harmed nobody else.
         Self::start_in(Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
@@ -43,6 +50,7 @@ impl Sandbox {
     }
 
     fn start_in(place: Place, flags: &[&str]) -> Self {
+        assert!(!HAS_ONE.replace(true), "this scenario has a sandbox already");
         let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
         let mut lines = BufReader::with_capacity(1, stdout);
         let mut line = String::new();
@@ -145,6 +153,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        HAS_ONE.set(false);
         if let Some(running) = self.running.take() {
             running.kill();
         }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use serde_json::Value;
@@ -53,7 +54,7 @@ fn write_keys(folder: &Folder, of: &[&str]) -> PathBuf {
     folder.file("credentials", file)
 }
 
-fn queue_of(lane: &str) -> String {
+pub fn queue_of(lane: &str) -> String {
     format!("imageshare.jobs.{lane}")
 }
 
@@ -72,6 +73,8 @@ pub struct Stage<'a> {
     settings: String,
     folder: Folder,
     lanes: &'static [&'static str],
+    /// Jobs that were published and whose reports were not taken yet.
+    unreported: AtomicUsize,
 }
 
 impl<'a> Stage<'a> {
@@ -134,7 +137,8 @@ impl<'a> Stage<'a> {
         let settings = format!(
             "[engine]\nlanding = \"300ms\"\nread_delay = \"0s\"\n[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{settings}"
         );
-        let stage = Self { vhost: node.vhost(), sandbox, settings, folder, lanes };
+        let unreported = AtomicUsize::new(0);
+        let stage = Self { vhost: node.vhost(), sandbox, settings, folder, lanes, unreported };
         stage.declare();
         stage
     }
@@ -204,6 +208,7 @@ impl<'a> Stage<'a> {
     /// Publishes jobs as anybody may: to the lanes' queues, in order.
     #[track_caller]
     pub fn publish(&self, jobs: &[Value]) {
+        self.unreported.fetch_add(jobs.len(), Relaxed);
         for (lane, region) in self.lanes.iter().zip(REGIONS) {
             let jobs = jobs.iter().filter(|job| job["region"] == region);
             self.client().publish_to("imageshare", lane, jobs.map(|job| (job.to_string().into_bytes(), properties())));
@@ -230,6 +235,13 @@ impl<'a> Stage<'a> {
     /// Waits until nothing of the lanes is left at the broker.
     #[track_caller]
     pub fn until_worked_off(&self) {
+        if !self.vhost.shows_held() {
+            return until("all jobs are reported", || {
+                let (client, unreported) = (self.client(), self.unreported.load(Relaxed));
+                let none_waits = self.queues().all(|queue| client.ready(&queue) == 0);
+                (none_waits && client.ready(REPORTS) + client.ready(DEAD) >= unreported).then_some(())
+            });
+        }
         for queue in self.queues() {
             until(&format!("all jobs of {queue} are acknowledged"), || {
                 let depth = self.vhost.depth(&queue);
@@ -242,7 +254,9 @@ impl<'a> Stage<'a> {
     #[track_caller]
     pub fn reports(&self) -> BTreeMap<String, Value> {
         let mut reports = BTreeMap::new();
-        for message in self.client().take_all(REPORTS) {
+        let messages = self.client().take_all(REPORTS);
+        self.unreported.fetch_update(Relaxed, Relaxed, |jobs| Some(jobs.saturating_sub(messages.len()))).ok();
+        for message in messages {
             let report: Value = serde_json::from_slice(&message.body).unwrap();
             let job_id = report["job_id"].as_str().unwrap_or_default().to_owned();
             reports.entry(job_id).or_insert(report);
@@ -255,19 +269,28 @@ impl<'a> Stage<'a> {
     #[track_caller]
     pub fn check_done(&self, history: &History) {
         self.until_worked_off();
-        self.check_state(history);
+        if self.vhost.shows_held() {
+            self.check_state(history);
+        }
         let depth = self.client().ready(REPORTS);
-        let reports = self.reports();
+        let mut reports = self.reports();
+        let is_missing = |reports: &BTreeMap<String, Value>, job: &Value| {
+            job["job_id"].as_str().is_some_and(|id| !reports.contains_key(id))
+        };
+        if !self.vhost.shows_held() {
+            // Some came twice, so their number does not show that all are there.
+            until("each job is reported", || {
+                reports.append(&mut self.reports());
+                let is_any_missing = history.jobs.iter().any(|job| is_missing(&reports, job));
+                (!is_any_missing).then_some(())
+            });
+            self.check_state(history);
+        }
         let stats = self.sandbox.stats();
-        let (jobs, doubled) = (history.jobs.len() as u64, (depth - reports.len()) as u64);
+        let (jobs, doubled) = (history.jobs.len() as u64, depth.saturating_sub(reports.len()) as u64);
         let requests = stats["requests"].as_u64().unwrap();
         figures(&[("histories", 1), ("jobs", jobs), ("doubled-reports", doubled), ("requests", requests)]);
-        let missing: Vec<_> = history
-            .jobs
-            .iter()
-            .filter_map(|job| job["job_id"].as_str())
-            .filter(|id| !reports.contains_key(*id))
-            .collect();
+        let missing: Vec<_> = history.jobs.iter().filter(|job| is_missing(&reports, job)).collect();
         assert!(missing.is_empty(), "{} jobs have no report: {missing:?}", missing.len());
         for report in reports.values() {
             assert_eq!(report["status"], "succeeded", "{report}");

@@ -12,7 +12,7 @@ use std::{
 use imageshare_fuzz::TARGETS;
 
 /// Inputs per target. More cost time in every test run and cover no more edges.
-const INPUTS_MAX: usize = 25;
+const INPUTS_MAX: usize = 15;
 
 /// Bytes of the whole corpus: every clone contains it.
 const CORPUS_LEN_MAX: usize = 128 * 1024;
