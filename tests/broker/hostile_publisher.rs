@@ -142,7 +142,7 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
         copies.insert(name.into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("nobody".into())].into()));
     }
     add(properties().with_headers(copies));
-    add(properties().with_delivery_mode(1).with_priority(255).with_timestamp(u64::MAX));
+    add(properties().with_delivery_mode(1).with_priority(4).with_timestamp(u64::MAX));
     add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
     add(properties().with_content_encoding("gzip".into()).with_content_type("text/html".into()));
     add(properties().with_reply_to("somebody's".into()));

@@ -170,8 +170,10 @@ impl Node {
         fs::write(&cookie, COOKIE).unwrap();
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
         fs::write(folder.path().join("plugins"), "[].\n").unwrap();
+        // RabbitMQ 4 takes 16 MiB unless it is told otherwise, the ones before it 128 MiB.
+        let len_max = if more.contains("max_message_size") { "" } else { "max_message_size = 134217728\n" };
         let settings = format!(
-            "listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
+            "{len_max}listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
              log.console = false\nlog.file = node.log\n{more}"
         );
         fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
