@@ -34,6 +34,8 @@ pub(super) enum Step {
         refused: Arc<Failure>,
         nameless: Arc<Failure>,
     },
+    /// The lane was lost: drop the wishes, without a word.
+    Forget,
     /// There is no room for this share: fail it.
     OverQuota(Arc<Failure>),
 }
@@ -57,8 +59,14 @@ impl Engine {
             let step = backlog.step.clone();
             let Some(account) = backlog.accounts.pop_front() else {
                 self.images[image].backlogs.pop_front();
-                if matches!(step, Step::Decide) {
-                    self.reading_decided(now, image);
+                match step {
+                    Step::Decide => self.reading_decided(now, image),
+                    Step::Forget => {
+                        for ticket in core::mem::take(&mut self.images[image].lost_tickets) {
+                            self.tickets.remove(ticket);
+                        }
+                    }
+                    Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
                 }
                 continue;
             };
@@ -74,6 +82,10 @@ impl Engine {
         match step {
             Step::Decide if found.stage == Stage::Checking => self.decide(now, account),
             Step::Confirm => self.compare_provisional(now, account),
+            Step::Forget => {
+                self.forget_wishes(account);
+                self.forget_account(now, account);
+            }
             Step::Fail { permission, call, refused, nameless } if found.stage != Stage::InFlight => {
                 let wished = found.front.map(|front| self.wishes[front].permission);
                 if wished.is_some() && (permission.is_none() || wished == *permission) {

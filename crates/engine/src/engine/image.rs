@@ -67,6 +67,8 @@ pub(super) struct Image {
     pub(super) provisional: BTreeSet<Key<Account>>,
     /// What is still to be done to many accounts, in order. Nothing is sent and no other job begins before that.
     pub(super) backlogs: VecDeque<Backlog>,
+    /// Tickets of a lane that was lost, until their wishes are dropped; some stand there more than once.
+    pub(super) lost_tickets: Vec<Key<Ticket>>,
     pub(super) sync: Option<Sync>,
     /// Tickets that wait for a SYNC before them or for a backlog, or are a SYNC.
     pub(super) behind: VecDeque<Key<Ticket>>,
@@ -204,6 +206,7 @@ impl Image {
             redelivered: false,
             provisional: BTreeSet::new(),
             backlogs: VecDeque::new(),
+            lost_tickets: Vec::new(),
             sync: None,
             behind: VecDeque::new(),
             held: 0,

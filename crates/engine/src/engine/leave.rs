@@ -5,6 +5,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use super::{
     Engine,
     account::{Account, WishState},
+    backlog::Step,
     image::{Image, failure},
     lane::{LaneState, Origin},
     ticket::Ticket,
@@ -98,6 +99,10 @@ impl Engine {
                 write.origin = Origin::Ready;
             }
         }
+        let (tickets, images) = (&self.tickets, &self.images);
+        let is_kept =
+            |&ticket: &Key<Ticket>| tickets.get(ticket).is_some_and(|ticket| images[ticket.image].lane != lane);
+        self.finished.retain(is_kept);
         for image in self.lane(lane).images.clone() {
             self.forget_image_tickets(now, image);
         }
@@ -111,16 +116,9 @@ impl Engine {
     }
 
     fn forget_image_tickets(&mut self, now: Instant, image: Key<Image>) {
-        let mut tickets: Vec<Key<Ticket>> = self.images[image].behind.drain(..).collect();
-        tickets.extend(self.images[image].sync.take().map(|sync| sync.ticket));
-        for account in self.images[image].accounts.values().copied().collect::<Vec<_>>() {
-            self.forget_wishes(account, &mut tickets);
-            self.forget_account(now, account);
-        }
-        for ticket in tickets {
-            self.tickets.remove(ticket);
-        }
         let found = &mut self.images[image];
+        let waiting = found.behind.drain(..).chain(found.sync.take().map(|sync| sync.ticket));
+        found.lost_tickets.extend(waiting);
         found.held = 0;
         found.queued = [false; 3];
         found.ready_cancels.clear();
@@ -133,16 +131,26 @@ impl Engine {
         found.deadlines.clear();
         found.denied = None;
         found.read.wanted = None;
+        // Calls in flight still end, and have to find nothing that they could settle.
+        let calls = self.calls.values().filter(|call| call.image == image);
+        let in_flight: Vec<_> = calls.filter_map(|call| call.write.as_ref()).flat_map(|write| &write.members).collect();
+        for account in in_flight.into_iter().copied().collect::<Vec<_>>() {
+            self.forget_wishes(account);
+        }
+        let accounts = self.images[image].accounts.values().copied().collect();
+        self.add_backlog(image, accounts, Step::Forget);
         self.touch(now, image);
     }
 
-    fn forget_wishes(&mut self, account: Key<Account>, tickets: &mut Vec<Key<Ticket>>) {
+    /// Drops the wishes of an account. Their tickets have others, and are dropped after all of them.
+    pub(super) fn forget_wishes(&mut self, account: Key<Account>) {
+        let image = self.accounts[account].image;
         let mut next = self.accounts[account].head;
         while let Some(wish) = next {
             let Some(taken) = self.wishes.remove(wish) else { break };
             self.failures.remove(&wish);
             next = taken.next_in_account;
-            tickets.push(taken.ticket);
+            self.images[image].lost_tickets.push(taken.ticket);
         }
         let found = &mut self.accounts[account];
         found.head = None;

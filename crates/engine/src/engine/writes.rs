@@ -23,6 +23,9 @@ impl Engine {
             return;
         }
         self.work_off(now, image);
+        if self.has_backlog(image) {
+            return self.set_image_alarm(image, Some(now));
+        }
         while self.images[image].wakes.first().is_some_and(|&(at, _)| at <= now)
             && let Some((_, account)) = self.images[image].wakes.pop_first()
         {

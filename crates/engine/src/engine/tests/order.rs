@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, account_id, job, one_shot, refused};
+use super::kit::{Kit, LANE, account_id, job, one_shot, refused};
 use crate::{
     io::{Answer, Command, Input, Outcome},
     job::{Job, Mode},
-    limits::Limits,
+    limits::{LaneLimits, Limits},
     time::Instant,
 };
 
@@ -128,6 +128,27 @@ fn failures_of_what_does_not_fit_are_spread_over_calls() {
     }
     decide_in_parts(&mut kit, listed(0..3));
     assert_eq!(kit.settled.len(), 60);
+}
+
+#[test]
+fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
+    let mut kit = Kit::new(Limits { work: 20, ..Limits::default() });
+    for account in 0..60 {
+        kit.job(Mode::Cancel, 0, [account]);
+    }
+    let (call, _) = kit.call();
+    kit.open.remove(&call);
+    let now = Instant(kit.now);
+    kit.engine.handle(now, Input::LaneLost(LANE));
+    assert_eq!(kit.engine.operations(), 40);
+    kit.engine.handle(now, Input::Answer { call, outcome: listed([]) });
+    kit.engine.handle(now, Input::LaneUp(LANE, LaneLimits::default()));
+    let later = kit.job(Mode::Cancel, 0, [59]);
+    assert_eq!((kit.engine.operations(), kit.engine.tickets()), (1, 1));
+    kit.list([59]);
+    assert_eq!(kit.write(Permission::Cancel), [59]);
+    kit.accept();
+    assert_eq!(kit.settled.iter().map(|(job, _)| *job).collect::<Vec<_>>(), [later]);
 }
 
 #[test]
