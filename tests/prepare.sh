@@ -73,11 +73,12 @@ install_packages() {
         # shellcheck disable=SC2064
         trap "rm -f $policy" EXIT
     fi
-    local get=(apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=2)
-    # A second call waits for the lists' lock, which apt-get itself does not.
-    local tries=0
-    until "${get[@]}" update; do
-        ((++tries < 3)) || fail "apt-get update failed" "it needs a network"
+    local get=(apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=2 -o APT::Update::Error-Mode=any)
+    # For the lock of the lists, apt-get itself does not wait.
+    local said tries=0
+    until said=$("${get[@]}" update 2>&1); do
+        [[ "$said" == *lists/lock* ]] && ((++tries < 120)) \
+            || fail "apt-get update failed (${said##*$'\n'})" "it needs a network"
         sleep 5
     done
     DEBIAN_FRONTEND=noninteractive "${get[@]}" install --no-install-recommends "${packages[@]}" >/dev/null \
@@ -95,8 +96,10 @@ environment() {
     if [[ "$(cat "$folder/complete" 2>/dev/null || true)" != "$wanted" ]]; then
         rm -rf "$folder"
         python3 -m venv "$folder"
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${@/#/--requirement=}" >&2 \
-            || fail "pip could not install the packages of $*" "it needs a network"
+        local said
+        said=$("$folder/bin/python" -m pip install -qq --retries 1 --disable-pip-version-check \
+            "${@/#/--requirement=}" 2>&1) \
+            || fail "pip could not install the packages of $* (${said##*$'\n'})" "it needs a network"
         printf '%s\n' "$wanted" >"$folder/complete"
     fi
     printf '%s/bin/python\n' "$(cd "$folder" && pwd)"
