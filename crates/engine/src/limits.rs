@@ -36,7 +36,8 @@ pub struct Limits {
     /// The largest part of an image's list, in hundredths, that a SYNC without force may cancel.
     pub brake_percent: u32,
     /// Wishes that expire, begin or are settled in one call of the engine, and accounts of an image that are looked at
-    /// together, up to the end of the ticket with which there are so many. The rest follows in the next call, so that whoever calls is never away for long. At least 1.
+    /// together, up to the end of the ticket that reaches this number. The rest follows in the next call, so that no call
+    /// takes long. At least 1.
     pub work: usize,
 }
 

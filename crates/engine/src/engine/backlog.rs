@@ -19,7 +19,7 @@ pub(super) struct Backlog {
 }
 
 /// What is to be done to each account of a backlog.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Step {
     /// A reading was awaited and came, or was refused: decide anew.
     Decide,
@@ -54,25 +54,27 @@ impl Engine {
     /// Goes on with the backlogs of an image, in order, until all are done or so much work is.
     pub(super) fn work_off(&mut self, now: Instant, image: Key<Image>) {
         while !self.is_much_work()
-            && let Some(backlog) = self.images[image].backlogs.front_mut()
+            && let Some(mut backlog) = self.images[image].backlogs.pop_front()
         {
-            let step = backlog.step.clone();
-            let Some(account) = backlog.accounts.pop_front() else {
-                self.images[image].backlogs.pop_front();
-                match step {
-                    Step::Decide => self.reading_decided(now, image),
-                    Step::Forget => {
-                        for ticket in core::mem::take(&mut self.images[image].lost_tickets) {
-                            self.tickets.remove(ticket);
-                        }
-                    }
-                    Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
+            while !self.is_much_work()
+                && let Some(account) = backlog.accounts.pop_front()
+            {
+                self.work += 1;
+                if self.accounts.get(account).is_some_and(|account| account.image == image) {
+                    self.take_step(now, account, &backlog.step);
                 }
-                continue;
-            };
-            self.work += 1;
-            if self.accounts.get(account).is_some_and(|account| account.image == image) {
-                self.take_step(now, account, &step);
+            }
+            if !backlog.accounts.is_empty() {
+                return self.images[image].backlogs.push_front(backlog);
+            }
+            match backlog.step {
+                Step::Decide => self.reading_decided(now, image),
+                Step::Forget => {
+                    for ticket in core::mem::take(&mut self.images[image].lost_tickets) {
+                        self.tickets.remove(ticket);
+                    }
+                }
+                Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
             }
         }
     }

@@ -133,8 +133,8 @@ impl Engine {
         found.read.wanted = None;
         // Calls in flight still end, and have to find nothing that they could settle.
         let calls = self.calls.values().filter(|call| call.image == image);
-        let in_flight: Vec<_> = calls.filter_map(|call| call.write.as_ref()).flat_map(|write| &write.members).collect();
-        for account in in_flight.into_iter().copied().collect::<Vec<_>>() {
+        let writes = calls.filter_map(|call| call.write.as_ref());
+        for account in writes.flat_map(|write| write.members.iter().copied()).collect::<Vec<_>>() {
             self.forget_wishes(account);
         }
         let accounts = self.images[image].accounts.values().copied().collect();

@@ -88,7 +88,7 @@ fn listing_that_decides_many_is_spread_over_calls() {
 }
 
 #[test]
-fn refusal_of_the_image_is_spread_over_calls_and_concerns_no_later_job() {
+fn refusal_of_the_image_concerns_no_later_job() {
     let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
     for account in 0..60 {
         kit.job(Mode::Share, 0, [account]);
