@@ -37,15 +37,8 @@ impl Engine {
 
     /// Whether another operation of the same account follows the one of this wish.
     pub(super) fn is_opposite_behind(&self, front: Key<Wish>) -> bool {
-        let mut next = Some(front);
-        while let Some(wish) = next {
-            let found = &self.wishes[wish];
-            if found.state == WishState::Open && found.permission != self.wishes[front].permission {
-                return true;
-            }
-            next = found.next_in_account;
-        }
-        false
+        let permission = self.wishes[front].permission;
+        self.wishes_from(Some(front)).any(|(_, wish)| wish.state == WishState::Open && wish.permission != permission)
     }
 
     /// Opens what was assumed before the operation at the front, if that one is the opposite.
@@ -163,15 +156,16 @@ impl Engine {
     /// The last operation of an account ended. If an earlier one has a provisional outcome that a reading did not agree
     /// with, that one may have the last word again.
     pub(super) fn look_at_provisional(&mut self, account: Key<Account>) {
-        let mut next = self.accounts[account].head;
-        while let Some(wish) = next {
-            if self.is_provisional_wish(wish) {
-                let image = self.accounts[account].image;
-                self.images[image].provisional.insert(account);
-                return;
-            }
-            next = self.wishes[wish].next_in_account;
+        let found = &self.accounts[account];
+        if self.wishes_from(found.head).any(|(_, wish)| wish.state.provisional().is_some()) {
+            self.images[found.image].provisional.insert(account);
         }
+    }
+
+    /// The wishes of an account from this one on, in order.
+    pub(super) fn wishes_from(&self, first: Option<Key<Wish>>) -> impl Iterator<Item = (Key<Wish>, &Wish)> {
+        let with_key = |key: Key<Wish>| (key, &self.wishes[key]);
+        core::iter::successors(first.map(with_key), move |(_, wish)| wish.next_in_account.map(with_key))
     }
 
     /// Gives up on knowing better: the provisional outcomes become final.
@@ -185,14 +179,12 @@ impl Engine {
     /// decided. One that failed, such as an expired one, has changed nothing.
     fn last_word(&self, account: Key<Account>) -> (Option<Key<Wish>>, bool) {
         let (mut last, mut is_any_open) = (None, false);
-        let mut next = self.accounts[account].head;
-        while let Some(wish) = next {
-            match self.wishes[wish].state {
+        for (key, wish) in self.wishes_from(self.accounts[account].head) {
+            match wish.state {
                 WishState::Open => is_any_open = true,
-                WishState::Assumed | WishState::Provisional(_) | WishState::Done(_) => last = Some(wish),
+                WishState::Assumed | WishState::Provisional(_) | WishState::Done(_) => last = Some(key),
                 WishState::Failed => {}
             }
-            next = self.wishes[wish].next_in_account;
         }
         (last, is_any_open)
     }
@@ -205,15 +197,9 @@ impl Engine {
     /// are open again.
     fn confirm(&mut self, account: Key<Account>, doubted: Option<Key<Wish>>) {
         let permission = doubted.map(|wish| self.wishes[wish].permission);
-        let mut provisional = Vec::new();
-        let mut next = self.accounts[account].head;
-        while let Some(wish) = next {
-            let found = &self.wishes[wish];
-            if let Some(done) = found.state.provisional() {
-                provisional.push((wish, found.permission, done));
-            }
-            next = found.next_in_account;
-        }
+        let wishes = self.wishes_from(self.accounts[account].head);
+        let provisional: Vec<_> =
+            wishes.filter_map(|(key, wish)| Some((key, wish.permission, wish.state.provisional()?))).collect();
         let kept = provisional.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
         let reopened = if doubted.is_some() { kept } else { provisional.len() };
         for &(wish, _, done) in &provisional[..reopened] {

@@ -4,7 +4,7 @@ use imageshare_core::Permission;
 
 use super::{
     Engine,
-    account::{Account, WishState},
+    account::{Account, Wish, WishState},
     backlog::Step,
     image::{Image, LearnedCap, failure},
 };
@@ -186,15 +186,9 @@ impl Engine {
     /// The place in arrival of the first CANCEL of an image that has no outcome.
     fn first_cancel(&self, image: Key<Image>) -> Option<u64> {
         let of_account = |&account: &Key<Account>| {
-            let mut next = self.accounts[account].front;
-            while let Some(wish) = next {
-                let found = &self.wishes[wish];
-                if found.permission == Permission::Cancel && found.state == WishState::Open {
-                    return Some(self.tickets[found.ticket].seq);
-                }
-                next = found.next_in_account;
-            }
-            None
+            let is_open_cancel = |wish: &Wish| wish.permission == Permission::Cancel && wish.state == WishState::Open;
+            let mut wishes = self.wishes_from(self.accounts[account].front);
+            wishes.find(|(_, wish)| is_open_cancel(wish)).map(|(_, wish)| self.tickets[wish.ticket].seq)
         };
         self.images[image].accounts.values().filter_map(of_account).min()
     }
