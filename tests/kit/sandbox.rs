@@ -41,16 +41,18 @@ impl Sandbox {
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
         // A scenario that failed has harmed nobody else.
-        Self::start_in(Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
+        Self::start_in(|| Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
     }
 
     /// The same, with no other scenario that has a sandbox at the same time.
     pub fn start_alone(flags: &[&str]) -> Self {
-        Self::start_in(Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
+        Self::start_in(|| Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
     }
 
-    fn start_in(place: Place, flags: &[&str]) -> Self {
+    fn start_in(place: impl FnOnce() -> Place, flags: &[&str]) -> Self {
+        // Before it waits for its place, since that is what could last for ever.
         assert!(!HAS_ONE.replace(true), "this scenario has a sandbox already");
+        let place = place();
         let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
         let mut lines = BufReader::with_capacity(1, stdout);
         let mut line = String::new();
