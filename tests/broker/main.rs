@@ -7,6 +7,7 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
+mod any_broker;
 mod broker_faults;
 mod cluster;
 mod credentials;
