@@ -11,6 +11,9 @@ use imageshare_core::disclosure::has_key;
 /// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
 const HOST_LEN_MAX: usize = 253;
 
+/// The documented name of the metadata service of an instance.
+pub(crate) const METADATA_HOST: &str = "metadata.tencentyun.com";
+
 /// Bytes that one label of a host name may have.
 const LABEL_LEN_MAX: usize = 63;
 
@@ -105,6 +108,19 @@ impl Endpoint {
         }
     }
 
+    /// Parses the address of the metadata service of an instance, which is plain: beside what an endpoint may be,
+    /// `http://metadata.tencentyun.com` and link-local addresses such as `http://169.254.0.23`.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub(crate) fn of_metadata(text: &str) -> Result<Self, EndpointError> {
+        Self::parse(text, |host| match host {
+            Host::Name(name) => name == METADATA_HOST,
+            Host::V4(address) => address.is_link_local(),
+            Host::V6(_) => false,
+        })
+    }
+
     fn https(host: Host) -> Self {
         Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
     }
@@ -124,6 +140,13 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text, |_| false)
+    }
+}
+
+impl Endpoint {
+    /// Parses an address. Plain HTTP goes to this machine, and to hosts for which `is_plain` returns true.
+    fn parse(text: &str, is_plain: impl Fn(&Host) -> bool) -> Result<Self, EndpointError> {
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
@@ -138,12 +161,16 @@ impl FromStr for Endpoint {
         }
         let (host, port) = split_port(rest).ok_or(EndpointError::Form("another port than 1 to 65535"))?;
         let host = Host::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
+        // It would be part of the signed name, which the API does not know.
+        if matches!(&host, Host::Name(name) if name.ends_with('.')) {
+            return Err(EndpointError::Form("a name with a dot at its end"));
+        }
         if is_bare_word(text) {
             return Err(EndpointError::Form("a word without a dot, a scheme or a port"));
         }
         let port = port.unwrap_or_else(|| scheme.default_port());
         let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
-        if scheme == Scheme::Http && !host.is_loopback() {
+        if scheme == Scheme::Http && !host.is_loopback() && !is_plain(&host) {
             return Err(EndpointError::PlainToElsewhere { authority });
         }
         Ok(Self { scheme, host, authority, port })
@@ -197,9 +224,15 @@ impl Host {
             return Some(Self::V4(address));
         }
         // A name that ends in a number would be read as an address by some and as a name by others.
-        let ends_in_number = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        let ends_in_number =
+            text.trim_end_matches('.').rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
         // A key in place of an address would pass for a name.
-        let is_name = text.len() <= HOST_LEN_MAX && text.split('.').all(is_label) && !ends_in_number && !has_key(text);
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_name = name.len() <= HOST_LEN_MAX
+            && name.split('.').all(is_label)
+            && !name.starts_with('-')
+            && !ends_in_number
+            && !has_key(text);
         is_name.then(|| Self::Name(text.to_ascii_lowercase()))
     }
 
@@ -248,12 +281,11 @@ pub(crate) fn is_bare_word(text: &str) -> bool {
     !text.contains(['.', ':']) && !text.eq_ignore_ascii_case("localhost")
 }
 
+/// Returns whether a text may be a label of a name that a resolver takes. Networks of containers use underscores, which
+/// registered names may not have.
 fn is_label(label: &str) -> bool {
-    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    (1..=LABEL_LEN_MAX).contains(&label.len())
-        && label.bytes().all(is_inner)
-        && !label.starts_with('-')
-        && !label.ends_with('-')
+    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(is_inner)
 }
 
 #[cfg(test)]
@@ -285,6 +317,7 @@ mod tests {
         check("http://[::1]:80", "http://[::1]", "[::1]", "cvm");
         check("http://localhost:9700", "http://localhost:9700", "localhost:9700", "cvm");
         check("https://10.0.0.1:443", "https://10.0.0.1", "10.0.0.1", "cvm");
+        check("https://my_gateway.example", "https://my_gateway.example", "my_gateway.example", "my_gateway");
         check("https://localhost:80", "https://localhost:80", "localhost:80", "cvm");
     }
 
@@ -328,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn metadata_service_is_plain_by_name_and_address() {
+        for text in
+            ["http://metadata.tencentyun.com", "http://169.254.0.23", "http://127.0.0.1:80", "https://a.example"]
+        {
+            assert!(Endpoint::of_metadata(text).is_ok(), "{text}");
+        }
+        assert_eq!("http://169.254.0.23".parse::<Endpoint>().ok(), None);
+        for text in ["http://10.0.0.1", "http://metadata.tencentyun.com.example", "http://a.metadata.tencentyun.com"] {
+            assert!(matches!(Endpoint::of_metadata(text), Err(EndpointError::PlainToElsewhere { .. })), "{text}");
+        }
+    }
+
+    #[test]
     fn anything_but_scheme_host_and_port_is_refused() {
         for text in [
             "",
@@ -356,6 +402,8 @@ mod tests {
         ] {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form(_))), "{text:?}");
         }
+        let error = "host.example.".parse::<Endpoint>().unwrap_err().to_string();
+        assert!(error.starts_with("found a name with a dot at its end, "), "{error}");
         let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
         assert!(error.starts_with("found a path, a query or a fragment, allowed is https://host[:port] or"), "{error}");
     }

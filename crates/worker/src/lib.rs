@@ -3,6 +3,7 @@
 
 mod events;
 mod metrics;
+mod net;
 
 pub mod admin;
 pub mod broker;

@@ -31,7 +31,9 @@ use super::{
     Url,
     held::Held,
     inflow::{FRAME_MAX_LEAST, Scrubber},
+    mechanism::Mechanism,
 };
+use crate::net::Network;
 
 /// The broker allows only frames that are shorter than those of the client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,8 @@ pub(super) struct Stream {
     wire: Wire,
     scrubber: Scrubber,
     held: Arc<Held>,
+    /// The one that the library uses.
+    mechanism: Mechanism,
 }
 
 /// The socket, with or without TLS.
@@ -77,7 +81,7 @@ impl Stream {
     /// Connects as [`Wire::connect`] does. `held` is what the library holds.
     pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut, held: Arc<Held>) -> io::Result<Self> {
         let wire = Wire::connect(url, unanswered_max, cut).await?;
-        Ok(Self { wire, scrubber: Scrubber::default(), held })
+        Ok(Self { wire, scrubber: Scrubber::default(), held, mechanism: url.mechanism() })
     }
 }
 
@@ -85,7 +89,7 @@ impl Wire {
     /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
     /// unacknowledged before the system gives the connection up.
     pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut) -> io::Result<Self> {
-        let tcp = TcpStream::connect((url.host(), url.port())).await?;
+        let tcp = Network::of_process().connect(url.host(), url.port()).await.map_err(io::Error::other)?;
         // Publishes are small and wait for their confirms: none of them is to wait for more.
         tcp.set_nodelay(true)?;
         let socket = SockRef::from(&tcp);
@@ -96,7 +100,8 @@ impl Wire {
         if !url.is_tls() {
             return Ok(Self::Plain(tcp));
         }
-        let name = ServerName::try_from(url.host().to_owned()).map_err(io::Error::other)?;
+        // The root's dot is part of a name for the resolver only (RFC 6066, section 3).
+        let name = ServerName::try_from(url.host().trim_end_matches('.').to_owned()).map_err(io::Error::other)?;
         // The files are read for each connection, so that a new authority or certificate needs no restart.
         let tls = url.trust().config().map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
@@ -183,7 +188,7 @@ impl Reactor for Transport {
 
 impl futures_io::AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Self { wire, scrubber, held } = self.get_mut();
+        let Self { wire, scrubber, held, mechanism } = self.get_mut();
         loop {
             let given = scrubber.give(buf);
             if given > 0 || buf.is_empty() {
@@ -198,8 +203,9 @@ impl futures_io::AsyncRead for Stream {
             let Some(came) = buf.get_mut(..len).filter(|came| !came.is_empty()) else { return Poll::Ready(Ok(0)) };
             let whole = scrubber.look(came);
             held.add(scrubber.take_bodies());
-            if let Some(broker) = scrubber.take_broker() {
+            if let Some((broker, offered)) = scrubber.take_broker() {
                 held.opened_by(broker);
+                mechanism.check(&offered).map_err(io::Error::other)?;
             }
             if let Some(bytes) = scrubber.unusable_frame_max() {
                 return Poll::Ready(Err(io::Error::other(FrameMax { bytes })));

@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use imageshare_core::response::BODY_LEN_MAX;
@@ -20,7 +20,9 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, names::Names, sending::WatchedBody, way::Way,
+    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage,
+    sending::WatchedBody,
+    way::{Connector, Way},
 };
 use crate::tls::TlsError;
 
@@ -31,13 +33,11 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Connections without a call that are kept for one endpoint: as many as a lane has calls in flight by default.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
-/// How long a connection is silent before the system asks whether the other side is still there.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// How long a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeOuts {
-    /// Until the request is written to an open connection: name, connection, handshake.
+    /// A connection that the request can be written to: TCP, the proxy's tunnel, TLS. The lookup of the name is not part of
+    /// it.
     pub connect: Duration,
     /// The whole call, from its beginning to the last byte of the answer.
     pub call: Duration,
@@ -54,7 +54,7 @@ pub struct Client {
 /// The connections, and why none over TLS can be had, if so.
 #[derive(Clone, Debug)]
 struct Pool {
-    connections: legacy::Client<HttpsConnector<Way>, WatchedBody>,
+    connections: legacy::Client<Connector, WatchedBody>,
     roots_missing: Option<Arc<str>>,
 }
 
@@ -72,6 +72,13 @@ pub struct Reply {
 impl Default for TimeOuts {
     fn default() -> Self {
         Self { connect: Duration::from_secs(3), call: Duration::from_secs(10) }
+    }
+}
+
+impl TimeOuts {
+    /// How long the lookup of a name may take: what a call leaves beside the connection, and at least half of the call.
+    pub(super) fn lookup(self) -> Duration {
+        self.call.saturating_sub(self.connect).max(self.call / 2)
     }
 }
 
@@ -126,20 +133,20 @@ impl Client {
     /// If no whole answer came within the time-outs. [`CallError::sent`] is false only if no byte of the request left
     /// and none will.
     pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
-        let TimeOuts { connect, call } = self.time_outs;
+        let call = self.time_outs.call;
         let deadline = Instant::now() + call;
         let request = request.map(|bytes| WatchedBody::new(bytes, Arc::clone(sending)));
         let pool = self.pool();
-        let mut exchange = pool.connections.request(request);
+        let exchange = pool.connections.request(request);
         let too_late = |stage, after| CallError { sent: true, reason: Reason::TimeOut { stage, after } };
 
-        let answer = match timeout(connect.min(call), &mut exchange).await {
+        let answer = match timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
             Err(_) if sending.abandon() => {
-                let reason = Reason::TimeOut { stage: Stage::Connection, after: connect.min(call) };
+                let reason = Reason::TimeOut { stage: Stage::Connection, after: call };
                 return Err(CallError { sent: false, reason });
             }
-            Err(_) => timeout_at(deadline, exchange).await.map_err(|_| too_late(Stage::Answer, call))?,
+            Err(_) => return Err(too_late(Stage::Answer, call)),
         };
         let (head, body) = match answer {
             Ok(answer) => answer.into_parts(),
@@ -150,7 +157,7 @@ impl Client {
         Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body })
     }
 
-    /// Reads a page. It has to come within the time for a connection: who is asked so is near.
+    /// Reads a page, within the time of a call.
     ///
     /// # Errors
     /// If no whole answer came in that time.
@@ -160,7 +167,7 @@ impl Client {
 
     /// The same with a user and a password for whoever answers.
     pub(crate) async fn get_as(&self, uri: Uri, authorization: Option<HeaderValue>) -> Result<Reply, Reason> {
-        let after = self.time_outs.connect.min(self.time_outs.call);
+        let after = self.time_outs.call;
         let mut request = Request::new(WatchedBody::none());
         *request.uri_mut() = uri;
         if let Some(authorization) = authorization {
@@ -200,25 +207,10 @@ impl Pool {
     }
 }
 
-/// The lower half: name and connection.
-fn tcp(time_outs: TimeOuts) -> HttpConnector<Names> {
-    let mut tcp = HttpConnector::new_with_resolver(Names::default());
-    // TLS is the upper half's.
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(KEEPALIVE));
-    // Shared out among the addresses of a name, so that one that is away leaves time for the next.
-    tcp.set_connect_timeout(Some(time_outs.connect));
-    tcp
-}
-
-fn connections(
-    tls: ClientConfig,
-    proxy: Option<Proxy>,
-    time_outs: TimeOuts,
-) -> legacy::Client<HttpsConnector<Way>, WatchedBody> {
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    let connector = builder.wrap_connector(Way::new(tcp(time_outs), proxy));
+fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> legacy::Client<Connector, WatchedBody> {
+    let way = Way::new(proxy);
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    let connector = Connector::new(https.wrap_connector(way.clone()), way, time_outs);
     legacy::Client::builder(TokioExecutor::new())
         // Without a timer of its own the pool never closes anything.
         .pool_timer(TokioTimer::new())

@@ -4,8 +4,8 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use imageshare_core::text::printable;
 
-use super::way::NoTunnel;
-use crate::tls;
+use super::way::{ConnectTimeOut, NoTunnel};
+use crate::{net::NetError, tls};
 
 /// Characters of a cause's own words that are kept.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -95,13 +95,13 @@ impl Reason {
         if causes.iter().any(|cause| cause.is::<NoTunnel>()) {
             return Self::Proxy(root);
         }
-        // The resolver's and the connector's errors have no public type; these are their words.
-        let says = |words: &str| causes.iter().any(|cause| cause.to_string().starts_with(words));
-        if says("dns error") {
-            return Self::Name(root);
+        if let Some(ConnectTimeOut(after)) = causes.iter().find_map(|cause| cause.downcast_ref()) {
+            return Self::TimeOut { stage: Stage::Connection, after: *after };
         }
-        if says("tcp connect error") || says("tcp open error") {
-            return Self::Connect(root);
+        match causes.iter().find_map(|cause| cause.downcast_ref()) {
+            Some(NetError::Lookup(_)) => return Self::Name(root),
+            Some(NetError::Connect(_)) => return Self::Connect(root),
+            None => {}
         }
         if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
             if error.is_parse_too_large() {

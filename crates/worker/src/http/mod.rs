@@ -2,13 +2,14 @@
 
 mod client;
 mod failure;
-mod names;
+mod no_proxy;
 mod request;
 mod sending;
 mod way;
 
 pub use client::{Client, Reply, TimeOuts};
 pub use failure::{CallError, Reason, Stage};
+pub use no_proxy::NoProxy;
 pub(crate) use request::into_http;
 pub use sending::Sending;
 pub use way::{Outside, Proxy};

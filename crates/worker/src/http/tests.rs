@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{CallError, Client, Outside, Proxy, Reason, Reply, Sending, Stage, TimeOuts};
+use super::{CallError, Client, NoProxy, Outside, Proxy, Reason, Reply, Sending, Stage, TimeOuts};
 use crate::tls::Trust;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -357,6 +357,14 @@ async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
     refused_by(&authority, &early, "the certificate is not valid yet").await;
     let other = "the certificate is not for localhost, but for other.example";
     refused_by(&authority, &made("other.example"), other).await;
+    let mut of_authority = made("localhost");
+    of_authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    refused_by(&authority, &of_authority, "the server shows the certificate of an authority (CA:TRUE); make one").await;
+    let nameless = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    refused_by(&authority, &nameless, "the certificate names no host; make one with a subjectAltName").await;
+    let mut for_clients = made("localhost");
+    for_clients.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    refused_by(&authority, &for_clients, "the certificate is not valid: invalid purpose context").await;
     let stranger = Authority { file: authority.file, ..Authority::new() };
     let unknown = "the certificate is from an authority that is not trusted here";
     refused_by(&stranger, &made("localhost"), unknown).await;
@@ -407,7 +415,7 @@ async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
     let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap());
     let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
     tokio::spawn(tls.serve());
-    let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), "").unwrap());
+    let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
     let client = Client::with(Outside { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
     let reply = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap();
     assert_eq!(reply.status, 200);
@@ -424,7 +432,7 @@ async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "unsuccessful"),
     ] {
         let at = proxy(answer, SocketAddr::from(([127, 0, 0, 1], 1))).await.0;
-        let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), "").unwrap());
+        let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
         let client = Client::with(Outside { proxy: through, ..Outside::default() }, TimeOuts::default()).unwrap();
         let error = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap_err();
         assert!(!error.sent);

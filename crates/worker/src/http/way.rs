@@ -1,59 +1,71 @@
-//! The way out: straight, or for TLS through a proxy that makes a tunnel (CONNECT).
+//! The way out: direct, or for TLS through a proxy that makes a tunnel (CONNECT).
 
 use std::{
     error::Error,
     fmt,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use http::Uri;
-use hyper_util::{
-    client::{
-        legacy::connect::{HttpConnector, proxy::Tunnel},
-        proxy::matcher::Matcher,
-    },
-    rt::TokioIo,
-};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderValue, Uri};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::proxy::Tunnel, rt::TokioIo};
 use imageshare_core::disclosure::is_name;
-use tokio::net::TcpStream;
+use percent_encoding::percent_decode_str;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
-use super::names::Names;
+use super::{TimeOuts, no_proxy::NoProxy};
 use crate::{
     endpoint::{host_and_port, is_bare_word},
+    net::{NetError, Network},
     tls::Trust,
 };
 
 /// What stands for a user that may not be one.
 const USER_NOT_SHOWN: &str = "[user not shown]";
 
+/// The port of a proxy whose address names none.
+const PROXY_PORT: u16 = 80;
+
+/// How long a connection is silent before the system asks whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// What a client needs to know of the network outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
     /// Whom to trust.
     pub trust: Trust,
-    /// Through whom to go, for TLS; `None` for nobody.
+    /// The proxy for TLS; `None` for direct connections.
     pub proxy: Option<Proxy>,
 }
 
-/// A proxy for TLS, and the hosts that need none. Its address may hold a password, which is not shown.
-#[derive(Clone)]
+/// A proxy for TLS, and the hosts that are reached without it. Its address may hold a password, which is not shown.
+///
+/// The address is parsed once, here. What is used are only the parts that this gave.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    matcher: Arc<Matcher>,
-    url: String,
-    except: String,
+    /// `http://host:port`.
+    address: Uri,
+    /// The value of `Proxy-Authorization`, if the address names a user.
+    authorization: Option<HeaderValue>,
+    except: NoProxy,
     shown: String,
 }
 
 impl Proxy {
-    /// The proxy at `[http://][user:password@]host[:port]`, but not for the hosts that `except` lists as `NO_PROXY` does:
-    /// names with all below them, addresses and networks, or `*`.
+    /// Returns the proxy at `[http://][user:password@]host[:port]`, for all hosts but the exceptions.
+    ///
+    /// A percent escape in user and password stands for its byte; a `%` that begins no escape stands for itself.
     ///
     /// # Errors
-    /// If it is no such address: what is allowed, without what was found.
-    pub fn new(url: &str, except: &str) -> Result<Self, String> {
+    /// What is wrong and what was expected, without any part of the address.
+    pub fn new(url: &str, except: NoProxy) -> Result<Self, String> {
         let refused = |found: &str| Err(format!("found {found}, allowed is http://host:port of a proxy"));
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -64,31 +76,41 @@ impl Proxy {
         if rest.contains(['/', '?', '#']) {
             return refused("a path, a query or a fragment (%2F, %3F or %23 in a password)");
         }
-        let (who, host) = rest.rsplit_once('@').map_or((None, rest), |(who, host)| (Some(who), host));
+        if rest.contains(char::is_control) {
+            return refused("a control character");
+        }
+        let (login, host) = rest.rsplit_once('@').map_or((None, rest), |(login, host)| (Some(login), host));
         if is_bare_word(url) {
             return refused("a word without a dot, a scheme or a port");
         }
         let Some((host, port)) = host_and_port(host) else { return refused("no host and port that could be one") };
+        let login = login.map(|login| login.split_once(':').unwrap_or((login, "")));
         // A user without a password may be a token.
-        let user = who.map(|who| match who.split_once(':') {
-            Some((user, password)) if !password.is_empty() && is_name(user) => format!("{user}@"),
-            _ => format!("{USER_NOT_SHOWN}@"),
+        let user = login.map(|(user, password)| match is_name(user) && !password.is_empty() {
+            true => format!("{user}@"),
+            false => format!("{USER_NOT_SHOWN}@"),
         });
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        let shown = format!("http://{}{host}{port}", user.unwrap_or_default());
-        let url = format!("http://{rest}");
-        let matcher = Matcher::builder().https(url.clone()).no(except.to_owned()).build();
-        Ok(Self { matcher: Arc::new(matcher), url, except: except.to_owned(), shown })
+        let shown_port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let shown = format!("http://{}{host}{shown_port}", user.unwrap_or_default());
+        let Ok(address) = format!("http://{host}:{}", port.unwrap_or(PROXY_PORT)).parse() else {
+            return refused("no host and port that could be one");
+        };
+        Ok(Self { address, authorization: login.and_then(basic), except, shown })
+    }
+
+    fn serves(&self, to: &Uri) -> bool {
+        is_tls(to) && !is_loopback(to) && !self.except.contains(host_of(to), port_of(to))
     }
 }
 
-impl PartialEq for Proxy {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.url, &self.except) == (&other.url, &other.except)
-    }
+/// Returns the header that carries a user and a password (RFC 7617).
+fn basic((user, password): (&str, &str)) -> Option<HeaderValue> {
+    let login: Vec<u8> = percent_decode_str(user).chain(*b":").chain(percent_decode_str(password)).collect();
+    let encoded = BASE64_STANDARD.encode(login);
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
-
-impl Eq for Proxy {}
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,47 +124,110 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Connects, below TLS.
-#[derive(Clone, Debug)]
-pub(super) struct Way {
-    direct: HttpConnector<Names>,
-    proxy: Option<Proxy>,
+type Failure = Box<dyn Error + Send + Sync>;
+
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+
+/// Connects, TLS included. The time for a connection begins when the name is looked up, which has a time of its own:
+/// otherwise a slow name server would use up every attempt.
+#[derive(Clone)]
+pub(super) struct Connector {
+    https: HttpsConnector<Way>,
+    way: Way,
+    time_outs: TimeOuts,
 }
 
-impl Way {
-    pub(super) const fn new(direct: HttpConnector<Names>, proxy: Option<Proxy>) -> Self {
-        Self { direct, proxy }
+impl Connector {
+    pub(super) const fn new(https: HttpsConnector<Way>, way: Way, time_outs: TimeOuts) -> Self {
+        Self { https, way, time_outs }
     }
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = Failure;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (network, host) = (self.way.direct.0.clone(), host_of(self.way.first_hop(&to)).to_owned());
+        let (lookup_max, connect_max) = (self.time_outs.lookup(), self.time_outs.connect);
+        let connecting = self.https.call(to);
+        Box::pin(async move {
+            match timeout(lookup_max, network.lookup(&host)).await {
+                // Its answer is kept for the connection.
+                Ok(answer) => drop(answer?),
+                Err(_) => {
+                    return Err(NetError::Lookup(format!("no answer within {} s", lookup_max.as_secs_f64())).into());
+                }
+            }
+            timeout(connect_max, connecting).await.unwrap_or_else(|_| Err(ConnectTimeOut(connect_max).into()))
+        })
+    }
+}
+
+/// Connects, below TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    direct: Direct,
+    proxy: Option<Arc<Proxy>>,
+}
+
+impl Way {
+    pub(super) fn new(proxy: Option<Proxy>) -> Self {
+        Self { direct: Direct(Network::of_process()), proxy: proxy.map(Arc::new) }
+    }
+
+    /// Returns the address that is connected to.
+    fn first_hop<'a>(&'a self, to: &'a Uri) -> &'a Uri {
+        self.proxy.as_ref().filter(|proxy| proxy.serves(to)).map_or(to, |proxy| &proxy.address)
+    }
+}
 
 impl Service<Uri> for Way {
     type Response = TokioIo<TcpStream>;
     type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
+    type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.direct.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        // A stand-in on this machine, and whatever is plain, is reached straight.
-        let proxy = self.proxy.as_ref().filter(|_| !is_loopback(&to));
-        match proxy.and_then(|proxy| proxy.matcher.intercept(&to)) {
-            Some(through) => {
-                let mut tunnel = Tunnel::new(through.uri().clone(), self.direct.clone());
-                if let Some(auth) = through.basic_auth() {
-                    tunnel = tunnel.with_auth(auth.clone());
-                }
-                let connecting = tunnel.call(to);
-                Box::pin(async { connecting.await.map_err(|error| Failure::from(NoTunnel(error.into()))) })
-            }
-            None => {
-                let connecting = self.direct.call(to);
-                Box::pin(async { connecting.await.map_err(Into::into) })
-            }
+        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.serves(&to)) else { return self.direct.call(to) };
+        let mut tunnel = Tunnel::new(proxy.address.clone(), self.direct.clone());
+        if let Some(authorization) = &proxy.authorization {
+            tunnel = tunnel.with_auth(authorization.clone());
         }
+        let connecting = tunnel.call(to);
+        Box::pin(async { connecting.await.map_err(|error| Failure::from(NoTunnel(error.into()))) })
+    }
+}
+
+/// Connects to the host of an address.
+#[derive(Clone, Debug)]
+struct Direct(Network);
+
+impl Service<Uri> for Direct {
+    type Response = TokioIo<TcpStream>;
+    type Error = Failure;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let network = self.0.clone();
+        Box::pin(async move {
+            let tcp = network.connect(host_of(&to), port_of(&to)).await?;
+            tcp.set_nodelay(true)?;
+            SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+            Ok(TokioIo::new(tcp))
+        })
     }
 }
 
@@ -151,9 +236,28 @@ impl Service<Uri> for Way {
 #[error("no tunnel through the proxy")]
 pub(super) struct NoTunnel(#[source] Failure);
 
+/// The connection, its tunnel and its handshake took longer than this.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {} s", .0.as_secs_f64())]
+pub(super) struct ConnectTimeOut(pub(super) Duration);
+
+fn is_tls(to: &Uri) -> bool {
+    to.scheme() == Some(&http::uri::Scheme::HTTPS)
+}
+
+/// Returns the host, an IPv6 address in brackets.
+fn host_of(to: &Uri) -> &str {
+    to.host().unwrap_or_default()
+}
+
+fn port_of(to: &Uri) -> u16 {
+    to.port_u16().unwrap_or_else(|| if is_tls(to) { 443 } else { 80 })
+}
+
+/// A sandbox on this machine is reached directly.
 fn is_loopback(to: &Uri) -> bool {
-    let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    let host = host_of(to).trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -170,7 +274,7 @@ mod tests {
             ("http://topsecret@proxy.example", "http://[user not shown]@proxy.example"),
             ("http://top%2Fsecret:x@proxy.example", "http://[user not shown]@proxy.example"),
         ] {
-            let proxy = Proxy::new(url, "").unwrap();
+            let proxy = Proxy::new(url, NoProxy::default()).unwrap();
             assert_eq!((proxy.to_string(), format!("{proxy:?}")), (shown.to_owned(), shown.to_owned()));
         }
         for url in [
@@ -180,13 +284,16 @@ mod tests {
             "http://a b",
             "x:topsecret",
             "http://ada:12/topsecret@proxy.example",
+            "http://ada:topsecret\n@proxy.example",
+            "http://ada:12?topsecret@proxy.example",
+            "http://ada:12#topsecret@proxy.example",
             "http://ada:12/topsecret",
             "http://proxy.example?topsecret",
             "ada:topsecret",
             "topsecret",
             "Gu5t9xGARNpq86cd98joQYCN3topsecret",
         ] {
-            let error = Proxy::new(url, "").unwrap_err();
+            let error = Proxy::new(url, NoProxy::default()).unwrap_err();
             assert!(
                 error.ends_with("allowed is http://host:port of a proxy") && !error.contains("topsecret"),
                 "{error}"
@@ -194,13 +301,35 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check_login(login: &str, sent: &str) {
+        let proxy = Proxy::new(&format!("http://{login}@proxy.example:3128"), NoProxy::default()).unwrap();
+        assert_eq!(proxy.address, "http://proxy.example:3128");
+        let header = proxy.authorization.unwrap();
+        let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        assert_eq!(String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap(), sent);
+    }
+
+    #[test]
+    fn any_password_reaches_the_proxy_as_it_is() {
+        for password in (' '..='~').filter(|c| !"/?#%".contains(*c)) {
+            check_login(&format!("ada:pa{password}ss"), &format!("ada:pa{password}ss"));
+        }
+        check_login("ada:p\u{e4}ssword", "ada:p\u{e4}ssword");
+        check_login("ada:%2f%3F%23%25%40%3a%C3%A4", "ada:/?#%@:\u{e4}");
+        check_login("ada:100%", "ada:100%");
+        check_login("ada:%zz%40%", "ada:%zz@%");
+        check_login("a%40b:c", "a@b:c");
+        check_login("ada\\domain:c", "ada\\domain:c");
+        check_login("token", "token:");
+        assert_eq!(Proxy::new("proxy.example:1", NoProxy::default()).unwrap().authorization, None);
+    }
+
     #[test]
     fn the_proxy_is_for_tls_only_and_not_for_the_hosts_that_need_none() {
-        let proxy = Proxy::new("proxy.example:3128", "internal.example, 10.0.0.0/8").unwrap();
-        let goes = |to: &'static str| {
-            let to = Uri::from_static(to);
-            proxy.matcher.intercept(&to).is_some() && !is_loopback(&to)
-        };
+        let except = "internal.example, 10.0.0.0/8".parse().unwrap();
+        let proxy = Proxy::new("proxy.example:3128", except).unwrap();
+        let goes = |to: &'static str| proxy.serves(&Uri::from_static(to));
         assert!(goes("https://cvm.intl.tencentcloudapi.com/") && goes("https://11.0.0.1/"));
         for straight in [
             "http://metadata.tencentyun.com/",

@@ -7,11 +7,11 @@ use imageshare_engine::{limits::Limits, time::Millis};
 use super::{
     choices::Choices,
     file::Section,
-    origin::{Origin, Setting},
+    origin::{Given, Origin, Setting},
     values::{FilePath, duration, file_path, whole},
 };
 use crate::{
-    http::{Outside, Proxy, TimeOuts},
+    http::{NoProxy, Outside, Proxy, TimeOuts},
     tls::Trust,
 };
 
@@ -84,8 +84,14 @@ pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (Tim
         names.into_iter().find_map(|name| choices.variable(name).filter(|given| !given.text.is_empty()))
     };
     let (proxy, except) = (of(["HTTPS_PROXY", "https_proxy"]), of(["NO_PROXY", "no_proxy"]));
-    let except = except.map(|given| given.text).unwrap_or_default();
-    let proxy = choices.choose_any("http.proxy", proxy.into_iter().collect(), |text| Proxy::new(text, &except)).unzip();
+    let except = except.map_or_else(NoProxy::default, |Given { text, origin }| {
+        text.parse().unwrap_or_else(|problem| {
+            choices.problems.push(format!("{origin}: {problem}"));
+            NoProxy::default()
+        })
+    });
+    let proxy = proxy.into_iter().collect();
+    let proxy = choices.choose_any("http.proxy", proxy, |text| Proxy::new(text, except.clone())).unzip();
     let trust = Trust { ca_file: ca_file.0.map(|FilePath(path)| path), client: None };
     let settings = [Some(connect.1), Some(call.1), ca_file.1, proxy.1].into_iter().flatten().collect();
     (TimeOuts { connect: connect.0, call: call.0 }, Outside { trust, proxy: proxy.0 }, settings)
