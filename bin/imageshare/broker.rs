@@ -138,6 +138,7 @@ pub(crate) const fn exit(error: &Error) -> Exit {
         }
         Error::Closed { .. }
         | Error::FrameMax(_)
+        | Error::Login(_)
         | Error::Lost { .. }
         | Error::TimeOut { .. }
         | Error::Unreachable { .. }

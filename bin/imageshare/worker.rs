@@ -1,6 +1,6 @@
 //! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
 
-use std::{convert::Infallible, future::pending, net::SocketAddr, process, time::Duration};
+use std::{convert::Infallible, future::pending, net::SocketAddr, process, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use imageshare_worker::{
@@ -9,11 +9,12 @@ use imageshare_worker::{
         Url,
         management::{self, ManagementUrl},
     },
-    daemon::Daemon,
+    daemon::{self, Daemon},
     driver::Lane,
     http::{Client, Outside, TimeOuts},
     service_manager::ServiceManager,
     settings::{self, Environment, Flags, Settings, SettingsError},
+    status::Status,
     tls::TlsError,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
@@ -53,23 +54,31 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             Some(()) = interrupts.each.recv() => None,
             started = start(&readings, &flags) => Some(started?),
         };
-        let Some((Start { settings, url, client, management }, lanes)) = started else {
+        let Some(Start { settings, url, client, management }) = started else {
             info!("ended");
             return Ok(Exit::Done);
         };
-        let listen = settings.admin;
-        let limits = watch_limits(management, &url, &settings);
-        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare);
-        let _admin = match listen {
-            Some(listen) => Some(admin(listen, &daemon)?),
+        let status = Arc::new(Status::new(settings.lanes.iter().map(|lane| lane.name.as_str())));
+        let _admin = match settings.admin {
+            Some(listen) => Some(admin(listen, &status)?),
             None => None,
         };
         let manager = ServiceManager::of(&Environment::of_process()).unwrap_or_else(|error| {
             warn!("{error}");
             ServiceManager::default()
         });
-        let status = daemon.status();
         manager.ready();
+        let lanes = tokio::select! {
+            biased;
+            Some(()) = interrupts.each.recv() => {
+                info!("ended");
+                return Ok(Exit::Done);
+            }
+            never = manager.keep_alive(&status) => match never {},
+            lanes = open_lanes(&settings, &client, &status) => lanes?,
+        };
+        let limits = watch_limits(management, &url, &settings);
+        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare, &status);
         let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
@@ -79,14 +88,19 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     })
 }
 
-/// Reads the settings and the credentials.
-async fn start(readings: &Readings, flags: &Flags) -> Result<(Start, Vec<Lane>), Problem> {
+/// Reads the settings.
+async fn start(readings: &Readings, flags: &Flags) -> Result<Start, Problem> {
     let flags = flags.clone();
     let start = readings.read(move || read(&flags)).await.or_exit(Exit::OutOfReach)??;
-    let Start { settings, url, client, .. } = &start;
+    let Start { settings, url, .. } = &start;
     info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
-    let lanes = work::open_lanes(settings, client).await?;
-    Ok((start, lanes))
+    Ok(start)
+}
+
+/// Opens the lanes, and waits for the credentials that may still come.
+async fn open_lanes(settings: &Settings, client: &Client, status: &Status) -> Result<Vec<Lane>, Problem> {
+    let opened = daemon::open_lanes(settings, &Environment::of_process(), client, status).await;
+    work::checked_lanes(settings, opened)
 }
 
 /// Reads the settings and the files that they name. Blocks.
@@ -170,8 +184,8 @@ impl Reload {
 }
 
 /// Listens for whoever asks how the daemon is.
-fn admin(listen: SocketAddr, daemon: &Daemon) -> Result<Admin, Problem> {
-    let admin = Admin::start(listen, daemon.status()).or_exit(Exit::Failed)?;
+fn admin(listen: SocketAddr, status: &Arc<Status>) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
     info!(address = %admin.addr(), "status and metrics");
     Ok(admin)
 }

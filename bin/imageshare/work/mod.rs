@@ -26,7 +26,7 @@ use imageshare_sandbox::{
 };
 use imageshare_worker::{
     credentials::Keeper,
-    driver::{self, Lane},
+    driver::{self, Lane, NoCredential},
     http::{Client, TimeOuts},
     settings::{self, Environment, Flags, Settings},
 };
@@ -146,6 +146,14 @@ impl Work {
 /// The lanes of the settings with their credentials, no two with one key that share what such lanes must not.
 pub(crate) async fn open_lanes(settings: &Settings, client: &Client) -> Result<Vec<Lane>, Problem> {
     let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client).await;
+    checked_lanes(settings, opened)
+}
+
+/// The same for lanes that were opened by others.
+pub(crate) fn checked_lanes(
+    settings: &Settings,
+    opened: Result<Vec<Lane>, NoCredential>,
+) -> Result<Vec<Lane>, Problem> {
     let lanes = opened.map_err(|error| {
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())

@@ -231,13 +231,55 @@ fn certificate(error: &CertificateError) -> String {
             "the certificate is not valid yet, by this machine's clock".to_owned()
         }
         CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "the certificate names no host; make one with a subjectAltName for the host".to_owned()
+        }
         CertificateError::NotValidForNameContext { expected, presented } => {
             format!("the certificate is not for {}, but for {}", expected.to_str(), names(presented))
         }
         CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted here".to_owned(),
         CertificateError::Revoked => "the certificate was revoked".to_owned(),
-        other => printable(&format!("the certificate is not valid: {other}"), SHOWN_CHARS_MAX),
+        CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(error) => form(error),
+            None => printable(&format!("the certificate is not valid: {}", other.0), SHOWN_CHARS_MAX),
+        },
+        other => format!("the certificate is not valid: {}", words(other)),
     }
+}
+
+/// What is wrong with the form of a certificate, and how to make another one. (`openssl req -x509` makes a certificate of
+/// an authority unless it is told otherwise, and an old `openssl x509 -req` one of version 1.)
+fn form(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::CaUsedAsEndEntity => {
+            "the server shows the certificate of an authority (CA:TRUE); make one with \
+                                             basicConstraints CA:FALSE and a subjectAltName"
+                .to_owned()
+        }
+        webpki::Error::EndEntityUsedAsCa => "the certificate was issued with a certificate that is not one of an \
+                                             authority (CA:FALSE)"
+            .to_owned(),
+        webpki::Error::UnsupportedCertVersion => {
+            "the certificate is of X.509 version 1; make one of version 3, with a \
+                                                  subjectAltName"
+                .to_owned()
+        }
+        other => format!("the certificate is not valid: {}", words(other)),
+    }
+}
+
+/// The words of the name that a library gives to an error, of which it has no other.
+fn words(error: &impl fmt::Debug) -> String {
+    let name = format!("{error:?}");
+    let name = name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 fn days(seconds: u64) -> String {

@@ -322,7 +322,11 @@ mod tests {
 
     #[test]
     fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
-        check_rejected("[1]", "text", "found \"[1]\", allowed is one JSON object");
+        check_rejected(
+            "[1]",
+            "text",
+            "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)",
+        );
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
             "route",

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use imageshare_core::text::printable;
 use lapin::ErrorKind;
 
-use super::transport::FrameMax;
+use super::{mechanism::NotOffered, transport::FrameMax};
 use crate::tls::{self, TlsError};
 
 /// Characters of a foreign message that are shown.
@@ -32,6 +32,9 @@ pub enum Error {
     /// again changes nothing.
     #[error("{0}")]
     FrameMax(FrameMax),
+    /// The broker offers no way to log in that we have. Until somebody mends that, trying again changes nothing.
+    #[error("{0}")]
+    Login(NotOffered),
     /// The connection was lost under the call, or had been lost before.
     #[error("{call}: the connection is lost: {detail}")]
     Lost {
@@ -81,7 +84,7 @@ impl Error {
             Self::Lost { .. } => "lost",
             Self::Refused { .. } => "refused",
             Self::TimeOut { .. } => "time_out",
-            Self::FrameMax(_) | Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
+            Self::FrameMax(_) | Self::Login(_) | Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
         }
     }
 
@@ -89,7 +92,7 @@ impl Error {
     /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::FrameMax(_) | Self::Refused { .. } | Self::Untrusted { .. })
+        matches!(self, Self::FrameMax(_) | Self::Login(_) | Self::Refused { .. } | Self::Untrusted { .. })
     }
 
     /// What the library says of a call on a connection that was open.
@@ -130,6 +133,9 @@ impl Error {
         }
         if let Some(frame_max) = error.get_ref().and_then(|error| error.downcast_ref()) {
             return Self::FrameMax(*frame_max);
+        }
+        if let Some(not_offered) = error.get_ref().and_then(|error| error.downcast_ref::<NotOffered>()) {
+            return Self::Login(not_offered.clone());
         }
         match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
             Some(error) => Self::Untrusted { detail: shown(&error.to_string()) },

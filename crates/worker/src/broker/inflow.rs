@@ -92,8 +92,8 @@ pub struct Scrubber {
     bodies: usize,
     /// Whether the broker has said what it is: the first method, and the only one of that kind.
     is_begun: bool,
-    /// What it said, until that is taken.
-    broker: Option<BrokerVersion>,
+    /// What it said, until that is taken: its version, and the mechanisms that it offers.
+    broker: Option<(BrokerVersion, Vec<u8>)>,
 }
 
 impl Scrubber {
@@ -134,8 +134,8 @@ impl Scrubber {
         std::mem::replace(&mut self.bodies, 0)
     }
 
-    /// The broker's version, once, when it came.
-    pub fn take_broker(&mut self) -> Option<BrokerVersion> {
+    /// Takes the broker's version and the list of mechanisms that it offers, once they came.
+    pub fn take_broker(&mut self) -> Option<(BrokerVersion, Vec<u8>)> {
         self.broker.take()
     }
 
@@ -470,7 +470,7 @@ mod tests {
             scrubber.look(&mut [byte]);
             while scrubber.give(&mut [0; 64]) > 0 {}
         }
-        assert_eq!(scrubber.take_broker(), Some(BrokerVersion::from_text("4.0.5")));
+        assert_eq!(scrubber.take_broker(), Some((BrokerVersion::from_text("4.0.5"), b"PLAIN".to_vec())));
         assert_eq!(scrubber.take_broker(), None);
     }
 

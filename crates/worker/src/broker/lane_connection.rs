@@ -28,6 +28,7 @@ use super::{
     Error, TimeOuts, Url,
     connection::REPLY_SUCCESS,
     frames::{self, Decoder, Frame, Malformed, Message, PROTOCOL_HEADER, kept_len},
+    mechanism::Mechanism,
     transport::{Cut, Wire},
 };
 
@@ -99,11 +100,13 @@ impl Progress {
 }
 
 impl BrokerVersion {
-    /// As the payload of `connection.start` says.
-    pub(super) fn of_start(payload: &[u8]) -> Self {
+    /// Returns the version and the list of mechanisms in the payload of `connection.start`.
+    pub(super) fn of_start(payload: &[u8]) -> (Self, Vec<u8>) {
         match parse_class(payload) {
-            Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => Self::of(&start),
-            _ => Self::default(),
+            Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => {
+                (Self::of(&start), start.mechanisms.as_bytes().to_vec())
+            }
+            _ => Default::default(),
         }
     }
 
@@ -173,6 +176,7 @@ impl LaneConnection {
             _ => None,
         });
         let start = start.await?;
+        url.mechanism().check(start.mechanisms.as_bytes()).map_err(Error::Login)?;
         let broker = BrokerVersion::of(&start);
         let start_ok = connection::AMQPMethod::StartOk(start_ok(url, name));
         write.write_all(&frames::method(0, &AMQPClass::Connection(start_ok))).await.map_err(unreachable)?;
@@ -489,11 +493,16 @@ fn start_ok(url: &Url, name: &str) -> connection::StartOk {
         client_properties.insert(name.into(), long(value));
     }
     client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
-    let (user, password) = url.login();
-    let response = format!("\0{user}\0{password}");
+    let response = match url.mechanism() {
+        Mechanism::External => String::new(),
+        Mechanism::Plain => {
+            let (user, password) = url.login();
+            format!("\0{user}\0{password}")
+        }
+    };
     connection::StartOk {
         client_properties,
-        mechanism: short("PLAIN"),
+        mechanism: short(url.mechanism().as_str()),
         response: LongString::from(response),
         locale: short("en_US"),
     }

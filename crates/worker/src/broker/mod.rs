@@ -12,6 +12,7 @@ mod flight;
 mod follower;
 mod held;
 mod lane_connection;
+mod mechanism;
 mod orders;
 mod publisher;
 mod publishing;

@@ -6,6 +6,7 @@ use imageshare_core::{disclosure::has_key, params::encode};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use zeroize::Zeroizing;
 
+use super::mechanism::Mechanism;
 use crate::{endpoint::host_and_port, tls::Trust};
 
 /// Bytes that a broker's address may have.
@@ -30,6 +31,8 @@ const ALLOWED: &str =
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     is_tls: bool,
+    /// Whether the address names the user.
+    names_user: bool,
     user: String,
     password: Zeroizing<String>,
     /// An IPv6 address has no brackets here.
@@ -83,6 +86,15 @@ impl Url {
         Self { trust, ..self }
     }
 
+    /// Returns how a connection logs in: with the client certificate, if there is one and the address names no user.
+    pub(super) const fn mechanism(&self) -> Mechanism {
+        if self.is_tls && self.trust.client.is_some() && !self.names_user {
+            Mechanism::External
+        } else {
+            Mechanism::Plain
+        }
+    }
+
     /// The user and its password.
     pub(super) fn login(&self) -> (&str, &str) {
         (&self.user, &self.password)
@@ -101,6 +113,7 @@ impl Url {
             query: AMQPQueryString {
                 heartbeat: Some(heartbeat),
                 frame_max: Some(frame_max),
+                auth_mechanism: Some(self.mechanism().of_library()),
                 ..AMQPQueryString::default()
             },
         }
@@ -121,7 +134,9 @@ impl FromStr for Url {
             _ => return Err(UrlError { found: "another scheme" }),
         };
         if rest.contains(['?', '#']) {
-            return Err(UrlError { found: "a query or a fragment (what they could say are settings of their own)" });
+            return Err(UrlError {
+                found: "a ? or a #: write %3F and %23 in a password (what a query could say are settings of their own)",
+            });
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // A slash that is not escaped in a password ends the authority too early: what follows is no virtual host.
@@ -143,6 +158,7 @@ impl FromStr for Url {
         let (host, port) = host_and_port(host).ok_or(UrlError { found: "no host and port that could be one" })?;
         Ok(Self {
             is_tls,
+            names_user: !who.is_empty(),
             user: name(user, DEFAULT_NAME, "a user that cannot be read")?,
             password: Zeroizing::new(name(password, "", "a password that cannot be read")?),
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -159,10 +175,14 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "amqps" } else { "amqp" };
         let is_shown = !self.password.is_empty() && !has_key(&self.user);
-        let user = if is_shown { encode(&self.user) } else { USER_NOT_SHOWN.to_owned() };
+        let user = match (self.mechanism(), is_shown) {
+            (Mechanism::External, _) => String::new(),
+            (Mechanism::Plain, true) => format!("{}@", encode(&self.user)),
+            (Mechanism::Plain, false) => format!("{USER_NOT_SHOWN}@"),
+        };
         let (host, port, vhost) = (&self.host, self.port, encode(&self.vhost));
         let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{user}@{open}{host}{close}:{port}/{vhost}")
+        write!(f, "{scheme}://{user}{open}{host}{close}:{port}/{vhost}")
     }
 }
 
@@ -190,6 +210,8 @@ pub(super) fn percent_decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use lapin::uri::SASLMechanism;
+
     use super::*;
 
     #[track_caller]
@@ -207,6 +229,9 @@ mod tests {
         check("amqp://127.0.0.1:5673/", "amqp://guest@127.0.0.1:5673/%2F", "guest", "/");
         check("amqp://a:b%40%2f%3A@[::1]:5673/v%25h", "amqp://a@[::1]:5673/v%25h", "b@/:", "v%h");
         check("amqp://a:b@c@d.example", "amqp://a@d.example:5672/%2F", "b@c", "/");
+        // Names of containers and of clusters.
+        check("amqp://a:b@my_stack_rabbit_mq", "amqp://a@my_stack_rabbit_mq:5672/%2F", "b", "/");
+        check("amqps://a:b@mq.default.svc.local.:1/", "amqps://a@mq.default.svc.local.:1/%2F", "b", "/");
         check("amqp://topsecret@d.example", "amqp://[user not shown]@d.example:5672/%2F", "", "/");
         let key = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE";
         check(&format!("amqp://{key}:b@d.example"), "amqp://[user not shown]@d.example:5672/%2F", "b", "/");
@@ -219,6 +244,19 @@ mod tests {
         assert_eq!(uri.authority.userinfo.password, "topsecret");
         assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("::1", 5672));
         assert_eq!((uri.vhost.as_str(), uri.query.heartbeat, uri.query.frame_max), ("c", Some(10), Some(8192)));
+    }
+
+    #[test]
+    fn certificate_logs_in_where_the_address_names_no_user() {
+        let client = Some(crate::tls::ClientFiles { certificate: "a.pem".into(), key: "a.key".into() });
+        let trust = Trust { client, ..Trust::default() };
+        let of = |text: &str| text.parse::<Url>().unwrap().trusting(trust.clone());
+        assert_eq!(of("amqps://a.example").mechanism(), Mechanism::External);
+        assert_eq!(of("amqps://a.example").to_string(), "amqps://a.example:5671/%2F");
+        assert_eq!(of("amqps://a.example").to_uri(10, 8192).query.auth_mechanism, Some(SASLMechanism::External));
+        assert_eq!(of("amqps://guest:guest@a.example").mechanism(), Mechanism::Plain);
+        assert_eq!(of("amqp://a.example").mechanism(), Mechanism::Plain);
+        assert_eq!("amqps://a.example".parse::<Url>().unwrap().mechanism(), Mechanism::Plain);
     }
 
     #[test]

@@ -12,8 +12,7 @@ pub(super) const SECRET_KEY: &str = "TENCENTCLOUD_SECRET_KEY";
 /// The variables of a temporary key's token, as different tools name it; the first one that is set counts.
 pub(super) const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
 
-/// The credential that the variables hold, `None` if none of them is set. One that is set to nothing is refused, since
-/// that is how a secret that was not passed on looks.
+/// The credential that the variables hold, `None` if none of them is set.
 pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, CredentialsError> {
     let secret_id = part(environment, SECRET_ID, SecretId::new)?;
     let secret_key = part(environment, SECRET_KEY, SecretKey::new)?;
@@ -23,9 +22,7 @@ pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, Cred
             token = part(environment, name, Token::new)?.map(|token| (name, token));
         }
     }
-    let half = |found: &str, missing: &str| {
-        Err(CredentialsError::Half { found: found.to_owned(), missing: missing.to_owned() })
-    };
+    let half = |found, missing: &str| Err(CredentialsError::HalfSet { found, missing: missing.to_owned() });
     match (secret_id, secret_key, token) {
         (Some(secret_id), Some(secret_key), token) => {
             Ok(Some(Credential { secret_id, secret_key, token: token.map(|(_, token)| token) }))
@@ -37,13 +34,19 @@ pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, Cred
     }
 }
 
+/// Returns the value of a variable, `None` if it is not set.
+pub(super) fn variable(environment: &Environment, name: &'static str) -> Result<Option<String>, CredentialsError> {
+    let text = environment.text(name);
+    text.map_err(|problem| CredentialsError::Variable { name, problem: problem.to_string() })
+}
+
 fn part<T>(
     environment: &Environment,
     name: &'static str,
     new: impl Fn(String) -> Result<T, CredentialError>,
 ) -> Result<Option<T>, CredentialsError> {
-    let text = environment.text(name).map_err(|problem| CredentialsError::NotUtf8 { name, problem })?;
-    text.map(new).transpose().map_err(|problem| CredentialsError::Part { place: name.to_owned(), problem })
+    let text = variable(environment, name)?;
+    text.map(new).transpose().map_err(|problem| CredentialsError::Variable { name, problem: problem.to_string() })
 }
 
 #[cfg(test)]
@@ -96,7 +99,13 @@ mod tests {
     fn empty_and_untrimmed_values_are_refused_without_showing_them() {
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "")],
-            "TENCENTCLOUD_SECRET_KEY: the secret key is empty, allowed are 1 to 8192 bytes",
+            "found TENCENTCLOUD_SECRET_ID without TENCENTCLOUD_SECRET_KEY, allowed are all parts of a credential or none: \
+             set TENCENTCLOUD_SECRET_KEY",
+        );
+        check(
+            [(SECRET_ID, "AKIDx"), (SECRET_KEY, "\"topsecret\"")],
+            "TENCENTCLOUD_SECRET_KEY: invalid value in quotation marks (expected the bare value; docker --env-file does not \
+             remove the marks)",
         );
         for key in ["topsecret\n", " topsecret"] {
             check(

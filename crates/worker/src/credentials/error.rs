@@ -2,31 +2,38 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use imageshare_core::{credential::CredentialError, response::ApiError};
+use imageshare_core::{Class, credential::CredentialError, response::ApiError};
 
 use super::shown;
-use crate::settings::NotUtf8;
 
 /// Why there is no credential.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// A part of one is not usable.
+    /// A part of one in a file is not usable.
     #[error("{place}: {problem}")]
     Part {
-        /// The variable, or the file, line and key.
+        /// The file, line and key.
         place: String,
         /// What is wrong with it.
         problem: CredentialError,
     },
-    /// A variable is no text.
+    /// A variable is not usable.
     #[error("{name}: {problem}")]
-    NotUtf8 {
+    Variable {
         /// The variable.
         name: &'static str,
-        /// What is wrong with it.
-        problem: NotUtf8,
+        /// What is wrong with it, without its value.
+        problem: String,
     },
-    /// Only a part of one was found.
+    /// Only a part of one is set in the environment.
+    #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
+    HalfSet {
+        /// The variables that are set.
+        found: &'static str,
+        /// Those that are not.
+        missing: String,
+    },
+    /// Only a part of one was found in a file.
     #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
     Half {
         /// What is there.
@@ -75,6 +82,16 @@ pub enum CredentialsError {
         base: String,
         /// What was found, safe to print.
         found: String,
+    },
+    /// The metadata service does not have the role of the settings.
+    #[error(
+        "the metadata service {base}: found no role {role} of this instance, allowed is a role that is bound to this instance"
+    )]
+    NoRole {
+        /// Where it is.
+        base: String,
+        /// The role, safe to print.
+        role: String,
     },
     /// Whoever gives it could not be asked.
     #[error("{whom}: {reason}")]
@@ -135,9 +152,41 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
-    /// Whether somebody could not be reached, who may be later: nothing is wrong with the settings.
+    /// Returns whether the service that gives the credential is unavailable or unwell, or has no role yet. Nothing is wrong
+    /// with the settings, and a later call may succeed.
     #[must_use]
-    pub const fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Slow { .. } | Self::StillReading)
+    pub fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Metadata { .. } | Self::Slow { .. } | Self::StillReading | Self::Unreachable { .. } => true,
+            Self::Refused { error, .. } => matches!(error.class(), Class::Throttle | Class::Transient | Class::Unknown),
+            _ => false,
+        }
+    }
+
+    /// Returns whether the source may give a credential later although neither the settings nor the environment change: it
+    /// is [out of reach](Self::is_out_of_reach), or a file is missing or is being written. A worker waits for that, at its
+    /// start as later.
+    #[must_use]
+    pub fn can_pass(&self) -> bool {
+        match self {
+            Self::Content { .. }
+            | Self::File { .. }
+            | Self::Half { .. }
+            | Self::Line { .. }
+            | Self::Part { .. }
+            | Self::Section { .. }
+            | Self::Unreadable { .. } => true,
+            Self::BrokeDown
+            | Self::HalfSet { .. }
+            | Self::NoPath { .. }
+            | Self::NoRole { .. }
+            | Self::Nowhere { .. }
+            | Self::Variable { .. } => false,
+            Self::Metadata { .. }
+            | Self::Refused { .. }
+            | Self::Slow { .. }
+            | Self::StillReading
+            | Self::Unreachable { .. } => self.is_out_of_reach(),
+        }
     }
 }

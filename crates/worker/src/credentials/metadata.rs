@@ -12,12 +12,9 @@ use serde::Deserialize;
 
 use super::{CredentialsError, Loaded, shown_name};
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, METADATA_HOST},
     http::{Client, Reply},
 };
-
-/// Where every instance has it. Plain, since it never leaves the machine's host.
-const USUAL: &str = "http://metadata.tencentyun.com";
 
 /// Where the roles are.
 const PATH: &str = "/latest/meta-data/cam/security-credentials/";
@@ -65,8 +62,9 @@ pub(super) async fn load(
     endpoint: Option<&Endpoint>,
     role: Option<&str>,
 ) -> Result<Loaded, CredentialsError> {
-    let base = endpoint.map_or_else(|| USUAL.to_owned(), ToString::to_string);
+    let base = endpoint.map_or_else(|| format!("http://{METADATA_HOST}"), ToString::to_string);
     let refused = |found: String| CredentialsError::Metadata { base: base.clone(), found };
+    let is_named = role.is_some();
     let role = match role {
         Some(role) => role.to_owned(),
         None => {
@@ -84,6 +82,7 @@ pub(super) async fn load(
     let Reply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
     match status {
         200 => {}
+        404 if is_named => return Err(CredentialsError::NoRole { base, role: shown_name(&role) }),
         404 => return Err(refused(format!("no role {} of this instance", shown_name(&role)))),
         status => return Err(unwell(&base, status)),
     }

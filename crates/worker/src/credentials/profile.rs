@@ -223,7 +223,7 @@ mod tests {
             assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a file"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
-        check("", "that it is set but empty");
+        check("\"/run/keys\"", "a path in quotation marks");
         check("[default]\nsecret_key = topsecret\n", "a text with line ends or other control characters");
     }
 }

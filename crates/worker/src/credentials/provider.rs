@@ -152,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
         let found = provider(Source::Chain, Environment::of([file, (ID, "AKIDenv")])).load().await;
-        assert!(matches!(found, Err(CredentialsError::Half { .. })));
+        assert!(matches!(found, Err(CredentialsError::HalfSet { .. })));
     }
 
     #[tokio::test]
@@ -163,10 +163,10 @@ mod tests {
             "found no credential; looked for TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
              set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key)"
         );
-        let empty = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "")]);
+        let quoted = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "'/run/keys'")]);
         assert_eq!(
-            provider(Source::Chain, empty).load().await.unwrap_err().to_string(),
-            "TENCENTCLOUD_CREDENTIALS_FILE: found that it is set but empty, allowed is the path of a file"
+            provider(Source::Chain, quoted).load().await.unwrap_err().to_string(),
+            "TENCENTCLOUD_CREDENTIALS_FILE: found a path in quotation marks, allowed is the path of a file"
         );
         assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
         let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")])).unwrap();

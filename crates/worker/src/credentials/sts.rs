@@ -14,7 +14,7 @@ use imageshare_core::{
     response::{self, Answered, Failure},
 };
 
-use super::{CredentialsError, Loaded, Role, reading::read, shown};
+use super::{CredentialsError, Loaded, Role, environment::variable, reading::read, shown};
 use crate::{
     endpoint::Endpoint,
     http::{Client, Sending, into_http},
@@ -136,10 +136,7 @@ impl Identity {
         token_file: Option<&Path>,
         environment: &Environment,
     ) -> Result<Self, CredentialsError> {
-        let variable = |name: &'static str| {
-            let text = environment.text(name).map_err(|problem| CredentialsError::NotUtf8 { name, problem })?;
-            Ok(text.filter(|text| !text.is_empty()))
-        };
+        let variable = |name| variable(environment, name);
         let needed = |given: Option<String>, name: &'static str| match given {
             Some(text) => Ok(text),
             None => variable(name)?.ok_or_else(|| CredentialsError::Nowhere {

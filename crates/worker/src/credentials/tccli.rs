@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::{
     CredentialsError, DEFAULT_SECTION, Loaded,
+    environment::variable,
     reading::{part, read_json},
     shown,
 };
@@ -82,8 +83,7 @@ pub(super) fn path(
 
 /// The file of a profile.
 fn usual(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, CredentialsError> {
-    let of_variable =
-        environment.text(PROFILE).map_err(|problem| CredentialsError::NotUtf8 { name: PROFILE, problem })?;
+    let of_variable = variable(environment, PROFILE)?;
     let profile = profile.map(str::to_owned).or(of_variable).unwrap_or_else(|| DEFAULT_SECTION.to_owned());
     let is_name = !profile.is_empty()
         && profile.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b))

@@ -122,6 +122,13 @@ impl<I: Send + 'static> Driver<I> {
     /// A driver for these lanes, which it numbers in this order.
     #[must_use]
     pub fn new(lanes: &[Lane], limits: Limits, client: Client) -> Self {
+        let status = Status::new(lanes.iter().map(|lane| lane.name.as_str()));
+        Self::with_status(lanes, limits, client, Arc::new(status))
+    }
+
+    /// The same that notes its state in one which has these lanes.
+    #[must_use]
+    pub(crate) fn with_status(lanes: &[Lane], limits: Limits, client: Client, status: Arc<Status>) -> Self {
         let (news_sender, news) = mpsc::unbounded_channel();
         let mut driver = Self {
             engine: Engine::new(limits, seed()),
@@ -141,7 +148,7 @@ impl<I: Send + 'static> Driver<I> {
             source_ended: false,
             given_up: watch::Sender::new(false),
             progress: Arc::default(),
-            status: Arc::new(Status::new(lanes.iter().map(|lane| lane.name.as_str()))),
+            status,
             looked_at: None,
             summary: Summary::default(),
         };

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use imageshare_core::ids::AccountId;
-use imageshare_engine::io::Notice;
+use imageshare_engine::io::{CloseReason, Notice};
 use tracing::{error, info, warn};
 
 use crate::status::{LaneState, OfLane};
@@ -39,6 +39,13 @@ pub(crate) struct SourceWorks<'a> {
 
 /// The source of a credential gives none: it was looked at, or asked, and the last one is kept.
 pub(crate) struct RefreshFailed<'a> {
+    pub(crate) lane: &'a OfLane,
+    /// One printable line.
+    pub(crate) reason: &'a str,
+}
+
+/// The source of a credential gives none yet, at the start of the process.
+pub(crate) struct CredentialAwaited<'a> {
     pub(crate) lane: &'a OfLane,
     /// One printable line.
     pub(crate) reason: &'a str,
@@ -117,6 +124,14 @@ impl RefreshFailed<'_> {
             reason = self.reason,
             "the source of the credential gives none; the last one is kept"
         );
+    }
+}
+
+impl CredentialAwaited<'_> {
+    pub(crate) fn record(&self) {
+        self.lane.close(CloseReason::Credential);
+        self.lane.went_wrong(self.reason);
+        error!(lane = self.lane.name(), reason = self.reason, "waiting for the credential");
     }
 }
 

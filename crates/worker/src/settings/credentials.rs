@@ -171,7 +171,8 @@ impl One {
                 role: self.any("role", choices, |text| {
                     of_form(text, is_role_name(text), "1 to 128 letters, digits and _+=,.@-")
                 }),
-                endpoint: self.any("endpoint", choices, parsed::<Endpoint>),
+                endpoint: self
+                    .any("endpoint", choices, |text| Endpoint::of_metadata(text).map_err(|error| error.to_string())),
             },
             "tke_oidc" => Source::TkeOidc {
                 role: self.role(choices),

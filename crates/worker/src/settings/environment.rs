@@ -8,10 +8,17 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 #[derive(Clone)]
 pub struct Environment(Arc<Lookup>);
 
-/// A variable whose value is not UTF-8. It may hold a secret, so its value is not shown.
+/// Why the value of a variable cannot be used. It may hold a secret, so it is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found a value that is not UTF-8, allowed is UTF-8")]
-pub struct NotUtf8;
+pub enum VariableError {
+    /// It is not UTF-8.
+    #[error("found a value that is not UTF-8, allowed is UTF-8")]
+    NotUtf8,
+    /// It begins and ends with the same quotation mark, which no value of ours does. A shell or systemd would have removed
+    /// the marks; `docker --env-file` passes them on.
+    #[error("invalid value in quotation marks (expected the bare value; docker --env-file does not remove the marks)")]
+    Quoted,
+}
 
 impl Environment {
     /// The variables of this process.
@@ -28,31 +35,67 @@ impl Environment {
         Self(Arc::new(move |name| variables.get(name).cloned()))
     }
 
-    /// The value of a variable; `None` if it is not set. Set to nothing is a value.
+    /// Returns the value of a variable; `None` if it is not set. One that is set but empty counts as not set: composed
+    /// files, charts and CI systems pass on what they do not have in that way.
     ///
     /// # Errors
-    /// If it is not UTF-8.
-    pub fn text(&self, name: &str) -> Result<Option<String>, NotUtf8> {
-        (self.0)(name).map(|value| value.into_string().map_err(|_| NotUtf8)).transpose()
+    /// If the value is not UTF-8, or in quotation marks.
+    pub fn text(&self, name: &str) -> Result<Option<String>, VariableError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let text = value.into_string().map_err(|_| VariableError::NotUtf8)?;
+        if is_quoted(&text) { Err(VariableError::Quoted) } else { Ok(Some(text)) }
     }
 
-    /// The value of a variable that names a file, in whatever encoding the system has.
+    /// Returns the value of a variable that names a file, in whatever encoding the system has; `None` if it is not set or
+    /// empty.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name).map(PathBuf::from)
+        self.value(name).map(PathBuf::from)
+    }
+
+    fn value(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
     }
 
     /// The home directory of whoever runs this.
     #[must_use]
     pub fn home(&self) -> Option<PathBuf> {
         let name = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-        self.path(name).filter(|path| !path.as_os_str().is_empty())
+        self.path(name)
     }
+}
+
+/// Returns whether a text begins and ends with the same quotation mark.
+pub(crate) fn is_quoted(text: &str) -> bool {
+    text.len() > 1 && ['"', '\''].iter().any(|mark| text.starts_with(*mark) && text.ends_with(*mark))
 }
 
 impl fmt::Debug for Environment {
     /// Shows no variable: some hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Environment")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_variable_counts_as_unset() {
+        let environment = Environment::of([("A", ""), ("B", "b"), ("HOME", "")]);
+        assert_eq!(environment.text("A"), Ok(None));
+        assert_eq!(environment.text("B"), Ok(Some("b".to_owned())));
+        assert_eq!((environment.path("A"), environment.home()), (None, None));
+    }
+
+    #[test]
+    fn value_in_quotation_marks_is_refused() {
+        for value in ["\"b\"", "'b'", "''"] {
+            assert_eq!(Environment::of([("A", value)]).text("A"), Err(VariableError::Quoted), "{value}");
+        }
+        for value in ["\"b", "b'", "'", "\"b'"] {
+            assert_eq!(Environment::of([("A", value)]).text("A"), Ok(Some(value.to_owned())), "{value}");
+        }
     }
 }

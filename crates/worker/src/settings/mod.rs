@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
-pub use environment::{Environment, NotUtf8};
+pub use environment::{Environment, VariableError};
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use origin::{Origin, Setting};
 pub use values::duration;

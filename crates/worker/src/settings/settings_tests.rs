@@ -557,7 +557,7 @@ fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
     let variable = Environment::of([("IMAGESHARE_CONFIG", path.to_str().unwrap())]);
     assert_eq!(Settings::load(&Flags::default(), &variable).unwrap().limits.cap, 7);
     for (path, found) in
-        [("", "that it is set but empty"), ("[http]\n", "a text with line ends or other control characters")]
+        [("'a.toml'", "a path in quotation marks"), ("[http]\n", "a text with line ends or other control characters")]
     {
         let expected = format!("found {found}, allowed is the path of a settings file");
         let variable = Settings::load(&Flags::default(), &Environment::of([("IMAGESHARE_CONFIG", path)]));
@@ -565,6 +565,9 @@ fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
         let flag = Settings::load(&Flags { config: Some(path.into()), ..Flags::default() }, &Environment::of([]));
         assert_eq!(flag.unwrap_err().to_string(), format!("--config: {expected}"));
     }
+    let empty = Settings::load(&Flags { config: Some("".into()), ..Flags::default() }, &Environment::of([]));
+    let expected = "--config: found that it is set but empty, allowed is the path of a settings file";
+    assert_eq!(empty.unwrap_err().to_string(), expected);
     let missing = Flags { config: Some(folder.path().join("missing.toml")), ..Flags::default() };
     let error = Settings::load(&missing, &variable).unwrap_err().to_string();
     assert!(error.contains("missing.toml: found that it cannot be read (No such file"), "{error}");

@@ -13,6 +13,8 @@ use imageshare_core::{
     ids::Region,
 };
 
+use super::environment::is_quoted;
+
 /// Requests a second that a lane may be set to. The real limit is far below the upper end; it is there so that a
 /// sandbox can be driven hard. None at all would never end.
 const RATES: RangeInclusive<f64> = 0.01..=1000.0;
@@ -89,6 +91,8 @@ pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
         Some("found that it is set but empty")
     } else if path.to_string_lossy().contains(char::is_control) {
         Some("found a text with line ends or other control characters")
+    } else if is_quoted(&path.to_string_lossy()) {
+        Some("found a path in quotation marks")
     } else if cannot_be_path(&path.to_string_lossy()) {
         Some("found a text that is an address or a key, or the contents of a file")
     } else {

@@ -51,6 +51,9 @@ pub(super) const MEMBERS: [&[&str]; 9] = [
     &["force"],
 ];
 
+/// Members that a job must have.
+const REQUIRED: [&str; 3] = ["image_id", "permission", "account_ids"];
+
 pub(super) const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
 const ALLOWED_IMAGE: &str = "img- and 4 to 32 lower-case letters or digits";
 const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
@@ -213,10 +216,24 @@ pub(super) fn too_long() -> String {
     format!("found a text of more than {JOB_BYTES_MAX} bytes, allowed are {JOB_BYTES_MAX}")
 }
 
-/// Where a text stops being UTF-8.
+/// Says where a text stops being UTF-8, or what it is instead.
 pub(super) fn not_utf8(body: &[u8], error: str::Utf8Error) -> String {
+    if let Some(format) = foreign_format(body) {
+        return format.to_owned();
+    }
     let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
     format!("found byte 0x{byte:02x} at byte {}, allowed is UTF-8", error.valid_up_to())
+}
+
+/// Returns what a text is instead of UTF-8, by its first bytes.
+pub(super) fn foreign_format(beginning: &[u8]) -> Option<&'static str> {
+    Some(match beginning {
+        [0x1f, 0x8b, ..] => "compressed with gzip (expected plain UTF-8; unpack it with gunzip)",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "compressed with zstd (expected plain UTF-8; unpack it with unzstd)",
+        [b'P', b'K', 3, 4, ..] => "a workbook or a ZIP archive (expected plain UTF-8; save the sheet as CSV UTF-8)",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16 (expected UTF-8; save it as CSV UTF-8 or with iconv)",
+        _ => return None,
+    })
 }
 
 /// Whether a text can be a lane's name: `^[a-z0-9][a-z0-9-]{0,62}$`.
@@ -270,9 +287,17 @@ impl Slots<'_> {
         }
     }
 
+    /// Returns the value of a member. An optional member that is null or an empty text counts as absent: the serializers of
+    /// typed languages write so what is not there.
     fn get(&self, member: &str) -> Option<&Value<'_>> {
         let index = MEMBERS.iter().position(|names| names.first() == Some(&member));
-        index.and_then(|index| self.0.get(index)).and_then(Option::as_ref)
+        let value = index.and_then(|index| self.0.get(index))?.as_ref()?;
+        let is_absent = match value {
+            Value::Null => !REQUIRED.contains(&member),
+            Value::Text(text) => text.is_empty() && ["job_id", "lane", "region", "expires_at"].contains(&member),
+            _ => false,
+        };
+        (!is_absent).then_some(value)
     }
 
     fn read<T>(&self, member: &str, read: impl Fn(&Value<'_>) -> Result<T, String>) -> Result<Option<T>, Problem> {
@@ -390,11 +415,10 @@ fn timestamp((seconds, nanos): (UnixSeconds, u32)) -> Timestamp {
 
 fn force(value: &Value<'_>, permission: Permission) -> Result<bool, String> {
     let &Value::Bool(force) = value else { return Err(format!("found {value}, allowed is true or false")) };
-    if permission == Permission::Sync {
-        Ok(force)
-    } else {
-        Err(format!("found it in a job that wishes {permission}, allowed is it with SYNC only"))
+    if force && permission != Permission::Sync {
+        return Err(format!("found it in a job that wishes {permission}, allowed is it with SYNC only"));
     }
+    Ok(force)
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ fn names_and_labels_are_bounded() {
     let id = |id: &str| changed("rel-2026.11-0042", id);
     assert!(read(&id(&"x".repeat(128))).is_ok());
     assert!(read(&id("with space")).is_ok());
-    for (bad, found) in [("", r#""""#), ("é", r#""\u{e9}""#), ("a\\nb", r#""a\nb""#)] {
+    for (bad, found) in [("é", r#""\u{e9}""#), ("a\\nb", r#""a\nb""#)] {
         check(&id(bad), &format!("job_id: found {found}, allowed are 1 to 128 printable ASCII characters"));
     }
     assert!(read(&id(&"x".repeat(129))).is_err());
@@ -173,7 +173,7 @@ fn names_and_labels_are_bounded() {
 #[test]
 fn lane_time_and_force_are_checked() {
     let with = |member: &str| changed(r#""labels""#, &format!("{member},\"labels\""));
-    for bad in ["", "-a", "A", "a_b", &"x".repeat(64)] {
+    for bad in ["-a", "A", "a_b", &"x".repeat(64)] {
         let error = read(&with(&format!("\"lane\":\"{bad}\""))).unwrap_err().to_string();
         assert!(
             error.starts_with("lane: found") && error.ends_with("lower-case letters, digits and hyphens"),
@@ -213,7 +213,12 @@ fn a_text_that_is_no_json_says_where() {
             GOOD.len() - 2
         ),
     );
-    check("[1]", "found \"[1]\", allowed is one JSON object");
+    check("[1]", "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)");
+    check(
+        "{\"labels\":{",
+        "found malformed JSON (EOF while parsing an object) at column 11, allowed is one JSON object in one line; \
+         jq -c . makes that of one that is spread over lines",
+    );
     check("", "found \"\", allowed is one JSON object");
     check(
         &format!("{GOOD}{GOOD}"),
@@ -228,6 +233,21 @@ fn a_text_that_is_no_json_says_where() {
     assert_eq!(
         parse(&vec![b' '; 1024 * 1024 + 1], &defaults()).unwrap_err().to_string(),
         "found a text of more than 1048576 bytes, allowed are 1048576"
+    );
+}
+
+#[test]
+fn optional_members_that_are_null_or_empty_count_as_absent() {
+    let absent = r#""job_id":null,"lane":"","labels":null,"expires_at":null,"force":false,"region":"","#;
+    let job = format!("{{{absent}\"image_id\":\"img-6pb6lrmy\",\"permission\":\"SHARE\",\"account_ids\":[10001]}}");
+    let defaults = Defaults { region: "ap-tokyo".parse().ok(), ..defaults() };
+    let job = parse(job.as_bytes(), &defaults).unwrap();
+    assert_eq!((job.identity.job_id, job.identity.lane), ("line-3".to_owned(), None));
+    assert_eq!((Some(job.identity.region), job.expires_at, job.force), (defaults.region, None, false));
+    assert!(job.identity.labels.is_empty());
+    check(
+        &changed(r#""img-6pb6lrmy""#, "null"),
+        "image_id: found null, allowed is img- and 4 to 32 lower-case letters or digits",
     );
 }
 

@@ -31,6 +31,12 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
+    /// Returns the first bytes that are not yet read, as many as the reader has at once. `None` if it cannot be read, which
+    /// the next line reports.
+    pub(super) fn beginning(&mut self) -> Option<&[u8]> {
+        self.reader.fill_buf().ok()
+    }
+
     /// The next line and its number; `None` at the end. The byte order mark that some editors put before a text is no part of it.
     pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         self.line.clear();

@@ -94,6 +94,13 @@ impl<R: BufRead> JobReader<R> {
 
     /// Reads one line, which may make jobs or rejections ready.
     fn step(&mut self) {
+        if self.lines.number() == 0
+            && let Some(format) = self.lines.beginning().and_then(job::foreign_format)
+        {
+            self.is_ended = true;
+            self.rows.reject(1, format!("{format}; nothing of the file was read"), &mut self.ready);
+            return;
+        }
         let (number, line) = match self.lines.next_line() {
             Ok(Some((_, Line::Bytes(bytes)))) if bytes.trim_ascii().is_empty() => return,
             Ok(Some(line)) => line,
@@ -113,6 +120,13 @@ impl<R: BufRead> JobReader<R> {
         if let (None, Line::Bytes(bytes)) = (self.format, line) {
             self.format = Some(Format::of_first_line(bytes));
         }
+        if self.format == Some(Format::Ndjson) && number == 1 && is_opening(line) {
+            let problem = "found JSON that is spread over lines (expected one object per line; jq -c . makes that of \
+                           objects, jq -c '.[]' of a list); nothing of the file was read";
+            self.is_ended = true;
+            self.rows.reject(1, problem.to_owned(), &mut self.ready);
+            return;
+        }
         if self.format == Some(Format::Csv) {
             self.is_ended = self.rows.take(number, line, &mut self.ready).is_break();
             return;
@@ -128,6 +142,11 @@ impl<R: BufRead> JobReader<R> {
             Err(rejection) => Err(rejection.at(place)),
         });
     }
+}
+
+/// Returns whether a line only begins an object or a list. None of the lines behind it would be a job.
+fn is_opening(line: Line<'_>) -> bool {
+    matches!(line, Line::Bytes(bytes) if matches!(bytes.trim_ascii(), b"{" | b"[" | b"[{"))
 }
 
 impl<R: BufRead> Iterator for JobReader<R> {

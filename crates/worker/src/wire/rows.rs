@@ -81,7 +81,9 @@ impl Rows {
     pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
         let Some(header) = self.header else { return self.take_header(number, line, ready) };
         match self.row(header, line) {
-            Ok((key, account_id)) => self.add(number, key, account_id, ready),
+            // A blank row, of which spreadsheets leave many.
+            Ok(None) => {}
+            Ok(Some((key, account_id))) => self.add(number, key, account_id, ready),
             Err(bad) => {
                 let key = match *bad.known {
                     Known { image_id: Some(image_id), region: Some(region), permission: Some(permission), .. } => {
@@ -124,13 +126,21 @@ impl Rows {
         }
     }
 
-    /// What a row says.
-    fn row(&mut self, header: Header, line: Line<'_>) -> Result<(Key, AccountId), BadRow> {
+    /// What a row says; `None` if it is blank.
+    fn row(&mut self, header: Header, line: Line<'_>) -> Result<Option<(Key, AccountId)>, BadRow> {
         let default_region = self.region;
         let whole = |problem| BadRow { column: None, problem, known: Box::default() };
         let fields = self.split(line).map_err(whole)?;
-        if fields.len() != header.width {
+        let width = width(&fields);
+        if width == 0 {
+            return Ok(None);
+        }
+        if width > header.width || fields.len() < header.width {
             return Err(whole(format!("found {} fields, allowed are {} as in the header", fields.len(), header.width)));
+        }
+        let is_nameless = |&place: &usize| !header.places.contains(&Some(place));
+        if let Some(place) = (0..width).filter(is_nameless).find(|&place| fields.get(place).is_some_and(is_filled)) {
+            return Err(whole(format!("found a value in field {}, whose column has no name in the header", place + 1)));
         }
         let field = |column: usize| {
             let place = header.places.get(column).copied().flatten();
@@ -151,7 +161,7 @@ impl Rows {
         };
         match (image_id, region, permission, account_id) {
             (Ok(image_id), Ok(region), Ok(permission), Ok(account_id)) => {
-                Ok(((image_id, region, permission), account_id))
+                Ok(Some(((image_id, region, permission), account_id)))
             }
             (image_id, region, permission, account_id) => {
                 let problems = [
@@ -246,8 +256,20 @@ impl Rows {
 
 impl Header {
     fn read(fields: &[String], region: Option<Region>) -> Result<Self, String> {
+        if let [only] = fields
+            && let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| only.contains(separator))
+        {
+            let name = if separator == '\t' { "tabs".to_owned() } else { format!("\"{separator}\"") };
+            return Err(format!(
+                "found columns separated by {name} (expected commas; save the sheet as CSV with commas)"
+            ));
+        }
         let mut places = [None; COLUMNS.len()];
         for (place, field) in fields.iter().enumerate() {
+            // A blank column, which has no values either.
+            if field.is_empty() {
+                continue;
+            }
             let column = COLUMNS.iter().position(|names| names.contains(&field.as_str()));
             let Some(slot) = column.and_then(|column| places.get_mut(column)) else {
                 return Err(format!("found a column {}, allowed is {ALLOWED_HEADER}", excerpt(field)));
@@ -263,8 +285,18 @@ impl Header {
                 return Err(format!("found no column {name}, allowed is {ALLOWED_HEADER}"));
             }
         }
-        Ok(Self { places, width: fields.len() })
+        Ok(Self { places, width: width(fields) })
     }
+}
+
+#[allow(clippy::ptr_arg, reason = "passed as a function of a field")]
+fn is_filled(field: &String) -> bool {
+    !field.is_empty()
+}
+
+/// Returns the number of fields without the empty ones at the end.
+fn width(fields: &[String]) -> usize {
+    fields.iter().rposition(is_filled).map_or(0, |last| last + 1)
 }
 
 impl Group {
@@ -290,7 +322,7 @@ pub(super) fn names_a_column(line: &[u8]) -> bool {
         let bare = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(field);
         COLUMNS.iter().any(|names| names.iter().any(|name| name.as_bytes() == bare))
     };
-    line.split(|&byte| byte == b',').any(is_column)
+    line.split(|byte| b",;\t|".contains(byte)).any(is_column)
 }
 
 fn job_id(line: u64) -> String {

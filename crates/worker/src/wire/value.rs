@@ -47,6 +47,10 @@ pub(super) fn read_members<'a>(
         let problem = format!("found brackets more than {DEPTH_MAX} deep at byte {at}, allowed are {DEPTH_MAX}");
         return Err(whole(problem));
     }
+    if text.trim_start().starts_with('[') {
+        let problem = "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)";
+        return Err(whole(problem.to_owned()));
+    }
     if !text.trim_start().starts_with('{') {
         return Err(whole(format!("found {}, allowed is one JSON object", excerpt(text))));
     }
@@ -55,7 +59,7 @@ pub(super) fn read_members<'a>(
     let read = deserializer
         .deserialize_map(Members { names, slots, refused: &mut refused })
         .and_then(|()| deserializer.end())
-        .map_err(|error| whole(malformed(&error)));
+        .map_err(|error| whole(malformed(text, &error)));
     // A text that is no JSON says so first; what its members are is then a guess.
     read?;
     refused.map_or(Ok(()), Err)
@@ -208,7 +212,7 @@ impl Members<'_, '_, '_> {
 }
 
 /// What the parser says, with the column counted from the beginning of the text.
-fn malformed(error: &serde_json::Error) -> String {
+fn malformed(text: &str, error: &serde_json::Error) -> String {
     let said = error.to_string();
     // The parser ends its sentence with a place whose line is always 1 or, in a message over several lines, misleading.
     let said = said.rfind(" at line ").and_then(|at| said.get(..at)).unwrap_or(&said);
@@ -217,7 +221,10 @@ fn malformed(error: &serde_json::Error) -> String {
     } else {
         format!("column {}", error.column())
     };
-    format!("found malformed JSON ({said}) at {place}, allowed is one JSON object")
+    // The first line of an object that goes on in the next one ends so, and hardly ever one that was cut off.
+    let goes_on = error.is_eof() && text.trim_end().ends_with(['{', '[', ',']);
+    let hint = if goes_on { " in one line; jq -c . makes that of one that is spread over lines" } else { "" };
+    format!("found malformed JSON ({said}) at {place}, allowed is one JSON object{hint}")
 }
 
 /// The byte at which brackets stand more than [`DEPTH_MAX`] deep in each other. Does not care whether they match:

@@ -39,6 +39,13 @@ mod tests {
                "account_ids": ["1038493875", 100_022_975_249_u64], "labels": {"release": "2026.11"}})
     }
 
+    /// A good job with this member, as it is.
+    fn good_job_and(member: &str, value: Value) -> Value {
+        let mut job = good_job();
+        job[member] = value;
+        job
+    }
+
     /// A good job with these members put in place of its own; null takes one away.
     fn job_with(members: &Value) -> Value {
         let mut job = good_job();
@@ -81,6 +88,17 @@ mod tests {
                 job_with(&json!({"permission": "SYNC", "force": true})),
                 job_with(&json!({"permission": "SYNC", "force": false})),
                 job_with(&json!({"permission": null, "Permission": "SYNC", "force": true})),
+                job_with(&json!({"force": false})),
+                good_job_and("job_id", json!("")),
+                good_job_and("job_id", json!(null)),
+                good_job_and("lane", json!("")),
+                good_job_and("lane", json!(null)),
+                good_job_and("region", json!("")),
+                good_job_and("region", json!(null)),
+                good_job_and("labels", json!(null)),
+                good_job_and("expires_at", json!("")),
+                good_job_and("expires_at", json!(null)),
+                good_job_and("force", json!(null)),
                 job_with(&json!({"account_ids": ids(10_000)})),
                 job_with(
                     &json!({"account_ids": [10_000, 9_999_999_999_999_999_999_u64, "9999999999999999999", " 10000\t"]}),
@@ -117,7 +135,6 @@ mod tests {
         ];
         check_jobs(jobs(&good), true);
         let bad = [
-            "",
             "2026-11-24T04:00Z",
             "2026-11-24T04:00:00",
             "2026-11-24T04:00:00.Z",
@@ -180,9 +197,14 @@ mod tests {
                 job_with(&json!({"region": "Singapore"})),
                 job_with(&json!({"region": "ap-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})),
                 job_with(&json!({"force": true})),
-                job_with(&json!({"force": false})),
+                good_job_and("image_id", json!(null)),
+                good_job_and("image_id", json!("")),
+                good_job_and("permission", json!(null)),
+                good_job_and("permission", json!("")),
+                good_job_and("account_ids", json!(null)),
+                good_job_and("labels", json!("")),
+                good_job_and("force", json!("")),
                 job_with(&json!({"permission": "SYNC", "force": 1})),
-                job_with(&json!({"job_id": ""})),
                 job_with(&json!({"job_id": "x".repeat(129)})),
                 job_with(&json!({"job_id": "a\nb"})),
                 job_with(&json!({"job_id": 1})),
