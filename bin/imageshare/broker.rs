@@ -137,6 +137,7 @@ pub(crate) const fn exit(error: &Error) -> Exit {
             Exit::Refused
         }
         Error::Closed { .. }
+        | Error::ChannelMax { .. }
         | Error::FrameMax(_)
         | Error::Login(_)
         | Error::Lost { .. }

@@ -3,7 +3,7 @@
 use std::{fmt, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
 use futures_core::Stream as _;
-use lapin::{Channel, ConnectionProperties, Consumer, Event, message::Delivery};
+use lapin::{Channel, ConnectionProperties, Consumer, ErrorKind, Event, message::Delivery};
 use tokio::time::timeout;
 
 use super::{
@@ -111,7 +111,23 @@ impl Connection {
     /// # Errors
     /// If that fails or takes too long.
     pub async fn channel(&self) -> Result<Channel, Error> {
-        bounded(self.time_outs.call, "channel.open", self.library.create_channel()).await
+        let allowed = self.channel_max();
+        let opening = async {
+            match self.library.create_channel().await {
+                Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => Ok(None),
+                opened => opened.map(Some),
+            }
+        };
+        let opened = bounded(self.time_outs.call, "channel.open", opening).await?;
+        opened.ok_or_else(|| Error::ChannelMax { allowed, needed: usize::from(allowed) + 1 })
+    }
+
+    /// Returns how many channels the broker allows at most.
+    pub(super) fn channel_max(&self) -> u16 {
+        match self.library.configuration().channel_max() {
+            0 => u16::MAX,
+            max => max,
+        }
     }
 
     /// What happens to the connection as a whole. Has to be read: what nobody takes is kept.

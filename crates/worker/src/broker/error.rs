@@ -32,6 +32,15 @@ pub enum Error {
     /// again changes nothing.
     #[error("{0}")]
     FrameMax(FrameMax),
+    /// The broker allows fewer channels on a connection than are needed. Until somebody mends that, trying again changes
+    /// nothing.
+    #[error("channel_max: the broker allows {allowed} channels (expected at least {needed})")]
+    ChannelMax {
+        /// What the broker allows.
+        allowed: u16,
+        /// How many are needed.
+        needed: usize,
+    },
     /// The broker offers no way to log in that we have. Until somebody mends that, trying again changes nothing.
     #[error("{0}")]
     Login(NotOffered),
@@ -84,7 +93,11 @@ impl Error {
             Self::Lost { .. } => "lost",
             Self::Refused { .. } => "refused",
             Self::TimeOut { .. } => "time_out",
-            Self::FrameMax(_) | Self::Login(_) | Self::Unreachable { .. } | Self::Untrusted { .. } => "unreachable",
+            Self::ChannelMax { .. }
+            | Self::FrameMax(_)
+            | Self::Login(_)
+            | Self::Unreachable { .. }
+            | Self::Untrusted { .. } => "unreachable",
         }
     }
 
@@ -92,7 +105,14 @@ impl Error {
     /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::FrameMax(_) | Self::Login(_) | Self::Refused { .. } | Self::Untrusted { .. })
+        matches!(
+            self,
+            Self::ChannelMax { .. }
+                | Self::FrameMax(_)
+                | Self::Login(_)
+                | Self::Refused { .. }
+                | Self::Untrusted { .. }
+        )
     }
 
     /// What the library says of a call on a connection that was open.

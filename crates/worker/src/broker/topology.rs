@@ -198,9 +198,10 @@ pub struct Declared {
 /// # Errors
 /// If the connection does not carry it out, or the user may not.
 pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item = &'a str>) -> Result<Declared, Error> {
-    let mut channels = Channels::new(connection);
+    let items = items(lanes);
+    let mut channels = Channels::new(connection, &items);
     let mut declared = Declared::default();
-    for item in items(lanes) {
+    for item in items {
         let is_there = match channels.declare(&item, true).await {
             Ok(()) => true,
             Err(Error::Closed { code: NOT_FOUND, .. }) => false,
@@ -231,9 +232,10 @@ pub async fn check<'a>(
     connection: &Connection,
     lanes: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<Difference>, Error> {
-    let mut channels = Channels::new(connection);
+    let items = items(lanes);
+    let mut channels = Channels::new(connection, &items);
     let mut differences = Vec::new();
-    for item in items(lanes) {
+    for item in items {
         let looked = match channels.declare(&item, true).await {
             Ok(()) => channels.declare(&item, false).await,
             missing => missing,
@@ -257,7 +259,7 @@ pub async fn check<'a>(
 /// If the connection does not carry it out.
 pub(super) async fn lacks_exchange(connection: &Connection, lane: &str) -> Result<bool, Error> {
     let own = Item::Exchange { name: jobs_exchange(lane), kind: Kind::Fanout };
-    match Channels::new(connection).declare(&own, true).await {
+    match Channels::new(connection, std::slice::from_ref(&own)).declare(&own, true).await {
         Ok(()) => Ok(false),
         Err(Error::Closed { code: NOT_FOUND, .. }) => Ok(true),
         Err(error) => Err(error),
@@ -375,14 +377,19 @@ fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
 }
 
 /// A channel that is replaced whenever an answer has cost it.
+///
+/// Each has a number of its own: a number that is used again brings the answer that closed its last channel (lapin 4.12).
 struct Channels<'a> {
     connection: &'a Connection,
     open: Option<Channel>,
+    opened: u16,
+    /// How many there may come to be: one for each item that is missing or differs, and the last.
+    needed: usize,
 }
 
 impl<'a> Channels<'a> {
-    const fn new(connection: &'a Connection) -> Self {
-        Self { connection, open: None }
+    fn new(connection: &'a Connection, items: &[Item]) -> Self {
+        Self { connection, open: None, opened: 0, needed: 2 * items.len() + 1 }
     }
 
     async fn declare(&mut self, item: &Item, passive: bool) -> Result<(), Error> {
@@ -422,7 +429,14 @@ impl<'a> Channels<'a> {
     async fn take(&mut self) -> Result<Channel, Error> {
         match self.open.take() {
             Some(channel) => Ok(channel),
-            None => self.connection.channel().await,
+            None => {
+                let allowed = self.connection.channel_max();
+                if self.opened == allowed {
+                    return Err(Error::ChannelMax { allowed, needed: self.needed });
+                }
+                self.opened += 1;
+                self.connection.channel().await
+            }
         }
     }
 }
