@@ -5,12 +5,13 @@ Of a rule, only the metrics that it selects are requested: an alert that does no
 
 import argparse
 import json
+import re
 import sys
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from expressions import of_panels, of_rules, selectors
+from check import SELECTOR, of_panels, of_rules
 
 
 def main():
@@ -19,33 +20,32 @@ def main():
     arguments.add_argument("--rate-interval", default="1m", help="four times the scrape interval")
     arguments.add_argument("--range", default="1h", help="the selected time range")
     given = arguments.parse_args()
-    requests = list(of_panels(rate_interval=given.rate_interval, time_range=given.range))
-    requests += sorted({(place, name) for place, expression in of_rules() for name, _ in selectors(expression)})
+    requests = [(query.location, filled(query.expression, given.rate_interval, given.range)) for query in of_panels()]
+    requests += {(rule.location, name) for rule in of_rules() for name, _ in SELECTOR.findall(rule.expression)}
     failed = 0
     for location, expression in requests:
-        problem = problem_of(given.api, expression)
-        if problem:
+        values = {series["value"][1] for series in ask(given.api, "query", query=expression)}
+        if not values - {"NaN"}:
             failed += 1
-            print(f"error: {location}: {expression}: {problem}", file=sys.stderr)
+            print(f"error: {location}: {expression}: no value (received {values})", file=sys.stderr)
     print(f"{len(requests)} expressions, {failed} without a value", file=sys.stderr)
     sys.exit(bool(failed))
 
 
-def problem_of(api, expression):
-    """Returns why an expression has no value now, or None."""
-    try:
-        values = [series["value"][1] for series in ask(api, "query", query=expression)]
-    except HTTPError as error:
-        return json.load(error)["error"]
-    except OSError as error:
-        return str(error)
-    return None if set(values) - {"NaN"} else f"no value (received {values})"
+def filled(expression, rate_interval, time_range):
+    """Replaces the variables of a dashboard."""
+    values = {"__rate_interval": rate_interval, "__range": time_range}
+    # The other variables are regular expressions for labels.
+    return re.sub(r"\$(\w+)", lambda match: values.get(match[1], ".*"), expression)
 
 
 def ask(api, path, **parameters):
     """Returns the series in the response of a Prometheus."""
-    with urlopen(f"{api}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as response:
-        return json.load(response)["data"]["result"]
+    try:
+        with urlopen(f"{api}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as response:
+            return json.load(response)["data"]["result"]
+    except HTTPError as error:
+        sys.exit(f"error: {parameters}: {json.load(error)['error']}")
 
 
 if __name__ == "__main__":
