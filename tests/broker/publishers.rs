@@ -3,34 +3,34 @@
 use std::{env, ffi::OsString, path::Path};
 
 use kit::{
-    Ended, Folder, Node, Program, Sandbox, of_repository,
+    Folder, Node, Program, Sandbox, of_repository,
     stage::{QUEUE, Stage},
 };
 
 const IMAGE: &str = "img-6pb6lrmy";
 
-/// Returns what `tests/deploy` prepared and named in a variable.
+/// Where the languages are.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Returns what `tests/deploy` prepared.
 fn prepared(variable: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| panic!("{variable} is set by tests/deploy, which runs this test"))
 }
 
-/// Where the languages are.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Sends one job of two accounts with an example; it is carried out. A lane without a queue is said to have none.
+/// Publishes one job of two accounts with an example; a worker completes it. A lane without a queue is refused.
 #[track_caller]
 fn check(example: impl Fn() -> Program) {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
-    let publish = |lane: &str| -> Ended {
+    let publish = |lane: &str| {
         example()
             .args([IMAGE, "ap-singapore", "SHARE", "100022975249", "1038493875"])
             .env("IMAGESHARE_BROKER_URL", stage.vhost.url())
             .env("IMAGESHARE_LANE", lane)
+            .env("PATH", PATH)
             .run()
     };
     let published = publish("default").check(0);
-    let job_id = published.stdout.trim().strip_prefix("published ").unwrap().to_owned();
-
+    let job_id = published.stdout.trim().strip_prefix("published ").unwrap();
     let refused = publish("nobodys").check(1);
     let words = "no queue for the lane nobodys; make it with: imageshare topology --declare";
     assert!(refused.stderr.contains(words), "{}", refused.stderr);
@@ -40,8 +40,8 @@ fn check(example: impl Fn() -> Program) {
     stage.until_worked_off();
     worker.drain();
     let reports = stage.reports();
-    assert_eq!(reports.keys().collect::<Vec<_>>(), [&job_id]);
-    assert_eq!(reports[&job_id]["status"], "succeeded");
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[job_id]["status"], "succeeded");
     assert_eq!(stage.sandbox.shared(IMAGE), [1_038_493_875, 100_022_975_249].into());
 }
 
@@ -54,8 +54,8 @@ fn a_job_from_python_is_carried_out() {
 #[test]
 fn a_job_from_go_is_carried_out() {
     // Debian has the library's source where Go looked for it before it had modules.
-    let (folder, built) = (Folder::new(), Folder::new());
-    let program = built.path("publish");
+    let folder = Folder::new();
+    let program = folder.path("publish");
     Program::of("go", ["build", "-o"])
         .arg(&program)
         .arg(of_repository("examples/publishers/go/main.go"))
@@ -72,5 +72,5 @@ fn a_job_from_go_is_carried_out() {
 fn a_job_from_node_is_carried_out() {
     // The library is beside this copy of the example.
     let file = Path::new(&prepared("TEST_NODE")).join("publish.mjs");
-    check(|| Program::of("node", [&file]).env("PATH", PATH));
+    check(|| Program::of("node", [&file]));
 }
