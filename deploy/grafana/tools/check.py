@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares docs/operations.md with the dashboards and rules: its metrics are used, and runbooks are among its sections."""
+"""Compares docs/operations.md with the dashboards and rules: its metrics are used, and it has their runbooks."""
 
 import re
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws ten minutes of a dashboard for docs/. Needs a Prometheus with the data, and matplotlib (no test installs it)."""
+"""Draws ten minutes of a dashboard for docs/. Needs a Prometheus with the data, and matplotlib."""
 
 import argparse
 import json

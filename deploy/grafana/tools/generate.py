@@ -9,7 +9,6 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent
 GRID_WIDTH = 24
-DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 INPUT = yaml.safe_load((FOLDER / "dashboards.yml").read_text())
 EVERY = INPUT["every"]
@@ -32,8 +31,12 @@ def dashboard_of(dashboard):
         "description": dashboard["description"],
         "links": [link("Runbook", INPUT["runbook"]), to_other],
         "panels": list(grid(dashboard["rows"])),
-        "templating": {"list": list(variables())},
+        "templating": {"list": INPUT["variables"]},
     }
+
+
+def link(title, url):
+    return EVERY["link"] | {"title": title, "url": url}
 
 
 def grid(rows):
@@ -46,8 +49,8 @@ def grid(rows):
         x, y, line_height = 0, y + 1, 0
         for panel in row["panels"]:
             number += 1
-            style = panel["style"]
-            width, height = style["width"], style.get("height", INPUT["types"][style["type"]]["height"])
+            style = INPUT["types"][panel["style"]["type"]] | panel["style"]
+            width, height = style["width"], style["height"]
             if x + width > GRID_WIDTH:
                 x, y, line_height = 0, y + line_height, 0
             yield panel_of(panel, style) | {"id": number, "gridPos": {"x": x, "y": y, "w": width, "h": height}}
@@ -62,9 +65,8 @@ def panel_of(panel, style):
     thresholds = style.get("thresholds", {})
     steps = [{"color": "green", "value": None}]
     steps += [{"color": color, "value": value} for value, color in thresholds.items()]
-    defaults = kind["defaults"] | {
+    defaults = EVERY["defaults"] | kind["defaults"] | {
         "mappings": style.get("mappings", []),
-        "noValue": "nothing is scraped",
         "thresholds": {"mode": "absolute", "steps": steps},
         "unit": style["unit"],
     }
@@ -72,28 +74,16 @@ def panel_of(panel, style):
         defaults["decimals"] = 0
     if "custom" in kind:
         threshold_lines = {"thresholdsStyle": {"mode": "dashed" if thresholds else "off"}}
-        defaults["custom"] = kind["custom"] | threshold_lines | style.get("custom", {})
+        defaults["custom"] = kind["custom"] | threshold_lines | style["custom"]
     return EVERY["panel"] | {
         "type": style["type"],
         "title": panel["title"],
         "description": panel["description"],
-        "datasource": DATA_SOURCE,
-        "fieldConfig": {"defaults": defaults, "overrides": style.get("overrides", []) + colors(style)},
+        "fieldConfig": {"defaults": defaults, "overrides": style.get("overrides", [])},
         "links": [link("What to look at and do", f"{INPUT['runbook']}#{style['runbook']}")],
-        "options": kind["options"] | style.get("options", {}),
+        "options": kind["options"] | style["options"],
         "targets": targets,
     }
-
-
-def colors(style):
-    """Returns the settings that color single series."""
-    return [
-        {
-            "matcher": {"id": "byName", "options": legend},
-            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
-        }
-        for legend, color in style.get("colors", {}).items()
-    ]
 
 
 def queries(panel):
@@ -110,35 +100,17 @@ def queries(panel):
 
 def target(letter, query):
     legend, expression = query
+    for name, matchers in INPUT["matchers"].items():
+        expression = expression.replace(f"%{name}", matchers)
     # An increase over the selected range is one number. All other expressions are drawn over time.
     instant = "$__range]" in expression
-    return {
-        "datasource": DATA_SOURCE,
-        "expr": expand(" ".join(expression.split())),
+    return EVERY["target"] | {
+        "expr": " ".join(expression.split()),
         "instant": instant,
         "legendFormat": legend,
         "range": not instant,
         "refId": letter,
     }
-
-
-def expand(text):
-    for name, matchers in INPUT["matchers"].items():
-        text = text.replace(f"%{name}", matchers)
-    return text
-
-
-def link(title, url):
-    return EVERY["link"] | {"title": title, "url": url}
-
-
-def variables():
-    source = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-    yield EVERY["variable"] | source | {"includeAll": False, "multi": False}
-    for name, series in INPUT["variables"].items():
-        query = {"query": f"label_values({expand(series)}, {name})", "refId": name}
-        described = {"name": name, "label": name.capitalize(), "datasource": DATA_SOURCE, "query": query}
-        yield EVERY["variable"] | EVERY["query variable"] | described
 
 
 if __name__ == "__main__":

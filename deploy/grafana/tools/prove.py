@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Sends the expressions of the dashboards and rules to a Prometheus that scrapes imageshare. Fails if one has no value.
 
-Of a rule, only what it selects is requested: an alert that does not fire returns nothing. Of a panel, what it selects is
-requested too, since an expression may have a default."""
+Of a rule, only what it selects is requested: an alert that does not fire returns nothing. Of a panel, what it selects
+is requested too, since an expression may have a default."""
 
 import argparse
 import json
