@@ -1,16 +1,13 @@
 //! The examples that publish from other languages, as their readers would run them.
 
-use std::{env, ffi::OsString, path::Path};
+use std::{env, ffi::OsString};
 
 use kit::{
-    Folder, Node, Program, Sandbox, of_repository,
+    Node, Program, Sandbox, of_repository,
     stage::{QUEUE, Stage},
 };
 
 const IMAGE: &str = "img-6pb6lrmy";
-
-/// Where the languages are.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Returns what `tests/deploy` prepared.
 fn prepared(variable: &str) -> OsString {
@@ -19,14 +16,14 @@ fn prepared(variable: &str) -> OsString {
 
 /// Publishes one job of two accounts with an example; a worker completes it. A lane without a queue is refused.
 #[track_caller]
-fn check(example: impl Fn() -> Program) {
+fn check(program: OsString, arguments: &[OsString]) {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     let publish = |lane: &str| {
-        example()
+        Program::of(&program, arguments)
             .args([IMAGE, "ap-singapore", "SHARE", "100022975249", "1038493875"])
             .env("IMAGESHARE_BROKER_URL", stage.vhost.url())
             .env("IMAGESHARE_LANE", lane)
-            .env("PATH", PATH)
+            .env("PATH", prepared("PATH"))
             .run()
     };
     let published = publish("default").check(0);
@@ -47,30 +44,15 @@ fn check(example: impl Fn() -> Program) {
 
 #[test]
 fn a_job_from_python_is_carried_out() {
-    let file = of_repository("examples/publishers/python/publish.py");
-    check(|| Program::of(prepared("TEST_PYTHON"), ["-B"]).arg(&file));
+    check(prepared("TEST_PYTHON"), &["-B".into(), of_repository("examples/publishers/python/publish.py").into()]);
 }
 
 #[test]
 fn a_job_from_go_is_carried_out() {
-    // Debian has the library's source where Go looked for it before it had modules.
-    let folder = Folder::new();
-    let program = folder.path("publish");
-    Program::of("go", ["build", "-o"])
-        .arg(&program)
-        .arg(of_repository("examples/publishers/go/main.go"))
-        .env("PATH", PATH)
-        .env("GOCACHE", folder.path("cache"))
-        .env("GOPATH", "/usr/share/gocode")
-        .env("GO111MODULE", "off")
-        .run()
-        .check(0);
-    check(|| Program::of(&program, [""; 0]));
+    check(prepared("TEST_GO"), &[]);
 }
 
 #[test]
 fn a_job_from_node_is_carried_out() {
-    // The library is beside this copy of the example.
-    let file = Path::new(&prepared("TEST_NODE")).join("publish.mjs");
-    check(|| Program::of("node", [&file]));
+    check("node".into(), &[prepared("TEST_NODE")]);
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draws ten minutes of a dashboard for docs/. Needs a Prometheus with the data, and matplotlib."""
+"""Draws the last ten minutes of a dashboard for docs/: draw.py DASHBOARD PICTURE PROMETHEUS. Needs matplotlib."""
 
-import argparse
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -17,12 +17,8 @@ COLORS = {"green": "#56a64b", "blue": "#3274d9", "orange": "#ff780a", "red": "#e
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("dashboard", type=Path, help="the JSON of the dashboard")
-    arguments.add_argument("output", type=Path, help="the picture, such as overview.svg")
-    arguments.add_argument("--api", default="http://127.0.0.1:9090", help="address of Prometheus")
-    given = arguments.parse_args()
-    dashboard, end = json.loads(given.dashboard.read_text()), int(time.time())
+    source, picture, api = sys.argv[1:]
+    dashboard, end = json.loads(Path(source).read_text()), int(time.time())
     pyplot.rcParams.update({"font.size": 7, "svg.fonttype": "none"})
     rows = 1 + max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     figure = pyplot.figure(figsize=(18, 0.36 * rows))
@@ -35,8 +31,8 @@ def main():
         axes = figure.add_axes(((x + left) / 24, 1 - (y + h - 0.6) / rows, (w - left - 0.3) / 24, (h - 2) / rows))
         axes.set_title(panel["title"], loc="left", size=8, weight="bold")
         axes.set_xlim(-SECONDS / 60, 0)
-        DRAW[panel["type"]](axes, panel, list(series_of(panel, given.api, end)))
-    figure.savefig(given.output, metadata={"Date": None})
+        DRAW[panel["type"]](axes, panel, list(series_of(panel, api, end)))
+    figure.savefig(picture, metadata={"Date": None})
 
 
 def series_of(panel, api, end):

@@ -65,8 +65,9 @@ def panel_of(panel, style):
     thresholds = style.get("thresholds", {})
     steps = [{"color": "green", "value": None}]
     steps += [{"color": color, "value": value} for value, color in thresholds.items()]
-    defaults = EVERY["defaults"] | kind["defaults"] | {
+    defaults = kind["defaults"] | {
         "mappings": style.get("mappings", []),
+        "noValue": "nothing is scraped",
         "thresholds": {"mode": "absolute", "steps": steps},
         "unit": style["unit"],
     }
