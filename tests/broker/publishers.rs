@@ -1,6 +1,9 @@
 //! The examples that publish from other languages, as their readers would run them.
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use kit::{
     Node, Program, Sandbox, of_repository,
@@ -16,10 +19,10 @@ fn prepared(variable: &str) -> OsString {
 
 /// Publishes one job of two accounts with an example; a worker completes it. A lane without a queue is refused.
 #[track_caller]
-fn check(program: OsString, arguments: &[OsString]) {
+fn check(program: &OsStr, arguments: &[OsString]) {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     let publish = |lane: &str| {
-        Program::of(&program, arguments)
+        Program::of(program, arguments)
             .args([IMAGE, "ap-singapore", "SHARE", "100022975249", "1038493875"])
             .env("IMAGESHARE_BROKER_URL", stage.vhost.url())
             .env("IMAGESHARE_LANE", lane)
@@ -44,15 +47,15 @@ fn check(program: OsString, arguments: &[OsString]) {
 
 #[test]
 fn a_job_from_python_is_carried_out() {
-    check(prepared("TEST_PYTHON"), &["-B".into(), of_repository("examples/publishers/python/publish.py").into()]);
+    check(&prepared("TEST_PYTHON"), &["-B".into(), of_repository("examples/publishers/python/publish.py").into()]);
 }
 
 #[test]
 fn a_job_from_go_is_carried_out() {
-    check(prepared("TEST_GO"), &[]);
+    check(&prepared("TEST_GO"), &[]);
 }
 
 #[test]
 fn a_job_from_node_is_carried_out() {
-    check("node".into(), &[prepared("TEST_NODE")]);
+    check("node".as_ref(), &[prepared("TEST_NODE")]);
 }
