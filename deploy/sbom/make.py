@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes what the binary is made of, as CycloneDX: make.py FILE [--target TRIPLE].
+"""Writes what the container's binary is made of, as CycloneDX: make.py FILE.
 
-It is what `cargo tree` says, which resolves features as a build does. Tools that read `cargo metadata` name sixty
-crates more, which tests or other features would need. The same commit gives the same bytes."""
+It names what the build compiled. Tools that read only `cargo metadata` name sixty crates more, which tests or other
+features would need. The same commit gives the same bytes."""
 
-import argparse
 import json
-import re
+import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 import uuid
 from pathlib import Path
@@ -17,50 +17,42 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PACKAGE = "imageshare"
-# DEPTH|NAME vVERSION (proc-macro) (FOLDER) (*)|LICENCE
-LINE = re.compile(r"(?P<depth>\d+)\|(?P<name>\S+) v(?P<version>\S+)(?P<marks>[^|]*)\|(?P<licence>.*)")
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "static"
 SPACE = uuid.UUID("5c1f6a52-0f5e-5d59-9b0c-0d7a7f0e2b11")
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("file", type=Path)
-    arguments.add_argument("--target", help="the target of the build; this machine's unless given")
-    given = arguments.parse_args()
-    text = json.dumps(bill(given.target or host()), indent=2) + "\n"
-    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    if problem:
-        sys.exit(f"{given.file}: {problem}")
-    given.file.parent.mkdir(parents=True, exist_ok=True)
-    given.file.write_text(text)
-    print(given.file)
+    text = json.dumps(bill(), indent=2) + "\n"
+    if problem := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+        sys.exit(f"error: {problem}")
+    Path(sys.argv[1]).write_text(text)
 
 
-def said(*command):
-    done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.strip()
+def output(*command):
+    return subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def host():
-    return re.search("^host: (.+)$", said("rustc", "-vV"), re.MULTILINE)[1]
-
-
-def bill(target):
-    crates, edges = tree(target)
-    linked = reached(crates, edges)
-    root, *others = crates
-    revision = said("git", "rev-parse", "HEAD")
+def bill():
+    compiled, linked = artifacts()
+    target = output("rustc", "--print", "host-tuple")
+    metadata = json.loads(output("cargo", "metadata", "--locked", "--format-version=1", f"--filter-platform={target}"))
+    lock = tomllib.loads((REPOSITORY / "Cargo.lock").read_text())
+    checksums = {(package["name"], package["version"]): package.get("checksum") for package in lock["package"]}
+    packages = {package["id"]: package for package in metadata["packages"] if package["id"] in compiled}
+    components = {key: component(package, checksums) for key, package in packages.items()}
+    references = {key: part["bom-ref"] for key, part in components.items()}
+    [root] = (key for key, package in packages.items() if package["name"] == "imageshare")
+    revision = output("git", "rev-parse", "HEAD")
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "serialNumber": uuid.uuid5(SPACE, f"{revision} {target}").urn,
         "version": 1,
         "metadata": {
-            "timestamp": said("git", "log", "-1", "--format=%cI"),
+            "timestamp": output("git", "log", "-1", "--format=%cI"),
             "lifecycles": [{"phase": "build"}],
-            "component": component(root, crates[root]) | {"type": "application"},
+            "component": components.pop(root) | {"type": "application"},
             "properties": [
                 {"name": "imageshare:revision", "value": revision},
                 {"name": "imageshare:target", "value": target},
@@ -68,73 +60,47 @@ def bill(target):
         },
         # What only the compiler runs is not in the binary.
         "components": [
-            component(crate, crates[crate]) | {"scope": "required" if crate in linked else "excluded"}
-            for crate in sorted(others)
+            part | {"scope": "required" if key in linked else "excluded"} for key, part in sorted(components.items())
         ],
         "dependencies": [
-            {"ref": reference(crate), "dependsOn": sorted(map(reference, edges[crate]))} for crate in sorted(crates)
+            {"ref": references[node["id"]], "dependsOn": sorted(references[key] for key in needed(node) & compiled)}
+            for node in metadata["resolve"]["nodes"]
+            if node["id"] in compiled
         ],
     }
 
 
-def tree(target):
-    """The crates of the binary, the binary's first, and who needs whom."""
-    crates, edges, above = {}, {}, []
-    lines = said(
-        *"cargo tree --locked --edges normal --prefix depth --format |{p}|{l}".split(),
-        *("--package", PACKAGE, "--target", target),
-    )
-    for line in lines.splitlines():
-        match = LINE.fullmatch(line)
-        if not match:
-            sys.exit(f"cargo tree: found {line!r}, allowed is DEPTH|NAME vVERSION|LICENCE")
-        crate, depth = (match["name"], match["version"]), int(match["depth"])
-        is_macro = "(proc-macro)" in match["marks"]
-        # Old manifests write `/` for OR.
-        licence = " ".join(match["licence"].replace("/", " OR ").split())
-        crates.setdefault(crate, {"licence": licence, "is_macro": is_macro})
-        edges.setdefault(crate, set())
-        above[depth:] = [crate]
-        if depth:
-            edges[above[depth - 1]].add(crate)
-    return crates, edges
+def needed(node):
+    """Returns the ids of the packages that a package needs outside of its tests."""
+    return {need["pkg"] for need in node["deps"] if any(kind["kind"] != "dev" for kind in need["dep_kinds"])}
 
 
-def reached(crates, edges):
-    """What is linked: all that is needed by something else than a macro."""
-    found, waiting = set(), [next(iter(crates))]
-    while waiting:
-        crate = waiting.pop()
-        if crate not in found and not crates[crate]["is_macro"]:
-            found.add(crate)
-            waiting += edges[crate]
-    return found
+def artifacts():
+    """Returns the ids of the packages that the build compiled, and of those compiled for the target."""
+    with tempfile.TemporaryDirectory() as folder:
+        output("deploy/container/files", folder)
+    messages = map(json.loads, (BUILD / "messages.json").read_text().splitlines())
+    files = [(part["package_id"], part["filenames"][0]) for part in messages if part["reason"] == "compiler-artifact"]
+    # Cargo puts what runs while building into the folder beside that of the target.
+    linked = {key for key, file in files if not Path(file).is_relative_to(BUILD / "release")}
+    return {key for key, _ in files}, linked
 
 
-LOCKED = {
-    (package["name"], package["version"]): package
-    for package in tomllib.loads((REPOSITORY / "Cargo.lock").read_text())["package"]
-}
-
-
-def component(crate, known):
-    name, version = crate
-    found = {
+def component(package, checksums):
+    name, version = package["name"], package["version"]
+    described = {
         "type": "library",
-        "bom-ref": reference(crate),
+        "bom-ref": f"{name}@{version}",
         "name": name,
         "version": version,
-        "licenses": [{"expression": known["licence"]}],
+        # Old manifests write `/` for OR.
+        "licenses": [{"expression": " OR ".join(part.strip() for part in package["license"].split("/"))}],
     }
     # A crate of this repository is in no registry.
-    if checksum := LOCKED[crate].get("checksum"):
-        found["purl"] = PackageURL("cargo", name=name, version=version).to_string()
-        found["hashes"] = [{"alg": "SHA-256", "content": checksum}]
-    return found
-
-
-def reference(crate):
-    return "@".join(crate)
+    if checksum := checksums[name, version]:
+        described["purl"] = PackageURL("cargo", name=name, version=version).to_string()
+        described["hashes"] = [{"alg": "SHA-256", "content": checksum}]
+    return described
 
 
 if __name__ == "__main__":

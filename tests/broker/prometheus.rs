@@ -17,7 +17,7 @@ use serde_json::json;
 const WRITE: &str = "ModifyImageSharePermission";
 
 #[test]
-fn a_real_prometheus_gets_an_answer_to_every_expression_of_every_dashboard_and_rule() {
+fn every_expression_has_a_value_in_prometheus() {
     // Every kind of trouble once, in a load that goes on while it is looked at.
     let stage = Stage::new(Node::shared(), Sandbox::start_alone(&["--rps", "0", "--latency", "20ms"]), 50);
     let script = [
@@ -31,7 +31,7 @@ fn a_real_prometheus_gets_an_answer_to_every_expression_of_every_dashboard_and_r
     until("the worker is scraped", || (prometheus.value("sum(imageshare_build_info)") > 0.0).then_some(()));
     let mut history = History::default();
     let mut published = 0;
-    let proven = until("every expression has an answer", || {
+    until("every expression has an answer", || {
         let from = history.jobs.len() as u64;
         for number in from..from + 50 {
             history.add(&image(number % 5), true, [account(2 * number), account(2 * number + 1)]);
@@ -43,21 +43,17 @@ fn a_real_prometheus_gets_an_answer_to_every_expression_of_every_dashboard_and_r
         let ruled = prometheus.value("count(job_lane:imageshare_accounts_failed:ratio_rate15m)") > 0.0;
         let proven = ruled.then(|| prometheus.prove())?;
         eprintln!("{}", String::from_utf8_lossy(&proven.stderr));
-        proven.status.success().then_some(proven)
+        proven.status.success().then_some(())
     });
-    assert!(proven.status.success());
     assert_eq!(lint(&http::get(&watched.admin, "/metrics").body), "");
 
-    // What is shown is what the sandbox counted.
     let shared: usize = stage.sandbox.state().values().map(std::collections::BTreeSet::len).sum();
     let changed = "sum(imageshare_accounts_total{outcome=\"changed\"})";
-    until("all is scraped", || (prometheus.value(changed) as usize >= shared).then_some(()));
-    assert_eq!(prometheus.value(changed) as usize, shared);
-    // Prometheus draws the slope on by up to one scrape, which is much of a load of some seconds and little of a minute.
-    let shown = || prometheus.value("sum(increase(imageshare_accounts_total{outcome=\"changed\"}[10m]))");
-    let ratio = until("what is shown is within a few per cent of it", || {
-        Some(shown() / shared as f64).filter(|ratio| (0.96..1.04).contains(ratio))
+    until("Prometheus has what the sandbox counted", || (prometheus.value(changed) as usize == shared).then_some(()));
+    // Prometheus extrapolates by up to one scrape, which is much of a load of some seconds and little of a minute.
+    let increase = "sum(increase(imageshare_accounts_total{outcome=\"changed\"}[10m]))";
+    until("the increase is within a few per cent of it", || {
+        (0.96..1.04).contains(&(prometheus.value(increase) / shared as f64)).then_some(())
     });
-    eprintln!("figures: accounts {shared}, shown {ratio:.3} times as many");
     watched.worker.drain();
 }

@@ -37,7 +37,7 @@ const RUN_ELSEWHERE: &[(&str, &str, &str, &str)] = &[
     ("CONTRIBUTING.md", "cargo deny check", "tests/deploy", "cargo-deny\" check bans licenses sources"),
     ("docs/operations.md", "kubectl create namespace", "tests/stages/kubernetes.py", "\"example\""),
     ("docs/operations.md", "install -m 600", "tests/stages/package", "^install -m 600"),
-    ("docs/releasing.md", "python3 -m venv target/sbom", "tests/stages/sbom.py", "make.py"),
+    ("docs/releasing.md", "python3 -m venv target/sbom", "tests/deploy", "sbom/make.py target/imageshare.cdx.json"),
     ("examples/publishers/README.md", "export", "tests/broker/publishers.rs", "[IMAGE, \"ap-singapore\", \"SHARE\""),
     ("fuzz/README.md", "fuzz/run", "tests/deploy", "fuzz/run --seconds"),
 ];

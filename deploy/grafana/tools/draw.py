@@ -1,29 +1,24 @@
 #!/usr/bin/env python3
-"""Draws a dashboard from the data of a Prometheus, for docs/. Needs matplotlib, which the tests do not install."""
+"""Draws the last ten minutes of a dashboard for docs/: draw.py DASHBOARD PICTURE PROMETHEUS. Needs matplotlib."""
 
-import argparse
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
 from matplotlib import pyplot
 
-from expressions import filled
-from prove import ask
+from prove import ask, filled
 
-POINTS = 80
+SECONDS = 600
+STEP = 7
 COLORS = {"green": "#56a64b", "blue": "#3274d9", "orange": "#ff780a", "red": "#e02f44", "dark-red": "#ad0317"}
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("dashboard", type=Path, help="the JSON of the dashboard")
-    arguments.add_argument("output", type=Path, help="the picture, such as overview.svg")
-    arguments.add_argument("--api", default="http://127.0.0.1:9090", help="address of Prometheus")
-    arguments.add_argument("--seconds", type=int, default=600, help="the time range, which ends now")
-    given = arguments.parse_args()
-    dashboard, end = json.loads(given.dashboard.read_text()), int(time.time())
+    source, picture, api = sys.argv[1:]
+    dashboard, end = json.loads(Path(source).read_text()), int(time.time())
     pyplot.rcParams.update({"font.size": 7, "svg.fonttype": "none"})
     rows = 1 + max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     figure = pyplot.figure(figsize=(18, 0.36 * rows))
@@ -35,18 +30,17 @@ def main():
         left = 4 if panel["type"] == "state-timeline" else 1.4
         axes = figure.add_axes(((x + left) / 24, 1 - (y + h - 0.6) / rows, (w - left - 0.3) / 24, (h - 2) / rows))
         axes.set_title(panel["title"], loc="left", size=8, weight="bold")
-        axes.set_xlim(-given.seconds / 60, 0)
-        DRAW[panel["type"]](axes, panel, list(series_of(panel, given.api, end, given.seconds)))
-    figure.savefig(given.output, metadata={"Date": None})
+        axes.set_xlim(-SECONDS / 60, 0)
+        DRAW[panel["type"]](axes, panel, list(series_of(panel, api, end)))
+    figure.savefig(picture, metadata={"Date": None})
 
 
-def series_of(panel, api, end, seconds):
+def series_of(panel, api, end):
     """Yields (legend, minutes before the end, values)."""
     for target in panel["targets"]:
-        expression = filled(target["expr"], time_range=f"{seconds}s")
-        start = end if target["instant"] else end - seconds
-        span = {"start": start, "end": end, "step": max(1, seconds // POINTS)}
-        for series in ask(api, "query_range", query=expression, **span):
+        expression = filled(target["expr"], "1m", f"{SECONDS}s")
+        start = end if target["instant"] else end - SECONDS
+        for series in ask(api, "query_range", query=expression, start=start, end=end, step=STEP):
             labels, pattern = series["metric"], target["legendFormat"].replace("__auto", "")
             legend = re.sub(r"\{\{(\w+)}}", lambda match, labels=labels: labels.get(match[1], ""), pattern)
             times, values = zip(*series["values"], strict=True)
