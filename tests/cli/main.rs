@@ -7,11 +7,7 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
-mod api_faults;
-mod bad_input;
 mod commands;
-mod credentials;
-mod demo;
 mod documentation;
 mod endings;
 mod hostile_api;
@@ -19,4 +15,4 @@ mod limits;
 mod repository;
 mod secrets;
 mod settings;
-mod sign;
+mod transcripts;
