@@ -87,8 +87,6 @@ impl Shell {
     pub fn follow(&mut self, page: &Page) {
         let (mut sandbox, mut ended) = (None, None);
         for Block { language, mark, text } in &page.blocks {
-            // The test's own output, which is shown when it fails.
-            println!("{}: {language} {mark}\n{text}", page.name);
             match language.as_str() {
                 "sandbox" => {
                     // A scenario has one at a time.
@@ -103,7 +101,9 @@ impl Shell {
                 "state" => check_output(&serde_json::json!(sandbox.as_ref().unwrap().state()).to_string(), text),
                 "sh" if mark == "by-hand" || mark.starts_with("elsewhere=") => ended = None,
                 "sh" => {
-                    let code = mark.strip_prefix("exit=").unwrap_or(if mark.is_empty() { "0" } else { "?" });
+                    // Shown when the test fails: the last commands are those that it is about.
+                    eprintln!("{}:\n{text}", page.name);
+                    let code = if mark.is_empty() { "0" } else { mark.strip_prefix("exit=").unwrap() };
                     let done = self.run(text).check(code.parse().unwrap());
                     for output in [&done.stdout, &done.stderr] {
                         check_plain("the output", output);
@@ -185,8 +185,7 @@ fn are_lines(shown: &[String], printed: &[String]) -> bool {
 fn is_line(shown: &str, printed: &str) -> bool {
     let Some((before, behind)) = shown.split_once("[..]") else { return shown == printed };
     let Some(rest) = printed.strip_prefix(before) else { return false };
-    let mut ends = rest.char_indices().map(|(end, _)| end).chain([rest.len()]);
-    ends.any(|end| is_line(behind, &rest[end..]))
+    (0..=rest.len()).any(|end| rest.get(end..).is_some_and(|rest| is_line(behind, rest)))
 }
 
 /// What a script left running ends with it.
