@@ -17,15 +17,14 @@ use serde_json::{Value, json};
 
 use kit::{Folder, Program, Sandbox, check_plain, job, json_lines};
 
+use crate::side_by_side;
+
 const ACCOUNTS: std::ops::Range<u64> = 100_000_000_000..100_000_000_003;
 
 const IMAGES: [&str; 3] = ["img-6pb6lrmy", "img-gvbnzy6f", "img-9qabwvbn"];
 
 /// Memory that a run may have at its most, in KiB. Without faults it has a little over 10 MiB.
 const PEAK_KIB_MAX: u64 = 64 * 1024;
-
-/// Runs side by side: they mostly wait.
-const SIDE_BY_SIDE: usize = 8;
 
 /// A way to answer a request.
 #[derive(Clone)]
@@ -171,22 +170,6 @@ fn run(trick: Trick, times: usize, images: &[&str], give_up_after: &str) -> Outc
     let state = sandbox.state();
     assert!(state.values().flatten().all(|id| ACCOUNTS.contains(id)), "{state:?}");
     Outcome { code, reports: json_lines(&text), errors, state, is_reused: posing.is_reused.load(Ordering::Relaxed) }
-}
-
-/// Checks each of these, some at a time.
-fn side_by_side<T: Sync>(all: &[T], check: impl Fn(&T) + Sync) {
-    let rest = Mutex::new(all.iter());
-    // The lock is not held while one is checked.
-    let next = || rest.lock().unwrap().next();
-    thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(|| {
-                while let Some(one) = next() {
-                    check(one);
-                }
-            });
-        }
-    });
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";

@@ -7,6 +7,8 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
+use std::{sync::Mutex, thread};
+
 mod commands;
 mod documentation;
 mod endings;
@@ -16,3 +18,19 @@ mod repository;
 mod secrets;
 mod settings;
 mod transcripts;
+
+/// Checks each of these, many at a time, since programs mostly wait.
+fn side_by_side<T: Sync>(all: &[T], check: impl Fn(&T) + Sync) {
+    let rest = Mutex::new(all.iter());
+    // The lock is not held while one is checked.
+    let next = || rest.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while let Some(one) = next() {
+                    check(one);
+                }
+            });
+        }
+    });
+}

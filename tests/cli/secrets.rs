@@ -2,7 +2,9 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use kit::{Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+use kit::{Ended, Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+
+use crate::side_by_side;
 
 /// What stands before a program, so that the system may make a core dump of it.
 const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$@\""];
@@ -61,32 +63,33 @@ const ADDRESSES: [&str; 22] = [
 ];
 
 #[track_caller]
-fn check_hidden(secret: &str, what: &str, output: &str) {
+fn check_hidden(secret: &str, output: &str) {
     let parts = ["topsecret", "tops", "top@", "top:", "top%", "/ecret", "secret@", "ecret%"];
-    assert!(!parts.iter().any(|part| output.contains(part)), "{what} with {secret}:\n{output}");
+    assert!(!parts.iter().any(|part| output.contains(part)), "with {secret}:\n{output}");
+}
+
+#[track_caller]
+fn check_ended(secret: &str, ended: &Ended) {
+    check_hidden(secret, &ended.stdout);
+    check_hidden(secret, &ended.stderr);
 }
 
 #[test]
 fn no_part_of_a_password_is_shown() {
-    let folder = Folder::new();
     // None of these may begin with what is looked for.
     let program = |command: &str| {
         let program = Program::new(command.split(' ')).key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
         program.env("IMAGESHARE_ENDPOINT", "http://127.0.0.1:1")
     };
-    for address in ADDRESSES {
+    side_by_side(&ADDRESSES, |address| {
+        let folder = Folder::new();
         let file = folder.file("url", address);
         let settings = folder.file("s.toml", format!("[broker]\nurl_file = '{}'\n", file.display()));
         let in_place_of_its_file = folder.file("t.toml", format!("[broker]\nurl_file = {address:?}\n"));
         for command in ["check", "check --connect", "topology --declare", "dead list", "publish -"] {
-            for (what, program) in [
-                ("variable", program(command).env("IMAGESHARE_BROKER_URL", address)),
-                ("file", program(command).arg("--config").arg(&settings)),
-                ("in place of the file", program(command).arg("--config").arg(&in_place_of_its_file)),
-            ] {
-                let ended = program.run();
-                check_hidden(address, &format!("{command} by {what}"), &format!("{}{}", ended.stdout, ended.stderr));
-            }
+            check_ended(address, &program(command).env("IMAGESHARE_BROKER_URL", address).run());
+            check_ended(address, &program(command).arg("--config").arg(&settings).run());
+            check_ended(address, &program(command).arg("--config").arg(&in_place_of_its_file).run());
         }
         // A worker tries again and again, and says so.
         let (running, _stdout) = program("worker --log trace").env("IMAGESHARE_BROKER_URL", address).start();
@@ -94,9 +97,9 @@ fn no_part_of_a_password_is_shown() {
             let said = running.said();
             (said.contains("out of reach") || said.contains("allowed is")).then_some(())
         });
-        check_hidden(address, "worker", &running.said());
+        check_hidden(address, &running.said());
         running.kill();
-    }
+    });
 }
 
 /// Secrets in the place of something else.
@@ -129,14 +132,13 @@ fn misplaced_secrets_are_not_shown() {
     for secret in MISPLACED {
         for variable in variables.split_whitespace() {
             let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
-            let ended = program.ended_after(1).run();
-            check_hidden(secret, variable, &format!("{}{}", ended.stdout, ended.stderr));
+            check_ended(secret, &program.ended_after(1).run());
         }
         for command in commands {
             let program = Program::new(command.split_whitespace()).arg(secret).env("IMAGESHARE_BROKER_URL", url);
             let ended = program.run();
             assert!(ended.code.is_some_and(|code| code > 0), "{command}");
-            check_hidden(secret, command, &format!("{}{}", ended.stdout, ended.stderr));
+            check_ended(secret, &ended);
         }
     }
 }
