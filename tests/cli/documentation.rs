@@ -31,7 +31,7 @@ fn commands_of_the_readme_print_what_it_shows() {
 }
 
 #[test]
-fn commands_of_all_other_pages_print_what_they_show() {
+fn commands_of_other_pages_print_what_they_show() {
     let (_sandbox, shell) = with_sandbox();
     let mut shell = shell.env("CHECKOUT", of_repository("").to_str().unwrap().to_owned());
     // One of them changes files there.
@@ -60,7 +60,7 @@ fn commands_marked_as_run_elsewhere_are_named_there() {
     }
 }
 
-/// JSON without what is another one each time.
+/// JSON without the values that differ in each run.
 fn without_circumstances(json: &str) -> Value {
     fn clear(value: &mut Value) {
         for (name, value) in value.as_object_mut().unwrap() {
@@ -78,7 +78,7 @@ fn without_circumstances(json: &str) -> Value {
 }
 
 #[test]
-fn jobs_and_lines_of_json_in_the_manual_are_true() {
+fn json_in_the_manual_is_true() {
     let (readme, jobs) = (Page::of("README.md"), Page::of("docs/jobs.md"));
     let shown = |page: &Page, beginning| without_circumstances(&page.blocks[page.find(beginning)].text);
     let run_job = |job: &str| format!("imageshare run - <<'END'\n{job}\nEND\n");
@@ -116,7 +116,7 @@ fn jobs_and_lines_of_json_in_the_manual_are_true() {
 }
 
 #[test]
-fn the_measurement_of_the_reference_gives_the_counts_that_are_shown() {
+fn measurement_of_the_manual_gives_the_counts_shown() {
     let (sandbox, _) = shown("docs/jobs.md", "imageshare sandbox");
     let (commands, output) = shown("docs/jobs.md", "awk");
     // No other scenario counts requests of a second while this one does.
@@ -159,7 +159,7 @@ fn check_understood(place: &str, line: &str) {
 }
 
 #[test]
-fn every_command_that_the_manual_names_is_understood() {
+fn commands_in_the_text_are_understood() {
     let mut count = 0;
     for page in Page::all() {
         for code in page.code() {
@@ -192,7 +192,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn the_page_of_commands_has_every_command_with_every_flag_and_no_others() {
+fn commands_page_lists_every_command_and_flag() {
     let mut page = BTreeMap::new();
     for line in Page::of("docs/commands.md").text.lines() {
         let Some(row) = line.strip_prefix("| `imageshare") else { continue };
@@ -207,7 +207,7 @@ fn the_page_of_commands_has_every_command_with_every_flag_and_no_others() {
 }
 
 #[test]
-fn the_exit_codes_are_the_same_in_the_program_and_in_the_manual() {
+fn exit_codes_equal_those_of_the_manual() {
     let of_program: BTreeSet<u8> = {
         let code = fs::read_to_string(of_repository("bin/imageshare/exit.rs")).unwrap();
         let (_, function) = code.split_once("const fn code(self) -> u8 {").unwrap();

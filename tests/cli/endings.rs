@@ -45,7 +45,7 @@ fn failed_codes(reports: &[Value]) -> Vec<&Value> {
 }
 
 #[test]
-fn next_run_finishes_a_killed_one_and_repeats_nothing() {
+fn next_run_finishes_a_killed_one_once() {
     let (sandbox, folder) = (Sandbox::start(&["--latency", "150ms"]), Folder::new());
     let (running, _stdout) = run(&sandbox, &folder, &jobs(8)).start();
     until("some writes were made", || (sandbox.writes() >= 4).then_some(()));
@@ -57,7 +57,7 @@ fn next_run_finishes_a_killed_one_and_repeats_nothing() {
 }
 
 #[test]
-fn interrupt_reports_what_was_done_and_what_was_not() {
+fn interrupt_reports_what_was_and_was_not_done() {
     let (sandbox, folder) = (Sandbox::start(&["--latency", "150ms"]), Folder::new());
     let file = folder.path("reports.ndjson");
     let (running, stdout) = run(&sandbox, &folder, &jobs(12)).arg("--report").arg(&file).start();
@@ -83,7 +83,7 @@ fn interrupt_reports_what_was_done_and_what_was_not() {
 }
 
 #[test]
-fn jobs_of_an_endless_input_are_carried_out_as_they_come() {
+fn jobs_of_an_endless_input_start_at_once() {
     let sandbox = Sandbox::start(&[]);
     let (running, stdout, _stdin) = sandbox.program("run").arg("-").input(jobs(2)).start_with_open_input();
     let mut reports = BufReader::new(stdout).lines();
@@ -98,7 +98,7 @@ fn jobs_of_an_endless_input_are_carried_out_as_they_come() {
 }
 
 #[test]
-fn reader_that_takes_no_reports_blocks_neither_file_nor_end() {
+fn unread_reports_block_neither_file_nor_end() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0"]), Folder::new());
     // Far more reports than the system's pipe holds.
     let many: String = (0..2000).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number % 400])).collect();
@@ -117,7 +117,7 @@ fn reader_that_takes_no_reports_blocks_neither_file_nor_end() {
 }
 
 #[test]
-fn interrupt_names_the_last_line_read_and_reports_up_to_it() {
+fn interrupt_names_the_last_line_with_a_report() {
     // More than a run holds at once.
     const JOBS: u64 = 12_000;
 
@@ -169,7 +169,7 @@ fn second_interrupt_ends_at_once() {
 }
 
 #[test]
-fn reader_that_goes_away_ends_the_run_quietly_with_1() {
+fn closed_reader_ends_the_run_with_1() {
     let (sandbox, folder) = (Sandbox::start(&["--latency", "50ms"]), Folder::new());
     let (running, stdout) = run(&sandbox, &folder, &jobs(5)).arg("--quiet").start();
     let mut first = String::new();

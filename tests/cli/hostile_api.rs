@@ -288,7 +288,7 @@ fn harmful_response_that_lasts_closes_the_lane() {
 }
 
 #[test]
-fn clock_at_the_end_of_time_only_closes_the_lane() {
+fn absurd_clock_only_closes_the_lane() {
     let body = refusal("AuthFailure.SignatureExpire", "too late", "4");
     let dates =
         ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Tue, 99 Nov 99999 77:77:77 GMT", "\u{fe}"];

@@ -7,7 +7,7 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
-use std::{sync::Mutex, thread};
+use std::thread;
 
 mod commands;
 mod documentation;
@@ -19,18 +19,12 @@ mod secrets;
 mod settings;
 mod transcripts;
 
-/// Checks each of these, many at a time, since programs mostly wait.
+/// Checks all of these at once, since their programs mostly wait.
 fn side_by_side<T: Sync>(all: &[T], check: impl Fn(&T) + Sync) {
-    let rest = Mutex::new(all.iter());
-    // The lock is not held while one is checked.
-    let next = || rest.lock().unwrap().next();
+    let check = &check;
     thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                while let Some(one) = next() {
-                    check(one);
-                }
-            });
+        for one in all {
+            scope.spawn(move || check(one));
         }
     });
 }

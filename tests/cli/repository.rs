@@ -86,7 +86,7 @@ fn every_package_may_be_redistributed() {
 }
 
 #[test]
-fn no_file_names_a_registry_or_a_path_of_a_developer() {
+fn no_file_names_a_registry_or_private_path() {
     // In two parts, so that this file does not hold them itself.
     let forbidden = [
         ("crates", ".io"),

@@ -10,7 +10,7 @@ use crate::side_by_side;
 const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$@\""];
 
 #[test]
-fn process_with_keys_dumps_no_core_and_hides_its_environment() {
+fn process_dumps_no_core_and_hides_its_environment() {
     let folder = Folder::new();
     let place = folder.path(".");
     let shell = || Program::of("sh", LET_DUMP).arg(&place);
@@ -144,7 +144,7 @@ fn misplaced_secrets_are_not_shown() {
 }
 
 #[test]
-fn the_only_flag_that_takes_a_secret_is_token() {
+fn only_the_token_flag_takes_a_secret() {
     // Of all that can be shown, an environment is what clap shows by itself.
     let with_secrets = |program: Program| {
         let program = program.key("AKIDEXAMPLE", "topsecret").env("TENCENTCLOUD_TOKEN", "topsecret");

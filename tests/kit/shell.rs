@@ -131,23 +131,25 @@ pub fn shown(page: &str, beginning: &str) -> (String, Option<Block>) {
     (page.blocks.remove(place).text, output)
 }
 
-/// The lines of a text, without what is another one each time: addresses, the seconds that it took.
+/// The lines of a text, without what differs in each run: addresses, the seconds that it took.
 fn lines(text: &str) -> Vec<String> {
     let without = |line: &str| {
-        let line = line.trim_end();
-        if line.starts_with("seconds ") {
-            return "seconds".to_owned();
-        }
-        // An image that is not ready is looked at once more each second.
-        if line.starts_with("requests ") && line.contains(" DescribeImages,") {
-            let kinds = line.split(", ").filter(|kind| !kind.ends_with(" DescribeImages"));
-            return kinds.filter_map(|kind| kind.rsplit("  ").next()).map(str::trim).collect::<Vec<_>>().join(", ");
-        }
-        match line.split_once("127.0.0.1:") {
-            Some((before, after)) => {
-                format!("{before}ADDRESS{}", after.trim_start_matches(|sign: char| sign.is_ascii_digit()))
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["seconds", ..] => "seconds".to_owned(),
+            // An image that is not ready is looked at once more each second.
+            ["requests", _, ref kinds @ ..] if line.contains(" DescribeImages,") => {
+                let kinds = kinds.join(" ");
+                kinds.split(", ").filter(|kind| !kind.ends_with(" DescribeImages")).collect::<Vec<_>>().join(", ")
             }
-            None => line.to_owned(),
+            // The seconds determine how wide their columns are.
+            ["jobs" | "accounts" | "requests", ..] => words.join(" "),
+            _ => match line.split_once("127.0.0.1:") {
+                Some((before, after)) => {
+                    format!("{before}ADDRESS{}", after.trim_start_matches(|sign: char| sign.is_ascii_digit()))
+                }
+                None => line.trim_end().to_owned(),
+            },
         }
     };
     text.lines().map(without).filter(|line| !line.is_empty()).collect()
@@ -162,13 +164,14 @@ pub fn check_printed(printed: &str, shown: &str) {
 /// What was printed is what the page shows, where `[..]` stands for anything in a line and a line of `...` for any number
 /// of lines.
 #[track_caller]
-pub fn check_output(printed: &str, shown: &str) {
+fn check_output(printed: &str, shown: &str) {
     let (printed_lines, shown_lines) = (lines(printed), lines(shown));
     if !are_lines(&shown_lines, &printed_lines) {
         let is_beginning =
             |count: usize| are_lines(&[&shown_lines[..count], &["...".to_owned()]].concat(), &printed_lines);
-        let agreed = (0..shown_lines.len()).rev().find(|&count| is_beginning(count)).unwrap_or_default();
-        panic!("shown:\n{shown}\nprinted:\n{printed}\nfirst line that is not printed: {:?}", shown_lines.get(agreed));
+        let agreed = (0..=shown_lines.len()).rev().find(|&count| is_beginning(count)).unwrap_or_default();
+        let problem = shown_lines.get(agreed).map_or("more is printed than is shown", String::as_str);
+        panic!("shown:\n{shown}\nprinted:\n{printed}\nthe first difference:\n{problem}");
     }
 }
 
