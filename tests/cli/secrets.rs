@@ -2,13 +2,15 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use kit::{Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+use kit::{Ended, Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+
+use crate::side_by_side;
 
 /// What stands before a program, so that the system may make a core dump of it.
 const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$@\""];
 
 #[test]
-fn no_core_dump_is_made_of_a_process_that_holds_keys_and_nobody_but_root_reads_its_environment() {
+fn process_dumps_no_core_and_hides_its_environment() {
     let folder = Folder::new();
     let place = folder.path(".");
     let shell = || Program::of("sh", LET_DUMP).arg(&place);
@@ -21,7 +23,7 @@ fn no_core_dump_is_made_of_a_process_that_holds_keys_and_nobody_but_root_reads_i
     assert_eq!(environment.uid(), 0, "it is root's");
     running.signal("ABRT");
     assert!(!running.dumped_core());
-    // That one would have been made, where the test may say so, is shown by another program.
+    // That one would have been made, where the test may see so, is shown by another program.
     let (other, _stdout) = shell().args(["sleep", "1000"]).start();
     let is_ours = || fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap() == "sleep\n";
     until("it has begun", || is_ours().then_some(()));
@@ -61,105 +63,88 @@ const ADDRESSES: [&str; 22] = [
 ];
 
 #[track_caller]
-fn check_nothing_of(secret: &str, what: &str, said: &str) {
+fn check_hidden(secret: &str, output: &str) {
     let parts = ["topsecret", "tops", "top@", "top:", "top%", "/ecret", "secret@", "ecret%"];
-    assert!(!parts.iter().any(|part| said.contains(part)), "{what} with {secret}:\n{said}");
+    assert!(!parts.iter().any(|part| output.contains(part)), "with {secret}:\n{output}");
+}
+
+#[track_caller]
+fn check_ended(secret: &str, ended: &Ended) {
+    check_hidden(secret, &ended.stdout);
+    check_hidden(secret, &ended.stderr);
 }
 
 #[test]
 fn no_part_of_a_password_is_shown() {
-    let folder = Folder::new();
-    let commands: [&[&str]; 5] =
-        [&["check"], &["check", "--connect"], &["topology", "--declare"], &["dead", "list"], &["publish", "-"]];
     // None of these may begin with what is looked for.
-    let with = |program: Program| {
-        let program = program.key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
+    let program = |command: &str| {
+        let program = Program::new(command.split(' ')).key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
         program.env("IMAGESHARE_ENDPOINT", "http://127.0.0.1:1")
     };
-    for address in ADDRESSES {
+    side_by_side(&ADDRESSES, |address| {
+        let folder = Folder::new();
         let file = folder.file("url", address);
         let settings = folder.file("s.toml", format!("[broker]\nurl_file = '{}'\n", file.display()));
         let in_place_of_its_file = folder.file("t.toml", format!("[broker]\nurl_file = {address:?}\n"));
-        for command in commands {
-            let program = || with(Program::new(command));
-            for (what, program) in [
-                ("variable", program().env("IMAGESHARE_BROKER_URL", address)),
-                ("file", program().arg("--config").arg(&settings)),
-                ("in place of the file", program().arg("--config").arg(&in_place_of_its_file)),
-            ] {
-                let ended = program.run();
-                check_nothing_of(
-                    address,
-                    &format!("{command:?} by {what}"),
-                    &format!("{}{}", ended.stdout, ended.stderr),
-                );
-            }
+        for command in ["check", "check --connect", "topology --declare", "dead list", "publish -"] {
+            check_ended(address, &program(command).env("IMAGESHARE_BROKER_URL", address).run());
+            check_ended(address, &program(command).arg("--config").arg(&settings).run());
+            check_ended(address, &program(command).arg("--config").arg(&in_place_of_its_file).run());
         }
         // A worker tries again and again, and says so.
-        let worker = with(Program::new(["worker", "--log", "trace"])).env("IMAGESHARE_BROKER_URL", address);
-        let (running, _stdout) = worker.start();
+        let (running, _stdout) = program("worker --log trace").env("IMAGESHARE_BROKER_URL", address).start();
         until("it has tried, or refused", || {
             let said = running.said();
             (said.contains("out of reach") || said.contains("allowed is")).then_some(())
         });
-        check_nothing_of(address, "worker", &running.said());
+        check_hidden(address, &running.said());
         running.kill();
-    }
+    });
 }
+
+/// Secrets in the place of something else.
+const MISPLACED: [&str; 5] = [
+    "amqp://usr:12/topsecret@127.0.0.1",
+    "usr:topsecret@127.0.0.1",
+    "-----BEGIN PRIVATE KEY-----\ntopsecret\n",
+    "{\"secret_key\": \"topsecret\"}",
+    "Gu5t9xGARNpq86cd98joQYCN3topsecret",
+];
 
 #[test]
 fn misplaced_secrets_are_not_shown() {
-    let secrets = [
-        "amqp://usr:12/topsecret@127.0.0.1",
-        "usr:topsecret@127.0.0.1",
-        "-----BEGIN PRIVATE KEY-----\ntopsecret\n",
-        "{\"secret_key\": \"topsecret\"}",
-        "Gu5t9xGARNpq86cd98joQYCN3topsecret",
-    ];
-    let variables = [
-        "IMAGESHARE_CONFIG",
-        "IMAGESHARE_ENDPOINT",
-        "IMAGESHARE_RATE",
-        "IMAGESHARE_LANE",
-        "IMAGESHARE_ADMIN",
-        "IMAGESHARE_GRACE",
-        "IMAGESHARE_LOG",
-        "TENCENTCLOUD_CREDENTIALS_FILE",
-        "TENCENTCLOUD_REGION",
-        "HTTPS_PROXY",
-        "SSL_CERT_FILE",
-    ];
-    let share = ["share", "--region", "ap-singapore", "--image", "img-6pb6lrmy"];
-    let flags: [&[&str]; 9] = [
-        &["check", "--config"],
-        &["check", "--endpoint"],
-        &["check"],
-        &[],
-        &["publish"],
-        &["run", "--sandbox"],
-        &["sandbox", "--world"],
-        &["sandbox", "--faults"],
-        &["list", "--image"],
-    ];
     let url = "amqp://127.0.0.1:1";
-    for secret in secrets {
-        for variable in variables {
+    let variables = "IMAGESHARE_CONFIG IMAGESHARE_ENDPOINT IMAGESHARE_RATE IMAGESHARE_LANE IMAGESHARE_ADMIN \
+        IMAGESHARE_GRACE IMAGESHARE_LOG TENCENTCLOUD_CREDENTIALS_FILE TENCENTCLOUD_REGION HTTPS_PROXY SSL_CERT_FILE";
+    let commands = [
+        "check --config",
+        "check --endpoint",
+        "check",
+        "",
+        "publish",
+        "run --sandbox",
+        "sandbox --world",
+        "sandbox --faults",
+        "list --image",
+        "share --region ap-singapore --image img-6pb6lrmy --account",
+        "share --region ap-singapore --image img-6pb6lrmy --sandbox --accounts-file",
+    ];
+    for secret in MISPLACED {
+        for variable in variables.split_whitespace() {
             let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
-            let ended = program.ended_after(1).run();
-            check_nothing_of(secret, variable, &format!("{}{}", ended.stdout, ended.stderr));
+            check_ended(secret, &program.ended_after(1).run());
         }
-        let of_share = [share.as_slice(), &["--account"]].concat();
-        let of_file = [share.as_slice(), &["--sandbox", "--accounts-file"]].concat();
-        for flags in flags.into_iter().chain([of_share.as_slice(), of_file.as_slice()]) {
-            let ended = Program::new(flags).arg(secret).env("IMAGESHARE_BROKER_URL", url).run();
-            assert!(ended.code.is_some_and(|code| code > 0), "{flags:?}");
-            check_nothing_of(secret, &format!("{flags:?}"), &format!("{}{}", ended.stdout, ended.stderr));
+        for command in commands {
+            let program = Program::new(command.split_whitespace()).arg(secret).env("IMAGESHARE_BROKER_URL", url);
+            let ended = program.run();
+            assert!(ended.code.is_some_and(|code| code > 0), "{command}");
+            check_ended(secret, &ended);
         }
     }
 }
 
 #[test]
-fn no_flag_takes_a_secret_but_the_token_whose_signature_is_looked_at() {
+fn only_the_token_flag_takes_a_secret() {
     // Of all that can be shown, an environment is what clap shows by itself.
     let with_secrets = |program: Program| {
         let program = program.key("AKIDEXAMPLE", "topsecret").env("TENCENTCLOUD_TOKEN", "topsecret");
@@ -177,10 +162,10 @@ fn no_flag_takes_a_secret_but_the_token_whose_signature_is_looked_at() {
 }
 
 #[test]
-fn nothing_of_ours_starts_a_process() {
-    for room in ["bin/", "crates/core/src/", "crates/engine/src/", "crates/worker/src/", "crates/sandbox/src/"] {
-        let files = files_of_repository(room, ".rs");
-        assert!(!files.is_empty(), "{room} has files");
+fn no_code_of_the_program_starts_a_process() {
+    for folder in ["bin/", "crates/core/src/", "crates/engine/src/", "crates/worker/src/", "crates/sandbox/src/"] {
+        let files = files_of_repository(folder, ".rs");
+        assert!(!files.is_empty(), "{folder} has files");
         for name in files {
             let code = fs::read_to_string(of_repository(&name)).unwrap();
             for way in ["process::Command", "Command::new(", "process::{Command"] {

@@ -35,7 +35,7 @@ fn keys() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn the_example_shows_every_setting_and_none_that_there_is_not() {
+fn example_shows_all_settings_and_no_others() {
     let text = fs::read_to_string(of_repository("examples/imageshare.toml")).unwrap();
     let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut section = String::new();
@@ -54,7 +54,7 @@ fn the_example_shows_every_setting_and_none_that_there_is_not() {
 }
 
 #[test]
-fn the_page_lists_every_setting_and_none_that_there_is_not() {
+fn page_lists_all_settings_and_no_others() {
     let text = fs::read_to_string(of_repository("docs/jobs.md")).unwrap();
     let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {

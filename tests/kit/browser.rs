@@ -8,9 +8,6 @@ use std::{
 
 use crate::{Folder, keeper::Keeper, until};
 
-/// Debian's name of it.
-const BROWSER: &str = "chromium";
-
 /// Milliseconds of the page's own time until it is looked at; waiting for the server does not count.
 const LOOK_AFTER_MS: u32 = 5000;
 
@@ -26,7 +23,7 @@ pub enum Scheme {
 pub fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
     let folder = Folder::new();
     let (elements, words) = (folder.path("elements"), folder.path("words"));
-    let mut browser = Command::new(BROWSER);
+    let mut browser = Command::new("chromium");
     // Its own sandbox needs rights that neither root nor a container has. The page is ours.
     browser
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
@@ -40,8 +37,7 @@ pub fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
         .stdout(File::create(&elements).unwrap())
         .stderr(File::create(&words).unwrap());
     Keeper::of_all_tests().keep(&mut browser);
-    let started = browser.spawn();
-    let mut browser = started.unwrap_or_else(|error| panic!("{BROWSER}: {error}; tests/deploy installs the package"));
+    let mut browser = browser.spawn().expect("chromium is not here; tests/deploy installs the package");
     let status = until("the browser has looked", || browser.try_wait().unwrap());
     assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&fs::read(words).unwrap()));
     assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"), "{}", picture.display());

@@ -16,6 +16,8 @@ pub struct Page {
 /// What stands between two fences.
 pub struct Block {
     pub language: String,
+    /// What follows the language, such as `exit=2`.
+    pub mark: String,
     pub text: String,
 }
 
@@ -30,16 +32,22 @@ impl Page {
     /// A page by its path in the repository.
     #[track_caller]
     pub fn of(name: &str) -> Self {
-        let whole = fs::read_to_string(of_repository(name)).unwrap();
+        Self::parse(name, &fs::read_to_string(of_repository(name)).unwrap())
+    }
+
+    /// A page of this text.
+    #[track_caller]
+    pub fn parse(name: &str, whole: &str) -> Self {
         let (mut blocks, mut text) = (Vec::new(), String::new());
         let (mut open, mut indent): (Option<Block>, &str) = (None, "");
         for line in whole.lines() {
             // One in a list stands further right.
             match (line.trim_start().strip_prefix("```"), open.take()) {
                 (Some(_), Some(block)) => blocks.push(block),
-                (Some(language), None) => {
+                (Some(fence), None) => {
                     indent = line.strip_suffix(line.trim_start()).unwrap();
-                    open = Some(Block { language: language.to_owned(), text: String::new() });
+                    let (language, mark) = fence.split_once(' ').unwrap_or((fence, ""));
+                    open = Some(Block { language: language.to_owned(), mark: mark.to_owned(), text: String::new() });
                 }
                 (None, Some(mut block)) => {
                     block.text.push_str(line.strip_prefix(indent).unwrap_or(line));

@@ -3,7 +3,6 @@
 use std::{
     env,
     ffi::OsStr,
-    fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -46,13 +45,8 @@ pub fn signal(process: u32, name: &str) {
 /// A call of the program with nothing of this process's environment.
 pub struct Program {
     command: Command,
-    input: Input,
-}
-
-/// What a program has on standard input.
-enum Input {
-    Bytes(Vec<u8>),
-    File(File),
+    /// What it has on standard input.
+    input: Vec<u8>,
 }
 
 /// The program while it runs.
@@ -79,7 +73,7 @@ impl Program {
     pub fn of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(program);
         command.env_clear().args(arguments);
-        Self { command, input: Input::Bytes(Vec::new()) }
+        Self { command, input: Vec::new() }
     }
 
     pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
@@ -103,21 +97,8 @@ impl Program {
 
     /// With this on standard input.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
-        self.input = Input::Bytes(input.into());
+        self.input = input.into();
         self
-    }
-
-    /// With standard input from a file.
-    pub fn input_from(mut self, file: File) -> Self {
-        self.input = Input::File(file);
-        self
-    }
-
-    /// With standard output somewhere else.
-    pub fn stdout_to(mut self, file: File) -> Ended {
-        self.command.stdout(file).stderr(Stdio::piped()).stdin(Stdio::null());
-        let output = self.command.output().unwrap();
-        Ended::of(&output)
     }
 
     /// The same, asked to end after so many seconds.
@@ -144,18 +125,15 @@ impl Program {
 
     /// Runs it to its end.
     pub fn run(mut self) -> Ended {
-        let (stdin, input) = match self.input {
-            Input::Bytes(bytes) => (Stdio::piped(), bytes),
-            Input::File(file) => (file.into(), Vec::new()),
-        };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
-        let stdin = child.stdin.take();
+        let mut stdin = child.stdin.take().unwrap();
         // A program that ends without having read everything is not a failure of the one who writes.
-        let writer = thread::spawn(move || drop(stdin.map(|mut stdin| stdin.write_all(&input))));
+        let writer = thread::spawn(move || drop(stdin.write_all(&self.input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
-        Ended::of(&output)
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        Ended { code: output.status.code(), stdout, stderr }
     }
 
     /// Starts it, with standard output for the caller and nothing on standard input.
@@ -167,9 +145,7 @@ impl Program {
     /// Starts it with its input on a standard input that does not end before the result is dropped.
     pub fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
         self.command.stdin(Stdio::piped());
-        let Input::Bytes(input) = std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) else {
-            panic!("a file on standard input ends by itself");
-        };
+        let input = std::mem::take(&mut self.input);
         let (mut running, stdout) = self.spawn();
         let mut stdin = running.child.stdin.take().unwrap();
         stdin.write_all(&input).unwrap();
@@ -270,14 +246,6 @@ impl Running {
 }
 
 impl Ended {
-    fn of(output: &std::process::Output) -> Self {
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout.clone()).unwrap(),
-            stderr: String::from_utf8(output.stderr.clone()).unwrap(),
-        }
-    }
-
     /// Fails with everything that it said, unless it ended with this code, and never with a panic.
     #[track_caller]
     pub fn check(self, code: i32) -> Self {

@@ -8,9 +8,6 @@ use std::{
 
 use crate::{Folder, broker::free_port, http, keeper::Keeper, of_repository, until};
 
-/// The server that comes with the package of promtool.
-const SERVER: &str = "prometheus";
-
 /// A server. It ends with its handle.
 pub struct Prometheus {
     address: String,
@@ -35,7 +32,7 @@ impl Prometheus {
         );
         let address = format!("127.0.0.1:{}", free_port());
         let keeper = Keeper::new(None);
-        let mut server = Command::new(SERVER);
+        let mut server = Command::new("prometheus");
         server
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path("data").display()))
@@ -45,7 +42,7 @@ impl Prometheus {
             .stderr(Stdio::null());
         keeper.keep(&mut server);
         let started = server.spawn();
-        assert!(started.is_ok(), "{SERVER} is not here; tests/deploy installs the package prometheus");
+        assert!(started.is_ok(), "prometheus is not here; tests/deploy installs the package prometheus");
         until("prometheus serves", || http::try_get(&address, "/-/ready").filter(|answer| answer.code == 200));
         Self { address, _keeper: keeper, _folder: folder }
     }
@@ -62,7 +59,9 @@ impl Prometheus {
 
     /// Asks every expression of every dashboard and rule, as the repository's own tool does.
     pub fn prove(&self) -> Output {
-        python()
+        let python = env::var_os("TEST_PYTHON").expect("TEST_PYTHON is set by tests/deploy, which runs this test");
+        Command::new(python)
+            .arg("-B")
             .arg(of_repository("deploy/grafana/tools/prove.py"))
             .args(["--api", &format!("http://{}", self.address), "--rate-interval", "5s", "--range", "5m"])
             .output()
@@ -81,12 +80,4 @@ pub fn lint(metrics: &str) -> String {
     let said = [stdout, stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     assert!(status.success() || !said.is_empty(), "{status}");
     said
-}
-
-/// The Python with the packages of the dashboards' tools, which `tests/deploy` prepares.
-fn python() -> Command {
-    let python = env::var_os("TEST_PYTHON").expect("TEST_PYTHON is set by tests/deploy, which runs this test");
-    let mut python = Command::new(python);
-    python.arg("-B");
-    python
 }

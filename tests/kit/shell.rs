@@ -1,19 +1,16 @@
-//! Commands of the manual in a shell, and a comparison of what they print with what the manual shows.
+//! Commands of a page in a shell, and a comparison of what they print with what the page shows.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
 };
 
 use crate::{
-    Ended, Folder, Program, of_repository,
+    Ended, Folder, Program, Sandbox, check_plain, of_repository,
     pages::{Block, Page},
     program,
 };
-
-/// The key that the sandbox knows.
-pub const KEY: [(&str, &str); 2] =
-    [("TENCENTCLOUD_SECRET_ID", "AKIDSANDBOXEXAMPLE"), ("TENCENTCLOUD_SECRET_KEY", "sandbox-secret-key-example")];
 
 /// GET, where a machine has no curl.
 const CURL: &str = r#"#!/bin/bash
@@ -26,7 +23,7 @@ sed '1,/^\r$/d' <&3
 /// A folder like a checkout, with the program on the path.
 pub struct Shell {
     pub folder: Folder,
-    variables: Vec<(&'static str, String)>,
+    variables: BTreeMap<&'static str, String>,
 }
 
 impl Shell {
@@ -37,7 +34,7 @@ impl Shell {
         symlink(program::path(), folder.path("bin/imageshare")).unwrap();
         // tests/run has cargo itself run the program; here it is not built again in another way.
         let cargo = "#!/bin/sh\n[ \"$1 $2 $3\" = 'run --release --' ] || exit 99\nshift 3\nexec imageshare \"$@\"\n";
-        let shell = Self { folder, variables: Vec::new() };
+        let shell = Self { folder, variables: BTreeMap::new() };
         shell.program("cargo", cargo);
         shell.program("curl", CURL);
         shell
@@ -50,8 +47,19 @@ impl Shell {
     }
 
     pub fn env(mut self, name: &'static str, value: String) -> Self {
-        self.variables.push((name, value));
+        self.variables.insert(name, value);
         self
+    }
+
+    /// Points the program at a sandbox from now on, with the key that it knows. Another key of the same account, which
+    /// is good for an hour, is in `TEMPORARY_KEY`.
+    pub fn use_sandbox(&mut self, sandbox: &Sandbox) {
+        self.variables.extend([
+            ("IMAGESHARE_ENDPOINT", format!("http://{}", sandbox.address)),
+            ("TENCENTCLOUD_SECRET_ID", "AKIDSANDBOXEXAMPLE".to_owned()),
+            ("TENCENTCLOUD_SECRET_KEY", "sandbox-secret-key-example".to_owned()),
+            ("TEMPORARY_KEY", sandbox.temporary_key(3_600).to_string()),
+        ]);
     }
 
     /// Runs commands as a person would who types them.
@@ -60,6 +68,56 @@ impl Shell {
         let script = format!("cd {:?}\n{commands}", self.folder.path(""));
         let program = Program::of("bash", ["-e", "-o", "pipefail", "-c", &script]).env("PATH", path);
         self.variables.iter().fold(program, |program, (name, value)| program.env(name, value)).run()
+    }
+
+    /// Runs the commands of a page one block after the other, and compares exit codes and output with what it shows.
+    ///
+    /// | block | meaning |
+    /// |---|---|
+    /// | `sh`, `sh exit=N` | commands, and their exit code where it is not 0 |
+    /// | `sh by-hand`, `sh elsewhere=FILE` | commands that are not run here |
+    /// | `stdout`, `stderr` | all that the commands before print there |
+    /// | `text` | a part of what the commands before print on standard error |
+    /// | `sandbox` | starts a fresh sandbox with these flags (`$PWD` is the folder), and points the program at it |
+    /// | `faults` | the faults of the sandbox from now on |
+    /// | `stats` | what the sandbox counted since it was started |
+    /// | `state` | the accounts that each image is shared with in the sandbox |
+    ///
+    /// No command may print a secret key or a control character.
+    pub fn follow(&mut self, page: &Page) {
+        let (mut sandbox, mut ended) = (None, None);
+        for Block { language, mark, text } in &page.blocks {
+            match language.as_str() {
+                "sandbox" => {
+                    // A scenario has one at a time.
+                    drop(sandbox.take());
+                    let flags = text.replace("$PWD", self.folder.path("").to_str().unwrap());
+                    let started = Sandbox::start(&flags.split_whitespace().collect::<Vec<_>>());
+                    self.use_sandbox(&started);
+                    sandbox = Some(started);
+                }
+                "faults" => sandbox.as_ref().unwrap().faults(&serde_json::from_str(text).unwrap()),
+                "stats" => check_output(&sandbox.as_ref().unwrap().stats().to_string(), text),
+                "state" => check_output(&serde_json::json!(sandbox.as_ref().unwrap().state()).to_string(), text),
+                "sh" if mark == "by-hand" || mark.starts_with("elsewhere=") => ended = None,
+                "sh" => {
+                    // Shown when the test fails: the last commands are those that it is about.
+                    eprintln!("{}:\n{text}", page.name);
+                    let code = if mark.is_empty() { "0" } else { mark.strip_prefix("exit=").unwrap() };
+                    let done = self.run(text).check(code.parse().unwrap());
+                    for output in [&done.stdout, &done.stderr] {
+                        check_plain("the output", output);
+                        assert!(!output.contains("topsecret") && !output.contains("secret-key-example"), "{output}");
+                    }
+                    ended = Some(done);
+                }
+                "stdout" => check_output(&ended.as_ref().unwrap().stdout, text),
+                "stderr" => check_output(&ended.as_ref().unwrap().stderr, text),
+                "text" => ended.iter().for_each(|ended| check_printed(&ended.stderr, text)),
+                "csv" | "json" => {}
+                other => panic!("no block is known as {other:?}"),
+            }
+        }
     }
 }
 
@@ -73,23 +131,25 @@ pub fn shown(page: &str, beginning: &str) -> (String, Option<Block>) {
     (page.blocks.remove(place).text, output)
 }
 
-/// The lines of a text, without what is another one each time: addresses, the seconds that it took.
-pub fn lines(text: &str) -> Vec<String> {
+/// The lines of a text, without what differs in each run: addresses, the seconds that it took.
+fn lines(text: &str) -> Vec<String> {
     let without = |line: &str| {
-        let line = line.trim_end();
-        if line.starts_with("seconds ") {
-            return "seconds".to_owned();
-        }
-        // An image that is not ready is looked at once more each second.
-        if line.starts_with("requests ") && line.contains(" DescribeImages,") {
-            let kinds = line.split(", ").filter(|kind| !kind.ends_with(" DescribeImages"));
-            return kinds.filter_map(|kind| kind.rsplit("  ").next()).map(str::trim).collect::<Vec<_>>().join(", ");
-        }
-        match line.split_once("127.0.0.1:") {
-            Some((before, after)) => {
-                format!("{before}ADDRESS{}", after.trim_start_matches(|sign: char| sign.is_ascii_digit()))
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["seconds", ..] => "seconds".to_owned(),
+            // An image that is not ready is looked at once more each second.
+            ["requests", _, ref kinds @ ..] if line.contains(" DescribeImages,") => {
+                let kinds = kinds.join(" ");
+                kinds.split(", ").filter(|kind| !kind.ends_with(" DescribeImages")).collect::<Vec<_>>().join(", ")
             }
-            None => line.to_owned(),
+            // The seconds determine how wide their columns are.
+            ["jobs" | "accounts" | "requests", ..] => words.join(" "),
+            _ => match line.split_once("127.0.0.1:") {
+                Some((before, after)) => {
+                    format!("{before}ADDRESS{}", after.trim_start_matches(|sign: char| sign.is_ascii_digit()))
+                }
+                None => line.trim_end().to_owned(),
+            },
         }
     };
     text.lines().map(without).filter(|line| !line.is_empty()).collect()
@@ -97,18 +157,38 @@ pub fn lines(text: &str) -> Vec<String> {
 
 /// What was printed has the lines that the page shows, one after the other.
 #[track_caller]
-pub fn check_printed(printed: &str, page: &str) {
-    let (printed_lines, page) = (lines(printed), lines(page));
-    let found = printed_lines.windows(page.len()).any(|window| window == page);
-    assert!(found, "the page shows\n{}\n\nand what is printed is\n{printed}", page.join("\n"));
+pub fn check_printed(printed: &str, shown: &str) {
+    check_output(printed, &format!("...\n{shown}\n..."));
 }
 
-/// Runs a block that needs nothing, and compares what it says to people.
+/// What was printed is what the page shows, where `[..]` stands for anything in a line and a line of `...` for any number
+/// of lines.
 #[track_caller]
-pub fn check_shown(page: &str, beginning: &str, code: i32) {
-    let (commands, output) = shown(page, beginning);
-    let ended = Shell::new().run(&commands).check(code);
-    check_printed(&ended.stderr, &output.unwrap().text);
+fn check_output(printed: &str, shown: &str) {
+    let (printed_lines, shown_lines) = (lines(printed), lines(shown));
+    if !are_lines(&shown_lines, &printed_lines) {
+        let is_beginning =
+            |count: usize| are_lines(&[&shown_lines[..count], &["...".to_owned()]].concat(), &printed_lines);
+        let agreed = (0..=shown_lines.len()).rev().find(|&count| is_beginning(count)).unwrap_or_default();
+        let problem = shown_lines.get(agreed).map_or("more is printed than is shown", String::as_str);
+        panic!("shown:\n{shown}\nprinted:\n{printed}\nthe first difference:\n{problem}");
+    }
+}
+
+fn are_lines(shown: &[String], printed: &[String]) -> bool {
+    match shown.split_first() {
+        None => printed.is_empty(),
+        Some((line, rest)) if line == "..." => (0..=printed.len()).any(|from| are_lines(rest, &printed[from..])),
+        Some((line, rest)) => {
+            printed.split_first().is_some_and(|(first, others)| is_line(line, first) && are_lines(rest, others))
+        }
+    }
+}
+
+fn is_line(shown: &str, printed: &str) -> bool {
+    let Some((before, behind)) = shown.split_once("[..]") else { return shown == printed };
+    let Some(rest) = printed.strip_prefix(before) else { return false };
+    (0..=rest.len()).any(|end| rest.get(end..).is_some_and(|rest| is_line(behind, rest)))
 }
 
 /// What a script left running ends with it.
