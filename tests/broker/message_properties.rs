@@ -1,0 +1,128 @@
+//! What properties and headers of a message do, as the table of the manual lists them.
+
+use std::collections::BTreeSet;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use kit::{
+    Node, Sandbox,
+    history::{account, image},
+    pages::Page,
+    properties,
+    stage::{DEAD, QUEUE, REPORTS, Stage},
+    until,
+};
+
+/// A broker's answer to a message that it refuses (AMQP 0-9-1).
+const PRECONDITION_FAILED: u16 = 406;
+
+/// Another queue than ours.
+const OTHER: &str = "somebody-elses";
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn header(name: &str, value: AMQPValue) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(name.into(), value);
+    properties().with_headers(headers)
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+fn list(queue: &str) -> AMQPValue {
+    AMQPValue::FieldArray(vec![text(queue)].into())
+}
+
+/// The properties that a worker and the broker take as if they were not there.
+fn without_effect() -> Vec<(&'static str, BasicProperties)> {
+    let mut death = FieldTable::default();
+    death.insert("queue".into(), text("imageshare.jobs.other"));
+    death.insert("count".into(), AMQPValue::LongLongInt(1_000_000));
+    vec![
+        ("delivery_mode", properties().with_delivery_mode(1)),
+        ("content_type", properties().with_content_type("text/html".into())),
+        ("content_encoding", properties().with_content_encoding("gzip".into())),
+        ("timestamp", properties().with_timestamp(u64::MAX)),
+        ("type", properties().with_type("rejected".into())),
+        ("app_id", properties().with_app_id("another".into())),
+        ("x-death", header("x-death", AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()))),
+        ("x-delivery-count", header("x-delivery-count", AMQPValue::LongLongInt(i64::MAX))),
+    ]
+}
+
+fn job(name: &str) -> Vec<u8> {
+    let job = json!({"job_id": name, "image_id": image(0), "region": "ap-singapore", "permission": "SHARE",
+        "account_ids": [account(0).to_string()]});
+    job.to_string().into_bytes()
+}
+
+#[test]
+fn message_properties_do_what_the_table_says() {
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let client = stage.client();
+    client.declare_like_a_lane(OTHER);
+    let publish = |name: &str, properties| client.publish_to("", QUEUE, [(job(name), properties)]);
+    let mut checked = BTreeSet::new();
+
+    publish("expiration", properties().with_expiration("1".into()));
+    until("the broker drops the job", || (client.ready(DEAD) == 1).then_some(()));
+    client.take_all(DEAD);
+    for (name, refused) in [
+        ("expiration", properties().with_expiration("soon".into())),
+        ("user_id", properties().with_user_id("another".into())),
+    ] {
+        assert_eq!(client.try_publish("", QUEUE, refused), Err(PRECONDITION_FAILED), "{name}");
+        checked.insert(name);
+    }
+    for name in ["CC", "BCC"] {
+        publish(name, header(name, list(OTHER)));
+        let [copy] = &client.take(OTHER, 1)[..] else { panic!("{name} makes one copy") };
+        let is_kept = copy.headers.as_ref().is_some_and(|headers| headers.inner().contains_key(name));
+        assert_eq!(is_kept, name == "CC", "{name}");
+        checked.insert(name);
+    }
+    for (name, properties) in without_effect() {
+        publish(name, properties);
+        checked.insert(name);
+    }
+    publish("traceparent", header("traceparent", text(TRACEPARENT)));
+    let reply = properties().with_reply_to(OTHER.into());
+    publish("reply_to", reply.clone().with_correlation_id("correlation".into()));
+    let mut nameless: Value = serde_json::from_slice(&job("")).unwrap();
+    nameless.as_object_mut().unwrap().remove("job_id");
+    let named = reply.with_message_id("message_id".into());
+    client.publish_to("", QUEUE, [(nameless.to_string().into_bytes(), named)]);
+    let worker = stage.worker();
+    stage.until_worked_off();
+    let done = ["CC", "BCC", "traceparent", "reply_to", "message_id"];
+    let done: BTreeSet<_> = done.into_iter().chain(without_effect().into_iter().map(|(name, _)| name)).collect();
+    let reports = stage.reports();
+    assert_eq!(reports.keys().map(String::as_str).collect::<BTreeSet<_>>(), done);
+    assert!(reports.values().all(|report| report["status"] == "succeeded"), "{reports:?}");
+    assert_eq!((client.ready(DEAD), client.ready(REPORTS)), (0, 0), "nothing else came of them");
+    let copies = client.take(OTHER, 2);
+    let named_by: BTreeSet<_> = copies.iter().map(|copy| copy.correlation_id.as_deref().unwrap_or_default()).collect();
+    assert_eq!(named_by, ["correlation", "message_id"].into());
+    checked.extend(["reply_to", "correlation_id", "message_id", "traceparent"]);
+
+    // What a broker does with a priority is checked by its version elsewhere; a compressed body is rejected everywhere.
+    checked.insert("priority");
+    let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
+    client.publish_to("", QUEUE, [(packed, properties())]);
+    until("the compressed body is rejected", || (client.ready(REPORTS) == 1).then_some(()));
+    let rejected = stage.reports().into_values().next().unwrap();
+    assert!(rejected["reason"].as_str().unwrap().starts_with("compressed with gzip"), "{rejected}");
+    worker.drain();
+
+    let page = Page::of("docs/jobs.md");
+    let (_, section) = page.text.split_once("### Message properties\n").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    let listed: BTreeSet<_> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(checked, listed);
+}
