@@ -4,20 +4,18 @@ use std::time::{Duration, Instant};
 
 use kit::{
     Node, Relay, Sandbox, TICK_SECONDS,
-    history::{History, Random, image},
+    history::{History, image},
     stage::{QUEUE, Stage},
 };
 use serde_json::json;
 
 use crate::hand_over::took;
 
-const IMAGES: u64 = 5;
-
 #[test]
 fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     let nodes = Node::cluster();
     let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
-    let (mut history, mut random) = (History::default(), Random::of(51));
+    let mut history = History::of(51);
     let stage = Stage::new(&nodes[0], sandbox, 40);
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
     let follower = (leader + 1) % 3;
@@ -27,8 +25,7 @@ fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     let endpoint = Relay::to(stage.sandbox.port());
     let worker = stage.worker_between(nodes[follower].port, endpoint.port);
     worker.until_subscribed();
-    history.add_random(&mut random, 150, IMAGES);
-    stage.publish(&history.jobs);
+    stage.publish_random(&mut history, 150);
     worker.until_serving();
     nodes[leader].kill();
     nodes[leader].start_again();
@@ -38,8 +35,7 @@ fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     // The worker's node is cut off from the two others, where another worker stands by.
     let standby = stage.worker_between(nodes[witness].port, stage.sandbox.port());
     standby.until_subscribed();
-    history.add_random(&mut random, 150, IMAGES);
-    stage.publish(&history.jobs[150..]);
+    stage.publish_random(&mut history, 150);
     let mark = worker.mark();
     nodes[follower].cut_off(&[&nodes[leader], &nodes[witness]]);
     worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
@@ -60,7 +56,7 @@ fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
 fn a_worker_whose_node_stands_still_stops_before_another_takes_over() {
     let nodes = Node::cluster();
     let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
-    let (mut history, mut random) = (History::default(), Random::of(52));
+    let mut history = History::of(52);
     let mut stage = Stage::new(&nodes[0], sandbox, 40);
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
     // First one that only follows, then the one that leads the lane's queue.
@@ -74,9 +70,7 @@ fn a_worker_whose_node_stands_still_stops_before_another_takes_over() {
         standby.until_subscribed();
         // Something is left to do when the other takes over.
         stage.sandbox.faults(&json!({"busy_images": {image(0): 2 * TICK_SECONDS}}));
-        let before = history.jobs.len();
-        history.add_random(&mut random, 300, IMAGES);
-        stage.publish(&history.jobs[before..]);
+        stage.publish_random(&mut history, 300);
         worker.until_serving();
         let mark = worker.mark();
         nodes[still].signal("STOP");

@@ -3,7 +3,6 @@
 // Prometheus knows only floats; what is counted here are small whole numbers.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
-use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use kit::{
@@ -11,8 +10,9 @@ use kit::{
     history::{History, account, image},
     http, job, json_lines, properties,
     stage::{DEAD, REPORTS, Stage},
-    until,
+    text, until,
     watched::{Watched, sum},
+    with_headers,
 };
 
 const WRITE: &str = "ModifyImageSharePermission";
@@ -66,7 +66,7 @@ fn what_is_counted_is_what_was_done() {
 fn every_state_of_a_lane_is_shown_with_its_reason() {
     let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
     let broker = Relay::to(stage.vhost.node.port);
-    let watched = Watched::start(stage.program_by("worker", broker.port));
+    let watched = Watched::start(stage.program_between("worker", broker.port, stage.sandbox.port()));
     watched.until_ready();
     assert_eq!(watched.until_state("subscribed").0, 200);
     assert_eq!(http::get(&watched.admin, "/livez").code, 200);
@@ -90,9 +90,7 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
     until("nothing waits", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
 
     // The credential is refused.
-    let revoked = [WRITE, "DescribeImageSharePermission", "DescribeImages"]
-        .map(|action| json!({"action": action, "times": 1_000_000, "do": "expired_credential"}));
-    stage.sandbox.faults(&json!({ "script": revoked }));
+    stage.sandbox.fail_all("expired_credential");
     history.add(&image(2), true, [account(1)]);
     stage.publish(&history.jobs[2..]);
     let (code, lane) = watched.until_state("closed");
@@ -190,13 +188,11 @@ fn no_secret_is_in_anything_that_a_worker_says_even_at_trace() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()]}));
     let broker = Relay::to(stage.vhost.node.port);
-    let program = stage.program_by("worker", broker.port).env("IMAGESHARE_LOG", "trace");
+    let program = stage.program_between("worker", broker.port, stage.sandbox.port()).env("IMAGESHARE_LOG", "trace");
     let watched = Watched::start(program);
     let mut history = History::default();
     history.add(&image(0), true, (0..8).map(account));
-    let mut headers = FieldTable::default();
-    headers.insert("traceparent".into(), AMQPValue::LongString(TRACE.into()));
-    let traced = properties().with_headers(headers);
+    let traced = with_headers([("traceparent", text(TRACE))]);
     let bodies = [history.jobs[0].to_string(), "no job".to_owned()];
     stage.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
     stage.until_worked_off();

@@ -99,9 +99,7 @@ impl Node {
 
     /// A node of one's own, to be harmed.
     pub fn start() -> Self {
-        let [node] = Self::set_up("");
-        node.start_again();
-        node
+        Self::start_with("")
     }
 
     /// A node of one's own with its management interface, and the port of that.
@@ -207,7 +205,7 @@ impl Node {
             assert_eq!(ended, None, "the broker ended:\n{}", self.log());
             // A call costs more than a connection, and the port opens last.
             TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-            self.ask("rabbit", "is_booted").filter(|answer| answer == "true")
+            self.try_eval("rabbit:is_booted().").ok().filter(|answer| answer == "true")
         });
     }
 
@@ -279,13 +277,10 @@ impl Node {
             return Vhost { turn: Some(existing.turn(vhost.url())), ..vhost };
         }
         let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
-        self.eval(&format!(
-            "ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:add_user(<<\"{name}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, \
-             <<\".*\">>, <<\"kit\">>)."
-        ));
-        Vhost { node: self, name, turn: None }
+        self.eval(&format!("ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>)."));
+        let vhost = Vhost { node: self, name, turn: None };
+        vhost.set_user(&vhost.name, [".*"; 3]);
+        vhost
     }
 
     /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
@@ -331,10 +326,20 @@ impl Node {
 
     /// The same at a node that may not be able to.
     fn try_eval(&self, expression: &str) -> Result<String, String> {
-        let mut call = self.call();
-        let mut call =
-            call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        writeln!(call.stdin.take().unwrap(), "{expression}").unwrap();
+        // A caller with a name that the node still connects with the one before it gets no answer.
+        const NAMES: u32 = 1000;
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
+        let mut call = Command::new(erl_call());
+        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
+            .env("ERL_EPMD_PORT", self.names_port())
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut call = call.spawn().unwrap();
+        // One that cannot connect ends without reading.
+        drop(writeln!(call.stdin.take().unwrap(), "{expression}"));
         let output = call.wait_with_output().unwrap();
         let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
@@ -355,23 +360,6 @@ impl Node {
             ("RABBITMQ_CONF_ENV_FILE", none),
             ("RABBITMQ_NODENAME", self.name.clone()),
         ]
-    }
-
-    /// Calls a function without arguments; nothing if the node cannot be asked yet.
-    fn ask(&self, module: &str, function: &str) -> Option<String> {
-        let output = self.call().args(["-a", &format!("{module} {function} []")]).output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-    }
-
-    fn call(&self) -> Command {
-        // One that comes by a name before the node has taken note that the one before it is gone gets no answer.
-        const NAMES: u32 = 1000;
-        static CALLS: AtomicU32 = AtomicU32::new(0);
-        let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
-        let mut call = Command::new(erl_call());
-        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10"]);
-        call.env("ERL_EPMD_PORT", self.names_port()).env("HOME", self.folder.path()).stderr(Stdio::null());
-        call
     }
 
     fn names_port(&self) -> String {
@@ -458,34 +446,39 @@ impl Vhost<'_> {
 
     /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
     pub fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
-        let Self { node, name, .. } = self;
+        let name = &self.name;
         let user = format!("{name}-{user}");
-        let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
-        node.eval(&format!(
-            "ok = rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{name}\">>, <<\"{configure}\">>, \
-             <<\"{write}\">>, <<\"{read}\">>, <<\"kit\">>)."
-        ));
+        self.set_user(&user, permissions);
         self.url().replacen(&format!("//{name}:"), &format!("//{user}:"), 1)
+    }
+
+    /// Adds a user or changes its permissions.
+    fn set_user(&self, user: &str, permissions: [&str; 3]) {
+        let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
+        self.node.eval(&format!(
+            "catch rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
+             ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{}\">>, <<\"{configure}\">>, \
+             <<\"{write}\">>, <<\"{read}\">>, <<\"kit\">>).",
+            self.name
+        ));
     }
 
     /// Sets a policy for its queues whose names match.
     pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name, .. } = self;
-        let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
-        node.eval(&format!(
-            "ok = rabbit_policy:set(<<\"{name}\">>, <<\"kit\">>, <<\"{}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
-            queues.replace('\\', "\\\\"),
-            definition.join(", ")
-        ));
+        self.set_policy_by("set", "kit", queues, definition);
     }
 
     /// Sets an operator policy in the same way.
     pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name, .. } = self;
+        self.set_policy_by("set_op", "of-operator", queues, definition);
+    }
+
+    fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
-        node.eval(&format!(
-            "ok = rabbit_policy:set_op(<<\"{name}\">>, <<\"of-operator\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
+        self.node.eval(&format!(
+            "ok = rabbit_policy:{function}(<<\"{}\">>, <<\"{policy}\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, \
+             <<\"kit\">>).",
+            self.name,
             definition.join(", ")
         ));
     }
@@ -497,19 +490,15 @@ impl Vhost<'_> {
         format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
-    /// Takes that policy away.
+    /// Takes that policy away, if it is there.
     pub fn clear_policy(&self) {
         let Self { node, name, .. } = self;
-        node.eval(&format!("ok = rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
+        node.eval(&format!("rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
     }
 
     /// Lets its user write only to what has such a name from now on.
     pub fn allow_writes_to(&self, names: &str) {
-        let name = &self.name;
-        self.node.eval(&format!(
-            "ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, \
-             <<\"{names}\">>, <<\".*\">>, <<\"kit\">>)."
-        ));
+        self.set_user(&self.name, [".*", names, ".*"]);
     }
 
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
@@ -537,9 +526,12 @@ impl Vhost<'_> {
         self.turn.is_none()
     }
 
-    /// Deletes it with its queues and its user.
+    /// Deletes it with its queues and its user, unless it is not ours.
     pub fn delete(self) {
         let name = &self.name;
+        if !self.shows_held() {
+            return;
+        }
         self.node.eval(&format!(
             "rabbit_vhost:delete(<<\"{name}\">>, <<\"kit\">>), \
              rabbit_auth_backend_internal:delete_user(<<\"{name}\">>, <<\"kit\">>)."

@@ -5,6 +5,8 @@
 //! 1. **Lost?** Each job has a report, the queues are empty, and each failure has a dead letter.
 //! 2. **Correct end state?** Each account is as the last job that succeeded for it requested.
 //! 3. **True outcomes?** Each outcome of each report agrees with the requests and effects in the sandbox's log.
+//!
+//! A round with a plan of its own also tells whether jobs may fail, and how much may be written twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +25,8 @@ pub(super) enum Rule {
     Lost,
     EndState,
     Untrue,
+    /// In a round with plain jobs and few kinds of faults: a job failed, or too much was written twice.
+    Calm,
 }
 
 /// A broken promise.
@@ -48,6 +52,7 @@ pub(super) fn judge(record: &Record) -> Vec<Problem> {
     shapes(record, &mut problems);
     end_state(record, &timeline, &mut problems);
     outcomes::check(record, &timeline, &mut problems);
+    calm(record, &mut problems);
     problems
 }
 
@@ -100,6 +105,37 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
     }
     for id in reports.keys().chain(dead.keys()) {
         lost(None, format!("{id:?} was never published, yet has a report or a dead letter"));
+    }
+}
+
+/// Checks that no job failed, and that little was written that was so already.
+fn calm(record: &Record, problems: &mut Vec<Problem>) {
+    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing.
+    const CUT_OFF: [usize; 3] = [20, 50, 100];
+    for report in record.reports.iter().filter(|report| record.is_calm && report.status != "succeeded") {
+        problems.push(problem(Rule::Calm, None, format!("{} is {}", report.job_id, report.status)));
+    }
+    let Some(repeats_max) = record.repeats_max else { return };
+    let (mut state, mut unproven) = (record.initial.clone(), BTreeSet::new());
+    let mut repeats: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for request in record.requests.iter().filter(|request| request.code == "ok") {
+        let image = request.image.as_deref().unwrap_or_default();
+        let shared = state.entry(image.to_owned()).or_default();
+        match request.share {
+            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image)),
+            None => drop(unproven.remove(image)),
+            Some(share) => {
+                let is_change = |account: &&u64| if share { shared.insert(**account) } else { shared.remove(*account) };
+                let repeated = request.accounts.len() - request.accounts.iter().filter(is_change).count();
+                if repeated > 0 && (share || !unproven.contains(image)) {
+                    *repeats.entry((&request.host, image)).or_default() += u64::try_from(repeated).unwrap();
+                }
+            }
+        }
+    }
+    for ((host, image), count) in repeats.into_iter().filter(|(_, count)| *count > repeats_max) {
+        let text = format!("{host} wrote {count} accounts of {image} that were as requested");
+        problems.push(problem(Rule::Calm, None, text));
     }
 }
 

@@ -36,6 +36,10 @@ pub(super) struct Record {
     pub(super) in_flight: Micros,
     /// How long a request with a fault may be in flight or in doubt.
     pub(super) in_doubt: Micros,
+    /// Whether every job must succeed.
+    pub(super) is_calm: bool,
+    /// How many accounts of an image a worker may write although they are as requested; `None` if the faults set no bound.
+    pub(super) repeats_max: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +130,8 @@ impl Record {
             cap: usize::try_from(raw["cap"].as_u64().unwrap()).unwrap(),
             in_flight: raw["in_flight"].as_i64().unwrap(),
             in_doubt: raw["in_doubt"].as_i64().unwrap(),
+            is_calm: raw["calm"] == true,
+            repeats_max: raw["repeats_max"].as_u64(),
         }
     }
 
