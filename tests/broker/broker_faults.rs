@@ -35,7 +35,7 @@ fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
 
 /// What a worker sent meanwhile reaches the broker late, as news of a connection that is over.
 #[test]
-fn a_connection_that_is_frozen_or_closed_by_an_operator_is_made_anew() {
+fn frozen_or_closed_connections_are_made_anew() {
     let faults =
         [Fault::BrokerSilent(8000), Fault::ConnectionsClosed, Fault::ConnectionsClosed, Fault::BrokerSilent(8000)];
     outside::check(Node::shared(), &Plan::of(13, faults));

@@ -104,13 +104,13 @@ fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
         Going::CutOff => gone.broker.freeze(),
     }
     until_taken_over(Duration::from_secs(3 * HEARTBEAT + 1));
-    let (sent, mark) = (gone.endpoint.to_server(), gone.worker.mark());
+    let (sent, mark) = (gone.endpoint.state().to_server, gone.worker.mark());
     match going {
         Going::Stopped => gone.worker.signal("CONT"),
         _ => gone.broker.thaw(),
     }
     gone.until_subscribed_after(mark);
-    assert_eq!(gone.endpoint.to_server(), sent, "it sent something although its lanes were gone");
+    assert_eq!(gone.endpoint.state().to_server, sent, "it sent something although its lanes were gone");
     players.push(gone);
 }
 

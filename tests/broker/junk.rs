@@ -109,7 +109,7 @@ fn long_messages_by_a_slow_network_cost_no_lane() {
     let relay = Relay::to(stage.vhost.node.port);
     let worker = stage.worker_between(relay.port, stage.sandbox.port());
     worker.until_subscribed();
-    relay.narrow(BYTES_A_SECOND);
+    relay.set(|state| state.bytes_a_second = Some(BYTES_A_SECOND));
     stage.publish_raw((0..COUNT).map(|_| (vec![b'x'; LEN_MAX], properties())));
     stage.until_worked_off();
     assert_eq!(stage.client().take_all(DEAD).len(), COUNT, "{}", worker.log());

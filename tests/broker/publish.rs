@@ -118,15 +118,15 @@ fn what_the_broker_needs_is_made_once_and_its_definitions_say_the_same() {
 fn a_queue_that_differs_is_named_and_left_alone_and_the_rest_is_made() {
     let vhost = Node::shared().vhost();
     let amqp = Amqp::open(&vhost.url());
-    amqp.declare_like_a_lane("imageshare.dead");
-    amqp.publish_to("", "imageshare.dead", [(b"kept".to_vec(), properties())]);
+    amqp.declare_like_a_lane(DEAD);
+    amqp.publish_to("", DEAD, [(b"kept".to_vec(), properties())]);
     let made = program("topology", &vhost.url()).arg("--declare").run().check(1).json();
     let different: Vec<_> = made.iter().filter(|line| line["state"] == "different").collect();
     let [only] = different[..] else { panic!("{made:?}") };
     let problem = only["problem"].as_str().unwrap();
     assert!(problem.starts_with("queue imageshare.dead differs: PRECONDITION_FAILED - inequivalent arg"), "{problem}");
     assert!(problem.contains("x-dead-letter-exchange") && problem.contains("delete it"), "{problem}");
-    assert_eq!(vhost.depth("imageshare.dead").ready, 1);
+    assert_eq!(vhost.depth(DEAD).ready, 1);
     assert_eq!(vhost.depth(QUEUE).ready, 0);
 }
 
@@ -197,12 +197,12 @@ fn connections_that_are_cut_anywhere_lose_no_job_and_leave_the_last_words_in_ord
     let relay = Relay::to(Node::shared().port);
     let mut publishing = Publishing::start(&vhost.url_by(relay.port), &[], []);
     for (part, jobs) in numbered(JOBS).chunks(JOBS / 10).enumerate() {
-        relay.cut_after(20_000 + part * 7_919);
+        relay.set(|state| state.allowance = Some(20_000 + part * 7_919));
         publishing.write(jobs);
     }
     let (_, log) = publishing.end(0);
     assert!(log.contains(&format!("published and confirmed: {JOBS} jobs")), "{log}");
-    assert!(relay.accepted() > 3, "it was cut");
+    assert!(relay.state().accepted > 3, "it was cut");
     let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
     let last: HashMap<_, _> = ids(&stored).into_iter().zip(0..).collect();
     let places = (0..JOBS).map(|number| last[&*format!("job-{number}")]).collect::<Vec<usize>>();

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU16, AtomicU32, Ordering},
     },
 };
@@ -36,21 +36,14 @@ pub const TICK_SECONDS: u64 = 8;
 pub struct Node {
     /// Clients' port, which stays over restarts.
     pub port: u16,
+    /// Empty if it is not ours.
     name: String,
-    /// `None` if it is not ours.
-    names: Option<Arc<Names>>,
     existing: Option<Existing>,
     distribution_port: u16,
     process: Mutex<Option<Child>>,
+    /// Goes before the folder, in which its processes write.
+    keeper: Keeper,
     folder: TempDir,
-    keeper: Option<Keeper>,
-}
-
-/// The process that knows the names of nodes. The one that a node starts by itself stays for ever.
-struct Names {
-    port: u16,
-    process: Child,
-    keeper: Option<Keeper>,
 }
 
 /// A virtual host of a node, with a user who may do anything there and nothing elsewhere.
@@ -85,15 +78,19 @@ impl Node {
     }
 
     fn existing(existing: Existing) -> Self {
+        Self { port: existing.port, existing: Some(existing), ..Self::without_files(String::new()) }
+    }
+
+    fn without_files(name: String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         Self {
-            port: existing.port,
-            name: String::new(),
-            names: None,
-            existing: Some(existing),
-            distribution_port: 0,
+            port: free_port(),
+            name,
+            existing: None,
+            distribution_port: free_port(),
             process: Mutex::new(None),
-            folder: tempfile::tempdir().unwrap(),
-            keeper: None,
+            keeper: Keeper::new(Some(folder.path())),
+            folder,
         }
     }
 
@@ -145,7 +142,6 @@ impl Node {
     fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
         assert!(Path::new(SERVER).exists(), "{SERVER} is not here; tests/run installs the package rabbitmq-server");
-        let names = Arc::new(Names::start());
         let nodes: [String; COUNT] = std::array::from_fn(|_| {
             let number = NODES.fetch_add(1, Ordering::Relaxed);
             format!("imageshare-{}-{number}@localhost", std::process::id())
@@ -157,37 +153,27 @@ impl Node {
                 writeln!(more, "cluster_formation.classic_config.nodes.{} = {node}", number + 1).unwrap();
             }
         }
-        nodes.map(|name| Self::with_files(name, Arc::clone(&names), &more))
+        nodes.map(|name| Self::with_files(name, &more))
     }
 
-    fn with_files(name: String, names: Arc<Names>, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = Some(Keeper::new(Some(folder.path())));
-        let [port, distribution_port] = [free_port(), free_port()];
-        let cookie = folder.path().join(".erlang.cookie");
+    fn with_files(name: String, more: &str) -> Self {
+        let node = Self::without_files(name);
+        let (file, port) = (|name: &str| node.folder.path().join(name), node.port);
+        let cookie = file(".erlang.cookie");
         fs::write(&cookie, COOKIE).unwrap();
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
-        fs::write(folder.path().join("plugins"), "[].\n").unwrap();
+        fs::write(file("plugins"), "[].\n").unwrap();
         // RabbitMQ 4 takes 16 MiB unless it is told otherwise, the ones before it 128 MiB.
         let len_max = if more.contains("max_message_size") { "" } else { "max_message_size = 134217728\n" };
         let settings = format!(
             "{len_max}listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
              log.console = false\nlog.file = node.log\n{more}"
         );
-        fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
+        fs::write(file("rabbitmq.conf"), settings).unwrap();
         // A node that says nothing is given up by the others after this, or a quarter sooner or later.
         let advanced = format!("[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}].\n");
-        fs::write(folder.path().join("advanced.config"), advanced).unwrap();
-        Self {
-            port,
-            name,
-            names: Some(names),
-            existing: None,
-            distribution_port,
-            process: Mutex::new(None),
-            folder,
-            keeper,
-        }
+        fs::write(file("advanced.config"), advanced).unwrap();
+        node
     }
 
     /// Starts it on the files it had, and waits until it serves.
@@ -221,7 +207,7 @@ impl Node {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
-            .env("ERL_EPMD_PORT", self.names_port())
+            .env("ERL_EPMD_PORT", names_port())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -239,7 +225,7 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.keeper().keep(&mut server);
+        self.keeper.keep(&mut server);
         *process = Some(server.spawn().unwrap());
     }
 
@@ -332,7 +318,7 @@ impl Node {
         let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
         let mut call = Command::new(erl_call());
         call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
-            .env("ERL_EPMD_PORT", self.names_port())
+            .env("ERL_EPMD_PORT", names_port())
             .env("HOME", self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -355,53 +341,31 @@ impl Node {
     pub fn control(&self) -> [(&'static str, String); 4] {
         let none = self.folder.path().join("none").to_str().unwrap().to_owned();
         [
-            ("ERL_EPMD_PORT", self.names_port()),
+            ("ERL_EPMD_PORT", names_port()),
             ("LANG", "C.UTF-8".to_owned()),
             ("RABBITMQ_CONF_ENV_FILE", none),
             ("RABBITMQ_NODENAME", self.name.clone()),
         ]
     }
 
-    fn names_port(&self) -> String {
-        self.names.as_ref().expect("this needs a node of the tests' own").port.to_string()
-    }
-
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn keeper(&self) -> &Keeper {
-        self.keeper.as_ref().expect("the keeper goes last")
-    }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.keeper.take());
-        // It was killed; this removes its entry from the table of processes.
-        if let Some(mut process) = self.process().take() {
-            drop(process.wait());
-        }
-    }
-}
-
-impl Names {
-    fn start() -> Self {
-        let (port, keeper) = (free_port(), Keeper::new(None));
+/// The port of the process that knows the names of nodes. The one that a node starts by itself would stay for ever.
+fn names_port() -> String {
+    static PORT: OnceLock<u16> = OnceLock::new();
+    let start = || {
+        let port = free_port();
         let mut names = Command::new("epmd");
         names.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-        keeper.keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        let names = Self { port, process: names.spawn().unwrap(), keeper: Some(keeper) };
+        Keeper::of_all_tests().keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        names.spawn().unwrap();
         until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
-        names
-    }
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        drop(self.keeper.take());
-        drop(self.process.wait());
-    }
+        port
+    };
+    PORT.get_or_init(start).to_string()
 }
 
 /// The password of every user that the kit makes.

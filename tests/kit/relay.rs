@@ -33,20 +33,24 @@ pub struct Relay {
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a relay does, and has done so far.
 #[derive(Clone, Default)]
-struct State {
-    is_frozen: bool,
-    /// Whether bytes from the server are passed on one by one.
-    trickles: bool,
+pub struct State {
+    /// Accepts bytes and connections, and passes nothing on. Neither side can notice.
+    pub is_frozen: bool,
+    /// Passes bytes from the server on one by one, ten a second.
+    pub trickles: bool,
     /// How many bytes from the server a connection passes on per second.
-    bytes_a_second: Option<u32>,
-    /// Bytes that may still go to the server before all connections are cut.
-    allowance: Option<usize>,
-    /// Bytes to the server that are replaced once, and their replacement of the same length.
-    replacement: Option<(Vec<u8>, Vec<u8>)>,
+    pub bytes_a_second: Option<u32>,
+    /// Bytes that may still go to the server before all connections are cut, also in the middle of a frame.
+    pub allowance: Option<usize>,
+    /// Bytes to the server that are replaced once, and as many others.
+    pub replacement: Option<(&'static [u8], &'static [u8])>,
     cuts: usize,
-    accepted: usize,
-    to_server: usize,
+    /// Connections.
+    pub accepted: usize,
+    /// Bytes that clients sent, passed on or not.
+    pub to_server: usize,
 }
 
 impl Relay {
@@ -58,45 +62,26 @@ impl Relay {
         relay
     }
 
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+    }
+
     /// Ends all connections, and accepts new ones.
     pub fn cut(&self) {
-        self.state.send_modify(State::cut);
+        self.set(State::cut);
     }
 
-    /// Ends all connections after this many more bytes to the server, also in the middle of a frame.
-    pub fn cut_after(&self, bytes: usize) {
-        self.state.send_modify(|state| state.allowance = Some(bytes));
-    }
-
-    /// Accepts bytes and connections, and passes nothing on. Neither side can notice.
     pub fn freeze(&self) {
-        self.state.send_modify(|state| state.is_frozen = true);
+        self.set(|state| state.is_frozen = true);
     }
 
     /// Passes bytes on again, those that were held first.
     pub fn thaw(&self) {
-        self.state.send_modify(|state| state.is_frozen = false);
-    }
-
-    /// Whether bytes from the server arrive one by one, ten a second.
-    pub fn trickle(&self, trickles: bool) {
-        self.state.send_modify(|state| state.trickles = trickles);
-    }
-
-    /// Limits the bytes from the server on each connection.
-    pub fn narrow(&self, bytes_a_second: u32) {
-        self.state.send_modify(|state| state.bytes_a_second = Some(bytes_a_second));
-    }
-
-    /// Replaces bytes on their way to the server, once, by as many others.
-    pub fn replace(&self, from: &[u8], to: &[u8]) {
-        assert_eq!(from.len(), to.len());
-        self.state.send_modify(|state| state.replacement = Some((from.to_vec(), to.to_vec())));
-    }
-
-    /// Whether the bytes were replaced.
-    pub fn has_replaced(&self) -> bool {
-        self.state.borrow().replacement.is_none()
+        self.set(|state| state.is_frozen = false);
     }
 
     /// Ends all connections and refuses new ones.
@@ -111,16 +96,6 @@ impl Relay {
     /// Accepts connections again.
     pub fn serve_again(&self) {
         self.serve(StdListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap());
-    }
-
-    /// Connections so far.
-    pub fn accepted(&self) -> usize {
-        self.state.borrow().accepted
-    }
-
-    /// Bytes that clients sent so far, passed on or not.
-    pub fn to_server(&self) -> usize {
-        self.state.borrow().to_server
     }
 
     fn serve(&self, listener: StdListener) {
@@ -220,7 +195,7 @@ async fn write_to_server(
 ) -> std::io::Result<()> {
     let mut is_last = false;
     state.send_modify(|state| {
-        if let Some((from, to)) = &state.replacement
+        if let Some((from, to)) = state.replacement
             && let Some(at) = chunk.windows(from.len()).position(|window| window == from)
         {
             chunk[at..at + to.len()].copy_from_slice(to);

@@ -29,6 +29,11 @@ impl Watched {
         sum(&self.metrics(), parts)
     }
 
+    /// The same of what is counted.
+    pub fn count(&self, parts: &[&str]) -> u64 {
+        count(&self.metrics(), parts)
+    }
+
     /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
     #[track_caller]
     pub fn until_ready(&self) {
@@ -44,6 +49,12 @@ impl Watched {
             (lane["state"] == state).then_some((answer.code, lane))
         })
     }
+}
+
+/// The same of what is counted: Prometheus knows only floats, and these are small whole numbers.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn count(metrics: &str, parts: &[&str]) -> u64 {
+    sum(metrics, parts) as u64
 }
 
 /// The sum of all series of a text whose name and labels hold all of this.

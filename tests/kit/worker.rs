@@ -1,6 +1,6 @@
 //! `imageshare worker` as a process.
 
-use std::{process::ChildStdout, time::Duration};
+use std::{ops::Deref, process::ChildStdout, time::Duration};
 
 use crate::{PATIENCE, Program, Running, until_within};
 
@@ -19,7 +19,7 @@ impl Worker {
 
     /// Where its log is now. What is waited for comes after it.
     pub fn mark(&self) -> usize {
-        self.running().said().len()
+        self.said().len()
     }
 
     /// Waits until a line of its log after a mark holds all of this, and gives the line.
@@ -37,7 +37,7 @@ impl Worker {
     #[track_caller]
     fn until_logged_within(&self, patience: Duration, mark: usize, parts: &[&str]) -> String {
         until_within(patience, &format!("the worker logged {parts:?}, in\n{}", self.log()), || {
-            let said = self.running().said();
+            let said = self.said();
             said.get(mark..)
                 .unwrap()
                 .lines()
@@ -66,35 +66,20 @@ impl Worker {
 
     /// Whether a lane's deliveries came to it, by the last that it said of this lane.
     pub fn serves(&self, lane: &str) -> bool {
-        let said = self.running().said();
+        let said = self.said();
         let of_lane = format!(r#""lane":"{lane}","state":"#);
         said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
     }
 
     /// Its log so far.
     pub fn log(&self) -> String {
-        self.running().said()
-    }
-
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.running().id()
-    }
-
-    /// Memory that it has in KiB.
-    pub fn resident_kib(&self) -> u64 {
-        self.running().resident_kib()
+        self.said()
     }
 
     /// Open files, sockets among them, and threads that it has.
     pub fn files_and_threads(&self) -> (usize, usize) {
-        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.running().id())).unwrap().count();
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.id())).unwrap().count();
         (count("fd"), count("task"))
-    }
-
-    /// Sends it a signal by its name.
-    pub fn signal(&self, name: &str) {
-        self.running().signal(name);
     }
 
     /// Kills it.
@@ -119,12 +104,16 @@ impl Worker {
         log
     }
 
-    fn running(&self) -> &Running {
-        self.running.as_ref().expect("it is taken at its end")
-    }
-
     fn take(&mut self) -> Running {
         self.running.take().expect("it is taken at its end")
+    }
+}
+
+impl Deref for Worker {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        self.running.as_ref().expect("it is taken at its end")
     }
 }
 

@@ -44,7 +44,7 @@ fn check_away(
 }
 
 #[test]
-fn an_endpoint_that_refuses_for_long_gives_the_lane_back_and_fails_no_job() {
+fn refusing_endpoint_gives_lane_back_and_fails_no_job() {
     check_away(43, "endpoint", true, |_, endpoint| endpoint.refuse(), |_, endpoint| endpoint.serve_again());
 }
 
@@ -60,7 +60,13 @@ fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
 
 #[test]
 fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
-    check_away(45, "endpoint", false, |_, endpoint| endpoint.trickle(true), |_, endpoint| endpoint.trickle(false));
+    check_away(
+        45,
+        "endpoint",
+        false,
+        |_, endpoint| endpoint.set(|state| state.trickles = true),
+        |_, endpoint| endpoint.set(|state| state.trickles = false),
+    );
 }
 
 #[test]

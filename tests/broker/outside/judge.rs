@@ -72,7 +72,7 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
     }
     let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
     for letter in &record.dead {
-        dead.entry(&letter.job_id).or_default().push(letter);
+        dead.entry(&letter.body.job_id).or_default().push(letter);
     }
     for job in &record.jobs {
         let first = job.accounts.first().map(|account| (&*job.image, *account));
@@ -84,7 +84,8 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
         let failed: Vec<_> = reports.iter().flat_map(|report| report.failed()).collect();
         for &(account, failure) in &failed {
             // The dead letter of a SYNC contains its own list, not the accounts that it failed to remove.
-            let holds = |letter: &&DeadLetter| letter.accounts.contains(&account) || !job.accounts.contains(&account);
+            let holds =
+                |letter: &&DeadLetter| letter.body.accounts.contains(&account) || !job.accounts.contains(&account);
             if !letters.iter().any(|letter| letter.reason == "failed" && letter.code.is_some() && holds(letter)) {
                 let code = &failure.code;
                 lost(Some((&job.image, account)), format!("{}: {account} failed ({code}), no dead letter", job.id));
@@ -121,7 +122,7 @@ fn calm(record: &Record, problems: &mut Vec<Problem>) {
     for request in record.requests.iter().filter(|request| request.code == "ok") {
         let image = request.image.as_deref().unwrap_or_default();
         let shared = state.entry(image.to_owned()).or_default();
-        match request.share {
+        match request.share() {
             None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image)),
             None => drop(unproven.remove(image)),
             Some(share) => {
@@ -258,7 +259,7 @@ fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[
     let received = reports.iter().map(|report| report.received).min();
     let took_effect = || {
         let mut writes = record.requests.iter().filter(|request| request.writes(&job.image, account));
-        writes.any(|request| request.share == Some(shared) && request.effect >= received)
+        writes.any(|request| request.share() == Some(shared) && request.effect() >= received)
     };
     let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
     match said.into_iter().collect::<Vec<_>>()[..] {

@@ -117,8 +117,6 @@ impl Plan {
             unknown: (0..3).map(|number| account(FIRST_UNKNOWN + number)).collect(),
             cap,
             cap_is_known: random.below(2) == 0,
-            steps: Vec::new(),
-            invalid: BTreeSet::new(),
             write_lag,
             read_lag: READ_LAG,
             call_timeout: 1000,
@@ -131,6 +129,7 @@ impl Plan {
             lease: (random.below(10) == 0).then_some(write_lag / 1000 * 2 + 2),
             jobs_first: random.below(2) == 0,
             is_calm: false,
+            ..Self::of(seed, [])
         };
         let mut published = 0;
         for _ in 0..2 + random.below(3) {

@@ -30,7 +30,7 @@ pub(super) struct Round<'a> {
     instances: Vec<Instance>,
     /// Workers that received SIGTERM.
     leaving: Vec<Worker>,
-    recoveries: Vec<(Instant, Recovery)>,
+    recoveries: Vec<(Instant, usize, fn(&Instance))>,
     reports: Vec<Value>,
 }
 
@@ -42,12 +42,12 @@ struct Instance {
     api: Relay,
 }
 
-/// The end of a fault, with the index of the instance.
-#[derive(Clone, Copy)]
-enum Recovery {
-    Continue(usize),
-    ThawBroker(usize),
-    ThawApi(usize),
+impl Instance {
+    fn signal(&self, name: &str) {
+        if let Some(worker) = &self.worker {
+            worker.signal(name);
+        }
+    }
 }
 
 impl<'a> Round<'a> {
@@ -126,22 +126,22 @@ impl<'a> Round<'a> {
             Fault::Kill | Fault::LateWrites(_) => self.kill(place),
             Fault::KillBoth => alive.into_iter().for_each(|place| self.kill(place)),
             Fault::Freeze(length) => {
-                self.signal(place, "STOP");
-                self.recover_after(length, Recovery::Continue(place));
+                self.instances[place].signal("STOP");
+                self.recover_after(length, place, |instance| instance.signal("CONT"));
             }
             Fault::Drain => {
                 // A process that has only just begun dies of the signal.
                 while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.log().contains("starting")) {
                     self.pause(10);
                 }
-                self.signal(place, "TERM");
+                self.instances[place].signal("TERM");
                 self.leaving.extend(self.instances[place].worker.take());
             }
             Fault::Reload => {
                 let batch = self.plan.batch;
                 let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
                 self.stage.change_settings_by(instance.api.port, &found, &replaced);
-                self.signal(place, "HUP");
+                self.instances[place].signal("HUP");
                 // The signal kills a worker that was started a moment ago, so start another one.
                 self.start_worker();
             }
@@ -162,21 +162,24 @@ impl<'a> Round<'a> {
             }
             Fault::ConnectionsClosed => self.stage.vhost.close_connections(),
             Fault::BrokerCut => instance.broker.cut(),
-            Fault::BrokerCutAfter(bytes) => instance.broker.cut_after(usize::try_from(bytes).unwrap()),
+            Fault::BrokerCutAfter(bytes) => {
+                let bytes = usize::try_from(bytes).unwrap();
+                instance.broker.set(|state| state.allowance = Some(bytes));
+            }
             Fault::BrokerSilent(length) => {
                 instance.broker.freeze();
-                self.recover_after(length, Recovery::ThawBroker(place));
+                self.recover_after(length, place, |instance| instance.broker.thaw());
             }
             Fault::ApiCut => instance.api.cut(),
             Fault::ApiSilent(length) => {
                 instance.api.freeze();
-                self.recover_after(length, Recovery::ThawApi(place));
+                self.recover_after(length, place, |instance| instance.api.thaw());
             }
             Fault::HeldWrites => {
                 instance.api.freeze();
                 self.pause(200);
                 self.kill(place);
-                self.recover_after(self.plan.write_lag / 3, Recovery::ThawApi(place));
+                self.recover_after(self.plan.write_lag / 3, place, |instance| instance.api.thaw());
             }
         }
     }
@@ -187,14 +190,9 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn signal(&self, place: usize, name: &str) {
-        if let Some(worker) = &self.instances[place].worker {
-            worker.signal(name);
-        }
-    }
-
-    fn recover_after(&mut self, milliseconds: u64, what: Recovery) {
-        self.recoveries.push((Instant::now() + Duration::from_millis(milliseconds), what));
+    /// Ends a fault of an instance this much later.
+    fn recover_after(&mut self, milliseconds: u64, place: usize, recover: fn(&Instance)) {
+        self.recoveries.push((Instant::now() + Duration::from_millis(milliseconds), place, recover));
     }
 
     /// Waits, and ends the faults that are due.
@@ -202,22 +200,14 @@ impl<'a> Round<'a> {
         let end = Instant::now() + Duration::from_millis(milliseconds);
         loop {
             let now = Instant::now();
-            let (due, pending) = self.recoveries.drain(..).partition(|&(at, _)| at <= now);
+            let (due, pending) = self.recoveries.drain(..).partition(|&(at, ..)| at <= now);
             self.recoveries = pending;
-            due.into_iter().for_each(|(_, what)| self.end_fault(what));
+            due.into_iter().for_each(|(_, place, recover)| recover(&self.instances[place]));
             if now >= end {
                 return;
             }
             // The plan decides the moments of the faults, so there is nothing to observe here.
             thread::sleep(Duration::from_millis(10).min(end - now));
-        }
-    }
-
-    fn end_fault(&self, what: Recovery) {
-        match what {
-            Recovery::Continue(place) => self.signal(place, "CONT"),
-            Recovery::ThawBroker(place) => self.instances[place].broker.thaw(),
-            Recovery::ThawApi(place) => self.instances[place].api.thaw(),
         }
     }
 
@@ -297,7 +287,7 @@ impl<'a> Round<'a> {
             "cap": self.plan.cap,
             "in_flight": (latency + PROCESSING + frozen) * 1000,
             "in_doubt": (write_lag + call_timeout + PROCESSING + frozen) * 1000,
-            "calm": self.plan.is_calm,
+            "is_calm": self.plan.is_calm,
             "repeats_max": self.plan.repeats_max(),
         });
         drop(client);
