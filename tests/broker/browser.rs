@@ -12,7 +12,7 @@ use kit::{
     http,
     stage::Stage,
     until,
-    watched::Watched,
+    worker::Watched,
 };
 
 /// A text as a browser writes it out between tags.

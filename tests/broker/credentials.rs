@@ -17,7 +17,7 @@ fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
     let sandbox = Sandbox::start(&["--rps", "0"]);
     let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
     sandbox.faults(&json!({"script": [denied]}));
-    let stage = stage(Node::shared(), sandbox, "source = \"environment\"");
+    let stage = stage(sandbox, "source = \"environment\"");
     let mut history = History::of(64);
     let worker = stage.worker();
     stage.publish_random(&mut history, 20);
@@ -28,8 +28,13 @@ fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
 }
 
 /// A stage whose lane has this credential.
-fn stage<'a>(node: &'a Node, sandbox: Sandbox, credential: &str) -> Stage<'a> {
-    Stage::with_settings(node, sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+fn stage(sandbox: Sandbox, credential: &str) -> Stage<'static> {
+    Stage::with_settings(Node::shared(), sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+}
+
+/// A stage whose lane has the key of a file.
+fn stage_with_file(sandbox: Sandbox, path: &Path) -> Stage<'static> {
+    stage(sandbox, &format!("source = \"file\"\npath = {path:?}"))
 }
 
 fn write_key(path: &Path, key: &Value) {
@@ -41,7 +46,7 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3));
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let stage = stage_with_file(sandbox, &path);
     let mut history = History::of(61);
     let worker = stage.worker();
     stage.publish_random(&mut history, 50);
@@ -76,7 +81,7 @@ fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3_600));
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let stage = stage_with_file(sandbox, &path);
     let mut history = History::of(62);
     let worker = stage.worker();
     for _ in 0..3 {
@@ -105,7 +110,7 @@ fn key_of_another_account_closes_the_lane() {
     let path = folder.path("key.json");
     let put = |id: &str| write_key(&path, &json!({"secret_id": id, "secret_key": format!("secret-{id}")}));
     put("AKIDOURS");
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
+    let stage = stage_with_file(sandbox, &path);
     let mut history = History::of(65);
     let worker = stage.worker();
     stage.publish_random(&mut history, 20);
@@ -137,7 +142,7 @@ fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
         "source = \"assume_role\"\nrole_arn = \"{ROLE}\"\nduration = \"6s\"\ncredential = \"base\"\n\
          [credentials.base]\nsource = \"environment\""
     );
-    let stage = stage(Node::shared(), sandbox, &role);
+    let stage = stage(sandbox, &role);
     let mut history = History::of(63);
     let worker = stage.worker();
     worker.until_subscribed();

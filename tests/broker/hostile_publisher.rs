@@ -8,13 +8,13 @@ use kit::{
     history::{History, account, image},
     http, properties,
     stage::{DEAD, QUEUE, REPORTS, Stage},
-    text, until,
-    watched::Watched,
-    with_headers,
+    text, until, with_headers,
+    worker::Watched,
 };
 
-/// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log, in a text.
-const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\r\nforged";
+/// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log and of the metrics,
+/// in a text.
+const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\r\nforged\"} 1\nimageshare_jobs_held{lane=\"yü";
 
 /// The same as a label may be: it has no control characters.
 const TURNED: &str = "\u{202e}\u{2066}\u{61c}\u{feff}\u{e0041}";
@@ -34,7 +34,7 @@ fn with(member: &str, value: &Value) -> Vec<u8> {
 }
 
 /// Messages that are no jobs, with such a text wherever one can be.
-fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
+pub(crate) fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
     let hostile = json!(HOSTILE);
     let members =
         ["job_id", "lane", "image_id", "region", "permission", "account_ids", "labels", "expires_at", "force"];

@@ -1,16 +1,17 @@
 //! What a worker says of itself: that it is true in every state, that it can be watched, and that it holds no secret.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use kit::{
     Folder, Node, Relay, Sandbox,
     history::{History, account, image},
     http, job, json_lines, properties,
     stage::{DEAD, REPORTS, Stage},
-    text, until,
-    watched::{Watched, count, sum},
-    with_headers,
+    text, until, with_headers,
+    worker::{Watched, count, sum},
 };
+
+use crate::hostile_publisher::hostile;
 
 const WRITE: &str = "ModifyImageSharePermission";
 
@@ -149,30 +150,15 @@ fn failures_rejections_and_dead_letters_are_counted_by_a_closed_set_of_reasons()
     history.add(&image(1), true, (0..2).map(account));
     stage.publish(&history.jobs[1..]);
     stage.until_worked_off();
-    let hostile = hostile_jobs(&history.jobs[1]);
+    let hostile = hostile();
     let all = 5 + hostile.len() as u64;
-    stage.client().publish_to("imageshare", "default", hostile.into_iter().map(|body| (body, properties())));
+    stage.client().publish_to("imageshare", "default", hostile);
     until("all are counted", || (watched.count(&["imageshare_jobs_finished_total"]) == all).then_some(()));
     let after = watched.metrics();
     let series = |metrics: &str| metrics.lines().count();
     assert_eq!(series(&after), series(&metrics), "no series comes from outside");
     assert!(after.is_ascii());
     watched.worker.drain();
-}
-
-/// A job with each of its members replaced by what would break a label, a line or a terminal, and one that has a member
-/// of such a name.
-fn hostile_jobs(job: &Value) -> Vec<Vec<u8>> {
-    const HOSTILE: &str = "x\"} 1\nimageshare_jobs_held{lane=\"y\u{1b}[31mü";
-    let members =
-        ["job_id", "image_id", "region", "permission", "account_ids", "lane", "labels", "expires_at", HOSTILE];
-    let with = |member: &str, value: Value| {
-        let mut job = job.clone();
-        job[member] = value;
-        job.to_string().into_bytes()
-    };
-    let labelled = with("labels", json!({ HOSTILE: HOSTILE }));
-    members.iter().map(|member| with(member, json!(HOSTILE))).chain([labelled]).collect()
 }
 
 #[test]

@@ -36,22 +36,24 @@ fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> 
     program("publish", url).arg("-").args(flags).input(lines(jobs)).run()
 }
 
-/// A publish that runs. It ends when its input does.
+/// A publish that runs. Its input ends after the jobs that it starts with; without any, it stays open for others.
 struct Publishing {
     running: Running,
     stdout: ChildStdout,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
 }
 
 impl Publishing {
     fn start(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Self {
-        let publish = program("publish", url).arg("-").args(flags).input(lines(jobs));
+        let lines = lines(jobs);
+        let is_open = lines.is_empty();
+        let publish = program("publish", url).arg("-").args(flags).input(lines);
         let (running, stdout, stdin) = publish.start_with_open_input();
-        Self { running, stdout, stdin }
+        Self { running, stdout, stdin: is_open.then_some(stdin) }
     }
 
     fn write(&mut self, jobs: &[Value]) {
-        self.stdin.write_all(lines(jobs.iter().cloned()).as_bytes()).unwrap();
+        self.stdin.as_mut().unwrap().write_all(lines(jobs.iter().cloned()).as_bytes()).unwrap();
     }
 
     /// Ends its input, and returns what it printed and logged when it has ended with this code.
@@ -160,6 +162,15 @@ fn jobs_of_a_file_stand_in_the_queues_of_their_lanes_in_their_order() {
     assert_eq!(asia, expected);
 }
 
+/// A publish that ends with this code and these words.
+#[track_caller]
+fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, words: &[&str]) {
+    let ended = publish(&vhost.url(), flags, jobs).check(code);
+    for words in words {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+}
+
 #[test]
 fn what_no_queue_takes_ends_a_publish_which_says_how_far_it_came() {
     let vhost = declared();
@@ -169,18 +180,17 @@ fn what_no_queue_takes_ends_a_publish_which_says_how_far_it_came() {
     let settings = folder.file("imageshare.toml", lanes);
     let mut jobs = numbered(5);
     jobs[3]["region"] = "eu-paris".into();
-    let ended = publish(&vhost.url(), &["--config", settings.to_str().unwrap()], jobs).check(3);
-    let words =
-        "the job of line 4: no queue takes what is published to exchange \"imageshare\" with routing key \"gone\"";
-    assert!(ended.stderr.contains(words), "{}", ended.stderr);
-    assert!(ended.stderr.contains("jobs up to line 3 of the input are confirmed"), "{}", ended.stderr);
+    let words = [
+        "the job of line 4: no queue takes what is published to exchange \"imageshare\" with routing key \"gone\"",
+        "jobs up to line 3 of the input are confirmed",
+    ];
+    check_ends(&vhost, &["--config", settings.to_str().unwrap()], jobs, 3, &words);
 }
 
 #[test]
 fn a_broker_without_our_exchange_or_that_refuses_us_ends_a_publish_at_once() {
     let vhost = Node::shared().vhost();
-    let ended = publish(&vhost.url(), &[], [job("a")]).check(3);
-    assert!(ended.stderr.contains("404 NOT_FOUND - no exchange 'imageshare'"), "{}", ended.stderr);
+    check_ends(&vhost, &[], numbered(1), 3, &["404 NOT_FOUND - no exchange 'imageshare'"]);
     vhost.set_password(false);
     let stderr = publish(&vhost.url(), &[], [job("a")]).check(3).stderr;
     assert!(stderr.contains("the broker refuses the user") && !stderr.contains("correct"), "{stderr}");
@@ -327,12 +337,11 @@ fn full_queue(vhost: &Vhost<'_>, len_max: u32) {
 fn a_full_queue_ends_a_publish_after_its_time() {
     let vhost = declared();
     full_queue(&vhost, 1);
-    let ended = publish(&vhost.url(), &["--give-up-after", "2"], numbered(20)).check(3);
-    assert!(ended.stderr.contains("queue \"imageshare.jobs.default\""), "{}", ended.stderr);
-    assert!(ended.stderr.contains("refuses messages"), "{}", ended.stderr);
+    let words =
+        ["queue \"imageshare.jobs.default\"", "refuses messages", "are confirmed; of later ones some may have arrived"];
+    check_ends(&vhost, &["--give-up-after", "2"], numbered(20), 3, &words);
     let ready = Amqp::open(&vhost.url()).ready(QUEUE);
     assert!((1..20).contains(&ready), "{ready} jobs");
-    assert!(ended.stderr.contains("are confirmed; of later ones some may have arrived"), "{}", ended.stderr);
 }
 
 #[test]
@@ -347,7 +356,9 @@ fn a_queue_with_room_again_gets_its_jobs_in_order() {
         let last = |number: usize| numbers.iter().rposition(|arrived| *arrived == number);
         (0..JOBS).map(last).is_sorted() && last(0).is_some()
     };
-    let number = |message: &kit::Message| message.json()["job_id"].as_str().unwrap()[4..].parse::<usize>().unwrap();
+    let number = |message: &kit::Message| {
+        message.json()["job_id"].as_str().unwrap().trim_start_matches("job-").parse::<usize>().unwrap()
+    };
     let mut numbers = Vec::new();
     let client = Amqp::open(&vhost.url());
     let mut held = client.hold(QUEUE, 1);
@@ -368,8 +379,8 @@ fn time_in_a_memory_alarm_counts_for_a_publish() {
     let vhost = node.vhost();
     declare(&vhost);
     node.memory_alarm(true);
-    let ended = publish(&vhost.url(), &["--give-up-after", "3"], [job("a")]).check(4);
-    assert!(ended.stderr.contains("short of memory or disk (gave up after 3 s)"), "{}", ended.stderr);
+    let words = ["short of memory or disk (gave up after 3 s)"];
+    check_ends(&vhost, &["--give-up-after", "3"], numbered(1), 4, &words);
     node.memory_alarm(false);
 }
 
@@ -380,10 +391,12 @@ fn a_job_longer_than_the_broker_accepts_is_named() {
     declare(&vhost);
     let mut long = job("long");
     long["account_ids"] = (100_000_000_000_u64..100_000_000_500).map(|id| id.to_string()).collect();
-    let ended = publish(&vhost.url(), &[], [job("a"), long, job("b")]).check(3);
-    assert!(ended.stderr.contains("the job of line 2: message too long: "), "{}", ended.stderr);
-    assert!(ended.stderr.contains("(expected at most 4096"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("jobs up to line 1 of the input are confirmed"), "{}", ended.stderr);
+    let words = [
+        "the job of line 2: message too long: ",
+        "(expected at most 4096",
+        "jobs up to line 1 of the input are confirmed",
+    ];
+    check_ends(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
 }
 
 /// The broker drops the jobs that a publish waits for.

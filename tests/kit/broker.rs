@@ -99,16 +99,7 @@ impl Node {
         Self::start_with("")
     }
 
-    /// A node of one's own with its management interface, and the port of that.
-    pub fn start_with_management() -> (Self, u16) {
-        let port = free_port();
-        let [node] = Self::set_up(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
-        fs::write(node.folder.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
-        node.start_again();
-        (node, port)
-    }
-
-    /// A node of one's own with more in its settings, such as a listener with TLS.
+    /// A node of one's own with more in its settings, such as a listener with TLS or a management interface.
     pub fn start_with(more: &str) -> Self {
         let [node] = Self::set_up(more);
         node.start_again();
@@ -162,7 +153,8 @@ impl Node {
         let cookie = file(".erlang.cookie");
         fs::write(&cookie, COOKIE).unwrap();
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
-        fs::write(file("plugins"), "[].\n").unwrap();
+        let plugin = if more.contains("management.") { "rabbitmq_management" } else { "" };
+        fs::write(file("plugins"), format!("[{plugin}].\n")).unwrap();
         // RabbitMQ 4 takes 16 MiB unless it is told otherwise, the ones before it 128 MiB.
         let len_max = if more.contains("max_message_size") { "" } else { "max_message_size = 134217728\n" };
         let settings = format!(
@@ -196,7 +188,7 @@ impl Node {
     }
 
     /// Starts it and does not wait.
-    pub fn begin_to_start(&self) {
+    fn begin_to_start(&self) {
         let mut process = self.process();
         assert!(process.is_none(), "the broker runs");
         let file = |name: &str| self.folder.path().join(name);
@@ -355,21 +347,21 @@ impl Node {
 
 /// The port of the process that knows the names of nodes. The one that a node starts by itself would stay for ever.
 fn names_port() -> String {
-    static PORT: OnceLock<u16> = OnceLock::new();
+    static NAMES: OnceLock<(u16, Child)> = OnceLock::new();
     let start = || {
         let port = free_port();
         let mut names = Command::new("epmd");
         names.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         Keeper::of_all_tests().keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        names.spawn().unwrap();
+        let names = names.spawn().unwrap();
         until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
-        port
+        (port, names)
     };
-    PORT.get_or_init(start).to_string()
+    NAMES.get_or_init(start).0.to_string()
 }
 
 /// The password of every user that the kit makes.
-pub const PASSWORD: &str = "correct/horse:battery@staple";
+const PASSWORD: &str = "correct/horse:battery@staple";
 
 impl Vhost<'_> {
     /// Where clients find it.

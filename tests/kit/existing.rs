@@ -63,7 +63,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let amqp = Amqp::open(&self.url);
         let lanes = LANES.into_iter().chain(["default"]).map(queue_of);
-        for name in lanes.chain([REPORTS.to_owned(), DEAD.to_owned()]) {
+        for name in lanes.chain([REPORTS, DEAD, "imageshare"].map(str::to_owned)) {
             // What is not there needs no end.
             amqp.attempt(async |channel| {
                 channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
@@ -71,9 +71,5 @@ impl Drop for Turn {
             })
             .ok();
         }
-        amqp.attempt(async |channel| {
-            channel.exchange_delete("imageshare".into(), ExchangeDeleteOptions::default()).await
-        })
-        .ok();
     }
 }

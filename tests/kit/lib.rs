@@ -27,11 +27,10 @@ pub mod sandbox;
 pub mod shell;
 pub mod sizes;
 pub mod stage;
-pub mod watched;
 pub mod worker;
 
 pub use amqp::{Amqp, Message, properties, text, with_headers};
-pub use broker::{COOKIE, Depth, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub use broker::{COOKIE, Depth, Node, TICK_SECONDS, Vhost, free_port};
 pub use certificates::{Authority, Certificate};
 pub use commands::{flags, helps};
 pub use program::{Ended, Program, Running, json_lines};

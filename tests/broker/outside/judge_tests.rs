@@ -7,6 +7,8 @@ use super::{
     record::{Failure, Kind, Outcome, Record, Request},
 };
 
+type Falsify = fn(&mut Record);
+
 /// A round of five jobs on two images, with an unknown account and a SYNC.
 fn good() -> Record {
     let job = |id: &str, image: &str, permission: &str, accounts: &[&str]| json!({"job_id": id, "image_id": image, "permission": permission, "account_ids": accounts, "force": true});
@@ -72,7 +74,7 @@ fn failed(code: &str, request_id: Option<&str>) -> Outcome {
 #[test]
 fn every_falsification_is_detected() {
     const UNKNOWN: &str = "InvalidAccountId.NotFound";
-    let falsifications: &[(Rule, &str, fn(&mut Record))] = &[
+    let falsifications: &[(Rule, &str, Falsify)] = &[
         (Rule::Lost, "still hold 1", |record| record.left = 1),
         (Rule::Lost, "e has no report", |record| drop(record.reports.pop())),
         (Rule::Lost, "no dead letter", |record| record.dead.clear()),
@@ -81,7 +83,7 @@ fn every_falsification_is_detected() {
         (Rule::Lost, "an invalid message", |record| record.invalid = ["x".to_owned()].into()),
         (Rule::EndState, "requested was", |record| record.last.clear()),
         (Rule::EndState, "unlike in the sandbox's log", |record| record.last.clear()),
-        (Rule::EndState, "requested was", |record| record.jobs.swap(0, 1)),
+        (Rule::EndState, "requested was", |record| record.jobs.swap(0, 3)),
         // A write that no worker sent.
         (Rule::EndState, "requested was", |record| {
             let cancel =

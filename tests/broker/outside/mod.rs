@@ -76,21 +76,5 @@ pub(crate) fn check(node: &Node, plan: &Plan) {
         fs::write(&path, raw).unwrap();
         eprintln!("{name}: the record is in {}", path.display());
     }
-    // What the record contains about the first account concerned.
-    if let Some((image, account)) = problems.iter().find_map(|problem| problem.about.as_ref()) {
-        for job in record.jobs.iter().filter(|job| job.image == *image && job.accounts.contains(account)) {
-            eprintln!("{} {:?}", job.id, job.kind);
-        }
-        for request in record.requests.iter().filter(|request| request.writes(image, *account)) {
-            eprintln!("{request:?}");
-        }
-        for report in record.reports.iter().filter(|report| report.image == *image) {
-            let Some(outcome) = report.outcome(*account) else { continue };
-            eprintln!(
-                "{} from {} to {} of {}: {outcome:?}",
-                report.job_id, report.received, report.finished, report.worker
-            );
-        }
-    }
     assert!(problems.is_empty(), "{name}: {problems:#?}");
 }

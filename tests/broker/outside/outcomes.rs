@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    judge::{Problem, Rule, problem},
+    judge::{Problem, Rule},
     record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
     timeline::Timeline,
 };
@@ -102,7 +102,7 @@ impl Story<'_> {
             before = Some(item);
             let mut untrue = |text: String| {
                 let text = format!("{} says {} of {}: {text}", item.report.job_id, item.words(), self.account);
-                problems.push(problem(Rule::Untrue, Some((self.image, self.account)), text));
+                problems.push(Problem { rule: Rule::Untrue, text });
             };
             if let Some(Outcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.

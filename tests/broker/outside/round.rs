@@ -23,6 +23,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 /// How long a worker on a busy machine may take to process a response that has arrived, in milliseconds.
 const PROCESSING: u64 = 1000;
 
+/// Ends a fault of an instance.
+type Recover = fn(&Instance);
+
 /// A running round.
 pub(super) struct Round<'a> {
     plan: &'a Plan,
@@ -30,7 +33,7 @@ pub(super) struct Round<'a> {
     instances: Vec<Instance>,
     /// Workers that received SIGTERM.
     leaving: Vec<Worker>,
-    recoveries: Vec<(Instant, usize, fn(&Instance))>,
+    recoveries: Vec<(Instant, usize, Recover)>,
     reports: Vec<Value>,
 }
 
@@ -74,14 +77,10 @@ impl<'a> Round<'a> {
     /// Starts workers until two are running.
     fn start_workers(&mut self) {
         while self.alive().len() < 2 {
-            self.start_worker();
+            let (broker, api) = (Relay::to(self.stage.vhost.node.port), Relay::to(self.stage.sandbox.port()));
+            let worker = self.stage.worker_between(broker.port, api.port);
+            self.instances.push(Instance { pid: worker.id(), worker: Some(worker), broker, api });
         }
-    }
-
-    fn start_worker(&mut self) {
-        let (broker, api) = (Relay::to(self.stage.vhost.node.port), Relay::to(self.stage.sandbox.port()));
-        let worker = self.stage.worker_between(broker.port, api.port);
-        self.instances.push(Instance { pid: worker.id(), worker: Some(worker), broker, api });
     }
 
     /// Indexes of the workers that were neither killed nor sent SIGTERM, oldest first.
@@ -130,20 +129,14 @@ impl<'a> Round<'a> {
                 self.recover_after(length, place, |instance| instance.signal("CONT"));
             }
             Fault::Drain => {
-                // A process that has only just begun dies of the signal.
-                while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.log().contains("starting")) {
-                    self.pause(10);
-                }
-                self.instances[place].signal("TERM");
+                self.signal_started(place, "TERM");
                 self.leaving.extend(self.instances[place].worker.take());
             }
             Fault::Reload => {
                 let batch = self.plan.batch;
                 let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
                 self.stage.change_settings_by(instance.api.port, &found, &replaced);
-                self.instances[place].signal("HUP");
-                // The signal kills a worker that was started a moment ago, so start another one.
-                self.start_worker();
+                self.signal_started(place, "HUP");
             }
             Fault::BrokerKilled | Fault::BrokerRestarted => {
                 self.finish_recoveries();
@@ -190,8 +183,16 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Sends a signal to a worker that handles it: a process that has only just begun dies of it.
+    fn signal_started(&mut self, place: usize, name: &str) {
+        while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.log().contains("starting")) {
+            self.pause(10);
+        }
+        self.instances[place].signal(name);
+    }
+
     /// Ends a fault of an instance this much later.
-    fn recover_after(&mut self, milliseconds: u64, place: usize, recover: fn(&Instance)) {
+    fn recover_after(&mut self, milliseconds: u64, place: usize, recover: Recover) {
         self.recoveries.push((Instant::now() + Duration::from_millis(milliseconds), place, recover));
     }
 
