@@ -5,69 +5,57 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 
 use kit::{
-    Depth, Node, Relay, Sandbox, Sizes, figures,
-    history::{History, REGIONS, Random, account, image},
-    properties,
-    stage::{QUEUE, Stage, TWO_LANES},
+    Depth, Node, Relay, Sandbox, figures,
+    history::{History, REGIONS, account, image},
+    properties, size,
+    stage::{DEAD, QUEUE, REPORTS, Stage, TWO_LANES, queue_of},
     until,
 };
 
-const IMAGES: u64 = 6;
+use crate::outside::{self, Fault, Plan};
 
 fn sandbox() -> Sandbox {
     Sandbox::start(&["--rps", "0", "--latency", "30ms"])
 }
 
-/// Publishes more jobs.
-fn publish_more(stage: &Stage<'_>, history: &mut History, random: &mut Random, count: usize) {
-    let first = history.jobs.len();
-    history.add_random(random, count, IMAGES);
-    stage.publish(&history.jobs[first..]);
+#[test]
+fn a_broker_that_is_stopped_or_killed_and_comes_back() {
+    let faults = [Fault::BrokerRestarted, Fault::BrokerKilled, Fault::BrokerKilled];
+    outside::check(&Node::start(), &Plan::of(11, faults));
 }
 
 #[test]
-fn a_broker_that_is_stopped_or_killed_and_comes_back() {
-    let node = Node::start();
-    let stage = Stage::new(&node, sandbox(), 40);
-    let (mut history, mut random) = (History::default(), Random::of(11));
-    let worker = stage.worker();
-    worker.until_subscribed();
-    for is_killed in [false, true, true] {
-        publish_more(&stage, &mut history, &mut random, 150);
-        thread::sleep(Duration::from_millis(random.below(500)));
-        let mark = worker.mark();
-        if is_killed {
-            node.kill();
-        } else {
-            node.stop();
-        }
-        worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
-        node.start_again();
-        worker.until_subscribed_after(mark);
-    }
-    stage.check_done(&history);
-    worker.drain();
+fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
+    let cut = |number| if number % 2 == 0 { Fault::BrokerCutAfter(2000 * number) } else { Fault::BrokerCut };
+    outside::check(Node::shared(), &Plan::of(12, (0..size(10, 50)).map(cut)));
+}
+
+/// What a worker sent meanwhile reaches the broker late, as news of a connection that is over.
+#[test]
+fn frozen_or_closed_connections_are_made_anew() {
+    let faults =
+        [Fault::BrokerSilent(8000), Fault::ConnectionsClosed, Fault::ConnectionsClosed, Fault::BrokerSilent(8000)];
+    outside::check(Node::shared(), &Plan::of(13, faults));
 }
 
 #[test]
 fn a_broker_that_is_away_for_a_while() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 40);
-    let (mut history, mut random) = (History::default(), Random::of(21));
+    let mut history = History::of(21);
     let worker = stage.worker();
     worker.until_subscribed();
-    publish_more(&stage, &mut history, &mut random, 300);
+    stage.publish_random(&mut history, 300);
     worker.until_serving();
     let mark = worker.mark();
     node.kill();
     worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
     let writes = stage.sandbox.writes();
     // Not waiting for anything: it is to be away for so long.
-    thread::sleep(Sizes::of_run().broker_away);
+    thread::sleep(Duration::from_secs(size(5, 60)));
     assert_eq!(stage.sandbox.writes(), writes, "nothing is written without a lane");
     node.start_again();
     let back = Instant::now();
@@ -77,79 +65,37 @@ fn a_broker_that_is_away_for_a_while() {
     worker.drain();
 }
 
-#[test]
-fn a_connection_that_is_cut_again_and_again_also_in_the_middle_of_a_publish() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 100);
-    let relay = Relay::to(node.port);
-    let (mut history, mut random) = (History::default(), Random::of(12));
-    let worker = stage.worker_by(relay.port);
-    for round in 0..Sizes::of_run().cuts {
-        publish_more(&stage, &mut history, &mut random, 50);
-        let mark = worker.mark();
-        if round % 2 == 0 {
-            relay.cut_after(usize::try_from(random.below(20_000)).unwrap());
-        } else {
-            thread::sleep(Duration::from_millis(random.below(400)));
-            relay.cut();
-        }
-        worker.until_subscribed_after(mark);
-    }
+/// A worker that starts with something wrong at the broker waits until it is mended.
+#[track_caller]
+fn check_mended(words: &[&str], harm: impl Fn(&Stage<'_>, &Relay), mend: impl Fn(&Stage<'_>, &Relay)) {
+    let stage = Stage::new(Node::shared(), sandbox(), 500);
+    let relay = Relay::to(stage.vhost.node.port);
+    let mut history = History::of(14);
+    stage.publish_random(&mut history, 50);
+    harm(&stage, &relay);
+    let worker = stage.worker_between(relay.port, stage.sandbox.port());
+    worker.until_logged_after(0, words);
+    mend(&stage, &relay);
+    worker.until_subscribed();
     stage.check_done(&history);
-    worker.drain();
-}
-
-#[test]
-fn a_connection_that_is_frozen_is_given_up_and_made_anew() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 50);
-    let relay = Relay::to(node.port);
-    let (mut history, mut random) = (History::default(), Random::of(13));
-    publish_more(&stage, &mut history, &mut random, 100);
-    let worker = stage.worker_by(relay.port);
-    worker.until_serving();
-    let mark = worker.mark();
-    relay.freeze();
-    publish_more(&stage, &mut history, &mut random, 100);
-    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
-    // What it had sent meanwhile reaches the broker late, as news of a connection that is over.
-    relay.thaw();
-    worker.until_subscribed_after(mark);
-    stage.check_done(&history);
-    worker.drain();
+    assert!(!worker.drain().contains("battery"), "a password is in the log");
 }
 
 #[test]
 fn a_broker_that_says_nothing_when_it_is_connected_to() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 500);
-    let relay = Relay::to(node.port);
-    relay.freeze();
-    let (mut history, mut random) = (History::default(), Random::of(14));
-    publish_more(&stage, &mut history, &mut random, 20);
-    let worker = stage.worker_by(relay.port);
-    worker.until_logged_after(0, &["no subscription"]);
-    relay.thaw();
-    worker.until_subscribed();
-    stage.check_done(&history);
-    worker.drain();
+    check_mended(&["no subscription"], |_, relay| relay.freeze(), |_, relay| relay.thaw());
 }
 
 #[test]
-fn connections_that_an_operator_closes() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 100);
-    let (mut history, mut random) = (History::default(), Random::of(15));
-    let worker = stage.worker();
-    worker.until_subscribed();
-    for _ in 0..3 {
-        publish_more(&stage, &mut history, &mut random, 100);
-        let mark = worker.mark();
-        stage.vhost.close_connections();
-        worker.until_subscribed_after(mark);
-    }
-    stage.check_done(&history);
-    worker.drain();
+fn a_wrong_password_that_is_mended() {
+    let set = |right| move |stage: &Stage<'_>, _: &Relay| stage.vhost.set_password(right);
+    check_mended(&["no subscription"], set(false), set(true));
+}
+
+#[test]
+fn reports_that_have_no_queue_hold_jobs_back() {
+    let delete = |stage: &Stage<'_>, _: &Relay| stage.client().delete(REPORTS);
+    check_mended(&[REPORTS, "is missing"], delete, |stage, _| stage.declare());
 }
 
 #[test]
@@ -157,10 +103,10 @@ fn a_channel_that_the_broker_closes_while_the_connection_lives() {
     let node = Node::start();
     node.close_channels_that_hold_longer_than(2000);
     let stage = Stage::new(&node, sandbox(), 100);
-    let (mut history, mut random) = (History::default(), Random::of(20));
+    let mut history = History::of(20);
     // Jobs of this image are held too long.
     stage.sandbox.faults(&json!({"busy_images": {image(0): 6.0}}));
-    publish_more(&stage, &mut history, &mut random, 100);
+    stage.publish_random(&mut history, 100);
     let worker = stage.worker();
     worker.until_logged_after(0, &["no subscription", "406"]);
     stage.check_done(&history);
@@ -169,10 +115,9 @@ fn a_channel_that_the_broker_closes_while_the_connection_lives() {
 
 #[test]
 fn a_queue_that_is_deleted_and_declared_again() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random::of(16));
-    publish_more(&stage, &mut history, &mut random, 50);
+    let stage = Stage::new(Node::shared(), sandbox(), 500);
+    let mut history = History::of(16);
+    stage.publish_random(&mut history, 50);
     let worker = stage.worker();
     worker.until_serving();
     stage.until_worked_off();
@@ -181,23 +126,7 @@ fn a_queue_that_is_deleted_and_declared_again() {
     let mark = worker.mark();
     stage.declare();
     worker.until_subscribed_after(mark);
-    publish_more(&stage, &mut history, &mut random, 50);
-    stage.check_done(&history);
-    worker.drain();
-}
-
-#[test]
-fn a_wrong_password_that_is_mended() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random::of(17));
-    publish_more(&stage, &mut history, &mut random, 50);
-    stage.vhost.set_password(false);
-    let worker = stage.worker();
-    worker.until_logged_after(0, &["no subscription"]);
-    assert!(!worker.log().contains("battery"), "{}", worker.log());
-    stage.vhost.set_password(true);
-    worker.until_subscribed();
+    stage.publish_random(&mut history, 50);
     stage.check_done(&history);
     worker.drain();
 }
@@ -206,14 +135,14 @@ fn a_wrong_password_that_is_mended() {
 fn a_memory_alarm_that_is_raised_and_cleared() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random::of(18));
-    publish_more(&stage, &mut history, &mut random, 200);
+    let mut history = History::of(18);
+    stage.publish_random(&mut history, 200);
     node.memory_alarm(true);
     let worker = stage.worker();
     worker.until_serving();
     // The work itself goes on, up to what can be published.
     until("images are shared", || (stage.sandbox.writes() > 0).then_some(()));
-    assert_eq!(stage.client().ready("imageshare.reports"), 0);
+    assert_eq!(stage.client().ready(REPORTS), 0);
     node.memory_alarm(false);
     stage.check_done(&history);
     worker.drain();
@@ -232,18 +161,18 @@ fn done_with_limit(max_message_size: u32) -> (Value, Value) {
     const SMALL: usize = 20;
     let node = Node::start_with(&format!("max_message_size = {max_message_size}\n"));
     let stage = Stage::new(&node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random::of(22));
+    let mut history = History::of(22);
     let client = stage.client();
-    client.publish_to("", QUEUE, [(expired("big"), properties())]);
-    publish_more(&stage, &mut history, &mut random, SMALL);
-    client.publish_to("", QUEUE, [(expired("last"), properties())]);
+    stage.publish_raw([(expired("big"), properties())]);
+    stage.publish_random(&mut history, SMALL);
+    stage.publish_raw([(expired("last"), properties())]);
     let worker = stage.worker();
     stage.until_worked_off();
     let reports = stage.reports();
     assert!(reports.len() == SMALL + 2 && reports.contains_key("last"), "{:?}", reports.keys());
-    let dead = client.take_all("imageshare.dead").pop().unwrap();
+    let dead = client.take_all(DEAD).pop().unwrap();
     worker.drain();
-    (reports["big"].clone(), serde_json::from_slice(&dead.body).unwrap())
+    (reports["big"].clone(), dead.json())
 }
 
 #[test]
@@ -263,31 +192,23 @@ fn a_report_longer_than_the_broker_accepts_is_truncated() {
     assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000, "the dead letter has them all");
 }
 
-/// A queue that refuses more than one message, beside our own.
-fn full_queue(stage: &Stage<'_>, exchange: &str, key: &str) -> &'static str {
-    let arguments =
-        [("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
-    stage.client().declare_full("full", exchange, key, arguments);
-    "full"
-}
-
 #[test]
 fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
     const JOBS: usize = 20;
     let stage = Stage::new(Node::shared(), sandbox(), 500);
-    let full = full_queue(&stage, "imageshare.reports", "#");
-    let (mut history, mut random) = (History::default(), Random::of(23));
+    stage.client().declare_full("full", 1, REPORTS, "#");
+    let mut history = History::of(23);
     let worker = stage.worker();
     worker.until_subscribed();
-    publish_more(&stage, &mut history, &mut random, JOBS);
-    worker.until_logged_after(0, &["queue refuses messages", "imageshare.reports"]);
+    stage.publish_random(&mut history, JOBS);
+    worker.until_logged_after(0, &["queue refuses messages", REPORTS]);
     let client = stage.client();
     let mut copies = 0;
     while stage.depth() != (Depth { ready: 0, held: 0, consumers: 1 }) {
-        copies += client.take_all(full).len();
+        copies += client.take_all("full").len();
     }
     // Whatever the full queue refused, the other one may have taken.
-    let sent = client.take_all("imageshare.reports").len();
+    let sent = client.take_all(REPORTS).len();
     assert!(sent <= 3 * JOBS + copies, "{sent} reports of {JOBS} jobs");
     let log = worker.drain();
     assert!(!log.contains("publisher is not connected"), "{log}");
@@ -296,7 +217,7 @@ fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
 #[test]
 fn a_full_dead_letter_queue_holds_up_no_other_lane() {
     let stage = Stage::of_two_lanes(Node::shared(), 100, "", "");
-    let full = full_queue(&stage, "imageshare.dead", "imageshare.dead");
+    stage.client().declare_full("full", 1, DEAD, DEAD);
     let [failing, good] = TWO_LANES;
     let client = stage.client();
     let jobs = |region: &str, expires_at: &str| -> Vec<_> {
@@ -306,33 +227,17 @@ fn a_full_dead_letter_queue_holds_up_no_other_lane() {
         };
         (0..20).map(|number| (job(number).to_string().into_bytes(), properties())).collect()
     };
-    let queue = |lane: &str| format!("imageshare.jobs.{lane}");
     let worker = stage.worker();
-    client.publish_to("", &queue(failing), jobs(REGIONS[0], "2020-01-01T00:00:00Z"));
-    worker.until_logged_after(0, &["queue refuses messages", "imageshare.dead"]);
-    client.publish_to("", &queue(good), jobs(REGIONS[1], "2100-01-01T00:00:00Z"));
+    client.publish_to("", &queue_of(failing), jobs(REGIONS[0], "2020-01-01T00:00:00Z"));
+    worker.until_logged_after(0, &["queue refuses messages", DEAD]);
+    client.publish_to("", &queue_of(good), jobs(REGIONS[1], "2100-01-01T00:00:00Z"));
     until("the other lane is done", || {
         let Depth { ready, held, .. } = stage.depth_of(good);
         (ready + held == 0 && stage.sandbox.writes() > 0).then_some(())
     });
     assert!(stage.depth_of(failing).held > 0, "nothing is acknowledged without its dead letter");
     while stage.depth_of(failing).held > 0 {
-        client.take_all(full);
+        client.take_all("full");
     }
-    worker.drain();
-}
-
-#[test]
-fn reports_that_have_no_queue_hold_jobs_back() {
-    let node = Node::shared();
-    let stage = Stage::new(node, sandbox(), 500);
-    let (mut history, mut random) = (History::default(), Random::of(19));
-    stage.client().delete("imageshare.reports");
-    publish_more(&stage, &mut history, &mut random, 20);
-    let worker = stage.worker();
-    worker.until_logged_after(0, &["imageshare.reports", "is missing"]);
-    stage.declare();
-    worker.until_subscribed();
-    stage.check_done(&history);
     worker.drain();
 }

@@ -11,7 +11,7 @@ use kit::{
     http,
     stage::Stage,
     until,
-    watched::Watched,
+    worker::Watched,
 };
 
 #[test]

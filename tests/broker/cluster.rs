@@ -4,101 +4,94 @@ use std::time::{Duration, Instant};
 
 use kit::{
     Node, Relay, Sandbox, TICK_SECONDS,
-    history::{History, Random, image},
+    history::{History, image},
     stage::{QUEUE, Stage},
 };
 use serde_json::json;
 
 use crate::hand_over::took;
 
-const IMAGES: u64 = 5;
+fn stage(nodes: &[Node; 3]) -> Stage<'_> {
+    Stage::new(&nodes[0], Sandbox::start(&["--rps", "0", "--latency", "20ms"]), 40)
+}
+
+/// A worker's node is lost while another worker stands by at the next one. The first stops before the other takes over.
+#[track_caller]
+fn check_lost<'a>(
+    stage: &mut Stage<'a>,
+    nodes: &'a [Node; 3],
+    history: &mut History,
+    lost: usize,
+    lose: impl Fn(),
+    mend: impl Fn(),
+) {
+    let other = (lost + 1) % 3;
+    stage.vhost.node = &nodes[other];
+    let endpoint = Relay::to(stage.sandbox.port());
+    let worker = stage.worker_between(nodes[lost].port, endpoint.port);
+    worker.until_subscribed();
+    let standby = stage.worker_between(nodes[other].port, stage.sandbox.port());
+    standby.until_subscribed();
+    // Something is left to do when the other takes over.
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 2 * TICK_SECONDS}}));
+    stage.publish_random(history, 300);
+    worker.until_serving();
+    let (mark, since) = (worker.mark(), Instant::now());
+    lose();
+    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
+    let written = endpoint.state().to_server;
+    standby.until_serving();
+    assert_eq!(endpoint.state().to_server, written, "it wrote although its lane was gone");
+    took(since, Duration::from_secs(4 * TICK_SECONDS));
+    mend();
+    worker.until_subscribed_after(mark);
+    stage.until_worked_off();
+    stage.check_state(history);
+    let stats = stage.sandbox.stats();
+    assert_eq!(stats["max_writes_in_flight"], 1, "{stats}");
+    worker.drain();
+    standby.drain();
+}
 
 #[test]
 fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     let nodes = Node::cluster();
-    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
-    let (mut history, mut random) = (History::default(), Random::of(51));
-    let stage = Stage::new(&nodes[0], sandbox, 40);
+    let (mut stage, mut history) = (stage(&nodes), History::of(51));
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
     let follower = (leader + 1) % 3;
-    let witness = (leader + 2) % 3;
 
     // The leader dies while a worker at another node works. The stage looks at what the first node holds.
-    let endpoint = Relay::to(stage.sandbox.port());
-    let worker = stage.worker_between(nodes[follower].port, endpoint.port);
+    let worker = stage.worker_between(nodes[follower].port, stage.sandbox.port());
     worker.until_subscribed();
-    history.add_random(&mut random, 150, IMAGES);
-    stage.publish(&history.jobs);
+    stage.publish_random(&mut history, 150);
     worker.until_serving();
     nodes[leader].kill();
     nodes[leader].start_again();
     stage.until_worked_off();
     stage.check_state(&history);
-
-    // The worker's node is cut off from the two others, where another worker stands by.
-    let standby = stage.worker_between(nodes[witness].port, stage.sandbox.port());
-    standby.until_subscribed();
-    history.add_random(&mut random, 150, IMAGES);
-    stage.publish(&history.jobs[150..]);
-    let mark = worker.mark();
-    nodes[follower].cut_off(&[&nodes[leader], &nodes[witness]]);
-    worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
-    let written = endpoint.to_server();
-    standby.until_serving();
-    assert_eq!(endpoint.to_server(), written, "it wrote although its lane was gone");
-    nodes[follower].join(&[&nodes[leader], &nodes[witness]]);
-    stage.check_done(&history);
-    let stats = stage.sandbox.stats();
-    assert_eq!(stats["max_writes_in_flight"], 1, "{stats}");
-    worker.until_subscribed_after(mark);
     worker.drain();
-    standby.drain();
+
+    let others = [&nodes[leader], &nodes[(leader + 2) % 3]];
+    let (cut_off, join) = (|| nodes[follower].cut_off(&others), || nodes[follower].join(&others));
+    check_lost(&mut stage, &nodes, &mut history, follower, cut_off, join);
+    stage.check_done(&history);
 }
 
 /// The silent kind of a cut: nobody is told, and the node that stood still finds out last.
 #[test]
 fn a_worker_whose_node_stands_still_stops_before_another_takes_over() {
     let nodes = Node::cluster();
-    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
-    let (mut history, mut random) = (History::default(), Random::of(52));
-    let mut stage = Stage::new(&nodes[0], sandbox, 40);
+    let (mut stage, mut history) = (stage(&nodes), History::of(52));
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
     // First one that only follows, then the one that leads the lane's queue.
     for still in [(leader + 1) % 3, leader] {
-        let other = (still + 1) % 3;
-        stage.vhost.node = &nodes[other];
-        let endpoint = Relay::to(stage.sandbox.port());
-        let worker = stage.worker_between(nodes[still].port, endpoint.port);
-        worker.until_subscribed();
-        let standby = stage.worker_between(nodes[other].port, stage.sandbox.port());
-        standby.until_subscribed();
-        // Something is left to do when the other takes over.
-        stage.sandbox.faults(&json!({"busy_images": {image(0): 2 * TICK_SECONDS}}));
-        let before = history.jobs.len();
-        history.add_random(&mut random, 300, IMAGES);
-        stage.publish(&history.jobs[before..]);
-        worker.until_serving();
-        let mark = worker.mark();
-        nodes[still].signal("STOP");
-        let since = Instant::now();
-        worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
-        let written = endpoint.to_server();
-        standby.until_serving();
-        assert_eq!(endpoint.to_server(), written, "it wrote although its lane was gone");
-        took(since, Duration::from_secs(4 * TICK_SECONDS));
-        nodes[still].signal("CONT");
-        worker.until_subscribed_after(mark);
+        let (stop, go_on) = (|| nodes[still].signal("STOP"), || nodes[still].signal("CONT"));
+        check_lost(&mut stage, &nodes, &mut history, still, stop, go_on);
         // A node that stood still may not see that the others did without it, and stays apart until it is started anew,
-        // as whoever runs a broker is told to do then.
+        // as operators of a broker are advised to do then.
         nodes[still].stop();
         nodes[still].start_again();
         Node::until_one_broker(&nodes);
-        stage.until_worked_off();
-        stage.check_state(&history);
-        let stats = stage.sandbox.stats();
-        assert_eq!(stats["max_writes_in_flight"], 1, "{stats}");
-        worker.drain();
-        standby.drain();
     }
     stage.check_done(&history);
 }

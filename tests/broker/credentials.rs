@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Instant};
 
 use kit::{
     Folder, Node, Sandbox,
-    history::{History, Random},
+    history::History,
     stage::{DEAD, Stage},
     until,
 };
@@ -17,11 +17,10 @@ fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
     let sandbox = Sandbox::start(&["--rps", "0"]);
     let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
     sandbox.faults(&json!({"script": [denied]}));
-    let stage = stage(Node::shared(), sandbox, "source = \"environment\"");
-    let (mut history, mut random) = (History::default(), Random::of(64));
-    history.add_random(&mut random, 20, 5);
+    let stage = stage(sandbox, "source = \"environment\"");
+    let mut history = History::of(64);
     let worker = stage.worker();
-    stage.publish(&history.jobs);
+    stage.publish_random(&mut history, 20);
     stage.check_done(&history);
     let log = worker.drain();
     assert_eq!(log.matches("whose key it is cannot be learned").count(), 1, "{log}");
@@ -29,8 +28,13 @@ fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
 }
 
 /// A stage whose lane has this credential.
-fn stage<'a>(node: &'a Node, sandbox: Sandbox, credential: &str) -> Stage<'a> {
-    Stage::with_settings(node, sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+fn stage(sandbox: Sandbox, credential: &str) -> Stage<'static> {
+    Stage::with_settings(Node::shared(), sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+}
+
+/// A stage whose lane has the key of a file.
+fn stage_with_file(sandbox: Sandbox, path: &Path) -> Stage<'static> {
+    stage(sandbox, &format!("source = \"file\"\npath = {path:?}"))
 }
 
 fn write_key(path: &Path, key: &Value) {
@@ -42,16 +46,15 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3));
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
-    let (mut history, mut random) = (History::default(), Random::of(61));
-    history.add_random(&mut random, 50, 5);
+    let stage = stage_with_file(sandbox, &path);
+    let mut history = History::of(61);
     let worker = stage.worker();
-    stage.publish(&history.jobs);
+    stage.publish_random(&mut history, 50);
     worker.until_serving();
     // Jobs come until the key has ended.
     let closed = ["the lane is closed", r#""reason":"credential""#];
     while !worker.log().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
-        add_while_few(&stage, &mut history, &mut random);
+        add_while_few(&stage, &mut history);
     }
     // Its successor is written, and only half of it is there.
     let key = stage.sandbox.temporary_key(3_600).to_string();
@@ -78,13 +81,11 @@ fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3_600));
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
-    let (mut history, mut random) = (History::default(), Random::of(62));
+    let stage = stage_with_file(sandbox, &path);
+    let mut history = History::of(62);
     let worker = stage.worker();
     for _ in 0..3 {
-        let count = history.jobs.len();
-        history.add_random(&mut random, 50, 5);
-        stage.publish(&history.jobs[count..]);
+        stage.publish_random(&mut history, 50);
         worker.until_serving();
         let mark = worker.mark();
         // As secret stores do it.
@@ -109,17 +110,15 @@ fn key_of_another_account_closes_the_lane() {
     let path = folder.path("key.json");
     let put = |id: &str| write_key(&path, &json!({"secret_id": id, "secret_key": format!("secret-{id}")}));
     put("AKIDOURS");
-    let stage = stage(Node::shared(), sandbox, &format!("source = \"file\"\npath = \"{}\"", path.display()));
-    let (mut history, mut random) = (History::default(), Random::of(65));
-    history.add_random(&mut random, 20, 5);
+    let stage = stage_with_file(sandbox, &path);
+    let mut history = History::of(65);
     let worker = stage.worker();
-    stage.publish(&history.jobs);
+    stage.publish_random(&mut history, 20);
     stage.until_worked_off();
     let (mark, calls) = (worker.mark(), stage.sandbox.writes());
     put("AKIDOTHER");
     worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
-    history.add_random(&mut random, 50, 5);
-    stage.publish(&history.jobs[20..]);
+    stage.publish_random(&mut history, 50);
     until("the jobs are held", || (stage.depth().held == 50).then_some(()));
     assert_eq!(stage.sandbox.writes(), calls);
     let mark = worker.mark();
@@ -143,12 +142,12 @@ fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
         "source = \"assume_role\"\nrole_arn = \"{ROLE}\"\nduration = \"6s\"\ncredential = \"base\"\n\
          [credentials.base]\nsource = \"environment\""
     );
-    let stage = stage(Node::shared(), sandbox, &role);
-    let (mut history, mut random) = (History::default(), Random::of(63));
+    let stage = stage(sandbox, &role);
+    let mut history = History::of(63);
     let worker = stage.worker();
     worker.until_subscribed();
     while stage.sandbox.stats()["by_action"]["AssumeRole"].as_u64().unwrap_or_default() < 4 {
-        add_while_few(&stage, &mut history, &mut random);
+        add_while_few(&stage, &mut history);
     }
     stage.check_done(&history);
     assert!(!worker.drain().contains("the lane is closed"));
@@ -156,12 +155,10 @@ fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
 }
 
 /// Publishes more jobs unless enough wait.
-fn add_while_few(stage: &Stage<'_>, history: &mut History, random: &mut Random) {
+fn add_while_few(stage: &Stage<'_>, history: &mut History) {
     let depth = stage.depth();
     if depth.ready + depth.held < 100 {
-        let count = history.jobs.len();
-        history.add_random(random, 20, 5);
-        stage.publish(&history.jobs[count..]);
+        stage.publish_random(history, 20);
     }
 }
 

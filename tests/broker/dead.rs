@@ -1,16 +1,15 @@
 //! Dead letters: looked at without being moved, sent once more, removed.
 
-use std::io::Read;
+use std::io::Read as _;
 
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use kit::{Amqp, Node, Program, Vhost, properties, until};
-
-const DEAD: &str = "imageshare.dead";
+use kit::{
+    Amqp, Node, Program, Vhost, properties,
+    stage::{DEAD, QUEUE},
+    text, until, with_headers,
+};
 
 /// A virtual host with what there has to be, and these dead letters.
 fn with_dead_letters(letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) -> Vhost<'static> {
@@ -24,12 +23,8 @@ fn dead(vhost: &Vhost<'_>, arguments: &[&str]) -> Program {
     Program::new(["dead"]).args(arguments).env("IMAGESHARE_BROKER_URL", vhost.url())
 }
 
-fn headers(headers: &[(&str, &str)]) -> BasicProperties {
-    let mut table = FieldTable::default();
-    for (name, text) in headers {
-        table.insert((*name).into(), AMQPValue::LongString((*text).into()));
-    }
-    properties().with_headers(table)
+fn headers(headers: &[(&'static str, &str)]) -> BasicProperties {
+    with_headers(headers.iter().map(|(name, value)| (*name, text(*value))))
 }
 
 /// A job of lane `default`, whose account failed with this code.
@@ -44,12 +39,8 @@ fn failed(number: usize, code: &str) -> (Vec<u8>, BasicProperties) {
 
 /// What is in a queue, which is empty then.
 fn ids(vhost: &Vhost<'_>, queue: &str) -> Vec<String> {
-    Amqp::open(&vhost.url()).take_all(queue).iter().map(|message| id(&message.body)).collect()
-}
-
-fn id(body: &[u8]) -> String {
-    let job: Value = serde_json::from_slice(body).unwrap();
-    job["job_id"].as_str().unwrap().to_owned()
+    let id = |message: &kit::Message| message.json()["job_id"].as_str().unwrap().to_owned();
+    Amqp::open(&vhost.url()).take_all(queue).iter().map(id).collect()
 }
 
 fn names(lines: &[Value]) -> Vec<&str> {
@@ -57,13 +48,15 @@ fn names(lines: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn looking_moves_no_dead_letter_and_says_all_of_each() {
-    const LETTERS: usize = 600;
-    let letters: Vec<_> = (0..LETTERS).map(|number| failed(number, "InternalError")).collect();
-    let vhost = with_dead_letters(letters);
+fn looking_moves_nothing_and_replay_keeps_the_order_of_the_rest() {
+    const LETTERS: usize = 2_000;
+    let of = |is_meant: fn(usize) -> bool| -> Vec<String> {
+        (0..LETTERS).filter(|number| is_meant(*number)).map(|number| format!("job-{number}")).collect()
+    };
+    let code = |number: usize| if number.is_multiple_of(4) { "InternalError" } else { "InvalidAccountId.NotFound" };
+    let vhost = with_dead_letters((0..LETTERS).map(|number| failed(number, code(number))));
     let all = dead(&vhost, &["list"]).run().check(0).json();
-    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{number}")).collect();
-    assert_eq!(names(&all), expected);
+    assert_eq!(names(&all), of(|_| true));
     let first = json!({"state": "dead", "job_id": "job-0", "lane": "default", "reason": "failed",
         "code": "InternalError", "detail": null, "image_id": "img-0therone", "region": "ap-singapore",
         "permission": "SHARE", "account_ids": ["1038493875"], "worker": null});
@@ -74,21 +67,11 @@ fn looking_moves_no_dead_letter_and_says_all_of_each() {
         let would = dead(&vhost, &[deed, "--dry-run", "--limit", "2"]).run().check(0);
         assert_eq!(names(&would.json()), ["job-0", "job-1"]);
     }
-    assert_eq!(ids(&vhost, DEAD), expected, "the same in the same order");
-}
-
-#[test]
-fn what_is_sent_once_more_is_gone_and_the_rest_stays_in_its_order() {
-    const LETTERS: usize = 2_000;
-    let code = |number: usize| if number.is_multiple_of(4) { "InternalError" } else { "InvalidAccountId.NotFound" };
-    let vhost = with_dead_letters((0..LETTERS).map(|number| failed(number, code(number))));
+    assert_eq!(names(&dead(&vhost, &["list"]).run().check(0).json()), of(|_| true), "the same in the same order");
     let ended = dead(&vhost, &["replay", "--code", "InternalError"]).run().check(0);
     assert_eq!(ended.json().len(), 500);
     assert!(ended.stderr.contains("500 dead letters sent to their lanes"), "{}", ended.stderr);
-    let of = |is_meant: fn(usize) -> bool| -> Vec<String> {
-        (0..LETTERS).filter(|number| is_meant(*number)).map(|number| format!("job-{number}")).collect()
-    };
-    assert_eq!(ids(&vhost, "imageshare.jobs.default"), of(|number| number.is_multiple_of(4)));
+    assert_eq!(ids(&vhost, QUEUE), of(|number| number.is_multiple_of(4)));
     assert_eq!(ids(&vhost, DEAD), of(|number| !number.is_multiple_of(4)));
 }
 
@@ -99,9 +82,9 @@ fn what_no_queue_takes_stays_a_dead_letter_and_headers_of_ours_do_not_travel() {
     let states: Vec<_> = ended.json().into_iter().map(|line| line["state"].clone()).collect();
     assert_eq!(states, ["replayed", "dead", "replayed", "dead"]);
     assert!(ended.stderr.contains("with routing key \"gone\"; it stays a dead letter"), "{}", ended.stderr);
-    assert_eq!((vhost.depth(DEAD).ready, vhost.depth("imageshare.jobs.default").ready), (2, 2));
+    assert_eq!((vhost.depth(DEAD).ready, vhost.depth(QUEUE).ready), (2, 2));
     let amqp = Amqp::open(&vhost.url());
-    let delivery = amqp.hold("imageshare.jobs.default", 1).next("a job");
+    let delivery = amqp.hold(QUEUE, 1).next("a job");
     let names: Vec<_> =
         delivery.properties.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
     assert_eq!(names, ["of"]);
@@ -140,7 +123,7 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
     let publish = |id: &str, properties: BasicProperties| {
         let (body, _) = failed(1, "");
         let body = String::from_utf8(body).unwrap().replace("job-1", id);
-        amqp.publish_to("imageshare.jobs.default", "", [(body.into_bytes(), properties)]);
+        amqp.publish_to(QUEUE, "", [(body.into_bytes(), properties)]);
     };
     let is_dead = |count: u64| until("the broker dropped it", || (vhost.depth(DEAD).ready == count).then_some(()));
     // Headers of ours from a publisher count for nothing.
@@ -157,15 +140,15 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
     vhost.set_policy("^imageshare[.]jobs", &[("delivery-limit", "1")]);
     until("it came too often", || {
         let amqp = Amqp::open(&vhost.url());
-        let mut held = amqp.hold("imageshare.jobs.default", 1);
+        let mut held = amqp.hold(QUEUE, 1);
         drop(held.next("the job"));
         drop(amqp);
         drop(held);
         until("it is back", || {
-            let depth = vhost.depth("imageshare.jobs.default");
+            let depth = vhost.depth(QUEUE);
             (depth.held == 0 && depth.consumers == 0).then_some(())
         });
-        (vhost.depth("imageshare.jobs.default").ready == 0).then_some(())
+        (vhost.depth(QUEUE).ready == 0).then_some(())
     });
     is_dead(4);
     vhost.clear_policy();
@@ -187,7 +170,7 @@ fn what_the_broker_dropped_is_shown_and_replayed() {
     let some = dead(&vhost, &["list", "--reason", "delivery_limit", "--lane", "default"]).run().check(0).json();
     assert_eq!(names(&some), ["kept"]);
     dead(&vhost, &["replay"]).run().check(0);
-    assert_eq!(ids(&vhost, "imageshare.jobs.default"), ["by expiration", "by policy", "too many", "kept"]);
+    assert_eq!(ids(&vhost, QUEUE), ["by expiration", "by policy", "too many", "kept"]);
     assert_eq!(vhost.depth(DEAD).ready, 0);
 }
 
@@ -199,8 +182,8 @@ fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
     let amqp = Amqp::open(&vhost.url());
     amqp.delete(DEAD);
     let (body, _) = failed(1, "");
-    amqp.publish_to("imageshare.jobs.default", "", [(body, properties().with_expiration("1".into()))]);
-    until("it is dropped and kept", || (vhost.depth("imageshare.jobs.default").ready == 0).then_some(()));
+    amqp.publish_to(QUEUE, "", [(body, properties().with_expiration("1".into()))]);
+    until("it is dropped and kept", || (vhost.depth(QUEUE).ready == 0).then_some(()));
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     until("the dead letters have it", || (vhost.depth(DEAD).ready == 1).then_some(()));
 }
@@ -224,7 +207,7 @@ fn large_dead_letters_are_read_in_bounded_memory() {
         let (mut peak, mut chunk) = (0, [0; 4096]);
         loop {
             peak = running.peak_kib().unwrap_or(0).max(peak);
-            match Read::read(&mut stdout, &mut chunk).unwrap() {
+            match stdout.read(&mut chunk).unwrap() {
                 0 => break,
                 len => text.push_str(str::from_utf8(&chunk[..len]).unwrap()),
             }
@@ -234,7 +217,7 @@ fn large_dead_letters_are_read_in_bounded_memory() {
         assert!(peak < KIB_MAX, "{arguments:?}: {peak} KiB");
         assert!(said.contains("dead letters"), "{said}");
     }
-    assert_eq!(ids(&vhost, "imageshare.jobs.default"), expected[..9]);
+    assert_eq!(ids(&vhost, QUEUE), expected[..9]);
     // One that is longer than the library may hold stops nothing.
     Amqp::open(&vhost.url()).publish_to("", DEAD, [(vec![b'x'; LONG], properties()), failed(2_000, "InternalError")]);
     let all = dead(&vhost, &["list"]).run().check(0).json();

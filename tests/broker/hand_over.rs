@@ -1,185 +1,176 @@
-//! Several workers on one lane: one at a time works, another takes over, and the last word wins.
+//! Several workers on one lane or two: a lane has one worker at a time, another takes over, and the last word wins.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use kit::{
-    Node, Relay, Sandbox, Sizes, figures,
-    history::{History, Random, account, image},
-    stage::{HEARTBEAT, Stage},
+    Node, Relay, figures,
+    history::{History, IMAGES, OF_SECOND_REGION, account, image},
+    size,
+    stage::{HEARTBEAT, Stage, TWO_LANES},
     until,
     worker::Worker,
 };
 
-const IMAGES: u64 = 6;
+/// How long images are busy: the window is full long before, and jobs are still held when their worker goes.
+const BUSY_SECONDS: f64 = 4.0;
 
-/// How long images are busy: the window is full long before.
-const BUSY: Duration = Duration::from_millis(2500);
+/// The most requests a second of each lane.
+const RATE: u32 = 20;
 
-/// The most requests a second.
-pub(crate) const RATE: u32 = 20;
+/// How a worker goes.
+#[derive(Clone, Copy)]
+enum Going {
+    Drained,
+    Killed,
+    /// Its process does not run for a while.
+    Stopped,
+    /// Its connections to the broker pass nothing for a while.
+    CutOff,
+    /// Its lease ends.
+    Released,
+}
 
-/// Two workers, of whom the first has the lane.
-struct Pair {
-    active: Worker,
-    standby: Worker,
-    /// Between the first and the broker.
-    relay: Relay,
-    /// Between the first and the API.
+/// A worker with its own ways to the broker and to the API.
+struct Player {
+    worker: Worker,
+    broker: Relay,
     endpoint: Relay,
 }
 
-fn stage<'a>(node: &'a Node, broker: &str) -> Stage<'a> {
-    let sandbox = Sandbox::start_alone(&["--rps", &RATE.to_string(), "--latency", "20ms"]);
-    let broker = format!("prefetch = {}\n{broker}", Sizes::of_run().held);
-    Stage::with_settings(node, sandbox, RATE, &broker)
-}
+impl Player {
+    fn start(stage: &Stage<'_>) -> Self {
+        let (broker, endpoint) = (Relay::to(stage.vhost.node.port), Relay::to(stage.sandbox.port()));
+        let player = Self { worker: stage.worker_between(broker.port, endpoint.port), broker, endpoint };
+        player.until_subscribed_after(0);
+        player
+    }
 
-impl Pair {
-    /// Starts both, publishes jobs, and waits until the first one holds as many as it may.
     #[track_caller]
-    fn start(stage: &Stage<'_>, history: &mut History, random: &mut Random) -> Self {
-        let (relay, endpoint) = (Relay::to(stage.vhost.node.port), Relay::to(stage.sandbox.port()));
-        let active = stage.worker_between(relay.port, endpoint.port);
-        active.until_subscribed();
-        let standby = stage.worker();
-        standby.until_subscribed();
-        let Sizes { held, backlog, .. } = Sizes::of_run();
-        let busy: serde_json::Map<_, _> =
-            (0..IMAGES).map(|number| (image(number), json!(BUSY.as_secs_f64()))).collect();
-        stage.sandbox.faults(&json!({ "busy_images": busy }));
-        let first = history.jobs.len();
-        // What each account is to have first is revoked later, or the other way round.
-        let mut wishes = Vec::new();
-        for _ in 0..(held + backlog) / 2 {
-            wishes.push((random.below(IMAGES), random.below(90), random.below(2) == 0));
+    fn until_subscribed_after(&self, mark: usize) {
+        for lane in TWO_LANES {
+            self.worker.until_logged_after(mark, &[&format!(r#""lane":"{lane}","state":"subscribed""#)]);
         }
-        for (number, of, is_share) in &wishes {
-            history.add(&image(*number), *is_share, [account(*of)]);
-        }
-        for (number, of, is_share) in &wishes {
-            history.add(&image(*number), !is_share, [account(*of)]);
-        }
-        stage.publish(&history.jobs[first..]);
-        until("the window is full", || (stage.depth().held >= held as u64).then_some(()));
-        Self { active, standby, relay, endpoint }
     }
 }
 
-/// Everything is done as it was asked for, and never too much at once.
+/// Which of them has a lane.
 #[track_caller]
-pub(crate) fn check(stage: &Stage<'_>, history: &History) {
-    stage.until_worked_off();
-    stage.check_state(history);
-    let stats = stage.sandbox.stats();
-    assert_eq!(stats["max_writes_in_flight"], 1, "{stats}");
-    let refused = stats["by_code"].get("RequestLimitExceeded");
-    let most = stats["max_in_any_second"].as_object().unwrap().values().filter_map(serde_json::Value::as_u64).max();
-    assert!(
-        refused.is_none() && most <= Some(u64::from(RATE)),
-        "{stats}\nToo many came at once:\n{}",
-        stage.crowd(RATE as usize)
-    );
+fn of_lane(players: &[Player], lane: &str) -> usize {
+    until(&format!("the lane {lane} has a worker"), || players.iter().position(|player| player.worker.serves(lane)))
 }
 
-/// The lane goes from the first to the second in some way, again and again.
+/// Prints how long a lane had no worker.
 #[track_caller]
-fn check_hand_over(seed: u64, rounds: usize, hand_over: impl Fn(&Stage<'_>, Pair)) {
-    let stage = stage(Node::shared(), "");
-    check_hand_over_on(&stage, seed, rounds, hand_over);
-}
-
-#[track_caller]
-fn check_hand_over_on(stage: &Stage<'_>, seed: u64, rounds: usize, hand_over: impl Fn(&Stage<'_>, Pair)) {
-    let (mut history, mut random) = (History::default(), Random::of(seed));
-    for _ in 0..rounds {
-        let pair = Pair::start(stage, &mut history, &mut random);
-        thread::sleep(Duration::from_millis(random.below(1000)));
-        hand_over(stage, pair);
-        check(stage, &history);
-    }
-    stage.check_done(&history);
-    figures(&[("hand-overs", rounds as u64)]);
-}
-
-/// Says how long a lane was nobody's.
 pub(crate) fn took(since: Instant, at_most: Duration) {
     let took = since.elapsed();
     figures(&[("slowest-takeover-ms", u64::try_from(took.as_millis()).unwrap())]);
     assert!(took < at_most, "taken over after {took:?}");
 }
 
-#[test]
-fn the_last_word_wins_when_the_active_worker_drains() {
-    check_hand_over(21, Sizes::of_run().rounds, |stage, pair| {
-        pair.active.drain();
-        pair.standby.until_serving();
-        check_goes_on(stage, pair.standby);
-    });
+/// The worker of the first lane goes, and the others take over what it had.
+#[track_caller]
+fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
+    let gone = players.remove(of_lane(players, TWO_LANES[0]));
+    let had: Vec<_> = TWO_LANES.into_iter().filter(|lane| gone.worker.serves(lane)).collect();
+    let since = Instant::now();
+    let until_taken_over = |at_most| {
+        for lane in &had {
+            of_lane(players, lane);
+        }
+        took(since, at_most);
+    };
+    match going {
+        Going::Drained | Going::Killed => {
+            if matches!(going, Going::Killed) {
+                gone.worker.kill();
+                until_taken_over(Duration::from_secs(2));
+            } else {
+                gone.worker.drain();
+                until_taken_over(Duration::from_secs(30));
+            }
+            return players.push(Player::start(stage));
+        }
+        Going::Released => {
+            gone.worker.until_logged_after(0, &["given back"]);
+            of_lane(players, TWO_LANES[0]);
+            return players.push(gone);
+        }
+        Going::Stopped => gone.worker.signal("STOP"),
+        Going::CutOff => gone.broker.freeze(),
+    }
+    until_taken_over(Duration::from_secs(3 * HEARTBEAT + 1));
+    let (sent, mark) = (gone.endpoint.state().to_server, gone.worker.mark());
+    match going {
+        Going::Stopped => gone.worker.signal("CONT"),
+        _ => gone.broker.thaw(),
+    }
+    gone.until_subscribed_after(mark);
+    assert_eq!(gone.endpoint.state().to_server, sent, "it sent something although its lanes were gone");
+    players.push(gone);
 }
 
-#[test]
-fn the_last_word_wins_when_the_active_worker_is_killed_and_another_takes_over_soon() {
-    check_hand_over(22, Sizes::of_run().rounds, |stage, pair| {
-        let killed = Instant::now();
-        pair.active.kill();
-        pair.standby.until_serving();
-        took(killed, Duration::from_secs(2));
-        check_goes_on(stage, pair.standby);
-    });
+/// Adds jobs for one region of which each account is named twice: what it is to have first is revoked later, or the
+/// other way round.
+fn add_contrary(history: &mut History, jobs: u64, first: u64) {
+    let random = &mut history.random;
+    let firsts: Vec<_> =
+        (0..jobs / 2).map(|_| (image(first + random.below(IMAGES)), random.below(90), random.below(2) == 0)).collect();
+    for is_first in [true, false] {
+        for (image, number, is_share) in &firsts {
+            history.add(image, *is_share == is_first, [account(*number)]);
+        }
+    }
 }
 
-#[test]
-fn the_last_word_wins_when_the_active_worker_stands_still_and_wakes_up() {
-    check_hand_over(23, Sizes::of_run().slow_rounds, |stage, pair| {
-        pair.active.signal("STOP");
-        let stopped = Instant::now();
-        pair.standby.until_serving();
-        took(stopped, Duration::from_secs(3 * HEARTBEAT + 1));
-        let (written, mark) = (pair.endpoint.to_server(), pair.active.mark());
-        pair.active.signal("CONT");
-        pair.active.until_subscribed_after(mark);
-        assert_eq!(pair.endpoint.to_server(), written, "it sent something although its lane was gone");
-        check_goes_on(stage, pair.standby);
-    });
-}
-
-#[test]
-fn the_last_word_wins_when_the_active_worker_is_cut_off_without_knowing() {
-    check_hand_over(24, Sizes::of_run().slow_rounds, |stage, pair| {
-        pair.relay.freeze();
-        let frozen = Instant::now();
-        pair.standby.until_serving();
-        took(frozen, Duration::from_secs(3 * HEARTBEAT + 1));
-        let written = pair.endpoint.to_server();
-        let mark = pair.active.mark();
-        pair.relay.thaw();
+/// Some workers on two lanes, of which the one of the first lane goes in some way.
+#[track_caller]
+fn check_hand_over(seed: u64, workers: usize, goings: &[Going], broker: &str) {
+    let held = size(100, 1000);
+    let broker = format!("prefetch = {held}\n{broker}");
+    let stage = Stage::of_two_lanes(Node::shared(), RATE, &format!("rate = {RATE}"), &broker);
+    let mut history = History::of(seed);
+    let mut players: Vec<_> = (0..workers).map(|_| Player::start(&stage)).collect();
+    for going in goings {
+        let numbers = (0..IMAGES).chain(OF_SECOND_REGION..OF_SECOND_REGION + IMAGES);
+        let busy: serde_json::Map<_, _> = numbers.map(|number| (image(number), json!(BUSY_SECONDS))).collect();
+        stage.sandbox.faults(&json!({ "busy_images": busy }));
+        let before = history.jobs.len();
+        for first in [0, OF_SECOND_REGION] {
+            add_contrary(&mut history, 2 * held, first);
+        }
+        stage.publish(&history.jobs[before..]);
+        until("the windows are full", || TWO_LANES.iter().all(|lane| stage.depth_of(lane).held >= held).then_some(()));
+        // Not waiting for anything: the moment is to be any.
+        thread::sleep(Duration::from_millis(history.random.below(1000)));
+        let_go(&stage, &mut players, *going);
         stage.until_worked_off();
-        assert_eq!(pair.endpoint.to_server(), written, "it sent something although its lane was gone");
-        pair.active.until_subscribed_after(mark.min(pair.active.mark()));
-        check_goes_on(stage, pair.standby);
-    });
+        stage.check_state(&history);
+        let stats = stage.sandbox.stats();
+        assert_eq!(
+            (&stats["max_writes_in_flight"], stats["by_code"].get("RequestLimitExceeded")),
+            (&json!(1), None),
+            "{stats}"
+        );
+        let most = stats["max_in_any_second"].as_object().unwrap().values().filter_map(Value::as_u64).max();
+        assert!(most <= Some(u64::from(RATE)), "{stats}");
+    }
+    stage.check_done(&history);
+    figures(&[("hand-overs", goings.len() as u64)]);
+    players.into_iter().for_each(|player| drop(player.worker.drain()));
+}
+
+#[test]
+fn whichever_of_three_workers_goes_each_lane_keeps_its_limit_and_its_order() {
+    let rounds = usize::try_from(size(1, 4)).unwrap();
+    check_hand_over(61, 3, &[Going::Killed, Going::Stopped, Going::CutOff, Going::Drained].repeat(rounds), "");
 }
 
 #[test]
 fn the_last_word_wins_when_the_lease_ends_again_and_again() {
-    let stage = stage(Node::shared(), "lease = \"1s\"");
-    check_hand_over_on(&stage, 25, Sizes::of_run().lease_rounds, |stage, pair| {
-        pair.active.until_logged_after(0, &["given back"]);
-        pair.standby.until_serving();
-        stage.until_worked_off();
-        pair.active.drain();
-        pair.standby.drain();
-    });
-}
-
-/// All is worked off by who has the lane now.
-#[track_caller]
-fn check_goes_on(stage: &Stage<'_>, worker: Worker) {
-    stage.until_worked_off();
-    worker.drain();
+    check_hand_over(25, 2, &[Going::Released].repeat(usize::try_from(size(1, 20)).unwrap()), "lease = \"1s\"");
 }

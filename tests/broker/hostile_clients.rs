@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use kit::{Node, Sandbox, check_plain, figures, http, stage::Stage, until, watched::Watched};
+use kit::{Node, Sandbox, check_plain, figures, http, stage::Stage, until, worker::Watched};
 
 /// How long a client waits for an answer. Whoever is refused is refused at once.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,22 +1,20 @@
 //! Whoever may publish jobs, and would like to reach more than that: a terminal, another lane, a queue, our memory.
 
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{BasicProperties, types::AMQPValue};
 use serde_json::{Value, json};
 
 use kit::{
-    Node, Program, Sandbox, check_plain, figures,
+    Message, Node, Program, Sandbox, check_plain, figures,
     history::{History, account, image},
     http, properties,
     stage::{DEAD, QUEUE, REPORTS, Stage},
-    until,
-    watched::Watched,
+    text, until, with_headers,
+    worker::Watched,
 };
 
-/// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log, in a text.
-const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\r\nforged";
+/// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log and of the metrics,
+/// in a text.
+const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\r\nforged\"} 1\nimageshare_jobs_held{lane=\"yü";
 
 /// The same as a label may be: it has no control characters.
 const TURNED: &str = "\u{202e}\u{2066}\u{61c}\u{feff}\u{e0041}";
@@ -36,7 +34,7 @@ fn with(member: &str, value: &Value) -> Vec<u8> {
 }
 
 /// Messages that are no jobs, with such a text wherever one can be.
-fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
+pub(crate) fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
     let hostile = json!(HOSTILE);
     let members =
         ["job_id", "lane", "image_id", "region", "permission", "account_ids", "labels", "expires_at", "force"];
@@ -47,12 +45,8 @@ fn hostile() -> Vec<(Vec<u8>, BasicProperties)> {
     bodies.push(with("labels", &json!({ "a": HOSTILE })));
     bodies.push(with("labels", &json!({ TURNED: 1 })));
     bodies.push(HOSTILE.as_bytes().to_vec());
-    let mut headers = FieldTable::default();
-    for name in ["traceparent", "imageshare-reason", "imageshare-detail", "imageshare-worker", "own"] {
-        headers.insert(name.into(), AMQPValue::LongString(HOSTILE.into()));
-    }
-    let of_it = properties()
-        .with_headers(headers)
+    let headers = ["traceparent", "imageshare-reason", "imageshare-detail", "imageshare-worker", "own"];
+    let of_it = with_headers(headers.map(|name| (name, text(HOSTILE))))
         .with_message_id(HOSTILE.into())
         .with_correlation_id(HOSTILE.into())
         .with_content_type(HOSTILE.into())
@@ -79,8 +73,8 @@ fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
     let all = messages.len();
     let mut labelled = good("labelled", account(1));
     labelled["labels"] = json!({ TURNED: TURNED });
-    stage.client().publish_to("", QUEUE, messages.clone());
-    stage.client().publish_to("", QUEUE, [(labelled.to_string().into_bytes(), properties())]);
+    stage.publish_raw(messages.clone());
+    stage.publish_raw([(labelled.to_string().into_bytes(), properties())]);
     // For people: on a terminal, where the log is text. It ends by itself.
     let program = stage.program("worker").args(["--log", "trace"]).env("TERM", "xterm");
     let on_terminal = program.ended_after(3).on_a_terminal().run();
@@ -91,7 +85,7 @@ fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
     assert_eq!(reports["labelled"]["labels"], json!({ TURNED: TURNED }), "what is echoed is what was written");
 
     // For programs.
-    stage.client().publish_to("", QUEUE, messages);
+    stage.publish_raw(messages);
     let watched = Watched::start(stage.program("worker").args(["--log", "trace"]));
     stage.until_worked_off();
     for path in ["/", "/metrics", "/readyz", "/status"] {
@@ -132,16 +126,15 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
         "amq.gen-nobody",
         "*",
         "#",
+        "nobody",
+        "",
+        &"q".repeat(255),
     ];
     for reply_to in replies {
         add(properties().with_reply_to(reply_to.into()).with_correlation_id("c".into()));
     }
     // What the broker or a library might act on.
-    let mut copies = FieldTable::default();
-    for name in ["CC", "BCC"] {
-        copies.insert(name.into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("nobody".into())].into()));
-    }
-    add(properties().with_headers(copies));
+    add(with_headers(["CC", "BCC"].map(|name| (name, AMQPValue::FieldArray(vec![text("nobody")].into())))));
     add(properties().with_delivery_mode(1).with_priority(4).with_timestamp(u64::MAX));
     add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
     add(properties().with_content_encoding("gzip".into()).with_content_type("text/html".into()));
@@ -153,18 +146,23 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
     messages.push((other.to_string().into_bytes(), properties()));
     messages.push((packed, properties().with_content_encoding("gzip".into())));
-    client.publish_to("", QUEUE, messages);
+    stage.publish_raw(messages);
     let worker = stage.worker();
     stage.until_worked_off();
+    stage.check_state(&history);
     let twice = history.jobs[0].clone();
     let again = good(twice["job_id"].as_str().unwrap(), account(60));
-    client.publish_to("", QUEUE, [(again.to_string().into_bytes(), properties())]);
+    stage.publish_raw([(again.to_string().into_bytes(), properties())]);
     until("the answer and all reports are there", || {
         (client.ready("somebody's") == 1 && client.ready(REPORTS) >= done + 3).then_some(())
     });
     let reports = client.take_all(REPORTS);
     assert_eq!(reports.len(), done + 3, "a report each, and nothing twice");
-    let reports: Vec<Value> = reports.iter().map(|message| serde_json::from_slice(&message.body).unwrap()).collect();
+    let reports: Vec<Value> = reports.iter().map(Message::json).collect();
+    let is_good =
+        |job: &Value| reports.iter().any(|report| report["job_id"] == job["job_id"] && report["status"] == "succeeded");
+    assert!(history.jobs.iter().all(is_good), "{reports:?}");
+    assert_eq!(client.take("somebody's", 1)[0].json()["job_id"], history.jobs.last().unwrap()["job_id"]);
     let of = |job_id: &Value| reports.iter().filter(|report| report["job_id"] == *job_id).collect::<Vec<_>>();
     assert_eq!(of(&twice["job_id"]).len(), 2, "a name that is taken names both");
     assert_eq!(of(&json!("other"))[0]["status"], "rejected");
@@ -178,21 +176,27 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     worker.drain();
 }
 
+/// Publishes a job for each of 60 answers to these addresses, which are used in turn.
+fn publish_for_answers(stage: &Stage<'_>, addresses: &[&str]) -> History {
+    let mut history = History::default();
+    for (number, address) in (0..60).zip(addresses.iter().cycle()) {
+        history.add(&image(number % 20), true, [account(number)]);
+        let body = history.jobs.last().unwrap().to_string().into_bytes();
+        let properties = properties().with_reply_to((*address).into());
+        stage.client().publish_to("imageshare", "default", [(body, properties)]);
+    }
+    history
+}
+
 /// Each would cost the connection by which all reports of the process go.
 #[test]
 fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
-    const JOBS: u64 = 60;
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     stage.client().declare_like_a_lane("answers");
     stage.vhost.allow_writes_to("^imageshare.*");
     let worker = stage.worker();
     worker.until_subscribed();
-    let mut history = History::default();
-    for number in 0..JOBS {
-        history.add(&image(number % 20), true, [account(number)]);
-        let body = history.jobs.last().unwrap().to_string().into_bytes();
-        stage.client().publish_to("imageshare", "default", [(body, properties().with_reply_to("answers".into()))]);
-    }
+    let history = publish_for_answers(&stage, &["answers"]);
     stage.check_done(&history);
     assert_eq!(stage.client().ready("answers"), 0);
     let log = worker.drain();
@@ -203,22 +207,16 @@ fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
 /// The broker ends a connection for some of these.
 #[test]
 fn answers_to_malformed_addresses_cost_no_report() {
-    const JOBS: u64 = 60;
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let worker = stage.worker();
     worker.until_subscribed();
-    let mut history = History::default();
-    let tokens = [".", ".x", ".AAAA.BBBB", ".@@@@", ".g1hkAA==", ".A.A.A"];
-    for (number, token) in (0..JOBS).zip(tokens.iter().cycle()) {
-        history.add(&image(number % 20), true, [account(number)]);
-        let body = history.jobs.last().unwrap().to_string().into_bytes();
-        let properties = properties().with_reply_to(format!("amq.rabbitmq.reply-to{token}").into());
-        stage.client().publish_to("", QUEUE, [(body, properties)]);
-    }
+    let addresses =
+        [".", ".x", ".AAAA.BBBB", ".@@@@", ".g1hkAA==", ".A.A.A"].map(|token| format!("amq.rabbitmq.reply-to{token}"));
+    let history = publish_for_answers(&stage, &addresses.each_ref().map(String::as_str));
     stage.until_worked_off();
     worker.until_logged_after(0, &["connection for reply_to lost"]);
     let reports = stage.client().take_all(REPORTS);
-    assert_eq!(reports.len() as u64, JOBS, "each report once");
+    assert_eq!(reports.len(), history.jobs.len(), "each report once");
     let log = worker.drain();
     assert!(!log.contains("publisher is not connected"), "{log}");
 }
@@ -241,7 +239,7 @@ fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
         let properties = properties().with_reply_to("q".repeat(255).into()).with_correlation_id("c".repeat(255).into());
         (job.to_string().into_bytes(), properties)
     });
-    stage.client().publish_to("", QUEUE, messages);
+    stage.publish_raw(messages);
     until("all are held", || (stage.depth().held == COUNT).then_some(()));
     let growth = worker.resident_kib().saturating_sub(before);
     figures(&[("jobs", COUNT), ("most-growth-kib", growth)]);

@@ -18,7 +18,6 @@ mod hostile_clients;
 mod hostile_headers;
 mod hostile_publisher;
 mod junk;
-mod lanes;
 mod metrics;
 mod outside;
 mod permissions;

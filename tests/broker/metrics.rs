@@ -1,19 +1,17 @@
 //! What a worker says of itself: that it is true in every state, that it can be watched, and that it holds no secret.
 
-// Prometheus knows only floats; what is counted here are small whole numbers.
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-
-use lapin::types::{AMQPValue, FieldTable};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use kit::{
     Folder, Node, Relay, Sandbox,
     history::{History, account, image},
     http, job, json_lines, properties,
     stage::{DEAD, REPORTS, Stage},
-    until,
-    watched::{Watched, sum},
+    text, until, with_headers,
+    worker::{Watched, count, sum},
 };
+
+use crate::hostile_publisher::hostile;
 
 const WRITE: &str = "ModifyImageSharePermission";
 
@@ -35,21 +33,21 @@ fn what_is_counted_is_what_was_done() {
     stage.check_done(&history);
     until("the last job is counted", || {
         let metrics = watched.metrics();
-        (sum(&metrics, &["imageshare_jobs_finished_total", "succeeded"]) as u64 == 300).then_some(())
+        (count(&metrics, &["imageshare_jobs_finished_total", "succeeded"]) == 300).then_some(())
     });
     let metrics = watched.metrics();
-    assert_eq!(sum(&metrics, &["imageshare_accounts_total", "SHARE", "changed"]) as u64, 600);
-    let writes = sum(&metrics, &["imageshare_api_requests_total", WRITE, "ok"]) as u64;
+    assert_eq!(count(&metrics, &["imageshare_accounts_total", "SHARE", "changed"]), 600);
+    let writes = count(&metrics, &["imageshare_api_requests_total", WRITE, "ok"]);
     assert_eq!(writes, stage.sandbox.writes());
-    assert_eq!(sum(&metrics, &["imageshare_api_batch_accounts_count"]) as u64, writes);
-    assert_eq!(sum(&metrics, &["imageshare_api_batch_accounts_sum"]) as u64, 600);
-    assert_eq!(sum(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]) as u64, writes);
+    assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_count"]), writes);
+    assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_sum"]), 600);
+    assert_eq!(count(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]), writes);
     for nothing in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
-        assert_eq!(sum(&metrics, &[&format!("imageshare_{nothing}")]) as u64, 0, "{nothing}");
+        assert_eq!(count(&metrics, &[&format!("imageshare_{nothing}")]), 0, "{nothing}");
     }
-    let out = sum(&metrics, &["imageshare_broker_publish_duration_seconds_count"]) as u64;
+    let out = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
     assert_eq!(out, 300, "a report each");
-    assert_eq!(sum(&metrics, &["imageshare_broker_connected"]) as u64, 2, "one that publishes, one of the lane");
+    assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one that publishes, one of the lane");
     let series = metrics.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 400, "{series}");
 
@@ -66,7 +64,7 @@ fn what_is_counted_is_what_was_done() {
 fn every_state_of_a_lane_is_shown_with_its_reason() {
     let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
     let broker = Relay::to(stage.vhost.node.port);
-    let watched = Watched::start(stage.program_by("worker", broker.port));
+    let watched = Watched::start(stage.program_between("worker", broker.port, stage.sandbox.port()));
     watched.until_ready();
     assert_eq!(watched.until_state("subscribed").0, 200);
     assert_eq!(http::get(&watched.admin, "/livez").code, 200);
@@ -80,8 +78,8 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
     let (code, lane) = watched.until_state("blocked");
     assert_eq!((code, &lane["reason"]), (503, &json!("blocked")));
     let metrics = watched.metrics();
-    assert_eq!(sum(&metrics, &["imageshare_jobs_held"]) as u64, 2);
-    assert_eq!(sum(&metrics, &["imageshare_lane_operations_pending"]) as u64, 2);
+    assert_eq!(count(&metrics, &["imageshare_jobs_held"]), 2);
+    assert_eq!(count(&metrics, &["imageshare_lane_operations_pending"]), 2);
     until("the oldest has waited", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) > 0.0).then_some(()));
     stage.sandbox.faults(&json!({}));
     stage.until_worked_off();
@@ -90,15 +88,13 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
     until("nothing waits", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
 
     // The credential is refused.
-    let revoked = [WRITE, "DescribeImageSharePermission", "DescribeImages"]
-        .map(|action| json!({"action": action, "times": 1_000_000, "do": "expired_credential"}));
-    stage.sandbox.faults(&json!({ "script": revoked }));
+    stage.sandbox.fail_all("expired_credential");
     history.add(&image(2), true, [account(1)]);
     stage.publish(&history.jobs[2..]);
     let (code, lane) = watched.until_state("closed");
     assert_eq!((code, &lane["reason"]), (503, &json!("credential")));
     assert!(lane["detail"].as_str().unwrap().contains("AuthFailure"), "{lane}");
-    assert_eq!(watched.sum(&["imageshare_lane_state", "closed"]) as u64, 1);
+    assert_eq!(watched.count(&["imageshare_lane_state", "closed"]), 1);
     stage.sandbox.faults(&json!({}));
     stage.until_worked_off();
     stage.check_state(&history);
@@ -114,10 +110,7 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
         (publisher["state"] == "down" && publisher["ready"] == false).then_some(())
     });
     let metrics = watched.metrics();
-    assert_eq!(
-        sum(&metrics, &["imageshare_broker_connected"]) as u64 + sum(&metrics, &["imageshare_consuming"]) as u64,
-        0
-    );
+    assert_eq!(count(&metrics, &["imageshare_broker_connected"]) + count(&metrics, &["imageshare_consuming"]), 0);
     assert!(sum(&metrics, &["imageshare_broker_reconnects_total"]) >= 2.0, "{metrics}");
     broker.serve_again();
     watched.until_ready();
@@ -140,48 +133,32 @@ fn failures_rejections_and_dead_letters_are_counted_by_a_closed_set_of_reasons()
     let bodies = bodies.into_iter().chain([elsewhere.as_str()]).map(|body| (body.as_bytes().to_vec(), properties()));
     stage.client().publish_to("imageshare", "default", bodies);
     stage.until_worked_off();
-    until("all four are counted", || (watched.sum(&["imageshare_jobs_finished_total"]) as u64 == 4).then_some(()));
+    until("all four are counted", || (watched.count(&["imageshare_jobs_finished_total"]) == 4).then_some(()));
     let metrics = watched.metrics();
-    let count = |parts: &[&str]| sum(&metrics, parts) as u64;
-    assert_eq!(count(&["imageshare_account_failures_total", "\"InvalidAccountId.NotFound\""]), 1);
-    assert_eq!(count(&["imageshare_accounts_total", "failed"]), 1);
-    assert_eq!(count(&["imageshare_dead_letters_total", "failed"]), 1);
-    assert_eq!(count(&["imageshare_dead_letters_total", "rejected"]), 3);
+    assert_eq!(count(&metrics, &["imageshare_account_failures_total", "\"InvalidAccountId.NotFound\""]), 1);
+    assert_eq!(count(&metrics, &["imageshare_accounts_total", "failed"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_dead_letters_total", "failed"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_dead_letters_total", "rejected"]), 3);
     for reason in ["text", "member", "route"] {
-        assert_eq!(count(&["imageshare_messages_rejected_total", reason]), 1, "{reason}");
+        assert_eq!(count(&metrics, &["imageshare_messages_rejected_total", reason]), 1, "{reason}");
     }
-    assert_eq!(count(&["imageshare_api_requests_total", WRITE, "throttle"]), 1);
-    assert_eq!(count(&["imageshare_api_retries_total", "throttle"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_api_requests_total", WRITE, "throttle"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_api_retries_total", "throttle"]), 1);
     until("the split is shown", || (watched.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
 
     stage.sandbox.faults(&json!({ "script": [odd] }));
     history.add(&image(1), true, (0..2).map(account));
     stage.publish(&history.jobs[1..]);
     stage.until_worked_off();
-    let hostile = hostile_jobs(&history.jobs[1]);
+    let hostile = hostile();
     let all = 5 + hostile.len() as u64;
-    stage.client().publish_to("imageshare", "default", hostile.into_iter().map(|body| (body, properties())));
-    until("all are counted", || (watched.sum(&["imageshare_jobs_finished_total"]) as u64 == all).then_some(()));
+    stage.client().publish_to("imageshare", "default", hostile);
+    until("all are counted", || (watched.count(&["imageshare_jobs_finished_total"]) == all).then_some(()));
     let after = watched.metrics();
     let series = |metrics: &str| metrics.lines().count();
     assert_eq!(series(&after), series(&metrics), "no series comes from outside");
     assert!(after.is_ascii());
     watched.worker.drain();
-}
-
-/// A job with each of its members replaced by what would break a label, a line or a terminal, and one that has a member
-/// of such a name.
-fn hostile_jobs(job: &Value) -> Vec<Vec<u8>> {
-    const HOSTILE: &str = "x\"} 1\nimageshare_jobs_held{lane=\"y\u{1b}[31mü";
-    let members =
-        ["job_id", "image_id", "region", "permission", "account_ids", "lane", "labels", "expires_at", HOSTILE];
-    let with = |member: &str, value: Value| {
-        let mut job = job.clone();
-        job[member] = value;
-        job.to_string().into_bytes()
-    };
-    let labelled = with("labels", json!({ HOSTILE: HOSTILE }));
-    members.iter().map(|member| with(member, json!(HOSTILE))).chain([labelled]).collect()
 }
 
 #[test]
@@ -190,13 +167,11 @@ fn no_secret_is_in_anything_that_a_worker_says_even_at_trace() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
     stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()]}));
     let broker = Relay::to(stage.vhost.node.port);
-    let program = stage.program_by("worker", broker.port).env("IMAGESHARE_LOG", "trace");
+    let program = stage.program_between("worker", broker.port, stage.sandbox.port()).env("IMAGESHARE_LOG", "trace");
     let watched = Watched::start(program);
     let mut history = History::default();
     history.add(&image(0), true, (0..8).map(account));
-    let mut headers = FieldTable::default();
-    headers.insert("traceparent".into(), AMQPValue::LongString(TRACE.into()));
-    let traced = properties().with_headers(headers);
+    let traced = with_headers([("traceparent", text(TRACE))]);
     let bodies = [history.jobs[0].to_string(), "no job".to_owned()];
     stage.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
     stage.until_worked_off();
@@ -263,13 +238,13 @@ fn a_run_has_the_same_metrics_but_for_the_broker() {
     let address = address.strip_suffix("/metrics").unwrap();
     until("the job is counted", || {
         let metrics = http::get(address, "/metrics").body;
-        (sum(&metrics, &["imageshare_jobs_finished_total"]) as u64 == 2).then_some(())
+        (count(&metrics, &["imageshare_jobs_finished_total"]) == 2).then_some(())
     });
     let metrics = http::get(address, "/metrics").body;
-    assert_eq!(sum(&metrics, &["imageshare_accounts_total", "changed"]) as u64, 10);
-    assert_eq!(sum(&metrics, &["imageshare_jobs_received_total", "input"]) as u64, 1);
-    assert_eq!(sum(&metrics, &["imageshare_lane_state", "serving"]) as u64, 1);
-    assert_eq!(sum(&metrics, &["imageshare_jobs_held"]) as u64, 0);
+    assert_eq!(count(&metrics, &["imageshare_accounts_total", "changed"]), 10);
+    assert_eq!(count(&metrics, &["imageshare_jobs_received_total", "input"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_lane_state", "serving"]), 1);
+    assert_eq!(count(&metrics, &["imageshare_jobs_held"]), 0);
     assert!(!metrics.contains("imageshare_broker_") && !metrics.contains("imageshare_consuming"), "{metrics}");
     assert_eq!(http::get(address, "/readyz").code, 200);
     assert_eq!(http::get(address, "/livez").code, 200);

@@ -3,18 +3,16 @@
 use std::fs;
 
 use lapin::{
-    BasicProperties, Channel,
-    options::{
-        BasicConsumeOptions, BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
-    },
-    types::{AMQPValue, FieldTable},
+    BasicProperties, Channel, ExchangeKind,
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use serde_json::json;
 
 use kit::{
     Amqp, Node, Sandbox, of_repository, properties,
-    stage::{DEAD, REPORTS, Stage, TWO_LANES},
+    stage::{DEAD, REPORTS, Stage, TWO_LANES, queue_of},
+    text, with_headers,
     worker::Worker,
 };
 
@@ -31,13 +29,8 @@ fn stage() -> Stage<'static> {
     Stage::of_lanes(Node::shared(), &TWO_LANES, Sandbox::start, 500, "", "")
 }
 
-/// The permissions of a publisher of one lane.
-fn publisher(lane: &str) -> [String; 3] {
-    PUBLISHER.map(|names| names.replace("LANE", lane))
-}
-
 fn add_publisher(stage: &Stage<'_>, lane: &str) -> String {
-    let [configure, write, read] = publisher(lane);
+    let [configure, write, read] = PUBLISHER.map(|names| names.replace("LANE", lane));
     stage.vhost.add_user(lane, [&configure, &write, &read])
 }
 
@@ -47,10 +40,6 @@ fn job(id: &str, lane: usize) -> String {
     let job = json!({"job_id": id, "image_id": image, "region": region, "permission": "SHARE",
         "account_ids": ["1038493875"]});
     format!("{job}\n")
-}
-
-fn queue(lane: &str) -> String {
-    format!("imageshare.jobs.{lane}")
 }
 
 #[test]
@@ -80,7 +69,7 @@ fn a_publisher_of_a_lane_reaches_that_lane_alone() {
     }
     let amqp = Amqp::open(&of_own);
     // Nothing but the lane's own exchange takes anything of theirs, and copies stay in the lane.
-    let (own_queue, other_queue) = (queue(own), queue(other));
+    let (own_queue, other_queue) = (queue_of(own), queue_of(other));
     let exchanges =
         ["imageshare", "", &other_queue, DEAD, REPORTS, "amq.direct", "amq.topic", "amq.fanout", "amq.headers"];
     for exchange in exchanges {
@@ -90,88 +79,58 @@ fn a_publisher_of_a_lane_reaches_that_lane_alone() {
     }
     for header in ["CC", "BCC"] {
         for to in [other, &other_queue, DEAD, REPORTS] {
-            let mut headers = FieldTable::default();
-            headers.insert(header.into(), AMQPValue::FieldArray(vec![AMQPValue::LongString(to.into())].into()));
-            assert_eq!(
-                amqp.try_publish(&own_queue, other, properties().with_headers(headers)),
-                Ok(()),
-                "{header} {to}"
-            );
+            let copy = with_headers([(header, AMQPValue::FieldArray(vec![text(to)].into()))]);
+            assert_eq!(amqp.try_publish(&own_queue, other, copy), Ok(()), "{header} {to}");
         }
     }
     let reply = properties().with_reply_to(other_queue.as_str().into());
     assert_eq!(amqp.try_publish(&own_queue, "any key", reply), Ok(()));
-    for (what, refused) in refused(&amqp, &own_queue, &other_queue) {
-        assert_eq!(refused, Err(ACCESS_REFUSED), "{what}");
-    }
+    check_all_refused(&amqp, &own_queue, &other_queue);
     // A passive declare asks for no permission and shows no more than how much waits.
-    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-    for queue in [&own_queue, &other_queue] {
-        let look = |channel: Channel| async move {
-            channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await
-        };
-        assert!(amqp.attempt("a look", look).is_ok());
-    }
+    assert_eq!((amqp.ready(&own_queue), amqp.ready(&other_queue)), (10, 1));
     assert_eq!((stage.depth_of(own).ready, stage.depth_of(other).ready), (10, 1));
     assert_eq!((stage.client().ready(DEAD), stage.client().ready(REPORTS)), (0, 0));
 }
 
-/// What else a publisher of a lane could try, each with what came of it.
-fn refused(amqp: &Amqp, own: &str, other: &str) -> Vec<(String, Result<(), u16>)> {
+/// Tries something with a queue, which the broker must refuse.
+#[track_caller]
+fn check_refused<T, F: Future<Output = lapin::Result<T>>>(amqp: &Amqp, queue: &str, action: impl FnOnce(Channel) -> F) {
+    assert_eq!(amqp.attempt(action).err(), Some(ACCESS_REFUSED), "{queue}");
+}
+
+/// What else a publisher of a lane could try is refused.
+fn check_all_refused(amqp: &Amqp, own: &str, other: &str) {
     let none = FieldTable::default;
-    let mut tried = Vec::new();
-    let mut add = |what: String, ended| tried.push((what, ended));
-    for queue in [own, other, DEAD, REPORTS] {
-        let of = |what: &str| format!("{what} of {queue}");
-        let name = || queue.into();
-        let purge =
-            |channel: Channel| async move { channel.queue_purge(name(), QueuePurgeOptions::default()).await.map(drop) };
-        add(of("purge"), amqp.attempt("a purge", purge));
-        let get =
-            |channel: Channel| async move { channel.basic_get(name(), BasicGetOptions::default()).await.map(drop) };
-        add(of("get"), amqp.attempt("a get", get));
-        let consume = |channel: Channel| async move {
-            channel.basic_consume(name(), "".into(), BasicConsumeOptions::default(), none()).await.map(drop)
-        };
-        add(of("consume"), amqp.attempt("a consumer", consume));
-        let delete = |channel: Channel| async move {
-            channel.queue_delete(name(), QueueDeleteOptions::default()).await.map(drop)
-        };
-        add(of("delete"), amqp.attempt("a delete", delete));
-        let declare = |channel: Channel| async move {
-            let options = QueueDeclareOptions { durable: true, ..Default::default() };
-            channel.queue_declare(name(), options, none()).await.map(drop)
-        };
-        add(of("declare"), amqp.attempt("a declare", declare));
-        let declare = |channel: Channel| async move {
-            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-            channel.exchange_declare(name(), lapin::ExchangeKind::Fanout, options, none()).await
-        };
-        add(of("exchange declare"), amqp.attempt("a declare", declare));
-        let delete =
-            |channel: Channel| async move { channel.exchange_delete(name(), ExchangeDeleteOptions::default()).await };
-        add(of("exchange delete"), amqp.attempt("a delete", delete));
-        for exchange in ["imageshare", own, other, DEAD, REPORTS, "amq.direct"] {
-            let bind = |channel: Channel| async move {
-                channel.queue_bind(name(), exchange.into(), "#".into(), QueueBindOptions::default(), none()).await
-            };
-            add(format!("{queue} bound to {exchange}"), amqp.attempt("a binding", bind));
-            let unbind = |channel: Channel| async move {
-                channel.queue_unbind(name(), exchange.into(), "".into(), none()).await
-            };
-            add(format!("{queue} unbound from {exchange}"), amqp.attempt("a binding", unbind));
-            let bind = |channel: Channel| async move {
-                channel.exchange_bind(name(), exchange.into(), "#".into(), ExchangeBindOptions::default(), none()).await
-            };
-            add(format!("exchange {queue} bound to {exchange}"), amqp.attempt("a binding", bind));
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let refused = |queue| {
+        let name = || ShortString::from(queue);
+        check_refused(amqp, queue, async |channel| channel.queue_purge(name(), Default::default()).await);
+        check_refused(amqp, queue, async |channel| channel.basic_get(name(), Default::default()).await.map(drop));
+        check_refused(amqp, queue, async |channel| {
+            channel.basic_consume(name(), "".into(), Default::default(), none()).await.map(drop)
+        });
+        check_refused(amqp, queue, async |channel| channel.queue_delete(name(), Default::default()).await);
+        check_refused(amqp, queue, async |channel| channel.queue_declare(name(), durable, none()).await.map(drop));
+        check_refused(amqp, queue, async |channel| {
+            channel.exchange_declare(name(), ExchangeKind::Fanout, Default::default(), none()).await
+        });
+        check_refused(amqp, queue, async |channel| channel.exchange_delete(name(), Default::default()).await);
+        for from in ["imageshare", own, other, DEAD, REPORTS, "amq.direct"] {
+            check_refused(amqp, queue, async |channel| {
+                channel.queue_bind(name(), from.into(), "#".into(), Default::default(), none()).await
+            });
+            check_refused(amqp, queue, async |channel| {
+                channel.queue_unbind(name(), from.into(), "".into(), none()).await
+            });
+            check_refused(amqp, queue, async |channel| {
+                channel.exchange_bind(name(), from.into(), "#".into(), Default::default(), none()).await
+            });
         }
-    }
-    let declare = |channel: Channel| async move {
-        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
-        channel.queue_declare("".into(), options, none()).await.map(drop)
     };
-    add("a queue of one's own".to_owned(), amqp.attempt("a declare", declare));
-    tried
+    [own, other, DEAD, REPORTS].into_iter().for_each(refused);
+    // A queue of one's own.
+    check_refused(amqp, "", async |channel| channel.queue_declare("".into(), exclusive, none()).await.map(drop));
 }
 
 #[test]
@@ -194,9 +153,9 @@ fn a_worker_works_with_the_least_that_is_recommended() {
     let own = Amqp::open(&add_publisher(&stage, TWO_LANES[0]));
     // Answers that a publisher asks for: from a queue of ours, and from one that only the worker could reach.
     stage.client().declare_like_a_lane("answers");
-    for to in [queue(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
+    for to in [queue_of(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
         let properties: BasicProperties = properties().with_reply_to(to.into());
-        assert_eq!(own.try_publish(&queue(TWO_LANES[0]), "", properties), Ok(()));
+        assert_eq!(own.try_publish(&queue_of(TWO_LANES[0]), "", properties), Ok(()));
     }
     let publish = stage.program("publish").arg("-").input([job("a", 0), job("b", 1)].concat());
     publish.run().check(0);
@@ -211,7 +170,7 @@ fn a_worker_works_with_the_least_that_is_recommended() {
     assert_eq!(client.ready("answers"), 0);
     assert_eq!(TWO_LANES.map(|lane| stage.depth_of(lane).ready), [0, 0]);
     let amqp = Amqp::open(&url);
-    for exchange in ["", "imageshare", &queue(TWO_LANES[0]), "amq.direct"] {
+    for exchange in ["", "imageshare", &queue_of(TWO_LANES[0]), "amq.direct"] {
         assert_eq!(amqp.try_publish(exchange, TWO_LANES[1], properties()), Err(ACCESS_REFUSED), "{exchange:?}");
     }
     assert_eq!(amqp.try_publish(DEAD, "nobody's", properties()), Ok(()));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use kit::{
-    Ended, Node, Sandbox,
+    Ended, Node, Sandbox, free_port,
     stage::{QUEUE, Stage},
     until,
     worker::Worker,
@@ -11,7 +11,8 @@ use kit::{
 
 #[test]
 fn policies_that_lose_jobs_are_named() {
-    let (node, port) = Node::start_with_management();
+    let port = free_port();
+    let node = Node::start_with(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
     let stage = Stage::new(&node, Sandbox::start(&["--rps", "0"]), 100);
     let url = stage.vhost.management_url(port);
     let check = |url: &str| stage.program("check").arg("--connect").env("IMAGESHARE_MANAGEMENT_URL", url).run();

@@ -10,7 +10,7 @@ use kit::{
     prometheus::{Prometheus, lint},
     stage::Stage,
     until,
-    watched::Watched,
+    worker::Watched,
 };
 use serde_json::json;
 

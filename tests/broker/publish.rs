@@ -2,16 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{Read, Write},
+    io::{Read as _, Write as _},
+    process::{ChildStdin, ChildStdout},
 };
 
 use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, State, TimeOuts, topology};
-use lapin::types::AMQPValue;
 use serde_json::{Value, json};
+use tokio::{runtime::Runtime, task::JoinHandle};
 
-use kit::{Amqp, Folder, Node, Program, Relay, Vhost, json_lines, properties, until};
-
-const QUEUE: &str = "imageshare.jobs.default";
+use kit::{
+    Amqp, Ended, Folder, Node, Program, Relay, Running, Vhost, json_lines, properties,
+    stage::{DEAD, QUEUE, REPORTS},
+    until,
+};
 
 fn program(command: &str, url: &str) -> Program {
     Program::new([command]).env("IMAGESHARE_BROKER_URL", url)
@@ -19,6 +22,55 @@ fn program(command: &str, url: &str) -> Program {
 
 fn declare(vhost: &Vhost<'_>) -> Vec<Value> {
     program("topology", &vhost.url()).arg("--declare").run().check(0).json()
+}
+
+/// A virtual host of the shared node with what there has to be.
+fn declared() -> Vhost<'static> {
+    let vhost = Node::shared().vhost();
+    declare(&vhost);
+    vhost
+}
+
+/// Publishes jobs with these flags, to its end.
+fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Ended {
+    program("publish", url).arg("-").args(flags).input(lines(jobs)).run()
+}
+
+/// A publish that runs. Its input ends after the jobs that it starts with; without any, it stays open for others.
+struct Publishing {
+    running: Running,
+    stdout: ChildStdout,
+    stdin: Option<ChildStdin>,
+}
+
+impl Publishing {
+    fn start(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Self {
+        let lines = lines(jobs);
+        let is_open = lines.is_empty();
+        let publish = program("publish", url).arg("-").args(flags).input(lines);
+        let (running, stdout, stdin) = publish.start_with_open_input();
+        Self { running, stdout, stdin: is_open.then_some(stdin) }
+    }
+
+    fn write(&mut self, jobs: &[Value]) {
+        self.stdin.as_mut().unwrap().write_all(lines(jobs.iter().cloned()).as_bytes()).unwrap();
+    }
+
+    /// Ends its input, and returns what it printed and logged when it has ended with this code.
+    #[track_caller]
+    fn end(self, code: i32) -> (Vec<Value>, String) {
+        let Self { running, mut stdout, stdin } = self;
+        drop(stdin);
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        let (ended, log) = running.end();
+        assert_eq!(ended, Some(code), "{log}");
+        (json_lines(&text), log)
+    }
+}
+
+fn ids(reports: &[Value]) -> Vec<&str> {
+    reports.iter().map(|report| report["job_id"].as_str().unwrap()).collect()
 }
 
 fn states(lines: &[Value]) -> Vec<(&str, &str)> {
@@ -34,8 +86,8 @@ fn lines(jobs: impl IntoIterator<Item = Value>) -> String {
     jobs.into_iter().map(|job| format!("{job}\n")).collect()
 }
 
-fn json(message: &kit::Message) -> Value {
-    serde_json::from_slice(&message.body).unwrap()
+fn numbered(count: usize) -> Vec<Value> {
+    (0..count).map(|number| job(&format!("job-{number}"))).collect()
 }
 
 #[test]
@@ -60,7 +112,7 @@ fn what_the_broker_needs_is_made_once_and_its_definitions_say_the_same() {
     assert_eq!(Node::shared().eval(&format!("rabbit_definitions:import_raw(<<\"{text}\">>).")), "ok");
     assert_eq!(states(&declare(&other)), all.map(|what| (what, "found")));
     // The bindings too: a job gets where it belongs.
-    program("publish", &other.url()).arg("-").input(lines([job("a")])).run().check(0);
+    publish(&other.url(), &[], [job("a")]).check(0);
     assert_eq!(other.depth(QUEUE).ready, 1);
 }
 
@@ -68,15 +120,15 @@ fn what_the_broker_needs_is_made_once_and_its_definitions_say_the_same() {
 fn a_queue_that_differs_is_named_and_left_alone_and_the_rest_is_made() {
     let vhost = Node::shared().vhost();
     let amqp = Amqp::open(&vhost.url());
-    amqp.declare_like_a_lane("imageshare.dead");
-    amqp.publish_to("", "imageshare.dead", [(b"kept".to_vec(), properties())]);
+    amqp.declare_like_a_lane(DEAD);
+    amqp.publish_to("", DEAD, [(b"kept".to_vec(), properties())]);
     let made = program("topology", &vhost.url()).arg("--declare").run().check(1).json();
     let different: Vec<_> = made.iter().filter(|line| line["state"] == "different").collect();
     let [only] = different[..] else { panic!("{made:?}") };
     let problem = only["problem"].as_str().unwrap();
     assert!(problem.starts_with("queue imageshare.dead differs: PRECONDITION_FAILED - inequivalent arg"), "{problem}");
     assert!(problem.contains("x-dead-letter-exchange") && problem.contains("delete it"), "{problem}");
-    assert_eq!(vhost.depth("imageshare.dead").ready, 1);
+    assert_eq!(vhost.depth(DEAD).ready, 1);
     assert_eq!(vhost.depth(QUEUE).ready, 0);
 }
 
@@ -88,12 +140,11 @@ fn jobs_of_a_file_stand_in_the_queues_of_their_lanes_in_their_order() {
                     endpoint = \"b.example\"\n";
     let settings = folder.file("imageshare.toml", settings);
     program("topology", &vhost.url()).arg("--declare").arg("--config").arg(&settings).run().check(0);
-    let mut jobs: Vec<Value> = (0..300).map(|number| job(&format!("job-{number}"))).collect();
+    let mut jobs = numbered(300);
     jobs[7] = json!({"image_id": "img-6pb6lrmy", "region": "eu-frankfurt", "permission": "SYNC", "force": true,
         "account_ids": [1_038_493_875], "labels": {"a": "b"}, "expires_at": "2100-01-01T00:00:00Z"});
     jobs[9]["region"] = "na-ashburn".into();
-    let publish = program("publish", &vhost.url()).arg("-").arg("--config").arg(&settings);
-    let ended = publish.input(lines(jobs.clone())).run().check(1);
+    let ended = publish(&vhost.url(), &["--config", settings.to_str().unwrap()], jobs.clone()).check(1);
     let [rejected] = &ended.json()[..] else { panic!("{}", ended.stdout) };
     assert_eq!((&rejected["job_id"], &rejected["status"]), (&json!("job-9"), &json!("rejected")));
     assert!(rejected["reason"].as_str().unwrap().contains("line 10: region: found na-ashburn, which no lane serves"));
@@ -104,50 +155,46 @@ fn jobs_of_a_file_stand_in_the_queues_of_their_lanes_in_their_order() {
     let [europe] = &europe[..] else { panic!("{europe:?}") };
     let mut expected = jobs[7].clone();
     (expected["job_id"], expected["account_ids"]) = ("line-8".into(), json!(["1038493875"]));
-    assert_eq!(json(europe), expected);
-    let asia: Vec<_> = amqp.take_all("imageshare.jobs.asia").iter().map(json).collect();
+    assert_eq!(europe.json(), expected);
+    let asia: Vec<_> = amqp.take_all("imageshare.jobs.asia").iter().map(kit::Message::json).collect();
     let expected: Vec<_> =
         (0..300).filter(|number| ![7, 9].contains(number)).map(|number| jobs[number].clone()).collect();
     assert_eq!(asia, expected);
 }
 
+/// A publish that ends with this code and these words.
+#[track_caller]
+fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, words: &[&str]) {
+    let ended = publish(&vhost.url(), flags, jobs).check(code);
+    for words in words {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+}
+
 #[test]
 fn what_no_queue_takes_ends_a_publish_which_says_how_far_it_came() {
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
+    let vhost = declared();
     let folder = Folder::new();
     let lanes = "[lanes.default]\nregions = [\"ap-singapore\"]\n[lanes.gone]\nregions = [\"eu-paris\"]\n\
                  endpoint = \"b.example\"\n";
     let settings = folder.file("imageshare.toml", lanes);
-    let mut jobs: Vec<Value> = (0..5).map(|number| job(&format!("job-{number}"))).collect();
+    let mut jobs = numbered(5);
     jobs[3]["region"] = "eu-paris".into();
-    let ended =
-        program("publish", &vhost.url()).arg("-").arg("--config").arg(&settings).input(lines(jobs)).run().check(3);
-    assert!(
-        ended.stderr.contains(
-            "the job of line 4: no queue takes what is published to exchange \"imageshare\" with routing key \"gone\""
-        ),
-        "{}",
-        ended.stderr
-    );
-    assert!(ended.stderr.contains("jobs up to line 3 of the input are confirmed"), "{}", ended.stderr);
+    let words = [
+        "the job of line 4: no queue takes what is published to exchange \"imageshare\" with routing key \"gone\"",
+        "jobs up to line 3 of the input are confirmed",
+    ];
+    check_ends(&vhost, &["--config", settings.to_str().unwrap()], jobs, 3, &words);
 }
 
 #[test]
 fn a_broker_without_our_exchange_or_that_refuses_us_ends_a_publish_at_once() {
     let vhost = Node::shared().vhost();
-    let publish = || program("publish", &vhost.url()).arg("-").input(lines([job("a")])).run();
-    let ended = publish().check(3);
-    assert!(ended.stderr.contains("404 NOT_FOUND - no exchange 'imageshare'"), "{}", ended.stderr);
+    check_ends(&vhost, &[], numbered(1), 3, &["404 NOT_FOUND - no exchange 'imageshare'"]);
     vhost.set_password(false);
-    let ended = publish().check(3);
-    assert!(
-        ended.stderr.contains("the broker refuses the user") && !ended.stderr.contains("correct"),
-        "{}",
-        ended.stderr
-    );
-    let away = program("publish", "amqp://a:topsecret@127.0.0.1:1").arg("-").args(["--give-up-after", "1s"]);
-    let ended = away.input(lines([job("a")])).run().check(4);
+    let stderr = publish(&vhost.url(), &[], [job("a")]).check(3).stderr;
+    assert!(stderr.contains("the broker refuses the user") && !stderr.contains("correct"), "{stderr}");
+    let ended = publish("amqp://a:topsecret@127.0.0.1:1", &["--give-up-after", "1s"], [job("a")]).check(4);
     assert!(ended.stderr.contains("amqp://a@127.0.0.1:1/%2F: the broker is out of reach"), "{}", ended.stderr);
     let nowhere = Program::new(["publish", "-"]).input(lines([job("a")])).run().check(2);
     assert!(nowhere.stderr.contains("broker.url: found nothing"), "{}", nowhere.stderr);
@@ -156,28 +203,19 @@ fn a_broker_without_our_exchange_or_that_refuses_us_ends_a_publish_at_once() {
 #[test]
 fn connections_that_are_cut_anywhere_lose_no_job_and_leave_the_last_words_in_order() {
     const JOBS: usize = 3000;
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
+    let vhost = declared();
     let relay = Relay::to(Node::shared().port);
-    let jobs: Vec<Value> = (0..JOBS).map(|number| job(&format!("job-{number}"))).collect();
-    let publish = program("publish", &vhost.url_by(relay.port)).arg("-").input("");
-    let (running, _stdout, mut stdin) = publish.start_with_open_input();
-    for (part, jobs) in jobs.chunks(JOBS / 10).enumerate() {
-        relay.cut_after(20_000 + part * 7_919);
-        Write::write_all(&mut stdin, lines(jobs.iter().cloned()).as_bytes()).unwrap();
+    let mut publishing = Publishing::start(&vhost.url_by(relay.port), &[], []);
+    for (part, jobs) in numbered(JOBS).chunks(JOBS / 10).enumerate() {
+        relay.set(|state| state.allowance = Some(20_000 + part * 7_919));
+        publishing.write(jobs);
     }
-    drop(stdin);
-    let (code, said) = running.end();
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("published and confirmed: {JOBS} jobs")), "{said}");
-    assert!(relay.accepted() > 3, "it was cut");
-    let stored = Amqp::open(&vhost.url()).take_all(QUEUE);
-    let last: HashMap<_, _> = stored
-        .iter()
-        .enumerate()
-        .map(|(place, message)| (json(message)["job_id"].as_str().unwrap().to_owned(), place))
-        .collect();
-    let places: Vec<_> = (0..JOBS).map(|number| last[&format!("job-{number}")]).collect();
+    let (_, log) = publishing.end(0);
+    assert!(log.contains(&format!("published and confirmed: {JOBS} jobs")), "{log}");
+    assert!(relay.state().accepted > 3, "it was cut");
+    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    let last: HashMap<_, _> = ids(&stored).into_iter().zip(0..).collect();
+    let places = (0..JOBS).map(|number| last[&*format!("job-{number}")]).collect::<Vec<usize>>();
     assert!(places.is_sorted(), "a job came after one that stands behind it");
 }
 
@@ -187,34 +225,26 @@ fn a_broker_that_is_killed_or_takes_nothing_for_a_while_only_holds_a_publish_up(
     let node = Node::start();
     let vhost = node.vhost();
     declare(&vhost);
-    let jobs: Vec<Value> = (0..JOBS).map(|number| job(&format!("job-{number}"))).collect();
-    let publish = program("publish", &vhost.url()).arg("-").input("");
-    let (running, _stdout, mut stdin) = publish.start_with_open_input();
-    let mut write = |jobs: &[Value]| Write::write_all(&mut stdin, lines(jobs.iter().cloned()).as_bytes()).unwrap();
-    let (first, rest) = jobs.split_at(JOBS / 4);
-    let (second, rest) = rest.split_at(JOBS / 4);
-    write(first);
+    let jobs = numbered(JOBS);
+    let mut publishing = Publishing::start(&vhost.url(), &[], []);
+    publishing.write(&jobs[..JOBS / 4]);
     until("some have arrived", || (vhost.depth(QUEUE).ready > 0).then_some(()));
     node.kill();
-    write(second);
+    publishing.write(&jobs[JOBS / 4..JOBS / 2]);
     node.start_again();
     until("all of these have arrived", || (vhost.depth(QUEUE).ready >= JOBS as u64 / 2).then_some(()));
     node.memory_alarm(true);
-    write(rest);
-    running.until_said("the broker accepts no messages");
+    publishing.write(&jobs[JOBS / 2..]);
+    publishing.running.until_said("the broker accepts no messages");
     node.memory_alarm(false);
-    drop(stdin);
-    let (code, said) = running.end();
-    assert_eq!(code, Some(0), "{said}");
-    let stored = Amqp::open(&vhost.url()).take_all(QUEUE);
-    let ids: HashSet<_> = stored.iter().map(|message| json(message)["job_id"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(ids.len(), JOBS);
+    publishing.end(0);
+    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    assert_eq!(ids(&stored).into_iter().collect::<HashSet<_>>().len(), JOBS);
 }
 
 #[test]
 fn reports_are_waited_for_and_end_a_publish_as_they_end_a_run() {
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
+    let vhost = declared();
     let report = |id: &str, status: &str| {
         let failed = json!([{"code": "InvalidAccountId.NotFound", "message": "no", "request_id": null, "account_ids": ["1038493875"]}]);
         let is_failed = status == "failed";
@@ -225,51 +255,45 @@ fn reports_are_waited_for_and_end_a_publish_as_they_end_a_run() {
             "labels": {}, "worker": "test:1"})
     };
     for (status, code) in [("succeeded", 0), ("failed", 1)] {
-        let publish = program("publish", &vhost.url()).args(["-", "--wait"]).input(lines([job("a"), job("b")]));
-        let (running, mut stdout, stdin) = publish.start_with_open_input();
-        drop(stdin);
+        let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("a"), job("b")]);
         let amqp = Amqp::open(&vhost.url());
-        until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
         assert_eq!(amqp.take(QUEUE, 2).len(), 2);
         let reports =
             [report("b", "succeeded"), report("somebody else's", "failed"), report("b", "failed"), report("a", status)];
         let reports = reports.map(|report| (report.to_string().into_bytes(), properties()));
-        amqp.publish_to("imageshare.reports", "default.any", reports);
-        let (ended, said) = running.end();
-        assert_eq!(ended, Some(code), "{said}");
-        let mut text = String::new();
-        Read::read_to_string(&mut stdout, &mut text).unwrap();
-        let got: Vec<_> =
-            json_lines(&text).iter().map(|report| report["job_id"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(got, ["b", "a"]);
+        amqp.publish_to(REPORTS, "default.any", reports);
+        assert_eq!(ids(&publishing.end(code).0), ["b", "a"]);
     }
     // Nobody works: an interrupt says what is missing.
-    let publish = program("publish", &vhost.url()).args(["-", "--wait"]).input(lines([job("c")]));
-    let (running, _stdout, stdin) = publish.start_with_open_input();
+    let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("c")]);
     until("it is published", || (vhost.depth(QUEUE).ready == 1).then_some(()));
-    running.signal("INT");
-    drop(stdin);
-    let (ended, said) = running.end();
-    assert_eq!(ended, Some(130), "{said}");
-    assert!(said.contains("1 jobs have no report yet"), "{said}");
+    publishing.running.signal("INT");
+    let (_, log) = publishing.end(130);
+    assert!(log.contains("1 jobs have no report yet"), "{log}");
+}
+
+/// A publisher of the client library, and what it runs on.
+fn publisher(vhost: &Vhost<'_>) -> (Runtime, Publisher, JoinHandle<()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (publisher, publishing) = Publisher::new(vhost.url().parse().unwrap(), "test", TimeOuts::default());
+    let publishing = runtime.spawn(publishing.run());
+    (runtime, publisher, publishing)
+}
+
+fn message(exchange: &str, key: &str) -> Message {
+    Message::json(exchange, key.into(), "a".into(), b"{}".to_vec())
 }
 
 #[test]
 fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
     const MESSAGES: u32 = 20_000;
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let url = vhost.url().parse().unwrap();
+    let vhost = declared();
+    let (runtime, publisher, publishing) = publisher(&vhost);
     let wrong = runtime.block_on(async {
-        let (publisher, publishing) = Publisher::new(url, "test", TimeOuts::default());
-        let publishing = tokio::spawn(publishing.run());
         let mut sent: Vec<(bool, Confirmation)> = Vec::new();
         for number in 0..MESSAGES {
             let is_routed = number % 7 != 3;
-            let key = if is_routed { "default" } else { "nowhere" };
-            let id = number.to_string();
-            let message = Message::json(topology::EXCHANGE, key.into(), id.as_str().into(), b"{}".to_vec());
+            let message = message(topology::EXCHANGE, if is_routed { "default" } else { "nowhere" });
             sent.push((is_routed, publisher.publish(message, Insistence::UntilAnswered).await.unwrap()));
         }
         drop(publisher);
@@ -287,12 +311,8 @@ fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
 
 #[test]
 fn what_is_insisted_on_waits_for_its_queue() {
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let message = |exchange: &str, key: &str| Message::json(exchange, key.into(), "a".into(), b"{}".to_vec());
-    let (publisher, publishing) = Publisher::new(vhost.url().parse().unwrap(), "test", TimeOuts::default());
-    let publishing = runtime.spawn(publishing.run());
+    let vhost = declared();
+    let (runtime, publisher, publishing) = publisher(&vhost);
     let insisted = message(topology::EXCHANGE, "later");
     let confirmation = runtime.block_on(publisher.publish(insisted, Insistence::UntilConfirmed)).unwrap();
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
@@ -310,52 +330,42 @@ fn what_is_insisted_on_waits_for_its_queue() {
 
 /// A queue in the place of the lane's own, which refuses what it has no room for.
 fn full_queue(vhost: &Vhost<'_>, len_max: u32) {
-    let arguments = [
-        ("x-max-length", AMQPValue::LongLongInt(len_max.into())),
-        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
-    ];
-    Amqp::open(&vhost.url()).declare_full(QUEUE, &topology::jobs_exchange("default"), "default", arguments);
+    Amqp::open(&vhost.url()).declare_full(QUEUE, len_max, &topology::jobs_exchange("default"), "default");
 }
 
 #[test]
 fn a_full_queue_ends_a_publish_after_its_time() {
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
+    let vhost = declared();
     full_queue(&vhost, 1);
-    let publish = program("publish", &vhost.url()).args(["-", "--give-up-after", "2"]);
-    let ended = publish.input(lines((0..20).map(|number| job(&number.to_string())))).run().check(3);
-    assert!(ended.stderr.contains("queue \"imageshare.jobs.default\""), "{}", ended.stderr);
-    assert!(ended.stderr.contains("refuses messages"), "{}", ended.stderr);
+    let words =
+        ["queue \"imageshare.jobs.default\"", "refuses messages", "are confirmed; of later ones some may have arrived"];
+    check_ends(&vhost, &["--give-up-after", "2"], numbered(20), 3, &words);
     let ready = Amqp::open(&vhost.url()).ready(QUEUE);
     assert!((1..20).contains(&ready), "{ready} jobs");
-    assert!(ended.stderr.contains("are confirmed; of later ones some may have arrived"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_queue_with_room_again_gets_its_jobs_in_order() {
     const JOBS: usize = 300;
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
+    let vhost = declared();
     full_queue(&vhost, 20);
-    let publish = program("publish", &vhost.url()).arg("-");
-    let publish = publish.input(lines((0..JOBS).map(|number| job(&number.to_string()))));
-    let (running, _stdout, stdin) = publish.start_with_open_input();
-    drop(stdin);
-    running.until_said("refuses messages");
+    let publishing = Publishing::start(&vhost.url(), &[], numbered(JOBS));
+    publishing.running.until_said("refuses messages");
     // A job may arrive twice, but then the last arrivals stand in the order of the file.
     let is_in_order = |numbers: &[usize]| {
         let last = |number: usize| numbers.iter().rposition(|arrived| *arrived == number);
         (0..JOBS).map(last).is_sorted() && last(0).is_some()
     };
-    let number = |message: &kit::Message| json(message)["job_id"].as_str().unwrap().parse::<usize>().unwrap();
+    let number = |message: &kit::Message| {
+        message.json()["job_id"].as_str().unwrap().trim_start_matches("job-").parse::<usize>().unwrap()
+    };
     let mut numbers = Vec::new();
     let client = Amqp::open(&vhost.url());
-    client.take_while(QUEUE, |message| {
-        numbers.push(number(message));
-        !is_in_order(&numbers)
-    });
-    let (code, said) = running.end();
-    assert_eq!(code, Some(0), "{said}");
+    let mut held = client.hold(QUEUE, 1);
+    while !is_in_order(&numbers) {
+        numbers.push(number(&held.take("another job")));
+    }
+    publishing.end(0);
     // What it holds comes back with its connection.
     drop(client);
     numbers.extend(Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(number));
@@ -369,9 +379,8 @@ fn time_in_a_memory_alarm_counts_for_a_publish() {
     let vhost = node.vhost();
     declare(&vhost);
     node.memory_alarm(true);
-    let publish = program("publish", &vhost.url()).args(["-", "--give-up-after", "3"]);
-    let ended = publish.input(lines([job("a")])).run().check(4);
-    assert!(ended.stderr.contains("short of memory or disk (gave up after 3 s)"), "{}", ended.stderr);
+    let words = ["short of memory or disk (gave up after 3 s)"];
+    check_ends(&vhost, &["--give-up-after", "3"], numbered(1), 4, &words);
     node.memory_alarm(false);
 }
 
@@ -382,74 +391,64 @@ fn a_job_longer_than_the_broker_accepts_is_named() {
     declare(&vhost);
     let mut long = job("long");
     long["account_ids"] = (100_000_000_000_u64..100_000_000_500).map(|id| id.to_string()).collect();
-    let ended = program("publish", &vhost.url()).arg("-").input(lines([job("a"), long, job("b")])).run().check(3);
-    assert!(ended.stderr.contains("the job of line 2: message too long: "), "{}", ended.stderr);
-    assert!(ended.stderr.contains("(expected at most 4096"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("jobs up to line 1 of the input are confirmed"), "{}", ended.stderr);
+    let words = [
+        "the job of line 2: message too long: ",
+        "(expected at most 4096",
+        "jobs up to line 1 of the input are confirmed",
+    ];
+    check_ends(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
 }
 
 /// The broker drops the jobs that a publish waits for.
 #[track_caller]
-fn check_dropped(vhost: &Vhost<'_>, publish: Program, drop: impl FnOnce(), reason: &str) {
-    let (running, mut stdout, stdin) = publish.input(lines([job("a"), job("b")])).start_with_open_input();
-    std::mem::drop(stdin);
-    drop();
-    let (ended, said) = running.end();
-    assert_eq!(ended, Some(1), "{said}");
-    let mut text = String::new();
-    Read::read_to_string(&mut stdout, &mut text).unwrap();
-    let reports = json_lines(&text);
-    let mut ids: Vec<_> = reports.iter().map(|report| report["job_id"].as_str().unwrap()).collect();
+fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason: &str) {
+    let publishing = Publishing::start(url, &["--wait"], [job("a"), job("b")]);
+    drop(&Amqp::open(&vhost.url()));
+    let (reports, log) = publishing.end(1);
+    let mut ids = ids(&reports);
     ids.sort_unstable();
     assert_eq!(ids, ["a", "b"]);
     for report in &reports {
         assert_eq!((&report["status"], &report["lane"]), (&json!("rejected"), &json!("default")));
         assert!(report["reason"].as_str().unwrap().contains(reason), "{report}");
     }
-    assert!(said.contains("2 jobs were dropped by the broker"), "{said}");
-    assert_eq!(vhost.depth("imageshare.dead").consumers, 0);
+    assert!(log.contains("2 jobs were dropped by the broker"), "{log}");
+    assert_eq!(vhost.depth(DEAD).consumers, 0);
+    vhost.clear_policy();
 }
 
 #[test]
 fn a_publish_ends_when_the_broker_drops_its_jobs() {
-    let vhost = Node::shared().vhost();
-    declare(&vhost);
-    let publish = |url: &str| program("publish", url).args(["-", "--wait"]);
+    let vhost = declared();
     let until_published = || until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
-    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
-    check_dropped(&vhost, publish(&vhost.url()), || (), "its time to live ended");
-    let too_long = || {
+    let expire = || vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
+    let no_letter = "its queue is empty and no worker is subscribed";
+    expire();
+    check_dropped(&vhost, &vhost.url(), |_| (), "its time to live ended");
+    let too_long = |client: &Amqp| {
         until_published();
         // A dead letter that is longer than what the client library may hold does not stop the one that waits.
-        let longer = [(vec![b'x'; 17 << 20], properties())];
-        Amqp::open(&vhost.url()).publish_to("imageshare.dead", "imageshare.dead", longer);
+        client.publish_to(DEAD, DEAD, [(vec![b'x'; 17 << 20], properties())]);
         vhost.set_policy("^imageshare[.]jobs", &[("max-length", "1"), ("overflow", "<<\"drop-head\">>")]);
-        Amqp::open(&vhost.url()).publish_to(
-            "imageshare",
-            "default",
-            [(b"x".to_vec(), properties()), (b"y".to_vec(), properties())],
-        );
+        client.publish_to("imageshare", "default", [b"x", b"y"].map(|body| (body.to_vec(), properties())));
     };
-    vhost.clear_policy();
-    check_dropped(&vhost, publish(&vhost.url()), too_long, "the queue was longer than its limit");
-    vhost.clear_policy();
+    check_dropped(&vhost, &vhost.url(), too_long, "the queue was longer than its limit");
     Amqp::open(&vhost.url()).take_all(QUEUE);
-    let purged = || {
+    let purge = |client: &Amqp| {
         until_published();
-        Amqp::open(&vhost.url()).purge(QUEUE);
+        client.purge(QUEUE);
     };
-    check_dropped(&vhost, publish(&vhost.url()), purged, "its queue is empty and no worker is subscribed");
+    check_dropped(&vhost, &vhost.url(), purge, no_letter);
     // A user who may not read the dead letters sees it by the queue.
     let url = vhost.add_user(
         "waits",
         ["^amq[.]gen-.*$", "^(imageshare[.]jobs[.]default|amq[.]gen-.*)$", "^(amq[.]gen-.*|imageshare[.]reports)$"],
     );
-    vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
-    check_dropped(&vhost, publish(&url), || (), "its queue is empty and no worker is subscribed");
-    vhost.clear_policy();
-    let deleted = || {
+    expire();
+    check_dropped(&vhost, &url, |_| (), no_letter);
+    let delete = |client: &Amqp| {
         until_published();
-        Amqp::open(&vhost.url()).delete(QUEUE);
+        client.delete(QUEUE);
     };
-    check_dropped(&vhost, publish(&vhost.url()), deleted, "its queue was deleted");
+    check_dropped(&vhost, &vhost.url(), delete, "its queue was deleted");
 }

@@ -1,7 +1,5 @@
 //! What the design relies on at RabbitMQ.
 
-use std::net::{Ipv4Addr, TcpStream};
-
 use kit::{Amqp, Node, Relay, properties, until};
 
 const QUEUE: &str = "like-a-lane";
@@ -33,27 +31,6 @@ fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
         assert_eq!(message.redelivered, number < 100);
     }
     until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
-}
-
-#[test]
-fn a_node_that_was_killed_or_stopped_comes_back_with_what_it_had_confirmed() {
-    let node = Node::start();
-    let vhost = node.vhost();
-    let kit = Amqp::open(&vhost.url());
-    kit.declare_like_a_lane(QUEUE);
-    kit.publish_to("", QUEUE, bodies(0..100));
-    node.kill();
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, node.port)).is_err());
-    node.start_again();
-    let kit = Amqp::open(&vhost.url());
-    assert_eq!(kit.take(QUEUE, 50).last().unwrap().body, b"49");
-    until("acks are applied", || (vhost.depth(QUEUE).held == 0).then_some(()));
-    node.stop();
-    node.start_again();
-    let kit = Amqp::open(&vhost.url());
-    assert_eq!(kit.ready(QUEUE), 50);
-    assert_eq!(kit.take_all(QUEUE)[0].body, b"50");
-    drop(node);
 }
 
 /// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of

@@ -5,13 +5,11 @@ use std::{fs, process::Command};
 
 use kit::{
     Folder, Node, Program, Running, free_port,
-    history::{History, OF_SECOND_REGION, Random},
+    history::{History, OF_SECOND_REGION},
     stage::{Stage, TWO_LANES},
     until,
     worker::Worker,
 };
-
-const IMAGES: u64 = 5;
 
 const JOBS_A_LANE: usize = 150;
 
@@ -46,9 +44,9 @@ fn settings_and_keys_that_change_under_load_lose_no_job() {
     // One account a request, so that there is something to do all the time.
     let of_lane = format!("{slow}\nbatch = 1");
     let stage = Stage::of_two_lanes(Node::shared(), u32::try_from(FAST).unwrap(), &of_lane, "");
-    let (mut history, mut random) = (History::default(), Random::of(71));
+    let mut history = History::of(71);
     for first in [0, OF_SECOND_REGION] {
-        history.add_random_from(&mut random, JOBS_A_LANE, first, IMAGES);
+        history.add_random(JOBS_A_LANE, first);
     }
     stage.publish(&history.jobs);
     let worker = stage.worker();

@@ -12,6 +12,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::PATIENCE;
@@ -41,26 +42,13 @@ pub struct Held {
 impl Amqp {
     #[track_caller]
     pub fn open(url: &str) -> Self {
-        Self::try_open(url).unwrap()
-    }
-
-    /// # Errors
-    ///
-    /// Why the broker does not let in who has this address.
-    #[track_caller]
-    pub fn try_open(url: &str) -> lapin::Result<Self> {
-        try_to("open a connection of the kit", async {
+        wait("a connection of the kit", async {
             let runtime = async_rs::Runtime::tokio_current();
             let connection = Connection::connect_with_runtime(url, ConnectionProperties::default(), runtime).await?;
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(Self { connection, channel })
         })
-    }
-
-    /// Whether the broker has not closed it.
-    pub fn is_open(&self) -> bool {
-        self.connection.status().connected()
     }
 
     /// Publishes messages as they are, and waits until the broker has them all.
@@ -96,14 +84,14 @@ impl Amqp {
     ///
     /// The reply code with which the broker refuses it.
     #[track_caller]
-    pub fn attempt<T, F>(&self, what: &str, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
+    pub fn attempt<T, F>(&self, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
     where
         F: Future<Output = lapin::Result<T>>,
     {
         let channel = wait("a channel of the kit", self.connection.create_channel());
-        try_to(what, action(channel)).map_err(|error| match error.kind() {
+        try_to("an attempt of the kit", action(channel)).map_err(|error| match error.kind() {
             ErrorKind::ProtocolError(error) => error.get_id(),
-            other => panic!("{what}: {other:?}"),
+            other => panic!("{other:?}"),
         })
     }
 
@@ -115,7 +103,7 @@ impl Amqp {
     #[track_caller]
     pub fn try_publish(&self, exchange: &str, key: &str, properties: BasicProperties) -> Result<(), u16> {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        self.attempt("a publish of the kit", async |channel| {
+        self.attempt(async |channel| {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             channel.basic_publish(exchange.into(), key.into(), options, b"{}", properties).await?.await.map(drop)
         })
@@ -125,34 +113,13 @@ impl Amqp {
     #[track_caller]
     pub fn take(&self, queue: &str, count: usize) -> Vec<Message> {
         let mut held = self.hold(queue, u16::MAX);
-        let mut messages = Vec::with_capacity(count);
-        for number in 0..count {
-            let delivery = held.next(&format!("message {} of {count} in {queue}", number + 1));
-            wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
-            messages.push(delivery.into());
-        }
-        held.end();
-        messages
+        (1..=count).map(|number| held.take(&format!("message {number} of {count} in {queue}"))).collect()
     }
 
     /// Everything that a queue holds now.
     #[track_caller]
     pub fn take_all(&self, queue: &str) -> Vec<Message> {
         self.take(queue, self.ready(queue))
-    }
-
-    /// Takes messages off a queue one by one, in its order, as long as this says so. The last one is taken too.
-    #[track_caller]
-    pub fn take_while(&self, queue: &str, mut goes_on: impl FnMut(&Message) -> bool) {
-        let mut held = self.hold(queue, 1);
-        loop {
-            let delivery = held.next(&format!("another message in {queue}"));
-            wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
-            let (headers, redelivered) = (delivery.properties.headers().clone(), delivery.redelivered);
-            if !goes_on(&Message { body: delivery.data, headers, redelivered }) {
-                return;
-            }
-        }
     }
 
     /// Begins to consume and acknowledges nothing.
@@ -178,39 +145,35 @@ impl Amqp {
     /// Makes a quorum queue as a lane has it.
     #[track_caller]
     pub fn declare_like_a_lane(&self, queue: &str) {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
-        let dead = || AMQPValue::LongString("imageshare.dead".into());
-        arguments.insert("x-dead-letter-exchange".into(), dead());
-        arguments.insert("x-dead-letter-routing-key".into(), dead());
-        arguments.insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
-        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        wait("a queue of the kit", self.channel.queue_declare(queue.into(), options, arguments));
+        self.declare(
+            queue,
+            [
+                ("x-queue-type", text("quorum")),
+                ("x-single-active-consumer", AMQPValue::Boolean(true)),
+                ("x-delivery-limit", AMQPValue::LongInt(1_000_000)),
+                ("x-dead-letter-exchange", text("imageshare.dead")),
+                ("x-dead-letter-routing-key", text("imageshare.dead")),
+                ("x-dead-letter-strategy", text("at-least-once")),
+                ("x-overflow", text("reject-publish")),
+            ],
+        );
     }
 
-    /// Declares a durable classic queue with these arguments in the place of one of ours, with its binding.
+    /// Makes a classic queue that refuses messages beyond so many, with a binding.
     #[track_caller]
-    pub fn declare_full(
-        &self,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>,
-    ) {
+    pub fn declare_full(&self, queue: &str, len_max: u32, exchange: &str, key: &str) {
         self.delete(queue);
-        let mut table = FieldTable::default();
-        for (name, value) in arguments {
-            table.insert(name.into(), value);
-        }
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        wait("a declare of the kit", async {
-            self.channel.queue_declare(queue.into(), options, table).await?;
-            let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-            self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await
-        });
+        let len_max = ("x-max-length", AMQPValue::LongLongInt(len_max.into()));
+        self.declare(queue, [len_max, ("x-overflow", text("reject-publish"))]);
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none);
+        wait("a binding of the kit", bound);
+    }
+
+    fn declare(&self, queue: &str, arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>) {
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        let arguments = table(arguments);
+        wait("a queue of the kit", self.channel.queue_declare(queue.into(), options, arguments));
     }
 
     /// Removes what waits in a queue.
@@ -230,26 +193,50 @@ impl Held {
     /// The next delivery.
     #[track_caller]
     pub fn next(&mut self, what: &str) -> Delivery {
-        self.next_or_end(what).expect("the consumer was not ended")
-    }
-
-    /// The next delivery, or nothing if the broker ended the consumer.
-    #[track_caller]
-    pub fn next_or_end(&mut self, what: &str) -> Option<Delivery> {
         let next = std::future::poll_fn(|context| Pin::new(&mut self.consumer).poll_next(context));
-        wait(what, async { next.await.transpose() })
+        wait(what, async { next.await.transpose() }).expect("the consumer was not ended")
     }
 
-    /// Ends it; what it holds goes back.
-    fn end(self) {
-        drop(self.consumer);
+    /// The next message, which is acknowledged.
+    #[track_caller]
+    pub fn take(&mut self, what: &str) -> Message {
+        let delivery = self.next(what);
+        wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
+        let (headers, redelivered) = (delivery.properties.headers().clone(), delivery.redelivered);
+        Message { body: delivery.data, headers, redelivered }
     }
 }
 
-impl From<Delivery> for Message {
-    fn from(delivery: Delivery) -> Self {
-        Self { body: delivery.data, headers: delivery.properties.headers().clone(), redelivered: delivery.redelivered }
+impl Message {
+    /// Its body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
     }
+
+    /// The text of a header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.as_ref()?.inner().get(name)?.as_long_string().map(ToString::to_string)
+    }
+}
+
+/// Headers and arguments.
+fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert(name.into(), value);
+    }
+    table
+}
+
+/// The properties of a message with headers.
+pub fn with_headers(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> BasicProperties {
+    properties().with_headers(table(headers))
+}
+
+/// A header that is a text.
+pub fn text(text: impl Into<Vec<u8>>) -> AMQPValue {
+    AMQPValue::LongString(text.into().into())
 }
 
 /// Of a message that survives the broker's restart.
@@ -266,9 +253,13 @@ fn wait<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> T {
 /// The same where the broker may refuse.
 #[track_caller]
 fn try_to<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let runtime = RUNTIME.get_or_init(build);
-    let ended = runtime.block_on(async { tokio::time::timeout(PATIENCE, action).await });
+    let ended = runtime().block_on(async { tokio::time::timeout(PATIENCE, action).await });
     ended.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// The runtime of the kit's own connections.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    RUNTIME.get_or_init(build)
 }

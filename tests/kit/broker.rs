@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU16, AtomicU32, Ordering},
     },
 };
@@ -36,21 +36,14 @@ pub const TICK_SECONDS: u64 = 8;
 pub struct Node {
     /// Clients' port, which stays over restarts.
     pub port: u16,
+    /// Empty if it is not ours.
     name: String,
-    /// `None` if it is not ours.
-    names: Option<Arc<Names>>,
     existing: Option<Existing>,
     distribution_port: u16,
     process: Mutex<Option<Child>>,
+    /// Goes before the folder, in which its processes write.
+    keeper: Keeper,
     folder: TempDir,
-    keeper: Option<Keeper>,
-}
-
-/// The process that knows the names of nodes. The one that a node starts by itself stays for ever.
-struct Names {
-    port: u16,
-    process: Child,
-    keeper: Option<Keeper>,
 }
 
 /// A virtual host of a node, with a user who may do anything there and nothing elsewhere.
@@ -85,35 +78,28 @@ impl Node {
     }
 
     fn existing(existing: Existing) -> Self {
+        Self { port: existing.port, existing: Some(existing), ..Self::without_files(String::new()) }
+    }
+
+    fn without_files(name: String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         Self {
-            port: existing.port,
-            name: String::new(),
-            names: None,
-            existing: Some(existing),
-            distribution_port: 0,
+            port: free_port(),
+            name,
+            existing: None,
+            distribution_port: free_port(),
             process: Mutex::new(None),
-            folder: tempfile::tempdir().unwrap(),
-            keeper: None,
+            keeper: Keeper::new(Some(folder.path())),
+            folder,
         }
     }
 
     /// A node of one's own, to be harmed.
     pub fn start() -> Self {
-        let [node] = Self::set_up("");
-        node.start_again();
-        node
+        Self::start_with("")
     }
 
-    /// A node of one's own with its management interface, and the port of that.
-    pub fn start_with_management() -> (Self, u16) {
-        let port = free_port();
-        let [node] = Self::set_up(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
-        fs::write(node.folder.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
-        node.start_again();
-        (node, port)
-    }
-
-    /// A node of one's own with more in its settings, such as a listener with TLS.
+    /// A node of one's own with more in its settings, such as a listener with TLS or a management interface.
     pub fn start_with(more: &str) -> Self {
         let [node] = Self::set_up(more);
         node.start_again();
@@ -147,7 +133,6 @@ impl Node {
     fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
         assert!(Path::new(SERVER).exists(), "{SERVER} is not here; tests/run installs the package rabbitmq-server");
-        let names = Arc::new(Names::start());
         let nodes: [String; COUNT] = std::array::from_fn(|_| {
             let number = NODES.fetch_add(1, Ordering::Relaxed);
             format!("imageshare-{}-{number}@localhost", std::process::id())
@@ -159,37 +144,28 @@ impl Node {
                 writeln!(more, "cluster_formation.classic_config.nodes.{} = {node}", number + 1).unwrap();
             }
         }
-        nodes.map(|name| Self::with_files(name, Arc::clone(&names), &more))
+        nodes.map(|name| Self::with_files(name, &more))
     }
 
-    fn with_files(name: String, names: Arc<Names>, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = Some(Keeper::new(Some(folder.path())));
-        let [port, distribution_port] = [free_port(), free_port()];
-        let cookie = folder.path().join(".erlang.cookie");
+    fn with_files(name: String, more: &str) -> Self {
+        let node = Self::without_files(name);
+        let (file, port) = (|name: &str| node.folder.path().join(name), node.port);
+        let cookie = file(".erlang.cookie");
         fs::write(&cookie, COOKIE).unwrap();
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
-        fs::write(folder.path().join("plugins"), "[].\n").unwrap();
+        let plugin = if more.contains("management.") { "rabbitmq_management" } else { "" };
+        fs::write(file("plugins"), format!("[{plugin}].\n")).unwrap();
         // RabbitMQ 4 takes 16 MiB unless it is told otherwise, the ones before it 128 MiB.
         let len_max = if more.contains("max_message_size") { "" } else { "max_message_size = 134217728\n" };
         let settings = format!(
             "{len_max}listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
              log.console = false\nlog.file = node.log\n{more}"
         );
-        fs::write(folder.path().join("rabbitmq.conf"), settings).unwrap();
+        fs::write(file("rabbitmq.conf"), settings).unwrap();
         // A node that says nothing is given up by the others after this, or a quarter sooner or later.
         let advanced = format!("[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}].\n");
-        fs::write(folder.path().join("advanced.config"), advanced).unwrap();
-        Self {
-            port,
-            name,
-            names: Some(names),
-            existing: None,
-            distribution_port,
-            process: Mutex::new(None),
-            folder,
-            keeper,
-        }
+        fs::write(file("advanced.config"), advanced).unwrap();
+        node
     }
 
     /// Starts it on the files it had, and waits until it serves.
@@ -207,12 +183,12 @@ impl Node {
             assert_eq!(ended, None, "the broker ended:\n{}", self.log());
             // A call costs more than a connection, and the port opens last.
             TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-            self.ask("rabbit", "is_booted").filter(|answer| answer == "true")
+            self.try_eval("rabbit:is_booted().").ok().filter(|answer| answer == "true")
         });
     }
 
     /// Starts it and does not wait.
-    pub fn begin_to_start(&self) {
+    fn begin_to_start(&self) {
         let mut process = self.process();
         assert!(process.is_none(), "the broker runs");
         let file = |name: &str| self.folder.path().join(name);
@@ -223,7 +199,7 @@ impl Node {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
-            .env("ERL_EPMD_PORT", self.names_port())
+            .env("ERL_EPMD_PORT", names_port())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -241,7 +217,7 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.keeper().keep(&mut server);
+        self.keeper.keep(&mut server);
         *process = Some(server.spawn().unwrap());
     }
 
@@ -279,13 +255,10 @@ impl Node {
             return Vhost { turn: Some(existing.turn(vhost.url())), ..vhost };
         }
         let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
-        self.eval(&format!(
-            "ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:add_user(<<\"{name}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, \
-             <<\".*\">>, <<\"kit\">>)."
-        ));
-        Vhost { node: self, name, turn: None }
+        self.eval(&format!("ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>)."));
+        let vhost = Vhost { node: self, name, turn: None };
+        vhost.set_user(&vhost.name, [".*"; 3]);
+        vhost
     }
 
     /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
@@ -331,10 +304,20 @@ impl Node {
 
     /// The same at a node that may not be able to.
     fn try_eval(&self, expression: &str) -> Result<String, String> {
-        let mut call = self.call();
-        let mut call =
-            call.arg("-e").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        writeln!(call.stdin.take().unwrap(), "{expression}").unwrap();
+        // A caller with a name that the node still connects with the one before it gets no answer.
+        const NAMES: u32 = 1000;
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
+        let mut call = Command::new(erl_call());
+        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
+            .env("ERL_EPMD_PORT", names_port())
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut call = call.spawn().unwrap();
+        // One that cannot connect ends without reading.
+        drop(writeln!(call.stdin.take().unwrap(), "{expression}"));
         let output = call.wait_with_output().unwrap();
         let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
@@ -350,74 +333,35 @@ impl Node {
     pub fn control(&self) -> [(&'static str, String); 4] {
         let none = self.folder.path().join("none").to_str().unwrap().to_owned();
         [
-            ("ERL_EPMD_PORT", self.names_port()),
+            ("ERL_EPMD_PORT", names_port()),
             ("LANG", "C.UTF-8".to_owned()),
             ("RABBITMQ_CONF_ENV_FILE", none),
             ("RABBITMQ_NODENAME", self.name.clone()),
         ]
     }
 
-    /// Calls a function without arguments; nothing if the node cannot be asked yet.
-    fn ask(&self, module: &str, function: &str) -> Option<String> {
-        let output = self.call().args(["-a", &format!("{module} {function} []")]).output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-    }
-
-    fn call(&self) -> Command {
-        // One that comes by a name before the node has taken note that the one before it is gone gets no answer.
-        const NAMES: u32 = 1000;
-        static CALLS: AtomicU32 = AtomicU32::new(0);
-        let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
-        let mut call = Command::new(erl_call());
-        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10"]);
-        call.env("ERL_EPMD_PORT", self.names_port()).env("HOME", self.folder.path()).stderr(Stdio::null());
-        call
-    }
-
-    fn names_port(&self) -> String {
-        self.names.as_ref().expect("this needs a node of the tests' own").port.to_string()
-    }
-
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn keeper(&self) -> &Keeper {
-        self.keeper.as_ref().expect("the keeper goes last")
-    }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.keeper.take());
-        // It was killed; this removes its entry from the table of processes.
-        if let Some(mut process) = self.process().take() {
-            drop(process.wait());
-        }
-    }
-}
-
-impl Names {
-    fn start() -> Self {
-        let (port, keeper) = (free_port(), Keeper::new(None));
+/// The port of the process that knows the names of nodes. The one that a node starts by itself would stay for ever.
+fn names_port() -> String {
+    static NAMES: OnceLock<(u16, Child)> = OnceLock::new();
+    let start = || {
+        let port = free_port();
         let mut names = Command::new("epmd");
         names.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-        keeper.keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        let names = Self { port, process: names.spawn().unwrap(), keeper: Some(keeper) };
+        Keeper::of_all_tests().keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let names = names.spawn().unwrap();
         until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
-        names
-    }
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        drop(self.keeper.take());
-        drop(self.process.wait());
-    }
+        (port, names)
+    };
+    NAMES.get_or_init(start).0.to_string()
 }
 
 /// The password of every user that the kit makes.
-pub const PASSWORD: &str = "correct/horse:battery@staple";
+const PASSWORD: &str = "correct/horse:battery@staple";
 
 impl Vhost<'_> {
     /// Where clients find it.
@@ -458,34 +402,39 @@ impl Vhost<'_> {
 
     /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
     pub fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
-        let Self { node, name, .. } = self;
+        let name = &self.name;
         let user = format!("{name}-{user}");
-        let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
-        node.eval(&format!(
-            "ok = rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
-             ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{name}\">>, <<\"{configure}\">>, \
-             <<\"{write}\">>, <<\"{read}\">>, <<\"kit\">>)."
-        ));
+        self.set_user(&user, permissions);
         self.url().replacen(&format!("//{name}:"), &format!("//{user}:"), 1)
+    }
+
+    /// Adds a user or changes its permissions.
+    fn set_user(&self, user: &str, permissions: [&str; 3]) {
+        let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
+        self.node.eval(&format!(
+            "catch rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
+             ok = rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{}\">>, <<\"{configure}\">>, \
+             <<\"{write}\">>, <<\"{read}\">>, <<\"kit\">>).",
+            self.name
+        ));
     }
 
     /// Sets a policy for its queues whose names match.
     pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name, .. } = self;
-        let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
-        node.eval(&format!(
-            "ok = rabbit_policy:set(<<\"{name}\">>, <<\"kit\">>, <<\"{}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
-            queues.replace('\\', "\\\\"),
-            definition.join(", ")
-        ));
+        self.set_policy_by("set", "kit", queues, definition);
     }
 
     /// Sets an operator policy in the same way.
     pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        let Self { node, name, .. } = self;
+        self.set_policy_by("set_op", "of-operator", queues, definition);
+    }
+
+    fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
-        node.eval(&format!(
-            "ok = rabbit_policy:set_op(<<\"{name}\">>, <<\"of-operator\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
+        self.node.eval(&format!(
+            "ok = rabbit_policy:{function}(<<\"{}\">>, <<\"{policy}\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, \
+             <<\"kit\">>).",
+            self.name,
             definition.join(", ")
         ));
     }
@@ -497,19 +446,15 @@ impl Vhost<'_> {
         format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
-    /// Takes that policy away.
+    /// Takes that policy away, if it is there.
     pub fn clear_policy(&self) {
         let Self { node, name, .. } = self;
-        node.eval(&format!("ok = rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
+        node.eval(&format!("rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
     }
 
     /// Lets its user write only to what has such a name from now on.
     pub fn allow_writes_to(&self, names: &str) {
-        let name = &self.name;
-        self.node.eval(&format!(
-            "ok = rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{name}\">>, <<\".*\">>, \
-             <<\"{names}\">>, <<\".*\">>, <<\"kit\">>)."
-        ));
+        self.set_user(&self.name, [".*", names, ".*"]);
     }
 
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
@@ -537,9 +482,12 @@ impl Vhost<'_> {
         self.turn.is_none()
     }
 
-    /// Deletes it with its queues and its user.
+    /// Deletes it with its queues and its user, unless it is not ours.
     pub fn delete(self) {
         let name = &self.name;
+        if !self.shows_held() {
+            return;
+        }
         self.node.eval(&format!(
             "rabbit_vhost:delete(<<\"{name}\">>, <<\"kit\">>), \
              rabbit_auth_backend_internal:delete_user(<<\"{name}\">>, <<\"kit\">>)."

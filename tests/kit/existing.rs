@@ -49,9 +49,8 @@ impl Existing {
         static TURNS: Mutex<()> = Mutex::new(());
         let lock = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = Amqp::open(&url).attempt("a look at the reports", async |channel| {
-            channel.queue_declare(REPORTS.into(), options, FieldTable::default()).await
-        });
+        let found = Amqp::open(&url)
+            .attempt(async |channel| channel.queue_declare(REPORTS.into(), options, FieldTable::default()).await);
         assert!(
             found.is_err(),
             "{REPORTS} exists in the virtual host; name an empty one, since the scenarios delete it"
@@ -64,17 +63,13 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let amqp = Amqp::open(&self.url);
         let lanes = LANES.into_iter().chain(["default"]).map(queue_of);
-        for name in lanes.chain([REPORTS.to_owned(), DEAD.to_owned()]) {
+        for name in lanes.chain([REPORTS, DEAD, "imageshare"].map(str::to_owned)) {
             // What is not there needs no end.
-            amqp.attempt("the end of a scenario", async |channel| {
+            amqp.attempt(async |channel| {
                 channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
                 channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await
             })
             .ok();
         }
-        amqp.attempt("the end of a scenario", async |channel| {
-            channel.exchange_delete("imageshare".into(), ExchangeDeleteOptions::default()).await
-        })
-        .ok();
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::sizes;
 
 /// Numbers that are the same for the same seed (SplitMix64).
+#[derive(Default)]
 pub struct Random(u64);
 
 /// Where images are. The first is that of those below [`OF_SECOND_REGION`], the second that of all others of a history.
@@ -24,9 +25,13 @@ pub const REGIONS: [&str; 8] = [
 /// The number of the first image in the second region.
 pub const OF_SECOND_REGION: u64 = 50;
 
+/// The images of random jobs.
+pub const IMAGES: u64 = 6;
+
 /// Jobs in the order in which they are published.
 #[derive(Default)]
 pub struct History {
+    pub random: Random,
     pub jobs: Vec<Value>,
     wished: BTreeMap<String, BTreeMap<u64, bool>>,
 }
@@ -53,6 +58,11 @@ impl Random {
 }
 
 impl History {
+    /// An empty one whose random jobs are those of a scenario.
+    pub fn of(scenario: u64) -> Self {
+        Self { random: Random::of(scenario), ..Self::default() }
+    }
+
     /// Adds a job and gives its `job_id`.
     pub fn add(&mut self, image: &str, is_share: bool, accounts: impl IntoIterator<Item = u64>) -> String {
         let accounts: BTreeSet<u64> = accounts.into_iter().collect();
@@ -68,18 +78,14 @@ impl History {
         job_id
     }
 
-    /// Adds jobs of a few accounts each, of which two jobs of one image often name the same.
-    pub fn add_random(&mut self, random: &mut Random, count: usize, images: u64) {
-        self.add_random_from(random, count, 0, images);
-    }
-
-    /// The same with images from a number on.
-    pub fn add_random_from(&mut self, random: &mut Random, count: usize, first: u64, images: u64) {
+    /// Adds jobs of a few accounts each, of which two jobs of one image often name the same. Images are numbered from
+    /// `first` on.
+    pub fn add_random(&mut self, count: usize, first: u64) {
         const ACCOUNTS: u64 = 120;
         for _ in 0..count {
-            let image = image(first + random.below(images));
-            let is_share = random.below(5) < 3;
-            let accounts: Vec<u64> = (0..=random.below(6)).map(|_| account(random.below(ACCOUNTS))).collect();
+            let image = image(first + self.random.below(IMAGES));
+            let is_share = self.random.below(5) < 3;
+            let accounts: Vec<u64> = (0..=self.random.below(6)).map(|_| account(self.random.below(ACCOUNTS))).collect();
             self.add(&image, is_share, accounts);
         }
     }

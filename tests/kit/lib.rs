@@ -27,17 +27,16 @@ pub mod sandbox;
 pub mod shell;
 pub mod sizes;
 pub mod stage;
-pub mod watched;
 pub mod worker;
 
-pub use amqp::{Amqp, Message, properties};
-pub use broker::{COOKIE, Depth, Node, PASSWORD, TICK_SECONDS, Vhost, free_port};
+pub use amqp::{Amqp, Message, properties, text, with_headers};
+pub use broker::{COOKIE, Depth, Node, TICK_SECONDS, Vhost, free_port};
 pub use certificates::{Authority, Certificate};
 pub use commands::{flags, helps};
 pub use program::{Ended, Program, Running, json_lines};
 pub use relay::Relay;
 pub use sandbox::Sandbox;
-pub use sizes::{Sizes, figures};
+pub use sizes::{figures, size};
 
 use std::{
     fs,

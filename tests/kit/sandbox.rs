@@ -131,6 +131,13 @@ impl Sandbox {
         assert_eq!(answer, serde_json::json!({}), "{answer}");
     }
 
+    /// Answers everything with a fault until the script is replaced.
+    pub fn fail_all(&self, fault: &str) {
+        let fail = |action| serde_json::json!({"action": action, "times": 1_000_000, "do": fault});
+        let actions = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"];
+        self.faults(&serde_json::json!({ "script": actions.map(fail) }));
+    }
+
     /// Ends it as Ctrl-C does.
     pub fn interrupt(mut self) -> Option<i32> {
         let running = self.running.take().unwrap();

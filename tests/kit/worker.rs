@@ -1,8 +1,10 @@
 //! `imageshare worker` as a process.
 
-use std::{process::ChildStdout, time::Duration};
+use std::{ops::Deref, process::ChildStdout, time::Duration};
 
-use crate::{PATIENCE, Program, Running, until_within};
+use serde_json::Value;
+
+use crate::{PATIENCE, Program, Running, http, until, until_within};
 
 /// A worker. It is killed with its handle.
 pub struct Worker {
@@ -19,7 +21,7 @@ impl Worker {
 
     /// Where its log is now. What is waited for comes after it.
     pub fn mark(&self) -> usize {
-        self.running().said().len()
+        self.said().len()
     }
 
     /// Waits until a line of its log after a mark holds all of this, and gives the line.
@@ -37,7 +39,7 @@ impl Worker {
     #[track_caller]
     fn until_logged_within(&self, patience: Duration, mark: usize, parts: &[&str]) -> String {
         until_within(patience, &format!("the worker logged {parts:?}, in\n{}", self.log()), || {
-            let said = self.running().said();
+            let said = self.said();
             said.get(mark..)
                 .unwrap()
                 .lines()
@@ -66,35 +68,20 @@ impl Worker {
 
     /// Whether a lane's deliveries came to it, by the last that it said of this lane.
     pub fn serves(&self, lane: &str) -> bool {
-        let said = self.running().said();
+        let said = self.said();
         let of_lane = format!(r#""lane":"{lane}","state":"#);
         said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
     }
 
     /// Its log so far.
     pub fn log(&self) -> String {
-        self.running().said()
-    }
-
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.running().id()
-    }
-
-    /// Memory that it has in KiB.
-    pub fn resident_kib(&self) -> u64 {
-        self.running().resident_kib()
+        self.said()
     }
 
     /// Open files, sockets among them, and threads that it has.
     pub fn files_and_threads(&self) -> (usize, usize) {
-        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.running().id())).unwrap().count();
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.id())).unwrap().count();
         (count("fd"), count("task"))
-    }
-
-    /// Sends it a signal by its name.
-    pub fn signal(&self, name: &str) {
-        self.running().signal(name);
     }
 
     /// Kills it.
@@ -119,12 +106,16 @@ impl Worker {
         log
     }
 
-    fn running(&self) -> &Running {
-        self.running.as_ref().expect("it is taken at its end")
-    }
-
     fn take(&mut self) -> Running {
         self.running.take().expect("it is taken at its end")
+    }
+}
+
+impl Deref for Worker {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        self.running.as_ref().expect("it is taken at its end")
     }
 }
 
@@ -137,4 +128,63 @@ impl Drop for Worker {
             running.kill();
         }
     }
+}
+
+/// A worker of a stage that answers what is asked about it.
+pub struct Watched {
+    pub worker: Worker,
+    /// The address of its admin server.
+    pub admin: String,
+}
+
+impl Watched {
+    pub fn start(program: Program) -> Self {
+        let worker = Worker::start(program.args(["--admin", "127.0.0.1:0"]));
+        let line = worker.until_logged_after(0, &["status and metrics"]);
+        let line: Value = serde_json::from_str(&line).unwrap();
+        Self { admin: line["address"].as_str().unwrap().to_owned(), worker }
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> String {
+        http::get(&self.admin, "/metrics").body
+    }
+
+    /// The sum of all series whose name and labels hold all of this.
+    pub fn sum(&self, parts: &[&str]) -> f64 {
+        sum(&self.metrics(), parts)
+    }
+
+    /// The same of what is counted.
+    pub fn count(&self, parts: &[&str]) -> u64 {
+        count(&self.metrics(), parts)
+    }
+
+    /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
+    #[track_caller]
+    pub fn until_ready(&self) {
+        until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
+    }
+
+    /// Waits until the lane is in a state, and gives what `/readyz` says of it then.
+    #[track_caller]
+    pub fn until_state(&self, state: &str) -> (u16, Value) {
+        until(&format!("the lane is {state}"), || {
+            let answer = http::get(&self.admin, "/readyz");
+            let lane = answer.json()["lanes"]["default"].clone();
+            (lane["state"] == state).then_some((answer.code, lane))
+        })
+    }
+}
+
+/// The same of what is counted: Prometheus knows only floats, and these are small whole numbers.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn count(metrics: &str, parts: &[&str]) -> u64 {
+    sum(metrics, parts) as u64
+}
+
+/// The sum of all series of a text whose name and labels hold all of this.
+pub fn sum(metrics: &str, parts: &[&str]) -> f64 {
+    let lines = metrics.lines().filter(|line| parts.iter().all(|part| line.contains(part)) && !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| value.parse::<f64>().unwrap()).sum()
 }

@@ -8,8 +8,9 @@ use std::{
 use serde_json::json;
 
 use kit::{
-    Node, Sandbox, Sizes, figures,
+    Node, Sandbox, figures,
     history::{History, account, image},
+    size,
     stage::Stage,
     until,
     worker::Worker,
@@ -66,12 +67,10 @@ fn a_limit_that_is_lower_than_was_believed_is_found_out_and_used() {
 
 #[test]
 fn a_storm_of_refusals_is_met_with_ever_fewer_requests_and_fails_no_job() {
-    let storm = Sizes::of_run().storm;
+    let storm = Duration::from_secs(size(5, 60));
     // Few requests: what is lost of the rate comes back slowly.
     let (stage, history, worker) = start(50 * ALLOWED, "20");
-    let refuse_all = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]
-        .map(|action| json!({"action": action, "times": 1_000_000, "do": "throttle"}));
-    stage.sandbox.faults(&json!({ "script": refuse_all }));
+    stage.sandbox.fail_all("throttle");
     let before = counts(&stage);
     // Not waiting for anything: it is to last so long.
     thread::sleep(storm);

@@ -5,6 +5,8 @@
 //! 1. **Lost?** Each job has a report, the queues are empty, and each failure has a dead letter.
 //! 2. **Correct end state?** Each account is as the last job that succeeded for it requested.
 //! 3. **True outcomes?** Each outcome of each report agrees with the requests and effects in the sandbox's log.
+//!
+//! A round with a plan of its own also tells whether jobs may fail, and how much may be written twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,14 +25,14 @@ pub(super) enum Rule {
     Lost,
     EndState,
     Untrue,
+    /// In a round with plain jobs and few kinds of faults: a job failed, or too much was written twice.
+    Calm,
 }
 
 /// A broken promise.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) rule: Rule,
-    /// The image and account that it concerns.
-    pub(super) about: Option<(String, u64)>,
     pub(super) text: String,
 }
 
@@ -48,18 +50,15 @@ pub(super) fn judge(record: &Record) -> Vec<Problem> {
     shapes(record, &mut problems);
     end_state(record, &timeline, &mut problems);
     outcomes::check(record, &timeline, &mut problems);
+    calm(record, &mut problems);
     problems
-}
-
-pub(super) fn problem(rule: Rule, about: Option<(&str, u64)>, text: String) -> Problem {
-    Problem { rule, about: about.map(|(image, account)| (image.to_owned(), account)), text }
 }
 
 /// Checks that nothing is lost: reports, queues, dead letters.
 fn lost(record: &Record, problems: &mut Vec<Problem>) {
-    let mut lost = |about: Option<(&str, u64)>, text| problems.push(problem(Rule::Lost, about, text));
+    let mut lost = |text| problems.push(Problem { rule: Rule::Lost, text });
     if record.left > 0 {
-        lost(None, format!("the queues still hold {} messages", record.left));
+        lost(format!("the queues still hold {} messages", record.left));
     }
     let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
     for report in &record.reports {
@@ -67,27 +66,27 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
     }
     let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
     for letter in &record.dead {
-        dead.entry(&letter.job_id).or_default().push(letter);
+        dead.entry(&letter.body.job_id).or_default().push(letter);
     }
     for job in &record.jobs {
-        let first = job.accounts.first().map(|account| (&*job.image, *account));
         let Some(reports) = reports.remove(&*job.id) else {
-            lost(first, format!("{} has no report", job.id));
+            lost(format!("{} has no report", job.id));
             continue;
         };
         let letters = dead.remove(&*job.id).unwrap_or_default();
         let failed: Vec<_> = reports.iter().flat_map(|report| report.failed()).collect();
         for &(account, failure) in &failed {
             // The dead letter of a SYNC contains its own list, not the accounts that it failed to remove.
-            let holds = |letter: &&DeadLetter| letter.accounts.contains(&account) || !job.accounts.contains(&account);
+            let holds =
+                |letter: &&DeadLetter| letter.body.accounts.contains(&account) || !job.accounts.contains(&account);
             if !letters.iter().any(|letter| letter.reason == "failed" && letter.code.is_some() && holds(letter)) {
                 let code = &failure.code;
-                lost(Some((&job.image, account)), format!("{}: {account} failed ({code}), no dead letter", job.id));
+                lost(format!("{}: {account} failed ({code}), no dead letter", job.id));
             }
         }
         // A worker that is killed between dead letter and report leaves a dead letter of a job that succeeds later.
         if failed.is_empty() && !letters.is_empty() && !reports.iter().any(|report| report.redelivered) {
-            lost(first, format!("{} has a dead letter although nothing failed", job.id));
+            lost(format!("{} has a dead letter although nothing failed", job.id));
         }
     }
     for id in &record.invalid {
@@ -95,11 +94,42 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
             reports.remove(&**id).is_some_and(|reports| reports.iter().all(|report| report.status == "rejected"));
         let letters = dead.remove(&**id).unwrap_or_default();
         if !rejected || letters.is_empty() || letters.iter().any(|letter| letter.reason != "rejected") {
-            lost(None, format!("{id}, an invalid message, was not rejected and dead-lettered"));
+            lost(format!("{id}, an invalid message, was not rejected and dead-lettered"));
         }
     }
     for id in reports.keys().chain(dead.keys()) {
-        lost(None, format!("{id:?} was never published, yet has a report or a dead letter"));
+        lost(format!("{id:?} was never published, yet has a report or a dead letter"));
+    }
+}
+
+/// Checks that no job failed, and that little was written that was so already.
+fn calm(record: &Record, problems: &mut Vec<Problem>) {
+    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing.
+    const CUT_OFF: [usize; 3] = [20, 50, 100];
+    for report in record.reports.iter().filter(|report| record.is_calm && report.status != "succeeded") {
+        problems.push(Problem { rule: Rule::Calm, text: format!("{} is {}", report.job_id, report.status) });
+    }
+    let Some(repeats_max) = record.repeats_max else { return };
+    let (mut state, mut unproven) = (record.initial.clone(), BTreeSet::new());
+    let mut repeats: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for request in record.requests.iter().filter(|request| request.code == "ok") {
+        let image = request.image.as_deref().unwrap_or_default();
+        let shared = state.entry(image.to_owned()).or_default();
+        match request.share() {
+            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image)),
+            None => drop(unproven.remove(image)),
+            Some(share) => {
+                let is_change = |account: &&u64| if share { shared.insert(**account) } else { shared.remove(*account) };
+                let repeated = request.accounts.len() - request.accounts.iter().filter(is_change).count();
+                if repeated > 0 && (share || !unproven.contains(image)) {
+                    *repeats.entry((&request.host, image)).or_default() += u64::try_from(repeated).unwrap();
+                }
+            }
+        }
+    }
+    for ((host, image), count) in repeats.into_iter().filter(|(_, count)| *count > repeats_max) {
+        let text = format!("{host} wrote {count} accounts of {image} that were as requested");
+        problems.push(Problem { rule: Rule::Calm, text });
     }
 }
 
@@ -108,8 +138,8 @@ fn shapes(record: &Record, problems: &mut Vec<Problem>) {
     let mut deliveries: BTreeMap<(&str, &str, i64), &Report> = BTreeMap::new();
     for report in &record.reports {
         let Some(job) = record.job(&report.job_id).map(|place| &record.jobs[place]) else { continue };
-        let first = job.accounts.first().map(|account| (&*job.image, *account));
-        let mut untrue = |text: String| problems.push(problem(Rule::Untrue, first, format!("{}: {text}", job.id)));
+        let mut untrue =
+            |text: String| problems.push(Problem { rule: Rule::Untrue, text: format!("{}: {text}", job.id) });
         if report.image != job.image {
             untrue(format!("the report names {}", report.image));
         }
@@ -192,11 +222,11 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) 
             let words = |shared| if shared { "shared" } else { "not shared" };
             if expected != is_shared {
                 let text = format!("{image} is {} with {account}, requested was {}", words(is_shared), words(expected));
-                problems.push(problem(Rule::EndState, Some((image, account)), text));
+                problems.push(Problem { rule: Rule::EndState, text });
             }
             if replayed.contains(&account) != is_shared {
                 let text = format!("{image} is {} with {account}, unlike in the sandbox's log", words(is_shared));
-                problems.push(problem(Rule::EndState, Some((image, account)), text));
+                problems.push(Problem { rule: Rule::EndState, text });
             }
         }
     }
@@ -222,7 +252,7 @@ fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[
     let received = reports.iter().map(|report| report.received).min();
     let took_effect = || {
         let mut writes = record.requests.iter().filter(|request| request.writes(&job.image, account));
-        writes.any(|request| request.share == Some(shared) && request.effect >= received)
+        writes.any(|request| request.share() == Some(shared) && request.effect() >= received)
     };
     let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
     match said.into_iter().collect::<Vec<_>>()[..] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    judge::{Problem, Rule, problem},
+    judge::{Problem, Rule},
     record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
     timeline::Timeline,
 };
@@ -102,7 +102,7 @@ impl Story<'_> {
             before = Some(item);
             let mut untrue = |text: String| {
                 let text = format!("{} says {} of {}: {text}", item.report.job_id, item.words(), self.account);
-                problems.push(problem(Rule::Untrue, Some((self.image, self.account)), text));
+                problems.push(Problem { rule: Rule::Untrue, text });
             };
             if let Some(Outcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.
@@ -147,7 +147,7 @@ impl Story<'_> {
     fn first_write(&self, shared: bool, from: Micros, to: Micros) -> Option<&Request> {
         self.own_writes().find(|request| {
             let longest = if request.fault.is_some() { self.record.in_doubt } else { self.record.in_flight };
-            request.share == Some(shared) && request.at <= to + SLACK && request.at + longest >= from
+            request.share() == Some(shared) && request.at <= to + SLACK && request.at + longest >= from
         })
     }
 
@@ -173,7 +173,7 @@ impl Story<'_> {
         let request = match request {
             Some(request) => request,
             None => {
-                let is_meant = |request: &&Request| request.code == *code && request.share == Some(item.shared);
+                let is_meant = |request: &&Request| request.code == *code && request.share() == Some(item.shared);
                 self.own_writes().find(is_meant).ok_or("the worker got no such response for the account")?
             }
         };
@@ -191,14 +191,13 @@ impl Story<'_> {
 
     /// Checks that no request of the worker made a failed account as requested.
     fn check_not_done(&self, item: &Item<'_>, failure: &Failure, began: Micros) -> Result<(), String> {
-        let may_be_done = matches!(&*failure.code, "Local.NoAnswer" | "Local.Expired");
-        if may_be_done || self.record.jobs[item.place].kind == Kind::Sync {
+        if failure.code == "Local.NoAnswer" || self.record.jobs[item.place].kind == Kind::Sync {
             return Ok(());
         }
         let finished = item.report.finished;
         let is_done = |request: &&Request| {
-            request.share == Some(item.shared)
-                && request.effect.is_some_and(|effect| began <= effect && effect <= finished)
+            request.share() == Some(item.shared)
+                && request.effect().is_some_and(|effect| began <= effect && effect <= finished)
         };
         let still_is =
             || self.timeline.first(self.image, self.account, item.shared, finished) == Some((finished, None));
@@ -218,8 +217,8 @@ impl Story<'_> {
         if request.action != "DescribeImages" && request.image.as_deref() != Some(self.image) {
             return Err(format!("{id} was for {}", request.image.as_deref().unwrap_or("no image")));
         }
-        let fits = job.kind == Kind::Sync || request.share == Some(job.kind == Kind::Share);
-        if request.share.is_some() && !(fits && request.accounts.contains(&self.account)) {
+        let fits = job.kind == Kind::Sync || request.share() == Some(job.kind == Kind::Share);
+        if request.share().is_some() && !(fits && request.accounts.contains(&self.account)) {
             return Err(format!("{id} was not for this account and permission"));
         }
         Ok(request)
@@ -230,7 +229,6 @@ impl Story<'_> {
         let Report { received, finished, .. } = *item.report;
         let states = self.timeline.states(self.image, received - SLACK, finished + SLACK);
         let holds = match code {
-            "Local.Expired" => job.expires.is_some_and(|expires| expires <= finished + SLACK),
             "Local.OverQuota" => states.iter().any(|state| state.len() >= self.record.cap),
             // A write without a response, or an account that appeared during a SYNC.
             "Local.NoAnswer" => {
@@ -257,7 +255,7 @@ impl Item<'_> {
     fn accounts_for(&self, request: &Request) -> bool {
         let Report { received, finished, .. } = *self.report;
         let span = received - SLACK..=finished + SLACK;
-        self.outcome == Some(&Outcome::Changed) && request.share == Some(self.shared) && span.contains(&request.at)
+        self.outcome == Some(&Outcome::Changed) && request.share() == Some(self.shared) && span.contains(&request.at)
     }
 
     fn words(&self) -> &'static str {

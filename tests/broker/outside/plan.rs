@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use kit::history::{REGIONS, Random, account};
 
-/// The lanes, each for its own region.
-pub(super) const LANES: [&str; 2] = ["one", "two"];
+/// How stale listings are in random rounds, in milliseconds.
+const READ_LAG: u64 = 200;
 
 /// Number of the first nonexistent account.
 const FIRST_UNKNOWN: u64 = 900;
 
 /// A fault that is injected after a burst of jobs. Lengths are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Nothing,
     /// SIGKILL.
     Kill,
@@ -33,6 +33,8 @@ pub(super) enum Fault {
     ConnectionsClosed,
     /// A worker's connections to the broker are cut.
     BrokerCut,
+    /// They are cut after this many more bytes, also in the middle of a frame.
+    BrokerCutAfter(u64),
     /// They pass no bytes for this long.
     BrokerSilent(u64),
     /// A worker's connections to the API are cut.
@@ -62,7 +64,7 @@ pub(super) struct Step {
 }
 
 /// The plan of a round.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) seed: u64,
     pub(super) lanes: usize,
     pub(super) images: Vec<(String, usize)>,
@@ -75,6 +77,8 @@ pub(super) struct Plan {
     pub(super) invalid: BTreeSet<String>,
     /// Milliseconds.
     pub(super) write_lag: u64,
+    pub(super) read_lag: u64,
+    pub(super) call_timeout: u64,
     pub(super) latency: u64,
     pub(super) heartbeat: u64,
     pub(super) prefetch: u64,
@@ -85,6 +89,8 @@ pub(super) struct Plan {
     pub(super) lease: Option<u64>,
     /// Whether the first jobs are published before the workers start.
     pub(super) jobs_first: bool,
+    /// Whether every job must succeed.
+    pub(super) is_calm: bool,
 }
 
 impl Plan {
@@ -111,9 +117,9 @@ impl Plan {
             unknown: (0..3).map(|number| account(FIRST_UNKNOWN + number)).collect(),
             cap,
             cap_is_known: random.below(2) == 0,
-            steps: Vec::new(),
-            invalid: BTreeSet::new(),
             write_lag,
+            read_lag: READ_LAG,
+            call_timeout: 1000,
             latency: 5 + random.below(40),
             heartbeat: 1 + random.below(2),
             prefetch: [3, 25, 100, 10_000][index(random, 4)],
@@ -122,6 +128,8 @@ impl Plan {
             // Longer than a takeover check, or no job would ever finish.
             lease: (random.below(10) == 0).then_some(write_lag / 1000 * 2 + 2),
             jobs_first: random.below(2) == 0,
+            is_calm: false,
+            ..Self::of(seed, [])
         };
         let mut published = 0;
         for _ in 0..2 + random.below(3) {
@@ -139,32 +147,76 @@ impl Plan {
         plan
     }
 
+    /// Returns a plan with these faults, each after 100 jobs and at a random moment. All jobs can succeed.
+    pub(crate) fn of(scenario: u64, faults: impl IntoIterator<Item = Fault>) -> Self {
+        const POOL: u64 = 120;
+        let mut random = Random::of(scenario);
+        let random = &mut random;
+        let images: Vec<_> = (0..8).map(|number| (format!("img-outside{number}"), 0)).collect();
+        let mut plan = Self {
+            seed: scenario,
+            lanes: 1,
+            initial: vec![BTreeSet::new(); images.len()],
+            images,
+            unknown: BTreeSet::new(),
+            cap: 500,
+            cap_is_known: false,
+            steps: Vec::new(),
+            invalid: BTreeSet::new(),
+            write_lag: 300,
+            read_lag: 0,
+            call_timeout: 10_000,
+            latency: 30,
+            heartbeat: 2,
+            prefetch: 10_000,
+            batch: 50,
+            limits: (0, 100),
+            lease: None,
+            jobs_first: false,
+            is_calm: true,
+        };
+        for (number, fault) in (0..).zip(faults) {
+            let jobs = (0..100).map(|job| plan.plain_job(random, 100 * number + job, POOL)).collect();
+            plan.steps.push(Step { jobs, pause: random.below(700), fault, victim: 0 });
+        }
+        plan
+    }
+
+    /// Returns how many accounts of an image a worker may write although they are as requested, if the faults bound that:
+    /// the one request that a killed worker had in flight.
+    pub(super) fn repeats_max(&self) -> Option<u64> {
+        let is_bounded =
+            |step: &Step| matches!(step.fault, Fault::Nothing | Fault::Kill | Fault::Drain | Fault::Busy(_));
+        let is_kill = |step: &Step| step.fault == Fault::Kill;
+        let bound = if self.steps.iter().any(is_kill) { self.batch } else { 0 };
+        (self.is_calm && self.steps.iter().all(is_bounded)).then_some(bound)
+    }
+
+    /// Returns a SHARE or CANCEL of a few existing accounts.
+    fn plain_job(&self, random: &mut Random, number: usize, pool: u64) -> Value {
+        let (image, lane) = &self.images[index(random, self.images.len())];
+        let accounts: BTreeSet<u64> = (0..=random.below(5)).map(|_| account(random.below(pool))).collect();
+        json!({"job_id": format!("job-{number:04}"), "image_id": image, "region": REGIONS[*lane],
+            "permission": if random.below(5) < 3 { "SHARE" } else { "CANCEL" }, "account_ids": texts(&accounts)})
+    }
+
     fn job(&mut self, random: &mut Random, number: usize, pool: u64) -> Value {
-        let (image, lane) = self.images[index(random, self.images.len())].clone();
-        let region = REGIONS[lane];
-        let text = |accounts: &BTreeSet<u64>| accounts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut job = json!({"job_id": format!("job-{number:04}"), "image_id": image, "region": region});
+        let mut job = self.plain_job(random, number, pool);
         let kind = random.below(100);
         if kind == 0 {
             let id = format!("invalid-{number:04}");
-            self.invalid.insert(id.clone());
-            return json!({"job_id": id, "image_id": image, "region": region, "permission": "share",
-                "account_ids": [account(0).to_string()]});
-        }
-        if kind < 9 {
+            (job["job_id"], job["permission"]) = (json!(id), json!("share"));
+            self.invalid.insert(id);
+        } else if kind < 9 {
             job["permission"] = json!("SYNC");
-            job["account_ids"] = json!(text(&some_of(random, pool, self.cap)));
+            job["account_ids"] = json!(texts(&some_of(random, pool, self.cap)));
             if random.below(4) > 0 {
                 job["force"] = json!(true);
             }
-            return job;
+        } else if random.below(12) == 0 {
+            let unknown = account(FIRST_UNKNOWN + random.below(3)).to_string();
+            job["account_ids"].as_array_mut().unwrap().push(json!(unknown));
         }
-        job["permission"] = json!(if kind < 60 { "SHARE" } else { "CANCEL" });
-        let mut accounts: BTreeSet<u64> = (0..=random.below(5)).map(|_| account(random.below(pool))).collect();
-        if random.below(12) == 0 {
-            accounts.insert(account(FIRST_UNKNOWN + random.below(3)));
-        }
-        job["account_ids"] = json!(text(&accounts));
         job
     }
 
@@ -174,6 +226,10 @@ impl Plan {
         let cap = if self.cap < 500 { format!(" cap {}", self.cap) } else { String::new() };
         format!("lanes {}{cap} {}", self.lanes, faults.join(", "))
     }
+}
+
+pub(super) fn texts(accounts: &BTreeSet<u64>) -> Vec<String> {
+    accounts.iter().map(ToString::to_string).collect()
 }
 
 /// Returns a random set of 1 to `at_most` accounts.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
 /// Microseconds since 1970.
@@ -12,7 +13,7 @@ pub(super) type Micros = i64;
 pub(super) type Shares = BTreeMap<String, BTreeSet<u64>>;
 
 /// All that the judge receives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Record {
     /// In publish order. The broker confirmed every one.
     pub(super) jobs: Vec<Job>,
@@ -22,13 +23,16 @@ pub(super) struct Record {
     pub(super) dead: Vec<DeadLetter>,
     /// In the order of arrival.
     pub(super) requests: Vec<Request>,
+    #[serde(deserialize_with = "shares")]
     pub(super) initial: Shares,
+    #[serde(deserialize_with = "shares")]
     pub(super) last: Shares,
     /// Messages that are still in the queues of the lanes.
     pub(super) left: u64,
     /// The `Host` header of each worker, by its process id.
     pub(super) hosts: BTreeMap<String, String>,
     /// Accounts that do not exist.
+    #[serde(deserialize_with = "accounts")]
     pub(super) unknown: BTreeSet<u64>,
     /// How many accounts an image may be shared with.
     pub(super) cap: usize,
@@ -36,23 +40,32 @@ pub(super) struct Record {
     pub(super) in_flight: Micros,
     /// How long a request with a fault may be in flight or in doubt.
     pub(super) in_doubt: Micros,
+    /// Whether every job must succeed.
+    pub(super) is_calm: bool,
+    /// How many accounts of an image a worker may write although they are as requested; `None` if the faults set no bound.
+    pub(super) repeats_max: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub(super) enum Kind {
     Share,
     Cancel,
     Sync,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Job {
+    #[serde(rename = "job_id")]
     pub(super) id: String,
+    #[serde(rename = "image_id")]
     pub(super) image: String,
+    #[serde(rename = "permission")]
     pub(super) kind: Kind,
+    #[serde(rename = "account_ids", deserialize_with = "accounts")]
     pub(super) accounts: BTreeSet<u64>,
+    #[serde(default)]
     pub(super) force: bool,
-    pub(super) expires: Option<Micros>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,63 +83,70 @@ pub(super) struct Failure {
     pub(super) request_id: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Report {
     pub(super) job_id: String,
+    #[serde(rename = "image_id", default)]
     pub(super) image: String,
     pub(super) status: String,
-    pub(super) outcomes: Vec<(u64, Outcome)>,
     pub(super) redelivered: bool,
+    #[serde(rename = "received_at", deserialize_with = "time")]
     pub(super) received: Micros,
+    #[serde(rename = "finished_at", deserialize_with = "time")]
     pub(super) finished: Micros,
     /// The process id of the worker.
+    #[serde(deserialize_with = "process")]
     pub(super) worker: String,
+    #[serde(flatten, deserialize_with = "outcomes")]
+    pub(super) outcomes: Vec<(u64, Outcome)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct DeadLetter {
-    pub(super) job_id: String,
     pub(super) reason: String,
     pub(super) code: Option<String>,
+    /// Of an invalid message, whatever of it is as in a job.
+    pub(super) body: DeadBody,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct DeadBody {
+    pub(super) job_id: String,
+    #[serde(rename = "account_ids", deserialize_with = "accounts")]
     pub(super) accounts: BTreeSet<u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Request {
+    #[serde(rename = "request_id")]
     pub(super) id: String,
+    #[serde(rename = "time", deserialize_with = "time")]
     pub(super) at: Micros,
     pub(super) host: String,
     pub(super) action: String,
     pub(super) code: String,
     pub(super) fault: Option<String>,
-    /// When it took effect; `None` if it did not.
-    pub(super) effect: Option<Micros>,
+    pub(super) late: Option<Late>,
+    #[serde(rename = "image_id")]
     pub(super) image: Option<String>,
-    /// Of a write: whether it is a SHARE.
-    pub(super) share: Option<bool>,
+    pub(super) permission: Option<Kind>,
+    #[serde(deserialize_with = "accounts")]
     pub(super) accounts: Vec<u64>,
+}
+
+/// The outcome of a write that takes effect later than its response.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Late {
+    code: String,
+    #[serde(deserialize_with = "time")]
+    time: Micros,
 }
 
 impl Record {
     /// Reads a record as [`round`](super::round) writes it.
     #[track_caller]
-    pub(super) fn parse(raw: &Value) -> Self {
-        let hosts = raw["hosts"].as_object().unwrap().iter().map(|(pid, host)| (pid.clone(), text(host))).collect();
-        Self {
-            jobs: list(&raw["jobs"]).map(Job::parse).collect(),
-            invalid: list(&raw["invalid"]).map(text).collect(),
-            reports: list(&raw["reports"]).map(Report::parse).collect(),
-            dead: list(&raw["dead"]).map(DeadLetter::parse).collect(),
-            requests: list(&raw["requests"]).map(Request::parse).collect(),
-            initial: shares(&raw["initial"]),
-            last: shares(&raw["last"]),
-            left: raw["left"].as_u64().unwrap(),
-            hosts,
-            unknown: accounts(&raw["unknown"]),
-            cap: usize::try_from(raw["cap"].as_u64().unwrap()).unwrap(),
-            in_flight: raw["in_flight"].as_i64().unwrap(),
-            in_doubt: raw["in_doubt"].as_i64().unwrap(),
-        }
+    pub(super) fn parse(raw: Value) -> Self {
+        serde_json::from_value(raw).unwrap()
     }
 
     /// Returns the index of a job in publish order.
@@ -135,56 +155,7 @@ impl Record {
     }
 }
 
-impl Job {
-    fn parse(job: &Value) -> Self {
-        let kind = match job["permission"].as_str() {
-            Some("SHARE") => Kind::Share,
-            Some("CANCEL") => Kind::Cancel,
-            Some("SYNC") => Kind::Sync,
-            _ => panic!("{job}"),
-        };
-        Self {
-            id: text(&job["job_id"]),
-            image: text(&job["image_id"]),
-            kind,
-            accounts: accounts(&job["account_ids"]),
-            force: job["force"] == true,
-            expires: job["expires_at"].as_str().map(|_| time(&job["expires_at"])),
-        }
-    }
-}
-
 impl Report {
-    fn parse(report: &Value) -> Self {
-        let mut outcomes = Vec::new();
-        for (member, outcome) in
-            [("changed", Outcome::Changed), ("unchanged", Outcome::Unchanged), ("cancelled", Outcome::Cancelled)]
-        {
-            outcomes.extend(list(&report[member]).map(|account| (number(account), outcome.clone())));
-        }
-        for failure in list(&report["failed"]) {
-            let outcome = Outcome::Failed(Failure {
-                code: text(&failure["code"]),
-                request_id: failure["request_id"].as_str().map(str::to_owned),
-            });
-            // One account, or a group of accounts with the same failure.
-            let one = failure.get("account_id").into_iter();
-            let accounts = one.chain(list(&failure["account_ids"])).map(number);
-            outcomes.extend(accounts.map(|account| (account, outcome.clone())));
-        }
-        let worker = text(&report["worker"]);
-        Self {
-            job_id: text(&report["job_id"]),
-            image: text(&report["image_id"]),
-            status: text(&report["status"]),
-            outcomes,
-            redelivered: report["redelivered"] == true,
-            received: time(&report["received_at"]),
-            finished: time(&report["finished_at"]),
-            worker: worker.rsplit(':').next().unwrap().to_owned(),
-        }
-    }
-
     pub(super) fn outcome(&self, account: u64) -> Option<&Outcome> {
         self.outcomes.iter().find(|(named, _)| *named == account).map(|(_, outcome)| outcome)
     }
@@ -203,65 +174,66 @@ impl Report {
     }
 }
 
-impl DeadLetter {
-    fn parse(letter: &Value) -> Self {
-        Self {
-            job_id: text(&letter["body"]["job_id"]),
-            reason: text(&letter["reason"]),
-            code: letter["code"].as_str().map(str::to_owned),
-            accounts: accounts(&letter["body"]["account_ids"]),
-        }
-    }
-}
-
 impl Request {
-    fn parse(entry: &Value) -> Self {
-        let at = time(&entry["time"]);
-        let late = &entry["late"];
-        let effect = if entry["code"] == "ok" { Some(at) } else { (late["code"] == "ok").then(|| time(&late["time"])) };
-        let share = entry["permission"].as_str().map(|permission| permission == "SHARE");
-        Self {
-            id: text(&entry["request_id"]),
-            at,
-            host: text(&entry["host"]),
-            action: text(&entry["action"]),
-            code: text(&entry["code"]),
-            fault: entry["fault"].as_str().map(str::to_owned),
-            effect: effect.filter(|_| share.is_some()),
-            image: entry["image_id"].as_str().map(str::to_owned),
-            share,
-            accounts: list(&entry["accounts"]).map(number).collect(),
-        }
+    /// Of a write: whether it is a SHARE.
+    pub(super) fn share(&self) -> Option<bool> {
+        self.permission.map(|permission| permission == Kind::Share)
+    }
+
+    /// When it took effect; `None` if it did not.
+    pub(super) fn effect(&self) -> Option<Micros> {
+        let late = self.late.as_ref().filter(|late| late.code == "ok").map(|late| late.time);
+        let effect = if self.code == "ok" { Some(self.at) } else { late };
+        effect.filter(|_| self.permission.is_some())
     }
 
     /// Whether it is a write to an account of an image.
     pub(super) fn writes(&self, image: &str, account: u64) -> bool {
-        self.share.is_some() && self.image.as_deref() == Some(image) && self.accounts.contains(&account)
+        self.permission.is_some() && self.image.as_deref() == Some(image) && self.accounts.contains(&account)
     }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
+fn accounts<'de, D: Deserializer<'de>, C: FromIterator<u64>>(raw: D) -> Result<C, D::Error> {
+    Vec::<String>::deserialize(raw)?.iter().map(|id| id.parse().map_err(Error::custom)).collect()
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn shares<'de, D: Deserializer<'de>>(raw: D) -> Result<Shares, D::Error> {
+    let shares = BTreeMap::<String, Value>::deserialize(raw)?.into_iter();
+    shares.map(|(image, set)| Ok((image, accounts(set).map_err(Error::custom)?))).collect()
 }
 
-fn number(value: &Value) -> u64 {
-    value.as_str().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("account id {value}"))
+fn time<'de, D: Deserializer<'de>>(raw: D) -> Result<Micros, D::Error> {
+    let time = String::deserialize(raw)?.parse().map_err(Error::custom);
+    time.map(jiff::Timestamp::as_microsecond)
 }
 
-fn accounts(value: &Value) -> BTreeSet<u64> {
-    list(value).map(number).collect()
+fn process<'de, D: Deserializer<'de>>(raw: D) -> Result<String, D::Error> {
+    let worker = String::deserialize(raw)?;
+    Ok(worker.rsplit(':').next().unwrap_or_default().to_owned())
 }
 
-fn shares(value: &Value) -> Shares {
-    value.as_object().unwrap().iter().map(|(image, set)| (image.clone(), accounts(set))).collect()
-}
-
-fn time(value: &Value) -> Micros {
-    let time: jiff::Timestamp =
-        value.as_str().and_then(|time| time.parse().ok()).unwrap_or_else(|| panic!("time {value}"));
-    time.as_microsecond()
+/// The lists of a report. A failure names one account, or all that failed alike.
+fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, Outcome)>, D::Error> {
+    let report = BTreeMap::<String, Value>::deserialize(raw)?;
+    let list = |member: &str| report.get(member).and_then(Value::as_array).into_iter().flatten();
+    let number = |id: &Value| id.as_str().and_then(|id| id.parse().ok()).ok_or_else(|| Error::custom("account"));
+    let mut outcomes = Vec::new();
+    for (member, outcome) in
+        [("changed", Outcome::Changed), ("unchanged", Outcome::Unchanged), ("cancelled", Outcome::Cancelled)]
+    {
+        for account in list(member) {
+            outcomes.push((number(account)?, outcome.clone()));
+        }
+    }
+    for failure in list("failed") {
+        let text = |member: &str| failure[member].as_str().map(str::to_owned);
+        let outcome =
+            Outcome::Failed(Failure { code: text("code").unwrap_or_default(), request_id: text("request_id") });
+        for account in
+            failure.get("account_id").into_iter().chain(failure["account_ids"].as_array().into_iter().flatten())
+        {
+            outcomes.push((number(account)?, outcome.clone()));
+        }
+    }
+    Ok(outcomes)
 }

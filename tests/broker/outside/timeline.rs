@@ -23,14 +23,14 @@ struct Change {
 impl Timeline {
     pub(super) fn new(record: &Record) -> Self {
         let mut effects: Vec<(Micros, usize)> =
-            (0..).zip(&record.requests).filter_map(|(place, request)| Some((request.effect?, place))).collect();
+            (0..).zip(&record.requests).filter_map(|(place, request)| Some((request.effect()?, place))).collect();
         // Requests that took effect in the same microsecond did so in the order of arrival.
         effects.sort_unstable();
         let mut state = record.initial.clone();
         let mut images: BTreeMap<String, Vec<Change>> = BTreeMap::new();
         for (at, place) in effects {
             let request = &record.requests[place];
-            let (Some(image), Some(shared)) = (&request.image, request.share) else { continue };
+            let (Some(image), Some(shared)) = (&request.image, request.share()) else { continue };
             let accounts = state.entry(image.clone()).or_default();
             for &account in &request.accounts {
                 if if shared { accounts.insert(account) } else { accounts.remove(&account) } {
