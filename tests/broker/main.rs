@@ -18,6 +18,7 @@ mod hostile_clients;
 mod hostile_headers;
 mod hostile_publisher;
 mod junk;
+mod message_properties;
 mod metrics;
 mod outside;
 mod permissions;
