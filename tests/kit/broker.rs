@@ -2,6 +2,7 @@
 //! as any user, knows nothing of a broker that is installed beside it, and ends with its handle.
 
 use std::{
+    env,
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -25,6 +26,13 @@ use crate::{
 
 /// The package's own script. What is on the path changes the user first.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// Names a folder with the files of another system, whose RabbitMQ is started instead.
+const ROOT: &str = "IMAGESHARE_TEST_ROOT";
+
+/// Starts a server in such a folder, in a mount namespace, as the same process. The node's files stay where they are.
+const IN_ROOT: &str = r#"mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && mount --bind "$2" "$1$2" &&
+    exec chroot "$1" "$0""#;
 
 /// What the nodes and who asks them know from each other.
 pub const COOKIE: &str = "imageshare";
@@ -132,7 +140,9 @@ impl Node {
     /// The files of nodes that know of each other.
     fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        assert!(Path::new(SERVER).exists(), "{SERVER} is not here; tests/run installs the package rabbitmq-server");
+        let server = Path::new(&env::var_os(ROOT).unwrap_or_default()).join(SERVER.trim_start_matches('/'));
+        let server = Path::new("/").join(server);
+        assert!(server.exists(), "{} is not here; tests/run installs the package rabbitmq-server", server.display());
         let nodes: [String; COUNT] = std::array::from_fn(|_| {
             let number = NODES.fetch_add(1, Ordering::Relaxed);
             format!("imageshare-{}-{number}@localhost", std::process::id())
@@ -192,11 +202,18 @@ impl Node {
         let mut process = self.process();
         assert!(process.is_none(), "the broker runs");
         let file = |name: &str| self.folder.path().join(name);
-        let mut server = Command::new(SERVER);
+        let mut server = match env::var_os(ROOT) {
+            None => Command::new(SERVER),
+            Some(root) => {
+                let mut server = Command::new("unshare");
+                server.args(["--mount", "sh", "-c", IN_ROOT, SERVER]).arg(root).arg(env::temp_dir());
+                server
+            }
+        };
         server
             .current_dir(self.folder.path())
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
             .env("ERL_EPMD_PORT", names_port())
@@ -465,9 +482,9 @@ impl Vhost<'_> {
         until(&format!("the leader of {queue} says what it holds"), || {
             let text = self.node.try_eval(&format!(
                 "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
-                 Look = fun(S) -> {{rabbit_fifo:query_messages_ready(S), rabbit_fifo:query_messages_checked_out(S), \
-                 rabbit_fifo:query_consumer_count(S)}} end, {{Server, _}} = amqqueue:get_pid(Q), \
-                 {{ok, {{_, Found}}, _}} = ra:leader_query({{Server, node()}}, Look), Found."
+                 {{Server, _}} = amqqueue:get_pid(Q), \
+                 {{ok, {{_, State}}, _}} = ra:leader_query({{Server, node()}}, {{rabbit_fifo, overview, []}}), \
+                 list_to_tuple([maps:get(Key, State) || Key <- [num_ready_messages, num_checked_out, num_consumers]])."
             ));
             let text = text.ok()?;
             let numbers: Vec<u64> =
