@@ -22,7 +22,7 @@ const ACCESS_REFUSED: u16 = 403;
 /// What the page recommends, as configure, write and read.
 const PUBLISHER: [&str; 3] = ["^$", r"^imageshare\.jobs\.LANE$", "^$"];
 const PUBLISHER_OF_ALL: [&str; 3] = ["^$", r"^imageshare\.jobs\..*$", "^$"];
-const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\.jobs\..*$"];
+const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\.(jobs\..*|proof)$"];
 
 /// A stage with two lanes.
 fn stage() -> Stage<'static> {

@@ -173,7 +173,11 @@ impl Node {
         );
         fs::write(file("rabbitmq.conf"), settings).unwrap();
         // A node that says nothing is given up by the others after this, or a quarter sooner or later.
-        let advanced = format!("[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}].\n");
+        // RabbitMQ 4.3 keeps what a consumer at such a node holds for so long.
+        let kept = 1000 * (TICK_SECONDS + 2);
+        let advanced = format!(
+            "[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}, {{rabbit, [{{consumer_disconnected_timeout, {kept}}}]}}].\n"
+        );
         fs::write(file("advanced.config"), advanced).unwrap();
         node
     }

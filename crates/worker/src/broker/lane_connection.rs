@@ -29,6 +29,7 @@ use super::{
     connection::REPLY_SUCCESS,
     frames::{self, Decoder, Frame, Malformed, Message, PROTOCOL_HEADER, kept_len},
     mechanism::Mechanism,
+    topology::PROOF,
     transport::{Cut, Wire},
 };
 
@@ -384,7 +385,12 @@ impl Outgoing {
 
     /// How many consumers the queue has. The answer stands behind what was delivered before it, and is waited for as long
     /// as that keeps coming or is not read; otherwise no longer than a heartbeat.
+    ///
+    /// A node that was cut off and led the queue answers for it by what it knows: that proves nothing, since the other nodes
+    /// may have another leader. So an empty quorum queue is read before, on the same channel. Such a read is an entry of the
+    /// queue's log, which a node commits only together with a majority. A node that cannot answers neither call.
     pub(super) async fn consumers(&self, queue: &str) -> Result<u32, Error> {
+        let get = basic::Get { queue: short(PROOF), no_ack: true };
         let declare = queue::Declare {
             queue: short(queue),
             passive: true,
@@ -398,6 +404,7 @@ impl Outgoing {
         {
             let mut all = lock(&self.shared.asking);
             all.push_back(asking);
+            self.send(&AMQPClass::Basic(basic::AMQPMethod::Get(get)));
             self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         }
         let (call, after) = ("queue.declare", self.time_outs.heartbeat);

@@ -6,6 +6,7 @@
 //! | `imageshare.jobs.<lane>` | fanout exchange and quorum queue, one consumer at a time | any key |
 //! | `imageshare.dead` | direct exchange and quorum queue | key `imageshare.dead` |
 //! | `imageshare.reports` | topic exchange and quorum queue of bounded length | key `<lane>.<status>`, bound to `#` |
+//! | `imageshare.proof` | quorum queue that stays empty | none: workers read it |
 //!
 //! All of it is durable. Arguments cannot be changed later, so there are few; what operators may want beside them is
 //! for policies.
@@ -37,6 +38,9 @@ pub const DEAD: &str = "imageshare.dead";
 
 /// The exchange and the queue for reports. The key is `<lane>.<status>`.
 pub const REPORTS: &str = "imageshare.reports";
+
+/// The queue that a worker reads to prove that its node of the broker can still commit anything. It holds no message.
+pub(super) const PROOF: &str = "imageshare.proof";
 
 /// Reports that the queue keeps at most; then the oldest goes, so that a report always has a place, whether anybody
 /// reads them or not.
@@ -161,6 +165,11 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
                 ("x-max-length-bytes", Argument::Number(REPORTS_BYTES_MAX)),
                 ("x-overflow", Argument::Text("drop-head")),
             ]),
+        },
+        Item::Queue {
+            name: PROOF.to_owned(),
+            bindings: Vec::new(),
+            arguments: with(&[("x-max-length", Argument::Number(0)), ("x-overflow", Argument::Text("drop-head"))]),
         },
     ];
     for lane in lanes {
@@ -455,10 +464,16 @@ mod tests {
         let exchanges =
             ["imageshare", "imageshare.dead", "imageshare.reports", "imageshare.jobs.default", "imageshare.jobs.eu"];
         assert_eq!(names("exchanges"), exchanges);
-        let queues = ["imageshare.dead", "imageshare.reports", "imageshare.jobs.default", "imageshare.jobs.eu"];
+        let queues = [
+            "imageshare.dead",
+            "imageshare.reports",
+            "imageshare.proof",
+            "imageshare.jobs.default",
+            "imageshare.jobs.eu",
+        ];
         assert_eq!(names("queues"), queues);
         assert_eq!(
-            definitions["queues"][3]["arguments"],
+            definitions["queues"][4]["arguments"],
             json!({"x-queue-type": "quorum", "x-single-active-consumer": true, "x-delivery-limit": 1_000_000,
                 "x-dead-letter-exchange": "imageshare.dead", "x-dead-letter-routing-key": "imageshare.dead",
                 "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"})
