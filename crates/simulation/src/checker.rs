@@ -138,8 +138,8 @@ impl Checker {
         }
     }
 
-    /// A worker makes a call, for which its engine has no lane if `away` says so, and the broker's view of the lane is
-    /// `is_consumer`: whether it still has the worker's consumer.
+    /// A worker makes a call. `away` is why the lane is not up in its engine, if it is not; `is_consumer` is whether the
+    /// broker still has its consumer.
     pub(crate) fn called(&mut self, worker: u64, call: CallId, action: &Action, away: Option<Away>, is_consumer: bool) {
         match (away, action) {
             (None, _) | (Some(Away::GaveBack), Action::ReadShares { .. } | Action::ReadImage { .. }) => {}
@@ -291,7 +291,7 @@ impl Checker {
         &self.settled
     }
 
-    /// A job is settled; so many jobs are published.
+    /// A job is settled, when the first `published` jobs are published.
     pub fn settle(&mut self, now: u64, world: &World, job: usize, report: Report, published: usize) {
         self.now = now;
         let jobs = &world.jobs;

@@ -357,8 +357,8 @@ impl Run {
         self.checker.settle(now, &self.world, job, report, self.published);
     }
 
-    /// A process acknowledges a delivery once its report is confirmed. Returns whether the broker still counts that
-    /// delivery as its.
+    /// A process acknowledges a delivery once its report is confirmed. Returns whether the broker still has that
+    /// delivery for it.
     fn acknowledge(&mut self, id: u64, consumer: u64, tag: u64, confirmed_at: u64) -> bool {
         let Some(process) = self.process(id).filter(|process| process.consumer == Some(consumer)) else { return false };
         let applied_at = process.ack_applied_at(confirmed_at);
