@@ -14,6 +14,7 @@ use imageshare_engine::{
 use imageshare_sandbox::ledger::Access;
 
 use crate::{
+    broker::Returned,
     fault::Fault,
     process::Away,
     run::CALL_TIMEOUT,
@@ -28,9 +29,14 @@ pub struct Checker {
     now: u64,
     batch_max: usize,
     rates: [u32; 3],
-    writes: BTreeMap<CallId, ImageId>,
+    /// Writes in flight, by the worker and its call.
+    writes: BTreeMap<(u64, CallId), ImageId>,
     sent: [VecDeque<u64>; 3],
     settled: BTreeMap<usize, Report>,
+    /// Jobs that were rejected.
+    rejected: BTreeSet<usize>,
+    /// Jobs that the broker dropped.
+    dropped: BTreeSet<usize>,
     /// When somebody else last changed an image: what is said of it by jobs that came before, or soon after, cannot be
     /// held against the engine.
     disturbed: BTreeMap<ImageId, u64>,
@@ -110,7 +116,7 @@ impl Checker {
             Fault::Swallowed,
             Fault::Unconnected,
             Fault::Outage,
-            Fault::Unaware,
+            Fault::Silent,
             Fault::Returned,
         ];
         Self {
@@ -132,18 +138,22 @@ impl Checker {
         }
     }
 
-    /// The engine wants a call, for which it has no lane if `away` says so.
-    pub(crate) fn called(&mut self, call: CallId, action: &Action, away: Option<Away>) {
+    /// A worker makes a call. `away` is why the lane is not up in its engine, if it is not; `is_consumer` is whether the
+    /// broker still has its consumer.
+    pub(crate) fn called(&mut self, worker: u64, call: CallId, action: &Action, away: Option<Away>, is_consumer: bool) {
         match (away, action) {
             (None, _) | (Some(Away::GaveBack), Action::ReadShares { .. } | Action::ReadImage { .. }) => {}
             // What is given back may be another's already; only to ask whether the lane works harms nobody.
             (Some(away), _) => self.wrong(format!("{call:?} on a lane that is not ours ({away:?}): {action:?}")),
         }
         let Action::Modify { image_id, account_ids, .. } = action else { return };
-        if self.writes.values().any(|image| image == image_id) {
+        if away.is_none() && !is_consumer {
+            self.wrong(format!("worker {worker} sends a write after it lost the lane: {action:?}"));
+        }
+        if self.writes.iter().any(|((other, _), image)| *other == worker && image == image_id) {
             self.wrong(format!("{call:?}: a second write in flight on {image_id}"));
         }
-        self.writes.insert(call, *image_id);
+        self.writes.insert((worker, call), *image_id);
         if account_ids.is_empty() || account_ids.len() > self.batch_max {
             self.wrong(format!(
                 "{call:?}: a list of {} accounts, allowed are 1 to {}",
@@ -225,14 +235,14 @@ impl Checker {
         }
     }
 
-    /// A call ended.
-    pub fn answered(&mut self, call: CallId) {
-        self.writes.remove(&call);
+    /// A worker's call ended.
+    pub fn answered(&mut self, worker: u64, call: CallId) {
+        self.writes.remove(&(worker, call));
     }
 
-    /// The process is gone, and with it what it had in flight as far as it knows.
-    pub fn killed(&mut self) {
-        self.writes.clear();
+    /// A worker ended, and with it the calls that it had in flight.
+    pub fn ended(&mut self, worker: u64) {
+        self.writes.retain(|(other, _), _| *other != worker);
     }
 
     /// Somebody else changed who has the image.
@@ -248,15 +258,31 @@ impl Checker {
         self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
     }
 
-    /// The acknowledgement of a settled job was not applied: it comes again, and is settled again.
-    pub fn comes_again(&mut self, job: usize) {
-        self.settled.remove(&job);
+    /// A delivery ended without an acknowledgement.
+    pub(crate) fn returned(&mut self, job: usize, outcome: Returned) {
+        match outcome {
+            // Its job is settled again.
+            Returned::Requeued => _ = self.settled.remove(&job),
+            Returned::DeadLettered | Returned::Lost => {
+                self.dropped.insert(job);
+                if self.settled.contains_key(&job) || self.rejected.contains(&job) {
+                    return;
+                }
+                let dropped = if outcome == Returned::Lost { "lost" } else { "dead-lettered by the broker" };
+                self.wrong(format!("job {job} is {dropped} without a report"));
+            }
+        }
     }
 
-    /// Whether a job is settled.
+    /// A worker rejected a job.
+    pub fn reject(&mut self, job: usize) {
+        self.rejected.insert(job);
+    }
+
+    /// Whether a job needs no more work.
     #[must_use]
-    pub fn is_settled(&self, job: usize) -> bool {
-        self.settled.contains_key(&job)
+    pub fn is_over(&self, job: usize) -> bool {
+        self.settled.contains_key(&job) || self.rejected.contains(&job) || self.dropped.contains(&job)
     }
 
     /// The reports so far, by job.
@@ -265,8 +291,8 @@ impl Checker {
         &self.settled
     }
 
-    /// A job is settled. `late` are the writes that a process before sent and that may still land.
-    pub fn settle(&mut self, now: u64, world: &World, job: usize, report: Report, delivered: usize) {
+    /// A job is settled, when the first `published` jobs are published.
+    pub fn settle(&mut self, now: u64, world: &World, job: usize, report: Report, published: usize) {
         self.now = now;
         let jobs = &world.jobs;
         let found = &jobs[job].1;
@@ -282,18 +308,18 @@ impl Checker {
         }
         for (earlier, (_, other)) in jobs[..job].iter().enumerate() {
             let related = other.image_id == found.image_id && other.account_ids.iter().any(|a| seen.contains(a));
-            if related && !self.is_settled(earlier) {
+            if related && !self.is_over(earlier) && !world.is_rejected(earlier) {
                 self.wrong(format!("job {job} is settled before job {earlier}, which names one of its accounts"));
             }
         }
-        self.check_told(world, job, &report, delivered);
+        self.check_told(world, job, &report, published);
         if self.settled.insert(job, report).is_some() {
             self.wrong(format!("job {job} is settled twice"));
         }
     }
 
     /// What a report tells must be true when it is told.
-    fn check_told(&mut self, world: &World, job: usize, report: &Report, delivered: usize) {
+    fn check_told(&mut self, world: &World, job: usize, report: &Report, published: usize) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
         let found = &jobs[job].1;
         self.check_causes(world, job, report);
@@ -308,7 +334,7 @@ impl Checker {
             if unfounded {
                 self.wrong(format!("job {job}: {account} is said to be unchanged, and was not {permission} since"));
             }
-            let later = job + 1..delivered.max(job + 1);
+            let later = job + 1..published.max(job + 1);
             let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
             let told = !is_failed(outcome) && !overtaken && !self.is_disturbed(world, job);
@@ -362,7 +388,12 @@ impl Checker {
         let mut last: BTreeMap<(ImageId, AccountId), (usize, Permission, bool)> = BTreeMap::new();
         for (nth, (_, job)) in jobs.iter().enumerate() {
             let Some(report) = self.settled.get(&nth) else {
-                self.violations.push(format!("job {nth} was never settled"));
+                if self.dropped.contains(&nth) {
+                    // It may have been worked on.
+                    last.retain(|&(image, account), _| image != job.image_id || !job.account_ids.contains(&account));
+                } else if !self.rejected.contains(&nth) {
+                    self.violations.push(format!("job {nth} was never settled"));
+                }
                 continue;
             };
             if job.mode == Mode::Sync {

@@ -39,6 +39,13 @@ impl Coverage {
             "answer: none, nothing sent",
             "answer: none, sent",
             "answer: skewed",
+            "broker: acknowledgement lost",
+            "broker: call waits for a proof",
+            "broker: priority rejected",
+            "broker: silent connection ended",
+            "broker: silent connection resumed",
+            "broker: worker cut off",
+            "broker: worker suspended",
             "lane opened",
             "learned: batch",
             "learned: cap",
@@ -75,6 +82,10 @@ impl Coverage {
 
     pub(crate) fn fault(&mut self, fault: Fault) {
         self.mark("fault: ", fault.as_str());
+    }
+
+    pub(crate) fn broker(&mut self, what: &str) {
+        self.mark("broker: ", what);
     }
 
     pub(crate) fn outcome(&mut self, outcome: &Outcome) {

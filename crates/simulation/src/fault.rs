@@ -31,16 +31,15 @@ pub enum Fault {
     Throttle,
     /// There is no connection.
     Unconnected,
-    /// The worker is killed. Another one takes over with all that is not settled, in order, and with some of what was
-    /// settled last, since an acknowledgement is not applied when it is sent.
+    /// The worker is killed.
     Kill,
-    /// The worker loses its lane and finds it again.
+    /// The worker loses its connection and connects again.
     Lost,
-    /// The worker is told to end: it gives the lane back and another one takes over.
+    /// The worker is told to end: it gives the lane back and another one takes its place.
     Drained,
-    /// Another worker takes over, and the one before does not know for a while.
-    Unaware,
-    /// The worker loses its lane to another one, and gets it back when that one is gone.
+    /// Nothing comes from the worker's connection for up to 100 s: it is cut off from the broker, or suspended.
+    Silent,
+    /// The worker loses its connection, and the worker that takes over loses its own a little later.
     Returned,
     /// The image is occupied for an hour.
     Busy,
@@ -77,7 +76,7 @@ impl Fault {
         Self::Kill,
         Self::Lost,
         Self::Drained,
-        Self::Unaware,
+        Self::Silent,
         Self::Returned,
         Self::Busy,
         Self::Outside,
@@ -89,7 +88,7 @@ impl Fault {
     /// Whether the lane changes hands.
     #[must_use]
     pub const fn is_hand_over(self) -> bool {
-        matches!(self, Self::Kill | Self::Lost | Self::Drained | Self::Unaware | Self::Returned)
+        matches!(self, Self::Kill | Self::Lost | Self::Drained | Self::Silent | Self::Returned)
     }
 
     /// The word for it in the coverage.
@@ -112,7 +111,7 @@ impl Fault {
             Self::Kill => "killed",
             Self::Lost => "lane lost",
             Self::Drained => "drained",
-            Self::Unaware => "two workers, one unaware",
+            Self::Silent => "connection silent",
             Self::Returned => "lane taken over and returned",
             Self::Busy => "image busy",
             Self::Outside => "changed from outside",
@@ -166,6 +165,12 @@ impl Faults {
                 *rate = 0;
             }
         }
+    }
+
+    /// Whether the lane can change hands.
+    #[must_use]
+    pub fn may_hand_over(&self) -> bool {
+        Fault::OF_STEPS.into_iter().any(|fault| fault.is_hand_over() && self.may(fault))
     }
 
     /// Whether a fault can happen.

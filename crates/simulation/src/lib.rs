@@ -1,6 +1,7 @@
 //! The real engine against the ledger in virtual time, with faults and a checker. One seed is one history.
 #![allow(clippy::indexing_slicing, reason = "it ends where a bug shows, and sees nothing from outside")]
 
+pub mod broker;
 pub mod checker;
 pub mod coverage;
 pub mod fault;

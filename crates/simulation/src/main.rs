@@ -15,6 +15,7 @@ use std::{
 
 use imageshare_engine::time::Instant as Moment;
 use imageshare_simulation::{
+    broker::Dials,
     coverage::Coverage,
     run::run,
     scale::{Carried, Load, carry},
@@ -42,17 +43,18 @@ struct Found {
 
 fn main() -> ExitCode {
     let well = match wanted() {
-        Some(Wanted::Seeds { from, seeds }) => {
+        Some(Wanted::Seeds { from, seeds, broker }) => {
             let began = Instant::now();
-            let found = survey(from, seeds, began);
+            let found = survey(from, seeds, &broker, began);
             tell(&found, seeds, began.elapsed().as_secs_f64()).is_ok() && found.broken_count == 0
         }
         Some(Wanted::Scale(load)) => scale(load).is_ok(),
         None => {
-            let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT\n       \
+            let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT [DIAL VALUE]...\n       \
                          imageshare-simulation --scale OPERATIONS [--latency MS] [--transient PER_MILLE] [--bad PER_CENT]";
+            let dials = Dials::NAMES.map(|(name, values)| format!("\n  {name} {values}")).concat();
             // Nothing can be said where standard error is gone.
-            _ = writeln!(std::io::stderr(), "{usage}");
+            _ = writeln!(std::io::stderr(), "{usage}\nDials of the broker (docs/broker.md):{dials}");
             return ExitCode::from(2);
         }
     };
@@ -62,14 +64,19 @@ fn main() -> ExitCode {
 /// What the command line asks for.
 enum Wanted {
     Scale(Load),
-    Seeds { from: u64, seeds: u64 },
+    Seeds { from: u64, seeds: u64, broker: Dials },
 }
 
 fn wanted() -> Option<Wanted> {
-    let (mut from, mut seeds, mut load) = (0, None, Load::of(0));
+    let (mut from, mut seeds, mut load, mut broker) = (0, None, Load::of(0), Dials::default());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let number = words.next()?.parse().ok()?;
+        let value = words.next()?;
+        if Dials::NAMES.iter().any(|(name, _)| *name == word) {
+            broker.turn(&word, &value)?;
+            continue;
+        }
+        let number = value.parse().ok()?;
         match word.as_str() {
             "--bad" => load.bad = number,
             "--from" => from = number,
@@ -81,7 +88,7 @@ fn wanted() -> Option<Wanted> {
         }
     }
     let scale = (load.operations > 0).then_some(Wanted::Scale(load));
-    scale.or_else(|| seeds.map(|seeds| Wanted::Seeds { from, seeds }))
+    scale.or_else(|| seeds.map(|seeds| Wanted::Seeds { from, seeds, broker }))
 }
 
 /// One engine under a load: how long it took, how much it held, and how far from the least time it was.
@@ -125,7 +132,7 @@ fn resident() -> u64 {
 }
 
 /// Runs all seeds on as many threads as there are cores. Each history by itself has no threads.
-fn survey(from: u64, seeds: u64, began: Instant) -> Found {
+fn survey(from: u64, seeds: u64, broker: &Dials, began: Instant) -> Found {
     let next = AtomicU64::new(0);
     let found = Mutex::new(Found::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -137,7 +144,7 @@ fn survey(from: u64, seeds: u64, began: Instant) -> Found {
                     if first >= seeds {
                         return;
                     }
-                    portion(from + first, PORTION.min(seeds - first), &found);
+                    portion(from + first, PORTION.min(seeds - first), broker, &found);
                     if !std::io::stderr().is_terminal() {
                         continue;
                     }
@@ -151,15 +158,20 @@ fn survey(from: u64, seeds: u64, began: Instant) -> Found {
     found.into_inner().unwrap_or_default()
 }
 
-fn portion(first: u64, count: u64, found: &Mutex<Found>) {
+fn portion(first: u64, count: u64, broker: &Dials, found: &Mutex<Found>) {
     let mut part = Found::default();
     for seed in first..first + count {
-        let ended = run(World::draw(seed), seed, false);
+        let ended = run(World { broker: broker.clone(), ..World::draw(seed) }, seed, false);
         part.coverage.add(&ended.coverage);
         part.calls += ended.seen.0;
         part.of_bounds = most(part.of_bounds, ended.of_bounds);
-        if let Some(violation) = ended.violations.into_iter().next() {
+        if !ended.violations.is_empty() {
             part.broken_count += 1;
+            // The first one, and the first one of those that show only at the end.
+            let mut violations = ended.violations.into_iter();
+            let first = violations.next().unwrap_or_default();
+            let at_end = violations.find(|violation| violation.starts_with("at the end"));
+            let violation = at_end.into_iter().fold(first, |first, at_end| format!("{first}; {at_end}"));
             part.broken.push((seed, violation));
         }
     }
@@ -170,6 +182,7 @@ fn portion(first: u64, count: u64, found: &Mutex<Found>) {
     found.of_bounds = most(found.of_bounds, part.of_bounds);
     found.broken_count += part.broken_count;
     found.broken.append(&mut part.broken);
+    found.broken.sort();
     found.broken.truncate(NAMED_MAX);
 }
 

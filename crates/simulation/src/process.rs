@@ -1,20 +1,20 @@
-//! A worker process as far as the engine can tell: its engine, the jobs it holds, its acknowledgements.
+//! A worker process: its engine, its subscription, its ownership proof, the jobs it holds.
 
 use std::collections::BTreeMap;
 
 use imageshare_core::ids::AccountId;
 use imageshare_engine::{
     Engine,
-    io::{Input, TicketId},
+    io::{Action, CallId, Input, TicketId},
     job::Job,
     limits::Limits,
     time::Instant,
 };
 
-use crate::{random::Random, run::LANE};
+use crate::{broker::Delivery, random::Random, run::LANE};
 
-/// An acknowledgement is not applied when it is sent: one that was sent less than this before the end, in
-/// milliseconds, may be lost.
+/// An acknowledgement is applied less than this after it was sent, in milliseconds. A worker that closes its connection
+/// waits as long.
 const ACK_APPLIED_AFTER: u64 = 500;
 
 /// One process.
@@ -23,15 +23,20 @@ pub(crate) struct Process {
     /// Its number: what is meant for a process that is gone reaches nobody.
     pub(crate) id: u64,
     pub(crate) engine: Engine,
-    /// The jobs in hand, by delivery.
-    pub(crate) tickets: BTreeMap<TicketId, usize>,
-    /// Why nothing is delivered to it, if nothing is.
+    /// The jobs in hand.
+    pub(crate) tickets: BTreeMap<TicketId, Delivery>,
+    /// Why the lane is not up in the engine, if it is not.
     pub(crate) away: Option<Away>,
-    /// Whether the lane is another's and this one does not know. Its writes are held back, since nothing proves the lane
-    /// to it any more; what it settles is published, and its acknowledgements count for nothing.
-    pub(crate) is_unaware: bool,
-    /// Whether it waits, alive, for the worker that took its lane over to be gone.
-    pub(crate) is_standby: bool,
+    /// Its consumer, which the broker may have ended already.
+    pub(crate) consumer: Option<u64>,
+    /// When its last ownership proof is no longer fresh; `None` while new proofs arrive.
+    pub(crate) proof_ends: Option<u64>,
+    /// Calls that wait for an ownership proof, each with the account of the key that signed it.
+    pub(crate) held_back: Vec<(CallId, Action, AccountId)>,
+    /// Until when it is cut off from the broker.
+    pub(crate) cut_off_until: Option<u64>,
+    /// Until when it is suspended.
+    pub(crate) suspended_until: Option<u64>,
     /// Whether it was told to end.
     pub(crate) is_draining: bool,
     /// Whose key it signs with.
@@ -39,23 +44,24 @@ pub(crate) struct Process {
     /// Whether it was told that its key is another account's.
     pub(crate) knows_foreign: bool,
     next_ticket: u64,
-    /// Settled jobs and when the acknowledgement of each may be sent, in order, as long as it may be lost.
-    acks: Vec<Ack>,
+    acks: AckTimes,
 }
 
-/// The acknowledgement of a settled job.
-#[derive(Clone, Copy, Debug)]
-struct Ack {
-    /// From when on it may be sent.
-    due: u64,
-    ticket: TicketId,
-    job: usize,
+/// When the acknowledgements of one subscription are sent and applied.
+#[derive(Clone, Copy, Debug, Default)]
+struct AckTimes {
+    /// When the last one becomes due: they become due in the order in which the engine settled.
+    last_due: u64,
+    /// They are sent at multiples of this, in the order of delivery.
+    sent_every: u64,
+    /// Each is applied as long after it was sent.
+    takes: u64,
 }
 
-/// Why nothing is delivered to a process.
+/// Why a lane is not up in the engine of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Away {
-    /// It gave its jobs back.
+    /// The process gave its jobs back.
     GaveBack,
     /// It lost the lane, or never had it.
     Lost,
@@ -68,48 +74,55 @@ impl Process {
             engine: Engine::new(limits, id),
             tickets: BTreeMap::new(),
             away: Some(Away::Lost),
-            is_unaware: false,
-            is_standby: false,
+            consumer: None,
+            proof_ends: None,
+            held_back: Vec::new(),
+            cut_off_until: None,
+            suspended_until: None,
             is_draining: false,
             key_owner,
             knows_foreign: false,
             next_ticket: 0,
-            acks: Vec::new(),
+            acks: AckTimes::default(),
         }
     }
 
-    /// A delivery, with the number that it gets.
-    pub(crate) fn delivery(&mut self, nth: usize, job: Job) -> Input {
+    /// It has a consumer from now on.
+    pub(crate) fn subscribed(&mut self, consumer: u64, random: &mut Random) {
+        (self.consumer, self.proof_ends) = (Some(consumer), None);
+        // What follows a gap waits up to 100 ms for it to close (`broker/acks` of the worker).
+        self.acks = AckTimes { last_due: 0, sent_every: random.of(&[1, 100]), takes: random.of(&[1, 20, 200, 499]) };
+    }
+
+    /// Takes in a delivery.
+    pub(crate) fn deliver(&mut self, delivery: Delivery, job: Job) -> Input {
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        self.tickets.insert(ticket, nth);
+        self.tickets.insert(ticket, delivery);
         Input::Job { ticket, lane: LANE, job }
     }
 
-    /// A job is settled, and its report is confirmed at that time. Acknowledgements become due in the order of settling,
-    /// so one waits for all before it.
-    pub(crate) fn settled(&mut self, now: u64, ticket: TicketId, job: usize, confirmed_at: u64) {
-        let due = self.acks.last().map_or(confirmed_at, |last| last.due.max(confirmed_at));
-        self.acks.retain(|ack| ack.due + ACK_APPLIED_AFTER > now);
-        self.acks.push(Ack { due, ticket, job });
+    /// A delivery is finished, and its report is confirmed at that time. Returns when its acknowledgement is applied,
+    /// unless the connection ends before.
+    pub(crate) fn ack_applied_at(&mut self, confirmed_at: u64) -> u64 {
+        let acks = &mut self.acks;
+        acks.last_due = acks.last_due.max(confirmed_at);
+        acks.last_due.next_multiple_of(acks.sent_every) + acks.takes
     }
 
     /// When the last acknowledgement is applied.
     pub(crate) fn acks_applied_at(&self, now: u64) -> u64 {
-        self.acks.last().map_or(now, |last| last.due.max(now)) + ACK_APPLIED_AFTER
+        self.acks.last_due.max(now).next_multiple_of(self.acks.sent_every.max(1)) + ACK_APPLIED_AFTER
     }
 
-    /// The lane is no longer this process's: takes the settled jobs that come again. These are all whose acknowledgement
-    /// was not due yet, and some of those that became due a moment ago: the last ones, by when they were due or, since
-    /// what is due together is sent in the order of delivery, by that.
-    pub(crate) fn come_again(&mut self, now: u64, random: &mut Random) -> Vec<usize> {
-        let mut acks = std::mem::take(&mut self.acks);
-        let due = acks.partition_point(|ack| ack.due <= now);
-        let recent = acks[..due].iter().filter(|ack| ack.due + ACK_APPLIED_AFTER > now).count();
-        let mut below = |bound: usize| usize::try_from(random.below(bound as u64)).unwrap_or(0);
-        let (together, lost) = (below(recent + 1), below(recent + 1));
-        acks[due - together..due].sort_by_key(|ack| ack.ticket);
-        acks[due - lost..].iter().map(|ack| ack.job).collect()
+    /// Whether a call can leave: its lane is ours by a fresh proof, or it needs none. It leaves at most 3 ms from now.
+    pub(crate) fn may_call(&self, now: u64) -> bool {
+        self.away.is_some() || self.proof_ends.is_none_or(|ends| now + 3 < ends)
+    }
+
+    /// Until when nothing from the broker reaches it.
+    pub(crate) fn unreachable_until(&self) -> Option<u64> {
+        self.cut_off_until.max(self.suspended_until)
     }
 
     /// Takes in something that happened.

@@ -38,6 +38,7 @@ fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
     let mut world = World::quiet();
     world.images = 1;
     world.accounts = 3;
+    world.workers = 2;
     world.limits.guard = true;
     world.limits.landing = Millis(2000);
     world.limits.read_delay = Millis(500);

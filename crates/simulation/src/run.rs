@@ -1,4 +1,4 @@
-//! One history: the real engine, the ledger, a virtual clock.
+//! One history: the real engines of all workers, the queue, the ledger, a virtual clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,7 @@ use imageshare_sandbox::{
 };
 
 use crate::{
+    broker::{Delivery, HEARTBEAT, Queue},
     checker::Checker,
     coverage::Coverage,
     fault::Fault,
@@ -54,12 +55,21 @@ pub struct Ended {
 pub(crate) const LANE: LaneId = LaneId(0);
 /// A driver that gets no answer says so after this time, in milliseconds.
 pub(crate) const CALL_TIMEOUT: u64 = 10_000;
+/// How long a delivery takes after another consumer became the active one, in milliseconds.
+const TAKEOVER: u64 = 7;
+/// A worker that was suspended for longer gives up its lane when it wakes up, in milliseconds.
+const STANDSTILL_MAX: u64 = 2000;
+/// The longest that a connection is silent, in milliseconds.
+const SILENCE_MAX: u64 = 100_000;
+/// Violations after which a run ends.
+const VIOLATIONS_MAX: usize = 1000;
 
 /// What is going to happen.
 #[derive(Debug)]
 enum Event {
     Publish(usize),
-    Sent(u64, CallId, usize),
+    /// A request of a process is written; of this kind, if that is not counted yet.
+    Sent(u64, CallId, Option<usize>),
     /// A call reaches the cloud; if its client still waits, that is told what came of it then.
     Arrive {
         process: u64,
@@ -70,15 +80,32 @@ enum Event {
     },
     Answer(u64, CallId, Outcome),
     Refreshed(u64),
-    LaneUp(u64),
-    /// A process that did not know that it has no lane learns of it, and ends.
-    Noticed(u64),
+    /// A process connects to the broker and consumes, if it does not already.
+    Subscribe(u64),
+    /// The broker delivers what it can.
+    Deliver,
+    /// A delivery reaches its worker.
+    Delivered(Delivery),
+    /// The acknowledgements of a consumer that are due are applied.
+    AcksApplied(u64),
+    /// A process closes its connection.
+    Close(u64, u64),
+    /// The active consumer's connection ends.
+    Disconnect,
+    /// A process sees that the connection of its consumer ended.
+    EndSeen(u64, u64),
+    /// The broker ends the connection of a consumer that is silent since that time.
+    TimedOut(u64, u64),
+    /// A process that is cut off gives up the connection of its consumer.
+    GaveUp(u64, u64),
+    /// A process is no longer cut off.
+    Reachable(u64),
+    /// A process that was suspended at that time runs again.
+    Woken(u64, u64),
     /// Processes sign with a key of this account from now on.
     KeyReplaced(AccountId),
     /// A process is told the account of the key in use, or that it cannot be learned.
     OwnerLearned(u64, Option<AccountId>),
-    /// The lane goes back to a process that lost it to another one, which is gone.
-    Returns(u64),
     Interrupt,
     /// A moment at which something may go wrong.
     Moment,
@@ -88,15 +115,18 @@ enum Event {
 struct Run {
     world: World,
     random: Random,
-    /// The processes that are alive: the last one has the lane, one before it does not know.
+    /// The processes that are alive.
     processes: Vec<Process>,
-    processes_begun: u64,
+    /// The number of the next one.
+    next_process: u64,
+    queue: Queue,
     now: u64,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     meters: [Meter; 3],
     checker: Checker,
-    delivered: usize,
+    /// How many jobs are published.
+    published: usize,
     outage_until: u64,
     /// Until when calls are refused with this code; only writes, if so.
     revoked: (u64, &'static str, bool),
@@ -109,9 +139,9 @@ struct Run {
 pub fn run(world: World, seed: u64, logging: bool) -> Ended {
     let (bound, calls_bound) = (world.bound(), world.calls_bound());
     let mut run = Run::new(world, seed, logging);
-    run.play(bound);
+    let is_over = run.play(bound);
     let Run { mut checker, mut ended, world, .. } = run;
-    if checker.violations.is_empty() {
+    if is_over {
         checker.finish(&world);
     }
     ended.reports = checker.reports().clone();
@@ -139,13 +169,14 @@ impl Run {
         let mut run = Self {
             meters: [meter(limit), meter(limit), meter(limit * 4)],
             random,
-            processes: vec![Process::new(seed, world.limits.clone(), world::account_of(world::OWNER))],
-            processes_begun: seed,
+            processes: Vec::new(),
+            next_process: seed,
+            queue: Queue::new(world.broker.clone(), world.priority),
             now: 0,
             events: BTreeMap::new(),
             next_event: 0,
             checker,
-            delivered: 0,
+            published: 0,
             outage_until: 0,
             revoked: (0, "", false),
             ended: Ended {
@@ -173,8 +204,16 @@ impl Run {
         if let Some(at) = run.world.interrupted_at {
             run.at(at, Event::Interrupt);
         }
-        run.introduce(seed);
-        run.consume();
+        for _ in 0..run.world.workers {
+            let id = run.begin_process(world::account_of(world::OWNER));
+            run.subscribe(id);
+        }
+        if !run.world.limits.guard {
+            // A command reads its jobs from a file.
+            let process = &mut run.processes[0];
+            process.away = None;
+            run.input_to(seed, Input::LaneUp(LANE, run.world.lane));
+        }
         run
     }
 
@@ -189,26 +228,30 @@ impl Run {
         self.happen(Event::OwnerLearned(id, told));
     }
 
-    fn play(&mut self, bound: u64) {
+    /// Lets everything happen. Returns whether nothing is left to happen.
+    fn play(&mut self, bound: u64) -> bool {
         loop {
             let wakes = self.drain();
-            if !self.checker.violations.is_empty() {
-                return;
+            if self.checker.violations.len() >= VIOLATIONS_MAX {
+                return false;
             }
             let next = self.events.first_key_value().map(|(&(at, _), _)| at);
             let at = match (next, wakes) {
                 (Some(event), Some(wake)) => event.min(wake),
                 (Some(only), None) | (None, Some(only)) => only,
-                (None, None) => return self.check_over(),
+                (None, None) => {
+                    self.check_over();
+                    return true;
+                }
             };
-            if self.checker.reports().len() == self.world.jobs.len() && next.is_none() {
-                return;
+            if next.is_none() && (0..self.world.jobs.len()).all(|job| self.checker.is_over(job)) {
+                return true;
             }
             self.now = self.now.max(at);
             if self.now > bound {
-                self.log_engine();
+                self.log_engines();
                 self.checker.wrong(format!("not over after {bound} ms"));
-                return;
+                return false;
             }
             self.heal();
             if next == Some(at)
@@ -222,24 +265,20 @@ impl Run {
     }
 
     fn check_over(&mut self) {
-        let open = self.current().engine.tickets();
+        let open: usize = self.processes.iter().map(|process| process.engine.tickets()).sum();
         if open > 0 {
-            self.log_engine();
+            self.log_engines();
             self.checker.wrong(format!("nothing is left to happen and {open} tickets are open"));
         }
-    }
-
-    /// The process that has the lane, or is about to.
-    fn current(&mut self) -> &mut Process {
-        self.processes.last_mut().expect("one process is always alive")
     }
 
     fn process(&mut self, id: u64) -> Option<&mut Process> {
         self.processes.iter_mut().find(|process| process.id == id)
     }
 
-    fn is_current(&self, id: u64) -> bool {
-        self.processes.last().is_some_and(|process| process.id == id)
+    /// The process that has the lane, or else any.
+    fn active_process(&self) -> u64 {
+        self.queue.active_worker().or_else(|| Some(self.processes.first()?.id)).unwrap_or_default()
     }
 
     /// Carries out commands until every engine waits. Gives until when.
@@ -251,7 +290,7 @@ impl Run {
     fn drain_one(&mut self, id: u64) -> Option<u64> {
         for _ in 0..100_000 {
             let now = self.now;
-            match self.process(id)?.engine.poll(Instant(now)) {
+            match self.process(id).filter(|process| process.suspended_until.is_none())?.engine.poll(Instant(now)) {
                 Command::WaitUntil(at) if at.0 < now => {
                     self.checker.wrong(format!("waits at {now} until {}", at.0));
                     return None;
@@ -270,27 +309,31 @@ impl Run {
     fn carry_out(&mut self, id: u64, command: Command) {
         self.log(|| format!("{id} -> {command:?}"));
         let now = self.now;
+        let needs_proof = self.world.broker.proof;
         let Some(process) = self.process(id) else { return };
-        let (is_unaware, away) = (process.is_unaware, process.away);
+        let (consumer, away) = (process.consumer, process.away);
         match command {
-            // Held back, since nothing proves the lane.
-            Command::Call { action: Action::Modify { .. }, .. } if is_unaware => {}
             Command::Call { call, action, .. } => {
-                if process.knows_foreign {
+                let (caller, is_foreign) = (process.key_owner, process.knows_foreign);
+                let is_held_back = needs_proof && !process.may_call(now);
+                if is_held_back {
+                    process.held_back.push((call, action.clone(), caller));
+                    self.ended.coverage.broker("call waits for a proof");
+                }
+                if is_foreign {
                     self.checker.wrong(format!("{call:?} is made with a key of another account"));
                 }
-                if !is_unaware {
-                    self.checker.called(call, &action, away);
+                if !is_held_back {
+                    self.make_call(id, call, action, caller);
                 }
-                self.call(id, call, action);
             }
             Command::Settle { ticket, report } => self.settle(id, ticket, *report),
             Command::GiveBack(_) => self.give_back(id),
             Command::RefreshCredential(_) => self.at(now + 50, Event::Refreshed(id)),
             Command::Notice(_, notice) => {
                 self.ended.coverage.notice(&notice);
-                if away == Some(Away::GaveBack) && notice == Notice::Opened {
-                    self.at(now + 500, Event::LaneUp(id));
+                if away == Some(Away::GaveBack) && notice == Notice::Opened && consumer.is_none() {
+                    self.at(now + 500, Event::Subscribe(id));
                 }
             }
             Command::WaitUntil(_) | Command::Idle => {}
@@ -301,42 +344,66 @@ impl Run {
         let now = self.now;
         let confirmed_at = now + self.random.of(&[1, 5, 20, 2000]);
         let Some(process) = self.process(id) else { return };
-        let Some(job) = process.tickets.remove(&ticket) else {
+        let Some(Delivery { consumer, tag, job, .. }) = process.tickets.remove(&ticket) else {
             return self.checker.wrong(format!("{ticket:?} is settled and was not in hand"));
         };
-        if process.is_unaware {
+        if !self.acknowledge(id, consumer, tag, confirmed_at) {
             // It may publish that report; its acknowledgement counts for nothing.
             self.checker.check_causes(&self.world, job, &report);
             return;
         }
-        process.settled(now, ticket, job, confirmed_at);
         self.ended.settled_at = now;
         self.ended.coverage.report(&report);
-        self.checker.settle(now, &self.world, job, report, self.delivered);
+        self.checker.settle(now, &self.world, job, report, self.published);
     }
 
-    /// A process gives its jobs back: it waits until its acknowledgements are applied and consumes again, unless
-    /// the lane is closed, or it ends and another one takes over.
+    /// A process acknowledges a delivery once its report is confirmed. Returns whether the broker still has that
+    /// delivery for it.
+    fn acknowledge(&mut self, id: u64, consumer: u64, tag: u64, confirmed_at: u64) -> bool {
+        let Some(process) = self.process(id).filter(|process| process.consumer == Some(consumer)) else { return false };
+        let applied_at = process.ack_applied_at(confirmed_at);
+        let is_held = self.queue.is_held(consumer, tag);
+        if is_held {
+            self.queue.send_ack(consumer, tag, applied_at);
+            self.at(applied_at, Event::AcksApplied(consumer));
+        }
+        is_held
+    }
+
+    /// A process gives its jobs back: when its acknowledgements are applied, it closes its connection.
     fn give_back(&mut self, id: u64) {
         let now = self.now;
         let Some(process) = self.process(id) else { return };
-        if process.is_unaware {
-            return self.processes.retain(|process| process.id != id);
-        }
         process.tickets.clear();
         process.away = Some(Away::GaveBack);
-        let again_at = process.acks_applied_at(now);
-        if process.is_draining {
-            let next = self.begin_process();
-            self.at(again_at, Event::LaneUp(next));
-        } else if process.engine.lane_status(LANE) == LaneStatus::Down {
-            self.at(again_at, Event::LaneUp(id));
+        if let Some(consumer) = process.consumer.take() {
+            let closes_at = process.acks_applied_at(now);
+            self.at(closes_at, Event::Close(id, consumer));
         }
     }
 
+    /// A process has closed its connection. It ends if it was told to, and else consumes again, unless its lane is closed.
+    fn close(&mut self, id: u64, consumer: u64) {
+        self.end_connection(consumer);
+        let Some(process) = self.process(id) else { return };
+        if process.is_draining {
+            self.replace(id);
+        } else if !matches!(process.engine.lane_status(LANE), LaneStatus::Closed(..)) {
+            self.subscribe(id);
+        }
+    }
+
+    /// A process makes a call that nothing holds back, with a key of this account.
+    fn make_call(&mut self, id: u64, call: CallId, action: Action, caller: AccountId) {
+        let Some(process) = self.process(id) else { return };
+        let (away, consumer) = (process.away, process.consumer);
+        let is_consumer = consumer.is_some_and(|consumer| self.queue.has_consumer(consumer));
+        self.checker.called(id, call, &action, away, is_consumer || !self.world.limits.guard);
+        self.call(id, call, action, caller);
+    }
+
     /// Decides what becomes of a call.
-    fn call(&mut self, process: u64, call: CallId, action: Action) {
-        let caller = self.process(process).map_or_else(|| world::account_of(world::OWNER), |process| process.key_owner);
+    fn call(&mut self, process: u64, call: CallId, action: Action, caller: AccountId) {
         let id = request_id(process, call);
         let refused = |code: &str, message: &str| refused(code, message, id);
         let sent = self.now + self.random.below(4);
@@ -361,7 +428,7 @@ impl Run {
             }
         }
         self.checker.asked(self.now, id, &action);
-        self.at(sent, Event::Sent(process, call, kind(&action)));
+        self.at(sent, Event::Sent(process, call, Some(kind(&action))));
         let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
         let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
         let (outcome, at, arrives) = match fault {
@@ -401,21 +468,24 @@ impl Run {
     }
 
     fn happen(&mut self, event: Event) {
+        let mut event = event;
+        if let Event::Sent(.., uncounted) = &mut event
+            && let Some(kind) = uncounted.take()
+        {
+            self.checker.sent(self.now, kind);
+        }
+        // What is meant for a suspended process waits until it runs again.
+        if let Some(until) = event.process().and_then(|id| self.process(id)?.suspended_until) {
+            return self.at(until, event);
+        }
         match event {
             Event::Publish(job) => {
-                self.delivered = self.delivered.max(job + 1);
-                if self.current().away.is_none() {
-                    self.deliver(job, false);
-                }
+                self.published = self.published.max(job + 1);
+                self.queue.publish(job, self.world.priorities.get(&job).copied());
+                self.deliver();
             }
-            Event::Interrupt => self.input(Input::Drain),
-            Event::Sent(process, call, kind) => {
-                // One that does not know takes slots of its own.
-                if self.process(process).is_none_or(|process| !process.is_unaware) {
-                    self.checker.sent(self.now, kind);
-                }
-                self.input_to(process, Input::Sent(call));
-            }
+            Event::Interrupt => self.input_to(self.active_process(), Input::Drain),
+            Event::Sent(process, call, _) => self.input_to(process, Input::Sent(call)),
             Event::Arrive { process, call, caller, action, answers_at } => {
                 let outcome = self.arrive(request_id(process, call), caller, &action);
                 self.log(|| format!("   {call:?} of process {process} arrives: {outcome:?}"));
@@ -424,11 +494,11 @@ impl Run {
                 }
             }
             Event::Answer(process, call, outcome) => {
-                if self.is_current(process) {
-                    self.checker.answered(call);
-                    self.ended.coverage.outcome(&outcome);
+                self.checker.answered(process, call);
+                if let Some(process) = self.process(process) {
                     // What comes after it was given up brings a lane back no more.
-                    let given_up = matches!(self.current().engine.lane_status(LANE), LaneStatus::GivenUp(_));
+                    let given_up = matches!(process.engine.lane_status(LANE), LaneStatus::GivenUp(_));
+                    self.ended.coverage.outcome(&outcome);
                     if matches!(outcome, Outcome::Accepted(_)) && !given_up {
                         self.checker.accepted(self.now);
                     }
@@ -440,10 +510,29 @@ impl Run {
                 self.input_to(process, Input::CredentialFresh(LANE));
                 self.identify(process, owner);
             }
-            Event::LaneUp(process) if self.is_current(process) && self.current().away.is_some() => self.consume(),
-            Event::LaneUp(_) | Event::Moment => {}
-            Event::Noticed(process) => self.processes.retain(|other| other.id != process || !other.is_unaware),
-            Event::Returns(process) => self.give_lane_to(process),
+            Event::Subscribe(id) => self.subscribe(id),
+            Event::Deliver => self.deliver(),
+            Event::Delivered(delivery) => self.receive(delivery),
+            Event::AcksApplied(consumer) => {
+                self.queue.apply_acks(consumer, self.now);
+                self.deliver();
+            }
+            Event::Close(id, consumer) => self.close(id, consumer),
+            Event::Disconnect => self.disconnect(),
+            Event::EndSeen(id, consumer)
+                if self.process(id).is_some_and(|process| process.consumer == Some(consumer)) =>
+            {
+                self.lose(id);
+            }
+            Event::TimedOut(consumer, since) if self.queue.silent_since(consumer) == Some(since) => {
+                self.log(|| format!("   consumer {consumer} timed out"));
+                self.ended.coverage.broker("silent connection ended");
+                self.end_connection(consumer);
+            }
+            Event::GaveUp(id, consumer) => self.give_up_connection(id, consumer),
+            Event::Reachable(id) => self.reach(id),
+            Event::Woken(id, since) => self.wake(id, since),
+            Event::Moment | Event::EndSeen(..) | Event::TimedOut(..) => {}
             Event::KeyReplaced(owner) => self.replace_key(owner),
             Event::OwnerLearned(id, owner) => self.learn_owner(id, owner),
         }
@@ -500,26 +589,194 @@ impl Run {
         }
     }
 
-    /// A process begins to consume: all that is not settled comes, in order.
-    fn consume(&mut self) {
-        let process = self.current();
-        process.away = None;
-        process.tickets.clear();
-        self.checker.up(self.now);
-        self.input(Input::LaneUp(LANE, self.world.lane));
-        for job in 0..self.delivered {
-            if !self.checker.is_settled(job) {
-                self.deliver(job, true);
+    /// A process becomes a consumer of the lane, unless it is one already, or still is the one that it was.
+    fn subscribe(&mut self, id: u64) {
+        let now = self.now;
+        let is_consumer = !self.queue.consumers_of(id).is_empty();
+        let Some(process) = self.process(id).filter(|process| process.consumer.is_none()) else { return };
+        if let Some(until) = process.cut_off_until.or_else(|| is_consumer.then_some(now + 500)) {
+            return self.at(until, Event::Subscribe(id));
+        }
+        let varying = [1, 3, 10_000];
+        let constant = self.world.broker.constant_prefetch;
+        let prefetch = if constant { self.world.prefetch } else { self.random.of(&varying) };
+        let consumer = self.queue.subscribe(id, prefetch);
+        let Self { processes, random, .. } = self;
+        if let Some(process) = processes.iter_mut().find(|process| process.id == id) {
+            process.subscribed(consumer, random);
+        }
+        self.at(now + TAKEOVER, Event::Deliver);
+    }
+
+    /// The broker delivers what it can.
+    fn deliver(&mut self) {
+        for delivery in self.queue.deliver() {
+            match self.process(delivery.worker).and_then(|process| process.unreachable_until()) {
+                Some(until) => self.at(until, Event::Delivered(delivery)),
+                None => self.receive(delivery),
             }
         }
     }
 
-    fn deliver(&mut self, nth: usize, redelivered: bool) {
+    /// A delivery reaches its worker. The lane comes up with the first one of a subscription.
+    fn receive(&mut self, delivery: Delivery) {
+        let Delivery { worker: id, consumer, tag, job: nth, redelivered } = delivery;
+        let Some(process) = self.process(id).filter(|process| process.consumer == Some(consumer)) else { return };
+        if process.away.take().is_some() {
+            process.tickets.clear();
+            self.checker.up(self.now);
+            self.input_to(id, Input::LaneUp(LANE, self.world.lane));
+        }
+        self.log(|| format!("   job {nth} is delivered to {id} by consumer {consumer}"));
+        if self.world.is_rejected(nth) {
+            let confirmed_at = self.now + self.random.of(&[1, 5, 20, 2000]);
+            if self.acknowledge(id, consumer, tag, confirmed_at) {
+                self.checker.reject(nth);
+                self.ended.coverage.broker("priority rejected");
+            }
+            return;
+        }
         let mut job = self.world.jobs[nth].1.clone();
         job.redelivered = redelivered;
         self.checker.delivered(self.now, nth, redelivered);
-        let delivery = self.current().delivery(nth, job);
-        self.input(delivery);
+        let Some(input) = self.process(id).map(|process| process.deliver(delivery, job)) else { return };
+        self.input_to(id, input);
+    }
+
+    /// The broker ends a connection, and another consumer may become the active one.
+    fn end_connection(&mut self, consumer: u64) {
+        for (job, outcome) in self.queue.end(consumer, &mut self.random) {
+            self.log(|| format!("   job {job} of consumer {consumer}: {outcome:?}"));
+            if self.checker.is_over(job) {
+                self.ended.coverage.broker("acknowledgement lost");
+            }
+            self.checker.returned(job, outcome);
+        }
+        self.at(self.now + TAKEOVER, Event::Deliver);
+    }
+
+    /// The active consumer's connection ends. Its worker sees that now, or a little later.
+    fn disconnect(&mut self) {
+        let id = self.active_process();
+        let Some(consumer) = self.process(id).and_then(|process| process.consumer) else { return };
+        let within = self.world.broker.end_seen_within;
+        let seen_at = if within > 0 { self.now + self.random.below(within + 1) } else { self.now };
+        self.end_connection(consumer);
+        if seen_at == self.now {
+            return self.lose(id);
+        }
+        self.at(seen_at, Event::EndSeen(id, consumer));
+    }
+
+    /// A process has no connection any more. It connects again, unless it ends.
+    fn lose(&mut self, id: u64) {
+        let now = self.now;
+        let Some(process) = self.process(id) else { return };
+        process.consumer = None;
+        let held_back = std::mem::take(&mut process.held_back);
+        if process.is_draining {
+            return self.replace(id);
+        }
+        if process.away.is_none() {
+            process.tickets.clear();
+            process.away = Some(Away::Lost);
+            self.input_to(id, Input::LaneLost(LANE));
+        }
+        for (call, ..) in held_back {
+            let outcome = Outcome::Unanswered { sent: false, reason: "the lane was lost".into() };
+            self.at(now, Event::Answer(id, call, outcome));
+        }
+        self.at(now + 300, Event::Subscribe(id));
+    }
+
+    /// A process is cut off from the broker, but not from the cloud. Its last ownership proof began before that.
+    fn cut_off(&mut self, id: u64, consumer: u64) {
+        let now = self.now;
+        let proof_began = now - self.random.below(HEARTBEAT / 4 + 1).min(now);
+        let until = now + self.random.of(&[1000, HEARTBEAT - 1000, 3 * HEARTBEAT, SILENCE_MAX]);
+        let gives_up_at = now + HEARTBEAT + self.random.below(SILENCE_MAX - HEARTBEAT);
+        let Some(process) = self.process(id) else { return };
+        process.cut_off_until = Some(until);
+        process.proof_ends = Some(proof_began + HEARTBEAT);
+        self.at(until, Event::Reachable(id));
+        self.at(gives_up_at, Event::GaveUp(id, consumer));
+    }
+
+    /// A process that is still cut off closes its connection, which the broker does not see.
+    fn give_up_connection(&mut self, id: u64, consumer: u64) {
+        let Some(process) = self.process(id) else { return };
+        if process.consumer == Some(consumer) && process.cut_off_until.is_some() {
+            self.lose(id);
+        }
+    }
+
+    /// A process is no longer cut off: its connection works again, or both sides see that it ended.
+    fn reach(&mut self, id: u64) {
+        let Some(process) = self.process(id) else { return };
+        process.cut_off_until = None;
+        let consumer = process.consumer;
+        for other in self.queue.consumers_of(id) {
+            if consumer == Some(other) {
+                self.resume(id, other);
+            } else {
+                self.end_connection(other);
+            }
+        }
+        if consumer.is_some_and(|consumer| !self.queue.has_consumer(consumer)) {
+            self.lose(id);
+        }
+    }
+
+    /// A connection works again, and with it the proofs.
+    fn resume(&mut self, id: u64, consumer: u64) {
+        self.ended.coverage.broker("silent connection resumed");
+        self.queue.resume(consumer);
+        self.queue.apply_acks(consumer, self.now);
+        self.at(self.now, Event::Deliver);
+        let Some(process) = self.process(id) else { return };
+        process.proof_ends = None;
+        for (call, action, caller) in std::mem::take(&mut process.held_back) {
+            self.make_call(id, call, action, caller);
+        }
+    }
+
+    /// A process runs again. If it was suspended for long, it gives up its lane before anything else.
+    fn wake(&mut self, id: u64, since: u64) {
+        let stood_still = self.now - since;
+        let Some(process) = self.process(id) else { return };
+        process.suspended_until = None;
+        let Some(consumer) = process.consumer else { return };
+        if stood_still <= STANDSTILL_MAX && self.queue.has_consumer(consumer) {
+            return self.resume(id, consumer);
+        }
+        self.end_connection(consumer);
+        self.lose(id);
+    }
+
+    /// Nothing comes from a worker's connection for a time: it is cut off, or suspended. It may be the standby's.
+    fn silence(&mut self) {
+        let now = self.now;
+        let standby = self.processes.iter().map(|process| process.id).find(|&id| id != self.active_process());
+        let id = standby.filter(|_| self.random.chance(20)).unwrap_or_else(|| self.active_process());
+        let Some(process) = self.process(id).filter(|process| process.unreachable_until().is_none()) else { return };
+        let Some(consumer) = process.consumer.filter(|_| !process.is_draining) else { return };
+        self.queue.silence(consumer, now);
+        let (least, most) = self.world.broker.disconnect_timeout;
+        // Of one broker as often as of a cluster.
+        let times_out_after =
+            [self.random.between(least, most), self.random.between(least, most.min(3 * HEARTBEAT).max(least))];
+        let times_out_at = now + self.random.of(&times_out_after);
+        self.at(times_out_at, Event::TimedOut(consumer, now));
+        if self.random.chance(50) {
+            self.ended.coverage.broker("worker cut off");
+            return self.cut_off(id, consumer);
+        }
+        self.ended.coverage.broker("worker suspended");
+        let until = now + self.random.of(&[500, STANDSTILL_MAX + 1, 3 * HEARTBEAT, SILENCE_MAX]);
+        if let Some(process) = self.process(id) {
+            process.suspended_until = Some(until);
+        }
+        self.at(until, Event::Woken(id, now));
     }
 
     fn break_something(&mut self) {
@@ -530,54 +787,15 @@ impl Run {
         self.ended.coverage.fault(fault);
         self.log(|| format!("   {}", fault.as_str()));
         match fault {
-            Fault::Kill => {
-                let next = self.taken_over();
-                self.at(self.now + 7, Event::LaneUp(next));
+            Fault::Kill => self.kill(),
+            Fault::Silent => self.silence(),
+            Fault::Lost => self.disconnect(),
+            Fault::Returned => {
+                self.disconnect();
+                let again_at = self.now + self.random.of(&[100, 2000, 10_000, 40_000]);
+                self.at(again_at, Event::Disconnect);
             }
-            Fault::Unaware => {
-                // Of two that do not know, the older one is gone.
-                self.processes.retain(|process| !process.is_unaware);
-                let unaware = self.current().id;
-                self.current().is_unaware = true;
-                let next = self.taken_over();
-                let up_at = self.now + self.random.between(7, 30_000);
-                self.at(up_at, Event::LaneUp(next));
-                let noticed_at = self.now + self.random.between(1000, 100_000);
-                self.at(noticed_at, Event::Noticed(unaware));
-            }
-            Fault::Returned if self.current().away.is_none() && !self.current().is_draining => {
-                self.input(Input::LaneLost(LANE));
-                self.processes.retain(|process| !process.is_standby);
-                let process = self.current();
-                process.tickets.clear();
-                (process.away, process.is_standby) = (Some(Away::Lost), true);
-                let first = process.id;
-                let next = self.taken_over();
-                self.at(self.now + 7, Event::LaneUp(next));
-                let returns_at = self.now + self.random.of(&[100, 2000, 10_000, 40_000]);
-                self.at(returns_at, Event::Returns(first));
-            }
-            Fault::Drained if self.current().away.is_none() => {
-                self.current().is_draining = true;
-                self.input(Input::Drain);
-            }
-            Fault::Drained => {
-                let next = self.taken_over();
-                self.at(self.now + 500, Event::LaneUp(next));
-            }
-            Fault::Lost if self.current().is_draining => {
-                let next = self.taken_over();
-                self.at(self.now + 300, Event::LaneUp(next));
-            }
-            Fault::Lost if self.current().away.is_none() => {
-                self.input(Input::LaneLost(LANE));
-                self.lose_acks();
-                let process = self.current();
-                process.tickets.clear();
-                process.away = Some(Away::Lost);
-                let id = process.id;
-                self.at(self.now + 300, Event::LaneUp(id));
-            }
+            Fault::Drained => self.tell_to_end(),
             Fault::Busy => {
                 let image = world::image(self.random.below(self.world.images));
                 self.world.ledger.occupy(image, self.now + 3_600_000);
@@ -607,18 +825,39 @@ impl Run {
         }
     }
 
-    /// The process that has the lane is killed, and one that had it before gets it again, if that is still there.
-    fn give_lane_to(&mut self, id: u64) {
-        let Some(place) = self.processes.iter().position(|process| process.id == id && process.is_standby) else {
-            return;
-        };
-        self.checker.killed();
-        self.lose_acks();
-        let mut first = self.processes.remove(place);
-        first.is_standby = false;
-        self.processes.retain(|process| process.is_unaware);
-        self.processes.push(first);
-        self.at(self.now + 7, Event::LaneUp(id));
+    /// The active process is killed.
+    fn kill(&mut self) {
+        let id = self.active_process();
+        let is_cut_off = self.process(id).is_some_and(|process| process.cut_off_until.is_some());
+        // Otherwise the broker does not see it before its time-out.
+        for consumer in self.queue.consumers_of(id).into_iter().filter(|_| !is_cut_off) {
+            self.end_connection(consumer);
+        }
+        self.replace(id);
+    }
+
+    /// The active process is told to end. Without a lane it does so at once.
+    fn tell_to_end(&mut self) {
+        let id = self.active_process();
+        let Some(process) = self.process(id).filter(|process| process.suspended_until.is_none()) else { return };
+        if process.away.is_some() {
+            return self.kill();
+        }
+        process.is_draining = true;
+        self.input_to(id, Input::Drain);
+    }
+
+    /// A process ended, and another one takes its place.
+    fn replace(&mut self, id: u64) {
+        self.checker.ended(id);
+        let Some(place) = self.processes.iter().position(|process| process.id == id) else { return };
+        let last_owner = self.processes.remove(place).key_owner;
+        // One that is told nothing trusts the key that it begins with: then that is the right one again.
+        let is_told = self.world.expects_account && self.world.knows_owners;
+        let next = self.begin_process(if is_told { last_owner } else { world::account_of(world::OWNER) });
+        // Where there is a standby, that one has the lane meanwhile.
+        let pause = if self.world.workers > 1 { self.random.of(&[300, 3000]) } else { 0 };
+        self.at(self.now + pause, Event::Subscribe(next));
     }
 
     /// The key of all processes that run is replaced, unless it is of that account already.
@@ -650,35 +889,12 @@ impl Run {
         }
     }
 
-    /// Another process is about to take over from one that ends without a word. Gives its number.
-    fn taken_over(&mut self) -> u64 {
-        self.checker.killed();
-        self.lose_acks();
-        self.begin_process()
-    }
-
-    fn begin_process(&mut self) -> u64 {
-        self.processes_begun += 1;
-        let id = self.processes_begun;
-        let last_owner = self.processes.last().map(|process| process.key_owner);
-        self.processes.retain(|process| process.is_unaware || process.is_standby);
-        let owner = world::account_of(world::OWNER);
-        // One that is told nothing trusts the key that it begins with: then that is the right one again.
-        let key_owner = last_owner.filter(|_| self.world.expects_account && self.world.knows_owners).unwrap_or(owner);
+    fn begin_process(&mut self, key_owner: AccountId) -> u64 {
+        let id = self.next_process;
+        self.next_process += 1;
         self.processes.push(Process::new(id, self.world.limits.clone(), key_owner));
         self.introduce(id);
         id
-    }
-
-    /// What was settled and not acknowledged comes again, and with it that of the last acknowledgements, which were not
-    /// applied.
-    fn lose_acks(&mut self) {
-        let now = self.now;
-        let Self { processes, random, .. } = self;
-        let Some(process) = processes.last_mut() else { return };
-        for job in process.come_again(now, random) {
-            self.checker.comes_again(job);
-        }
     }
 
     /// In the end nothing goes wrong any more and the cloud permits everything.
@@ -696,11 +912,6 @@ impl Run {
         }
     }
 
-    fn input(&mut self, input: Input) {
-        let id = self.current().id;
-        self.input_to(id, input);
-    }
-
     fn input_to(&mut self, id: u64, input: Input) {
         self.log(|| format!("{id} <- {input:?}"));
         let now = self.now;
@@ -714,10 +925,10 @@ impl Run {
         self.next_event += 1;
     }
 
-    fn log_engine(&mut self) {
+    fn log_engines(&mut self) {
         if self.logging {
-            let engine = format!("{:#?}", self.current().engine);
-            self.ended.log.push(engine);
+            let engines = self.processes.iter().map(|process| format!("{:#?}", process.engine));
+            self.ended.log.extend(engines);
         }
     }
 
@@ -725,6 +936,34 @@ impl Run {
         if self.logging {
             let line = format!("{:>9} {}", self.now, line());
             self.ended.log.push(line);
+        }
+    }
+}
+
+impl Event {
+    /// The process that it needs to run.
+    const fn process(&self) -> Option<u64> {
+        match self {
+            Self::Sent(id, ..)
+            | Self::Answer(id, ..)
+            | Self::Refreshed(id)
+            | Self::OwnerLearned(id, _)
+            | Self::Subscribe(id)
+            | Self::Close(id, _)
+            | Self::EndSeen(id, _) => Some(*id),
+            Self::Delivered(delivery) => Some(delivery.worker),
+            Self::Publish(_)
+            | Self::Arrive { .. }
+            | Self::Deliver
+            | Self::AcksApplied(_)
+            | Self::Disconnect
+            | Self::TimedOut(..)
+            | Self::GaveUp(..)
+            | Self::Reachable(_)
+            | Self::Woken(..)
+            | Self::KeyReplaced(_)
+            | Self::Interrupt
+            | Self::Moment => None,
         }
     }
 }

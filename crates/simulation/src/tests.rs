@@ -13,6 +13,7 @@ use imageshare_engine::{
 use imageshare_sandbox::ledger::Image;
 
 use crate::{
+    broker::Dials,
     fault::{Fault, Faults},
     run::run,
     scale::{Load, carry},
@@ -28,13 +29,15 @@ fn check(seed: u64) {
     assert!(ended.violations.is_empty(), "seed {seed}: {:#?}", ended.violations);
 }
 
-/// Runs these seeds; or, if `SEED` names one, only that, and prints all that happens.
+/// Runs these seeds; or, if `SEED` names one, only that, and prints all that happens. Then `DIALS` can turn dials of the
+/// broker, such as `--proof off`.
 #[track_caller]
 fn check_all(seeds: Range<u64>) {
     let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) else {
         return seeds.for_each(check);
     };
-    let ended = run(World::draw(seed), seed, true);
+    let dials = std::env::var("DIALS").unwrap_or_default();
+    let ended = run(World { broker: turned(&dials), ..World::draw(seed) }, seed, true);
     for line in &ended.log {
         println!("{line}");
     }
@@ -51,6 +54,92 @@ fn no_history_of_the_first_half_of_all_seeds_breaks_an_invariant() {
 #[test]
 fn no_history_of_the_second_half_of_all_seeds_breaks_an_invariant() {
     check_all(HISTORIES / 2..HISTORIES);
+}
+
+/// The documented dials of the broker, but for these.
+#[track_caller]
+fn turned(dials: &str) -> Dials {
+    let words: Vec<_> = dials.split_whitespace().collect();
+    let mut broker = Dials::default();
+    for dial in words.chunks(2) {
+        assert!(dial.len() == 2 && broker.turn(dial[0], dial[1]).is_some(), "invalid dial {dial:?}");
+    }
+    broker
+}
+
+/// The promises in `docs/broker.md` that a worker breaks when these dials are turned: one of the first seeds with a
+/// takeover, or with priorities, shows it.
+#[track_caller]
+fn check_dial(dials: &str, broken: &str) {
+    const SEEDS: u64 = 3000;
+    let page = include_str!("../../../docs/broker.md");
+    assert!(page.contains(&format!("`{dials}`")), "docs/broker.md has no `{dials}`");
+    let broker = turned(dials);
+    let is_concerned =
+        |world: &World| world.limits.guard && (world.faults.may_hand_over() || !world.priorities.is_empty());
+    let mut worlds = (0..SEEDS).map(|seed| (seed, World::draw(seed))).filter(|(_, world)| is_concerned(world));
+    let is_broken = worlds.any(|(seed, world)| {
+        let ended = run(World { broker: broker.clone(), ..world }, seed, false);
+        ended.violations.iter().any(|violation| violation.contains(broken))
+    });
+    assert!(is_broken, "{dials}: no violation with {broken:?} in {SEEDS} seeds");
+}
+
+#[test]
+fn order_needs_redelivery_in_order() {
+    check_dial("--redelivery newest-first", "at the end");
+    check_dial("--redelivery shuffled", "at the end");
+    check_dial("--redelivery behind-backlog", "at the end");
+}
+
+#[test]
+fn order_needs_one_prefetch() {
+    check_dial("--prefetch varying", "at the end");
+}
+
+#[test]
+fn order_needs_single_active_consumer() {
+    check_dial("--single-active-consumer off", "at the end");
+}
+
+#[test]
+fn order_needs_acks_lost_from_the_end() {
+    check_dial("--acks-lost any", "at the end");
+}
+
+#[test]
+fn order_needs_rejected_priorities() {
+    check_dial("--priority accepted", "at the end");
+}
+
+#[test]
+fn no_loss_needs_redelivery() {
+    check_dial("--redelivery never", "is lost without a report");
+}
+
+#[test]
+fn report_needs_a_high_delivery_limit() {
+    check_dial("--delivery-limit 3", "is dead-lettered by the broker without a report");
+}
+
+#[test]
+fn no_loss_above_the_limit_needs_dead_letters() {
+    check_dial("--delivery-limit 3 --dead-letters off", "is lost without a report");
+}
+
+#[test]
+fn silent_old_worker_needs_its_proof() {
+    check_dial("--proof off", "sends a write after it lost the lane");
+}
+
+#[test]
+fn proof_needs_a_longer_disconnect_timeout() {
+    check_dial("--disconnect-timeout 2000", "sends a write after it lost the lane");
+}
+
+#[test]
+fn silent_old_worker_needs_to_see_the_end_first() {
+    check_dial("--end-seen-within 60", "sends a write after it lost the lane");
 }
 
 /// Runs a short history without faults, then again with one fault at each of its calls, or steps, in turn.
@@ -87,6 +176,7 @@ fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
     let mut world = World::quiet();
     world.images = 1;
     world.accounts = 2;
+    world.workers = 2;
     world.limits.guard = true;
     // Short, so that histories are; what matters is that one is longer than the other.
     world.limits.landing = Millis(2000);

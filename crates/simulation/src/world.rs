@@ -1,4 +1,6 @@
-//! A world as a seed draws it: what the cloud does, which faults happen, and the jobs.
+//! A world as a seed draws it: what the cloud and the broker do, which faults happen, and the jobs.
+
+use std::collections::BTreeMap;
 
 use imageshare_core::{
     Permission,
@@ -15,6 +17,7 @@ use imageshare_sandbox::{
 };
 
 use crate::{
+    broker::{DEFAULT_PRIORITY, Dials, Priority},
     fault::{Fault, Faults},
     random::Random,
 };
@@ -53,6 +56,16 @@ pub struct World {
     /// Moments after the first job at which nothing happens but what is placed there, in milliseconds: a fault between
     /// two events needs one.
     pub moments: Vec<u64>,
+    /// The dials of the broker.
+    pub broker: Dials,
+    /// How the broker acts on priorities.
+    pub priority: Priority,
+    /// Jobs that are published with a priority.
+    pub priorities: BTreeMap<usize, u8>,
+    /// Workers that consume the lane, each one replaced when it ends: the active one and its standby.
+    pub workers: u64,
+    /// Deliveries that a worker holds at most.
+    pub prefetch: usize,
 }
 
 /// The account that owns the images.
@@ -101,6 +114,11 @@ impl World {
             expects_account: false,
             knows_owners: true,
             moments: Vec::new(),
+            broker: Dials::default(),
+            priority: Priority::Ignored,
+            priorities: BTreeMap::new(),
+            workers: 1,
+            prefetch: 10_000,
         }
     }
 
@@ -135,7 +153,31 @@ impl World {
             world.draw_image(&mut random, nth, access);
         }
         world.draw_jobs(&mut random);
+        if world.limits.guard {
+            // By itself, so that what a seed draws of the cloud does not depend on the broker.
+            world.draw_broker(&mut Random::new(!seed));
+        }
         world
+    }
+
+    fn draw_broker(&mut self, random: &mut Random) {
+        self.workers = random.of(&[1, 2, 2]);
+        self.prefetch = random.of(&[1, 4, 10_000, 10_000]);
+        self.limits.window = u32::try_from(self.prefetch).ok();
+        self.priority = random.of(&[Priority::Ignored, Priority::TwoLevels, Priority::Levels]);
+        if random.chance(25) {
+            for job in 0..self.jobs.len() {
+                let priority = random.of(&[None, None, None, Some(0), Some(DEFAULT_PRIORITY), Some(9)]);
+                self.priorities.extend(priority.map(|priority| (job, priority)));
+            }
+        }
+    }
+
+    /// Whether a worker rejects a job for its priority.
+    #[must_use]
+    pub fn is_rejected(&self, job: usize) -> bool {
+        let has_priority = self.priorities.get(&job).is_some_and(|&priority| priority != DEFAULT_PRIORITY);
+        self.broker.rejects_priority && self.priority != Priority::Ignored && has_priority
     }
 
     /// A command that works off its jobs and ends: nobody was there before, and nothing is given back.
@@ -203,7 +245,7 @@ impl World {
     #[must_use]
     pub fn bound(&self) -> u64 {
         let last = self.jobs.last().map_or(0, |(at, _)| at.0);
-        let Limits { landing, read_delay, image_wait, closed_for, .. } = &self.limits;
+        let Limits { landing, read_delay, image_wait, image_wait_blocked, closed_for, .. } = &self.limits;
         let mut from = last;
         if self.faults.may_any() || self.may_be_denied {
             // A lane may have been closed.
@@ -216,6 +258,10 @@ impl World {
         if self.faults.may(Fault::Busy) {
             // An image may have been occupied for an hour just before.
             from += image_wait.0 + 3_600_000;
+        }
+        if self.prefetch < self.jobs.len() {
+            // Each job may have to wait until those of the window before it are done.
+            from += self.jobs.len() as u64 * (image_wait_blocked.0 + 2 * DENIED_MAX);
         }
         from += BECOMES_NORMAL_BY + 60_000;
         // Before it a reading, behind it another one, each past all that may land and all that may be seen late.

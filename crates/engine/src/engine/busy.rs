@@ -29,7 +29,7 @@ impl Engine {
         let pause = Millis(Self::ASK_MIN.0 << rounds.min(5)).min(Self::ROUND_MAX);
         // The first question is asked at once: some states never become NORMAL.
         let ask = if before.is_none() { now } else { now + pause };
-        found.busy = Some(Busy { since, ask: Some(ask), rounds, call, failure: refused.clone() });
+        found.busy = Some(Busy { since, seen: now, ask: Some(ask), rounds, call, failure: refused.clone() });
         if before.is_none() {
             let (lane, image_id) = (found.lane, found.id);
             self.notice(lane, Notice::ImageBusy { image_id, code: refused.code.clone() });
@@ -42,7 +42,10 @@ impl Engine {
         match state {
             // Where the image is not listed, the write itself says what is the matter.
             ImageState::Normal | ImageState::Missing => busy.ask = None,
-            ImageState::Pending(_) => self.ask_again(now, image),
+            ImageState::Pending(_) => {
+                busy.seen = now;
+                self.ask_again(now, image);
+            }
             ImageState::Broken(state) => {
                 let (code, request_id, call) = (busy.failure.code.clone(), busy.failure.request_id, busy.call);
                 let message = alloc::format!("the image is in state {state}, which never becomes NORMAL");
@@ -65,6 +68,12 @@ impl Engine {
         let Some(busy) = &found.busy else { return };
         let wait = self.image_wait(found.lane);
         if busy.since + wait > now || found.write.is_some() {
+            return;
+        }
+        // The image may have become ready while another worker had the lane, so a response from before fails nothing.
+        if busy.seen < self.lane_of(image).up_at {
+            let busy = self.images[image].busy.as_mut();
+            busy.and_then(|busy| busy.ask.as_mut()).into_iter().for_each(|ask| *ask = (*ask).min(now));
             return;
         }
         let message = alloc::format!(

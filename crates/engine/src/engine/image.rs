@@ -127,6 +127,8 @@ pub(super) struct RefusedListing {
 pub(super) struct Busy {
     /// When this process first saw it so.
     pub(super) since: Instant,
+    /// When a response last showed it so.
+    pub(super) seen: Instant,
     /// When to ask again; `None` while a write may try.
     pub(super) ask: Option<Instant>,
     /// How often a write found it busy.

@@ -2,11 +2,11 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, one_shot};
+use super::kit::{Kit, LANE, job, one_shot};
 use crate::{
-    io::{ImageState, Input, Notice},
-    job::Mode,
-    limits::Limits,
+    io::{Action, Answer, ImageState, Input, Notice, Outcome},
+    job::{Job, Mode},
+    limits::{LaneLimits, Limits},
     time::Millis,
 };
 
@@ -58,6 +58,55 @@ fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
     assert!((7_199_000..7_203_000).contains(&kit.now), "{}", kit.now);
     assert_eq!(kit.outcomes(ticket), ["Local.ImageBusy"]);
     assert!(questions < 800, "{questions}");
+}
+
+/// An image is busy, its lane is lost for longer than a whole window waits, and the lane and the job come back.
+fn kit_after_takeover() -> (Kit, u64) {
+    let mut kit = Kit::new(Limits { window: Some(1), ..Limits::default() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.state(ImageState::Pending("CREATING".into()));
+    kit.input(Input::LaneLost(LANE));
+    kit.pass(Millis::from_secs(20 * 60));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    assert!(!kit.is_settled(ticket), "nothing was asked since the takeover");
+    (kit, ticket)
+}
+
+#[test]
+fn busy_image_is_asked_about_again_after_takeover() {
+    let (mut kit, ticket) = kit_after_takeover();
+    kit.pass(Millis(200));
+    let is_question = |action: &&Action| matches!(action, Action::ReadImage { .. });
+    assert_eq!(kit.open.values().filter(is_question).count(), 1);
+    let call = kit.open.iter().find(|(_, action)| is_question(action)).map(|(&call, _)| call).unwrap();
+    kit.open.remove(&call);
+    let outcome = Outcome::Accepted(Answer::Image(ImageState::Normal));
+    kit.input(Input::Answer { call, outcome });
+    kit.list([]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    kit.list([1]);
+    assert_eq!(kit.outcomes(ticket), ["changed"]);
+}
+
+#[test]
+fn image_still_busy_after_takeover_fails_its_jobs() {
+    let (mut kit, ticket) = kit_after_takeover();
+    kit.pass(Millis(200));
+    let calls: Vec<_> = kit.open.iter().map(|(&call, action)| (call, action.clone())).collect();
+    for (call, action) in calls {
+        kit.open.remove(&call);
+        let answer = match action {
+            Action::ReadImage { .. } => Answer::Image(ImageState::Pending("CREATING".into())),
+            _ => Answer::Shares(Vec::new()),
+        };
+        kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
+    }
+    assert_eq!(kit.outcomes(ticket), ["Local.ImageBusy"]);
 }
 
 #[test]
