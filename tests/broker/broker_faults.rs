@@ -204,7 +204,7 @@ fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
     worker.until_logged_after(0, &["queue refuses messages", REPORTS]);
     let client = stage.client();
     let mut copies = 0;
-    while stage.depth() != (Depth { ready: 0, held: 0, consumers: 1 }) {
+    while stage.depth_of("default") != (Depth { ready: 0, held: 0, consumers: 1 }) {
         copies += client.take_all("full").len();
     }
     // Whatever the full queue refused, the other one may have taken.
@@ -216,7 +216,7 @@ fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
 
 #[test]
 fn a_full_dead_letter_queue_holds_up_no_other_lane() {
-    let stage = Stage::of_two_lanes(Node::shared(), 100, "", "");
+    let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "");
     stage.client().declare_full("full", 1, DEAD, DEAD);
     let [failing, good] = TWO_LANES;
     let client = stage.client();

@@ -119,7 +119,7 @@ fn key_of_another_account_closes_the_lane() {
     put("AKIDOTHER");
     worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
     stage.publish_random(&mut history, 50);
-    until("the jobs are held", || (stage.depth().held == 50).then_some(()));
+    until("the jobs are held", || (stage.depth_of("default").held == 50).then_some(()));
     assert_eq!(stage.sandbox.writes(), calls);
     let mark = worker.mark();
     put("AKIDOURS");
@@ -129,7 +129,7 @@ fn key_of_another_account_closes_the_lane() {
     let mark = worker.mark();
     put("AKIDOTHER");
     worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#]);
-    stage.change_settings("[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
+    stage.change_settings(stage.sandbox.port(), "[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
     worker.signal("HUP");
     worker.until_logged_after(mark, &["the lane is open again"]);
     worker.drain();
@@ -156,7 +156,7 @@ fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
 
 /// Publishes more jobs unless enough wait.
 fn add_while_few(stage: &Stage<'_>, history: &mut History) {
-    let depth = stage.depth();
+    let depth = stage.depth_of("default");
     if depth.ready + depth.held < 100 {
         stage.publish_random(history, 20);
     }

@@ -78,7 +78,7 @@ fn hostile_headers_stop_nothing_also_when_they_come_again() {
     stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
     let worker = stage.worker();
     until("what is no job is gone", || {
-        let depth = stage.depth();
+        let depth = stage.depth_of("default");
         (depth.ready == 0 && depth.held == count).then_some(())
     });
     // Now the broker counts their deliveries, in one header more.

@@ -170,7 +170,7 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     assert_eq!(dead.len(), 2, "{dead:?}");
     assert!(!stage.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
     assert!(stage.sandbox.shared(&image(0)).contains(&account(60)));
-    assert_eq!(stage.depth().ready + stage.depth().held, 0, "nothing came back to the lane");
+    assert_eq!(stage.depth_of("default").ready + stage.depth_of("default").held, 0, "nothing came back to the lane");
     let log = worker.log();
     assert!(!log.contains("panicked") && !log.contains("disconnected"), "{log}");
     worker.drain();
@@ -240,7 +240,7 @@ fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
         (job.to_string().into_bytes(), properties)
     });
     stage.publish_raw(messages);
-    until("all are held", || (stage.depth().held == COUNT).then_some(()));
+    until("all are held", || (stage.depth_of("default").held == COUNT).then_some(()));
     let growth = worker.resident_kib().saturating_sub(before);
     figures(&[("jobs", COUNT), ("most-growth-kib", growth)]);
     assert!(growth < COUNT * KIB_A_JOB_MAX, "{growth} KiB");

@@ -10,7 +10,7 @@ use lapin::{
 use serde_json::json;
 
 use kit::{
-    Amqp, Node, Sandbox, of_repository, properties,
+    Amqp, Node, of_repository, properties,
     stage::{DEAD, REPORTS, Stage, TWO_LANES, queue_of},
     text, with_headers,
     worker::Worker,
@@ -26,7 +26,7 @@ const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\
 
 /// A stage with two lanes.
 fn stage() -> Stage<'static> {
-    Stage::of_lanes(Node::shared(), &TWO_LANES, Sandbox::start, 500, "", "")
+    Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "")
 }
 
 fn add_publisher(stage: &Stage<'_>, lane: &str) -> String {

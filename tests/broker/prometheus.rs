@@ -19,7 +19,7 @@ const WRITE: &str = "ModifyImageSharePermission";
 #[test]
 fn every_expression_has_a_value_in_prometheus() {
     // Every kind of trouble once, in a load that goes on while it is looked at.
-    let stage = Stage::new(Node::shared(), Sandbox::start_alone(&["--rps", "0", "--latency", "20ms"]), 50);
+    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0", "--latency", "20ms"]), 50);
     let script = [
         json!({"action": WRITE, "nth": 5, "times": 2, "do": "throttle"}),
         json!({"action": WRITE, "nth": 9, "times": 1, "do": "internal_error"}),

@@ -1,24 +1,15 @@
 //! A sandbox in a process of its own, and what it counted.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::ChildStdout,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use serde_json::Value;
 
 use crate::{Program, Running};
-
-/// Scenarios that count requests a second run alone: what others take of the processor would make them late.
-static PROCESSOR: RwLock<()> = RwLock::new(());
-
-thread_local! {
-    static HAS_ONE: Cell<bool> = const { Cell::new(false) };
-}
 
 /// A sandbox. It ends with its handle.
 pub struct Sandbox {
@@ -26,39 +17,18 @@ pub struct Sandbox {
     running: Option<Running>,
     /// Open, since a process whose standard output is closed could not write.
     _stdout: ChildStdout,
-    _place: Place,
-}
-
-/// Whether other scenarios run at the same time.
-enum Place {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 impl Sandbox {
-    /// A sandbox with these flags, beside those of other scenarios. A scenario has one at a time: with a second one it
-    /// would wait for a scenario that waits for the end of its first one.
+    /// A sandbox with these flags.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
-        // A scenario that failed has harmed nobody else.
-        Self::start_in(|| Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
-    }
-
-    /// The same, with no other scenario that has a sandbox at the same time.
-    pub fn start_alone(flags: &[&str]) -> Self {
-        Self::start_in(|| Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
-    }
-
-    fn start_in(place: impl FnOnce() -> Place, flags: &[&str]) -> Self {
-        // Before it waits for its place, since that is what could last for ever.
-        assert!(!HAS_ONE.replace(true), "this scenario has a sandbox already");
-        let place = place();
         let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
         let mut lines = BufReader::with_capacity(1, stdout);
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("found {line:?}")).trim().to_owned();
-        Self { address, running: Some(running), _stdout: lines.into_inner(), _place: place }
+        Self { address, running: Some(running), _stdout: lines.into_inner() }
     }
 
     /// Its port on this machine.
@@ -68,12 +38,8 @@ impl Sandbox {
 
     /// The program, pointed at this sandbox with the key that it knows.
     pub fn program(&self, command: &str) -> Program {
-        self.program_with_key(command, "AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
-    }
-
-    /// The same with another key.
-    pub fn program_with_key(&self, command: &str, id: &str, key: &str) -> Program {
-        Program::new([command, "--endpoint", &format!("http://{}", self.address)]).key(id, key)
+        Program::new([command, "--endpoint", &format!("http://{}", self.address)])
+            .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
     /// Waits until it said something on standard error, and gives the rest of that line.
@@ -162,7 +128,6 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        HAS_ONE.set(false);
         if let Some(running) = self.running.take() {
             running.kill();
         }

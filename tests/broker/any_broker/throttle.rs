@@ -36,7 +36,7 @@ fn counts(stage: &Stage<'_>) -> (u64, u64) {
 /// A worker that believes in a higher limit than there is, and jobs of one account each, so many of them in a request.
 #[track_caller]
 fn start(jobs: u32, batch: &str) -> (Stage<'static>, History, Worker) {
-    let sandbox = Sandbox::start_alone(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
+    let sandbox = Sandbox::start(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
     let stage = Stage::new(Node::any(), sandbox, BELIEVED);
     let mut history = History::default();
     for number in 0..u64::from(jobs) {

@@ -135,7 +135,7 @@ impl<'a> Round<'a> {
             Fault::Reload => {
                 let batch = self.plan.batch;
                 let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
-                self.stage.change_settings_by(instance.api.port, &found, &replaced);
+                self.stage.change_settings(instance.api.port, &found, &replaced);
                 self.signal_started(place, "HUP");
             }
             Fault::BrokerKilled | Fault::BrokerRestarted => {
@@ -322,7 +322,6 @@ fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
     );
     let of_lane = format!("rate = {}\nbatch = {}\n", plan.limits.1, plan.batch);
     let (latency, rps, cap) = (format!("{}ms", plan.latency), plan.limits.0.to_string(), cap.to_string());
-    let start =
-        |flags: &[&str]| Sandbox::start(&[flags, &["--latency", &latency, "--rps", &rps, "--cap", &cap]].concat());
-    Stage::in_world(node, &TWO_LANES[..plan.lanes], start, &world, &settings, &of_lane)
+    let flags = ["--latency", &latency, "--rps", &rps, "--cap", &cap];
+    Stage::in_world(node, &TWO_LANES[..plan.lanes], &flags, &world, &settings, &of_lane)
 }
