@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use kit::{
-    Node, Relay, figures,
+    Node, Relay,
     history::{History, IMAGES, OF_SECOND_REGION, account, image},
     size,
     stage::{HEARTBEAT, Stage, TWO_LANES},
@@ -64,11 +64,10 @@ fn of_lane(players: &[Player], lane: &str) -> usize {
     until(&format!("the lane {lane} has a worker"), || players.iter().position(|player| player.worker.serves(lane)))
 }
 
-/// Prints how long a lane had no worker.
+/// Checks how long a lane had no worker.
 #[track_caller]
 pub(crate) fn took(since: Instant, at_most: Duration) {
     let took = since.elapsed();
-    figures(&[("slowest-takeover-ms", u64::try_from(took.as_millis()).unwrap())]);
     assert!(took < at_most, "taken over after {took:?}");
 }
 
@@ -156,7 +155,6 @@ fn check_hand_over(seed: u64, workers: usize, goings: &[Going], broker: &str) {
         stage.check_rate(RATE);
     }
     stage.check_done(&history);
-    figures(&[("hand-overs", goings.len() as u64)]);
     players.into_iter().for_each(|player| drop(player.worker.drain()));
 }
 

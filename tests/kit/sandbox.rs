@@ -2,19 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader},
     process::ChildStdout,
 };
 
 use serde_json::Value;
 
-use crate::{Program, Running};
+use crate::{Program, Running, http};
 
 /// A sandbox. It ends with its handle.
 pub struct Sandbox {
     pub address: String,
-    running: Option<Running>,
+    running: Running,
     /// Open, since a process whose standard output is closed could not write.
     _stdout: ChildStdout,
 }
@@ -28,7 +27,7 @@ impl Sandbox {
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("found {line:?}")).trim().to_owned();
-        Self { address, running: Some(running), _stdout: lines.into_inner() }
+        Self { address, running, _stdout: lines.into_inner() }
     }
 
     /// Its port on this machine.
@@ -44,12 +43,12 @@ impl Sandbox {
 
     /// Waits until it said something on standard error, and gives the rest of that line.
     pub fn until_said(&self, words: &str) -> String {
-        self.running.as_ref().unwrap().until_said(words)
+        self.running.until_said(words)
     }
 
     /// Memory that it has in KiB.
     pub fn resident_kib(&self) -> u64 {
-        self.running.as_ref().unwrap().resident_kib()
+        self.running.resident_kib()
     }
 
     /// What it counted.
@@ -105,31 +104,12 @@ impl Sandbox {
     }
 
     /// Ends it as Ctrl-C does.
-    pub fn interrupt(mut self) -> Option<i32> {
-        let running = self.running.take().unwrap();
-        running.signal("INT");
-        running.end().0
+    pub fn interrupt(self) -> Option<i32> {
+        self.running.signal("INT");
+        self.running.end().0
     }
 
     fn admin(&self, method: &str, what: &str, body: &str) -> Value {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let length = body.len();
-        let request = format!(
-            "{method} /_sandbox/{what} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
-            self.address
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.kill();
-        }
+        http::call(&self.address, method, &format!("/_sandbox/{what}"), body).unwrap().json()
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    judge::{Problem, Rule},
     record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
     timeline::Timeline,
 };
@@ -28,7 +27,7 @@ struct Item<'a> {
 }
 
 /// Checks every outcome of every report.
-pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) {
+pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
     let mut stories: BTreeMap<(&str, u64, &str), Vec<Item<'_>>> = BTreeMap::new();
     let mut reports: Vec<(Micros, usize, &Report)> = Vec::new();
     for report in &record.reports {
@@ -83,7 +82,7 @@ impl Story<'_> {
     /// Follows the outcomes in the order in which the worker decided them. For each there must be a moment at which the
     /// account was as requested, and the moments must not go backwards. Taking the earliest moment each time finds such a
     /// sequence if there is one.
-    fn check(&self, items: &[Item<'_>], problems: &mut Vec<Problem>) {
+    fn check(&self, items: &[Item<'_>], problems: &mut Vec<String>) {
         let mut decided = Micros::MIN;
         let mut before: Option<&Item<'_>> = None;
         // When the first job of a row with the same request was received: the worker may send one request for all of them.
@@ -101,8 +100,8 @@ impl Story<'_> {
             }
             before = Some(item);
             let mut untrue = |text: String| {
-                let text = format!("{} says {} of {}: {text}", item.report.job_id, item.words(), self.account);
-                problems.push(Problem { rule: Rule::Untrue, text });
+                let (job, outcome, account) = (&item.report.job_id, item.outcome, self.account);
+                problems.push(format!("untrue: {job} says {outcome:?} of {account}: {text}"));
             };
             if let Some(Outcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.
@@ -256,15 +255,5 @@ impl Item<'_> {
         let Report { received, finished, .. } = *self.report;
         let span = received - SLACK..=finished + SLACK;
         self.outcome == Some(&Outcome::Changed) && request.share() == Some(self.shared) && span.contains(&request.at)
-    }
-
-    fn words(&self) -> &'static str {
-        match self.outcome {
-            Some(Outcome::Changed) => "changed",
-            Some(Outcome::Unchanged) => "unchanged",
-            Some(Outcome::Cancelled) => "cancelled",
-            Some(Outcome::Failed(_)) => "failed",
-            None => "absence",
-        }
     }
 }
