@@ -135,10 +135,11 @@ impl Amqp {
         wait("a look at a queue", declared).message_count() as usize
     }
 
-    /// Makes a queue that is none of ours: as a lane's, but for its arguments.
+    /// Makes a queue that is none of ours, also by its arguments.
     #[track_caller]
     pub fn declare_another(&self, queue: &str) {
-        self.declare(queue, [("x-queue-type", text("quorum"))]);
+        let quorum = ("x-queue-type", text("quorum"));
+        self.declare(queue, [quorum, ("x-dead-letter-exchange", text("imageshare.dead"))]);
     }
 
     /// Makes a classic queue that refuses messages beyond so many, with a binding.

@@ -396,8 +396,8 @@ impl Vhost<'_> {
         self.url().replacen(&format!("//{name}:"), &format!("//{user}:"), 1)
     }
 
-    /// Adds a user or changes its permissions.
-    fn set_user(&self, user: &str, permissions: [&str; 3]) {
+    /// Adds a user or changes its permissions (configure, write, read).
+    pub fn set_user(&self, user: &str, permissions: [&str; 3]) {
         let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
         self.node.eval(&format!(
             "catch rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
@@ -412,12 +412,8 @@ impl Vhost<'_> {
         self.set_policy_by("set", "kit", queues, definition);
     }
 
-    /// Sets an operator policy in the same way.
-    pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        self.set_policy_by("set_op", "of-operator", queues, definition);
-    }
-
-    fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
+    /// The same by a function, such as that for operator policies, and with a name.
+    pub fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         self.node.eval(&format!(
             "ok = rabbit_policy:{function}(<<\"{}\">>, <<\"{policy}\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, \
@@ -438,11 +434,6 @@ impl Vhost<'_> {
     pub fn clear_policy(&self) {
         let Self { node, name, .. } = self;
         node.eval(&format!("rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
-    }
-
-    /// Lets its user write only to what has such a name from now on.
-    pub fn allow_writes_to(&self, names: &str) {
-        self.set_user(&self.name, [".*", names, ".*"]);
     }
 
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked

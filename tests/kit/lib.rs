@@ -126,7 +126,6 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
-        std::thread::yield_now();
         // Between two looks, so that looking does not take the processor from what is looked at.
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -12,11 +12,6 @@ use kit::{
 
 use crate::outside::{self, Fault, Plan};
 
-#[test]
-fn jobs_are_carried_out_and_reported_and_acknowledged() {
-    outside::check(Node::any(), &Plan::of(1, [Fault::Nothing, Fault::Nothing]));
-}
-
 /// What is written again is no more than the one request for each image that was in flight at a kill.
 #[test]
 fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
@@ -32,16 +27,6 @@ fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
 #[test]
 fn connections_to_the_api_that_end_at_any_moment_fail_no_job() {
     outside::check(Node::any(), &Plan::of(4, (0..size(10, 50)).map(|_| Fault::ApiCut)));
-}
-
-#[test]
-fn a_worker_that_has_nothing_to_do_ends_well() {
-    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
-    for _ in 0..size(15, 50) {
-        let worker = stage.worker();
-        worker.until_subscribed();
-        worker.drain();
-    }
 }
 
 #[test]
