@@ -97,9 +97,9 @@ fn reports_that_have_no_queue_hold_jobs_back() {
 fn a_channel_that_the_broker_closes_while_the_connection_lives() {
     let node = Node::start();
     // It looks each second for messages that are held longer than two.
-    node.eval(
-        "application:set_env(rabbit, channel_tick_interval, 1000), application:set_env(rabbit, consumer_timeout, 2000).",
-    );
+    let set = |name, value| node.eval(&format!("application:set_env(rabbit, {name}, {value})."));
+    set("channel_tick_interval", 1000);
+    set("consumer_timeout", 2000);
     let stage = Stage::new(&node, sandbox(), 100);
     let mut history = History::of(20);
     // Jobs of this image are held too long.

@@ -16,16 +16,9 @@ use kit::{
 /// Milliseconds of the page's own time until it is looked at; waiting for the server does not count.
 const LOOK_AFTER_MS: u32 = 5000;
 
-/// Whether a page is shown to people who like it light or dark, as the browser counts these.
-#[derive(Clone, Copy, Debug)]
-enum Scheme {
-    Dark = 0,
-    Light = 1,
-}
-
 /// Opens a page, writes a picture of it, and gives its elements as they are once its script has run.
 #[track_caller]
-fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
+fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
     let folder = Folder::new();
     // Its own sandbox needs rights that neither root nor a container has. The page is ours.
     let page = Program::of("chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
@@ -33,7 +26,7 @@ fn look_at(url: &str, scheme: Scheme, picture: &Path) -> String {
         .arg("--window-size=1200,800")
         .arg(format!("--user-data-dir={}", folder.path("profile").display()))
         .arg(format!("--virtual-time-budget={LOOK_AFTER_MS}"))
-        .arg(format!("--blink-settings=preferredColorScheme={}", scheme as u8))
+        .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
         .arg(format!("--screenshot={}", picture.display()))
         .args(["--dump-dom", url])
         .env("HOME", folder.path(""))
@@ -84,8 +77,9 @@ fn the_page_shows_what_the_status_says_and_takes_words_from_outside_for_words() 
         // A script writes 50 in place of 50.0.
         expected.push(format!("<dt>{name}</dt><dd>{}</dd>", value.as_f64().unwrap()));
     }
-    for scheme in [Scheme::Light, Scheme::Dark] {
-        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{scheme:?}.png"));
+    // As the browser counts what people prefer.
+    for (scheme, name) in [(1, "light"), (0, "dark")] {
+        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
         let page = look_at(&format!("http://{}/", watched.admin), scheme, &picture);
         for text in &expected {
             assert!(page.contains(text), "{text} is not in\n{page}");

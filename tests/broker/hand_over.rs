@@ -84,14 +84,14 @@ fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
         took(since, at_most);
     };
     match going {
-        Going::Drained | Going::Killed => {
-            if matches!(going, Going::Killed) {
-                gone.worker.kill();
-                until_taken_over(Duration::from_secs(2));
-            } else {
-                gone.worker.drain();
-                until_taken_over(Duration::from_secs(30));
-            }
+        Going::Drained => {
+            gone.worker.drain();
+            until_taken_over(Duration::from_secs(30));
+            return players.push(Player::start(stage));
+        }
+        Going::Killed => {
+            gone.worker.kill();
+            until_taken_over(Duration::from_secs(2));
             return players.push(Player::start(stage));
         }
         Going::Released => {

@@ -60,13 +60,8 @@ fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
 
 #[test]
 fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
-    check_away(
-        45,
-        "endpoint",
-        false,
-        |_, endpoint| endpoint.set(|state| state.bytes_a_second = Some(10)),
-        |_, endpoint| endpoint.set(|state| state.bytes_a_second = None),
-    );
+    let trickle = |rate| move |_: &Stage<'_>, endpoint: &Relay| endpoint.set(|state| state.bytes_a_second = rate);
+    check_away(45, "endpoint", false, trickle(Some(10)), trickle(None));
 }
 
 #[test]

@@ -81,19 +81,19 @@ fn a_worker_has_no_more_files_threads_and_memory_after_many_faults_than_after_a_
     let (broker, endpoint) = (Relay::to(stage.vhost.node.port), Relay::to(stage.sandbox.port()));
     let mut history = History::of(6);
     let worker = stage.worker_between(broker.port, endpoint.port);
-    let mut after_first = None;
-    for round in 0..FIRST_ROUNDS + size(15, 200) {
-        stage.publish_random(&mut history, 100);
-        endpoint.cut();
-        let mark = worker.mark();
-        broker.cut();
-        worker.until_subscribed_after(mark);
-        stage.until_worked_off();
-        if round + 1 == FIRST_ROUNDS {
-            after_first = Some((worker.files_and_threads(), worker.resident_kib()));
+    let mut trouble = |rounds| {
+        for _ in 0..rounds {
+            stage.publish_random(&mut history, 100);
+            endpoint.cut();
+            let mark = worker.mark();
+            broker.cut();
+            worker.until_subscribed_after(mark);
+            stage.until_worked_off();
         }
-    }
-    let ((files, threads), memory) = after_first.unwrap();
+    };
+    trouble(FIRST_ROUNDS);
+    let ((files, threads), memory) = (worker.files_and_threads(), worker.resident_kib());
+    trouble(size(15, 200));
     // A connection that was just replaced may be a moment older than the one that takes its place.
     until("it has no more files and threads than at first", || {
         let now = worker.files_and_threads();

@@ -1,6 +1,6 @@
 //! Checks the outcomes in reports against the requests and effects in the sandbox's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
@@ -60,12 +60,9 @@ pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Str
 }
 
 /// Returns the accounts that occur in jobs or in the initial state of an image.
-fn known_accounts(record: &Record, image: &str) -> Vec<u64> {
+fn known_accounts(record: &Record, image: &str) -> BTreeSet<u64> {
     let named = record.jobs.iter().filter(|job| job.image == image).flat_map(|job| &job.accounts);
-    let mut accounts: Vec<u64> = named.chain(record.initial.get(image).into_iter().flatten()).copied().collect();
-    accounts.sort_unstable();
-    accounts.dedup();
-    accounts
+    named.chain(record.initial.get(image).into_iter().flatten()).copied().collect()
 }
 
 /// The outcomes that one worker reports for one account of an image.
@@ -239,8 +236,7 @@ impl Story<'_> {
                 self.own_writes().any(lost) || appeared
             }
             code if is_cancel_limit(code) => {
-                let exceeds =
-                    |state: &std::collections::BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
+                let exceeds = |state: &BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
                 job.kind == Kind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
             }
             _ => return Err("no fault of the rounds leads to it".to_owned()),
