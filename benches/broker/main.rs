@@ -128,7 +128,7 @@ fn lanes(node: &Node) {
     println!("{JOBS} jobs on so many lanes");
     for count in [1, 2, 4, 8] {
         let broker = format!("prefetch = {PREFETCH}");
-        let stage = Stage::of_lanes(node, &LANES[..count], Sandbox::start, 0, "rate = 1000", &broker);
+        let stage = Stage::of_lanes(node, &LANES[..count], &[], "rate = 1000", &broker);
         let of_lane = images(JOBS / count);
         let job = |number: u64| {
             let (lane, number_of_lane) = (number % count as u64, number / count as u64);
@@ -161,7 +161,7 @@ fn held(node: &Node) {
     busy_for(3600.0);
     let worker = Process::start(stage.program("worker"));
     worker.until_said(r#""state":"blocked""#);
-    assert_eq!(stage.depth().held, u64::from(JOBS));
+    assert_eq!(stage.depth_of("default").held, u64::from(JOBS));
     println!("{JOBS} jobs held: {:.1} MiB (target: below 128 MiB)", mib(worker.peak_kib()));
     busy_for(0.0);
     println!("  and worked off then: {}", observed::work_off(&stage, worker, JOBS.into()));

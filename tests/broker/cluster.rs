@@ -58,18 +58,9 @@ fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
     let nodes = Node::cluster();
     let (mut stage, mut history) = (stage(&nodes), History::of(51));
     let leader = stage.vhost.leader_of(QUEUE, &nodes);
-    let follower = (leader + 1) % 3;
-
-    // The leader dies while a worker at another node works. The stage looks at what the first node holds.
-    let worker = stage.worker_between(nodes[follower].port, stage.sandbox.port());
-    worker.until_subscribed();
-    stage.publish_random(&mut history, 150);
-    worker.until_serving();
-    nodes[leader].kill();
-    nodes[leader].start_again();
-    stage.until_worked_off();
-    stage.check_state(&history);
-    worker.drain();
+    let (kill, start_again) = (|| nodes[leader].kill(), || nodes[leader].start_again());
+    check_lost(&mut stage, &nodes, &mut history, leader, kill, start_again);
+    Node::until_one_broker(&nodes);
 
     // A node that is cut off while it leads the lane's queue goes on to answer for it by what it knows.
     for is_leader in [false, true] {

@@ -1,10 +1,12 @@
 //! Whoever may publish jobs, and would like to reach more than that: a terminal, another lane, a queue, our memory.
 
+use std::time::Instant;
+
 use lapin::{BasicProperties, types::AMQPValue};
 use serde_json::{Value, json};
 
 use kit::{
-    Message, Node, Program, Sandbox, check_plain, figures,
+    Message, Node, Program, Sandbox, check_plain,
     history::{History, account, image},
     http, properties,
     stage::{DEAD, QUEUE, REPORTS, Stage},
@@ -108,7 +110,7 @@ fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
 fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let client = stage.client();
-    client.declare_like_a_lane("somebody's");
+    client.declare_another("somebody's");
     let mut history = History::default();
     let mut messages = Vec::new();
     let mut add = |properties: BasicProperties| {
@@ -135,6 +137,7 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     }
     // What the broker or a library might act on.
     add(with_headers(["CC", "BCC"].map(|name| (name, AMQPValue::FieldArray(vec![text("nobody")].into())))));
+    add(BasicProperties::default());
     add(properties().with_delivery_mode(1).with_priority(4).with_timestamp(u64::MAX));
     add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
     add(properties().with_content_encoding("gzip".into()).with_content_type("text/html".into()));
@@ -170,9 +173,8 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     assert_eq!(dead.len(), 2, "{dead:?}");
     assert!(!stage.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
     assert!(stage.sandbox.shared(&image(0)).contains(&account(60)));
-    assert_eq!(stage.depth().ready + stage.depth().held, 0, "nothing came back to the lane");
-    let log = worker.log();
-    assert!(!log.contains("panicked") && !log.contains("disconnected"), "{log}");
+    assert_eq!(stage.depth_of("default").ready + stage.depth_of("default").held, 0, "nothing came back to the lane");
+    assert!(!worker.said().contains("disconnected"), "{}", worker.said());
     worker.drain();
 }
 
@@ -192,16 +194,19 @@ fn publish_for_answers(stage: &Stage<'_>, addresses: &[&str]) -> History {
 #[test]
 fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    stage.client().declare_like_a_lane("answers");
-    stage.vhost.allow_writes_to("^imageshare.*");
+    stage.client().declare_another("answers");
+    stage.vhost.set_user(&stage.vhost.name, [".*", "^imageshare.*", ".*"]);
     let worker = stage.worker();
     worker.until_subscribed();
+    let begun = Instant::now();
     let history = publish_for_answers(&stage, &["answers"]);
     stage.check_done(&history);
     assert_eq!(stage.client().ready("answers"), 0);
     let log = worker.drain();
     let refused = log.matches("ACCESS_REFUSED").count();
-    assert!((1..=2).contains(&refused), "{refused} times in\n{log}");
+    // It tries again after 5 s, and later.
+    let most = 1 + usize::try_from(begun.elapsed().as_secs() / 5).unwrap();
+    assert!((1..=most).contains(&refused), "{refused} times in\n{log}");
 }
 
 /// The broker ends a connection for some of these.
@@ -240,9 +245,8 @@ fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
         (job.to_string().into_bytes(), properties)
     });
     stage.publish_raw(messages);
-    until("all are held", || (stage.depth().held == COUNT).then_some(()));
+    until("all are held", || (stage.depth_of("default").held == COUNT).then_some(()));
     let growth = worker.resident_kib().saturating_sub(before);
-    figures(&[("jobs", COUNT), ("most-growth-kib", growth)]);
     assert!(growth < COUNT * KIB_A_JOB_MAX, "{growth} KiB");
     worker.kill();
 }

@@ -66,7 +66,7 @@ fn job(name: &str) -> Vec<u8> {
 fn message_properties_do_what_the_table_says() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let client = stage.client();
-    client.declare_like_a_lane(OTHER);
+    client.declare_another(OTHER);
     let publish = |name: &str, properties| client.publish_to("", QUEUE, [(job(name), properties)]);
     let mut checked = BTreeSet::new();
 

@@ -10,7 +10,7 @@ use lapin::{
 use serde_json::json;
 
 use kit::{
-    Amqp, Node, Sandbox, of_repository, properties,
+    Amqp, Node, of_repository, properties,
     stage::{DEAD, REPORTS, Stage, TWO_LANES, queue_of},
     text, with_headers,
     worker::Worker,
@@ -26,7 +26,7 @@ const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\
 
 /// A stage with two lanes.
 fn stage() -> Stage<'static> {
-    Stage::of_lanes(Node::shared(), &TWO_LANES, Sandbox::start, 500, "", "")
+    Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "")
 }
 
 fn add_publisher(stage: &Stage<'_>, lane: &str) -> String {
@@ -152,7 +152,7 @@ fn a_worker_works_with_the_least_that_is_recommended() {
     let url = stage.vhost.add_user("worker", WORKER);
     let own = Amqp::open(&add_publisher(&stage, TWO_LANES[0]));
     // Answers that a publisher asks for: from a queue of ours, and from one that only the worker could reach.
-    stage.client().declare_like_a_lane("answers");
+    stage.client().declare_another("answers");
     for to in [queue_of(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
         let properties: BasicProperties = properties().with_reply_to(to.into());
         assert_eq!(own.try_publish(&queue_of(TWO_LANES[0]), "", properties), Ok(()));

@@ -25,7 +25,12 @@ fn policies_that_lose_jobs_are_named() {
     assert!(!format!("{}{}", fine.stdout, fine.stderr).contains("horse"), "{}", fine.stdout);
 
     stage.vhost.set_policy(".*", &[("delivery-limit", "3"), ("dead-letter-exchange", "<<\"other\">>")]);
-    stage.vhost.set_operator_policy("^imageshare[.](jobs|dead)", &[("message-ttl", "60000"), ("max-length", "9")]);
+    stage.vhost.set_policy_by(
+        "set_op",
+        "of-operator",
+        "^imageshare[.](jobs|dead)",
+        &[("message-ttl", "60000"), ("max-length", "9")],
+    );
     let begins = |queue: &str| format!("queue {queue}: policy kit and operator policy of-operator: ");
     let expected = [
         format!("{}delivery-limit is 3 (expected no limit below 1000000): ", begins(QUEUE)),

@@ -120,7 +120,7 @@ fn what_the_broker_needs_is_made_once_and_its_definitions_say_the_same() {
 fn a_queue_that_differs_is_named_and_left_alone_and_the_rest_is_made() {
     let vhost = Node::shared().vhost();
     let amqp = Amqp::open(&vhost.url());
-    amqp.declare_like_a_lane(DEAD);
+    amqp.declare_another(DEAD);
     amqp.publish_to("", DEAD, [(b"kept".to_vec(), properties())]);
     let made = program("topology", &vhost.url()).arg("--declare").run().check(1).json();
     let different: Vec<_> = made.iter().filter(|line| line["state"] == "different").collect();

@@ -1,21 +1,20 @@
 //! What the design relies on at RabbitMQ.
 
-use kit::{Amqp, Node, Relay, properties, until};
+use kit::{Amqp, Node, Program, Relay, Vhost, properties, stage::QUEUE, until};
 
-const QUEUE: &str = "like-a-lane";
-
-fn bodies(range: std::ops::Range<usize>) -> Vec<(Vec<u8>, lapin::BasicProperties)> {
-    range.map(|number| (number.to_string().into_bytes(), properties())).collect()
+/// A lane's queue with numbers in it, and a relay to its broker.
+fn filled(count: usize) -> (Vhost<'static>, Amqp, Relay) {
+    let vhost = Node::shared().vhost();
+    let kit = Amqp::open(&vhost.url());
+    Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
+    kit.publish_to("", QUEUE, (0..count).map(|number| (number.to_string().into_bytes(), properties())));
+    let relay = Relay::to(vhost.node.port);
+    (vhost, kit, relay)
 }
 
 #[test]
 fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
-    let node = Node::shared();
-    let vhost = node.vhost();
-    let kit = Amqp::open(&vhost.url());
-    kit.declare_like_a_lane(QUEUE);
-    kit.publish_to("", QUEUE, bodies(0..300));
-    let relay = Relay::to(node.port);
+    let (vhost, kit, relay) = filled(300);
     let first = Amqp::open(&vhost.url_by(relay.port));
     let mut held = first.hold(QUEUE, 100);
     for number in 0..100 {
@@ -37,12 +36,7 @@ fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
 /// them, and what it gives back itself goes behind those.
 #[test]
 fn a_smaller_window_than_before_brings_what_came_back_out_of_order() {
-    let node = Node::shared();
-    let vhost = node.vhost();
-    let kit = Amqp::open(&vhost.url());
-    kit.declare_like_a_lane(QUEUE);
-    kit.publish_to("", QUEUE, bodies(0..20));
-    let relay = Relay::to(node.port);
+    let (vhost, _, relay) = filled(20);
     for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
         let consumer = Amqp::open(&vhost.url_by(relay.port));
         let mut held = consumer.hold(QUEUE, prefetch);

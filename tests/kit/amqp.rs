@@ -17,9 +17,6 @@ use tokio::runtime::Runtime;
 
 use crate::PATIENCE;
 
-/// Publishes in flight.
-const WINDOW: usize = 500;
-
 /// A connection with one channel.
 pub struct Amqp {
     connection: Connection,
@@ -60,22 +57,18 @@ impl Amqp {
         messages: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>,
     ) {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let mut messages = messages.into_iter().peekable();
-        while messages.peek().is_some() {
-            let window: Vec<_> = messages.by_ref().take(WINDOW).collect();
-            wait("a publish of the kit", async {
-                let mut confirms = Vec::with_capacity(WINDOW);
-                for (body, properties) in window {
-                    let sent = self.channel.basic_publish(exchange.into(), key.into(), options, &body, properties);
-                    confirms.push(sent.await?);
-                }
-                for confirm in confirms {
-                    let confirmation = confirm.await?;
-                    assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "nobody takes {key}");
-                }
-                Ok(())
-            });
-        }
+        wait("a publish of the kit", async {
+            let mut confirms = Vec::new();
+            for (body, properties) in messages {
+                let sent = self.channel.basic_publish(exchange.into(), key.into(), options, &body, properties);
+                confirms.push(sent.await?);
+            }
+            for confirm in confirms {
+                let confirmation = confirm.await?;
+                assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "no queue takes {key}");
+            }
+            Ok(())
+        });
     }
 
     /// Does something on a channel of its own.
@@ -142,21 +135,11 @@ impl Amqp {
         wait("a look at a queue", declared).message_count() as usize
     }
 
-    /// Makes a quorum queue as a lane has it.
+    /// Makes a queue that is none of ours, also by its arguments.
     #[track_caller]
-    pub fn declare_like_a_lane(&self, queue: &str) {
-        self.declare(
-            queue,
-            [
-                ("x-queue-type", text("quorum")),
-                ("x-single-active-consumer", AMQPValue::Boolean(true)),
-                ("x-delivery-limit", AMQPValue::LongInt(1_000_000)),
-                ("x-dead-letter-exchange", text("imageshare.dead")),
-                ("x-dead-letter-routing-key", text("imageshare.dead")),
-                ("x-dead-letter-strategy", text("at-least-once")),
-                ("x-overflow", text("reject-publish")),
-            ],
-        );
+    pub fn declare_another(&self, queue: &str) {
+        let quorum = ("x-queue-type", text("quorum"));
+        self.declare(queue, [quorum, ("x-dead-letter-exchange", text("imageshare.dead"))]);
     }
 
     /// Makes a classic queue that refuses messages beyond so many, with a binding.

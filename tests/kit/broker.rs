@@ -8,7 +8,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
@@ -47,7 +47,6 @@ pub struct Node {
     /// Empty if it is not ours.
     name: String,
     existing: Option<Existing>,
-    distribution_port: u16,
     process: Mutex<Option<Child>>,
     /// Goes before the folder, in which its processes write.
     keeper: Keeper,
@@ -95,7 +94,6 @@ impl Node {
             port: free_port(),
             name,
             existing: None,
-            distribution_port: free_port(),
             process: Mutex::new(None),
             keeper: Keeper::new(Some(folder.path())),
             folder,
@@ -194,7 +192,8 @@ impl Node {
     fn until_booted(&self) {
         until("the broker serves", || {
             let ended = self.process().as_mut().and_then(|process| process.try_wait().unwrap());
-            assert_eq!(ended, None, "the broker ended:\n{}", self.log());
+            let log = self.folder.path().join("node.log");
+            assert_eq!(ended, None, "the broker ended; its log is {log:?}:\n{:?}", fs::read_to_string(&log));
             // A call costs more than a connection, and the port opens last.
             TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
             self.try_eval("rabbit:is_booted().").ok().filter(|answer| answer == "true")
@@ -223,7 +222,7 @@ impl Node {
             .env("ERL_EPMD_PORT", names_port())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
-            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_DIST_PORT", free_port().to_string())
             .env("RABBITMQ_MNESIA_BASE", file("data"))
             .env("RABBITMQ_LOG_BASE", self.folder.path())
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins"))
@@ -309,14 +308,6 @@ impl Node {
         self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({share})."));
     }
 
-    /// From now on it closes channels that hold a message longer than this, and looks each second.
-    pub fn close_channels_that_hold_longer_than(&self, milliseconds: u32) {
-        self.eval(&format!(
-            "application:set_env(rabbit, channel_tick_interval, 1000), \
-             application:set_env(rabbit, consumer_timeout, {milliseconds})."
-        ));
-    }
-
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
     #[track_caller]
     pub fn eval(&self, expression: &str) -> String {
@@ -329,25 +320,22 @@ impl Node {
         const NAMES: u32 = 1000;
         static CALLS: AtomicU32 = AtomicU32::new(0);
         let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
-        let mut call = Command::new(erl_call());
-        call.args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
+        let mut call = Command::new("erl_call");
+        // The package erlang-base puts it where no shell looks.
+        call.env("PATH", "/usr/lib/erlang/bin:/usr/lib64/erlang/bin")
+            .args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
             .env("ERL_EPMD_PORT", names_port())
             .env("HOME", self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut call = call.spawn().unwrap();
+        let mut call = call.spawn().expect("erl_call is where the package erlang-base puts it");
         // One that cannot connect ends without reading.
         drop(writeln!(call.stdin.take().unwrap(), "{expression}"));
         let output = call.wait_with_output().unwrap();
         let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
         value.map(str::to_owned).ok_or_else(|| format!("{text}{said}"))
-    }
-
-    /// What the node wrote to its log.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
     /// What `rabbitmqctl` has to know to find the node, beside the [`COOKIE`] in its user's home.
@@ -429,8 +417,8 @@ impl Vhost<'_> {
         self.url().replacen(&format!("//{name}:"), &format!("//{user}:"), 1)
     }
 
-    /// Adds a user or changes its permissions.
-    fn set_user(&self, user: &str, permissions: [&str; 3]) {
+    /// Adds a user or changes its permissions (configure, write, read).
+    pub fn set_user(&self, user: &str, permissions: [&str; 3]) {
         let [configure, write, read] = permissions.map(|names| names.replace('\\', "\\\\"));
         self.node.eval(&format!(
             "catch rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"{PASSWORD}\">>, <<\"kit\">>), \
@@ -445,12 +433,8 @@ impl Vhost<'_> {
         self.set_policy_by("set", "kit", queues, definition);
     }
 
-    /// Sets an operator policy in the same way.
-    pub fn set_operator_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        self.set_policy_by("set_op", "of-operator", queues, definition);
-    }
-
-    fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
+    /// The same by a function, such as that for operator policies, and with a name.
+    pub fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         self.node.eval(&format!(
             "ok = rabbit_policy:{function}(<<\"{}\">>, <<\"{policy}\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, \
@@ -471,11 +455,6 @@ impl Vhost<'_> {
     pub fn clear_policy(&self) {
         let Self { node, name, .. } = self;
         node.eval(&format!("rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
-    }
-
-    /// Lets its user write only to what has such a name from now on.
-    pub fn allow_writes_to(&self, names: &str) {
-        self.set_user(&self.name, [".*", names, ".*"]);
     }
 
     /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
@@ -544,13 +523,4 @@ pub fn listen_anywhere() -> (TcpListener, u16) {
             return (listener, port);
         }
     }
-}
-
-/// The program that asks a node; it is not on the path.
-fn erl_call() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let places = ["/usr/lib/erlang/bin/erl_call", "/usr/lib64/erlang/bin/erl_call"].map(PathBuf::from);
-        places.into_iter().find(|place| place.exists()).expect("erl_call is where the package erlang-base puts it")
-    })
 }

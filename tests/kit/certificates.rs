@@ -30,27 +30,17 @@ impl Authority {
 
     /// A certificate for a name or an address, of a server or of its client.
     pub fn issue(&self, name: &str) -> Certificate {
-        self.sign(&Self::params(name))
+        self.issue_until(name, 2100)
     }
 
-    /// One that is over.
-    pub fn issue_expired(&self, name: &str) -> Certificate {
-        let mut params = Self::params(name);
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2020, 1, 2);
-        self.sign(&params)
-    }
-
-    fn params(name: &str) -> CertificateParams {
+    /// The same, valid until the beginning of a year.
+    pub fn issue_until(&self, name: &str, year: i32) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params
-    }
-
-    fn sign(&self, params: &CertificateParams) -> Certificate {
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let pem = params.signed_by(&key, &self.0).unwrap().pem();
         Certificate { pem, key: key.serialize_pem() }

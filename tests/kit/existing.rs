@@ -31,14 +31,11 @@ pub struct Turn {
 }
 
 impl Existing {
-    /// The broker of the environment, if it names one.
+    /// The broker of the environment, if it names one. `tests/run` checks the address first.
     pub fn of_environment() -> Option<Self> {
         let url = std::env::var("IMAGESHARE_TEST_BROKER").ok().filter(|url| !url.is_empty())?;
-        let form = "expected amqp://user:password@localhost:port/vhost";
-        let parsed: AMQPUri = url.parse().unwrap_or_else(|_| panic!("IMAGESHARE_TEST_BROKER is no address ({form})"));
-        let is_here = ["localhost", "127.0.0.1"].contains(&parsed.authority.host.as_str());
-        assert!(is_here, "IMAGESHARE_TEST_BROKER is on another machine; the tests send their load to this one only");
-        let rest = url.strip_prefix("amqp://").unwrap_or_else(|| panic!("IMAGESHARE_TEST_BROKER has TLS ({form})"));
+        let parsed: AMQPUri = url.parse().expect("IMAGESHARE_TEST_BROKER is an address");
+        let rest = url.strip_prefix("amqp://").expect("IMAGESHARE_TEST_BROKER has no TLS");
         let (user, place) = rest.split_once('@').unwrap_or(("guest:guest", rest));
         let vhost = place.split_once('/').map_or("%2f", |(_, vhost)| vhost);
         Some(Self { port: parsed.authority.port, user: user.to_owned(), vhost: vhost.to_owned() })

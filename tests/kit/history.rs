@@ -103,7 +103,7 @@ pub fn image(number: u64) -> String {
     format!("img-golden{number:02}")
 }
 
-fn region(of: &str) -> &'static str {
+pub(crate) fn region(of: &str) -> &'static str {
     REGIONS[usize::from(*of >= *image(OF_SECOND_REGION))]
 }
 

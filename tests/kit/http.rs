@@ -31,10 +31,16 @@ pub fn get(address: &str, path: &str) -> Answer {
 
 /// The same from one that may not be there.
 pub fn try_get(address: &str, path: &str) -> Option<Answer> {
+    call(address, "GET", path, "")
+}
+
+/// Sends a request to a server that may not be there.
+pub fn call(address: &str, method: &str, path: &str, body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // In the version without chunks.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let len = body.len();
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {len}\r\n\r\n{body}").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

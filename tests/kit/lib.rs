@@ -12,7 +12,6 @@
 
 pub mod amqp;
 pub mod broker;
-pub mod browser;
 pub mod certificates;
 pub mod commands;
 pub mod existing;
@@ -21,7 +20,6 @@ pub mod http;
 pub mod keeper;
 pub mod pages;
 pub mod program;
-pub mod prometheus;
 pub mod relay;
 pub mod sandbox;
 pub mod shell;
@@ -36,7 +34,7 @@ pub use commands::{flags, helps};
 pub use program::{Ended, Program, Running, json_lines};
 pub use relay::Relay;
 pub use sandbox::Sandbox;
-pub use sizes::{figures, size};
+pub use sizes::size;
 
 use std::{
     fs,
@@ -46,8 +44,9 @@ use std::{
 
 use tempfile::TempDir;
 
-/// How long anything that is waited for may take before the test fails. Nothing takes nearly so long when it works.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything that is waited for may take before the test fails. When it works, nothing takes more than a minute by
+/// design.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A folder for one test.
 pub struct Folder(TempDir);
@@ -120,20 +119,13 @@ pub fn job(image: &str, permission: &str, accounts: impl IntoIterator<Item = u64
 
 /// Looks until it sees something, again and again.
 #[track_caller]
-pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    until_within(PATIENCE, what, look)
-}
-
-/// The same with more patience, or less.
-#[track_caller]
-pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(begun.elapsed() < patience, "waited in vain until {what}");
-        std::thread::yield_now();
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
         // Between two looks, so that looking does not take the processor from what is looked at.
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -49,11 +49,11 @@ pub struct Program {
     input: Vec<u8>,
 }
 
-/// The program while it runs.
+/// The program while it runs. It ends with its handle.
 pub struct Running {
     child: Child,
     said: Arc<Mutex<String>>,
-    listener: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
 }
 
 /// The program after it ended.
@@ -157,7 +157,7 @@ impl Program {
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Keeper::of_all_tests().keep(&mut self.command);
         let child = self.command.spawn().unwrap();
-        Running { child, said: Arc::default(), listener: thread::spawn(|| ()) }
+        Running { child, said: Arc::default(), listener: None }
     }
 
     fn spawn(mut self) -> (Running, ChildStdout) {
@@ -175,7 +175,7 @@ impl Program {
                 heard.push('\n');
             }
         });
-        (Running { child, said, listener }, stdout)
+        (Running { child, said, listener: Some(listener) }, stdout)
     }
 }
 
@@ -224,7 +224,7 @@ impl Running {
     #[track_caller]
     pub fn end(mut self) -> (Option<i32>, String) {
         let status = until("the program ended", || self.child.try_wait().unwrap());
-        self.listener.join().unwrap();
+        self.listener.take().map(JoinHandle::join).transpose().unwrap();
         (status.code(), self.said.lock().unwrap().clone())
     }
 
@@ -239,9 +239,18 @@ impl Running {
     }
 
     /// Ends it with all that it holds, and waits.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the program said:\n{}", self.said());
+        }
+        // It may have ended by itself.
+        drop((self.child.kill(), self.child.wait()));
     }
 }
 

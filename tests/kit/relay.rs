@@ -22,9 +22,6 @@ use crate::{amqp::runtime, broker::listen_anywhere, until};
 /// Bytes that are read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Between two bytes that trickle.
-const DRIP: Duration = Duration::from_millis(100);
-
 /// A relay. Its connections end with it.
 pub struct Relay {
     pub port: u16,
@@ -38,10 +35,8 @@ pub struct Relay {
 pub struct State {
     /// Accepts bytes and connections, and passes nothing on. Neither side can notice.
     pub is_frozen: bool,
-    /// Passes bytes from the server on one by one, ten a second.
-    pub trickles: bool,
-    /// How many bytes from the server a connection passes on per second.
-    pub bytes_a_second: Option<u32>,
+    /// How many bytes from the server a connection passes on per second, ten times a second.
+    pub bytes_a_second: Option<usize>,
     /// Bytes that may still go to the server before all connections are cut, also in the middle of a frame.
     pub allowance: Option<usize>,
     /// Bytes to the server that are replaced once, and as many others.
@@ -215,15 +210,14 @@ async fn write_to_server(
 }
 
 async fn write_to_client(to: &mut WriteHalf<'_>, chunk: Vec<u8>, state: &watch::Sender<State>) -> std::io::Result<()> {
-    let bytes_a_second = state.borrow().bytes_a_second;
-    if let Some(bytes_a_second) = bytes_a_second {
-        sleep(Duration::from_secs_f64(chunk.len() as f64 / f64::from(bytes_a_second))).await;
-    }
     let mut rest = &chunk[..];
-    while !rest.is_empty() && state.borrow().trickles {
-        to.write_all(&rest[..1]).await?;
-        rest = &rest[1..];
-        sleep(DRIP).await;
+    while !rest.is_empty() {
+        let bytes_a_second = state.borrow().bytes_a_second;
+        let Some(bytes_a_second) = bytes_a_second else { return to.write_all(rest).await };
+        let (piece, others) = rest.split_at(rest.len().min((bytes_a_second / 10).max(1)));
+        sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_a_second as f64)).await;
+        to.write_all(piece).await?;
+        rest = others;
     }
-    to.write_all(rest).await
+    Ok(())
 }

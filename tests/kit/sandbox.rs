@@ -1,64 +1,33 @@
 //! A sandbox in a process of its own, and what it counted.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    io::{BufRead as _, BufReader},
     process::ChildStdout,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use serde_json::Value;
 
-use crate::{Program, Running};
-
-/// Scenarios that count requests a second run alone: what others take of the processor would make them late.
-static PROCESSOR: RwLock<()> = RwLock::new(());
-
-thread_local! {
-    static HAS_ONE: Cell<bool> = const { Cell::new(false) };
-}
+use crate::{Program, Running, http};
 
 /// A sandbox. It ends with its handle.
 pub struct Sandbox {
     pub address: String,
-    running: Option<Running>,
+    running: Running,
     /// Open, since a process whose standard output is closed could not write.
     _stdout: ChildStdout,
-    _place: Place,
-}
-
-/// Whether other scenarios run at the same time.
-enum Place {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 impl Sandbox {
-    /// A sandbox with these flags, beside those of other scenarios. A scenario has one at a time: with a second one it
-    /// would wait for a scenario that waits for the end of its first one.
+    /// A sandbox with these flags.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
-        // A scenario that failed has harmed nobody else.
-        Self::start_in(|| Place::Shared { _guard: PROCESSOR.read().unwrap_or_else(PoisonError::into_inner) }, flags)
-    }
-
-    /// The same, with no other scenario that has a sandbox at the same time.
-    pub fn start_alone(flags: &[&str]) -> Self {
-        Self::start_in(|| Place::Alone { _guard: PROCESSOR.write().unwrap_or_else(PoisonError::into_inner) }, flags)
-    }
-
-    fn start_in(place: impl FnOnce() -> Place, flags: &[&str]) -> Self {
-        // Before it waits for its place, since that is what could last for ever.
-        assert!(!HAS_ONE.replace(true), "this scenario has a sandbox already");
-        let place = place();
         let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
         let mut lines = BufReader::with_capacity(1, stdout);
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("found {line:?}")).trim().to_owned();
-        Self { address, running: Some(running), _stdout: lines.into_inner(), _place: place }
+        Self { address, running, _stdout: lines.into_inner() }
     }
 
     /// Its port on this machine.
@@ -68,22 +37,18 @@ impl Sandbox {
 
     /// The program, pointed at this sandbox with the key that it knows.
     pub fn program(&self, command: &str) -> Program {
-        self.program_with_key(command, "AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
-    }
-
-    /// The same with another key.
-    pub fn program_with_key(&self, command: &str, id: &str, key: &str) -> Program {
-        Program::new([command, "--endpoint", &format!("http://{}", self.address)]).key(id, key)
+        Program::new([command, "--endpoint", &format!("http://{}", self.address)])
+            .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
     /// Waits until it said something on standard error, and gives the rest of that line.
     pub fn until_said(&self, words: &str) -> String {
-        self.running.as_ref().unwrap().until_said(words)
+        self.running.until_said(words)
     }
 
     /// Memory that it has in KiB.
     pub fn resident_kib(&self) -> u64 {
-        self.running.as_ref().unwrap().resident_kib()
+        self.running.resident_kib()
     }
 
     /// What it counted.
@@ -139,32 +104,12 @@ impl Sandbox {
     }
 
     /// Ends it as Ctrl-C does.
-    pub fn interrupt(mut self) -> Option<i32> {
-        let running = self.running.take().unwrap();
-        running.signal("INT");
-        running.end().0
+    pub fn interrupt(self) -> Option<i32> {
+        self.running.signal("INT");
+        self.running.end().0
     }
 
     fn admin(&self, method: &str, what: &str, body: &str) -> Value {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let length = body.len();
-        let request = format!(
-            "{method} /_sandbox/{what} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
-            self.address
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        HAS_ONE.set(false);
-        if let Some(running) = self.running.take() {
-            running.kill();
-        }
+        http::call(&self.address, method, &format!("/_sandbox/{what}"), body).unwrap().json()
     }
 }

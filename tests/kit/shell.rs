@@ -89,8 +89,6 @@ impl Shell {
         for Block { language, mark, text } in &page.blocks {
             match language.as_str() {
                 "sandbox" => {
-                    // A scenario has one at a time.
-                    drop(sandbox.take());
                     let flags = text.replace("$PWD", self.folder.path("").to_str().unwrap());
                     let started = Sandbox::start(&flags.split_whitespace().collect::<Vec<_>>());
                     self.use_sandbox(&started);

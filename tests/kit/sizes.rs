@@ -22,10 +22,3 @@ pub fn seed() -> u64 {
 pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is not a number")))
 }
-
-/// Prints the figures of a scenario for `tests/chaos`, which adds such lines up.
-pub fn figures(figures: &[(&str, u64)]) {
-    let scenario = std::thread::current().name().unwrap_or("scenario").to_owned();
-    let figures: Vec<_> = figures.iter().map(|(name, number)| format!("{name} {number}")).collect();
-    eprintln!("figures: {scenario} {}", figures.join(" "));
-}

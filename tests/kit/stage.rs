@@ -7,14 +7,14 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use jiff::Timestamp;
 use lapin::BasicProperties;
 use serde_json::Value;
 
 use crate::{
     Amqp, Folder, Message, Node, Program, Sandbox,
     broker::{Depth, Vhost},
-    figures,
-    history::{History, REGIONS},
+    history::{History, REGIONS, region},
     properties, until,
     worker::Worker,
 };
@@ -82,31 +82,24 @@ impl<'a> Stage<'a> {
         Self::set_up(node, sandbox, Folder::new(), &["default"], head(broker) + &lane)
     }
 
-    /// A stage with [`TWO_LANES`] that has the machine for itself. The sandbox allows so many requests a second for each
-    /// lane; the settings have this in the section of each, and this in that of the broker.
-    pub fn of_two_lanes(node: &'a Node, rate: u32, of_lane: &str, broker: &str) -> Self {
-        let start = |flags: &[&str]| Sandbox::start_alone(&[flags, &["--latency", "20ms"]].concat());
-        Self::of_lanes(node, &TWO_LANES, start, rate, of_lane, broker)
-    }
-
-    /// The same with some of [`LANES`], and a sandbox that is started with flags.
+    /// A stage with some of [`LANES`]. Beside its flags the sandbox has no limit; the settings have this in the section of
+    /// each lane, and this in that of the broker.
     pub fn of_lanes(
         node: &'a Node,
         lanes: &'static [&'static str],
-        start: impl FnOnce(&[&str]) -> Sandbox,
-        rate: u32,
+        flags: &[&str],
         of_lane: &str,
         broker: &str,
     ) -> Self {
-        let start = |flags: &[&str]| start(&[flags, &["--rps", &rate.to_string()]].concat());
-        Self::in_world(node, lanes, start, "open_images = true\nopen_accounts = true\n", &head(broker), of_lane)
+        let flags = [&["--rps", "0"], flags].concat();
+        Self::in_world(node, lanes, &flags, "open_images = true\nopen_accounts = true\n", &head(broker), of_lane)
     }
 
     /// The same in a world of the caller's, whose keys are added, with all settings but the keys and routes of the lanes.
     pub fn in_world(
         node: &'a Node,
         lanes: &'static [&'static str],
-        start: impl FnOnce(&[&str]) -> Sandbox,
+        flags: &[&str],
         world: &str,
         settings: &str,
         of_lane: &str,
@@ -125,7 +118,7 @@ impl<'a> Stage<'a> {
             .unwrap();
         }
         let world = folder.file("world.toml", world);
-        let sandbox = start(&["--world", world.to_str().unwrap()]);
+        let sandbox = Sandbox::start(&[&["--world", world.to_str().unwrap()], flags].concat());
         Self::set_up(node, sandbox, folder, lanes, settings)
     }
 
@@ -160,15 +153,9 @@ impl<'a> Stage<'a> {
             .env("IMAGESHARE_BROKER_URL", self.vhost.url_by(broker))
     }
 
-    /// Changes the file of settings of the workers that reach the API directly: what is found there is replaced.
+    /// Changes the file of settings of the workers that reach the API by this port: what is found there is replaced.
     #[track_caller]
-    pub fn change_settings(&self, found: &str, replaced: &str) {
-        self.change_settings_by(self.sandbox.port(), found, replaced);
-    }
-
-    /// The same for the workers that reach the API by this port.
-    #[track_caller]
-    pub fn change_settings_by(&self, endpoint: u16, found: &str, replaced: &str) {
+    pub fn change_settings(&self, endpoint: u16, found: &str, replaced: &str) {
         assert!(self.settings.contains(found), "{}", self.settings);
         self.write_settings(endpoint, &self.settings.replace(found, replaced));
     }
@@ -221,12 +208,6 @@ impl<'a> Stage<'a> {
     #[track_caller]
     pub fn publish_raw(&self, messages: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) {
         self.client().publish_to("", QUEUE, messages);
-    }
-
-    /// What the one lane's queue holds.
-    #[track_caller]
-    pub fn depth(&self) -> Depth {
-        self.vhost.depth(QUEUE)
     }
 
     /// What the queue of a lane holds.
@@ -283,12 +264,27 @@ impl<'a> Stage<'a> {
             history.jobs.iter().all(|job| reports.contains_key(job["job_id"].as_str().unwrap())).then_some(())
         });
         self.check_state(history);
-        let requests = self.sandbox.stats()["requests"].as_u64().unwrap();
-        figures(&[("histories", 1), ("jobs", history.jobs.len() as u64), ("requests", requests)]);
         for report in reports.values() {
             assert_eq!(report["status"], "succeeded", "{report}");
         }
         assert_eq!(self.client().ready(DEAD), 0);
+    }
+
+    /// No lane sent more than so many requests of one action a second. The worker promises that by its own clock, which
+    /// the tests of the engine's pacer check exactly; a busy machine may bring the requests of another second along, so
+    /// here each span may have one second's worth more. (A request that names no image may be of any lane.)
+    #[track_caller]
+    pub fn check_rate(&self, rate: u32) {
+        let mut spans = BTreeMap::new();
+        for request in self.sandbox.requests() {
+            let lane = request["image_id"].as_str().map(region);
+            let limit = f64::from(rate) * if lane.is_none() { self.lanes.len() as f64 } else { 1.0 };
+            let at: Timestamp = request["time"].as_str().unwrap().parse().unwrap();
+            let (level, before) = spans.entry((lane, request["action"].to_string())).or_insert((0.0_f64, at));
+            *level = (*level - limit * at.duration_since(*before).as_secs_f64()).max(0.0) + 1.0;
+            *before = at;
+            assert!(*level <= limit + 1.0, "more than {limit} requests a second for {lane:?}, such as {request}");
+        }
     }
 
     /// The images are shared as the last job of each account asked.

@@ -1,14 +1,14 @@
 //! `imageshare worker` as a process.
 
-use std::{ops::Deref, process::ChildStdout, time::Duration};
+use std::{ops::Deref, process::ChildStdout};
 
 use serde_json::Value;
 
-use crate::{PATIENCE, Program, Running, http, until, until_within};
+use crate::{Program, Running, http, until};
 
 /// A worker. It is killed with its handle.
 pub struct Worker {
-    running: Option<Running>,
+    running: Running,
     /// Open as long as it runs.
     _stdout: ChildStdout,
 }
@@ -16,7 +16,7 @@ pub struct Worker {
 impl Worker {
     pub fn start(program: Program) -> Self {
         let (running, stdout) = program.start();
-        Self { running: Some(running), _stdout: stdout }
+        Self { running, _stdout: stdout }
     }
 
     /// Where its log is now. What is waited for comes after it.
@@ -27,24 +27,10 @@ impl Worker {
     /// Waits until a line of its log after a mark holds all of this, and gives the line.
     #[track_caller]
     pub fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
-        self.until_logged_within(PATIENCE, mark, parts)
-    }
-
-    /// The same for what takes more than a minute by design.
-    #[track_caller]
-    pub fn until_long_logged_after(&self, mark: usize, parts: &[&str]) -> String {
-        self.until_logged_within(3 * PATIENCE, mark, parts)
-    }
-
-    #[track_caller]
-    fn until_logged_within(&self, patience: Duration, mark: usize, parts: &[&str]) -> String {
-        until_within(patience, &format!("the worker logged {parts:?}, in\n{}", self.log()), || {
+        until(&format!("the worker logged {parts:?}"), || {
             let said = self.said();
-            said.get(mark..)
-                .unwrap()
-                .lines()
-                .find(|line| parts.iter().all(|part| line.contains(part)))
-                .map(str::to_owned)
+            let mut lines = said.get(mark..).unwrap().lines();
+            lines.find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })
     }
 
@@ -73,11 +59,6 @@ impl Worker {
         said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
     }
 
-    /// Its log so far.
-    pub fn log(&self) -> String {
-        self.said()
-    }
-
     /// Open files, sockets among them, and threads that it has.
     pub fn files_and_threads(&self) -> (usize, usize) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.id())).unwrap().count();
@@ -85,14 +66,14 @@ impl Worker {
     }
 
     /// Kills it.
-    pub fn kill(mut self) {
-        self.take().kill();
+    pub fn kill(self) {
+        self.running.kill();
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(mut self) -> (Option<i32>, String) {
-        self.take().end()
+    pub fn end(self) -> (Option<i32>, String) {
+        self.running.end()
     }
 
     /// Asks it to end and waits until it did, which has to be well.
@@ -102,12 +83,8 @@ impl Worker {
         self.until_logged_after(0, &["starting"]);
         self.signal("TERM");
         let (code, log) = self.end();
-        assert_eq!(code, Some(0), "{log}");
+        assert!(code == Some(0) && !log.contains("panicked"), "{code:?}: {log}");
         log
-    }
-
-    fn take(&mut self) -> Running {
-        self.running.take().expect("it is taken at its end")
     }
 }
 
@@ -115,18 +92,7 @@ impl Deref for Worker {
     type Target = Running;
 
     fn deref(&self) -> &Running {
-        self.running.as_ref().expect("it is taken at its end")
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            if std::thread::panicking() {
-                eprintln!("the worker's log:\n{}", running.said());
-            }
-            running.kill();
-        }
+        &self.running
     }
 }
 

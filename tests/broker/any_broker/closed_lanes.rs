@@ -31,14 +31,14 @@ fn check_away(
     let reason = format!(r#""reason":"{reason}""#);
     worker.until_logged_after(0, &["the lane is closed", &reason]);
     if is_for_long {
-        worker.until_long_logged_after(0, &["given back", r#""reason":"closed""#]);
+        worker.until_logged_after(0, &["given back", r#""reason":"closed""#]);
     }
     // Not waiting for anything: it is to be away for so long.
     thread::sleep(Duration::from_secs(size(5, 120)).saturating_sub(failed.elapsed()));
     let mark = worker.mark();
     mend(&stage, &endpoint);
     // A probe may be a minute away.
-    worker.until_long_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["the lane is open again"]);
     stage.check_done(&history);
     worker.drain();
 }
@@ -60,13 +60,8 @@ fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
 
 #[test]
 fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
-    check_away(
-        45,
-        "endpoint",
-        false,
-        |_, endpoint| endpoint.set(|state| state.trickles = true),
-        |_, endpoint| endpoint.set(|state| state.trickles = false),
-    );
+    let trickle = |rate| move |_: &Stage<'_>, endpoint: &Relay| endpoint.set(|state| state.bytes_a_second = rate);
+    check_away(45, "endpoint", false, trickle(Some(10)), trickle(None));
 }
 
 #[test]

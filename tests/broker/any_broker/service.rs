@@ -12,7 +12,7 @@ fn heard(manager: &UnixDatagram) -> String {
 }
 
 #[test]
-fn a_service_manager_hears_that_a_worker_is_ready_and_alive_and_ends() {
+fn service_manager_receives_states_and_is_not_needed() {
     let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
     let folder = Folder::new();
     let path = folder.path("notify");
@@ -31,11 +31,7 @@ fn a_service_manager_hears_that_a_worker_is_ready_and_alive_and_ends() {
     }
     assert_eq!(said, "STOPPING=1");
     assert_eq!(worker.end().0, Some(0));
-}
 
-#[test]
-fn a_service_manager_that_is_gone_is_said_and_holds_nothing_up() {
-    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
     let worker = Worker::start(stage.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
     worker.until_logged_after(0, &["WARN", "NOTIFY_SOCKET"]);
     worker.until_subscribed();

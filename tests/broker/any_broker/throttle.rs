@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use kit::{
-    Node, Sandbox, figures,
+    Node, Sandbox,
     history::{History, account, image},
     size,
     stage::Stage,
@@ -36,7 +36,7 @@ fn counts(stage: &Stage<'_>) -> (u64, u64) {
 /// A worker that believes in a higher limit than there is, and jobs of one account each, so many of them in a request.
 #[track_caller]
 fn start(jobs: u32, batch: &str) -> (Stage<'static>, History, Worker) {
-    let sandbox = Sandbox::start_alone(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
+    let sandbox = Sandbox::start(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
     let stage = Stage::new(Node::any(), sandbox, BELIEVED);
     let mut history = History::default();
     for number in 0..u64::from(jobs) {
@@ -57,7 +57,6 @@ fn a_limit_that_is_lower_than_was_believed_is_found_out_and_used() {
     thread::sleep(WATCHED);
     let (now, took) = (counts(&stage), since.elapsed());
     let (let_through, refused) = (now.0 - before.0, now.1 - before.1);
-    figures(&[("let-through-at-a-lower-limit", let_through), ("refused-at-a-lower-limit", refused)]);
     let possible = took.as_secs_f64() * f64::from(ALLOWED);
     assert!(let_through as f64 >= 0.9 * possible, "{let_through} of {possible} possible requests were let through");
     assert!(refused * 20 <= let_through + refused, "{refused} refused beside {let_through}");
@@ -75,11 +74,10 @@ fn a_storm_of_refusals_is_met_with_ever_fewer_requests_and_fails_no_job() {
     // Not waiting for anything: it is to last so long.
     thread::sleep(storm);
     let refused = counts(&stage).1 - before.1;
-    figures(&[("refused-in-storms", refused)]);
     // Halved every other second, and never quite silent.
     assert!(refused > 0 && refused <= u64::from(4 * BELIEVED) + storm.as_secs(), "{refused} were refused");
     stage.sandbox.faults(&json!({}));
-    assert!(!worker.log().contains("the lane is closed"), "{}", worker.log());
+    assert!(!worker.said().contains("the lane is closed"), "{}", worker.said());
     stage.check_done(&history);
     worker.drain();
 }

@@ -8,10 +8,7 @@
 //!
 //! A round with a plan of its own also tells whether jobs may fail, and how much may be written twice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     outcomes,
@@ -19,31 +16,8 @@ use super::{
     timeline::Timeline,
 };
 
-/// The broken promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rule {
-    Lost,
-    EndState,
-    Untrue,
-    /// In a round with plain jobs and few kinds of faults: a job failed, or too much was written twice.
-    Calm,
-}
-
-/// A broken promise.
-#[derive(Clone, Debug)]
-pub(super) struct Problem {
-    pub(super) rule: Rule,
-    pub(super) text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.rule, self.text)
-    }
-}
-
-/// Returns every problem of a round.
-pub(super) fn judge(record: &Record) -> Vec<Problem> {
+/// Returns every broken promise of a round.
+pub(super) fn judge(record: &Record) -> Vec<String> {
     let timeline = Timeline::new(record);
     let mut problems = Vec::new();
     lost(record, &mut problems);
@@ -54,16 +28,21 @@ pub(super) fn judge(record: &Record) -> Vec<Problem> {
     problems
 }
 
-/// Checks that nothing is lost: reports, queues, dead letters.
-fn lost(record: &Record, problems: &mut Vec<Problem>) {
-    let mut lost = |text| problems.push(Problem { rule: Rule::Lost, text });
-    if record.left > 0 {
-        lost(format!("the queues still hold {} messages", record.left));
-    }
+fn reports_by_job(record: &Record) -> BTreeMap<&str, Vec<&Report>> {
     let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
     for report in &record.reports {
         reports.entry(&report.job_id).or_default().push(report);
     }
+    reports
+}
+
+/// Checks that nothing is lost: reports, queues, dead letters.
+fn lost(record: &Record, problems: &mut Vec<String>) {
+    let mut lost = |text| problems.push(format!("lost: {text}"));
+    if record.left > 0 {
+        lost(format!("the queues still hold {} messages", record.left));
+    }
+    let mut reports = reports_by_job(record);
     let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
     for letter in &record.dead {
         dead.entry(&letter.body.job_id).or_default().push(letter);
@@ -103,43 +82,46 @@ fn lost(record: &Record, problems: &mut Vec<Problem>) {
 }
 
 /// Checks that no job failed, and that little was written that was so already.
-fn calm(record: &Record, problems: &mut Vec<Problem>) {
-    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing.
+fn calm(record: &Record, problems: &mut Vec<String>) {
+    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing. The
+    /// first CANCEL after the next listing may have been on its way when that came.
     const CUT_OFF: [usize; 3] = [20, 50, 100];
     for report in record.reports.iter().filter(|report| record.is_calm && report.status != "succeeded") {
-        problems.push(Problem { rule: Rule::Calm, text: format!("{} is {}", report.job_id, report.status) });
+        problems.push(format!("calm: {} is {}", report.job_id, report.status));
     }
     let Some(repeats_max) = record.repeats_max else { return };
-    let (mut state, mut unproven) = (record.initial.clone(), BTreeSet::new());
+    let (mut state, mut unproven) = (record.initial.clone(), BTreeMap::new());
     let mut repeats: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for request in record.requests.iter().filter(|request| request.code == "ok") {
         let image = request.image.as_deref().unwrap_or_default();
         let shared = state.entry(image.to_owned()).or_default();
         match request.share() {
-            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image)),
-            None => drop(unproven.remove(image)),
+            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image, true)),
+            None => drop(unproven.get_mut(image).map(|lasts| *lasts = false)),
             Some(share) => {
                 let is_change = |account: &&u64| if share { shared.insert(**account) } else { shared.remove(*account) };
                 let repeated = request.accounts.len() - request.accounts.iter().filter(is_change).count();
-                if repeated > 0 && (share || !unproven.contains(image)) {
+                let lasts = if share { None } else { unproven.get(image).copied() };
+                if lasts == Some(false) {
+                    unproven.remove(image);
+                }
+                if repeated > 0 && lasts.is_none() {
                     *repeats.entry((&request.host, image)).or_default() += u64::try_from(repeated).unwrap();
                 }
             }
         }
     }
     for ((host, image), count) in repeats.into_iter().filter(|(_, count)| *count > repeats_max) {
-        let text = format!("{host} wrote {count} accounts of {image} that were as requested");
-        problems.push(Problem { rule: Rule::Calm, text });
+        problems.push(format!("calm: {host} wrote {count} accounts of {image} that were as requested"));
     }
 }
 
 /// Checks that each report matches its job, names each account once, and is the only one of its delivery.
-fn shapes(record: &Record, problems: &mut Vec<Problem>) {
+fn shapes(record: &Record, problems: &mut Vec<String>) {
     let mut deliveries: BTreeMap<(&str, &str, i64), &Report> = BTreeMap::new();
     for report in &record.reports {
         let Some(job) = record.job(&report.job_id).map(|place| &record.jobs[place]) else { continue };
-        let mut untrue =
-            |text: String| problems.push(Problem { rule: Rule::Untrue, text: format!("{}: {text}", job.id) });
+        let mut untrue = |text: String| problems.push(format!("untrue: {}: {text}", job.id));
         if report.image != job.image {
             untrue(format!("the report names {}", report.image));
         }
@@ -183,20 +165,12 @@ fn shapes(record: &Record, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The state that an account must have at the end.
-enum Expected {
-    Initial,
-    Shared(bool),
-    /// A write may or may not have taken effect, and no later job decides.
-    Either,
-}
+/// Whether an account must be shared; `None` if a write may or may not have taken effect, and no later job decides.
+type Expected = Option<bool>;
 
 /// Checks the end states.
-fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) {
-    let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
-    for report in &record.reports {
-        reports.entry(&report.job_id).or_default().push(report);
-    }
+fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
+    let reports = reports_by_job(record);
     let images: BTreeSet<&String> =
         record.initial.keys().chain(record.last.keys()).chain(record.jobs.iter().map(|job| &job.image)).collect();
     for image in images {
@@ -207,26 +181,20 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) 
         let replayed = timeline.last(image);
         for account in accounts {
             let is_shared = last.is_some_and(|last| last.contains(&account));
-            let expected = jobs.iter().fold(Expected::Initial, |before, job| {
-                match reports.get(&*job.id) {
-                    Some(reports) => after(record, before, job, account, reports),
-                    // A lost job is a problem of its own.
-                    None => Expected::Either,
-                }
+            let at_first = Some(initial.is_some_and(|initial| initial.contains(&account)));
+            let expected = jobs.iter().fold(at_first, |before, job| {
+                // A lost job is a problem of its own.
+                after(record, before, job, account, reports.get(&*job.id)?)
             });
-            let expected = match expected {
-                Expected::Initial => initial.is_some_and(|initial| initial.contains(&account)),
-                Expected::Shared(shared) => shared,
-                Expected::Either => is_shared,
-            };
+            let expected = expected.unwrap_or(is_shared);
             let words = |shared| if shared { "shared" } else { "not shared" };
             if expected != is_shared {
-                let text = format!("{image} is {} with {account}, requested was {}", words(is_shared), words(expected));
-                problems.push(Problem { rule: Rule::EndState, text });
+                let [is, was] = [is_shared, expected].map(words);
+                problems.push(format!("end state: {image} is {is} with {account}, requested was {was}"));
             }
             if replayed.contains(&account) != is_shared {
-                let text = format!("{image} is {} with {account}, unlike in the sandbox's log", words(is_shared));
-                problems.push(Problem { rule: Rule::EndState, text });
+                let is = words(is_shared);
+                problems.push(format!("end state: {image} is {is} with {account}, unlike in the sandbox's log"));
             }
         }
     }
@@ -256,10 +224,10 @@ fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[
     };
     let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
     match said.into_iter().collect::<Vec<_>>()[..] {
-        [Some(true)] => Expected::Shared(shared),
+        [Some(true)] => Some(shared),
         [Some(false)] if !took_effect() => before,
         // Both results of this job are the same.
-        _ if matches!(before, Expected::Shared(other) if other == shared) => before,
-        _ => Expected::Either,
+        _ if before == Some(shared) => before,
+        _ => None,
     }
 }

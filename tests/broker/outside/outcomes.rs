@@ -1,9 +1,8 @@
 //! Checks the outcomes in reports against the requests and effects in the sandbox's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    judge::{Problem, Rule},
     record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
     timeline::Timeline,
 };
@@ -28,7 +27,7 @@ struct Item<'a> {
 }
 
 /// Checks every outcome of every report.
-pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Problem>) {
+pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
     let mut stories: BTreeMap<(&str, u64, &str), Vec<Item<'_>>> = BTreeMap::new();
     let mut reports: Vec<(Micros, usize, &Report)> = Vec::new();
     for report in &record.reports {
@@ -61,12 +60,9 @@ pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Pro
 }
 
 /// Returns the accounts that occur in jobs or in the initial state of an image.
-fn known_accounts(record: &Record, image: &str) -> Vec<u64> {
+fn known_accounts(record: &Record, image: &str) -> BTreeSet<u64> {
     let named = record.jobs.iter().filter(|job| job.image == image).flat_map(|job| &job.accounts);
-    let mut accounts: Vec<u64> = named.chain(record.initial.get(image).into_iter().flatten()).copied().collect();
-    accounts.sort_unstable();
-    accounts.dedup();
-    accounts
+    named.chain(record.initial.get(image).into_iter().flatten()).copied().collect()
 }
 
 /// The outcomes that one worker reports for one account of an image.
@@ -83,7 +79,7 @@ impl Story<'_> {
     /// Follows the outcomes in the order in which the worker decided them. For each there must be a moment at which the
     /// account was as requested, and the moments must not go backwards. Taking the earliest moment each time finds such a
     /// sequence if there is one.
-    fn check(&self, items: &[Item<'_>], problems: &mut Vec<Problem>) {
+    fn check(&self, items: &[Item<'_>], problems: &mut Vec<String>) {
         let mut decided = Micros::MIN;
         let mut before: Option<&Item<'_>> = None;
         // When the first job of a row with the same request was received: the worker may send one request for all of them.
@@ -101,8 +97,8 @@ impl Story<'_> {
             }
             before = Some(item);
             let mut untrue = |text: String| {
-                let text = format!("{} says {} of {}: {text}", item.report.job_id, item.words(), self.account);
-                problems.push(Problem { rule: Rule::Untrue, text });
+                let (job, outcome, account) = (&item.report.job_id, item.outcome, self.account);
+                problems.push(format!("untrue: {job} says {outcome:?} of {account}: {text}"));
             };
             if let Some(Outcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.
@@ -240,8 +236,7 @@ impl Story<'_> {
                 self.own_writes().any(lost) || appeared
             }
             code if is_cancel_limit(code) => {
-                let exceeds =
-                    |state: &std::collections::BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
+                let exceeds = |state: &BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
                 job.kind == Kind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
             }
             _ => return Err("no fault of the rounds leads to it".to_owned()),
@@ -256,15 +251,5 @@ impl Item<'_> {
         let Report { received, finished, .. } = *self.report;
         let span = received - SLACK..=finished + SLACK;
         self.outcome == Some(&Outcome::Changed) && request.share() == Some(self.shared) && span.contains(&request.at)
-    }
-
-    fn words(&self) -> &'static str {
-        match self.outcome {
-            Some(Outcome::Changed) => "changed",
-            Some(Outcome::Unchanged) => "unchanged",
-            Some(Outcome::Cancelled) => "cancelled",
-            Some(Outcome::Failed(_)) => "failed",
-            None => "absence",
-        }
     }
 }

@@ -222,9 +222,8 @@ impl Plan {
 
     /// Describes the round in one line.
     pub(super) fn words(&self) -> String {
-        let faults: Vec<String> = self.steps.iter().map(|step| format!("{:?}", step.fault)).collect();
-        let cap = if self.cap < 500 { format!(" cap {}", self.cap) } else { String::new() };
-        format!("lanes {}{cap} {}", self.lanes, faults.join(", "))
+        let faults: Vec<_> = self.steps.iter().map(|step| &step.fault).collect();
+        format!("lanes {} cap {} {faults:?}", self.lanes, self.cap)
     }
 }
 

@@ -23,16 +23,13 @@ pub(super) struct Record {
     pub(super) dead: Vec<DeadLetter>,
     /// In the order of arrival.
     pub(super) requests: Vec<Request>,
-    #[serde(deserialize_with = "shares")]
     pub(super) initial: Shares,
-    #[serde(deserialize_with = "shares")]
     pub(super) last: Shares,
     /// Messages that are still in the queues of the lanes.
     pub(super) left: u64,
     /// The `Host` header of each worker, by its process id.
     pub(super) hosts: BTreeMap<String, String>,
     /// Accounts that do not exist.
-    #[serde(deserialize_with = "accounts")]
     pub(super) unknown: BTreeSet<u64>,
     /// How many accounts an image may be shared with.
     pub(super) cap: usize,
@@ -195,11 +192,6 @@ impl Request {
 
 fn accounts<'de, D: Deserializer<'de>, C: FromIterator<u64>>(raw: D) -> Result<C, D::Error> {
     Vec::<String>::deserialize(raw)?.iter().map(|id| id.parse().map_err(Error::custom)).collect()
-}
-
-fn shares<'de, D: Deserializer<'de>>(raw: D) -> Result<Shares, D::Error> {
-    let shares = BTreeMap::<String, Value>::deserialize(raw)?.into_iter();
-    shares.map(|(image, set)| Ok((image, accounts(set).map_err(Error::custom)?))).collect()
 }
 
 fn time<'de, D: Deserializer<'de>>(raw: D) -> Result<Micros, D::Error> {

@@ -57,7 +57,7 @@ impl<'a> Round<'a> {
     /// Runs a plan on a node and returns its record.
     pub(super) fn run(node: &'a Node, plan: &'a Plan) -> Value {
         let stage = set_up(node, plan);
-        let initial = shares(&stage.sandbox);
+        let initial = stage.sandbox.state();
         let (instances, leaving, recoveries, reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut round = Self { plan, stage, instances, leaving, recoveries, reports };
         if !plan.jobs_first {
@@ -135,7 +135,7 @@ impl<'a> Round<'a> {
             Fault::Reload => {
                 let batch = self.plan.batch;
                 let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
-                self.stage.change_settings_by(instance.api.port, &found, &replaced);
+                self.stage.change_settings(instance.api.port, &found, &replaced);
                 self.signal_started(place, "HUP");
             }
             Fault::BrokerKilled | Fault::BrokerRestarted => {
@@ -185,7 +185,7 @@ impl<'a> Round<'a> {
 
     /// Sends a signal to a worker that handles it: a process that has only just begun dies of it.
     fn signal_started(&mut self, place: usize, name: &str) {
-        while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.log().contains("starting")) {
+        while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.said().contains("starting")) {
             self.pause(10);
         }
         self.instances[place].signal(name);
@@ -257,7 +257,7 @@ impl<'a> Round<'a> {
         self.pause(if is_pending { self.plan.write_lag } else { 0 });
     }
 
-    fn record(mut self, initial: &Value) -> Value {
+    fn record(mut self, initial: &BTreeMap<String, BTreeSet<u64>>) -> Value {
         let client = self.stage.client();
         let requests = self.stage.sandbox.requests();
         assert!(requests.len() < Sandbox::REMEMBERED, "the sandbox remembers all requests");
@@ -281,10 +281,10 @@ impl<'a> Round<'a> {
             "dead": client.take_all(DEAD).iter().map(letter).collect::<Vec<_>>(),
             "requests": requests,
             "initial": initial,
-            "last": shares(&self.stage.sandbox),
+            "last": self.stage.sandbox.state(),
             "left": self.left(),
             "hosts": self.instances.iter().map(host).collect::<BTreeMap<_, _>>(),
-            "unknown": texts(&self.plan.unknown),
+            "unknown": self.plan.unknown,
             "cap": self.plan.cap,
             "in_flight": (latency + PROCESSING + frozen) * 1000,
             "in_doubt": (write_lag + call_timeout + PROCESSING + frozen) * 1000,
@@ -295,10 +295,6 @@ impl<'a> Round<'a> {
         self.stage.vhost.delete();
         record
     }
-}
-
-fn shares(sandbox: &Sandbox) -> Value {
-    json!(sandbox.state().iter().map(|(image, set)| (image.clone(), texts(set))).collect::<BTreeMap<_, _>>())
 }
 
 /// Starts the sandbox and declares the queues.
@@ -322,7 +318,6 @@ fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
     );
     let of_lane = format!("rate = {}\nbatch = {}\n", plan.limits.1, plan.batch);
     let (latency, rps, cap) = (format!("{}ms", plan.latency), plan.limits.0.to_string(), cap.to_string());
-    let start =
-        |flags: &[&str]| Sandbox::start(&[flags, &["--latency", &latency, "--rps", &rps, "--cap", &cap]].concat());
-    Stage::in_world(node, &TWO_LANES[..plan.lanes], start, &world, &settings, &of_lane)
+    let flags = ["--latency", &latency, "--rps", &rps, "--cap", &cap];
+    Stage::in_world(node, &TWO_LANES[..plan.lanes], &flags, &world, &settings, &of_lane)
 }
