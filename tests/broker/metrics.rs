@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use kit::{
-    Folder, Node, Relay, Sandbox,
+    Node, Relay, Sandbox,
     history::{History, account, image},
-    http, job, json_lines, properties,
+    http, json_lines, properties,
     stage::{DEAD, REPORTS, Stage},
     text, until, with_headers,
     worker::{Watched, count, sum},
@@ -225,38 +225,4 @@ fn a_token_is_shown_nowhere() {
     watched.worker.signal("TERM");
     said.push(watched.worker.end().1);
     assert!(said.iter().all(|text| !text.contains("token-that-nobody-knows")));
-}
-
-#[test]
-fn a_run_has_the_same_metrics_but_for_the_broker() {
-    let sandbox = Sandbox::start(&["--rps", "0"]);
-    let folder = Folder::new();
-    let lines = job("img-6pb6lrmy", "SHARE", 100_000_000_000..100_000_000_010) + "no job\n";
-    let program = sandbox.program("run").arg("-").args(["--metrics", "127.0.0.1:0", "--rate", "100", "--report"]);
-    let (running, _stdout, stdin) = program.arg(folder.path("report")).input(lines).start_with_open_input();
-    let address = running.until_said("metrics at http://");
-    let address = address.strip_suffix("/metrics").unwrap();
-    until("the job is counted", || {
-        let metrics = http::get(address, "/metrics").body;
-        (count(&metrics, &["imageshare_jobs_finished_total"]) == 2).then_some(())
-    });
-    let metrics = http::get(address, "/metrics").body;
-    assert_eq!(count(&metrics, &["imageshare_accounts_total", "changed"]), 10);
-    assert_eq!(count(&metrics, &["imageshare_jobs_received_total", "input"]), 1);
-    assert_eq!(count(&metrics, &["imageshare_lane_state", "serving"]), 1);
-    assert_eq!(count(&metrics, &["imageshare_jobs_held"]), 0);
-    assert!(!metrics.contains("imageshare_broker_") && !metrics.contains("imageshare_consuming"), "{metrics}");
-    assert_eq!(http::get(address, "/readyz").code, 200);
-    assert_eq!(http::get(address, "/livez").code, 200);
-    drop(stdin);
-    assert_eq!(running.end().0, Some(1), "a line was no job");
-}
-
-#[test]
-fn an_address_that_is_taken_is_an_error_that_names_it() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let sandbox = Sandbox::start(&["--rps", "0"]);
-    let ended = sandbox.program("run").arg("-").args(["--metrics", &address]).run().check(1);
-    assert!(ended.stderr.contains(&format!("cannot listen on {address}")), "{}", ended.stderr);
 }
