@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use kit::{Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+use kit::{Ended, Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
 
 use crate::side_by_side;
 
@@ -68,6 +68,12 @@ fn check_hidden(secret: &str, output: &str) {
     assert!(!parts.iter().any(|part| output.contains(part)), "with {secret}:\n{output}");
 }
 
+#[track_caller]
+fn check_ended(secret: &str, ended: &Ended) {
+    check_hidden(secret, &ended.stdout);
+    check_hidden(secret, &ended.stderr);
+}
+
 #[test]
 fn no_part_of_a_password_is_shown() {
     // None of these may begin with what is looked for.
@@ -81,13 +87,9 @@ fn no_part_of_a_password_is_shown() {
         let settings = folder.file("s.toml", format!("[broker]\nurl_file = '{}'\n", file.display()));
         let in_place_of_its_file = folder.file("t.toml", format!("[broker]\nurl_file = {address:?}\n"));
         for command in ["check", "check --connect", "topology --declare", "dead list", "publish -"] {
-            for program in [
-                program(command).env("IMAGESHARE_BROKER_URL", address),
-                program(command).arg("--config").arg(&settings),
-                program(command).arg("--config").arg(&in_place_of_its_file),
-            ] {
-                check_hidden(address, &program.run().output());
-            }
+            check_ended(address, &program(command).env("IMAGESHARE_BROKER_URL", address).run());
+            check_ended(address, &program(command).arg("--config").arg(&settings).run());
+            check_ended(address, &program(command).arg("--config").arg(&in_place_of_its_file).run());
         }
         // A worker tries again and again, and says so.
         let (running, _stdout) = program("worker --log trace").env("IMAGESHARE_BROKER_URL", address).start();
@@ -130,13 +132,13 @@ fn misplaced_secrets_are_not_shown() {
     for secret in MISPLACED {
         for variable in variables.split_whitespace() {
             let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
-            check_hidden(secret, &program.ended_after(1).run().output());
+            check_ended(secret, &program.ended_after(1).run());
         }
         for command in commands {
             let program = Program::new(command.split_whitespace()).arg(secret).env("IMAGESHARE_BROKER_URL", url);
             let ended = program.run();
             assert!(ended.code.is_some_and(|code| code > 0), "{command}");
-            check_hidden(secret, &ended.output());
+            check_ended(secret, &ended);
         }
     }
 }

@@ -255,11 +255,6 @@ impl Ended {
         self
     }
 
-    /// Standard output and standard error.
-    pub fn output(&self) -> String {
-        format!("{}{}", self.stdout, self.stderr)
-    }
-
     /// Standard output as lines of JSON.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
