@@ -27,13 +27,11 @@ fn headers(headers: &[(&'static str, &str)]) -> BasicProperties {
     with_headers(headers.iter().map(|(name, value)| (*name, text(*value))))
 }
 
-/// A job of lane `default`, whose account failed with this code.
-fn failed(number: usize, code: &str) -> (Vec<u8>, BasicProperties) {
-    let image = if number.is_multiple_of(10) { "img-0therone" } else { "img-6pb6lrmy" };
-    let job = json!({"job_id": format!("job-{number}"), "image_id": image, "region": "ap-singapore",
-        "permission": "SHARE", "account_ids": ["1038493875"]});
-    let lane = if number.is_multiple_of(2) { "default" } else { "gone" };
-    let why = [("imageshare-lane", lane), ("imageshare-reason", "failed"), ("imageshare-code", code), ("of", "yours")];
+/// A dead letter of a job with this identifier.
+fn failed(job_id: &str) -> (Vec<u8>, BasicProperties) {
+    let job = json!({"job_id": job_id, "image_id": "img-6pb6lrmy", "region": "ap-singapore", "permission": "SHARE",
+        "account_ids": ["1038493875"]});
+    let why = [("imageshare-lane", "default"), ("imageshare-reason", "failed"), ("imageshare-code", "InternalError")];
     (job.to_string().into_bytes(), headers(&why))
 }
 
@@ -47,83 +45,11 @@ fn names(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["job_id"].as_str().unwrap()).collect()
 }
 
-#[test]
-fn looking_moves_nothing_and_replay_keeps_the_order_of_the_rest() {
-    const LETTERS: usize = 2_000;
-    let of = |is_meant: fn(usize) -> bool| -> Vec<String> {
-        (0..LETTERS).filter(|number| is_meant(*number)).map(|number| format!("job-{number}")).collect()
-    };
-    let code = |number: usize| if number.is_multiple_of(4) { "InternalError" } else { "InvalidAccountId.NotFound" };
-    let vhost = with_dead_letters((0..LETTERS).map(|number| failed(number, code(number))));
-    let all = dead(&vhost, &["list"]).run().check(0).json();
-    assert_eq!(names(&all), of(|_| true));
-    let first = json!({"state": "dead", "job_id": "job-0", "lane": "default", "reason": "failed",
-        "code": "InternalError", "detail": null, "image_id": "img-0therone", "region": "ap-singapore",
-        "permission": "SHARE", "account_ids": ["1038493875"], "worker": null});
-    assert_eq!(all[0], first);
-    let some = dead(&vhost, &["list", "--image", "img-0therone", "--lane", "default", "--limit", "3"]).run().check(0);
-    assert_eq!(names(&some.json()), ["job-0", "job-10", "job-20"]);
-    for deed in ["replay", "drop"] {
-        let would = dead(&vhost, &[deed, "--dry-run", "--limit", "2"]).run().check(0);
-        assert_eq!(names(&would.json()), ["job-0", "job-1"]);
-    }
-    assert_eq!(names(&dead(&vhost, &["list"]).run().check(0).json()), of(|_| true), "the same in the same order");
-    let ended = dead(&vhost, &["replay", "--code", "InternalError"]).run().check(0);
-    assert_eq!(ended.json().len(), 500);
-    assert!(ended.stderr.contains("500 dead letters sent to their lanes"), "{}", ended.stderr);
-    assert_eq!(ids(&vhost, QUEUE), of(|number| number.is_multiple_of(4)));
-    assert_eq!(ids(&vhost, DEAD), of(|number| !number.is_multiple_of(4)));
-}
-
-#[test]
-fn what_no_queue_takes_stays_a_dead_letter_and_headers_of_ours_do_not_travel() {
-    let vhost = with_dead_letters((0..4).map(|number| failed(number, "InternalError")));
-    let ended = dead(&vhost, &["replay"]).run().check(1);
-    let states: Vec<_> = ended.json().into_iter().map(|line| line["state"].clone()).collect();
-    assert_eq!(states, ["replayed", "dead", "replayed", "dead"]);
-    assert!(ended.stderr.contains("with routing key \"gone\"; it stays a dead letter"), "{}", ended.stderr);
-    assert_eq!((vhost.depth(DEAD).ready, vhost.depth(QUEUE).ready), (2, 2));
-    let amqp = Amqp::open(&vhost.url());
-    let delivery = amqp.hold(QUEUE, 1).next("a job");
-    let names: Vec<_> =
-        delivery.properties.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["of"]);
-}
-
-#[test]
-fn what_is_no_job_can_be_looked_at_and_removed() {
-    let why =
-        [("imageshare-lane", "default"), ("imageshare-reason", "rejected"), ("imageshare-detail", "no\u{1b}[31m job")];
-    let vhost = with_dead_letters([(b"\xff\x00".to_vec(), headers(&why)), failed(2, "InternalError")]);
-    // What somebody else put there.
-    Amqp::open(&vhost.url()).publish_to("", DEAD, [(b"{}".to_vec(), properties())]);
-    let all = dead(&vhost, &["list"]).run().check(0).json();
-    assert_eq!((all.len(), &all[0]["detail"], &all[0]["image_id"]), (3, &json!("no [31m job"), &Value::Null));
-    assert_eq!(all[2]["lane"], Value::Null);
-    let ended = dead(&vhost, &["drop", "--reason", "rejected"]).run().check(0);
-    assert_eq!(ended.json()[0]["state"], "dropped");
-    assert_eq!(vhost.depth(DEAD).ready, 2);
-    dead(&vhost, &["drop"]).run().check(0);
-    assert_eq!(vhost.depth(DEAD).ready, 0);
-    assert!(dead(&vhost, &["list"]).run().check(0).json().is_empty());
-}
-
-#[test]
-fn without_the_queue_or_the_broker_it_says_so() {
-    let vhost = Node::shared().vhost();
-    let ended = dead(&vhost, &["list"]).run().check(3);
-    assert!(ended.stderr.contains("no queue 'imageshare.dead'"), "{}", ended.stderr);
-    Program::new(["dead", "list"]).env("IMAGESHARE_BROKER_URL", "amqp://127.0.0.1:1").run().check(4);
-    Program::new(["dead", "list"]).run().check(2);
-}
-
 /// Jobs of the lane that the broker dropped, each for another reason, by the identifier of the job.
 fn dropped_by_the_broker(vhost: &Vhost<'_>) {
     let amqp = Amqp::open(&vhost.url());
     let publish = |id: &str, properties: BasicProperties| {
-        let (body, _) = failed(1, "");
-        let body = String::from_utf8(body).unwrap().replace("job-1", id);
-        amqp.publish_to(QUEUE, "", [(body.into_bytes(), properties)]);
+        amqp.publish_to(QUEUE, "", [(failed(id).0, properties)]);
     };
     let is_dead = |count: u64| until("the broker dropped it", || (vhost.depth(DEAD).ready == count).then_some(()));
     // Headers of ours from a publisher count for nothing.
@@ -181,8 +107,7 @@ fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
     let vhost = with_dead_letters([]);
     let amqp = Amqp::open(&vhost.url());
     amqp.delete(DEAD);
-    let (body, _) = failed(1, "");
-    amqp.publish_to(QUEUE, "", [(body, properties().with_expiration("1".into()))]);
+    amqp.publish_to(QUEUE, "", [(failed("a").0, properties().with_expiration("1".into()))]);
     until("it is dropped and kept", || (vhost.depth(QUEUE).ready == 0).then_some(()));
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     until("the dead letters have it", || (vhost.depth(DEAD).ready == 1).then_some(()));
@@ -194,13 +119,13 @@ fn large_dead_letters_are_read_in_bounded_memory() {
     const LEN: usize = 210_000;
     const LONG: usize = 20 * 1024 * 1024;
     const KIB_MAX: u64 = 64 * 1024;
-    let letters = (0..LETTERS).map(|number| {
-        let (mut body, properties) = failed(number * 2, "InternalError");
+    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{number}")).collect();
+    let letters = expected.iter().map(|id| {
+        let (mut body, properties) = failed(id);
         body.extend(std::iter::repeat_n(b' ', LEN));
         (body, properties)
     });
     let vhost = with_dead_letters(letters);
-    let expected: Vec<_> = (0..LETTERS).map(|number| format!("job-{}", number * 2)).collect();
     for arguments in [&["list"][..], &["list", "--limit", "1"], &["drop", "--dry-run"], &["replay", "--limit", "9"]] {
         let (running, mut stdout) = dead(&vhost, arguments).start();
         let mut text = String::new();
@@ -218,10 +143,11 @@ fn large_dead_letters_are_read_in_bounded_memory() {
         assert!(said.contains("dead letters"), "{said}");
     }
     assert_eq!(ids(&vhost, QUEUE), expected[..9]);
-    // One that is longer than the library may hold stops nothing.
-    Amqp::open(&vhost.url()).publish_to("", DEAD, [(vec![b'x'; LONG], properties()), failed(2_000, "InternalError")]);
+    // One that is longer than the library may hold stops nothing, nor does one that is no text.
+    let bodies = [vec![b'x'; LONG], b"\xff\x00".to_vec()].map(|body| (body, properties()));
+    Amqp::open(&vhost.url()).publish_to("", DEAD, bodies.into_iter().chain([failed("job-2000")]));
     let all = dead(&vhost, &["list"]).run().check(0).json();
-    assert_eq!((all.len(), &all[LETTERS - 9 + 1]["job_id"]), (LETTERS - 9 + 2, &json!("job-2000")));
+    assert_eq!((all.len(), &all[LETTERS - 9 + 2]["job_id"]), (LETTERS - 9 + 3, &json!("job-2000")));
     dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
     let left = dead(&vhost, &["list", "--code", "InternalError"]).run().check(0).json();
     assert_eq!(names(&left), [&expected[389..], &["job-2000".to_owned()]].concat());

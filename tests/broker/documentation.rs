@@ -1,9 +1,7 @@
 //! The commands of the manual that need a broker.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
-
 use kit::{
-    COOKIE, Node, Vhost, free_port, json_lines,
+    Node, free_port, json_lines,
     shell::{AT_END, Shell, check_printed, shown, with_port},
     until,
 };
@@ -29,7 +27,7 @@ fn the_readmes_daemon_carries_out_what_is_published() {
 #[test]
 fn the_broker_gets_its_queues_and_is_asked_what_waits_in_them_as_shown() {
     let vhost = Node::shared().vhost();
-    let shell = with_control(Shell::new(), &vhost).env("IMAGESHARE_BROKER_URL", vhost.url());
+    let shell = Shell::new().at(&vhost);
     let of_vhost = |text: &str| text.replace("VHOST", &vhost.name);
     let (commands, _) = shown("docs/jobs.md", "imageshare topology");
     shell.run(&commands).check(0);
@@ -42,16 +40,4 @@ fn the_broker_gets_its_queues_and_is_asked_what_waits_in_them_as_shown() {
     let shown = output.unwrap().text;
     // Its numbers are some seconds old.
     until("the broker says so too", || shell.run(&ask).stdout.contains(shown.trim_end()).then_some(()));
-}
-
-/// A shell whose `rabbitmqctl` finds the node.
-fn with_control(shell: Shell, vhost: &Vhost<'_>) -> Shell {
-    // It looks for what else it needs where it is itself.
-    let control = "#!/bin/sh\nexec /usr/lib/rabbitmq/bin/rabbitmqctl \"$@\"\n";
-    shell.program("rabbitmqctl", control);
-    let cookie = shell.folder.file(".erlang.cookie", COOKIE);
-    fs::set_permissions(cookie, fs::Permissions::from_mode(0o400)).unwrap();
-    let home = shell.folder.path("").to_str().unwrap().to_owned();
-    let shell = shell.env("HOME", home);
-    vhost.node.control().into_iter().fold(shell, |shell, (name, value)| shell.env(name, value))
 }

@@ -29,6 +29,7 @@ transcripts! {
     dry_run
     endings
     examples
+    metrics
     one_image
     report_files
     sandbox

@@ -430,25 +430,12 @@ impl Vhost<'_> {
 
     /// Sets a policy for its queues whose names match.
     pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
-        self.set_policy_by("set", "kit", queues, definition);
-    }
-
-    /// The same by a function, such as that for operator policies, and with a name.
-    pub fn set_policy_by(&self, function: &str, policy: &str, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         self.node.eval(&format!(
-            "ok = rabbit_policy:{function}(<<\"{}\">>, <<\"{policy}\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, \
-             <<\"kit\">>).",
+            "ok = rabbit_policy:set(<<\"{}\">>, <<\"kit\">>, <<\"{queues}\">>, [{}], 0, <<\"queues\">>, <<\"kit\">>).",
             self.name,
             definition.join(", ")
         ));
-    }
-
-    /// Lets its user in at the management interface of its node, and gives the address there.
-    pub fn management_url(&self, port: u16) -> String {
-        let Self { node, name, .. } = self;
-        node.eval(&format!("ok = rabbit_auth_backend_internal:set_tags(<<\"{name}\">>, [management], <<\"kit\">>)."));
-        format!("http://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}")
     }
 
     /// Takes that policy away, if it is there.

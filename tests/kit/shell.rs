@@ -6,10 +6,13 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
 };
 
+use lapin::{BasicProperties, types::FieldTable};
+use serde_json::Value;
+
 use crate::{
-    Ended, Folder, Program, Sandbox, check_plain, of_repository,
+    Amqp, COOKIE, Ended, Folder, Message, Program, Sandbox, Vhost, check_plain, of_repository,
     pages::{Block, Page},
-    program,
+    program, properties, text,
 };
 
 /// GET, where a machine has no curl.
@@ -62,6 +65,21 @@ impl Shell {
         ]);
     }
 
+    /// Points the program at a virtual host, and `rabbitmqctl` at its node. The name of the virtual host is in `VHOST`.
+    pub fn at(self, vhost: &Vhost<'_>) -> Self {
+        // It looks for its other files in its own folder.
+        self.program("rabbitmqctl", "#!/bin/sh\nexec /usr/lib/rabbitmq/bin/rabbitmqctl \"$@\"\n");
+        let cookie = self.folder.file(".erlang.cookie", COOKIE);
+        fs::set_permissions(cookie, fs::Permissions::from_mode(0o400)).unwrap();
+        let home = self.folder.path("").to_str().unwrap().to_owned();
+        let names = [("HOME", home), ("IMAGESHARE_BROKER_URL", vhost.url()), ("VHOST", vhost.name.clone())];
+        names.into_iter().chain(vhost.node.control()).fold(self, |shell, (name, value)| shell.env(name, value))
+    }
+
+    fn broker(&self) -> Amqp {
+        Amqp::open(&self.variables["IMAGESHARE_BROKER_URL"])
+    }
+
     /// Runs commands as a person would who types them.
     pub fn run(&self, commands: &str) -> Ended {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.folder.path("bin").display());
@@ -82,6 +100,8 @@ impl Shell {
     /// | `faults` | the faults of the sandbox from now on |
     /// | `stats` | what the sandbox counted since it was started |
     /// | `state` | the accounts that each image is shared with in the sandbox |
+    /// | `publish QUEUE` | publishes each line that the commands before print: a text, or JSON with `headers` and a `body` |
+    /// | `queue NAME` | takes all messages of a queue: the names of the headers and the body of each |
     ///
     /// No command may print a secret key or a control character.
     pub fn follow(&mut self, page: &Page) {
@@ -105,18 +125,45 @@ impl Shell {
                     let done = self.run(text).check(code.parse().unwrap());
                     for output in [&done.stdout, &done.stderr] {
                         check_plain("the output", output);
-                        assert!(!output.contains("topsecret") && !output.contains("secret-key-example"), "{output}");
+                        let has_secret =
+                            ["topsecret", "secret-key-example", "horse"].iter().any(|part| output.contains(part));
+                        assert!(!has_secret, "{output}");
                     }
                     ended = Some(done);
                 }
                 "stdout" => check_output(&ended.as_ref().unwrap().stdout, text),
                 "stderr" => check_output(&ended.as_ref().unwrap().stderr, text),
                 "text" => ended.iter().for_each(|ended| check_printed(&ended.stderr, text)),
+                "publish" => {
+                    let lines = ended.as_ref().unwrap().stdout.lines();
+                    self.broker().publish_to("", mark, lines.map(to_message));
+                }
+                "queue" => {
+                    let messages = self.broker().take_all(mark);
+                    check_output(&messages.iter().map(to_line).collect::<String>(), text);
+                }
                 "csv" | "json" => {}
                 other => panic!("no block is known as {other:?}"),
             }
         }
     }
+}
+
+/// The message of a line.
+fn to_message(line: &str) -> (Vec<u8>, BasicProperties) {
+    let Ok(Value::Object(message)) = serde_json::from_str(line) else { return (line.into(), properties()) };
+    let mut headers = FieldTable::default();
+    for (name, value) in message["headers"].as_object().unwrap() {
+        headers.insert(name.as_str().into(), text(value.as_str().unwrap()));
+    }
+    (message["body"].to_string().into_bytes(), properties().with_headers(headers))
+}
+
+/// The line of a message.
+fn to_line(message: &Message) -> String {
+    let names = message.headers.iter().flat_map(|headers| headers.inner().keys());
+    let names: String = names.map(|name| format!("{name} ")).collect();
+    format!("{names}{}\n", String::from_utf8_lossy(&message.body))
 }
 
 /// A block of commands and the one behind it, which is what they print where they print something that is shown.
