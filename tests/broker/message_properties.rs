@@ -14,7 +14,7 @@ use kit::{
     pages::Page,
     properties,
     stage::{DEAD, QUEUE, REPORTS, Stage},
-    until,
+    text, until, with_headers,
 };
 
 /// A broker's answer to a message that it refuses (AMQP 0-9-1).
@@ -25,18 +25,8 @@ const OTHER: &str = "somebody-elses";
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn header(name: &str, value: AMQPValue) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    headers.insert(name.into(), value);
-    properties().with_headers(headers)
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
-fn list(queue: &str) -> AMQPValue {
-    AMQPValue::FieldArray(vec![text(queue)].into())
+fn header(name: &'static str, value: AMQPValue) -> BasicProperties {
+    with_headers([(name, value)])
 }
 
 /// The properties that a worker and the broker take as if they were not there.
@@ -81,7 +71,7 @@ fn message_properties_do_what_the_table_says() {
         checked.insert(name);
     }
     for name in ["CC", "BCC"] {
-        publish(name, header(name, list(OTHER)));
+        publish(name, header(name, AMQPValue::FieldArray(vec![text(OTHER)].into())));
         let [copy] = &client.take(OTHER, 1)[..] else { panic!("{name} makes one copy") };
         let is_kept = copy.headers.as_ref().is_some_and(|headers| headers.inner().contains_key(name));
         assert_eq!(is_kept, name == "CC", "{name}");

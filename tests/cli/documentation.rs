@@ -48,6 +48,18 @@ fn commands_of_other_pages_print_what_they_show() {
     assert!(linked >= 20, "{linked} sections are linked");
 }
 
+#[test]
+fn commands_marked_as_run_elsewhere_are_named_there() {
+    for page in Page::all() {
+        for block in &page.blocks {
+            let Some(file) = block.mark.strip_prefix("elsewhere=") else { continue };
+            let text = fs::read_to_string(of_repository(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let program = block.text.split([' ', '\n', '=']).find(|word| *word != "export").unwrap();
+            assert!(text.contains(program), "{}: {file} does not run\n{}", page.name, block.text);
+        }
+    }
+}
+
 /// JSON without the values that differ in each run.
 fn without_circumstances(json: &str) -> Value {
     fn clear(value: &mut Value) {
