@@ -6,7 +6,7 @@ use std::{
 };
 
 use kit::{
-    Program, Sandbox, flags, free_port, helps, of_repository,
+    Folder, Program, Sandbox, free_port, of_repository,
     pages::Page,
     shell::{AT_END, Shell, check_printed, shown, with_port},
 };
@@ -234,4 +234,99 @@ fn exit_codes_equal_those_of_the_manual() {
     let readme = Page::of("README.md").text;
     let at = readme.find("The exit code says").unwrap();
     assert_eq!(numbers(readme.get(at..).unwrap()), of_program, "README.md");
+}
+
+/// What `--help` says of each command that does something, by the command's words. The program is called in a way that the
+/// caller may change.
+pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, String> {
+    let mut helps = BTreeMap::new();
+    let mut waiting = vec![String::new()];
+    while let Some(command) = waiting.pop() {
+        let program = Program::new(command.split_whitespace()).arg("--help");
+        let help = call(program).run().check(0).stdout;
+        let section = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+        let names = section.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+            let name = line.strip_prefix("  ")?.split_whitespace().next()?;
+            (!line.starts_with("   ") && name != "help").then(|| format!("{command} {name}").trim().to_owned())
+        });
+        let before = waiting.len();
+        waiting.extend(names);
+        if waiting.len() == before {
+            helps.insert(command, help);
+        }
+    }
+    assert!(helps.len() > 10, "{:?}", helps.keys());
+    helps
+}
+
+/// The flags that a help lists, but the one that asks for help.
+pub(crate) fn flags(help: &str) -> BTreeSet<String> {
+    let name = |line: &str| {
+        let (short, long) = line.split_at_checked(6)?;
+        let is_before_flag = short.trim_start().is_empty() || short.trim_start().starts_with('-');
+        let name = long.strip_prefix("--").filter(|_| is_before_flag)?.split(' ').next()?;
+        Some(format!("--{name}"))
+    };
+    help.lines().filter_map(name).filter(|flag| flag != "--help").collect()
+}
+
+/// The sections, with a name where they have names, and the sources of a credential.
+const SECTIONS: [&str; 6] = ["lanes", "credentials", "engine", "http", "broker", "admin"];
+
+/// The keys of each section, by what the program says is allowed there.
+fn keys() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = Folder::new();
+    let mut file = String::from("stranger = 1\n");
+    for section in SECTIONS {
+        let named = ["lanes", "credentials"].contains(&section);
+        let table = if named { format!("{section}.x") } else { section.to_owned() };
+        file.push_str(&format!("[{table}]\nstranger = 1\n"));
+    }
+    let path = folder.file("settings.toml", file);
+    let said = Program::new(["check", "--config"]).arg(path).run().check(2).stderr;
+    let mut keys = BTreeMap::new();
+    for line in said.lines() {
+        let Some((place, allowed)) = line.split_once("found the key \"stranger\", allowed are ") else { continue };
+        let place = place.trim_end_matches([':', ' ']).rsplit(": ").next().unwrap();
+        let section = if place.ends_with(".toml") { "" } else { place.trim_end_matches(".x") };
+        keys.insert(section.to_owned(), allowed.split(", ").map(str::to_owned).collect());
+    }
+    assert_eq!(keys.get(""), Some(&SECTIONS.map(str::to_owned).into()), "{said}");
+    keys.remove("");
+    assert_eq!(keys.len(), SECTIONS.len(), "{said}");
+    keys
+}
+
+#[test]
+fn example_shows_all_settings_and_no_others() {
+    let text = fs::read_to_string(of_repository("examples/imageshare.toml")).unwrap();
+    let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in text.lines() {
+        if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            section = name.split('.').next().unwrap().to_owned();
+        }
+        let line = line.trim_start_matches(['#', ' ']);
+        if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            shown.entry(section.clone()).or_default().insert(key.to_owned());
+        }
+    }
+    assert_eq!(shown, keys());
+}
+
+#[test]
+fn page_lists_all_settings_and_no_others() {
+    let text = fs::read_to_string(of_repository("docs/jobs.md")).unwrap();
+    let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) else { continue };
+        let Some((section, key)) = key.split_once('.') else { continue };
+        if SECTIONS.contains(&section) {
+            let key = key.strip_prefix("NAME.").unwrap_or(key);
+            listed.entry(section.to_owned()).or_default().insert(key.to_owned());
+        }
+    }
+    assert_eq!(listed, keys());
 }

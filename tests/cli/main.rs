@@ -13,10 +13,8 @@ mod commands;
 mod documentation;
 mod endings;
 mod hostile_api;
-mod limits;
 mod repository;
 mod secrets;
-mod settings;
 mod transcripts;
 
 /// Checks these, eight at a time, since their programs mostly wait.

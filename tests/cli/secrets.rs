@@ -2,9 +2,12 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use kit::{Ended, Folder, Program, files_of_repository, flags, free_port, helps, of_repository, until};
+use kit::{Ended, Folder, Program, files_of_repository, free_port, of_repository, until};
 
-use crate::side_by_side;
+use crate::{
+    documentation::{flags, helps},
+    side_by_side,
+};
 
 /// What stands before a program, so that the system may make a core dump of it.
 const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$@\""];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::sizes;
+use crate::seed;
 
 /// Numbers that are the same for the same seed (SplitMix64).
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Random {
 
     /// The numbers of a scenario, others for each seed of a run.
     pub fn of(scenario: u64) -> Self {
-        let mut seed = Self(sizes::seed());
+        let mut seed = Self(seed());
         Self(scenario ^ seed.below(u64::MAX))
     }
 

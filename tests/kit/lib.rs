@@ -13,7 +13,6 @@
 pub mod amqp;
 pub mod broker;
 pub mod certificates;
-pub mod commands;
 pub mod existing;
 pub mod history;
 pub mod http;
@@ -23,18 +22,15 @@ pub mod program;
 pub mod relay;
 pub mod sandbox;
 pub mod shell;
-pub mod sizes;
 pub mod stage;
 pub mod worker;
 
 pub use amqp::{Amqp, Message, properties, text, with_headers};
 pub use broker::{COOKIE, Depth, Node, TICK_SECONDS, Vhost, free_port};
 pub use certificates::{Authority, Certificate};
-pub use commands::{flags, helps};
 pub use program::{Ended, Program, Running, json_lines};
 pub use relay::Relay;
 pub use sandbox::Sandbox;
-pub use sizes::size;
 
 use std::{
     fs,
@@ -129,4 +125,25 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         // Between two looks, so that looking does not take the processor from what is looked at.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Returns how large something in a scenario is: the first number in an ordinary run, the second if `SIZE` is `full`, and
+/// `TIMES` as much. `tests/chaos` sets these, and `SEED`.
+pub fn size(ordinary: u64, full: u64) -> u64 {
+    let size = match std::env::var("SIZE").as_deref() {
+        Err(_) | Ok("ordinary") => ordinary,
+        Ok("full") => full,
+        Ok(other) => panic!("SIZE: invalid value {other:?} (expected ordinary or full)"),
+    };
+    size * number("TIMES").unwrap_or(1)
+}
+
+/// What makes the numbers of this run others than those of the next one.
+pub fn seed() -> u64 {
+    number("SEED").unwrap_or_default()
+}
+
+/// A number of the environment.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is not a number")))
 }

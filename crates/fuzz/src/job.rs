@@ -65,12 +65,14 @@ fn check_plain(job: &Job, data: &[u8], defaults: &Defaults) {
     let plain: Value = serde_json::from_slice(data).expect("a job is JSON");
     let member = |names: &[&str]| names.iter().find_map(|name| plain.get(name));
     let text = |names: &[&str]| member(names).and_then(Value::as_str);
+    // An empty optional text counts as absent, and so does null.
+    let filled = |names: &[&str]| text(names).filter(|text| !text.is_empty());
     let identity = &job.identity;
-    assert_eq!(text(&["job_id"]).unwrap_or(&defaults.job_id), identity.job_id);
-    assert_eq!(text(&["lane"]), identity.lane.as_deref());
+    assert_eq!(filled(&["job_id"]).unwrap_or(&defaults.job_id), identity.job_id);
+    assert_eq!(filled(&["lane"]), identity.lane.as_deref());
     assert_eq!(text(&["image_id", "ImageId"]), Some(identity.image_id.as_str()));
     let default = defaults.region.as_ref().map(|region| region.as_str());
-    assert_eq!(text(&["region", "Region"]).or(default), Some(identity.region.as_str()));
+    assert_eq!(filled(&["region", "Region"]).or(default), Some(identity.region.as_str()));
     assert_eq!(text(&["permission", "Permission"]), Some(identity.permission.as_str()));
     let accounts = member(&["account_ids", "AccountIds"]).and_then(Value::as_array).expect("a job has a list");
     let account = |value: &Value| match value {
@@ -79,8 +81,8 @@ fn check_plain(job: &Job, data: &[u8], defaults: &Defaults) {
     };
     let found: Vec<_> = accounts.iter().map(account).collect();
     assert_eq!(job.account_ids.iter().map(|id: &AccountId| Some(id.get())).collect::<Vec<_>>(), found);
-    assert_eq!(member(&["force"]).map_or(Some(false), Value::as_bool), Some(job.force));
-    assert_eq!(member(&["expires_at"]).is_some(), job.expires_at.is_some());
+    assert_eq!(member(&["force"]).and_then(Value::as_bool).unwrap_or_default(), job.force);
+    assert_eq!(filled(&["expires_at"]).is_some(), job.expires_at.is_some());
     let labels = member(&["labels"]).and_then(Value::as_object);
     let found = labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
     let held = identity.labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));

@@ -1,8 +1,10 @@
-//! What systemd hears from a worker, and what it thinks of the unit.
+//! What systemd receives from a worker, and what `check --connect` prints before there is one.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use kit::{Folder, Node, Sandbox, stage::Stage, worker::Worker};
+use kit::{Folder, Node, Sandbox, shell::Shell, stage::Stage, worker::Worker};
+
+use crate::transcripts::follow;
 
 /// What the service manager hears next.
 fn heard(manager: &UnixDatagram) -> String {
@@ -36,4 +38,9 @@ fn service_manager_receives_states_and_is_not_needed() {
     worker.until_logged_after(0, &["WARN", "NOTIFY_SOCKET"]);
     worker.until_subscribed();
     worker.drain();
+}
+
+#[test]
+fn check_names_what_is_missing_and_changes_nothing() {
+    follow(Shell::new(), Node::any(), "check");
 }

@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     outcomes,
-    record::{DeadLetter, Job, Kind, Outcome, Record, Report},
-    timeline::Timeline,
+    record::{DeadLetter, Job, Kind, Outcome, Record, Report, Timeline},
 };
 
 /// Returns every broken promise of a round.

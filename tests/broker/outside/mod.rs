@@ -11,7 +11,6 @@ mod outcomes;
 mod plan;
 mod record;
 mod round;
-mod timeline;
 
 use std::{
     fs,
@@ -20,10 +19,7 @@ use std::{
 };
 
 use judge::judge;
-use kit::{
-    Node, of_repository,
-    sizes::{number, seed},
-};
+use kit::{Node, number, of_repository, seed};
 pub(crate) use plan::{Fault, Plan};
 use record::Record;
 use round::Round;

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request},
-    timeline::Timeline,
-};
+use super::record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request, Timeline};
 
 /// Tolerance between the times of reports and of the sandbox: rounding to milliseconds, and two clocks.
 const SLACK: Micros = 5_000;
