@@ -16,9 +16,6 @@ use kit::{
     worker::Worker,
 };
 
-/// How long images are busy: the window is full long before, and jobs are still held when their worker goes.
-const BUSY_SECONDS: f64 = 4.0;
-
 /// The most requests a second of each lane.
 const RATE: u32 = 20;
 
@@ -71,13 +68,21 @@ pub(crate) fn took(since: Instant, at_most: Duration) {
     assert!(took < at_most, "taken over after {took:?}");
 }
 
-/// The worker of the first lane goes, and the others take over what it had.
+/// Makes all images busy for so long.
+fn set_busy(stage: &Stage<'_>, seconds: f64) {
+    let numbers = (0..IMAGES).chain(OF_SECOND_REGION..OF_SECOND_REGION + IMAGES);
+    let busy: serde_json::Map<_, _> = numbers.map(|number| (image(number), json!(seconds))).collect();
+    stage.sandbox.faults(&json!({ "busy_images": busy }));
+}
+
+/// The worker of the first lane goes while all images are busy, and the others take over what it had.
 #[track_caller]
 fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
     let gone = players.remove(of_lane(players, TWO_LANES[0]));
     let had: Vec<_> = TWO_LANES.into_iter().filter(|lane| gone.worker.serves(lane)).collect();
     let since = Instant::now();
     let until_taken_over = |at_most| {
+        set_busy(stage, 0.0);
         for lane in &had {
             of_lane(players, lane);
         }
@@ -96,6 +101,7 @@ fn let_go(stage: &Stage<'_>, players: &mut Vec<Player>, going: Going) {
         }
         Going::Released => {
             gone.worker.until_logged_after(0, &["given back"]);
+            set_busy(stage, 0.0);
             of_lane(players, TWO_LANES[0]);
             return players.push(gone);
         }
@@ -136,9 +142,7 @@ fn check_hand_over(seed: u64, workers: usize, goings: &[Going], broker: &str) {
     let mut history = History::of(seed);
     let mut players: Vec<_> = (0..workers).map(|_| Player::start(&stage)).collect();
     for going in goings {
-        let numbers = (0..IMAGES).chain(OF_SECOND_REGION..OF_SECOND_REGION + IMAGES);
-        let busy: serde_json::Map<_, _> = numbers.map(|number| (image(number), json!(BUSY_SECONDS))).collect();
-        stage.sandbox.faults(&json!({ "busy_images": busy }));
+        set_busy(&stage, 3600.0);
         let before = history.jobs.len();
         for first in [0, OF_SECOND_REGION] {
             add_contrary(&mut history, 2 * held, first);
