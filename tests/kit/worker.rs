@@ -56,7 +56,9 @@ impl Worker {
     pub fn serves(&self, lane: &str) -> bool {
         let said = self.said();
         let of_lane = format!(r#""lane":"{lane}","state":"#);
-        said.lines().rfind(|line| line.contains(&of_lane)).is_some_and(|line| line.contains(r#""state":"serving""#))
+        let last = said.lines().rfind(|line| line.contains(&of_lane)).unwrap_or_default();
+        // Its window may be full of jobs whose images are busy.
+        ["serving", "blocked"].iter().any(|state| last.contains(&format!(r#""state":"{state}""#)))
     }
 
     /// Open files, sockets among them, and threads that it has.
