@@ -33,7 +33,7 @@ fn check_lost<'a>(
     let standby = stage.worker_between(nodes[other].port, stage.sandbox.port());
     standby.until_subscribed();
     // Something is left to do when the other takes over.
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 2 * TICK_SECONDS}}));
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600}}));
     stage.publish_random(history, 300);
     worker.until_serving();
     let (mark, since) = (worker.mark(), Instant::now());
@@ -41,6 +41,7 @@ fn check_lost<'a>(
     worker.until_logged_after(mark, &[r#""state":"disconnected""#]);
     let written = endpoint.state().to_server;
     standby.until_serving();
+    stage.sandbox.faults(&json!({"busy_images": {image(0): 0}}));
     assert_eq!(endpoint.state().to_server, written, "it wrote although its lane was gone");
     took(since, Duration::from_secs(4 * TICK_SECONDS));
     mend();
