@@ -40,6 +40,10 @@ pub fn read_accounts(reader: impl BufRead, file: &str) -> Result<Vec<AccountId>,
     loop {
         let read = match lines.next_line() {
             Ok(None) => break,
+            Ok(Some((_, Line::Foreign(format)))) => {
+                error.add(format!("{file}: {format}"));
+                break;
+            }
             Ok(Some((_, line))) => account_id(line),
             Err(problem) => {
                 error.add(format!("{file} line {}: found that it cannot be read ({problem})", lines.number()));

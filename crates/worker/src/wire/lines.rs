@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead};
 
+use super::job::foreign_format;
+
 /// Lines of a reader. A line ends with a line feed, with or without a carriage return before it, or with the text.
 pub(super) struct Lines<R> {
     reader: R,
@@ -19,6 +21,8 @@ pub(super) enum Line<'a> {
     Bytes(&'a [u8]),
     /// It was longer than allowed and has been skipped to its end.
     TooLong,
+    /// The first line shows that the whole is in this format and no text. None of its lines means anything.
+    Foreign(&'static str),
 }
 
 impl<R: BufRead> Lines<R> {
@@ -29,12 +33,6 @@ impl<R: BufRead> Lines<R> {
     /// The number of the last line, from 1.
     pub(super) const fn number(&self) -> u64 {
         self.number
-    }
-
-    /// Returns the first bytes that are not yet read, as many as the reader has at once. `None` if it cannot be read, which
-    /// the next line reports.
-    pub(super) fn beginning(&mut self) -> Option<&[u8]> {
-        self.reader.fill_buf().ok()
     }
 
     /// The next line and its number; `None` at the end. The byte order mark that some editors put before a text is no part of it.
@@ -72,6 +70,9 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
+        if let (1, Some(format)) = (self.number, foreign_format(&self.line)) {
+            return Ok(Some((1, Line::Foreign(format))));
+        }
         if len > keep_max {
             return Ok(Some((self.number, Line::TooLong)));
         }

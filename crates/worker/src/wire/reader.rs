@@ -94,15 +94,13 @@ impl<R: BufRead> JobReader<R> {
 
     /// Reads one line, which may make jobs or rejections ready.
     fn step(&mut self) {
-        if self.lines.number() == 0
-            && let Some(format) = self.lines.beginning().and_then(job::foreign_format)
-        {
-            self.is_ended = true;
-            self.rows.reject(1, format!("{format}; nothing of the file was read"), &mut self.ready);
-            return;
-        }
         let (number, line) = match self.lines.next_line() {
             Ok(Some((_, Line::Bytes(bytes)))) if bytes.trim_ascii().is_empty() => return,
+            Ok(Some((number, Line::Foreign(format)))) => {
+                self.is_ended = true;
+                self.rows.reject(number, format!("{format}; nothing of the file was read"), &mut self.ready);
+                return;
+            }
             Ok(Some(line)) => line,
             Ok(None) => {
                 self.is_ended = true;
@@ -135,7 +133,7 @@ impl<R: BufRead> JobReader<R> {
         let defaults = Defaults { job_id: format!("line-{number}"), region: self.region };
         let read = match line {
             Line::Bytes(bytes) => job::parse(bytes, &defaults),
-            Line::TooLong => Err(job::unreadable(&defaults, job::too_long())),
+            Line::TooLong | Line::Foreign(_) => Err(job::unreadable(&defaults, job::too_long())),
         };
         self.ready.push_back(match read {
             Ok(job) => Ok(JobLine { place, job }),
