@@ -109,6 +109,13 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     if data.contains(&b'"') || data.windows(4).any(|four| four == b"SYNC") {
         return;
     }
+    // Blank columns and rows do not count, and neither do blank fields at the end of a row.
+    let is_blank = |field: &[u8]| str::from_utf8(field).is_ok_and(|field| field.trim().is_empty());
+    let ends_blank = |line: &[u8]| line.rsplit(|&byte| byte == b',').next().is_some_and(is_blank);
+    let in_header = |(_, line): &(u64, &[u8])| line.split(|&byte| byte == b',').any(is_blank);
+    if rows.first().is_some_and(in_header) || rows.iter().any(|(_, line)| ends_blank(line)) {
+        return;
+    }
     let Some((&(_, header), rows)) = rows.split_first() else { return assert!(read.is_empty()) };
     let Some(places) = places(header, region) else { return assert_eq!((accounts, refused), (0, 1)) };
     let (mut expected, mut bad): (Vec<Group>, Vec<u64>) = Default::default();
