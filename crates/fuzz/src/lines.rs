@@ -18,6 +18,9 @@ use crate::{
     source::documents,
 };
 
+/// Fields that a row may have, blank ones included.
+const FIELDS_MAX: usize = 16;
+
 /// Bytes of a line of accounts.
 const ACCOUNT_LINE_LEN_MAX: usize = 4_096;
 
@@ -73,10 +76,8 @@ fn filled(data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
 
 fn check_objects(data: &[u8], region: Option<Region>) {
     let read = read_jobs(data, Format::Ndjson, region);
-    // A file in another format, or JSON that is spread over lines, is rejected as a whole.
-    if let [Err(rejection)] = &read[..]
-        && rejection.problem.ends_with("; nothing of the file was read")
-    {
+    if is_foreign(data) {
+        assert!(matches!(&read[..], [Err(rejection)] if line_of(rejection) == 1), "rejected as a whole");
         return;
     }
     let expected = filled(data).map(|(number, line)| {
@@ -88,6 +89,14 @@ fn check_objects(data: &[u8], region: Option<Region>) {
         Err(rejection) => (line_of(&rejection), Err(rejection.problem)),
     });
     assert!(found.eq(expected), "each line by itself");
+}
+
+/// Returns whether the first line shows another format, or JSON that is spread over lines.
+fn is_foreign(data: &[u8]) -> bool {
+    const MARKS: [&[u8]; 5] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xff\xfe", b"\xfe\xff"];
+    let line = data.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let text = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii();
+    MARKS.iter().any(|mark| line.starts_with(mark)) || [&b"{"[..], b"[", b"[{"].contains(&text)
 }
 
 fn line_of(rejection: &Rejection) -> u64 {
@@ -109,20 +118,15 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     if data.contains(&b'"') || data.windows(4).any(|four| four == b"SYNC") {
         return;
     }
-    // Blank columns and rows do not count, and neither do blank fields at the end of a row.
-    let is_blank = |field: &[u8]| str::from_utf8(field).is_ok_and(|field| field.trim().is_empty());
-    let ends_blank = |line: &[u8]| line.rsplit(|&byte| byte == b',').next().is_some_and(is_blank);
-    let in_header = |(_, line): &(u64, &[u8])| line.split(|&byte| byte == b',').any(is_blank);
-    if rows.first().is_some_and(in_header) || rows.iter().any(|(_, line)| ends_blank(line)) {
-        return;
-    }
     let Some((&(_, header), rows)) = rows.split_first() else { return assert!(read.is_empty()) };
     let Some(places) = places(header, region) else { return assert_eq!((accounts, refused), (0, 1)) };
     let (mut expected, mut bad): (Vec<Group>, Vec<u64>) = Default::default();
     for &(number, line) in rows {
         match row(line, &places, region) {
             None => bad.push(number),
-            Some((key, account)) => match expected.last_mut() {
+            // Blank.
+            Some(None) => {}
+            Some(Some((key, account))) => match expected.last_mut() {
                 Some((_, of, accounts)) if *of == key && accounts.len() < ACCOUNTS_MAX => accounts.push(account),
                 _ => expected.push((number, key, vec![account])),
             },
@@ -148,7 +152,7 @@ fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize
         [["image_id", "ImageId"], ["region", "Region"], ["permission", "Permission"], ["account_id", "AccountId"]];
     let fields: Vec<_> = str::from_utf8(header).ok()?.split(',').map(str::trim).collect();
     let mut places = [None; 4];
-    for (place, field) in fields.iter().enumerate() {
+    for (place, field) in fields.iter().enumerate().filter(|(_, field)| !field.is_empty()) {
         let column = COLUMNS.iter().position(|names| names.contains(field))?;
         if places[column].replace(place).is_some() {
             return None;
@@ -156,12 +160,30 @@ fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize
     }
     let [image_id, of_region, permission, account_id] = places;
     let is_whole = image_id.and(permission).and(account_id).is_some() && (of_region.is_some() || region.is_some());
-    is_whole.then_some((fields.len(), places))
+    (is_whole && fields.len() <= FIELDS_MAX).then(|| (filled_len(&fields), places))
 }
 
-fn row(line: &[u8], (width, places): &(usize, [Option<usize>; 4]), region: Option<Region>) -> Option<(Key, AccountId)> {
+/// How many fields there are without the blank ones at the end.
+fn filled_len(fields: &[&str]) -> usize {
+    fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1)
+}
+
+/// What a row says; `Some(None)` if all of it is blank.
+fn row(
+    line: &[u8],
+    (width, places): &(usize, [Option<usize>; 4]),
+    region: Option<Region>,
+) -> Option<Option<(Key, AccountId)>> {
     let fields: Vec<_> = str::from_utf8(line).ok()?.split(',').map(str::trim).collect();
-    if fields.len() != *width {
+    let len = filled_len(&fields);
+    if fields.len() > FIELDS_MAX {
+        return None;
+    }
+    if len == 0 {
+        return Some(None);
+    }
+    let is_nameless = |place: usize| !fields[place].is_empty() && !places.contains(&Some(place));
+    if len > *width || fields.len() < *width || (0..len).any(is_nameless) {
         return None;
     }
     let field = |column: usize| places[column].map_or("", |place| fields[place]);
@@ -169,7 +191,7 @@ fn row(line: &[u8], (width, places): &(usize, [Option<usize>; 4]), region: Optio
         ("", Some(region)) => region,
         (text, _) => text.parse().ok()?,
     };
-    Some(((field(0).parse().ok()?, region, field(2).parse().ok()?), field(3).parse().ok()?))
+    Some(Some(((field(0).parse().ok()?, region, field(2).parse().ok()?), field(3).parse().ok()?)))
 }
 
 fn check_accounts(data: &[u8]) {

@@ -250,22 +250,20 @@ fn certificate(error: &CertificateError) -> String {
 /// What is wrong with the form of a certificate, and how to make another one. (`openssl req -x509` makes a certificate of
 /// an authority unless it is told otherwise, and an old `openssl x509 -req` one of version 1.)
 fn form(error: &webpki::Error) -> String {
-    match error {
+    let problem = match error {
         webpki::Error::CaUsedAsEndEntity => {
-            "the server shows the certificate of an authority (CA:TRUE); make one with \
-                                             basicConstraints CA:FALSE and a subjectAltName"
-                .to_owned()
+            "the server shows the certificate of an authority (CA:TRUE); make one with basicConstraints CA:FALSE and a \
+             subjectAltName"
         }
-        webpki::Error::EndEntityUsedAsCa => "the certificate was issued with a certificate that is not one of an \
-                                             authority (CA:FALSE)"
-            .to_owned(),
+        webpki::Error::EndEntityUsedAsCa => {
+            "the certificate was issued with a certificate that is not one of an authority (CA:FALSE)"
+        }
         webpki::Error::UnsupportedCertVersion => {
-            "the certificate is of X.509 version 1; make one of version 3, with a \
-                                                  subjectAltName"
-                .to_owned()
+            "the certificate is of X.509 version 1; make one of version 3, with a subjectAltName"
         }
-        other => format!("the certificate is not valid: {}", words(other)),
-    }
+        other => return format!("the certificate is not valid: {}", words(other)),
+    };
+    problem.to_owned()
 }
 
 /// The words of the name that a library gives to an error, of which it has no other.

@@ -72,8 +72,9 @@ impl Engine {
         }
         // The image may have become ready while another worker had the lane, so a response from before fails nothing.
         if busy.seen < self.lane_of(image).up_at {
-            let busy = self.images[image].busy.as_mut();
-            busy.and_then(|busy| busy.ask.as_mut()).into_iter().for_each(|ask| *ask = (*ask).min(now));
+            if let Some(ask) = self.images[image].busy.as_mut().and_then(|busy| busy.ask.as_mut()) {
+                *ask = (*ask).min(now);
+            }
             return;
         }
         let message = alloc::format!(

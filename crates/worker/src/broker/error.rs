@@ -32,8 +32,8 @@ pub enum Error {
     /// again changes nothing.
     #[error("{0}")]
     FrameMax(FrameMax),
-    /// The broker allows fewer channels on a connection than are needed. Until somebody mends that, trying again changes
-    /// nothing.
+    /// The broker allows fewer channels on a connection than are needed. Another try fails too until the broker's
+    /// configuration changes.
     #[error("channel_max: the broker allows {allowed} channels (expected at least {needed})")]
     ChannelMax {
         /// What the broker allows.
@@ -41,7 +41,7 @@ pub enum Error {
         /// How many are needed.
         needed: usize,
     },
-    /// The broker offers no way to log in that we have. Until somebody mends that, trying again changes nothing.
+    /// The broker offers no login mechanism that the program has. Another try fails too until its configuration changes.
     #[error("{0}")]
     Login(NotOffered),
     /// The connection was lost under the call, or had been lost before.

@@ -1,25 +1,22 @@
 //! How a connection proves to the broker who it is (SASL, in `connection.start-ok`).
 
-use std::fmt;
-
 use lapin::uri::SASLMechanism;
 
 /// Characters of the broker's list that are shown.
 const OFFERED_CHARS_MAX: usize = 100;
 
 /// A mechanism that this program has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mechanism {
     /// The client certificate, by which the broker knows the user.
     External,
     /// The user and the password of the address.
-    #[default]
     Plain,
 }
 
 /// The broker offers only other mechanisms.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("login: the broker offers {offered} (expected {expected}{hint})", hint = expected.hint())]
+#[error("login: the broker offers {offered} (expected {}{})", expected.as_str(), expected.hint())]
 pub struct NotOffered {
     expected: Mechanism,
     /// Printable.
@@ -61,12 +58,6 @@ impl Mechanism {
         let shown = imageshare_core::text::printable(offered.trim(), OFFERED_CHARS_MAX);
         let offered = if shown.is_empty() { "no mechanism".to_owned() } else { shown };
         Err(NotOffered { expected: self, offered })
-    }
-}
-
-impl fmt::Display for Mechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -139,7 +139,9 @@ impl Rows {
             return Err(whole(format!("found {} fields, allowed are {} as in the header", fields.len(), header.width)));
         }
         let is_nameless = |&place: &usize| !header.places.contains(&Some(place));
-        if let Some(place) = (0..width).filter(is_nameless).find(|&place| fields.get(place).is_some_and(is_filled)) {
+        if let Some(place) =
+            (0..width).filter(is_nameless).find(|&place| fields.get(place).is_some_and(|field| !field.is_empty()))
+        {
             return Err(whole(format!("found a value in field {}, whose column has no name in the header", place + 1)));
         }
         let field = |column: usize| {
@@ -289,14 +291,9 @@ impl Header {
     }
 }
 
-#[allow(clippy::ptr_arg, reason = "passed as a function of a field")]
-fn is_filled(field: &String) -> bool {
-    !field.is_empty()
-}
-
 /// Returns the number of fields without the empty ones at the end.
 fn width(fields: &[String]) -> usize {
-    fields.iter().rposition(is_filled).map_or(0, |last| last + 1)
+    fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1)
 }
 
 impl Group {
