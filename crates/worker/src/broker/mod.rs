@@ -25,6 +25,9 @@ mod supervisor;
 mod transport;
 mod url;
 
+#[cfg(test)]
+mod channel_tests;
+
 pub mod delivery;
 pub mod frames;
 pub mod inflow;
