@@ -24,21 +24,36 @@ use crate::{
     until,
 };
 
-/// The package's own script. What is on the path changes the user first.
-const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// The package's own scripts. What is on the path changes the user first.
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
-/// Names a folder with the files of another system, whose RabbitMQ is started instead.
+/// Names a folder with the files of another system, whose RabbitMQ is used instead.
 const ROOT: &str = "IMAGESHARE_TEST_ROOT";
 
-/// Starts a server in such a folder, in a mount namespace, as the same process. The node's files stay where they are.
-const IN_ROOT: &str = r#"mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && mount --bind "$2" "$1$2" &&
-    exec chroot "$1" "$0""#;
+/// Runs a script in such a folder, in a mount namespace, as the same process. The files of the tests stay where they are.
+const IN_ROOT: &str = r#"mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && mount --bind "$2" "$1$2" || exit
+root=$1; shift 2
+exec /usr/sbin/chroot "$root" sh -c 'cd "$0" && exec "$@"' "$PWD" "$0" "$@""#;
 
 /// What the nodes and who asks them know from each other.
 pub const COOKIE: &str = "imageshare";
 
 /// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
 pub const TICK_SECONDS: u64 = 8;
+
+/// The path of a script of the package.
+fn script(name: &str) -> String {
+    format!("{SCRIPTS}/{name}")
+}
+
+/// A command for a script of the RabbitMQ that is used, which takes more arguments.
+pub(crate) fn command(name: &str) -> Vec<String> {
+    let script = script(name);
+    let Ok(root) = env::var(ROOT) else { return vec![script] };
+    let folder = env::temp_dir().to_str().unwrap().to_owned();
+    let in_root = ["unshare", "--mount", "sh", "-c", IN_ROOT].map(str::to_owned);
+    [&in_root[..], &[script, root, folder]].concat()
+}
 
 /// A node. It ends with its handle.
 pub struct Node {
@@ -138,9 +153,8 @@ impl Node {
     /// The files of nodes that know of each other.
     fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        let server = Path::new(&env::var_os(ROOT).unwrap_or_default()).join(SERVER.trim_start_matches('/'));
-        let server = Path::new("/").join(server);
-        assert!(server.exists(), "{} is not here; tests/run installs the package rabbitmq-server", server.display());
+        let server = env::var(ROOT).unwrap_or_default() + &script("rabbitmq-server");
+        assert!(Path::new(&server).exists(), "{server} is not here; tests/run installs the package rabbitmq-server");
         let nodes: [String; COUNT] = std::array::from_fn(|_| {
             let number = NODES.fetch_add(1, Ordering::Relaxed);
             format!("imageshare-{}-{number}@localhost", std::process::id())
@@ -205,15 +219,10 @@ impl Node {
         let mut process = self.process();
         assert!(process.is_none(), "the broker runs");
         let file = |name: &str| self.folder.path().join(name);
-        let mut server = match env::var_os(ROOT) {
-            None => Command::new(SERVER),
-            Some(root) => {
-                let mut server = Command::new("unshare");
-                server.args(["--mount", "sh", "-c", IN_ROOT, SERVER]).arg(root).arg(env::temp_dir());
-                server
-            }
-        };
+        let command = command("rabbitmq-server");
+        let mut server = Command::new(&command[0]);
         server
+            .args(&command[1..])
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
@@ -306,6 +315,13 @@ impl Node {
     pub fn memory_alarm(&self, raised: bool) {
         let share = if raised { "0.000001" } else { "0.4" };
         self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({share})."));
+    }
+
+    /// Returns the major and minor version of RabbitMQ.
+    pub fn version(&self) -> [u32; 2] {
+        let text = self.eval("rabbit_misc:version().");
+        let mut numbers = text.trim_matches('"').split('.').map(|number| number.parse().unwrap());
+        std::array::from_fn(|_| numbers.next().unwrap())
     }
 
     /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)

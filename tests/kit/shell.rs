@@ -10,7 +10,7 @@ use lapin::{BasicProperties, types::FieldTable};
 use serde_json::Value;
 
 use crate::{
-    Amqp, COOKIE, Ended, Folder, Message, Program, Sandbox, Vhost, check_plain, of_repository,
+    Amqp, COOKIE, Ended, Folder, Message, Program, Sandbox, Vhost, broker, check_plain, of_repository,
     pages::{Block, Page},
     program, properties, text,
 };
@@ -67,8 +67,10 @@ impl Shell {
 
     /// Points the program at a virtual host, and `rabbitmqctl` at its node. The name of the virtual host is in `VHOST`.
     pub fn at(self, vhost: &Vhost<'_>) -> Self {
-        // It looks for its other files in its own folder.
-        self.program("rabbitmqctl", "#!/bin/sh\nexec /usr/lib/rabbitmq/bin/rabbitmqctl \"$@\"\n");
+        // It looks for its other files in its own folder, and one of another version than the node may not understand it.
+        let quote = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
+        let command = broker::command("rabbitmqctl").iter().map(quote).collect::<Vec<_>>().join(" ");
+        self.program("rabbitmqctl", &format!("#!/bin/sh\nexec {command} \"$@\"\n"));
         let cookie = self.folder.file(".erlang.cookie", COOKIE);
         fs::set_permissions(cookie, fs::Permissions::from_mode(0o400)).unwrap();
         let home = self.folder.path("").to_str().unwrap().to_owned();
