@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Connection, Error, Message, Reply, TimeOuts, Url, bounded,
-    flight::{Flight, Outcome, Outgoing},
+    flight::{Flight, Outcome, Outgoing, PUBLISH},
     letters::courtesy,
     publisher::{CONFIRM_MAX, FRAME_MAX},
 };
@@ -140,9 +140,9 @@ impl CourtesySender {
             tokio::select! {
                 biased;
                 event = poll_fn(|cx| events.as_mut().poll_next(cx)) => match event {
-                    Some(Event::Error(error)) => return Err(Error::of_call("basic.publish", &error)),
+                    Some(Event::Error(error)) => return Err(Error::of_call(PUBLISH, &error)),
                     Some(_) => progress = Instant::now(),
-                    None => return Err(Error::Lost { call: "basic.publish", detail: "it has ended".to_owned() }),
+                    None => return Err(Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() }),
                 },
                 proven = flight.proven() => {
                     progress = Instant::now();

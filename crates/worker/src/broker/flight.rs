@@ -17,7 +17,8 @@ use lapin::{Channel, Confirmation, message::BasicReturnMessage, options::BasicPu
 
 use super::{Error, Message};
 
-const PUBLISH: &str = "basic.publish";
+/// The call that an error names, whether a confirm or an event of the connection brings it.
+pub(super) const PUBLISH: &str = "basic.publish";
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Connection, Error, Insistence, Lost, State, TimeOuts, Url, bounded,
     courtesies::{Courtesies, CourtesySender},
-    flight::{Flight, Outcome},
+    flight::{Flight, Outcome, PUBLISH},
     letters::shorten,
     publisher::{CONFIRM_MAX, FRAME_MAX, Request, destination},
     refusals::{Refusals, Why},
@@ -336,9 +336,9 @@ impl Publishing {
 
 fn hear(event: Option<Event>) -> Result<(), Error> {
     match event {
-        Some(Event::Error(error)) => Err(Error::of_call("publish", &error)),
+        Some(Event::Error(error)) => Err(Error::of_call(PUBLISH, &error)),
         Some(_) => Ok(()),
-        None => Err(Error::Lost { call: "publish", detail: "it has ended".to_owned() }),
+        None => Err(Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() }),
     }
 }
 
