@@ -216,7 +216,8 @@ fn check_passed_on(properties: &BasicProperties) {
     assert_eq!((properties.expiration(), properties.user_id(), properties.reply_to()), (&None, &None, &None));
     assert_eq!((properties.delivery_mode(), properties.priority()), (&Some(2), &None));
     let Some(headers) = properties.headers() else { return };
-    assert!(!["BCC", "CC", "x-delay", "x-delivery-count"].iter().any(|name| headers.inner().contains_key(*name)));
+    let acted_on = ["BCC", "CC", "x-acquired-count", "x-delay", "x-delivery-count"];
+    assert!(!acted_on.iter().any(|name| headers.inner().contains_key(*name)));
 }
 
 fn check_reply(reply: Option<&Reply>) {

@@ -58,8 +58,9 @@ const DEAD_LETTER_LEN_PER_ACCOUNT: usize = 22;
 /// How the names of our own headers begin.
 const OURS: &str = "imageshare-";
 
-/// Headers that the broker acts on. Passed on, these would send the dead letter elsewhere, or be refused.
-const ACTED_ON: [&str; 4] = ["BCC", "CC", "x-delay", "x-delivery-count"];
+/// Headers that the broker acts on or writes. Passed on, these would send the message elsewhere, be refused, or count
+/// deliveries of another message.
+const ACTED_ON: [&str; 5] = ["BCC", "CC", "x-acquired-count", "x-delay", "x-delivery-count"];
 
 /// How the names begin of the headers in which the broker says what it dropped. Passed on, they would make a dead letter of
 /// ours look like one of the broker's.
@@ -455,8 +456,16 @@ mod tests {
     #[test]
     fn what_is_no_job_goes_on_with_its_bytes_and_without_what_the_broker_would_act_on() {
         let mut headers = FieldTable::default();
-        let acted_on =
-            ["CC", "BCC", "x-delivery-count", "x-delay", "x-death", "x-first-death-queue", "x-last-death-reason"];
+        let acted_on = [
+            "CC",
+            "BCC",
+            "x-acquired-count",
+            "x-delivery-count",
+            "x-delay",
+            "x-death",
+            "x-first-death-queue",
+            "x-last-death-reason",
+        ];
         for name in acted_on.into_iter().chain(["imageshare-code", "imageshare-lane", "own"]) {
             headers.insert(name.into(), text("theirs"));
         }
