@@ -102,7 +102,8 @@ pub(super) enum Ended {
     Topology(Vec<topology::Difference>),
     /// The broker has no consumer of this lane any more, and has not said so.
     NotOurs,
-    /// The broker ended the consumer, as it does when the queue is deleted.
+    /// The broker ended the consumer, as it does when the queue is deleted, and from RabbitMQ 4.3 on when an
+    /// acknowledgement takes longer than `consumer_timeout`. (Before, that closes the channel.)
     Cancelled,
     /// The process ends.
     Over,

@@ -211,7 +211,7 @@ impl Supervisor {
                 events::Reconnects { lane, reason: "not_ours", detail, pause }.record();
             }
             Ended::Cancelled => {
-                let detail = &"the broker ended the consumer; the queue may have been deleted";
+                let detail = &"the broker ended the consumer: its queue was deleted, or an acknowledgement timed out";
                 events::Reconnects { lane, reason: "cancelled", detail, pause }.record();
             }
             Ended::Cut => {
