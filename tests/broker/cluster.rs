@@ -55,7 +55,7 @@ fn check_lost<'a>(
 }
 
 #[test]
-fn a_leader_that_is_killed_and_a_node_that_is_cut_off_lose_nothing() {
+fn killed_leader_and_cut_off_node_lose_nothing() {
     let nodes = Node::cluster();
     let (mut stage, mut history) = (stage(&nodes), History::of(51));
     let leader = stage.vhost.leader_of(QUEUE, &nodes);

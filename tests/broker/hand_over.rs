@@ -163,7 +163,7 @@ fn check_hand_over(seed: u64, workers: usize, goings: &[Going], broker: &str) {
 }
 
 #[test]
-fn whichever_of_three_workers_goes_each_lane_keeps_its_limit_and_its_order() {
+fn lanes_keep_limit_and_order_when_workers_leave() {
     let rounds = usize::try_from(size(1, 4)).unwrap();
     check_hand_over(61, 3, &[Going::Killed, Going::Stopped, Going::CutOff, Going::Drained].repeat(rounds), "");
 }

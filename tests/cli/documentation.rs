@@ -60,6 +60,20 @@ fn commands_marked_as_run_elsewhere_are_named_there() {
     }
 }
 
+#[test]
+fn tests_named_in_the_manual_exist() {
+    let mut count = 0;
+    for page in Page::all() {
+        for code in page.code() {
+            let Some((file, name)) = code.split_once(".rs::") else { continue };
+            let text = fs::read_to_string(of_repository(&format!("{file}.rs"))).unwrap_or_default();
+            assert!(text.contains(&format!("fn {name}(")), "{}: {code} does not exist", page.name);
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count} are named");
+}
+
 /// JSON without the values that differ in each run.
 fn without_circumstances(json: &str) -> Value {
     fn clear(value: &mut Value) {
