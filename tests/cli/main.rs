@@ -12,7 +12,6 @@ use std::{sync::Mutex, thread};
 mod commands;
 mod documentation;
 mod endings;
-mod hostile_api;
 mod repository;
 mod secrets;
 mod transcripts;

@@ -109,14 +109,24 @@ async fn status_date_and_body_come_back_whatever_they_are() {
     let page = "<html>502</html>";
     let reply = answered_by(format!("HTTP/1.1 502 Bad Gateway\r\ndate: today\r\n\r\n{page}")).await.unwrap();
     assert_eq!((reply.status, reply.date, &reply.body[..]), (502, None, page.as_bytes()));
+
+    for date in [&b"Tue, 99 Nov 99999 77:77:77 GMT"[..], b"\xfe"] {
+        let answer = [&b"HTTP/1.1 200 OK\r\ndate: "[..], date, b"\r\n\r\n{}"].concat();
+        assert_eq!(answered_by(answer).await.unwrap().date, None, "{date:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_nobody_goes_there() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = elsewhere.local_addr().unwrap();
-    let reply = answered_by(format!("HTTP/1.1 307 Go\r\nlocation: http://{to}/\r\ncontent-length: 0\r\n\r\n")).await;
-    assert_eq!(reply.unwrap().status, 307);
+    for status in [300, 301, 302, 303, 305, 307, 308] {
+        let answer = format!(
+            "HTTP/1.1 {status} Go\r\nlocation: http://{to}/\r\nrefresh: 0; url=http://{to}/\r\n\
+             alt-svc: http/1.1=\"{to}\"\r\ncontent-length: 0\r\n\r\n"
+        );
+        assert_eq!(answered_by(answer).await.unwrap().status, status);
+    }
     tokio::time::pause();
     assert!(tokio::time::timeout(Duration::from_secs(1), elsewhere.accept()).await.is_err());
 }

@@ -1,5 +1,6 @@
 //! The driver with the real engine against a scripted server, in virtual time.
 
+mod hostile;
 mod serve;
 mod server;
 
@@ -265,12 +266,18 @@ async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
-    let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureExpire")).await;
-    let run = Run::start(&server.endpoint, same).await;
-    run.share(1, &[100_001]).await;
-    let (summary, said) = run.finish().await;
-    assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])]);
-    assert_eq!(summary.closed.get(&LaneId(0)).unwrap().reason, CloseReason::Clock);
+    // Without a date, and with the last and the first one that can be written.
+    for seconds in [None, Some(253_402_300_799), Some(0)] {
+        let date = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        let code = "AuthFailure.SignatureExpire";
+        let refuses = move || date.map_or(Does::Refuses(code), |date| Does::RefusesAt(code, date));
+        let server = Server::start(move |_, _| refuses()).await;
+        let run = Run::start(&server.endpoint, same).await;
+        run.share(1, &[100_001]).await;
+        let (summary, said) = run.finish().await;
+        assert_eq!(reports(&said), [report(1, &[local::NOT_ATTEMPTED])], "{date:?}");
+        assert_eq!(summary.closed.get(&LaneId(0)).unwrap().reason, CloseReason::Clock, "{date:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
