@@ -20,7 +20,6 @@ mod credentials;
 mod dead;
 mod documentation;
 mod hand_over;
-mod hostile_clients;
 mod hostile_headers;
 mod hostile_publisher;
 mod junk;

@@ -46,11 +46,6 @@ impl Sandbox {
         self.running.until_said(words)
     }
 
-    /// Memory that it has in KiB.
-    pub fn resident_kib(&self) -> u64 {
-        self.running.resident_kib()
-    }
-
     /// What it counted.
     pub fn stats(&self) -> Value {
         self.admin("GET", "stats", "")

@@ -171,20 +171,109 @@ async fn what_is_not_asked_for_plainly_is_refused() {
     assert_eq!(send(&admin, &long).await.code, 431);
 }
 
+/// Sends these bytes and returns all that the server answers until it ends the connection.
+async fn answer_to(admin: &Admin, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(admin.addr()).await.unwrap();
+    // It may have read enough before it has all.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    // A reset ends the connection as well.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+/// Requests that no client should send, and the status codes that the one answer may have.
+fn odd_requests() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
+    let raw = |text: &str| text.as_bytes().to_vec();
+    let request = |line: &str, headers: &str| raw(&format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n"));
+    let get = |target: &str| request(&format!("GET {target}"), "");
+    let endless = request("GET /livez", "Content-Length: 18446744073709551615\r\n");
+    let chunked = request("GET /livez", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n");
+    vec![
+        ("lowercase method", request("get /status", ""), &[405]),
+        ("options of the server", request("OPTIONS *", ""), &[405]),
+        ("tunnel", request("CONNECT 169.254.0.23:80", ""), &[405]),
+        ("parent folder, encoded", get("/%2e%2e/status"), &[404]),
+        ("zero byte, encoded", get("/status%00"), &[404]),
+        ("absolute target", get("http://127.0.0.1/livez"), &[200]),
+        ("another host", raw("GET /status HTTP/1.1\r\nHost: pages.example\r\n\r\n"), &[421]),
+        ("absolute target with another host", get("http://pages.example/status"), &[421]),
+        ("two hosts", request("GET /status", "Host: pages.example\r\n"), &[400, 421]),
+        ("target without a slash", get("status"), &[404, 421]),
+        ("zero byte", get("/status\0"), &[400]),
+        ("escape sequence", get("/\u{1b}[31mred"), &[400, 404]),
+        ("path that is not UTF-8", b"GET /\xff\xfe HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec(), &[400, 404]),
+        ("long path", get(&format!("/{}", "x".repeat(20_000))), &[414, 431]),
+        ("many headers", request("GET /livez", &"X: y\r\n".repeat(1_000)), &[431]),
+        ("empty lines", raw(&"\r\n".repeat(100_000)), &[400, 431]),
+        ("body that never comes", endless, &[400, 413, 431]),
+        ("two lengths", request("GET /livez", "Content-Length: 0\r\nContent-Length: 4\r\n"), &[400]),
+        ("length and chunks", [chunked, raw("0\r\n\r\n"), get("/livez")].concat(), &[400, 413]),
+        ("unknown transfer encoding", request("GET /livez", "Transfer-Encoding: xchunked\r\n"), &[400, 413]),
+        ("space before the colon", request("GET /livez", "Content-Length : 4\r\n"), &[400]),
+        ("two requests", [get("/livez"), get("/livez")].concat(), &[200]),
+        ("old version", raw("GET /livez HTTP/1.0\r\n\r\n"), &[200]),
+        ("invalid version", raw("GET /livez HTTP/9.9\r\n\r\n"), &[400]),
+        ("HTTP/2", raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"), &[400, 505]),
+        ("TLS", b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03 hello\r\n\r\n".to_vec(), &[400]),
+        ("noise", vec![0xfe; 40_000], &[400, 431]),
+    ]
+}
+
 #[tokio::test]
-async fn clients_that_say_nothing_keep_nobody_from_an_answer() {
+async fn odd_requests_are_refused() {
     let (admin, _status) = start(&["asia"]).await;
-    let mut silent = Vec::new();
-    for nth in 0..4 * CONNECTIONS_MAX {
-        let mut stream = TcpStream::connect(admin.addr()).await.unwrap();
-        if nth % 2 == 0 {
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").await.unwrap();
+    for (name, bytes, allowed) in odd_requests() {
+        let answer = answer_to(&admin, &bytes).await;
+        let codes: Vec<u16> =
+            answer.split("HTTP/1.").skip(1).map(|text| text.get(2..5).unwrap().parse().unwrap()).collect();
+        match codes[..] {
+            // The end of the connection is as good as a refusal where the bytes are not HTTP.
+            [] => assert!(allowed.contains(&400), "{name}"),
+            [code] => assert!(allowed.contains(&code), "{name}: {answer}"),
+            _ => panic!("{name}: {answer}"),
         }
-        silent.push(stream);
+        assert!(codes != [405] || answer.to_lowercase().contains("\r\nallow: get, head\r\n"), "{name}: {answer}");
+        assert_eq!(get(&admin, "/livez").await.code, 200, "{name}");
+    }
+}
+
+/// Clients with half a head, without any, and with one that does not end.
+#[tokio::test]
+async fn many_clients_keep_nobody_from_an_answer() {
+    let (admin, _status) = start(&["asia"]).await;
+    let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(256 * 1024));
+    let heads = ["", "GET /metrics HTTP/1.1\r\nHost: ", &endless];
+    let mut clients = Vec::new();
+    // No more than the listener lets wait for a server that is slow to accept.
+    for head in heads.into_iter().cycle().take(4 * CONNECTIONS_MAX) {
+        let stream = TcpStream::connect(admin.addr()).await.unwrap();
+        stream.writable().await.unwrap();
+        // The server may have ended it, and reads no more of a head than it allows.
+        let _ = stream.try_write(head.as_bytes());
+        clients.push(stream);
     }
     let begun = Instant::now();
     assert_eq!(get(&admin, "/metrics").await.code, 200);
     assert!(begun.elapsed() < HEAD_MAX, "it waited for one of them to be given up: {:?}", begun.elapsed());
+    // No more than the newest of them are kept.
+    for mut stream in clients.drain(..3 * CONNECTIONS_MAX) {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    assert!(begun.elapsed() < HEAD_MAX, "one of them was kept: {:?}", begun.elapsed());
+}
+
+/// One byte after the other keeps a connection no longer than silence does.
+#[tokio::test]
+async fn slow_client_is_disconnected() {
+    let (admin, _status) = start(&["asia"]).await;
+    let (mut stream, begun) = (TcpStream::connect(admin.addr()).await.unwrap(), Instant::now());
+    stream.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+    while !matches!(timeout(Duration::from_millis(50), stream.read(&mut [0; 1024])).await, Ok(Ok(0) | Err(_))) {
+        // The server may be about to end it.
+        let _ = stream.try_write(b"x");
+        assert!(begun.elapsed() < 2 * CONNECTION_MAX, "it is still connected");
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use allocation_counter::measure;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Builder,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -17,8 +19,8 @@ use tokio_rustls::{
 };
 
 use super::{
-    super::{Config, Sandbox, StartError},
-    kit::{open, share, start},
+    super::{Config, HEAD_BYTES_MAX, Sandbox, StartError},
+    kit::{Client, open, share, start},
 };
 
 #[tokio::test]
@@ -52,15 +54,78 @@ async fn an_answer_that_is_on_its_way_goes_out_before_the_stop() {
     assert!(answer.contains("RequestId"), "{answer}");
 }
 
-#[tokio::test]
-async fn bytes_that_are_no_http_end_their_own_connection_only() {
-    let client = open().await;
+/// Sends bytes and returns all that the server answers until it ends the connection.
+async fn answer_to(client: &Client, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
-    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n").await.unwrap();
+    // It may have read enough before it has all.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+    // A reset ends the connection as well.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn odd_requests_end_their_own_connection_only() {
+    let client = open().await;
+    let tls = answer_to(&client, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n").await;
+    assert!(tls.starts_with("HTTP/1.1 400"), "{tls}");
+    let post = |headers: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n").into_bytes();
+    for bytes in [
+        b"get / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"CONNECT 169.254.0.23:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"GET http://pages.example/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(),
+        b"GET /%2e%2e/\x1b[31m\xff HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.0\r\n\r\n".to_vec(),
+        b"GET / HTTP/9.9\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(HEAD_BYTES_MAX)).into_bytes(),
+        "\r\n".repeat(100_000).into_bytes(),
+        vec![0xfe; 40_000],
+        post(&"X: y\r\n".repeat(1_000)),
+        post("Content-Length: 18446744073709551615\r\n"),
+        post("Content-Length: 0\r\nContent-Length: 4\r\n"),
+        post("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"),
+        post("Transfer-Encoding: xchunked\r\n"),
+        post("Content-Length : 4\r\n"),
+    ] {
+        let answer = answer_to(&client, &bytes).await;
+        assert!(!answer.contains("HTTP/1.1 5") || answer.contains("HTTP/1.1 505"), "{bytes:?}: {answer}");
+    }
+    assert_eq!(client.state().await, json!(null));
     assert_eq!(client.share(&["10001"]).await, "ok");
+}
+
+/// Clients without a head, with a part of the longest one, and with one that does not end.
+#[test]
+fn many_clients_cost_little_and_keep_nobody_out() {
+    const CLIENTS: usize = 300;
+    /// If all was kept that they send, it would be 31 MiB.
+    const BYTES_MAX: u64 = 24 * 1024 * 1024;
+
+    let head = |len| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(len)).into_bytes();
+    let heads = [Vec::new(), head(HEAD_BYTES_MAX - 100), head(4 * HEAD_BYTES_MAX)];
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    // Of this thread alone, so that its allocations are those of the sandbox and its clients.
+    let used = measure(|| {
+        runtime.block_on(async {
+            let client = open().await;
+            let mut clients = Vec::new();
+            for head in heads.iter().cycle().take(CLIENTS) {
+                let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
+                // The server may end it before it has all.
+                let _ = stream.write_all(head).await;
+                clients.push(stream);
+            }
+            assert_eq!(client.share(&["10001"]).await, "ok", "while they are connected");
+            drop(clients);
+            assert_eq!(client.share(&["10002"]).await, "ok", "when they are gone");
+        });
+    });
+    assert!(used.bytes_max < BYTES_MAX, "{} bytes", used.bytes_max);
 }
 
 #[tokio::test]
