@@ -1,6 +1,6 @@
-//! TLS to the broker and to the API: whom we trust, what we show, and what is said of a certificate that is refused.
+//! TLS to the broker: which authority is trusted, which certificate is shown, and what a refused one is reported as.
 
-use kit::{Authority, Certificate, Ended, Folder, Node, Program, Sandbox, Vhost, free_port};
+use kit::{Authority, Certificate, Ended, Folder, Node, Program, Vhost, free_port};
 
 /// A broker that speaks TLS with whoever has a certificate of its authority, and what a client of it uses.
 struct Broker {
@@ -82,23 +82,4 @@ fn a_broker_with_tls_is_trusted_by_its_authority_and_shown_our_certificate() {
     broker.show(&next.issue("127.0.0.1"));
     broker.folder.file("next.pem", next.pem());
     broker.declare(&vhost, &both.replace("ca.pem", "next.pem")).check(0);
-}
-
-/// The CLI's own tests show that another authority is refused.
-#[test]
-fn api_is_trusted_by_the_authority_of_the_settings() {
-    let (folder, sandbox) = (Folder::new(), Sandbox::start(&["--tls"]));
-    let list = |ca_file: &str| {
-        let settings =
-            format!("[lanes.default]\nendpoint = \"https://{}\"\n[http]\nca_file = \"{ca_file}\"\n", sandbox.address);
-        Program::new("list --image img-6pb6lrmy --region ap-singapore --config".split(' '))
-            .arg(folder.file("settings.toml", settings))
-            .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
-            .run()
-    };
-    list(&sandbox.until_said("clients are to trust ")).check(0);
-    let secret = folder.file("client.key", "topsecret");
-    let no_file = list(secret.to_str().unwrap()).check(2);
-    let words = "found no certificate, allowed is a file with at least one certificate in PEM";
-    assert!(no_file.stderr.contains(words) && !no_file.stderr.contains("topsecret"), "{}", no_file.stderr);
 }

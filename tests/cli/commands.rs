@@ -33,6 +33,14 @@ fn sandbox_with_tls_is_trusted_by_its_authority_only() {
     };
     let report = share().env("SSL_CERT_FILE", &authority).run().check(0).report("share");
     assert_eq!(report["changed"], json!(["100000000001"]));
+    let folder = Folder::new();
+    let trusting = |ca_file: &str| {
+        share().arg("--config").arg(folder.file("settings.toml", format!("[http]\nca_file = {ca_file:?}\n"))).run()
+    };
+    trusting(&authority).check(0);
+    let invalid = trusting(folder.file("client.key", "topsecret").to_str().unwrap()).check(2);
+    let words = "found no certificate, allowed is a file with at least one certificate in PEM";
+    assert!(invalid.stderr.contains(words) && !invalid.stderr.contains("topsecret"), "{}", invalid.stderr);
     let refused = share().run().check(4);
     assert!(refused.stderr.contains("no trusted connection to the endpoint"), "{}", refused.stderr);
     assert_eq!(sandbox.interrupt(), Some(0));
