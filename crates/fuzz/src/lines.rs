@@ -18,9 +18,6 @@ use crate::{
     source::documents,
 };
 
-/// Fields that a row may have, blank ones included.
-const FIELDS_MAX: usize = 16;
-
 /// Bytes of a line of accounts.
 const ACCOUNT_LINE_LEN_MAX: usize = 4_096;
 
@@ -146,7 +143,7 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     assert_eq!((found, refused), (expected, bad));
 }
 
-/// Where the columns stand, and how many fields a row has.
+/// Where the columns stand, and how many fields a row has at least.
 fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize>; 4])> {
     const COLUMNS: [[&str; 2]; 4] =
         [["image_id", "ImageId"], ["region", "Region"], ["permission", "Permission"], ["account_id", "AccountId"]];
@@ -160,7 +157,7 @@ fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize
     }
     let [image_id, of_region, permission, account_id] = places;
     let is_whole = image_id.and(permission).and(account_id).is_some() && (of_region.is_some() || region.is_some());
-    (is_whole && fields.len() <= FIELDS_MAX).then(|| (filled_len(&fields), places))
+    is_whole.then(|| (filled_len(&fields), places))
 }
 
 /// How many fields there are without the blank ones at the end.
@@ -176,14 +173,11 @@ fn row(
 ) -> Option<Option<(Key, AccountId)>> {
     let fields: Vec<_> = str::from_utf8(line).ok()?.split(',').map(str::trim).collect();
     let len = filled_len(&fields);
-    if fields.len() > FIELDS_MAX {
-        return None;
-    }
     if len == 0 {
         return Some(None);
     }
     let is_nameless = |place: usize| !fields[place].is_empty() && !places.contains(&Some(place));
-    if len > *width || fields.len() < *width || (0..len).any(is_nameless) {
+    if fields.len() < *width || (0..len).any(is_nameless) {
         return None;
     }
     let field = |column: usize| places[column].map_or("", |place| fields[place]);

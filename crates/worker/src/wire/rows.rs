@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::ControlFlow, str, sync::Arc};
 
-use csv_core::{ReadRecordResult, ReaderBuilder, Terminator};
+use csv_core::{ReadFieldResult, ReaderBuilder, Terminator};
 use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::excerpt,
@@ -15,9 +15,6 @@ use super::{
     reader::JobLine,
     rejection::{Known, Place, Rejection},
 };
-
-/// Fields of a row that are looked at; a row with more is refused.
-const FIELDS_MAX: usize = 16;
 
 /// The columns and the names that a header may give them.
 const COLUMNS: [&[&str]; 4] =
@@ -39,19 +36,18 @@ pub(super) struct Rows {
     file: Arc<str>,
     region: Option<Region>,
     parser: csv_core::Reader,
-    /// The text of a row's fields.
-    fields: Vec<u8>,
+    /// The text of one field.
+    field: Vec<u8>,
     header: Option<Header>,
     group: Option<Group>,
     /// The last rejected row, if no good one came since, and what could be read of its key.
     suspect: Option<(u64, Option<Key>)>,
 }
 
-/// Where each of [`COLUMNS`] stands, and how many fields a row has.
+/// Where each of [`COLUMNS`] stands.
 #[derive(Clone, Copy)]
 struct Header {
     places: [Option<usize>; COLUMNS.len()],
-    width: usize,
 }
 
 /// Rows that are one job so far.
@@ -74,7 +70,7 @@ impl Rows {
     pub(super) fn new(file: Arc<str>, region: Option<Region>) -> Self {
         // A carriage return within a line ends no row: what stands behind it would be lost.
         let parser = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
-        Self { file, region, parser, fields: Vec::new(), header: None, group: None, suspect: None }
+        Self { file, region, parser, field: Vec::new(), header: None, group: None, suspect: None }
     }
 
     /// Takes one line, the header first. Breaks off if that is none: what the rows mean is then unknown.
@@ -114,7 +110,7 @@ impl Rows {
     }
 
     fn take_header(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
-        match self.split(line).and_then(|fields| Header::read(&fields, self.region)) {
+        match self.header(line) {
             Ok(header) => {
                 self.header = Some(header);
                 ControlFlow::Continue(())
@@ -126,35 +122,72 @@ impl Rows {
         }
     }
 
+    fn header(&mut self, line: Line<'_>) -> Result<Header, String> {
+        let mut places = [None; COLUMNS.len()];
+        let mut problem = None;
+        let mut first = String::new();
+        let count = self.split(line, |place, text| {
+            if place == 0 {
+                text.clone_into(&mut first);
+            }
+            // A blank column, which has no values either.
+            if text.is_empty() || problem.is_some() {
+                return;
+            }
+            let column = COLUMNS.iter().position(|names| names.contains(&text));
+            match column.and_then(|column| places.get_mut(column)) {
+                None => problem = Some(format!("found a column {}, allowed is {ALLOWED_HEADER}", excerpt(text))),
+                Some(Some(_)) => {
+                    problem = Some(format!("found the column {} twice, allowed is {ALLOWED_HEADER}", excerpt(text)));
+                }
+                Some(free) => *free = Some(place),
+            }
+        })?;
+        if count == 1
+            && let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| first.contains(separator))
+        {
+            let name = if separator == '\t' { "tabs".to_owned() } else { format!("\"{separator}\"") };
+            return Err(format!(
+                "found columns separated by {name} (expected commas; save the sheet as CSV with commas)"
+            ));
+        }
+        problem.map_or_else(|| Header::new(places, self.region), Err)
+    }
+
     /// What a row says; `None` if it is blank.
     fn row(&mut self, header: Header, line: Line<'_>) -> Result<Option<(Key, AccountId)>, BadRow> {
         let default_region = self.region;
         let whole = |problem| BadRow { column: None, problem, known: Box::default() };
-        let fields = self.split(line).map_err(whole)?;
-        let width = width(&fields);
-        if width == 0 {
+        let mut fields: [String; COLUMNS.len()] = Default::default();
+        let mut nameless = None;
+        let count = self.split(line, |place, text| {
+            let column = header.places.iter().position(|of| *of == Some(place));
+            match column.and_then(|column| fields.get_mut(column)) {
+                Some(field) => text.clone_into(field),
+                None if text.is_empty() || nameless.is_some() => {}
+                None => nameless = Some((place + 1, excerpt(text))),
+            }
+        });
+        let count = count.map_err(whole)?;
+        if let Some((number, found)) = nameless {
+            let expected = "expected a blank field, since the header does not name this column";
+            return Err(whole(format!("found {found} in column {number} ({expected})")));
+        }
+        if fields.iter().all(String::is_empty) {
             return Ok(None);
         }
-        if width > header.width || fields.len() < header.width {
-            return Err(whole(format!("found {} fields, allowed are {} as in the header", fields.len(), header.width)));
+        let width = header.width();
+        if count < width {
+            return Err(whole(format!("found {count} fields, allowed are {width} as in the header")));
         }
-        let is_nameless = |&place: &usize| !header.places.contains(&Some(place));
-        if let Some(place) =
-            (0..width).filter(is_nameless).find(|&place| fields.get(place).is_some_and(|field| !field.is_empty()))
-        {
-            return Err(whole(format!("found a value in field {}, whose column has no name in the header", place + 1)));
-        }
-        let field = |column: usize| {
-            let place = header.places.get(column).copied().flatten();
-            place.and_then(|place| fields.get(place)).map_or("", |field| field.as_str())
-        };
-        let image_id: Result<ImageId, _> = field(0).parse();
-        let region: Result<Region, _> = match (field(1), default_region) {
+        let [image_id, region, permission, account_id] = fields;
+        let image_id: Result<ImageId, _> = image_id.parse();
+        let region: Result<Region, _> = match (&*region, default_region) {
             ("", Some(region)) => Ok(region),
             (text, _) => text.parse(),
         };
-        let permission: Result<Permission, _> = field(2).parse();
-        let account_id: Result<AccountId, _> = field(3).parse();
+        let permission: Result<Permission, _> = permission.parse();
+        let account_id: Result<AccountId, _> = account_id.parse();
         let known = Known {
             image_id: image_id.as_ref().ok().copied(),
             region: region.as_ref().ok().copied(),
@@ -180,43 +213,38 @@ impl Rows {
         }
     }
 
-    /// The fields of a line without the white space around them.
-    fn split(&mut self, line: Line<'_>) -> Result<Vec<String>, String> {
+    /// Calls `each` with every field of a line, in order, without the white space around it. Returns how many there are.
+    /// Only one field is in memory at a time, so a sheet may have any number of columns.
+    fn split(&mut self, line: Line<'_>, mut each: impl FnMut(usize, &str)) -> Result<usize, String> {
         let Line::Bytes(bytes) = line else { return Err(job::too_long()) };
         let text = str::from_utf8(bytes).map_err(|error| job::not_utf8(bytes, error))?;
-        self.fields.resize(text.len() + 1, 0);
-        let mut ends = [0; FIELDS_MAX];
+        self.field.resize(text.len() + 1, 0);
         self.parser.reset();
         // A byte order mark is no part of a file, and was taken off its first line. The parser takes one off whatever it
         // reads first, so it reads the end of an empty line before each row.
-        self.parser.read_record(b"\n", &mut self.fields, &mut ends);
-        let (_, _, written, ended) = self.parser.read_record(text.as_bytes(), &mut self.fields, &mut ends);
+        self.parser.read_field(b"\n", &mut self.field);
+        let mut count = 0;
+        let mut written = 0;
         // A line end ends the row, unless it stands within quotes.
-        let (result, _, more_written, more_ended) = self.parser.read_record(
-            b"\n",
-            self.fields.get_mut(written..).unwrap_or_default(),
-            ends.get_mut(ended..).unwrap_or_default(),
-        );
-        match result {
-            ReadRecordResult::Record => {}
-            ReadRecordResult::OutputEndsFull => {
-                return Err(format!("found more than {FIELDS_MAX} fields, allowed are {}", COLUMNS.len()));
-            }
-            ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
-                return Err("found a quote that is not closed, allowed are fields whose quotes are closed in their \
-                            own line"
-                    .to_owned());
+        for mut rest in [text.as_bytes(), b"\n"] {
+            while !rest.is_empty() {
+                let room = self.field.get_mut(written..).unwrap_or_default();
+                let (result, read, more_written) = self.parser.read_field(rest, room);
+                rest = rest.get(read..).unwrap_or_default();
+                written += more_written;
+                if let ReadFieldResult::Field { record_end } = result {
+                    // Quotes and commas are removed from UTF-8 and leave UTF-8.
+                    let field = self.field.get(..written).and_then(|field| str::from_utf8(field).ok());
+                    each(count, field.unwrap_or_default().trim());
+                    count += 1;
+                    written = 0;
+                    if record_end {
+                        return Ok(count);
+                    }
+                }
             }
         }
-        let fields = self.fields.get(..written + more_written).unwrap_or_default();
-        let mut start = 0;
-        let field = |&end: &usize| {
-            let field = fields.get(start..end).unwrap_or_default();
-            start = end;
-            // Quotes and commas are removed from UTF-8 and leave UTF-8.
-            str::from_utf8(field).unwrap_or_default().trim().to_owned()
-        };
-        Ok(ends.get(..ended + more_ended).unwrap_or_default().iter().map(field).collect())
+        Err("found a quote that is not closed, allowed are fields whose quotes are closed in their own line".to_owned())
     }
 
     /// Puts a good row to the group, or begins another one.
@@ -257,29 +285,8 @@ impl Rows {
 }
 
 impl Header {
-    fn read(fields: &[String], region: Option<Region>) -> Result<Self, String> {
-        if let [only] = fields
-            && let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| only.contains(separator))
-        {
-            let name = if separator == '\t' { "tabs".to_owned() } else { format!("\"{separator}\"") };
-            return Err(format!(
-                "found columns separated by {name} (expected commas; save the sheet as CSV with commas)"
-            ));
-        }
-        let mut places = [None; COLUMNS.len()];
-        for (place, field) in fields.iter().enumerate() {
-            // A blank column, which has no values either.
-            if field.is_empty() {
-                continue;
-            }
-            let column = COLUMNS.iter().position(|names| names.contains(&field.as_str()));
-            let Some(slot) = column.and_then(|column| places.get_mut(column)) else {
-                return Err(format!("found a column {}, allowed is {ALLOWED_HEADER}", excerpt(field)));
-            };
-            if slot.replace(place).is_some() {
-                return Err(format!("found the column {} twice, allowed is {ALLOWED_HEADER}", excerpt(field)));
-            }
-        }
+    /// Checks that no column is missing.
+    fn new(places: [Option<usize>; COLUMNS.len()], region: Option<Region>) -> Result<Self, String> {
         for (names, place) in COLUMNS.iter().zip(places) {
             let is_needed = region.is_none() || names.first() != Some(&"region");
             if place.is_none() && is_needed {
@@ -287,13 +294,13 @@ impl Header {
                 return Err(format!("found no column {name}, allowed is {ALLOWED_HEADER}"));
             }
         }
-        Ok(Self { places, width: width(fields) })
+        Ok(Self { places })
     }
-}
 
-/// Returns the number of fields without the empty ones at the end.
-fn width(fields: &[String]) -> usize {
-    fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1)
+    /// Returns how many fields a row has at least.
+    fn width(&self) -> usize {
+        self.places.into_iter().flatten().max().map_or(0, |last| last + 1)
+    }
 }
 
 impl Group {
