@@ -9,8 +9,8 @@ use imageshare_worker::{
         Url,
         management::{self, ManagementUrl},
     },
-    daemon::{self, Daemon},
-    driver::Lane,
+    credentials::IfMissing,
+    daemon::Daemon,
     http::{Client, Outside, TimeOuts},
     service_manager::ServiceManager,
     settings::{self, Environment, Flags, Settings, SettingsError},
@@ -75,7 +75,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
                 return Ok(Exit::Done);
             }
             never = manager.keep_alive(&status) => match never {},
-            lanes = open_lanes(&settings, &client, &status) => lanes?,
+            lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
         let limits = watch_limits(management, &url, &settings);
         let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare, &status);
@@ -95,12 +95,6 @@ async fn start(readings: &Readings, flags: &Flags) -> Result<Start, Problem> {
     let Start { settings, url, .. } = &start;
     info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
     Ok(start)
-}
-
-/// Opens the lanes, and waits for the credentials that may still come.
-async fn open_lanes(settings: &Settings, client: &Client, status: &Status) -> Result<Vec<Lane>, Problem> {
-    let opened = daemon::open_lanes(settings, &Environment::of_process(), client, status).await;
-    work::checked_lanes(settings, opened)
 }
 
 /// Reads the settings and the files that they name. Blocks.

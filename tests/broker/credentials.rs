@@ -4,8 +4,8 @@ use std::{fs, path::Path, time::Instant};
 
 use kit::{
     Folder, Node, Sandbox,
-    history::{History, account, image},
-    stage::{DEAD, Stage},
+    history::{History, OF_SECOND_REGION, account, image},
+    stage::{DEAD, Stage, TWO_LANES},
     until,
 };
 use serde_json::{Value, json};
@@ -13,18 +13,24 @@ use serde_json::{Value, json};
 const ROLE: &str = "qcs::cam::uin/100009999999:roleName/share";
 
 #[test]
-fn a_worker_goes_on_without_knowing_whose_its_key_is_and_says_so_once() {
-    let sandbox = Sandbox::start(&["--rps", "0"]);
+fn lanes_work_without_another_lanes_key_or_an_account() {
+    let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "");
     let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
-    sandbox.faults(&json!({"script": [denied]}));
-    let stage = stage(sandbox, "source = \"environment\"");
+    stage.sandbox.faults(&json!({"script": [denied]}));
     let mut history = History::of(64);
+    history.add_random(20, 0);
+    history.add_random(20, OF_SECOND_REGION);
+    stage.publish(&history.jobs);
+    stage.change_keys(&TWO_LANES[..1]);
     let worker = stage.worker();
-    stage.publish_random(&mut history, 20);
+    worker.until_logged_after(0, &["the lane is closed", r#""lane":"two""#, r#""reason":"credential""#]);
+    until("the other lane is done", || (stage.depth_of("one").ready + stage.depth_of("one").held == 0).then_some(()));
+    assert_eq!((stage.depth_of("two").ready, stage.depth_of("two").consumers), (20, 0));
+    stage.change_keys(&TWO_LANES);
     stage.check_done(&history);
     let log = worker.drain();
-    assert_eq!(log.matches("whose key it is cannot be learned").count(), 1, "{log}");
-    assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 1);
+    assert_eq!(log.matches("whose key it is cannot be learned").count(), 2, "{log}");
+    assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
 }
 
 /// A stage whose lane has this credential.
@@ -88,7 +94,7 @@ fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
         // As secret stores do it.
         write_key(&folder.path("next"), &stage.sandbox.temporary_key(3_600));
         fs::rename(folder.path("next"), &path).unwrap();
-        worker.until_logged_after(mark, &["another credential is there"]);
+        worker.until_logged_after(mark, &["a new credential is there"]);
     }
     stage.check_done(&history);
     assert!(!worker.drain().contains("the lane is closed"));

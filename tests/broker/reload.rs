@@ -62,9 +62,9 @@ fn settings_and_keys_that_change_under_load_lose_no_job() {
         (most > Some(u64::from(4 * SLOW))).then_some(())
     });
 
-    stage.change_keys(["nobody", "two"]);
+    stage.change_keys(&["nobody", "two"]);
     reload(&worker, &["the lane is closed", r#""lane":"one""#, r#""reason":"credential""#]);
-    stage.change_keys(TWO_LANES);
+    stage.change_keys(&TWO_LANES);
     reload(&worker, &["the lane is open again", r#""lane":"one""#]);
 
     for time in 0..TIMES {

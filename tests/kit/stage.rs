@@ -166,9 +166,9 @@ impl<'a> Stage<'a> {
         self.folder.file(&format!("settings-{endpoint}.toml"), settings)
     }
 
-    /// Gives each of the two lanes the key of a lane, or one that nobody knows.
-    pub fn change_keys(&self, of: [&str; 2]) {
-        write_keys(&self.folder, &of);
+    /// Gives the first lanes the key of a lane each, or one that nobody knows, and the others none.
+    pub fn change_keys(&self, of: &[&str]) {
+        write_keys(&self.folder, of);
     }
 
     /// Starts a worker.

@@ -6,7 +6,7 @@ use imageshare_core::{
 };
 use imageshare_worker::{
     broker::{BrokerVersion, Connection, Url, management, topology},
-    credentials::Owner,
+    credentials::{IfMissing, Owner},
     driver::{self, Lane, ReadError, Reader},
     http::Client,
     settings::{self, Environment, Regions, Settings},
@@ -26,7 +26,9 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
     for lane in &settings.lanes {
         // Why there is no credential was said.
         let alone = std::slice::from_ref(lane);
-        let Ok(opened) = driver::open_lanes(alone, &Environment::of_process(), client).await else { continue };
+        let Ok(opened) = driver::open_lanes(alone, &Environment::of_process(), client, IfMissing::Fail).await else {
+            continue;
+        };
         for lane in &opened {
             ask_whose(lane, findings).await;
             ask_api(lane, region(lane, settings), client, findings).await;

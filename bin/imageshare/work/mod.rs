@@ -25,8 +25,8 @@ use imageshare_sandbox::{
     world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::Keeper,
-    driver::{self, Lane, NoCredential},
+    credentials::{IfMissing, Keeper},
+    driver::{self, Lane},
     http::{Client, TimeOuts},
     settings::{self, Environment, Flags, Settings},
 };
@@ -113,7 +113,7 @@ impl Work {
 
     /// Every lane with the credential of its source. Must be called on the runtime.
     pub(crate) async fn use_credentials(&mut self) -> Result<(), Problem> {
-        self.lanes = open_lanes(&self.settings, &self.client).await?;
+        self.lanes = open_lanes(&self.settings, &self.client, IfMissing::Fail).await?;
         Ok(())
     }
 
@@ -144,22 +144,18 @@ impl Work {
 }
 
 /// The lanes of the settings with their credentials, no two with one key that share what such lanes must not.
-pub(crate) async fn open_lanes(settings: &Settings, client: &Client) -> Result<Vec<Lane>, Problem> {
-    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client).await;
-    checked_lanes(settings, opened)
-}
-
-/// The same for lanes that were opened by others.
-pub(crate) fn checked_lanes(
+pub(crate) async fn open_lanes(
     settings: &Settings,
-    opened: Result<Vec<Lane>, NoCredential>,
+    client: &Client,
+    if_missing: IfMissing,
 ) -> Result<Vec<Lane>, Problem> {
+    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
     let lanes = opened.map_err(|error| {
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())
     })?;
-    let ids: Vec<_> = lanes.iter().map(|lane| lane.keeper.credential().secret_id).collect();
-    settings.check_keys(ids.iter().map(Some)).or_exit(Exit::Usage)?;
+    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.keeper.credential()?.secret_id)).collect();
+    settings.check_keys(ids.iter().map(Option::as_ref)).or_exit(Exit::Usage)?;
     Ok(lanes)
 }
 

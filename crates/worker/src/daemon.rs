@@ -10,17 +10,15 @@ use imageshare_engine::{
 use tokio::{
     sync::mpsc,
     task::{self, JoinSet},
-    time::sleep,
 };
 
 use crate::{
     broker::{self, Publisher, Setup, Supervisor, TimeOuts, Url},
-    driver::{self, Driver, Lane, Lines, NoCredential, Order},
+    driver::{Driver, Lane, Lines, Order},
     events,
     http::Client,
-    pauses::Renewals,
-    settings::{self, Environment, Settings, SettingsError},
-    status::{OfLane, Status},
+    settings::{self, Settings, SettingsError},
+    status::Status,
     tls::TlsError,
     wire::report::worker_name,
 };
@@ -30,12 +28,6 @@ const EVENTS_MAX: usize = 256;
 
 /// Orders that the driver has not taken yet: more say nothing new.
 const ORDERS_MAX: usize = 4;
-
-/// The longest pause between two looks at a source that has no credential yet.
-const CREDENTIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// How often a process that waits for its credentials shows that it is alive.
-const TURN: Duration = Duration::from_millis(500);
 
 /// A daemon that runs.
 #[derive(Debug)]
@@ -54,49 +46,9 @@ pub struct Daemon {
 #[error("{0} broke down, and this is a bug")]
 pub struct BrokenDown(&'static str);
 
-/// Opens the lanes of the settings. A credential that its source may give later is waited for: the lane is shown as closed
-/// and the reason is logged each time. Must be called on the runtime.
-///
-/// # Errors
-/// If a credential needs a change of the settings or of the environment.
-pub async fn open_lanes(
-    settings: &Settings,
-    environment: &Environment,
-    client: &Client,
-    status: &Status,
-) -> Result<Vec<Lane>, NoCredential> {
-    let mut pauses = Renewals::default();
-    let opening = async {
-        loop {
-            match driver::open_lanes(&settings.lanes, environment, client).await {
-                Err(NoCredential { lane, error }) if error.can_pass() => {
-                    if let Some(lane) = status.lanes().find(|of| of.name() == lane) {
-                        events::CredentialAwaited { lane, reason: &error.to_string() }.record();
-                    }
-                    sleep(pauses.next().min(CREDENTIAL_PAUSE_MAX)).await;
-                }
-                opened => return opened,
-            }
-        }
-    };
-    // The process is alive while it waits.
-    let turning = async {
-        loop {
-            status.turned();
-            sleep(TURN).await;
-        }
-    };
-    let opened = tokio::select! {
-        opened = opening => opened?,
-        never = turning => never,
-    };
-    status.lanes().for_each(OfLane::open);
-    Ok(opened)
-}
-
 impl Daemon {
-    /// Starts it: for the lanes of these settings, which are given with their credentials, at this broker. With
-    /// `declares`, whatever is missing at the broker is made. `status` has the same lanes. Must be called on the runtime.
+    /// Starts it: for the lanes of these settings, at this broker. Those that have no credential yet are closed until their
+    /// source gives one. With `declares`, whatever is missing at the broker is made. `status` has the same lanes. Must be called on the runtime.
     #[must_use]
     pub fn start(
         settings: Settings,
@@ -208,55 +160,4 @@ fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
         || old.http != new.http
         || old.outside != new.outside
         || old.admin != new.admin
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::{http, settings::Flags, status::LaneState};
-
-    fn settings(folder: &tempfile::TempDir, credential: &str) -> Settings {
-        let path = folder.path().join("settings.toml");
-        fs::write(&path, format!("[credentials.default]\n{credential}\n")).unwrap();
-        Settings::load(&Flags { config: Some(path), ..Flags::default() }, &Environment::of([])).unwrap()
-    }
-
-    #[tokio::test]
-    async fn credential_that_may_still_come_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key.json");
-        let settings = settings(&folder, &format!("source = \"file\"\npath = {path:?}"));
-        let (status, client) = (Arc::new(Status::new(["default"])), Client::new(http::TimeOuts::default()).unwrap());
-        let key = r#"{"secret_id": "AKIDx", "secret_key": "topsecret"}"#;
-        let noted = Arc::clone(&status);
-        let writing = tokio::spawn(async move {
-            let lane = || noted.lanes().next().unwrap();
-            for (text, problem) in [(None, "No such file"), (key.get(..30), "only the beginning")] {
-                if let Some(text) = text {
-                    fs::write(&path, text).unwrap();
-                }
-                while !lane().last_error().is_some_and(|error| error.message.contains(problem)) {
-                    task::yield_now().await;
-                }
-                assert!(matches!(lane().state(), LaneState::Closed(_)));
-            }
-            fs::write(&path, key).unwrap();
-        });
-        let lanes = open_lanes(&settings, &Environment::of([]), &client, &status).await.unwrap();
-        writing.await.unwrap();
-        assert_eq!(lanes.first().unwrap().keeper.credential().secret_id.as_str(), "AKIDx");
-        assert_eq!(status.lanes().next().unwrap().state(), LaneState::Disconnected);
-    }
-
-    #[tokio::test]
-    async fn credential_that_needs_other_settings_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = settings(&folder, "source = \"environment\"");
-        let (status, client) = (Status::new(["default"]), Client::new(http::TimeOuts::default()).unwrap());
-        for variables in [[("A", "")], [("TENCENTCLOUD_SECRET_ID", "AKIDx")], [("TENCENTCLOUD_SECRET_ID", "'x'")]] {
-            assert!(open_lanes(&settings, &Environment::of(variables), &client, &status).await.is_err());
-        }
-    }
 }

@@ -165,7 +165,7 @@ impl CredentialsError {
 
     /// Returns whether the source may give a credential later although neither the settings nor the environment change: it
     /// is [out of reach](Self::is_out_of_reach), or a file is missing or is being written. A worker waits for that, at its
-    /// start as later.
+    /// start as later, and only with the lanes that need the credential.
     #[must_use]
     pub fn can_pass(&self) -> bool {
         match self {

@@ -28,6 +28,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long before its end a credential is renewed, at least.
 const AHEAD_MIN: Duration = Duration::from_mins(10);
 
+/// How long the first answer of a source is waited for where the work does not need it at once.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// The longest pause between questions to a source that has given no credential yet.
+const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// How often it is asked in a row whose a credential is, if nobody answers.
 const OWNER_TRIES: u32 = 5;
 
@@ -50,11 +56,20 @@ pub struct Keeper {
     learning: Arc<OnceLock<Asking>>,
 }
 
+/// What to do if a source gives no credential when it is asked for the first time, and may give one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is an error.
+    Fail,
+    /// Start without a credential, and ask until there is one. The first question takes at most 2 s.
+    Wait,
+}
+
 /// What is known of a credential.
 #[derive(Clone, Debug)]
 pub struct Newest {
-    /// The last one that the source gave.
-    pub loaded: Loaded,
+    /// The last one that the source gave; `None` if it has given none yet.
+    pub loaded: Option<Loaded>,
     /// Why it gives none now, if so: one printable line without secrets.
     pub problem: Option<String>,
 }
@@ -76,7 +91,7 @@ pub enum Owner {
 /// A credential, and whose it is as far as that is known.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    credential: Credential,
+    credential: Option<Credential>,
     /// Whose it is.
     pub owner: Owner,
 }
@@ -100,14 +115,14 @@ impl Keeper {
     /// Asks for a credential, and keeps it. Must be called on the runtime.
     ///
     /// # Errors
-    /// If there is none.
-    pub async fn start(provider: Provider) -> Result<Self, CredentialsError> {
+    /// If there is none, unless that [can pass](CredentialsError::can_pass) and may be waited for.
+    pub async fn start(provider: Provider, if_missing: IfMissing) -> Result<Self, CredentialsError> {
         let (patience, is_on_disk, of) = (provider.patience(), provider.is_on_disk(), provider.clone());
         let ask = move || -> Asked {
             let provider = provider.clone();
             Box::pin(async move { provider.load().await })
         };
-        let mut keeper = Self::asking(ask, patience, is_on_disk).await?;
+        let mut keeper = Self::asking(ask, patience, is_on_disk, if_missing).await?;
         keeper.identify = Some(of);
         keeper.kept.identity.send_modify(|identity| identity.owner = Owner::Asked);
         Ok(keeper)
@@ -118,10 +133,21 @@ impl Keeper {
         ask: impl Fn() -> Asked + Send + Sync + 'static,
         patience: Duration,
         is_on_disk: bool,
+        if_missing: IfMissing,
     ) -> Result<Self, CredentialsError> {
         let ask = Box::new(ask);
-        let loaded = once(&*ask, patience).await?;
-        let kept = Arc::new(Kept::new(ask, patience, loaded));
+        let first_patience = match if_missing {
+            IfMissing::Fail => patience,
+            IfMissing::Wait => patience.min(FIRST_ANSWER_MAX),
+        };
+        let newest = match once(&*ask, first_patience).await {
+            Ok(loaded) => Newest { loaded: Some(loaded), problem: None },
+            Err(error) if if_missing == IfMissing::Wait && error.can_pass() => {
+                Newest { loaded: None, problem: Some(error.to_string()) }
+            }
+            Err(error) => return Err(error),
+        };
+        let kept = Arc::new(Kept::new(ask, patience, newest));
         let asking = tokio::spawn(Arc::clone(&kept).keep_asking(is_on_disk)).abort_handle();
         Ok(Self { kept, _asking: Some(Arc::new(Asking(asking))), identify: None, learning: Arc::default() })
     }
@@ -135,15 +161,15 @@ impl Keeper {
             let loaded = again.clone();
             Box::pin(async { Ok(loaded) })
         });
-        let kept = Kept::new(ask, Duration::MAX, loaded);
+        let kept = Kept::new(ask, Duration::MAX, Newest { loaded: Some(loaded), problem: None });
         kept.identity.send_modify(|identity| identity.owner = Owner::Known(owner));
         Self { kept: Arc::new(kept), _asking: None, identify: None, learning: Arc::default() }
     }
 
-    /// The newest credential.
+    /// The newest credential; `None` if the source has given none yet.
     #[must_use]
-    pub fn credential(&self) -> Credential {
-        self.kept.newest.borrow().loaded.credential.clone()
+    pub fn credential(&self) -> Option<Credential> {
+        self.kept.credential()
     }
 
     /// The newest credential and what is known of it, now and whenever that changes.
@@ -157,7 +183,7 @@ impl Keeper {
     #[must_use]
     pub fn owner_of(&self, credential: &Credential) -> Owner {
         let identity = self.kept.identity.borrow();
-        if self.identify.is_some() && identity.credential != *credential {
+        if self.identify.is_some() && identity.credential.as_ref() != Some(credential) {
             Owner::Asked
         } else {
             identity.owner.clone()
@@ -187,12 +213,23 @@ impl Keeper {
     }
 }
 
+impl Newest {
+    /// The last credential that the source gave.
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        self.loaded.as_ref().map(|loaded| &loaded.credential)
+    }
+}
+
 impl Kept {
-    fn new(ask: Box<dyn Fn() -> Asked + Send + Sync>, patience: Duration, loaded: Loaded) -> Self {
-        let credential = loaded.credential.clone();
+    fn new(ask: Box<dyn Fn() -> Asked + Send + Sync>, patience: Duration, newest: Newest) -> Self {
+        let credential = newest.credential().cloned();
         let identity = watch::Sender::new(Identity { credential, owner: Owner::Unknown("nobody asks".to_owned()) });
-        let newest = watch::Sender::new(Newest { loaded, problem: None });
+        let newest = watch::Sender::new(newest);
         Self { ask, patience, newest, flight: Mutex::new(None), identity, landed: AtomicU64::new(0) }
+    }
+
+    fn credential(&self) -> Option<Credential> {
+        self.newest.borrow().credential().cloned()
     }
 
     async fn refresh(&self) -> Result<Credential, String> {
@@ -205,7 +242,7 @@ impl Kept {
             self.landed.fetch_add(1, Ordering::Release);
         }
         match &*problem {
-            None => Ok(self.newest.borrow().loaded.credential.clone()),
+            None => Ok(self.credential().expect("a question without a problem brought a credential")),
             Some(problem) => Err(problem.clone()),
         }
     }
@@ -214,10 +251,10 @@ impl Kept {
     fn take_in(&self, found: Option<Loaded>, problem: Option<&String>) {
         self.newest.send_if_modified(|newest| {
             // Its end is told anew each time, and not always to the same second.
-            let other = found.filter(|loaded| loaded.credential != newest.loaded.credential);
+            let other = found.filter(|loaded| Some(&loaded.credential) != newest.credential());
             let is_new = other.is_some() || newest.problem.as_ref() != problem;
-            if let Some(loaded) = other {
-                newest.loaded = loaded;
+            if other.is_some() {
+                newest.loaded = other;
             }
             newest.problem = problem.cloned();
             is_new
@@ -225,10 +262,18 @@ impl Kept {
     }
 
     async fn keep_asking(self: Arc<Self>, is_on_disk: bool) {
-        let mut pauses = Renewals::default();
-        let mut last = self.newest.borrow().loaded.clone();
-        let mut pause = until_renewal(&last);
+        let (mut pauses, mut last) = (Renewals::default(), None);
         loop {
+            let newest = self.newest.borrow().loaded.clone();
+            let pause = match &newest {
+                None => Some(pauses.next().min(FIRST_PAUSE_MAX)),
+                Some(_) if newest == last => Some(pauses.next()),
+                Some(loaded) => {
+                    pauses.reset();
+                    until_renewal(loaded)
+                }
+            };
+            last = newest;
             match (is_on_disk, pause) {
                 (true, _) => sleep(until_look()).await,
                 (false, Some(pause)) => sleep(pause).await,
@@ -236,14 +281,6 @@ impl Kept {
             }
             // How it ended is told to those who listen.
             drop(self.refresh().await);
-            let newest = self.newest.borrow().loaded.clone();
-            if newest == last {
-                pause = Some(pauses.next());
-            } else {
-                pauses.reset();
-                pause = until_renewal(&newest);
-                last = newest;
-            }
         }
     }
 
@@ -251,11 +288,15 @@ impl Kept {
     async fn learn_owner(self: Arc<Self>, provider: Provider) {
         let mut newest = self.newest.subscribe();
         loop {
-            let credential = newest.borrow_and_update().loaded.credential.clone();
+            let credential = newest.borrow_and_update().credential().cloned();
             self.identity.send_replace(Identity { credential: credential.clone(), owner: Owner::Asked });
-            let asking = self.identify(&provider, &credential);
+            let asking = async {
+                if let Some(credential) = &credential {
+                    self.identify(&provider, credential).await;
+                }
+            };
             let mut replaced =
-                pin!(async { newest.wait_for(|newest| newest.loaded.credential != credential).await.is_ok() });
+                pin!(async { newest.wait_for(|newest| newest.credential() != credential.as_ref()).await.is_ok() });
             let is_replaced = tokio::select! {
                 is_replaced = &mut replaced => is_replaced,
                 () = asking => replaced.await,
@@ -361,11 +402,11 @@ mod tests {
             let given = give(count.fetch_add(1, Ordering::SeqCst)).map(|number| loaded(number, life));
             Box::pin(async move { given })
         };
-        (Keeper::asking(ask, PATIENCE, false).await.unwrap(), asked)
+        (Keeper::asking(ask, PATIENCE, false, IfMissing::Wait).await.unwrap(), asked)
     }
 
     fn id(keeper: &Keeper) -> String {
-        keeper.credential().secret_id.to_string()
+        keeper.credential().unwrap().secret_id.to_string()
     }
 
     #[tokio::test(start_paused = true)]
@@ -400,6 +441,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn silent_source_is_waited_for_in_the_background() {
+        let begun = Instant::now();
+        let ask = move || -> Asked {
+            Box::pin(async move {
+                sleep(if begun.elapsed() < Duration::from_mins(1) { PATIENCE * 2 } else { FIRST_ANSWER_MAX * 2 }).await;
+                Ok(loaded(1, None))
+            })
+        };
+        let keeper = Keeper::asking(ask, PATIENCE, false, IfMissing::Wait).await.unwrap();
+        assert_eq!((begun.elapsed(), keeper.credential()), (FIRST_ANSWER_MAX, None));
+        keeper.newest().wait_for(|newest| newest.loaded.is_some()).await.unwrap();
+        assert_eq!(id(&keeper), "AKID1");
+        let latest = Duration::from_mins(1) + PATIENCE + FIRST_PAUSE_MAX + FIRST_ANSWER_MAX * 2;
+        assert!(begun.elapsed() <= latest, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_credential_without_an_end_is_asked_for_when_somebody_wants_it_only() {
         let (keeper, asked) = numbered(None, Ok).await;
         sleep(Duration::from_hours(1_000)).await;
@@ -422,7 +480,7 @@ mod tests {
                 Ok(loaded(number, None))
             })
         };
-        let keeper = Keeper::asking(ask, PATIENCE, false).await.unwrap();
+        let keeper = Keeper::asking(ask, PATIENCE, false, IfMissing::Fail).await.unwrap();
         let all: Vec<_> = (0..10)
             .map(|_| {
                 let keeper = keeper.clone();
@@ -448,12 +506,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.json");
         let whole = |id: &str| format!(r#"{{"secret_id": "{id}", "secret_key": "topsecret"}}"#);
-        fs::write(&path, whole("AKIDone")).unwrap();
         let endpoint = "http://127.0.0.1:1".parse().unwrap();
         let client = Client::new(TimeOuts::default()).unwrap();
         let source = Source::File { path: path.clone() };
-        let keeper = Keeper::start(Provider::new(source, Environment::of([]), client, &endpoint)).await.unwrap();
+        let provider = Provider::new(source, Environment::of([]), client, &endpoint);
+        assert!(Keeper::start(provider.clone(), IfMissing::Fail).await.is_err());
+        let keeper = Keeper::start(provider, IfMissing::Wait).await.unwrap();
         let mut newest = keeper.newest();
+        let problem = newest.borrow().problem.clone().unwrap();
+        assert!(problem.contains("No such file") && keeper.credential().is_none(), "{problem}");
+        fs::write(&path, whole("AKIDone")).unwrap();
+        newest.changed().await.unwrap();
+        assert_eq!((id(&keeper), newest.borrow_and_update().problem.clone()), ("AKIDone".into(), None));
         fs::write(&path, whole("AKIDtwo")).unwrap();
         newest.changed().await.unwrap();
         assert_eq!((id(&keeper), newest.borrow_and_update().problem.clone()), ("AKIDtwo".into(), None));
@@ -471,7 +535,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fixed_credential_stays_what_it_is() {
         let keeper = Keeper::fixed(loaded(7, None).credential, "100009999999".parse().unwrap());
-        assert_eq!(keeper.refresh().await.unwrap(), keeper.credential());
+        assert_eq!(keeper.refresh().await.ok(), keeper.credential());
         assert!(!format!("{keeper:?}").contains("topsecret"));
     }
 }

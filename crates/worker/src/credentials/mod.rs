@@ -30,7 +30,7 @@ use imageshare_core::{
 use crate::settings::shown_path;
 
 pub use error::CredentialsError;
-pub use keeper::{Identity, Keeper, Newest, Owner};
+pub use keeper::{Identity, IfMissing, Keeper, Newest, Owner};
 pub use provider::Provider;
 pub use source::{DEFAULT_SECTION, Role, Source};
 pub(crate) use {metadata::is_role_name, source::ROLE_SECONDS_MAX};

@@ -36,6 +36,7 @@ use crate::{
     endpoint::Endpoint,
     events,
     http::Client,
+    settings::Regions,
     status::Status,
 };
 
@@ -86,8 +87,10 @@ pub struct Driver<I> {
 
 #[derive(Debug)]
 pub(super) struct OpenLane {
-    uri: Uri,
-    pub(super) signer: Signer,
+    pub(super) uri: Uri,
+    pub(super) regions: Regions,
+    /// `None` until the lane has its first credential. It is not consumed before that, so no call is wanted of it.
+    pub(super) signer: Option<Signer>,
     /// How often another credential took the place of the one before.
     pub(super) generation: u64,
     /// The newest credential, by that number, that was refused.
@@ -164,9 +167,12 @@ impl<I: Send + 'static> Driver<I> {
         });
         let id = LaneId(u32::try_from(self.lanes.len()).expect("lanes are numbered by 32 bits"));
         self.status.lane(id).metrics.show_limits(&lane.limits);
+        let signer = lane.keeper.credential().map(Signer::new);
+        let tenure = if signer.is_some() { Tenure::Asked } else { Tenure::Closed };
         self.lanes.push(OpenLane {
             uri: lane.uri(),
-            signer: Signer::new(lane.keeper.credential()),
+            regions: lane.regions.clone(),
+            signer,
             generation: 0,
             refused: None,
             keeper: lane.keeper.clone(),
@@ -174,7 +180,7 @@ impl<I: Send + 'static> Driver<I> {
             source_problem: None,
             clock,
             limits: lane.limits,
-            tenure: Tenure::Asked,
+            tenure,
             outcomes: Arc::default(),
         });
         if lane.account.is_some() {
@@ -316,6 +322,7 @@ impl<I: Send + 'static> Driver<I> {
         let &mut OpenLane { ref uri, ref mut signer, generation, .. } = self.lane(lane);
         let host = uri.authority().map_or("", |authority| authority.as_str());
         let prepared = calls::prepare(host, action);
+        let signer = signer.as_mut().expect("a lane without a credential is not consumed");
         let request = calls::sign(&prepared, signer, clock.second(SystemTime::now()), uri);
         self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), generation, sent_at: None });
         let proof = self.lane(lane).tenure.proof();
@@ -337,7 +344,7 @@ impl<I: Send + 'static> Driver<I> {
         self.outbox.push_back(Said::GivenBack { lane, jobs });
     }
 
-    fn notice(&mut self, lane: LaneId, notice: Notice) {
+    pub(super) fn notice(&mut self, lane: LaneId, notice: Notice) {
         match &notice {
             Notice::Closed { reason, detail } => {
                 let closing = Closing { reason: *reason, detail: detail.clone(), is_over: false };

@@ -1,29 +1,29 @@
 //! What becomes of a lane's credential while the lane is used.
 
 use imageshare_core::{Credential, request::Signer};
-use imageshare_engine::io::{Input, LaneId};
+use imageshare_engine::io::{CloseReason, Input, LaneId, Notice};
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
     time::{Instant, timeout_at},
 };
 
-use super::{Driver, Said, event::News};
+use super::{Driver, Said, carry_out::OpenLane, event::News};
 use crate::{
     credentials::{Identity, Loaded, Newest, Owner},
     events,
+    settings::{Regions, Shared},
 };
 
-/// Tells the driver of every credential that its keeper gets, and of what keeps it from getting one, each once.
-async fn follow(lane: LaneId, mut newest: watch::Receiver<Newest>, news: UnboundedSender<News>) {
-    let mut last = newest.borrow_and_update().clone();
+/// Tells the driver of every credential that its keeper gets after `last`, and of what keeps it from getting one, each once.
+async fn follow(lane: LaneId, mut last: Newest, mut newest: watch::Receiver<Newest>, news: UnboundedSender<News>) {
     while newest.changed().await.is_ok() {
         let next = newest.borrow_and_update().clone();
-        let told = match &next.problem {
-            _ if next.loaded.credential != last.loaded.credential => {
-                News::Renewed { lane, loaded: next.loaded.clone() }
+        let told = match (&next.loaded, &next.problem) {
+            (Some(loaded), _) if next.credential() != last.credential() => {
+                News::Renewed { lane, loaded: loaded.clone() }
             }
-            Some(problem) => News::SourceFailed { lane, problem: problem.clone() },
-            None => News::SourceWorks { lane },
+            (_, Some(problem)) => News::SourceFailed { lane, problem: problem.clone() },
+            (_, None) => News::SourceWorks { lane },
         };
         if news.send(told).is_err() {
             return;
@@ -39,6 +39,13 @@ async fn follow_owner(lane: LaneId, mut identity: watch::Receiver<Identity>, new
         if news.send(News::Owner { lane }).is_err() || identity.changed().await.is_err() {
             return;
         }
+    }
+}
+
+impl OpenLane {
+    /// Its host and its regions.
+    fn place(&self) -> (&str, &Regions) {
+        (self.uri.host().unwrap_or_default(), &self.regions)
     }
 }
 
@@ -68,7 +75,8 @@ impl<I: Send + 'static> Driver<I> {
     /// Takes in whose the credential that a lane signs with is. Where that cannot be learned the lane goes on without.
     pub(super) fn owner(&mut self, lane: LaneId) {
         let open = self.lane(lane);
-        let owner = open.keeper.owner_of(open.signer.credential());
+        let Some(signer) = &open.signer else { return };
+        let owner = open.keeper.owner_of(signer.credential());
         let said = std::mem::replace(&mut open.owner, owner.clone());
         let (told, input) = match owner {
             Owner::Asked => {
@@ -98,16 +106,28 @@ impl<I: Send + 'static> Driver<I> {
         self.owner(lane);
     }
 
-    /// Takes in from now on what the keepers of the lanes get.
+    /// Takes in from now on what the keepers of the lanes get. Lanes without a credential stay closed until there is one.
     pub(super) fn follow_credentials(&mut self) {
         for id in self.ids() {
-            let (newest, news) = (self.lane(id).keeper.newest(), self.news_sender.clone());
-            let known = newest.borrow().loaded.clone();
-            self.status.lane(id).metrics.shows_credential(known.expires_at);
-            // It may have changed since the lane was made.
-            self.sign_with(id, known.credential);
-            self.tasks.spawn(follow(id, newest, news));
+            let (mut newest, news) = (self.lane(id).keeper.newest(), self.news_sender.clone());
+            let known = newest.borrow_and_update().clone();
+            match known.loaded.clone() {
+                None => self.await_credential(id, known.problem.clone().unwrap_or_default()),
+                Some(loaded) if self.lane(id).signer.is_none() => self.renewed(id, loaded),
+                Some(loaded) => {
+                    self.status.lane(id).metrics.shows_credential(loaded.expires_at);
+                    // It may have changed since the lane was made.
+                    self.sign_with(id, loaded.credential);
+                }
+            }
+            self.tasks.spawn(follow(id, known, newest, news));
         }
+    }
+
+    /// Keeps a lane closed, for this reason, until it has its first credential.
+    fn await_credential(&mut self, lane: LaneId, problem: String) {
+        self.lane(lane).source_problem = Some(problem.clone());
+        self.notice(lane, Notice::Closed { reason: CloseReason::Credential, detail: problem.into() });
     }
 
     /// A credential was refused: another one is wanted than what it was signed with.
@@ -148,6 +168,11 @@ impl<I: Send + 'static> Driver<I> {
 
     /// Another credential is there, whether anybody waited for it or not.
     pub(super) fn renewed(&mut self, lane: LaneId, loaded: Loaded) {
+        let is_first = self.lane(lane).signer.is_none();
+        // A worker that starts with the keys refuses such settings. Of keys that come later the first one is used.
+        if is_first && let Some(problem) = self.shared_key(lane, &loaded.credential) {
+            return self.await_credential(lane, problem);
+        }
         let of = self.status.lane(lane);
         of.metrics.shows_credential(loaded.expires_at);
         events::CredentialRenewed { lane: of, expires_at: loaded.expires_at }.record();
@@ -155,6 +180,20 @@ impl<I: Send + 'static> Driver<I> {
         if self.sign_with(lane, loaded.credential) {
             self.credential_fresh(lane);
         }
+        if is_first {
+            self.notice(lane, Notice::Opened);
+        }
+    }
+
+    /// Why a lane may not use a credential whose key another lane uses, if that is so.
+    fn shared_key(&self, lane: LaneId, credential: &Credential) -> Option<String> {
+        let open = self.lanes.get(lane.place())?;
+        self.lanes.iter().zip(self.status.lanes()).find_map(|(other, of)| {
+            let is_same =
+                other.signer.as_ref().is_some_and(|signer| signer.credential().secret_id == credential.secret_id);
+            let Shared { what, .. } = Shared::by(&open.place(), &other.place()).filter(|_| is_same)?;
+            Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", of.name()))
+        })
     }
 
     /// A source gives none, for this reason. Says so once.
@@ -176,10 +215,10 @@ impl<I: Send + 'static> Driver<I> {
     /// Signs with this from now on. Says whether it is another one than before.
     fn sign_with(&mut self, lane: LaneId, credential: Credential) -> bool {
         let open = self.lane(lane);
-        if credential == *open.signer.credential() {
+        if open.signer.as_ref().is_some_and(|signer| credential == *signer.credential()) {
             return false;
         }
-        open.signer = Signer::new(credential);
+        open.signer = Some(Signer::new(credential));
         open.generation += 1;
         true
     }

@@ -8,9 +8,10 @@ use imageshare_core::{
     text::excerpt,
 };
 use imageshare_engine::{io::LaneId, limits::LaneLimits};
+use tokio::task::JoinHandle;
 
 use crate::{
-    credentials::{CredentialsError, Keeper, Provider},
+    credentials::{CredentialsError, IfMissing, Keeper, Provider},
     endpoint::Endpoint,
     http::Client,
     settings::{self, Environment, Regions},
@@ -43,30 +44,36 @@ pub struct NoCredential {
     pub error: CredentialsError,
 }
 
-/// The lanes of the settings, each with its credential, which is kept once for all lanes that have it. Must be called on
-/// the runtime.
+/// The lanes of the settings, each with its credential, which is kept once for all lanes that have it. All sources are
+/// asked at the same time. Must be called on the runtime.
 ///
 /// # Errors
-/// If one has none.
+/// If one has none, unless that [can pass](CredentialsError::can_pass) and may be waited for.
 pub async fn open_lanes(
     lanes: &[settings::Lane],
     environment: &Environment,
     client: &Client,
+    if_missing: IfMissing,
 ) -> Result<Vec<Lane>, NoCredential> {
-    let mut keepers: BTreeMap<(&str, Endpoint), Keeper> = BTreeMap::new();
+    // Lanes of one credential at different sites ask different services for temporary keys.
+    let key = |lane: &settings::Lane| (lane.credential.clone(), lane.endpoint.sts());
+    let mut starting: BTreeMap<_, JoinHandle<_>> = BTreeMap::new();
+    for lane in lanes {
+        starting.entry(key(lane)).or_insert_with(|| {
+            let provider = Provider::new(lane.source.clone(), environment.clone(), client.clone(), &lane.endpoint);
+            tokio::spawn(Keeper::start(provider, if_missing))
+        });
+    }
+    let mut keepers: BTreeMap<_, Keeper> = BTreeMap::new();
     let mut opened = Vec::with_capacity(lanes.len());
     for lane in lanes {
-        // Lanes of one credential at different sites ask different services for temporary keys.
-        let key = (lane.credential.as_str(), lane.endpoint.sts());
-        let keeper = match keepers.get(&key) {
-            Some(keeper) => keeper.clone(),
-            None => {
-                let provider = Provider::new(lane.source.clone(), environment.clone(), client.clone(), &lane.endpoint);
-                let no_credential = |error| NoCredential { lane: lane.name.clone(), error };
-                keepers.entry(key).or_insert(Keeper::start(provider).await.map_err(no_credential)?).clone()
-            }
-        };
-        opened.push(Lane::new(lane, keeper));
+        if let Some(start) = starting.remove(&key(lane)) {
+            let started = start.await.unwrap_or(Err(CredentialsError::BrokeDown));
+            let keeper = started.map_err(|error| NoCredential { lane: lane.name.clone(), error })?;
+            keepers.insert(key(lane), keeper);
+        }
+        let keeper = keepers.get(&key(lane)).expect("the first lane of a credential inserts its keeper");
+        opened.push(Lane::new(lane, keeper.clone()));
     }
     Ok(opened)
 }
@@ -204,9 +211,15 @@ fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use imageshare_core::Credential;
 
     use super::*;
+    use crate::{
+        http::TimeOuts,
+        settings::{Flags, Settings},
+    };
 
     fn lane(name: &str, regions: &[&str]) -> Lane {
         let credential =
@@ -260,6 +273,19 @@ mod tests {
         check(&lanes, None, "ap-singapore", Err(ambiguous));
         check(&lanes, Some("blue"), "ap-singapore", Ok(1));
         check(&lanes, None, "eu-frankfurt", Ok(1));
+    }
+
+    #[tokio::test]
+    async fn missing_settings_are_an_error_even_if_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.toml");
+        fs::write(&path, "[credentials.default]\nsource = \"environment\"\n").unwrap();
+        let settings = Settings::load(&Flags { config: Some(path), ..Flags::default() }, &Environment::of([])).unwrap();
+        let client = Client::new(TimeOuts::default()).unwrap();
+        for variables in [[("A", "")], [("TENCENTCLOUD_SECRET_ID", "AKIDx")], [("TENCENTCLOUD_SECRET_ID", "'x'")]] {
+            let environment = Environment::of(variables);
+            assert!(open_lanes(&settings.lanes, &environment, &client, IfMissing::Wait).await.is_err());
+        }
     }
 
     #[test]

@@ -60,13 +60,16 @@ pub enum ReadError {
 
 impl Reader {
     /// A reader for a lane.
+    ///
+    /// # Panics
+    /// If the lane was opened without a credential.
     #[must_use]
     pub fn new(client: Client, lane: &Lane) -> Self {
         let now = TokioInstant::now();
         Self {
             client,
             uri: lane.uri(),
-            signer: Signer::new(lane.keeper.credential()),
+            signer: Signer::new(lane.keeper.credential().expect("a command that ends opens no lane without one")),
             keeper: lane.keeper.clone(),
             clock: ServerClock::default(),
             started: now,

@@ -64,7 +64,7 @@ pub(super) enum Tenure {
         /// them all, and delivers them again in their order.
         is_full: bool,
     },
-    /// It was given back while it was closed, and is consumed again when it opens.
+    /// It was given back while it was closed, or has no credential yet, and is consumed when it opens.
     Closed,
 }
 
@@ -99,7 +99,11 @@ impl<I: Send + 'static> Driver<I> {
         let (mut buffer, mut received) = (Vec::with_capacity(EVENTS_AT_ONCE), VecDeque::new());
         self.follow_credentials();
         self.follow_owners();
-        serving.lanes.iter().for_each(|lane| tell(lane, ToLane::Consume));
+        for id in self.ids() {
+            if matches!(self.lane(id).tenure, Tenure::Asked) {
+                serving.tell(id, ToLane::Consume);
+            }
+        }
         let mut waits_since = TokioInstant::now();
         while !(serving.draining && self.has_none()) {
             let alarm = self.alarm().min(waits_since + TURN);
@@ -275,7 +279,7 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    /// A lane that was given back while it was closed is open again.
+    /// A lane is open that was given back while it was closed, or had no credential.
     fn consume_again(&mut self, lane: LaneId, serving: &Serving<I>) {
         if matches!(self.lane(lane).tenure, Tenure::Closed) && !serving.draining {
             self.lane(lane).tenure = Tenure::Asked;
@@ -318,11 +322,7 @@ struct Serving<I> {
 
 impl<I> Serving<I> {
     fn tell(&self, lane: LaneId, what: ToLane<I>) {
-        tell(self.lanes.get(lane.place()).expect("there is a line for each lane"), what);
+        // A subscription that broke down takes nothing more; whoever waits for it finds out.
+        drop(self.lanes.get(lane.place()).expect("there is a line for each lane").send(what));
     }
-}
-
-/// A subscription that broke down takes nothing more; whoever waits for it finds out.
-fn tell<I>(lane: &mpsc::UnboundedSender<ToLane<I>>, what: ToLane<I>) {
-    drop(lane.send(what));
 }

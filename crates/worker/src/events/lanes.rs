@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use imageshare_core::ids::AccountId;
-use imageshare_engine::io::{CloseReason, Notice};
+use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
 use crate::status::{LaneState, OfLane};
@@ -20,7 +20,7 @@ pub(crate) struct Noticed<'a> {
     pub(crate) notice: &'a Notice,
 }
 
-/// Another credential took the place of the one before.
+/// A source gave a credential: the first one of a lane that waited for it, or one in the place of another.
 pub(crate) struct CredentialRenewed<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) expires_at: Option<SystemTime>,
@@ -37,15 +37,9 @@ pub(crate) struct SourceWorks<'a> {
     pub(crate) lane: &'a OfLane,
 }
 
-/// The source of a credential gives none: it was looked at, or asked, and the last one is kept.
+/// The source of a credential gives none: it was looked at, or asked. The last one is kept, and a lane that has had none
+/// waits.
 pub(crate) struct RefreshFailed<'a> {
-    pub(crate) lane: &'a OfLane,
-    /// One printable line.
-    pub(crate) reason: &'a str,
-}
-
-/// The source of a credential gives none yet, at the start of the process.
-pub(crate) struct CredentialAwaited<'a> {
     pub(crate) lane: &'a OfLane,
     /// One printable line.
     pub(crate) reason: &'a str,
@@ -106,7 +100,7 @@ impl CredentialRenewed<'_> {
     pub(crate) fn record(&self) {
         let expires_at = self.expires_at.and_then(|at| jiff::Timestamp::try_from(at).ok());
         let expires_at = expires_at.map_or_else(|| "not known".to_owned(), |at| format!("{at:.0}"));
-        info!(lane = self.lane.name(), expires_at, "another credential is there");
+        info!(lane = self.lane.name(), expires_at, "a new credential is there");
     }
 }
 
@@ -119,19 +113,8 @@ impl SourceWorks<'_> {
 impl RefreshFailed<'_> {
     pub(crate) fn record(&self) {
         self.lane.went_wrong(self.reason);
-        error!(
-            lane = self.lane.name(),
-            reason = self.reason,
-            "the source of the credential gives none; the last one is kept"
-        );
-    }
-}
-
-impl CredentialAwaited<'_> {
-    pub(crate) fn record(&self) {
-        self.lane.close(CloseReason::Credential);
-        self.lane.went_wrong(self.reason);
-        error!(lane = self.lane.name(), reason = self.reason, "waiting for the credential");
+        let (lane, reason) = (self.lane.name(), self.reason);
+        error!(lane, reason, "the source of the credential gives none; the last one is kept if there was one");
     }
 }
 

@@ -14,6 +14,4 @@ pub(crate) use broker::{
 };
 pub(crate) use daemon::{ReloadFailed, Reloaded};
 pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};
-pub(crate) use lanes::{
-    CredentialAwaited, CredentialRenewed, LaneChanged, Noticed, OwnerLearned, RefreshFailed, SourceWorks, StoodStill,
-};
+pub(crate) use lanes::{CredentialRenewed, LaneChanged, Noticed, OwnerLearned, RefreshFailed, SourceWorks, StoodStill};

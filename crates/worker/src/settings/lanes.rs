@@ -66,6 +66,13 @@ pub(super) struct Found {
     origin: Origin,
 }
 
+impl Lane {
+    /// Its host and its regions.
+    fn place(&self) -> (String, &Regions) {
+        (self.endpoint.host(), &self.regions)
+    }
+}
+
 impl Regions {
     /// Whether a region is among them.
     #[must_use]
@@ -216,7 +223,7 @@ fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut 
 fn refuse_shared(found: &[Found], problems: &mut Vec<String>) {
     for (index, Found { lane: second, origin, .. }) in found.iter().enumerate() {
         for Found { lane: first, .. } in found.iter().take(index).filter(|first| first.lane.source == second.source) {
-            if let Some(Shared { what, allowed }) = Shared::by(first, second) {
+            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
                 let (name, credential) = (&first.name, &second.credential);
                 problems.push(format!(
                     "{origin}: found credential {credential} and {what} as in lane {name}, allowed {allowed}"
@@ -235,7 +242,7 @@ pub(super) fn refuse_shared_keys<'a>(
     let mut problems = Vec::new();
     for (index, (second, id)) in with_ids.iter().enumerate() {
         for (first, _) in with_ids.iter().take(index).filter(|(_, other)| other == id) {
-            if let Some(Shared { what, allowed }) = Shared::by(first, second) {
+            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
                 problems.push(format!(
                     "lanes.{}: found credential {}, which has the key of credential {}, and {what} as in lane {}, \
                      allowed {allowed}",
@@ -248,21 +255,21 @@ pub(super) fn refuse_shared_keys<'a>(
 }
 
 /// What two lanes of one key share and may not.
-struct Shared {
-    what: String,
+pub(crate) struct Shared {
+    pub(crate) what: String,
     allowed: &'static str,
 }
 
 impl Shared {
     /// Two lanes with one key would count against one limit without knowing of each other if their hosts were the
     /// same, and would write to one image at once if they shared a region.
-    fn by(first: &Lane, second: &Lane) -> Option<Self> {
-        let host = second.endpoint.host();
-        if first.endpoint.host() == host {
+    pub(crate) fn by<S: AsRef<str>>(first: &(S, &Regions), second: &(S, &Regions)) -> Option<Self> {
+        let host = second.0.as_ref();
+        if first.0.as_ref() == host {
             let allowed = "is one lane for a credential and a host: they have one limit together";
             return Some(Self { what: format!("host {host}"), allowed });
         }
-        let region = first.regions.shared(&second.regions)?;
+        let region = first.1.shared(second.1)?;
         let allowed = "are regions of its own: lanes of one account never share a region";
         Some(Self { what: format!("region {region}"), allowed })
     }

@@ -25,6 +25,7 @@ use crate::{
 
 pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
 pub use environment::{Environment, VariableError};
+pub(crate) use lanes::Shared;
 pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
 pub use origin::{Origin, Setting};
 pub use values::duration;

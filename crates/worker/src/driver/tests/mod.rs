@@ -29,7 +29,7 @@ use tokio::{
 use self::server::{Does, Server};
 use super::*;
 use crate::{
-    credentials::{CredentialsError, Keeper, Loaded},
+    credentials::{CredentialsError, IfMissing, Keeper, Loaded},
     http::{Client, TimeOuts},
     pauses::pauses,
     settings::Regions,
@@ -105,6 +105,7 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
         },
         time_outs.call,
         false,
+        IfMissing::Fail,
     );
     Lane {
         name: "default".into(),

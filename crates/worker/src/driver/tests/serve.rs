@@ -1,5 +1,7 @@
 //! The loop of a daemon, with the test in the place of the subscriptions.
 
+use std::{future::ready, pin::Pin, sync::Mutex};
+
 use tokio::time::advance;
 
 use super::{
@@ -31,14 +33,17 @@ impl Daemon {
     }
 
     async fn with_lanes(count: usize, endpoint: &str, source: impl Asks) -> Self {
+        Self::of(&vec![lane(endpoint, source, TimeOuts::default()).await; count])
+    }
+
+    fn of(lanes: &[Lane]) -> Self {
         let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-        let lanes = vec![lane(endpoint, source, TimeOuts::default()).await; count];
-        let driver = Driver::new(&lanes, limits, Client::new(TimeOuts::default()).unwrap());
+        let driver = Driver::new(lanes, limits, Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
         let status = driver.status();
-        let (tell_others, others): (Vec<_>, _) = (1..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let (tell_others, others): (Vec<_>, _) = (1..lanes.len()).map(|_| mpsc::unbounded_channel()).unzip();
         let lanes = [tell].into_iter().chain(tell_others).collect();
         let lines = Lines { events: events_in, lanes, orders: orders_in };
         Self { events, told, others, orders, status, run: tokio::spawn(driver.serve(lines)) }
@@ -223,6 +228,43 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
     daemon.up_for_good(2).await;
     daemon.deliver(2, 7, &[100_001]).await;
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_without_credential_holds_up_no_other() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let first = lane(&server.endpoint, same, TimeOuts::default()).await;
+    let given = Arc::new(Mutex::new(None));
+    let source = Arc::clone(&given);
+    let ask = move || -> Pin<Box<dyn Future<Output = Result<Loaded, CredentialsError>> + Send>> {
+        let found = source.lock().unwrap().map(|id| Loaded {
+            credential: credential(id),
+            origin: "test".into(),
+            expires_at: None,
+        });
+        Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
+    };
+    let keeper = Keeper::asking(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
+    let mut daemon = Daemon::of(&[first.clone(), Lane { name: "awaited".into(), keeper, ..first }]);
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    let awaited = daemon.status.lane(LaneId(1));
+    let error = || awaited.last_error().unwrap().message;
+    assert_eq!(awaited.state(), LaneState::Closed(CloseReason::Credential));
+    assert!(error().contains("still being read"), "{}", error());
+    // The key of the other lane, which has the same host.
+    *given.lock().unwrap() = Some("AKIDFIRST");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(awaited.state(), LaneState::Closed(CloseReason::Credential));
+    assert!(error().contains("also that of lane default"), "{}", error());
+    assert!(daemon.others[0].try_recv().is_err());
+    *given.lock().unwrap() = Some("AKIDSECOND");
+    let told = timeout(Duration::from_secs(10), daemon.others[0].recv()).await;
+    assert!(matches!(told, Ok(Some(ToLane::Consume))), "{told:?}");
+    assert_eq!(awaited.state(), LaneState::Disconnected);
     daemon.end().await;
 }
 
