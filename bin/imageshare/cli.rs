@@ -16,8 +16,8 @@ from the profile file ~/.tencentcloud/credentials; never from a flag. Flags win 
 over the settings file. The broker's address holds a password: IMAGESHARE_BROKER_URL, or the settings file; never a \
 flag.\n
 Exit codes: 0 all is as wished; 1 an account failed, a job was rejected, or output could not be written; 2 wrong flags \
-or settings, or an input that cannot be opened; 3 a credential is missing or refused; 4 the endpoint or the broker is \
-out of reach; 130 interrupted.\n
+or settings, or an input that cannot be opened; 3 a credential is missing or refused, or the broker refuses the user or \
+lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 130 interrupted.\n
 Example, without keys and without a cloud:
   imageshare run examples/jobs.ndjson --sandbox";
 

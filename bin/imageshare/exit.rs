@@ -11,7 +11,8 @@ pub(crate) enum Exit {
     Failed,
     /// A wrong flag or setting, or an input that cannot be opened.
     Usage,
-    /// A credential is missing or refused, or a permission or the clock closed a lane.
+    /// A credential is missing or refused, or a permission or the clock closed a lane, or the broker refuses the user or lacks
+    /// an exchange or queue.
     Refused,
     /// The endpoint is out of reach.
     OutOfReach,
