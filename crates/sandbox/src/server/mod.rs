@@ -110,12 +110,12 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {reason}")]
     Listen {
         /// The address.
         addr: SocketAddr,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// There is no TLS.
     #[error(transparent)]
@@ -140,7 +140,7 @@ impl Sandbox {
         let Config { listen, world, faults, latency, rps, tls } = config;
         let (tls, certificate_pem) =
             if tls { tls::acceptor().map(|(tls, pem)| (Some(tls), Some(pem)))? } else { (None, None) };
-        let unable = |source| StartError::Listen { addr: listen, source };
+        let unable = |reason| StartError::Listen { addr: listen, reason };
         let listener = TcpListener::bind(listen).await.map_err(unable)?;
         let addr = listener.local_addr().map_err(unable)?;
         let clock = Clock::start();

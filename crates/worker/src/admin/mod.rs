@@ -62,10 +62,10 @@ pub struct Admin {
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr} for status and metrics: {source}")]
+#[error("cannot listen on {addr} for status and metrics: {reason}")]
 pub struct CannotListen {
     addr: SocketAddr,
-    source: io::Error,
+    reason: io::Error,
 }
 
 impl Admin {
@@ -74,7 +74,7 @@ impl Admin {
     /// # Errors
     /// If the address cannot be listened on, or there is no thread for it.
     pub fn start(listen: SocketAddr, status: Arc<Status>) -> Result<Self, CannotListen> {
-        Self::try_start(listen, status).map_err(|source| CannotListen { addr: listen, source })
+        Self::try_start(listen, status).map_err(|reason| CannotListen { addr: listen, reason })
     }
 
     fn try_start(listen: SocketAddr, status: Arc<Status>) -> io::Result<Self> {

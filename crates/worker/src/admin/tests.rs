@@ -279,7 +279,9 @@ async fn slow_client_is_disconnected() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let (admin, status) = start(&["asia"]).await;
-    let error = Admin::start(admin.addr(), status).unwrap_err().to_string();
+    let error = Admin::start(admin.addr(), status).unwrap_err();
+    assert!(std::error::Error::source(&error).is_none(), "the program prints the sources of an error, too");
+    let error = error.to_string();
     assert!(error.starts_with(&format!("cannot listen on {} for status and metrics: ", admin.addr())), "{error}");
 }
 

@@ -162,6 +162,7 @@ async fn an_address_in_use_is_named() {
     let error = Sandbox::start(Config { listen: addr, ..Config::default() }).await.unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }));
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
+    assert!(std::error::Error::source(&error).is_none(), "the program prints the sources of an error, too");
 }
 
 #[tokio::test]
