@@ -38,8 +38,8 @@ const KEY: &str = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE";
 /// The second at which the benches begin, in the middle of a day that the timestamps do not leave.
 const NOON: u64 = 1_751_025_600;
 
-/// Compressions that a request of one account needs whatever is kept: two of the body, two of the canonical request
-/// behind the block that is always the same, three of the HMAC with a day's key.
+/// Compressions that a request of one account needs whatever is kept: two of the body, two of the canonical request after
+/// the blocks that every request has in common, three of the HMAC with a day's key.
 const ONE_ACCOUNT: usize = 7;
 
 /// Those of the HMAC alone, which is all that a new timestamp changes.
@@ -110,14 +110,14 @@ fn whole(accounts: u64) {
 
 /// What the parts cost by themselves.
 fn stages() {
-    let scope = CredentialScope { date: UnixSeconds::new(NOON).unwrap().date(), service: "cvm" };
-    let key = SigningKey::derive(&credential().secret_key, scope);
+    let scope = CredentialScope::new(UnixSeconds::new(NOON).unwrap(), "cvm");
+    let mut key = SigningKey::derive(&credential().secret_key, scope.clone());
     let to_sign = format!("TC3-HMAC-SHA256\n{NOON}\n{scope}\n{}", HexDigest::sha256(b""));
     let secret_key = credential().secret_key;
     let mut rows = vec![Row::new(format!("floor: {HMAC} compressions"), floor(HMAC))];
-    rows.push(Row::new("signature with the day's key", || key.sign(to_sign.as_bytes())));
-    rows.push(Row::new("key of a day", || SigningKey::derive(&secret_key, scope)));
-    rows.push(Row::new("hexadecimal digits", || HexDigest::of(std::hint::black_box([7; 32]))));
+    rows.push(Row::new("signature with the day's key", move || key.sign(to_sign.as_bytes())));
+    rows.push(Row::new("key of a day", || SigningKey::derive(&secret_key, scope.clone())));
+    rows.push(Row::new("hexadecimal digits", || HexDigest::new(std::hint::black_box([7; 32]))));
     for accounts in [1, 50, 500] {
         let (action, mut body) = (share(accounts), Vec::new());
         let bytes = body_of(accounts);

@@ -84,7 +84,6 @@
 
 extern crate alloc;
 
-mod decimal;
 mod permission;
 mod scalar;
 

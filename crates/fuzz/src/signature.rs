@@ -27,8 +27,8 @@ const SECONDS_MAX: u64 = 253_402_207_200;
 const COMMON: [&str; 9] =
     ["Action", "Version", "Timestamp", "Nonce", "SecretId", "SignatureMethod", "Region", "Token", "Signature"];
 
-/// Requests. One signed in version 3 by the fast path is signed as the stages of the specification sign it, and accepted
-/// by the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused.
+/// Requests. One signed in version 3 with a kept key and kept buffers is signed as the stages of the specification sign it
+/// from the start, and accepted by the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused.
 /// The same of version 1.
 ///
 /// # Panics
@@ -147,7 +147,10 @@ impl Signed<'_> {
         let hashed_payload = HexDigest::sha256(request.body());
         let canonical = CanonicalRequest { method: Method::Post, query: "", headers: &signed, hashed_payload };
         let stages = tc3::sign(&canonical, A::SERVICE, credential, *now);
-        assert!(given.contains(&("Authorization", stages.authorization.as_str())), "the fast path signs as the stages");
+        assert!(
+            given.contains(&("Authorization", stages.authorization.as_str())),
+            "what is kept from earlier signatures does not show"
+        );
 
         let headers: HeaderMap = given
             .iter()

@@ -1,4 +1,4 @@
-//! What is sent, and that it is signed as the stages of `tc3` sign it.
+//! What is sent, and that what is kept from earlier requests does not show.
 
 use alloc::{
     string::{String, ToString},
@@ -9,10 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Permission,
+    Credential, Permission, UnixSeconds,
     actions::{GetCallerIdentity, ModifyImageSharePermission},
     ids::AccountId,
-    tc3::{self, CanonicalRequest, SignedHeaders},
+    tc3::{self, CanonicalRequest, HexDigest, SignedHeaders},
 };
 
 fn share(account_ids: Vec<AccountId>) -> ModifyImageSharePermission {
@@ -35,7 +35,7 @@ fn at(seconds: u64) -> UnixSeconds {
 }
 
 #[test]
-fn every_header_is_there_and_optional_ones_only_when_given() {
+fn optional_headers_are_sent_only_when_given() {
     let prepared = Prepared::new(&GetCallerIdentity, &TARGET);
     let mut signer = Signer::new(credential(None));
     let request = signer.sign(&prepared, at(1_751_000_000));
@@ -68,10 +68,10 @@ fn every_header_is_there_and_optional_ones_only_when_given() {
 }
 
 #[test]
-fn what_needs_no_signature_carries_neither_one_nor_a_token() {
+fn unsigned_request_has_no_signature_and_no_token() {
     let prepared = Prepared::new(&GetCallerIdentity, &TARGET);
-    let mut timestamp = String::new();
-    let request = prepared.unsigned(at(1_551_113_065), &mut timestamp);
+    let mut stamp = Stamp::default();
+    let request = prepared.unsigned(at(1_551_113_065), &mut stamp);
     let header = |name| request.headers().find(|(found, _)| *found == name).map(|(_, value)| value);
     assert_eq!(header("Authorization"), Some("SKIP"));
     assert_eq!(header("X-TC-Timestamp"), Some("1551113065"));
@@ -79,7 +79,7 @@ fn what_needs_no_signature_carries_neither_one_nor_a_token() {
 }
 
 #[test]
-fn debug_shows_neither_authorization_nor_token_nor_body() {
+fn debug_hides_authorization_token_and_body() {
     let prepared = Prepared::new(&share(["1038493875".parse().unwrap()].into()), &TARGET);
     let mut signer = Signer::new(credential(Some("fakeToken")));
     let request = signer.sign(&prepared, at(1_751_000_000));
@@ -99,7 +99,7 @@ fn debug_shows_neither_authorization_nor_token_nor_body() {
     );
 }
 
-/// The `Authorization` of a prepared request by the stages of `tc3`.
+/// The `Authorization` of a prepared request by stages that keep nothing.
 fn by_stages(prepared: &Prepared, action: &str, host: &str, service: &str, now: UnixSeconds) -> String {
     let headers = [("Host", host), ("X-TC-Action", action), ("Content-Type", CONTENT_TYPE)];
     let headers = SignedHeaders::select(SIGNED_HEADERS, &headers).unwrap();
@@ -114,7 +114,7 @@ fn authorization(signer: &mut Signer, prepared: &Prepared, now: UnixSeconds) -> 
 }
 
 #[test]
-fn the_key_kept_is_that_of_the_day_and_of_the_service() {
+fn kept_key_follows_day_and_service() {
     let mut signer = Signer::new(credential(None));
     let caller = Prepared::new(&GetCallerIdentity, &TARGET);
     let share = Prepared::new(&share(Vec::new()), &TARGET);
@@ -128,9 +128,9 @@ fn the_key_kept_is_that_of_the_day_and_of_the_service() {
 }
 
 proptest! {
-    /// One signer and one set of buffers for everything, as in production, so what was kept from before is tested too.
+    /// One signer and one set of buffers for everything, as in production.
     #[test]
-    fn any_sequence_of_requests_is_signed_as_by_the_stages(
+    fn any_sequence_is_signed_as_if_each_were_first(
         calls in proptest::collection::vec(
             (
                 proptest::collection::vec(10_000..=9_999_999_999_999_999_999_u64, 0..60),

@@ -9,12 +9,23 @@ use crate::credential::SecretId;
 /// Appends the value of the header `Authorization`.
 pub fn authorization(
     secret_id: &SecretId,
-    scope: CredentialScope<'_>,
+    scope: &CredentialScope,
     signed_headers: &str,
     signature: &HexDigest,
     out: &mut String,
 ) {
-    write!(out, "{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={signed_headers}, Signature={signature}")
+    write_authorization_start(secret_id, scope, signed_headers, out);
+    out.push_str(signature.as_str());
+}
+
+/// Appends all of the header but the signature, which is its last item. Requests of one scope have this start in common.
+pub(crate) fn write_authorization_start(
+    secret_id: &SecretId,
+    scope: &CredentialScope,
+    signed_headers: &str,
+    out: &mut String,
+) {
+    write!(out, "{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={signed_headers}, Signature=")
         .expect("writing texts to a String never fails");
 }
 
@@ -24,11 +35,11 @@ mod tests {
     use crate::UnixSeconds;
 
     #[test]
-    fn one_space_after_the_algorithm_and_comma_and_space_between_the_items() {
-        let scope = CredentialScope { date: UnixSeconds::new(1_551_113_065).unwrap().date(), service: "cvm" };
+    fn items_are_separated_by_comma_and_space() {
+        let scope = CredentialScope::new(UnixSeconds::new(1_551_113_065).unwrap(), "cvm");
         let mut header = String::new();
         let id = SecretId::new("AKIDEXAMPLE").unwrap();
-        authorization(&id, scope, "content-type;host", &HexDigest::of([0; 32]), &mut header);
+        authorization(&id, &scope, "content-type;host", &HexDigest::new([0; 32]), &mut header);
         let zeros = "0".repeat(64);
         assert_eq!(
             header,

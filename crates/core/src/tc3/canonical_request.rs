@@ -91,38 +91,35 @@ impl<'a> SignedHeaders<'a> {
 
 impl CanonicalRequest<'_> {
     /// Appends the six fields, joined by line feeds. The path is always `/`.
-    pub fn write(&self, out: &mut String) {
-        out.push_str(self.method.as_str());
-        out.push_str("\n/\n");
-        out.push_str(self.query);
-        out.push('\n');
-        let headers = self.headers.names.split(';').zip(&self.headers.values);
-        headers.for_each(|(name, value)| write_header(name, value, out));
-        write_names(self.headers.names, out);
-        out.push_str(self.hashed_payload.as_str());
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_canonical_start(self.method, self.query, self.headers, out);
+        out.extend_from_slice(self.hashed_payload.as_bytes());
     }
+}
+
+/// Appends all of a canonical request but the hash of the body, which is its last field. Requests of one action to one
+/// host have this start in common.
+pub(crate) fn write_canonical_start(method: Method, query: &str, headers: &SignedHeaders<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.extend_from_slice(b"\n/\n");
+    out.extend_from_slice(query.as_bytes());
+    out.push(b'\n');
+    for (name, value) in headers.names.split(';').zip(&headers.values) {
+        out.extend_from_slice(name.as_bytes());
+        out.push(b':');
+        out.extend(value.trim().bytes().map(|byte| byte.to_ascii_lowercase()));
+        out.push(b'\n');
+    }
+    // Each header ends with a line feed, so the one that joins the fields leaves an empty line.
+    out.push(b'\n');
+    out.extend_from_slice(headers.names.as_bytes());
+    out.push(b'\n');
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// A header as it is signed: the name as it is, the value in lower case without white space around it.
-pub(crate) fn write_header(name: &str, value: &str, out: &mut String) {
-    out.push_str(name);
-    out.push(':');
-    out.extend(value.trim().chars().map(|c| c.to_ascii_lowercase()));
-    out.push('\n');
-}
-
-/// What stands between the headers and the hash of the body. Each header ends with a line feed, so the one that joins the
-/// fields leaves an empty line.
-pub(crate) fn write_names(names: &str, out: &mut String) {
-    out.push('\n');
-    out.push_str(names);
-    out.push('\n');
 }
 
 #[cfg(test)]
@@ -133,14 +130,14 @@ mod tests {
         [("X-TC-Action", "DescribeInstances"), ("Content-Type", " application/json\t"), ("Host", "CVM.example")];
 
     #[test]
-    fn values_are_trimmed_and_in_lower_case_and_an_empty_line_ends_the_headers() {
+    fn values_are_trimmed_and_lowercase() {
         let headers = SignedHeaders::select("content-type;host;x-tc-action", &HEADERS).unwrap();
-        let mut text = String::new();
+        let mut text = Vec::new();
         let hashed_payload = HexDigest::sha256(b"");
         CanonicalRequest { method: Method::Get, query: "b=1&a=%2F", headers: &headers, hashed_payload }
             .write(&mut text);
         assert_eq!(
-            text,
+            str::from_utf8(&text).unwrap(),
             "GET\n/\nb=1&a=%2F\ncontent-type:application/json\nhost:cvm.example\nx-tc-action:describeinstances\n\n\
              content-type;host;x-tc-action\ne3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );

@@ -5,23 +5,22 @@
 //! 3. [`SigningKey`]: the secret key derived for a day and a service, in three steps.
 //! 4. [`authorization`]: the header that carries the signature.
 //!
-//! [`sign`] strings them together and keeps every stage to be looked at. [`request`](crate::request) does the same for
-//! the actions without allocating and is tested equal to it.
+//! [`sign`] runs them once and returns every intermediate text, for any request. [`request`](crate::request) runs the same
+//! stages for [actions](crate::actions), with buffers and a key that it keeps.
 
 mod authorization;
 mod canonical_request;
 mod hex;
-mod sha256;
 mod signing_key;
 mod string_to_sign;
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 pub use authorization::authorization;
+pub(crate) use authorization::write_authorization_start;
+pub(crate) use canonical_request::write_canonical_start;
 pub use canonical_request::{CanonicalRequest, Method, SignedHeaders, SignedHeadersError};
-pub(crate) use canonical_request::{write_header, write_names};
 pub use hex::HexDigest;
-pub(crate) use sha256::Template;
 pub use signing_key::{DerivedKey, SigningKey, secret_date, secret_service, secret_signing};
 pub use string_to_sign::{CredentialScope, string_to_sign};
 
@@ -48,16 +47,23 @@ pub struct Stages {
 /// Signs any request: any host, service and set of headers, any body by its hash.
 #[must_use]
 pub fn sign(request: &CanonicalRequest<'_>, service: &str, credential: &Credential, now: UnixSeconds) -> Stages {
-    let scope = CredentialScope { date: now.date(), service };
-    let (mut canonical_request, mut to_sign, mut header) = (String::new(), String::new(), String::new());
+    let (mut canonical_request, mut to_sign, mut header) = (Vec::new(), Vec::new(), String::new());
+    let mut key = SigningKey::derive(&credential.secret_key, CredentialScope::new(now, service));
     request.write(&mut canonical_request);
-    string_to_sign(now, scope, &HexDigest::sha256(canonical_request.as_bytes()), &mut to_sign);
-    let signature = SigningKey::derive(&credential.secret_key, scope).sign(to_sign.as_bytes());
+    string_to_sign(
+        itoa::Buffer::new().format(now.get()),
+        key.scope(),
+        &HexDigest::sha256(&canonical_request),
+        &mut to_sign,
+    );
+    let signature = key.sign(&to_sign);
+    let scope = key.scope();
     authorization(&credential.secret_id, scope, request.headers.names(), &signature, &mut header);
+    let text = |bytes| String::from_utf8(bytes).expect("it is made of texts");
     Stages {
-        canonical_request,
-        credential_scope: alloc::format!("{scope}"),
-        string_to_sign: to_sign,
+        canonical_request: text(canonical_request),
+        credential_scope: scope.as_str().into(),
+        string_to_sign: text(to_sign),
         signature,
         authorization: header,
     }

@@ -10,7 +10,7 @@ use imageshare_core::{
     actions::{Action, AssumeRole, AssumeRoleWithWebIdentity, AssumedRole, CallerIdentity, GetCallerIdentity},
     credential::Token,
     ids::Region,
-    request::{Language, Prepared, Signer, Target},
+    request::{Language, Prepared, Signer, Stamp, Target},
     response::{self, Answered, Failure},
 };
 
@@ -96,7 +96,7 @@ impl Sts {
         loop {
             let request = match &mut signer {
                 Some(signer) => into_http(&signer.sign(&prepared, second), &uri),
-                None => into_http(&prepared.unsigned(second, &mut String::new()), &uri),
+                None => into_http(&prepared.unsigned(second, &mut Stamp::default()), &uri),
             };
             // Asking twice for a key, or for a name, does no harm: whether it was sent does not matter.
             let reply = self

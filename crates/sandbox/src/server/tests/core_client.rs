@@ -9,7 +9,7 @@ use imageshare_core::{
         Action, AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, GetCallerIdentity,
         ImageState, ModifyImageSharePermission,
     },
-    request::{Prepared, SignedRequest, Signer, Target},
+    request::{Prepared, SignedRequest, Signer, Stamp, Target},
     response::{self, Failure},
 };
 
@@ -34,7 +34,7 @@ async fn call<A: Action>(client: &Client, credential: Credential, action: &A) ->
 async fn call_unsigned<A: Action>(client: &Client, action: &A) -> Result<A::Answer, Failure> {
     let region = Some("ap-singapore".parse().unwrap());
     let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
-    send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut String::new())).await
+    send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut Stamp::default())).await
 }
 
 async fn send<A: Action>(client: &Client, signed: &SignedRequest<'_>) -> Result<A::Answer, Failure> {
