@@ -3,7 +3,8 @@
 //! A code is looked up whole first, then by the part before its first dot; what is found by neither is
 //! [`Class::Unknown`]. `docs/errors.md` explains every row to people and a test keeps the two equal.
 //!
-//! The table is transcribed from the vendor's error code pages: the common codes, the 20 codes of
+//! The table is transcribed from the vendor's pages, such as
+//! [Error Codes (213/33281)](https://www.tencentcloud.com/document/api/213/33281): the common codes, the 20 codes of
 //! ModifyImageSharePermission, those of the reading actions and of STS, and the neighbours in the CVM table that fit.
 
 /// Whose fault a refusal is, and so what can be done about it.

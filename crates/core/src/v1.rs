@@ -1,4 +1,39 @@
 //! Signature version 1, HmacSHA1 and HmacSHA256: for compatibility. The signature is one more parameter of the request.
+//!
+//! The vendor describes the algorithm on the page
+//! [Signature v1 (1007/31325)](https://cloud.tencent.com/document/api/1007/31325). Its example has no `SignatureMethod`, so the
+//! server takes HmacSHA1:
+//!
+//! ```
+//! use imageshare_core::{
+//!     params::Pairs,
+//!     tc3::Method,
+//!     v1::{self, Algorithm},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pairs: Pairs = [
+//!     ("Action", "DescribeInstances"),
+//!     ("InstanceIds.0", "ins-09dx96dg"),
+//!     ("Limit", "20"),
+//!     ("Nonce", "11886"),
+//!     ("Offset", "0"),
+//!     ("Region", "ap-guangzhou"),
+//!     ("SecretId", "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE"),
+//!     ("Timestamp", "1465185768"),
+//!     ("Version", "2017-03-12"),
+//! ]
+//! .into_iter()
+//! .collect();
+//! let string_to_sign = v1::string_to_sign(Method::Get, "cvm.tencentcloudapi.com", &pairs);
+//! let key = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE".parse()?;
+//! let signature = v1::signature(Algorithm::HmacSha1, &key, &string_to_sign);
+//! assert_eq!(signature, "EliP9YW3pW28FpsEdkXt/+WcGeI=");
+//! let url = format!("https://cvm.tencentcloudapi.com/?{}", v1::query(&pairs, &signature));
+//! assert!(url.contains("&Signature=EliP9YW3pW28FpsEdkXt%2F%2BWcGeI%3D&"));
+//! # Ok(())
+//! # }
+//! ```
 
 use alloc::string::{String, ToString};
 use core::fmt;

@@ -1,4 +1,6 @@
 //! AssumeRole: a temporary credential of a role.
+//!
+//! The vendor's page: [AssumeRole (1150/49456)](https://www.tencentcloud.com/document/product/1150/49456).
 
 use alloc::string::String;
 

@@ -1,4 +1,6 @@
 //! DescribeImageSharePermission: which accounts have an image.
+//!
+//! The vendor's page: [DescribeImageSharePermission (213/33273)](https://www.tencentcloud.com/document/api/213/33273).
 
 use alloc::vec::Vec;
 

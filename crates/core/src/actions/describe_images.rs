@@ -1,4 +1,6 @@
 //! DescribeImages: state, type and licence of images, to know whether they can be shared.
+//!
+//! The vendor's page: [DescribeImages (213/33272)](https://www.tencentcloud.com/document/product/213/33272).
 
 use alloc::{string::String, vec::Vec};
 use core::fmt;

@@ -1,4 +1,6 @@
 //! GetCallerIdentity: who the credential belongs to.
+//!
+//! The vendor's list of STS actions: [API Category (1150/49443)](https://www.tencentcloud.com/document/product/1150/49443).
 
 use alloc::string::String;
 

@@ -1,4 +1,52 @@
 //! The actions of the API that sharing needs, one file each: request, answer, how the answer is read.
+//!
+//! Any other action is a type that implements [`Parameters`] and [`Action`], in any crate:
+//!
+//! ```
+//! use imageshare_core::{
+//!     actions::Action,
+//!     params::{self, ParameterWriter, Parameters},
+//!     response::{self, NotAnAnswer},
+//! };
+//! use serde::{Deserialize, Deserializer};
+//!
+//! /// DescribeInstances of CVM.
+//! struct DescribeInstances {
+//!     instance_ids: Vec<String>,
+//! }
+//!
+//! impl Parameters for DescribeInstances {
+//!     fn write_parameters(&self, to: &mut impl ParameterWriter) {
+//!         to.texts("InstanceIds", &self.instance_ids);
+//!     }
+//! }
+//!
+//! impl Action for DescribeInstances {
+//!     const NAME: &'static str = "DescribeInstances";
+//!     const SERVICE: &'static str = "cvm";
+//!     const VERSION: &'static str = "2017-03-12";
+//!     /// The number of instances.
+//!     type Answer = u64;
+//!
+//!     fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<u64, NotAnAnswer>, D::Error> {
+//!         #[derive(Deserialize)]
+//!         struct Members {
+//!             #[serde(rename = "TotalCount")]
+//!             total_count: u64,
+//!         }
+//!         Members::deserialize(members).map(|members| Ok(members.total_count))
+//!     }
+//! }
+//!
+//! let action = DescribeInstances { instance_ids: vec!["ins-09dx96dg".into()] };
+//! assert_eq!(params::json(&action), r#"{"InstanceIds":["ins-09dx96dg"]}"#);
+//!
+//! let body = br#"{"Response":{"TotalCount":1,"InstanceSet":[],"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
+//! assert_eq!(response::parse::<DescribeInstances>(200, body)?.answer, 1);
+//! # Ok::<(), response::Failure>(())
+//! ```
+//!
+//! `examples/sign_any_action.rs` signs such an action and prints a curl command.
 
 mod assume_role;
 mod assume_role_with_web_identity;

@@ -1,4 +1,6 @@
 //! ModifyImageSharePermission: share an image with accounts, or take it back.
+//!
+//! The vendor's page: [ModifyImageSharePermission (213/15710)](https://cloud.tencent.com/document/api/213/15710).
 
 use alloc::vec::Vec;
 
@@ -17,7 +19,8 @@ use crate::{
 pub struct ModifyImageSharePermission {
     /// The image, in state NORMAL.
     pub image_id: ImageId,
-    /// Root accounts, each once, at least one. No limit is documented; an image may be shared with 500.
+    /// Root accounts, each once, at least one. No limit is documented; an image may be shared with 500. The vendor's page calls
+    /// the parameter `AccountIds.N`, after its [flat form](crate::params#flattening-accountidsn).
     pub account_ids: Vec<AccountId>,
     /// Give or take.
     pub permission: Permission,

@@ -1,7 +1,47 @@
 //! Parameters of a call: one description of each action, written as JSON or as flat pairs, and read back from pairs.
 //!
 //! An action describes itself once, to a [`ParameterWriter`]. [`json`] makes of it the compact body of a POST,
-//! [`Pairs`] the flat names of a GET and of signature version 1: `AccountIds.0`, `Filters.0.Values.0`. The way back,
+//! [`Pairs`] the flat names of a GET and of signature version 1.
+//!
+//! # Flattening: `AccountIds.N`
+//!
+//! A query and a form have no lists and no objects. So each entry of a list becomes a pair of its own, whose name is the list's
+//! name, a dot and an index from 0. The vendor's pages call such a parameter `AccountIds.N`. A member of an object gets the
+//! object's name, a dot and its own: `Filters.0.Values.0`.
+//!
+//! | in a body | in a query |
+//! |---|---|
+//! | `{"ImageId":"img-6pb6lrmy"}` | `ImageId=img-6pb6lrmy` |
+//! | `{"AccountIds":["10002","10003"]}` | `AccountIds.0=10002&AccountIds.1=10003` |
+//! | `{"Filters":[{"Name":"image-id","Values":["img-6pb6lrmy"]}]}` | `Filters.0.Name=image-id&Filters.0.Values.0=img-6pb6lrmy` |
+//! | `{"Limit":20,"DryRun":false}` | `DryRun=false&Limit=20` |
+//! | an empty list, an empty object, null | nothing |
+//!
+//! ```
+//! use imageshare_core::{
+//!     Permission,
+//!     actions::ModifyImageSharePermission,
+//!     params::{Pairs, json},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let action = ModifyImageSharePermission {
+//!     image_id: "img-6pb6lrmy".parse()?,
+//!     account_ids: vec!["10002".parse()?, "10003".parse()?],
+//!     permission: Permission::Share,
+//! };
+//! assert_eq!(json(&action), r#"{"ImageId":"img-6pb6lrmy","AccountIds":["10002","10003"],"Permission":"SHARE"}"#);
+//! assert_eq!(
+//!     Pairs::of(&action).to_query(),
+//!     "AccountIds.0=10002&AccountIds.1=10003&ImageId=img-6pb6lrmy&Permission=SHARE"
+//! );
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Names are sorted by their bytes, so `AccountIds.10` stands before `AccountIds.2`.
+//!
+//! The way back,
 //! [`Pairs::parse`] and [`Pairs::tree`], is for whoever stands in for the server.
 
 mod json;

@@ -3,6 +3,9 @@
 //! The canonical request holds no time, so [`prepare`] does everything that depends on the size of the request, and
 //! [`Signer::sign`] costs the same for every size. Both run the stages of [`tc3`](crate::tc3). With buffers that were used
 //! before, neither allocates.
+//!
+//! The vendor describes the headers on the page
+//! [Common Params (213/31574)](https://www.tencentcloud.com/document/product/213/31574).
 
 mod prepared;
 mod signer;

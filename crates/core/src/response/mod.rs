@@ -70,8 +70,10 @@ impl ApiError {
 }
 
 impl NotAnAnswer {
-    /// Says what was found and what is allowed.
-    pub(crate) fn new(reason: impl Into<String>) -> Self {
+    /// Returns the reason for an [action](crate::actions::Action) that cannot read a member. The reason must be safe to print:
+    /// quote foreign text by [`excerpt`], and never a member that may hold a secret.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into() }
     }
 }

@@ -5,6 +5,42 @@
 //! 3. [`SigningKey`]: the secret key derived for a day and a service, in three steps.
 //! 4. [`authorization`]: the header that carries the signature.
 //!
+//! The vendor describes the algorithm on the page
+//! [Signature v3 (213/30654)](https://cloud.tencent.com/document/api/213/30654). Its example, of an older revision that does
+//! not sign the action:
+//!
+//! ```
+//! use imageshare_core::{
+//!     Credential, UnixSeconds,
+//!     tc3::{self, CanonicalRequest, HexDigest, Method, SignedHeaders},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let body = r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#;
+//! let headers = [("Content-Type", "application/json; charset=utf-8"), ("Host", "cvm.tencentcloudapi.com")];
+//! let request = CanonicalRequest {
+//!     method: Method::Post,
+//!     query: "",
+//!     headers: &SignedHeaders::select("content-type;host", &headers)?,
+//!     hashed_payload: HexDigest::sha256(body.as_bytes()),
+//! };
+//! let credential = Credential {
+//!     secret_id: "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE".parse()?,
+//!     secret_key: "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE".parse()?,
+//!     token: None,
+//! };
+//! let stages = tc3::sign(&request, "cvm", &credential, UnixSeconds::new(1_551_113_065)?);
+//! assert_eq!(stages.credential_scope, "2019-02-25/cvm/tc3_request");
+//! assert_eq!(
+//!     stages.authorization,
+//!     "TC3-HMAC-SHA256 Credential=AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE/2019-02-25/cvm/tc3_request, \
+//!      SignedHeaders=content-type;host, \
+//!      Signature=72e494ea809ad7a8c8f7a4507b9bddcbaa8e581f516e8da2f66e2c5a96525168"
+//! );
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`sign`] runs them once and returns every intermediate text, for any request. [`request`](crate::request) runs the same
 //! stages for [actions](crate::actions), with buffers and a key that it keeps.
 
