@@ -1,10 +1,12 @@
 //! What the design relies on at RabbitMQ.
 
-use kit::{Amqp, Node, Program, Relay, Vhost, properties, stage::QUEUE, until};
+use std::{thread, time::Duration};
+
+use kit::{Amqp, Held, Node, Program, Relay, Vhost, properties, stage::QUEUE, until};
 
 /// A lane's queue with numbers in it, and a relay to its broker.
-fn filled(count: usize) -> (Vhost<'static>, Amqp, Relay) {
-    let vhost = Node::shared().vhost();
+fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
+    let vhost = node.vhost();
     let kit = Amqp::open(&vhost.url());
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     kit.publish_to("", QUEUE, (0..count).map(|number| (number.to_string().into_bytes(), properties())));
@@ -14,7 +16,7 @@ fn filled(count: usize) -> (Vhost<'static>, Amqp, Relay) {
 
 #[test]
 fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
-    let (vhost, kit, relay) = filled(300);
+    let (vhost, kit, relay) = filled(Node::shared(), 300);
     let first = Amqp::open(&vhost.url_by(relay.port));
     let mut held = first.hold(QUEUE, 100);
     for number in 0..100 {
@@ -36,7 +38,7 @@ fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
 /// them, and what it gives back itself goes behind those.
 #[test]
 fn a_smaller_window_than_before_brings_what_came_back_out_of_order() {
-    let (vhost, _, relay) = filled(20);
+    let (vhost, _, relay) = filled(Node::shared(), 20);
     for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
         let consumer = Amqp::open(&vhost.url_by(relay.port));
         let mut held = consumer.hold(QUEUE, prefetch);
@@ -45,4 +47,30 @@ fn a_smaller_window_than_before_brings_what_came_back_out_of_order() {
         relay.cut();
         until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
     }
+}
+
+/// Why `consumer_timeout` of the broker must be above the lease. Before RabbitMQ 4.3 it returns all that the consumer held.
+/// From 4.3 on it returns only what is overdue, and the next consumer gets that and what waited before the rest comes back.
+#[test]
+fn late_acknowledgement_keeps_the_order_before_4_3() {
+    let node = Node::start();
+    for name in ["channel_tick_interval", "consumer_timeout"] {
+        node.eval(&format!("application:set_env(rabbit, {name}, 2000)."));
+    }
+    let (vhost, ..) = filled(&node, 40);
+    let first = Amqp::open(&vhost.url());
+    let mut held = first.hold(QUEUE, 10);
+    // Not waiting for anything: the first ten and the next five are not to be overdue at the same time.
+    thread::sleep(Duration::from_secs(1));
+    for _ in 0..5 {
+        held.take("a delivery");
+    }
+    let next = |held: &mut Held| String::from_utf8(held.next("a delivery").data).unwrap();
+    let all_held: Vec<_> = (0..10).map(|_| next(&mut held)).collect();
+    assert_eq!(all_held.join(" "), "5 6 7 8 9 10 11 12 13 14");
+    let second = Amqp::open(&vhost.url());
+    let mut others = second.hold(QUEUE, 10);
+    let order: Vec<_> = (0..10).map(|_| next(&mut others)).collect();
+    let expected = if node.version() < [4, 3] { "5 6 7 8 9 10 11 12 13 14" } else { "5 6 7 8 9 15 16 17 18 19" };
+    assert_eq!(order.join(" "), expected);
 }
