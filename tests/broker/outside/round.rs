@@ -31,8 +31,6 @@ pub(super) struct Round<'a> {
     plan: &'a Plan,
     stage: Stage<'a>,
     instances: Vec<Instance>,
-    /// Workers that received SIGTERM.
-    leaving: Vec<Worker>,
     recoveries: Vec<(Instant, usize, Recover)>,
     reports: Vec<Value>,
 }
@@ -40,6 +38,8 @@ pub(super) struct Round<'a> {
 /// A worker behind its own relays to the broker and to the API. The relays outlive the worker.
 struct Instance {
     worker: Option<Worker>,
+    /// Whether it received SIGTERM. Faults that began before still have to end for it.
+    is_leaving: bool,
     pid: u32,
     broker: Relay,
     api: Relay,
@@ -58,8 +58,8 @@ impl<'a> Round<'a> {
     pub(super) fn run(node: &'a Node, plan: &'a Plan) -> Value {
         let stage = set_up(node, plan);
         let initial = stage.sandbox.state();
-        let (instances, leaving, recoveries, reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut round = Self { plan, stage, instances, leaving, recoveries, reports };
+        let (instances, recoveries, reports) = (Vec::new(), Vec::new(), Vec::new());
+        let mut round = Self { plan, stage, instances, recoveries, reports };
         if !plan.jobs_first {
             round.start_workers();
         }
@@ -79,13 +79,14 @@ impl<'a> Round<'a> {
         while self.alive().len() < 2 {
             let (broker, api) = (Relay::to(self.stage.vhost.node.port), Relay::to(self.stage.sandbox.port()));
             let worker = self.stage.worker_between(broker.port, api.port);
-            self.instances.push(Instance { pid: worker.id(), worker: Some(worker), broker, api });
+            self.instances.push(Instance { pid: worker.id(), worker: Some(worker), is_leaving: false, broker, api });
         }
     }
 
     /// Indexes of the workers that were neither killed nor sent SIGTERM, oldest first.
     fn alive(&self) -> Vec<usize> {
-        (0..self.instances.len()).filter(|&place| self.instances[place].worker.is_some()).collect()
+        let is_alive = |instance: &Instance| instance.worker.is_some() && !instance.is_leaving;
+        (0..self.instances.len()).filter(|&place| is_alive(&self.instances[place])).collect()
     }
 
     /// Configures the faults of the sandbox, which must precede the jobs.
@@ -130,7 +131,7 @@ impl<'a> Round<'a> {
             }
             Fault::Drain => {
                 self.signal_started(place, "TERM");
-                self.leaving.extend(self.instances[place].worker.take());
+                self.instances[place].is_leaving = true;
             }
             Fault::Reload => {
                 let batch = self.plan.batch;
@@ -247,7 +248,7 @@ impl<'a> Round<'a> {
         for place in self.alive() {
             self.instances[place].worker.take().map(Worker::drain);
         }
-        for worker in self.leaving.drain(..) {
+        for worker in self.instances.iter_mut().filter_map(|instance| instance.worker.take()) {
             let (code, log) = worker.end();
             assert_eq!(code, Some(0), "{log}");
         }
