@@ -10,6 +10,7 @@ use imageshare_core::{
     tc3::{self, CanonicalRequest, HexDigest, SignedHeaders},
     v1,
 };
+use imageshare_sandbox::flat;
 use imageshare_worker::settings::Environment;
 use serde::Serialize;
 
@@ -78,7 +79,7 @@ fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> 
         (None, Some(query), _) => (query.clone(), Vec::new()),
         (None, None, Method::Get) => (pairs()?.to_query(), Vec::new()),
         (None, None, Method::Post) => {
-            let tree = pairs()?.tree().context("--param").or_exit(Exit::Usage)?;
+            let tree = flat::tree(pairs()?).context("--param").or_exit(Exit::Usage)?;
             (String::new(), tree.to_string().into_bytes())
         }
     };

@@ -73,7 +73,7 @@
 //! | [`credential`] | secret id, secret key, token |
 //! | [`disclosure`] | what of a configured value may be shown |
 //! | [`ids`] | accounts, images, regions, requests |
-//! | [`params`] | one description of an action's parameters, as JSON, as flat pairs, and back |
+//! | [`params`] | one description of an action's parameters, as JSON or as flat pairs |
 //! | [`request`] | from an action to a signed request, without allocating |
 //! | [`response`] | from status and body to an answer |
 //! | [`tc3`] | signature version 3, one file a stage of its specification: the readable reference |

@@ -152,7 +152,7 @@ fn check_tc3(vector: &Vector, expected: &Tc3) {
     check_query(vector, expected);
 }
 
-/// A query that differs in order or in how a space is written still means the same.
+/// A query may be sent in another order, or with another form of a space. It is signed as it is sent.
 fn check_query(vector: &Vector, expected: &Tc3) {
     if vector.method() == Method::Post {
         return assert_eq!(expected.query_string, "", "vector {}", vector.name);
@@ -161,21 +161,6 @@ fn check_query(vector: &Vector, expected: &Tc3) {
     match expected.query_equals_sorted_rfc3986_of_params.unwrap() {
         true => vector.check("query", &ours, &expected.query_string),
         false => assert_ne!(ours, expected.query_string, "vector {}", vector.name),
-    }
-    let read = Pairs::parse(expected.query_string.as_bytes()).unwrap();
-    vector.check("query read back", &read.to_query(), &ours);
-    assert_eq!(read.tree().unwrap(), texts(&vector.params), "vector {}, stage tree", vector.name);
-}
-
-/// The same value with every leaf as text, as a query holds it.
-fn texts(value: &Value) -> Value {
-    match value {
-        Value::Array(entries) => entries.iter().map(texts).collect(),
-        Value::Object(members) => {
-            members.iter().map(|(name, member)| (name.clone(), texts(member))).collect::<serde_json::Map<_, _>>().into()
-        }
-        Value::String(text) => text.as_str().into(),
-        other => other.to_string().into(),
     }
 }
 
@@ -196,13 +181,14 @@ fn check_v1(vector: &Vector, expected: &V1) {
 
     let query = v1::query(&pairs, &signature);
     if let Some(sent) = &expected.encoded_params_as_sent {
-        vector.check("query", &query, &Pairs::parse(sent.as_bytes()).unwrap().to_query());
+        assert_eq!(parts(&query), parts(sent), "vector {}, stage query", vector.name);
     }
-    let mut read = Pairs::parse(query.as_bytes()).unwrap();
-    vector.check("signature read back", &read.take("Signature").unwrap(), &vector.signature);
-    vector.check("query read back", &read.to_query(), &pairs.to_query());
-
     check_v1_common(vector, expected, algorithm, &pairs);
+}
+
+/// The pairs of a query in one order. The vendor's SDK sends them in another one than ours.
+fn parts(query: &str) -> BTreeSet<&str> {
+    query.split('&').collect()
 }
 
 /// Our own common parameters, with those that only the SDK sends, are the parameters of the vector.

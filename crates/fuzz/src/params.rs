@@ -4,8 +4,9 @@ use imageshare_core::{
     Permission,
     actions::{AssumeRole, DescribeImages, ModifyImageSharePermission},
     ids::{AccountId, ImageId},
-    params::{DEPTH_MAX, PAIRS_MAX, Pairs, Parameters, json},
+    params::{Pairs, Parameters, json},
 };
+use imageshare_sandbox::flat::{self, DEPTH_MAX, PAIRS_MAX};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -34,15 +35,15 @@ fn check_document(data: &[u8]) {
 }
 
 fn check_text(text: &[u8]) {
-    let pairs = match Pairs::parse(text) {
+    let pairs = match flat::parse(text) {
         Ok(pairs) => pairs,
         Err(error) => return assert_shown(&error.to_string(), REASON_CHARS_MAX),
     };
     // Of what cannot be decoded the other reader takes what it can; ours refuses it.
     assert!(pairs.iter().eq(form_urlencoded::parse(text).collect::<Vec<_>>().iter().map(|(n, v)| (&**n, &**v))));
     assert_eq!(sorted(&read(&pairs)), sorted(&pairs));
-    match pairs.tree() {
-        Ok(tree) => assert_eq!(read(&Pairs::flatten(&tree)).tree(), Ok(tree)),
+    match flat::tree(pairs) {
+        Ok(tree) => assert_eq!(flat::tree(read(&Pairs::flatten(&tree))), Ok(tree)),
         Err(error) => assert_shown(&error.to_string(), REASON_CHARS_MAX),
     }
 }
@@ -53,7 +54,7 @@ fn check_value(value: &Value) {
         return;
     }
     assert_eq!(sorted(&read(&pairs)), sorted(&pairs));
-    match (pairs.tree(), has_flat_form(value, 0).then(|| flat_form(value)).flatten()) {
+    match (flat::tree(pairs), has_flat_form(value, 0).then(|| flat_form(value)).flatten()) {
         (Ok(tree), Some(Value::Object(members))) => assert_eq!(tree, Value::Object(members)),
         (tree, Some(Value::Object(members))) => panic!("{members:?} comes back as {tree:?}"),
         _ => {}
@@ -113,13 +114,13 @@ fn check_action(action: &impl Parameters) {
     let pairs = Pairs::of(action);
     assert_eq!(sorted(&pairs), sorted(&Pairs::flatten(&body)));
     let flat_form = flat_form(&body).unwrap_or_else(|| Value::Object(Map::new()));
-    assert_eq!(read(&pairs).tree(), Ok(flat_form));
+    assert_eq!(flat::tree(read(&pairs)), Ok(flat_form));
 }
 
 /// The pairs as they come out of a URL's text.
 fn read(pairs: &Pairs) -> Pairs {
     let query = pairs.to_query();
-    Pairs::parse(query.as_bytes()).unwrap_or_else(|error| panic!("{query}: {error}"))
+    flat::parse(query.as_bytes()).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
 /// Of one name in their order.

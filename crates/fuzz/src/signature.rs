@@ -10,7 +10,10 @@ use imageshare_core::{
     tc3::{self, CanonicalRequest, HexDigest, Method, SignedHeaders},
     v1::{self, Algorithm, Common},
 };
-use imageshare_sandbox::verify::{Key, Keys, Received, verify};
+use imageshare_sandbox::{
+    flat,
+    verify::{Key, Keys, Received, verify},
+};
 
 use crate::source::Source;
 
@@ -188,7 +191,7 @@ impl Signed<'_> {
         let signature = v1::signature(algorithm, &credential.secret_key, &v1::string_to_sign(method, host, &pairs));
         let query = v1::query(&pairs, &signature);
         let headers: HeaderMap = header("host", host.as_bytes()).into_iter().collect();
-        let of = |text: &[u8]| Pairs::parse(text).ok();
+        let of = |text: &[u8]| flat::parse(text).ok();
         let sent = of(query.as_bytes()).expect("what is sent can be read");
         let received = Received { method: method.as_str(), query: &query, headers: &headers, body: b"", pairs: &sent };
         let seconds = now.get();

@@ -20,6 +20,7 @@
 //! | [`verify`] | both signature versions, recomputed; shares no code with the signer in `imageshare-core` |
 //! | [`world`] | the world file: what there is at the start |
 //! | [`faults`] | the script: what goes wrong, with which request |
+//! | [`flat`] | queries and forms, parsed |
 //! | [`server`] | sockets, the five actions, the admin interface under `/_sandbox/` |
 //! | [`stats`], [`log`] | what came in |
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
@@ -37,6 +38,8 @@ pub mod rate;
 pub mod action;
 #[cfg(feature = "server")]
 pub mod faults;
+#[cfg(feature = "server")]
+pub mod flat;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(feature = "server")]

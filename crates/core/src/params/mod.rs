@@ -1,4 +1,4 @@
-//! Parameters of a call: one description of each action, written as JSON or as flat pairs, and read back from pairs.
+//! Parameters of a call: one description of each action, written as JSON or as flat pairs.
 //!
 //! An action describes itself once, to a [`ParameterWriter`]. [`json`] makes of it the compact body of a POST,
 //! [`Pairs`] the flat names of a GET and of signature version 1.
@@ -40,19 +40,14 @@
 //! ```
 //!
 //! Names are sorted by their bytes, so `AccountIds.10` stands before `AccountIds.2`.
-//!
-//! The way back,
-//! [`Pairs::parse`] and [`Pairs::tree`], is for whoever stands in for the server.
 
 mod json;
 mod pairs;
 mod percent;
-mod read;
 
 pub use json::{json, write_json};
 pub use pairs::Pairs;
 pub use percent::encode;
-pub use read::{DEPTH_MAX, PAIRS_MAX, ReadError};
 
 use crate::ids::AccountId;
 

@@ -8,7 +8,7 @@ use core::fmt::{self, Display};
 
 use serde_json::Value;
 
-use super::{ParameterWriter, Parameters, percent::encode_into, read};
+use super::{ParameterWriter, Parameters, percent::encode_into};
 use crate::ids::AccountId;
 
 /// Flat names with raw (not encoded) values, in the order in which they were added.
@@ -33,24 +33,6 @@ impl Pairs {
         let mut pairs = Self::default();
         pairs.flatten_under("", value);
         pairs
-    }
-
-    /// Pairs as they stand after the `?` of a URL or in a form, decoded, in their order. A space may be `+`; a part
-    /// without `=` has an empty value; empty parts are passed over.
-    ///
-    /// # Errors
-    /// If there are more than [`PAIRS_MAX`](super::PAIRS_MAX) or one cannot be decoded.
-    pub fn parse(text: &[u8]) -> Result<Self, read::ReadError> {
-        read::parse(text).map(Self)
-    }
-
-    /// The object that was made flat. All its leaves are text.
-    ///
-    /// # Errors
-    /// If a name occurs twice, has an empty part or more than [`DEPTH_MAX`](super::DEPTH_MAX) parts, is both a value
-    /// and the beginning of another name, or if the indexes of a list do not run from 0 without a gap.
-    pub fn tree(self) -> Result<Value, read::ReadError> {
-        read::tree(self.0)
     }
 
     /// Adds a pair at the end.

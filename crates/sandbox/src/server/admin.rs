@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
-use imageshare_core::{ids::AccountId, params::Pairs};
+use imageshare_core::ids::AccountId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, api::page, payload::Payload, sts::SECONDS_MAX};
-use crate::{faults::Faults, ledger::Refusal, log::ENTRIES_MAX};
+use crate::{faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX};
 
 /// Answers a request of a path below `/_sandbox/`.
 pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<Bytes, Refusal>) -> Response<Payload> {
@@ -81,7 +81,7 @@ fn state(shared: &Shared) -> Value {
 }
 
 fn requests(shared: &Shared, query: &str) -> Response<Payload> {
-    let last = match Pairs::parse(query.as_bytes()).ok().as_ref().and_then(|pairs| pairs.get("last")) {
+    let last = match flat::parse(query.as_bytes()).ok().as_ref().and_then(|pairs| pairs.get("last")) {
         None if query.is_empty() => Some(ENTRIES_MAX),
         found => found.and_then(|text| text.parse().ok()),
     };

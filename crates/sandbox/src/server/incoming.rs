@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::parameters::Parameters;
 use crate::{
     action::Action,
+    flat,
     ledger::Refusal,
     log::ACCOUNTS_MAX,
     verify::{Received, SignatureVersion},
@@ -220,14 +221,14 @@ impl Incoming {
         if encoded.len() > FORM_BYTES_MAX {
             return Err(too_large(encoded.len(), FORM_BYTES_MAX));
         }
-        self.pairs = Pairs::parse(encoded).map_err(|error| unreadable(error.to_string()))?;
+        self.pairs = flat::parse(encoded).map_err(|error| unreadable(error.to_string()))?;
         let mut own = self.pairs.clone();
         if self.version == SignatureVersion::V1 {
             for name in COMMON {
                 own.take(name);
             }
         }
-        match own.tree().map_err(|error| unreadable(error.to_string()))? {
+        match flat::tree(own).map_err(|error| unreadable(error.to_string()))? {
             Value::Object(members) => Ok(members),
             _ => Err(unreadable("the pairs are a list without a name".to_owned())),
         }

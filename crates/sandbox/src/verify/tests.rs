@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
+use crate::flat;
 
 const VECTORS: &str = include_str!("../../../core/tests/vectors/signing.json");
 
@@ -80,7 +81,7 @@ impl Request {
         } else {
             request.set("host", &vector.host);
             request.pairs = match &vector.encoded_params_as_sent {
-                Some(sent) => Pairs::parse(sent.as_bytes()).unwrap(),
+                Some(sent) => flat::parse(sent.as_bytes()).unwrap(),
                 None => {
                     let raw =
                         |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);

@@ -1,16 +1,13 @@
-//! The way back from flat pairs, bounded in every direction, as it reads what strangers send.
+//! Parses queries and forms: from text to flat pairs, and from flat pairs to the object that was flattened. Any client may send
+//! them, so everything is bounded.
 
-use alloc::{
+use std::{
     collections::{BTreeMap, btree_map::Entry},
-    string::{String, ToString},
-    vec::Vec,
+    fmt,
 };
-use core::fmt;
 
+use imageshare_core::{params::Pairs, text::excerpt};
 use serde_json::Value;
-
-use super::percent::decode;
-use crate::text::excerpt;
 
 /// Pairs that one request may have: thirty times as many as an image may have accounts.
 pub const PAIRS_MAX: usize = 16_384;
@@ -54,7 +51,12 @@ pub enum ReadError {
     TooMany,
 }
 
-pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, String)>, ReadError> {
+/// Parses pairs as they stand after the `?` of a URL or in a form. They are decoded and keep their order. A space may be `+`; a
+/// part without `=` has an empty value; empty parts are skipped.
+///
+/// # Errors
+/// If there are more than [`PAIRS_MAX`] or one cannot be decoded.
+pub fn parse(text: &[u8]) -> Result<Pairs, ReadError> {
     let mut pairs = Vec::new();
     for part in text.split(|&byte| byte == b'&').filter(|part| !part.is_empty()) {
         if pairs.len() == PAIRS_MAX {
@@ -65,15 +67,20 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, String)>, ReadError> {
         let pair = side().zip(side());
         pairs.push(pair.ok_or_else(|| ReadError::NotEncoded(excerpt(&String::from_utf8_lossy(part))))?);
     }
-    Ok(pairs)
+    Ok(pairs.into_iter().collect())
 }
 
-pub(super) fn tree(pairs: Vec<(String, String)>) -> Result<Value, ReadError> {
-    if pairs.len() > PAIRS_MAX {
-        return Err(ReadError::TooMany);
-    }
+/// Returns the object that was flattened. All its leaves are texts.
+///
+/// # Errors
+/// If a name occurs twice, has an empty part or more than [`DEPTH_MAX`] parts, is both a value and the beginning of another
+/// name, or if the indexes of a list do not run from 0 without a gap.
+pub fn tree(pairs: Pairs) -> Result<Value, ReadError> {
     let mut root = Branch::new();
-    for (name, value) in pairs {
+    for (count, (name, value)) in pairs.into_iter().enumerate() {
+        if count == PAIRS_MAX {
+            return Err(ReadError::TooMany);
+        }
         insert(&mut root, &name, value)?;
     }
     match finish(root, "")? {
@@ -151,7 +158,7 @@ fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
         let value = match node {
             Node::Leaf(text) => Value::String(text),
             Node::Branch(below) if path.is_empty() => finish(below, &part.to_string())?,
-            Node::Branch(below) => finish(below, &alloc::format!("{path}.{part}"))?,
+            Node::Branch(below) => finish(below, &format!("{path}.{part}"))?,
         };
         match part {
             Part::Index(found) => {
@@ -170,15 +177,43 @@ fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
     Ok(if is_list { Value::Array(list) } else { Value::Object(object) })
 }
 
+/// The text that was encoded, digits of either case, `+` as a space; `None` if a `%` is not followed by two digits or
+/// the bytes are not UTF-8.
+///
+/// The official SDKs write a space as `+` in queries as well as in forms, so it is taken in both.
+fn decode(encoded: &[u8]) -> Option<String> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => digit(*rest.next()?)? << 4 | digit(*rest.next()?)?,
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{super::Pairs, *};
+    use imageshare_core::params::encode;
+
+    use super::*;
 
     fn read(text: &str) -> Result<Value, ReadError> {
-        Pairs::parse(text.as_bytes()).and_then(Pairs::tree)
+        parse(text.as_bytes()).and_then(tree)
     }
 
     #[test]
@@ -195,7 +230,7 @@ mod tests {
 
     #[test]
     fn twelve_entries_keep_their_order() {
-        let pairs: Pairs = (0..12).map(|n| (alloc::format!("A.{n}"), n.to_string())).collect();
+        let pairs: Pairs = (0..12).map(|n| (format!("A.{n}"), n.to_string())).collect();
         let listed: Vec<_> = (0..12).map(|n| n.to_string()).collect();
         assert_eq!(read(&pairs.to_query()), Ok(json!({ "A": listed })));
     }
@@ -212,20 +247,20 @@ mod tests {
         check("A.0=1&A.2=1", r#"list "A" goes on with index 2 where 1 is allowed"#);
         check("A.1=1", r#"list "A" goes on with index 1 where 0 is allowed"#);
         let mixed = "is used in two ways, allowed is one of value, list (indexes) or object (names)";
-        check("A=1&A.0=1", &alloc::format!("parameter \"A.0\" {mixed}"));
-        check("A.0=1&A=1", &alloc::format!("parameter \"A\" {mixed}"));
-        check("A.0=1&A.B=1", &alloc::format!("parameter \"A\" {mixed}"));
+        check("A=1&A.0=1", &format!("parameter \"A.0\" {mixed}"));
+        check("A.0=1&A=1", &format!("parameter \"A\" {mixed}"));
+        check("A.0=1&A.B=1", &format!("parameter \"A\" {mixed}"));
         let index = "has an index that is allowed only as a decimal number of 32 bits without leading zeros";
-        check("A.00=1", &alloc::format!("parameter \"A.00\" {index}"));
-        check("A.4294967296=1", &alloc::format!("parameter \"A.4294967296\" {index}"));
-        check("0=1", &alloc::format!("parameter \"0\" {index}"));
+        check("A.00=1", &format!("parameter \"A.00\" {index}"));
+        check("A.4294967296=1", &format!("parameter \"A.4294967296\" {index}"));
+        check("0=1", &format!("parameter \"0\" {index}"));
         let empty = "has an empty part in its name, allowed are parts of at least one character";
         for name in ["", "A.", ".A", "A..B"] {
-            check(&alloc::format!("{name}=1"), &alloc::format!("parameter \"{name}\" {empty}"));
+            check(&format!("{name}=1"), &format!("parameter \"{name}\" {empty}"));
         }
         check("A=%zz\u{1b}", r#"found "A=%zz\u{1b}", allowed is percent-encoded UTF-8"#);
         assert_eq!(
-            Pairs::parse(b"A=\xff").unwrap_err().to_string(),
+            parse(b"A=\xff").unwrap_err().to_string(),
             r#"found "A=\u{fffd}", allowed is percent-encoded UTF-8"#
         );
     }
@@ -234,10 +269,37 @@ mod tests {
     fn depth_and_number_are_bounded() {
         assert!(read("A.0.B.0.C.0.D.0=1").is_ok());
         check("A.0.B.0.C.0.D.0.E=1", r#"parameter "A.0.B.0.C.0.D.0.E" has too many parts in its name, allowed are 8"#);
-        let many = |count: usize| (0..count).map(|n| (alloc::format!("A.{n}"), "x")).collect::<Pairs>();
+        let many = |count: usize| (0..count).map(|n| (format!("A.{n}"), "x")).collect::<Pairs>();
         assert!(read(&many(PAIRS_MAX).to_query()).is_ok());
         assert_eq!(read(&many(PAIRS_MAX + 1).to_query()), Err(ReadError::TooMany));
-        assert_eq!(many(PAIRS_MAX + 1).tree(), Err(ReadError::TooMany));
+        assert_eq!(tree(many(PAIRS_MAX + 1)), Err(ReadError::TooMany));
+    }
+
+    /// The same value with every leaf as text, as a query holds it.
+    fn texts(value: &Value) -> Value {
+        match value {
+            Value::Array(entries) => entries.iter().map(texts).collect(),
+            Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), texts(member))).collect(),
+            Value::String(text) => text.as_str().into(),
+            other => other.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn queries_of_official_clients_are_parsed() {
+        let vectors: Vec<Value> = serde_json::from_str(include_str!("../../core/tests/vectors/signing.json")).unwrap();
+        let mut queries = 0;
+        for vector in &vectors {
+            let query = vector["query_string"].as_str().unwrap_or_default();
+            if !query.is_empty() {
+                queries += 1;
+                assert_eq!(read(query), Ok(texts(&vector["params"])), "{}", vector["name"]);
+            }
+            let Some(sent) = vector["encoded_params_as_sent"].as_str() else { continue };
+            let pairs = parse(sent.as_bytes()).unwrap();
+            assert_eq!(pairs.get("Signature"), vector["signature"].as_str(), "{}", vector["name"]);
+        }
+        assert_eq!(queries, 9);
     }
 
     /// Objects of text, with lists and objects that are not empty inside: what has a flat form.
@@ -255,7 +317,21 @@ mod tests {
             .prop_map(|members| Value::Object(members.into_iter().collect()))
     }
 
+    #[test]
+    fn broken_escapes_and_bytes_that_are_no_text_are_refused() {
+        for bad in ["%", "%1", "a%", "%zz", "%+1", "%ff", "%E6%9C"] {
+            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(decode(b"a+b%2f%2F").as_deref(), Some("a b//"));
+    }
+
     proptest! {
+        #[test]
+        fn any_text_is_decoded_as_it_was(chars in proptest::collection::vec(any::<char>(), 0..40)) {
+            let text = String::from_iter(chars);
+            prop_assert_eq!(decode(encode(&text).as_bytes()), Some(text));
+        }
+
         #[test]
         fn what_was_made_flat_comes_back(tree in any_tree()) {
             prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
@@ -263,7 +339,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(text in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(tree) = Pairs::parse(&text).and_then(Pairs::tree) {
+            if let Ok(tree) = parse(&text).and_then(tree) {
                 prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
             }
         }
