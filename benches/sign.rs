@@ -23,7 +23,7 @@ use imageshare_core::{
     actions::ModifyImageSharePermission,
     ids::AccountId,
     params::write_json,
-    request::{Prepared, SignedRequest, Signer, Target, prepare},
+    request::{Host, Prepared, SignedRequest, Signer, Target, prepare},
     tc3::{CredentialScope, HexDigest, SigningKey},
 };
 use serde::Serialize;
@@ -170,7 +170,7 @@ fn body_of(accounts: u64) -> Vec<u8> {
 }
 
 fn target() -> Target<'static> {
-    Target { host: HOST, region: Some("ap-singapore".parse().unwrap()), language: None }
+    Target { host: Host::new(HOST).unwrap(), region: Some("ap-singapore".parse().unwrap()), language: None }
 }
 
 fn credential() -> Credential {

@@ -7,6 +7,7 @@ use imageshare_core::{
     Credential, UnixSeconds,
     credential::CredentialError,
     params::Pairs,
+    request::Host,
     tc3::{self, CanonicalRequest, HexDigest, SignedHeaders},
     v1,
 };
@@ -55,10 +56,11 @@ pub(crate) fn run(arguments: &SignArguments) -> Ended {
         token: arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?,
     };
     let now = UnixSeconds::new(arguments.timestamp).context("--timestamp").or_exit(Exit::Usage)?;
+    let host = Host::new(&arguments.host).context("--host").or_exit(Exit::Usage)?;
     let line = match arguments.algorithm {
-        Algorithm::Tc3 => tc3(arguments, &credential, now)?,
-        Algorithm::HmacSha1 => v1(arguments, &credential, now, v1::Algorithm::HmacSha1)?,
-        Algorithm::HmacSha256 => v1(arguments, &credential, now, v1::Algorithm::HmacSha256)?,
+        Algorithm::Tc3 => tc3(arguments, host, &credential, now)?,
+        Algorithm::HmacSha1 => v1(arguments, host, &credential, now, v1::Algorithm::HmacSha1)?,
+        Algorithm::HmacSha256 => v1(arguments, host, &credential, now, v1::Algorithm::HmacSha256)?,
     };
     output::print(&line)?;
     Ok(Exit::Done)
@@ -72,7 +74,12 @@ fn variable<T: FromStr<Err = CredentialError>>(name: &'static str) -> Result<T, 
     text.ok_or_else(missing)?.parse().context(name).or_exit(Exit::Refused)
 }
 
-fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> Result<String, Problem> {
+fn tc3(
+    arguments: &SignArguments,
+    host: Host<'_>,
+    credential: &Credential,
+    now: UnixSeconds,
+) -> Result<String, Problem> {
     let pairs = || pairs(&arguments.param);
     let (query, body) = match (&arguments.body, &arguments.query, arguments.method) {
         (Some(path), _, _) => (String::new(), files::read("--body", path, BODY_LEN_MAX)?),
@@ -90,7 +97,7 @@ fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> 
     let timestamp = arguments.timestamp.to_string();
     let mut headers = vec![
         ("Content-Type", content_type),
-        ("Host", &arguments.host),
+        ("Host", host.as_str()),
         ("X-TC-Action", &arguments.action),
         ("X-TC-Timestamp", &timestamp),
         ("X-TC-Version", &arguments.api_version),
@@ -120,6 +127,7 @@ fn tc3(arguments: &SignArguments, credential: &Credential, now: UnixSeconds) -> 
 
 fn v1(
     arguments: &SignArguments,
+    host: Host<'_>,
     credential: &Credential,
     now: UnixSeconds,
     algorithm: v1::Algorithm,
@@ -141,7 +149,7 @@ fn v1(
         algorithm,
     };
     common.push_to(&mut pairs, credential);
-    let string_to_sign = v1::string_to_sign(arguments.method.into(), &arguments.host, &pairs);
+    let string_to_sign = v1::string_to_sign(arguments.method.into(), host, &pairs);
     let signature = v1::signature(algorithm, &credential.secret_key, &string_to_sign);
     let query = v1::query(&pairs, &signature);
     Ok(output::json_line(&V1 { string_to_sign: &string_to_sign, signature: &signature, query: &query }))

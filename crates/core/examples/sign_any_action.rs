@@ -20,7 +20,7 @@ use imageshare_core::{
     Credential, UnixSeconds,
     actions::Action,
     params::{ParameterWriter, Parameters},
-    request::{Prepared, Signer, Target},
+    request::{Host, Prepared, Signer, Target},
     response::{self, NotAnAnswer},
 };
 use serde::{Deserialize, Deserializer};
@@ -64,12 +64,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let action = DescribeInstances { instance_ids: vec!["ins-09dx96dg".to_owned()], limit: 20 };
     let region = Some("ap-guangzhou".parse()?);
-    let prepared = Prepared::new(&action, &Target { host: "cvm.tencentcloudapi.com", region, language: None });
+    let host = Host::new("cvm.tencentcloudapi.com")?;
+    let prepared = Prepared::new(&action, &Target { host, region, language: None });
 
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let mut signer = Signer::new(credential);
     let request = signer.sign(&prepared, UnixSeconds::new(now.as_secs())?);
-    println!("curl https://cvm.tencentcloudapi.com{} \\", request.path());
+    println!("curl https://{host}{} \\", request.path());
     for (name, value) in request.headers() {
         println!("  --header '{name}: {value}' \\");
     }

@@ -20,7 +20,7 @@
 //! use imageshare_core::{
 //!     Class, Credential, Permission, UnixSeconds,
 //!     actions::ModifyImageSharePermission,
-//!     request::{Prepared, Signer, Target},
+//!     request::{Host, Prepared, Signer, Target},
 //!     response::{self, Failure},
 //! };
 //!
@@ -31,7 +31,8 @@
 //!     permission: Permission::Share,
 //! };
 //! let region = Some("ap-singapore".parse()?);
-//! let prepared = Prepared::new(&action, &Target { host: "cvm.intl.tencentcloudapi.com", region, language: None });
+//! let host = Host::new("cvm.intl.tencentcloudapi.com")?;
+//! let prepared = Prepared::new(&action, &Target { host, region, language: None });
 //!
 //! let credential = Credential {
 //!     secret_id: "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE".parse()?,

@@ -7,6 +7,7 @@
 //! ```
 //! use imageshare_core::{
 //!     params::Pairs,
+//!     request::Host,
 //!     tc3::Method,
 //!     v1::{self, Algorithm},
 //! };
@@ -25,7 +26,8 @@
 //! ]
 //! .into_iter()
 //! .collect();
-//! let string_to_sign = v1::string_to_sign(Method::Get, "cvm.tencentcloudapi.com", &pairs);
+//! let host = Host::new("cvm.tencentcloudapi.com")?;
+//! let string_to_sign = v1::string_to_sign(Method::Get, host, &pairs);
 //! let key = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE".parse()?;
 //! let signature = v1::signature(Algorithm::HmacSha1, &key, &string_to_sign);
 //! assert_eq!(signature, "EliP9YW3pW28FpsEdkXt/+WcGeI=");
@@ -43,7 +45,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::{Credential, UnixSeconds, credential::SecretKey, params::Pairs, tc3::Method};
+use crate::{Credential, UnixSeconds, credential::SecretKey, params::Pairs, request::Host, tc3::Method};
 
 /// The hash of the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl fmt::Display for Algorithm {
 /// Method, host, `/?` and all parameters but the signature, sorted by name in byte order, values raw. The caller sees
 /// to it that the method is the one used: the other one is a known mistake.
 #[must_use]
-pub fn string_to_sign(method: Method, host: &str, pairs: &Pairs) -> String {
+pub fn string_to_sign(method: Method, host: Host<'_>, pairs: &Pairs) -> String {
     let mut sorted = pairs.clone();
     sorted.sort();
     let mut text = alloc::format!("{method}{host}/?");
@@ -170,7 +172,7 @@ mod tests {
         };
         let mut pairs: Pairs = (0..12).map(|n| (alloc::format!("InstanceIds.{n}"), "ins-09dx96dg")).collect();
         common.push_to(&mut pairs, &credential);
-        let text = string_to_sign(Method::Get, "cvm.tencentcloudapi.com", &pairs);
+        let text = string_to_sign(Method::Get, Host::new("cvm.tencentcloudapi.com").unwrap(), &pairs);
         let start = "GETcvm.tencentcloudapi.com/?Action=DescribeInstances&InstanceIds.0=ins-09dx96dg&\
                      InstanceIds.1=ins-09dx96dg&InstanceIds.10=ins-09dx96dg&InstanceIds.11=ins-09dx96dg&InstanceIds.2=";
         let end = "&Nonce=11886&Region=ap-guangzhou&SecretId=AKIDEXAMPLE&SignatureMethod=HmacSHA256&\

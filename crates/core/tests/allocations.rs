@@ -6,7 +6,7 @@ use imageshare_core::{
     Credential, Permission, UnixSeconds,
     actions::{DescribeImageSharePermission, ModifyImageSharePermission},
     ids::AccountId,
-    request::{Language, Prepared, Signer, Target, prepare},
+    request::{Host, Language, Prepared, Signer, Target, prepare},
     response::{Failure, parse},
 };
 
@@ -31,7 +31,8 @@ fn prepare_and_sign_allocate_nothing_once_their_buffers_have_grown() {
         token: Some("fake+Token/with=specials".parse().unwrap()),
     };
     let region = Some("ap-singapore".parse().unwrap());
-    let target = Target { host: "cvm.intl.tencentcloudapi.com", region, language: Some(Language::English) };
+    let host = Host::new("cvm.intl.tencentcloudapi.com").unwrap();
+    let target = Target { host, region, language: Some(Language::English) };
     let actions = [share(500), share(1), share(50)];
     let [largest, ..] = &actions;
     let mut prepared = Prepared::new(largest, &target);

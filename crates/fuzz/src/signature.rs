@@ -6,7 +6,7 @@ use imageshare_core::{
     actions::{Action, AssumeRole, DescribeImageSharePermission, ModifyImageSharePermission},
     ids::{AccountId, ImageId, Region},
     params::Pairs,
-    request::{Language, Prepared, SIGNED_HEADERS, Signer, Target},
+    request::{Host, Language, Prepared, SIGNED_HEADERS, Signer, Target},
     tc3::{self, CanonicalRequest, HexDigest, Method, SignedHeaders},
     v1::{self, Algorithm, Common},
 };
@@ -50,8 +50,8 @@ fn check_request(source: &mut Source<'_>) {
     let now = UnixSeconds::new(source.number() % SECONDS_MAX).expect("it is before the last second");
     let caller = Caller::read(source);
     let change = Change { at: source.number(), by: source.byte() };
-    let host = [source.text(), "cvm.intl.tencentcloudapi.com".to_owned()];
-    let host = host.iter().find(|text| is_host(text)).expect("the second one is a host");
+    let hosts = [source.text(), "cvm.intl.tencentcloudapi.com".to_owned()];
+    let host = hosts.iter().find_map(|text| Host::new(text).ok()).expect("the second one is a host");
     let region = source.text().parse().ok();
     let kind = source.byte();
     let mut signed =
@@ -131,7 +131,7 @@ struct Signed<'a> {
     caller: &'a Caller,
     /// What it keeps from one signature to the next may not show.
     signer: Signer,
-    host: &'a str,
+    host: Host<'a>,
     region: Option<Region>,
     now: UnixSeconds,
     change: Change,
@@ -141,7 +141,7 @@ impl Signed<'_> {
     fn check<A: Action>(&mut self, action: &A) {
         let Self { caller: Caller { credential, keys }, signer, host, region, now, change } = self;
         let language = Some(if change.by == 0 { Language::Chinese } else { Language::English });
-        let prepared = Prepared::new(action, &Target { host, region: *region, language });
+        let prepared = Prepared::new(action, &Target { host: *host, region: *region, language });
         let before = UnixSeconds::new(now.get().saturating_sub(change.at % EARLIER_MAX)).unwrap_or(*now);
         signer.sign(&prepared, before);
         let request = signer.sign(&prepared, *now);
@@ -188,9 +188,9 @@ impl Signed<'_> {
         let (region, nonce) = (region.as_ref().map(|region| region.as_str()), change.at.max(1));
         let common = Common { action: "A", version: "B", region, timestamp: *now, nonce, algorithm };
         common.push_to(&mut pairs, credential);
-        let signature = v1::signature(algorithm, &credential.secret_key, &v1::string_to_sign(method, host, &pairs));
+        let signature = v1::signature(algorithm, &credential.secret_key, &v1::string_to_sign(method, *host, &pairs));
         let query = v1::query(&pairs, &signature);
-        let headers: HeaderMap = header("host", host.as_bytes()).into_iter().collect();
+        let headers: HeaderMap = header("host", host.as_str().as_bytes()).into_iter().collect();
         let of = |text: &[u8]| flat::parse(text).ok();
         let sent = of(query.as_bytes()).expect("what is sent can be read");
         let received = Received { method: method.as_str(), query: &query, headers: &headers, body: b"", pairs: &sent };
@@ -203,7 +203,7 @@ impl Signed<'_> {
         // Values are signed as they are, so `A=1&B=2` may be one pair or two: a weakness of version 1.
         let what_is_signed = |mut pairs: Pairs| {
             let signature = pairs.take("Signature");
-            (signature, v1::string_to_sign(method, host, &pairs))
+            (signature, v1::string_to_sign(method, *host, &pairs))
         };
         if what_is_signed(changed.clone()) != what_is_signed(sent.clone()) {
             assert!(verify(&Received { pairs: &changed, ..received }, keys, seconds).is_err(), "another query");
@@ -230,9 +230,4 @@ fn means_the_same(name: &str, value: &HeaderValue, changed: &[u8]) -> bool {
 
 fn header(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     Some((name.to_lowercase().parse().ok()?, HeaderValue::from_bytes(value).ok()?))
-}
-
-/// What may stand in the header `Host`.
-fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

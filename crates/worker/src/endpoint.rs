@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use imageshare_core::disclosure::has_key;
+use imageshare_core::{disclosure::has_key, request::Host};
 
 /// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
 const HOST_LEN_MAX: usize = 253;
@@ -24,7 +24,7 @@ const LABEL_LEN_MAX: usize = 63;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
-    host: Host,
+    host: Address,
     /// What stands in the Host header: the host, and the port unless it is the scheme's own.
     authority: String,
     port: u16,
@@ -57,7 +57,7 @@ pub enum EndpointError {
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Host {
+enum Address {
     /// Lower case.
     Name(String),
     V4(Ipv4Addr),
@@ -73,8 +73,8 @@ impl Endpoint {
 
     /// The Host header: the host, and the port unless it is the scheme's own.
     #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
+    pub fn authority(&self) -> Host<'_> {
+        Host::new(&self.authority).expect("an endpoint is made of a checked host and port")
     }
 
     /// The host alone, lower case, an IPv6 address in brackets.
@@ -99,11 +99,11 @@ impl Endpoint {
     /// stand-in has it at the same place.
     #[must_use]
     pub(crate) fn sts(&self) -> Self {
-        let Host::Name(name) = &self.host else { return self.clone() };
+        let Address::Name(name) = &self.host else { return self.clone() };
         let site = ["internal.", "intl.", ""].map(|part| format!("{part}tencentcloudapi.com"));
         let site = site.iter().find(|site| name.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')));
         match site {
-            Some(site) if self.scheme == Scheme::Https => Self::https(Host::Name(format!("sts.{site}"))),
+            Some(site) if self.scheme == Scheme::Https => Self::https(Address::Name(format!("sts.{site}"))),
             _ => self.clone(),
         }
     }
@@ -115,13 +115,13 @@ impl Endpoint {
     /// If it is neither.
     pub(crate) fn of_metadata(text: &str) -> Result<Self, EndpointError> {
         Self::parse(text, |host| match host {
-            Host::Name(name) => name == METADATA_HOST,
-            Host::V4(address) => address.is_link_local(),
-            Host::V6(_) => false,
+            Address::Name(name) => name == METADATA_HOST,
+            Address::V4(address) => address.is_link_local(),
+            Address::V6(_) => false,
         })
     }
 
-    fn https(host: Host) -> Self {
+    fn https(host: Address) -> Self {
         Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
     }
 
@@ -130,7 +130,7 @@ impl Endpoint {
     #[must_use]
     pub fn service<'a>(&'a self, otherwise: &'a str) -> &'a str {
         match &self.host {
-            Host::Name(name) if !self.host.is_loopback() => name.split('.').next().unwrap_or(otherwise),
+            Address::Name(name) if !self.host.is_loopback() => name.split('.').next().unwrap_or(otherwise),
             _ => otherwise,
         }
     }
@@ -146,7 +146,7 @@ impl FromStr for Endpoint {
 
 impl Endpoint {
     /// Parses an address. Plain HTTP goes to this machine, and to hosts for which `is_plain` returns true.
-    fn parse(text: &str, is_plain: impl Fn(&Host) -> bool) -> Result<Self, EndpointError> {
+    fn parse(text: &str, is_plain: impl Fn(&Address) -> bool) -> Result<Self, EndpointError> {
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
@@ -160,9 +160,9 @@ impl Endpoint {
             return Err(EndpointError::Form("a path, a query or a fragment"));
         }
         let (host, port) = split_port(rest).ok_or(EndpointError::Form("another port than 1 to 65535"))?;
-        let host = Host::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
+        let host = Address::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
         // It would be part of the signed name, which the API does not know.
-        if matches!(&host, Host::Name(name) if name.ends_with('.')) {
+        if matches!(&host, Address::Name(name) if name.ends_with('.')) {
             return Err(EndpointError::Form("a name with a dot at its end"));
         }
         if is_bare_word(text) {
@@ -215,7 +215,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-impl Host {
+impl Address {
     fn parse(text: &str) -> Option<Self> {
         if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return address.parse().ok().map(Self::V6);
@@ -245,7 +245,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
@@ -259,7 +259,7 @@ impl fmt::Display for Host {
 /// thing.
 pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split_port(text)?;
-    Some((Host::parse(host)?.to_string(), port))
+    Some((Address::parse(host)?.to_string(), port))
 }
 
 /// The host and the port; `None` if there is a colon but no port of 1 to 65,535 behind it.
@@ -296,7 +296,7 @@ mod tests {
     fn check(text: &str, shown: &str, authority: &str, service: &str) {
         let endpoint: Endpoint = text.parse().unwrap();
         assert_eq!(
-            (endpoint.to_string().as_str(), endpoint.authority(), endpoint.service("cvm")),
+            (endpoint.to_string().as_str(), endpoint.authority().as_str(), endpoint.service("cvm")),
             (shown, authority, service)
         );
     }

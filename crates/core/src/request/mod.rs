@@ -7,12 +7,14 @@
 //! The vendor describes the headers on the page
 //! [Common Params (213/31574)](https://www.tencentcloud.com/document/product/213/31574).
 
+mod host;
 mod prepared;
 mod signer;
 
 use core::fmt;
 
 pub use self::{
+    host::{Host, HostError},
     prepared::{Prepared, prepare},
     signer::{Signer, Stamp},
 };
@@ -31,8 +33,8 @@ pub const SIGNED_HEADERS: &str = "content-type;host;x-tc-action";
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The host as the header `Host` shows it: without the port on 443, with it on any other.
-    pub host: &'a str,
+    /// The host, such as `cvm.tencentcloudapi.com`.
+    pub host: Host<'a>,
     /// The region of the image.
     pub region: Option<Region>,
     /// The language of messages, where the service translates them.

@@ -34,10 +34,10 @@ pub struct Prepared {
 
 /// Prepares an action for a target, in place of the request that `prepared` held.
 pub fn prepare<A: Action>(action: &A, target: &Target<'_>, prepared: &mut Prepared) {
-    if prepared.action != A::NAME || prepared.host != target.host {
+    if prepared.action != A::NAME || prepared.host != target.host.as_str() {
         prepared.action = A::NAME;
-        target.host.clone_into(&mut prepared.host);
-        prepared.canonical_request = CanonicalText::new(A::NAME, target.host);
+        target.host.as_str().clone_into(&mut prepared.host);
+        prepared.canonical_request = CanonicalText::new(A::NAME, target.host.as_str());
     }
     prepared.service = A::SERVICE;
     prepared.version = A::VERSION;
@@ -56,11 +56,11 @@ impl Prepared {
             service: A::SERVICE,
             version: A::VERSION,
             action: A::NAME,
-            host: target.host.to_owned(),
+            host: target.host.as_str().to_owned(),
             region: None,
             language: None,
             body: Vec::new(),
-            canonical_request: CanonicalText::new(A::NAME, target.host),
+            canonical_request: CanonicalText::new(A::NAME, target.host.as_str()),
             hashed_canonical_request: HexDigest::new([0; 32]),
         };
         prepare(action, target, &mut prepared);

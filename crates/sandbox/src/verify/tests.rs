@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use imageshare_core::{
     Credential, Permission, UnixSeconds,
     actions::ModifyImageSharePermission,
-    request::{Prepared, Signer, Target},
+    request::{Host, Prepared, Signer, Target},
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -256,7 +256,7 @@ proptest! {
             account_ids: accounts.into_iter().map(|id| AccountId::new(id).unwrap()).collect(),
             permission: Permission::Share,
         };
-        let prepared = Prepared::new(&action, &Target { host: &host, region: None, language: None });
+        let prepared = Prepared::new(&action, &Target { host: Host::new(&host).unwrap(), region: None, language: None });
         let credential = Credential {
             secret_id: "AKIDEXAMPLE".parse().unwrap(), secret_key: secret_key.parse().unwrap(), token: None,
         };

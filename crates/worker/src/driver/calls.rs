@@ -11,7 +11,7 @@ use imageshare_core::{
         SharedAccount,
     },
     ids::{ImageId, Region, RequestId},
-    request::{Language, Prepared, Signer, Target},
+    request::{Host, Language, Prepared, Signer, Target},
     response::{self, Answered, Failure},
 };
 use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
@@ -67,8 +67,10 @@ pub(super) fn told_of(action: &Action) -> events::Call {
     events::Call { action, image_id, accounts }
 }
 
-/// Prepares an action for a host. Depends on no clock.
-pub(super) fn prepare(host: &str, action: Action) -> Prepared {
+/// Prepares an action for the host of an endpoint's address. Depends on no clock.
+pub(super) fn prepare(uri: &Uri, action: Action) -> Prepared {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = Host::new(authority).expect("the address of an endpoint has a checked host and port");
     let target = |region: Region| Target { host, region: Some(region), language: Some(Language::English) };
     match action {
         Action::Modify { region, image_id, permission, account_ids } => {
@@ -229,7 +231,7 @@ mod tests {
         };
         let uri = Uri::from_static("http://127.0.0.1:9700/");
         let second = UnixSeconds::new(1_551_113_065).unwrap();
-        let prepared = prepare("127.0.0.1:9700", action);
+        let prepared = prepare(&uri, action);
         let request = sign(&prepared, &mut Signer::new(credential), second, &uri);
 
         let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();

@@ -320,8 +320,7 @@ impl<I: Send + 'static> Driver<I> {
         let (kind, told) = (Kind::of(&action), calls::told_of(&action));
         let clock = *self.clock(lane);
         let &mut OpenLane { ref uri, ref mut signer, generation, .. } = self.lane(lane);
-        let host = uri.authority().map_or("", |authority| authority.as_str());
-        let prepared = calls::prepare(host, action);
+        let prepared = calls::prepare(uri, action);
         let signer = signer.as_mut().expect("a lane without a credential is not consumed");
         let request = calls::sign(&prepared, signer, clock.second(SystemTime::now()), uri);
         self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), generation, sent_at: None });

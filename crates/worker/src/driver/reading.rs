@@ -155,8 +155,7 @@ impl Reader {
     }
 
     async fn once<A: actions::Action>(&mut self, question: Action) -> Result<A::Answer, Tried> {
-        let host = self.uri.authority().map_or("", |authority| authority.as_str());
-        let prepared = prepare(host, question);
+        let prepared = prepare(&self.uri, question);
         let signed = self.clock.offset();
         let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
         // Whether it was sent does not matter to a reading.

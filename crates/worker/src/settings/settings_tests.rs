@@ -31,7 +31,7 @@ fn check(file: &str, problems: &[&str]) {
 fn without_anything_there_is_one_lane_with_the_defaults() {
     let settings = load_file("").unwrap();
     let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
-    assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "cvm.intl.tencentcloudapi.com"));
+    assert_eq!((lane.name.as_str(), lane.endpoint.authority().as_str()), ("default", "cvm.intl.tencentcloudapi.com"));
     assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
     assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &Limits::default()));
     assert_eq!((settings.http, &settings.broker), (TimeOuts::default(), &Broker::default()));
@@ -120,7 +120,7 @@ fn a_flag_goes_before_a_variable_and_that_before_the_file() {
 fn an_endpoint_from_outside_the_file_makes_one_lane_with_all_regions() {
     let settings = load(WHOLE, [("IMAGESHARE_ENDPOINT", "http://127.0.0.1:9700")], &Flags::default()).unwrap();
     let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
-    assert_eq!((lane.name.as_str(), lane.endpoint.authority()), ("default", "127.0.0.1:9700"));
+    assert_eq!((lane.name.as_str(), lane.endpoint.authority().as_str()), ("default", "127.0.0.1:9700"));
     assert_eq!((&lane.regions, &lane.source), (&Regions::All, &Source::Chain));
     assert_eq!(described(&settings, "lanes.default.endpoint").1, "IMAGESHARE_ENDPOINT");
     assert!(!settings.describe().iter().any(|setting| setting.key.starts_with("lanes.intl")));

@@ -9,7 +9,7 @@ use imageshare_core::{
         Action, AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, GetCallerIdentity,
         ImageState, ModifyImageSharePermission,
     },
-    request::{Prepared, SignedRequest, Signer, Stamp, Target},
+    request::{Host, Prepared, SignedRequest, Signer, Stamp, Target},
     response::{self, Failure},
 };
 
@@ -26,14 +26,14 @@ fn credential() -> Credential {
 
 async fn call<A: Action>(client: &Client, credential: Credential, action: &A) -> Result<A::Answer, Failure> {
     let region = Some("ap-singapore".parse().unwrap());
-    let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
+    let prepared = Prepared::new(action, &Target { host: Host::new(&client.host).unwrap(), region, language: None });
     let mut signer = Signer::new(credential);
     send::<A>(client, &signer.sign(&prepared, UnixSeconds::new(Clock::unix_seconds()).unwrap())).await
 }
 
 async fn call_unsigned<A: Action>(client: &Client, action: &A) -> Result<A::Answer, Failure> {
     let region = Some("ap-singapore".parse().unwrap());
-    let prepared = Prepared::new(action, &Target { host: &client.host, region, language: None });
+    let prepared = Prepared::new(action, &Target { host: Host::new(&client.host).unwrap(), region, language: None });
     send::<A>(client, &prepared.unsigned(UnixSeconds::new(Clock::unix_seconds()).unwrap(), &mut Stamp::default())).await
 }
 
