@@ -88,9 +88,15 @@
 extern crate alloc;
 
 mod arena;
+mod call;
+mod context;
 mod engine;
+mod image;
+mod lane;
 mod pacer;
 mod random;
+mod refusals;
+mod schedule;
 
 pub mod io;
 pub mod job;

@@ -64,6 +64,21 @@ pub struct LaneLimits {
 }
 
 impl Limits {
+    /// How old a listing may be to call an account unchanged.
+    pub(crate) const READING_AGE_MAX: Millis = Millis::from_secs(30);
+
+    /// The pause before the next try after `failed` ones: full jitter, a part of the longest pause as `draw` says, which
+    /// is evenly distributed. Never zero, so that time passes between two tries.
+    pub(crate) fn pause(&self, failed: u32, draw: u64) -> Millis {
+        Millis(1 + draw % self.longest_pause(failed).0.max(1))
+    }
+
+    /// The longest that this pause can be.
+    pub(crate) fn longest_pause(&self, failed: u32) -> Millis {
+        let nth = failed.saturating_sub(1) as usize;
+        self.pauses.get(nth).or_else(|| self.pauses.last()).copied().unwrap_or_default()
+    }
+
     /// The same for a clock that knows nothing finer than milliseconds.
     pub(crate) fn in_milliseconds(self) -> Self {
         Self { read_delay: self.read_delay.max(Millis(1)), ..self }
@@ -94,5 +109,30 @@ impl Default for Limits {
 impl Default for LaneLimits {
     fn default() -> Self {
         Self { rate: 10.0, image_rate: 40.0, batch: 50, concurrency: 16 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::Instant;
+
+    proptest! {
+        #[test]
+        fn pause_stays_within_its_place_in_the_list(
+            failed in proptest::num::u32::ANY,
+            draw in proptest::num::u64::ANY,
+            pauses in proptest::collection::vec(0_u64.., 0..10),
+        ) {
+            let limits = Limits { pauses: pauses.iter().copied().map(Millis).collect(), ..Limits::default() };
+            let nth = (failed as usize).saturating_sub(1).min(pauses.len().saturating_sub(1));
+            let longest = pauses.get(nth).copied().unwrap_or_default().max(1);
+            let pause = limits.pause(failed, draw).0;
+            prop_assert!((1..=longest).contains(&pause), "{} of at most {}", pause, longest);
+            // However late it is, time does not overflow.
+            prop_assert!(Instant(u64::MAX - 1) + Millis(pause) <= Instant::NEVER);
+        }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     hint::black_box,
-    io::{IsTerminal as _, Write as _},
+    io::{BufWriter, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::{
         Mutex,
@@ -48,9 +50,11 @@ fn main() -> ExitCode {
             let found = survey(from, seeds, &broker, began);
             tell(&found, seeds, began.elapsed().as_secs_f64()).is_ok() && found.broken_count == 0
         }
+        Some(Wanted::Record { from, seeds, path }) => record(from, seeds, &path).is_ok(),
         Some(Wanted::Scale(load)) => scale(load).is_ok(),
         None => {
             let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT [DIAL VALUE]...\n       \
+                         imageshare-simulation [--from SEED] --seeds COUNT --record FILE\n       \
                          imageshare-simulation --scale OPERATIONS [--latency MS] [--transient PER_MILLE] [--bad PER_CENT]";
             let dials = Dials::NAMES.map(|(name, values)| format!("\n  {name} {values}")).concat();
             // Nothing can be said where standard error is gone.
@@ -65,15 +69,21 @@ fn main() -> ExitCode {
 enum Wanted {
     Scale(Load),
     Seeds { from: u64, seeds: u64, broker: Dials },
+    Record { from: u64, seeds: u64, path: String },
 }
 
 fn wanted() -> Option<Wanted> {
     let (mut from, mut seeds, mut load, mut broker) = (0, None, Load::of(0), Dials::default());
+    let mut record = None;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next()?;
         if Dials::NAMES.iter().any(|(name, _)| *name == word) {
             broker.turn(&word, &value)?;
+            continue;
+        }
+        if word == "--record" {
+            record = Some(value);
             continue;
         }
         let number = value.parse().ok()?;
@@ -87,8 +97,31 @@ fn wanted() -> Option<Wanted> {
             _ => return None,
         }
     }
-    let scale = (load.operations > 0).then_some(Wanted::Scale(load));
-    scale.or_else(|| seeds.map(|seeds| Wanted::Seeds { from, seeds, broker }))
+    if load.operations > 0 {
+        return Some(Wanted::Scale(load));
+    }
+    let seeds = seeds?;
+    Some(match record {
+        Some(path) => Wanted::Record { from, seeds, path },
+        None => Wanted::Seeds { from, seeds, broker },
+    })
+}
+
+/// Writes a line for each seed: the seed, a hash of its reports and of who has the first image in the end, and a hash of
+/// everything that happened. A redesign of the engine is compared with the one before by these lines.
+fn record(from: u64, seeds: u64, path: &str) -> std::io::Result<()> {
+    let hash = |text: &str| {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        hasher.finish()
+    };
+    let mut file = BufWriter::new(File::create(path)?);
+    for seed in from..from + seeds {
+        let ended = run(World::draw(seed), seed, true);
+        let outcome = hash(&format!("{:?} {:?} {:?}", ended.reports, ended.shared, ended.violations));
+        writeln!(file, "{seed} {outcome:016x} {:016x}", hash(&ended.log.join("\n")))?;
+    }
+    file.flush()
 }
 
 /// One engine under a load: how long it took, how much it held, and how far from the least time it was.

@@ -1,327 +1,169 @@
-//! Rule 9: a lane is open, or closed with a reason.
+//! What a lane sets off in its images: it comes up, opens, closes, probes and leaves.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use imageshare_core::Class;
-
-use super::{
-    Engine,
-    answers::detail,
-    image::Image,
-    lane::{Arrival, Call, Closed, Kind, Lane, LaneState, Streak},
-};
+use super::Engine;
 use crate::{
     arena::Key,
-    io::{Answer, CloseReason, Command, LaneId, Notice, Outcome},
-    job::local,
+    call::Kind,
+    context::Context,
+    image::{Denied, Image, failure},
+    io::{CallId, CloseReason, Command, LaneId},
+    job::{Failure, local},
+    lane::{Arrival, Change, Due, Lane},
     limits::{Ending, LaneLimits},
-    pacer::Pacer,
-    time::{Instant, Millis},
+    schedule::{Alarm, Entry},
+    time::Instant,
 };
 
-/// What a call says of its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Endpoint, clock and credential are good.
-    Good,
-    /// Nothing usable came.
-    NoAnswer,
-    CredentialRefused,
-    ClockRefused,
-    /// The clock was corrected.
-    Skewed,
-}
-
-impl Health {
-    const fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Refused { class: Class::Credential, .. } => Self::CredentialRefused,
-            Outcome::Refused { class: Class::Clock, .. } => Self::ClockRefused,
-            Outcome::Unanswered { .. } => Self::NoAnswer,
-            Outcome::Skewed => Self::Skewed,
-            Outcome::Accepted(_) | Outcome::Refused { .. } => Self::Good,
-        }
-    }
-}
-
-/// Whether a write that ended so was past the question whether the key may do it.
-const fn is_permitted(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Accepted(_) => true,
-        Outcome::Refused { class, .. } => matches!(
-            class,
-            Class::Account
-                | Class::AccountOrOther
-                | Class::AlreadyDone
-                | Class::BatchTooLarge
-                | Class::Busy
-                | Class::Image
-                | Class::Quota
-        ),
-        Outcome::Skewed | Outcome::Unanswered { .. } => false,
-    }
-}
-
-impl Lane {
-    /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
-    /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
-    fn note_permitted(&mut self, call: &Call, outcome: &Outcome) {
-        if call.id < self.key.first_call {
-            return;
-        }
-        match (call.kind, outcome) {
-            (Kind::Write, Outcome::Accepted(_))
-            | (Kind::Write, Outcome::Refused { class: Class::AlreadyDone | Class::Busy | Class::Quota, .. }) => {
-                self.write_permitted = self.write_permitted.max(Some(call.began));
-                self.key.confirm();
-            }
-            (Kind::ReadShares, Outcome::Accepted(Answer::Shares(accounts))) => {
-                self.listing_permitted = self.listing_permitted.max(Some(call.began));
-                if !accounts.is_empty() {
-                    self.key.confirm();
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 impl Engine {
-    const PROBE_PAUSE: Millis = Millis::from_secs(1);
-    const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
-
-    pub(super) fn lane_up(&mut self, now: Instant, lane: LaneId, limits: LaneLimits) {
-        let found = self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now));
-        found.limits = limits;
-        if found.serving {
-            for (pacer, rate) in found.pacers.iter_mut().zip([limits.rate, limits.rate, limits.image_rate]) {
-                pacer.set_limit(rate);
-            }
+    pub(super) fn lane_up(&mut self, lane: LaneId, limits: LaneLimits) {
+        let now = self.now;
+        if !self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now)).up(now, limits) {
             return;
         }
-        found.serving = true;
-        found.full = false;
-        // One that was given back while it was closed stays so until a probe goes well.
-        if !matches!(found.state, LaneState::Closed(_)) {
-            found.state = LaneState::Open;
-        }
-        found.up_at = now;
-        found.pacers = [limits.rate, limits.rate, limits.image_rate].map(|rate| Pacer::new(rate, now));
-        found.write_permitted = None;
-        found.listing_permitted = None;
-        found.key.wait_anew(now);
-        found.refreshed = None;
-        found.clock_corrected = None;
-        found.streak = Streak::default();
-        if let LaneState::Closed(closed) = &mut found.state {
-            closed.given_back = false;
-            closed.since = now;
-        }
-        for image in found.images.clone() {
-            self.images[image].redelivered = false;
-            if self.limits.guard {
-                self.distrust(image);
-            }
-        }
-        self.forget_refused_listings(now, lane);
-        self.check_key_of_lane(now, lane);
+        self.for_images(lane, |image, cx| image.lane_up(cx));
+        self.for_images(lane, Image::forget_refused_listing);
+        self.check_owner(lane, |_, _| {});
     }
 
-    /// A lane takes no more jobs until it is up again.
-    pub(super) fn lane_full(&mut self, lane: LaneId) {
-        if let Some(found) = self.lanes.get_mut(&lane) {
-            found.full = true;
-        }
-    }
-
-    /// Judges a lane by how one of its calls ended.
-    pub(super) fn judge_lane(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
-        let health = Health::of(outcome);
-        let is_about_key = matches!(outcome, Outcome::Refused { class, .. } if self.is_about_key(call, *class));
-        let permitted = match call.kind {
-            Kind::Write => is_permitted(outcome) && !is_about_key,
-            Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && self.is_denied_listing(call.image),
-            Kind::ReadImage => false,
-        };
-        let found = self.lane(call.lane);
-        let was_unproven = found.key.is_unproven(now);
-        if health == Health::Good {
-            found.streak = Streak::default();
-            found.refreshed.take_if(|(kind, _)| *kind == call.kind);
-            found.clock_corrected = None;
-            found.note_permitted(call, outcome);
-        }
-        // Refusals that may have been the key's fault are judged anew once the key is known to be the right one.
-        let is_key_proven = was_unproven && !found.key.is_unproven(now);
-        if let LaneState::Closed(closed) = &found.state {
-            if closed.reason == CloseReason::Account {
-                // Only another key, or an operator, opens it.
-                return;
-            }
-            let serves = match closed.reason {
-                // Without jobs there is nothing to try by: the next ones will tell.
-                _ if closed.given_back => true,
-                CloseReason::Permission => permitted || is_key_proven,
-                CloseReason::Credential => call.kind == closed.probe,
-                CloseReason::Account | CloseReason::Clock | CloseReason::Endpoint => true,
-            };
-            if health == Health::Good && serves {
-                let certain = closed.certain;
-                self.open_lane(now, call.lane, certain);
-                self.retry_denied(now, call.lane);
-            } else if call.probe {
-                self.probe_failed(now, call.lane, outcome);
-            }
-            return;
-        }
-        if is_key_proven {
-            self.retry_denied(now, call.lane);
-        }
-        let found = self.lane(call.lane);
-        // A call that was signed before the credential or the clock was mended says nothing of it now.
-        let signed_since = |mended: Instant| call.began >= mended;
-        match health {
-            Health::Good => {}
-            Health::NoAnswer => self.no_answer(now, call, outcome),
-            Health::CredentialRefused => match found.refreshed {
-                Some((_, at)) if !signed_since(at) => {}
-                refreshed => self.credential_refused(now, call, refreshed.is_some(), outcome),
-            },
-            Health::ClockRefused => self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now),
-            Health::Skewed => match found.clock_corrected {
-                Some(at) if signed_since(at) => {
-                    self.close_lane(now, call.lane, CloseReason::Clock, detail(outcome), now);
-                }
-                Some(_) => {}
-                None => found.clock_corrected = Some(now),
-            },
-        }
-    }
-
-    fn no_answer(&mut self, now: Instant, call: &Call, outcome: &Outcome) {
-        let enough = self.lane(call.lane).streak.failed(call.image, call.began, detail(outcome));
-        self.schedule_lane(call.lane);
-        let found = self.lane(call.lane);
-        if !enough || !found.is_open() {
-            return;
-        }
-        let since = found.streak.since.unwrap_or(now);
-        if found.streak.on_several_images() || call.kind == Kind::ReadImage {
-            self.close_lane(now, call.lane, CloseReason::Endpoint, detail(outcome), since);
-        } else {
-            // Too few images to tell an endpoint from an image: one question decides.
-            self.suspect_lane(now, call.lane, detail(outcome), since);
-        }
-    }
-
-    fn credential_refused(&mut self, now: Instant, call: &Call, again: bool, outcome: &Outcome) {
-        if !self.lane(call.lane).is_open() {
-            return;
-        }
-        if again {
-            return self.close_by(now, call.lane, CloseReason::Credential, call.kind, detail(outcome), now);
-        }
-        self.lane(call.lane).state = LaneState::Refreshing(call.kind, detail(outcome));
-        self.commands.push_back(Command::RefreshCredential(call.lane));
-    }
-
-    pub(super) fn credential_fresh(&mut self, now: Instant, lane: LaneId) {
+    /// The jobs of a lane are no longer ours.
+    pub(super) fn lane_lost(&mut self, lane: LaneId) {
         if !self.lanes.contains_key(&lane) {
             return;
         }
-        self.key_replaced(now, lane);
-        for image in self.lane(lane).images.clone() {
-            self.images[image].denied = None;
-        }
-        self.forget_refused_listings(now, lane);
-        let found = self.lane(lane);
-        match &found.state {
-            LaneState::Refreshing(kind, _) => {
-                found.refreshed = Some((*kind, now));
-                found.state = LaneState::Open;
-                self.resume(now, lane);
-            }
-            // A better credential is there: no reason to wait for the next probe.
-            LaneState::Closed(closed) if matches!(closed.reason, CloseReason::Credential | CloseReason::Permission) => {
-                self.probe_at(lane, now);
-            }
-            LaneState::Open => self.resume(now, lane),
-            _ => {}
+        self.forget_jobs(lane);
+        self.lane(lane).go_down();
+        self.schedule_lane(lane);
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.leave(lane);
         }
     }
 
-    pub(super) fn credential_broken(&mut self, now: Instant, lane: LaneId) {
-        if let Some(LaneState::Refreshing(kind, refused)) = self.lanes.get(&lane).map(|lane| &lane.state) {
-            let (kind, detail) = (*kind, alloc::format!("{refused} (and no other credential is there)"));
-            self.close_by(now, lane, CloseReason::Credential, kind, detail.into(), now);
+    /// No new calls on a lane; it leaves when the last one in flight has ended.
+    pub(super) fn leave(&mut self, lane: LaneId) {
+        if let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.is_down_or_given_up()) {
+            found.leave();
+            self.lane_call_ended(lane);
         }
     }
 
-    /// Closes a lane: no calls but one probe at a time.
-    pub(super) fn close_lane(
-        &mut self,
-        now: Instant,
-        lane: LaneId,
-        reason: CloseReason,
-        detail: Box<str>,
-        since: Instant,
-    ) {
-        let probe = if reason == CloseReason::Permission { Kind::Write } else { Kind::ReadImage };
-        self.close_by(now, lane, reason, probe, detail, since);
-    }
-
-    /// The same, and calls of this kind show whether it works again.
-    fn close_by(
-        &mut self,
-        now: Instant,
-        lane: LaneId,
-        reason: CloseReason,
-        probe: Kind,
-        detail: Box<str>,
-        since: Instant,
-    ) {
-        if matches!(self.lane(lane).state, LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_)) {
+    /// A call of a lane ended: if the lane waits for the last one, to leave or to requeue its jobs, that may be now.
+    pub(super) fn lane_call_ended(&mut self, lane: LaneId) {
+        let found = &self.lanes[&lane];
+        if found.has_calls() {
             return;
         }
-        self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
-        let pause = Self::PROBE_PAUSE;
-        // Nothing that is sent with another account's key shows whether the right one is there.
-        let probe_at = (reason != CloseReason::Account).then_some(now + pause);
-        let closed =
-            Closed { reason, since, detail, pause, probe, probe_at, certain: true, outage: false, given_back: false };
-        self.lane(lane).state = LaneState::Closed(closed);
-        self.schedule_lane(lane);
-    }
-
-    /// Stops a lane until one probe has told whether anything works.
-    fn suspect_lane(&mut self, now: Instant, lane: LaneId, detail: Box<str>, since: Instant) {
-        self.lane(lane).state = LaneState::Closed(Closed {
-            reason: CloseReason::Endpoint,
-            since,
-            detail,
-            pause: Self::PROBE_PAUSE,
-            probe: Kind::ReadImage,
-            probe_at: Some(now),
-            certain: false,
-            outage: false,
-            given_back: false,
-        });
-        self.schedule_lane(lane);
-    }
-
-    pub(super) fn open_lane(&mut self, now: Instant, lane: LaneId, announced: bool) {
-        self.lane(lane).state = LaneState::Open;
-        if announced {
-            self.notice(lane, Notice::Opened);
+        if found.is_closed_too_long(self.now, &self.limits) {
+            self.requeue_closed(lane);
+            self.schedule_lane(lane);
+        } else if found.is_leaving() {
+            match self.limits.ending {
+                Ending::GiveBack => {
+                    self.requeue(lane);
+                    self.lane(lane).go_down();
+                }
+                Ending::Report => self.abandon(lane, "the command was ended"),
+            }
         }
-        self.forget_refused_listings(now, lane);
-        self.resume(now, lane);
+    }
+
+    /// Returns the jobs of a lane to where they came from. What is finished is settled first, and stands before the end
+    /// in the order of commands.
+    fn requeue(&mut self, lane: LaneId) {
+        self.settle_lane(lane);
+        self.forget_jobs(lane);
+        self.commands.push_back(Command::GiveBack(lane));
+    }
+
+    /// A lane was closed too long: its jobs are requeued, and it goes on probing.
+    fn requeue_closed(&mut self, lane: LaneId) {
+        self.requeue(lane);
+        self.lane(lane).jobs_requeued();
+    }
+
+    fn settle_lane(&mut self, lane: LaneId) {
+        for image in self.image_keys_of(lane) {
+            self.enter(image, Image::settle_all);
+        }
+    }
+
+    /// Forgets all jobs of a lane without a report. What is known of its images stays.
+    fn forget_jobs(&mut self, lane: LaneId) {
+        self.lane(lane).forget_jobs();
+        for image in self.image_keys_of(lane) {
+            self.images[image].queued = [false; 3];
+            self.visit(image, |image, cx| image.forget_jobs(cx));
+        }
+    }
+
+    /// Settles every job of a lane: what was not tried is reported so.
+    fn abandon(&mut self, lane: LaneId, why: &str) {
+        let not_attempted = failure(local::NOT_ATTEMPTED, why, None);
+        let message = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
+        let no_answer = failure(local::NO_ANSWER, message, None);
+        for image in self.image_keys_of(lane) {
+            self.enter(image, |image, cx| image.abandon(cx, &not_attempted, &no_answer));
+        }
+        self.settle_lane(lane);
+        self.set_lane_alarm(lane, None);
+    }
+
+    /// Another credential is in use from now on.
+    pub(super) fn credential_fresh(&mut self, lane: LaneId) {
+        let (now, first_call) = (self.now, CallId(self.next_call));
+        let Some(found) = self.lanes.get_mut(&lane) else { return };
+        found.key_replaced(now, first_call);
+        self.for_images(lane, |image, cx| {
+            image.forget_denial();
+            image.forget_refused_listing(cx);
+        });
+        if self.lane(lane).credential_fresh(now) {
+            self.resume(lane);
+        }
+        self.schedule_lane(lane);
+    }
+
+    /// Changes what is known of the account of a lane's key, and closes or opens the lane by it.
+    pub(super) fn check_owner(&mut self, lane: LaneId, learn: impl FnOnce(&mut Lane, Instant)) {
+        let now = self.now;
+        learn(self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)), now);
+        let mut goes_on = false;
+        self.change_lane(lane, |lane, now, changes| goes_on = lane.check_owner(now, changes));
+        if goes_on {
+            self.resume(lane);
+        }
+    }
+
+    /// Changes a lane, and carries on what that means for its images and the driver.
+    pub(super) fn change_lane(&mut self, lane: LaneId, change: impl FnOnce(&mut Lane, Instant, &mut Vec<Change>)) {
+        let now = self.now;
+        let Some(found) = self.lanes.get_mut(&lane) else { return };
+        let mut changes = Vec::new();
+        change(found, now, &mut changes);
+        for change in changes {
+            match change {
+                Change::Notice(notice) => self.commands.push_back(Command::Notice(lane, notice)),
+                Change::Opened => {
+                    self.for_images(lane, Image::forget_refused_listing);
+                    self.resume(lane);
+                }
+                Change::Permitted => self.for_images(lane, Image::retry_denied),
+                Change::Outage => self.for_images(lane, |image, _| image.forgive_attempts()),
+                Change::RefreshCredential => self.commands.push_back(Command::RefreshCredential(lane)),
+            }
+        }
+        self.schedule_lane(lane);
     }
 
     /// Lets all images of a lane go on.
-    pub(super) fn resume(&mut self, now: Instant, lane: LaneId) {
-        for image in self.lane(lane).images.clone() {
-            self.touch(now, image);
+    fn resume(&mut self, lane: LaneId) {
+        for image in self.image_keys_of(lane) {
+            self.reschedule(image);
         }
         for kind in Kind::ALL {
             self.arm(lane, kind);
@@ -329,214 +171,134 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    fn probe_failed(&mut self, now: Instant, lane: LaneId, outcome: &Outcome) {
-        let LaneState::Closed(closed) = &mut self.lane(lane).state else { return };
-        if !matches!(outcome, Outcome::Accepted(_)) {
-            closed.detail = detail(outcome);
+    /// Closes a lane if every image in hand is refused for want of a permission, and nothing was permitted since the
+    /// first of these refusals.
+    pub(super) fn close_if_none_permitted(&mut self, lane: LaneId, refused: &Failure) {
+        let found = &self.lanes[&lane];
+        let in_hand = self.images_of(lane).filter(|image| image.in_hand());
+        let denied: Option<Vec<&Denied>> = in_hand.map(Image::denied).collect();
+        let Some(denied) = denied else { return };
+        let Some(first) = denied.iter().map(|denied| denied.since()).min() else { return };
+        let facts = found.facts(self.now, self.limits.image_wait);
+        let is_any_permitted =
+            denied.iter().any(|denied| facts.permitted_since(denied.kind(), first, self.now).is_some());
+        if found.is_plainly_open() && !is_any_permitted {
+            let detail = alloc::format!("{}: {}", refused.code, refused.message);
+            self.change_lane(lane, |lane, now, changes| {
+                lane.close(now, CloseReason::Permission, detail.into(), now, changes);
+            });
         }
-        closed.probe_at = Some(now + closed.pause);
-        closed.pause = Millis(closed.pause.0 * 2).min(Self::PROBE_PAUSE_MAX);
-        let first = !core::mem::replace(&mut closed.outage, true);
-        let sure = !core::mem::replace(&mut closed.certain, true);
-        let (reason, detail) = (closed.reason, closed.detail.clone());
-        if sure {
-            self.notice(lane, Notice::Closed { reason, detail });
-        }
-        if first && reason == CloseReason::Endpoint {
-            self.forgive_attempts(lane);
-        }
-        self.schedule_lane(lane);
-    }
-
-    /// Tries of a time when nothing worked do not count.
-    fn forgive_attempts(&mut self, lane: LaneId) {
-        for image in self.lane(lane).images.clone() {
-            let found = &mut self.images[image];
-            found.read.attempts = 0;
-            found.read.refused.take_if(|refused| *refused.failure.code == *local::NO_ANSWER);
-            for group in &mut found.groups {
-                group.failures = 0;
-                for &member in &group.members {
-                    if let Some(account) = self.accounts.get_mut(member).filter(|account| account.image == image) {
-                        account.attempts = 0;
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn probe_at(&mut self, lane: LaneId, at: Instant) {
-        if let LaneState::Closed(closed) = &mut self.lane(lane).state
-            && closed.probe_at.is_some()
-        {
-            closed.probe_at = Some(at);
-        }
-        self.schedule_lane(lane);
     }
 
     /// Sets a lane's next moment.
     pub(super) fn schedule_lane(&mut self, lane: LaneId) {
-        let leased = self.leased_until(lane);
-        let Some(found) = self.lanes.get(&lane) else { return };
-        let waits = found.key.wait_until;
-        let moments = match &found.state {
-            LaneState::Closed(closed) => [self.leaves_at(closed), closed.probe_at, waits],
-            LaneState::Open | LaneState::Refreshing(..) => [leased, self.silent_until(lane), waits],
-            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => [None; 3],
+        let images = &self.images;
+        let is_held = |arrival: &Arrival| {
+            images.get(arrival.image).is_some_and(|entry| entry.image.holds(arrival.job, arrival.seq))
         };
-        self.set_lane_alarm(lane, moments.into_iter().flatten().min());
+        let Some(found) = self.lanes.get_mut(&lane) else { return };
+        let next = found.next_moment(&self.limits, is_held);
+        self.set_lane_alarm(lane, next);
     }
 
-    /// Until when the ticket that is held longest may be held.
-    fn leased_until(&mut self, lane: LaneId) -> Option<Instant> {
-        let lease = self.limits.lease?;
-        let tickets = &self.tickets;
-        let found = self.lanes.get_mut(&lane)?;
-        let is_held = |arrival: &Arrival| tickets.get(arrival.ticket).is_some_and(|held| held.seq == arrival.seq);
-        while found.arrivals.front().is_some_and(|arrival| !is_held(arrival)) {
-            found.arrivals.pop_front();
-        }
-        found.arrivals.front().map(|arrival| arrival.at + lease)
-    }
-
-    /// When a closed lane leaves. One of which that is only suspected has nowhere to go back to in a worker.
-    fn leaves_at(&self, closed: &Closed) -> Option<Instant> {
-        let leaves = !closed.given_back && (closed.certain || self.limits.ending == Ending::Report);
-        leaves.then_some(closed.since + self.limits.closed_for)
-    }
-
-    /// Until when a one-shot command waits for a lane from which nothing usable has come, although there were too few
-    /// calls to close it.
-    fn silent_until(&self, lane: LaneId) -> Option<Instant> {
-        let since = self.lanes.get(&lane)?.streak.since?;
-        (self.limits.ending == Ending::Report).then_some(since + self.limits.closed_for)
+    fn set_lane_alarm(&mut self, lane: LaneId, at: Option<Instant>) {
+        let standing = self.lane(lane).set_alarm(at);
+        self.schedule.replace(standing, at, Alarm::Lane(lane));
     }
 
     /// A lane's moment has come: it leaves, or probes.
-    pub(super) fn lane_due(&mut self, now: Instant, lane: LaneId) {
-        self.key_due(now, lane);
-        let ending = self.limits.ending;
-        let leased = self.leased_until(lane);
-        let silent = self.silent_until(lane).is_some_and(|until| until <= now);
-        let found = self.lane(lane);
-        match found.state.clone() {
-            LaneState::Closed(closed) => {
-                let idle = found.in_flight == 0;
-                let leaves = self.leaves_at(&closed).is_some_and(|at| at <= now);
-                match ending {
-                    Ending::Report if leaves => {
-                        let Closed { reason, detail, certain, .. } = closed;
-                        if !certain {
-                            self.notice(lane, Notice::Closed { reason, detail: detail.clone() });
-                        }
-                        return self.give_up(now, lane, reason, &detail);
-                    }
-                    Ending::GiveBack if leaves && idle => self.give_back_closed(now, lane),
-                    _ => {}
-                }
-                if closed.probe_at.is_some_and(|at| at <= now) {
-                    self.probe(now, lane);
-                }
-            }
-            LaneState::Open | LaneState::Refreshing(..) if silent => {
-                let (since, detail) = (found.streak.since.unwrap_or(now), found.streak.detail.clone());
-                self.close_lane(now, lane, CloseReason::Endpoint, detail.clone(), since);
-                return self.give_up(now, lane, CloseReason::Endpoint, &detail);
-            }
-            LaneState::Open | LaneState::Refreshing(..) => {
-                if leased.is_some_and(|until| until <= now) && ending == Ending::GiveBack {
-                    self.leave(now, lane);
-                }
-            }
-            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => {}
+    pub(super) fn lane_due(&mut self, lane: LaneId) {
+        let now = self.now;
+        if self.lane(lane).is_owner_overdue(now) {
+            self.check_owner(lane, Lane::owner_unknown);
         }
-        self.schedule_after(now, lane);
-    }
-
-    /// Sets a lane's next moment, never one that has passed: what waits for calls in flight is looked at when they end.
-    fn schedule_after(&mut self, now: Instant, lane: LaneId) {
+        let images = &self.images;
+        let is_held = |arrival: &Arrival| {
+            images.get(arrival.image).is_some_and(|entry| entry.image.holds(arrival.job, arrival.seq))
+        };
+        let mut changes = Vec::new();
+        let found = self.lanes.get_mut(&lane).expect("a lane that has an alarm exists");
+        let due = found.due(now, &self.limits, is_held, &mut changes);
+        self.change_lane(lane, |_, _, all| *all = changes);
+        match due {
+            Due::Nothing => {}
+            Due::Requeue => self.requeue_closed(lane),
+            Due::GiveUp(reason, detail) => {
+                self.lane(lane).give_up(reason);
+                let why = alloc::format!("the lane is closed ({}): {detail}", reason.as_str());
+                return self.abandon(lane, &why);
+            }
+            Due::Leave => self.leave(lane),
+        }
+        self.probe(lane);
         self.schedule_lane(lane);
-        if self.lane(lane).alarm.is_some_and(|at| at <= now) {
-            let found = self.lane(lane);
-            let probe_at = match &found.state {
-                LaneState::Closed(closed) => closed.probe_at,
-                _ => None,
-            };
-            let next = [probe_at, found.key.wait_until].into_iter().flatten().filter(|&at| at > now).min();
+        // Never a moment that has passed: what waits for calls in flight is looked at when they end.
+        let found = self.lane(lane);
+        if found.alarm().is_some_and(|at| at <= now) {
+            let next = found.next_moment_after(now);
             self.set_lane_alarm(lane, next);
         }
     }
 
-    /// Sends one call that shows whether the lane works again.
-    fn probe(&mut self, now: Instant, lane: LaneId) {
-        let found = self.lane(lane);
-        let LaneState::Closed(closed) = &found.state else { return };
-        let kind = if closed.given_back { Kind::ReadImage } else { closed.probe };
-        let slot = found.key.wait_until.unwrap_or_default().max(found.pacers[kind as usize].next());
-        let busy = found.unsent[kind as usize].is_some();
-        let later =
-            if busy || self.draining { Some(now + Self::PROBE_PAUSE) } else { Some(slot).filter(|&at| at > now) };
-        if later.is_some() {
-            return self.set_probe(lane, later);
-        }
-        self.set_probe(lane, None);
-        let sent = match kind {
-            Kind::Write => self.probe_by_write(now, lane) || self.probe_by_listing(now, lane),
-            Kind::ReadShares | Kind::ReadImage => match self.probe_image(lane, kind) {
-                Some(image) if kind == Kind::ReadShares && self.images[image].read.in_flight.is_none() => {
-                    self.send_read(now, image, true);
-                    true
-                }
-                Some(image) => {
-                    self.send_query(now, image, true);
-                    true
-                }
-                None => false,
-            },
+    /// Sends the probe that is due, if one is.
+    fn probe(&mut self, lane: LaneId) {
+        let (now, draining) = (self.now, self.draining);
+        let Some(kind) = self.lane(lane).take_probe(now, draining) else { return };
+        let is_sent = match kind {
+            Kind::Write => self.probe_by_write(lane) || self.probe_by_listing(lane),
+            Kind::ReadShares => self.probe_by_first(lane, kind),
+            Kind::ReadImage => self.probe_by_first(lane, kind),
         };
-        if !sent {
-            self.set_probe(lane, Some(now + Self::PROBE_PAUSE_MAX));
+        if !is_sent {
+            self.lane(lane).probe_impossible(now);
         }
     }
 
-    fn probe_by_write(&mut self, now: Instant, lane: LaneId) -> bool {
-        for image in self.images_to_probe(lane) {
-            if self.images[image].write.is_none()
-                && let Some(write) = self.choose_write(now, image)
-            {
-                self.send_write(now, image, write, true);
-                return true;
-            }
-        }
-        false
+    fn probe_by_write(&mut self, lane: LaneId) -> bool {
+        let images = self.images_to_probe(lane);
+        images.into_iter().any(|image| self.images[image].image.may_write() && self.begin_probe(image, Kind::Write))
     }
 
     /// Where no image has anything to write, one whose listing was refused shows what the key may do.
-    fn probe_by_listing(&mut self, now: Instant, lane: LaneId) -> bool {
-        let found = self.lane(lane);
-        let is_free =
-            found.unsent[Kind::ReadShares as usize].is_none() && found.pacers[Kind::ReadShares as usize].next() <= now;
-        match self.listing_to_probe(lane).filter(|&image| is_free && self.images[image].read.in_flight.is_none()) {
-            Some(image) => self.send_read(now, image, true),
-            None => return false,
-        }
-        true
-    }
-
-    fn set_probe(&mut self, lane: LaneId, at: Option<Instant>) {
-        if let LaneState::Closed(closed) = &mut self.lane(lane).state {
-            closed.probe_at = at;
+    fn probe_by_listing(&mut self, lane: LaneId) -> bool {
+        let is_free = self.lanes[&lane].may_probe(self.now, Kind::ReadShares);
+        match self.listing_to_probe(lane).filter(|&image| is_free && self.images[image].image.may_read()) {
+            Some(image) => self.begin_probe(image, Kind::ReadShares),
+            None => false,
         }
     }
 
-    /// An image to ask about: one with jobs if there is one.
-    fn probe_image(&mut self, lane: LaneId, kind: Kind) -> Option<Key<Image>> {
-        if kind == Kind::ReadShares
-            && let Some(image) = self.listing_to_probe(lane)
-        {
-            return Some(image);
+    /// Probes by a reading call: of an image with jobs if there is one.
+    fn probe_by_first(&mut self, lane: LaneId, kind: Kind) -> bool {
+        let awaited = if kind == Kind::ReadShares { self.listing_to_probe(lane) } else { None };
+        let keys = self.lanes[&lane].images();
+        let in_hand = || keys.iter().copied().find(|&image| self.images[image].image.in_hand());
+        let Some(image) = awaited.or_else(in_hand).or_else(|| keys.first().copied()) else { return false };
+        let may_read = self.images[image].image.may_read();
+        let kind = if kind == Kind::ReadShares && may_read { Kind::ReadShares } else { Kind::ReadImage };
+        self.begin_probe(image, kind)
+    }
+
+    /// An image of a closed lane whose listing is awaited. First those that can have nothing to write before that, then
+    /// those whose refused listing shows whether the key may read again.
+    fn listing_to_probe(&self, lane: LaneId) -> Option<Key<Entry>> {
+        self.images_to_probe(lane).into_iter().find(|&image| self.images[image].image.awaits_listing())
+    }
+
+    /// The images of a lane, those first that were refused longest ago: each has its turn to show what the key may do.
+    fn images_to_probe(&self, lane: LaneId) -> Vec<Key<Entry>> {
+        let mut images = self.image_keys_of(lane);
+        images.sort_by_key(|&image| self.images[image].image.denied().map(Denied::again));
+        images
+    }
+
+    fn image_keys_of(&self, lane: LaneId) -> Vec<Key<Entry>> {
+        self.lanes.get(&lane).map(|lane| lane.images().iter().copied().collect()).unwrap_or_default()
+    }
+
+    fn for_images(&mut self, lane: LaneId, mut call: impl FnMut(&mut Image, &mut Context<'_>)) {
+        for image in self.image_keys_of(lane) {
+            self.visit(image, &mut call);
         }
-        let images = self.lane(lane).images.clone();
-        images.iter().copied().find(|&image| self.images[image].in_hand()).or_else(|| images.first().copied())
     }
 }

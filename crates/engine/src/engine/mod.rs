@@ -1,27 +1,8 @@
-//! The state machine: what it holds, the two calls that drive it, and its agenda. Each rule has a file of its own.
+//! The engine: lanes, images, the calls in flight and the schedule. It carries inputs to the lane or image that they
+//! concern, and what these have done to the others.
 
-mod account;
-mod answers;
-mod backlog;
-mod busy;
-mod decide;
-mod denied;
-mod group;
-mod guard;
-mod image;
-mod isolate;
-mod key;
-mod lane;
+mod calls;
 mod lanes;
-mod leave;
-mod numbers;
-mod quota;
-mod reading;
-mod settle;
-mod sync;
-mod ticket;
-mod tickets;
-mod writes;
 
 #[cfg(test)]
 mod tests;
@@ -29,29 +10,22 @@ mod tests;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    vec::Vec,
 };
 
-use imageshare_core::{
-    Permission,
-    ids::{AccountId, ImageId, Region},
-};
-
-pub use self::numbers::LaneNumbers;
-
-use self::{
-    account::{Account, History, Wish},
-    image::Image,
-    lane::{Calls, Kind, Lane, LaneState, Remembered},
-    ticket::Ticket,
-};
 use crate::{
     arena::{Arena, Key},
-    io::{CallId, CloseReason, Command, Input, LaneId},
-    job::Failure,
+    call::{Call, Kind},
+    context::{Context, Effect, ExpiredFailures, Work},
+    image::{Image, ImageName, failure},
+    io::{CallId, CloseReason, Command, Input, LaneId, TicketId},
+    job::{AccountOutcome, Job, Report, local},
+    lane::{Arrival, Intake, Lane},
     limits::Limits,
     random::Random,
-    time::{Instant, Millis},
+    refusals::Refusals,
+    schedule::{Alarm, Entry, Schedule},
+    time::Instant,
 };
 
 /// All share jobs of a process. See the [crate] page for how to drive it.
@@ -61,38 +35,23 @@ pub struct Engine {
     random: Random,
     now: Instant,
     lanes: BTreeMap<LaneId, Lane>,
-    image_keys: BTreeMap<(LaneId, Region, ImageId), Key<Image>>,
-    images: Arena<Image>,
-    accounts: Arena<Account>,
-    wishes: Arena<Wish>,
-    histories: Arena<History>,
-    tickets: Arena<Ticket>,
-    failures: BTreeMap<Key<Wish>, Arc<Failure>>,
-    /// The failure of every account whose job expired: one value for all of them, of which a job has up to 10,000.
-    expired: Arc<Failure>,
-    /// The same for an account of which a write may have been applied.
-    expired_in_doubt: Arc<Failure>,
-    remembered: BTreeMap<(LaneId, Region, ImageId, AccountId, Permission), Remembered>,
-    remembered_order: VecDeque<(LaneId, Region, ImageId, AccountId, Permission)>,
-    calls: Calls,
+    image_keys: BTreeMap<ImageName, Key<Entry>>,
+    images: Arena<Entry>,
+    refusals: Refusals,
+    expired: ExpiredFailures,
+    calls: BTreeMap<CallId, Call>,
     next_call: u64,
     next_seq: u64,
-    agenda: BTreeSet<(Instant, Alarm)>,
-    /// Tickets that may be settled.
-    finished: VecDeque<Key<Ticket>>,
+    schedule: Schedule,
+    /// Images with jobs that may be settled.
+    finishing: VecDeque<Key<Entry>>,
     commands: VecDeque<Command>,
-    /// Wishes that expired, began or were settled, and accounts that were looked at together, since the engine was last
-    /// called.
-    work: usize,
+    work: Work,
+    /// What images have done, until it is carried on.
+    effects: Vec<Effect>,
+    jobs: usize,
+    items: usize,
     draining: bool,
-}
-
-/// What is looked at when its time comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Alarm {
-    Image(Key<Image>),
-    Lane(LaneId),
-    Slot(LaneId, Kind),
 }
 
 /// Whether calls are made on a lane, for the driver and for people.
@@ -110,36 +69,50 @@ pub enum LaneStatus {
     GivenUp(CloseReason),
 }
 
+/// The numbers of a lane at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LaneNumbers {
+    /// Writes a second that are allowed now, at most the lane's limit.
+    pub write_rate: f64,
+    /// DescribeImageSharePermission a second, likewise.
+    pub read_rate: f64,
+    /// DescribeImages a second, likewise.
+    pub image_rate: f64,
+    /// Accounts that the next request may hold: the lane's limit, or what the API taught.
+    pub batch: u32,
+    /// Accounts in hand with an operation. Those of a job that waits behind a SYNC have none yet.
+    pub operations: usize,
+    /// Times that a refused list was split, since the engine was made.
+    pub splits: u64,
+}
+
 impl Engine {
-    /// How old a reading may be to call an account unchanged.
-    const READING_AGE_MAX: Millis = Millis::from_secs(30);
+    /// Two places in arrival a job: the cancels that a SYNC adds stand before its shares.
+    const SEQ_STEP: u64 = 2;
 
     /// An engine without lanes. The seed decides every random choice.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
+        let limits = limits.in_milliseconds();
         Self {
-            limits: limits.in_milliseconds(),
+            work: Work { done: 0, max: limits.work },
+            limits,
             random: Random::new(seed),
             now: Instant::default(),
             lanes: BTreeMap::new(),
             image_keys: BTreeMap::new(),
             images: Arena::new(),
-            accounts: Arena::new(),
-            wishes: Arena::new(),
-            histories: Arena::new(),
-            tickets: Arena::new(),
-            failures: BTreeMap::new(),
-            expired: decide::expired_failure(false),
-            expired_in_doubt: decide::expired_failure(true),
-            remembered: BTreeMap::new(),
-            remembered_order: VecDeque::new(),
-            calls: Calls::new(),
+            refusals: Refusals::default(),
+            expired: ExpiredFailures::new(),
+            calls: BTreeMap::new(),
             next_call: 0,
             next_seq: 0,
-            agenda: BTreeSet::new(),
-            finished: VecDeque::new(),
+            schedule: Schedule::default(),
+            finishing: VecDeque::new(),
             commands: VecDeque::new(),
-            work: 0,
+            effects: Vec::new(),
+            jobs: 0,
+            items: 0,
             draining: false,
         }
     }
@@ -148,160 +121,305 @@ impl Engine {
     ///
     /// Afterwards, [`poll`](Self::poll) until it answers [`Command::WaitUntil`] or [`Command::Idle`].
     pub fn handle(&mut self, now: Instant, input: Input) {
-        let now = self.advance_clock(now);
-        self.work = 0;
+        self.begin_turn(now);
         match input {
-            Input::LaneUp(lane, limits) => self.lane_up(now, lane, limits),
-            Input::LaneLost(lane) => self.lane_lost(now, lane),
-            Input::Leave(lane) if self.lanes.contains_key(&lane) => self.leave(now, lane),
-            Input::Leave(_) => {}
-            Input::Full(lane) => self.lane_full(lane),
-            Input::Job { ticket, lane, job } => self.receive(now, ticket, lane, job),
-            Input::Sent(call) => self.call_sent(now, call),
-            Input::Answer { call, outcome } => self.answer(now, call, outcome),
-            Input::CredentialFresh(lane) => self.credential_fresh(now, lane),
-            Input::CredentialBroken(lane) => self.credential_broken(now, lane),
-            Input::OwnAccount(lane, account) => self.own_account(now, lane, account),
-            Input::OwnerUnknown(lane) => self.owner_unknown(now, lane),
-            Input::ExpectAccount(lane, account) => self.expect_account(now, lane, account),
-            Input::Limits(limits) => self.limits = limits.in_milliseconds(),
-            Input::Drain => self.drain(now),
+            Input::LaneUp(lane, limits) => self.lane_up(lane, limits),
+            Input::LaneLost(lane) => self.lane_lost(lane),
+            Input::Leave(lane) => self.leave(lane),
+            Input::Full(lane) => {
+                if let Some(lane) = self.lanes.get_mut(&lane) {
+                    lane.set_full();
+                }
+            }
+            Input::Job { ticket, lane, job } => self.receive(ticket, lane, job),
+            Input::Sent(call) => self.call_sent(call),
+            Input::Answer { call, outcome } => self.answer(call, outcome),
+            Input::CredentialFresh(lane) => self.credential_fresh(lane),
+            Input::CredentialBroken(lane) => self.change_lane(lane, Lane::credential_broken),
+            Input::OwnAccount(lane, account) => self.check_owner(lane, |lane, now| lane.own_account(now, account)),
+            Input::OwnerUnknown(lane) => self.check_owner(lane, Lane::owner_unknown),
+            Input::ExpectAccount(lane, account) => {
+                self.check_owner(lane, |lane, now| lane.expect_account(now, account));
+            }
+            Input::Limits(limits) => {
+                self.limits = limits.in_milliseconds();
+                self.work.max = self.limits.work;
+            }
+            Input::Drain => self.drain(),
         }
     }
 
     /// The next thing to do. Calling it early or repeatedly does no harm. After much work it answers
     /// [`Command::WaitUntil`] this moment.
     pub fn poll(&mut self, now: Instant) -> Command {
-        let now = self.advance_clock(now);
-        self.work = 0;
+        self.begin_turn(now);
         loop {
-            self.settle_finished(now, self.limits.work);
+            self.settle_finished();
             if let Some(command) = self.commands.pop_front() {
                 return command;
             }
-            if self.is_much_work() {
-                return Command::WaitUntil(now);
+            if self.work.is_much() {
+                return Command::WaitUntil(self.now);
             }
-            match self.agenda.first() {
-                Some(&(at, alarm)) if at <= now => {
-                    self.agenda.pop_first();
-                    self.ring(now, alarm);
+            match self.schedule.first() {
+                Some((at, alarm)) if at <= self.now => {
+                    self.schedule.pop();
+                    self.ring(alarm);
                 }
-                Some(&(at, _)) => return Command::WaitUntil(at),
+                Some((at, _)) => return Command::WaitUntil(at),
                 None => return Command::Idle,
             }
         }
     }
 
-    /// Tickets that are not settled.
+    /// Jobs that are not settled.
     #[must_use]
     pub const fn tickets(&self) -> usize {
-        self.tickets.len()
+        self.jobs
     }
 
-    /// Wishes that are held: the size of what is in hand, which the driver bounds.
+    /// Items that are held: the size of what is in hand, which the driver bounds.
     #[must_use]
     pub const fn operations(&self) -> usize {
-        self.wishes.len()
+        self.items
     }
 
     /// Whether calls are made on a lane.
     #[must_use]
     pub fn lane_status(&self, lane: LaneId) -> LaneStatus {
-        match self.lanes.get(&lane).map(|lane| &lane.state) {
-            None | Some(LaneState::Down) => LaneStatus::Down,
-            Some(LaneState::Open | LaneState::Refreshing(..)) => LaneStatus::Open,
-            Some(LaneState::Closed(closed)) if !closed.certain => LaneStatus::Open,
-            Some(LaneState::Closed(closed)) => LaneStatus::Closed(closed.since, closed.reason),
-            Some(LaneState::Leaving) => LaneStatus::Leaving,
-            Some(LaneState::GivenUp(reason)) => LaneStatus::GivenUp(*reason),
-        }
+        self.lanes.get(&lane).map_or(LaneStatus::Down, Lane::status)
     }
 
-    /// Whether the rest waits for the next call.
-    const fn is_much_work(&self) -> bool {
-        self.work >= self.limits.work
+    /// The numbers of a lane as of the last input or poll; nothing of a lane that was never up. Looks at each image of
+    /// the lane, so it is not to be asked at every turn.
+    #[must_use]
+    pub fn lane_numbers(&self, lane: LaneId) -> Option<LaneNumbers> {
+        let found = self.lanes.get(&lane)?;
+        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.rate(self.now, kind));
+        Some(LaneNumbers {
+            write_rate,
+            read_rate,
+            image_rate,
+            batch: u32::try_from(found.batch_max()).unwrap_or(u32::MAX),
+            operations: self.images_of(lane).map(Image::pending).sum(),
+            splits: found.splits(),
+        })
     }
 
-    fn advance_clock(&mut self, now: Instant) -> Instant {
+    /// Whether everything that the lane's window holds waits for busy images.
+    #[must_use]
+    pub fn is_blocked(&self, lane: LaneId) -> bool {
+        let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
+        let Some(jobs) = found.full_window(window) else { return false };
+        self.images_of(lane).filter(|image| image.is_busy()).map(Image::held_jobs).sum::<usize>() >= jobs as usize
+    }
+
+    fn begin_turn(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        self.now
+        self.work.done = 0;
     }
 
-    fn ring(&mut self, now: Instant, alarm: Alarm) {
+    fn ring(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Image(image) => {
-                if let Some(found) = self.images.get_mut(image) {
-                    found.alarm = None;
-                    self.touch(now, image);
+                if let Some(entry) = self.images.get_mut(image) {
+                    entry.alarm = None;
+                    self.reschedule(image);
                 }
             }
             Alarm::Lane(lane) => {
                 if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.alarm = None;
-                    self.lane_due(now, lane);
+                    found.set_alarm(None);
+                    self.lane_due(lane);
                 }
             }
             Alarm::Slot(lane, kind) => {
                 if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.armed[kind as usize] = None;
-                    self.take_slot(now, lane, kind);
+                    found.disarm(kind);
+                    self.take_slot(lane, kind);
                 }
             }
         }
     }
 
-    /// Puts an image's next moment into the agenda, in place of the one that stood there.
-    fn set_image_alarm(&mut self, image: Key<Image>, at: Option<Instant>) {
-        let standing = core::mem::replace(&mut self.images[image].alarm, at);
-        self.replace_alarm(standing, at, Alarm::Image(image));
+    /// A job was delivered.
+    fn receive(&mut self, id: TicketId, lane: LaneId, job: Job) {
+        let Some(found) = self.lanes.get(&lane) else { return };
+        match found.intake(self.limits.ending) {
+            Intake::Take => {}
+            Intake::Ignore => return,
+            Intake::Refuse(why) => return self.commands.push_back(refused_whole(id, &job, &why)),
+        }
+        let image = self.image_of(ImageName { lane, region: job.region, id: job.image_id });
+        let seq = self.next_seq;
+        self.next_seq += Self::SEQ_STEP;
+        let held = self.enter(image, |image, cx| image.receive(cx, id, seq, job));
+        let arrival = Arrival { at: self.now, image, job: held, seq };
+        let is_leased = self.limits.lease.is_some();
+        let is_new = self.images[image].image.denied().is_none();
+        let found = self.lane(lane);
+        found.add_job(is_leased.then_some(arrival));
+        // A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
+        if is_new && found.is_closed_for_permission() {
+            self.change_lane(lane, |lane, _, changes| lane.open(changes));
+        } else {
+            self.schedule_lane(lane);
+        }
+        self.reschedule(image);
     }
 
-    fn set_lane_alarm(&mut self, lane: LaneId, at: Option<Instant>) {
-        let Some(found) = self.lanes.get_mut(&lane) else { return };
-        let standing = core::mem::replace(&mut found.alarm, at);
-        self.replace_alarm(standing, at, Alarm::Lane(lane));
+    fn image_of(&mut self, name: ImageName) -> Key<Entry> {
+        if let Some(&image) = self.image_keys.get(&name) {
+            return image;
+        }
+        let image = self.images.insert(Entry::new(Image::new(name)));
+        self.image_keys.insert(name, image);
+        self.lane(name.lane).add_image(image);
+        image
     }
 
-    fn replace_alarm(&mut self, standing: Option<Instant>, at: Option<Instant>, alarm: Alarm) {
-        if standing == at {
+    /// Settles jobs until so much work is done.
+    fn settle_finished(&mut self) {
+        while !self.work.is_much()
+            && let Some(image) = self.finishing.pop_front()
+        {
+            if let Some(entry) = self.images.get_mut(image) {
+                entry.is_finishing = false;
+                self.visit(image, |image, cx| image.settle_finished(cx));
+            }
+        }
+    }
+
+    /// Calls into an image, and looks at it again: any call may have changed when it has to be looked at, and what it
+    /// wants.
+    fn visit<T>(&mut self, image: Key<Entry>, call: impl FnOnce(&mut Image, &mut Context<'_>) -> T) -> T {
+        let result = self.enter(image, call);
+        self.reschedule(image);
+        result
+    }
+
+    /// Calls into an image, and carries on what that has done. Only where it is looked at a moment later.
+    fn enter<T>(&mut self, key: Key<Entry>, call: impl FnOnce(&mut Image, &mut Context<'_>) -> T) -> T {
+        let entry = &self.images[key];
+        let name = entry.image.name();
+        // Only a busy image asks, and the answer needs a look at all of them.
+        let is_blocked = entry.image.is_busy() && self.is_blocked(name.lane);
+        let image_wait = if is_blocked { self.limits.image_wait_blocked } else { self.limits.image_wait };
+        let lane = self.lanes.get(&name.lane).expect("an image belongs to a lane that exists");
+        let mut cx = Context {
+            now: self.now,
+            limits: &self.limits,
+            lane: lane.facts(self.now, image_wait),
+            next_seq: self.next_seq,
+            random: &mut self.random,
+            refusals: &mut self.refusals,
+            expired: &self.expired,
+            work: &mut self.work,
+            effects: &mut self.effects,
+        };
+        let image = &mut self.images[key].image;
+        let before = (image.jobs(), image.items());
+        let result = call(image, &mut cx);
+        self.jobs = self.jobs + image.jobs() - before.0;
+        self.items = self.items + image.items() - before.1;
+        self.carry_on(name);
+        result
+    }
+
+    /// Carries on what an image has done, to its lane and to the driver.
+    fn carry_on(&mut self, name: ImageName) {
+        if self.effects.is_empty() {
             return;
         }
-        if let Some(standing) = standing {
-            self.agenda.remove(&(standing, alarm));
+        let mut effects = core::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            let lane = self.lanes.get_mut(&name.lane).expect("an image belongs to a lane that exists");
+            match effect {
+                Effect::Notice(notice) => self.commands.push_back(Command::Notice(name.lane, notice)),
+                Effect::Settled(ticket, report) => {
+                    lane.job_settled();
+                    self.commands.push_back(Command::Settle { ticket, report });
+                }
+                Effect::ListAccepted(len) => lane.list_accepted(len),
+                Effect::ListTooLong(len) => {
+                    let notice = lane.list_too_long(len);
+                    self.commands.push_back(Command::Notice(name.lane, notice));
+                }
+                Effect::Split => lane.count_split(),
+                Effect::NotPermitted(failure) => self.close_if_none_permitted(name.lane, &failure),
+            }
         }
-        if let Some(at) = at {
-            self.agenda.insert((at, alarm));
+        self.effects = effects;
+    }
+
+    /// Does what is due for an image, puts it into the queues of the calls it wants, and sets its next moment.
+    fn reschedule(&mut self, key: Key<Entry>) {
+        if self.images.get(key).is_none() {
+            return;
+        }
+        self.enter(key, |image, cx| image.run_due(cx));
+        let lane = self.images[key].image.name().lane;
+        let may_call = self.lane(lane).is_open() && !self.draining;
+        let (wanted, next, is_forgettable) = self.enter(key, |image, cx| {
+            let wanted = Kind::ALL.map(|kind| may_call && image.wants(cx, kind));
+            (wanted, image.next_moment(cx), image.is_forgettable(cx))
+        });
+        for kind in Kind::ALL {
+            if wanted[kind as usize] {
+                self.enqueue(key, kind);
+            }
+        }
+        let entry = &mut self.images[key];
+        let standing = core::mem::replace(&mut entry.alarm, next);
+        self.schedule.replace(standing, next, Alarm::Image(key));
+        if entry.image.finished() > 0 && !entry.is_finishing {
+            entry.is_finishing = true;
+            self.finishing.push_back(key);
+        }
+        let is_idle = next.is_none() && entry.calls == 0 && !entry.is_finishing && !entry.queued.contains(&true);
+        // One image stays, so that a lane that closes has something to probe by.
+        if is_forgettable && is_idle && self.lane(lane).images().len() > 1 {
+            self.forget_image(key);
         }
     }
 
-    /// The pause before the next try after so many failed ones.
-    fn pause(&mut self, failed: u32) -> Millis {
-        let whole = self.whole_pause(failed);
-        self.random.part_of(whole)
+    fn enqueue(&mut self, image: Key<Entry>, kind: Kind) {
+        let entry = &mut self.images[image];
+        if !core::mem::replace(&mut entry.queued[kind as usize], true) {
+            let lane = entry.image.name().lane;
+            self.lane(lane).enqueue(image, kind);
+            self.arm(lane, kind);
+        }
     }
 
-    /// The longest that this pause can be.
-    fn whole_pause(&self, failed: u32) -> Millis {
-        let nth = failed.saturating_sub(1) as usize;
-        self.limits.pauses.get(nth).or_else(|| self.limits.pauses.last()).copied().unwrap_or_default()
-    }
-
-    fn next_call_id(&mut self) -> CallId {
-        let id = CallId(self.next_call);
-        self.next_call += 1;
-        id
+    fn forget_image(&mut self, image: Key<Entry>) {
+        let Some(entry) = self.images.remove(image) else { return };
+        let name = entry.image.name();
+        self.image_keys.remove(&name);
+        self.lane(name.lane).remove_image(image);
     }
 
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
         self.lanes.get_mut(&lane).expect("lanes are never removed, and only known ones are named inside")
     }
 
-    fn notice(&mut self, lane: LaneId, notice: crate::io::Notice) {
-        self.commands.push_back(Command::Notice(lane, notice));
+    fn images_of(&self, lane: LaneId) -> impl Iterator<Item = &Image> {
+        let keys = self.lanes.get(&lane).into_iter().flat_map(|lane| lane.images().iter());
+        keys.filter_map(|&image| self.images.get(image)).map(|entry| &entry.image)
     }
+}
 
-    fn report(&mut self, ticket: crate::io::TicketId, report: crate::job::Report) {
-        self.commands.push_back(Command::Settle { ticket, report: Box::new(report) });
+/// Settles a job that never begins, all its accounts for one reason.
+fn refused_whole(ticket: TicketId, job: &Job, why: &str) -> Command {
+    let failure = failure(local::NOT_ATTEMPTED, why, None);
+    let mut report = Report { outcomes: Vec::new(), cancelled: Vec::new(), duplicates: 0, requests: 0 };
+    let mut reported = BTreeSet::new();
+    for &account_id in &job.account_ids {
+        if reported.insert(account_id) {
+            report.outcomes.push((account_id, AccountOutcome::Failed(failure.clone())));
+        } else {
+            report.duplicates += 1;
+        }
     }
+    Command::Settle { ticket, report: Box::new(report) }
 }

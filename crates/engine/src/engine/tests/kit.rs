@@ -9,6 +9,7 @@ use imageshare_core::{
 
 use crate::{
     Engine, LaneStatus,
+    image::Image,
     io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
     job::{AccountOutcome, Job, Mode, Report},
     limits::{Ending, LaneLimits, Limits},
@@ -33,6 +34,13 @@ pub(super) struct Kit {
 /// One-shot limits: no guard, everything is reported.
 pub(super) fn one_shot() -> Limits {
     Limits { guard: false, ending: Ending::Report, ..Limits::default() }
+}
+
+impl Engine {
+    /// Jobs that are decided and not yet settled.
+    pub(super) fn finished(&self) -> usize {
+        self.images_of(LANE).map(Image::finished).sum()
+    }
 }
 
 impl Kit {

@@ -2,13 +2,11 @@
 
 use alloc::vec::Vec;
 
-use proptest::prelude::*;
-
 use super::kit::{Kit, one_shot};
 use crate::{
     io::{Action, Answer, Input, Outcome},
     job::Mode,
-    limits::{LaneLimits, Limits},
+    limits::LaneLimits,
     time::{Instant, Millis},
 };
 
@@ -95,21 +93,4 @@ fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
     engine.handle(Instant(5000), Input::Sent(first[0]));
     assert_eq!(calls(&mut engine, 5050), []);
     assert_eq!(calls(&mut engine, 5105).len(), 1);
-}
-
-proptest! {
-    #[test]
-    fn a_pause_is_never_longer_than_its_place_in_the_list_allows_and_the_last_one_repeats(
-        failed in proptest::num::u32::ANY,
-        pauses in proptest::collection::vec(0_u64.., 0..10),
-    ) {
-        let limits = Limits { pauses: pauses.iter().copied().map(Millis).collect(), ..one_shot() };
-        let mut kit = Kit::new(limits);
-        let nth = (failed as usize).saturating_sub(1).min(pauses.len().saturating_sub(1));
-        let longest = pauses.get(nth).copied().unwrap_or_default().max(1);
-        let pause = kit.engine.pause(failed).0;
-        prop_assert!((1..=longest).contains(&pause), "{} of at most {}", pause, longest);
-        // However late it is, time does not overflow.
-        prop_assert!(Instant(u64::MAX - 1) + Millis(pause) <= Instant::NEVER);
-    }
 }

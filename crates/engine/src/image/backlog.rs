@@ -5,11 +5,10 @@ use alloc::{collections::VecDeque, sync::Arc};
 use imageshare_core::Permission;
 
 use super::{
-    Engine,
+    Image,
     account::{Account, Stage},
-    image::Image,
 };
-use crate::{arena::Key, io::CallId, job::Failure, time::Instant};
+use crate::{arena::Key, context::Context, io::CallId, job::Failure};
 
 /// Accounts to which the same is still to be done. Some may have moved on, or be forgotten.
 #[derive(Debug)]
@@ -40,38 +39,38 @@ pub(super) enum Step {
     OverQuota(Arc<Failure>),
 }
 
-impl Engine {
-    pub(super) fn add_backlog(&mut self, image: Key<Image>, accounts: VecDeque<Key<Account>>, step: Step) {
-        self.images[image].backlogs.push_back(Backlog { accounts, step });
+impl Image {
+    pub(super) fn add_backlog(&mut self, accounts: VecDeque<Key<Account>>, step: Step) {
+        self.backlogs.push_back(Backlog { accounts, step });
     }
 
     /// Whether something has to be done to accounts of this image before anything is sent about it and before another job
     /// begins there.
-    pub(super) fn has_backlog(&self, image: Key<Image>) -> bool {
-        !self.images[image].backlogs.is_empty()
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlogs.is_empty()
     }
 
     /// Goes on with the backlogs of an image, in order, until all are done or so much work is.
-    pub(super) fn work_off(&mut self, now: Instant, image: Key<Image>) {
-        while !self.is_much_work()
-            && let Some(mut backlog) = self.images[image].backlogs.pop_front()
+    pub(super) fn work_off(&mut self, cx: &mut Context<'_>) {
+        while !cx.work.is_much()
+            && let Some(mut backlog) = self.backlogs.pop_front()
         {
-            while !self.is_much_work()
+            while !cx.work.is_much()
                 && let Some(account) = backlog.accounts.pop_front()
             {
-                self.work += 1;
-                if self.accounts.get(account).is_some_and(|account| account.image == image) {
-                    self.take_step(now, account, &backlog.step);
+                cx.work.done += 1;
+                if self.store.accounts.get(account).is_some() {
+                    self.take_step(cx, account, &backlog.step);
                 }
             }
             if !backlog.accounts.is_empty() {
-                return self.images[image].backlogs.push_front(backlog);
+                return self.backlogs.push_front(backlog);
             }
             match backlog.step {
-                Step::Decide => self.reading_decided(now, image),
+                Step::Decide => self.reading_decided(cx),
                 Step::Forget => {
-                    for ticket in core::mem::take(&mut self.images[image].lost_tickets) {
-                        self.tickets.remove(ticket);
+                    for ticket in core::mem::take(&mut self.lost_tickets) {
+                        self.store.tickets.remove(ticket);
                     }
                 }
                 Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
@@ -79,30 +78,34 @@ impl Engine {
         }
     }
 
-    fn take_step(&mut self, now: Instant, account: Key<Account>, step: &Step) {
-        let found = &self.accounts[account];
+    fn take_step(&mut self, cx: &mut Context<'_>, account: Key<Account>, step: &Step) {
+        let found = &self.store.accounts[account];
         match step {
-            Step::Decide if found.stage == Stage::Checking => self.decide(now, account),
-            Step::Confirm => self.compare_provisional(now, account),
+            Step::Decide if found.stage == Stage::Checking => self.decide(cx, account),
+            Step::Confirm => self.compare_provisional(cx, account),
             Step::Forget => {
-                self.forget_wishes(account);
-                self.forget_account(now, account);
+                self.forget_wishes(cx, account);
+                self.forget_account(cx, account);
             }
             Step::Fail { permission, call, refused, nameless } if found.stage != Stage::InFlight => {
-                let wished = found.front.map(|front| self.wishes[front].permission);
+                let wished = found.front.map(|front| self.store.wishes[front].permission);
                 if wished.is_some() && (permission.is_none() || wished == *permission) {
-                    self.fail_front_by(account, |ticket| if ticket.last_call == *call { refused } else { nameless });
-                    self.decide(now, account);
+                    self.fail_front_by(
+                        cx,
+                        account,
+                        |ticket| if ticket.last_call == *call { refused } else { nameless },
+                    );
+                    self.decide(cx, account);
                 }
             }
             Step::OverQuota(failure) if found.stage == Stage::Ready(Permission::Share) => {
                 // What makes it full may be a write of ours for this very account.
-                match self.known(account).filter(|known| known.state == Permission::Share) {
+                match self.known(cx, account).filter(|known| known.state == Permission::Share) {
                     Some(known) => {
-                        self.done_front(now, account, known);
-                        self.decide(now, account);
+                        self.done_front(cx, account, known);
+                        self.decide(cx, account);
                     }
-                    None => self.fail(now, account, failure),
+                    None => self.fail(cx, account, failure),
                 }
             }
             Step::Decide | Step::Fail { .. } | Step::OverQuota(_) => {}

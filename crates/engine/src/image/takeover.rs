@@ -5,50 +5,64 @@ use alloc::vec::Vec;
 use imageshare_core::Permission;
 
 use super::{
-    Engine,
+    Image, Quota,
     account::{Account, Done, Wish, WishState},
     backlog::Step,
     decide::Known,
-    image::{Image, Quota},
-    lane::Call,
 };
-use crate::{arena::Key, io::LaneId, time::Instant};
+use crate::{arena::Key, call::EndedCall, context::Context, time::Instant};
 
-impl Engine {
+impl Context<'_> {
+    /// Whether a call began before its lane came up, where another worker may have had the lane since.
+    pub(super) fn is_from_before(&self, call: &EndedCall) -> bool {
+        self.limits.guard && call.began < self.lane.up_at
+    }
+
+    /// When a listing can no longer miss the work of a call of a worker before.
+    fn shown_from(&self) -> Instant {
+        self.lane.up_at + self.limits.landing + self.limits.read_delay
+    }
+
+    /// The same, where another worker may have had the lane.
+    pub(super) fn guard_ends(&self) -> Option<Instant> {
+        self.limits.guard.then(|| self.shown_from())
+    }
+}
+
+impl Image {
     /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
     ///
     /// An answer to our own write on an image of which no ticket came again can not: nobody else was at work there. A
     /// reading can, even one that shows our own work, since it may show a state from before a worker before us undid
     /// the same.
-    pub(super) fn is_provisional(&self, account: Key<Account>, done: Done, known: Known) -> bool {
-        let image = &self.images[self.accounts[account].image];
-        let Some(read_from) = self.guard_ends(image.lane).filter(|_| self.limits.guard) else { return false };
+    pub(super) fn is_provisional(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
+        let image = &self;
+        let Some(read_from) = cx.guard_ends() else { return false };
         let concerned = image.redelivered || known.read || done == Done::Unchanged;
-        let safe_from = if known.read { read_from } else { read_from - self.limits.read_delay };
+        let safe_from = if known.read { read_from } else { read_from - cx.limits.read_delay };
         concerned && known.since < safe_from
     }
 
     /// From when on a reading shows no state from before the lane came up, if this one may.
-    pub(super) fn assumed_until(&self, account: Key<Account>, known: Known) -> Option<Instant> {
-        let lane = self.lanes.get(&self.images[self.accounts[account].image].lane)?;
-        let shown_from = lane.up_at + self.limits.read_delay;
-        (self.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
+    pub(super) fn assumed_until(cx: &Context<'_>, known: Known) -> Option<Instant> {
+        let shown_from = cx.lane.up_at + cx.limits.read_delay;
+        (cx.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
     }
 
     /// Whether another operation of the same account follows the one of this wish.
     pub(super) fn is_opposite_behind(&self, front: Key<Wish>) -> bool {
-        let permission = self.wishes[front].permission;
+        let permission = self.store.wishes[front].permission;
         self.wishes_from(Some(front)).any(|(_, wish)| wish.state == WishState::Open && wish.permission != permission)
     }
 
     /// Opens what was assumed before the operation at the front, if that one is the opposite.
-    pub(super) fn reopen_assumed(&mut self, account: Key<Account>) {
-        let Some(front) = self.accounts[account].front else { return };
-        let permission = self.wishes[front].permission;
+    pub(super) fn reopen_assumed(&mut self, cx: &Context<'_>, account: Key<Account>) {
+        let Some(front) = self.store.accounts[account].front else { return };
+        let permission = self.store.wishes[front].permission;
         let (mut first, mut is_provisional) = (None, false);
-        let mut next = self.accounts[account].head;
+        let mut next = self.store.accounts[account].head;
         while let Some(wish) = next {
-            let found = &mut self.wishes[wish];
+            let found = &mut self.store.wishes[wish];
             if found.state == WishState::Assumed && found.permission != permission {
                 found.state = WishState::Open;
                 first = first.or(Some(wish));
@@ -60,118 +74,102 @@ impl Engine {
             return;
         }
         if !is_provisional {
-            let image = self.accounts[account].image;
-            self.images[image].provisional.remove(&account);
+            self.provisional.remove(&account);
         }
-        self.begin_operation(account, first);
+        self.begin_operation(cx, account, first);
     }
 
     /// The lane came up, and another worker may have changed the image since this one had it: the last listing, our own
     /// writes from before and a cap learned then show nothing of it. Such a write still counts as one that a listing may
     /// not show yet, and what is in doubt stays so.
-    pub(super) fn distrust(&mut self, image: Key<Image>) {
-        let found = &mut self.images[image];
-        found.reading = None;
-        found.quota = Quota { seen: found.quota.seen, list_max: found.quota.list_max, ..Quota::default() };
-        for &account in found.accounts.values() {
-            let Some(history) = self.accounts[account].history else { continue };
-            let history = &mut self.histories[history];
+    pub(super) fn distrust(&mut self) {
+        self.reading = None;
+        self.quota = Quota { seen: self.quota.seen, list_max: self.quota.list_max, ..Quota::default() };
+        for &account in self.store.by_id.values() {
+            let Some(history) = self.store.accounts[account].history else { continue };
+            let history = &mut self.store.histories[history];
             if let Some((permission, at)) = history.accepted.take() {
                 history.suspect(permission, at);
             }
         }
     }
 
-    /// Whether a call began before its lane came up, where another worker may have had the lane since.
-    pub(super) fn is_from_before(&self, call: &Call) -> bool {
-        self.limits.guard && self.lanes.get(&call.lane).is_some_and(|lane| call.began < lane.up_at)
-    }
-
     /// When the provisional outcomes of an image can be read once more.
-    pub(super) fn guard_from(&self, image: Key<Image>) -> Option<Instant> {
-        let found = &self.images[image];
-        if found.provisional.is_empty() {
+    pub(super) fn guard_from(&self, cx: &Context<'_>) -> Option<Instant> {
+        if self.provisional.is_empty() {
             return None;
         }
-        self.guard_ends(found.lane)
-    }
-
-    /// When a reading can no longer show the work of a call of a worker before.
-    pub(super) fn guard_ends(&self, lane: LaneId) -> Option<Instant> {
-        Some(self.lanes.get(&lane)?.up_at + self.limits.landing + self.limits.read_delay)
+        Some(cx.shown_from())
     }
 
     /// When calls of a worker before can no longer land, what was found until then is read once more.
-    pub(super) fn guard_due(&mut self, now: Instant, image: Key<Image>) {
-        let Some(from) = self.guard_from(image).filter(|&from| from <= now) else { return };
-        let found = &mut self.images[image];
-        let read = found.reading.as_ref().is_some_and(|reading| reading.began >= from);
-        if read || found.unreadable(now).is_some() {
-            self.check_provisional(now, image);
-        } else if found.read.in_flight.is_none() {
-            found.want_reading(from);
+    pub(super) fn guard_due(&mut self, cx: &mut Context<'_>) {
+        let Some(from) = self.guard_from(cx).filter(|&from| from <= cx.now) else { return };
+        let read = self.reading.as_ref().is_some_and(|reading| reading.began >= from);
+        if read || self.unreadable(cx.now).is_some() {
+            self.check_provisional(cx);
+        } else if self.read.in_flight.is_none() {
+            self.want_reading(from);
         }
     }
 
     /// Compares the provisional outcomes with a reading that no call of a worker before can make untrue. What does not
     /// agree is sent again. Without the right to read, everything is.
-    pub(super) fn check_provisional(&mut self, now: Instant, image: Key<Image>) {
-        let Some(from) = self.guard_from(image) else { return };
-        let found = &self.images[image];
-        let readable = found.unreadable(now).is_none();
-        if now < from || (readable && found.reading.as_ref().is_none_or(|reading| reading.began < from)) {
+    pub(super) fn check_provisional(&mut self, cx: &mut Context<'_>) {
+        let Some(from) = self.guard_from(cx) else { return };
+        let readable = self.unreadable(cx.now).is_none();
+        if cx.now < from || (readable && self.reading.as_ref().is_none_or(|reading| reading.began < from)) {
             return;
         }
         if !readable {
             // The last reading is from before they could no longer land, so it proves nothing.
-            self.images[image].reading = None;
+            self.reading = None;
         }
-        let provisional = core::mem::take(&mut self.images[image].provisional);
-        self.add_backlog(image, provisional.into_iter().collect(), Step::Confirm);
+        let provisional = core::mem::take(&mut self.provisional);
+        self.add_backlog(provisional.into_iter().collect(), Step::Confirm);
     }
 
     /// The same for one account.
-    pub(super) fn compare_provisional(&mut self, now: Instant, account: Key<Account>) {
-        let image = self.accounts[account].image;
+    pub(super) fn compare_provisional(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         let (last, is_any_open) = self.last_word(account);
         // Where a later operation was done by now, its own write has the last word.
-        let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(image, account, wish));
+        let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(account, wish));
         if doubted.is_some() && is_any_open {
             // A later operation is under way, and may fail: when it ends, the account is looked at again.
             return;
         }
-        self.confirm(account, doubted);
+        self.confirm(cx, account, doubted);
         if doubted.is_some() {
-            self.send_again(now, account);
+            self.send_again(cx, account);
         }
     }
 
     /// Whether the reading shows an account to be as wished.
-    fn agrees(&self, image: Key<Image>, account: Key<Account>, wish: Key<Wish>) -> bool {
-        let reading = self.images[image].reading.as_ref();
-        let shown = reading.and_then(|reading| reading.shows(self.accounts[account].id));
-        shown.map(Permission::of_presence) == Some(self.wishes[wish].permission)
+    fn agrees(&self, account: Key<Account>, wish: Key<Wish>) -> bool {
+        let reading = self.reading.as_ref();
+        let shown = reading.and_then(|reading| reading.shows(self.store.accounts[account].id));
+        shown.map(Permission::of_presence) == Some(self.store.wishes[wish].permission)
     }
 
     /// The last operation of an account ended. If an earlier one has a provisional outcome that a reading did not agree
     /// with, that one may have the last word again.
     pub(super) fn look_at_provisional(&mut self, account: Key<Account>) {
-        let found = &self.accounts[account];
+        let found = &self.store.accounts[account];
         if self.wishes_from(found.head).any(|(_, wish)| wish.state.provisional().is_some()) {
-            self.images[found.image].provisional.insert(account);
+            self.provisional.insert(account);
         }
     }
 
     /// The wishes of an account from this one on, in order.
     pub(super) fn wishes_from(&self, first: Option<Key<Wish>>) -> impl Iterator<Item = (Key<Wish>, &Wish)> {
-        let with_key = |key: Key<Wish>| (key, &self.wishes[key]);
+        let with_key = |key: Key<Wish>| (key, &self.store.wishes[key]);
         core::iter::successors(first.map(with_key), move |(_, wish)| wish.next_in_account.map(with_key))
     }
 
     /// Gives up on knowing better: the provisional outcomes become final.
-    pub(super) fn confirm_all(&mut self, image: Key<Image>) {
-        for account in core::mem::take(&mut self.images[image].provisional) {
-            self.confirm(account, None);
+    pub(super) fn confirm_all(&mut self, cx: &Context<'_>) {
+        for account in core::mem::take(&mut self.provisional) {
+            self.confirm(cx, account, None);
         }
     }
 
@@ -179,7 +177,7 @@ impl Engine {
     /// decided. One that failed, such as an expired one, has changed nothing.
     fn last_word(&self, account: Key<Account>) -> (Option<Key<Wish>>, bool) {
         let (mut last, mut is_any_open) = (None, false);
-        for (key, wish) in self.wishes_from(self.accounts[account].head) {
+        for (key, wish) in self.wishes_from(self.store.accounts[account].head) {
             match wish.state {
                 WishState::Open => is_any_open = true,
                 WishState::Assumed | WishState::Provisional(_) | WishState::Done(_) => last = Some(key),
@@ -190,39 +188,39 @@ impl Engine {
     }
 
     fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {
-        self.wishes[wish].state.provisional().is_some()
+        self.store.wishes[wish].state.provisional().is_some()
     }
 
     /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these
     /// are open again.
-    fn confirm(&mut self, account: Key<Account>, doubted: Option<Key<Wish>>) {
-        let permission = doubted.map(|wish| self.wishes[wish].permission);
-        let wishes = self.wishes_from(self.accounts[account].head);
+    fn confirm(&mut self, cx: &Context<'_>, account: Key<Account>, doubted: Option<Key<Wish>>) {
+        let permission = doubted.map(|wish| self.store.wishes[wish].permission);
+        let wishes = self.wishes_from(self.store.accounts[account].head);
         let provisional: Vec<_> =
             wishes.filter_map(|(key, wish)| Some((key, wish.permission, wish.state.provisional()?))).collect();
         let kept = provisional.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
         let reopened = if doubted.is_some() { kept } else { provisional.len() };
         for &(wish, _, done) in &provisional[..reopened] {
-            self.wishes[wish].state = WishState::Done(done);
-            self.wish_decided(self.wishes[wish].ticket);
+            self.store.wishes[wish].state = WishState::Done(done);
+            self.wish_decided(self.store.wishes[wish].ticket);
         }
         for &(wish, ..) in &provisional[reopened..] {
-            self.wishes[wish].state = WishState::Open;
+            self.store.wishes[wish].state = WishState::Open;
         }
         let open_again = &provisional[reopened..];
         if let Some(&(first, ..)) = open_again.first() {
-            self.begin_operation(account, Some(first));
+            self.begin_operation(cx, account, Some(first));
             // The write that was sent for it stays one, whatever the next one finds.
-            self.accounts[account].sends = u8::from(open_again.iter().any(|&(.., done)| done == Done::Changed));
+            self.store.accounts[account].sends = u8::from(open_again.iter().any(|&(.., done)| done == Done::Changed));
         }
     }
 
     /// What was believed of an account has been undone, or may have been where nothing can be read.
-    fn send_again(&mut self, now: Instant, account: Key<Account>) {
+    fn send_again(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         let history = self.history(account);
         if let Some((permission, at)) = history.accepted.take() {
             history.suspect(permission, at);
         }
-        self.decide(now, account);
+        self.decide(cx, account);
     }
 }

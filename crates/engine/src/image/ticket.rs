@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use imageshare_core::ids::AccountId;
 
-use super::{account::Wish, image::Image};
+use super::account::Wish;
 use crate::{
     arena::Key,
     io::{CallId, TicketId},
@@ -14,9 +14,8 @@ use crate::{
 
 /// One delivery of one job. There may be millions: what few have is kept elsewhere.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     pub(super) id: TicketId,
-    pub(super) image: Key<Image>,
     /// The place in arrival.
     pub(super) seq: u64,
     pub(super) mode: Mode,

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use imageshare_core::{Permission, ids::AccountId};
 
-use super::{image::Image, ticket::Ticket};
+use super::ticket::Ticket;
 use crate::{
     arena::Key,
     job::Failure,
@@ -62,7 +62,6 @@ impl WishState {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) id: AccountId,
-    pub(super) image: Key<Image>,
     /// The first wish of a ticket that is not settled.
     pub(super) head: Option<Key<Wish>>,
     /// The first open wish.
@@ -145,10 +144,9 @@ impl History {
 }
 
 impl Account {
-    pub(super) const fn new(id: AccountId, image: Key<Image>) -> Self {
+    pub(super) const fn new(id: AccountId) -> Self {
         Self {
             id,
-            image,
             head: None,
             front: None,
             tail: None,

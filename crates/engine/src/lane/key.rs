@@ -1,14 +1,12 @@
 //! Rule 7, second part: a key that replaces another one makes no call before its account is known to be the same.
 
+use alloc::vec::Vec;
+
 use imageshare_core::ids::AccountId;
 
-use super::{
-    Engine,
-    lane::{Call, Lane, LaneState},
-};
+use super::{Change, ClosedJobs, Lane};
 use crate::{
-    io::{CallId, CloseReason, LaneId},
-    limits::LaneLimits,
+    io::{CallId, CloseReason},
     time::{Instant, Millis},
 };
 
@@ -20,12 +18,12 @@ pub(super) struct KeyOwner {
     /// The account of the keys so far.
     former: Option<AccountId>,
     /// The account of the newest key whose account is known.
-    pub(super) account: Option<AccountId>,
+    account: Option<AccountId>,
     answer: OwnerAnswer,
     /// Calls wait for the answer until then.
-    pub(super) wait_until: Option<Instant>,
+    wait_until: Option<Instant>,
     /// The first call that can have been made with the key in use.
-    pub(super) first_call: CallId,
+    first_call: CallId,
     /// Until then the key in use may be another account's: it replaced another key, and neither its account nor a
     /// permitted call has shown the contrary.
     unproven_until: Instant,
@@ -59,6 +57,16 @@ impl KeyOwner {
     /// Whether the key in use may be another account's.
     pub(super) fn is_unproven(&self, now: Instant) -> bool {
         now < self.unproven_until
+    }
+
+    /// The account of the newest key whose account is known.
+    pub(super) const fn account(&self) -> Option<AccountId> {
+        self.account
+    }
+
+    /// Until when calls wait for the account of the key in use.
+    pub(super) const fn wait_until(&self) -> Option<Instant> {
+        self.wait_until
     }
 
     /// The key in use is of the right account.
@@ -102,88 +110,70 @@ impl KeyOwner {
     }
 }
 
-impl Engine {
-    /// The account of a lane's key. What is ready to be sent to that account by then is left to the API, which refuses it.
-    pub(super) fn own_account(&mut self, now: Instant, lane: LaneId, account: AccountId) {
-        let key = self.key_of(now, lane);
-        key.account = Some(account);
-        key.answer = OwnerAnswer::Known;
-        key.compare(now);
-        self.check_key_of_lane(now, lane);
+impl Lane {
+    /// The account of the key in use.
+    pub(crate) fn own_account(&mut self, now: Instant, account: AccountId) {
+        self.key.account = Some(account);
+        self.key.answer = OwnerAnswer::Known;
+        self.key.compare(now);
     }
 
-    /// The account of a lane's key cannot be learned.
-    pub(super) fn owner_unknown(&mut self, now: Instant, lane: LaneId) {
-        let key = self.key_of(now, lane);
-        key.answer = OwnerAnswer::Unknown;
-        key.compare(now);
-        self.check_key_of_lane(now, lane);
+    /// The account of the key in use cannot be learned.
+    pub(crate) fn owner_unknown(&mut self, now: Instant) {
+        self.key.answer = OwnerAnswer::Unknown;
+        self.key.compare(now);
     }
 
     /// An operator says which account the lane's keys have to be of.
-    pub(super) fn expect_account(&mut self, now: Instant, lane: LaneId, account: Option<AccountId>) {
-        let key = self.key_of(now, lane);
-        key.expected = account;
-        key.compare(now);
-        self.check_key_of_lane(now, lane);
+    pub(crate) fn expect_account(&mut self, now: Instant, account: Option<AccountId>) {
+        self.key.expected = account;
+        self.key.compare(now);
     }
 
-    /// Another key is in use from now on. What was permitted to the one before says nothing of it.
-    pub(super) fn key_replaced(&mut self, now: Instant, lane: LaneId) {
-        let first_call = CallId(self.next_call);
-        let found = self.lane(lane);
-        found.write_permitted = None;
-        found.listing_permitted = None;
-        found.key.answer = OwnerAnswer::Asked;
-        found.key.first_call = first_call;
-        found.key.unproven_until = now + KeyOwner::UNPROVEN_FOR;
-        found.key.wait_until = None;
-        found.key.compare(now);
-        self.schedule_lane(lane);
+    /// Another key is in use from this call on. What was permitted to the one before says nothing of it.
+    pub(crate) fn key_replaced(&mut self, now: Instant, first_call: CallId) {
+        self.write_permitted = None;
+        self.listing_permitted = None;
+        self.key.answer = OwnerAnswer::Asked;
+        self.key.first_call = first_call;
+        self.key.unproven_until = now + KeyOwner::UNPROVEN_FOR;
+        self.key.wait_until = None;
+        self.key.compare(now);
     }
 
-    /// The account did not become known in time.
-    pub(super) fn key_due(&mut self, now: Instant, lane: LaneId) {
-        if self.lane(lane).key.wait_until.is_some_and(|until| until <= now) {
-            self.owner_unknown(now, lane);
-        }
+    /// Whether the account did not become known in time. It is taken as unknown then.
+    pub(crate) fn is_owner_overdue(&self, now: Instant) -> bool {
+        self.key.wait_until.is_some_and(|until| until <= now)
     }
 
     /// Whether a call was made with a key that another one has replaced.
-    pub(super) fn is_by_former_key(&self, call: &Call) -> bool {
-        self.lanes.get(&call.lane).is_some_and(|lane| call.id < lane.key.first_call)
+    pub(crate) fn is_by_former_key(&self, call: CallId) -> bool {
+        call < self.key.first_call
     }
 
-    /// Closes or opens a lane by what is known of the account of its key.
-    pub(super) fn check_key_of_lane(&mut self, now: Instant, lane: LaneId) {
-        let found = self.lane(lane);
-        let (mismatch, is_asked) = (found.key.mismatch(), found.key.answer == OwnerAnswer::Asked);
-        let closed = match &found.state {
-            LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => return,
-            LaneState::Open | LaneState::Refreshing(..) => None,
-            LaneState::Closed(closed) => Some(closed.reason),
-        };
-        match (closed, mismatch) {
+    /// Closes or opens the lane by what is known of the account of its key. Returns whether an open lane goes on.
+    pub(crate) fn check_owner(&mut self, now: Instant, changes: &mut Vec<Change>) -> bool {
+        let (mismatch, is_asked) = (self.key.mismatch(), self.key.answer == OwnerAnswer::Asked);
+        if !self.state.can_close() {
+            return false;
+        }
+        match (self.state.closed().map(|closed| closed.reason), mismatch) {
             (Some(CloseReason::Account), Some(_)) => {}
-            (_, Some((account, required))) => self.close_for_account(now, lane, account, required),
+            (_, Some((account, required))) => self.close_for_account(now, account, required, changes),
             (Some(CloseReason::Account), None) if is_asked => {}
-            (Some(CloseReason::Account), None) => self.open_lane(now, lane, true),
-            (Some(_), None) => self.probe_at(lane, now),
-            (None, None) => self.resume(now, lane),
+            (Some(CloseReason::Account), None) => self.open(changes),
+            (Some(_), None) => self.probe_at(now),
+            (None, None) => return true,
         }
-        self.schedule_lane(lane);
+        false
     }
 
-    fn close_for_account(&mut self, now: Instant, lane: LaneId, account: AccountId, required: AccountId) {
-        let given_back = matches!(&self.lane(lane).state, LaneState::Closed(closed) if closed.given_back);
+    fn close_for_account(&mut self, now: Instant, account: AccountId, required: AccountId, changes: &mut Vec<Change>) {
+        let jobs = self.state.closed().map_or(ClosedJobs::Held, |closed| closed.jobs);
         let detail = alloc::format!("the key belongs to account {account} (expected account {required})");
-        self.close_lane(now, lane, CloseReason::Account, detail.into(), now);
-        if let LaneState::Closed(closed) = &mut self.lane(lane).state {
-            closed.given_back = given_back;
+        self.close(now, CloseReason::Account, detail.into(), now, changes);
+        if let Some(closed) = self.state.closed_mut() {
+            closed.jobs = jobs;
         }
-    }
-
-    fn key_of(&mut self, now: Instant, lane: LaneId) -> &mut KeyOwner {
-        &mut self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)).key
     }
 }

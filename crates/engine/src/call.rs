@@ -1,0 +1,46 @@
+//! Calls in flight.
+
+use crate::{
+    arena::Key,
+    io::{CallId, LaneId},
+    schedule::Entry,
+    time::Instant,
+};
+
+/// The kinds of calls, each paced by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Write,
+    ReadShares,
+    ReadImage,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Write, Self::ReadShares, Self::ReadImage];
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) lane: LaneId,
+    pub(crate) image: Key<Entry>,
+    pub(crate) kind: Kind,
+    /// The place in arrival of the first job that came after it began.
+    pub(crate) seq: u64,
+    /// Whether it shows if a closed lane works again.
+    pub(crate) probe: bool,
+    pub(crate) began: Instant,
+    pub(crate) sent: Option<Instant>,
+}
+
+/// A call that ended, as its image sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndedCall {
+    pub(crate) id: CallId,
+    pub(crate) kind: Kind,
+    pub(crate) seq: u64,
+    pub(crate) began: Instant,
+    pub(crate) sent: Option<Instant>,
+    /// Whether it was made with a key that another one has replaced.
+    pub(crate) by_former_key: bool,
+}

@@ -1,0 +1,105 @@
+//! Which image has its turn to call, and what the end of a call sets off.
+
+use super::Engine;
+use crate::{
+    arena::Key,
+    call::{Call, EndedCall, Kind},
+    io::{Action, CallId, Command, LaneId, Outcome},
+    lane::JudgedCall,
+    schedule::{Alarm, Entry},
+};
+
+impl Engine {
+    /// Puts the next slot of a kind on the schedule, if there is something to use it for.
+    pub(super) fn arm(&mut self, lane: LaneId, kind: Kind) {
+        if let Some(at) = self.lane(lane).arm(kind) {
+            self.schedule.add(at, Alarm::Slot(lane, kind));
+        }
+    }
+
+    /// A slot has come: the first image in turn that still wants a call gets it.
+    pub(super) fn take_slot(&mut self, lane: LaneId, kind: Kind) {
+        let now = self.now;
+        let found = self.lane(lane);
+        if !found.may_call(kind) || self.draining {
+            return;
+        }
+        if self.lane(lane).has_slot(now, kind) {
+            while let Some(image) = self.lane(lane).dequeue(kind) {
+                self.images[image].queued[kind as usize] = false;
+                if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind) {
+                    break;
+                }
+            }
+        }
+        self.arm(lane, kind);
+    }
+
+    /// Makes the call that an image wants. Returns whether there was something to send.
+    pub(super) fn begin_call(&mut self, image: Key<Entry>, kind: Kind) -> bool {
+        let call = CallId(self.next_call);
+        let action = self.visit(image, |image, cx| match kind {
+            Kind::Write => image.begin_write(cx, call),
+            Kind::ReadShares => Some(image.begin_listing(call)),
+            Kind::ReadImage => Some(image.begin_query(call)),
+        });
+        let Some(action) = action else { return false };
+        self.send(image, kind, action, false);
+        true
+    }
+
+    /// Makes a call that shows whether a closed lane works again. Returns whether there was something to send.
+    pub(super) fn begin_probe(&mut self, image: Key<Entry>, kind: Kind) -> bool {
+        let call = CallId(self.next_call);
+        let action = self.enter(image, |image, cx| match kind {
+            Kind::Write => image.begin_write(cx, call),
+            Kind::ReadShares => Some(image.begin_listing(call)),
+            Kind::ReadImage => Some(image.begin_probe()),
+        });
+        let Some(action) = action else { return false };
+        self.send(image, kind, action, true);
+        true
+    }
+
+    fn send(&mut self, image: Key<Entry>, kind: Kind, action: Action, probe: bool) {
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        let entry = &mut self.images[image];
+        entry.calls += 1;
+        let lane = entry.image.name().lane;
+        let (seq, began) = (self.next_seq, self.now);
+        self.calls.insert(call, Call { lane, image, kind, seq, probe, began, sent: None });
+        self.lane(lane).call_begins(call, kind);
+        self.commands.push_back(Command::Call { call, lane, action });
+    }
+
+    /// A request was written: its slot is taken, and the next call of its kind may come an interval later.
+    pub(super) fn call_sent(&mut self, id: CallId) {
+        let now = self.now;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.sent = call.sent.or(Some(now));
+        let (lane, kind) = (call.lane, call.kind);
+        if self.lane(lane).call_written(now, id, kind) {
+            self.arm(lane, kind);
+        }
+    }
+
+    /// A call ended.
+    pub(super) fn answer(&mut self, id: CallId, outcome: Outcome) {
+        let Some(Call { lane, image, kind, seq, probe, began, sent }) = self.calls.remove(&id) else { return };
+        let now = self.now;
+        let is_denied_listing = self.images[image].image.is_denied_listing();
+        let found = self.lane(lane);
+        let call = EndedCall { id, kind, seq, began, sent, by_former_key: found.is_by_former_key(id) };
+        found.call_ended(now, &call, &outcome);
+        let judged = JudgedCall { call, image, is_probe: probe, is_denied_listing };
+        self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
+        self.images[image].calls -= 1;
+        self.enter(image, |image, cx| image.answer(cx, &call, outcome));
+        self.lane_call_ended(lane);
+        self.reschedule(image);
+        for kind in Kind::ALL {
+            self.arm(lane, kind);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! How each call ends, and what that means for whom (rule 7).
+
+use alloc::{sync::Arc, vec::Vec};
+
+use imageshare_core::{Class, Permission};
+
+use super::{
+    Image,
+    account::{Account, Stage},
+    backlog::Step,
+    failure,
+    group::Group,
+    split::may_be_about_others,
+    write::{Origin, Write},
+};
+use crate::{
+    arena::Key,
+    call::{EndedCall, Kind},
+    context::{Context, Effect},
+    io::{Answer, CallId, ImageState, Outcome},
+    job::{Failure, local},
+    time::{Instant, Millis},
+};
+
+impl Image {
+    /// A throttled call comes again after this and up to a quarter more.
+    const THROTTLE_PAUSE: Millis = Millis(1000);
+    const THROTTLE_JITTER: Millis = Millis(250);
+
+    /// A call about the image ended.
+    pub(crate) fn answer(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
+        match call.kind {
+            Kind::Write => {
+                let Some(write) = self.write.take() else { return };
+                if matches!(outcome, Outcome::Unanswered { sent: false, .. }) {
+                    self.uncount_request(call.id, &write.members);
+                }
+                self.write_ended(cx, call, write, outcome);
+            }
+            Kind::ReadShares => {
+                self.read.in_flight = None;
+                self.read_ended(cx, call, outcome);
+            }
+            Kind::ReadImage => {
+                if self.query == Some(call.id) {
+                    self.query = None;
+                    self.query_ended(cx, outcome);
+                }
+            }
+        }
+    }
+
+    fn read_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
+        if cx.is_from_before(call) {
+            // It shows who had the image before a worker in between, or why that was not shown. Whoever needs a listing
+            // has asked for one since the lane came up.
+            return;
+        }
+        match outcome {
+            Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(cx, call, accounts),
+            Outcome::Refused { class: Class::Throttle, .. } => {
+                let pause = Self::throttle_pause(cx);
+                self.read.after = cx.now + pause;
+                self.want_reading(cx.now);
+            }
+            Outcome::Refused { class: Class::Credential | Class::Clock, .. } | Outcome::Skewed => {
+                self.want_reading(cx.now);
+            }
+            Outcome::Refused { code, class: Class::Transient | Class::Unknown, message, request_id } => {
+                self.read_failed(cx, call, failure(&code, message, request_id));
+            }
+            Outcome::Refused { class, .. } if call.by_former_key && cx.lane.is_about_key(call, class) => {
+                self.want_reading(cx.now);
+            }
+            Outcome::Refused { code, class, message, request_id } => {
+                self.read_refused(cx, call, class, &failure(&code, message, request_id));
+            }
+            Outcome::Unanswered { reason, .. } => {
+                self.read_failed(cx, call, failure(local::NO_ANSWER, reason, None));
+            }
+            Outcome::Accepted(_) => {
+                self.read_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
+            }
+        }
+    }
+
+    fn query_ended(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted(Answer::Image(state)) => self.image_seen(cx, &state),
+            Outcome::Unanswered { .. } | Outcome::Skewed => self.ask_again(cx),
+            Outcome::Refused {
+                class: Class::Throttle | Class::Credential | Class::Clock | Class::Transient | Class::Unknown,
+                ..
+            } => self.ask_again(cx),
+            // Not allowed to ask, or not to be had: the write itself has to try.
+            Outcome::Refused { .. } | Outcome::Accepted(_) => self.image_seen(cx, &ImageState::Missing),
+        }
+    }
+
+    fn write_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, write: Write, outcome: Outcome) {
+        self.last_write = Some(cx.now);
+        self.last_write_began = call.began;
+        let Write { permission, members, origin } = write;
+        for &member in &members {
+            self.set_stage(member, Stage::Grouped);
+        }
+        if cx.is_from_before(call) {
+            return self.write_from_before_ended(cx, call, permission, &members, &outcome);
+        }
+        match outcome {
+            Outcome::Accepted(_) => self.write_accepted(cx, permission, &members, origin),
+            Outcome::Unanswered { sent, reason } => {
+                let sent_at = if sent { call.sent.or(Some(call.began)) } else { None };
+                self.mark_doubt(cx, sent_at, permission, &members);
+                let members = self.still_wished(cx, permission, members);
+                let tried = Group::new(permission, members, failure(local::NO_ANSWER, reason, None));
+                self.write_failed(cx, tried, origin, Class::Transient);
+            }
+            Outcome::Skewed => {
+                let members = self.still_wished(cx, permission, members);
+                self.send_later(cx, permission, members, origin);
+            }
+            Outcome::Refused { code, class, message, request_id } => {
+                self.mark_refused(cx, permission, &members, class);
+                let sent = members.len();
+                let members = self.still_wished(cx, permission, members);
+                let tried = Group::new(permission, members, failure(&code, message, request_id));
+                if tried.members.len() < sent && blames_a_list(class) {
+                    // Whom it blames may be one that nobody wishes for any more: each is tried again.
+                    return self.send_later(cx, permission, tried.members, origin);
+                }
+                self.write_refused(cx, call, tried, origin, class);
+            }
+        }
+    }
+
+    /// A write ended that began before the lane came up. It may have been applied, and a worker in between may have
+    /// changed the same accounts after it. The jobs that it was made for are no longer in hand.
+    fn write_from_before_ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &EndedCall,
+        permission: Permission,
+        members: &[Key<Account>],
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Outcome::Accepted(_) => self.suspect(cx, permission, members),
+            Outcome::Unanswered { sent: true, .. } => {
+                self.mark_doubt(cx, call.sent.or(Some(call.began)), permission, members);
+            }
+            Outcome::Refused { class, .. } => self.mark_refused(cx, permission, members, *class),
+            Outcome::Unanswered { sent: false, .. } | Outcome::Skewed => {}
+        }
+        self.make_ready(cx, members);
+    }
+
+    /// The accounts of a write that ended whose operation is still the one that was sent. It is not after the lane was
+    /// lost; what happened to those accounts counts all the same.
+    fn still_wished(
+        &mut self,
+        cx: &mut Context<'_>,
+        permission: Permission,
+        members: Vec<Key<Account>>,
+    ) -> Vec<Key<Account>> {
+        let wished = |&member: &Key<Account>| {
+            self.store.accounts[member].front.map(|front| self.store.wishes[front].permission) == Some(permission)
+        };
+        let (still, strayed): (Vec<_>, Vec<_>) = members.into_iter().partition(wished);
+        self.make_ready(cx, &strayed);
+        still
+    }
+
+    fn write_accepted(
+        &mut self,
+        cx: &mut Context<'_>,
+        permission: Permission,
+        members: &[Key<Account>],
+        origin: Origin,
+    ) {
+        cx.effects.push(Effect::ListAccepted(members.len()));
+        self.accepted = true;
+        self.busy = None;
+        self.denied = None;
+        if permission == Permission::Share {
+            self.quota_accepted(members.len());
+        }
+        for &member in members {
+            let before = self.known(cx, member).map(|known| known.state);
+            let history = self.history(member);
+            history.accept(permission, cx.now);
+            self.forget_refusal(cx, member, permission);
+            self.count_written(before, permission);
+            self.schedule_forgetting(cx, member);
+            let same =
+                self.store.accounts[member].front.map(|front| self.store.wishes[front].permission) == Some(permission);
+            self.set_stage(member, Stage::Idle);
+            if same { self.written(cx, member) } else { self.decide(cx, member) }
+        }
+        if let Origin::Group(group) = origin {
+            self.keep_group(group);
+        }
+    }
+
+    /// What is left of a group after a part of it went.
+    fn keep_group(&mut self, group: Group) {
+        if !group.members.is_empty() || group.sample.is_some() {
+            self.push_group(group);
+        }
+    }
+
+    fn write_refused(&mut self, cx: &mut Context<'_>, call: &EndedCall, tried: Group, origin: Origin, class: Class) {
+        if !matches!(class, Class::Busy | Class::Throttle | Class::Credential | Class::Clock) {
+            self.busy = None;
+        }
+        let is_about_key = cx.lane.is_about_key(call, class);
+        if !is_about_key && !matches!(class, Class::Throttle | Class::Credential | Class::Clock) {
+            self.denied = None;
+        }
+        if is_about_key {
+            let refused = tried.failure.clone();
+            self.send_later(cx, tried.permission, tried.members, origin);
+            // What a key was refused that is replaced by now says nothing.
+            if call.by_former_key {
+                return;
+            }
+            if self.deny(cx, Kind::Write) {
+                return self.fail_image(cx, None, call.id, &refused);
+            }
+            cx.effects.push(Effect::NotPermitted(refused));
+            return;
+        }
+        match class {
+            Class::Account | Class::AccountOrOther | Class::AlreadyDone => {
+                self.blamed(cx, tried, origin, class);
+            }
+            Class::Transient | Class::Unknown => self.write_failed(cx, tried, origin, class),
+            Class::BatchTooLarge => self.too_long(cx, &tried, origin),
+            Class::Busy => {
+                self.image_busy(cx, call.id, &tried.failure);
+                self.send_later(cx, tried.permission, tried.members, origin);
+            }
+            // A CANCEL takes no room: whatever this means, it blames nobody.
+            Class::Quota if tried.permission == Permission::Cancel => {
+                self.write_failed(cx, tried, origin, Class::Unknown);
+            }
+            Class::Quota => self.over_quota(cx, &tried, origin),
+            Class::Throttle => {
+                let pause = Self::throttle_pause(cx);
+                self.write_after = cx.now + pause;
+                self.send_later(cx, tried.permission, tried.members, origin);
+            }
+            Class::Credential | Class::Clock => self.send_later(cx, tried.permission, tried.members, origin),
+            // The key's fault is dealt with above; whatever else is refused so is the image's or the job's.
+            Class::Permission | Class::Deployment | Class::Image => {
+                let (permission, refused) = (tried.permission, tried.failure.clone());
+                self.send_later(cx, permission, tried.members, origin);
+                self.fail_image(cx, Some(permission), call.id, &refused);
+            }
+        }
+    }
+
+    /// Nothing came of the call, and nobody is to blame: the same operations are sent again as they were.
+    fn send_later(
+        &mut self,
+        cx: &mut Context<'_>,
+        permission: Permission,
+        mut members: Vec<Key<Account>>,
+        origin: Origin,
+    ) {
+        match origin {
+            Origin::Ready => self.make_ready(cx, &members),
+            Origin::Group(mut group) if group.sample.is_none() && group.permission == permission => {
+                members.append(&mut group.members);
+                group.members = members;
+                self.push_group(group);
+            }
+            Origin::Group(mut group) => {
+                if let Some(sample) = &mut group.sample {
+                    sample.tried.retain(|tried| !members.contains(tried));
+                    sample.waiting.append(&mut members);
+                }
+                self.push_group(group);
+            }
+        }
+    }
+
+    /// A refusal that blames an account of the list.
+    fn blamed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, class: Class) {
+        let rest = self.split_origin(origin);
+        match *tried.members.as_slice() {
+            [] => self.make_ready(cx, &rest),
+            [alone] => {
+                self.make_ready(cx, &rest);
+                self.blamed_alone(cx, alone, tried.permission, tried.failure, class);
+            }
+            _ => {
+                if may_be_about_others(class) {
+                    self.sample(&mut tried);
+                }
+                self.isolate(cx, tried, &rest);
+            }
+        }
+    }
+
+    /// The members of a call's group that were not sent. A group that samples stays as it is.
+    fn split_origin(&mut self, origin: Origin) -> Vec<Key<Account>> {
+        match origin {
+            Origin::Ready => Vec::new(),
+            Origin::Group(group) if group.sample.is_some() => {
+                self.push_group(group);
+                Vec::new()
+            }
+            Origin::Group(group) => group.members,
+        }
+    }
+
+    fn blamed_alone(
+        &mut self,
+        cx: &mut Context<'_>,
+        alone: Key<Account>,
+        permission: Permission,
+        refused: Arc<Failure>,
+        class: Class,
+    ) {
+        match (permission, class) {
+            (Permission::Share, Class::AlreadyDone) => self.already_done(cx, alone),
+            // Most likely it does not have the image: if so it is as wished.
+            (Permission::Cancel, _) => self.give_verdict(cx, alone, refused),
+            (Permission::Share, _) => {
+                self.remember(cx, alone, permission, &refused);
+                self.count_sample(alone, &refused.code);
+                self.set_stage(alone, Stage::Idle);
+                self.fail(cx, alone, &refused);
+            }
+        }
+    }
+
+    /// One account alone was refused because it has the image: if this was the first write for it, it had it before.
+    fn already_done(&mut self, cx: &mut Context<'_>, alone: Key<Account>) {
+        let first = self.store.accounts[alone].sends == 1;
+        self.accepted = true;
+        let history = self.history(alone);
+        history.accept(Permission::Share, cx.now);
+        self.schedule_forgetting(cx, alone);
+        self.set_stage(alone, Stage::Idle);
+        if first {
+            self.store.accounts[alone].sends = 0;
+        }
+        self.found_done(cx, alone);
+    }
+
+    /// A failure that blames nobody, or no answer: again after a pause; a list that fails twice in a row in parts.
+    fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, class: Class) {
+        let before = match &origin {
+            Origin::Group(group) if group.sample.is_none() => group.failures,
+            _ => 0,
+        };
+        let rest = self.split_origin(origin);
+        self.make_ready(cx, &rest);
+        match *tried.members.as_slice() {
+            [] => {}
+            [alone] => self.failed_alone(cx, alone, tried),
+            _ => {
+                tried.failures = before + 1;
+                tried.after = cx.now + cx.pause(tried.failures);
+                if tried.failures < 2 {
+                    return self.push_group(tried);
+                }
+                if may_be_about_others(class) {
+                    self.sample(&mut tried);
+                }
+                if tried.sample.is_some() {
+                    cx.effects.push(Effect::Split);
+                    self.push_group(tried);
+                } else {
+                    self.halve(cx, tried);
+                }
+            }
+        }
+    }
+
+    fn failed_alone(&mut self, cx: &mut Context<'_>, alone: Key<Account>, mut tried: Group) {
+        let found = &mut self.store.accounts[alone];
+        found.attempts = found.attempts.saturating_add(1);
+        let attempts = u32::from(found.attempts);
+        if attempts >= cx.limits.attempts {
+            return self.give_verdict(cx, alone, tried.failure);
+        }
+        tried.after = cx.now + cx.pause(attempts);
+        self.push_group(tried);
+    }
+
+    fn too_long(&mut self, cx: &mut Context<'_>, tried: &Group, origin: Origin) {
+        let rest = self.split_origin(origin);
+        self.make_ready(cx, &rest);
+        match *tried.members.as_slice() {
+            [] => {}
+            [alone] => {
+                self.set_stage(alone, Stage::Idle);
+                self.fail(cx, alone, &tried.failure);
+            }
+            _ => {
+                cx.effects.push(Effect::ListTooLong(tried.members.len()));
+                self.make_ready(cx, &tried.members);
+            }
+        }
+    }
+
+    fn over_quota(&mut self, cx: &mut Context<'_>, tried: &Group, origin: Origin) {
+        let rest = self.split_origin(origin);
+        self.make_ready(cx, &rest);
+        match *tried.members.as_slice() {
+            [] => {}
+            [alone] => {
+                self.quota_refused(cx, 1);
+                self.set_stage(alone, Stage::Idle);
+                self.fail_unless_applied(cx, alone, tried.failure.clone());
+            }
+            _ => {
+                self.quota_refused(cx, tried.members.len());
+                self.make_ready(cx, &tried.members);
+            }
+        }
+    }
+
+    /// Fails every operation of an image, or those of one permission, that is not in flight. Jobs of which that call
+    /// carried no account are not given its request id.
+    pub(super) fn fail_image(
+        &mut self,
+        cx: &mut Context<'_>,
+        permission: Option<Permission>,
+        call: CallId,
+        refused: &Arc<Failure>,
+    ) {
+        let (refused, nameless) = (refused.clone(), refused.without_request());
+        let accounts = self.store.by_id.values().copied().collect();
+        self.add_backlog(accounts, Step::Fail { permission, call, refused, nameless });
+        self.work_off(cx);
+    }
+
+    /// No answer came: what was sent may still be applied until `landing` after it was sent.
+    fn mark_doubt(
+        &mut self,
+        cx: &Context<'_>,
+        sent_at: Option<Instant>,
+        permission: Permission,
+        members: &[Key<Account>],
+    ) {
+        let Some(sent_at) = sent_at else { return };
+        let until = sent_at + cx.limits.landing;
+        for &member in members {
+            let history = self.history(member);
+            // Only the same permission is ever sent while a doubt holds.
+            let longest =
+                history.doubt.filter(|&(doubted, _)| doubted == permission).map_or(until, |(_, at)| at.max(until));
+            history.doubt = Some((permission, longest));
+            history.suspect(permission, longest);
+            self.schedule_forgetting(cx, member);
+            self.doubt_tickets(member, permission, until);
+        }
+    }
+
+    /// The tickets of an operation in doubt are settled only when it can no longer land, where somebody may take over.
+    fn doubt_tickets(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
+        let mut next = self.store.accounts[member].front;
+        while let Some(wish) = next.filter(|&wish| self.store.wishes[wish].permission == permission) {
+            let ticket = &mut self.store.tickets[self.store.wishes[wish].ticket];
+            ticket.doubt_until = ticket.doubt_until.max(until);
+            next = self.store.wishes[wish].next_in_account;
+        }
+    }
+
+    /// A list was refused: what it named may have been applied in part, unless the refusal is about the call itself.
+    fn mark_refused(&mut self, cx: &mut Context<'_>, permission: Permission, members: &[Key<Account>], class: Class) {
+        let untouched =
+            matches!(class, Class::Throttle | Class::Credential | Class::Clock | Class::Permission | Class::Deployment);
+        let alone_and_clear = members.len() == 1 && !matches!(class, Class::Transient | Class::Unknown);
+        if untouched || alone_and_clear {
+            return;
+        }
+        self.suspect(cx, permission, members);
+    }
+
+    /// A write of these accounts may have been applied by now.
+    fn suspect(&mut self, cx: &mut Context<'_>, permission: Permission, members: &[Key<Account>]) {
+        for &member in members {
+            self.history(member).suspect(permission, cx.now);
+            self.schedule_forgetting(cx, member);
+        }
+    }
+
+    fn throttle_pause(cx: &mut Context<'_>) -> Millis {
+        Self::THROTTLE_PAUSE + cx.random.part_of(Self::THROTTLE_JITTER)
+    }
+}
+
+/// Whether a refusal of this class says something of a list as it was sent, and not of each account in it.
+const fn blames_a_list(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Account
+            | Class::AccountOrOther
+            | Class::AlreadyDone
+            | Class::BatchTooLarge
+            | Class::Quota
+            | Class::Transient
+            | Class::Unknown
+    )
+}

@@ -1,0 +1,480 @@
+//! Rules 1 and 3: what is known of an account, and what its operation waits for.
+
+use alloc::sync::Arc;
+
+use imageshare_core::Permission;
+
+use super::{
+    Image,
+    account::{Account, Done, History, Stage, Wish, WishState},
+    failure,
+    ticket::Ticket,
+};
+use crate::{
+    arena::Key,
+    context::{Context, ExpiredFailures},
+    job::{Failure, local},
+    limits::Limits,
+    time::Instant,
+};
+
+/// What is known of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The permission it is as wished for.
+    pub(super) state: Permission,
+    /// Since when: the beginning of the reading, or the answer of our own write.
+    pub(super) since: Instant,
+    /// Whether a reading says so, rather than our own write.
+    pub(super) read: bool,
+}
+
+impl Image {
+    /// What is known of an account: our own last write until a reading began at least `read_delay` after it, then that
+    /// reading. A write of which it is not known whether it was applied leaves only what cannot be its work.
+    pub(super) fn known(&self, cx: &Context<'_>, account: Key<Account>) -> Option<Known> {
+        let account = &self.store.accounts[account];
+        let reading = self.reading.as_ref();
+        let history = account.history.map(|history| &self.store.histories[history]);
+        let accepted = history.and_then(|history| history.accepted);
+        let own = accepted.filter(|&(_, at)| reading.is_none_or(|reading| reading.began < at + cx.limits.read_delay));
+        let base = match own {
+            Some((state, since)) => Some(Known { state, since, read: false }),
+            None => reading.and_then(|reading| {
+                let state = Permission::of_presence(reading.shows(account.id)?);
+                Some(Known { state, since: reading.began, read: true })
+            }),
+        };
+        let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
+        base.filter(|base| Some(base.state) == tried || (base.read && base.since >= at + cx.limits.read_delay))
+    }
+
+    /// Decides what the operation of an account waits for, anew. Settles it where nothing is left to do, and goes on
+    /// with the next one.
+    pub(super) fn decide(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        while self.decide_front(cx, account) {}
+    }
+
+    /// Decides the operation at the front. Gives whether it was settled, so that the next one has to be decided.
+    fn decide_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) -> bool {
+        if self.store.accounts[account].stage == Stage::InFlight {
+            return false;
+        }
+        self.expire_front(cx, account);
+        self.reopen_assumed(cx, account);
+        let Some(front) = self.store.accounts[account].front else {
+            self.set_stage(account, Stage::Idle);
+            return false;
+        };
+        if self.is_own(cx, account) {
+            let message =
+                "the account of the key: it owns the image, which can be neither shared with it nor taken from it";
+            self.fail_front(cx, account, &failure(local::OWN_ACCOUNT, message, None));
+            return true;
+        }
+        let wish = &self.store.wishes[front];
+        let (permission, ticket) = (wish.permission, wish.ticket);
+        let as_wished = self.known(cx, account).is_some_and(|known| known.state == permission);
+        if !as_wished && let Some(failure) = self.remembered_refusal(cx, account, permission, ticket) {
+            self.fail_front(cx, account, &failure);
+            return true;
+        }
+        let readable = self.unreadable(cx.now).is_none();
+        let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
+        if let Some((from, ..)) = history.and_then(|history| history.verdict.as_ref()) {
+            return self.decide_verdict(cx, account, permission, *from, readable);
+        }
+        match history.and_then(|history| history.doubt_at(cx.now)) {
+            Some((doubted, until)) if doubted != permission => {
+                self.wait(account, until);
+                return false;
+            }
+            Some(_) => {
+                self.set_ready(account, permission);
+                return false;
+            }
+            None => {}
+        }
+        match self.known(cx, account) {
+            Some(known) if known.state == permission => {
+                let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
+                if assumed_until.is_none() && known.since + Limits::READING_AGE_MAX >= cx.now {
+                    self.done_front(cx, account, known);
+                    return true;
+                }
+                if readable {
+                    self.check(account, assumed_until.unwrap_or(cx.now));
+                } else {
+                    self.set_ready(account, permission);
+                }
+            }
+            None if readable && self.reading.is_none() => self.check(account, cx.now),
+            Some(_) | None => self.set_ready(account, permission),
+        }
+        false
+    }
+
+    /// Whether it is the account of the lane's credential.
+    fn is_own(&self, cx: &Context<'_>, account: Key<Account>) -> bool {
+        cx.lane.own_account == Some(self.store.accounts[account].id)
+    }
+
+    /// Decides an operation that has used up its tries: a reading has the last word, if there can be one.
+    fn decide_verdict(
+        &mut self,
+        cx: &mut Context<'_>,
+        account: Key<Account>,
+        permission: Permission,
+        from: Instant,
+        readable: bool,
+    ) -> bool {
+        let found = &self.store.accounts[account];
+        let reading = self.reading.as_ref().filter(|reading| reading.began >= from);
+        let shown = reading.map(|reading| (reading.shows(found.id).map(Permission::of_presence), reading.began));
+        match shown {
+            Some((Some(state), since)) if state == permission => {
+                self.accepted = true;
+                self.done_front(cx, account, Known { state, since, read: true });
+                true
+            }
+            None if readable => {
+                self.check(account, from.max(cx.now));
+                false
+            }
+            _ => {
+                if let Some((_, seq, failure)) = self.history(account).verdict.clone() {
+                    self.fail_by_verdict(cx, account, seq, &failure);
+                }
+                true
+            }
+        }
+    }
+
+    /// Fails an operation that has used up its tries. A job that came after that is not given the id of the request.
+    pub(super) fn fail_by_verdict(
+        &mut self,
+        cx: &Context<'_>,
+        account: Key<Account>,
+        seq: u64,
+        failure: &Arc<Failure>,
+    ) {
+        let nameless = failure.without_request();
+        self.fail_front_by(cx, account, |ticket| if ticket.seq < seq { failure } else { &nameless });
+    }
+
+    /// The operation has used up its tries. Unless a reading that began after all of them finds it as wished, it fails.
+    pub(super) fn give_verdict(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
+        let read_delay = cx.limits.read_delay;
+        self.count_sample(account, &failure.code);
+        let seq = cx.next_seq;
+        let history = self.history(account);
+        let landed = history.doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
+        history.verdict = Some((landed + read_delay, seq, failure));
+        self.set_stage(account, Stage::Idle);
+        self.decide(cx, account);
+    }
+
+    /// Settles the operation as done, by what is known.
+    pub(super) fn done_front(&mut self, cx: &mut Context<'_>, account: Key<Account>, known: Known) {
+        let done = if self.store.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
+        let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
+            WishState::Assumed
+        } else if self.is_provisional(cx, done, known) {
+            WishState::Provisional(done)
+        } else {
+            WishState::Done(done)
+        };
+        if known.read && done == Done::Changed {
+            // The reading showed the work of our own write. A later one may still show the state before it, as it may
+            // after an accepted write.
+            let history = self.history(account);
+            history.accept(known.state, cx.now);
+            self.schedule_forgetting(cx, account);
+        }
+        self.finish_front(cx, account, state);
+    }
+
+    /// Settles the operation after the answer to its write said that the account is as wished. What the answer says was
+    /// so when the write was applied: a call of a worker before may have landed between that and the answer.
+    pub(super) fn found_done(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        if let Some(front) = self.store.accounts[account].front {
+            let since = self.last_write_began;
+            let known = Known { state: self.store.wishes[front].permission, since, read: false };
+            self.done_front(cx, account, known);
+        }
+        self.decide(cx, account);
+    }
+
+    /// Settles the operation after its write was accepted. It may have been carried by the write of one before, whose
+    /// ticket was lost meanwhile.
+    pub(super) fn written(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        self.store.accounts[account].sends = self.store.accounts[account].sends.max(1);
+        self.found_done(cx, account);
+    }
+
+    /// Fails the operation and goes on with the next one.
+    pub(super) fn fail(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front(cx, account, failure);
+        self.decide(cx, account);
+    }
+
+    /// The same where a write of the operation may have been applied: then a reading has the last word.
+    pub(super) fn fail_unless_applied(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
+        if self.may_be_applied(account) {
+            self.give_verdict(cx, account, failure);
+        } else {
+            self.fail(cx, account, &failure);
+        }
+    }
+
+    pub(super) fn fail_front(&mut self, cx: &Context<'_>, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front_by(cx, account, |_| failure);
+    }
+
+    /// Fails the operation, for each of its tickets for a reason of its own.
+    pub(super) fn fail_front_by<'a>(
+        &mut self,
+        cx: &Context<'_>,
+        account: Key<Account>,
+        failure: impl Fn(&Ticket) -> &'a Arc<Failure>,
+    ) {
+        let mut next = self.store.accounts[account].front;
+        let permission = next.map(|front| self.store.wishes[front].permission);
+        while let Some(wish) = next.filter(|&wish| Some(self.store.wishes[wish].permission) == permission) {
+            if self.store.wishes[wish].state == WishState::Open {
+                let failure = failure(&self.store.tickets[self.store.wishes[wish].ticket]);
+                self.store.failures.insert(wish, failure.clone());
+            }
+            next = self.store.wishes[wish].next_in_account;
+        }
+        self.finish_front(cx, account, WishState::Failed);
+    }
+
+    /// Gives all wishes of the operation this state and moves to the next operation.
+    fn finish_front(&mut self, cx: &Context<'_>, account: Key<Account>, state: WishState) {
+        let mut next = self.store.accounts[account].front;
+        let permission = next.map(|front| self.store.wishes[front].permission);
+        while let Some(wish) = next.filter(|&wish| Some(self.store.wishes[wish].permission) == permission) {
+            self.close_wish(wish, state);
+            next = self.store.wishes[wish].next_in_account;
+        }
+        self.begin_operation(cx, account, next);
+    }
+
+    /// An open wish gets its outcome. The front of its account is the caller's to move.
+    pub(super) fn close_wish(&mut self, wish: Key<Wish>, state: WishState) {
+        let found = &mut self.store.wishes[wish];
+        if found.state != WishState::Open {
+            return;
+        }
+        found.state = state;
+        let (ticket, account) = (found.ticket, found.account);
+        if state.provisional().is_some() {
+            self.provisional.insert(account);
+        } else {
+            self.wish_decided(ticket);
+        }
+    }
+
+    /// One wish of a ticket has its final outcome.
+    pub(super) fn wish_decided(&mut self, ticket: Key<Ticket>) {
+        let found = &mut self.store.tickets[ticket];
+        found.open -= 1;
+        if found.open == 0 {
+            self.finished.push_back(ticket);
+        }
+    }
+
+    /// Makes the first open wish from here on the front, and its operation a new one.
+    pub(super) fn begin_operation(&mut self, cx: &Context<'_>, account: Key<Account>, mut from: Option<Key<Wish>>) {
+        while let Some(wish) = from.filter(|&wish| self.store.wishes[wish].state != WishState::Open) {
+            from = self.store.wishes[wish].next_in_account;
+        }
+        // The answer to a write in flight is awaited whatever becomes of its wishes.
+        if self.store.accounts[account].stage != Stage::InFlight {
+            self.set_stage(account, Stage::Idle);
+        }
+        self.set_front(account, from);
+        let found = &mut self.store.accounts[account];
+        found.sends = 0;
+        found.attempts = 0;
+        let verdict = found.history.and_then(|history| self.store.histories[history].verdict.take());
+        if verdict.is_some() {
+            self.schedule_forgetting(cx, account);
+        }
+    }
+
+    /// Fails the wishes at the front whose tickets have expired.
+    fn expire_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        while let Some(front) = self.store.accounts[account].front {
+            let expired = self.store.tickets[self.store.wishes[front].ticket].deadline <= cx.now;
+            if !expired {
+                return;
+            }
+            self.expire_wish(cx, front);
+        }
+    }
+
+    /// A ticket's deadline has come: what is not in flight fails.
+    pub(super) fn expire_ticket(&mut self, cx: &mut Context<'_>, ticket: Key<Ticket>) {
+        let mut next = self.store.tickets.get(ticket).and_then(|ticket| ticket.first);
+        while let Some(wish) = next {
+            let found = &self.store.wishes[wish];
+            let account = found.account;
+            next = found.next_in_ticket;
+            let in_flight = self.store.accounts[account].stage == Stage::InFlight;
+            if found.state != WishState::Open || (in_flight && self.is_in_operation(wish)) {
+                continue;
+            }
+            self.expire_wish(cx, wish);
+            cx.work.done += 1;
+            if !in_flight {
+                self.decide(cx, account);
+            }
+        }
+    }
+
+    /// Whether an open wish belongs to the operation at the front, as far as its permission tells.
+    fn is_in_operation(&self, wish: Key<Wish>) -> bool {
+        let account = &self.store.accounts[self.store.wishes[wish].account];
+        account.front.is_some_and(|front| self.store.wishes[front].permission == self.store.wishes[wish].permission)
+    }
+
+    fn expire_wish(&mut self, cx: &Context<'_>, wish: Key<Wish>) {
+        let account = self.store.wishes[wish].account;
+        let in_doubt = self.is_in_operation(wish) && self.may_be_applied(account);
+        let failure = Arc::clone(if in_doubt { &cx.expired.in_doubt } else { &cx.expired.untouched });
+        self.store.failures.insert(wish, failure);
+        self.close_wish(wish, WishState::Failed);
+        if self.store.accounts[account].front != Some(wish) {
+            return;
+        }
+        let mut next = self.store.wishes[wish].next_in_account;
+        while let Some(behind) = next.filter(|&behind| self.store.wishes[behind].state != WishState::Open) {
+            next = self.store.wishes[behind].next_in_account;
+        }
+        let permission = self.store.wishes[wish].permission;
+        if next.is_some_and(|next| self.store.wishes[next].permission == permission) {
+            // The operation goes on with the wishes that are left, and with the tries it had.
+            self.set_front(account, next);
+        } else {
+            self.begin_operation(cx, account, next);
+        }
+    }
+
+    /// Whether a write for the operation was sent of which it is not known whether it was applied. A refusal that was
+    /// about the call and not about its accounts leaves no doubt.
+    pub(super) fn may_be_applied(&self, account: Key<Account>) -> bool {
+        let found = &self.store.accounts[account];
+        let history = found.history.map(|history| &self.store.histories[history]);
+        let unsure = history.is_some_and(|history| history.unsure.is_some() || history.doubt.is_some());
+        found.stage == Stage::InFlight || (found.sends > 0 && unsure)
+    }
+
+    fn remembered_refusal(
+        &self,
+        cx: &Context<'_>,
+        account: Key<Account>,
+        permission: Permission,
+        ticket: Key<Ticket>,
+    ) -> Option<Arc<Failure>> {
+        if !self.store.tickets[ticket].redelivered {
+            return None;
+        }
+        cx.refusals.get(cx.now, self.name, self.store.accounts[account].id, permission).cloned()
+    }
+
+    /// The account waits for a reading that begins no earlier than `from`.
+    fn check(&mut self, account: Key<Account>, from: Instant) {
+        self.set_stage(account, Stage::Checking);
+        self.checking.push(account);
+        self.want_reading(from);
+    }
+
+    fn wait(&mut self, account: Key<Account>, until: Instant) {
+        self.set_stage(account, Stage::Waiting);
+        self.wakes.insert((until, account));
+    }
+
+    pub(super) fn set_ready(&mut self, account: Key<Account>, permission: Permission) {
+        self.set_stage(account, Stage::Idle);
+        let Some(front) = self.store.accounts[account].front else { return };
+        let seq = self.store.tickets[self.store.wishes[front].ticket].seq + u64::from(permission == Permission::Share);
+        let found = &mut self.store.accounts[account];
+        found.seq = seq;
+        found.stage = Stage::Ready(permission);
+        self.ready_mut(permission).insert((seq, account));
+    }
+
+    /// Moves an account to another stage; one that was ready leaves the ready ones. Groups and the list of those that
+    /// are being checked look at the stage themselves.
+    pub(super) fn set_stage(&mut self, account: Key<Account>, stage: Stage) {
+        let found = &mut self.store.accounts[account];
+        if let Stage::Ready(permission) = found.stage {
+            let seq = found.seq;
+            self.ready_mut(permission).remove(&(seq, account));
+        }
+        self.store.accounts[account].stage = stage;
+    }
+
+    /// The history of an account, begun if there is none.
+    pub(super) fn history(&mut self, account: Key<Account>) -> &mut History {
+        let history = match self.store.accounts[account].history {
+            Some(history) => history,
+            None => {
+                let history = self.store.histories.insert(History::default());
+                self.store.accounts[account].history = Some(history);
+                history
+            }
+        };
+        &mut self.store.histories[history]
+    }
+
+    /// Sees to it that the history of an account is looked at when it is too old to matter.
+    pub(super) fn schedule_forgetting(&mut self, cx: &Context<'_>, account: Key<Account>) {
+        let Some(history) = self.store.accounts[account].history else { return };
+        let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::READING_AGE_MAX);
+        if expires < Instant::NEVER {
+            let forgettable = &mut self.forgettable;
+            if forgettable.back() != Some(&(expires, account)) {
+                forgettable.push_back((expires, account));
+            }
+        }
+    }
+
+    /// A doubt that an account waits for has ended.
+    pub(super) fn wake(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        if self.store.accounts.get(account).is_some_and(|found| found.stage == Stage::Waiting) {
+            self.decide(cx, account);
+        }
+    }
+
+    /// Drops what need not be kept of an account.
+    pub(super) fn forget_account(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        let Some(found) = self.store.accounts.get(account) else { return };
+        let id = found.id;
+        let idle = found.head.is_none() && found.stage == Stage::Idle;
+        if let Some(history) = found.history {
+            let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::READING_AGE_MAX);
+            if expires > cx.now {
+                return;
+            }
+            self.store.histories.remove(history);
+            self.store.accounts[account].history = None;
+        }
+        if idle {
+            self.store.accounts.remove(account);
+            self.store.by_id.remove(&id);
+        }
+    }
+}
+
+impl ExpiredFailures {
+    pub(crate) fn new() -> Self {
+        let in_doubt = "the job expired after a write was sent; it is not known whether it was applied";
+        Self {
+            untouched: failure(local::EXPIRED, "the job expired before the account was done", None),
+            in_doubt: failure(local::NO_ANSWER, in_doubt, None),
+        }
+    }
+}

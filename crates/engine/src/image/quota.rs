@@ -1,0 +1,183 @@
+//! Rule 6: how many accounts an image may be shared with, and what does not fit.
+
+use imageshare_core::Permission;
+
+use super::{
+    Image, LearnedCap,
+    account::{Account, Wish, WishState},
+    backlog::Step,
+    failure,
+};
+use crate::{arena::Key, context::Context, io::Notice, job::local, limits::Limits, time::Millis};
+
+impl Image {
+    /// How long a cap that refusals taught is believed.
+    const CAP_LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
+
+    /// How many accounts a write may share the image with now.
+    pub(super) fn share_room(&self, cx: &Context<'_>) -> usize {
+        let known = self.reading.is_some() || self.quota.learned.is_some();
+        let cap = self.quota.cap(cx.limits.cap, cx.now);
+        let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
+        left.min(self.quota.list_max.unwrap_or(u32::MAX)) as usize
+    }
+
+    /// Counts anew how many accounts have the image, after a reading.
+    pub(super) fn count_present(&mut self, cx: &Context<'_>) {
+        let Some(reading) = &self.reading else { return };
+        let mut present = reading.accounts.len();
+        for (&id, &account) in &self.store.by_id {
+            if self.store.accounts[account].history.is_none() {
+                continue;
+            }
+            let listed = reading.accounts.binary_search(&id).is_ok();
+            match self.known(cx, account).filter(|known| !known.read).map(|known| known.state) {
+                Some(Permission::Share) if !listed => present += 1,
+                Some(Permission::Cancel) if listed => present -= 1,
+                _ => {}
+            }
+        }
+        self.quota.present = u32::try_from(present).unwrap_or(u32::MAX);
+    }
+
+    /// A write was accepted for an account that was known, or not, to be this before.
+    pub(super) fn count_written(&mut self, before: Option<Permission>, now_is: Permission) {
+        let quota = &mut self.quota;
+        match (before, now_is) {
+            (Some(Permission::Cancel) | None, Permission::Share) => quota.present = quota.present.saturating_add(1),
+            (Some(Permission::Share), Permission::Cancel) => quota.present = quota.present.saturating_sub(1),
+            _ => {}
+        }
+        if now_is == Permission::Cancel && self.reading.is_none() {
+            // How many have it is not known, so neither is whether there is room now.
+            self.quota.learned = None;
+            return;
+        }
+        let quota = &mut self.quota;
+        if now_is == Permission::Share {
+            quota.singles = 0;
+            quota.seen = quota.seen.max(quota.present);
+            if quota.learned.as_ref().is_some_and(|learned| quota.present > learned.cap) {
+                quota.learned = None;
+            }
+        }
+    }
+
+    /// A list of shares of this length was accepted: after a refusal, longer ones are tried again.
+    pub(super) fn quota_accepted(&mut self, len: usize) {
+        let quota = &mut self.quota;
+        let longer = |list_max: u32| (len >= list_max as usize).then(|| list_max.saturating_mul(2)).or(Some(list_max));
+        quota.list_max = quota.list_max.and_then(longer);
+    }
+
+    /// A list of shares of this length was refused for the quota although it seemed to fit.
+    pub(super) fn quota_refused(&mut self, cx: &mut Context<'_>, len: usize) {
+        if len > 1 {
+            self.quota.list_max = Some(u32::try_from(len / 2).unwrap_or(u32::MAX));
+            return;
+        }
+        self.quota.singles += 1;
+        if self.quota.singles < 2 {
+            return;
+        }
+        let is_certain = self.is_present_certain(cx);
+        let cap = self.quota.present;
+        self.quota.learned = Some(LearnedCap { cap, until: cx.now + Self::CAP_LEARNED_FOR, is_certain });
+        if !is_certain {
+            return;
+        }
+        self.quota.seen = 0;
+        self.quota.singles = 0;
+        self.quota.list_max = None;
+        let image_id = self.name.id;
+        cx.notice(Notice::CapLearned { image_id, cap });
+    }
+
+    /// A reading came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
+    /// from a count that was not certain. The next refusal then teaches it from this reading.
+    pub(super) fn review_cap(&mut self, cx: &Context<'_>) {
+        let is_certain = self.is_present_certain(cx);
+        let quota = &mut self.quota;
+        let present = quota.present;
+        if quota.learned.take_if(|learned| present > learned.cap || (is_certain && !learned.is_certain)).is_some() {
+            quota.list_max = Some(1);
+            quota.singles = 1;
+        }
+    }
+
+    /// Returns whether the count of accounts that have the image is complete: the listing shows the writes of an earlier
+    /// worker, and those of ours that are in doubt. Without a listing there is no count that could be incomplete.
+    fn is_present_certain(&self, cx: &Context<'_>) -> bool {
+        let Some(reading) = &self.reading else { return true };
+        let guard_ends = cx.guard_ends();
+        let is_too_late = |&account: &Key<Account>| {
+            let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
+            let unsure = history.and_then(|history| history.unsure);
+            unsure.is_some_and(|(_, until)| reading.began < until + cx.limits.read_delay)
+        };
+        guard_ends.is_none_or(|ends| reading.began >= ends) && !self.store.by_id.values().any(is_too_late)
+    }
+
+    /// Shares that do not fit: cancels that arrived earlier go first, then a believable reading decides, and what then
+    /// does not fit fails with both numbers. Behind one that failed another of its account may come to stand first.
+    pub(super) fn quota_due(&mut self, cx: &mut Context<'_>) {
+        while self.fail_over_quota(cx) {}
+    }
+
+    /// Fails what stands first and does not fit. Gives whether there was any.
+    fn fail_over_quota(&mut self, cx: &mut Context<'_>) -> bool {
+        let reading = self.read.wanted.is_some() || self.read.in_flight.is_some();
+        if self.ready_shares.is_empty()
+            || self.has_backlog()
+            || reading
+            || self.write.is_some()
+            || self.share_room(cx) > 0
+        {
+            return false;
+        }
+        let first_cancel = self.first_cancel();
+        let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
+        if !self.ready_shares.first().is_some_and(|&(seq, _)| stands_first(seq)) {
+            return false;
+        }
+        let from = self.believable_from(cx);
+        let readable = self.unreadable(cx.now).is_none();
+        let believable = self
+            .reading
+            .as_ref()
+            .is_some_and(|reading| reading.began >= from && reading.began + Limits::READING_AGE_MAX >= cx.now);
+        if readable && !believable {
+            self.want_reading(from.max(cx.now));
+            return false;
+        }
+        if !believable {
+            // What was counted since an old reading decides nothing: where none can be taken, the API has to say.
+            self.reading = None;
+            if self.share_room(cx) > 0 {
+                return false;
+            }
+        }
+        let (present, cap) = (self.quota.present, self.quota.cap(cx.limits.cap, cx.now));
+        let message = if self.reading.is_some() {
+            alloc::format!("the image is shared with {present} accounts and may be shared with {cap}")
+        } else {
+            "the image takes no more accounts, as two refusals in a row showed; who has it cannot be read".into()
+        };
+        let over_quota = failure(local::OVER_QUOTA, message, None);
+        let waiting = self.ready_shares.iter().copied();
+        let failing = waiting.take_while(|&(seq, _)| stands_first(seq)).map(|(_, account)| account).collect();
+        self.add_backlog(failing, Step::OverQuota(over_quota));
+        self.work_off(cx);
+        !self.has_backlog()
+    }
+
+    /// The place in arrival of the first CANCEL of an image that has no outcome.
+    fn first_cancel(&self) -> Option<u64> {
+        let of_account = |&account: &Key<Account>| {
+            let is_open_cancel = |wish: &Wish| wish.permission == Permission::Cancel && wish.state == WishState::Open;
+            let mut wishes = self.wishes_from(self.store.accounts[account].front);
+            wishes.find(|(_, wish)| is_open_cancel(wish)).map(|(_, wish)| self.store.tickets[wish.ticket].seq)
+        };
+        self.store.by_id.values().filter_map(of_account).min()
+    }
+}

@@ -1,0 +1,72 @@
+//! The search for the longest list that the API takes.
+
+/// What is known of the longest list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BatchSearch {
+    /// The longest list that was accepted.
+    accepted: u32,
+    /// The shortest list that was refused for its length; 0 for none.
+    refused: u32,
+}
+
+impl BatchSearch {
+    /// The length to send: what is settled until it is refused, then halfway between what went and what did not.
+    pub(super) fn next(self, settled: u32) -> u32 {
+        let searched =
+            if self.refused == 0 { settled } else { self.accepted.midpoint(self.refused).max(self.accepted) };
+        searched.min(settled).max(1)
+    }
+
+    pub(super) fn accepted(&mut self, len: u32) {
+        self.accepted = self.accepted.max(len);
+        if self.refused <= self.accepted {
+            // What was too long once is taken now: the API's limit has changed.
+            self.refused = 0;
+        }
+    }
+
+    pub(super) fn refused(&mut self, len: u32) {
+        self.refused = if self.refused == 0 { len } else { self.refused.min(len) };
+        if self.accepted >= self.refused {
+            self.accepted = self.refused - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_the_longest_list_ends_at_it() {
+        for longest in 1..=50 {
+            let mut search = BatchSearch::default();
+            let mut tries = 0;
+            loop {
+                let len = search.next(50);
+                if len <= longest {
+                    search.accepted(len);
+                } else {
+                    search.refused(len);
+                }
+                tries += 1;
+                assert!(tries < 20, "{longest}");
+                if search.next(50) == len && len <= longest {
+                    break;
+                }
+            }
+            assert_eq!(search.next(50), longest);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_rises_or_falls_is_followed() {
+        let mut search = BatchSearch::default();
+        search.refused(50);
+        search.accepted(25);
+        search.refused(20);
+        assert!(search.next(50) < 20);
+        search.accepted(49);
+        assert_eq!(search.next(50), 50);
+    }
+}

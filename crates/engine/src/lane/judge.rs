@@ -1,0 +1,299 @@
+//! What the end of a call says of its lane.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use imageshare_core::Class;
+
+use super::{Change, Closed, Lane, LaneState, Streak};
+use crate::{
+    arena::Key,
+    call::{EndedCall, Kind},
+    io::{Answer, CloseReason, Notice, Outcome},
+    schedule::Entry,
+    time::{Instant, Millis},
+};
+
+/// A call that ended, as its lane sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JudgedCall {
+    pub(crate) call: EndedCall,
+    pub(crate) image: Key<Entry>,
+    /// Whether it was to show if a closed lane works again.
+    pub(crate) is_probe: bool,
+    /// Whether its image waits since its listing was not permitted.
+    pub(crate) is_denied_listing: bool,
+}
+
+/// What a call says of its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// Endpoint, clock and credential are good.
+    Good,
+    /// Nothing usable came.
+    NoAnswer,
+    CredentialRefused,
+    ClockRefused,
+    /// The clock was corrected.
+    Skewed,
+}
+
+impl Health {
+    const fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Refused { class: Class::Credential, .. } => Self::CredentialRefused,
+            Outcome::Refused { class: Class::Clock, .. } => Self::ClockRefused,
+            Outcome::Unanswered { .. } => Self::NoAnswer,
+            Outcome::Skewed => Self::Skewed,
+            Outcome::Accepted(_) | Outcome::Refused { .. } => Self::Good,
+        }
+    }
+}
+
+/// Whether a write that ended so was past the question whether the key may do it.
+const fn is_permitted(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Accepted(_) => true,
+        Outcome::Refused { class, .. } => matches!(
+            class,
+            Class::Account
+                | Class::AccountOrOther
+                | Class::AlreadyDone
+                | Class::BatchTooLarge
+                | Class::Busy
+                | Class::Image
+                | Class::Quota
+        ),
+        Outcome::Skewed | Outcome::Unanswered { .. } => false,
+    }
+}
+
+impl Lane {
+    /// A call ended: its slot is taken, and the pace follows how it ended.
+    pub(crate) fn call_ended(&mut self, now: Instant, call: &EndedCall, outcome: &Outcome) {
+        self.in_flight -= 1;
+        self.slots[call.kind as usize].written(now, call.id);
+        // A code with a second part says that the limit of the whole account or address was hit, not of one action.
+        let throttled = match outcome {
+            Outcome::Refused { class: Class::Throttle, code, .. } => Some(code.contains('.')),
+            _ => None,
+        };
+        for kind in Kind::ALL {
+            if kind == call.kind || throttled == Some(true) {
+                self.slots[kind as usize].answered(now, throttled.is_some());
+            }
+        }
+    }
+
+    /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
+    /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
+    fn note_permitted(&mut self, call: &EndedCall, outcome: &Outcome) {
+        if call.by_former_key {
+            return;
+        }
+        match (call.kind, outcome) {
+            (Kind::Write, Outcome::Accepted(_))
+            | (Kind::Write, Outcome::Refused { class: Class::AlreadyDone | Class::Busy | Class::Quota, .. }) => {
+                self.write_permitted = self.write_permitted.max(Some(call.began));
+                self.key.confirm();
+            }
+            (Kind::ReadShares, Outcome::Accepted(Answer::Shares(accounts))) => {
+                self.listing_permitted = self.listing_permitted.max(Some(call.began));
+                if !accounts.is_empty() {
+                    self.key.confirm();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Judges the lane by how one of its calls ended.
+    pub(crate) fn judge(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
+        let call = &judged.call;
+        let health = Health::of(outcome);
+        let facts = self.facts(now, Millis(0));
+        let is_about_key = matches!(outcome, Outcome::Refused { class, .. } if facts.is_about_key(call, *class));
+        let permitted = match call.kind {
+            Kind::Write => is_permitted(outcome) && !is_about_key,
+            Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,
+            Kind::ReadImage => false,
+        };
+        let was_unproven = self.key.is_unproven(now);
+        if health == Health::Good {
+            self.streak = Streak::default();
+            self.refreshed.take_if(|(kind, _)| *kind == call.kind);
+            self.clock_corrected = None;
+            self.note_permitted(call, outcome);
+        }
+        // Refusals that may have been the key's fault are judged anew once the key is known to be the right one.
+        let is_key_proven = was_unproven && !self.key.is_unproven(now);
+        if let Some(closed) = self.state.closed() {
+            let serves = match closed.reason {
+                // Only another key, or an operator, opens it.
+                CloseReason::Account => return,
+                // Without jobs there is nothing to try by: the next ones will tell.
+                _ if !closed.has_jobs() => true,
+                CloseReason::Permission => permitted || is_key_proven,
+                CloseReason::Credential => call.kind == closed.probe,
+                CloseReason::Clock | CloseReason::Endpoint => true,
+            };
+            if health == Health::Good && serves {
+                self.open(changes);
+                changes.push(Change::Permitted);
+            } else if judged.is_probe {
+                self.probe_failed(now, outcome, changes);
+            }
+            return;
+        }
+        if is_key_proven {
+            changes.push(Change::Permitted);
+        }
+        self.judge_open(now, judged, health, outcome, changes);
+    }
+
+    /// Judges a lane that is not closed.
+    fn judge_open(
+        &mut self,
+        now: Instant,
+        judged: &JudgedCall,
+        health: Health,
+        outcome: &Outcome,
+        changes: &mut Vec<Change>,
+    ) {
+        let call = &judged.call;
+        // A call that was signed before the credential or the clock was mended says nothing of it now.
+        let signed_since = |mended: Instant| call.began >= mended;
+        match health {
+            Health::Good => {}
+            Health::NoAnswer => self.no_answer(now, judged, outcome, changes),
+            Health::CredentialRefused => match self.refreshed {
+                Some((_, at)) if !signed_since(at) => {}
+                _ if !self.is_open() => {}
+                Some(_) => {
+                    self.close_by(now, CloseReason::Credential, call.kind, detail(outcome), now, changes);
+                }
+                None => {
+                    self.state = LaneState::Refreshing(call.kind, detail(outcome));
+                    changes.push(Change::RefreshCredential);
+                }
+            },
+            Health::ClockRefused => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
+            Health::Skewed => match self.clock_corrected {
+                Some(at) if signed_since(at) => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
+                Some(_) => {}
+                None => self.clock_corrected = Some(now),
+            },
+        }
+    }
+
+    fn no_answer(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
+        let enough = self.streak.failed(judged.image, judged.call.began, detail(outcome));
+        if !enough || !self.is_open() {
+            return;
+        }
+        let since = self.streak.since().unwrap_or(now);
+        if self.streak.is_on_several_images() || judged.call.kind == Kind::ReadImage {
+            self.close(now, CloseReason::Endpoint, detail(outcome), since, changes);
+        } else {
+            // Too few images to tell an endpoint from an image: one question decides.
+            let mut closed = Closed::new(CloseReason::Endpoint, Kind::ReadImage, detail(outcome), since);
+            closed.probe_at = Some(now);
+            self.state = LaneState::Suspect(closed);
+        }
+    }
+
+    /// Another credential is in use. Returns whether calls go on.
+    pub(crate) fn credential_fresh(&mut self, now: Instant) -> bool {
+        match &self.state {
+            LaneState::Refreshing(kind, _) => {
+                self.refreshed = Some((*kind, now));
+                self.state = LaneState::Open;
+                true
+            }
+            // A better credential is there: no reason to wait for the next probe.
+            LaneState::Closed(closed) if matches!(closed.reason, CloseReason::Credential | CloseReason::Permission) => {
+                self.probe_at(now);
+                false
+            }
+            LaneState::Open => true,
+            _ => false,
+        }
+    }
+
+    /// A refresh brought nothing new.
+    pub(crate) fn credential_broken(&mut self, now: Instant, changes: &mut Vec<Change>) {
+        if let LaneState::Refreshing(kind, refused) = &self.state {
+            let (kind, detail) = (*kind, alloc::format!("{refused} (and no other credential is there)"));
+            self.close_by(now, CloseReason::Credential, kind, detail.into(), now, changes);
+        }
+    }
+
+    /// Closes the lane: no calls but one probe at a time.
+    pub(crate) fn close(
+        &mut self,
+        now: Instant,
+        reason: CloseReason,
+        detail: Box<str>,
+        since: Instant,
+        changes: &mut Vec<Change>,
+    ) {
+        let probe = if reason == CloseReason::Permission { Kind::Write } else { Kind::ReadImage };
+        self.close_by(now, reason, probe, detail, since, changes);
+    }
+
+    /// The same, and calls of this kind show whether it works again.
+    fn close_by(
+        &mut self,
+        now: Instant,
+        reason: CloseReason,
+        probe: Kind,
+        detail: Box<str>,
+        since: Instant,
+        changes: &mut Vec<Change>,
+    ) {
+        if !self.state.can_close() {
+            return;
+        }
+        changes.push(Change::Notice(Notice::Closed { reason, detail: detail.clone() }));
+        let mut closed = Closed::new(reason, probe, detail, since);
+        // Nothing that is sent with another account's key shows whether the right one is there.
+        closed.probe_at = (reason != CloseReason::Account).then_some(now + closed.pause());
+        self.state = LaneState::Closed(closed);
+    }
+
+    /// Opens the lane. That is announced if its closing was.
+    pub(crate) fn open(&mut self, changes: &mut Vec<Change>) {
+        if matches!(self.state, LaneState::Closed(_)) {
+            changes.push(Change::Notice(Notice::Opened));
+        }
+        self.state = LaneState::Open;
+        changes.push(Change::Opened);
+    }
+
+    fn probe_failed(&mut self, now: Instant, outcome: &Outcome, changes: &mut Vec<Change>) {
+        let is_suspect = matches!(self.state, LaneState::Suspect(_));
+        let Some(mut closed) = self.state.closed().cloned() else { return };
+        if !matches!(outcome, Outcome::Accepted(_)) {
+            closed.detail = detail(outcome);
+        }
+        closed.probe_at = Some(now + closed.pause());
+        closed.failed_probes = closed.failed_probes.saturating_add(1);
+        let (reason, detail) = (closed.reason, closed.detail.clone());
+        if is_suspect {
+            changes.push(Change::Notice(Notice::Closed { reason, detail }));
+        }
+        if closed.failed_probes == 1 && reason == CloseReason::Endpoint {
+            changes.push(Change::Outage);
+        }
+        self.state = LaneState::Closed(closed);
+    }
+}
+
+/// What an outcome says of itself, for people.
+fn detail(outcome: &Outcome) -> Box<str> {
+    match outcome {
+        Outcome::Refused { code, message, .. } => alloc::format!("{code}: {message}").into(),
+        Outcome::Unanswered { reason, .. } => reason.clone(),
+        Outcome::Skewed => "the clock differs from the server's by more than 5 minutes".into(),
+        Outcome::Accepted(_) => "accepted".into(),
+    }
+}

@@ -1,0 +1,47 @@
+//! Calls in a row without a usable response.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{arena::Key, schedule::Entry, time::Instant};
+
+/// Calls in a row without a usable response.
+#[derive(Debug, Default)]
+pub(super) struct Streak {
+    calls: u32,
+    since: Option<Instant>,
+    /// Why the last one got none.
+    detail: Box<str>,
+    /// Some of the images, as many as matter.
+    images: Vec<Key<Entry>>,
+}
+
+impl Streak {
+    /// Calls in a row without a usable response that close a lane.
+    const CALLS_MAX: u32 = 5;
+    /// On how many images they must be. On fewer, the cause may be an image.
+    const IMAGES_MIN: usize = 3;
+
+    /// A call got no usable response. Returns whether that is enough to close the lane, or to suspect that it must be.
+    pub(super) fn failed(&mut self, image: Key<Entry>, began: Instant, detail: Box<str>) -> bool {
+        self.calls += 1;
+        self.detail = detail;
+        self.since = self.since.or(Some(began));
+        if self.images.len() < Self::IMAGES_MIN && !self.images.contains(&image) {
+            self.images.push(image);
+        }
+        self.calls >= Self::CALLS_MAX
+    }
+
+    pub(super) fn is_on_several_images(&self) -> bool {
+        self.images.len() >= Self::IMAGES_MIN
+    }
+
+    /// When the first of these calls began.
+    pub(super) const fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+}

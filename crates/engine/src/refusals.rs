@@ -1,0 +1,75 @@
+//! Refusals of accounts, remembered for jobs that are redelivered.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use imageshare_core::{Permission, ids::AccountId};
+
+use crate::{
+    image::ImageName,
+    job::Failure,
+    time::{Instant, Millis},
+};
+
+/// An account of an image, and what was refused for it.
+type Name = (ImageName, AccountId, Permission);
+
+/// The refusals of all images.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    by_name: BTreeMap<Name, (Instant, Arc<Failure>)>,
+    order: VecDeque<Name>,
+}
+
+impl Refusals {
+    /// How long a refusal is remembered.
+    const KEPT_FOR: Millis = Millis::from_secs(60 * 60);
+    /// Refusals remembered at most.
+    const MAX: usize = 100_000;
+
+    /// The refusal that still counts.
+    pub(crate) fn get(
+        &self,
+        now: Instant,
+        image: ImageName,
+        account: AccountId,
+        permission: Permission,
+    ) -> Option<&Arc<Failure>> {
+        if self.by_name.is_empty() {
+            return None;
+        }
+        let (until, failure) = self.by_name.get(&(image, account, permission))?;
+        (*until > now).then_some(failure)
+    }
+
+    /// Remembers a refusal that blames the account.
+    pub(crate) fn remember(
+        &mut self,
+        now: Instant,
+        image: ImageName,
+        account: AccountId,
+        permission: Permission,
+        failure: &Failure,
+    ) {
+        let name = (image, account, permission);
+        // The redelivered job may not be the one that the request was made for.
+        let remembered = (now + Self::KEPT_FOR, failure.without_request());
+        if self.by_name.insert(name, remembered).is_none() {
+            self.order.push_back(name);
+        }
+        while self.order.len() > Self::MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.by_name.remove(&oldest);
+            }
+        }
+    }
+
+    /// A write was accepted: what was refused before is no longer so.
+    pub(crate) fn forget(&mut self, image: ImageName, account: AccountId, permission: Permission) {
+        if !self.by_name.is_empty() {
+            self.by_name.remove(&(image, account, permission));
+        }
+    }
+}
