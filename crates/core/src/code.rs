@@ -32,8 +32,10 @@ pub enum Class {
     Permission,
     /// The image is shared with as many accounts as it may be.
     Quota,
-    /// Too many requests in this second.
+    /// Too many requests of this action in this second.
     Throttle,
+    /// Too many requests of the whole account or address in this second.
+    ThrottleAll,
     /// The server failed; later it may not.
     Transient,
     /// In no table. Handled like [`Class::Transient`], then isolated like an account's fault.
@@ -67,6 +69,7 @@ impl Class {
             Self::Permission => "permission",
             Self::Quota => "quota",
             Self::Throttle => "throttle",
+            Self::ThrottleAll => "throttle-all",
             Self::Transient => "transient",
             Self::Unknown => "unknown",
         }
@@ -81,7 +84,7 @@ pub const fn table() -> &'static [(&'static str, Class)] {
 
 use Class::{
     Account, AccountOrOther, AlreadyDone, BatchTooLarge, Busy, Clock, Credential, Deployment, Image,
-    Permission as NotPermitted, Quota, Throttle, Transient,
+    Permission as NotPermitted, Quota, Throttle, ThrottleAll, Transient,
 };
 
 const TABLE: &[(&str, Class)] = &[
@@ -143,7 +146,7 @@ const TABLE: &[(&str, Class)] = &[
     ("InvalidParameter.WebIdentityTokenError", Deployment),
     ("InvalidParameterValue", AccountOrOther),
     ("InvalidParameterValue.InstanceTypeNotFound", Image),
-    ("InvalidParameterValue.InvalidAppIdFormat", AccountOrOther),
+    ("InvalidParameterValue.InvalidAppIdFormat", Deployment),
     ("InvalidParameterValue.InvalidImageId", Image),
     ("InvalidParameterValue.InvalidImageIdIsShared", Image),
     ("InvalidParameterValue.InvalidImageState", Busy),
@@ -165,9 +168,9 @@ const TABLE: &[(&str, Class)] = &[
     ("OperationDenied.AccountNotSupported", Deployment),
     ("OverQuota", Quota),
     ("RequestLimitExceeded", Throttle),
-    ("RequestLimitExceeded.GlobalRegionUinLimitExceeded", Throttle),
-    ("RequestLimitExceeded.IPLimitExceeded", Throttle),
-    ("RequestLimitExceeded.UinLimitExceeded", Throttle),
+    ("RequestLimitExceeded.GlobalRegionUinLimitExceeded", ThrottleAll),
+    ("RequestLimitExceeded.IPLimitExceeded", ThrottleAll),
+    ("RequestLimitExceeded.UinLimitExceeded", ThrottleAll),
     ("RequestSizeLimitExceeded", BatchTooLarge),
     ("ResourceInUse", Transient),
     ("ResourceInsufficient", Transient),
@@ -220,7 +223,7 @@ mod tests {
             ("InvalidImageId.Malformed", Image),
             ("InvalidImageId.NotFound", Image),
             ("InvalidParameter.InstanceImageNotSupport", Image),
-            ("InvalidParameterValue.InvalidAppIdFormat", AccountOrOther),
+            ("InvalidParameterValue.InvalidAppIdFormat", Deployment),
             ("InvalidParameterValue.InvalidImageId", Image),
             ("InvalidParameterValue.InvalidImageState", Busy),
             ("InvalidParameterValue.LimitExceeded", BatchTooLarge),

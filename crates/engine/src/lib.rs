@@ -95,6 +95,7 @@ mod image;
 mod lane;
 mod pacer;
 mod random;
+mod reaction;
 mod refusals;
 mod schedule;
 

@@ -35,7 +35,7 @@ const IMAGES: usize = 2;
 const GAPS: [u64; 8] = [0, 0, 100, 500, 1900, 3000, 40_000, 10_000_000];
 
 /// Codes that an account may fail with.
-const CODES: [&str; 3] = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue.InvalidAppIdFormat"];
+const CODES: [&str; 3] = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue"];
 
 /// Ends a history; another one follows.
 const END: [u8; 4] = [0xff; 4];

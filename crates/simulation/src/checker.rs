@@ -479,7 +479,7 @@ impl Checker {
             "InvalidAccountId.NotFound" => permission == Permission::Cancel || !accounts.exists(account),
             "FailedOperation.NotMasterAccount" => accounts.sub_accounts.contains(&account),
             "InternalError" => faulty || self.internal_errors,
-            "NeverHeardOf.This" | "InvalidParameterValue.InvalidAppIdFormat" => faulty,
+            "NeverHeardOf.This" | "InvalidParameterValue" => faulty,
             "OverQuota" | local::OVER_QUOTA => {
                 let different: BTreeSet<_> = job.account_ids.iter().collect();
                 let too_many = job.mode == Mode::Sync && different.len() > world.cap();

@@ -318,7 +318,7 @@ impl World {
                 0 => _ = known.unknown.insert(account(nth)),
                 1 => _ = known.sub_accounts.insert(account(nth)),
                 2 if random.chance(40) => {
-                    let codes = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue.InvalidAppIdFormat"];
+                    let codes = ["InternalError", "NeverHeardOf.This", "InvalidParameterValue"];
                     known.faults.insert(account(nth), random.of(&codes).into());
                 }
                 _ => {}

@@ -2,7 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use imageshare_core::{Class, Permission};
+use imageshare_core::Permission;
 
 use super::{
     Image,
@@ -10,7 +10,6 @@ use super::{
     backlog::Step,
     failure,
     group::Group,
-    split::may_be_about_others,
     write::{Origin, Write},
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     context::{Context, Effect},
     io::{Answer, CallId, ImageState, Outcome},
     job::{Failure, local},
+    reaction::{Applied, Concerns, Next, Obstacle, Reaction},
     time::{Instant, Millis},
 };
 
@@ -58,28 +58,26 @@ impl Image {
         }
         match outcome {
             Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(cx, call, accounts),
-            Outcome::Refused { class: Class::Throttle, .. } => {
-                let pause = Self::throttle_pause(cx);
-                self.read.after = cx.now + pause;
-                self.want_reading(cx.now);
+            Outcome::Accepted(_) => {
+                self.read_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
             }
-            Outcome::Refused { class: Class::Credential | Class::Clock, .. } | Outcome::Skewed => {
-                self.want_reading(cx.now);
-            }
-            Outcome::Refused { code, class: Class::Transient | Class::Unknown, message, request_id } => {
-                self.read_failed(cx, call, failure(&code, message, request_id));
-            }
-            Outcome::Refused { class, .. } if call.by_former_key && cx.lane.is_about_key(call, class) => {
-                self.want_reading(cx.now);
-            }
-            Outcome::Refused { code, class, message, request_id } => {
-                self.read_refused(cx, call, class, &failure(&code, message, request_id));
-            }
+            Outcome::Skewed => self.want_reading(cx.now),
             Outcome::Unanswered { reason, .. } => {
                 self.read_failed(cx, call, failure(local::NO_ANSWER, reason, None));
             }
-            Outcome::Accepted(_) => {
-                self.read_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
+            Outcome::Refused { code, class, message, request_id } => {
+                let reaction = cx.lane.reaction_to(class, call);
+                let refused = failure(&code, message, request_id);
+                match reaction.next {
+                    Next::SendAfterPause => {
+                        self.read.after = cx.now + Self::throttle_pause(cx);
+                        self.want_reading(cx.now);
+                    }
+                    Next::SendAgain => self.want_reading(cx.now),
+                    Next::Retry => self.read_failed(cx, call, refused),
+                    Next::WaitForPermission if call.by_former_key => self.want_reading(cx.now),
+                    _ => self.read_refused(cx, call, reaction, &refused),
+                }
             }
         }
     }
@@ -88,12 +86,12 @@ impl Image {
         match outcome {
             Outcome::Accepted(Answer::Image(state)) => self.image_seen(cx, &state),
             Outcome::Unanswered { .. } | Outcome::Skewed => self.ask_again(cx),
-            Outcome::Refused {
-                class: Class::Throttle | Class::Credential | Class::Clock | Class::Transient | Class::Unknown,
-                ..
-            } => self.ask_again(cx),
-            // Not allowed to ask, or not to be had: the write itself has to try.
-            Outcome::Refused { .. } | Outcome::Accepted(_) => self.image_seen(cx, &ImageState::Missing),
+            Outcome::Refused { class, .. } => match Reaction::to(class).next {
+                Next::SendAgain | Next::SendAfterPause | Next::Retry => self.ask_again(cx),
+                // Not allowed to ask, or not to be had: the write itself has to try.
+                _ => self.image_seen(cx, &ImageState::Missing),
+            },
+            Outcome::Accepted(_) => self.image_seen(cx, &ImageState::Missing),
         }
     }
 
@@ -114,22 +112,23 @@ impl Image {
                 self.mark_doubt(cx, sent_at, permission, &members);
                 let members = self.still_wished(cx, permission, members);
                 let tried = Group::new(permission, members, failure(local::NO_ANSWER, reason, None));
-                self.write_failed(cx, tried, origin, Class::Transient);
+                self.write_failed(cx, tried, origin);
             }
             Outcome::Skewed => {
                 let members = self.still_wished(cx, permission, members);
                 self.send_later(cx, permission, members, origin);
             }
             Outcome::Refused { code, class, message, request_id } => {
-                self.mark_refused(cx, permission, &members, class);
+                let reaction = cx.lane.reaction_to(class, call);
+                self.mark_refused(cx, permission, &members, reaction.applied);
                 let sent = members.len();
                 let members = self.still_wished(cx, permission, members);
                 let tried = Group::new(permission, members, failure(&code, message, request_id));
-                if tried.members.len() < sent && blames_a_list(class) {
+                if tried.members.len() < sent && reaction.concerns == Concerns::List {
                     // Whom it blames may be one that nobody wishes for any more: each is tried again.
                     return self.send_later(cx, permission, tried.members, origin);
                 }
-                self.write_refused(cx, call, tried, origin, class);
+                self.write_refused(cx, call, tried, origin, reaction);
             }
         }
     }
@@ -149,7 +148,9 @@ impl Image {
             Outcome::Unanswered { sent: true, .. } => {
                 self.mark_doubt(cx, call.sent.or(Some(call.began)), permission, members);
             }
-            Outcome::Refused { class, .. } => self.mark_refused(cx, permission, members, *class),
+            Outcome::Refused { class, .. } => {
+                self.mark_refused(cx, permission, members, Reaction::to(*class).applied);
+            }
             Outcome::Unanswered { sent: false, .. } | Outcome::Skewed => {}
         }
         self.make_ready(cx, members);
@@ -209,53 +210,53 @@ impl Image {
         }
     }
 
-    fn write_refused(&mut self, cx: &mut Context<'_>, call: &EndedCall, tried: Group, origin: Origin, class: Class) {
-        if !matches!(class, Class::Busy | Class::Throttle | Class::Credential | Class::Clock) {
-            self.busy = None;
+    fn write_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &EndedCall,
+        tried: Group,
+        origin: Origin,
+        reaction: Reaction,
+    ) {
+        if reaction.obstacle == Obstacle::Ends {
+            self.busy.take_if(|_| reaction.next != Next::WaitForImage);
+            self.denied.take_if(|_| reaction.next != Next::WaitForPermission);
         }
-        let is_about_key = cx.lane.is_about_key(call, class);
-        if !is_about_key && !matches!(class, Class::Throttle | Class::Credential | Class::Clock) {
-            self.denied = None;
-        }
-        if is_about_key {
-            let refused = tried.failure.clone();
-            self.send_later(cx, tried.permission, tried.members, origin);
-            // What a key was refused that is replaced by now says nothing.
-            if call.by_former_key {
-                return;
+        match reaction.next {
+            Next::FindAccount | Next::FindAccountOrOther | Next::FindDone => {
+                self.blamed(cx, tried, origin, reaction.next);
             }
-            if self.deny(cx, Kind::Write) {
-                return self.fail_image(cx, None, call.id, &refused);
-            }
-            cx.effects.push(Effect::NotPermitted(refused));
-            return;
-        }
-        match class {
-            Class::Account | Class::AccountOrOther | Class::AlreadyDone => {
-                self.blamed(cx, tried, origin, class);
-            }
-            Class::Transient | Class::Unknown => self.write_failed(cx, tried, origin, class),
-            Class::BatchTooLarge => self.too_long(cx, &tried, origin),
-            Class::Busy => {
+            Next::Retry => self.write_failed(cx, tried, origin),
+            Next::ShortenLists => self.too_long(cx, &tried, origin),
+            Next::WaitForImage => {
                 self.image_busy(cx, call.id, &tried.failure);
                 self.send_later(cx, tried.permission, tried.members, origin);
             }
-            // A CANCEL takes no room: whatever this means, it blames nobody.
-            Class::Quota if tried.permission == Permission::Cancel => {
-                self.write_failed(cx, tried, origin, Class::Unknown);
-            }
-            Class::Quota => self.over_quota(cx, &tried, origin),
-            Class::Throttle => {
-                let pause = Self::throttle_pause(cx);
-                self.write_after = cx.now + pause;
+            // A CANCEL takes no room: whatever this means, it blames no account.
+            Next::CountAccounts if tried.permission == Permission::Cancel => self.write_failed(cx, tried, origin),
+            Next::CountAccounts => self.over_quota(cx, &tried, origin),
+            Next::SendAfterPause => {
+                self.write_after = cx.now + Self::throttle_pause(cx);
                 self.send_later(cx, tried.permission, tried.members, origin);
             }
-            Class::Credential | Class::Clock => self.send_later(cx, tried.permission, tried.members, origin),
-            // The key's fault is dealt with above; whatever else is refused so is the image's or the job's.
-            Class::Permission | Class::Deployment | Class::Image => {
+            Next::SendAgain => self.send_later(cx, tried.permission, tried.members, origin),
+            Next::Fail => {
                 let (permission, refused) = (tried.permission, tried.failure.clone());
                 self.send_later(cx, permission, tried.members, origin);
                 self.fail_image(cx, Some(permission), call.id, &refused);
+            }
+            Next::WaitForPermission => {
+                let refused = tried.failure.clone();
+                self.send_later(cx, tried.permission, tried.members, origin);
+                // A refusal of a key that is replaced by now says nothing.
+                if call.by_former_key {
+                    return;
+                }
+                if self.deny(cx, Kind::Write) {
+                    self.fail_image(cx, None, call.id, &refused);
+                } else {
+                    cx.effects.push(Effect::NotPermitted(refused));
+                }
             }
         }
     }
@@ -286,16 +287,16 @@ impl Image {
     }
 
     /// A refusal that blames an account of the list.
-    fn blamed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, class: Class) {
+    fn blamed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, next: Next) {
         let rest = self.split_origin(origin);
         match *tried.members.as_slice() {
             [] => self.make_ready(cx, &rest),
             [alone] => {
                 self.make_ready(cx, &rest);
-                self.blamed_alone(cx, alone, tried.permission, tried.failure, class);
+                self.blamed_alone(cx, alone, tried.permission, tried.failure, next);
             }
             _ => {
-                if may_be_about_others(class) {
+                if next == Next::FindAccountOrOther {
                     self.sample(&mut tried);
                 }
                 self.isolate(cx, tried, &rest);
@@ -321,10 +322,10 @@ impl Image {
         alone: Key<Account>,
         permission: Permission,
         refused: Arc<Failure>,
-        class: Class,
+        next: Next,
     ) {
-        match (permission, class) {
-            (Permission::Share, Class::AlreadyDone) => self.already_done(cx, alone),
+        match (permission, next) {
+            (Permission::Share, Next::FindDone) => self.already_done(cx, alone),
             // Most likely it does not have the image: if so it is as wished.
             (Permission::Cancel, _) => self.give_verdict(cx, alone, refused),
             (Permission::Share, _) => {
@@ -351,7 +352,7 @@ impl Image {
     }
 
     /// A failure that blames nobody, or no answer: again after a pause; a list that fails twice in a row in parts.
-    fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, class: Class) {
+    fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin) {
         let before = match &origin {
             Origin::Group(group) if group.sample.is_none() => group.failures,
             _ => 0,
@@ -367,9 +368,7 @@ impl Image {
                 if tried.failures < 2 {
                     return self.push_group(tried);
                 }
-                if may_be_about_others(class) {
-                    self.sample(&mut tried);
-                }
+                self.sample(&mut tried);
                 if tried.sample.is_some() {
                     cx.effects.push(Effect::Split);
                     self.push_group(tried);
@@ -471,15 +470,22 @@ impl Image {
         }
     }
 
-    /// A list was refused: what it named may have been applied in part, unless the refusal is about the call itself.
-    fn mark_refused(&mut self, cx: &mut Context<'_>, permission: Permission, members: &[Key<Account>], class: Class) {
-        let untouched =
-            matches!(class, Class::Throttle | Class::Credential | Class::Clock | Class::Permission | Class::Deployment);
-        let alone_and_clear = members.len() == 1 && !matches!(class, Class::Transient | Class::Unknown);
-        if untouched || alone_and_clear {
-            return;
+    /// A list was refused: what it named may have been applied in part.
+    fn mark_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        permission: Permission,
+        members: &[Key<Account>],
+        applied: Applied,
+    ) {
+        let may_be_applied = match applied {
+            Applied::Never => false,
+            Applied::ToOthers => members.len() > 1,
+            Applied::Perhaps => true,
+        };
+        if may_be_applied {
+            self.suspect(cx, permission, members);
         }
-        self.suspect(cx, permission, members);
     }
 
     /// A write of these accounts may have been applied by now.
@@ -493,18 +499,4 @@ impl Image {
     fn throttle_pause(cx: &mut Context<'_>) -> Millis {
         Self::THROTTLE_PAUSE + cx.random.part_of(Self::THROTTLE_JITTER)
     }
-}
-
-/// Whether a refusal of this class says something of a list as it was sent, and not of each account in it.
-const fn blames_a_list(class: Class) -> bool {
-    matches!(
-        class,
-        Class::Account
-            | Class::AccountOrOther
-            | Class::AlreadyDone
-            | Class::BatchTooLarge
-            | Class::Quota
-            | Class::Transient
-            | Class::Unknown
-    )
 }

@@ -6,6 +6,7 @@ use super::{Denied, Image};
 use crate::{
     call::{EndedCall, Kind},
     context::{Context, LaneFacts},
+    reaction::Reaction,
     time::{Instant, Millis},
 };
 
@@ -29,14 +30,10 @@ impl LaneFacts {
     /// How long a permitted call shows that the key may do such things.
     const PERMITTED_FOR: Millis = Millis::from_secs(5 * 60);
 
-    /// Whether a refusal of this class may be the key's fault and not the job's. A key whose account is not known to be
-    /// the right one may be refused as if there were no such image, and so may have been one that was replaced since.
-    pub(crate) const fn is_about_key(&self, call: &EndedCall, class: Class) -> bool {
-        match class {
-            Class::Permission | Class::Deployment => true,
-            Class::Image => self.is_key_unproven || call.by_former_key,
-            _ => false,
-        }
+    /// The reaction to a refusal of this class. A key that may be another account's, and one that was replaced since,
+    /// may be at fault where the API names the image.
+    pub(crate) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
+        Reaction::to(class).with_key(self.is_key_unproven || call.by_former_key)
     }
 
     /// When such a call was last permitted, if that was at `since` or later and still counts. A key that may write can

@@ -2,7 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use imageshare_core::{Class, ids::AccountId};
+use imageshare_core::ids::AccountId;
 
 use super::{Image, Reading, RefusedListing, backlog::Step};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     io::Notice,
     job::Failure,
     limits::Limits,
+    reaction::{Next, Reaction},
     time::{Instant, Millis},
 };
 
@@ -62,10 +63,10 @@ impl Image {
         &mut self,
         cx: &mut Context<'_>,
         call: &EndedCall,
-        class: Class,
+        reaction: Reaction,
         failure: &Arc<Failure>,
     ) {
-        let is_about_key = cx.lane.is_about_key(call, class);
+        let is_about_key = reaction.next == Next::WaitForPermission;
         let is_denied = is_about_key && self.is_needed_by_sync(call);
         let is_final = !is_about_key || (is_denied && self.deny(cx, Kind::ReadShares));
         self.go_on_without(cx, call, cx.now + Self::UNREADABLE_FOR, failure.clone(), is_final);

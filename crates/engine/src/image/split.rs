@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use imageshare_core::{Class, Permission};
+use imageshare_core::Permission;
 
 use super::{
     Image,
@@ -241,9 +241,4 @@ impl Group {
         let rest = self.members.split_off(whole.min(batch_max));
         core::mem::replace(&mut self.members, rest)
     }
-}
-
-/// Whether a code may be about the caller or the image as well as about an account.
-pub(super) const fn may_be_about_others(class: Class) -> bool {
-    matches!(class, Class::AccountOrOther | Class::Transient | Class::Unknown)
 }

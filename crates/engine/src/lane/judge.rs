@@ -2,13 +2,12 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use imageshare_core::Class;
-
 use super::{Change, Closed, Lane, LaneState, Streak};
 use crate::{
     arena::Key,
     call::{EndedCall, Kind},
     io::{Answer, CloseReason, Notice, Outcome},
+    reaction::{Health, KeyVerdict, Reaction},
     schedule::Entry,
     time::{Instant, Millis},
 };
@@ -24,75 +23,31 @@ pub(crate) struct JudgedCall {
     pub(crate) is_denied_listing: bool,
 }
 
-/// What a call says of its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Endpoint, clock and credential are good.
-    Good,
-    /// Nothing usable came.
-    NoAnswer,
-    CredentialRefused,
-    ClockRefused,
-    /// The clock was corrected.
-    Skewed,
-}
-
-impl Health {
-    const fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Refused { class: Class::Credential, .. } => Self::CredentialRefused,
-            Outcome::Refused { class: Class::Clock, .. } => Self::ClockRefused,
-            Outcome::Unanswered { .. } => Self::NoAnswer,
-            Outcome::Skewed => Self::Skewed,
-            Outcome::Accepted(_) | Outcome::Refused { .. } => Self::Good,
-        }
-    }
-}
-
-/// Whether a write that ended so was past the question whether the key may do it.
-const fn is_permitted(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Accepted(_) => true,
-        Outcome::Refused { class, .. } => matches!(
-            class,
-            Class::Account
-                | Class::AccountOrOther
-                | Class::AlreadyDone
-                | Class::BatchTooLarge
-                | Class::Busy
-                | Class::Image
-                | Class::Quota
-        ),
-        Outcome::Skewed | Outcome::Unanswered { .. } => false,
-    }
-}
-
 impl Lane {
     /// A call ended: its slot is taken, and the pace follows how it ended.
     pub(crate) fn call_ended(&mut self, now: Instant, call: &EndedCall, outcome: &Outcome) {
         self.in_flight -= 1;
         self.slots[call.kind as usize].written(now, call.id);
-        // A code with a second part says that the limit of the whole account or address was hit, not of one action.
-        let throttled = match outcome {
-            Outcome::Refused { class: Class::Throttle, code, .. } => Some(code.contains('.')),
+        let refused = match outcome {
+            Outcome::Refused { class, .. } => Some(Reaction::to(*class).lane),
             _ => None,
         };
+        let is_throttled = matches!(refused, Some(Health::Throttled | Health::ThrottledAll));
         for kind in Kind::ALL {
-            if kind == call.kind || throttled == Some(true) {
-                self.slots[kind as usize].answered(now, throttled.is_some());
+            if kind == call.kind || refused == Some(Health::ThrottledAll) {
+                self.slots[kind as usize].answered(now, is_throttled);
             }
         }
     }
 
     /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
     /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
-    fn note_permitted(&mut self, call: &EndedCall, outcome: &Outcome) {
+    fn note_permitted(&mut self, call: &EndedCall, outcome: &Outcome, reaction: Option<Reaction>) {
         if call.by_former_key {
             return;
         }
         match (call.kind, outcome) {
-            (Kind::Write, Outcome::Accepted(_))
-            | (Kind::Write, Outcome::Refused { class: Class::AlreadyDone | Class::Busy | Class::Quota, .. }) => {
+            (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyVerdict::Permitted) => {
                 self.write_permitted = self.write_permitted.max(Some(call.began));
                 self.key.confirm();
             }
@@ -109,20 +64,28 @@ impl Lane {
     /// Judges the lane by how one of its calls ended.
     pub(crate) fn judge(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
         let call = &judged.call;
-        let health = Health::of(outcome);
-        let facts = self.facts(now, Millis(0));
-        let is_about_key = matches!(outcome, Outcome::Refused { class, .. } if facts.is_about_key(call, *class));
+        let reaction = match outcome {
+            Outcome::Refused { class, .. } => Some(self.facts(now, Millis(0)).reaction_to(*class, call)),
+            Outcome::Accepted(_) | Outcome::Skewed | Outcome::Unanswered { .. } => None,
+        };
+        let is_good = match outcome {
+            Outcome::Accepted(_) => true,
+            Outcome::Refused { .. } => reaction
+                .is_some_and(|reaction| !matches!(reaction.lane, Health::CredentialRefused | Health::ClockRefused)),
+            Outcome::Skewed | Outcome::Unanswered { .. } => false,
+        };
+        let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyVerdict::Passed | KeyVerdict::Permitted);
         let permitted = match call.kind {
-            Kind::Write => is_permitted(outcome) && !is_about_key,
+            Kind::Write => is_good && reaction.is_none_or(is_past_key),
             Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,
             Kind::ReadImage => false,
         };
         let was_unproven = self.key.is_unproven(now);
-        if health == Health::Good {
+        if is_good {
             self.streak = Streak::default();
             self.refreshed.take_if(|(kind, _)| *kind == call.kind);
             self.clock_corrected = None;
-            self.note_permitted(call, outcome);
+            self.note_permitted(call, outcome, reaction);
         }
         // Refusals that may have been the key's fault are judged anew once the key is known to be the right one.
         let is_key_proven = was_unproven && !self.key.is_unproven(now);
@@ -136,7 +99,7 @@ impl Lane {
                 CloseReason::Credential => call.kind == closed.probe,
                 CloseReason::Clock | CloseReason::Endpoint => true,
             };
-            if health == Health::Good && serves {
+            if is_good && serves {
                 self.open(changes);
                 changes.push(Change::Permitted);
             } else if judged.is_probe {
@@ -147,40 +110,34 @@ impl Lane {
         if is_key_proven {
             changes.push(Change::Permitted);
         }
-        self.judge_open(now, judged, health, outcome, changes);
+        self.judge_open(now, judged, outcome, changes);
     }
 
     /// Judges a lane that is not closed.
-    fn judge_open(
-        &mut self,
-        now: Instant,
-        judged: &JudgedCall,
-        health: Health,
-        outcome: &Outcome,
-        changes: &mut Vec<Change>,
-    ) {
+    fn judge_open(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
         let call = &judged.call;
         // A call that was signed before the credential or the clock was mended says nothing of it now.
         let signed_since = |mended: Instant| call.began >= mended;
-        match health {
-            Health::Good => {}
-            Health::NoAnswer => self.no_answer(now, judged, outcome, changes),
-            Health::CredentialRefused => match self.refreshed {
-                Some((_, at)) if !signed_since(at) => {}
-                _ if !self.is_open() => {}
-                Some(_) => {
-                    self.close_by(now, CloseReason::Credential, call.kind, detail(outcome), now, changes);
-                }
-                None => {
-                    self.state = LaneState::Refreshing(call.kind, detail(outcome));
-                    changes.push(Change::RefreshCredential);
-                }
-            },
-            Health::ClockRefused => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
-            Health::Skewed => match self.clock_corrected {
+        match outcome {
+            Outcome::Accepted(_) => {}
+            Outcome::Unanswered { .. } => self.no_answer(now, judged, outcome, changes),
+            Outcome::Skewed => match self.clock_corrected {
                 Some(at) if signed_since(at) => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
                 Some(_) => {}
                 None => self.clock_corrected = Some(now),
+            },
+            Outcome::Refused { class, .. } => match (Reaction::to(*class).lane, self.refreshed) {
+                (Health::Good | Health::Throttled | Health::ThrottledAll, _) => {}
+                (Health::ClockRefused, _) => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
+                (Health::CredentialRefused, Some((_, at))) if !signed_since(at) => {}
+                (Health::CredentialRefused, _) if !self.is_open() => {}
+                (Health::CredentialRefused, Some(_)) => {
+                    self.close_by(now, CloseReason::Credential, call.kind, detail(outcome), now, changes);
+                }
+                (Health::CredentialRefused, None) => {
+                    self.state = LaneState::Refreshing(call.kind, detail(outcome));
+                    changes.push(Change::RefreshCredential);
+                }
             },
         }
     }

@@ -158,7 +158,9 @@ impl CredentialsError {
     pub fn is_out_of_reach(&self) -> bool {
         match self {
             Self::Metadata { .. } | Self::Slow { .. } | Self::StillReading | Self::Unreachable { .. } => true,
-            Self::Refused { error, .. } => matches!(error.class(), Class::Throttle | Class::Transient | Class::Unknown),
+            Self::Refused { error, .. } => {
+                matches!(error.class(), Class::Throttle | Class::ThrottleAll | Class::Transient | Class::Unknown)
+            }
             _ => false,
         }
     }

@@ -273,7 +273,7 @@ impl<I: Send + 'static> Driver<I> {
                 *refused = (*refused).max(Some(generation));
                 outcome
             }
-            Outcome::Refused { class: Class::Throttle, .. } => {
+            Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. } => {
                 self.summary.calls_throttled += 1;
                 self.progress.call_throttled();
                 outcome

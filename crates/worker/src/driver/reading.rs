@@ -108,7 +108,7 @@ impl Reader {
                 }
             };
             let pause = match error.class() {
-                Some(Class::Throttle) => THROTTLED,
+                Some(Class::Throttle | Class::ThrottleAll) => THROTTLED,
                 Some(Class::Transient | Class::Unknown) | None => {
                     let pause = pauses
                         .get(pause_next)

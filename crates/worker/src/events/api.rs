@@ -67,8 +67,10 @@ impl Answered<'_> {
         if let Some(why) = retry(self.outcome).filter(|_| self.call.accounts.is_some()) {
             metrics.retries.of(why).inc();
         }
-        let is_answer =
-            !matches!(self.outcome, Outcome::Unanswered { .. } | Outcome::Refused { class: Class::Throttle, .. });
+        let is_answer = !matches!(
+            self.outcome,
+            Outcome::Unanswered { .. } | Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. }
+        );
         if is_answer {
             metrics.progressed();
         }
@@ -118,7 +120,7 @@ const fn result(outcome: &Outcome) -> Option<&'static str> {
 /// Why it has to be sent again, if it has.
 const fn retry(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
-        Outcome::Refused { class: Class::Throttle, .. } => Some("throttle"),
+        Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. } => Some("throttle"),
         Outcome::Refused { class: Class::Transient | Class::Unknown, .. } => Some("transient"),
         Outcome::Unanswered { sent: true, .. } => Some("no_answer"),
         Outcome::Skewed => Some("clock"),

@@ -403,7 +403,8 @@ fn every_code_is_retried_or_failed_as_its_class_demands() {
             | Class::Credential
             | Class::Deployment
             | Class::Permission
-            | Class::Throttle => {
+            | Class::Throttle
+            | Class::ThrottleAll => {
                 assert_eq!((writes, outcome), (30, None), "{code}");
             }
         }

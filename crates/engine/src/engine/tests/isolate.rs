@@ -88,7 +88,7 @@ proptest! {
         code in prop_oneof![
             Just("InvalidAccountId.NotFound"),
             Just("FailedOperation.NotMasterAccount"),
-            Just("InvalidParameterValue.InvalidAppIdFormat"),
+            Just("InvalidParameterValue"),
             Just("InternalError"),
             Just("NeverHeardOf.This"),
         ],
@@ -122,10 +122,10 @@ fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
 fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_nothing() {
     let mut kit = Kit::new(one_shot());
     let ticket = kit.job(Mode::Share, 0, 0..50);
-    let mut cloud = Cloud::new(0..50, "InvalidParameterValue.InvalidAppIdFormat");
+    let mut cloud = Cloud::new(0..50, "InvalidParameterValue");
     cloud.serve(&mut kit, 1);
     assert_eq!(cloud.writes, 9, "the list, and eight alone");
-    assert!(kit.outcomes(ticket).iter().all(|word| *word == "InvalidParameterValue.InvalidAppIdFormat"));
+    assert!(kit.outcomes(ticket).iter().all(|word| *word == "InvalidParameterValue"));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_refusal_is_forgotten_when_the_account_is_accepted() {
 
 #[test]
 fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_rest() {
-    let code = "InvalidParameterValue.InvalidAppIdFormat";
+    let code = "InvalidParameterValue";
     let mut kit = Kit::new(one_shot());
     let ticket = kit.job(Mode::Share, 0, 0..20);
     kit.list([]);

@@ -1,0 +1,304 @@
+//! What a refusal means and what is done about it: one table, by the class of its code.
+//!
+//! Nothing else in the engine looks at a class, and nothing looks at the spelling of a code. `docs/errors.md` has the same
+//! table for people, and a test keeps the two equal.
+
+use imageshare_core::Class;
+
+/// The consequences of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reaction {
+    pub(crate) lane: Health,
+    pub(crate) key: KeyVerdict,
+    pub(crate) applied: Applied,
+    pub(crate) obstacle: Obstacle,
+    pub(crate) concerns: Concerns,
+    pub(crate) next: Next,
+}
+
+/// What the refusal says of the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Endpoint, clock and credential are good.
+    Good,
+    /// The same, and there were too many calls of one action.
+    Throttled,
+    /// The same, and there were too many calls of the whole account or address.
+    ThrottledAll,
+    CredentialRefused,
+    ClockRefused,
+}
+
+/// What the refusal says of the question whether the key may do this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyVerdict {
+    /// Nothing: it may have been refused before that was asked.
+    Unknown,
+    /// The request's values were looked at. They may be looked at before the key is, so this opens a closed lane and
+    /// proves nothing.
+    Passed,
+    /// The key may do it.
+    Permitted,
+    /// The key may not do it.
+    NotPermitted,
+    /// As `Passed`. If the key may be another account's, as `NotPermitted`: the API may refuse another account's image
+    /// as if it did not exist.
+    NotPermittedIfUnproven,
+}
+
+/// Whether a refused write may have been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It was not: the refusal is about the call itself.
+    Never,
+    /// To other accounts of the list. To an account alone it was not.
+    ToOthers,
+    /// It may have been, also to an account alone.
+    Perhaps,
+}
+
+/// Whether a refused write shows that what kept writes of the image back is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// It says nothing of the image.
+    Stays,
+    Ends,
+}
+
+/// What a refusal of a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concerns {
+    /// Each account of it, in the same way.
+    Each,
+    /// The list as it was sent: of another list it says nothing.
+    List,
+}
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The same is sent again.
+    SendAgain,
+    /// The same is sent again after the pause for too many calls.
+    SendAfterPause,
+    /// The same is tried again after a pause, a limited number of times, then in parts. A long list of an image for which
+    /// nothing was ever accepted is sampled first.
+    Retry,
+    /// One account is at fault: the list is split until it is alone.
+    FindAccount,
+    /// One account may be at fault, or the caller or the image: the list is sampled first, then split.
+    FindAccountOrOther,
+    /// An account has the image already: the list is split until it is alone, and is done then.
+    FindDone,
+    /// Shorter lists are sent.
+    ShortenLists,
+    /// The image has no room: what does not fit fails.
+    CountAccounts,
+    /// The image is asked for its state until it is ready.
+    WaitForImage,
+    /// The image, or the job, can never succeed: it fails.
+    Fail,
+    /// The same is tried again much later, since the key may be allowed to by then.
+    WaitForPermission,
+}
+
+impl Reaction {
+    /// The reaction to a refusal of this class.
+    pub(crate) const fn to(class: Class) -> Self {
+        let (lane, key, applied, obstacle, concerns, next) = match class {
+            Class::Account => {
+                (Health::Good, KeyVerdict::Passed, Applied::ToOthers, Obstacle::Ends, Concerns::List, Next::FindAccount)
+            }
+            Class::AccountOrOther => (
+                Health::Good,
+                KeyVerdict::Passed,
+                Applied::ToOthers,
+                Obstacle::Ends,
+                Concerns::List,
+                Next::FindAccountOrOther,
+            ),
+            Class::AlreadyDone => {
+                (Health::Good, KeyVerdict::Permitted, Applied::ToOthers, Obstacle::Ends, Concerns::List, Next::FindDone)
+            }
+            Class::BatchTooLarge => (
+                Health::Good,
+                KeyVerdict::Passed,
+                Applied::ToOthers,
+                Obstacle::Ends,
+                Concerns::List,
+                Next::ShortenLists,
+            ),
+            Class::Busy => (
+                Health::Good,
+                KeyVerdict::Permitted,
+                Applied::ToOthers,
+                Obstacle::Ends,
+                Concerns::Each,
+                Next::WaitForImage,
+            ),
+            Class::Clock => (
+                Health::ClockRefused,
+                KeyVerdict::Unknown,
+                Applied::Never,
+                Obstacle::Stays,
+                Concerns::Each,
+                Next::SendAgain,
+            ),
+            Class::Credential => (
+                Health::CredentialRefused,
+                KeyVerdict::Unknown,
+                Applied::Never,
+                Obstacle::Stays,
+                Concerns::Each,
+                Next::SendAgain,
+            ),
+            Class::Deployment | Class::Permission => (
+                Health::Good,
+                KeyVerdict::NotPermitted,
+                Applied::Never,
+                Obstacle::Ends,
+                Concerns::Each,
+                Next::WaitForPermission,
+            ),
+            Class::Image => {
+                let key = KeyVerdict::NotPermittedIfUnproven;
+                (Health::Good, key, Applied::ToOthers, Obstacle::Ends, Concerns::Each, Next::Fail)
+            }
+            Class::Quota => (
+                Health::Good,
+                KeyVerdict::Permitted,
+                Applied::ToOthers,
+                Obstacle::Ends,
+                Concerns::List,
+                Next::CountAccounts,
+            ),
+            Class::Throttle => (
+                Health::Throttled,
+                KeyVerdict::Unknown,
+                Applied::Never,
+                Obstacle::Stays,
+                Concerns::Each,
+                Next::SendAfterPause,
+            ),
+            Class::ThrottleAll => (
+                Health::ThrottledAll,
+                KeyVerdict::Unknown,
+                Applied::Never,
+                Obstacle::Stays,
+                Concerns::Each,
+                Next::SendAfterPause,
+            ),
+            Class::Transient | Class::Unknown => {
+                (Health::Good, KeyVerdict::Unknown, Applied::Perhaps, Obstacle::Ends, Concerns::List, Next::Retry)
+            }
+        };
+        Self { lane, key, applied, obstacle, concerns, next }
+    }
+
+    /// The reaction of a call that the key, which may be another account's, was not permitted.
+    pub(crate) const fn with_key(self, may_be_foreign: bool) -> Self {
+        match self.key {
+            KeyVerdict::NotPermittedIfUnproven if may_be_foreign => {
+                Self { key: KeyVerdict::NotPermitted, next: Next::WaitForPermission, ..self }
+            }
+            KeyVerdict::NotPermittedIfUnproven => Self { key: KeyVerdict::Passed, ..self },
+            _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{collections::BTreeMap, vec::Vec};
+
+    use super::*;
+
+    const CLASSES: [Class; 15] = [
+        Class::Account,
+        Class::AccountOrOther,
+        Class::AlreadyDone,
+        Class::BatchTooLarge,
+        Class::Busy,
+        Class::Clock,
+        Class::Credential,
+        Class::Deployment,
+        Class::Image,
+        Class::Permission,
+        Class::Quota,
+        Class::Throttle,
+        Class::ThrottleAll,
+        Class::Transient,
+        Class::Unknown,
+    ];
+
+    /// The words of the table in the documentation.
+    fn words(reaction: Reaction) -> [&'static str; 5] {
+        [
+            match reaction.lane {
+                Health::Good => "works",
+                Health::Throttled => "works, this action slower",
+                Health::ThrottledAll => "works, all actions slower",
+                Health::CredentialRefused => "needs another credential",
+                Health::ClockRefused => "is closed",
+            },
+            match reaction.key {
+                KeyVerdict::Unknown => "is not known",
+                KeyVerdict::Passed => "seems so",
+                KeyVerdict::Permitted => "yes",
+                KeyVerdict::NotPermitted => "no",
+                KeyVerdict::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
+            },
+            match reaction.applied {
+                Applied::Never => "no",
+                Applied::ToOthers => "to other accounts of the list",
+                Applied::Perhaps => "perhaps",
+            },
+            match reaction.concerns {
+                Concerns::Each => "each account",
+                Concerns::List => "the list as sent",
+            },
+            match reaction.next {
+                Next::SendAgain => "send it again",
+                Next::SendAfterPause => "send it again after 1 s",
+                Next::Retry => "try again after a pause, then in parts",
+                Next::FindAccount => "find the account",
+                Next::FindAccountOrOther => "sample, then find the account",
+                Next::FindDone => "find the account, which is done",
+                Next::ShortenLists => "send shorter lists",
+                Next::CountAccounts => "fail what does not fit",
+                Next::WaitForImage => "wait for the image",
+                Next::Fail => "fail what asks for the same",
+                Next::WaitForPermission => "try again much later",
+            },
+        ]
+    }
+
+    #[test]
+    fn every_row_is_as_documented() {
+        let page = include_str!("../../../docs/errors.md");
+        let table = page.split("## What each class sets off").nth(1).expect("the section exists");
+        let rows: BTreeMap<&str, Vec<&str>> = table
+            .lines()
+            .skip_while(|line| !line.starts_with("|---"))
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>())
+            .map(|cells| (cells[0].trim_matches('`'), cells[1..].to_vec()))
+            .collect();
+        assert_eq!(rows.len(), CLASSES.len());
+        for class in CLASSES {
+            assert_eq!(rows[class.as_str()], words(Reaction::to(class)), "{}", class.as_str());
+        }
+    }
+
+    #[test]
+    fn key_of_another_account_is_blamed_for_the_image() {
+        let foreign = Reaction::to(Class::Image).with_key(true);
+        assert_eq!((foreign.key, foreign.next), (KeyVerdict::NotPermitted, Next::WaitForPermission));
+        let own = Reaction::to(Class::Image).with_key(false);
+        assert_eq!((own.key, own.next), (KeyVerdict::Passed, Next::Fail));
+        for class in CLASSES.into_iter().filter(|class| *class != Class::Image) {
+            assert_eq!(Reaction::to(class).with_key(true), Reaction::to(class), "{}", class.as_str());
+        }
+    }
+}
