@@ -65,7 +65,7 @@ pub struct LaneLimits {
 
 impl Limits {
     /// How old a listing may be to call an account unchanged.
-    pub(crate) const READING_AGE_MAX: Millis = Millis::from_secs(30);
+    pub(crate) const LISTING_AGE_MAX: Millis = Millis::from_secs(30);
 
     /// The pause before the next try after `failed` ones: full jitter, a part of the longest pause as `draw` says, which
     /// is evenly distributed. Never zero, so that time passes between two tries.

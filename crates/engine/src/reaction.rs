@@ -11,7 +11,7 @@ pub(crate) struct Reaction {
     pub(crate) lane: Health,
     pub(crate) key: KeyVerdict,
     pub(crate) applied: Applied,
-    pub(crate) obstacle: Obstacle,
+    pub(crate) obstacle: ObstacleVerdict,
     pub(crate) concerns: Concerns,
     pub(crate) next: Next,
 }
@@ -59,7 +59,7 @@ pub(crate) enum Applied {
 
 /// Whether a refused write shows that what kept writes of the image back is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(crate) enum ObstacleVerdict {
     /// It says nothing of the image.
     Stays,
     Ends,
@@ -106,25 +106,35 @@ impl Reaction {
     /// The reaction to a refusal of this class.
     pub(crate) const fn to(class: Class) -> Self {
         let (lane, key, applied, obstacle, concerns, next) = match class {
-            Class::Account => {
-                (Health::Good, KeyVerdict::Passed, Applied::ToOthers, Obstacle::Ends, Concerns::List, Next::FindAccount)
-            }
+            Class::Account => (
+                Health::Good,
+                KeyVerdict::Passed,
+                Applied::ToOthers,
+                ObstacleVerdict::Ends,
+                Concerns::List,
+                Next::FindAccount,
+            ),
             Class::AccountOrOther => (
                 Health::Good,
                 KeyVerdict::Passed,
                 Applied::ToOthers,
-                Obstacle::Ends,
+                ObstacleVerdict::Ends,
                 Concerns::List,
                 Next::FindAccountOrOther,
             ),
-            Class::AlreadyDone => {
-                (Health::Good, KeyVerdict::Permitted, Applied::ToOthers, Obstacle::Ends, Concerns::List, Next::FindDone)
-            }
+            Class::AlreadyDone => (
+                Health::Good,
+                KeyVerdict::Permitted,
+                Applied::ToOthers,
+                ObstacleVerdict::Ends,
+                Concerns::List,
+                Next::FindDone,
+            ),
             Class::BatchTooLarge => (
                 Health::Good,
                 KeyVerdict::Passed,
                 Applied::ToOthers,
-                Obstacle::Ends,
+                ObstacleVerdict::Ends,
                 Concerns::List,
                 Next::ShortenLists,
             ),
@@ -132,7 +142,7 @@ impl Reaction {
                 Health::Good,
                 KeyVerdict::Permitted,
                 Applied::ToOthers,
-                Obstacle::Ends,
+                ObstacleVerdict::Ends,
                 Concerns::Each,
                 Next::WaitForImage,
             ),
@@ -140,7 +150,7 @@ impl Reaction {
                 Health::ClockRefused,
                 KeyVerdict::Unknown,
                 Applied::Never,
-                Obstacle::Stays,
+                ObstacleVerdict::Stays,
                 Concerns::Each,
                 Next::SendAgain,
             ),
@@ -148,7 +158,7 @@ impl Reaction {
                 Health::CredentialRefused,
                 KeyVerdict::Unknown,
                 Applied::Never,
-                Obstacle::Stays,
+                ObstacleVerdict::Stays,
                 Concerns::Each,
                 Next::SendAgain,
             ),
@@ -156,19 +166,19 @@ impl Reaction {
                 Health::Good,
                 KeyVerdict::NotPermitted,
                 Applied::Never,
-                Obstacle::Ends,
+                ObstacleVerdict::Ends,
                 Concerns::Each,
                 Next::WaitForPermission,
             ),
             Class::Image => {
                 let key = KeyVerdict::NotPermittedIfUnproven;
-                (Health::Good, key, Applied::ToOthers, Obstacle::Ends, Concerns::Each, Next::Fail)
+                (Health::Good, key, Applied::ToOthers, ObstacleVerdict::Ends, Concerns::Each, Next::Fail)
             }
             Class::Quota => (
                 Health::Good,
                 KeyVerdict::Permitted,
                 Applied::ToOthers,
-                Obstacle::Ends,
+                ObstacleVerdict::Ends,
                 Concerns::List,
                 Next::CountAccounts,
             ),
@@ -176,7 +186,7 @@ impl Reaction {
                 Health::Throttled,
                 KeyVerdict::Unknown,
                 Applied::Never,
-                Obstacle::Stays,
+                ObstacleVerdict::Stays,
                 Concerns::Each,
                 Next::SendAfterPause,
             ),
@@ -184,13 +194,18 @@ impl Reaction {
                 Health::ThrottledAll,
                 KeyVerdict::Unknown,
                 Applied::Never,
-                Obstacle::Stays,
+                ObstacleVerdict::Stays,
                 Concerns::Each,
                 Next::SendAfterPause,
             ),
-            Class::Transient | Class::Unknown => {
-                (Health::Good, KeyVerdict::Unknown, Applied::Perhaps, Obstacle::Ends, Concerns::List, Next::Retry)
-            }
+            Class::Transient | Class::Unknown => (
+                Health::Good,
+                KeyVerdict::Unknown,
+                Applied::Perhaps,
+                ObstacleVerdict::Ends,
+                Concerns::List,
+                Next::Retry,
+            ),
         };
         Self { lane, key, applied, obstacle, concerns, next }
     }

@@ -265,7 +265,7 @@ impl Run {
     }
 
     fn check_over(&mut self) {
-        let open: usize = self.processes.iter().map(|process| process.engine.tickets()).sum();
+        let open: usize = self.processes.iter().map(|process| process.engine.jobs()).sum();
         if open > 0 {
             self.log_engines();
             self.checker.wrong(format!("nothing is left to happen and {open} tickets are open"));

@@ -88,7 +88,7 @@ impl Engine {
     pub(super) fn answer(&mut self, id: CallId, outcome: Outcome) {
         let Some(Call { lane, image, kind, seq, probe, began, sent }) = self.calls.remove(&id) else { return };
         let now = self.now;
-        let is_denied_listing = self.images[image].image.is_denied_listing();
+        let is_denied_listing = self.images[image].image.is_listing_refused();
         let found = self.lane(lane);
         let call = EndedCall { id, kind, seq, began, sent, by_former_key: found.is_by_former_key(id) };
         found.call_ended(now, &call, &outcome);

@@ -7,7 +7,7 @@ use crate::{
     arena::Key,
     call::Kind,
     context::Context,
-    image::{Denied, Image, failure},
+    image::{Image, NotPermitted, failure},
     io::{CallId, CloseReason, Command, LaneId},
     job::{Failure, local},
     lane::{Arrival, Change, Due, Lane},
@@ -119,7 +119,7 @@ impl Engine {
         let Some(found) = self.lanes.get_mut(&lane) else { return };
         found.key_replaced(now, first_call);
         self.for_images(lane, |image, cx| {
-            image.forget_denial();
+            image.forget_refusals_of_key();
             image.forget_refused_listing(cx);
         });
         if self.lane(lane).credential_fresh(now) {
@@ -152,7 +152,7 @@ impl Engine {
                     self.for_images(lane, Image::forget_refused_listing);
                     self.resume(lane);
                 }
-                Change::Permitted => self.for_images(lane, Image::retry_denied),
+                Change::Permitted => self.for_images(lane, Image::retry_refused),
                 Change::Outage => self.for_images(lane, |image, _| image.forgive_attempts()),
                 Change::RefreshCredential => self.commands.push_back(Command::RefreshCredential(lane)),
             }
@@ -176,7 +176,7 @@ impl Engine {
     pub(super) fn close_if_none_permitted(&mut self, lane: LaneId, refused: &Failure) {
         let found = &self.lanes[&lane];
         let in_hand = self.images_of(lane).filter(|image| image.in_hand());
-        let denied: Option<Vec<&Denied>> = in_hand.map(Image::denied).collect();
+        let denied: Option<Vec<&NotPermitted>> = in_hand.map(Image::not_permitted).collect();
         let Some(denied) = denied else { return };
         let Some(first) = denied.iter().map(|denied| denied.since()).min() else { return };
         let facts = found.facts(self.now, self.limits.image_wait);
@@ -268,7 +268,7 @@ impl Engine {
         }
     }
 
-    /// Probes by a reading call: of an image with jobs if there is one.
+    /// Probes by a listing call: of an image with jobs if there is one.
     fn probe_by_first(&mut self, lane: LaneId, kind: Kind) -> bool {
         let awaited = if kind == Kind::ReadShares { self.listing_to_probe(lane) } else { None };
         let keys = self.lanes[&lane].images();
@@ -288,7 +288,7 @@ impl Engine {
     /// The images of a lane, those first that were refused longest ago: each has its turn to show what the key may do.
     fn images_to_probe(&self, lane: LaneId) -> Vec<Key<Entry>> {
         let mut images = self.image_keys_of(lane);
-        images.sort_by_key(|&image| self.images[image].image.denied().map(Denied::again));
+        images.sort_by_key(|&image| self.images[image].image.not_permitted().map(NotPermitted::again));
         images
     }
 

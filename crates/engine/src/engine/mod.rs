@@ -174,7 +174,7 @@ impl Engine {
 
     /// Jobs that are not settled.
     #[must_use]
-    pub const fn tickets(&self) -> usize {
+    pub const fn jobs(&self) -> usize {
         self.jobs
     }
 
@@ -256,7 +256,7 @@ impl Engine {
         let held = self.enter(image, |image, cx| image.receive(cx, id, seq, job));
         let arrival = Arrival { at: self.now, image, job: held, seq };
         let is_leased = self.limits.lease.is_some();
-        let is_new = self.images[image].image.denied().is_none();
+        let is_new = self.images[image].image.not_permitted().is_none();
         let found = self.lane(lane);
         found.add_job(is_leased.then_some(arrival));
         // A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
@@ -410,7 +410,7 @@ impl Engine {
 }
 
 /// Settles a job that never begins, all its accounts for one reason.
-fn refused_whole(ticket: TicketId, job: &Job, why: &str) -> Command {
+fn refused_whole(id: TicketId, job: &Job, why: &str) -> Command {
     let failure = failure(local::NOT_ATTEMPTED, why, None);
     let mut report = Report { outcomes: Vec::new(), cancelled: Vec::new(), duplicates: 0, requests: 0 };
     let mut reported = BTreeSet::new();
@@ -421,5 +421,5 @@ fn refused_whole(ticket: TicketId, job: &Job, why: &str) -> Command {
             report.duplicates += 1;
         }
     }
-    Command::Settle { ticket, report: Box::new(report) }
+    Command::Settle { ticket: id, report: Box::new(report) }
 }

@@ -1,38 +1,38 @@
-//! What is kept of an account of an image: its wishes in order, and what is known of it.
+//! What is kept of an account of an image: its items in order, and what is known of it.
 
 use alloc::sync::Arc;
 
 use imageshare_core::{Permission, ids::AccountId};
 
-use super::ticket::Ticket;
+use super::held_job::HeldJob;
 use crate::{
     arena::Key,
     job::Failure,
     time::{Instant, Millis},
 };
 
-/// One ticket's wish for one account.
+/// One job's item for one account.
 #[derive(Debug)]
-pub(super) struct Wish {
-    pub(super) ticket: Key<Ticket>,
+pub(super) struct Item {
+    pub(super) job: Key<HeldJob>,
     pub(super) account: Key<Account>,
-    /// The wish of a later ticket for the same account.
+    /// The item of a later job for the same account.
     pub(super) next_in_account: Option<Key<Self>>,
-    /// The same ticket's wish for another account.
-    pub(super) next_in_ticket: Option<Key<Self>>,
+    /// The same job's item for another account.
+    pub(super) next_in_job: Option<Key<Self>>,
     pub(super) permission: Permission,
-    pub(super) state: WishState,
+    pub(super) state: ItemState,
     /// Whether a SYNC added it for an account that is listed and has to go.
     pub(super) extra: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WishState {
+pub(super) enum ItemState {
     Open,
-    /// Unchanged, by a reading that may show the state from before the lane came up. Provisional, and open again as soon
+    /// Unchanged, by a listing that may show the state from before the lane came up. Provisional, and open again as soon
     /// as an opposite operation of its account follows, since nothing that is read after that one shows whether it was so.
     Assumed,
-    /// Done, unless a reading to come says otherwise (rule 3): the outcome it will have then.
+    /// Done, unless a listing to come says otherwise (rule 3): the outcome it will have then.
     Provisional(Done),
     Done(Done),
     /// The reason is in [`super::Engine::failures`].
@@ -45,8 +45,8 @@ pub(super) enum Done {
     Unchanged,
 }
 
-impl WishState {
-    /// The outcome of a wish that a reading to come may open again.
+impl ItemState {
+    /// The outcome of a item that a listing to come may open again.
     pub(super) const fn provisional(self) -> Option<Done> {
         match self {
             Self::Assumed => Some(Done::Unchanged),
@@ -56,17 +56,17 @@ impl WishState {
     }
 }
 
-/// One account of one image. Lives as long as a ticket names it or something about it has to be remembered.
+/// One account of one image. Lives as long as a job names it or something about it has to be remembered.
 ///
-/// The open wishes at its front that want the same are its operation: sent once, settling all of them.
+/// The open items at its front that want the same are its operation: sent once, settling all of them.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) id: AccountId,
-    /// The first wish of a ticket that is not settled.
-    pub(super) head: Option<Key<Wish>>,
-    /// The first open wish.
-    pub(super) front: Option<Key<Wish>>,
-    pub(super) tail: Option<Key<Wish>>,
+    /// The first item of a job that is not settled.
+    pub(super) head: Option<Key<Item>>,
+    /// The first open item.
+    pub(super) front: Option<Key<Item>>,
+    pub(super) tail: Option<Key<Item>>,
     pub(super) history: Option<Key<History>>,
     /// The place in arrival under which the operation stands among the ready ones.
     pub(super) seq: u64,
@@ -82,12 +82,12 @@ pub(super) struct Account {
 pub(super) enum Stage {
     /// There is no operation.
     Idle,
-    /// It waits for a reading.
+    /// It waits for a listing.
     Checking,
     /// It may be sent with any others of its kind.
     Ready(Permission),
-    /// It is being isolated: sent as its group decides.
-    Grouped,
+    /// It is being isolated: sent as its split decides.
+    Split,
     /// It is in the write in flight.
     InFlight,
     /// It waits for an opposite write, in doubt, to be past landing.
@@ -105,8 +105,8 @@ pub(super) struct History {
     pub(super) unsure: Option<(Option<Permission>, Instant)>,
     /// Writes without an answer: until that moment they may still be applied.
     pub(super) doubt: Option<(Permission, Instant)>,
-    /// The operation has used up its tries: it fails with this unless a reading, begun no earlier, finds it as wished.
-    /// The number is the place in arrival of the first ticket that came after the failure.
+    /// The operation has used up its tries: it fails with this unless a listing, begun no earlier, finds it as requested.
+    /// The number is the place in arrival of the first job that came after the failure.
     pub(super) verdict: Option<(Instant, u64, Arc<Failure>)>,
 }
 
@@ -116,7 +116,7 @@ impl History {
         self.doubt.filter(|&(_, until)| until > now)
     }
 
-    /// A write was accepted, or a reading has shown its work.
+    /// A write was accepted, or a listing has shown its work.
     pub(super) fn accept(&mut self, permission: Permission, at: Instant) {
         self.accepted = Some((permission, at));
         // An earlier write in doubt may still land, which matters if somebody else changes the account before it does.
@@ -132,7 +132,7 @@ impl History {
         });
     }
 
-    /// When nothing of it matters any more: neither a doubt nor a reading that is too old to show our last write, and
+    /// When nothing of it matters any more: neither a doubt nor a listing that is too old to show our last write, and
     /// still young enough to be used.
     pub(super) fn expires(&self, read_delay: Millis, reading_age_max: Millis) -> Instant {
         let matters = |at: Instant| at + read_delay + reading_age_max;

@@ -9,7 +9,7 @@ use super::{
     account::{Account, Stage},
     backlog::Step,
     failure,
-    group::Group,
+    split::Split,
     write::{Origin, Write},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     context::{Context, Effect},
     io::{Answer, CallId, ImageState, Outcome},
     job::{Failure, local},
-    reaction::{Applied, Concerns, Next, Obstacle, Reaction},
+    reaction::{Applied, Concerns, Next, ObstacleVerdict, Reaction},
     time::{Instant, Millis},
 };
 
@@ -31,52 +31,52 @@ impl Image {
     pub(crate) fn answer(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
         match call.kind {
             Kind::Write => {
-                let Some(write) = self.write.take() else { return };
+                let Some(write) = self.writes.end(cx.now, call.began) else { return };
                 if matches!(outcome, Outcome::Unanswered { sent: false, .. }) {
                     self.uncount_request(call.id, &write.members);
                 }
                 self.write_ended(cx, call, write, outcome);
             }
             Kind::ReadShares => {
-                self.read.in_flight = None;
-                self.read_ended(cx, call, outcome);
+                self.listings.end();
+                self.listing_ended(cx, call, outcome);
             }
             Kind::ReadImage => {
-                if self.query == Some(call.id) {
-                    self.query = None;
+                if self.take_query(call.id) {
                     self.query_ended(cx, outcome);
                 }
             }
         }
     }
 
-    fn read_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
+    fn listing_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
         if cx.is_from_before(call) {
             // It shows who had the image before a worker in between, or why that was not shown. Whoever needs a listing
             // has asked for one since the lane came up.
             return;
         }
         match outcome {
-            Outcome::Accepted(Answer::Shares(accounts)) => self.shares_read(cx, call, accounts),
+            Outcome::Accepted(Answer::Shares(accounts)) => self.listed(cx, call, accounts),
             Outcome::Accepted(_) => {
-                self.read_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
+                self.listing_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
             }
-            Outcome::Skewed => self.want_reading(cx.now),
+            Outcome::Skewed => self.listings.want(cx.now),
             Outcome::Unanswered { reason, .. } => {
-                self.read_failed(cx, call, failure(local::NO_ANSWER, reason, None));
+                self.listing_failed(cx, call, failure(local::NO_ANSWER, reason, None));
             }
             Outcome::Refused { code, class, message, request_id } => {
                 let reaction = cx.lane.reaction_to(class, call);
                 let refused = failure(&code, message, request_id);
                 match reaction.next {
                     Next::SendAfterPause => {
-                        self.read.after = cx.now + Self::throttle_pause(cx);
-                        self.want_reading(cx.now);
+                        let at = cx.now + Self::throttle_pause(cx);
+                        self.listings.pause_until(at);
+                        self.listings.want(cx.now);
                     }
-                    Next::SendAgain => self.want_reading(cx.now),
-                    Next::Retry => self.read_failed(cx, call, refused),
-                    Next::WaitForPermission if call.by_former_key => self.want_reading(cx.now),
-                    _ => self.read_refused(cx, call, reaction, &refused),
+                    Next::SendAgain => self.listings.want(cx.now),
+                    Next::Retry => self.listing_failed(cx, call, refused),
+                    Next::WaitForPermission if call.by_former_key => self.listings.want(cx.now),
+                    _ => self.listing_refused(cx, call, reaction, &refused),
                 }
             }
         }
@@ -85,9 +85,9 @@ impl Image {
     fn query_ended(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(Answer::Image(state)) => self.image_seen(cx, &state),
-            Outcome::Unanswered { .. } | Outcome::Skewed => self.ask_again(cx),
+            Outcome::Unanswered { .. } | Outcome::Skewed => self.ask_again(cx.now),
             Outcome::Refused { class, .. } => match Reaction::to(class).next {
-                Next::SendAgain | Next::SendAfterPause | Next::Retry => self.ask_again(cx),
+                Next::SendAgain | Next::SendAfterPause | Next::Retry => self.ask_again(cx.now),
                 // Not allowed to ask, or not to be had: the write itself has to try.
                 _ => self.image_seen(cx, &ImageState::Missing),
             },
@@ -96,11 +96,9 @@ impl Image {
     }
 
     fn write_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, write: Write, outcome: Outcome) {
-        self.last_write = Some(cx.now);
-        self.last_write_began = call.began;
         let Write { permission, members, origin } = write;
         for &member in &members {
-            self.set_stage(member, Stage::Grouped);
+            self.set_stage(member, Stage::Split);
         }
         if cx.is_from_before(call) {
             return self.write_from_before_ended(cx, call, permission, &members, &outcome);
@@ -110,22 +108,22 @@ impl Image {
             Outcome::Unanswered { sent, reason } => {
                 let sent_at = if sent { call.sent.or(Some(call.began)) } else { None };
                 self.mark_doubt(cx, sent_at, permission, &members);
-                let members = self.still_wished(cx, permission, members);
-                let tried = Group::new(permission, members, failure(local::NO_ANSWER, reason, None));
+                let members = self.still_requested(cx, permission, members);
+                let tried = Split::new(permission, members, failure(local::NO_ANSWER, reason, None));
                 self.write_failed(cx, tried, origin);
             }
             Outcome::Skewed => {
-                let members = self.still_wished(cx, permission, members);
+                let members = self.still_requested(cx, permission, members);
                 self.send_later(cx, permission, members, origin);
             }
             Outcome::Refused { code, class, message, request_id } => {
                 let reaction = cx.lane.reaction_to(class, call);
                 self.mark_refused(cx, permission, &members, reaction.applied);
                 let sent = members.len();
-                let members = self.still_wished(cx, permission, members);
-                let tried = Group::new(permission, members, failure(&code, message, request_id));
+                let members = self.still_requested(cx, permission, members);
+                let tried = Split::new(permission, members, failure(&code, message, request_id));
                 if tried.members.len() < sent && reaction.concerns == Concerns::List {
-                    // Whom it blames may be one that nobody wishes for any more: each is tried again.
+                    // Whom it blames may be one that nobody items for any more: each is tried again.
                     return self.send_later(cx, permission, tried.members, origin);
                 }
                 self.write_refused(cx, call, tried, origin, reaction);
@@ -158,16 +156,16 @@ impl Image {
 
     /// The accounts of a write that ended whose operation is still the one that was sent. It is not after the lane was
     /// lost; what happened to those accounts counts all the same.
-    fn still_wished(
+    fn still_requested(
         &mut self,
         cx: &mut Context<'_>,
         permission: Permission,
         members: Vec<Key<Account>>,
     ) -> Vec<Key<Account>> {
-        let wished = |&member: &Key<Account>| {
-            self.store.accounts[member].front.map(|front| self.store.wishes[front].permission) == Some(permission)
+        let requested = |&member: &Key<Account>| {
+            self.store.accounts[member].front.map(|front| self.store.items[front].permission) == Some(permission)
         };
-        let (still, strayed): (Vec<_>, Vec<_>) = members.into_iter().partition(wished);
+        let (still, strayed): (Vec<_>, Vec<_>) = members.into_iter().partition(requested);
         self.make_ready(cx, &strayed);
         still
     }
@@ -180,9 +178,8 @@ impl Image {
         origin: Origin,
     ) {
         cx.effects.push(Effect::ListAccepted(members.len()));
-        self.accepted = true;
-        self.busy = None;
-        self.denied = None;
+        self.writes.accept();
+        self.obstacle = None;
         if permission == Permission::Share {
             self.quota_accepted(members.len());
         }
@@ -194,19 +191,19 @@ impl Image {
             self.count_written(before, permission);
             self.schedule_forgetting(cx, member);
             let same =
-                self.store.accounts[member].front.map(|front| self.store.wishes[front].permission) == Some(permission);
+                self.store.accounts[member].front.map(|front| self.store.items[front].permission) == Some(permission);
             self.set_stage(member, Stage::Idle);
             if same { self.written(cx, member) } else { self.decide(cx, member) }
         }
-        if let Origin::Group(group) = origin {
-            self.keep_group(group);
+        if let Origin::Split(split) = origin {
+            self.keep_split(split);
         }
     }
 
-    /// What is left of a group after a part of it went.
-    fn keep_group(&mut self, group: Group) {
-        if !group.members.is_empty() || group.sample.is_some() {
-            self.push_group(group);
+    /// What is left of a split after a part of it went.
+    fn keep_split(&mut self, split: Split) {
+        if !split.members.is_empty() || split.sample.is_some() {
+            self.splits.push(split);
         }
     }
 
@@ -214,13 +211,12 @@ impl Image {
         &mut self,
         cx: &mut Context<'_>,
         call: &EndedCall,
-        tried: Group,
+        tried: Split,
         origin: Origin,
         reaction: Reaction,
     ) {
-        if reaction.obstacle == Obstacle::Ends {
-            self.busy.take_if(|_| reaction.next != Next::WaitForImage);
-            self.denied.take_if(|_| reaction.next != Next::WaitForPermission);
+        if reaction.obstacle == ObstacleVerdict::Ends {
+            self.obstacle_ends(reaction.next);
         }
         match reaction.next {
             Next::FindAccount | Next::FindAccountOrOther | Next::FindDone => {
@@ -236,7 +232,8 @@ impl Image {
             Next::CountAccounts if tried.permission == Permission::Cancel => self.write_failed(cx, tried, origin),
             Next::CountAccounts => self.over_quota(cx, &tried, origin),
             Next::SendAfterPause => {
-                self.write_after = cx.now + Self::throttle_pause(cx);
+                let at = cx.now + Self::throttle_pause(cx);
+                self.writes.pause_until(at);
                 self.send_later(cx, tried.permission, tried.members, origin);
             }
             Next::SendAgain => self.send_later(cx, tried.permission, tried.members, origin),
@@ -271,23 +268,23 @@ impl Image {
     ) {
         match origin {
             Origin::Ready => self.make_ready(cx, &members),
-            Origin::Group(mut group) if group.sample.is_none() && group.permission == permission => {
-                members.append(&mut group.members);
-                group.members = members;
-                self.push_group(group);
+            Origin::Split(mut split) if split.sample.is_none() && split.permission == permission => {
+                members.append(&mut split.members);
+                split.members = members;
+                self.splits.push(split);
             }
-            Origin::Group(mut group) => {
-                if let Some(sample) = &mut group.sample {
+            Origin::Split(mut split) => {
+                if let Some(sample) = &mut split.sample {
                     sample.tried.retain(|tried| !members.contains(tried));
                     sample.waiting.append(&mut members);
                 }
-                self.push_group(group);
+                self.splits.push(split);
             }
         }
     }
 
     /// A refusal that blames an account of the list.
-    fn blamed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin, next: Next) {
+    fn blamed(&mut self, cx: &mut Context<'_>, mut tried: Split, origin: Origin, next: Next) {
         let rest = self.split_origin(origin);
         match *tried.members.as_slice() {
             [] => self.make_ready(cx, &rest),
@@ -304,15 +301,15 @@ impl Image {
         }
     }
 
-    /// The members of a call's group that were not sent. A group that samples stays as it is.
+    /// The members of a call's split that were not sent. A split that samples stays as it is.
     fn split_origin(&mut self, origin: Origin) -> Vec<Key<Account>> {
         match origin {
             Origin::Ready => Vec::new(),
-            Origin::Group(group) if group.sample.is_some() => {
-                self.push_group(group);
+            Origin::Split(split) if split.sample.is_some() => {
+                self.splits.push(split);
                 Vec::new()
             }
-            Origin::Group(group) => group.members,
+            Origin::Split(split) => split.members,
         }
     }
 
@@ -326,7 +323,7 @@ impl Image {
     ) {
         match (permission, next) {
             (Permission::Share, Next::FindDone) => self.already_done(cx, alone),
-            // Most likely it does not have the image: if so it is as wished.
+            // Most likely it does not have the image: if so it is as requested.
             (Permission::Cancel, _) => self.give_verdict(cx, alone, refused),
             (Permission::Share, _) => {
                 self.remember(cx, alone, permission, &refused);
@@ -340,7 +337,7 @@ impl Image {
     /// One account alone was refused because it has the image: if this was the first write for it, it had it before.
     fn already_done(&mut self, cx: &mut Context<'_>, alone: Key<Account>) {
         let first = self.store.accounts[alone].sends == 1;
-        self.accepted = true;
+        self.writes.accept();
         let history = self.history(alone);
         history.accept(Permission::Share, cx.now);
         self.schedule_forgetting(cx, alone);
@@ -352,9 +349,9 @@ impl Image {
     }
 
     /// A failure that blames nobody, or no answer: again after a pause; a list that fails twice in a row in parts.
-    fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Group, origin: Origin) {
+    fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Split, origin: Origin) {
         let before = match &origin {
-            Origin::Group(group) if group.sample.is_none() => group.failures,
+            Origin::Split(split) if split.sample.is_none() => split.failures,
             _ => 0,
         };
         let rest = self.split_origin(origin);
@@ -366,12 +363,12 @@ impl Image {
                 tried.failures = before + 1;
                 tried.after = cx.now + cx.pause(tried.failures);
                 if tried.failures < 2 {
-                    return self.push_group(tried);
+                    return self.splits.push(tried);
                 }
                 self.sample(&mut tried);
                 if tried.sample.is_some() {
                     cx.effects.push(Effect::Split);
-                    self.push_group(tried);
+                    self.splits.push(tried);
                 } else {
                     self.halve(cx, tried);
                 }
@@ -379,7 +376,7 @@ impl Image {
         }
     }
 
-    fn failed_alone(&mut self, cx: &mut Context<'_>, alone: Key<Account>, mut tried: Group) {
+    fn failed_alone(&mut self, cx: &mut Context<'_>, alone: Key<Account>, mut tried: Split) {
         let found = &mut self.store.accounts[alone];
         found.attempts = found.attempts.saturating_add(1);
         let attempts = u32::from(found.attempts);
@@ -387,10 +384,10 @@ impl Image {
             return self.give_verdict(cx, alone, tried.failure);
         }
         tried.after = cx.now + cx.pause(attempts);
-        self.push_group(tried);
+        self.splits.push(tried);
     }
 
-    fn too_long(&mut self, cx: &mut Context<'_>, tried: &Group, origin: Origin) {
+    fn too_long(&mut self, cx: &mut Context<'_>, tried: &Split, origin: Origin) {
         let rest = self.split_origin(origin);
         self.make_ready(cx, &rest);
         match *tried.members.as_slice() {
@@ -406,7 +403,7 @@ impl Image {
         }
     }
 
-    fn over_quota(&mut self, cx: &mut Context<'_>, tried: &Group, origin: Origin) {
+    fn over_quota(&mut self, cx: &mut Context<'_>, tried: &Split, origin: Origin) {
         let rest = self.split_origin(origin);
         self.make_ready(cx, &rest);
         match *tried.members.as_slice() {
@@ -434,7 +431,7 @@ impl Image {
     ) {
         let (refused, nameless) = (refused.clone(), refused.without_request());
         let accounts = self.store.by_id.values().copied().collect();
-        self.add_backlog(accounts, Step::Fail { permission, call, refused, nameless });
+        self.backlogs.add(accounts, Step::Fail { permission, call, refused, nameless });
         self.work_off(cx);
     }
 
@@ -456,17 +453,17 @@ impl Image {
             history.doubt = Some((permission, longest));
             history.suspect(permission, longest);
             self.schedule_forgetting(cx, member);
-            self.doubt_tickets(member, permission, until);
+            self.doubt_jobs(member, permission, until);
         }
     }
 
-    /// The tickets of an operation in doubt are settled only when it can no longer land, where somebody may take over.
-    fn doubt_tickets(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
+    /// The jobs of an operation in doubt are settled only when it can no longer land, where somebody may take over.
+    fn doubt_jobs(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
         let mut next = self.store.accounts[member].front;
-        while let Some(wish) = next.filter(|&wish| self.store.wishes[wish].permission == permission) {
-            let ticket = &mut self.store.tickets[self.store.wishes[wish].ticket];
-            ticket.doubt_until = ticket.doubt_until.max(until);
-            next = self.store.wishes[wish].next_in_account;
+        while let Some(item) = next.filter(|&item| self.store.items[item].permission == permission) {
+            let job = &mut self.store.jobs[self.store.items[item].job];
+            job.doubt_until = job.doubt_until.max(until);
+            next = self.store.items[item].next_in_account;
         }
     }
 

@@ -1,28 +1,37 @@
 //! Work on many accounts of an image at once: a part of it in each call of the engine.
 
-use alloc::{collections::VecDeque, sync::Arc};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 
 use imageshare_core::Permission;
 
 use super::{
     Image,
     account::{Account, Stage},
+    held_job::HeldJob,
 };
 use crate::{arena::Key, context::Context, io::CallId, job::Failure};
 
+/// What is still to be done to many accounts, in order. Nothing is sent and no other job begins before that.
+#[derive(Debug, Default)]
+pub(super) struct Backlogs {
+    queue: VecDeque<Backlog>,
+    /// Jobs of a lane that was lost, until their items are dropped; some stand there more than once.
+    lost_jobs: Vec<Key<HeldJob>>,
+}
+
 /// Accounts to which the same is still to be done. Some may have moved on, or be forgotten.
 #[derive(Debug)]
-pub(super) struct Backlog {
-    pub(super) accounts: VecDeque<Key<Account>>,
-    pub(super) step: Step,
+struct Backlog {
+    accounts: VecDeque<Key<Account>>,
+    step: Step,
 }
 
 /// What is to be done to each account of a backlog.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A reading was awaited and came, or was refused: decide anew.
+    /// A listing was awaited and came, or was refused: decide anew.
     Decide,
-    /// A reading came that no call of a worker before can make untrue: compare the provisional outcome with it.
+    /// A listing came that no call of a worker before can make untrue: compare the provisional outcome with it.
     Confirm,
     /// The image was refused: fail what is not in flight.
     Fail {
@@ -33,27 +42,39 @@ pub(super) enum Step {
         refused: Arc<Failure>,
         nameless: Arc<Failure>,
     },
-    /// The lane was lost: drop the wishes, without a word.
+    /// The lane was lost: drop the items, without a word.
     Forget,
     /// There is no room for this share: fail it.
     OverQuota(Arc<Failure>),
 }
 
-impl Image {
-    pub(super) fn add_backlog(&mut self, accounts: VecDeque<Key<Account>>, step: Step) {
-        self.backlogs.push_back(Backlog { accounts, step });
+impl Backlogs {
+    pub(super) fn add(&mut self, accounts: VecDeque<Key<Account>>, step: Step) {
+        self.queue.push_back(Backlog { accounts, step });
     }
 
+    /// A job of a lost lane is dropped after its items.
+    pub(super) fn lose(&mut self, job: Key<HeldJob>) {
+        self.lost_jobs.push(job);
+    }
+
+    /// Drops all steps: the jobs that they were for are forgotten.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+}
+
+impl Image {
     /// Whether something has to be done to accounts of this image before anything is sent about it and before another job
     /// begins there.
     pub(super) fn has_backlog(&self) -> bool {
-        !self.backlogs.is_empty()
+        !self.backlogs.queue.is_empty()
     }
 
     /// Goes on with the backlogs of an image, in order, until all are done or so much work is.
     pub(super) fn work_off(&mut self, cx: &mut Context<'_>) {
         while !cx.work.is_much()
-            && let Some(mut backlog) = self.backlogs.pop_front()
+            && let Some(mut backlog) = self.backlogs.queue.pop_front()
         {
             while !cx.work.is_much()
                 && let Some(account) = backlog.accounts.pop_front()
@@ -64,13 +85,13 @@ impl Image {
                 }
             }
             if !backlog.accounts.is_empty() {
-                return self.backlogs.push_front(backlog);
+                return self.backlogs.queue.push_front(backlog);
             }
             match backlog.step {
-                Step::Decide => self.reading_decided(cx),
+                Step::Decide => self.listing_decided(cx),
                 Step::Forget => {
-                    for ticket in core::mem::take(&mut self.lost_tickets) {
-                        self.store.tickets.remove(ticket);
+                    for job in core::mem::take(&mut self.backlogs.lost_jobs) {
+                        self.store.jobs.remove(job);
                     }
                 }
                 Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
@@ -84,17 +105,13 @@ impl Image {
             Step::Decide if found.stage == Stage::Checking => self.decide(cx, account),
             Step::Confirm => self.compare_provisional(cx, account),
             Step::Forget => {
-                self.forget_wishes(cx, account);
+                self.forget_items(cx, account);
                 self.forget_account(cx, account);
             }
             Step::Fail { permission, call, refused, nameless } if found.stage != Stage::InFlight => {
-                let wished = found.front.map(|front| self.store.wishes[front].permission);
-                if wished.is_some() && (permission.is_none() || wished == *permission) {
-                    self.fail_front_by(
-                        cx,
-                        account,
-                        |ticket| if ticket.last_call == *call { refused } else { nameless },
-                    );
+                let requested = found.front.map(|front| self.store.items[front].permission);
+                if requested.is_some() && (permission.is_none() || requested == *permission) {
+                    self.fail_front_by(cx, account, |job| if job.last_call == *call { refused } else { nameless });
                     self.decide(cx, account);
                 }
             }

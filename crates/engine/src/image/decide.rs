@@ -6,9 +6,9 @@ use imageshare_core::Permission;
 
 use super::{
     Image,
-    account::{Account, Done, History, Stage, Wish, WishState},
+    account::{Account, Done, History, Item, ItemState, Stage},
     failure,
-    ticket::Ticket,
+    held_job::HeldJob,
 };
 use crate::{
     arena::Key,
@@ -21,28 +21,28 @@ use crate::{
 /// What is known of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
-    /// The permission it is as wished for.
+    /// The permission it is as requested for.
     pub(super) state: Permission,
-    /// Since when: the beginning of the reading, or the answer of our own write.
+    /// Since when: the beginning of the listing, or the answer of our own write.
     pub(super) since: Instant,
-    /// Whether a reading says so, rather than our own write.
+    /// Whether a listing says so, rather than our own write.
     pub(super) read: bool,
 }
 
 impl Image {
-    /// What is known of an account: our own last write until a reading began at least `read_delay` after it, then that
-    /// reading. A write of which it is not known whether it was applied leaves only what cannot be its work.
+    /// What is known of an account: our own last write until a listing began at least `read_delay` after it, then that
+    /// listing. A write of which it is not known whether it was applied leaves only what cannot be its work.
     pub(super) fn known(&self, cx: &Context<'_>, account: Key<Account>) -> Option<Known> {
         let account = &self.store.accounts[account];
-        let reading = self.reading.as_ref();
+        let listing = self.listings.newest();
         let history = account.history.map(|history| &self.store.histories[history]);
         let accepted = history.and_then(|history| history.accepted);
-        let own = accepted.filter(|&(_, at)| reading.is_none_or(|reading| reading.began < at + cx.limits.read_delay));
+        let own = accepted.filter(|&(_, at)| listing.is_none_or(|listing| listing.began() < at + cx.limits.read_delay));
         let base = match own {
             Some((state, since)) => Some(Known { state, since, read: false }),
-            None => reading.and_then(|reading| {
-                let state = Permission::of_presence(reading.shows(account.id)?);
-                Some(Known { state, since: reading.began, read: true })
+            None => listing.and_then(|listing| {
+                let state = Permission::of_presence(listing.shows(account.id)?);
+                Some(Known { state, since: listing.began(), read: true })
             }),
         };
         let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
@@ -72,14 +72,14 @@ impl Image {
             self.fail_front(cx, account, &failure(local::OWN_ACCOUNT, message, None));
             return true;
         }
-        let wish = &self.store.wishes[front];
-        let (permission, ticket) = (wish.permission, wish.ticket);
-        let as_wished = self.known(cx, account).is_some_and(|known| known.state == permission);
-        if !as_wished && let Some(failure) = self.remembered_refusal(cx, account, permission, ticket) {
+        let item = &self.store.items[front];
+        let (permission, job) = (item.permission, item.job);
+        let is_as_requested = self.known(cx, account).is_some_and(|known| known.state == permission);
+        if !is_as_requested && let Some(failure) = self.remembered_refusal(cx, account, permission, job) {
             self.fail_front(cx, account, &failure);
             return true;
         }
-        let readable = self.unreadable(cx.now).is_none();
+        let readable = self.listings.refused(cx.now).is_none();
         let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
         if let Some((from, ..)) = history.and_then(|history| history.verdict.as_ref()) {
             return self.decide_verdict(cx, account, permission, *from, readable);
@@ -98,7 +98,7 @@ impl Image {
         match self.known(cx, account) {
             Some(known) if known.state == permission => {
                 let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
-                if assumed_until.is_none() && known.since + Limits::READING_AGE_MAX >= cx.now {
+                if assumed_until.is_none() && known.since + Limits::LISTING_AGE_MAX >= cx.now {
                     self.done_front(cx, account, known);
                     return true;
                 }
@@ -108,7 +108,7 @@ impl Image {
                     self.set_ready(account, permission);
                 }
             }
-            None if readable && self.reading.is_none() => self.check(account, cx.now),
+            None if readable && self.listings.newest().is_none() => self.check(account, cx.now),
             Some(_) | None => self.set_ready(account, permission),
         }
         false
@@ -119,7 +119,7 @@ impl Image {
         cx.lane.own_account == Some(self.store.accounts[account].id)
     }
 
-    /// Decides an operation that has used up its tries: a reading has the last word, if there can be one.
+    /// Decides an operation that has used up its tries: a listing has the last word, if there can be one.
     fn decide_verdict(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,11 +129,11 @@ impl Image {
         readable: bool,
     ) -> bool {
         let found = &self.store.accounts[account];
-        let reading = self.reading.as_ref().filter(|reading| reading.began >= from);
-        let shown = reading.map(|reading| (reading.shows(found.id).map(Permission::of_presence), reading.began));
+        let listing = self.listings.since(from);
+        let shown = listing.map(|listing| (listing.shows(found.id).map(Permission::of_presence), listing.began()));
         match shown {
             Some((Some(state), since)) if state == permission => {
-                self.accepted = true;
+                self.writes.accept();
                 self.done_front(cx, account, Known { state, since, read: true });
                 true
             }
@@ -159,10 +159,10 @@ impl Image {
         failure: &Arc<Failure>,
     ) {
         let nameless = failure.without_request();
-        self.fail_front_by(cx, account, |ticket| if ticket.seq < seq { failure } else { &nameless });
+        self.fail_front_by(cx, account, |job| if job.seq < seq { failure } else { &nameless });
     }
 
-    /// The operation has used up its tries. Unless a reading that began after all of them finds it as wished, it fails.
+    /// The operation has used up its tries. Unless a listing that began after all of them finds it as requested, it fails.
     pub(super) fn give_verdict(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         let read_delay = cx.limits.read_delay;
         self.count_sample(account, &failure.code);
@@ -178,14 +178,14 @@ impl Image {
     pub(super) fn done_front(&mut self, cx: &mut Context<'_>, account: Key<Account>, known: Known) {
         let done = if self.store.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
         let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
-            WishState::Assumed
+            ItemState::Assumed
         } else if self.is_provisional(cx, done, known) {
-            WishState::Provisional(done)
+            ItemState::Provisional(done)
         } else {
-            WishState::Done(done)
+            ItemState::Done(done)
         };
         if known.read && done == Done::Changed {
-            // The reading showed the work of our own write. A later one may still show the state before it, as it may
+            // The listing showed the work of our own write. A later one may still show the state before it, as it may
             // after an accepted write.
             let history = self.history(account);
             history.accept(known.state, cx.now);
@@ -194,19 +194,19 @@ impl Image {
         self.finish_front(cx, account, state);
     }
 
-    /// Settles the operation after the answer to its write said that the account is as wished. What the answer says was
+    /// Settles the operation after the answer to its write said that the account is as requested. What the answer says was
     /// so when the write was applied: a call of a worker before may have landed between that and the answer.
     pub(super) fn found_done(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         if let Some(front) = self.store.accounts[account].front {
-            let since = self.last_write_began;
-            let known = Known { state: self.store.wishes[front].permission, since, read: false };
+            let since = self.writes.last_began();
+            let known = Known { state: self.store.items[front].permission, since, read: false };
             self.done_front(cx, account, known);
         }
         self.decide(cx, account);
     }
 
     /// Settles the operation after its write was accepted. It may have been carried by the write of one before, whose
-    /// ticket was lost meanwhile.
+    /// job was lost meanwhile.
     pub(super) fn written(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         self.store.accounts[account].sends = self.store.accounts[account].sends.max(1);
         self.found_done(cx, account);
@@ -218,7 +218,7 @@ impl Image {
         self.decide(cx, account);
     }
 
-    /// The same where a write of the operation may have been applied: then a reading has the last word.
+    /// The same where a write of the operation may have been applied: then a listing has the last word.
     pub(super) fn fail_unless_applied(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         if self.may_be_applied(account) {
             self.give_verdict(cx, account, failure);
@@ -231,66 +231,66 @@ impl Image {
         self.fail_front_by(cx, account, |_| failure);
     }
 
-    /// Fails the operation, for each of its tickets for a reason of its own.
+    /// Fails the operation, for each of its jobs for a reason of its own.
     pub(super) fn fail_front_by<'a>(
         &mut self,
         cx: &Context<'_>,
         account: Key<Account>,
-        failure: impl Fn(&Ticket) -> &'a Arc<Failure>,
+        failure: impl Fn(&HeldJob) -> &'a Arc<Failure>,
     ) {
         let mut next = self.store.accounts[account].front;
-        let permission = next.map(|front| self.store.wishes[front].permission);
-        while let Some(wish) = next.filter(|&wish| Some(self.store.wishes[wish].permission) == permission) {
-            if self.store.wishes[wish].state == WishState::Open {
-                let failure = failure(&self.store.tickets[self.store.wishes[wish].ticket]);
-                self.store.failures.insert(wish, failure.clone());
+        let permission = next.map(|front| self.store.items[front].permission);
+        while let Some(item) = next.filter(|&item| Some(self.store.items[item].permission) == permission) {
+            if self.store.items[item].state == ItemState::Open {
+                let failure = failure(&self.store.jobs[self.store.items[item].job]);
+                self.store.failures.insert(item, failure.clone());
             }
-            next = self.store.wishes[wish].next_in_account;
+            next = self.store.items[item].next_in_account;
         }
-        self.finish_front(cx, account, WishState::Failed);
+        self.finish_front(cx, account, ItemState::Failed);
     }
 
-    /// Gives all wishes of the operation this state and moves to the next operation.
-    fn finish_front(&mut self, cx: &Context<'_>, account: Key<Account>, state: WishState) {
+    /// Gives all items of the operation this state and moves to the next operation.
+    fn finish_front(&mut self, cx: &Context<'_>, account: Key<Account>, state: ItemState) {
         let mut next = self.store.accounts[account].front;
-        let permission = next.map(|front| self.store.wishes[front].permission);
-        while let Some(wish) = next.filter(|&wish| Some(self.store.wishes[wish].permission) == permission) {
-            self.close_wish(wish, state);
-            next = self.store.wishes[wish].next_in_account;
+        let permission = next.map(|front| self.store.items[front].permission);
+        while let Some(item) = next.filter(|&item| Some(self.store.items[item].permission) == permission) {
+            self.close_item(item, state);
+            next = self.store.items[item].next_in_account;
         }
         self.begin_operation(cx, account, next);
     }
 
-    /// An open wish gets its outcome. The front of its account is the caller's to move.
-    pub(super) fn close_wish(&mut self, wish: Key<Wish>, state: WishState) {
-        let found = &mut self.store.wishes[wish];
-        if found.state != WishState::Open {
+    /// An open item gets its outcome. The front of its account is the caller's to move.
+    pub(super) fn close_item(&mut self, item: Key<Item>, state: ItemState) {
+        let found = &mut self.store.items[item];
+        if found.state != ItemState::Open {
             return;
         }
         found.state = state;
-        let (ticket, account) = (found.ticket, found.account);
+        let (job, account) = (found.job, found.account);
         if state.provisional().is_some() {
-            self.provisional.insert(account);
+            self.takeover.doubt(account);
         } else {
-            self.wish_decided(ticket);
+            self.item_decided(job);
         }
     }
 
-    /// One wish of a ticket has its final outcome.
-    pub(super) fn wish_decided(&mut self, ticket: Key<Ticket>) {
-        let found = &mut self.store.tickets[ticket];
+    /// One item of a job has its final outcome.
+    pub(super) fn item_decided(&mut self, job: Key<HeldJob>) {
+        let found = &mut self.store.jobs[job];
         found.open -= 1;
         if found.open == 0 {
-            self.finished.push_back(ticket);
+            self.finished.push_back(job);
         }
     }
 
-    /// Makes the first open wish from here on the front, and its operation a new one.
-    pub(super) fn begin_operation(&mut self, cx: &Context<'_>, account: Key<Account>, mut from: Option<Key<Wish>>) {
-        while let Some(wish) = from.filter(|&wish| self.store.wishes[wish].state != WishState::Open) {
-            from = self.store.wishes[wish].next_in_account;
+    /// Makes the first open item from here on the front, and its operation a new one.
+    pub(super) fn begin_operation(&mut self, cx: &Context<'_>, account: Key<Account>, mut from: Option<Key<Item>>) {
+        while let Some(item) = from.filter(|&item| self.store.items[item].state != ItemState::Open) {
+            from = self.store.items[item].next_in_account;
         }
-        // The answer to a write in flight is awaited whatever becomes of its wishes.
+        // The answer to a write in flight is awaited whatever becomes of its items.
         if self.store.accounts[account].stage != Stage::InFlight {
             self.set_stage(account, Stage::Idle);
         }
@@ -304,29 +304,29 @@ impl Image {
         }
     }
 
-    /// Fails the wishes at the front whose tickets have expired.
+    /// Fails the items at the front whose jobs have expired.
     fn expire_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         while let Some(front) = self.store.accounts[account].front {
-            let expired = self.store.tickets[self.store.wishes[front].ticket].deadline <= cx.now;
+            let expired = self.store.jobs[self.store.items[front].job].deadline <= cx.now;
             if !expired {
                 return;
             }
-            self.expire_wish(cx, front);
+            self.expire_item(cx, front);
         }
     }
 
-    /// A ticket's deadline has come: what is not in flight fails.
-    pub(super) fn expire_ticket(&mut self, cx: &mut Context<'_>, ticket: Key<Ticket>) {
-        let mut next = self.store.tickets.get(ticket).and_then(|ticket| ticket.first);
-        while let Some(wish) = next {
-            let found = &self.store.wishes[wish];
+    /// A job's deadline has come: what is not in flight fails.
+    pub(super) fn expire_job(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
+        let mut next = self.store.jobs.get(job).and_then(|job| job.first);
+        while let Some(item) = next {
+            let found = &self.store.items[item];
             let account = found.account;
-            next = found.next_in_ticket;
+            next = found.next_in_job;
             let in_flight = self.store.accounts[account].stage == Stage::InFlight;
-            if found.state != WishState::Open || (in_flight && self.is_in_operation(wish)) {
+            if found.state != ItemState::Open || (in_flight && self.is_in_operation(item)) {
                 continue;
             }
-            self.expire_wish(cx, wish);
+            self.expire_item(cx, item);
             cx.work.done += 1;
             if !in_flight {
                 self.decide(cx, account);
@@ -334,28 +334,28 @@ impl Image {
         }
     }
 
-    /// Whether an open wish belongs to the operation at the front, as far as its permission tells.
-    fn is_in_operation(&self, wish: Key<Wish>) -> bool {
-        let account = &self.store.accounts[self.store.wishes[wish].account];
-        account.front.is_some_and(|front| self.store.wishes[front].permission == self.store.wishes[wish].permission)
+    /// Whether an open item belongs to the operation at the front, as far as its permission tells.
+    fn is_in_operation(&self, item: Key<Item>) -> bool {
+        let account = &self.store.accounts[self.store.items[item].account];
+        account.front.is_some_and(|front| self.store.items[front].permission == self.store.items[item].permission)
     }
 
-    fn expire_wish(&mut self, cx: &Context<'_>, wish: Key<Wish>) {
-        let account = self.store.wishes[wish].account;
-        let in_doubt = self.is_in_operation(wish) && self.may_be_applied(account);
+    fn expire_item(&mut self, cx: &Context<'_>, item: Key<Item>) {
+        let account = self.store.items[item].account;
+        let in_doubt = self.is_in_operation(item) && self.may_be_applied(account);
         let failure = Arc::clone(if in_doubt { &cx.expired.in_doubt } else { &cx.expired.untouched });
-        self.store.failures.insert(wish, failure);
-        self.close_wish(wish, WishState::Failed);
-        if self.store.accounts[account].front != Some(wish) {
+        self.store.failures.insert(item, failure);
+        self.close_item(item, ItemState::Failed);
+        if self.store.accounts[account].front != Some(item) {
             return;
         }
-        let mut next = self.store.wishes[wish].next_in_account;
-        while let Some(behind) = next.filter(|&behind| self.store.wishes[behind].state != WishState::Open) {
-            next = self.store.wishes[behind].next_in_account;
+        let mut next = self.store.items[item].next_in_account;
+        while let Some(behind) = next.filter(|&behind| self.store.items[behind].state != ItemState::Open) {
+            next = self.store.items[behind].next_in_account;
         }
-        let permission = self.store.wishes[wish].permission;
-        if next.is_some_and(|next| self.store.wishes[next].permission == permission) {
-            // The operation goes on with the wishes that are left, and with the tries it had.
+        let permission = self.store.items[item].permission;
+        if next.is_some_and(|next| self.store.items[next].permission == permission) {
+            // The operation goes on with the items that are left, and with the tries it had.
             self.set_front(account, next);
         } else {
             self.begin_operation(cx, account, next);
@@ -376,34 +376,34 @@ impl Image {
         cx: &Context<'_>,
         account: Key<Account>,
         permission: Permission,
-        ticket: Key<Ticket>,
+        job: Key<HeldJob>,
     ) -> Option<Arc<Failure>> {
-        if !self.store.tickets[ticket].redelivered {
+        if !self.store.jobs[job].redelivered {
             return None;
         }
         cx.refusals.get(cx.now, self.name, self.store.accounts[account].id, permission).cloned()
     }
 
-    /// The account waits for a reading that begins no earlier than `from`.
+    /// The account waits for a listing that begins no earlier than `from`.
     fn check(&mut self, account: Key<Account>, from: Instant) {
         self.set_stage(account, Stage::Checking);
-        self.checking.push(account);
-        self.want_reading(from);
+        self.listings.wait(account);
+        self.listings.want(from);
     }
 
     fn wait(&mut self, account: Key<Account>, until: Instant) {
         self.set_stage(account, Stage::Waiting);
-        self.wakes.insert((until, account));
+        self.due.wake(until, account);
     }
 
     pub(super) fn set_ready(&mut self, account: Key<Account>, permission: Permission) {
         self.set_stage(account, Stage::Idle);
         let Some(front) = self.store.accounts[account].front else { return };
-        let seq = self.store.tickets[self.store.wishes[front].ticket].seq + u64::from(permission == Permission::Share);
+        let seq = self.store.jobs[self.store.items[front].job].seq + u64::from(permission == Permission::Share);
         let found = &mut self.store.accounts[account];
         found.seq = seq;
         found.stage = Stage::Ready(permission);
-        self.ready_mut(permission).insert((seq, account));
+        self.ready.insert(permission, seq, account);
     }
 
     /// Moves an account to another stage; one that was ready leaves the ready ones. Groups and the list of those that
@@ -412,7 +412,7 @@ impl Image {
         let found = &mut self.store.accounts[account];
         if let Stage::Ready(permission) = found.stage {
             let seq = found.seq;
-            self.ready_mut(permission).remove(&(seq, account));
+            self.ready.remove(permission, seq, account);
         }
         self.store.accounts[account].stage = stage;
     }
@@ -433,12 +433,9 @@ impl Image {
     /// Sees to it that the history of an account is looked at when it is too old to matter.
     pub(super) fn schedule_forgetting(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let Some(history) = self.store.accounts[account].history else { return };
-        let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::READING_AGE_MAX);
+        let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::LISTING_AGE_MAX);
         if expires < Instant::NEVER {
-            let forgettable = &mut self.forgettable;
-            if forgettable.back() != Some(&(expires, account)) {
-                forgettable.push_back((expires, account));
-            }
+            self.due.forget(expires, account);
         }
     }
 
@@ -455,7 +452,7 @@ impl Image {
         let id = found.id;
         let idle = found.head.is_none() && found.stage == Stage::Idle;
         if let Some(history) = found.history {
-            let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::READING_AGE_MAX);
+            let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::LISTING_AGE_MAX);
             if expires > cx.now {
                 return;
             }

@@ -1,4 +1,4 @@
-//! Rules 2 and 8: jobs become tickets, tickets become wishes, and both keep the order of arrival.
+//! Rules 2 and 8: jobs become jobs, jobs become items, and both keep the order of arrival.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -6,8 +6,8 @@ use imageshare_core::{Permission, ids::AccountId};
 
 use super::{
     Image,
-    account::{Account, Stage, Wish, WishState},
-    ticket::Ticket,
+    account::{Account, Item, ItemState, Stage},
+    held_job::HeldJob,
 };
 use crate::{
     arena::Key,
@@ -19,10 +19,10 @@ use crate::{
 
 impl Image {
     /// A job was delivered. It begins, or waits behind what has to be done before it.
-    pub(crate) fn receive(&mut self, cx: &mut Context<'_>, id: TicketId, seq: u64, job: Job) -> Key<Ticket> {
+    pub(crate) fn receive(&mut self, cx: &mut Context<'_>, id: TicketId, seq: u64, job: Job) -> Key<HeldJob> {
         let (mode, redelivered) = (job.mode, job.redelivered);
         let deadline = job.deadline.unwrap_or(Instant::NEVER);
-        let ticket = self.store.tickets.insert(Ticket {
+        let job = self.store.jobs.insert(HeldJob {
             id,
             seq,
             mode,
@@ -37,64 +37,64 @@ impl Image {
             doubt_until: Instant::default(),
             duplicates: 0,
             requests: 0,
-            last_call: Ticket::NO_CALL,
+            last_call: HeldJob::NO_CALL,
         });
-        self.redelivered |= redelivered;
-        if deadline < Instant::NEVER {
-            self.deadlines.insert((deadline, ticket));
+        if redelivered {
+            self.takeover.redelivered();
         }
-        let barrier = self.sync.is_some() || !self.behind.is_empty() || self.has_backlog();
-        if barrier || (mode == Mode::Sync && self.held > 0) {
-            self.behind.push_back(ticket);
+        self.due.expire(deadline, job);
+        let barrier = self.sync.is_some() || self.admission.is_any_waiting() || self.has_backlog();
+        if barrier || (mode == Mode::Sync && self.admission.begun() > 0) {
+            self.admission.wait(job);
         } else {
-            self.admit(cx, ticket);
+            self.admit(cx, job);
         }
-        ticket
+        job
     }
 
-    /// Lets a ticket begin: nothing that stands before it on its image is a barrier any more.
-    pub(super) fn admit(&mut self, cx: &mut Context<'_>, ticket: Key<Ticket>) {
-        let idle = self.held == 0;
-        self.held += 1;
+    /// Lets a job begin: nothing that stands before it on its image is a barrier any more.
+    pub(super) fn admit(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
+        let idle = self.admission.begun() == 0;
+        self.admission.begin();
         if idle {
-            self.forget_old_reading(cx);
+            self.forget_old_listing(cx);
         }
-        if self.store.tickets[ticket].mode == Mode::Sync {
-            self.begin_sync(cx, ticket);
+        if self.store.jobs[job].mode == Mode::Sync {
+            self.begin_sync(cx, job);
             return;
         }
-        let permission = self.store.tickets[ticket].mode.permission();
-        let account_ids = core::mem::take(&mut self.store.tickets[ticket].account_ids);
-        self.wish_for(cx, ticket, permission, &account_ids, false);
+        let permission = self.store.jobs[job].mode.permission();
+        let account_ids = core::mem::take(&mut self.store.jobs[job].account_ids);
+        self.add_items(cx, job, permission, &account_ids, false);
     }
 
-    /// Adds a ticket's wishes for these accounts and decides each that stands first.
-    pub(super) fn wish_for(
+    /// Adds a job's items for these accounts and decides each that stands first.
+    pub(super) fn add_items(
         &mut self,
         cx: &mut Context<'_>,
-        ticket: Key<Ticket>,
+        job: Key<HeldJob>,
         permission: Permission,
         account_ids: &[AccountId],
         extra: bool,
     ) {
         let mut fresh = Vec::new();
         for &account_id in account_ids {
-            if let Some(account) = self.add_wish(ticket, permission, account_id, extra) {
+            if let Some(account) = self.add_item(job, permission, account_id, extra) {
                 fresh.push(account);
             }
         }
         for account in fresh {
             self.decide(cx, account);
         }
-        if self.store.tickets[ticket].open == 0 {
-            self.finished.push_back(ticket);
+        if self.store.jobs[job].open == 0 {
+            self.finished.push_back(job);
         }
     }
 
-    /// Adds a wish at the end of its account's. Gives the account if the wish begins an operation there.
-    pub(super) fn add_wish(
+    /// Adds a item at the end of its account's. Gives the account if the item begins an operation there.
+    pub(super) fn add_item(
         &mut self,
-        ticket: Key<Ticket>,
+        job: Key<HeldJob>,
         permission: Permission,
         account_id: AccountId,
         extra: bool,
@@ -108,37 +108,37 @@ impl Image {
             }
         };
         let tail = self.store.accounts[account].tail;
-        if tail.is_some_and(|tail| self.store.wishes[tail].ticket == ticket) {
-            self.store.tickets[ticket].duplicates += 1;
+        if tail.is_some_and(|tail| self.store.items[tail].job == job) {
+            self.store.jobs[job].duplicates += 1;
             return None;
         }
-        let wish = self.store.wishes.insert(Wish {
-            ticket,
+        let item = self.store.items.insert(Item {
+            job,
             account,
             next_in_account: None,
-            next_in_ticket: None,
+            next_in_job: None,
             permission,
-            state: WishState::Open,
+            state: ItemState::Open,
             extra,
         });
-        let found = &mut self.store.tickets[ticket];
+        let found = &mut self.store.jobs[job];
         found.open += 1;
         found.blocked += u32::from(tail.is_some());
-        if let Some(last) = found.last.replace(wish) {
-            self.store.wishes[last].next_in_ticket = Some(wish);
+        if let Some(last) = found.last.replace(item) {
+            self.store.items[last].next_in_job = Some(item);
         } else {
-            found.first = Some(wish);
+            found.first = Some(item);
         }
         if let Some(tail) = tail {
-            self.store.wishes[tail].next_in_account = Some(wish);
+            self.store.items[tail].next_in_account = Some(item);
         }
         let found = &mut self.store.accounts[account];
-        found.head = found.head.or(Some(wish));
-        found.tail = Some(wish);
+        found.head = found.head.or(Some(item));
+        found.tail = Some(item);
         if found.front.is_some() {
             return None;
         }
-        self.set_front(account, Some(wish));
+        self.set_front(account, Some(item));
         let found = &mut self.store.accounts[account];
         found.sends = 0;
         found.attempts = 0;
@@ -146,8 +146,8 @@ impl Image {
         (found.stage == Stage::Idle).then_some(account)
     }
 
-    /// The accounts of a ticket that has not begun.
-    pub(super) fn take_accounts(&mut self, ticket: Key<Ticket>) -> Box<[AccountId]> {
-        core::mem::take(&mut self.store.tickets[ticket].account_ids)
+    /// The accounts of a job that has not begun.
+    pub(super) fn take_accounts(&mut self, job: Key<HeldJob>) -> Box<[AccountId]> {
+        core::mem::take(&mut self.store.jobs[job].account_ids)
     }
 }

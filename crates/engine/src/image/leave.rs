@@ -4,11 +4,11 @@ use alloc::{sync::Arc, vec::Vec};
 
 use super::{
     Image,
-    account::{Account, WishState},
+    account::{Account, ItemState},
     backlog::Step,
     failure,
-    ticket::Ticket,
-    write::Origin,
+    held_job::HeldJob,
+    sync::Sync,
 };
 use crate::{
     arena::Key,
@@ -19,39 +19,34 @@ use crate::{
 impl Image {
     /// Forgets all jobs without a report. What is known of the image stays.
     pub(crate) fn forget_jobs(&mut self, cx: &Context<'_>) {
-        let waiting = self.behind.drain(..).chain(self.sync.take().map(|sync| sync.ticket));
-        self.lost_tickets.extend(waiting);
-        self.held = 0;
-        self.ready_cancels.clear();
-        self.ready_shares.clear();
-        self.checking.clear();
+        let sync = self.sync.take().map(|sync| sync.job());
+        for job in self.admission.forget().into_iter().chain(sync) {
+            self.backlogs.lose(job);
+        }
+        self.ready.clear();
+        self.listings.forget_jobs();
         self.backlogs.clear();
-        self.groups.clear();
-        self.provisional.clear();
-        self.doubtful.clear();
-        self.deadlines.clear();
+        self.splits.clear();
+        self.takeover.forget_jobs();
+        self.due.forget_jobs();
         self.finished.clear();
-        self.denied = None;
-        self.read.wanted = None;
+        self.forget_refusals_of_key();
         // The write in flight still ends, and has to find nothing that it could settle.
-        if let Some(write) = &mut self.write {
-            write.origin = Origin::Ready;
-            for account in write.members.clone() {
-                self.forget_wishes(cx, account);
-            }
+        for account in self.writes.forget_origin() {
+            self.forget_items(cx, account);
         }
         let accounts = self.store.by_id.values().copied().collect();
-        self.add_backlog(accounts, Step::Forget);
+        self.backlogs.add(accounts, Step::Forget);
     }
 
-    /// Drops the wishes of an account. Their tickets have others, and are dropped after all of them.
-    pub(super) fn forget_wishes(&mut self, cx: &Context<'_>, account: Key<Account>) {
+    /// Drops the items of an account. Their jobs have others, and are dropped after all of them.
+    pub(super) fn forget_items(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let mut next = self.store.accounts[account].head;
-        while let Some(wish) = next {
-            let Some(taken) = self.store.wishes.remove(wish) else { break };
-            self.store.failures.remove(&wish);
+        while let Some(item) = next {
+            let Some(taken) = self.store.items.remove(item) else { break };
+            self.store.failures.remove(&item);
             next = taken.next_in_account;
-            self.lost_tickets.push(taken.ticket);
+            self.backlogs.lose(taken.job);
         }
         let found = &mut self.store.accounts[account];
         found.head = None;
@@ -66,29 +61,28 @@ impl Image {
             cx.work.done = 0;
             self.work_off(cx);
         }
-        self.groups.clear();
-        if let Some(sync) = &self.sync {
-            let ticket = sync.ticket;
-            self.fail_sync(cx, ticket, not_attempted);
+        self.splits.clear();
+        if let Some(job) = self.sync.as_ref().map(Sync::job) {
+            self.fail_sync(cx, job, not_attempted);
         }
-        self.abandon_wishes(cx, not_attempted, no_answer);
-        for ticket in core::mem::take(&mut self.behind) {
-            self.held += 1;
-            let permission = self.store.tickets[ticket].mode.permission();
-            for &account_id in &self.take_accounts(ticket) {
-                self.add_wish(ticket, permission, account_id, false);
+        self.abandon_items(cx, not_attempted, no_answer);
+        while let Some(job) = self.admission.pop_waiting() {
+            self.admission.begin();
+            let permission = self.store.jobs[job].mode.permission();
+            for &account_id in &self.take_accounts(job) {
+                self.add_item(job, permission, account_id, false);
             }
-            self.abandon_wishes(cx, not_attempted, no_answer);
+            self.abandon_items(cx, not_attempted, no_answer);
         }
         self.confirm_all(cx);
     }
 
-    fn abandon_wishes(&mut self, cx: &Context<'_>, not_attempted: &Arc<Failure>, no_answer: &Arc<Failure>) {
+    fn abandon_items(&mut self, cx: &Context<'_>, not_attempted: &Arc<Failure>, no_answer: &Arc<Failure>) {
         for account in self.store.by_id.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.store.accounts[account].front {
                 let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
                 let verdict = history.and_then(|history| history.verdict.clone());
-                debug_assert_eq!(self.store.wishes[front].state, WishState::Open, "the front is an open wish");
+                debug_assert_eq!(self.store.items[front].state, ItemState::Open, "the front is an open item");
                 match verdict {
                     Some((_, seq, failure)) => self.fail_by_verdict(cx, account, seq, &failure),
                     None if self.may_be_applied(account) => self.fail_front(cx, account, no_answer),
@@ -98,13 +92,13 @@ impl Image {
         }
     }
 
-    /// A ticket that has not begun expired: it begins only to fail.
-    pub(super) fn expire_unbegun(&mut self, cx: &Context<'_>, ticket: Key<Ticket>) {
-        let Some(found) = self.store.tickets.get(ticket) else { return };
-        if found.account_ids.is_empty() || self.behind.contains(&ticket) {
+    /// A job that has not begun expired: it begins only to fail.
+    pub(super) fn expire_unbegun(&mut self, cx: &Context<'_>, job: Key<HeldJob>) {
+        let Some(found) = self.store.jobs.get(job) else { return };
+        if found.account_ids.is_empty() || self.admission.is_waiting(job) {
             return;
         }
-        // A SYNC that waits for its first reading.
-        self.fail_sync(cx, ticket, &failure(local::EXPIRED, "the job expired before it could begin", None));
+        // A SYNC that waits for its first listing.
+        self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
     }
 }

@@ -3,34 +3,90 @@
 use imageshare_core::Permission;
 
 use super::{
-    Image, LearnedCap,
-    account::{Account, Wish, WishState},
+    Image,
+    account::{Account, Item, ItemState},
     backlog::Step,
     failure,
 };
-use crate::{arena::Key, context::Context, io::Notice, job::local, limits::Limits, time::Millis};
+use crate::{
+    arena::Key,
+    context::Context,
+    io::Notice,
+    job::local,
+    limits::Limits,
+    time::{Instant, Millis},
+};
+
+/// How many accounts the image is shared with and may be.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    /// Accounts that have it, as far as known from the listing and our writes since.
+    present: u32,
+    /// A cap that refusals taught.
+    learned: Option<LearnedCap>,
+    /// The most accounts it was seen shared with.
+    seen: u32,
+    /// The longest list of shares to try after an unforeseen refusal.
+    list_max: Option<u32>,
+    /// Single accounts refused in a row.
+    singles: u32,
+}
+
+/// A cap that refusals taught: as many accounts as had the image, by our count.
+#[derive(Debug)]
+struct LearnedCap {
+    cap: u32,
+    until: Instant,
+    /// Whether the count was complete. If not, a new listing comes before any failure by this cap.
+    is_certain: bool,
+}
+
+impl Quota {
+    /// How long a cap that refusals taught is believed.
+    const LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
+
+    /// The cap as last learned.
+    pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
+        match &self.learned {
+            Some(learned) if learned.until > now => learned.cap,
+            _ => first_guess.max(self.seen),
+        }
+    }
+
+    /// Until when a learned cap counts.
+    pub(super) fn learned_until(&self) -> Option<Instant> {
+        self.learned.as_ref().map(|learned| learned.until)
+    }
+
+    /// A listing showed that many accounts.
+    pub(super) fn saw(&mut self, accounts: usize) {
+        self.seen = self.seen.max(u32::try_from(accounts).unwrap_or(u32::MAX));
+    }
+
+    /// Another worker may have changed the image: what was counted and learned says nothing any more.
+    pub(super) fn distrust(&mut self) {
+        *self = Self { seen: self.seen, list_max: self.list_max, ..Self::default() };
+    }
+}
 
 impl Image {
-    /// How long a cap that refusals taught is believed.
-    const CAP_LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
-
     /// How many accounts a write may share the image with now.
     pub(super) fn share_room(&self, cx: &Context<'_>) -> usize {
-        let known = self.reading.is_some() || self.quota.learned.is_some();
+        let known = self.listings.newest().is_some() || self.quota.learned.is_some();
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
         left.min(self.quota.list_max.unwrap_or(u32::MAX)) as usize
     }
 
-    /// Counts anew how many accounts have the image, after a reading.
+    /// Counts anew how many accounts have the image, after a listing.
     pub(super) fn count_present(&mut self, cx: &Context<'_>) {
-        let Some(reading) = &self.reading else { return };
-        let mut present = reading.accounts.len();
+        let Some(listing) = self.listings.newest() else { return };
+        let mut present = listing.accounts().len();
         for (&id, &account) in &self.store.by_id {
             if self.store.accounts[account].history.is_none() {
                 continue;
             }
-            let listed = reading.accounts.binary_search(&id).is_ok();
+            let listed = listing.accounts().binary_search(&id).is_ok();
             match self.known(cx, account).filter(|known| !known.read).map(|known| known.state) {
                 Some(Permission::Share) if !listed => present += 1,
                 Some(Permission::Cancel) if listed => present -= 1,
@@ -48,7 +104,7 @@ impl Image {
             (Some(Permission::Share), Permission::Cancel) => quota.present = quota.present.saturating_sub(1),
             _ => {}
         }
-        if now_is == Permission::Cancel && self.reading.is_none() {
+        if now_is == Permission::Cancel && self.listings.newest().is_none() {
             // How many have it is not known, so neither is whether there is room now.
             self.quota.learned = None;
             return;
@@ -82,7 +138,7 @@ impl Image {
         }
         let is_certain = self.is_present_certain(cx);
         let cap = self.quota.present;
-        self.quota.learned = Some(LearnedCap { cap, until: cx.now + Self::CAP_LEARNED_FOR, is_certain });
+        self.quota.learned = Some(LearnedCap { cap, until: cx.now + Quota::LEARNED_FOR, is_certain });
         if !is_certain {
             return;
         }
@@ -93,8 +149,8 @@ impl Image {
         cx.notice(Notice::CapLearned { image_id, cap });
     }
 
-    /// A reading came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
-    /// from a count that was not certain. The next refusal then teaches it from this reading.
+    /// A listing came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
+    /// from a count that was not certain. The next refusal then teaches it from this listing.
     pub(super) fn review_cap(&mut self, cx: &Context<'_>) {
         let is_certain = self.is_present_certain(cx);
         let quota = &mut self.quota;
@@ -108,17 +164,17 @@ impl Image {
     /// Returns whether the count of accounts that have the image is complete: the listing shows the writes of an earlier
     /// worker, and those of ours that are in doubt. Without a listing there is no count that could be incomplete.
     fn is_present_certain(&self, cx: &Context<'_>) -> bool {
-        let Some(reading) = &self.reading else { return true };
+        let Some(listing) = self.listings.newest() else { return true };
         let guard_ends = cx.guard_ends();
         let is_too_late = |&account: &Key<Account>| {
             let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
             let unsure = history.and_then(|history| history.unsure);
-            unsure.is_some_and(|(_, until)| reading.began < until + cx.limits.read_delay)
+            unsure.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_delay)
         };
-        guard_ends.is_none_or(|ends| reading.began >= ends) && !self.store.by_id.values().any(is_too_late)
+        guard_ends.is_none_or(|ends| listing.began() >= ends) && !self.store.by_id.values().any(is_too_late)
     }
 
-    /// Shares that do not fit: cancels that arrived earlier go first, then a believable reading decides, and what then
+    /// Shares that do not fit: cancels that arrived earlier go first, then a believable listing decides, and what then
     /// does not fit fails with both numbers. Behind one that failed another of its account may come to stand first.
     pub(super) fn quota_due(&mut self, cx: &mut Context<'_>) {
         while self.fail_over_quota(cx) {}
@@ -126,47 +182,45 @@ impl Image {
 
     /// Fails what stands first and does not fit. Gives whether there was any.
     fn fail_over_quota(&mut self, cx: &mut Context<'_>) -> bool {
-        let reading = self.read.wanted.is_some() || self.read.in_flight.is_some();
-        if self.ready_shares.is_empty()
+        let is_listing = self.listings.is_wanted() || self.listings.is_in_flight();
+        if self.ready.len(Permission::Share) == 0
             || self.has_backlog()
-            || reading
-            || self.write.is_some()
+            || is_listing
+            || self.writes.is_in_flight()
             || self.share_room(cx) > 0
         {
             return false;
         }
         let first_cancel = self.first_cancel();
         let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
-        if !self.ready_shares.first().is_some_and(|&(seq, _)| stands_first(seq)) {
+        if !self.ready.first(Permission::Share).is_some_and(|(seq, _)| stands_first(seq)) {
             return false;
         }
         let from = self.believable_from(cx);
-        let readable = self.unreadable(cx.now).is_none();
-        let believable = self
-            .reading
-            .as_ref()
-            .is_some_and(|reading| reading.began >= from && reading.began + Limits::READING_AGE_MAX >= cx.now);
+        let readable = self.listings.refused(cx.now).is_none();
+        let believable =
+            self.listings.since(from).is_some_and(|listing| listing.began() + Limits::LISTING_AGE_MAX >= cx.now);
         if readable && !believable {
-            self.want_reading(from.max(cx.now));
+            self.listings.want(from.max(cx.now));
             return false;
         }
         if !believable {
-            // What was counted since an old reading decides nothing: where none can be taken, the API has to say.
-            self.reading = None;
+            // What was counted since an old listing decides nothing: where none can be taken, the API has to say.
+            self.listings.forget();
             if self.share_room(cx) > 0 {
                 return false;
             }
         }
         let (present, cap) = (self.quota.present, self.quota.cap(cx.limits.cap, cx.now));
-        let message = if self.reading.is_some() {
+        let message = if self.listings.newest().is_some() {
             alloc::format!("the image is shared with {present} accounts and may be shared with {cap}")
         } else {
             "the image takes no more accounts, as two refusals in a row showed; who has it cannot be read".into()
         };
         let over_quota = failure(local::OVER_QUOTA, message, None);
-        let waiting = self.ready_shares.iter().copied();
+        let waiting = self.ready.shares();
         let failing = waiting.take_while(|&(seq, _)| stands_first(seq)).map(|(_, account)| account).collect();
-        self.add_backlog(failing, Step::OverQuota(over_quota));
+        self.backlogs.add(failing, Step::OverQuota(over_quota));
         self.work_off(cx);
         !self.has_backlog()
     }
@@ -174,9 +228,9 @@ impl Image {
     /// The place in arrival of the first CANCEL of an image that has no outcome.
     fn first_cancel(&self) -> Option<u64> {
         let of_account = |&account: &Key<Account>| {
-            let is_open_cancel = |wish: &Wish| wish.permission == Permission::Cancel && wish.state == WishState::Open;
-            let mut wishes = self.wishes_from(self.store.accounts[account].front);
-            wishes.find(|(_, wish)| is_open_cancel(wish)).map(|(_, wish)| self.store.tickets[wish.ticket].seq)
+            let is_open_cancel = |item: &Item| item.permission == Permission::Cancel && item.state == ItemState::Open;
+            let mut items = self.items_from(self.store.accounts[account].front);
+            items.find(|(_, item)| is_open_cancel(item)).map(|(_, item)| self.store.jobs[item.job].seq)
         };
         self.store.by_id.values().filter_map(of_account).min()
     }

@@ -1,244 +1,127 @@
-//! Rule 5: a list that fails is tried in parts until the account at fault is alone.
+//! Rule 5: operations that are tried apart to find the one at fault.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use imageshare_core::Permission;
 
-use super::{
-    Image,
-    account::{Account, Stage},
-    group::{Group, Sample},
-};
-use crate::{
-    arena::Key,
-    context::{Context, Effect},
-    job::Failure,
-};
+use super::account::Account;
+use crate::{arena::Key, job::Failure, time::Instant};
 
-impl Image {
-    /// A list of several was refused in a way that blames one of them: read who has the image now, drop those that are
-    /// as wished, then try the halves. `rest` are the others of its group.
-    pub(super) fn isolate(&mut self, cx: &mut Context<'_>, mut tried: Group, rest: &[Key<Account>]) {
-        // One of those tried must be at fault, so nothing is known of the others any more.
-        self.make_ready(cx, rest);
-        cx.effects.push(Effect::Split);
-        tried.culprit = true;
-        tried.failures = 0;
-        if self.unreadable(cx.now).is_none() {
-            tried.read_from = Some(cx.now);
-            self.want_reading(cx.now);
-        }
-        self.push_group(tried);
-    }
+/// Operations of one permission that failed together.
+#[derive(Debug)]
+pub(super) struct Split {
+    pub(super) permission: Permission,
+    /// In order of arrival; some may have moved on.
+    pub(super) members: Vec<Key<Account>>,
+    /// Whether one of them must be at fault, so that sending all would be refused again.
+    pub(super) culprit: bool,
+    /// Failures in a row without a named culprit.
+    pub(super) failures: u32,
+    /// Nothing is sent before this moment.
+    pub(super) after: Instant,
+    /// A listing that began no earlier is awaited, to drop those that are as requested.
+    pub(super) read_from: Option<Instant>,
+    /// Whether the fault may be the caller's or the image's: then some from all over the list are tried alone.
+    pub(super) sample: Option<Sample>,
+    /// What the last refusal said.
+    pub(super) failure: Arc<Failure>,
+}
 
-    /// A list of several failed for the second time in a row with nobody blamed: each half is tried by itself.
-    pub(super) fn halve(&mut self, cx: &mut Context<'_>, mut tried: Group) {
-        cx.effects.push(Effect::Split);
-        let second = tried.members.split_off(tried.members.len() / 2);
-        let mut other = Group::new(tried.permission, second, tried.failure.clone());
-        other.after = tried.after;
-        // One more failure is again the second in a row.
-        other.failures = 1;
-        tried.failures = 1;
-        self.push_group(other);
-        self.push_group(tried);
-    }
+/// The lists of an image that are tried in parts, the newest last.
+#[derive(Debug, Default)]
+pub(super) struct Splits {
+    lists: Vec<Split>,
+    /// Whether the last write came from one of them: then a full list of others goes first.
+    had_turn: bool,
+}
 
-    /// Before a list is halved for a reason that may be the caller's or the image's, some are tried alone.
-    pub(super) fn sample(&mut self, tried: &mut Group) {
-        let accepted = self.accepted;
-        if !accepted && tried.sample.is_none() && tried.members.len() > 2 * Sample::SIZE {
-            tried.sample = Some(Sample::draw(&mut tried.members));
-        }
-    }
+/// Accounts from all over a list, tried alone: if all are refused and none was ever accepted, the fault is not an
+/// account's.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// Those not yet sent.
+    pub(super) waiting: Vec<Key<Account>>,
+    /// Those sent, whether decided or not.
+    pub(super) tried: Vec<Key<Account>>,
+    /// How many of them were refused for good.
+    pub(super) refused: usize,
+}
 
-    /// Puts a group in hand: its members are sent as it decides.
-    pub(super) fn push_group(&mut self, group: Group) {
-        self.groups.push(group);
-    }
-
-    /// These leave their group, if they have not already, and go back to the ready ones or wherever they belong by now.
-    pub(super) fn make_ready(&mut self, cx: &mut Context<'_>, accounts: &[Key<Account>]) {
-        for &account in accounts {
-            if self.store.accounts.get(account).is_some_and(|found| found.stage == Stage::Grouped) {
-                self.set_stage(account, Stage::Idle);
-                self.decide(cx, account);
-            }
+impl Split {
+    pub(super) fn new(permission: Permission, members: Vec<Key<Account>>, failure: Arc<Failure>) -> Self {
+        Self {
+            permission,
+            members,
+            culprit: false,
+            failures: 0,
+            after: Instant::default(),
+            read_from: None,
+            sample: None,
+            failure,
         }
     }
 
-    /// After a reading: groups that waited for it drop their members that are as wished.
-    pub(super) fn drop_done_members(&mut self, cx: &mut Context<'_>) {
-        let began = self.reading.as_ref().map(|reading| reading.began);
-        let unreadable = self.unreadable(cx.now).is_some();
-        for mut group in core::mem::take(&mut self.groups) {
-            let served = group.read_from.is_some_and(|from| unreadable || began.is_some_and(|began| began >= from));
-            if served {
-                group.read_from = None;
-                let before = group.members.len();
-                group.members.retain(|&member| !self.is_done_by_reading(cx, member, group.permission));
-                if group.members.len() < before {
-                    // The culprit may have been one of those that are done.
-                    group.culprit &= group.members.len() > 1;
-                }
-            } else if let Some(from) = group.read_from {
-                self.want_reading(from);
-            }
-            self.groups.push(group);
-        }
-    }
-
-    /// Settles a member that the reading shows as wished. A doubt is not settled by a reading.
-    fn is_done_by_reading(&mut self, cx: &mut Context<'_>, member: Key<Account>, permission: Permission) -> bool {
-        let waits = self.store.accounts.get(member).is_some_and(|account| account.stage == Stage::Grouped);
-        let in_doubt = |history| self.store.histories[history].doubt_at(cx.now).is_some();
-        if !waits || self.store.accounts[member].history.is_some_and(in_doubt) {
-            return false;
-        }
-        let done = self.known(cx, member).is_some_and(|known| known.state == permission && known.read);
-        if done {
-            self.make_ready(cx, &[member]);
-        }
-        done
-    }
-
-    /// Takes out of the groups what can be sent now: the group and the members to send. Groups whose members have all
-    /// moved on are dropped.
-    pub(super) fn next_of_groups(&mut self, cx: &mut Context<'_>) -> Option<(Group, Vec<Key<Account>>)> {
-        self.settle_samples(cx);
-        let mut groups = core::mem::take(&mut self.groups);
-        groups.retain_mut(|group| {
-            let permission = group.permission;
-            let stays = |member: &Key<Account>| self.is_grouped(*member, permission);
-            group.members.retain(stays);
-            let sample = group.sample.as_mut();
-            let sampling = sample.is_some_and(|sample| {
-                sample.waiting.retain(stays);
-                !sample.waiting.is_empty() || sample.tried.iter().any(|&tried| self.is_undecided(tried))
-            });
-            sampling || !group.members.is_empty()
-        });
-        let ready = |group: &Group| group.sendable_from().is_some_and(|from| from <= cx.now) && self.has_next(group);
-        let chosen = groups.iter().rposition(ready).map(|place| groups.remove(place));
-        self.groups = groups;
-        let mut group = chosen?;
-        let mut len_max = cx.lane.batch_max;
-        if group.permission == Permission::Share {
-            len_max = len_max.min(self.share_room(cx));
-        }
-        if len_max == 0 {
-            // There is no room for shares: these wait with the others, in order of arrival.
-            let members: Vec<_> =
-                group.members.drain(..).chain(group.sample.into_iter().flat_map(|s| s.waiting)).collect();
-            for member in members {
-                if self.is_grouped(member, Permission::Share) {
-                    self.set_ready(member, Permission::Share);
-                }
-            }
-            self.quota_due(cx);
-            return None;
-        }
-        let members = group.take_next(len_max);
-        Some((group, members))
-    }
-
-    pub(super) fn has_next(&self, group: &Group) -> bool {
-        match &group.sample {
-            Some(sample) => {
-                let undecided = sample.tried.iter().any(|&tried| self.is_undecided(tried));
-                !sample.waiting.is_empty() || !undecided
-            }
-            None => !group.members.is_empty(),
-        }
-    }
-
-    fn is_grouped(&self, member: Key<Account>, permission: Permission) -> bool {
-        self.store.accounts.get(member).is_some_and(|account| {
-            let wished = account.front.map(|front| self.store.wishes[front].permission);
-            account.stage == Stage::Grouped && wished == Some(permission)
-        })
-    }
-
-    /// Whether a sampled account is still being tried.
-    fn is_undecided(&self, tried: Key<Account>) -> bool {
-        self.store
-            .accounts
-            .get(tried)
-            .is_some_and(|account| matches!(account.stage, Stage::Grouped | Stage::InFlight | Stage::Checking))
-    }
-
-    /// Looks at samples that are all decided: if all were refused and none was ever accepted, so is the rest.
-    pub(super) fn settle_samples(&mut self, cx: &mut Context<'_>) {
-        let accepted = self.accepted;
-        let mut condemned = Vec::new();
-        let mut groups = core::mem::take(&mut self.groups);
-        for group in &mut groups {
-            let Some(sample) = &mut group.sample else { continue };
-            let undecided = sample.tried.iter().any(|&tried| self.is_undecided(tried));
-            if accepted {
-                group.members.append(&mut sample.waiting);
-                group.culprit &= sample.refused == 0 && !undecided;
-                group.sample = None;
-                continue;
-            }
-            if !sample.waiting.is_empty() || undecided {
-                continue;
-            }
-            if sample.refused == Sample::SIZE {
-                condemned.push((core::mem::take(&mut group.members), group.permission, group.failure.clone()));
-            }
-            group.sample = None;
-        }
-        groups.append(&mut self.groups);
-        self.groups = groups;
-        for (members, permission, failure) in condemned {
-            for member in members {
-                if self.is_grouped(member, permission) {
-                    self.fail(cx, member, &failure);
-                }
-            }
-        }
-    }
-
-    /// An account was refused alone, for good. It speaks for the rest if the code is the one that the list got.
-    pub(super) fn count_sample(&mut self, account: Key<Account>, code: &str) {
-        let same_code = |group: &&mut Group| *group.failure.code == *code;
-        for group in self.groups.iter_mut().filter(same_code) {
-            if let Some(sample) = group.sample.as_mut().filter(|sample| sample.tried.contains(&account)) {
-                sample.refused += 1;
-            }
-        }
-    }
-
-    /// A write was accepted: what was refused before is no longer so.
-    pub(super) fn forget_refusal(&self, cx: &mut Context<'_>, account: Key<Account>, permission: Permission) {
-        cx.refusals.forget(self.name, self.store.accounts[account].id, permission);
-    }
-
-    /// Remembers a refusal that blames the account, for a job that comes back.
-    pub(super) fn remember(
-        &self,
-        cx: &mut Context<'_>,
-        account: Key<Account>,
-        permission: Permission,
-        failure: &Failure,
-    ) {
-        cx.refusals.remember(cx.now, self.name, self.store.accounts[account].id, permission, failure);
+    /// When it has something to send; `None` while it waits for a listing.
+    pub(super) const fn sendable_from(&self) -> Option<Instant> {
+        if self.read_from.is_some() { None } else { Some(self.after) }
     }
 }
 
-impl Group {
-    /// Takes out what is sent next. A list that must hold a culprit is not sent whole.
-    fn take_next(&mut self, batch_max: usize) -> Vec<Key<Account>> {
-        if let Some(sample) = &mut self.sample
-            && let Some(alone) = sample.waiting.pop()
-        {
-            sample.tried.push(alone);
-            return [alone].to_vec();
-        }
-        let len = self.members.len();
-        let whole = if self.culprit && len > 1 { len / 2 } else { len };
-        let rest = self.members.split_off(whole.min(batch_max));
-        core::mem::replace(&mut self.members, rest)
+impl Splits {
+    pub(super) fn push(&mut self, split: Split) {
+        self.lists.push(split);
+    }
+
+    /// Takes all of them out, to put back those that stay.
+    pub(super) fn take(&mut self) -> Vec<Split> {
+        core::mem::take(&mut self.lists)
+    }
+
+    /// Puts these before the ones that came meanwhile.
+    pub(super) fn put_before(&mut self, mut splits: Vec<Split>) {
+        splits.append(&mut self.lists);
+        self.lists = splits;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Split> {
+        self.lists.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Split> {
+        self.lists.iter_mut()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lists.clear();
+    }
+
+    /// When the first of them has something to send that has not now.
+    pub(super) fn moments(&self) -> impl Iterator<Item = Instant> {
+        self.lists.iter().filter_map(Split::sendable_from)
+    }
+
+    /// Whether one waits for its listing, and is about to continue.
+    pub(super) fn is_any_awaiting(&self) -> bool {
+        self.lists.iter().any(|split| split.read_from.is_some())
+    }
+
+    pub(super) const fn had_turn(&self) -> bool {
+        self.had_turn
+    }
+
+    pub(super) const fn set_turn(&mut self, had_turn: bool) {
+        self.had_turn = had_turn;
+    }
+}
+
+impl Sample {
+    /// How many are tried alone.
+    pub(super) const SIZE: usize = 8;
+
+    /// Takes accounts evenly from all over the list.
+    pub(super) fn draw(members: &mut Vec<Key<Account>>) -> Self {
+        let len = members.len();
+        let waiting = (0..Self::SIZE.min(len)).rev().map(|n| members.remove(n * len / Self::SIZE.min(len))).collect();
+        Self { waiting, tried: Vec::new(), refused: 0 }
     }
 }

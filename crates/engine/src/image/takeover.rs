@@ -1,16 +1,46 @@
 //! Rule 3, second part: calls of a worker before may land after a lane came up, so what is found then is read once more.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use imageshare_core::Permission;
 
 use super::{
-    Image, Quota,
-    account::{Account, Done, Wish, WishState},
+    Image,
+    account::{Account, Done, Item, ItemState},
     backlog::Step,
     decide::Known,
 };
 use crate::{arena::Key, call::EndedCall, context::Context, time::Instant};
+
+/// What another worker may still undo after a takeover.
+#[derive(Debug, Default)]
+pub(super) struct Takeover {
+    /// Whether a job of this image was redelivered since the lane came up.
+    redelivered: bool,
+    /// Accounts with items that are done provisionally.
+    provisional: BTreeSet<Key<Account>>,
+}
+
+impl Takeover {
+    /// A redelivered job arrived: another worker may have worked on it.
+    pub(super) const fn redelivered(&mut self) {
+        self.redelivered = true;
+    }
+
+    /// The lane came up: what is redelivered from now on counts.
+    pub(super) const fn begin(&mut self) {
+        self.redelivered = false;
+    }
+
+    /// An item of this account is done provisionally.
+    pub(super) fn doubt(&mut self, account: Key<Account>) {
+        self.provisional.insert(account);
+    }
+
+    pub(super) fn forget_jobs(&mut self) {
+        self.provisional.clear();
+    }
+}
 
 impl Context<'_> {
     /// Whether a call began before its lane came up, where another worker may have had the lane since.
@@ -32,40 +62,39 @@ impl Context<'_> {
 impl Image {
     /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
     ///
-    /// An answer to our own write on an image of which no ticket came again can not: nobody else was at work there. A
-    /// reading can, even one that shows our own work, since it may show a state from before a worker before us undid
+    /// An answer to our own write on an image of which no job came again can not: nobody else was at work there. A
+    /// listing can, even one that shows our own work, since it may show a state from before a worker before us undid
     /// the same.
     pub(super) fn is_provisional(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
-        let image = &self;
         let Some(read_from) = cx.guard_ends() else { return false };
-        let concerned = image.redelivered || known.read || done == Done::Unchanged;
+        let concerned = self.takeover.redelivered || known.read || done == Done::Unchanged;
         let safe_from = if known.read { read_from } else { read_from - cx.limits.read_delay };
         concerned && known.since < safe_from
     }
 
-    /// From when on a reading shows no state from before the lane came up, if this one may.
+    /// From when on a listing shows no state from before the lane came up, if this one may.
     pub(super) fn assumed_until(cx: &Context<'_>, known: Known) -> Option<Instant> {
         let shown_from = cx.lane.up_at + cx.limits.read_delay;
         (cx.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
     }
 
-    /// Whether another operation of the same account follows the one of this wish.
-    pub(super) fn is_opposite_behind(&self, front: Key<Wish>) -> bool {
-        let permission = self.store.wishes[front].permission;
-        self.wishes_from(Some(front)).any(|(_, wish)| wish.state == WishState::Open && wish.permission != permission)
+    /// Whether another operation of the same account follows the one of this item.
+    pub(super) fn is_opposite_behind(&self, front: Key<Item>) -> bool {
+        let permission = self.store.items[front].permission;
+        self.items_from(Some(front)).any(|(_, item)| item.state == ItemState::Open && item.permission != permission)
     }
 
     /// Opens what was assumed before the operation at the front, if that one is the opposite.
     pub(super) fn reopen_assumed(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let Some(front) = self.store.accounts[account].front else { return };
-        let permission = self.store.wishes[front].permission;
+        let permission = self.store.items[front].permission;
         let (mut first, mut is_provisional) = (None, false);
         let mut next = self.store.accounts[account].head;
-        while let Some(wish) = next {
-            let found = &mut self.store.wishes[wish];
-            if found.state == WishState::Assumed && found.permission != permission {
-                found.state = WishState::Open;
-                first = first.or(Some(wish));
+        while let Some(item) = next {
+            let found = &mut self.store.items[item];
+            if found.state == ItemState::Assumed && found.permission != permission {
+                found.state = ItemState::Open;
+                first = first.or(Some(item));
             }
             is_provisional |= found.state.provisional().is_some();
             next = found.next_in_account;
@@ -74,7 +103,7 @@ impl Image {
             return;
         }
         if !is_provisional {
-            self.provisional.remove(&account);
+            self.takeover.provisional.remove(&account);
         }
         self.begin_operation(cx, account, first);
     }
@@ -83,8 +112,8 @@ impl Image {
     /// writes from before and a cap learned then show nothing of it. Such a write still counts as one that a listing may
     /// not show yet, and what is in doubt stays so.
     pub(super) fn distrust(&mut self) {
-        self.reading = None;
-        self.quota = Quota { seen: self.quota.seen, list_max: self.quota.list_max, ..Quota::default() };
+        self.listings.forget();
+        self.quota.distrust();
         for &account in self.store.by_id.values() {
             let Some(history) = self.store.accounts[account].history else { continue };
             let history = &mut self.store.histories[history];
@@ -96,7 +125,7 @@ impl Image {
 
     /// When the provisional outcomes of an image can be read once more.
     pub(super) fn guard_from(&self, cx: &Context<'_>) -> Option<Instant> {
-        if self.provisional.is_empty() {
+        if self.takeover.provisional.is_empty() {
             return None;
         }
         Some(cx.shown_from())
@@ -105,35 +134,35 @@ impl Image {
     /// When calls of a worker before can no longer land, what was found until then is read once more.
     pub(super) fn guard_due(&mut self, cx: &mut Context<'_>) {
         let Some(from) = self.guard_from(cx).filter(|&from| from <= cx.now) else { return };
-        let read = self.reading.as_ref().is_some_and(|reading| reading.began >= from);
-        if read || self.unreadable(cx.now).is_some() {
+        let read = self.listings.since(from).is_some();
+        if read || self.listings.refused(cx.now).is_some() {
             self.check_provisional(cx);
-        } else if self.read.in_flight.is_none() {
-            self.want_reading(from);
+        } else if !self.listings.is_in_flight() {
+            self.listings.want(from);
         }
     }
 
-    /// Compares the provisional outcomes with a reading that no call of a worker before can make untrue. What does not
+    /// Compares the provisional outcomes with a listing that no call of a worker before can make untrue. What does not
     /// agree is sent again. Without the right to read, everything is.
     pub(super) fn check_provisional(&mut self, cx: &mut Context<'_>) {
         let Some(from) = self.guard_from(cx) else { return };
-        let readable = self.unreadable(cx.now).is_none();
-        if cx.now < from || (readable && self.reading.as_ref().is_none_or(|reading| reading.began < from)) {
+        let readable = self.listings.refused(cx.now).is_none();
+        if cx.now < from || (readable && self.listings.since(from).is_none()) {
             return;
         }
         if !readable {
-            // The last reading is from before they could no longer land, so it proves nothing.
-            self.reading = None;
+            // The last listing is from before they could no longer land, so it proves nothing.
+            self.listings.forget();
         }
-        let provisional = core::mem::take(&mut self.provisional);
-        self.add_backlog(provisional.into_iter().collect(), Step::Confirm);
+        let provisional = core::mem::take(&mut self.takeover.provisional);
+        self.backlogs.add(provisional.into_iter().collect(), Step::Confirm);
     }
 
     /// The same for one account.
     pub(super) fn compare_provisional(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         let (last, is_any_open) = self.last_word(account);
         // Where a later operation was done by now, its own write has the last word.
-        let doubted = last.filter(|&wish| self.is_provisional_wish(wish) && !self.agrees(account, wish));
+        let doubted = last.filter(|&item| self.is_provisional_item(item) && !self.agrees(account, item));
         if doubted.is_some() && is_any_open {
             // A later operation is under way, and may fail: when it ends, the account is looked at again.
             return;
@@ -144,68 +173,68 @@ impl Image {
         }
     }
 
-    /// Whether the reading shows an account to be as wished.
-    fn agrees(&self, account: Key<Account>, wish: Key<Wish>) -> bool {
-        let reading = self.reading.as_ref();
-        let shown = reading.and_then(|reading| reading.shows(self.store.accounts[account].id));
-        shown.map(Permission::of_presence) == Some(self.store.wishes[wish].permission)
+    /// Whether the listing shows an account to be as requested.
+    fn agrees(&self, account: Key<Account>, item: Key<Item>) -> bool {
+        let listing = self.listings.newest();
+        let shown = listing.and_then(|listing| listing.shows(self.store.accounts[account].id));
+        shown.map(Permission::of_presence) == Some(self.store.items[item].permission)
     }
 
-    /// The last operation of an account ended. If an earlier one has a provisional outcome that a reading did not agree
+    /// The last operation of an account ended. If an earlier one has a provisional outcome that a listing did not agree
     /// with, that one may have the last word again.
     pub(super) fn look_at_provisional(&mut self, account: Key<Account>) {
         let found = &self.store.accounts[account];
-        if self.wishes_from(found.head).any(|(_, wish)| wish.state.provisional().is_some()) {
-            self.provisional.insert(account);
+        if self.items_from(found.head).any(|(_, item)| item.state.provisional().is_some()) {
+            self.takeover.doubt(account);
         }
     }
 
-    /// The wishes of an account from this one on, in order.
-    pub(super) fn wishes_from(&self, first: Option<Key<Wish>>) -> impl Iterator<Item = (Key<Wish>, &Wish)> {
-        let with_key = |key: Key<Wish>| (key, &self.store.wishes[key]);
-        core::iter::successors(first.map(with_key), move |(_, wish)| wish.next_in_account.map(with_key))
+    /// The items of an account from this one on, in order.
+    pub(super) fn items_from(&self, first: Option<Key<Item>>) -> impl Iterator<Item = (Key<Item>, &Item)> {
+        let with_key = |key: Key<Item>| (key, &self.store.items[key]);
+        core::iter::successors(first.map(with_key), move |(_, item)| item.next_in_account.map(with_key))
     }
 
     /// Gives up on knowing better: the provisional outcomes become final.
     pub(super) fn confirm_all(&mut self, cx: &Context<'_>) {
-        for account in core::mem::take(&mut self.provisional) {
+        for account in core::mem::take(&mut self.takeover.provisional) {
             self.confirm(cx, account, None);
         }
     }
 
-    /// The last wish of an account that is done, if only provisionally, and whether there are others that are not
+    /// The last item of an account that is done, if only provisionally, and whether there are others that are not
     /// decided. One that failed, such as an expired one, has changed nothing.
-    fn last_word(&self, account: Key<Account>) -> (Option<Key<Wish>>, bool) {
+    fn last_word(&self, account: Key<Account>) -> (Option<Key<Item>>, bool) {
         let (mut last, mut is_any_open) = (None, false);
-        for (key, wish) in self.wishes_from(self.store.accounts[account].head) {
-            match wish.state {
-                WishState::Open => is_any_open = true,
-                WishState::Assumed | WishState::Provisional(_) | WishState::Done(_) => last = Some(key),
-                WishState::Failed => {}
+        for (key, item) in self.items_from(self.store.accounts[account].head) {
+            match item.state {
+                ItemState::Open => is_any_open = true,
+                ItemState::Assumed | ItemState::Provisional(_) | ItemState::Done(_) => last = Some(key),
+                ItemState::Failed => {}
             }
         }
         (last, is_any_open)
     }
 
-    fn is_provisional_wish(&self, wish: Key<Wish>) -> bool {
-        self.store.wishes[wish].state.provisional().is_some()
+    fn is_provisional_item(&self, item: Key<Item>) -> bool {
+        self.store.items[item].state.provisional().is_some()
     }
 
     /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these
     /// are open again.
-    fn confirm(&mut self, cx: &Context<'_>, account: Key<Account>, doubted: Option<Key<Wish>>) {
-        let permission = doubted.map(|wish| self.store.wishes[wish].permission);
-        let wishes = self.wishes_from(self.store.accounts[account].head);
+    fn confirm(&mut self, cx: &Context<'_>, account: Key<Account>, doubted: Option<Key<Item>>) {
+        let permission = doubted.map(|item| self.store.items[item].permission);
+        let items = self.items_from(self.store.accounts[account].head);
         let provisional: Vec<_> =
-            wishes.filter_map(|(key, wish)| Some((key, wish.permission, wish.state.provisional()?))).collect();
+            items.filter_map(|(key, item)| Some((key, item.permission, item.state.provisional()?))).collect();
         let kept = provisional.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
         let reopened = if doubted.is_some() { kept } else { provisional.len() };
-        for &(wish, _, done) in &provisional[..reopened] {
-            self.store.wishes[wish].state = WishState::Done(done);
-            self.wish_decided(self.store.wishes[wish].ticket);
+        for &(item, _, done) in &provisional[..reopened] {
+            self.store.items[item].state = ItemState::Done(done);
+            self.item_decided(self.store.items[item].job);
         }
-        for &(wish, ..) in &provisional[reopened..] {
-            self.store.wishes[wish].state = WishState::Open;
+        for &(item, ..) in &provisional[reopened..] {
+            self.store.items[item].state = ItemState::Open;
         }
         let open_again = &provisional[reopened..];
         if let Some(&(first, ..)) = open_again.first() {

@@ -26,7 +26,7 @@ use crate::{
     arena::Key,
     call::Kind,
     context::LaneFacts,
-    image::Ticket,
+    image::HeldJob,
     io::{CallId, CloseReason, Notice},
     limits::{Ending, LaneLimits, Limits},
     schedule::Entry,
@@ -85,7 +85,7 @@ pub(crate) enum Change {
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
     pub(crate) image: Key<Entry>,
-    pub(crate) job: Key<Ticket>,
+    pub(crate) job: Key<HeldJob>,
     pub(crate) seq: u64,
 }
 

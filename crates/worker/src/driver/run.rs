@@ -57,7 +57,7 @@ impl<I: Send + 'static> Driver<I> {
         self.open_all();
         self.carry_out_commands();
         while !self.is_done() {
-            let is_full = self.engine.tickets() + self.outbox.len() >= TICKETS_MAX
+            let is_full = self.engine.jobs() + self.outbox.len() >= TICKETS_MAX
                 || self.engine.operations() + self.outcomes_waiting >= OPERATIONS_MAX;
             let turned_at = TokioInstant::now();
             self.turned(turned_at);
@@ -128,7 +128,7 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     fn is_done(&self) -> bool {
-        self.source_ended && self.engine.tickets() == 0 && self.outbox.is_empty()
+        self.source_ended && self.engine.jobs() == 0 && self.outbox.is_empty()
     }
 
     /// The first interrupt: no more jobs, no new calls. The jobs that were on their way in get a report like the rest.

@@ -101,7 +101,7 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
     }
     fail_until(&mut kit, 62_000);
     assert_eq!(kit.given_back, 1);
-    assert_eq!(kit.engine.tickets(), 0);
+    assert_eq!(kit.engine.jobs(), 0);
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(..)));
     kit.open.clear();
     kit.call();
@@ -163,7 +163,7 @@ fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
     assert_eq!(kit.outcomes(first), ["changed"]);
     assert_eq!(kit.outcomes(second), ["Local.NotAttempted"]);
     assert_eq!(kit.sent_at.len(), calls);
-    assert_eq!(kit.engine.tickets(), 0);
+    assert_eq!(kit.engine.jobs(), 0);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
     kit.list([]);
     kit.write(Permission::Share);
     kit.input(Input::LaneLost(LANE));
-    assert_eq!(kit.engine.tickets(), 0);
+    assert_eq!(kit.engine.jobs(), 0);
     kit.accept();
     assert!(!kit.is_settled(ticket), "it comes again");
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
@@ -188,7 +188,7 @@ fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
     let mut kit = Kit::new(Limits::default());
     kit.input(Input::LaneLost(LANE));
     kit.job(Mode::Share, 0, [1]);
-    assert_eq!(kit.engine.tickets(), 0);
+    assert_eq!(kit.engine.jobs(), 0);
     assert!(kit.settled.is_empty());
 }
 

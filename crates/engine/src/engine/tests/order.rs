@@ -55,7 +55,7 @@ fn much_expiry_without_reports_pauses_at_this_moment() {
 /// which names one account.
 #[track_caller]
 fn decide_in_parts(kit: &mut Kit, outcome: Outcome) {
-    let undecided = |kit: &Kit| kit.engine.tickets() - kit.engine.finished();
+    let undecided = |kit: &Kit| kit.engine.jobs() - kit.engine.finished();
     let (call, _) = kit.call();
     kit.open.remove(&call);
     let now = Instant(kit.now);
@@ -99,7 +99,7 @@ fn refusal_of_the_image_concerns_no_later_job() {
     kit.open.remove(&call);
     let image = refused("InvalidImageId.NotFound");
     kit.engine.handle(Instant(kit.now), Input::Answer { call, outcome: image });
-    assert_eq!(kit.engine.tickets() - kit.engine.finished(), 40);
+    assert_eq!(kit.engine.jobs() - kit.engine.finished(), 40);
     let later = kit.job(Mode::Share, 0, [59]);
     assert_eq!(kit.settled.len(), 60);
     assert_eq!(kit.write(Permission::Share), [59]);
@@ -144,7 +144,7 @@ fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
     kit.engine.handle(now, Input::Answer { call, outcome: listed([]) });
     kit.engine.handle(now, Input::LaneUp(LANE, LaneLimits::default()));
     let later = kit.job(Mode::Cancel, 0, [59]);
-    assert_eq!((kit.engine.operations(), kit.engine.tickets()), (1, 1));
+    assert_eq!((kit.engine.operations(), kit.engine.jobs()), (1, 1));
     kit.list([59]);
     assert_eq!(kit.write(Permission::Cancel), [59]);
     kit.accept();

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use imageshare_core::ids::AccountId;
 
-use super::account::Wish;
+use super::account::Item;
 use crate::{
     arena::Key,
     io::{CallId, TicketId},
@@ -14,7 +14,7 @@ use crate::{
 
 /// One delivery of one job. There may be millions: what few have is kept elsewhere.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct HeldJob {
     pub(super) id: TicketId,
     /// The place in arrival.
     pub(super) seq: u64,
@@ -23,23 +23,23 @@ pub(crate) struct Ticket {
     pub(super) redelivered: bool,
     /// When nothing of it is to be begun any more; [`Instant::NEVER`] if there is no such moment.
     pub(super) deadline: Instant,
-    /// The job's accounts until they become wishes: while it waits behind a SYNC, or is one that has not begun.
+    /// The job's accounts until they become items: while it waits behind a SYNC, or is one that has not begun.
     pub(super) account_ids: Box<[AccountId]>,
-    pub(super) first: Option<Key<Wish>>,
-    pub(super) last: Option<Key<Wish>>,
+    pub(super) first: Option<Key<Item>>,
+    pub(super) last: Option<Key<Item>>,
     /// Wishes without an outcome.
     pub(super) open: u32,
-    /// Accounts that an earlier ticket, not settled, names too.
+    /// Accounts that an earlier job, not settled, names too.
     pub(super) blocked: u32,
     /// Until when a write that carried one of its accounts may still be applied.
     pub(super) doubt_until: Instant,
     pub(super) duplicates: u32,
     pub(super) requests: u32,
-    /// The last call that carried an account of it, so that each is counted once; [`Ticket::NO_CALL`] before the first.
+    /// The last call that carried an account of it, so that each is counted once; [`HeldJob::NO_CALL`] before the first.
     pub(super) last_call: CallId,
 }
 
-impl Ticket {
+impl HeldJob {
     /// No call has this number.
     pub(super) const NO_CALL: CallId = CallId(u64::MAX);
 }

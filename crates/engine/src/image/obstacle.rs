@@ -1,0 +1,296 @@
+//! Why an image cannot be written at the moment: it is not ready, or the key may not.
+
+use alloc::sync::Arc;
+
+use imageshare_core::Class;
+
+use super::{Image, failure};
+use crate::{
+    call::{EndedCall, Kind},
+    context::{Context, LaneFacts},
+    io::{CallId, ImageState, Notice},
+    job::{Failure, local},
+    reaction::{Next, Reaction},
+    time::{Instant, Millis},
+};
+
+/// What keeps writes of an image back. Another one takes its place: what the API says last counts.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    Busy(Busy),
+    NotPermitted(NotPermitted),
+}
+
+/// The image is occupied or not ready. It is asked about, not written to.
+#[derive(Debug)]
+pub(super) struct Busy {
+    /// When this process first saw it so.
+    since: Instant,
+    /// When a response last showed it so.
+    seen: Instant,
+    /// When to ask again; `None` while a write may try.
+    ask: Option<Instant>,
+    /// The question in flight.
+    query: Option<CallId>,
+    /// How often a write found it busy.
+    rounds: u32,
+    /// The write that found it so.
+    call: CallId,
+    /// The response to that write.
+    failure: Arc<Failure>,
+}
+
+/// The key may not do what the image needs.
+#[derive(Debug)]
+pub(crate) struct NotPermitted {
+    /// A write, or the listing that a SYNC needs.
+    kind: Kind,
+    /// Since when it has been refused again and again, with others permitted in between.
+    since: Instant,
+    /// How often that was.
+    refusals: u32,
+    /// When it was refused last.
+    last: Instant,
+    pause: Millis,
+    again: Instant,
+}
+
+impl Obstacle {
+    /// Whether a write has to wait.
+    pub(super) fn blocks_writes(&self, now: Instant) -> bool {
+        match self {
+            Self::Busy(busy) => busy.ask.is_some(),
+            Self::NotPermitted(refused) => refused.kind == Kind::Write && refused.again > now,
+        }
+    }
+
+    /// When to ask for the image's state.
+    pub(super) fn query_at(&self) -> Option<Instant> {
+        match self {
+            Self::Busy(busy) if busy.query.is_none() => busy.ask,
+            Self::Busy(_) | Self::NotPermitted(_) => None,
+        }
+    }
+
+    /// When something about it is due.
+    pub(super) fn moments(&self, image_wait: Millis) -> [Option<Instant>; 2] {
+        match self {
+            Self::Busy(busy) => [busy.ask, Some(busy.since + image_wait)],
+            Self::NotPermitted(refused) => [Some(refused.again), None],
+        }
+    }
+}
+
+impl Busy {
+    /// Between two questions a tenth of the time passes that the image was seen busy, but at least and at most this.
+    const ASK_MIN: Millis = Millis::from_secs(1);
+    const ASK_MAX: Millis = Millis::from_secs(10);
+    /// An image that is NORMAL and yet refuses is asked about at most this rarely.
+    const ROUND_MAX: Millis = Millis::from_secs(30);
+
+    fn ask_later(&mut self, now: Instant) {
+        let tenth = Millis(now.since(self.since).0 / 10);
+        self.ask = Some(now + tenth.clamp(Self::ASK_MIN, Self::ASK_MAX));
+    }
+}
+
+impl NotPermitted {
+    /// The first pause before what was not permitted is tried again; it doubles.
+    const PAUSE_MIN: Millis = Millis::from_secs(30);
+    /// The longest such pause, and how long an image is refused before its jobs fail where others are permitted.
+    const PAUSE_MAX: Millis = Millis::from_secs(10 * 60);
+    /// How often it is refused before that.
+    const REFUSALS_MIN: u32 = 5;
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Since when it has been refused again and again, with others permitted in between.
+    pub(crate) const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When it is tried again.
+    pub(crate) const fn again(&self) -> Instant {
+        self.again
+    }
+}
+
+impl LaneFacts {
+    /// How long a permitted call shows that the key may do such things.
+    const PERMITTED_FOR: Millis = Millis::from_secs(5 * 60);
+
+    /// The reaction to a refusal of this class. A key that may be another account's, and one that was replaced since,
+    /// may be at fault where the API names the image.
+    pub(crate) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
+        Reaction::to(class).with_key(self.is_key_unproven || call.by_former_key)
+    }
+
+    /// When such a call was last permitted, if that was at `since` or later and still counts. A key that may write can
+    /// be trusted to be a good one by an image whose listing is refused, but not the other way around.
+    pub(crate) fn permitted_since(&self, kind: Kind, since: Instant, now: Instant) -> Option<Instant> {
+        let permitted = match kind {
+            Kind::Write => self.write_permitted,
+            Kind::ReadShares | Kind::ReadImage => self.write_permitted.max(self.listing_permitted),
+        };
+        permitted.filter(|&at| at >= since && at + Self::PERMITTED_FOR > now)
+    }
+}
+
+impl Image {
+    /// A response shows that what kept writes back is gone, unless it is about the same.
+    pub(super) fn obstacle_ends(&mut self, next: Next) {
+        self.obstacle.take_if(|obstacle| match obstacle {
+            Obstacle::Busy(_) => next != Next::WaitForImage,
+            Obstacle::NotPermitted(_) => next != Next::WaitForPermission,
+        });
+    }
+
+    // Busy.
+
+    /// A write found the image busy.
+    pub(super) fn image_busy(&mut self, cx: &mut Context<'_>, call: CallId, refused: &Arc<Failure>) {
+        let seen = cx.now;
+        let failure = refused.clone();
+        if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
+            busy.rounds += 1;
+            let pause = Millis(Busy::ASK_MIN.0 << busy.rounds.min(5)).min(Busy::ROUND_MAX);
+            busy.ask = Some(cx.now + pause);
+            (busy.seen, busy.call, busy.failure) = (seen, call, failure);
+            return;
+        }
+        // The first question is asked at once: some states never become NORMAL.
+        let (since, ask) = (cx.now, Some(cx.now));
+        self.obstacle = Some(Obstacle::Busy(Busy { since, seen, ask, query: None, rounds: 0, call, failure }));
+        cx.notice(Notice::ImageBusy { image_id: self.name.id, code: refused.code.clone() });
+    }
+
+    /// A question about the image's state begins.
+    pub(super) fn query_begins(&mut self, call: CallId) {
+        if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
+            busy.query = Some(call);
+        }
+    }
+
+    /// Returns whether the question was asked for the obstacle that there still is. It is answered then.
+    pub(super) fn take_query(&mut self, call: CallId) -> bool {
+        match &mut self.obstacle {
+            Some(Obstacle::Busy(busy)) => busy.query.take_if(|query| *query == call).is_some(),
+            Some(Obstacle::NotPermitted(_)) | None => false,
+        }
+    }
+
+    /// DescribeImages answered.
+    pub(super) fn image_seen(&mut self, cx: &mut Context<'_>, state: &ImageState) {
+        let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
+        match state {
+            // Where the image is not listed, the write itself says what is the matter.
+            ImageState::Normal | ImageState::Missing => busy.ask = None,
+            ImageState::Pending(_) => {
+                busy.seen = cx.now;
+                busy.ask_later(cx.now);
+            }
+            ImageState::Broken(state) => {
+                let (code, request_id, call) = (busy.failure.code.clone(), busy.failure.request_id, busy.call);
+                let message = alloc::format!("the image is in state {state}, which never becomes NORMAL");
+                self.obstacle = None;
+                self.fail_image(cx, None, call, &failure(&code, message, request_id));
+            }
+        }
+    }
+
+    /// The question had no answer that helps.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
+            busy.ask_later(now);
+        }
+    }
+
+    /// Fails what has waited for the image as long as it may.
+    pub(super) fn busy_due(&mut self, cx: &mut Context<'_>) {
+        let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
+        let wait = cx.lane.image_wait;
+        if busy.since + wait > cx.now || self.writes.is_in_flight() {
+            return;
+        }
+        // The image may have become ready while another worker had the lane, so a response from before fails nothing.
+        if busy.seen < cx.lane.up_at {
+            busy.ask = busy.ask.map(|ask| ask.min(cx.now));
+            return;
+        }
+        let message = alloc::format!(
+            "the image did not become ready within {} s; last answer {}: {}",
+            wait.0 / 1000,
+            busy.failure.code,
+            busy.failure.message
+        );
+        let (call, waited) = (busy.call, failure(local::IMAGE_BUSY, message, busy.failure.request_id));
+        self.obstacle = None;
+        self.fail_image(cx, None, call, &waited);
+    }
+
+    pub(crate) const fn is_busy(&self) -> bool {
+        matches!(self.obstacle, Some(Obstacle::Busy(_)))
+    }
+
+    // Not permitted.
+
+    /// Notes that the key may not do what an image needs. Returns whether its jobs are to fail: it has been refused for so
+    /// long, others were permitted meanwhile, and it is refused still.
+    pub(super) fn deny(&mut self, cx: &Context<'_>, kind: Kind) -> bool {
+        let before = self.not_permitted().filter(|before| before.kind == kind);
+        // Where nothing else was permitted since the refusal before, this one says nothing of the image.
+        let is_alone = |before: &&NotPermitted| cx.lane.permitted_since(kind, before.last, cx.now).is_some();
+        let (since, refusals) =
+            before.filter(is_alone).map_or((cx.now, 1), |before| (before.since, before.refusals.saturating_add(1)));
+        let fails_at = since + NotPermitted::PAUSE_MAX;
+        if fails_at <= cx.now && refusals >= NotPermitted::REFUSALS_MIN {
+            self.obstacle = None;
+            return true;
+        }
+        let pause = match before {
+            // Others are permitted again: from now on it matters what becomes of this one.
+            Some(_) if refusals == 2 => Millis(NotPermitted::PAUSE_MIN.0 * 2),
+            Some(before) => Millis(before.pause.0 * 2).min(NotPermitted::PAUSE_MAX),
+            None => NotPermitted::PAUSE_MIN,
+        };
+        // What decides is a refusal then.
+        let again = Some(fails_at).filter(|&at| at > cx.now).map_or(cx.now + pause, |at| at.min(cx.now + pause));
+        let refused = NotPermitted { kind, since, refusals, last: cx.now, pause, again };
+        self.obstacle = Some(Obstacle::NotPermitted(refused));
+        false
+    }
+
+    /// The key may do something after all: what it was refused is tried at once.
+    pub(crate) fn retry_refused(&mut self, cx: &mut Context<'_>) {
+        if let Some(Obstacle::NotPermitted(refused)) = &mut self.obstacle {
+            refused.again = cx.now;
+        }
+        self.sync_read(cx);
+    }
+
+    /// What the key was refused says nothing any more.
+    pub(crate) fn forget_refusals_of_key(&mut self) {
+        self.obstacle.take_if(|obstacle| matches!(obstacle, Obstacle::NotPermitted(_)));
+    }
+
+    /// A listing was permitted.
+    pub(super) fn listing_permitted(&mut self) {
+        if self.is_listing_refused() {
+            self.obstacle = None;
+        }
+    }
+
+    pub(crate) const fn not_permitted(&self) -> Option<&NotPermitted> {
+        match &self.obstacle {
+            Some(Obstacle::NotPermitted(refused)) => Some(refused),
+            Some(Obstacle::Busy(_)) | None => None,
+        }
+    }
+
+    /// Whether a SYNC waits since the key may not list the image's shares.
+    pub(crate) fn is_listing_refused(&self) -> bool {
+        self.not_permitted().is_some_and(|refused| refused.kind == Kind::ReadShares)
+    }
+}
