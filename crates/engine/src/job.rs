@@ -100,10 +100,14 @@ pub mod local {
     pub const EXPIRED: &str = "Local.Expired";
     /// The image did not become NORMAL in the time that an operation waits for it.
     pub const IMAGE_BUSY: &str = "Local.ImageBusy";
-    /// The call was sent and no usable answer came: it is not known whether it was applied.
+    /// A write was sent, and it is not known whether it was applied: no usable response came, or the list that carried it was
+    /// refused for another account.
     pub const NO_ANSWER: &str = "Local.NoAnswer";
     /// Nothing was sent for the account: the command ended before.
     pub const NOT_ATTEMPTED: &str = "Local.NotAttempted";
+    /// The API accepted a request and the list of the image does not show it in the end, or the list shows an account that
+    /// no job asked for.
+    pub const NOT_SHOWN: &str = "Local.NotShown";
     /// The key's own account, which has its image anyway.
     pub const OWN_ACCOUNT: &str = "Local.OwnAccount";
     /// The image is shared with as many accounts as it may be.

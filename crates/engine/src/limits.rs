@@ -20,7 +20,8 @@ pub struct Limits {
     pub read_delay: Millis,
     /// How long an operation waits for a busy image.
     pub image_wait: Millis,
-    /// The same while everything that the lane's window holds waits for busy images.
+    /// The same while everything that the lane's window holds waits for busy images. A copy to another region takes 10 to 30
+    /// minutes, so a shorter wait would fail jobs that are about to be possible.
     pub image_wait_blocked: Millis,
     /// The jobs a lane can hold at once (the prefetch); `None` if its source has no such window.
     pub window: Option<u32>,
@@ -94,7 +95,7 @@ impl Default for Limits {
             landing: Millis::from_secs(30),
             read_delay: Millis::from_secs(5),
             image_wait: Millis::from_secs(2 * 60 * 60),
-            image_wait_blocked: Millis::from_secs(10 * 60),
+            image_wait_blocked: Millis::from_secs(40 * 60),
             window: None,
             lease: None,
             closed_for: Millis::from_secs(60),

@@ -49,7 +49,7 @@ pub(crate) enum KeyVerdict {
 /// Whether a refused write may have been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It was not: the refusal is about the call itself.
+    /// It was not: the refusal is about the call itself, or about the image as a whole.
     Never,
     /// To other accounts of the list. To an account alone it was not.
     ToOthers,
@@ -141,7 +141,7 @@ impl Reaction {
             Class::Busy => (
                 Health::Good,
                 KeyVerdict::Permitted,
-                Applied::ToOthers,
+                Applied::Never,
                 ObstacleVerdict::Ends,
                 Concerns::Each,
                 Next::WaitForImage,

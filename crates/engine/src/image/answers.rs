@@ -293,8 +293,10 @@ impl Image {
                 self.blamed_alone(cx, alone, tried.permission, tried.failure, next);
             }
             _ => {
-                if next == Next::FindAccountOrOther {
-                    self.sample(&mut tried);
+                match next {
+                    Next::FindAccountOrOther => self.sample(&mut tried),
+                    Next::FindDone => self.listings.already_shared(cx.now),
+                    _ => {}
                 }
                 self.isolate(cx, tried, &rest);
             }

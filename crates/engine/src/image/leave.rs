@@ -13,6 +13,7 @@ use super::{
 use crate::{
     arena::Key,
     context::Context,
+    io::CallId,
     job::{Failure, local},
 };
 
@@ -77,7 +78,19 @@ impl Image {
         self.confirm_all(cx);
     }
 
+    /// What a job that ends with its lane reports of an account of a busy image for which nothing is in doubt. A job of
+    /// which the refused call carried no account is not given its request id.
+    fn busy_failures(&self, why: &str) -> Option<(CallId, Arc<Failure>, Arc<Failure>)> {
+        let (call, refused) = self.busy_response()?;
+        let message =
+            alloc::format!("the image was not ready; last answer {}: {}; {why}", refused.code, refused.message);
+        let named = failure(local::IMAGE_BUSY, message, refused.request_id);
+        let nameless = named.without_request();
+        Some((call, named, nameless))
+    }
+
     fn abandon_items(&mut self, cx: &Context<'_>, not_attempted: &Arc<Failure>, no_answer: &Arc<Failure>) {
+        let busy = self.busy_failures(&not_attempted.message);
         for account in self.store.by_id.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.store.accounts[account].front {
                 let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
@@ -86,7 +99,16 @@ impl Image {
                 match verdict {
                     Some((_, seq, failure)) => self.fail_by_verdict(cx, account, seq, &failure),
                     None if self.may_be_applied(account) => self.fail_front(cx, account, no_answer),
-                    None => self.fail_front(cx, account, not_attempted),
+                    None => match &busy {
+                        Some((call, named, nameless)) => {
+                            self.fail_front_by(
+                                cx,
+                                account,
+                                |job| if job.last_call == *call { named } else { nameless },
+                            );
+                        }
+                        None => self.fail_front(cx, account, not_attempted),
+                    },
                 }
             }
         }

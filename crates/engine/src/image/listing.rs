@@ -41,6 +41,8 @@ pub(super) struct Listings {
     refused: Option<RefusedListing>,
     /// Accounts whose operation waits for a listing; some may have moved on.
     waiting: Vec<Key<Account>>,
+    /// Lists that were refused since an account has the image already, while no listing could tell which.
+    blind_refusals: u32,
 }
 
 /// A listing that was refused, or failed as often as it is tried.
@@ -184,6 +186,19 @@ impl Listings {
         self.refused = None;
     }
 
+    /// A list was refused since an account has the image already. If it cannot be listed, shares are sent alone from the
+    /// second time on: each list would be refused as long as one of its accounts has the image.
+    pub(super) fn already_shared(&mut self, now: Instant) {
+        if self.refused(now).is_some() {
+            self.blind_refusals = self.blind_refusals.saturating_add(1);
+        }
+    }
+
+    /// Whether shares are sent alone.
+    pub(super) const fn is_blind(&self) -> bool {
+        self.blind_refusals >= 2
+    }
+
     /// An account waits for the next listing.
     pub(super) fn wait(&mut self, account: Key<Account>) {
         self.waiting.push(account);
@@ -207,6 +222,7 @@ impl Image {
         let listings = &mut self.listings;
         listings.attempts = 0;
         listings.refused = None;
+        listings.blind_refusals = 0;
         // An account that is not served by this one asks again.
         listings.wanted = None;
         self.listing_permitted();

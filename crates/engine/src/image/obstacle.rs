@@ -230,6 +230,14 @@ impl Image {
         self.fail_image(cx, None, call, &waited);
     }
 
+    /// The write that found the image busy, and its response.
+    pub(super) const fn busy_response(&self) -> Option<(CallId, &Arc<Failure>)> {
+        match &self.obstacle {
+            Some(Obstacle::Busy(busy)) => Some((busy.call, &busy.failure)),
+            Some(Obstacle::NotPermitted(_)) | None => None,
+        }
+    }
+
     pub(crate) const fn is_busy(&self) -> bool {
         matches!(self.obstacle, Some(Obstacle::Busy(_)))
     }

@@ -75,7 +75,8 @@ impl Image {
         let known = self.listings.newest().is_some() || self.quota.learned.is_some();
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
-        left.min(self.quota.list_max.unwrap_or(u32::MAX)) as usize
+        let list_max = if self.listings.is_blind() { 1 } else { self.quota.list_max.unwrap_or(u32::MAX) };
+        left.min(list_max) as usize
     }
 
     /// Counts anew how many accounts have the image, after a listing.

@@ -64,7 +64,7 @@ impl Image {
         }
         match self.own_refusal(cx, job).filter(|refused| refused.is_final()) {
             Some(refused) => {
-                let refused = refused.failure().clone();
+                let refused = cannot_begin(refused.failure());
                 self.fail_sync(cx, job, &refused);
             }
             None => self.ask_for_listing(cx),
@@ -111,7 +111,7 @@ impl Image {
         }
         match (phase, self.own_refusal(cx, job)) {
             (Phase::First, Some(refused)) if refused.is_final() => {
-                let refused = refused.failure().clone();
+                let refused = cannot_begin(refused.failure());
                 return self.fail_sync(cx, job, &refused);
             }
             (Phase::Last, Some(_)) => return self.sync_done(job),
@@ -215,7 +215,7 @@ impl Image {
         } else {
             self.store.items[item].state = ItemState::Failed;
             let message = "the API accepted it and the list of the image still does not show it";
-            self.store.failures.insert(item, failure(local::NO_ANSWER, message, None));
+            self.store.failures.insert(item, failure(local::NOT_SHOWN, message, None));
         }
     }
 
@@ -228,7 +228,7 @@ impl Image {
     pub(super) fn end_sync(&mut self, job: Key<HeldJob>) -> Vec<(AccountId, AccountOutcome)> {
         let Some(sync) = self.sync.take_if(|sync| sync.job == job) else { return Vec::new() };
         let message = "is listed although it was not at the beginning: shared by somebody else, or the list is cut";
-        let stranger = failure(local::NO_ANSWER, message, None);
+        let stranger = failure(local::NOT_SHOWN, message, None);
         let failed = |account| (account, AccountOutcome::Failed(stranger.clone()));
         sync.strangers.into_iter().map(failed).collect()
     }
@@ -254,4 +254,12 @@ impl Image {
             sync.phase = phase;
         }
     }
+}
+
+/// The failure of a SYNC whose listing failed so. Nothing was sent for it, so nothing is in doubt.
+fn cannot_begin(refused: &Arc<Failure>) -> Arc<Failure> {
+    if *refused.code != *local::NO_ANSWER {
+        return refused.clone();
+    }
+    failure(local::NOT_ATTEMPTED, alloc::format!("the image's list could not be read: {}", refused.message), None)
 }

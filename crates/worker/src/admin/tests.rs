@@ -256,8 +256,8 @@ async fn many_clients_keep_nobody_from_an_answer() {
     let begun = Instant::now();
     assert_eq!(get(&admin, "/metrics").await.code, 200);
     assert!(begun.elapsed() < HEAD_MAX, "it waited for one of them to be given up: {:?}", begun.elapsed());
-    // No more than the newest of them are kept.
-    for mut stream in clients.drain(..3 * CONNECTIONS_MAX) {
+    // Of those whose head ends in time no more than the newest are kept, and a third of the heads never ends.
+    for mut stream in clients.drain(..2 * CONNECTIONS_MAX) {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert!(begun.elapsed() < HEAD_MAX, "one of them was kept: {:?}", begun.elapsed());

@@ -77,6 +77,7 @@ pub(super) const CODES: [&str; 34] = [
     local::IMAGE_BUSY,
     local::NO_ANSWER,
     local::NOT_ATTEMPTED,
+    local::NOT_SHOWN,
     local::OVER_QUOTA,
     local::OWN_ACCOUNT,
     "OverQuota",

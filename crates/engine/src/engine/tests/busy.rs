@@ -2,10 +2,10 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, job, one_shot};
+use super::kit::{Kit, LANE, job, one_shot, refused};
 use crate::{
     io::{Action, Answer, ImageState, Input, Notice, Outcome},
-    job::{Job, Mode},
+    job::{AccountOutcome, Job, Mode},
     limits::{LaneLimits, Limits},
     time::Millis,
 };
@@ -69,7 +69,7 @@ fn kit_after_takeover() -> (Kit, u64) {
     kit.refuse(BUSY);
     kit.state(ImageState::Pending("CREATING".into()));
     kit.input(Input::LaneLost(LANE));
-    kit.pass(Millis::from_secs(20 * 60));
+    kit.pass(Millis::from_secs(50 * 60));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     assert!(!kit.is_settled(ticket), "nothing was asked since the takeover");
@@ -137,7 +137,7 @@ fn check_waits_less(window: u32, is_full: bool) {
             kit.state(ImageState::Pending("CREATING".into()));
         }
     }
-    assert!((599_000..603_000).contains(&kit.now), "{}", kit.now);
+    assert!((2_399_000..2_403_000).contains(&kit.now), "{}", kit.now);
 }
 
 #[test]
@@ -173,5 +173,33 @@ fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
         assert!(kit.now <= asked_at + 10_500, "asked at {asked_at} and again at {}", kit.now);
         asked_at = kit.now;
         kit.state(ImageState::Pending("CREATING".into()));
+    }
+}
+
+#[test]
+fn interrupted_job_of_a_busy_image_names_the_refusal() {
+    let mut kit = Kit::new(one_shot());
+    let carried = kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    let (call, _) = kit.call();
+    kit.open.remove(&call);
+    let Outcome::Refused { code, class, message, .. } = refused(BUSY) else { panic!() };
+    let request_id = imageshare_core::ids::RequestId::new("1f4ea1e5-5d56-4f33-8d4d-5d2a8f1f9a3c");
+    kit.input(Input::Answer { call, outcome: Outcome::Refused { code, class, message, request_id } });
+    let later = kit.job(Mode::Share, 0, [3]);
+    kit.input(Input::Drain);
+    while let Some(&call) = kit.open.keys().next() {
+        kit.open.remove(&call);
+        kit.input(Input::Answer { call, outcome: Outcome::Unanswered { sent: true, reason: "reset".into() } });
+    }
+    for (job, has_request) in [(carried, true), (later, false)] {
+        let (_, report) = kit.settled.iter().find(|(id, _)| *id == job).unwrap();
+        for (_, outcome) in &report.outcomes {
+            let AccountOutcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(&*failure.code, "Local.ImageBusy");
+            assert!(failure.message.contains(BUSY), "{}", failure.message);
+            assert_eq!(failure.request_id.is_some(), has_request);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeSet, vec::Vec};
 
-use imageshare_core::Permission;
+use imageshare_core::{Permission, ids::AccountId};
 use proptest::prelude::*;
 
 use super::kit::{Kit, account_id, job, one_shot, refused};
@@ -242,4 +242,25 @@ fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_re
     let outcomes = kit.outcomes(ticket);
     let count = |word| outcomes.iter().filter(|&&outcome| outcome == word).count();
     assert_eq!((count(code), count("InvalidAccountId.NotFound"), count("changed")), (1, 7, 12), "{outcomes:?}");
+}
+
+#[test]
+fn shares_go_alone_where_nothing_can_be_listed() {
+    let mut kit = Kit::new(one_shot());
+    let job = kit.job(Mode::Share, 0, 0..400);
+    let (mut writes, code) = (0, "FailedOperation.AccountAlreadyExists");
+    while !kit.is_settled(job) {
+        match kit.call().1 {
+            Action::ReadShares { .. } => kit.refuse("UnauthorizedOperation.CamNoAuth"),
+            // Every second account has the image.
+            Action::Modify { account_ids, .. } => {
+                writes += 1;
+                let has = |account: &AccountId| account.to_string().ends_with(['0', '2', '4', '6', '8']);
+                if account_ids.iter().any(has) { kit.refuse(code) } else { kit.accept() }
+            }
+            Action::ReadImage { .. } => unreachable!("the image is not busy"),
+        }
+    }
+    assert!(kit.outcomes(job).iter().all(|outcome| matches!(*outcome, "changed" | "unchanged")));
+    assert!(writes <= 403, "{writes} writes");
 }
