@@ -57,28 +57,18 @@
 //! # The words
 //!
 //! A **lane** is one rate-limit bucket: a credential and an endpoint host. An **image** is one of a lane and region. A
-//! **ticket** is one delivery of one job. A **wish** is one ticket's account and permission. The wishes of an account
-//! stand in order of arrival; the neighbours at its front that want the same are one **operation**, sent once and
-//! settling all of them. A write without an answer leaves its accounts in **doubt** until it can no longer be applied.
-//! A reading is **believed** for an account if it began long enough after our last write to it. A **group** is a list
-//! that failed and is tried in parts.
+//! **job** names one image and its accounts, and an **item** is one account of one job. The first items of an account that
+//! request the same are one **operation**: sent once, it completes all of them. A write without a response leaves its
+//! accounts **in doubt** until it can no longer be applied. A list that was refused is a **split** while it is tried in parts.
 //!
-//! # The rules, and where they live
+//! # The parts
 //!
-//! | rule | file in `engine/` |
-//! |---|---|
-//! | 1 read, then send the difference | `reading`, `decide` |
-//! | 2 coalesce, in order | `tickets`, `writes`, `settle` |
-//! | 3 one write in flight per image and worker; doubt is kept | `answers`, `decide`, `guard` |
-//! | 4 pace | `pacer` beside `engine/`, `writes` |
-//! | 5 isolate | `isolate`, `group` |
-//! | 6 quota | `quota` |
-//! | 7 whose fault | `answers`, `denied`, `key` |
-//! | 8 hold in order, never shuffle | `busy`, `leave` |
-//! | 9 a lane is open, or closed with a reason | `lanes` |
-//! | 10 drain | `leave` |
-//! | 11 bounds | [`limits`], and a named constant beside each list |
-//! | the mode SYNC | `sync` |
+//! The engine is lanes, images and one schedule. An image is a state machine of its own: it receives jobs and completed
+//! calls, and says what it wants to send, when to look at it again and what is finished. It sees the time, the limits and
+//! what concerns it of its lane, and no lane, no other image and no queue. The engine looks at an image again after each call
+//! into it, in one place.
+//!
+//! The rules that they follow are on a page of their own: [`rules`].
 #![expect(
     clippy::indexing_slicing,
     reason = "arenas are indexed by the keys that they gave out, and lists by kinds of calls; neither comes from outside"
@@ -103,5 +93,8 @@ pub mod io;
 pub mod job;
 pub mod limits;
 pub mod time;
+
+#[doc = include_str!("rules.md")]
+pub mod rules {}
 
 pub use engine::{Engine, LaneNumbers, LaneStatus};

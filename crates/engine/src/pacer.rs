@@ -1,4 +1,4 @@
-//! Rule 4: calls evenly apart, so that no second, wherever it begins, sees more than the limit.
+//! Calls evenly apart, so that no second, wherever it begins, sees more than the limit.
 
 use alloc::collections::VecDeque;
 

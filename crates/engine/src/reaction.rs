@@ -104,110 +104,25 @@ pub(crate) enum Next {
 
 impl Reaction {
     /// The reaction to a refusal of this class.
+    #[rustfmt::skip]
     pub(crate) const fn to(class: Class) -> Self {
-        let (lane, key, applied, obstacle, concerns, next) = match class {
-            Class::Account => (
-                Health::Good,
-                KeyVerdict::Passed,
-                Applied::ToOthers,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::FindAccount,
-            ),
-            Class::AccountOrOther => (
-                Health::Good,
-                KeyVerdict::Passed,
-                Applied::ToOthers,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::FindAccountOrOther,
-            ),
-            Class::AlreadyDone => (
-                Health::Good,
-                KeyVerdict::Permitted,
-                Applied::ToOthers,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::FindDone,
-            ),
-            Class::BatchTooLarge => (
-                Health::Good,
-                KeyVerdict::Passed,
-                Applied::ToOthers,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::ShortenLists,
-            ),
-            Class::Busy => (
-                Health::Good,
-                KeyVerdict::Permitted,
-                Applied::Never,
-                ObstacleVerdict::Ends,
-                Concerns::Each,
-                Next::WaitForImage,
-            ),
-            Class::Clock => (
-                Health::ClockRefused,
-                KeyVerdict::Unknown,
-                Applied::Never,
-                ObstacleVerdict::Stays,
-                Concerns::Each,
-                Next::SendAgain,
-            ),
-            Class::Credential => (
-                Health::CredentialRefused,
-                KeyVerdict::Unknown,
-                Applied::Never,
-                ObstacleVerdict::Stays,
-                Concerns::Each,
-                Next::SendAgain,
-            ),
-            Class::Deployment | Class::Permission => (
-                Health::Good,
-                KeyVerdict::NotPermitted,
-                Applied::Never,
-                ObstacleVerdict::Ends,
-                Concerns::Each,
-                Next::WaitForPermission,
-            ),
-            Class::Image => {
-                let key = KeyVerdict::NotPermittedIfUnproven;
-                (Health::Good, key, Applied::ToOthers, ObstacleVerdict::Ends, Concerns::Each, Next::Fail)
-            }
-            Class::Quota => (
-                Health::Good,
-                KeyVerdict::Permitted,
-                Applied::ToOthers,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::CountAccounts,
-            ),
-            Class::Throttle => (
-                Health::Throttled,
-                KeyVerdict::Unknown,
-                Applied::Never,
-                ObstacleVerdict::Stays,
-                Concerns::Each,
-                Next::SendAfterPause,
-            ),
-            Class::ThrottleAll => (
-                Health::ThrottledAll,
-                KeyVerdict::Unknown,
-                Applied::Never,
-                ObstacleVerdict::Stays,
-                Concerns::Each,
-                Next::SendAfterPause,
-            ),
-            Class::Transient | Class::Unknown => (
-                Health::Good,
-                KeyVerdict::Unknown,
-                Applied::Perhaps,
-                ObstacleVerdict::Ends,
-                Concerns::List,
-                Next::Retry,
-            ),
-        };
-        Self { lane, key, applied, obstacle, concerns, next }
+        use {Applied::*, Concerns::*, Health::*, KeyVerdict::*, Next::*, ObstacleVerdict::*};
+        match class {
+            Class::Account                    => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccount),
+            Class::AccountOrOther             => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccountOrOther),
+            Class::AlreadyDone                => row(Good,              Permitted,              ToOthers, Ends,  List, FindDone),
+            Class::BatchTooLarge              => row(Good,              Passed,                 ToOthers, Ends,  List, ShortenLists),
+            Class::Busy                       => row(Good,              Permitted,              Never,    Ends,  Each, WaitForImage),
+            Class::Clock                      => row(ClockRefused,      Unknown,                Never,    Stays, Each, SendAgain),
+            Class::Credential                 => row(CredentialRefused, Unknown,                Never,    Stays, Each, SendAgain),
+            Class::Deployment                 => row(Good,              NotPermitted,           Never,    Ends,  Each, WaitForPermission),
+            Class::Image                      => row(Good,              NotPermittedIfUnproven, ToOthers, Ends,  Each, Fail),
+            Class::Permission                 => row(Good,              NotPermitted,           Never,    Ends,  Each, WaitForPermission),
+            Class::Quota                      => row(Good,              Permitted,              ToOthers, Ends,  List, CountAccounts),
+            Class::Throttle                   => row(Throttled,         Unknown,                Never,    Stays, Each, SendAfterPause),
+            Class::ThrottleAll                => row(ThrottledAll,      Unknown,                Never,    Stays, Each, SendAfterPause),
+            Class::Transient | Class::Unknown => row(Good,              Unknown,                Perhaps,  Ends,  List, Retry),
+        }
     }
 
     /// The reaction of a call that the key, which may be another account's, was not permitted.
@@ -220,6 +135,18 @@ impl Reaction {
             _ => self,
         }
     }
+}
+
+/// A row of the table.
+const fn row(
+    lane: Health,
+    key: KeyVerdict,
+    applied: Applied,
+    obstacle: ObstacleVerdict,
+    concerns: Concerns,
+    next: Next,
+) -> Reaction {
+    Reaction { lane, key, applied, obstacle, concerns, next }
 }
 
 #[cfg(test)]

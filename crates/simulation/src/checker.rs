@@ -75,7 +75,7 @@ struct Request {
     accounts: Vec<AccountId>,
 }
 
-/// How often an image is refused, with others permitted in between, before its jobs fail by that: rule 7.
+/// How often an image is refused, with others permitted in between, before its jobs fail by that.
 const REFUSALS_MIN: u32 = 5;
 
 /// When a job came.
@@ -89,10 +89,10 @@ struct Deliveries {
     is_redelivered: bool,
 }
 
-/// How old a reading may be that is believed, in milliseconds: rule 1.
+/// How old a reading may be that is believed, in milliseconds.
 const READING_BELIEVED_FOR: u64 = 30_000;
 
-/// How long the engine may go on believing that an image is full, in milliseconds: rule 6, and a reading's age.
+/// How long the engine may go on believing that an image is full, in milliseconds: a learned cap, and a listing's age.
 const FULL_BELIEVED_FOR: u64 = 600_000;
 
 impl Checker {

@@ -80,10 +80,10 @@ pub const DIALS: u64 = 4 * 2 * 2 * 2 * 3 * 3 * 2 * 3 * 3 * 2 * 2 * 2 * 2;
 /// An image that is being made is NORMAL by then, in milliseconds.
 const BECOMES_NORMAL_BY: u64 = 90_000;
 
-/// How long an image waits for a permission that is missing, in milliseconds: rule 7.
+/// How long an image waits for a permission that is missing, in milliseconds.
 const DENIED_MAX: u64 = 600_000;
 
-/// How long a refusal that names an image may be held against a replaced key, in milliseconds: rule 7.
+/// How long a refusal that names an image may be held against a replaced key, in milliseconds.
 const UNPROVEN_FOR: u64 = 3_600_000;
 
 /// While listings are refused, a SYNC asks for its own this often, in milliseconds.

@@ -1,4 +1,4 @@
-//! What is kept of an account of an image: its items in order, and what is known of it.
+//! An account of an image: its items in order, and what is known of it from our own writes.
 
 use alloc::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) enum ItemState {
     /// Unchanged, by a listing that may show the state from before the lane came up. Provisional, and open again as soon
     /// as an opposite operation of its account follows, since nothing that is read after that one shows whether it was so.
     Assumed,
-    /// Done, unless a listing to come says otherwise (rule 3): the outcome it will have then.
+    /// Done, unless a listing to come says otherwise at a takeover check: the outcome it will have then.
     Provisional(Done),
     Done(Done),
     /// The reason is in [`super::Engine::failures`].

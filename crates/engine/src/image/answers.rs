@@ -1,4 +1,4 @@
-//! How each call ends, and what that means for whom (rule 7).
+//! How each call about an image ends, and what follows.
 
 use alloc::{sync::Arc, vec::Vec};
 

@@ -1,4 +1,4 @@
-//! Rules 1 and 3: what is known of an account, and what its operation waits for.
+//! What is known of an account, and what its operation waits for.
 
 use alloc::sync::Arc;
 

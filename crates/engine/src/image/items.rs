@@ -1,4 +1,4 @@
-//! Rules 2 and 8: jobs become jobs, jobs become items, and both keep the order of arrival.
+//! Jobs become items, which keep the order of arrival.
 
 use alloc::{boxed::Box, vec::Vec};
 

@@ -1,4 +1,4 @@
-//! Rule 6: how many accounts an image may be shared with, and what does not fit.
+//! How many accounts an image may be shared with, and what does not fit.
 
 use imageshare_core::Permission;
 

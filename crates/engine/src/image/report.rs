@@ -1,4 +1,4 @@
-//! Rule 2: a job is settled when all its outcomes are known and every earlier one that names one of its accounts is.
+//! A job is settled when all its outcomes are known and every earlier job that names one of its accounts is settled.
 
 use alloc::{boxed::Box, vec::Vec};
 

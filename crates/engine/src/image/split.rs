@@ -1,4 +1,4 @@
-//! Rule 5: operations that are tried apart to find the one at fault.
+//! A refused list that is tried in parts.
 
 use alloc::{sync::Arc, vec::Vec};
 

@@ -1,4 +1,4 @@
-//! Rule 5: a list that fails is tried in parts until the account at fault is alone.
+//! How a refused list is tried in parts until the account at fault is alone.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! Rule 3, second part: calls of a worker before may land after a lane came up, so what is found then is read once more.
+//! Takeover checks: calls of another worker may land after a lane came up, so what was found until then is listed again.
 
 use alloc::{collections::BTreeSet, vec::Vec};
 

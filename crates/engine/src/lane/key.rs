@@ -1,4 +1,4 @@
-//! Rule 7, second part: a key that replaces another one makes no call before its account is known to be the same.
+//! Whose key a lane uses: one that replaces another makes no call before its account is known to be the same.
 
 use alloc::vec::Vec;
 

@@ -53,7 +53,7 @@ pub(super) const RECONNECTS: [&str; 9] =
 
 /// Codes that an account's failure is counted under: those that an account can fail with by the API's page, the
 /// commonest of others, and our own.
-pub(super) const CODES: [&str; 34] = [
+pub(super) const CODES: [&str; 35] = [
     "InvalidAccountId.NotFound",
     "FailedOperation.AccountIsYourSelf",
     "FailedOperation.BYOLImageShareFailed",

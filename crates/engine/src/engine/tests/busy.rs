@@ -1,4 +1,4 @@
-//! Rule 8.
+//! Images that are not ready.
 
 use imageshare_core::Permission;
 

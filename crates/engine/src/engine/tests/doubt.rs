@@ -1,4 +1,4 @@
-//! Rule 3.
+//! Writes whose effect is not known.
 
 use alloc::vec;
 

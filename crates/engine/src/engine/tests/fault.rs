@@ -1,4 +1,4 @@
-//! Rule 7.
+//! What each error class sets off.
 
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 

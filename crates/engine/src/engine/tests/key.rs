@@ -1,4 +1,4 @@
-//! Rule 7: the account of the key.
+//! Keys that replace others.
 
 use imageshare_core::Permission;
 

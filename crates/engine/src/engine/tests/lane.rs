@@ -1,4 +1,4 @@
-//! Rules 9 and 10, and the lease of rule 8.
+//! Lanes that close, open and leave.
 
 use alloc::vec::Vec;
 

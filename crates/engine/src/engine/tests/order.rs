@@ -1,4 +1,4 @@
-//! Rule 2.
+//! The order of items and reports.
 
 use alloc::vec::Vec;
 

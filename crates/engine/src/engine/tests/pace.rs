@@ -1,4 +1,4 @@
-//! Rule 4.
+//! The pace of calls.
 
 use alloc::vec::Vec;
 

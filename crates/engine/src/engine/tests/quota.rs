@@ -1,4 +1,4 @@
-//! Rule 6.
+//! Images that are full.
 
 use alloc::vec;
 

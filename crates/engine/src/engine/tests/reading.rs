@@ -1,4 +1,4 @@
-//! Rule 1.
+//! Listings.
 
 use alloc::vec;
 

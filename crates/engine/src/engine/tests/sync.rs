@@ -1,4 +1,4 @@
-//! The mode SYNC.
+//! SYNC.
 
 use imageshare_core::Permission;
 
