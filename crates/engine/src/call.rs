@@ -2,8 +2,8 @@
 
 use crate::{
     arena::Key,
+    images::Entry,
     io::{CallId, LaneId},
-    schedule::Entry,
     time::Instant,
 };
 
@@ -19,6 +19,14 @@ impl Kind {
     pub(crate) const ALL: [Self; 3] = [Self::Write, Self::ReadShares, Self::ReadImage];
 }
 
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Work,
+    /// It also shows whether a closed lane works again.
+    Probe,
+}
+
 /// A call in flight.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -27,8 +35,7 @@ pub(crate) struct Call {
     pub(crate) kind: Kind,
     /// The place in arrival of the first job that came after it began.
     pub(crate) seq: u64,
-    /// Whether it shows if a closed lane works again.
-    pub(crate) probe: bool,
+    pub(crate) purpose: Purpose,
     pub(crate) began: Instant,
     pub(crate) sent: Option<Instant>,
 }

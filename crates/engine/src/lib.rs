@@ -82,6 +82,7 @@ mod call;
 mod context;
 mod engine;
 mod image;
+mod images;
 mod lane;
 mod pacer;
 mod random;

@@ -457,7 +457,9 @@ impl Run {
             Some(Fault::Skew) => (Outcome::Skewed, sent + takes, None),
             Some(Fault::Throttle) => {
                 self.ended.throttled += 1;
-                (refused("RequestLimitExceeded", "too many"), sent + takes, None)
+                let of_account = self.ended.throttled.is_multiple_of(4);
+                let code = if of_account { "RequestLimitExceeded.UinLimitExceeded" } else { "RequestLimitExceeded" };
+                (refused(code, "too many"), sent + takes, None)
             }
             Some(_) => (lost("time-out"), sent + CALL_TIMEOUT, None),
         };

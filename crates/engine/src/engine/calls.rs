@@ -3,10 +3,11 @@
 use super::Engine;
 use crate::{
     arena::Key,
-    call::{Call, EndedCall, Kind},
-    io::{Action, CallId, Command, LaneId, Outcome},
+    call::{Call, EndedCall, Kind, Purpose},
+    images::Entry,
+    io::{CallId, Command, LaneId, Outcome},
     lane::JudgedCall,
-    schedule::{Alarm, Entry},
+    schedule::Alarm,
 };
 
 impl Engine {
@@ -26,8 +27,8 @@ impl Engine {
         }
         if self.lane(lane).has_slot(now, kind) {
             while let Some(image) = self.lane(lane).dequeue(kind) {
-                self.images[image].queued[kind as usize] = false;
-                if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind) {
+                self.images.entry(image).queued[kind as usize] = false;
+                if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind, Purpose::Work) {
                     break;
                 }
             }
@@ -35,42 +36,29 @@ impl Engine {
         self.arm(lane, kind);
     }
 
-    /// Makes the call that an image wants. Returns whether there was something to send.
-    pub(super) fn begin_call(&mut self, image: Key<Entry>, kind: Kind) -> bool {
+    /// Makes a call about an image. Returns whether there was something to send.
+    pub(super) fn begin_call(&mut self, image: Key<Entry>, kind: Kind, purpose: Purpose) -> bool {
         let call = CallId(self.next_call);
-        let action = self.visit(image, |image, cx| match kind {
-            Kind::Write => image.begin_write(cx, call),
-            Kind::ReadShares => Some(image.begin_listing(call)),
-            Kind::ReadImage => Some(image.begin_query(call)),
+        let action = self.enter(image, |image, cx| match (kind, purpose) {
+            (Kind::Write, _) => image.begin_write(cx, call),
+            (Kind::ReadShares, _) => Some(image.begin_listing(call)),
+            (Kind::ReadImage, Purpose::Work) => Some(image.begin_query(call)),
+            (Kind::ReadImage, Purpose::Probe) => Some(image.begin_probe()),
         });
-        let Some(action) = action else { return false };
-        self.send(image, kind, action, false);
-        true
-    }
-
-    /// Makes a call that shows whether a closed lane works again. Returns whether there was something to send.
-    pub(super) fn begin_probe(&mut self, image: Key<Entry>, kind: Kind) -> bool {
-        let call = CallId(self.next_call);
-        let action = self.enter(image, |image, cx| match kind {
-            Kind::Write => image.begin_write(cx, call),
-            Kind::ReadShares => Some(image.begin_listing(call)),
-            Kind::ReadImage => Some(image.begin_probe()),
-        });
-        let Some(action) = action else { return false };
-        self.send(image, kind, action, true);
-        true
-    }
-
-    fn send(&mut self, image: Key<Entry>, kind: Kind, action: Action, probe: bool) {
-        let call = CallId(self.next_call);
-        self.next_call += 1;
-        let entry = &mut self.images[image];
-        entry.calls += 1;
-        let lane = entry.image.name().lane;
-        let (seq, began) = (self.next_seq, self.now);
-        self.calls.insert(call, Call { lane, image, kind, seq, probe, began, sent: None });
-        self.lane(lane).call_begins(call, kind);
-        self.commands.push_back(Command::Call { call, lane, action });
+        let is_begun = action.is_some();
+        if let Some(action) = action {
+            self.next_call += 1;
+            let entry = self.images.entry(image);
+            entry.calls += 1;
+            let lane = entry.image.name().lane;
+            let (seq, began) = (self.next_seq, self.now);
+            self.calls.insert(call, Call { lane, image, kind, purpose, seq, began, sent: None });
+            self.lane(lane).call_begins(call, kind);
+            self.commands.push_back(Command::Call { call, lane, action });
+        }
+        // Last: an image without jobs is kept for the call that is in flight.
+        self.reschedule(image);
+        is_begun
     }
 
     /// A request was written: its slot is taken, and the next call of its kind may come an interval later.
@@ -86,15 +74,15 @@ impl Engine {
 
     /// A call ended.
     pub(super) fn answer(&mut self, id: CallId, outcome: Outcome) {
-        let Some(Call { lane, image, kind, seq, probe, began, sent }) = self.calls.remove(&id) else { return };
+        let Some(Call { lane, image, kind, purpose, seq, began, sent }) = self.calls.remove(&id) else { return };
         let now = self.now;
-        let is_denied_listing = self.images[image].image.is_listing_refused();
+        let is_denied_listing = self.images.image(image).is_listing_refused();
         let found = self.lane(lane);
         let call = EndedCall { id, kind, seq, began, sent, by_former_key: found.is_by_former_key(id) };
         found.call_ended(now, &call, &outcome);
-        let judged = JudgedCall { call, image, is_probe: probe, is_denied_listing };
+        let judged = JudgedCall { call, image, purpose, is_denied_listing };
         self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
-        self.images[image].calls -= 1;
+        self.images.entry(image).calls -= 1;
         self.enter(image, |image, cx| image.answer(cx, &call, outcome));
         self.lane_call_ended(lane);
         self.reschedule(image);

@@ -5,14 +5,15 @@ use alloc::vec::Vec;
 use super::Engine;
 use crate::{
     arena::Key,
-    call::Kind,
+    call::{Kind, Purpose},
     context::Context,
     image::{Image, NotPermitted, failure},
+    images::Entry,
     io::{CallId, CloseReason, Command, LaneId},
     job::{Failure, local},
-    lane::{Arrival, Change, Due, Lane},
+    lane::{Change, Due, Lane},
     limits::{Ending, LaneLimits},
-    schedule::{Alarm, Entry},
+    schedule::Alarm,
     time::Instant,
 };
 
@@ -37,13 +38,6 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    pub(super) fn drain(&mut self) {
-        self.draining = true;
-        for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.leave(lane);
-        }
-    }
-
     /// No new calls on a lane; it leaves when the last one in flight has ended.
     pub(super) fn leave(&mut self, lane: LaneId) {
         if let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.is_down_or_given_up()) {
@@ -59,7 +53,7 @@ impl Engine {
             return;
         }
         if found.is_closed_too_long(self.now, &self.limits) {
-            self.requeue_closed(lane);
+            self.requeue(lane);
             self.schedule_lane(lane);
         } else if found.is_leaving() {
             match self.limits.ending {
@@ -73,30 +67,19 @@ impl Engine {
     }
 
     /// Returns the jobs of a lane to where they came from. What is finished is settled first, and stands before the end
-    /// in the order of commands.
+    /// in the order of commands. A closed lane goes on probing.
     fn requeue(&mut self, lane: LaneId) {
-        self.settle_lane(lane);
+        self.for_images(lane, Image::settle_all);
         self.forget_jobs(lane);
-        self.commands.push_back(Command::GiveBack(lane));
-    }
-
-    /// A lane was closed too long: its jobs are requeued, and it goes on probing.
-    fn requeue_closed(&mut self, lane: LaneId) {
-        self.requeue(lane);
         self.lane(lane).jobs_requeued();
-    }
-
-    fn settle_lane(&mut self, lane: LaneId) {
-        for image in self.image_keys_of(lane) {
-            self.enter(image, Image::settle_all);
-        }
+        self.commands.push_back(Command::GiveBack(lane));
     }
 
     /// Forgets all jobs of a lane without a report. What is known of its images stays.
     fn forget_jobs(&mut self, lane: LaneId) {
         self.lane(lane).forget_jobs();
-        for image in self.image_keys_of(lane) {
-            self.images[image].queued = [false; 3];
+        for image in self.lane(lane).image_keys() {
+            self.images.entry(image).queued = [false; 3];
             self.visit(image, |image, cx| image.forget_jobs(cx));
         }
     }
@@ -106,11 +89,8 @@ impl Engine {
         let not_attempted = failure(local::NOT_ATTEMPTED, why, None);
         let message = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
         let no_answer = failure(local::NO_ANSWER, message, None);
-        for image in self.image_keys_of(lane) {
-            self.enter(image, |image, cx| image.abandon(cx, &not_attempted, &no_answer));
-        }
-        self.settle_lane(lane);
-        self.set_lane_alarm(lane, None);
+        self.for_images(lane, |image, cx| image.abandon(cx, &not_attempted, &no_answer));
+        self.schedule_lane(lane);
     }
 
     /// Another credential is in use from now on.
@@ -162,9 +142,7 @@ impl Engine {
 
     /// Lets all images of a lane go on.
     fn resume(&mut self, lane: LaneId) {
-        for image in self.image_keys_of(lane) {
-            self.reschedule(image);
-        }
+        self.for_images(lane, |_, _| {});
         for kind in Kind::ALL {
             self.arm(lane, kind);
         }
@@ -175,7 +153,7 @@ impl Engine {
     /// first of these refusals.
     pub(super) fn close_if_none_permitted(&mut self, lane: LaneId, refused: &Failure) {
         let found = &self.lanes[&lane];
-        let in_hand = self.images_of(lane).filter(|image| image.in_hand());
+        let in_hand = self.images.of(found).filter(|image| image.in_hand());
         let denied: Option<Vec<&NotPermitted>> = in_hand.map(Image::not_permitted).collect();
         let Some(denied) = denied else { return };
         let Some(first) = denied.iter().map(|denied| denied.since()).min() else { return };
@@ -193,11 +171,8 @@ impl Engine {
     /// Sets a lane's next moment.
     pub(super) fn schedule_lane(&mut self, lane: LaneId) {
         let images = &self.images;
-        let is_held = |arrival: &Arrival| {
-            images.get(arrival.image).is_some_and(|entry| entry.image.holds(arrival.job, arrival.seq))
-        };
         let Some(found) = self.lanes.get_mut(&lane) else { return };
-        let next = found.next_moment(&self.limits, is_held);
+        let next = found.next_moment(&self.limits, |arrival| images.is_held(arrival));
         self.set_lane_alarm(lane, next);
     }
 
@@ -213,16 +188,13 @@ impl Engine {
             self.check_owner(lane, Lane::owner_unknown);
         }
         let images = &self.images;
-        let is_held = |arrival: &Arrival| {
-            images.get(arrival.image).is_some_and(|entry| entry.image.holds(arrival.job, arrival.seq))
-        };
         let mut changes = Vec::new();
         let found = self.lanes.get_mut(&lane).expect("a lane that has an alarm exists");
-        let due = found.due(now, &self.limits, is_held, &mut changes);
+        let due = found.due(now, &self.limits, |arrival| images.is_held(arrival), &mut changes);
         self.change_lane(lane, |_, _, all| *all = changes);
         match due {
             Due::Nothing => {}
-            Due::Requeue => self.requeue_closed(lane),
+            Due::Requeue => self.requeue(lane),
             Due::GiveUp(reason, detail) => {
                 self.lane(lane).give_up(reason);
                 let why = alloc::format!("the lane is closed ({}): {detail}", reason.as_str());
@@ -240,64 +212,36 @@ impl Engine {
         }
     }
 
-    /// Sends the probe that is due, if one is.
+    /// Sends the probe that is due, if one is. Where no image has anything to write, one whose listing is awaited shows what
+    /// the key may do.
     fn probe(&mut self, lane: LaneId) {
         let (now, draining) = (self.now, self.draining);
         let Some(kind) = self.lane(lane).take_probe(now, draining) else { return };
-        let is_sent = match kind {
-            Kind::Write => self.probe_by_write(lane) || self.probe_by_listing(lane),
-            Kind::ReadShares => self.probe_by_first(lane, kind),
-            Kind::ReadImage => self.probe_by_first(lane, kind),
-        };
-        if !is_sent {
+        let found = &self.lanes[&lane];
+        let to_list = || self.images.awaiting_listing(found).filter(|&image| self.images.image(image).may_list());
+        let mut targets = Vec::new();
+        match kind {
+            Kind::Write => {
+                let to_write = self.images.by_refusal(found).into_iter();
+                targets
+                    .extend(to_write.filter(|&image| self.images.image(image).may_write()).map(|image| (image, kind)));
+                let listing = to_list().filter(|_| found.may_probe(now, Kind::ReadShares));
+                targets.extend(listing.map(|image| (image, Kind::ReadShares)));
+            }
+            Kind::ReadShares | Kind::ReadImage => {
+                let listing = to_list().filter(|_| kind == Kind::ReadShares);
+                let image = listing.or_else(|| self.images.to_ask(found));
+                let may_list = |image: Key<Entry>| kind == Kind::ReadShares && self.images.image(image).may_list();
+                targets.extend(image.map(|image| (image, if may_list(image) { kind } else { Kind::ReadImage })));
+            }
+        }
+        if !targets.into_iter().any(|(image, kind)| self.begin_call(image, kind, Purpose::Probe)) {
             self.lane(lane).probe_impossible(now);
         }
     }
 
-    fn probe_by_write(&mut self, lane: LaneId) -> bool {
-        let images = self.images_to_probe(lane);
-        images.into_iter().any(|image| self.images[image].image.may_write() && self.begin_probe(image, Kind::Write))
-    }
-
-    /// Where no image has anything to write, one whose listing was refused shows what the key may do.
-    fn probe_by_listing(&mut self, lane: LaneId) -> bool {
-        let is_free = self.lanes[&lane].may_probe(self.now, Kind::ReadShares);
-        match self.listing_to_probe(lane).filter(|&image| is_free && self.images[image].image.may_read()) {
-            Some(image) => self.begin_probe(image, Kind::ReadShares),
-            None => false,
-        }
-    }
-
-    /// Probes by a listing call: of an image with jobs if there is one.
-    fn probe_by_first(&mut self, lane: LaneId, kind: Kind) -> bool {
-        let awaited = if kind == Kind::ReadShares { self.listing_to_probe(lane) } else { None };
-        let keys = self.lanes[&lane].images();
-        let in_hand = || keys.iter().copied().find(|&image| self.images[image].image.in_hand());
-        let Some(image) = awaited.or_else(in_hand).or_else(|| keys.first().copied()) else { return false };
-        let may_read = self.images[image].image.may_read();
-        let kind = if kind == Kind::ReadShares && may_read { Kind::ReadShares } else { Kind::ReadImage };
-        self.begin_probe(image, kind)
-    }
-
-    /// An image of a closed lane whose listing is awaited. First those that can have nothing to write before that, then
-    /// those whose refused listing shows whether the key may read again.
-    fn listing_to_probe(&self, lane: LaneId) -> Option<Key<Entry>> {
-        self.images_to_probe(lane).into_iter().find(|&image| self.images[image].image.awaits_listing())
-    }
-
-    /// The images of a lane, those first that were refused longest ago: each has its turn to show what the key may do.
-    fn images_to_probe(&self, lane: LaneId) -> Vec<Key<Entry>> {
-        let mut images = self.image_keys_of(lane);
-        images.sort_by_key(|&image| self.images[image].image.not_permitted().map(NotPermitted::again));
-        images
-    }
-
-    fn image_keys_of(&self, lane: LaneId) -> Vec<Key<Entry>> {
-        self.lanes.get(&lane).map(|lane| lane.images().iter().copied().collect()).unwrap_or_default()
-    }
-
     fn for_images(&mut self, lane: LaneId, mut call: impl FnMut(&mut Image, &mut Context<'_>)) {
-        for image in self.image_keys_of(lane) {
+        for image in self.lane(lane).image_keys() {
             self.visit(image, &mut call);
         }
     }

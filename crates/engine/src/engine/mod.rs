@@ -14,17 +14,18 @@ use alloc::{
 };
 
 use crate::{
-    arena::{Arena, Key},
+    arena::Key,
     call::{Call, Kind},
     context::{Context, Effect, ExpiredFailures, Work},
     image::{Image, ImageName, failure},
+    images::{Entry, Images},
     io::{CallId, CloseReason, Command, Input, LaneId, TicketId},
     job::{AccountOutcome, Job, Report, local},
     lane::{Arrival, Intake, Lane},
     limits::Limits,
     random::Random,
     refusals::Refusals,
-    schedule::{Alarm, Entry, Schedule},
+    schedule::{Alarm, Schedule},
     time::Instant,
 };
 
@@ -35,8 +36,7 @@ pub struct Engine {
     random: Random,
     now: Instant,
     lanes: BTreeMap<LaneId, Lane>,
-    image_keys: BTreeMap<ImageName, Key<Entry>>,
-    images: Arena<Entry>,
+    images: Images,
     refusals: Refusals,
     expired: ExpiredFailures,
     calls: BTreeMap<CallId, Call>,
@@ -100,8 +100,7 @@ impl Engine {
             random: Random::new(seed),
             now: Instant::default(),
             lanes: BTreeMap::new(),
-            image_keys: BTreeMap::new(),
-            images: Arena::new(),
+            images: Images::new(),
             refusals: Refusals::default(),
             expired: ExpiredFailures::new(),
             calls: BTreeMap::new(),
@@ -145,7 +144,12 @@ impl Engine {
                 self.limits = limits.in_milliseconds();
                 self.work.max = self.limits.work;
             }
-            Input::Drain => self.drain(),
+            Input::Drain => {
+                self.draining = true;
+                for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
+                    self.leave(lane);
+                }
+            }
         }
     }
 
@@ -201,7 +205,7 @@ impl Engine {
             read_rate,
             image_rate,
             batch: u32::try_from(found.batch_max()).unwrap_or(u32::MAX),
-            operations: self.images_of(lane).map(Image::pending).sum(),
+            operations: self.images.of(found).map(Image::pending).sum(),
             splits: found.splits(),
         })
     }
@@ -211,7 +215,7 @@ impl Engine {
     pub fn is_blocked(&self, lane: LaneId) -> bool {
         let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
         let Some(jobs) = found.full_window(window) else { return false };
-        self.images_of(lane).filter(|image| image.is_busy()).map(Image::held_jobs).sum::<usize>() >= jobs as usize
+        self.images.of(found).filter(|image| image.is_busy()).map(Image::held_jobs).sum::<usize>() >= jobs as usize
     }
 
     fn begin_turn(&mut self, now: Instant) {
@@ -222,10 +226,8 @@ impl Engine {
     fn ring(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Image(image) => {
-                if let Some(entry) = self.images.get_mut(image) {
-                    entry.alarm = None;
-                    self.reschedule(image);
-                }
+                self.images.entry(image).alarm = None;
+                self.reschedule(image);
             }
             Alarm::Lane(lane) => {
                 if let Some(found) = self.lanes.get_mut(&lane) {
@@ -250,13 +252,18 @@ impl Engine {
             Intake::Ignore => return,
             Intake::Refuse(why) => return self.commands.push_back(refused_whole(id, &job, &why)),
         }
-        let image = self.image_of(ImageName { lane, region: job.region, id: job.image_id });
+        let name = ImageName { lane, region: job.region, id: job.image_id };
+        let image = self.images.find(name).unwrap_or_else(|| {
+            let image = self.images.insert(name);
+            self.lane(lane).add_image(image);
+            image
+        });
         let seq = self.next_seq;
         self.next_seq += Self::SEQ_STEP;
         let held = self.enter(image, |image, cx| image.receive(cx, id, seq, job));
         let arrival = Arrival { at: self.now, image, job: held, seq };
         let is_leased = self.limits.lease.is_some();
-        let is_new = self.images[image].image.not_permitted().is_none();
+        let is_new = self.images.image(image).not_permitted().is_none();
         let found = self.lane(lane);
         found.add_job(is_leased.then_some(arrival));
         // A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
@@ -268,24 +275,14 @@ impl Engine {
         self.reschedule(image);
     }
 
-    fn image_of(&mut self, name: ImageName) -> Key<Entry> {
-        if let Some(&image) = self.image_keys.get(&name) {
-            return image;
-        }
-        let image = self.images.insert(Entry::new(Image::new(name)));
-        self.image_keys.insert(name, image);
-        self.lane(name.lane).add_image(image);
-        image
-    }
-
     /// Settles jobs until so much work is done.
     fn settle_finished(&mut self) {
         while !self.work.is_much()
             && let Some(image) = self.finishing.pop_front()
         {
-            if let Some(entry) = self.images.get_mut(image) {
-                entry.is_finishing = false;
-                self.visit(image, |image, cx| image.settle_finished(cx));
+            if self.images.contains(image) {
+                self.images.entry(image).is_finishing = false;
+                self.visit(image, Image::settle_finished);
             }
         }
     }
@@ -300,10 +297,10 @@ impl Engine {
 
     /// Calls into an image, and carries on what that has done. Only where it is looked at a moment later.
     fn enter<T>(&mut self, key: Key<Entry>, call: impl FnOnce(&mut Image, &mut Context<'_>) -> T) -> T {
-        let entry = &self.images[key];
-        let name = entry.image.name();
+        let image = self.images.image(key);
+        let name = image.name();
         // Only a busy image asks, and the answer needs a look at all of them.
-        let is_blocked = entry.image.is_busy() && self.is_blocked(name.lane);
+        let is_blocked = image.is_busy() && self.is_blocked(name.lane);
         let image_wait = if is_blocked { self.limits.image_wait_blocked } else { self.limits.image_wait };
         let lane = self.lanes.get(&name.lane).expect("an image belongs to a lane that exists");
         let mut cx = Context {
@@ -317,7 +314,7 @@ impl Engine {
             work: &mut self.work,
             effects: &mut self.effects,
         };
-        let image = &mut self.images[key].image;
+        let image = &mut self.images.entry(key).image;
         let before = (image.jobs(), image.items());
         let result = call(image, &mut cx);
         self.jobs = self.jobs + image.jobs() - before.0;
@@ -354,22 +351,24 @@ impl Engine {
 
     /// Does what is due for an image, puts it into the queues of the calls it wants, and sets its next moment.
     fn reschedule(&mut self, key: Key<Entry>) {
-        if self.images.get(key).is_none() {
+        if !self.images.contains(key) {
             return;
         }
-        self.enter(key, |image, cx| image.run_due(cx));
-        let lane = self.images[key].image.name().lane;
+        let name = self.images.image(key).name();
+        let lane = name.lane;
         let may_call = self.lane(lane).is_open() && !self.draining;
         let (wanted, next, is_forgettable) = self.enter(key, |image, cx| {
+            image.run_due(cx);
             let wanted = Kind::ALL.map(|kind| may_call && image.wants(cx, kind));
             (wanted, image.next_moment(cx), image.is_forgettable(cx))
         });
         for kind in Kind::ALL {
-            if wanted[kind as usize] {
-                self.enqueue(key, kind);
+            if wanted[kind as usize] && !core::mem::replace(&mut self.images.entry(key).queued[kind as usize], true) {
+                self.lane(lane).enqueue(key, kind);
+                self.arm(lane, kind);
             }
         }
-        let entry = &mut self.images[key];
+        let entry = self.images.entry(key);
         let standing = core::mem::replace(&mut entry.alarm, next);
         self.schedule.replace(standing, next, Alarm::Image(key));
         if entry.image.finished() > 0 && !entry.is_finishing {
@@ -379,33 +378,13 @@ impl Engine {
         let is_idle = next.is_none() && entry.calls == 0 && !entry.is_finishing && !entry.queued.contains(&true);
         // One image stays, so that a lane that closes has something to probe by.
         if is_forgettable && is_idle && self.lane(lane).images().len() > 1 {
-            self.forget_image(key);
+            self.images.remove(key);
+            self.lane(lane).remove_image(key);
         }
-    }
-
-    fn enqueue(&mut self, image: Key<Entry>, kind: Kind) {
-        let entry = &mut self.images[image];
-        if !core::mem::replace(&mut entry.queued[kind as usize], true) {
-            let lane = entry.image.name().lane;
-            self.lane(lane).enqueue(image, kind);
-            self.arm(lane, kind);
-        }
-    }
-
-    fn forget_image(&mut self, image: Key<Entry>) {
-        let Some(entry) = self.images.remove(image) else { return };
-        let name = entry.image.name();
-        self.image_keys.remove(&name);
-        self.lane(name.lane).remove_image(image);
     }
 
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
         self.lanes.get_mut(&lane).expect("lanes are never removed, and only known ones are named inside")
-    }
-
-    fn images_of(&self, lane: LaneId) -> impl Iterator<Item = &Image> {
-        let keys = self.lanes.get(&lane).into_iter().flat_map(|lane| lane.images().iter());
-        keys.filter_map(|&image| self.images.get(image)).map(|entry| &entry.image)
     }
 }
 

@@ -76,6 +76,7 @@ impl Image {
             self.abandon_items(cx, not_attempted, no_answer);
         }
         self.confirm_all(cx);
+        self.settle_all(cx);
     }
 
     /// What a job that ends with its lane reports of an account of a busy image for which nothing is in doubt. A job of

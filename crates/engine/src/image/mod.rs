@@ -204,7 +204,7 @@ impl Image {
     }
 
     /// Whether no listing is in flight.
-    pub(crate) const fn may_read(&self) -> bool {
+    pub(crate) const fn may_list(&self) -> bool {
         !self.listings.is_in_flight()
     }
 

@@ -5,10 +5,10 @@ use alloc::{boxed::Box, vec::Vec};
 use super::{Change, Closed, Lane, LaneState, Streak};
 use crate::{
     arena::Key,
-    call::{EndedCall, Kind},
+    call::{EndedCall, Kind, Purpose},
+    images::Entry,
     io::{Answer, CloseReason, Notice, Outcome},
     reaction::{Health, KeyVerdict, Reaction},
-    schedule::Entry,
     time::{Instant, Millis},
 };
 
@@ -17,8 +17,7 @@ use crate::{
 pub(crate) struct JudgedCall {
     pub(crate) call: EndedCall,
     pub(crate) image: Key<Entry>,
-    /// Whether it was to show if a closed lane works again.
-    pub(crate) is_probe: bool,
+    pub(crate) purpose: Purpose,
     /// Whether its image waits since its listing was not permitted.
     pub(crate) is_denied_listing: bool,
 }
@@ -102,7 +101,7 @@ impl Lane {
             if is_good && serves {
                 self.open(changes);
                 changes.push(Change::Permitted);
-            } else if judged.is_probe {
+            } else if judged.purpose == Purpose::Probe {
                 self.probe_failed(now, outcome, changes);
             }
             return;

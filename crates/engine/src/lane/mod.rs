@@ -27,9 +27,9 @@ use crate::{
     call::Kind,
     context::LaneFacts,
     image::HeldJob,
+    images::Entry,
     io::{CallId, CloseReason, Notice},
     limits::{Ending, LaneLimits, Limits},
-    schedule::Entry,
     time::{Instant, Millis},
 };
 
@@ -232,6 +232,11 @@ impl Lane {
 
     pub(crate) const fn images(&self) -> &BTreeSet<Key<Entry>> {
         &self.images
+    }
+
+    /// The keys of its images, for a loop that changes them.
+    pub(crate) fn image_keys(&self) -> Vec<Key<Entry>> {
+        self.images.iter().copied().collect()
     }
 
     pub(crate) fn add_image(&mut self, image: Key<Entry>) {

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::{arena::Key, io::CallId, pacer::Pacer, schedule::Entry, time::Instant};
+use crate::{arena::Key, images::Entry, io::CallId, pacer::Pacer, time::Instant};
 
 /// The slots of one kind of calls.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use crate::{arena::Key, schedule::Entry, time::Instant};
+use crate::{arena::Key, images::Entry, time::Instant};
 
 /// Calls in a row without a usable response.
 #[derive(Debug, Default)]

@@ -39,7 +39,7 @@ pub(super) fn one_shot() -> Limits {
 impl Engine {
     /// Jobs that are decided and not yet settled.
     pub(super) fn finished(&self) -> usize {
-        self.images_of(LANE).map(Image::finished).sum()
+        self.images.of(&self.lanes[&LANE]).map(Image::finished).sum()
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, one_shot};
+use super::kit::{Kit, LANE, one_shot};
 use crate::{
     io::{Action, Notice},
     job::Mode,
@@ -137,5 +137,6 @@ fn an_image_that_cannot_be_read_is_forgotten_in_the_end() {
     }
     assert_eq!(kit.settled.len(), 30);
     kit.pass(Millis(3_600_000));
-    assert!(kit.engine.images.len() <= 1, "{} images", kit.engine.images.len());
+    let images = kit.engine.lanes[&LANE].images().len();
+    assert!(images <= 1, "{images} images");
 }
