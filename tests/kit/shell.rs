@@ -178,17 +178,14 @@ pub fn shown(page: &str, beginning: &str) -> (String, Option<Block>) {
     (page.blocks.remove(place).text, output)
 }
 
-/// The lines of a text, without what differs in each run: addresses, the seconds that it took.
-fn lines(text: &str) -> Vec<String> {
+/// The lines of a text, without what differs in each run: addresses, the seconds that it took, and the number of requests
+/// unless it is the same on each machine.
+fn lines(text: &str, are_requests_counted: bool) -> Vec<String> {
     let without = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["seconds", ..] => "seconds".to_owned(),
-            // An image that is not ready is looked at once more each second.
-            ["requests", _, ref kinds @ ..] if line.contains(" DescribeImages,") => {
-                let kinds = kinds.join(" ");
-                kinds.split(", ").filter(|kind| !kind.ends_with(" DescribeImages")).collect::<Vec<_>>().join(", ")
-            }
+            ["requests", ..] if !are_requests_counted => "requests".to_owned(),
             // The seconds determine how wide their columns are.
             ["jobs" | "accounts" | "requests", ..] => words.join(" "),
             _ => match line.split_once("127.0.0.1:") {
@@ -212,7 +209,10 @@ pub fn check_printed(printed: &str, shown: &str) {
 /// of lines.
 #[track_caller]
 fn check_output(printed: &str, shown: &str) {
-    let (printed_lines, shown_lines) = (lines(printed), lines(shown));
+    // A sandbox within the process keeps the limit of 10 requests a second, and a busy machine may bring the requests of two
+    // seconds together. An image that is not ready is asked about once a second.
+    let are_requests_counted = !printed.contains("working on a sandbox at ") && !printed.contains(" DescribeImages,");
+    let (printed_lines, shown_lines) = (lines(printed, are_requests_counted), lines(shown, are_requests_counted));
     if !are_lines(&shown_lines, &printed_lines) {
         let is_beginning =
             |count: usize| are_lines(&[&shown_lines[..count], &["...".to_owned()]].concat(), &printed_lines);
