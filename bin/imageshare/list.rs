@@ -13,6 +13,7 @@ use crate::{
     exit::{Ended, Exit, OrExit as _},
     output::{self, Table},
     runtime, share,
+    voice::Voice,
     work::{self, Work, plan},
 };
 
@@ -33,6 +34,7 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let lane = route(&work.settings.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
     let image_id = arguments.image.image;
     let shares = runtime::run(async {
+        let _announcing = Voice::new(common.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
         let mut reader = Reader::new(work.client.clone(), work.lane(lane));
         reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use imageshare_worker::driver::{Progress, Snapshot};
+use imageshare_worker::{
+    driver::{Progress, Snapshot},
+    http::Waits,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::{task::AbortHandle, time::interval};
 
@@ -22,6 +25,9 @@ pub(crate) struct Voice {
     bar: ProgressBar,
     is_quiet: bool,
 }
+
+/// Says what is waited for. Dropped, it says no more.
+pub(crate) struct Announcing(AbortHandle);
 
 /// Keeps a bar moving. Dropped, it stops and takes the bar away.
 pub(crate) struct Moving {
@@ -53,6 +59,12 @@ impl Voice {
         self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
     }
 
+    /// Says what these wait for, once that takes long, until the result is dropped. Must be called on the runtime.
+    pub(crate) fn announce(&self, waits: &Waits) -> Announcing {
+        let (voice, waits) = (self.clone(), waits.clone());
+        Announcing(tokio::spawn(async move { waits.announce(|line| voice.say(line)).await }).abort_handle())
+    }
+
     /// Shows how many accounts are done, of how many that are known, and more words.
     pub(crate) fn show(&self, done: u64, of: u64, words: String) {
         self.bar.set_length(of);
@@ -76,6 +88,12 @@ impl Voice {
             }
         });
         Moving { bar: self.bar.clone(), task: task.abort_handle() }
+    }
+}
+
+impl Drop for Announcing {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

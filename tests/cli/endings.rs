@@ -5,12 +5,15 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
     process::ChildStdout,
 };
 
 use serde_json::{Value, json};
 
 use kit::{Folder, Program, Running, Sandbox, job, json_lines, until};
+
+use crate::side_by_side;
 
 const ACCOUNTS: std::ops::Range<u64> = 100_000_000_000..100_000_000_060;
 
@@ -150,6 +153,27 @@ fn open_input_ends_with_the_last_lane() {
     assert_eq!(failed_codes(&reports), ["Local.NotAttempted"; 3]);
     assert!(reports.iter().all(|report| report["failed"][0]["account_ids"].as_array().unwrap().len() == 60));
     assert!(errors.contains("jobs up to line 3 of the input were read"), "{errors}");
+}
+
+#[test]
+fn commands_name_the_host_they_wait_for() {
+    // It takes connections and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap().to_string();
+    let refused = "waiting for 127.0.0.1:1: no connection to the endpoint (Connection refused";
+    let image = "--image img-6pb6lrmy --region ap-singapore";
+    let cases = [
+        (format!("list {image}"), "127.0.0.1:1", refused.to_owned()),
+        (format!("share {image} --account 1038493875"), "127.0.0.1:1", refused.to_owned()),
+        (format!("sync {image} --account 1038493875 --dry-run"), "127.0.0.1:1", refused.to_owned()),
+        ("check --connect".to_owned(), &silent, format!("waiting for {silent}: no usable answer yet")),
+    ];
+    side_by_side(&cases, |(command, host, line)| {
+        let program = Program::new(command.split(' ')).args(["--endpoint", &format!("http://{host}")]);
+        let (running, _stdout) = program.key("AKIDEXAMPLE", "topsecret").start();
+        running.until_said(line);
+        running.kill();
+    });
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
         }
     }
     if settings.broker.url.is_some() {
-        ask_broker(settings, findings).await;
+        ask_broker(settings, client, findings).await;
     }
 }
 
@@ -90,7 +90,7 @@ async fn ask_api(lane: &Lane, region: Region, client: &Client, findings: &mut Fi
 }
 
 /// The broker: whether it can be reached, takes us, and has what is needed.
-async fn ask_broker(settings: &Settings, findings: &mut Findings) {
+async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Findings) {
     let key = "connect.broker".to_owned();
     // Why there is no address was said.
     let Ok(url) = settings.broker.url() else { return };
@@ -110,7 +110,10 @@ async fn ask_broker(settings: &Settings, findings: &mut Findings) {
         };
         findings.add("connect.broker.version".to_owned(), format!("RabbitMQ {version}: {rule}"), &url);
     };
-    match looked.await {
+    let waiting = client.waits().begin(&url.to_string());
+    let looked = looked.await;
+    drop(waiting);
+    match looked {
         Ok((version, differences)) if differences.is_empty() => {
             findings.add(key, "there, with all that is needed", &url);
             add_version(&version, findings);

@@ -21,7 +21,9 @@ use crate::{
     cli::{CheckArguments, Common},
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
-    runtime, work,
+    runtime,
+    voice::Voice,
+    work,
 };
 
 /// How the ids of the vendor's keys begin.
@@ -49,6 +51,7 @@ pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
     let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
     let mut findings = Findings { lines: settings.describe().iter().map(Line::of).collect(), exit: Exit::Done };
     runtime::run(async {
+        let _announcing = Voice::new(common.quiet, false).announce(client.waits());
         findings.look_for_keys(&settings, &client, arguments.connect).await;
         findings.look_for_broker(&settings);
         if arguments.connect {

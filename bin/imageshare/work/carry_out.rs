@@ -100,6 +100,7 @@ where
         .context("the thread that reads cannot be started")
         .or_exit(Exit::Failed)?;
 
+    let _announcing = voice.announce(work.client.waits());
     let moving = voice.follow(progress);
     let lanes = work.lane_names();
     let scribe = Scribe { reports, voice: voice.clone(), lanes, status, worker: worker_name() };

@@ -35,6 +35,7 @@ use crate::{
     cli::{Common, WorkArguments},
     exit::{Exit, OrExit as _, Problem},
     sandbox,
+    voice::Voice,
 };
 
 /// Everything that work needs.
@@ -86,6 +87,7 @@ pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &Wor
         work.use_sandbox(sandbox);
     }
     if work.lanes.is_empty() {
+        let _announcing = Voice::new(common.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
     }
     Ok(work)

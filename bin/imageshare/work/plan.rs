@@ -61,6 +61,7 @@ where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let voice = Voice::new(common.quiet, false);
+    let _announcing = voice.announce(work.client.waits());
     let (plan, rejections) = sum_up(work, jobs).await?;
     let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
     // Each with how long the next reading may take.

@@ -35,7 +35,7 @@ use crate::{
     credentials::{Keeper, Owner},
     endpoint::Endpoint,
     events,
-    http::Client,
+    http::{Client, Waiting},
     settings::Regions,
     status::Status,
 };
@@ -106,6 +106,8 @@ pub(super) struct OpenLane {
     pub(super) limits: LaneLimits,
     /// Whether it is ours, where it can be lost.
     pub(super) tenure: Tenure,
+    /// From its first call without an answer to the next call with one.
+    waiting: Option<Waiting>,
     /// Outcomes that its subscription received and has not published yet.
     pub(super) outcomes: Arc<AtomicUsize>,
 }
@@ -181,6 +183,7 @@ impl<I: Send + 'static> Driver<I> {
             clock,
             limits: lane.limits,
             tenure,
+            waiting: None,
             outcomes: Arc::default(),
         });
         if lane.account.is_some() {
@@ -262,6 +265,7 @@ impl<I: Send + 'static> Driver<I> {
         let Some(InFlight { lane, call, signed, generation, sent_at }) = self.in_flight.remove(&id) else {
             return outcome;
         };
+        self.note_wait(lane, matches!(outcome, Outcome::Unanswered { .. }));
         let outcome = match &outcome {
             Outcome::Refused { class: Class::Clock, .. }
                 if self.clock(lane).refused(now, SystemTime::now(), signed, date) =>
@@ -284,6 +288,18 @@ impl<I: Send + 'static> Driver<I> {
         let lane = self.status.lane(lane);
         events::Answered { lane, call: &call, outcome: &outcome, request_id, took }.record();
         outcome
+    }
+
+    /// Notes whether a lane still waits for an answer of its endpoint.
+    fn note_wait(&mut self, lane: LaneId, is_unanswered: bool) {
+        let waits = self.client.waits().clone();
+        let OpenLane { uri, waiting, .. } = self.lane(lane);
+        if is_unanswered {
+            let host = uri.authority().map_or("", |authority| authority.as_str());
+            waiting.get_or_insert_with(|| waits.begin(host));
+        } else {
+            *waiting = None;
+        }
     }
 
     /// Does what the engine wants done, and notes when it wants to be woken: at once if that was much.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     credentials::Keeper,
-    http::{Client, Sending},
+    http::{Client, Reason, Sending, Stage},
     pauses::pauses,
 };
 
@@ -53,7 +53,7 @@ pub enum ReadError {
     /// The API said no.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(ApiError),
-    /// No usable answer came until it was given up.
+    /// No usable answer came until it was given up: whose, and why.
     #[error("{0}")]
     Unanswered(String),
 }
@@ -91,6 +91,9 @@ impl Reader {
         let give_up_at = TokioInstant::now() + give_up_after;
         let pauses = pauses();
         let (mut pause_next, mut is_refreshed) = (0, false);
+        let host = self.uri.authority().map_or("", |authority| authority.as_str()).to_owned();
+        // Of the pauses between the calls too.
+        let _waiting = self.client.waits().begin(&host);
         let mut last = None;
         loop {
             sleep_until(self.next_at).await;
@@ -102,8 +105,8 @@ impl Reader {
                 Ok(Err(Tried::Skewed)) => continue,
                 Ok(Err(Tried::Failed(error))) => error,
                 Err(_) => {
-                    let silence =
-                        || ReadError::Unanswered(format!("no answer within {} s", give_up_after.as_secs_f64()));
+                    let reason = Reason::TimeOut { stage: Stage::Answer, after: give_up_after };
+                    let silence = || ReadError::Unanswered(format!("{host}: {reason}"));
                     return Err(last.unwrap_or_else(silence));
                 }
             };
@@ -156,14 +159,15 @@ impl Reader {
 
     async fn once<A: actions::Action>(&mut self, question: Action) -> Result<A::Answer, Tried> {
         let prepared = prepare(&self.uri, question);
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
         let signed = self.clock.offset();
         let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
         // Whether it was sent does not matter to a reading.
         let sending = Sending::new(|| true);
-        let reply = self.client.call(request, &sending).await.map_err(|error| unanswered(&error))?;
+        let reply = self.client.call(request, &sending).await.map_err(|error| unanswered(host, &error))?;
         match response::parse::<A>(reply.status, &reply.body) {
             Ok(answered) => Ok(answered.answer),
-            Err(Failure::NotAnAnswer(error)) => Err(unanswered(&error)),
+            Err(Failure::NotAnAnswer(error)) => Err(unanswered(host, &error)),
             Err(Failure::Api(error)) => {
                 let is_skewed = error.class() == Class::Clock
                     && self.clock.refused(self.now(), SystemTime::now(), signed, reply.date);
@@ -206,6 +210,6 @@ enum Tried {
     Failed(ReadError),
 }
 
-fn unanswered(error: &impl ToString) -> Tried {
-    Tried::Failed(ReadError::Unanswered(error.to_string()))
+fn unanswered(host: &str, error: &impl ToString) -> Tried {
+    Tried::Failed(ReadError::Unanswered(format!("{host}: {}", error.to_string())))
 }

@@ -20,7 +20,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage,
+    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, Waits,
     sending::WatchedBody,
     way::{Connector, Way},
 };
@@ -49,6 +49,7 @@ pub struct Client {
     pool: Arc<RwLock<Pool>>,
     outside: Arc<Outside>,
     time_outs: TimeOuts,
+    waits: Waits,
 }
 
 /// The connections, and why none over TLS can be had, if so.
@@ -99,14 +100,14 @@ impl Client {
     /// If a file that was named is not what it should be.
     pub fn with(outside: Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
         let pool = Pool::new(&outside, time_outs)?;
-        Ok(Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::new(outside), time_outs })
+        Ok(Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::new(outside), time_outs, waits: Waits::default() })
     }
 
     /// A client with TLS settings of the caller's.
     #[cfg(test)]
     pub(crate) fn with_tls(tls: ClientConfig, time_outs: TimeOuts) -> Self {
         let pool = Pool { connections: connections(tls, None, time_outs), roots_missing: None };
-        Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::default(), time_outs }
+        Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::default(), time_outs, waits: Waits::default() }
     }
 
     /// Trusts from now on whom the files say now. Calls that are under way end as they began.
@@ -125,6 +126,12 @@ impl Client {
         self.time_outs
     }
 
+    /// Which hosts its callers wait for. Each call is a wait of its own.
+    #[must_use]
+    pub const fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
     /// Sends a request with an absolute address and a body that is not empty, once, and reads the answer. Redirects
     /// are answers like others. A request that a pooled connection lost before any of it was written is written to
     /// another one; nothing else is repeated.
@@ -133,6 +140,15 @@ impl Client {
     /// If no whole answer came within the time-outs. [`CallError::sent`] is false only if no byte of the request left
     /// and none will.
     pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
+        let host = authority(request.uri()).to_owned();
+        let waiting = self.waits.begin(&host);
+        let result = self.exchange(request, sending).await;
+        self.waits.ended(&host, &result);
+        drop(waiting);
+        result
+    }
+
+    async fn exchange(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
         let call = self.time_outs.call;
         let deadline = Instant::now() + call;
         let request = request.map(|bytes| WatchedBody::new(bytes, Arc::clone(sending)));
@@ -168,6 +184,8 @@ impl Client {
     /// The same with a user and a password for whoever answers.
     pub(crate) async fn get_as(&self, uri: Uri, authorization: Option<HeaderValue>) -> Result<Reply, Reason> {
         let after = self.time_outs.call;
+        let host = authority(&uri).to_owned();
+        let _waiting = self.waits.begin(&host);
         let mut request = Request::new(WatchedBody::none());
         *request.uri_mut() = uri;
         if let Some(authorization) = authorization {
@@ -179,7 +197,10 @@ impl Client {
             let (head, body) = answer.into_parts();
             Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
         };
-        timeout(after, exchange).await.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }))
+        let result = timeout(after, exchange).await;
+        let result = result.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }));
+        self.waits.ended(&host, &result);
+        result
     }
 
     fn pool(&self) -> Pool {
@@ -218,6 +239,11 @@ fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> 
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         .http1_max_buf_size(HEAD_LEN_MAX)
         .build(connector)
+}
+
+/// The host and port of an address, which holds no user.
+fn authority(uri: &Uri) -> &str {
+    uri.authority().map_or("", |authority| authority.as_str())
 }
 
 /// The whole body, unless it is longer than any answer: then what is still to come is not waited for, and the

@@ -39,7 +39,7 @@ pub enum Reason {
     #[error("no trusted connection to the endpoint ({0}); check its certificate and this machine's root certificates")]
     Tls(String),
     /// Something took too long.
-    #[error("no {stage} within {}", seconds(*.after))]
+    #[error("no {stage} within {}; check {}", seconds(*.after), stage.suspects())]
     TimeOut {
         /// What did not come.
         stage: Stage,
@@ -81,6 +81,16 @@ impl fmt::Display for Stage {
             Self::Answer => "answer",
             Self::Body => "complete answer",
         })
+    }
+}
+
+impl Stage {
+    /// What to look at when it does not come.
+    const fn suspects(self) -> &'static str {
+        match self {
+            Self::Connection => "the endpoint, the network and its firewalls",
+            Self::Answer | Self::Body => "the endpoint and the network",
+        }
     }
 }
 
@@ -184,6 +194,6 @@ mod tests {
     #[test]
     fn a_time_out_says_what_did_not_come_and_how_long_that_took() {
         let reason = Reason::TimeOut { stage: Stage::Body, after: Duration::from_millis(2500) };
-        assert_eq!(reason.to_string(), "no complete answer within 2.5 s");
+        assert_eq!(reason.to_string(), "no complete answer within 2.5 s; check the endpoint and the network");
     }
 }

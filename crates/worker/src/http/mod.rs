@@ -5,6 +5,7 @@ mod failure;
 mod no_proxy;
 mod request;
 mod sending;
+mod waits;
 mod way;
 
 pub use client::{Client, Reply, TimeOuts};
@@ -12,6 +13,7 @@ pub use failure::{CallError, Reason, Stage};
 pub use no_proxy::NoProxy;
 pub(crate) use request::into_http;
 pub use sending::Sending;
+pub use waits::{Waiting, Waits};
 pub use way::{Outside, Proxy};
 
 /// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.
