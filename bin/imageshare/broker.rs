@@ -39,7 +39,11 @@ pub(crate) async fn connect(settings: &Settings, name: &str) -> Result<Connectio
 
 /// An error as the end of a command.
 pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
-    Problem::new(exit(error), format!("{url}: {error}"))
+    let hint = match error {
+        Error::Closed { code: NOT_FOUND, .. } => ": run `imageshare topology --declare`",
+        _ => "",
+    };
+    Problem::new(exit(error), format!("{url}: {error}{hint}"))
 }
 
 /// Watches a publisher for a command that gives up on a broker that takes nothing.

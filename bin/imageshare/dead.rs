@@ -260,17 +260,21 @@ impl Walk {
             output::print(&table.to_text(""))?;
         }
         let words = match deed {
-            Deed::List if meant > ROWS_MAX => format!("{meant} dead letters; a table shows the first {ROWS_MAX}"),
-            Deed::List => format!("{meant} dead letters"),
-            Deed::Drop => format!("{done} dead letters removed"),
+            Deed::List if meant > ROWS_MAX => format!("{}; a table shows the first {ROWS_MAX}", dead_letters(meant)),
+            Deed::List => dead_letters(meant),
+            Deed::Drop => format!("{} removed", dead_letters(done)),
             Deed::Replay => {
-                format!("{done} dead letters sent to their lanes, {unroutable} left since no queue takes them")
+                format!("{} sent to their lanes, {unroutable} left since no queue takes them", dead_letters(done))
             }
         };
         voice.say(&words);
         let exit = if unroutable > 0 { Exit::Failed } else { Exit::Done };
         Ok(exit.after(closed))
     }
+}
+
+fn dead_letters(count: u64) -> String {
+    format!("{count} dead letter{}", if count == 1 { "" } else { "s" })
 }
 
 const HEAD: [&str; 8] = ["STATE", "LANE", "JOB", "IMAGE", "PERMISSION", "ACCOUNTS", "CODE", "WHY"];

@@ -79,7 +79,10 @@ where
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
                 let change = wishes.against(&shares, &of_lane.limits, &work.limits);
                 let trouble = trouble(&change);
-                exit = exit.worse(if trouble.is_some() { Exit::Failed } else { Exit::Done });
+                if let Some(trouble) = &trouble {
+                    exit = exit.worse(Exit::Failed);
+                    voice.insist(&format!("imageshare: {image_id}: {trouble}"));
+                }
                 (change, trouble)
             }
             Err(error) => {
@@ -173,7 +176,9 @@ fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
 /// What would go wrong, as far as a reading can tell.
 fn trouble(change: &Change) -> Option<String> {
     if change.is_braked {
-        return Some("this SYNC cancels more than half of the list and would be refused without force".to_owned());
+        return Some("this SYNC would cancel more than half of the list and be refused; if that is right, set \"force\": true in the job, \
+             or --force of imageshare sync"
+                .to_owned());
     }
     (change.over_cap > 0).then(|| format!("{} accounts would not fit under the image's cap", change.over_cap))
 }

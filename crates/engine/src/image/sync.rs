@@ -138,7 +138,8 @@ impl Image {
         let allowed = listed.len() * cx.limits.brake_percent as usize / 100;
         if going.len() > allowed && !self.store.jobs[job].force {
             let message = alloc::format!(
-                "would cancel {} of the {} accounts that have the image, more than {} %; \"force\": true does it",
+                "would cancel {} of the {} accounts that have the image, more than {} %; if that is right, \
+                 set \"force\": true in the job, or --force of imageshare sync",
                 going.len(),
                 listed.len(),
                 cx.limits.brake_percent

@@ -225,7 +225,7 @@ impl One {
         let session = session.unwrap_or_else(|| self.default("session_name", SESSION.to_owned()));
         let seconds = life.unwrap_or_else(|| self.default("duration", ROLE_LIFE)).as_secs();
         let endpoint = self.any("endpoint", choices, parsed::<Endpoint>);
-        let region = self.any("region", choices, region);
+        let region = self.any("region", choices, |text| region(text, false));
         Role { arn, session, seconds, endpoint, region }
     }
 

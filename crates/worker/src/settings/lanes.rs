@@ -207,7 +207,7 @@ fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut 
             }
             let mut regions = BTreeSet::new();
             for given in list {
-                match values::region(&given.text) {
+                match values::region(&given.text, false) {
                     Ok(region) => drop(regions.insert(region)),
                     Err(problem) => choices.problems.push(format!("{}: {problem}", given.origin)),
                 }

@@ -183,7 +183,7 @@ impl Settings {
         let given = choices.outside("IMAGESHARE_LANE", "--lane", flags.lane.as_deref());
         let lane = choices.choose_any("lane", given, |text| lane_named(text, &lanes));
         let given = choices.outside("TENCENTCLOUD_REGION", "--region", flags.region.as_deref());
-        let region = choices.choose_any("region", given, region);
+        let region = choices.choose_any("region", given, |text| region(text, flags.region.as_deref() == Some(text)));
         let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
         let (http, outside, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
         let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);

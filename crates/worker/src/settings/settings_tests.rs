@@ -160,7 +160,7 @@ fn all_problems_are_reported_together_with_where_found_and_allowed() {
             "--rate: found \"0\", allowed are 0.01 to 1000 requests a second",
             "IMAGESHARE_BATCH: found \"501\", allowed are 1 to 500 accounts a request",
             "--lane: found a value that is not shown, allowed is a lane of the settings: eu",
-            "--region: found a value that is not shown, allowed is a region id such as ap-singapore, at most 32 characters",
+            "--region: invalid value \"tokyo\" (expected a region id such as ap-singapore, at most 32 characters)",
             "imageshare.toml: engine.attempts: found \"0\", allowed are 1 to 100 tries",
             "IMAGESHARE_READ_DELAY: found a value that is not shown, allowed are 0s to 10m, \
              written such as 500ms, 30s, 2h, or as a number of seconds",
@@ -212,10 +212,10 @@ fn values_of_another_kind_are_refused() {
         &[
             "imageshare.toml: lanes.eu.regions: found a text, allowed is a list",
             "imageshare.toml: lanes.us.regions[2]: found a list, allowed is a text",
-            "imageshare.toml: lanes.us.regions[0]: found \"1\", \
-             allowed is a region id such as ap-singapore, at most 32 characters",
-            "imageshare.toml: lanes.us.regions[1]: found a value that is not shown, \
-             allowed is a region id such as ap-singapore, at most 32 characters",
+            "imageshare.toml: lanes.us.regions[0]: invalid value \"1\" \
+             (expected a region id such as ap-singapore, at most 32 characters)",
+            "imageshare.toml: lanes.us.regions[1]: invalid value, which is not shown \
+             (expected a region id such as ap-singapore, at most 32 characters)",
         ],
     );
     check(

@@ -9,8 +9,9 @@ use std::{
 };
 
 use imageshare_core::{
-    disclosure::{cannot_be_path, disclosed, disclosed_path},
+    disclosure::{NOT_SHOWN, cannot_be_path, disclosed, disclosed_argument, disclosed_path},
     ids::Region,
+    text::excerpt,
 };
 
 use super::environment::is_quoted;
@@ -78,10 +79,14 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, Str
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// A region.
-pub(super) fn region(text: &str) -> Result<Region, String> {
+/// A region. Whoever typed a wrong one as a flag sees it, as with any argument. In the file or a variable it may be a
+/// misplaced secret.
+pub(super) fn region(text: &str, is_typed: bool) -> Result<Region, String> {
+    let shown = || if is_typed { disclosed_argument(text) } else { disclosed(text) };
     text.parse().map_err(|_| {
-        format!("found {}, allowed is a region id such as ap-singapore, at most 32 characters", disclosed(text))
+        let value =
+            if shown() == NOT_SHOWN { ", which is not shown".to_owned() } else { format!(" {}", excerpt(text)) };
+        format!("invalid value{value} (expected a region id such as ap-singapore, at most 32 characters)")
     })
 }
 
@@ -197,6 +202,17 @@ mod tests {
             {
                 assert!(problem.starts_with("found a value that is not shown, allowed are "), "{problem}");
             }
+        }
+    }
+
+    #[test]
+    fn wrong_region_is_shown_to_whoever_typed_it() {
+        let expected = "(expected a region id such as ap-singapore, at most 32 characters)";
+        let hidden = format!("invalid value, which is not shown {expected}");
+        assert_eq!(region("Singapore", true).unwrap_err(), format!("invalid value \"Singapore\" {expected}"));
+        assert_eq!(region("Singapore", false).unwrap_err(), hidden);
+        for text in ["usr:topsecret@host", "Gu5t9xGARNpq86cd98joQYCN3topsecret"] {
+            assert_eq!(region(text, true).unwrap_err(), hidden);
         }
     }
 
