@@ -492,8 +492,8 @@ impl Checker {
             // An image may be busy for a moment, by a write of another worker, when a command ends.
             local::IMAGE_BUSY => self.images_get_busy || given_up,
             local::NO_ANSWER => self.answers_get_lost || job.deadline.is_some() || one_shot,
-            // A SYNC that cannot begin, since its listing gets no answer.
-            local::NOT_ATTEMPTED => given_up || (job.mode == Mode::Sync && self.answers_get_lost),
+            // A SYNC cannot begin where its listing gets no answer.
+            local::NOT_ATTEMPTED => given_up || job.mode == Mode::Sync,
             local::NOT_SHOWN => job.mode == Mode::Sync,
             code if code.starts_with("Local.") => false,
             // The images are the right key's own.
