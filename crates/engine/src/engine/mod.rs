@@ -264,8 +264,9 @@ impl Engine {
         let arrival = Arrival { at: self.now, image, job: held, seq };
         let is_leased = self.limits.lease.is_some();
         let is_new = self.images.image(image).not_permitted().is_none();
+        let now = self.now;
         let found = self.lane(lane);
-        found.add_job(is_leased.then_some(arrival));
+        found.add_job(now, is_leased.then_some(arrival));
         // A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
         if is_new && found.is_closed_for_permission() {
             self.change_lane(lane, |lane, _, changes| lane.open(changes));

@@ -265,7 +265,11 @@ impl Lane {
         }
     }
 
-    pub(crate) fn add_job(&mut self, arrival: Option<Arrival>) {
+    /// A job begins to be held. A closed lane that had none had nothing to probe by, and has now.
+    pub(crate) fn add_job(&mut self, now: Instant, arrival: Option<Arrival>) {
+        if self.jobs == 0 {
+            self.probe_at(now);
+        }
         self.jobs += 1;
         self.arrivals.extend(arrival);
     }

@@ -328,3 +328,25 @@ fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
     assert!(kit.is_settled(ticket));
     assert!(kit.notices.iter().any(|notice| matches!(notice, crate::io::Notice::Closed { .. })), "{:?}", kit.notices);
 }
+
+#[test]
+fn job_for_an_empty_closed_lane_is_probed_at_once() {
+    let mut kit = Kit::new(one_shot());
+    kit.deliver(crate::job::Job { deadline: Some(crate::time::Instant(5000)), ..job(Mode::Share, 0, [1]) });
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse("AuthFailure.TokenFailure");
+    kit.input(Input::CredentialFresh(LANE));
+    kit.write(Permission::Share);
+    kit.refuse("AuthFailure.TokenFailure");
+    while kit.now < 10_000 {
+        if !kit.open.is_empty() {
+            kit.refuse("AuthFailure.TokenFailure");
+        }
+        kit.pass(Millis(500));
+    }
+    assert!(kit.open.is_empty() && kit.is_settled(0), "there is nothing to probe by");
+    kit.job(Mode::Share, 0, [2]);
+    kit.pass(Millis(200));
+    assert_eq!(kit.open.len(), 1, "the next probe would come after a minute");
+}
