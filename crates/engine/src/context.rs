@@ -7,6 +7,7 @@ use imageshare_core::ids::AccountId;
 use crate::{
     io::{Notice, TicketId},
     job::{Failure, Report},
+    lane::Permitted,
     limits::Limits,
     random::Random,
     refusals::Refusals,
@@ -40,10 +41,8 @@ pub(crate) struct LaneFacts {
     pub(crate) own_account: Option<AccountId>,
     /// Whether the key in use may be another account's.
     pub(crate) is_key_unproven: bool,
-    /// When the last write began that the key in use was permitted.
-    pub(crate) write_permitted: Option<Instant>,
-    /// When the last listing began that it was permitted.
-    pub(crate) listing_permitted: Option<Instant>,
+    /// What the key in use was permitted.
+    pub(crate) permitted: Permitted,
     /// How long operations wait for a busy image.
     pub(crate) image_wait: Millis,
 }

@@ -102,6 +102,13 @@ pub(crate) enum Next {
     WaitForPermission,
 }
 
+impl Health {
+    /// Whether endpoint, clock and credential are good.
+    pub(crate) const fn is_good(self) -> bool {
+        !matches!(self, Self::CredentialRefused | Self::ClockRefused)
+    }
+}
+
 impl Reaction {
     /// The reaction to a refusal of this class.
     #[rustfmt::skip]

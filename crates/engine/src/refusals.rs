@@ -37,9 +37,6 @@ impl Refusals {
         account: AccountId,
         permission: Permission,
     ) -> Option<&Arc<Failure>> {
-        if self.by_name.is_empty() {
-            return None;
-        }
         let (until, failure) = self.by_name.get(&(image, account, permission))?;
         (*until > now).then_some(failure)
     }
@@ -68,8 +65,6 @@ impl Refusals {
 
     /// A write was accepted: what was refused before is no longer so.
     pub(crate) fn forget(&mut self, image: ImageName, account: AccountId, permission: Permission) {
-        if !self.by_name.is_empty() {
-            self.by_name.remove(&(image, account, permission));
-        }
+        self.by_name.remove(&(image, account, permission));
     }
 }

@@ -18,6 +18,12 @@ impl Engine {
         }
     }
 
+    pub(super) fn arm_all(&mut self, lane: LaneId) {
+        for kind in Kind::ALL {
+            self.arm(lane, kind);
+        }
+    }
+
     /// A slot has come: the first image in turn that still wants a call gets it.
     pub(super) fn take_slot(&mut self, lane: LaneId, kind: Kind) {
         let now = self.now;
@@ -86,8 +92,6 @@ impl Engine {
         self.enter(image, |image, cx| image.answer(cx, &call, outcome));
         self.lane_call_ended(lane);
         self.reschedule(image);
-        for kind in Kind::ALL {
-            self.arm(lane, kind);
-        }
+        self.arm_all(lane);
     }
 }

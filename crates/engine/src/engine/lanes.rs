@@ -23,8 +23,7 @@ impl Engine {
         if !self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now)).up(now, limits) {
             return;
         }
-        self.for_images(lane, |image, cx| image.lane_up(cx));
-        self.for_images(lane, Image::forget_refused_listing);
+        self.for_images(lane, Image::lane_up);
         self.check_owner(lane, |_, _| {});
     }
 
@@ -69,7 +68,9 @@ impl Engine {
     /// Returns the jobs of a lane to where they came from. What is finished is settled first, and stands before the end
     /// in the order of commands. A closed lane goes on probing.
     fn requeue(&mut self, lane: LaneId) {
-        self.for_images(lane, Image::settle_all);
+        for image in self.lane(lane).image_keys() {
+            self.enter(image, Image::settle_all);
+        }
         self.forget_jobs(lane);
         self.lane(lane).jobs_requeued();
         self.commands.push_back(Command::GiveBack(lane));
@@ -125,12 +126,16 @@ impl Engine {
         let Some(found) = self.lanes.get_mut(&lane) else { return };
         let mut changes = Vec::new();
         change(found, now, &mut changes);
+        self.lane_changed(lane, changes);
+    }
+
+    fn lane_changed(&mut self, lane: LaneId, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Notice(notice) => self.commands.push_back(Command::Notice(lane, notice)),
                 Change::Opened => {
                     self.for_images(lane, Image::forget_refused_listing);
-                    self.resume(lane);
+                    self.arm_all(lane);
                 }
                 Change::Permitted => self.for_images(lane, Image::retry_refused),
                 Change::Outage => self.for_images(lane, |image, _| image.forgive_attempts()),
@@ -142,11 +147,10 @@ impl Engine {
 
     /// Lets all images of a lane go on.
     fn resume(&mut self, lane: LaneId) {
-        self.for_images(lane, |_, _| {});
-        for kind in Kind::ALL {
-            self.arm(lane, kind);
+        for image in self.lane(lane).image_keys() {
+            self.reschedule(image);
         }
-        self.schedule_lane(lane);
+        self.arm_all(lane);
     }
 
     /// Closes a lane if every image in hand is refused for want of a permission, and nothing was permitted since the
@@ -157,9 +161,7 @@ impl Engine {
         let denied: Option<Vec<&NotPermitted>> = in_hand.map(Image::not_permitted).collect();
         let Some(denied) = denied else { return };
         let Some(first) = denied.iter().map(|denied| denied.since()).min() else { return };
-        let facts = found.facts(self.now, self.limits.image_wait);
-        let is_any_permitted =
-            denied.iter().any(|denied| facts.permitted_since(denied.kind(), first, self.now).is_some());
+        let is_any_permitted = denied.iter().any(|denied| found.permitted().since(denied.kind(), first, self.now));
         if found.is_plainly_open() && !is_any_permitted {
             let detail = alloc::format!("{}: {}", refused.code, refused.message);
             self.change_lane(lane, |lane, now, changes| {
@@ -191,7 +193,7 @@ impl Engine {
         let mut changes = Vec::new();
         let found = self.lanes.get_mut(&lane).expect("a lane that has an alarm exists");
         let due = found.due(now, &self.limits, |arrival| images.is_held(arrival), &mut changes);
-        self.change_lane(lane, |_, _, all| *all = changes);
+        self.lane_changed(lane, changes);
         match due {
             Due::Nothing => {}
             Due::Requeue => self.requeue(lane),

@@ -46,7 +46,7 @@ pub(super) enum Done {
 }
 
 impl ItemState {
-    /// The outcome of a item that a listing to come may open again.
+    /// The outcome of an item that a listing to come may open again.
     pub(super) const fn provisional(self) -> Option<Done> {
         match self {
             Self::Assumed => Some(Done::Unchanged),
@@ -119,7 +119,7 @@ impl History {
     /// A write was accepted, or a listing has shown its work.
     pub(super) fn accept(&mut self, permission: Permission, at: Instant) {
         self.accepted = Some((permission, at));
-        // An earlier write in doubt may still land, which matters if somebody else changes the account before it does.
+        // An earlier write in doubt may still land, which matters if another writer changes the account before it does.
         self.unsure = self.doubt_at(at).map(|(doubted, until)| (Some(doubted), until));
     }
 

@@ -7,7 +7,7 @@ use imageshare_core::Permission;
 use super::{
     Image,
     account::{Account, Stage},
-    backlog::Step,
+    backlog::{CallFailure, Step},
     failure,
     split::Split,
     write::{Origin, Write},
@@ -51,8 +51,8 @@ impl Image {
 
     fn listing_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
         if cx.is_from_before(call) {
-            // It shows who had the image before a worker in between, or why that was not shown. Whoever needs a listing
-            // has asked for one since the lane came up.
+            // It shows the shares from before another worker had the lane, or why they were not shown. Accounts that need a
+            // listing have asked for one since the lane came up.
             return;
         }
         match outcome {
@@ -123,7 +123,7 @@ impl Image {
                 let members = self.still_requested(cx, permission, members);
                 let tried = Split::new(permission, members, failure(&code, message, request_id));
                 if tried.members.len() < sent && reaction.concerns == Concerns::List {
-                    // Whom it blames may be one that nobody items for any more: each is tried again.
+                    // It may blame an account that is not requested any more: the others are tried again.
                     return self.send_later(cx, permission, tried.members, origin);
                 }
                 self.write_refused(cx, call, tried, origin, reaction);
@@ -258,7 +258,7 @@ impl Image {
         }
     }
 
-    /// Nothing came of the call, and nobody is to blame: the same operations are sent again as they were.
+    /// The call had no effect and no account is at fault: the same operations are sent again as they were.
     fn send_later(
         &mut self,
         cx: &mut Context<'_>,
@@ -350,7 +350,7 @@ impl Image {
         self.found_done(cx, alone);
     }
 
-    /// A failure that blames nobody, or no answer: again after a pause; a list that fails twice in a row in parts.
+    /// A failure that names no cause, or no response: tried again after a pause, and a list that fails twice in a row in parts.
     fn write_failed(&mut self, cx: &mut Context<'_>, mut tried: Split, origin: Origin) {
         let before = match &origin {
             Origin::Split(split) if split.sample.is_none() => split.failures,
@@ -431,9 +431,9 @@ impl Image {
         call: CallId,
         refused: &Arc<Failure>,
     ) {
-        let (refused, nameless) = (refused.clone(), refused.without_request());
+        let refused = CallFailure::new(call, refused.clone());
         let accounts = self.store.by_id.values().copied().collect();
-        self.backlogs.add(accounts, Step::Fail { permission, call, refused, nameless });
+        self.backlogs.add(accounts, Step::Fail { permission, refused });
         self.work_off(cx);
     }
 
@@ -459,7 +459,7 @@ impl Image {
         }
     }
 
-    /// The jobs of an operation in doubt are settled only when it can no longer land, where somebody may take over.
+    /// The jobs of an operation in doubt are settled only when it can no longer land, where another worker may take over.
     fn doubt_jobs(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
         let mut next = self.store.accounts[member].front;
         while let Some(item) = next.filter(|&item| self.store.items[item].permission == permission) {

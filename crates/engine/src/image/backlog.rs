@@ -26,6 +26,15 @@ struct Backlog {
     step: Step,
 }
 
+/// The failure of all jobs by the response to one call. A job of which that call carried no account is not given its request
+/// id.
+#[derive(Debug)]
+pub(super) struct CallFailure {
+    call: CallId,
+    named: Arc<Failure>,
+    nameless: Arc<Failure>,
+}
+
 /// What is to be done to each account of a backlog.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -37,15 +46,23 @@ pub(super) enum Step {
     Fail {
         /// Only operations of this permission.
         permission: Option<Permission>,
-        /// Tickets of which that call carried no account are not given its request id.
-        call: CallId,
-        refused: Arc<Failure>,
-        nameless: Arc<Failure>,
+        refused: CallFailure,
     },
     /// The lane was lost: drop the items, without a word.
     Forget,
     /// There is no room for this share: fail it.
     OverQuota(Arc<Failure>),
+}
+
+impl CallFailure {
+    pub(super) fn new(call: CallId, named: Arc<Failure>) -> Self {
+        Self { call, nameless: named.without_request(), named }
+    }
+
+    /// The failure of a job.
+    pub(super) fn of(&self, job: &HeldJob) -> &Arc<Failure> {
+        if job.last_call == self.call { &self.named } else { &self.nameless }
+    }
 }
 
 impl Backlogs {
@@ -108,10 +125,10 @@ impl Image {
                 self.forget_items(cx, account);
                 self.forget_account(cx, account);
             }
-            Step::Fail { permission, call, refused, nameless } if found.stage != Stage::InFlight => {
+            Step::Fail { permission, refused } if found.stage != Stage::InFlight => {
                 let requested = found.front.map(|front| self.store.items[front].permission);
                 if requested.is_some() && (permission.is_none() || requested == *permission) {
-                    self.fail_front_by(cx, account, |job| if job.last_call == *call { refused } else { nameless });
+                    self.fail_front_by(cx, account, |job| refused.of(job));
                     self.decide(cx, account);
                 }
             }

@@ -406,7 +406,7 @@ impl Image {
         self.ready.insert(permission, seq, account);
     }
 
-    /// Moves an account to another stage; one that was ready leaves the ready ones. Groups and the list of those that
+    /// Moves an account to another stage; one that was ready leaves the ready ones. Splits and the list of those that
     /// are being checked look at the stage themselves.
     pub(super) fn set_stage(&mut self, account: Key<Account>, stage: Stage) {
         let found = &mut self.store.accounts[account];

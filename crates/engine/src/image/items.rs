@@ -91,7 +91,7 @@ impl Image {
         }
     }
 
-    /// Adds a item at the end of its account's. Gives the account if the item begins an operation there.
+    /// Adds an item at the end of its account's. Returns the account if the item begins an operation there.
     pub(super) fn add_item(
         &mut self,
         job: Key<HeldJob>,

@@ -5,7 +5,7 @@ use alloc::{sync::Arc, vec::Vec};
 use super::{
     Image,
     account::{Account, ItemState},
-    backlog::Step,
+    backlog::{CallFailure, Step},
     failure,
     held_job::HeldJob,
     sync::Sync,
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     arena::Key,
     context::Context,
-    io::CallId,
     job::{Failure, local},
 };
 
@@ -79,19 +78,16 @@ impl Image {
         self.settle_all(cx);
     }
 
-    /// What a job that ends with its lane reports of an account of a busy image for which nothing is in doubt. A job of
-    /// which the refused call carried no account is not given its request id.
-    fn busy_failures(&self, why: &str) -> Option<(CallId, Arc<Failure>, Arc<Failure>)> {
+    /// What a job that ends with its lane reports of an account of a busy image for which nothing is in doubt.
+    fn busy_failure(&self, why: &str) -> Option<CallFailure> {
         let (call, refused) = self.busy_response()?;
         let message =
             alloc::format!("the image was not ready; last answer {}: {}; {why}", refused.code, refused.message);
-        let named = failure(local::IMAGE_BUSY, message, refused.request_id);
-        let nameless = named.without_request();
-        Some((call, named, nameless))
+        Some(CallFailure::new(call, failure(local::IMAGE_BUSY, message, refused.request_id)))
     }
 
     fn abandon_items(&mut self, cx: &Context<'_>, not_attempted: &Arc<Failure>, no_answer: &Arc<Failure>) {
-        let busy = self.busy_failures(&not_attempted.message);
+        let busy = self.busy_failure(&not_attempted.message);
         for account in self.store.by_id.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.store.accounts[account].front {
                 let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
@@ -101,13 +97,7 @@ impl Image {
                     Some((_, seq, failure)) => self.fail_by_verdict(cx, account, seq, &failure),
                     None if self.may_be_applied(account) => self.fail_front(cx, account, no_answer),
                     None => match &busy {
-                        Some((call, named, nameless)) => {
-                            self.fail_front_by(
-                                cx,
-                                account,
-                                |job| if job.last_call == *call { named } else { nameless },
-                            );
-                        }
+                        Some(busy) => self.fail_front_by(cx, account, |job| busy.of(job)),
                         None => self.fail_front(cx, account, not_attempted),
                     },
                 }

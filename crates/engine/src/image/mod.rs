@@ -226,15 +226,16 @@ impl Image {
         }
     }
 
-    /// The lane came up: jobs of before are no longer ours.
-    pub(crate) fn lane_up(&mut self, cx: &Context<'_>) {
+    /// The lane came up: what another worker may have changed since is not known any more.
+    pub(crate) fn lane_up(&mut self, cx: &mut Context<'_>) {
         self.takeover.begin();
         if cx.limits.guard {
             self.distrust();
         }
+        self.forget_refused_listing(cx);
     }
 
-    /// Makes a item the front of its account, or none.
+    /// Makes an item the front of its account, or none.
     fn set_front(&mut self, account: Key<Account>, front: Option<Key<Item>>) {
         let before = core::mem::replace(&mut self.store.accounts[account].front, front);
         self.store.pending = self.store.pending + usize::from(front.is_some()) - usize::from(before.is_some());

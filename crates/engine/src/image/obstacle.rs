@@ -118,23 +118,10 @@ impl NotPermitted {
 }
 
 impl LaneFacts {
-    /// How long a permitted call shows that the key may do such things.
-    const PERMITTED_FOR: Millis = Millis::from_secs(5 * 60);
-
     /// The reaction to a refusal of this class. A key that may be another account's, and one that was replaced since,
     /// may be at fault where the API names the image.
-    pub(crate) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
+    pub(super) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
         Reaction::to(class).with_key(self.is_key_unproven || call.by_former_key)
-    }
-
-    /// When such a call was last permitted, if that was at `since` or later and still counts. A key that may write can
-    /// be trusted to be a good one by an image whose listing is refused, but not the other way around.
-    pub(crate) fn permitted_since(&self, kind: Kind, since: Instant, now: Instant) -> Option<Instant> {
-        let permitted = match kind {
-            Kind::Write => self.write_permitted,
-            Kind::ReadShares | Kind::ReadImage => self.write_permitted.max(self.listing_permitted),
-        };
-        permitted.filter(|&at| at >= since && at + Self::PERMITTED_FOR > now)
     }
 }
 
@@ -249,7 +236,7 @@ impl Image {
     pub(super) fn deny(&mut self, cx: &Context<'_>, kind: Kind) -> bool {
         let before = self.not_permitted().filter(|before| before.kind == kind);
         // Where nothing else was permitted since the refusal before, this one says nothing of the image.
-        let is_alone = |before: &&NotPermitted| cx.lane.permitted_since(kind, before.last, cx.now).is_some();
+        let is_alone = |before: &&NotPermitted| cx.lane.permitted.since(kind, before.last, cx.now);
         let (since, refusals) =
             before.filter(is_alone).map_or((cx.now, 1), |before| (before.since, before.refusals.saturating_add(1)));
         let fails_at = since + NotPermitted::PAUSE_MAX;

@@ -16,22 +16,21 @@ use crate::{
 impl Image {
     /// Settles what can be settled, until so much work is done.
     pub(crate) fn settle_finished(&mut self, cx: &mut Context<'_>) {
-        while !cx.work.is_much()
-            && let Some(job) = self.finished.pop_front()
-        {
-            if self.store.jobs.get(job).is_some() {
-                self.settle_if_finished(cx, job);
-            }
-        }
+        while !cx.work.is_much() && self.settle_next(cx) {}
     }
 
     /// Settles all that can be settled, since the lane ends.
     pub(crate) fn settle_all(&mut self, cx: &mut Context<'_>) {
-        while let Some(job) = self.finished.pop_front() {
-            if self.store.jobs.get(job).is_some() {
-                self.settle_if_finished(cx, job);
-            }
+        while self.settle_next(cx) {}
+    }
+
+    /// Settles the first job of those that may be settled, if it still can be. Returns whether there was one.
+    fn settle_next(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(job) = self.finished.pop_front() else { return false };
+        if self.store.jobs.get(job).is_some() {
+            self.settle_if_finished(cx, job);
         }
+        true
     }
 
     /// Jobs that may be settled.
@@ -47,7 +46,7 @@ impl Image {
         }
         let (mode, doubt_until) = (found.mode, found.doubt_until);
         if cx.limits.guard && doubt_until > cx.now {
-            // Whoever takes over must learn from the job, which comes again, that such a write may land.
+            // The next worker must learn from the job, which is redelivered, that such a write may land.
             self.due.land(doubt_until, job);
             return;
         }

@@ -32,7 +32,7 @@ impl Image {
         self.splits.push(tried);
     }
 
-    /// A list of several failed for the second time in a row with nobody blamed: each half is tried by itself.
+    /// A list of several failed for the second time in a row with no account named: each half is tried by itself.
     pub(super) fn halve(&mut self, cx: &mut Context<'_>, mut tried: Split) {
         cx.effects.push(Effect::Split);
         let second = tried.members.split_off(tried.members.len() / 2);
@@ -98,7 +98,7 @@ impl Image {
         done
     }
 
-    /// Takes out of the splits what can be sent now: the split and the members to send. Groups whose members have all
+    /// Takes out of the splits what can be sent now: the split and the members to send. Splits whose members have all
     /// moved on are dropped.
     pub(super) fn next_of_splits(&mut self, cx: &mut Context<'_>) -> Option<(Split, Vec<Key<Account>>)> {
         self.settle_samples(cx);

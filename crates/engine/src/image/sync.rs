@@ -225,7 +225,7 @@ impl Image {
         self.finished.push_back(job);
     }
 
-    /// Ends a SYNC. Gives what the last listing listed although nobody requested it.
+    /// Ends a SYNC. Returns the accounts of the last listing that no job requested.
     pub(super) fn end_sync(&mut self, job: Key<HeldJob>) -> Vec<(AccountId, AccountOutcome)> {
         let Some(sync) = self.sync.take_if(|sync| sync.job == job) else { return Vec::new() };
         let message = "is listed although it was not at the beginning: shared by somebody else, or the list is cut";

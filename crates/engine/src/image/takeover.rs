@@ -62,7 +62,7 @@ impl Context<'_> {
 impl Image {
     /// Whether an outcome, known in this way, may still be undone by a call of a worker before.
     ///
-    /// An answer to our own write on an image of which no job came again can not: nobody else was at work there. A
+    /// An answer to our own write on an image of which no job was redelivered cannot: no other worker was at work there. A
     /// listing can, even one that shows our own work, since it may show a state from before a worker before us undid
     /// the same.
     pub(super) fn is_provisional(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {

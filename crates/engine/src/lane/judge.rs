@@ -9,7 +9,7 @@ use crate::{
     images::Entry,
     io::{Answer, CloseReason, Notice, Outcome},
     reaction::{Health, KeyVerdict, Reaction},
-    time::{Instant, Millis},
+    time::Instant,
 };
 
 /// A call that ended, as its lane sees it.
@@ -47,11 +47,11 @@ impl Lane {
         }
         match (call.kind, outcome) {
             (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyVerdict::Permitted) => {
-                self.write_permitted = self.write_permitted.max(Some(call.began));
+                self.permitted.note_write(call.began);
                 self.key.confirm();
             }
             (Kind::ReadShares, Outcome::Accepted(Answer::Shares(accounts))) => {
-                self.listing_permitted = self.listing_permitted.max(Some(call.began));
+                self.permitted.note_listing(call.began);
                 if !accounts.is_empty() {
                     self.key.confirm();
                 }
@@ -63,14 +63,13 @@ impl Lane {
     /// Judges the lane by how one of its calls ended.
     pub(crate) fn judge(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
         let call = &judged.call;
+        let was_unproven = self.key.is_unproven(now);
         let reaction = match outcome {
-            Outcome::Refused { class, .. } => Some(self.facts(now, Millis(0)).reaction_to(*class, call)),
+            Outcome::Refused { class, .. } => Some(Reaction::to(*class).with_key(was_unproven || call.by_former_key)),
             Outcome::Accepted(_) | Outcome::Skewed | Outcome::Unanswered { .. } => None,
         };
         let is_good = match outcome {
-            Outcome::Accepted(_) => true,
-            Outcome::Refused { .. } => reaction
-                .is_some_and(|reaction| !matches!(reaction.lane, Health::CredentialRefused | Health::ClockRefused)),
+            Outcome::Accepted(_) | Outcome::Refused { .. } => reaction.is_none_or(|reaction| reaction.lane.is_good()),
             Outcome::Skewed | Outcome::Unanswered { .. } => false,
         };
         let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyVerdict::Passed | KeyVerdict::Permitted);
@@ -79,7 +78,6 @@ impl Lane {
             Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,
             Kind::ReadImage => false,
         };
-        let was_unproven = self.key.is_unproven(now);
         if is_good {
             self.streak = Streak::default();
             self.refreshed.take_if(|(kind, _)| *kind == call.kind);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use imageshare_core::ids::AccountId;
 
-use super::{Change, ClosedJobs, Lane};
+use super::{Change, ClosedJobs, Lane, Permitted};
 use crate::{
     io::{CallId, CloseReason},
     time::{Instant, Millis},
@@ -132,8 +132,7 @@ impl Lane {
 
     /// Another key is in use from this call on. What was permitted to the one before says nothing of it.
     pub(crate) fn key_replaced(&mut self, now: Instant, first_call: CallId) {
-        self.write_permitted = None;
-        self.listing_permitted = None;
+        self.permitted = Permitted::default();
         self.key.answer = OwnerAnswer::Asked;
         self.key.first_call = first_call;
         self.key.unproven_until = now + KeyOwner::UNPROVEN_FOR;

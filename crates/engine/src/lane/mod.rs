@@ -3,6 +3,7 @@
 mod batch;
 mod judge;
 mod key;
+mod permitted;
 mod slots;
 mod state;
 mod streak;
@@ -13,7 +14,6 @@ use alloc::{
     vec::Vec,
 };
 
-pub(crate) use self::judge::JudgedCall;
 use self::{
     batch::BatchSearch,
     key::KeyOwner,
@@ -21,6 +21,7 @@ use self::{
     state::{Closed, ClosedJobs, LaneState},
     streak::Streak,
 };
+pub(crate) use self::{judge::JudgedCall, permitted::Permitted};
 use crate::{
     LaneStatus,
     arena::Key,
@@ -48,10 +49,8 @@ pub(crate) struct Lane {
     images: BTreeSet<Key<Entry>>,
     /// Jobs that are held.
     jobs: u32,
-    /// When the last write began that the key in use was permitted.
-    write_permitted: Option<Instant>,
-    /// When the last listing began that it was permitted.
-    listing_permitted: Option<Instant>,
+    /// What the key in use was permitted.
+    permitted: Permitted,
     key: KeyOwner,
     /// The kind of call for which the credential was refreshed, until one of that kind is good, and when.
     refreshed: Option<(Kind, Instant)>,
@@ -124,8 +123,7 @@ impl Lane {
             in_flight: 0,
             images: BTreeSet::new(),
             jobs: 0,
-            write_permitted: None,
-            listing_permitted: None,
+            permitted: Permitted::default(),
             key: KeyOwner::default(),
             refreshed: None,
             clock_corrected: None,
@@ -152,8 +150,7 @@ impl Lane {
         for kind in Kind::ALL {
             self.slots[kind as usize].restart(limits.rate_of(kind), now);
         }
-        self.write_permitted = None;
-        self.listing_permitted = None;
+        self.permitted = Permitted::default();
         self.key.wait_anew(now);
         self.refreshed = None;
         self.clock_corrected = None;
@@ -199,8 +196,7 @@ impl Lane {
             up_at: self.up_at,
             own_account: self.key.account(),
             is_key_unproven: self.key.is_unproven(now),
-            write_permitted: self.write_permitted,
-            listing_permitted: self.listing_permitted,
+            permitted: self.permitted,
             image_wait,
         }
     }
@@ -286,6 +282,10 @@ impl Lane {
         for slots in &mut self.slots {
             slots.clear();
         }
+    }
+
+    pub(crate) const fn permitted(&self) -> Permitted {
+        self.permitted
     }
 
     /// How many jobs are held, if that is all that the window allows.
@@ -374,8 +374,7 @@ impl Lane {
 
     /// Whether it is closed, and for so long that its jobs are requeued.
     pub(crate) fn is_closed_too_long(&self, now: Instant, limits: &Limits) -> bool {
-        matches!(&self.state, LaneState::Closed(closed)
-            if closed.has_jobs() && limits.ending == Ending::GiveBack && closed.since + limits.closed_for <= now)
+        limits.ending == Ending::GiveBack && self.state.leaves_at(limits).is_some_and(|at| at <= now)
     }
 
     /// Whether it is closed because nothing in hand was permitted.

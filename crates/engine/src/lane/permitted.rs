@@ -1,0 +1,36 @@
+//! What the key in use was permitted.
+
+use crate::{
+    call::Kind,
+    time::{Instant, Millis},
+};
+
+/// When the key in use was last permitted a call, by when that call began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Permitted {
+    write: Option<Instant>,
+    listing: Option<Instant>,
+}
+
+impl Permitted {
+    /// How long a permitted call shows that the key may do such things.
+    const SHOWN_FOR: Millis = Millis::from_secs(5 * 60);
+
+    pub(super) fn note_write(&mut self, began: Instant) {
+        self.write = self.write.max(Some(began));
+    }
+
+    pub(super) fn note_listing(&mut self, began: Instant) {
+        self.listing = self.listing.max(Some(began));
+    }
+
+    /// Whether such a call was permitted at `since` or later, and that still counts. A key that may write can be trusted to be
+    /// a good one by an image whose listing is refused, but not the other way around.
+    pub(crate) fn since(self, kind: Kind, since: Instant, now: Instant) -> bool {
+        let permitted = match kind {
+            Kind::Write => self.write,
+            Kind::ReadShares | Kind::ReadImage => self.write.max(self.listing),
+        };
+        permitted.is_some_and(|at| at >= since && at + Self::SHOWN_FOR > now)
+    }
+}
