@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::event::News;
 use crate::{
     events,
-    http::{CallError, Client, Reply, Sending, into_http},
+    http::{CallError, Client, Reply, Sending, authority, into_http},
     proof::Proof,
 };
 
@@ -69,8 +69,7 @@ pub(super) fn told_of(action: &Action) -> events::Call {
 
 /// Prepares an action for the host of an endpoint's address. Depends on no clock.
 pub(super) fn prepare(uri: &Uri, action: Action) -> Prepared {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let host = Host::new(authority).expect("the address of an endpoint has a checked host and port");
+    let host = Host::new(authority(uri)).expect("the address of an endpoint has a checked host and port");
     let target = |region: Region| Target { host, region: Some(region), language: Some(Language::English) };
     match action {
         Action::Modify { region, image_id, permission, account_ids } => {

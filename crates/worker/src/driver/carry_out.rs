@@ -35,7 +35,7 @@ use crate::{
     credentials::{Keeper, Owner},
     endpoint::Endpoint,
     events,
-    http::{Client, Waiting},
+    http::{Client, Waiting, authority},
     settings::Regions,
     status::Status,
 };
@@ -295,8 +295,7 @@ impl<I: Send + 'static> Driver<I> {
         let waits = self.client.waits().clone();
         let OpenLane { uri, waiting, .. } = self.lane(lane);
         if is_unanswered {
-            let host = uri.authority().map_or("", |authority| authority.as_str());
-            waiting.get_or_insert_with(|| waits.begin(host));
+            waiting.get_or_insert_with(|| waits.begin(authority(uri)));
         } else {
             *waiting = None;
         }

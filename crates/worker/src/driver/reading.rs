@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     credentials::Keeper,
-    http::{Client, Reason, Sending, Stage},
+    http::{Client, Reason, Sending, Stage, authority},
     pauses::pauses,
 };
 
@@ -91,7 +91,7 @@ impl Reader {
         let give_up_at = TokioInstant::now() + give_up_after;
         let pauses = pauses();
         let (mut pause_next, mut is_refreshed) = (0, false);
-        let host = self.uri.authority().map_or("", |authority| authority.as_str()).to_owned();
+        let host = authority(&self.uri).to_owned();
         // Of the pauses between the calls too.
         let _waiting = self.client.waits().begin(&host);
         let mut last = None;
@@ -159,7 +159,7 @@ impl Reader {
 
     async fn once<A: actions::Action>(&mut self, question: Action) -> Result<A::Answer, Tried> {
         let prepared = prepare(&self.uri, question);
-        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let host = authority(&self.uri);
         let signed = self.clock.offset();
         let request = sign(&prepared, &mut self.signer, self.clock.second(SystemTime::now()), &self.uri);
         // Whether it was sent does not matter to a reading.

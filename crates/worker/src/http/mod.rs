@@ -8,6 +8,7 @@ mod sending;
 mod waits;
 mod way;
 
+pub(crate) use client::authority;
 pub use client::{Client, Reply, TimeOuts};
 pub use failure::{CallError, Reason, Stage};
 pub use no_proxy::NoProxy;
