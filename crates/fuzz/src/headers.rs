@@ -79,7 +79,9 @@ fn check_wire(raw: &[u8], body: &[u8]) {
     for other in [decoded(raw, body, 1), decoded(raw, body, 7)] {
         assert_eq!(other.body, message.body, "in whatever pieces it comes");
     }
-    assert_eq!((&message.properties, message.len), (&properties, body.len() as u64), "both readers agree");
+    // As text: a header may hold a float that is no number, which does not equal itself.
+    assert_eq!(format!("{:?}", message.properties), format!("{properties:?}"), "both readers agree");
+    assert_eq!(message.len, body.len() as u64);
     check_letter(DeadLetter::new(self::message(&properties, body)), body);
     let regions = Regions::These(["ap-tokyo".parse().expect("it is a region")].into());
     let lane = Lane { id: LaneId(3), name: DESK.lane.to_owned(), regions };
