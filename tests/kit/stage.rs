@@ -301,5 +301,5 @@ impl<'a> Stage<'a> {
 
 /// The settings before those of the lanes. A write without a response takes effect at once here, or within this.
 fn head(broker: &str) -> String {
-    format!("[engine]\nlanding = \"300ms\"\nread_delay = \"0s\"\n[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{broker}\n")
+    format!("[engine]\nwrite_lag = \"300ms\"\nread_lag = \"0s\"\n[broker]\nheartbeat = \"{HEARTBEAT}s\"\n{broker}\n")
 }

@@ -175,7 +175,7 @@ fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
 
 /// What would go wrong, as far as a reading can tell.
 fn trouble(change: &Change) -> Option<String> {
-    if change.is_braked {
+    if change.exceeds_cancel_limit {
         return Some("this SYNC would cancel more than half of the list and be refused; if that is right, set \"force\": true in the job, \
              or --force of imageshare sync"
                 .to_owned());

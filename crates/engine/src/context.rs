@@ -5,7 +5,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use imageshare_core::ids::AccountId;
 
 use crate::{
-    io::{Notice, TicketId},
+    io::{DeliveryId, Notice},
     job::{Failure, Report},
     lane::Permitted,
     limits::Limits,
@@ -52,7 +52,7 @@ pub(crate) struct LaneFacts {
 pub(crate) enum Effect {
     Notice(Notice),
     /// A job is done.
-    Settled(TicketId, Box<Report>),
+    Settled(DeliveryId, Box<Report>),
     /// A list of this length was accepted.
     ListAccepted(usize),
     /// A list of this length was refused for its length.

@@ -28,7 +28,7 @@ impl LaneId {
 
 /// One delivery of one job. The driver numbers them, each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TicketId(pub u64);
+pub struct DeliveryId(pub u64);
 
 /// One call. The engine numbers them, each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ pub enum Input {
     /// The lane's jobs are no longer ours: they come again, to whomever. What was learnt about images stays, but
     /// for a permission that was missing: that is tried anew.
     LaneLost(LaneId),
-    /// Give the lane's jobs back as at its lease: no new calls, and [`Command::GiveBack`] when the last one in flight has
+    /// Give the lane's jobs back as at its lease: no new calls, and [`Command::Requeue`] when the last one in flight has
     /// ended. What [`Limits::ending`] says decides for this too.
     Leave(LaneId),
     /// The lane takes no more jobs until it is up again: its window is what it holds.
@@ -50,7 +50,7 @@ pub enum Input {
     /// A job was delivered.
     Job {
         /// The delivery.
-        ticket: TicketId,
+        delivery: DeliveryId,
         /// Where it came from.
         lane: LaneId,
         /// The job.
@@ -67,9 +67,9 @@ pub enum Input {
     },
     /// Another credential is in use from now on, whether [`Command::RefreshCredential`] asked for it or not. Calls wait
     /// a few seconds for [`Input::OwnAccount`] or [`Input::OwnerUnknown`] where it has to be of a known account.
-    CredentialFresh(LaneId),
+    CredentialRefreshed(LaneId),
     /// A refresh brought nothing new.
-    CredentialBroken(LaneId),
+    RefreshFailed(LaneId),
     /// Whose the lane's credential is, which may be known late or never. The account has its images anyway, and the API
     /// refuses a list that names it.
     OwnAccount(LaneId, AccountId),
@@ -99,13 +99,13 @@ pub enum Command {
     /// Publish the report, wait for the confirm, then acknowledge; acknowledgements in the order of these commands.
     Settle {
         /// The delivery.
-        ticket: TicketId,
+        delivery: DeliveryId,
         /// What became of its job.
         report: Box<Report>,
     },
     /// Give the lane's jobs back to where they came from: the engine has forgotten them.
-    GiveBack(LaneId),
-    /// Get another credential for this lane; answer with `CredentialFresh` or `CredentialBroken`.
+    Requeue(LaneId),
+    /// Get another credential for this lane; answer with `CredentialRefreshed` or `RefreshFailed`.
     RefreshCredential(LaneId),
     /// Say this to people, once.
     Notice(LaneId, Notice),

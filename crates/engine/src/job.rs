@@ -94,8 +94,8 @@ impl Failure {
 
 /// The codes of our own.
 pub mod local {
-    /// A SYNC would have cancelled more of the list than the brake allows.
-    pub const BRAKE: &str = "Local.Brake";
+    /// A SYNC would have cancelled more of the list than the cancel limit allows.
+    pub const CANCEL_LIMIT: &str = "Local.CancelLimit";
     /// The job's deadline passed before the account was done.
     pub const EXPIRED: &str = "Local.Expired";
     /// The image did not become NORMAL in the time that an operation waits for it.

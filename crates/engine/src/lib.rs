@@ -19,7 +19,7 @@
 //! use imageshare_core::Permission;
 //! use imageshare_engine::{
 //!     Engine,
-//!     io::{Action, Answer, Command, Input, LaneId, Outcome, TicketId},
+//!     io::{Action, Answer, Command, Input, LaneId, Outcome, DeliveryId},
 //!     job::{Job, Mode},
 //!     limits::{LaneLimits, Limits},
 //!     time::Instant,
@@ -36,7 +36,7 @@
 //!     force: false,
 //!     redelivered: false,
 //! };
-//! engine.handle(Instant(0), Input::Job { ticket: TicketId(1), lane: LaneId(0), job });
+//! engine.handle(Instant(0), Input::Job { delivery: DeliveryId(1), lane: LaneId(0), job });
 //!
 //! // The first slot is an interval after the lane came up; then it reads who has the image.
 //! let Command::WaitUntil(first) = engine.poll(Instant(0)) else { panic!() };
@@ -45,12 +45,12 @@
 //! let nobody = Outcome::Accepted(Answer::Shares(Vec::new()));
 //! engine.handle(Instant(200), Input::Answer { call, outcome: nobody });
 //!
-//! // Then it sends the difference, and settles the ticket.
+//! // Then it sends the difference, and settles the delivery.
 //! let Command::Call { call, action, .. } = engine.poll(Instant(200)) else { panic!() };
 //! assert!(matches!(action, Action::Modify { permission: Permission::Share, .. }));
 //! engine.handle(Instant(300), Input::Answer { call, outcome: Outcome::Accepted(Answer::Modified) });
-//! let Command::Settle { ticket, report } = engine.poll(Instant(300)) else { panic!() };
-//! assert_eq!((ticket, report.requests), (TicketId(1), 1));
+//! let Command::Settle { delivery, report } = engine.poll(Instant(300)) else { panic!() };
+//! assert_eq!((delivery, report.requests), (DeliveryId(1), 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

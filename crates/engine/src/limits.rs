@@ -14,10 +14,10 @@ pub struct Limits {
     /// Accounts an image may be shared with, until the cloud teaches otherwise.
     pub cap: u32,
     /// How long after it was sent a write without an answer may still be applied.
-    pub landing: Millis,
+    pub write_lag: Millis,
     /// How long after a write a reading may still show the state before it. None at all counts as a millisecond: a
     /// reading of the millisecond of the write may have begun before it.
-    pub read_delay: Millis,
+    pub read_lag: Millis,
     /// How long an operation waits for a busy image.
     pub image_wait: Millis,
     /// The same while everything that the lane's window holds waits for busy images. A copy to another region takes 10 to 30
@@ -25,28 +25,28 @@ pub struct Limits {
     pub image_wait_blocked: Millis,
     /// The jobs a lane can hold at once (the prefetch); `None` if its source has no such window.
     pub window: Option<u32>,
-    /// The longest time a ticket is held before the whole lane is given back; `None` for a source without a lease.
+    /// The longest time a delivery is held before the whole lane is given back; `None` for a source without a lease.
     pub lease: Option<Millis>,
     /// How long a lane may be closed before it leaves in the way that `ending` names.
     pub closed_for: Millis,
-    /// What becomes of tickets that cannot be finished.
+    /// What becomes of deliveries that cannot be finished.
     pub ending: Ending,
     /// Whether another worker may have sent calls just before a lane came up, so that what is found then has to be
     /// read once more when those can no longer land. One-shot commands leave this out.
     pub guard: bool,
     /// The largest part of an image's list, in hundredths, that a SYNC without force may cancel.
-    pub brake_percent: u32,
+    pub cancel_limit_percent: u32,
     /// Wishes that expire, begin or are settled in one call of the engine, and accounts of an image that are looked at
-    /// together, up to the end of the ticket that reaches this number. The rest follows in the next call, so that no call
+    /// together, up to the end of the delivery that reaches this number. The rest follows in the next call, so that no call
     /// takes long. At least 1.
     pub work: usize,
 }
 
-/// What becomes of tickets that cannot be finished: at drain, at the lease, when a lane stays closed.
+/// What becomes of deliveries that cannot be finished: at drain, at the lease, when a lane stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The lane is given back; its source delivers the jobs again.
-    GiveBack,
+    Requeue,
     /// There is nobody to give them back to: each is settled, what was not tried as `Local.NotAttempted`.
     Report,
 }
@@ -82,7 +82,7 @@ impl Limits {
 
     /// The same for a clock that knows nothing finer than milliseconds.
     pub(crate) fn in_milliseconds(self) -> Self {
-        Self { read_delay: self.read_delay.max(Millis(1)), ..self }
+        Self { read_lag: self.read_lag.max(Millis(1)), ..self }
     }
 }
 
@@ -92,16 +92,16 @@ impl Default for Limits {
             attempts: 5,
             pauses: [500, 1000, 2000, 4000, 8000, 16_000, 30_000].map(Millis).to_vec(),
             cap: 500,
-            landing: Millis::from_secs(30),
-            read_delay: Millis::from_secs(5),
+            write_lag: Millis::from_secs(30),
+            read_lag: Millis::from_secs(5),
             image_wait: Millis::from_secs(2 * 60 * 60),
             image_wait_blocked: Millis::from_secs(40 * 60),
             window: None,
             lease: None,
             closed_for: Millis::from_secs(60),
-            ending: Ending::GiveBack,
+            ending: Ending::Requeue,
             guard: true,
-            brake_percent: 50,
+            cancel_limit_percent: 50,
             work: 20_000,
         }
     }

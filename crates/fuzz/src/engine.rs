@@ -102,8 +102,8 @@ impl Plan {
         world.accounts = ACCOUNTS;
         world.images = IMAGES as u64;
         world.limits.guard = true;
-        world.limits.landing = Millis(if bit(0) { 2000 } else { 30_000 });
-        world.limits.read_delay = Millis(if bit(1) { 500 } else { 5000 });
+        world.limits.write_lag = Millis(if bit(0) { 2000 } else { 30_000 });
+        world.limits.read_lag = Millis(if bit(1) { 500 } else { 5000 });
         world.limits.lease = bit(2).then_some(Millis(300_000));
         world.latency = [(80, 80), (20, 200), (1, 4000), (80, 80)][usize::from(limits >> 3 & 3)];
         world.lane.batch = [50, 1, 3, 50][usize::from(lane & 3)];
@@ -173,7 +173,7 @@ impl Plan {
             1 => dials.share_again_alone = repeat,
             2 => dials.share_again_in_batch = repeat,
             3 => dials.cancel_absent = repeat,
-            4 => self.lag = [0, world.limits.read_delay.0 / 2, world.limits.read_delay.0][third],
+            4 => self.lag = [0, world.limits.read_lag.0 / 2, world.limits.read_lag.0][third],
             5 => dials.batch_limit = [None, Some(10), Some(2)][third],
             6 => world.rate.1 = if is_odd { Window::Fixed } else { Window::Sliding },
             7 => self.cap = Some((1 + (setting >> 1) % 24, is_odd)),

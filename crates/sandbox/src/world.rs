@@ -48,7 +48,7 @@ pub struct World {
     images: BTreeMap<ImageId, Placed>,
     pub(crate) keys: Keys,
     pub(crate) window: Window,
-    pub(crate) read_delay_ms: u64,
+    pub(crate) read_lag_ms: u64,
     /// Providers and tokens of identities; if there are none, all that look like one are good.
     pub(crate) web_identities: Vec<(String, String)>,
     pub(crate) instance_role: Option<InstanceRole>,
@@ -182,7 +182,7 @@ struct File {
     rate_window: Window,
     /// Seconds by which readings of who has an image lag behind, at most what `dials.history_ms` remembers.
     #[serde(default)]
-    read_delay: f64,
+    read_lag: f64,
     #[serde(default)]
     keys: Vec<FileKey>,
     /// What identity providers say, for AssumeRoleWithWebIdentity.
@@ -306,9 +306,9 @@ impl Check {
                 self.note(&format!("images[{index}].id"), &format!("{id} occurs twice, allowed is once"));
             }
         }
-        let read_delay_ms = self.milliseconds("read_delay", file.read_delay).unwrap_or_default();
-        if read_delay_ms > file.dials.history_ms {
-            self.note("read_delay", "it is longer than dials.history_ms remembers");
+        let read_lag_ms = self.milliseconds("read_lag", file.read_lag).unwrap_or_default();
+        if read_lag_ms > file.dials.history_ms {
+            self.note("read_lag", "it is longer than dials.history_ms remembers");
         }
         let mut ledger = Ledger::default();
         ledger.open_images = file.open_images;
@@ -317,7 +317,7 @@ impl Check {
         let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
         let web_identities = file.web_identities.iter().map(identity).collect();
         let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
-        World { ledger, images, keys, window: file.rate_window, read_delay_ms, web_identities, instance_role }
+        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role }
     }
 
     fn instance_role(&mut self, file: &FileInstanceRole, first_account: Option<AccountId>) -> Option<InstanceRole> {
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn every_wrong_value_is_reported_with_its_key() {
-        let file = "read_delay = -1.0\naccount_faults = { 10001 = \"a b\", x = \"OverQuota\" }\nunknown_accounts = [\"1038493875\", \"x\"]\n\
+        let file = "read_lag = -1.0\naccount_faults = { 10001 = \"a b\", x = \"OverQuota\" }\nunknown_accounts = [\"1038493875\", \"x\"]\n\
                     [[keys]]\nsecret_id = \"\"\nsecret_key = \"B\"\naccount = \"0\"\n\
                     [[images]]\nid = \"lhbp-1\"\nregion = \"Mars\"\nowner = \"no\"\nnormal_after = 1e9\n\
                     shared_range = { first = \"9999999999999999999\", count = 2 }\n\
@@ -481,7 +481,7 @@ mod tests {
                 "images[0].normal_after",
                 "images[0].shared_range",
                 "images[1].shared_range.count",
-                "read_delay",
+                "read_lag",
             ]
         );
         let text = error.to_string();

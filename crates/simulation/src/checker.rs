@@ -254,7 +254,7 @@ impl Checker {
     /// believe a reading from before.
     fn is_disturbed(&self, world: &World, job: usize) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
-        let believed = READING_BELIEVED_FOR + world.limits.read_delay.0 + world.lag_max + 2 * CALL_TIMEOUT;
+        let believed = READING_BELIEVED_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
         self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
     }
 
@@ -439,8 +439,8 @@ impl Checker {
         let image = world.jobs[job].1.image_id;
         let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
         // After a hand-over calls of the process before may still land, and a reading may not show them yet.
-        let Limits { guard, landing, read_delay, .. } = &world.limits;
-        let unsettled = if *guard { self.up_at + landing.0 + read_delay.0 } else { 0 };
+        let Limits { guard, write_lag, read_lag, .. } = &world.limits;
+        let unsettled = if *guard { self.up_at + write_lag.0 + read_lag.0 } else { 0 };
         if is_redelivered || first < unsettled {
             return false;
         }
@@ -488,7 +488,7 @@ impl Checker {
             }
             "FailedOperation.AccountAlreadyExists" => false,
             local::EXPIRED => job.deadline.is_some(),
-            local::BRAKE => job.mode == Mode::Sync && !job.force,
+            local::CANCEL_LIMIT => job.mode == Mode::Sync && !job.force,
             // An image may be busy for a moment, by a write of another worker, when a command ends.
             local::IMAGE_BUSY => self.images_get_busy || given_up,
             local::NO_ANSWER => self.answers_get_lost || job.deadline.is_some() || one_shot,

@@ -32,7 +32,7 @@ impl Coverage {
             CloseReason::Permission,
         ];
         let closed = reasons.map(|reason| format!("lane closed: {}", reason.as_str()));
-        let told = [local::BRAKE, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
+        let told = [local::CANCEL_LIMIT, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
         let told = told.map(|code| format!("told: {code}"));
         let rest = [
             "answer: accepted",

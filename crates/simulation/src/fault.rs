@@ -17,7 +17,7 @@ pub enum Fault {
     Html,
     /// An InternalError that changes nothing.
     InternalError,
-    /// No answer; the call is applied up to `landing` after it was sent, whoever waits for it.
+    /// No answer; the call is applied up to `write_lag` after it was sent, whoever waits for it.
     Late,
     /// The API says that the clocks differ, and correcting ours does not help.
     Clock,

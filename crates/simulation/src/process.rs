@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use imageshare_core::ids::AccountId;
 use imageshare_engine::{
     Engine,
-    io::{Action, CallId, Input, TicketId},
+    io::{Action, CallId, DeliveryId, Input},
     job::Job,
     limits::Limits,
     time::Instant,
@@ -24,7 +24,7 @@ pub(crate) struct Process {
     pub(crate) id: u64,
     pub(crate) engine: Engine,
     /// The jobs in hand.
-    pub(crate) tickets: BTreeMap<TicketId, Delivery>,
+    pub(crate) deliveries: BTreeMap<DeliveryId, Delivery>,
     /// Why the lane is not up in the engine, if it is not.
     pub(crate) away: Option<Away>,
     /// Its consumer, which the broker may have ended already.
@@ -43,7 +43,7 @@ pub(crate) struct Process {
     pub(crate) key_owner: AccountId,
     /// Whether it was told that its key is another account's.
     pub(crate) knows_foreign: bool,
-    next_ticket: u64,
+    next_delivery: u64,
     acks: AckTimes,
 }
 
@@ -72,7 +72,7 @@ impl Process {
         Self {
             id,
             engine: Engine::new(limits, id),
-            tickets: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             away: Some(Away::Lost),
             consumer: None,
             proof_ends: None,
@@ -82,7 +82,7 @@ impl Process {
             is_draining: false,
             key_owner,
             knows_foreign: false,
-            next_ticket: 0,
+            next_delivery: 0,
             acks: AckTimes::default(),
         }
     }
@@ -96,10 +96,10 @@ impl Process {
 
     /// Takes in a delivery.
     pub(crate) fn deliver(&mut self, delivery: Delivery, job: Job) -> Input {
-        let ticket = TicketId(self.next_ticket);
-        self.next_ticket += 1;
-        self.tickets.insert(ticket, delivery);
-        Input::Job { ticket, lane: LANE, job }
+        let id = DeliveryId(self.next_delivery);
+        self.next_delivery += 1;
+        self.deliveries.insert(id, delivery);
+        Input::Job { delivery: id, lane: LANE, job }
     }
 
     /// A delivery is finished, and its report is confirmed at that time. Returns when its acknowledgement is applied,

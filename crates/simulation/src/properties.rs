@@ -40,8 +40,8 @@ fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
     world.accounts = 3;
     world.workers = 2;
     world.limits.guard = true;
-    world.limits.landing = Millis(2000);
-    world.limits.read_delay = Millis(500);
+    world.limits.write_lag = Millis(2000);
+    world.limits.read_lag = Millis(500);
     world.lag_max = 500;
     world.latency = (20, 900);
     world.faults = Faults::placed(faults);

@@ -8,7 +8,7 @@ use imageshare_core::{
 };
 use imageshare_engine::{
     LaneStatus,
-    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
+    io::{Action, Answer, CallId, Command, DeliveryId, ImageState, Input, LaneId, Notice, Outcome},
     job::Report,
     time::Instant,
 };
@@ -268,7 +268,7 @@ impl Run {
         let open: usize = self.processes.iter().map(|process| process.engine.jobs()).sum();
         if open > 0 {
             self.log_engines();
-            self.checker.wrong(format!("nothing is left to happen and {open} tickets are open"));
+            self.checker.wrong(format!("nothing is left to happen and {open} deliveries are open"));
         }
     }
 
@@ -327,8 +327,8 @@ impl Run {
                     self.make_call(id, call, action, caller);
                 }
             }
-            Command::Settle { ticket, report } => self.settle(id, ticket, *report),
-            Command::GiveBack(_) => self.give_back(id),
+            Command::Settle { delivery, report } => self.settle(id, delivery, *report),
+            Command::Requeue(_) => self.give_back(id),
             Command::RefreshCredential(_) => self.at(now + 50, Event::Refreshed(id)),
             Command::Notice(_, notice) => {
                 self.ended.coverage.notice(&notice);
@@ -340,12 +340,12 @@ impl Run {
         }
     }
 
-    fn settle(&mut self, id: u64, ticket: TicketId, report: Report) {
+    fn settle(&mut self, id: u64, delivery: DeliveryId, report: Report) {
         let now = self.now;
         let confirmed_at = now + self.random.of(&[1, 5, 20, 2000]);
         let Some(process) = self.process(id) else { return };
-        let Some(Delivery { consumer, tag, job, .. }) = process.tickets.remove(&ticket) else {
-            return self.checker.wrong(format!("{ticket:?} is settled and was not in hand"));
+        let Some(Delivery { consumer, tag, job, .. }) = process.deliveries.remove(&delivery) else {
+            return self.checker.wrong(format!("{delivery:?} is settled and was not in hand"));
         };
         if !self.acknowledge(id, consumer, tag, confirmed_at) {
             // It may publish that report; its acknowledgement counts for nothing.
@@ -374,7 +374,7 @@ impl Run {
     fn give_back(&mut self, id: u64) {
         let now = self.now;
         let Some(process) = self.process(id) else { return };
-        process.tickets.clear();
+        process.deliveries.clear();
         process.away = Some(Away::GaveBack);
         if let Some(consumer) = process.consumer.take() {
             let closes_at = process.acks_applied_at(now);
@@ -409,7 +409,7 @@ impl Run {
         let sent = self.now + self.random.below(4);
         let (least, most) = self.world.latency;
         let takes = self.random.between(least, most);
-        let landing = self.world.limits.landing.0;
+        let write_lag = self.world.limits.write_lag.0;
         let mut fault = self.world.faults.of_call(&mut self.random);
         if self.now < self.outage_until {
             fault = Some(Fault::Unconnected);
@@ -429,7 +429,7 @@ impl Run {
         }
         self.checker.asked(self.now, id, &action);
         self.at(sent, Event::Sent(process, call, Some(kind(&action))));
-        let arrives = sent + (takes / 2).min(landing.saturating_sub(1));
+        let arrives = sent + (takes / 2).min(write_lag.saturating_sub(1));
         let lost = |reason: &str| Outcome::Unanswered { sent: true, reason: reason.into() };
         let (outcome, at, arrives) = match fault {
             None => {
@@ -443,7 +443,7 @@ impl Run {
             Some(Fault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
             Some(Fault::Late) => {
                 // At the very last moment as often as before.
-                let after = [self.random.below(landing), landing - 1];
+                let after = [self.random.below(write_lag), write_lag - 1];
                 (lost("time-out"), sent + CALL_TIMEOUT.min(takes), Some(sent + self.random.of(&after)))
             }
             Some(Fault::Html) => (lost("<html>"), sent + takes, None),
@@ -509,7 +509,7 @@ impl Run {
             }
             Event::Refreshed(process) => {
                 let Some(owner) = self.process(process).map(|process| process.key_owner) else { return };
-                self.input_to(process, Input::CredentialFresh(LANE));
+                self.input_to(process, Input::CredentialRefreshed(LANE));
                 self.identify(process, owner);
             }
             Event::Subscribe(id) => self.subscribe(id),
@@ -625,7 +625,7 @@ impl Run {
         let Delivery { worker: id, consumer, tag, job: nth, redelivered } = delivery;
         let Some(process) = self.process(id).filter(|process| process.consumer == Some(consumer)) else { return };
         if process.away.take().is_some() {
-            process.tickets.clear();
+            process.deliveries.clear();
             self.checker.up(self.now);
             self.input_to(id, Input::LaneUp(LANE, self.world.lane));
         }
@@ -680,7 +680,7 @@ impl Run {
             return self.replace(id);
         }
         if process.away.is_none() {
-            process.tickets.clear();
+            process.deliveries.clear();
             process.away = Some(Away::Lost);
             self.input_to(id, Input::LaneLost(LANE));
         }
@@ -867,7 +867,7 @@ impl Run {
         for id in self.processes.iter().map(|process| process.id).collect::<Vec<_>>() {
             let Some(process) = self.process(id).filter(|process| process.key_owner != owner) else { continue };
             (process.key_owner, process.knows_foreign) = (owner, false);
-            self.input_to(id, Input::CredentialFresh(LANE));
+            self.input_to(id, Input::CredentialRefreshed(LANE));
             self.identify(id, owner);
         }
     }

@@ -11,7 +11,7 @@ use imageshare_core::{
 };
 use imageshare_engine::{
     Engine,
-    io::{Action, Answer, CallId, Command, Input, LaneId, Outcome, TicketId},
+    io::{Action, Answer, CallId, Command, DeliveryId, Input, LaneId, Outcome},
     job::{Job, Mode},
     limits::{LaneLimits, Limits},
     time::Instant,
@@ -189,5 +189,5 @@ fn deliver(load: &Load, operation: u64) -> Input {
         force: false,
         redelivered: load.redelivered,
     };
-    Input::Job { ticket: TicketId(operation), lane, job }
+    Input::Job { delivery: DeliveryId(operation), lane, job }
 }

@@ -179,8 +179,8 @@ fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
     world.workers = 2;
     world.limits.guard = true;
     // Short, so that histories are; what matters is that one is longer than the other.
-    world.limits.landing = Millis(2000);
-    world.limits.read_delay = Millis(500);
+    world.limits.write_lag = Millis(2000);
+    world.limits.read_lag = Millis(500);
     world.lag_max = 500;
     world.moments = (1..9).map(|nth| nth * 300).collect();
     world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));

@@ -133,8 +133,8 @@ impl World {
         if seed.is_multiple_of(5) {
             world.limits.work = 1;
         }
-        world.limits.landing = Millis(random.of(&[2000, 30_000]));
-        world.limits.read_delay = Millis(random.of(&[500, 5000]));
+        world.limits.write_lag = Millis(random.of(&[2000, 30_000]));
+        world.limits.read_lag = Millis(random.of(&[500, 5000]));
         world.limits.lease = random.of(&[None, Some(Millis(300_000)), Some(Millis(300_000)), Some(Millis(1_200_000))]);
         world.latency = random.of(&[(20, 200), (80, 80), (1, 4000)]);
         world.lane.batch = u32::try_from(random.of(&[1, 3, 50])).unwrap_or(50);
@@ -206,7 +206,7 @@ impl World {
         dials.share_again_alone = repeat[dial(2)];
         dials.share_again_in_batch = repeat[dial(2)];
         dials.cancel_absent = repeat[dial(2)];
-        self.lag_max = [0, self.limits.read_delay.0 / 2, self.limits.read_delay.0][dial(3)];
+        self.lag_max = [0, self.limits.read_lag.0 / 2, self.limits.read_lag.0][dial(3)];
         // Few accounts make short histories; what a limit does shows when it is small beside them.
         dials.batch_limit = [None, Some(10), Some(2)][dial(3)];
         self.rate.1 = [Window::Fixed, Window::Sliding][dial(2)];
@@ -245,7 +245,7 @@ impl World {
     #[must_use]
     pub fn bound(&self) -> u64 {
         let last = self.jobs.last().map_or(0, |(at, _)| at.0);
-        let Limits { landing, read_delay, image_wait, image_wait_blocked, closed_for, .. } = &self.limits;
+        let Limits { write_lag, read_lag, image_wait, image_wait_blocked, closed_for, .. } = &self.limits;
         let mut from = last;
         if self.faults.may_any() || self.may_be_denied {
             // A lane may have been closed.
@@ -265,7 +265,7 @@ impl World {
         }
         from += BECOMES_NORMAL_BY + 60_000;
         // Before it a reading, behind it another one, each past all that may land and all that may be seen late.
-        let reading = landing.0 + read_delay.0 + 2 * self.latency.1 + 1000;
+        let reading = write_lag.0 + read_lag.0 + 2 * self.latency.1 + 1000;
         let accounts = |job: &Job| job.account_ids.len() as u64 * (2000 + 4 * self.latency.1 + self.retries());
         // While listings are refused, a SYNC asks for its own after so long.
         let spacing = |job: &Job| if job.mode == Mode::Sync { 2 * SYNC_LISTING_PAUSE } else { 0 };

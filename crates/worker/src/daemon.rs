@@ -144,7 +144,7 @@ fn limits(settings: &Settings) -> Limits {
     Limits {
         window: Some(settings.broker.prefetch.into()),
         lease: Some(Millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))),
-        ending: Ending::GiveBack,
+        ending: Ending::Requeue,
         guard: true,
         ..settings.limits.clone()
     }

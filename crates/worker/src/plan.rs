@@ -46,7 +46,7 @@ pub struct Change {
     /// Accounts that are to be shared with and would not fit under the image's cap.
     pub over_cap: usize,
     /// Whether a SYNC would be refused because it cancels too much of the list.
-    pub is_braked: bool,
+    pub exceeds_cancel_limit: bool,
 }
 
 impl Plan {
@@ -75,8 +75,8 @@ impl Wishes {
         }
         if self.others_go {
             change.cancel += shared.iter().filter(|account| !self.accounts.contains_key(account)).count();
-            let allowed = shared.len() * usize::try_from(limits.brake_percent).unwrap_or(usize::MAX);
-            change.is_braked = !self.force && change.cancel * 100 > allowed;
+            let allowed = shared.len() * usize::try_from(limits.cancel_limit_percent).unwrap_or(usize::MAX);
+            change.exceeds_cancel_limit = !self.force && change.cancel * 100 > allowed;
         }
         let cap = usize::try_from(limits.cap).unwrap_or(usize::MAX);
         change.over_cap = (shared.len() + change.share).saturating_sub(change.cancel + cap).min(change.share);
@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn a_sync_that_cancels_more_than_half_needs_force() {
         let sync = job(Mode::Sync, [10_001]);
-        let expected = Change { cancel: 2, unchanged: 1, requests: 1, is_braked: true, ..Change::default() };
+        let expected = Change { cancel: 2, unchanged: 1, requests: 1, exceeds_cancel_limit: true, ..Change::default() };
         check(std::slice::from_ref(&sync), [10_001, 10_002, 10_003], expected);
         let forced = Job { force: true, ..sync };
-        check(&[forced], [10_001, 10_002, 10_003], Change { is_braked: false, ..expected });
+        check(&[forced], [10_001, 10_002, 10_003], Change { exceeds_cancel_limit: false, ..expected });
     }
 
     #[test]

@@ -9,7 +9,7 @@ const SLACK: Micros = 5_000;
 
 /// Whether a code means that a SYNC would cancel too many accounts.
 pub(super) fn is_cancel_limit(code: &str) -> bool {
-    matches!(code, "Local.Brake" | "Local.CancelLimit")
+    code == "Local.CancelLimit"
 }
 
 /// The outcome of one account in one report.

@@ -311,9 +311,9 @@ fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
     let cap_known = if plan.cap_is_known { format!("cap = {cap}\n") } else { String::new() };
     let lease = plan.lease.map(|lease| format!("lease = \"{lease}s\"\n")).unwrap_or_default();
     // Listings of the sandbox may be a little older than it says.
-    let read_delay = if read_lag > 0 { read_lag + 50 } else { 0 };
+    let read_lag = if read_lag > 0 { read_lag + 50 } else { 0 };
     let settings = format!(
-        "[engine]\n{cap_known}landing = \"{write_lag}ms\"\nread_delay = \"{read_delay}ms\"\n[http]\n\
+        "[engine]\n{cap_known}write_lag = \"{write_lag}ms\"\nread_lag = \"{read_lag}ms\"\n[http]\n\
          connect_timeout = \"500ms\"\ncall_timeout = \"{call_timeout}ms\"\n[broker]\nheartbeat = \"{heartbeat}s\"\n\
          prefetch = {prefetch}\n{lease}"
     );

@@ -56,7 +56,7 @@ impl Engine {
             self.schedule_lane(lane);
         } else if found.is_leaving() {
             match self.limits.ending {
-                Ending::GiveBack => {
+                Ending::Requeue => {
                     self.requeue(lane);
                     self.lane(lane).go_down();
                 }
@@ -73,7 +73,7 @@ impl Engine {
         }
         self.forget_jobs(lane);
         self.lane(lane).jobs_requeued();
-        self.commands.push_back(Command::GiveBack(lane));
+        self.commands.push_back(Command::Requeue(lane));
     }
 
     /// Forgets all jobs of a lane without a report. What is known of its images stays.

@@ -19,7 +19,7 @@ use crate::{
     context::{Context, Effect, ExpiredFailures, Work},
     image::{Image, ImageName, failure},
     images::{Entry, Images},
-    io::{CallId, CloseReason, Command, Input, LaneId, TicketId},
+    io::{CallId, CloseReason, Command, DeliveryId, Input, LaneId},
     job::{AccountOutcome, Job, Report, local},
     lane::{Arrival, Intake, Lane},
     limits::Limits,
@@ -130,11 +130,11 @@ impl Engine {
                     lane.set_full();
                 }
             }
-            Input::Job { ticket, lane, job } => self.receive(ticket, lane, job),
+            Input::Job { delivery, lane, job } => self.receive(delivery, lane, job),
             Input::Sent(call) => self.call_sent(call),
             Input::Answer { call, outcome } => self.answer(call, outcome),
-            Input::CredentialFresh(lane) => self.credential_fresh(lane),
-            Input::CredentialBroken(lane) => self.change_lane(lane, Lane::credential_broken),
+            Input::CredentialRefreshed(lane) => self.credential_fresh(lane),
+            Input::RefreshFailed(lane) => self.change_lane(lane, Lane::credential_broken),
             Input::OwnAccount(lane, account) => self.check_owner(lane, |lane, now| lane.own_account(now, account)),
             Input::OwnerUnknown(lane) => self.check_owner(lane, Lane::owner_unknown),
             Input::ExpectAccount(lane, account) => {
@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// A job was delivered.
-    fn receive(&mut self, id: TicketId, lane: LaneId, job: Job) {
+    fn receive(&mut self, id: DeliveryId, lane: LaneId, job: Job) {
         let Some(found) = self.lanes.get(&lane) else { return };
         match found.intake(self.limits.ending) {
             Intake::Take => {}
@@ -334,9 +334,9 @@ impl Engine {
             let lane = self.lanes.get_mut(&name.lane).expect("an image belongs to a lane that exists");
             match effect {
                 Effect::Notice(notice) => self.commands.push_back(Command::Notice(name.lane, notice)),
-                Effect::Settled(ticket, report) => {
+                Effect::Settled(delivery, report) => {
                     lane.job_settled();
-                    self.commands.push_back(Command::Settle { ticket, report });
+                    self.commands.push_back(Command::Settle { delivery, report });
                 }
                 Effect::ListAccepted(len) => lane.list_accepted(len),
                 Effect::ListTooLong(len) => {
@@ -390,7 +390,7 @@ impl Engine {
 }
 
 /// Settles a job that never begins, all its accounts for one reason.
-fn refused_whole(id: TicketId, job: &Job, why: &str) -> Command {
+fn refused_whole(id: DeliveryId, job: &Job, why: &str) -> Command {
     let failure = failure(local::NOT_ATTEMPTED, why, None);
     let mut report = Report { outcomes: Vec::new(), cancelled: Vec::new(), duplicates: 0, requests: 0 };
     let mut reported = BTreeSet::new();
@@ -401,5 +401,5 @@ fn refused_whole(id: TicketId, job: &Job, why: &str) -> Command {
             report.duplicates += 1;
         }
     }
-    Command::Settle { ticket: id, report: Box::new(report) }
+    Command::Settle { delivery: id, report: Box::new(report) }
 }

@@ -90,7 +90,7 @@ pub(super) enum Stage {
     Split,
     /// It is in the write in flight.
     InFlight,
-    /// It waits for an opposite write, in doubt, to be past landing.
+    /// It waits for an opposite write, in doubt, to be past write_lag.
     Waiting,
 }
 
@@ -134,8 +134,8 @@ impl History {
 
     /// When nothing of it matters any more: neither a doubt nor a listing that is too old to show our last write, and
     /// still young enough to be used.
-    pub(super) fn expires(&self, read_delay: Millis, reading_age_max: Millis) -> Instant {
-        let matters = |at: Instant| at + read_delay + reading_age_max;
+    pub(super) fn expires(&self, read_lag: Millis, reading_age_max: Millis) -> Instant {
+        let matters = |at: Instant| at + read_lag + reading_age_max;
         let accepted = self.accepted.map_or(Instant(0), |(_, at)| matters(at));
         let unsure = self.unsure.map_or(Instant(0), |(_, at)| matters(at));
         let doubt = self.doubt.map_or(Instant(0), |(_, until)| matters(until));

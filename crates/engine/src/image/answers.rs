@@ -437,7 +437,7 @@ impl Image {
         self.work_off(cx);
     }
 
-    /// No answer came: what was sent may still be applied until `landing` after it was sent.
+    /// No answer came: what was sent may still be applied until `write_lag` after it was sent.
     fn mark_doubt(
         &mut self,
         cx: &Context<'_>,
@@ -446,7 +446,7 @@ impl Image {
         members: &[Key<Account>],
     ) {
         let Some(sent_at) = sent_at else { return };
-        let until = sent_at + cx.limits.landing;
+        let until = sent_at + cx.limits.write_lag;
         for &member in members {
             let history = self.history(member);
             // Only the same permission is ever sent while a doubt holds.

@@ -30,14 +30,14 @@ pub(super) struct Known {
 }
 
 impl Image {
-    /// What is known of an account: our own last write until a listing began at least `read_delay` after it, then that
+    /// What is known of an account: our own last write until a listing began at least `read_lag` after it, then that
     /// listing. A write of which it is not known whether it was applied leaves only what cannot be its work.
     pub(super) fn known(&self, cx: &Context<'_>, account: Key<Account>) -> Option<Known> {
         let account = &self.store.accounts[account];
         let listing = self.listings.newest();
         let history = account.history.map(|history| &self.store.histories[history]);
         let accepted = history.and_then(|history| history.accepted);
-        let own = accepted.filter(|&(_, at)| listing.is_none_or(|listing| listing.began() < at + cx.limits.read_delay));
+        let own = accepted.filter(|&(_, at)| listing.is_none_or(|listing| listing.began() < at + cx.limits.read_lag));
         let base = match own {
             Some((state, since)) => Some(Known { state, since, read: false }),
             None => listing.and_then(|listing| {
@@ -46,7 +46,7 @@ impl Image {
             }),
         };
         let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
-        base.filter(|base| Some(base.state) == tried || (base.read && base.since >= at + cx.limits.read_delay))
+        base.filter(|base| Some(base.state) == tried || (base.read && base.since >= at + cx.limits.read_lag))
     }
 
     /// Decides what the operation of an account waits for, anew. Settles it where nothing is left to do, and goes on
@@ -164,12 +164,12 @@ impl Image {
 
     /// The operation has used up its tries. Unless a listing that began after all of them finds it as requested, it fails.
     pub(super) fn give_verdict(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
-        let read_delay = cx.limits.read_delay;
+        let read_lag = cx.limits.read_lag;
         self.count_sample(account, &failure.code);
         let seq = cx.next_seq;
         let history = self.history(account);
         let landed = history.doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
-        history.verdict = Some((landed + read_delay, seq, failure));
+        history.verdict = Some((landed + read_lag, seq, failure));
         self.set_stage(account, Stage::Idle);
         self.decide(cx, account);
     }
@@ -433,7 +433,7 @@ impl Image {
     /// Sees to it that the history of an account is looked at when it is too old to matter.
     pub(super) fn schedule_forgetting(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let Some(history) = self.store.accounts[account].history else { return };
-        let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::LISTING_AGE_MAX);
+        let expires = self.store.histories[history].expires(cx.limits.read_lag, Limits::LISTING_AGE_MAX);
         if expires < Instant::NEVER {
             self.due.forget(expires, account);
         }
@@ -452,7 +452,7 @@ impl Image {
         let id = found.id;
         let idle = found.head.is_none() && found.stage == Stage::Idle;
         if let Some(history) = found.history {
-            let expires = self.store.histories[history].expires(cx.limits.read_delay, Limits::LISTING_AGE_MAX);
+            let expires = self.store.histories[history].expires(cx.limits.read_lag, Limits::LISTING_AGE_MAX);
             if expires > cx.now {
                 return;
             }

@@ -7,7 +7,7 @@ use imageshare_core::ids::AccountId;
 use super::account::Item;
 use crate::{
     arena::Key,
-    io::{CallId, TicketId},
+    io::{CallId, DeliveryId},
     job::Mode,
     time::Instant,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// One delivery of one job. There may be millions: what few have is kept elsewhere.
 #[derive(Debug)]
 pub(crate) struct HeldJob {
-    pub(super) id: TicketId,
+    pub(super) id: DeliveryId,
     /// The place in arrival.
     pub(super) seq: u64,
     pub(super) mode: Mode,

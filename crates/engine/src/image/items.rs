@@ -12,14 +12,14 @@ use super::{
 use crate::{
     arena::Key,
     context::Context,
-    io::TicketId,
+    io::DeliveryId,
     job::{Job, Mode},
     time::Instant,
 };
 
 impl Image {
     /// A job was delivered. It begins, or waits behind what has to be done before it.
-    pub(crate) fn receive(&mut self, cx: &mut Context<'_>, id: TicketId, seq: u64, job: Job) -> Key<HeldJob> {
+    pub(crate) fn receive(&mut self, cx: &mut Context<'_>, id: DeliveryId, seq: u64, job: Job) -> Key<HeldJob> {
         let (mode, redelivered) = (job.mode, job.redelivered);
         let deadline = job.deadline.unwrap_or(Instant::NEVER);
         let job = self.store.jobs.insert(HeldJob {

@@ -170,7 +170,7 @@ impl Image {
         let is_too_late = |&account: &Key<Account>| {
             let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
             let unsure = history.and_then(|history| history.unsure);
-            unsure.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_delay)
+            unsure.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_lag)
         };
         guard_ends.is_none_or(|ends| listing.began() >= ends) && !self.store.by_id.values().any(is_too_late)
     }

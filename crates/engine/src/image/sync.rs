@@ -94,12 +94,12 @@ impl Image {
     /// From when on a listing is believed for every account of an image: past our last write, past every doubt, and past
     /// what a worker before may have written just before it left, whether it was answered or not.
     pub(super) fn believable_from(&self, cx: &Context<'_>) -> Instant {
-        let written = self.writes.last_ended().map(|at| at + cx.limits.read_delay);
+        let written = self.writes.last_ended().map(|at| at + cx.limits.read_lag);
         let doubts = self.store.by_id.values().filter_map(|&account| self.store.accounts[account].history);
         let landed = doubts.filter_map(|history| self.store.histories[history].doubt).map(|(_, until)| until).max();
         let guard = cx.guard_ends();
-        let after_landing = landed.map(|until| until + cx.limits.read_delay);
-        [written, after_landing, guard].into_iter().flatten().max().unwrap_or_default()
+        let after_write_lag = landed.map(|until| until + cx.limits.read_lag);
+        [written, after_write_lag, guard].into_iter().flatten().max().unwrap_or_default()
     }
 
     /// A listing came, or was refused: goes on with the SYNC that waited for it.
@@ -135,16 +135,16 @@ impl Image {
         sorted.sort_unstable();
         let goes = |account: &AccountId| sorted.binary_search(account).is_err();
         let going: Vec<_> = listed.iter().copied().filter(goes).collect();
-        let allowed = listed.len() * cx.limits.brake_percent as usize / 100;
+        let allowed = listed.len() * cx.limits.cancel_limit_percent as usize / 100;
         if going.len() > allowed && !self.store.jobs[job].force {
             let message = alloc::format!(
                 "would cancel {} of the {} accounts that have the image, more than {} %; if that is right, \
                  set \"force\": true in the job, or --force of imageshare sync",
                 going.len(),
                 listed.len(),
-                cx.limits.brake_percent
+                cx.limits.cancel_limit_percent
             );
-            return self.fail_sync(cx, job, &failure(local::BRAKE, message, None));
+            return self.fail_sync(cx, job, &failure(local::CANCEL_LIMIT, message, None));
         }
         self.set_phase(Phase::Working);
         self.take_accounts(job);

@@ -50,7 +50,7 @@ impl Context<'_> {
 
     /// When a listing can no longer miss the work of a call of a worker before.
     fn shown_from(&self) -> Instant {
-        self.lane.up_at + self.limits.landing + self.limits.read_delay
+        self.lane.up_at + self.limits.write_lag + self.limits.read_lag
     }
 
     /// The same, where another worker may have had the lane.
@@ -68,13 +68,13 @@ impl Image {
     pub(super) fn is_provisional(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
         let Some(read_from) = cx.guard_ends() else { return false };
         let concerned = self.takeover.redelivered || known.read || done == Done::Unchanged;
-        let safe_from = if known.read { read_from } else { read_from - cx.limits.read_delay };
+        let safe_from = if known.read { read_from } else { read_from - cx.limits.read_lag };
         concerned && known.since < safe_from
     }
 
     /// From when on a listing shows no state from before the lane came up, if this one may.
     pub(super) fn assumed_until(cx: &Context<'_>, known: Known) -> Option<Instant> {
-        let shown_from = cx.lane.up_at + cx.limits.read_delay;
+        let shown_from = cx.lane.up_at + cx.limits.read_lag;
         (cx.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
     }
 

@@ -256,7 +256,7 @@ impl Lane {
             (LaneState::Leaving, Ending::Report) if self.in_flight == 0 => {
                 Intake::Refuse("the command was ended".into())
             }
-            (LaneState::Leaving, Ending::GiveBack) => Intake::Ignore,
+            (LaneState::Leaving, Ending::Requeue) => Intake::Ignore,
             _ => Intake::Take,
         }
     }
@@ -374,7 +374,7 @@ impl Lane {
 
     /// Whether it is closed, and for so long that its jobs are requeued.
     pub(crate) fn is_closed_too_long(&self, now: Instant, limits: &Limits) -> bool {
-        limits.ending == Ending::GiveBack && self.state.leaves_at(limits).is_some_and(|at| at <= now)
+        limits.ending == Ending::Requeue && self.state.leaves_at(limits).is_some_and(|at| at <= now)
     }
 
     /// Whether it is closed because nothing in hand was permitted.
@@ -455,8 +455,8 @@ impl Lane {
                         }
                         Due::GiveUp(reason, detail)
                     }
-                    Ending::GiveBack if self.in_flight == 0 => Due::Requeue,
-                    Ending::GiveBack => Due::Nothing,
+                    Ending::Requeue if self.in_flight == 0 => Due::Requeue,
+                    Ending::Requeue => Due::Nothing,
                 }
             }
             LaneState::Open | LaneState::Refreshing(..) if is_past(self.silent_until(limits)) => {
@@ -465,7 +465,7 @@ impl Lane {
                 Due::GiveUp(CloseReason::Endpoint, detail)
             }
             LaneState::Open | LaneState::Refreshing(..) => {
-                let is_over = limits.ending == Ending::GiveBack && is_past(self.leased_until(limits, is_held));
+                let is_over = limits.ending == Ending::Requeue && is_past(self.leased_until(limits, is_held));
                 if is_over { Due::Leave } else { Due::Nothing }
             }
             LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => Due::Nothing,

@@ -234,7 +234,7 @@ impl State {
                 Ok(Map::new())
             }
             (Request::Shares { image }, Some(account)) => {
-                let as_of = now.millis().saturating_sub(self.world.read_delay_ms);
+                let as_of = now.millis().saturating_sub(self.world.read_lag_ms);
                 let shares = self.ledger.shares(as_of, account, region, image)?;
                 let set: Vec<Value> = shares
                     .into_iter()

@@ -54,7 +54,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::driver::GiveBack;
+    use crate::driver::Requeue;
 
     const EPOCH: Epoch = Epoch(7);
 
@@ -65,13 +65,13 @@ mod tests {
     #[tokio::test]
     async fn orders_read_ahead_are_kept_in_order() {
         let (line, mut orders) = Orders::new();
-        line.send(ToLane::GiveBack(EPOCH, GiveBack::Operations)).unwrap();
+        line.send(ToLane::Requeue(EPOCH, Requeue::Operations)).unwrap();
         line.send(ToLane::Consume).unwrap();
         assert!(!is_cut(&mut orders));
         line.send(ToLane::Cut(Epoch(6))).unwrap();
         drop(line);
         assert!(!is_cut(&mut orders), "the driver has ended");
-        assert!(matches!(orders.recv().await, Some(ToLane::GiveBack(EPOCH, _))));
+        assert!(matches!(orders.recv().await, Some(ToLane::Requeue(EPOCH, _))));
         assert!(matches!(orders.recv().await, Some(ToLane::Consume)));
         assert!(matches!(orders.recv().await, Some(ToLane::Cut(Epoch(6)))));
         assert!(orders.recv().await.is_none());

@@ -34,7 +34,7 @@ use super::{
     topology,
 };
 use crate::{
-    driver::{Epoch, FromLane, GiveBack, ToLane},
+    driver::{Epoch, FromLane, Requeue, ToLane},
     events::{self, Finished},
     metrics::Up,
     proof::{Moment, Proof},
@@ -93,7 +93,7 @@ pub(super) struct Served {
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The driver gave the lane back; all that was due is acknowledged.
-    GivenBack(GiveBack),
+    GivenBack(Requeue),
     /// The driver found that the process had stood still.
     Cut,
     /// The broker, or the way to it.
@@ -255,7 +255,7 @@ async fn publish(
     due: mpsc::UnboundedSender<Due<Confirmation>>,
     epoch: Epoch,
     around: &Surroundings<'_>,
-) -> Result<GiveBack, Ended> {
+) -> Result<Requeue, Ended> {
     let desk = Desk { lane: &around.lane.name, worker: around.worker };
     loop {
         let order = tokio::select! {
@@ -286,7 +286,7 @@ async fn publish(
                 hand_in(tag, letters, rooms, finished, None, &due, around.publisher).await?;
                 drop(outcomes);
             }
-            Some(ToLane::GiveBack(of, why)) if of == epoch => return Ok(why),
+            Some(ToLane::Requeue(of, why)) if of == epoch => return Ok(why),
             Some(ToLane::Cut(of)) if of == epoch => return Err(Ended::Cut),
             Some(void) => void_order(&void, around.status),
             None => return Err(Ended::Over),

@@ -12,7 +12,7 @@ use http::Uri;
 use imageshare_core::{Class, ids::RequestId, request::Signer};
 use imageshare_engine::{
     Engine,
-    io::{Action, CallId, Command, Input, LaneId, Notice, Outcome, TicketId},
+    io::{Action, CallId, Command, DeliveryId, Input, LaneId, Notice, Outcome},
     job::Report,
     limits::{LaneLimits, Limits},
     time::{Instant, Millis},
@@ -68,7 +68,7 @@ pub struct Driver<I> {
     pub(super) news_sender: mpsc::UnboundedSender<News>,
     /// At most two for each call in flight and a few a second for each lane, so it needs no bound of its own.
     pub(super) news: mpsc::UnboundedReceiver<News>,
-    /// What is to be said when there is room. At most [`TICKETS_MAX`] reports with [`OPERATIONS_MAX`] outcomes, and the
+    /// What is to be said when there is room. At most [`DELIVERIES_MAX`] reports with [`OPERATIONS_MAX`] outcomes, and the
     /// engine's notices.
     pub(super) outbox: VecDeque<Said<I>>,
     /// Outcomes of the reports in the outbox.
@@ -225,8 +225,8 @@ impl<I: Send + 'static> Driver<I> {
         });
         self.progress.job_received(job.account_ids.len());
         let held = HeldJob { identity, mode: job.mode, accounts: job.account_ids.len(), received_at };
-        let ticket = self.held.take_in(lane, held);
-        self.engine.handle(now, Input::Job { ticket, lane, job });
+        let delivery = self.held.take_in(lane, held);
+        self.engine.handle(now, Input::Job { delivery, lane, job });
     }
 
     pub(super) fn hear(&mut self, news: News) {
@@ -312,11 +312,11 @@ impl<I: Send + 'static> Driver<I> {
             }
             match self.engine.poll(now) {
                 Command::Call { call, lane, action } => self.call(call, lane, action),
-                Command::Settle { ticket, report } => {
+                Command::Settle { delivery, report } => {
                     work += outcomes(&report);
-                    self.settle(ticket, *report);
+                    self.settle(delivery, *report);
                 }
-                Command::GiveBack(lane) => self.give_back(lane),
+                Command::Requeue(lane) => self.give_back(lane),
                 Command::RefreshCredential(lane) => self.refresh(lane),
                 Command::Notice(lane, notice) => self.notice(lane, notice),
                 Command::WaitUntil(at) => {
@@ -344,8 +344,8 @@ impl<I: Send + 'static> Driver<I> {
         self.tasks.spawn(flight.fly(self.client.clone(), request));
     }
 
-    fn settle(&mut self, ticket: TicketId, report: Report) {
-        let Some((lane, HeldJob { identity, mode, received_at, .. })) = self.held.settle(ticket) else { return };
+    fn settle(&mut self, delivery: DeliveryId, report: Report) {
+        let Some((lane, HeldJob { identity, mode, received_at, .. })) = self.held.settle(delivery) else { return };
         self.progress.job_settled(&report);
         self.outcomes_waiting += outcomes(&report);
         let finished_at = SystemTime::now();

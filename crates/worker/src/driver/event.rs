@@ -166,14 +166,14 @@ pub enum ToLane<I> {
     /// A job has its report: publish it, then acknowledge the delivery, in the order in which these come.
     Settled(Box<Settled<I>>, Outcomes),
     /// Acknowledge what is due, then end the subscription gently.
-    GiveBack(Epoch, GiveBack),
+    Requeue(Epoch, Requeue),
     /// End the subscription at once: this process stood still and may have lost the lane meanwhile.
     Cut(Epoch),
 }
 
 /// Why a lane is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GiveBack {
+pub enum Requeue {
     /// It was closed for too long; it is consumed again when it opens.
     Closed(CloseReason),
     /// The process ends.
@@ -205,7 +205,7 @@ pub struct Outcomes {
     total: Arc<AtomicUsize>,
 }
 
-impl GiveBack {
+impl Requeue {
     /// The word for it in logs, metrics and documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -102,7 +102,7 @@ impl<I: Send + 'static> Driver<I> {
 
     /// Tells the engine that a lane signs with another credential, and whose it is as far as that is known.
     fn credential_fresh(&mut self, lane: LaneId) {
-        self.engine.handle(self.now(), Input::CredentialFresh(lane));
+        self.engine.handle(self.now(), Input::CredentialRefreshed(lane));
         self.owner(lane);
     }
 
@@ -162,7 +162,7 @@ impl<I: Send + 'static> Driver<I> {
         if is_other {
             self.credential_fresh(lane);
         } else {
-            self.engine.handle(self.now(), Input::CredentialBroken(lane));
+            self.engine.handle(self.now(), Input::RefreshFailed(lane));
         }
     }
 

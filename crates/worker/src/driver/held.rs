@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, ops::Range, time::SystemTime};
 
 use imageshare_engine::{
-    io::{LaneId, TicketId},
+    io::{DeliveryId, LaneId},
     job::Mode,
 };
 
-/// Low bits of a ticket's number that count tickets; those above are its lane. A million million jobs are more than a
+/// Low bits of a delivery's number that count deliveries; those above are its lane. A million million jobs are more than a
 /// process lives to see, and no settings file has room for sixteen million lanes.
 const COUNT_BITS: u32 = 40;
 
-/// Jobs by their tickets. Those of a lane stand together, in the order in which they came.
+/// Jobs by their deliveries. Those of a lane stand together, in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Held<I> {
-    jobs: BTreeMap<TicketId, HeldJob<I>>,
+    jobs: BTreeMap<DeliveryId, HeldJob<I>>,
     /// Accounts that the jobs of each lane name.
     accounts: BTreeMap<LaneId, usize>,
     taken_in: u64,
@@ -39,19 +39,19 @@ impl<I> Held<I> {
         self.jobs.len()
     }
 
-    /// Takes in a job, and gives it its ticket.
-    pub(super) fn take_in(&mut self, lane: LaneId, job: HeldJob<I>) -> TicketId {
-        let ticket = TicketId(tickets(lane).start.0 + self.taken_in);
+    /// Takes in a job, and gives it its delivery.
+    pub(super) fn take_in(&mut self, lane: LaneId, job: HeldJob<I>) -> DeliveryId {
+        let delivery = DeliveryId(deliveries(lane).start.0 + self.taken_in);
         self.taken_in += 1;
         *self.accounts.entry(lane).or_default() += job.accounts;
-        self.jobs.insert(ticket, job);
-        ticket
+        self.jobs.insert(delivery, job);
+        delivery
     }
 
     /// A job has its report.
-    pub(super) fn settle(&mut self, ticket: TicketId) -> Option<(LaneId, HeldJob<I>)> {
-        let lane = u32::try_from(ticket.0 >> COUNT_BITS).expect("only so many bits are left");
-        let (lane, job) = (LaneId(lane), self.jobs.remove(&ticket)?);
+    pub(super) fn settle(&mut self, delivery: DeliveryId) -> Option<(LaneId, HeldJob<I>)> {
+        let lane = u32::try_from(delivery.0 >> COUNT_BITS).expect("only so many bits are left");
+        let (lane, job) = (LaneId(lane), self.jobs.remove(&delivery)?);
         if let Some(accounts) = self.accounts.get_mut(&lane) {
             *accounts -= job.accounts;
         }
@@ -65,24 +65,24 @@ impl<I> Held<I> {
 
     /// Whether no job of a lane is held.
     pub(super) fn has_none(&self, lane: LaneId) -> bool {
-        self.jobs.range(tickets(lane)).next().is_none()
+        self.jobs.range(deliveries(lane)).next().is_none()
     }
 
     /// Lets go of the jobs of a lane, in the order in which they came.
     pub(super) fn let_go(&mut self, lane: LaneId) -> impl Iterator<Item = I> {
         self.accounts.remove(&lane);
-        self.jobs.extract_if(tickets(lane), |_, _| true).map(|(_, job)| job.identity)
+        self.jobs.extract_if(deliveries(lane), |_, _| true).map(|(_, job)| job.identity)
     }
 
     /// When the job of a lane came that has waited longest.
     pub(super) fn oldest(&self, lane: LaneId) -> Option<SystemTime> {
-        self.jobs.range(tickets(lane)).next().map(|(_, job)| job.received_at)
+        self.jobs.range(deliveries(lane)).next().map(|(_, job)| job.received_at)
     }
 }
 
-/// The tickets of a lane.
-fn tickets(lane: LaneId) -> Range<TicketId> {
-    let from = |lane: u64| TicketId(lane << COUNT_BITS);
+/// The deliveries of a lane.
+fn deliveries(lane: LaneId) -> Range<DeliveryId> {
+    let from = |lane: u64| DeliveryId(lane << COUNT_BITS);
     from(lane.0.into())..from(u64::from(lane.0) + 1)
 }
 

@@ -24,7 +24,7 @@ mod source;
 mod summary;
 
 pub use carry_out::Driver;
-pub use event::{Delivery, Epoch, FromLane, GiveBack, Order, Outcomes, Said, Settled, ToLane};
+pub use event::{Delivery, Epoch, FromLane, Order, Outcomes, Requeue, Said, Settled, ToLane};
 pub use lanes::{Lane, NoCredential, RouteError, Routed, open_lanes, route};
 pub use progress::{Progress, Snapshot};
 pub use reading::{ReadError, Reader, interval};

@@ -14,8 +14,8 @@ use tokio::{
 use super::{Closing, Delivery, Driver, Said, Summary, carry_out::OPERATIONS_MAX, event::Event};
 use crate::{events, wire::report::Status as ReportStatus};
 
-/// Tickets that are held at most before no more jobs are taken in, settled ones whose report nobody took yet included.
-const TICKETS_MAX: usize = 10_000;
+/// Deliveries that are held at most before no more jobs are taken in, settled ones whose report nobody took yet included.
+const DELIVERIES_MAX: usize = 10_000;
 
 /// The loop turns at least this often, so that it can be seen to.
 const TURN: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ impl<I: Send + 'static> Driver<I> {
         self.open_all();
         self.carry_out_commands();
         while !self.is_done() {
-            let is_full = self.engine.jobs() + self.outbox.len() >= TICKETS_MAX
+            let is_full = self.engine.jobs() + self.outbox.len() >= DELIVERIES_MAX
                 || self.engine.operations() + self.outcomes_waiting >= OPERATIONS_MAX;
             let turned_at = TokioInstant::now();
             self.turned(turned_at);

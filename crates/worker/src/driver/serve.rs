@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Delivery, Driver, Epoch, FromLane, GiveBack, Order, Outcomes, Said, ToLane,
+    Delivery, Driver, Epoch, FromLane, Order, Outcomes, Requeue, Said, ToLane,
     carry_out::{OPERATIONS_MAX, WORK_MAX, outcomes},
     event::News,
 };
@@ -59,7 +59,7 @@ pub(super) enum Tenure {
         epoch: Epoch,
         proof: Arc<Proof>,
         /// Why it is about to be given back, if it is.
-        leaves: Option<GiveBack>,
+        leaves: Option<Requeue>,
         /// Whether a job did not fit into its share. No later delivery of this subscription is taken in: the broker keeps
         /// them all, and delivers them again in their order.
         is_full: bool,
@@ -164,7 +164,7 @@ impl<I: Send + 'static> Driver<I> {
         match event {
             FromLane::Delivered(epoch, delivery) => self.take_delivery(epoch, delivery),
             FromLane::Up { lane, epoch, .. } if serving.draining => {
-                serving.tell(lane, ToLane::GiveBack(epoch, GiveBack::Drain));
+                serving.tell(lane, ToLane::Requeue(epoch, Requeue::Drain));
             }
             FromLane::Up { lane, epoch, proof } => {
                 let limits = self.lane(lane).limits;
@@ -204,13 +204,13 @@ impl<I: Send + 'static> Driver<I> {
             if let Tenure::Ours { epoch, leaves: None, is_full: true, .. } = self.lane(id).tenure
                 && self.held.has_none(id)
             {
-                self.leave(id, epoch, GiveBack::Operations);
+                self.leave(id, epoch, Requeue::Operations);
             }
         }
     }
 
     /// Lets a lane be given back as soon as no call of it is in flight.
-    fn leave(&mut self, lane: LaneId, of: Epoch, why: GiveBack) {
+    fn leave(&mut self, lane: LaneId, of: Epoch, why: Requeue) {
         match &mut self.lane(lane).tenure {
             Tenure::Ours { epoch, leaves: leaves @ None, .. } if *epoch == of => *leaves = Some(why),
             Tenure::Ours { .. } | Tenure::Asked | Tenure::Closed => return,
@@ -267,14 +267,14 @@ impl<I: Send + 'static> Driver<I> {
         let status = self.engine.lane_status(lane);
         let Tenure::Ours { epoch, leaves, .. } = self.lane(lane).tenure else { return };
         let why = match (status, leaves) {
-            (LaneStatus::Closed(_, reason), _) => GiveBack::Closed(reason),
-            _ if serving.draining => GiveBack::Drain,
+            (LaneStatus::Closed(_, reason), _) => Requeue::Closed(reason),
+            _ if serving.draining => Requeue::Drain,
             (_, Some(why)) => why,
-            (_, None) => GiveBack::Lease,
+            (_, None) => Requeue::Lease,
         };
-        serving.tell(lane, ToLane::GiveBack(epoch, why));
-        self.lane(lane).tenure = if matches!(why, GiveBack::Closed(_)) { Tenure::Closed } else { Tenure::Asked };
-        if !serving.draining && !matches!(why, GiveBack::Closed(_)) {
+        serving.tell(lane, ToLane::Requeue(epoch, why));
+        self.lane(lane).tenure = if matches!(why, Requeue::Closed(_)) { Tenure::Closed } else { Tenure::Asked };
+        if !serving.draining && !matches!(why, Requeue::Closed(_)) {
             serving.tell(lane, ToLane::Consume);
         }
     }

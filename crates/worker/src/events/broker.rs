@@ -15,7 +15,7 @@ use crate::{
         management::{Limit, Unknown},
         topology::Difference,
     },
-    driver::GiveBack,
+    driver::Requeue,
     metrics,
     status::OfLane,
 };
@@ -26,7 +26,7 @@ const JOB_ID_CHARS_MAX: usize = 128;
 /// A lane was given back to the broker.
 pub(crate) struct GivenBack<'a> {
     pub(crate) lane: &'a OfLane,
-    pub(crate) why: GiveBack,
+    pub(crate) why: Requeue,
 }
 
 /// The subscription of a lane ended or did not come about, and the next one follows after a pause.

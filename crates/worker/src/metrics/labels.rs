@@ -72,7 +72,7 @@ pub(super) const CODES: [&str; 35] = [
     "InvalidParameterValue.InvalidImageId",
     "InvalidParameterValue.InvalidImageState",
     "InvalidParameterValue.LimitExceeded",
-    local::BRAKE,
+    local::CANCEL_LIMIT,
     local::EXPIRED,
     local::IMAGE_BUSY,
     local::NO_ANSWER,

@@ -21,20 +21,20 @@ const TENTH: Duration = Duration::from_millis(100);
 pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (Limits, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (attempts, cap, image_wait) = (take("attempts"), take("cap"), take("image_wait"));
-    let (mut landing, mut read_delay) = (take("landing"), take("read_delay"));
-    section.finish("attempts, cap, landing, read_delay, image_wait", &mut choices.problems);
-    landing.extend(choices.variable("IMAGESHARE_LANDING"));
-    read_delay.extend(choices.variable("IMAGESHARE_READ_DELAY"));
+    let (mut write_lag, mut read_lag) = (take("write_lag"), take("read_lag"));
+    section.finish("attempts, cap, write_lag, read_lag, image_wait", &mut choices.problems);
+    write_lag.extend(choices.variable("IMAGESHARE_WRITE_LAG"));
+    read_lag.extend(choices.variable("IMAGESHARE_READ_LAG"));
 
     let limits = Limits::default();
     let key = |key: &str| format!("engine.{key}");
     let of_millis = |length: Millis| Duration::from_millis(length.0);
     let attempts = choices.choose(key("attempts"), limits.attempts, attempts, |text| whole(text, 1..=100, "tries"));
     let cap = choices.choose(key("cap"), limits.cap, cap, |text| whole(text, 1..=100_000, "accounts an image"));
-    let landing = choices.choose(key("landing"), of_millis(limits.landing), landing, |text| {
+    let write_lag = choices.choose(key("write_lag"), of_millis(limits.write_lag), write_lag, |text| {
         duration(text, Duration::ZERO..=3_600 * SECOND)
     });
-    let read_delay = choices.choose(key("read_delay"), of_millis(limits.read_delay), read_delay, |text| {
+    let read_lag = choices.choose(key("read_lag"), of_millis(limits.read_lag), read_lag, |text| {
         duration(text, Duration::ZERO..=600 * SECOND)
     });
     let image_wait = choices.choose(key("image_wait"), of_millis(limits.image_wait), image_wait, |text| {
@@ -43,13 +43,13 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
     let checked = Limits {
         attempts: attempts.0,
         cap: cap.0,
-        landing: to_millis(landing.0),
-        read_delay: to_millis(read_delay.0),
+        write_lag: to_millis(write_lag.0),
+        read_lag: to_millis(read_lag.0),
         image_wait: to_millis(image_wait.0),
         image_wait_blocked: limits.image_wait_blocked.min(to_millis(image_wait.0)),
         ..limits
     };
-    (checked, vec![attempts.1, cap.1, landing.1, read_delay.1, image_wait.1])
+    (checked, vec![attempts.1, cap.1, write_lag.1, read_lag.1, image_wait.1])
 }
 
 /// How the API is reached: the time-outs, whom to trust, and by which proxy.

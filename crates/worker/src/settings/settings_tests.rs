@@ -37,7 +37,7 @@ fn without_anything_there_is_one_lane_with_the_defaults() {
     assert_eq!((settings.http, &settings.broker), (TimeOuts::default(), &Broker::default()));
     assert!(matches!(settings.broker.url(), Err(NoBroker::Missing)));
     assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
-    assert_eq!(described(&settings, "engine.landing"), ("30s".to_owned(), "default".to_owned()));
+    assert_eq!(described(&settings, "engine.write_lag"), ("30s".to_owned(), "default".to_owned()));
     assert!(settings.describe().iter().all(|setting| setting.origin == Origin::Default));
 }
 
@@ -66,8 +66,8 @@ source = "environment"
 [engine]
 attempts = 3
 cap = 50
-landing = "45s"
-read_delay = 2
+write_lag = "45s"
+read_lag = 2
 image_wait = "5m"
 
 [http]
@@ -87,7 +87,7 @@ fn a_file_sets_everything() {
     assert!(!intl.regions.contains("ap-shanghai-fsi".parse().unwrap()));
     let limits = &settings.limits;
     assert_eq!((limits.attempts, limits.cap), (3, 50));
-    assert_eq!((limits.landing, limits.read_delay), (Millis(45_000), Millis(2_000)));
+    assert_eq!((limits.write_lag, limits.read_lag), (Millis(45_000), Millis(2_000)));
     assert_eq!((limits.image_wait, limits.image_wait_blocked), (Millis(300_000), Millis(300_000)));
     assert_eq!((settings.http.connect.as_millis(), settings.http.call.as_millis()), (500, 20_000));
     let of_file = |key: &str, value: &str| (value.to_owned(), format!("imageshare.toml: {key}"));
@@ -102,7 +102,7 @@ fn a_file_sets_everything() {
 
 #[test]
 fn a_flag_goes_before_a_variable_and_that_before_the_file() {
-    let variables = [("IMAGESHARE_RATE", "4"), ("IMAGESHARE_BATCH", "20"), ("IMAGESHARE_LANDING", "1s")];
+    let variables = [("IMAGESHARE_RATE", "4"), ("IMAGESHARE_BATCH", "20"), ("IMAGESHARE_WRITE_LAG", "1s")];
     let flags = Flags { batch: Some("30".to_owned()), lane: Some("intl".to_owned()), ..Flags::default() };
     let settings = load(WHOLE, variables, &flags).unwrap();
     for lane in &settings.lanes {
@@ -111,7 +111,7 @@ fn a_flag_goes_before_a_variable_and_that_before_the_file() {
     let shown = |key: &str| described(&settings, key);
     assert_eq!(shown("lanes.intl.rate"), ("4".to_owned(), "IMAGESHARE_RATE".to_owned()));
     assert_eq!(shown("lanes.intl.batch"), ("30".to_owned(), "--batch".to_owned()));
-    assert_eq!(shown("engine.landing"), ("1s".to_owned(), "IMAGESHARE_LANDING".to_owned()));
+    assert_eq!(shown("engine.write_lag"), ("1s".to_owned(), "IMAGESHARE_WRITE_LAG".to_owned()));
     assert_eq!(shown("lane"), ("intl".to_owned(), "--lane".to_owned()));
     assert_eq!(settings.lane.as_deref(), Some("intl"));
 }
@@ -147,7 +147,7 @@ fn all_problems_are_reported_together_with_where_found_and_allowed() {
         region: Some("tokyo".to_owned()),
         ..Flags::default()
     };
-    let variables = [("IMAGESHARE_BATCH", "501"), ("IMAGESHARE_READ_DELAY", "soon")];
+    let variables = [("IMAGESHARE_BATCH", "501"), ("IMAGESHARE_READ_LAG", "soon")];
     let file = "[lanes.eu]\nendpoint = \"http://cvm.tencentcloudapi.com\"\nrate = \"fast\"\n[engine]\nattempts = 0";
     let problems = load(file, variables, &flags).unwrap_err().problems;
     assert_eq!(
@@ -162,7 +162,7 @@ fn all_problems_are_reported_together_with_where_found_and_allowed() {
             "--lane: found a value that is not shown, allowed is a lane of the settings: eu",
             "--region: invalid value \"tokyo\" (expected a region id such as ap-singapore, at most 32 characters)",
             "imageshare.toml: engine.attempts: found \"0\", allowed are 1 to 100 tries",
-            "IMAGESHARE_READ_DELAY: found a value that is not shown, allowed are 0s to 10m, \
+            "IMAGESHARE_READ_LAG: found a value that is not shown, allowed are 0s to 10m, \
              written such as 500ms, 30s, 2h, or as a number of seconds",
         ]
     );
@@ -187,7 +187,7 @@ fn keys_that_are_not_known_are_refused_without_their_values() {
             "imageshare.toml: lanes.eu: found the key \"speed\", \
              allowed are endpoint, regions, credential, account, rate, batch, concurrency",
             "imageshare.toml: engine: found the key \"caps\", \
-             allowed are attempts, cap, landing, read_delay, image_wait",
+             allowed are attempts, cap, write_lag, read_lag, image_wait",
             "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout, ca_file",
             "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, management_url, \
              management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key",
@@ -501,7 +501,7 @@ fn misplaced_secret_is_not_shown() {
             "IMAGESHARE_LANE",
             "IMAGESHARE_ADMIN",
             "IMAGESHARE_PREFETCH",
-            "IMAGESHARE_LANDING",
+            "IMAGESHARE_WRITE_LAG",
             "IMAGESHARE_CONFIG",
             "TENCENTCLOUD_REGION",
             "HTTPS_PROXY",

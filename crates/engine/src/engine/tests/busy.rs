@@ -14,16 +14,16 @@ const BUSY: &str = "InvalidParameterValue.InvalidImageState";
 
 fn busy_kit() -> (Kit, u64) {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse(BUSY);
-    (kit, ticket)
+    (kit, delivery)
 }
 
 #[test]
 fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
-    let (mut kit, ticket) = busy_kit();
+    let (mut kit, delivery) = busy_kit();
     for _ in 0..5 {
         kit.state(ImageState::Pending("CREATING".into()));
     }
@@ -32,23 +32,23 @@ fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
     assert_eq!(kit.write(Permission::Share), [1]);
     assert!(kit.now <= before + 1200);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
     let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::ImageBusy { .. })).count();
     assert_eq!(said, 1);
 }
 
 #[test]
 fn a_state_that_never_becomes_normal_fails_at_once() {
-    let (mut kit, ticket) = busy_kit();
+    let (mut kit, delivery) = busy_kit();
     kit.state(ImageState::Broken("CREATEFAILED".into()));
-    assert_eq!(kit.outcomes(ticket), [BUSY]);
+    assert_eq!(kit.outcomes(delivery), [BUSY]);
 }
 
 #[test]
 fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
-    let (mut kit, ticket) = busy_kit();
+    let (mut kit, delivery) = busy_kit();
     let mut questions = 0;
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
             questions += 1;
@@ -56,7 +56,7 @@ fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
         }
     }
     assert!((7_199_000..7_203_000).contains(&kit.now), "{}", kit.now);
-    assert_eq!(kit.outcomes(ticket), ["Local.ImageBusy"]);
+    assert_eq!(kit.outcomes(delivery), ["Local.ImageBusy"]);
     assert!(questions < 800, "{questions}");
 }
 
@@ -71,14 +71,14 @@ fn kit_after_takeover() -> (Kit, u64) {
     kit.input(Input::LaneLost(LANE));
     kit.pass(Millis::from_secs(50 * 60));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
-    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
-    assert!(!kit.is_settled(ticket), "nothing was asked since the takeover");
-    (kit, ticket)
+    let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    assert!(!kit.is_settled(delivery), "nothing was asked since the takeover");
+    (kit, delivery)
 }
 
 #[test]
 fn busy_image_is_asked_about_again_after_takeover() {
-    let (mut kit, ticket) = kit_after_takeover();
+    let (mut kit, delivery) = kit_after_takeover();
     kit.pass(Millis(200));
     let is_question = |action: &&Action| matches!(action, Action::ReadImage { .. });
     assert_eq!(kit.open.values().filter(is_question).count(), 1);
@@ -90,12 +90,12 @@ fn busy_image_is_asked_about_again_after_takeover() {
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     kit.list([1]);
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
 fn image_still_busy_after_takeover_fails_its_jobs() {
-    let (mut kit, ticket) = kit_after_takeover();
+    let (mut kit, delivery) = kit_after_takeover();
     kit.pass(Millis(200));
     let calls: Vec<_> = kit.open.iter().map(|(&call, action)| (call, action.clone())).collect();
     for (call, action) in calls {
@@ -106,7 +106,7 @@ fn image_still_busy_after_takeover_fails_its_jobs() {
         };
         kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
     }
-    assert_eq!(kit.outcomes(ticket), ["Local.ImageBusy"]);
+    assert_eq!(kit.outcomes(delivery), ["Local.ImageBusy"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn full_lane_that_waits_for_busy_images_waits_less() {
 #[track_caller]
 fn check_waits_less(window: u32, is_full: bool) {
     let mut kit = Kit::new(Limits { window: Some(window), ..one_shot() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse(BUSY);
@@ -131,7 +131,7 @@ fn check_waits_less(window: u32, is_full: bool) {
     if is_full {
         kit.input(Input::Full(LANE));
     }
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
             kit.state(ImageState::Pending("CREATING".into()));

@@ -25,7 +25,7 @@ fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
     assert_eq!(kit.outcomes(share), ["changed"]);
     let cancel = kit.job(Mode::Cancel, 0, [1]);
     assert_eq!(kit.write(Permission::Cancel), [1]);
-    assert!(kit.now >= sent + 30_000, "the doubt outlives the ticket: {} after {sent}", kit.now);
+    assert!(kit.now >= sent + 30_000, "the doubt outlives the delivery: {} after {sent}", kit.now);
     kit.accept();
     assert_eq!(kit.outcomes(cancel), ["changed"]);
 }
@@ -33,24 +33,24 @@ fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
 #[test]
 fn no_reading_settles_an_account_in_doubt() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.lose();
     kit.pass(Millis(10));
     kit.job(Mode::Share, 0, [2]);
-    assert!(!kit.is_settled(ticket));
-    while !kit.is_settled(ticket) {
+    assert!(!kit.is_settled(delivery));
+    while !kit.is_settled(delivery) {
         kit.write(Permission::Share);
         kit.accept();
     }
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
-fn after_all_tries_a_reading_past_the_landing_has_the_last_word() {
+fn last_listing_decides_after_all_tries() {
     for (listed, told) in [(true, "changed"), (false, "Local.NoAnswer")] {
         let mut kit = Kit::new(one_shot());
-        let ticket = kit.job(Mode::Share, 0, [1]);
+        let delivery = kit.job(Mode::Share, 0, [1]);
         kit.list([]);
         let mut sent = 0;
         for _ in 0..5 {
@@ -62,8 +62,8 @@ fn after_all_tries_a_reading_past_the_landing_has_the_last_word() {
             }
         }
         kit.list(listed.then_some(1));
-        assert!(kit.now >= sent + 35_000, "landing and read delay");
-        assert_eq!(kit.outcomes(ticket), [told]);
+        assert!(kit.now >= sent + 35_000, "write lag and read lag");
+        assert_eq!(kit.outcomes(delivery), [told]);
     }
 }
 
@@ -80,21 +80,21 @@ fn one_write_an_image_is_in_flight() {
 }
 
 #[test]
-fn after_a_hand_over_outcomes_of_jobs_that_came_again_wait_for_a_reading_past_the_landing() {
+fn takeover_rereads_redelivered_jobs() {
     let mut kit = Kit::new(Limits::default());
     let mut again = job(Mode::Share, 0, [1, 2]);
     again.redelivered = true;
-    let ticket = kit.deliver(again);
+    let delivery = kit.deliver(again);
     kit.list([2]);
     assert_eq!(kit.write(Permission::Share), [1], "writes begin at once");
     kit.accept();
-    assert!(!kit.is_settled(ticket));
+    assert!(!kit.is_settled(delivery));
     // A CANCEL of the worker before landed on account 2.
     kit.list([1]);
     assert!(kit.now >= 35_000);
     assert_eq!(kit.write(Permission::Share), [2], "what does not agree is sent again");
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed", "changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed", "changed"]);
 }
 
 #[test]
@@ -115,15 +115,15 @@ fn one_shot_commands_do_not_wait_for_a_worker_before() {
     let mut kit = Kit::new(one_shot());
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;
-    let ticket = kit.deliver(again);
+    let delivery = kit.deliver(again);
     kit.list([1]);
-    assert!(kit.is_settled(ticket));
+    assert!(kit.is_settled(delivery));
 }
 
 #[test]
 fn a_request_that_never_left_counts_for_nobody() {
     let mut kit = Kit::new(Limits { attempts: 2, ..one_shot() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..2 {
         assert_eq!(kit.write(Permission::Share), [1]);
@@ -131,37 +131,37 @@ fn a_request_that_never_left_counts_for_nobody() {
     }
     // Somebody else has done it.
     kit.list([1]);
-    assert_eq!(kit.outcomes(ticket), ["unchanged"]);
-    assert_eq!(kit.report(ticket).requests, 0);
+    assert_eq!(kit.outcomes(delivery), ["unchanged"]);
+    assert_eq!(kit.report(delivery).requests, 0);
 }
 
 #[test]
 fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over() {
     let mut kit = Kit::new(Limits::default());
-    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     // Nothing can be read, so it is sent again when calls of a worker before can no longer land.
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.refuse("FailedOperation.AccountAlreadyExists");
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
 fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_at_again() {
     let mut kit = Kit::new(Limits::default());
-    let ticket = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
     // Its answer comes when they have landed. One of them may have come between its effect and its answer.
     kit.pass(Millis(32_000));
     kit.accept();
-    assert!(!kit.is_settled(ticket));
+    assert!(!kit.is_settled(delivery));
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]

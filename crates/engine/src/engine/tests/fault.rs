@@ -30,18 +30,18 @@ fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
 #[test]
 fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..7 {
         kit.write(Permission::Share);
         kit.refuse("AuthFailure.TokenFailure");
-        kit.input(Input::CredentialFresh(LANE));
+        kit.input(Input::CredentialRefreshed(LANE));
         kit.write(Permission::Share);
         kit.refuse("RequestLimitExceeded");
     }
     assert_eq!(kit.refreshes, 7);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_credential_that_is_refused_after_a_refresh_closes_the_lane() {
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.SecretIdNotFound");
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.SecretIdNotFound");
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Credential)));
@@ -179,16 +179,16 @@ fn permitted_write_counts_for_minutes_only() {
 #[test]
 fn fresh_key_is_tried_at_once_on_denied_images() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     kit.write(Permission::Share);
     kit.refuse("UnauthorizedOperation");
     let refused = kit.now;
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     assert_eq!(kit.write(Permission::Share), [1]);
     assert!(kit.now < refused + 500);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
     assert_eq!(kit.lane_status(), LaneStatus::Open);
 }
 
@@ -202,8 +202,8 @@ fn report_names_no_request_of_another_job() {
         kit.write(Permission::Share);
         let class = Class::of(code);
         kit.answer(Outcome::Refused { code: code.into(), class, message: "no".into(), request_id });
-        let ids = |ticket| {
-            let ids = kit.report(ticket).outcomes.iter().map(|(_, outcome)| match outcome {
+        let ids = |delivery| {
+            let ids = kit.report(delivery).outcomes.iter().map(|(_, outcome)| match outcome {
                 crate::job::AccountOutcome::Failed(failure) => failure.request_id,
                 other => panic!("{other:?}"),
             });
@@ -254,8 +254,8 @@ fn a_throttled_write_does_not_say_that_the_key_may_write() {
 #[test]
 fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in_time() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
-    while !kit.is_settled(ticket) {
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    while !kit.is_settled(delivery) {
         if kit.open.is_empty() {
             kit.pass(Millis(100));
             assert!(kit.now < 65_000, "no end");
@@ -267,11 +267,11 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
             Action::ReadImage { .. } => kit.state(ImageState::Normal),
         }
         if kit.refreshes == 1 && kit.lane_status() == LaneStatus::Open {
-            kit.input(Input::CredentialFresh(LANE));
+            kit.input(Input::CredentialRefreshed(LANE));
         }
     }
     assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Credential));
-    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"]);
+    assert_eq!(kit.outcomes(delivery), ["Local.NotAttempted"]);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
         kit.pass(Millis(500));
         for (call, _) in core::mem::take(&mut kit.open) {
             kit.input(Input::Answer { call, outcome: outcome.clone() });
-            kit.input(Input::CredentialFresh(LANE));
+            kit.input(Input::CredentialRefreshed(LANE));
         }
         assert_eq!(kit.lane_status(), LaneStatus::Open, "{outcome:?}");
     }
@@ -313,11 +313,11 @@ fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wishe
     assert_eq!(kit.write(Permission::Share), [1, 2]);
     kit.input(Input::LaneLost(LANE));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("InvalidAccountId.NotFound");
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
@@ -327,12 +327,12 @@ fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
         let mut kit = Kit::new(one_shot());
         kit.input(own(2));
         let mode = if permission == Permission::Share { Mode::Share } else { Mode::Cancel };
-        let ticket = kit.job(mode, 0, [1, 2, 3]);
+        let delivery = kit.job(mode, 0, [1, 2, 3]);
         let alone = kit.job(mode, 0, [2]);
         kit.list(if permission == Permission::Share { alloc::vec![] } else { alloc::vec![1, 3] });
         assert_eq!(kit.write(permission), [1, 3]);
         kit.accept();
-        assert_eq!(kit.outcomes(ticket), ["changed", "Local.OwnAccount", "changed"]);
+        assert_eq!(kit.outcomes(delivery), ["changed", "Local.OwnAccount", "changed"]);
         assert_eq!(kit.outcomes(alone), ["Local.OwnAccount"], "after what came before it");
     }
 }
@@ -341,9 +341,9 @@ fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
 fn the_account_of_the_key_is_left_out_of_a_sync() {
     let mut kit = Kit::new(one_shot());
     kit.input(Input::OwnAccount(LANE, account_id(2)));
-    let ticket = kit.job(Mode::Sync, 0, [1, 2]);
+    let delivery = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1]);
-    assert_eq!(kit.outcomes(ticket), ["unchanged", "Local.OwnAccount"]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged", "Local.OwnAccount"]);
 }
 
 #[test]
@@ -352,8 +352,8 @@ fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
     kit.input(Input::LaneLost(LANE));
     kit.input(Input::OwnAccount(LANE, account_id(2)));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
-    let ticket = kit.job(Mode::Share, 0, [2]);
-    assert_eq!(kit.outcomes(ticket), ["Local.OwnAccount"]);
+    let delivery = kit.job(Mode::Share, 0, [2]);
+    assert_eq!(kit.outcomes(delivery), ["Local.OwnAccount"]);
     // Another key, of another account, which is confirmed.
     kit.input(Input::OwnAccount(LANE, account_id(3)));
     kit.input(Input::ExpectAccount(LANE, Some(account_id(3))));
@@ -366,9 +366,9 @@ fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
 fn refuse_all(code: &str) -> (usize, Option<String>) {
     // The lane is not requeued before the writes are counted.
     let mut kit = Kit::new(Limits { guard: false, closed_for: Millis::from_secs(1_000_000), ..Limits::default() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     let (mut writes, mut refreshes) = (0, 0);
-    while writes < 30 && !kit.is_settled(ticket) {
+    while writes < 30 && !kit.is_settled(delivery) {
         match kit.call().1 {
             Action::ReadShares { .. } => kit.list([]),
             Action::ReadImage { .. } => kit.state(ImageState::Normal),
@@ -379,10 +379,10 @@ fn refuse_all(code: &str) -> (usize, Option<String>) {
         }
         if kit.refreshes > refreshes {
             refreshes = kit.refreshes;
-            kit.input(Input::CredentialFresh(LANE));
+            kit.input(Input::CredentialRefreshed(LANE));
         }
     }
-    (writes, kit.is_settled(ticket).then(|| kit.outcomes(ticket).concat()))
+    (writes, kit.is_settled(delivery).then(|| kit.outcomes(delivery).concat()))
 }
 
 #[test]

@@ -62,13 +62,13 @@ impl Cloud {
 fn one_bad_account_of_fifty_costs_at_most_nine_writes() {
     for bad in 0..50 {
         let mut kit = Kit::new(one_shot());
-        let ticket = kit.job(Mode::Share, 0, 0..50);
+        let delivery = kit.job(Mode::Share, 0, 0..50);
         let mut cloud = Cloud::new([bad], "InvalidAccountId.NotFound");
         cloud.serve(&mut kit, 1);
         assert_eq!(cloud.shared.len(), 49);
         assert!(cloud.writes <= 9, "{} writes for account {bad}", cloud.writes);
         let failed: Vec<_> = kit
-            .outcomes(ticket)
+            .outcomes(delivery)
             .iter()
             .enumerate()
             .filter(|(_, word)| **word != "changed")
@@ -95,10 +95,10 @@ proptest! {
     ) {
         let limits = LaneLimits { batch, ..LaneLimits::default() };
         let mut kit = Kit::with_lane(one_shot(), limits);
-        let ticket = kit.job(Mode::Share, 0, 0..60);
+        let delivery = kit.job(Mode::Share, 0, 0..60);
         let mut cloud = Cloud::new(bad.iter().copied(), code);
         cloud.serve(&mut kit, 1);
-        for (nth, word) in kit.outcomes(ticket).iter().enumerate() {
+        for (nth, word) in kit.outcomes(delivery).iter().enumerate() {
             let expected = if bad.contains(&(nth as u64)) { code } else { "changed" };
             prop_assert_eq!(*word, expected, "account {}", nth);
         }
@@ -108,24 +108,24 @@ proptest! {
 #[test]
 fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1, 2, 3, 4]);
+    let delivery = kit.job(Mode::Share, 0, [1, 2, 3, 4]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2, 3, 4]);
     kit.refuse("InvalidAccountId.NotFound");
     kit.list([1, 2, 3]);
     assert_eq!(kit.write(Permission::Share), [4]);
     kit.refuse("InvalidAccountId.NotFound");
-    assert_eq!(kit.outcomes(ticket), ["changed", "changed", "changed", "InvalidAccountId.NotFound"]);
+    assert_eq!(kit.outcomes(delivery), ["changed", "changed", "changed", "InvalidAccountId.NotFound"]);
 }
 
 #[test]
 fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_nothing() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, 0..50);
+    let delivery = kit.job(Mode::Share, 0, 0..50);
     let mut cloud = Cloud::new(0..50, "InvalidParameterValue");
     cloud.serve(&mut kit, 1);
     assert_eq!(cloud.writes, 9, "the list, and eight alone");
-    assert!(kit.outcomes(ticket).iter().all(|word| *word == "InvalidParameterValue"));
+    assert!(kit.outcomes(delivery).iter().all(|word| *word == "InvalidParameterValue"));
 }
 
 #[test]
@@ -143,35 +143,35 @@ fn a_list_that_fails_once_with_nobody_blamed_is_sent_again_whole() {
 #[test]
 fn a_lone_operation_has_as_many_tries_as_the_limits_say() {
     let mut kit = Kit::new(Limits { attempts: 3, ..one_shot() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..3 {
         assert_eq!(kit.write(Permission::Share), [1]);
         kit.refuse("InternalError");
     }
     kit.list([]);
-    assert_eq!(kit.outcomes(ticket), ["InternalError"]);
+    assert_eq!(kit.outcomes(delivery), ["InternalError"]);
 }
 
 #[test]
 fn a_cancel_that_blames_the_account_is_done_if_the_account_is_not_listed() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Cancel, 0, [1]);
+    let delivery = kit.job(Mode::Cancel, 0, [1]);
     kit.list([1]);
     assert_eq!(kit.write(Permission::Cancel), [1]);
     kit.refuse("InvalidAccountId.NotFound");
     kit.list([]);
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
 fn an_account_that_has_the_image_already_is_as_wished() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.refuse("FailedOperation.AccountAlreadyExists");
-    assert_eq!(kit.outcomes(ticket), ["unchanged"]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged"]);
 }
 
 #[test]
@@ -191,10 +191,10 @@ fn a_refusal_is_remembered_for_a_job_that_comes_back_and_not_for_a_new_one() {
 #[test]
 fn the_longest_list_the_api_takes_is_searched() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, 0..200);
+    let delivery = kit.job(Mode::Share, 0, 0..200);
     kit.list([]);
     let mut lists = Vec::new();
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         let len = kit.write(Permission::Share).len();
         lists.push(len);
         if len > 10 { kit.refuse("InvalidParameterValue.LimitExceeded") } else { kit.accept() }
@@ -202,7 +202,7 @@ fn the_longest_list_the_api_takes_is_searched() {
     assert!(lists.len() <= 20 + 6, "{lists:?}");
     assert_eq!(lists[lists.len() - 2], 10);
     assert!(kit.notices.contains(&Notice::BatchLearned(25)), "{:?}", kit.notices);
-    assert!(kit.outcomes(ticket).iter().all(|word| *word == "changed"));
+    assert!(kit.outcomes(delivery).iter().all(|word| *word == "changed"));
 }
 
 #[test]
@@ -224,12 +224,12 @@ fn a_refusal_is_forgotten_when_the_account_is_accepted() {
 fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_rest() {
     let code = "InvalidParameterValue";
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, 0..20);
+    let delivery = kit.job(Mode::Share, 0, 0..20);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share).len(), 20);
     kit.refuse(code);
     let mut alone = 0;
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         match kit.call().1 {
             Action::ReadShares { .. } => kit.list([]),
             Action::Modify { account_ids, .. } if account_ids.len() == 1 && alone < 8 => {
@@ -239,7 +239,7 @@ fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_re
             _ => kit.accept(),
         }
     }
-    let outcomes = kit.outcomes(ticket);
+    let outcomes = kit.outcomes(delivery);
     let count = |word| outcomes.iter().filter(|&&outcome| outcome == word).count();
     assert_eq!((count(code), count("InvalidAccountId.NotFound"), count("changed")), (1, 7, 12), "{outcomes:?}");
 }

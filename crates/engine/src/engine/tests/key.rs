@@ -40,7 +40,7 @@ fn check_no_call(kit: &mut Kit, secs: u64) {
 fn key_of_another_account_makes_no_call() {
     let mut kit = worker();
     kit.job(Mode::Share, 0, [1]);
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     check_no_call(&mut kit, 5);
     kit.input(own(OTHER));
     assert!(is_closed(&kit));
@@ -51,25 +51,25 @@ fn key_of_another_account_makes_no_call() {
 #[test]
 fn key_of_the_same_account_goes_on() {
     let mut kit = worker();
-    let ticket = kit.job(Mode::Share, 0, [1]);
-    kit.input(Input::CredentialFresh(LANE));
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.input(Input::CredentialRefreshed(LANE));
     check_no_call(&mut kit, 5);
     kit.input(own(OURS));
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
     assert_eq!(kit.notices, []);
 }
 
 #[test]
 fn former_account_opens_the_lane_again() {
     let mut kit = worker();
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(own(OTHER));
     check_no_call(&mut kit, 120);
     assert_eq!(kit.given_back, 1, "its jobs wait elsewhere");
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     assert!(is_closed(&kit), "until its account is known");
     kit.input(own(OURS));
     assert_eq!(kit.lane_status(), LaneStatus::Open);
@@ -79,14 +79,14 @@ fn former_account_opens_the_lane_again() {
 #[test]
 fn operator_confirms_another_account() {
     let mut kit = worker();
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(own(OTHER));
     kit.input(Input::ExpectAccount(LANE, Some(account_id(OTHER))));
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     // It is the account of before from now on.
     kit.input(Input::ExpectAccount(LANE, None));
     assert_eq!(kit.lane_status(), LaneStatus::Open);
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(own(OURS));
     assert!(is_closed(&kit));
 }
@@ -95,20 +95,20 @@ fn operator_confirms_another_account() {
 fn expected_account_counts_from_the_first_key() {
     let mut kit = Kit::new(one_shot());
     kit.input(Input::ExpectAccount(LANE, Some(account_id(OURS))));
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     check_no_call(&mut kit, 5);
     kit.input(own(OTHER));
     assert!(is_closed(&kit));
     check_no_call(&mut kit, 61);
     assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Account));
-    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"]);
+    assert_eq!(kit.outcomes(delivery), ["Local.NotAttempted"]);
 }
 
 #[test]
 fn account_mismatch_outlives_a_lost_lane() {
     let mut kit = worker();
     kit.input(Input::LaneLost(LANE));
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(own(OTHER));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     assert!(is_closed(&kit));
@@ -120,14 +120,14 @@ fn account_mismatch_outlives_a_lost_lane() {
 fn unknown_account_is_waited_for_only_seconds() {
     let mut kit = worker();
     kit.job(Mode::Share, 0, [1]);
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     let replaced = kit.now;
     kit.list([]);
     assert!((replaced + 10_000..replaced + 10_500).contains(&kit.now), "{}", kit.now);
     // A refusal that there is no answer to ends the wait.
     let mut kit = worker();
     kit.job(Mode::Share, 0, [1]);
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(Input::OwnerUnknown(LANE));
     kit.list([]);
     assert!(kit.now < 1000);
@@ -138,16 +138,16 @@ fn key_of_unknown_account_fails_no_job_for_its_image() {
     for code in ["UnauthorizedOperation.ImageNotBelongToAccount", "InvalidImageId.NotFound"] {
         for mode in [Mode::Share, Mode::Cancel, Mode::Sync] {
             let mut kit = worker();
-            kit.input(Input::CredentialFresh(LANE));
+            kit.input(Input::CredentialRefreshed(LANE));
             kit.input(Input::OwnerUnknown(LANE));
-            let ticket = kit.job(mode, 0, [1]);
+            let delivery = kit.job(mode, 0, [1]);
             if mode == Mode::Sync {
                 kit.refuse(code);
             } else {
                 kit.list([]);
                 kit.refuse(code);
             }
-            assert!(!kit.is_settled(ticket), "{code} {mode:?}");
+            assert!(!kit.is_settled(delivery), "{code} {mode:?}");
             assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Permission)), "{code} {mode:?}");
         }
     }
@@ -156,39 +156,39 @@ fn key_of_unknown_account_fails_no_job_for_its_image() {
 #[test]
 fn permitted_write_shows_that_a_key_is_good() {
     let mut kit = worker();
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(Input::OwnerUnknown(LANE));
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.accept();
-    let ticket = kit.job(Mode::Share, 1, [1]);
+    let delivery = kit.job(Mode::Share, 1, [1]);
     kit.list([]);
     kit.refuse("InvalidImageId.NotFound");
-    assert_eq!(kit.outcomes(ticket), ["InvalidImageId.NotFound"]);
+    assert_eq!(kit.outcomes(delivery), ["InvalidImageId.NotFound"]);
 }
 
 #[test]
 fn refusal_of_a_former_key_says_nothing() {
     let mut kit = worker();
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
     let (write, _) = kit.call();
     kit.open.clear();
     kit.pass(Millis(10));
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(own(OURS));
     kit.input(Input::Answer { call: write, outcome: refused("UnauthorizedOperation") });
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     assert!(matches!(kit.call().1, Action::Modify { .. }));
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
 fn listing_that_proves_the_key_retries_refused_images() {
     let mut kit = worker();
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.input(Input::OwnerUnknown(LANE));
     let missing = kit.job(Mode::Share, 0, [1]);
     kit.list([]);

@@ -10,7 +10,7 @@ use imageshare_core::{
 use crate::{
     Engine, LaneStatus,
     image::Image,
-    io::{Action, Answer, CallId, Command, ImageState, Input, LaneId, Notice, Outcome, TicketId},
+    io::{Action, Answer, CallId, Command, DeliveryId, ImageState, Input, LaneId, Notice, Outcome},
     job::{AccountOutcome, Job, Mode, Report},
     limits::{Ending, LaneLimits, Limits},
     time::{Instant, Millis},
@@ -28,7 +28,7 @@ pub(super) struct Kit {
     pub(super) refreshes: u32,
     pub(super) given_back: u32,
     pub(super) sent_at: Vec<(u64, CallId)>,
-    next_ticket: u64,
+    next_delivery: u64,
 }
 
 /// One-shot limits: no guard, everything is reported.
@@ -58,7 +58,7 @@ impl Kit {
             refreshes: 0,
             given_back: 0,
             sent_at: Vec::new(),
-            next_ticket: 0,
+            next_delivery: 0,
         };
         kit.input(Input::LaneUp(LANE, lane));
         kit
@@ -78,8 +78,8 @@ impl Kit {
                     self.sent_at.push((self.now, call));
                     self.engine.handle(Instant(self.now), Input::Sent(call));
                 }
-                Command::Settle { ticket, report } => self.settled.push((ticket.0, *report)),
-                Command::GiveBack(_) => self.given_back += 1,
+                Command::Settle { delivery, report } => self.settled.push((delivery.0, *report)),
+                Command::Requeue(_) => self.given_back += 1,
                 Command::RefreshCredential(_) => self.refreshes += 1,
                 Command::Notice(_, notice) => self.notices.push(notice),
                 Command::WaitUntil(at) if at.0 <= self.now => {}
@@ -105,10 +105,10 @@ impl Kit {
     }
 
     pub(super) fn deliver(&mut self, job: Job) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.input(Input::Job { ticket: TicketId(ticket), lane: LANE, job });
-        ticket
+        let delivery = self.next_delivery;
+        self.next_delivery += 1;
+        self.input(Input::Job { delivery: DeliveryId(delivery), lane: LANE, job });
+        delivery
     }
 
     /// The only open call, waiting for it if there is none yet.
@@ -183,20 +183,20 @@ impl Kit {
         self.answer(Outcome::Unanswered { sent: true, reason: "time-out".into() });
     }
 
-    /// What a settled ticket says of its accounts: changed, unchanged, failed with a code.
+    /// What a settled delivery says of its accounts: changed, unchanged, failed with a code.
     #[track_caller]
-    pub(super) fn report(&self, ticket: u64) -> &Report {
-        let found = self.settled.iter().find(|(settled, _)| *settled == ticket);
-        &found.unwrap_or_else(|| panic!("ticket {ticket} is not settled")).1
+    pub(super) fn report(&self, delivery: u64) -> &Report {
+        let found = self.settled.iter().find(|(settled, _)| *settled == delivery);
+        &found.unwrap_or_else(|| panic!("delivery {delivery} is not settled")).1
     }
 
     #[track_caller]
-    pub(super) fn outcomes(&self, ticket: u64) -> Vec<&str> {
-        self.report(ticket).outcomes.iter().map(|(_, outcome)| word(outcome)).collect()
+    pub(super) fn outcomes(&self, delivery: u64) -> Vec<&str> {
+        self.report(delivery).outcomes.iter().map(|(_, outcome)| word(outcome)).collect()
     }
 
-    pub(super) fn is_settled(&self, ticket: u64) -> bool {
-        self.settled.iter().any(|(settled, _)| *settled == ticket)
+    pub(super) fn is_settled(&self, delivery: u64) -> bool {
+        self.settled.iter().any(|(settled, _)| *settled == delivery)
     }
 
     pub(super) fn lane_status(&self) -> LaneStatus {

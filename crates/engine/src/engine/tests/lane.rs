@@ -43,7 +43,7 @@ fn five_calls_without_an_answer_on_three_images_close_the_lane() {
 #[test]
 fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
         kit.answer(unanswered());
     }
@@ -52,7 +52,7 @@ fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
     kit.state(crate::io::ImageState::Normal);
     assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
         }
         kit.pass(Millis(100));
     }
-    for ticket in 0..4 {
-        assert_eq!(kit.outcomes(ticket), ["changed"]);
+    for delivery in 0..4 {
+        assert_eq!(kit.outcomes(delivery), ["changed"]);
     }
 }
 
@@ -116,26 +116,26 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
 #[test]
 fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
     let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.pass(Millis::from_secs(70));
     assert_eq!(kit.given_back, 0, "a call is in flight");
     kit.accept();
-    assert!(kit.is_settled(ticket), "what is finished is settled first");
+    assert!(kit.is_settled(delivery), "what is finished is settled first");
     assert_eq!(kit.given_back, 1);
 }
 
 #[test]
 fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
     let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.input(Input::Leave(LANE));
     assert_eq!((kit.given_back, kit.engine.lane_status(LANE)), (0, LaneStatus::Leaving));
     kit.accept();
-    assert!(kit.is_settled(ticket), "what is finished is settled first");
+    assert!(kit.is_settled(delivery), "what is finished is settled first");
     assert_eq!((kit.given_back, kit.engine.lane_status(LANE)), (1, LaneStatus::Down));
     kit.input(Input::Leave(LANE));
     kit.input(Input::Leave(crate::io::LaneId(7)));
@@ -169,13 +169,13 @@ fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
 #[test]
 fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
     let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.input(Input::LaneLost(LANE));
     assert_eq!(kit.engine.jobs(), 0);
     kit.accept();
-    assert!(!kit.is_settled(ticket), "it comes again");
+    assert!(!kit.is_settled(delivery), "it comes again");
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;
@@ -195,16 +195,16 @@ fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
 #[test]
 fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_it_made() {
     let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..2 {
         kit.call();
         kit.pass(Millis::from_secs(10));
-        if !kit.is_settled(ticket) {
+        if !kit.is_settled(delivery) {
             kit.lose();
         }
     }
     assert!(kit.now < 21_000, "{}", kit.now);
-    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"], "only a reading was sent");
+    assert_eq!(kit.outcomes(delivery), ["Local.NotAttempted"], "only a reading was sent");
     assert!(kit.notices.iter().any(|notice| matches!(notice, crate::io::Notice::Closed { .. })), "people hear of it");
     assert_eq!(kit.lane_status(), LaneStatus::GivenUp(CloseReason::Endpoint));
 }
@@ -212,20 +212,20 @@ fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_
 #[test]
 fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.SecretIdNotFound");
-    kit.input(Input::CredentialBroken(LANE));
-    while !kit.is_settled(ticket) {
+    kit.input(Input::RefreshFailed(LANE));
+    while !kit.is_settled(delivery) {
         if kit.open.is_empty() {
             kit.pass(Millis(1000));
         } else {
             kit.refuse("AuthFailure.SecretIdNotFound");
         }
     }
-    assert_eq!(kit.outcomes(ticket), ["Local.NotAttempted"]);
-    let crate::job::AccountOutcome::Failed(failure) = &kit.report(ticket).outcomes[0].1 else { panic!("not failed") };
+    assert_eq!(kit.outcomes(delivery), ["Local.NotAttempted"]);
+    let crate::job::AccountOutcome::Failed(failure) = &kit.report(delivery).outcomes[0].1 else { panic!("not failed") };
     assert!(failure.message.contains("AuthFailure.SecretIdNotFound"), "{}", failure.message);
 }
 
@@ -258,8 +258,8 @@ fn an_answer_that_comes_after_the_lane_was_given_up_harms_nobody() {
     // Another lane's jobs use what is free now.
     let other = crate::io::LaneId(1);
     kit.input(Input::LaneUp(other, LaneLimits::default()));
-    let ticket = crate::io::TicketId(99);
-    kit.input(Input::Job { ticket, lane: other, job: job(Mode::Share, 7, [1, 2, 3]) });
+    let delivery = crate::io::DeliveryId(99);
+    kit.input(Input::Job { delivery, lane: other, job: job(Mode::Share, 7, [1, 2, 3]) });
     kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(crate::io::Answer::Modified) });
     assert!(!kit.is_settled(99), "nothing was sent for it");
 }
@@ -290,8 +290,8 @@ fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
     let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
     while kit.now < 300_000 {
         // Always one job in hand, none of them for long.
-        let ticket = kit.job(Mode::Share, 0, [kit.now % 400]);
-        while !kit.is_settled(ticket) {
+        let delivery = kit.job(Mode::Share, 0, [kit.now % 400]);
+        while !kit.is_settled(delivery) {
             match kit.call().1 {
                 crate::io::Action::ReadShares { .. } => kit.list([]),
                 _ => kit.accept(),
@@ -319,13 +319,13 @@ fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
 #[test]
 fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
     let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
         kit.answer(unanswered());
     }
     assert!(kit.call_is_question());
     kit.pass(Millis::from_secs(15));
-    assert!(kit.is_settled(ticket));
+    assert!(kit.is_settled(delivery));
     assert!(kit.notices.iter().any(|notice| matches!(notice, crate::io::Notice::Closed { .. })), "{:?}", kit.notices);
 }
 
@@ -336,7 +336,7 @@ fn job_for_an_empty_closed_lane_is_probed_at_once() {
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.TokenFailure");
-    kit.input(Input::CredentialFresh(LANE));
+    kit.input(Input::CredentialRefreshed(LANE));
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.TokenFailure");
     while kit.now < 10_000 {

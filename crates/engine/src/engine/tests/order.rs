@@ -22,7 +22,7 @@ fn expiry_of_many_wishes_is_spread_over_calls() {
     assert_eq!(held, 60);
     while held > 0 {
         match kit.engine.poll(Instant(500)) {
-            Command::Settle { ticket, .. } => settled.push(ticket.0),
+            Command::Settle { delivery, .. } => settled.push(delivery.0),
             Command::WaitUntil(at) => assert_eq!(at, Instant(500), "the rest follows at once"),
             other => panic!("{other:?}"),
         }
@@ -31,8 +31,8 @@ fn expiry_of_many_wishes_is_spread_over_calls() {
         held = left;
     }
     // The last reports are still to be taken.
-    while let Command::Settle { ticket, .. } = kit.engine.poll(Instant(500)) {
-        settled.push(ticket.0);
+    while let Command::Settle { delivery, .. } = kit.engine.poll(Instant(500)) {
+        settled.push(delivery.0);
     }
     assert_eq!(settled, [0, 1, 2, 3, 4, 5]);
 }
@@ -66,7 +66,7 @@ fn decide_in_parts(kit: &mut Kit, outcome: Outcome) {
         assert!(before - after <= 20, "{before} to {after} in one call");
         left = after;
         match kit.engine.poll(now) {
-            Command::Settle { ticket, report } => kit.settled.push((ticket.0, *report)),
+            Command::Settle { delivery, report } => kit.settled.push((delivery.0, *report)),
             Command::Notice(..) => {}
             Command::WaitUntil(at) if at <= now => {}
             Command::WaitUntil(_) | Command::Idle => return,
@@ -159,7 +159,7 @@ fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
     kit.list([1]);
     assert_eq!(kit.write(Permission::Share), [2]);
     kit.accept();
-    let order: Vec<u64> = kit.settled.iter().map(|(ticket, _)| *ticket).collect();
+    let order: Vec<u64> = kit.settled.iter().map(|(delivery, _)| *delivery).collect();
     assert_eq!(order, [&[sync][..], &behind].concat());
 }
 
@@ -187,7 +187,7 @@ fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
     kit.accept();
     assert_eq!(kit.write(Permission::Cancel), [1]);
     kit.accept();
-    let order: Vec<_> = kit.settled.iter().map(|(ticket, _)| *ticket).collect();
+    let order: Vec<_> = kit.settled.iter().map(|(delivery, _)| *delivery).collect();
     assert_eq!(order, [share, cancel]);
     assert_eq!(kit.outcomes(share), ["changed"]);
     assert_eq!(kit.outcomes(cancel), ["changed"]);
@@ -230,7 +230,7 @@ fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
     let other = kit.job(Mode::Share, 0, [3]);
     kit.list([2, 3]);
     assert!(kit.is_settled(other), "nothing holds it");
-    assert!(!kit.is_settled(late), "its account is done, but the earlier ticket is not");
+    assert!(!kit.is_settled(late), "its account is done, but the earlier delivery is not");
     kit.accept();
     assert!(kit.is_settled(early) && kit.is_settled(late));
 }
@@ -238,12 +238,12 @@ fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
 #[test]
 fn repeated_accounts_are_counted_and_sent_once() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1, 2, 1, 1]);
+    let delivery = kit.job(Mode::Share, 0, [1, 2, 1, 1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2]);
     kit.accept();
-    assert_eq!(kit.report(ticket).duplicates, 2);
-    assert_eq!(kit.outcomes(ticket), ["changed", "changed"]);
+    assert_eq!(kit.report(delivery).duplicates, 2);
+    assert_eq!(kit.outcomes(delivery), ["changed", "changed"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn calls_are_evenly_apart_and_the_first_an_interval_after_the_lane_came_up() {
 #[test]
 fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..20 {
         kit.write(imageshare_core::Permission::Share);
@@ -67,7 +67,7 @@ fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
         assert!(kit.now >= at + 1000);
     }
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
     engine.handle(Instant(0), Input::LaneUp(super::kit::LANE, LaneLimits::default()));
     for image in 0..3 {
         let job = super::kit::job(Mode::Share, image, [1]);
-        engine.handle(Instant(0), Input::Job { ticket: crate::io::TicketId(image), lane: super::kit::LANE, job });
+        engine.handle(Instant(0), Input::Job { delivery: crate::io::DeliveryId(image), lane: super::kit::LANE, job });
     }
     let mut calls = |engine: &mut crate::Engine, now| {
         let mut calls = Vec::new();

@@ -59,7 +59,7 @@ fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
 
 #[test]
 fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either() {
-    // Nothing can be settled before the first ticket, which a hand-over keeps, so nothing else looks at the image again.
+    // Nothing can be settled before the first delivery, which a hand-over keeps, so nothing else looks at the image again.
     let mut kit = Kit::new(Limits { guard: true, ..cap(1) });
     let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
     let share = kit.job(Mode::Share, 0, [0, 1]);
@@ -85,11 +85,11 @@ fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either()
 #[test]
 fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, 0..10);
+    let delivery = kit.job(Mode::Share, 0, 0..10);
     kit.list(20..23);
     let mut shared = alloc::collections::BTreeSet::from([20, 21, 22]);
     let mut writes = 0;
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         if matches!(kit.call().1, Action::ReadShares { .. }) {
             kit.list(shared.clone());
             continue;
@@ -106,7 +106,7 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     assert_eq!(shared.len(), 5);
     assert!(writes <= 9, "{writes}");
     assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 5, .. })), "{:?}", kit.notices);
-    let failed = kit.outcomes(ticket).into_iter().filter(|word| word.ends_with("OverQuota")).count();
+    let failed = kit.outcomes(delivery).into_iter().filter(|word| word.ends_with("OverQuota")).count();
     assert_eq!(failed, 8);
 }
 
@@ -132,9 +132,9 @@ fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
 #[test]
 fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Cancel, 0, [1, 2]);
+    let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     let mut writes = 0;
-    while !kit.is_settled(ticket) {
+    while !kit.is_settled(delivery) {
         if matches!(kit.call().1, Action::ReadShares { .. }) {
             kit.list([1, 2]);
         } else {
@@ -143,7 +143,7 @@ fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
             kit.refuse("OverQuota");
         }
     }
-    assert_eq!(kit.outcomes(ticket), ["OverQuota", "OverQuota"]);
+    assert_eq!(kit.outcomes(delivery), ["OverQuota", "OverQuota"]);
 }
 
 #[test]

@@ -15,21 +15,21 @@ use crate::{
 #[test]
 fn the_first_wish_reads_and_only_the_difference_is_sent() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1, 2, 3]);
+    let delivery = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([2]);
     assert_eq!(kit.write(Permission::Share), [1, 3]);
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed", "unchanged", "changed"]);
-    assert_eq!(kit.report(ticket).requests, 1);
+    assert_eq!(kit.outcomes(delivery), ["changed", "unchanged", "changed"]);
+    assert_eq!(kit.report(delivery).requests, 1);
 }
 
 #[test]
 fn accounts_that_are_as_wished_cost_no_write() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Cancel, 0, [1, 2]);
+    let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     kit.list([7]);
-    assert_eq!(kit.outcomes(ticket), ["unchanged", "unchanged"]);
-    assert_eq!(kit.report(ticket).requests, 0);
+    assert_eq!(kit.outcomes(delivery), ["unchanged", "unchanged"]);
+    assert_eq!(kit.report(delivery).requests, 0);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn our_own_write_is_believed_until_a_reading_can_show_it() {
 
 #[test]
 fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
-    let mut kit = Kit::new(Limits { read_delay: Millis(0), ..one_shot() });
+    let mut kit = Kit::new(Limits { read_lag: Millis(0), ..one_shot() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.accept();
@@ -75,23 +75,23 @@ fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
 #[test]
 fn a_listing_of_a_suspicious_length_proves_no_absence() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Cancel, 0, [777]);
+    let delivery = kit.job(Mode::Cancel, 0, [777]);
     kit.list(0..20);
     assert_eq!(kit.write(Permission::Cancel), [777], "the listing may have been cut at 20");
     kit.accept();
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
 fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     kit.job(Mode::Share, 0, [2]);
     assert_eq!(kit.write(Permission::Share), [2]);
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
     let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotRead { .. })).count();
     assert_eq!(said, 1);
 }
@@ -99,10 +99,10 @@ fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
 #[test]
 fn a_reading_that_fails_for_a_moment_is_tried_again() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Share, 0, [1]);
+    let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("InternalError");
     kit.list([1]);
-    assert_eq!(kit.outcomes(ticket), ["unchanged"]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged"]);
     assert_eq!(kit.notices, vec![]);
 }
 

@@ -17,27 +17,27 @@ fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
 #[test]
 fn the_list_becomes_exactly_this_one_and_a_last_reading_shows_it() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Sync, 0, [1, 2, 3]);
+    let delivery = kit.job(Mode::Sync, 0, [1, 2, 3]);
     kit.list([2, 3, 9]);
     assert_eq!(kit.write(Permission::Cancel), [9]);
     kit.accept();
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     let written = kit.now;
-    assert!(!kit.is_settled(ticket));
+    assert!(!kit.is_settled(delivery));
     kit.list([1, 2, 3]);
     assert!(kit.now >= written + 5000, "past the read delay");
-    assert_eq!(kit.outcomes(ticket), ["changed", "unchanged", "unchanged"]);
-    let gone: Vec<_> = kit.report(ticket).cancelled.iter().map(|(_, outcome)| word(outcome)).collect();
+    assert_eq!(kit.outcomes(delivery), ["changed", "unchanged", "unchanged"]);
+    let gone: Vec<_> = kit.report(delivery).cancelled.iter().map(|(_, outcome)| word(outcome)).collect();
     assert_eq!(gone, ["changed"]);
 }
 
 #[test]
 fn a_list_that_is_right_needs_no_write() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Sync, 0, [1, 2]);
+    let delivery = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1, 2]);
-    assert_eq!(kit.outcomes(ticket), ["unchanged", "unchanged"]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged", "unchanged"]);
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn it_is_a_barrier_on_both_sides() {
 }
 
 #[test]
-fn the_brake_stops_it_from_cancelling_more_than_half() {
+fn cancel_limit_stops_sync() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Sync, 0, [1]);
+    let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.list([1, 2, 3]);
-    assert_eq!(kit.outcomes(ticket), ["Local.Brake"]);
+    assert_eq!(kit.outcomes(delivery), ["Local.CancelLimit"]);
     assert!(kit.open.is_empty(), "nothing was sent");
     let half = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1, 2, 3, 4]);
@@ -103,7 +103,7 @@ fn cancels_go_before_shares_where_they_do_not_fit() {
 #[test]
 fn what_the_last_reading_does_not_show_is_sent_again() {
     let mut kit = Kit::new(one_shot());
-    let ticket = kit.job(Mode::Sync, 0, [1]);
+    let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
     kit.accept();
@@ -111,7 +111,7 @@ fn what_the_last_reading_does_not_show_is_sent_again() {
     assert_eq!(kit.write(Permission::Share), [1]);
     kit.accept();
     kit.list([1]);
-    assert_eq!(kit.outcomes(ticket), ["changed"]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
@@ -128,11 +128,11 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
 #[test]
 fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
     let mut kit = Kit::new(Limits::default());
-    let ticket = kit.job(Mode::Sync, 0, [1]);
+    let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.pass(Millis(34_900));
     assert!(kit.open.is_empty(), "{:?}", kit.open);
     kit.list([1]);
-    assert_eq!((kit.now, kit.outcomes(ticket)), (35_000, ["unchanged"].into()));
+    assert_eq!((kit.now, kit.outcomes(delivery)), (35_000, ["unchanged"].into()));
 }
 
 #[test]

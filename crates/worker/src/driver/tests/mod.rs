@@ -15,7 +15,7 @@ use std::{
 use imageshare_core::Credential;
 use imageshare_engine::{
     Engine,
-    io::{CloseReason, Command, Input, LaneId, Notice, TicketId},
+    io::{CloseReason, Command, DeliveryId, Input, LaneId, Notice},
     job::{AccountOutcome, Job, Mode, local},
     limits::{Ending, LaneLimits, Limits},
     time::{Instant as EngineInstant, Millis},
@@ -590,7 +590,7 @@ fn the_interval_is_the_engines() {
     engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
     engine.handle(
         EngineInstant(0),
-        Input::Job { ticket: TicketId(0), lane: LaneId(0), job: delivery(0, &[100_001]).job },
+        Input::Job { delivery: DeliveryId(0), lane: LaneId(0), job: delivery(0, &[100_001]).job },
     );
     let first = EngineInstant(u64::try_from(interval(LaneLimits::default().rate).as_millis()).unwrap());
     assert_eq!(engine.poll(EngineInstant(0)), Command::WaitUntil(first));

@@ -5,7 +5,7 @@ use std::{future::ready, pin::Pin, sync::Mutex};
 use tokio::time::advance;
 
 use super::{
-    super::{Epoch, FromLane, GiveBack, Lines, Order, ToLane},
+    super::{Epoch, FromLane, Lines, Order, Requeue, ToLane},
     *,
 };
 use crate::{
@@ -58,9 +58,9 @@ impl Daemon {
         assert!(matches!(told, ToLane::Consume), "{told:?}");
     }
 
-    async fn is_told_to_give_back(&mut self, epoch: u64) -> GiveBack {
+    async fn is_told_to_give_back(&mut self, epoch: u64) -> Requeue {
         match self.told().await {
-            ToLane::GiveBack(found, why) if found == Epoch(epoch) => why,
+            ToLane::Requeue(found, why) if found == Epoch(epoch) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -111,7 +111,7 @@ impl Daemon {
         self.orders.send(Order::Drain).await.unwrap();
         self.run.await.unwrap();
         while let Some(told) = self.told.recv().await {
-            assert!(matches!(told, ToLane::GiveBack(_, GiveBack::Drain)), "{told:?}");
+            assert!(matches!(told, ToLane::Requeue(_, Requeue::Drain)), "{told:?}");
         }
     }
 }
@@ -218,7 +218,7 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
-    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Closed(CloseReason::Credential));
+    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Closed(CloseReason::Credential));
     let state = || daemon.status.lane(LANE).state();
     assert_eq!(state(), LaneState::Closed(CloseReason::Credential));
     assert!(begun.elapsed() < Duration::from_secs(70));
@@ -284,7 +284,7 @@ async fn full_lane_finishes_its_jobs_and_is_requeued() {
     let elsewhere = Delivery { lane: LaneId(1), ..delivery(5, &[300_000]) };
     daemon.tell(FromLane::Delivered(Epoch(9), elsewhere)).await;
     assert_eq!(daemon.settled().await.0, 7, "what was taken in is finished");
-    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Operations, "and nothing after it was taken in");
+    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Operations, "and nothing after it was taken in");
     daemon.is_told_to_consume().await;
     daemon.up_for_good(2).await;
     daemon.deliver(2, 8, &second).await;
@@ -319,7 +319,7 @@ async fn a_drain_lets_calls_end_and_settles_what_is_finished_before_the_lane_goe
     server.saw(WRITE).await;
     daemon.orders.send(Order::Drain).await.unwrap();
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
-    assert_eq!(daemon.is_told_to_give_back(1).await, GiveBack::Drain);
+    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Drain);
     assert!(daemon.told.recv().await.is_none(), "the line ends");
     daemon.run.await.unwrap();
 }
@@ -338,7 +338,7 @@ async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
     let (mut orders, run) = (daemon.told, daemon.run);
     run.await.unwrap();
     while let Some(told) = orders.recv().await {
-        assert!(matches!(told, ToLane::GiveBack(Epoch(1 | 2), GiveBack::Drain)), "{told:?}");
+        assert!(matches!(told, ToLane::Requeue(Epoch(1 | 2), Requeue::Drain)), "{told:?}");
     }
 }
 
