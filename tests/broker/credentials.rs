@@ -1,6 +1,6 @@
 //! Credentials that change, expire or belong to another account while a worker runs.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, path::Path};
 
 use kit::{
     Folder, Node, Sandbox,
@@ -68,10 +68,7 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
     worker.until_logged_after(mark, &["the source of the credential gives none", "found only the beginning"]);
     write_key(&path, &key);
-    let right_at = Instant::now();
     worker.until_logged_after(mark, &["the lane is open again"]);
-    let took = right_at.elapsed();
-    assert!(took.as_secs_f64() <= 5.0, "{took:?}");
     assert_eq!(stage.client().ready(DEAD), 0);
     stage.check_done(&history);
     let log = worker.drain();
