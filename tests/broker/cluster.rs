@@ -72,7 +72,7 @@ fn killed_leader_and_cut_off_node_lose_nothing() {
 
 /// The silent kind of a cut: nobody is told, and the node that stood still finds out last.
 #[test]
-fn a_worker_whose_node_stands_still_stops_before_another_takes_over() {
+fn suspended_node_stops_worker_before_takeover() {
     let nodes = Node::cluster();
     let (mut stage, mut history) = (stage(&nodes), History::of(52));
     let leader = stage.vhost.leader_of(QUEUE, &nodes);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const ROLE: &str = "qcs::cam::uin/100009999999:roleName/share";
 
 #[test]
-fn lanes_work_without_another_lanes_key_or_an_account() {
+fn missing_key_blocks_no_other_lane() {
     let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "");
     let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
     stage.sandbox.faults(&json!({"script": [denied]}));
@@ -48,7 +48,7 @@ fn write_key(path: &Path, key: &Value) {
 }
 
 #[test]
-fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
+fn expired_key_holds_jobs_until_file_is_valid() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3));
@@ -77,7 +77,7 @@ fn a_key_that_ends_under_load_holds_the_jobs_until_its_file_is_right() {
 }
 
 #[test]
-fn a_key_whose_file_is_replaced_in_time_costs_no_call() {
+fn key_file_replaced_in_time_costs_no_call() {
     let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3_600));
@@ -141,7 +141,7 @@ fn key_of_another_account_closes_the_lane() {
 }
 
 #[test]
-fn a_role_is_assumed_again_ahead_of_its_end_while_jobs_come() {
+fn role_is_renewed_before_it_expires() {
     let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
     let role = format!(
         "source = \"assume_role\"\nrole_arn = \"{ROLE}\"\nduration = \"6s\"\ncredential = \"base\"\n\

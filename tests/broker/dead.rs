@@ -85,7 +85,7 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
 }
 
 #[test]
-fn what_the_broker_dropped_is_shown_and_replayed() {
+fn broker_dropped_jobs_are_listed_and_replayed() {
     let vhost = with_dead_letters([]);
     dropped_by_the_broker(&vhost);
     let all = dead(&vhost, &["list"]).run().check(0).json();
@@ -105,7 +105,7 @@ fn what_the_broker_dropped_is_shown_and_replayed() {
 }
 
 #[test]
-fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
+fn dropped_job_stays_until_dead_lettered() {
     // How long the broker waits before it sends a dead letter again: three minutes, if nobody says otherwise.
     Node::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
     let vhost = with_dead_letters([]);
@@ -158,7 +158,7 @@ fn large_dead_letters_are_read_in_bounded_memory() {
 }
 
 #[test]
-fn slow_disk_keeps_no_removed_letter() {
+fn slow_disk_brings_back_no_removed_letter() {
     let node = Node::start();
     let ids: Vec<_> = (0..400).map(|number| format!("job-{number}")).collect();
     let vhost = node.vhost();

@@ -157,6 +157,6 @@ fn lanes_keep_limit_and_order_when_workers_leave() {
 }
 
 #[test]
-fn the_last_word_wins_when_the_lease_ends_again_and_again() {
+fn last_job_wins_when_leases_end() {
     check_hand_over(25, 2, &[Going::Released].repeat(usize::try_from(size(1, 20)).unwrap()), "lease = \"1s\"");
 }

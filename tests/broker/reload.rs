@@ -33,7 +33,7 @@ fn reload(worker: &Worker, expected: &[&str]) {
 }
 
 #[test]
-fn settings_and_keys_that_change_under_load_lose_no_job() {
+fn changed_settings_and_keys_lose_no_job() {
     let slow = format!("rate = {SLOW}");
     let fast = format!("rate = {FAST}");
     // One account a request, so that there is something to do all the time.

@@ -23,7 +23,7 @@ fn schemas_completions_and_version_are_printed() {
 }
 
 #[test]
-fn sandbox_with_tls_is_trusted_by_its_authority_only() {
+fn sandbox_tls_needs_its_own_authority() {
     let sandbox = Sandbox::start(&["--tls"]);
     let authority = sandbox.until_said("clients are to trust ");
     let share = || {
@@ -49,7 +49,7 @@ fn sandbox_with_tls_is_trusted_by_its_authority_only() {
 
 /// The same at full size, with the time that it takes, is a command in the manual.
 #[test]
-fn many_jobs_cost_the_least_requests_and_never_exceed_the_limit() {
+fn many_jobs_use_fewest_requests_within_limit() {
     const IMAGES: u64 = 6;
     const ACCOUNTS: u64 = 250;
     const LEAST_WRITES: u64 = IMAGES * ACCOUNTS.div_ceil(50);
