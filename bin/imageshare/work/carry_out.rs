@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use imageshare_engine::{
     io::{CloseReason, LaneId},
     job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
+    policy::Policy,
 };
 use imageshare_worker::{
     admin::Admin,
@@ -85,7 +86,7 @@ where
     })?;
 
     let lanes: Arc<[Lane]> = work.lanes.clone().into();
-    let driver = Driver::new(&lanes, work.limits.clone(), work.client.clone());
+    let driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), work.client.clone());
     let (progress, given_up, status) = (driver.progress(), driver.given_up(), driver.status());
     let _admin = match target.metrics {
         Some(listen) => Some(admin(listen, &status, &voice)?),

@@ -17,7 +17,7 @@ use std::{
 use imageshare_core::Credential;
 use imageshare_engine::{
     io::LaneId,
-    limits::{Ending, Limits},
+    limits::{LimitValues, Limits},
     time::Millis,
 };
 use imageshare_sandbox::{
@@ -101,15 +101,11 @@ impl Work {
         let time_outs =
             TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
         let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
-        let limits = Limits {
+        let limits = Limits::new(LimitValues {
             closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),
-            // Nobody takes jobs back, and nobody else was at work just before.
-            ending: Ending::Report,
-            guard: false,
-            window: None,
-            lease: None,
             ..settings.limits.clone()
-        };
+        })
+        .or_exit(Exit::Usage)?;
         Ok(Self { settings, lanes: Vec::new(), client, limits, give_up_after, sandbox: None })
     }
 

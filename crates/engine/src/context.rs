@@ -9,6 +9,7 @@ use crate::{
     job::{Failure, Report},
     lane::Permitted,
     limits::Limits,
+    policy::{Policy, TakeoverChecks},
     random::Random,
     refusals::Refusals,
     time::{Instant, Millis},
@@ -18,6 +19,7 @@ use crate::{
 /// to a queue.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
+    pub(crate) policy: Policy,
     pub(crate) limits: &'a Limits,
     /// The image's lane as it is now.
     pub(crate) lane: LaneFacts,
@@ -82,6 +84,10 @@ pub(crate) struct ExpiredFailures {
 impl Context<'_> {
     pub(crate) fn notice(&mut self, notice: Notice) {
         self.effects.push(Effect::Notice(notice));
+    }
+
+    pub(crate) fn has_takeover_checks(&self) -> bool {
+        self.policy.takeover_checks == TakeoverChecks::On
     }
 
     /// The pause before the next try after `failed` ones.

@@ -22,10 +22,11 @@
 //!     io::{Action, Answer, Command, Input, LaneId, Outcome, DeliveryId},
 //!     job::{Job, Mode},
 //!     limits::{LaneLimits, Limits},
+//!     policy::Policy,
 //!     time::Instant,
 //! };
 //!
-//! let mut engine = Engine::new(Limits::default(), 42);
+//! let mut engine = Engine::new(Policy::WORKER, Limits::default(), 42);
 //! engine.handle(Instant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
 //! let job = Job {
 //!     region: "ap-singapore".parse()?,
@@ -93,6 +94,7 @@ mod schedule;
 pub mod io;
 pub mod job;
 pub mod limits;
+pub mod policy;
 pub mod time;
 
 #[doc = include_str!("rules.md")]

@@ -2,12 +2,17 @@
 
 use alloc::collections::VecDeque;
 
-use crate::time::{Instant, Millis};
+use crate::{
+    limits::{
+        PACE_LATENESS_US, PACE_SECOND_US, RATE_RECOVERY, THROTTLE_MEMORY, THROTTLE_RESPONSES_MAX, THROTTLED_RATE_MIN,
+    },
+    time::Instant,
+};
 
 /// The pace of one action of one lane.
 ///
 /// With a limit of N a second, slots lie (1 s + 50 ms) / N apart. A slot is taken when its request is written; one
-/// that is written late shifts the next only by what exceeds [`Pacer::LATENESS_US`], so that small delays of the
+/// that is written late shifts the next only by what exceeds 25 ms, so that small delays of the
 /// process do not add up to lost rate. The window still holds: N intervals are 1,050 ms, and the first of N + 1
 /// requests is at most 25 ms late, which leaves 25 ms for the network.
 #[derive(Clone, Debug)]
@@ -27,22 +32,8 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    /// A second and the margin that keeps a whole window clear of its neighbours.
-    const SECOND_US: f64 = 1_050_000.0;
-    /// Lateness of a request that does not shift the next one.
-    const LATENESS_US: u64 = 25_000;
-    /// The least rate, in requests a second, that refusals can bring about.
-    const RATE_MIN: f64 = 0.1;
-    /// What comes back each second after a refusal, in requests a second.
-    const RECOVERY: f64 = 0.1;
-    /// Over how long refusals are counted.
-    const MEMORY: Millis = Millis(2000);
-    /// Answers remembered at most.
-    const ANSWERS_MAX: usize = 256;
-
     /// A pace whose first slot is one interval from now: whoever used the lane before may have sent a moment ago.
     pub(crate) fn new(limit: f64, now: Instant) -> Self {
-        let limit = limit.max(Self::RATE_MIN);
         let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, answered: VecDeque::new(), halved: None };
         pacer.next_us = now.0.saturating_mul(1000).saturating_add(pacer.interval_us());
         pacer
@@ -55,7 +46,6 @@ impl Pacer {
 
     /// Another limit from now on.
     pub(crate) fn set_limit(&mut self, limit: f64) {
-        let limit = limit.max(Self::RATE_MIN);
         // A rate that no refusal had lowered is the new limit at once.
         self.rate = if self.rate < self.limit { self.rate.min(limit) } else { limit };
         self.limit = limit;
@@ -70,15 +60,15 @@ impl Pacer {
     pub(crate) fn sent(&mut self, now: Instant) {
         self.recover(now);
         let written_us = now.0.saturating_mul(1000);
-        self.next_us =
-            self.next_us.max(written_us.saturating_sub(Self::LATENESS_US)).saturating_add(self.interval_us());
+        self.next_us = self.next_us.max(written_us.saturating_sub(PACE_LATENESS_US)).saturating_add(self.interval_us());
     }
 
     /// A call was answered; `throttled` if the API refused it for the number of calls.
     pub(crate) fn answered(&mut self, now: Instant, throttled: bool) {
         self.recover(now);
-        let oldest = now - Self::MEMORY;
-        while self.answered.front().is_some_and(|&(at, _)| at < oldest) || self.answered.len() >= Self::ANSWERS_MAX {
+        let oldest = now - THROTTLE_MEMORY;
+        while self.answered.front().is_some_and(|&(at, _)| at < oldest) || self.answered.len() >= THROTTLE_RESPONSES_MAX
+        {
             self.answered.pop_front();
         }
         self.answered.push_back((now, throttled));
@@ -93,7 +83,7 @@ impl Pacer {
             self.rate *= 0.5;
             self.halved = Some(now);
         }
-        self.rate = self.rate.max(Self::RATE_MIN);
+        self.rate = self.rate.max(THROTTLED_RATE_MIN.min(self.limit));
     }
 
     fn recover(&mut self, now: Instant) {
@@ -107,13 +97,13 @@ impl Pacer {
         // Milliseconds of a process's life fit an f64 exactly.
         #[allow(clippy::cast_precision_loss)]
         let seconds = passed as f64 / 1000.0;
-        seconds * Self::RECOVERY
+        seconds * RATE_RECOVERY
     }
 
     fn interval_us(&self) -> u64 {
-        // Between 1,050 (rate 1,000) and 10,500,000 (rate 0.1).
+        // Between 1,050 (rate 1,000) and 105,000,000 (rate 0.01).
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let interval = (Self::SECOND_US / self.rate) as u64;
+        let interval = (PACE_SECOND_US / self.rate) as u64;
         interval
     }
 }
@@ -208,6 +198,14 @@ mod tests {
         pacer.answered(Instant(0), true);
         pacer.set_limit(200.0);
         assert!((pacer.rate - 95.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn lowest_limit_holds_and_throttling_keeps_it() {
+        let mut pacer = Pacer::new(0.01, Instant(0));
+        assert_eq!(pacer.next(), Instant(105_000));
+        pacer.answered(Instant(0), true);
+        assert!((pacer.rate(Instant(60_000)) - 0.01).abs() < 1e-9);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use imageshare_engine::{
     io::LaneId,
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues, Limits},
+    policy::Policy,
     time::Millis,
 };
 use tokio::{
@@ -62,7 +63,13 @@ impl Daemon {
         let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
         let (publisher, publishing) =
             Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
-        let driver = Driver::with_status(&lanes, limits(&settings), client, Arc::clone(status));
+        let driver = Driver::with_status(
+            &lanes,
+            Policy::WORKER,
+            limits(&settings, settings.broker.prefetch),
+            client,
+            Arc::clone(status),
+        );
         status.has_broker(publisher.state());
         let publishing = publishing.watched(Arc::clone(status.of_process()));
         let (events, events_in) = mpsc::channel(EVENTS_MAX);
@@ -111,7 +118,7 @@ impl Daemon {
             }
         }
         let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
-        let limits = Limits { window: Some(self.settings.broker.prefetch.into()), ..limits(&settings) };
+        let limits = limits(&settings, self.settings.broker.prefetch);
         // A driver that has ended takes no orders, and whoever waits for it finds out.
         drop(self.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await);
         events::Reloaded { needs_restart }.record();
@@ -138,16 +145,15 @@ impl Daemon {
     }
 }
 
-/// The engine's limits for a daemon.
-fn limits(settings: &Settings) -> Limits {
+/// The engine's limits for a daemon whose lanes have this window.
+fn limits(settings: &Settings, prefetch: u16) -> Limits {
     let lease = settings.broker.lease.min(Duration::from_hours(24));
-    Limits {
-        window: Some(settings.broker.prefetch.into()),
+    let limits = Limits::new(LimitValues {
+        window: Some(prefetch.into()),
         lease: Some(Millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))),
-        ending: Ending::Requeue,
-        guard: true,
         ..settings.limits.clone()
-    }
+    });
+    limits.expect("the settings were validated, and so were the lease and the prefetch")
 }
 
 /// Whether something differs that is looked at only when the process starts.

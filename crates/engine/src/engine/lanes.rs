@@ -12,15 +12,16 @@ use crate::{
     io::{CallId, CloseReason, Command, LaneId},
     job::{Failure, local},
     lane::{Change, Due, Lane},
-    limits::{Ending, LaneLimits},
+    limits::LaneLimits,
+    policy::Unfinished,
     schedule::Alarm,
     time::Instant,
 };
 
 impl Engine {
     pub(super) fn lane_up(&mut self, lane: LaneId, limits: LaneLimits) {
-        let now = self.now;
-        if !self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now)).up(now, limits) {
+        let (now, unfinished) = (self.now, self.policy.unfinished);
+        if !self.lanes.entry(lane).or_insert_with(|| Lane::new(unfinished, limits, now)).up(now, limits) {
             return;
         }
         self.for_images(lane, Image::lane_up);
@@ -55,12 +56,12 @@ impl Engine {
             self.requeue(lane);
             self.schedule_lane(lane);
         } else if found.is_leaving() {
-            match self.limits.ending {
-                Ending::Requeue => {
+            match self.policy.unfinished {
+                Unfinished::Requeue => {
                     self.requeue(lane);
                     self.lane(lane).go_down();
                 }
-                Ending::Report => self.abandon(lane, "the command was ended"),
+                Unfinished::Report => self.abandon(lane, "the command was ended"),
             }
         }
     }
@@ -111,8 +112,8 @@ impl Engine {
 
     /// Changes what is known of the account of a lane's key, and closes or opens the lane by it.
     pub(super) fn check_owner(&mut self, lane: LaneId, learn: impl FnOnce(&mut Lane, Instant)) {
-        let now = self.now;
-        learn(self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)), now);
+        let (now, unfinished) = (self.now, self.policy.unfinished);
+        learn(self.lanes.entry(lane).or_insert_with(|| Lane::new(unfinished, LaneLimits::default(), now)), now);
         let mut goes_on = false;
         self.change_lane(lane, |lane, now, changes| goes_on = lane.check_owner(now, changes));
         if goes_on {

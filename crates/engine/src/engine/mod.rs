@@ -23,6 +23,7 @@ use crate::{
     job::{AccountOutcome, Job, Report, local},
     lane::{Arrival, Intake, Lane},
     limits::Limits,
+    policy::Policy,
     random::Random,
     refusals::Refusals,
     schedule::{Alarm, Schedule},
@@ -32,6 +33,7 @@ use crate::{
 /// All share jobs of a process. See the [crate] page for how to drive it.
 #[derive(Debug)]
 pub struct Engine {
+    policy: Policy,
     limits: Limits,
     random: Random,
     now: Instant,
@@ -92,9 +94,9 @@ impl Engine {
 
     /// An engine without lanes. The seed decides every random choice.
     #[must_use]
-    pub fn new(limits: Limits, seed: u64) -> Self {
-        let limits = limits.in_milliseconds();
+    pub fn new(policy: Policy, limits: Limits, seed: u64) -> Self {
         Self {
+            policy,
             work: Work { done: 0, max: limits.work },
             limits,
             random: Random::new(seed),
@@ -141,7 +143,7 @@ impl Engine {
                 self.check_owner(lane, |lane, now| lane.expect_account(now, account));
             }
             Input::Limits(limits) => {
-                self.limits = limits.in_milliseconds();
+                self.limits = limits;
                 self.work.max = self.limits.work;
             }
             Input::Drain => {
@@ -247,7 +249,7 @@ impl Engine {
     /// A job was delivered.
     fn receive(&mut self, id: DeliveryId, lane: LaneId, job: Job) {
         let Some(found) = self.lanes.get(&lane) else { return };
-        match found.intake(self.limits.ending) {
+        match found.intake() {
             Intake::Take => {}
             Intake::Ignore => return,
             Intake::Refuse(why) => return self.commands.push_back(refused_whole(id, &job, &why)),
@@ -306,6 +308,7 @@ impl Engine {
         let lane = self.lanes.get(&name.lane).expect("an image belongs to a lane that exists");
         let mut cx = Context {
             now: self.now,
+            policy: self.policy,
             limits: &self.limits,
             lane: lane.facts(self.now, image_wait),
             next_seq: self.next_seq,

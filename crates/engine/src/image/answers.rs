@@ -18,15 +18,12 @@ use crate::{
     context::{Context, Effect},
     io::{Answer, CallId, ImageState, Outcome},
     job::{Failure, local},
+    limits::{LIST_FAILURES_MAX, THROTTLE_JITTER, THROTTLE_PAUSE},
     reaction::{Applied, Concerns, Next, ObstacleVerdict, Reaction},
     time::{Instant, Millis},
 };
 
 impl Image {
-    /// A throttled call comes again after this and up to a quarter more.
-    const THROTTLE_PAUSE: Millis = Millis(1000);
-    const THROTTLE_JITTER: Millis = Millis(250);
-
     /// A call about the image ended.
     pub(crate) fn answer(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
         match call.kind {
@@ -364,7 +361,7 @@ impl Image {
             _ => {
                 tried.failures = before + 1;
                 tried.after = cx.now + cx.pause(tried.failures);
-                if tried.failures < 2 {
+                if tried.failures < LIST_FAILURES_MAX {
                     return self.splits.push(tried);
                 }
                 self.sample(&mut tried);
@@ -496,6 +493,6 @@ impl Image {
     }
 
     fn throttle_pause(cx: &mut Context<'_>) -> Millis {
-        Self::THROTTLE_PAUSE + cx.random.part_of(Self::THROTTLE_JITTER)
+        THROTTLE_PAUSE + cx.random.part_of(THROTTLE_JITTER)
     }
 }

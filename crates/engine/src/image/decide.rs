@@ -14,7 +14,7 @@ use crate::{
     arena::Key,
     context::{Context, ExpiredFailures},
     job::{Failure, local},
-    limits::Limits,
+    limits::LISTING_AGE_MAX,
     time::Instant,
 };
 
@@ -98,7 +98,7 @@ impl Image {
         match self.known(cx, account) {
             Some(known) if known.state == permission => {
                 let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
-                if assumed_until.is_none() && known.since + Limits::LISTING_AGE_MAX >= cx.now {
+                if assumed_until.is_none() && known.since + LISTING_AGE_MAX >= cx.now {
                     self.done_front(cx, account, known);
                     return true;
                 }
@@ -433,7 +433,7 @@ impl Image {
     /// Sees to it that the history of an account is looked at when it is too old to matter.
     pub(super) fn schedule_forgetting(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let Some(history) = self.store.accounts[account].history else { return };
-        let expires = self.store.histories[history].expires(cx.limits.read_lag, Limits::LISTING_AGE_MAX);
+        let expires = self.store.histories[history].expires(cx.limits.read_lag, LISTING_AGE_MAX);
         if expires < Instant::NEVER {
             self.due.forget(expires, account);
         }
@@ -452,7 +452,7 @@ impl Image {
         let id = found.id;
         let idle = found.head.is_none() && found.stage == Stage::Idle;
         if let Some(history) = found.history {
-            let expires = self.store.histories[history].expires(cx.limits.read_lag, Limits::LISTING_AGE_MAX);
+            let expires = self.store.histories[history].expires(cx.limits.read_lag, LISTING_AGE_MAX);
             if expires > cx.now {
                 return;
             }

@@ -11,7 +11,7 @@ use crate::{
     context::{Context, Effect},
     io::{CallId, Notice},
     job::{Failure, local},
-    limits::Limits,
+    limits::{BLIND_REFUSALS_MAX, LISTING_AGE_MAX, SUSPICIOUS_LENGTHS, SYNC_LISTING_PAUSE, UNREADABLE_FOR},
     reaction::{Next, Reaction},
     time::{Instant, Millis},
 };
@@ -61,14 +61,11 @@ pub(super) struct RefusedListing {
 }
 
 impl Listing {
-    /// Listings of these lengths may have been cut: a page of that length is what the API may return at most.
-    const SUSPICIOUS_LENGTHS: [usize; 3] = [20, 50, 100];
-
     /// An empty listing by a key whose account is not known may be that of another account's image.
     fn new(began: Instant, mut accounts: Vec<AccountId>, cap: u32, is_key_proven: bool) -> Self {
         accounts.sort_unstable();
         accounts.dedup();
-        let is_whole = !Self::SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
+        let is_whole = !SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
         let complete = is_whole && (is_key_proven || !accounts.is_empty());
         Self { began, accounts, complete }
     }
@@ -110,16 +107,11 @@ impl RefusedListing {
 
     /// When a SYNC asks for its own listing.
     pub(super) fn again_for_sync(&self) -> Instant {
-        self.until.min(self.at + Listings::SYNC_PAUSE)
+        self.until.min(self.at + SYNC_LISTING_PAUSE)
     }
 }
 
 impl Listings {
-    /// After a refusal that trying again would not change, work continues without a listing for this time.
-    const UNREADABLE_FOR: Millis = Millis::from_secs(10 * 60);
-    /// While listings are refused, a SYNC asks for its own at most this often.
-    const SYNC_PAUSE: Millis = Millis::from_secs(30);
-
     pub(super) const fn newest(&self) -> Option<&Listing> {
         self.newest.as_ref()
     }
@@ -196,7 +188,7 @@ impl Listings {
 
     /// Whether shares are sent alone.
     pub(super) const fn is_blind(&self) -> bool {
-        self.blind_refusals >= 2
+        self.blind_refusals >= BLIND_REFUSALS_MAX
     }
 
     /// An account waits for the next listing.
@@ -266,7 +258,7 @@ impl Image {
         let is_about_key = reaction.next == Next::WaitForPermission;
         let is_denied = is_about_key && self.is_needed_by_sync(call);
         let is_final = !is_about_key || (is_denied && self.deny(cx, Kind::ReadShares));
-        let until = cx.now + Listings::UNREADABLE_FOR;
+        let until = cx.now + UNREADABLE_FOR;
         let refused = RefusedListing::new(cx, call, until, failure.clone(), is_final);
         self.continue_without(cx, refused);
         if is_denied && !is_final {
@@ -301,7 +293,7 @@ impl Image {
 
     /// A listing that is too old to call anything unchanged is worth nothing to jobs that come after a quiet time.
     pub(super) fn forget_old_listing(&mut self, cx: &Context<'_>) {
-        self.listings.newest.take_if(|listing| listing.began + Limits::LISTING_AGE_MAX < cx.now);
+        self.listings.newest.take_if(|listing| listing.began + LISTING_AGE_MAX < cx.now);
     }
 
     /// A listing that was refused before the lane came up or opened, or with another key, decides nothing any more.

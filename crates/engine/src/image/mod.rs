@@ -229,7 +229,7 @@ impl Image {
     /// The lane came up: what another worker may have changed since is not known any more.
     pub(crate) fn lane_up(&mut self, cx: &mut Context<'_>) {
         self.takeover.begin();
-        if cx.limits.guard {
+        if cx.has_takeover_checks() {
             self.distrust();
         }
         self.forget_refused_listing(cx);

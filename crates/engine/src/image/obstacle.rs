@@ -10,6 +10,10 @@ use crate::{
     context::{Context, LaneFacts},
     io::{CallId, ImageState, Notice},
     job::{Failure, local},
+    limits::{
+        PERMISSION_PAUSE_MAX, PERMISSION_PAUSE_MIN, PERMISSION_REFUSALS_MIN, QUERY_PAUSE_MAX, QUERY_PAUSE_MIN,
+        ROUND_PAUSE_MAX,
+    },
     reaction::{Next, Reaction},
     time::{Instant, Millis},
 };
@@ -82,26 +86,13 @@ impl Obstacle {
 }
 
 impl Busy {
-    /// Between two questions a tenth of the time passes that the image was seen busy, but at least and at most this.
-    const ASK_MIN: Millis = Millis::from_secs(1);
-    const ASK_MAX: Millis = Millis::from_secs(10);
-    /// An image that is NORMAL and yet refuses is asked about at most this rarely.
-    const ROUND_MAX: Millis = Millis::from_secs(30);
-
     fn ask_later(&mut self, now: Instant) {
         let tenth = Millis(now.since(self.since).0 / 10);
-        self.ask = Some(now + tenth.clamp(Self::ASK_MIN, Self::ASK_MAX));
+        self.ask = Some(now + tenth.clamp(QUERY_PAUSE_MIN, QUERY_PAUSE_MAX));
     }
 }
 
 impl NotPermitted {
-    /// The first pause before what was not permitted is tried again; it doubles.
-    const PAUSE_MIN: Millis = Millis::from_secs(30);
-    /// The longest such pause, and how long an image is refused before its jobs fail where others are permitted.
-    const PAUSE_MAX: Millis = Millis::from_secs(10 * 60);
-    /// How often it is refused before that.
-    const REFUSALS_MIN: u32 = 5;
-
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
     }
@@ -142,7 +133,7 @@ impl Image {
         let failure = refused.clone();
         if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
             busy.rounds += 1;
-            let pause = Millis(Busy::ASK_MIN.0 << busy.rounds.min(5)).min(Busy::ROUND_MAX);
+            let pause = Millis(QUERY_PAUSE_MIN.0 << busy.rounds.min(5)).min(ROUND_PAUSE_MAX);
             busy.ask = Some(cx.now + pause);
             (busy.seen, busy.call, busy.failure) = (seen, call, failure);
             return;
@@ -239,16 +230,16 @@ impl Image {
         let is_alone = |before: &&NotPermitted| cx.lane.permitted.since(kind, before.last, cx.now);
         let (since, refusals) =
             before.filter(is_alone).map_or((cx.now, 1), |before| (before.since, before.refusals.saturating_add(1)));
-        let fails_at = since + NotPermitted::PAUSE_MAX;
-        if fails_at <= cx.now && refusals >= NotPermitted::REFUSALS_MIN {
+        let fails_at = since + PERMISSION_PAUSE_MAX;
+        if fails_at <= cx.now && refusals >= PERMISSION_REFUSALS_MIN {
             self.obstacle = None;
             return true;
         }
         let pause = match before {
             // Others are permitted again: from now on it matters what becomes of this one.
-            Some(_) if refusals == 2 => Millis(NotPermitted::PAUSE_MIN.0 * 2),
-            Some(before) => Millis(before.pause.0 * 2).min(NotPermitted::PAUSE_MAX),
-            None => NotPermitted::PAUSE_MIN,
+            Some(_) if refusals == 2 => Millis(PERMISSION_PAUSE_MIN.0 * 2),
+            Some(before) => Millis(before.pause.0 * 2).min(PERMISSION_PAUSE_MAX),
+            None => PERMISSION_PAUSE_MIN,
         };
         // What decides is a refusal then.
         let again = Some(fails_at).filter(|&at| at > cx.now).map_or(cx.now + pause, |at| at.min(cx.now + pause));

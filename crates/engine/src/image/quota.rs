@@ -13,8 +13,8 @@ use crate::{
     context::Context,
     io::Notice,
     job::local,
-    limits::Limits,
-    time::{Instant, Millis},
+    limits::{CAP_LEARNED_FOR, LISTING_AGE_MAX, QUOTA_REFUSALS_MIN},
+    time::Instant,
 };
 
 /// How many accounts the image is shared with and may be.
@@ -42,9 +42,6 @@ struct LearnedCap {
 }
 
 impl Quota {
-    /// How long a cap that refusals taught is believed.
-    const LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
-
     /// The cap as last learned.
     pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
         match &self.learned {
@@ -134,12 +131,12 @@ impl Image {
             return;
         }
         self.quota.singles += 1;
-        if self.quota.singles < 2 {
+        if self.quota.singles < QUOTA_REFUSALS_MIN {
             return;
         }
         let is_certain = self.is_present_certain(cx);
         let cap = self.quota.present;
-        self.quota.learned = Some(LearnedCap { cap, until: cx.now + Quota::LEARNED_FOR, is_certain });
+        self.quota.learned = Some(LearnedCap { cap, until: cx.now + CAP_LEARNED_FOR, is_certain });
         if !is_certain {
             return;
         }
@@ -158,7 +155,7 @@ impl Image {
         let present = quota.present;
         if quota.learned.take_if(|learned| present > learned.cap || (is_certain && !learned.is_certain)).is_some() {
             quota.list_max = Some(1);
-            quota.singles = 1;
+            quota.singles = QUOTA_REFUSALS_MIN - 1;
         }
     }
 
@@ -199,8 +196,7 @@ impl Image {
         }
         let from = self.believable_from(cx);
         let readable = self.listings.refused(cx.now).is_none();
-        let believable =
-            self.listings.since(from).is_some_and(|listing| listing.began() + Limits::LISTING_AGE_MAX >= cx.now);
+        let believable = self.listings.since(from).is_some_and(|listing| listing.began() + LISTING_AGE_MAX >= cx.now);
         if readable && !believable {
             self.listings.want(from.max(cx.now));
             return false;

@@ -45,7 +45,7 @@ impl Image {
             return;
         }
         let (mode, doubt_until) = (found.mode, found.doubt_until);
-        if cx.limits.guard && doubt_until > cx.now {
+        if cx.has_takeover_checks() && doubt_until > cx.now {
             // The next worker must learn from the job, which is redelivered, that such a write may land.
             self.due.land(doubt_until, job);
             return;

@@ -5,7 +5,7 @@ use alloc::{sync::Arc, vec::Vec};
 use imageshare_core::Permission;
 
 use super::account::Account;
-use crate::{arena::Key, job::Failure, time::Instant};
+use crate::{arena::Key, job::Failure, limits::SAMPLE_SIZE, time::Instant};
 
 /// Operations of one permission that failed together.
 #[derive(Debug)]
@@ -115,13 +115,10 @@ impl Splits {
 }
 
 impl Sample {
-    /// How many are tried alone.
-    pub(super) const SIZE: usize = 8;
-
     /// Takes accounts evenly from all over the list.
     pub(super) fn draw(members: &mut Vec<Key<Account>>) -> Self {
         let len = members.len();
-        let waiting = (0..Self::SIZE.min(len)).rev().map(|n| members.remove(n * len / Self::SIZE.min(len))).collect();
+        let waiting = (0..SAMPLE_SIZE.min(len)).rev().map(|n| members.remove(n * len / SAMPLE_SIZE.min(len))).collect();
         Self { waiting, tried: Vec::new(), refused: 0 }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     arena::Key,
     context::{Context, Effect},
     job::Failure,
+    limits::{LIST_FAILURES_MAX, SAMPLE_SIZE},
 };
 
 impl Image {
@@ -39,8 +40,8 @@ impl Image {
         let mut other = Split::new(tried.permission, second, tried.failure.clone());
         other.after = tried.after;
         // One more failure is again the second in a row.
-        other.failures = 1;
-        tried.failures = 1;
+        other.failures = LIST_FAILURES_MAX - 1;
+        tried.failures = LIST_FAILURES_MAX - 1;
         self.splits.push(other);
         self.splits.push(tried);
     }
@@ -48,7 +49,7 @@ impl Image {
     /// Before a list is halved for a reason that may be the caller's or the image's, some are tried alone.
     pub(super) fn sample(&mut self, tried: &mut Split) {
         let accepted = self.writes.is_any_accepted();
-        if !accepted && tried.sample.is_none() && tried.members.len() > 2 * Sample::SIZE {
+        if !accepted && tried.sample.is_none() && tried.members.len() > 2 * SAMPLE_SIZE {
             tried.sample = Some(Sample::draw(&mut tried.members));
         }
     }
@@ -180,7 +181,7 @@ impl Image {
             if !sample.waiting.is_empty() || undecided {
                 continue;
             }
-            if sample.refused == Sample::SIZE {
+            if sample.refused == SAMPLE_SIZE {
                 condemned.push((core::mem::take(&mut split.members), split.permission, split.failure.clone()));
             }
             split.sample = None;

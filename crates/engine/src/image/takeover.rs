@@ -45,7 +45,7 @@ impl Takeover {
 impl Context<'_> {
     /// Whether a call began before its lane came up, where another worker may have had the lane since.
     pub(super) fn is_from_before(&self, call: &EndedCall) -> bool {
-        self.limits.guard && call.began < self.lane.up_at
+        self.has_takeover_checks() && call.began < self.lane.up_at
     }
 
     /// When a listing can no longer miss the work of a call of a worker before.
@@ -55,7 +55,7 @@ impl Context<'_> {
 
     /// The same, where another worker may have had the lane.
     pub(super) fn guard_ends(&self) -> Option<Instant> {
-        self.limits.guard.then(|| self.shown_from())
+        self.has_takeover_checks().then(|| self.shown_from())
     }
 }
 
@@ -75,7 +75,7 @@ impl Image {
     /// From when on a listing shows no state from before the lane came up, if this one may.
     pub(super) fn assumed_until(cx: &Context<'_>, known: Known) -> Option<Instant> {
         let shown_from = cx.lane.up_at + cx.limits.read_lag;
-        (cx.limits.guard && known.read && known.since < shown_from).then_some(shown_from)
+        (cx.has_takeover_checks() && known.read && known.since < shown_from).then_some(shown_from)
     }
 
     /// Whether another operation of the same account follows the one of this item.

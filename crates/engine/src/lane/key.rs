@@ -7,7 +7,8 @@ use imageshare_core::ids::AccountId;
 use super::{Change, ClosedJobs, Lane, Permitted};
 use crate::{
     io::{CallId, CloseReason},
-    time::{Instant, Millis},
+    limits::{KEY_OWNER_WAIT, KEY_UNPROVEN_FOR},
+    time::Instant,
 };
 
 /// Whose key a lane uses, and whose it should be.
@@ -47,13 +48,6 @@ impl Default for KeyOwner {
 }
 
 impl KeyOwner {
-    /// How long calls wait for the account of a key that has to be that of another one.
-    const WAIT: Millis = Millis::from_secs(10);
-
-    /// How long after it came a key whose account cannot be learned may be blamed for a refusal that names an image. One
-    /// bad image that is alone in hand is held no longer.
-    const UNPROVEN_FOR: Millis = Millis::from_secs(60 * 60);
-
     /// Whether the key in use may be another account's.
     pub(super) fn is_unproven(&self, now: Instant) -> bool {
         now < self.unproven_until
@@ -87,14 +81,14 @@ impl KeyOwner {
 
     /// The lane comes up: what it waits for is waited for from now on.
     pub(super) fn wait_anew(&mut self, now: Instant) {
-        self.wait_until = self.wait_until.map(|_| now + Self::WAIT);
+        self.wait_until = self.wait_until.map(|_| now + KEY_OWNER_WAIT);
     }
 
     /// Compares the account of the key in use with the one that it has to be of, as far as both are known.
     fn compare(&mut self, now: Instant) {
         match (self.answer, self.required()) {
             (OwnerAnswer::Asked, Some(_)) => {
-                self.wait_until = self.wait_until.or(Some(now + Self::WAIT));
+                self.wait_until = self.wait_until.or(Some(now + KEY_OWNER_WAIT));
             }
             (OwnerAnswer::Known, required) => {
                 self.wait_until = None;
@@ -135,7 +129,7 @@ impl Lane {
         self.permitted = Permitted::default();
         self.key.answer = OwnerAnswer::Asked;
         self.key.first_call = first_call;
-        self.key.unproven_until = now + KeyOwner::UNPROVEN_FOR;
+        self.key.unproven_until = now + KEY_UNPROVEN_FOR;
         self.key.wait_until = None;
         self.key.compare(now);
     }

@@ -30,13 +30,15 @@ use crate::{
     image::HeldJob,
     images::Entry,
     io::{CallId, CloseReason, Notice},
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimits, Limits, PROBE_PAUSE_MAX, PROBE_PAUSE_MIN},
+    policy::Unfinished,
     time::{Instant, Millis},
 };
 
 /// One rate-limit bucket.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    unfinished: Unfinished,
     limits: LaneLimits,
     state: LaneState,
     /// Whether jobs come from it: from `LaneUp` until it is lost or requeued.
@@ -112,8 +114,9 @@ pub(crate) enum Due {
 }
 
 impl Lane {
-    pub(crate) fn new(limits: LaneLimits, now: Instant) -> Self {
+    pub(crate) fn new(unfinished: Unfinished, limits: LaneLimits, now: Instant) -> Self {
         Self {
+            unfinished,
             limits,
             state: LaneState::Down,
             serving: false,
@@ -244,19 +247,19 @@ impl Lane {
     }
 
     /// What becomes of a job that is delivered now.
-    pub(crate) fn intake(&self, ending: Ending) -> Intake {
+    pub(crate) fn intake(&self) -> Intake {
         if !self.serving {
             return Intake::Ignore;
         }
-        match (&self.state, ending) {
+        match (&self.state, self.unfinished) {
             (LaneState::GivenUp(reason), _) => {
                 Intake::Refuse(alloc::format!("the lane is closed ({})", reason.as_str()).into())
             }
             // While a call is in flight the earlier ones are not settled: it waits with them.
-            (LaneState::Leaving, Ending::Report) if self.in_flight == 0 => {
+            (LaneState::Leaving, Unfinished::Report) if self.in_flight == 0 => {
                 Intake::Refuse("the command was ended".into())
             }
-            (LaneState::Leaving, Ending::Requeue) => Intake::Ignore,
+            (LaneState::Leaving, Unfinished::Requeue) => Intake::Ignore,
             _ => Intake::Take,
         }
     }
@@ -374,7 +377,8 @@ impl Lane {
 
     /// Whether it is closed, and for so long that its jobs are requeued.
     pub(crate) fn is_closed_too_long(&self, now: Instant, limits: &Limits) -> bool {
-        limits.ending == Ending::Requeue && self.state.leaves_at(limits).is_some_and(|at| at <= now)
+        self.unfinished == Unfinished::Requeue
+            && self.state.leaves_at(self.unfinished, limits).is_some_and(|at| at <= now)
     }
 
     /// Whether it is closed because nothing in hand was permitted.
@@ -401,7 +405,7 @@ impl Lane {
         let waits = self.key.wait_until();
         let moments = match &self.state {
             LaneState::Closed(closed) | LaneState::Suspect(closed) => {
-                [self.state.leaves_at(limits), closed.probe_at, waits]
+                [self.state.leaves_at(self.unfinished, limits), closed.probe_at, waits]
             }
             LaneState::Open | LaneState::Refreshing(..) => {
                 [self.leased_until(limits, is_held), self.silent_until(limits), waits]
@@ -430,7 +434,7 @@ impl Lane {
     /// calls to close it.
     fn silent_until(&self, limits: &Limits) -> Option<Instant> {
         let since = self.streak.since()?;
-        (limits.ending == Ending::Report).then_some(since + limits.closed_for)
+        (self.unfinished == Unfinished::Report).then_some(since + limits.closed_for)
     }
 
     /// What is due now, apart from a probe.
@@ -444,19 +448,19 @@ impl Lane {
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match &self.state {
             LaneState::Closed(closed) | LaneState::Suspect(closed) => {
-                if !is_past(self.state.leaves_at(limits)) {
+                if !is_past(self.state.leaves_at(self.unfinished, limits)) {
                     return Due::Nothing;
                 }
                 let (reason, detail) = (closed.reason, closed.detail.clone());
-                match limits.ending {
-                    Ending::Report => {
+                match self.unfinished {
+                    Unfinished::Report => {
                         if matches!(self.state, LaneState::Suspect(_)) {
                             changes.push(Change::Notice(Notice::Closed { reason, detail: detail.clone() }));
                         }
                         Due::GiveUp(reason, detail)
                     }
-                    Ending::Requeue if self.in_flight == 0 => Due::Requeue,
-                    Ending::Requeue => Due::Nothing,
+                    Unfinished::Requeue if self.in_flight == 0 => Due::Requeue,
+                    Unfinished::Requeue => Due::Nothing,
                 }
             }
             LaneState::Open | LaneState::Refreshing(..) if is_past(self.silent_until(limits)) => {
@@ -465,7 +469,7 @@ impl Lane {
                 Due::GiveUp(CloseReason::Endpoint, detail)
             }
             LaneState::Open | LaneState::Refreshing(..) => {
-                let is_over = limits.ending == Ending::Requeue && is_past(self.leased_until(limits, is_held));
+                let is_over = self.unfinished == Unfinished::Requeue && is_past(self.leased_until(limits, is_held));
                 if is_over { Due::Leave } else { Due::Nothing }
             }
             LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => Due::Nothing,
@@ -485,7 +489,7 @@ impl Lane {
         let slots = &self.slots[kind as usize];
         let slot = self.key.wait_until().unwrap_or_default().max(slots.next());
         closed.probe_at = if slots.is_taken() || is_draining {
-            Some(now + Closed::PROBE_PAUSE)
+            Some(now + PROBE_PAUSE_MIN)
         } else {
             Some(slot).filter(|&at| at > now)
         };
@@ -495,7 +499,7 @@ impl Lane {
     /// There was nothing to probe by: it is tried again much later.
     pub(crate) fn probe_impossible(&mut self, now: Instant) {
         if let Some(closed) = self.state.closed_mut() {
-            closed.probe_at = Some(now + Closed::PROBE_PAUSE_MAX);
+            closed.probe_at = Some(now + PROBE_PAUSE_MAX);
         }
     }
 
@@ -511,7 +515,7 @@ impl Lane {
 
 impl LaneLimits {
     /// The limit of a kind of calls, in requests a second.
-    const fn rate_of(&self, kind: Kind) -> f64 {
+    fn rate_of(&self, kind: Kind) -> f64 {
         match kind {
             Kind::Write | Kind::ReadShares => self.rate,
             Kind::ReadImage => self.image_rate,

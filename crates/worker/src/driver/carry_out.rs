@@ -15,6 +15,7 @@ use imageshare_engine::{
     io::{Action, CallId, Command, DeliveryId, Input, LaneId, Notice, Outcome},
     job::Report,
     limits::{LaneLimits, Limits},
+    policy::Policy,
     time::{Instant, Millis},
 };
 use tokio::{
@@ -126,17 +127,23 @@ struct InFlight {
 impl<I: Send + 'static> Driver<I> {
     /// A driver for these lanes, which it numbers in this order.
     #[must_use]
-    pub fn new(lanes: &[Lane], limits: Limits, client: Client) -> Self {
+    pub fn new(lanes: &[Lane], policy: Policy, limits: Limits, client: Client) -> Self {
         let status = Status::new(lanes.iter().map(|lane| lane.name.as_str()));
-        Self::with_status(lanes, limits, client, Arc::new(status))
+        Self::with_status(lanes, policy, limits, client, Arc::new(status))
     }
 
     /// The same that notes its state in one which has these lanes.
     #[must_use]
-    pub(crate) fn with_status(lanes: &[Lane], limits: Limits, client: Client, status: Arc<Status>) -> Self {
+    pub(crate) fn with_status(
+        lanes: &[Lane],
+        policy: Policy,
+        limits: Limits,
+        client: Client,
+        status: Arc<Status>,
+    ) -> Self {
         let (news_sender, news) = mpsc::unbounded_channel();
         let mut driver = Self {
-            engine: Engine::new(limits, seed()),
+            engine: Engine::new(policy, limits, seed()),
             started: TokioInstant::now(),
             client,
             lanes: Vec::with_capacity(lanes.len()),

@@ -6,7 +6,7 @@ use imageshare_core::{
     credential::SecretId,
     ids::{AccountId, Region},
 };
-use imageshare_engine::limits::LaneLimits;
+use imageshare_engine::limits::{LaneLimitValues, LaneLimits};
 
 use super::{
     DEFAULT_NAME,
@@ -151,8 +151,8 @@ fn read_one(
     section.finish("endpoint, regions, credential, account, rate, batch, concurrency", problems);
 
     let key = |key: &str| format!("lanes.{name}.{key}");
-    let LaneLimits { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
-        LaneLimits::default();
+    let LaneLimitValues { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
+        LaneLimitValues::default();
     let outside = |given: &[Given], of_file: Option<Given>| of_file.into_iter().chain(given.iter().cloned()).collect();
     let default_endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host");
 
@@ -191,7 +191,9 @@ fn read_one(
         settings.push(setting);
         account
     });
-    let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
+    let limits = LaneLimitValues { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
+    let limits =
+        LaneLimits::new(limits).map_err(|error| choices.problems.push(format!("lanes.{name}.{error}"))).ok()?;
     let source = sources.get(&credential.0)?.source.clone();
     let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
     let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, account, limits };

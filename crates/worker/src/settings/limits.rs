@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use imageshare_engine::{limits::Limits, time::Millis};
+use imageshare_engine::{
+    limits::{LimitValues, Limits},
+    time::Millis,
+};
 
 use super::{
     choices::Choices,
@@ -18,7 +21,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const TENTH: Duration = Duration::from_millis(100);
 
-pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (Limits, Vec<Setting>) {
+pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (LimitValues, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (attempts, cap, image_wait) = (take("attempts"), take("cap"), take("image_wait"));
     let (mut write_lag, mut read_lag) = (take("write_lag"), take("read_lag"));
@@ -26,7 +29,7 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
     write_lag.extend(choices.variable("IMAGESHARE_WRITE_LAG"));
     read_lag.extend(choices.variable("IMAGESHARE_READ_LAG"));
 
-    let limits = Limits::default();
+    let limits = LimitValues::default();
     let key = |key: &str| format!("engine.{key}");
     let of_millis = |length: Millis| Duration::from_millis(length.0);
     let attempts = choices.choose(key("attempts"), limits.attempts, attempts, |text| whole(text, 1..=100, "tries"));
@@ -40,7 +43,7 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
     let image_wait = choices.choose(key("image_wait"), of_millis(limits.image_wait), image_wait, |text| {
         duration(text, SECOND..=7 * 86_400 * SECOND)
     });
-    let checked = Limits {
+    let values = LimitValues {
         attempts: attempts.0,
         cap: cap.0,
         write_lag: to_millis(write_lag.0),
@@ -49,7 +52,10 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
         image_wait_blocked: limits.image_wait_blocked.min(to_millis(image_wait.0)),
         ..limits
     };
-    (checked, vec![attempts.1, cap.1, write_lag.1, read_lag.1, image_wait.1])
+    if let Err(error) = Limits::new(values.clone()) {
+        choices.problems.push(format!("engine.{error}"));
+    }
+    (values, vec![attempts.1, cap.1, write_lag.1, read_lag.1, image_wait.1])
 }
 
 /// How the API is reached: the time-outs, whom to trust, and by which proxy.

@@ -14,7 +14,7 @@ mod values;
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use imageshare_core::{credential::SecretId, disclosure::disclosed, ids::Region};
-use imageshare_engine::limits::Limits;
+use imageshare_engine::limits::LimitValues;
 
 use self::{choices::Choices, file::Section, lanes::Overrides, values::region};
 use crate::{
@@ -65,7 +65,7 @@ pub struct Settings {
     /// The region of jobs without one.
     pub region: Option<Region>,
     /// The engine's limits. How jobs end and the pauses between tries are not settings and stand at their defaults.
-    pub limits: Limits,
+    pub limits: LimitValues,
     /// How long the HTTP client waits.
     pub http: TimeOuts,
     /// Whom it trusts, and by which proxy it goes.

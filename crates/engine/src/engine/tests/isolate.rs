@@ -5,11 +5,12 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use imageshare_core::{Permission, ids::AccountId};
 use proptest::prelude::*;
 
-use super::kit::{Kit, account_id, job, one_shot, refused};
+use super::kit::{Kit, NO_CHECKS, account_id, job, refused};
 use crate::{
     io::{Action, Answer, ImageState, Input, Notice, Outcome},
     job::Mode,
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimitValues, LimitValues},
+    policy::Policy,
     time::Millis,
 };
 
@@ -61,7 +62,7 @@ impl Cloud {
 #[test]
 fn one_bad_account_of_fifty_costs_at_most_nine_writes() {
     for bad in 0..50 {
-        let mut kit = Kit::new(one_shot());
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         let delivery = kit.job(Mode::Share, 0, 0..50);
         let mut cloud = Cloud::new([bad], "InvalidAccountId.NotFound");
         cloud.serve(&mut kit, 1);
@@ -93,8 +94,8 @@ proptest! {
             Just("NeverHeardOf.This"),
         ],
     ) {
-        let limits = LaneLimits { batch, ..LaneLimits::default() };
-        let mut kit = Kit::with_lane(one_shot(), limits);
+        let limits = LaneLimitValues { batch, ..LaneLimitValues::default() };
+        let mut kit = Kit::with_lane(Policy::COMMAND, LimitValues::default(), limits);
         let delivery = kit.job(Mode::Share, 0, 0..60);
         let mut cloud = Cloud::new(bad.iter().copied(), code);
         cloud.serve(&mut kit, 1);
@@ -107,7 +108,7 @@ proptest! {
 
 #[test]
 fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 3, 4]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2, 3, 4]);
@@ -120,7 +121,7 @@ fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
 
 #[test]
 fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_nothing() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..50);
     let mut cloud = Cloud::new(0..50, "InvalidParameterValue");
     cloud.serve(&mut kit, 1);
@@ -130,7 +131,7 @@ fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_not
 
 #[test]
 fn a_list_that_fails_once_with_nobody_blamed_is_sent_again_whole() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2, 3]);
@@ -142,7 +143,7 @@ fn a_list_that_fails_once_with_nobody_blamed_is_sent_again_whole() {
 
 #[test]
 fn a_lone_operation_has_as_many_tries_as_the_limits_say() {
-    let mut kit = Kit::new(Limits { attempts: 3, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { attempts: 3, ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..3 {
@@ -155,7 +156,7 @@ fn a_lone_operation_has_as_many_tries_as_the_limits_say() {
 
 #[test]
 fn a_cancel_that_blames_the_account_is_done_if_the_account_is_not_listed() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1]);
     kit.list([1]);
     assert_eq!(kit.write(Permission::Cancel), [1]);
@@ -166,7 +167,7 @@ fn a_cancel_that_blames_the_account_is_done_if_the_account_is_not_listed() {
 
 #[test]
 fn an_account_that_has_the_image_already_is_as_wished() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -176,7 +177,7 @@ fn an_account_that_has_the_image_already_is_as_wished() {
 
 #[test]
 fn a_refusal_is_remembered_for_a_job_that_comes_back_and_not_for_a_new_one() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.refuse("InvalidAccountId.NotFound");
@@ -190,7 +191,7 @@ fn a_refusal_is_remembered_for_a_job_that_comes_back_and_not_for_a_new_one() {
 
 #[test]
 fn the_longest_list_the_api_takes_is_searched() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..200);
     kit.list([]);
     let mut lists = Vec::new();
@@ -207,7 +208,7 @@ fn the_longest_list_the_api_takes_is_searched() {
 
 #[test]
 fn a_refusal_is_forgotten_when_the_account_is_accepted() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.refuse("InvalidAccountId.NotFound");
@@ -223,7 +224,7 @@ fn a_refusal_is_forgotten_when_the_account_is_accepted() {
 #[test]
 fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_rest() {
     let code = "InvalidParameterValue";
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..20);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share).len(), 20);
@@ -246,7 +247,7 @@ fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_re
 
 #[test]
 fn shares_go_alone_where_nothing_can_be_listed() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let job = kit.job(Mode::Share, 0, 0..400);
     let (mut writes, code) = (0, "FailedOperation.AccountAlreadyExists");
     while !kit.is_settled(job) {

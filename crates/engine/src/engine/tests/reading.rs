@@ -4,17 +4,18 @@ use alloc::vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, one_shot};
+use super::kit::{Kit, LANE};
 use crate::{
     io::{Action, Notice},
     job::Mode,
-    limits::Limits,
+    limits::LimitValues,
+    policy::Policy,
     time::Millis,
 };
 
 #[test]
 fn the_first_wish_reads_and_only_the_difference_is_sent() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([2]);
     assert_eq!(kit.write(Permission::Share), [1, 3]);
@@ -25,7 +26,7 @@ fn the_first_wish_reads_and_only_the_difference_is_sent() {
 
 #[test]
 fn accounts_that_are_as_wished_cost_no_write() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     kit.list([7]);
     assert_eq!(kit.outcomes(delivery), ["unchanged", "unchanged"]);
@@ -34,7 +35,7 @@ fn accounts_that_are_as_wished_cost_no_write() {
 
 #[test]
 fn our_own_write_is_believed_until_a_reading_can_show_it() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.accept();
@@ -50,7 +51,7 @@ fn our_own_write_is_believed_until_a_reading_can_show_it() {
 
 #[test]
 fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
-    let mut kit = Kit::new(Limits { read_lag: Millis(0), ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { read_lag: Millis(0), ..LimitValues::default() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.accept();
@@ -62,7 +63,7 @@ fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
 
 #[test]
 fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([1, 2]);
     kit.pass(Millis(31_000));
@@ -74,7 +75,7 @@ fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
 
 #[test]
 fn a_listing_of_a_suspicious_length_proves_no_absence() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [777]);
     kit.list(0..20);
     assert_eq!(kit.write(Permission::Cancel), [777], "the listing may have been cut at 20");
@@ -84,7 +85,7 @@ fn a_listing_of_a_suspicious_length_proves_no_absence() {
 
 #[test]
 fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -98,7 +99,7 @@ fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
 
 #[test]
 fn a_reading_that_fails_for_a_moment_is_tried_again() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("InternalError");
     kit.list([1]);
@@ -108,7 +109,7 @@ fn a_reading_that_fails_for_a_moment_is_tried_again() {
 
 #[test]
 fn jobs_that_come_while_a_reading_is_under_way_share_it() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.call();
     let second = kit.job(Mode::Share, 0, [2]);
@@ -120,7 +121,7 @@ fn jobs_that_come_while_a_reading_is_under_way_share_it() {
 
 #[test]
 fn a_read_is_of_the_image_and_region_of_the_job() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let job = super::kit::job(Mode::Share, 4, [1]);
     let (region, image_id) = (job.region, job.image_id);
     kit.deliver(job);
@@ -129,7 +130,7 @@ fn a_read_is_of_the_image_and_region_of_the_job() {
 
 #[test]
 fn an_image_that_cannot_be_read_is_forgotten_in_the_end() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..30 {
         kit.job(Mode::Share, image, [1]);
         kit.refuse("InvalidImageId.NotFound");

@@ -17,7 +17,8 @@ use imageshare_engine::{
     Engine,
     io::{CloseReason, Command, DeliveryId, Input, LaneId, Notice},
     job::{AccountOutcome, Job, Mode, local},
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues, Limits},
+    policy::Policy,
     time::{Instant as EngineInstant, Millis},
 };
 use tokio::{
@@ -58,7 +59,8 @@ impl Run {
     }
 
     fn of(lane: Lane, time_outs: TimeOuts, room: usize) -> Self {
-        let driver = Driver::new(&[lane], limits(), Client::new(time_outs).unwrap());
+        let driver =
+            Driver::new(&[lane], Policy::COMMAND, Limits::new(limits()).unwrap(), Client::new(time_outs).unwrap());
         let (jobs, jobs_in) = mpsc::channel(8);
         let (said_in, said) = mpsc::channel(room);
         let (interrupts, interrupts_in) = mpsc::channel(2);
@@ -118,8 +120,8 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
 }
 
 /// Those of a command that runs once.
-fn limits() -> Limits {
-    Limits { pauses: pauses(), ending: Ending::Report, guard: false, ..Limits::default() }
+fn limits() -> LimitValues {
+    LimitValues { pauses: pauses(), ..LimitValues::default() }
 }
 
 fn delivery(identity: u32, accounts: &[u64]) -> Delivery<u32> {
@@ -516,7 +518,8 @@ async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
 async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
     let driver = Driver::<u32>::new(
         &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
-        limits(),
+        Policy::COMMAND,
+        Limits::new(limits()).unwrap(),
         Client::new(TimeOuts::default()).unwrap(),
     );
     let given_up = driver.given_up();
@@ -540,10 +543,11 @@ async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
 async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
     let server = Server::start(|_, _| Does::Hangs).await;
     for seconds in (1..90).step_by(2) {
-        let limits = Limits { closed_for: Millis::from_secs(seconds), ..limits() };
+        let limits = LimitValues { closed_for: Millis::from_secs(seconds), ..limits() };
         let driver = Driver::<u32>::new(
             &[lane(&server.endpoint, same, TimeOuts::default()).await],
-            limits,
+            Policy::COMMAND,
+            Limits::new(limits).unwrap(),
             Client::new(TimeOuts::default()).unwrap(),
         );
         let (jobs, jobs_in) = mpsc::channel(1);
@@ -586,7 +590,7 @@ async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
 
 #[test]
 fn the_interval_is_the_engines() {
-    let mut engine = Engine::new(limits(), 0);
+    let mut engine = Engine::new(Policy::COMMAND, Limits::new(limits()).unwrap(), 0);
     engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
     engine.handle(
         EngineInstant(0),

@@ -2,6 +2,7 @@
 
 use std::{future::ready, pin::Pin, sync::Mutex};
 
+use imageshare_engine::{limits::LaneLimitValues, policy::TakeoverChecks};
 use tokio::time::advance;
 
 use super::{
@@ -15,6 +16,8 @@ use crate::{
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const LANE: LaneId = LaneId(0);
+/// No other worker had the lane.
+const NO_CHECKS: Policy = Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER };
 
 /// A daemon's driver with one lane, whose subscription is the test.
 struct Daemon {
@@ -37,8 +40,8 @@ impl Daemon {
     }
 
     fn of(lanes: &[Lane]) -> Self {
-        let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-        let driver = Driver::new(lanes, limits, Client::new(TimeOuts::default()).unwrap());
+        let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+        let driver = Driver::new(lanes, NO_CHECKS, limits, Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
@@ -350,8 +353,8 @@ async fn a_reload_brings_another_key_and_other_limits() {
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.settled().await;
-    let limits = Limits { pauses: pauses(), guard: false, ..Limits::default() };
-    let lanes = vec![(LaneLimits { batch: 1, ..LaneLimits::default() }, None)];
+    let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+    let lanes = vec![(LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap(), None)];
     daemon.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     daemon.deliver(1, 8, &[100_002, 100_003]).await;
