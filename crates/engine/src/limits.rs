@@ -217,7 +217,7 @@ pub(crate) const SAMPLE_SIZE: usize = 8;
 /// Single accounts refused for the quota in a row before the count of shares is taken as the cap.
 pub(crate) const QUOTA_REFUSALS_MIN: u32 = 2;
 /// How long a cap that refusals showed is used.
-pub(crate) const CAP_LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
+pub(crate) const CAP_OBSERVED_FOR: Millis = Millis::from_secs(10 * 60);
 /// How long the refusal of an account is remembered for jobs that are redelivered, and how many are.
 pub(crate) const REFUSAL_KEPT_FOR: Millis = Millis::from_secs(60 * 60);
 pub(crate) const REFUSALS_MAX: usize = 100_000;

@@ -9,9 +9,9 @@ use imageshare_core::Class;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reaction {
     pub(crate) lane: Health,
-    pub(crate) key: KeyVerdict,
+    pub(crate) key: KeyEvidence,
     pub(crate) applied: Applied,
-    pub(crate) obstacle: ObstacleVerdict,
+    pub(crate) obstacle: ObstacleEffect,
     pub(crate) concerns: Concerns,
     pub(crate) next: Next,
 }
@@ -31,7 +31,7 @@ pub(crate) enum Health {
 
 /// What the refusal says of the question whether the key may do this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyVerdict {
+pub(crate) enum KeyEvidence {
     /// Nothing: it may have been refused before that was asked.
     Unknown,
     /// The request's values were looked at. They may be looked at before the key is, so this opens a closed lane and
@@ -59,7 +59,7 @@ pub(crate) enum Applied {
 
 /// Whether a refused write shows that what kept writes of the image back is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ObstacleVerdict {
+pub(crate) enum ObstacleEffect {
     /// It says nothing of the image.
     Stays,
     Ends,
@@ -113,7 +113,7 @@ impl Reaction {
     /// The reaction to a refusal of this class.
     #[rustfmt::skip]
     pub(crate) const fn to(class: Class) -> Self {
-        use {Applied::*, Concerns::*, Health::*, KeyVerdict::*, Next::*, ObstacleVerdict::*};
+        use {Applied::*, Concerns::*, Health::*, KeyEvidence::*, Next::*, ObstacleEffect::*};
         match class {
             Class::Account                    => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccount),
             Class::AccountOrOther             => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccountOrOther),
@@ -135,10 +135,10 @@ impl Reaction {
     /// The reaction of a call that the key, which may be another account's, was not permitted.
     pub(crate) const fn with_key(self, may_be_foreign: bool) -> Self {
         match self.key {
-            KeyVerdict::NotPermittedIfUnproven if may_be_foreign => {
-                Self { key: KeyVerdict::NotPermitted, next: Next::WaitForPermission, ..self }
+            KeyEvidence::NotPermittedIfUnproven if may_be_foreign => {
+                Self { key: KeyEvidence::NotPermitted, next: Next::WaitForPermission, ..self }
             }
-            KeyVerdict::NotPermittedIfUnproven => Self { key: KeyVerdict::Passed, ..self },
+            KeyEvidence::NotPermittedIfUnproven => Self { key: KeyEvidence::Passed, ..self },
             _ => self,
         }
     }
@@ -147,9 +147,9 @@ impl Reaction {
 /// A row of the table.
 const fn row(
     lane: Health,
-    key: KeyVerdict,
+    key: KeyEvidence,
     applied: Applied,
-    obstacle: ObstacleVerdict,
+    obstacle: ObstacleEffect,
     concerns: Concerns,
     next: Next,
 ) -> Reaction {
@@ -191,11 +191,11 @@ mod tests {
                 Health::ClockRefused => "is closed",
             },
             match reaction.key {
-                KeyVerdict::Unknown => "is not known",
-                KeyVerdict::Passed => "seems so",
-                KeyVerdict::Permitted => "yes",
-                KeyVerdict::NotPermitted => "no",
-                KeyVerdict::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
+                KeyEvidence::Unknown => "is not known",
+                KeyEvidence::Passed => "seems so",
+                KeyEvidence::Permitted => "yes",
+                KeyEvidence::NotPermitted => "no",
+                KeyEvidence::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
             },
             match reaction.applied {
                 Applied::Never => "no",
@@ -243,9 +243,9 @@ mod tests {
     #[test]
     fn key_of_another_account_is_blamed_for_the_image() {
         let foreign = Reaction::to(Class::Image).with_key(true);
-        assert_eq!((foreign.key, foreign.next), (KeyVerdict::NotPermitted, Next::WaitForPermission));
+        assert_eq!((foreign.key, foreign.next), (KeyEvidence::NotPermitted, Next::WaitForPermission));
         let own = Reaction::to(Class::Image).with_key(false);
-        assert_eq!((own.key, own.next), (KeyVerdict::Passed, Next::Fail));
+        assert_eq!((own.key, own.next), (KeyEvidence::Passed, Next::Fail));
         for class in CLASSES.into_iter().filter(|class| *class != Class::Image) {
             assert_eq!(Reaction::to(class).with_key(true), Reaction::to(class), "{}", class.as_str());
         }

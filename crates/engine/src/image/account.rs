@@ -33,7 +33,7 @@ pub(super) enum ItemState {
     /// as an opposite operation of its account follows, since nothing that is read after that one shows whether it was so.
     Assumed,
     /// Done, unless a listing to come says otherwise at a takeover check: the outcome it will have then.
-    Provisional(Done),
+    Early(Done),
     Done(Done),
     /// The reason is in [`super::Engine::failures`].
     Failed,
@@ -47,10 +47,10 @@ pub(super) enum Done {
 
 impl ItemState {
     /// The outcome of an item that a listing to come may open again.
-    pub(super) const fn provisional(self) -> Option<Done> {
+    pub(super) const fn early(self) -> Option<Done> {
         match self {
             Self::Assumed => Some(Done::Unchanged),
-            Self::Provisional(done) => Some(done),
+            Self::Early(done) => Some(done),
             Self::Open | Self::Done(_) | Self::Failed => None,
         }
     }
@@ -102,30 +102,30 @@ pub(super) struct History {
     pub(super) accepted: Option<(Permission, Instant)>,
     /// Writes after the accepted one that may have been applied, at that moment at the latest: refused as part of a
     /// list, or without an answer. The permission is what all of them asked for, if they agree.
-    pub(super) unsure: Option<(Option<Permission>, Instant)>,
+    pub(super) maybe_applied: Option<(Option<Permission>, Instant)>,
     /// Writes without an answer: until that moment they may still be applied.
-    pub(super) doubt: Option<(Permission, Instant)>,
+    pub(super) in_doubt: Option<(Permission, Instant)>,
     /// The operation has used up its tries: it fails with this unless a listing, begun no earlier, finds it as requested.
     /// The number is the place in arrival of the first job that came after the failure.
-    pub(super) verdict: Option<(Instant, u64, Arc<Failure>)>,
+    pub(super) final_failure: Option<(Instant, u64, Arc<Failure>)>,
 }
 
 impl History {
     /// The doubt that still holds.
-    pub(super) fn doubt_at(&self, now: Instant) -> Option<(Permission, Instant)> {
-        self.doubt.filter(|&(_, until)| until > now)
+    pub(super) fn in_doubt_at(&self, now: Instant) -> Option<(Permission, Instant)> {
+        self.in_doubt.filter(|&(_, until)| until > now)
     }
 
     /// A write was accepted, or a listing has shown its work.
     pub(super) fn accept(&mut self, permission: Permission, at: Instant) {
         self.accepted = Some((permission, at));
         // An earlier write in doubt may still land, which matters if another writer changes the account before it does.
-        self.unsure = self.doubt_at(at).map(|(doubted, until)| (Some(doubted), until));
+        self.maybe_applied = self.in_doubt_at(at).map(|(doubted, until)| (Some(doubted), until));
     }
 
     /// A write may have been applied, at that moment at the latest.
-    pub(super) fn suspect(&mut self, permission: Permission, at: Instant) {
-        self.unsure = Some(match self.unsure {
+    pub(super) fn note_maybe_applied(&mut self, permission: Permission, at: Instant) {
+        self.maybe_applied = Some(match self.maybe_applied {
             Some((before, until)) if before != Some(permission) => (None, until.max(at)),
             Some((_, until)) => (Some(permission), until.max(at)),
             None => (Some(permission), at),
@@ -137,9 +137,9 @@ impl History {
     pub(super) fn expires(&self, read_lag: Millis, reading_age_max: Millis) -> Instant {
         let matters = |at: Instant| at + read_lag + reading_age_max;
         let accepted = self.accepted.map_or(Instant(0), |(_, at)| matters(at));
-        let unsure = self.unsure.map_or(Instant(0), |(_, at)| matters(at));
-        let doubt = self.doubt.map_or(Instant(0), |(_, until)| matters(until));
-        if self.verdict.is_some() { Instant::NEVER } else { accepted.max(unsure).max(doubt) }
+        let maybe_applied = self.maybe_applied.map_or(Instant(0), |(_, at)| matters(at));
+        let doubt = self.in_doubt.map_or(Instant(0), |(_, until)| matters(until));
+        if self.final_failure.is_some() { Instant::NEVER } else { accepted.max(maybe_applied).max(doubt) }
     }
 }
 

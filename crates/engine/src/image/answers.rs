@@ -19,7 +19,7 @@ use crate::{
     io::{Answer, CallId, ImageState, Outcome},
     job::{Failure, local},
     limits::{LIST_FAILURES_MAX, THROTTLE_JITTER, THROTTLE_PAUSE},
-    reaction::{Applied, Concerns, Next, ObstacleVerdict, Reaction},
+    reaction::{Applied, Concerns, Next, ObstacleEffect, Reaction},
     time::{Instant, Millis},
 };
 
@@ -104,7 +104,7 @@ impl Image {
             Outcome::Accepted(_) => self.write_accepted(cx, permission, &members, origin),
             Outcome::Unanswered { sent, reason } => {
                 let sent_at = if sent { call.sent.or(Some(call.began)) } else { None };
-                self.mark_doubt(cx, sent_at, permission, &members);
+                self.put_in_doubt(cx, sent_at, permission, &members);
                 let members = self.still_requested(cx, permission, members);
                 let tried = Split::new(permission, members, failure(local::NO_ANSWER, reason, None));
                 self.write_failed(cx, tried, origin);
@@ -139,9 +139,9 @@ impl Image {
         outcome: &Outcome,
     ) {
         match outcome {
-            Outcome::Accepted(_) => self.suspect(cx, permission, members),
+            Outcome::Accepted(_) => self.note_maybe_applied(cx, permission, members),
             Outcome::Unanswered { sent: true, .. } => {
-                self.mark_doubt(cx, call.sent.or(Some(call.began)), permission, members);
+                self.put_in_doubt(cx, call.sent.or(Some(call.began)), permission, members);
             }
             Outcome::Refused { class, .. } => {
                 self.mark_refused(cx, permission, members, Reaction::to(*class).applied);
@@ -212,7 +212,7 @@ impl Image {
         origin: Origin,
         reaction: Reaction,
     ) {
-        if reaction.obstacle == ObstacleVerdict::Ends {
+        if reaction.obstacle == ObstacleEffect::Ends {
             self.obstacle_ends(reaction.next);
         }
         match reaction.next {
@@ -323,7 +323,7 @@ impl Image {
         match (permission, next) {
             (Permission::Share, Next::FindDone) => self.already_done(cx, alone),
             // Most likely it does not have the image: if so it is as requested.
-            (Permission::Cancel, _) => self.give_verdict(cx, alone, refused),
+            (Permission::Cancel, _) => self.set_final_failure(cx, alone, refused),
             (Permission::Share, _) => {
                 self.remember(cx, alone, permission, &refused);
                 self.count_sample(alone, &refused.code);
@@ -380,7 +380,7 @@ impl Image {
         found.attempts = found.attempts.saturating_add(1);
         let attempts = u32::from(found.attempts);
         if attempts >= cx.limits.attempts {
-            return self.give_verdict(cx, alone, tried.failure);
+            return self.set_final_failure(cx, alone, tried.failure);
         }
         tried.after = cx.now + cx.pause(attempts);
         self.splits.push(tried);
@@ -435,7 +435,7 @@ impl Image {
     }
 
     /// No answer came: what was sent may still be applied until `write_lag` after it was sent.
-    fn mark_doubt(
+    fn put_in_doubt(
         &mut self,
         cx: &Context<'_>,
         sent_at: Option<Instant>,
@@ -448,20 +448,20 @@ impl Image {
             let history = self.history(member);
             // Only the same permission is ever sent while a doubt holds.
             let longest =
-                history.doubt.filter(|&(doubted, _)| doubted == permission).map_or(until, |(_, at)| at.max(until));
-            history.doubt = Some((permission, longest));
-            history.suspect(permission, longest);
+                history.in_doubt.filter(|&(doubted, _)| doubted == permission).map_or(until, |(_, at)| at.max(until));
+            history.in_doubt = Some((permission, longest));
+            history.note_maybe_applied(permission, longest);
             self.schedule_forgetting(cx, member);
-            self.doubt_jobs(member, permission, until);
+            self.put_jobs_in_doubt(member, permission, until);
         }
     }
 
     /// The jobs of an operation in doubt are settled only when it can no longer land, where another worker may take over.
-    fn doubt_jobs(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
+    fn put_jobs_in_doubt(&mut self, member: Key<Account>, permission: Permission, until: Instant) {
         let mut next = self.store.accounts[member].front;
         while let Some(item) = next.filter(|&item| self.store.items[item].permission == permission) {
             let job = &mut self.store.jobs[self.store.items[item].job];
-            job.doubt_until = job.doubt_until.max(until);
+            job.in_doubt_until = job.in_doubt_until.max(until);
             next = self.store.items[item].next_in_account;
         }
     }
@@ -480,14 +480,14 @@ impl Image {
             Applied::Perhaps => true,
         };
         if may_be_applied {
-            self.suspect(cx, permission, members);
+            self.note_maybe_applied(cx, permission, members);
         }
     }
 
     /// A write of these accounts may have been applied by now.
-    fn suspect(&mut self, cx: &mut Context<'_>, permission: Permission, members: &[Key<Account>]) {
+    fn note_maybe_applied(&mut self, cx: &mut Context<'_>, permission: Permission, members: &[Key<Account>]) {
         for &member in members {
-            self.history(member).suspect(permission, cx.now);
+            self.history(member).note_maybe_applied(permission, cx.now);
             self.schedule_forgetting(cx, member);
         }
     }

@@ -120,7 +120,7 @@ impl Image {
         let found = &self.store.accounts[account];
         match step {
             Step::Decide if found.stage == Stage::Checking => self.decide(cx, account),
-            Step::Confirm => self.compare_provisional(cx, account),
+            Step::Confirm => self.check_early_account(cx, account),
             Step::Forget => {
                 self.forget_items(cx, account);
                 self.forget_account(cx, account);

@@ -45,7 +45,7 @@ impl Image {
                 Some(Known { state, since: listing.began(), read: true })
             }),
         };
-        let Some((tried, at)) = history.and_then(|history| history.unsure) else { return base };
+        let Some((tried, at)) = history.and_then(|history| history.maybe_applied) else { return base };
         base.filter(|base| Some(base.state) == tried || (base.read && base.since >= at + cx.limits.read_lag))
     }
 
@@ -79,12 +79,12 @@ impl Image {
             self.fail_front(cx, account, &failure);
             return true;
         }
-        let readable = self.listings.refused(cx.now).is_none();
+        let can_list = self.listings.refused(cx.now).is_none();
         let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
-        if let Some((from, ..)) = history.and_then(|history| history.verdict.as_ref()) {
-            return self.decide_verdict(cx, account, permission, *from, readable);
+        if let Some((from, ..)) = history.and_then(|history| history.final_failure.as_ref()) {
+            return self.decide_final_failure(cx, account, permission, *from, can_list);
         }
-        match history.and_then(|history| history.doubt_at(cx.now)) {
+        match history.and_then(|history| history.in_doubt_at(cx.now)) {
             Some((doubted, until)) if doubted != permission => {
                 self.wait(account, until);
                 return false;
@@ -102,13 +102,13 @@ impl Image {
                     self.done_front(cx, account, known);
                     return true;
                 }
-                if readable {
+                if can_list {
                     self.check(account, assumed_until.unwrap_or(cx.now));
                 } else {
                     self.set_ready(account, permission);
                 }
             }
-            None if readable && self.listings.newest().is_none() => self.check(account, cx.now),
+            None if can_list && self.listings.newest().is_none() => self.check(account, cx.now),
             Some(_) | None => self.set_ready(account, permission),
         }
         false
@@ -120,13 +120,13 @@ impl Image {
     }
 
     /// Decides an operation that has used up its tries: a listing has the last word, if there can be one.
-    fn decide_verdict(
+    fn decide_final_failure(
         &mut self,
         cx: &mut Context<'_>,
         account: Key<Account>,
         permission: Permission,
         from: Instant,
-        readable: bool,
+        can_list: bool,
     ) -> bool {
         let found = &self.store.accounts[account];
         let listing = self.listings.since(from);
@@ -137,13 +137,13 @@ impl Image {
                 self.done_front(cx, account, Known { state, since, read: true });
                 true
             }
-            None if readable => {
+            None if can_list => {
                 self.check(account, from.max(cx.now));
                 false
             }
             _ => {
-                if let Some((_, seq, failure)) = self.history(account).verdict.clone() {
-                    self.fail_by_verdict(cx, account, seq, &failure);
+                if let Some((_, seq, failure)) = self.history(account).final_failure.clone() {
+                    self.report_final_failure(cx, account, seq, &failure);
                 }
                 true
             }
@@ -151,7 +151,7 @@ impl Image {
     }
 
     /// Fails an operation that has used up its tries. A job that came after that is not given the id of the request.
-    pub(super) fn fail_by_verdict(
+    pub(super) fn report_final_failure(
         &mut self,
         cx: &Context<'_>,
         account: Key<Account>,
@@ -163,13 +163,13 @@ impl Image {
     }
 
     /// The operation has used up its tries. Unless a listing that began after all of them finds it as requested, it fails.
-    pub(super) fn give_verdict(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
+    pub(super) fn set_final_failure(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         let read_lag = cx.limits.read_lag;
         self.count_sample(account, &failure.code);
         let seq = cx.next_seq;
         let history = self.history(account);
-        let landed = history.doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
-        history.verdict = Some((landed + read_lag, seq, failure));
+        let landed = history.in_doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
+        history.final_failure = Some((landed + read_lag, seq, failure));
         self.set_stage(account, Stage::Idle);
         self.decide(cx, account);
     }
@@ -179,8 +179,8 @@ impl Image {
         let done = if self.store.accounts[account].sends > 0 { Done::Changed } else { Done::Unchanged };
         let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
             ItemState::Assumed
-        } else if self.is_provisional(cx, done, known) {
-            ItemState::Provisional(done)
+        } else if self.is_early(cx, done, known) {
+            ItemState::Early(done)
         } else {
             ItemState::Done(done)
         };
@@ -221,7 +221,7 @@ impl Image {
     /// The same where a write of the operation may have been applied: then a listing has the last word.
     pub(super) fn fail_unless_applied(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         if self.may_be_applied(account) {
-            self.give_verdict(cx, account, failure);
+            self.set_final_failure(cx, account, failure);
         } else {
             self.fail(cx, account, &failure);
         }
@@ -269,7 +269,7 @@ impl Image {
         }
         found.state = state;
         let (job, account) = (found.job, found.account);
-        if state.provisional().is_some() {
+        if state.early().is_some() {
             self.takeover.doubt(account);
         } else {
             self.item_decided(job);
@@ -298,8 +298,8 @@ impl Image {
         let found = &mut self.store.accounts[account];
         found.sends = 0;
         found.attempts = 0;
-        let verdict = found.history.and_then(|history| self.store.histories[history].verdict.take());
-        if verdict.is_some() {
+        let final_failure = found.history.and_then(|history| self.store.histories[history].final_failure.take());
+        if final_failure.is_some() {
             self.schedule_forgetting(cx, account);
         }
     }
@@ -367,8 +367,9 @@ impl Image {
     pub(super) fn may_be_applied(&self, account: Key<Account>) -> bool {
         let found = &self.store.accounts[account];
         let history = found.history.map(|history| &self.store.histories[history]);
-        let unsure = history.is_some_and(|history| history.unsure.is_some() || history.doubt.is_some());
-        found.stage == Stage::InFlight || (found.sends > 0 && unsure)
+        let maybe_applied =
+            history.is_some_and(|history| history.maybe_applied.is_some() || history.in_doubt.is_some());
+        found.stage == Stage::InFlight || (found.sends > 0 && maybe_applied)
     }
 
     fn remembered_refusal(

@@ -15,7 +15,7 @@ pub(super) struct Due {
     forgettable: VecDeque<(Instant, Key<Account>)>,
     deadlines: BTreeSet<(Instant, Key<HeldJob>)>,
     /// Jobs that are done but for a write that may still be applied.
-    doubtful: BTreeSet<(Instant, Key<HeldJob>)>,
+    in_doubt: BTreeSet<(Instant, Key<HeldJob>)>,
 }
 
 impl Due {
@@ -45,7 +45,7 @@ impl Due {
 
     /// Settles a job when its writes can no longer be applied.
     pub(super) fn land(&mut self, at: Instant, job: Key<HeldJob>) {
-        self.doubtful.insert((at, job));
+        self.in_doubt.insert((at, job));
     }
 
     pub(super) fn pop_wake(&mut self, now: Instant) -> Option<Key<Account>> {
@@ -61,7 +61,7 @@ impl Due {
     }
 
     pub(super) fn pop_landed(&mut self, now: Instant) -> Option<Key<HeldJob>> {
-        pop(&mut self.doubtful, now)
+        pop(&mut self.in_doubt, now)
     }
 
     /// Whether the deadline of a job has come and its items are not expired yet.
@@ -75,13 +75,13 @@ impl Due {
             self.wakes.first().map(|&(at, _)| at),
             self.forgettable.front().map(|&(at, _)| at),
             self.deadlines.first().map(|&(at, _)| at),
-            self.doubtful.first().map(|&(at, _)| at),
+            self.in_doubt.first().map(|&(at, _)| at),
         ]
     }
 
     pub(super) fn forget_jobs(&mut self) {
         self.deadlines.clear();
-        self.doubtful.clear();
+        self.in_doubt.clear();
     }
 }
 

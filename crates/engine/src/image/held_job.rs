@@ -32,7 +32,7 @@ pub(crate) struct HeldJob {
     /// Accounts that an earlier job, not settled, names too.
     pub(super) blocked: u32,
     /// Until when a write that carried one of its accounts may still be applied.
-    pub(super) doubt_until: Instant,
+    pub(super) in_doubt_until: Instant,
     pub(super) duplicates: u32,
     pub(super) requests: u32,
     /// The last call that carried an account of it, so that each is counted once; [`HeldJob::NO_CALL`] before the first.

@@ -34,7 +34,7 @@ impl Image {
             last: None,
             open: 0,
             blocked: 0,
-            doubt_until: Instant::default(),
+            in_doubt_until: Instant::default(),
             duplicates: 0,
             requests: 0,
             last_call: HeldJob::NO_CALL,

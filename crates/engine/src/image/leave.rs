@@ -91,10 +91,10 @@ impl Image {
         for account in self.store.by_id.values().copied().collect::<Vec<_>>() {
             while let Some(front) = self.store.accounts[account].front {
                 let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
-                let verdict = history.and_then(|history| history.verdict.clone());
+                let final_failure = history.and_then(|history| history.final_failure.clone());
                 debug_assert_eq!(self.store.items[front].state, ItemState::Open, "the front is an open item");
-                match verdict {
-                    Some((_, seq, failure)) => self.fail_by_verdict(cx, account, seq, &failure),
+                match final_failure {
+                    Some((_, seq, failure)) => self.report_final_failure(cx, account, seq, &failure),
                     None if self.may_be_applied(account) => self.fail_front(cx, account, no_answer),
                     None => match &busy {
                         Some(busy) => self.fail_front_by(cx, account, |job| busy.of(job)),

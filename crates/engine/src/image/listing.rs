@@ -272,7 +272,7 @@ impl Image {
         self.listings.wanted = None;
         let before = self.listings.refused.replace(refused);
         if before.is_none_or(|before| before.failure.code != code) {
-            cx.notice(Notice::CannotRead { image_id: self.name.id, code });
+            cx.notice(Notice::CannotList { image_id: self.name.id, code });
         }
         self.look_again(cx);
     }
@@ -287,7 +287,7 @@ impl Image {
     /// All that waited for a listing is decided anew.
     pub(super) fn listing_decided(&mut self, cx: &mut Context<'_>) {
         self.drop_done_members(cx);
-        self.check_provisional(cx);
+        self.check_early_outcomes(cx);
         self.sync_read(cx);
     }
 

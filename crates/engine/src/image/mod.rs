@@ -150,7 +150,7 @@ impl Image {
         self.quota_due(cx);
         self.settle_samples(cx);
         // Last, since an operation that has just failed leaves the last word to the one before it.
-        self.guard_due(cx);
+        self.run_takeover_check(cx);
     }
 
     /// When an image has to be looked at again if nothing happens.
@@ -159,7 +159,7 @@ impl Image {
             return Some(cx.now);
         }
         let obstacle = self.obstacle.as_ref().map(|obstacle| obstacle.moments(cx.lane.image_wait));
-        let others = [Some(self.writes.after()), self.quota.learned_until(), self.guard_from(cx)];
+        let others = [Some(self.writes.after()), self.quota.observed_cap_until(), self.takeover_check_at(cx)];
         let moments = self.due.next().into_iter().chain(self.listings.moments()).chain(others);
         let moments = moments.chain(obstacle.into_iter().flatten()).flatten().chain(self.splits.moments());
         moments.filter(|&at| at > cx.now && at < Instant::NEVER).min()
@@ -169,7 +169,7 @@ impl Image {
     pub(crate) fn is_forgettable(&self, cx: &Context<'_>) -> bool {
         let learned = self.is_busy()
             || self.listings.refused(cx.now).is_some()
-            || self.quota.learned_until().is_some_and(|until| until > cx.now);
+            || self.quota.observed_cap_until().is_some_and(|until| until > cx.now);
         !learned && !self.in_hand() && self.store.by_id.is_empty()
     }
 
@@ -240,7 +240,7 @@ impl Image {
         let before = core::mem::replace(&mut self.store.accounts[account].front, front);
         self.store.pending = self.store.pending + usize::from(front.is_some()) - usize::from(before.is_some());
         if before.is_some() && front.is_none() {
-            self.look_at_provisional(account);
+            self.recheck_early(account);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     io::Notice,
     job::local,
-    limits::{CAP_LEARNED_FOR, LISTING_AGE_MAX, QUOTA_REFUSALS_MIN},
+    limits::{CAP_OBSERVED_FOR, LISTING_AGE_MAX, QUOTA_REFUSALS_MIN},
     time::Instant,
 };
 
@@ -23,7 +23,7 @@ pub(super) struct Quota {
     /// Accounts that have it, as far as known from the listing and our writes since.
     present: u32,
     /// A cap that refusals taught.
-    learned: Option<LearnedCap>,
+    observed: Option<ObservedCap>,
     /// The most accounts it was seen shared with.
     seen: u32,
     /// The longest list of shares to try after an unforeseen refusal.
@@ -34,7 +34,7 @@ pub(super) struct Quota {
 
 /// A cap that refusals taught: as many accounts as had the image, by our count.
 #[derive(Debug)]
-struct LearnedCap {
+struct ObservedCap {
     cap: u32,
     until: Instant,
     /// Whether the count was complete. If not, a new listing comes before any failure by this cap.
@@ -44,15 +44,15 @@ struct LearnedCap {
 impl Quota {
     /// The cap as last learned.
     pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
-        match &self.learned {
-            Some(learned) if learned.until > now => learned.cap,
+        match &self.observed {
+            Some(observed) if observed.until > now => observed.cap,
             _ => first_guess.max(self.seen),
         }
     }
 
     /// Until when a learned cap counts.
-    pub(super) fn learned_until(&self) -> Option<Instant> {
-        self.learned.as_ref().map(|learned| learned.until)
+    pub(super) fn observed_cap_until(&self) -> Option<Instant> {
+        self.observed.as_ref().map(|observed| observed.until)
     }
 
     /// A listing showed that many accounts.
@@ -69,7 +69,7 @@ impl Quota {
 impl Image {
     /// How many accounts a write may share the image with now.
     pub(super) fn share_room(&self, cx: &Context<'_>) -> usize {
-        let known = self.listings.newest().is_some() || self.quota.learned.is_some();
+        let known = self.listings.newest().is_some() || self.quota.observed.is_some();
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
         let list_max = if self.listings.is_blind() { 1 } else { self.quota.list_max.unwrap_or(u32::MAX) };
@@ -104,15 +104,15 @@ impl Image {
         }
         if now_is == Permission::Cancel && self.listings.newest().is_none() {
             // How many have it is not known, so neither is whether there is room now.
-            self.quota.learned = None;
+            self.quota.observed = None;
             return;
         }
         let quota = &mut self.quota;
         if now_is == Permission::Share {
             quota.singles = 0;
             quota.seen = quota.seen.max(quota.present);
-            if quota.learned.as_ref().is_some_and(|learned| quota.present > learned.cap) {
-                quota.learned = None;
+            if quota.observed.as_ref().is_some_and(|observed| quota.present > observed.cap) {
+                quota.observed = None;
             }
         }
     }
@@ -136,7 +136,7 @@ impl Image {
         }
         let is_certain = self.is_present_certain(cx);
         let cap = self.quota.present;
-        self.quota.learned = Some(LearnedCap { cap, until: cx.now + CAP_LEARNED_FOR, is_certain });
+        self.quota.observed = Some(ObservedCap { cap, until: cx.now + CAP_OBSERVED_FOR, is_certain });
         if !is_certain {
             return;
         }
@@ -144,7 +144,7 @@ impl Image {
         self.quota.singles = 0;
         self.quota.list_max = None;
         let image_id = self.name.id;
-        cx.notice(Notice::CapLearned { image_id, cap });
+        cx.notice(Notice::CapReduced { image_id, cap });
     }
 
     /// A listing came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
@@ -153,7 +153,7 @@ impl Image {
         let is_certain = self.is_present_certain(cx);
         let quota = &mut self.quota;
         let present = quota.present;
-        if quota.learned.take_if(|learned| present > learned.cap || (is_certain && !learned.is_certain)).is_some() {
+        if quota.observed.take_if(|observed| present > observed.cap || (is_certain && !observed.is_certain)).is_some() {
             quota.list_max = Some(1);
             quota.singles = QUOTA_REFUSALS_MIN - 1;
         }
@@ -163,16 +163,16 @@ impl Image {
     /// worker, and those of ours that are in doubt. Without a listing there is no count that could be incomplete.
     fn is_present_certain(&self, cx: &Context<'_>) -> bool {
         let Some(listing) = self.listings.newest() else { return true };
-        let guard_ends = cx.guard_ends();
+        let takeover_check_from = cx.takeover_check_from();
         let is_too_late = |&account: &Key<Account>| {
             let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
-            let unsure = history.and_then(|history| history.unsure);
-            unsure.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_lag)
+            let maybe_applied = history.and_then(|history| history.maybe_applied);
+            maybe_applied.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_lag)
         };
-        guard_ends.is_none_or(|ends| listing.began() >= ends) && !self.store.by_id.values().any(is_too_late)
+        takeover_check_from.is_none_or(|ends| listing.began() >= ends) && !self.store.by_id.values().any(is_too_late)
     }
 
-    /// Shares that do not fit: cancels that arrived earlier go first, then a believable listing decides, and what then
+    /// Shares that do not fit: cancels that arrived earlier go first, then a reliable listing decides, and what then
     /// does not fit fails with both numbers. Behind one that failed another of its account may come to stand first.
     pub(super) fn quota_due(&mut self, cx: &mut Context<'_>) {
         while self.fail_over_quota(cx) {}
@@ -194,14 +194,14 @@ impl Image {
         if !self.ready.first(Permission::Share).is_some_and(|(seq, _)| stands_first(seq)) {
             return false;
         }
-        let from = self.believable_from(cx);
-        let readable = self.listings.refused(cx.now).is_none();
-        let believable = self.listings.since(from).is_some_and(|listing| listing.began() + LISTING_AGE_MAX >= cx.now);
-        if readable && !believable {
+        let from = self.reliable_from(cx);
+        let can_list = self.listings.refused(cx.now).is_none();
+        let reliable = self.listings.since(from).is_some_and(|listing| listing.began() + LISTING_AGE_MAX >= cx.now);
+        if can_list && !reliable {
             self.listings.want(from.max(cx.now));
             return false;
         }
-        if !believable {
+        if !reliable {
             // What was counted since an old listing decides nothing: where none can be taken, the API has to say.
             self.listings.forget();
             if self.share_room(cx) > 0 {

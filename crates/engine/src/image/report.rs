@@ -44,10 +44,10 @@ impl Image {
         if found.open > 0 || found.blocked > 0 || !found.account_ids.is_empty() {
             return;
         }
-        let (mode, doubt_until) = (found.mode, found.doubt_until);
-        if cx.has_takeover_checks() && doubt_until > cx.now {
+        let (mode, in_doubt_until) = (found.mode, found.in_doubt_until);
+        if cx.has_takeover_checks() && in_doubt_until > cx.now {
             // The next worker must learn from the job, which is redelivered, that such a write may land.
-            self.due.land(doubt_until, job);
+            self.due.land(in_doubt_until, job);
             return;
         }
         if mode == Mode::Sync && !self.sync_is_over(cx, job) {
@@ -113,7 +113,7 @@ impl Image {
         match taken.state {
             ItemState::Done(Done::Changed) => AccountOutcome::Changed,
             ItemState::Done(Done::Unchanged) => AccountOutcome::Unchanged,
-            ItemState::Open | ItemState::Assumed | ItemState::Provisional(_) | ItemState::Failed => {
+            ItemState::Open | ItemState::Assumed | ItemState::Early(_) | ItemState::Failed => {
                 let failure = self.store.failures.remove(&item);
                 AccountOutcome::Failed(failure.expect("a job is settled when each item is done or has its failure"))
             }

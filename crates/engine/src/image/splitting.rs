@@ -88,7 +88,7 @@ impl Image {
     /// Settles a member that the listing shows as requested. A doubt is not settled by a listing.
     fn is_done_by_listing(&mut self, cx: &mut Context<'_>, member: Key<Account>, permission: Permission) -> bool {
         let waits = self.store.accounts.get(member).is_some_and(|account| account.stage == Stage::Split);
-        let in_doubt = |history| self.store.histories[history].doubt_at(cx.now).is_some();
+        let in_doubt = |history| self.store.histories[history].in_doubt_at(cx.now).is_some();
         if !waits || self.store.accounts[member].history.is_some_and(in_doubt) {
             return false;
         }

@@ -73,7 +73,7 @@ impl Image {
 
     /// The refusal of a listing that was made for this SYNC, and late enough.
     fn own_refusal(&self, cx: &Context<'_>, job: Key<HeldJob>) -> Option<&RefusedListing> {
-        let (seq, from) = (self.store.jobs[job].seq, self.believable_from(cx));
+        let (seq, from) = (self.store.jobs[job].seq, self.reliable_from(cx));
         self.listings.refused(cx.now).filter(|refused| refused.is_for(seq, from))
     }
 
@@ -87,17 +87,17 @@ impl Image {
     fn ask_for_listing(&mut self, cx: &mut Context<'_>) {
         let spaced = self.listings.refused(cx.now).map(RefusedListing::again_for_sync);
         let denied = self.not_permitted().filter(|_| self.is_listing_refused()).map(NotPermitted::again);
-        let from = [Some(self.believable_from(cx)), spaced, denied].into_iter().flatten().max();
+        let from = [Some(self.reliable_from(cx)), spaced, denied].into_iter().flatten().max();
         self.listings.want(from.unwrap_or_default());
     }
 
     /// From when on a listing is believed for every account of an image: past our last write, past every doubt, and past
     /// what a worker before may have written just before it left, whether it was answered or not.
-    pub(super) fn believable_from(&self, cx: &Context<'_>) -> Instant {
+    pub(super) fn reliable_from(&self, cx: &Context<'_>) -> Instant {
         let written = self.writes.last_ended().map(|at| at + cx.limits.read_lag);
         let doubts = self.store.by_id.values().filter_map(|&account| self.store.accounts[account].history);
-        let landed = doubts.filter_map(|history| self.store.histories[history].doubt).map(|(_, until)| until).max();
-        let guard = cx.guard_ends();
+        let landed = doubts.filter_map(|history| self.store.histories[history].in_doubt).map(|(_, until)| until).max();
+        let guard = cx.takeover_check_from();
         let after_write_lag = landed.map(|until| until + cx.limits.read_lag);
         [written, after_write_lag, guard].into_iter().flatten().max().unwrap_or_default()
     }
@@ -117,7 +117,7 @@ impl Image {
             (Phase::Last, Some(_)) => return self.sync_done(job),
             _ => {}
         }
-        let from = self.believable_from(cx).max(since);
+        let from = self.reliable_from(cx).max(since);
         let Some(listing) = self.listings.since(from) else {
             return self.ask_for_listing(cx);
         };

@@ -18,7 +18,7 @@ pub(super) struct Takeover {
     /// Whether a job of this image was redelivered since the lane came up.
     redelivered: bool,
     /// Accounts with items that are done provisionally.
-    provisional: BTreeSet<Key<Account>>,
+    early: BTreeSet<Key<Account>>,
 }
 
 impl Takeover {
@@ -34,11 +34,11 @@ impl Takeover {
 
     /// An item of this account is done provisionally.
     pub(super) fn doubt(&mut self, account: Key<Account>) {
-        self.provisional.insert(account);
+        self.early.insert(account);
     }
 
     pub(super) fn forget_jobs(&mut self) {
-        self.provisional.clear();
+        self.early.clear();
     }
 }
 
@@ -54,7 +54,7 @@ impl Context<'_> {
     }
 
     /// The same, where another worker may have had the lane.
-    pub(super) fn guard_ends(&self) -> Option<Instant> {
+    pub(super) fn takeover_check_from(&self) -> Option<Instant> {
         self.has_takeover_checks().then(|| self.shown_from())
     }
 }
@@ -65,8 +65,8 @@ impl Image {
     /// An answer to our own write on an image of which no job was redelivered cannot: no other worker was at work there. A
     /// listing can, even one that shows our own work, since it may show a state from before a worker before us undid
     /// the same.
-    pub(super) fn is_provisional(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
-        let Some(read_from) = cx.guard_ends() else { return false };
+    pub(super) fn is_early(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
+        let Some(read_from) = cx.takeover_check_from() else { return false };
         let concerned = self.takeover.redelivered || known.read || done == Done::Unchanged;
         let safe_from = if known.read { read_from } else { read_from - cx.limits.read_lag };
         concerned && known.since < safe_from
@@ -88,7 +88,7 @@ impl Image {
     pub(super) fn reopen_assumed(&mut self, cx: &Context<'_>, account: Key<Account>) {
         let Some(front) = self.store.accounts[account].front else { return };
         let permission = self.store.items[front].permission;
-        let (mut first, mut is_provisional) = (None, false);
+        let (mut first, mut is_early) = (None, false);
         let mut next = self.store.accounts[account].head;
         while let Some(item) = next {
             let found = &mut self.store.items[item];
@@ -96,14 +96,14 @@ impl Image {
                 found.state = ItemState::Open;
                 first = first.or(Some(item));
             }
-            is_provisional |= found.state.provisional().is_some();
+            is_early |= found.state.early().is_some();
             next = found.next_in_account;
         }
         if first.is_none() {
             return;
         }
-        if !is_provisional {
-            self.takeover.provisional.remove(&account);
+        if !is_early {
+            self.takeover.early.remove(&account);
         }
         self.begin_operation(cx, account, first);
     }
@@ -118,25 +118,25 @@ impl Image {
             let Some(history) = self.store.accounts[account].history else { continue };
             let history = &mut self.store.histories[history];
             if let Some((permission, at)) = history.accepted.take() {
-                history.suspect(permission, at);
+                history.note_maybe_applied(permission, at);
             }
         }
     }
 
     /// When the provisional outcomes of an image can be read once more.
-    pub(super) fn guard_from(&self, cx: &Context<'_>) -> Option<Instant> {
-        if self.takeover.provisional.is_empty() {
+    pub(super) fn takeover_check_at(&self, cx: &Context<'_>) -> Option<Instant> {
+        if self.takeover.early.is_empty() {
             return None;
         }
         Some(cx.shown_from())
     }
 
     /// When calls of a worker before can no longer land, what was found until then is read once more.
-    pub(super) fn guard_due(&mut self, cx: &mut Context<'_>) {
-        let Some(from) = self.guard_from(cx).filter(|&from| from <= cx.now) else { return };
+    pub(super) fn run_takeover_check(&mut self, cx: &mut Context<'_>) {
+        let Some(from) = self.takeover_check_at(cx).filter(|&from| from <= cx.now) else { return };
         let read = self.listings.since(from).is_some();
         if read || self.listings.refused(cx.now).is_some() {
-            self.check_provisional(cx);
+            self.check_early_outcomes(cx);
         } else if !self.listings.is_in_flight() {
             self.listings.want(from);
         }
@@ -144,25 +144,25 @@ impl Image {
 
     /// Compares the provisional outcomes with a listing that no call of a worker before can make untrue. What does not
     /// agree is sent again. Without the right to read, everything is.
-    pub(super) fn check_provisional(&mut self, cx: &mut Context<'_>) {
-        let Some(from) = self.guard_from(cx) else { return };
-        let readable = self.listings.refused(cx.now).is_none();
-        if cx.now < from || (readable && self.listings.since(from).is_none()) {
+    pub(super) fn check_early_outcomes(&mut self, cx: &mut Context<'_>) {
+        let Some(from) = self.takeover_check_at(cx) else { return };
+        let can_list = self.listings.refused(cx.now).is_none();
+        if cx.now < from || (can_list && self.listings.since(from).is_none()) {
             return;
         }
-        if !readable {
+        if !can_list {
             // The last listing is from before they could no longer land, so it proves nothing.
             self.listings.forget();
         }
-        let provisional = core::mem::take(&mut self.takeover.provisional);
-        self.backlogs.add(provisional.into_iter().collect(), Step::Confirm);
+        let early = core::mem::take(&mut self.takeover.early);
+        self.backlogs.add(early.into_iter().collect(), Step::Confirm);
     }
 
     /// The same for one account.
-    pub(super) fn compare_provisional(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+    pub(super) fn check_early_account(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         let (last, is_any_open) = self.last_word(account);
         // Where a later operation was done by now, its own write has the last word.
-        let doubted = last.filter(|&item| self.is_provisional_item(item) && !self.agrees(account, item));
+        let doubted = last.filter(|&item| self.is_early_item(item) && !self.agrees(account, item));
         if doubted.is_some() && is_any_open {
             // A later operation is under way, and may fail: when it ends, the account is looked at again.
             return;
@@ -182,9 +182,9 @@ impl Image {
 
     /// The last operation of an account ended. If an earlier one has a provisional outcome that a listing did not agree
     /// with, that one may have the last word again.
-    pub(super) fn look_at_provisional(&mut self, account: Key<Account>) {
+    pub(super) fn recheck_early(&mut self, account: Key<Account>) {
         let found = &self.store.accounts[account];
-        if self.items_from(found.head).any(|(_, item)| item.state.provisional().is_some()) {
+        if self.items_from(found.head).any(|(_, item)| item.state.early().is_some()) {
             self.takeover.doubt(account);
         }
     }
@@ -197,7 +197,7 @@ impl Image {
 
     /// Gives up on knowing better: the provisional outcomes become final.
     pub(super) fn confirm_all(&mut self, cx: &Context<'_>) {
-        for account in core::mem::take(&mut self.takeover.provisional) {
+        for account in core::mem::take(&mut self.takeover.early) {
             self.confirm(cx, account, None);
         }
     }
@@ -209,15 +209,15 @@ impl Image {
         for (key, item) in self.items_from(self.store.accounts[account].head) {
             match item.state {
                 ItemState::Open => is_any_open = true,
-                ItemState::Assumed | ItemState::Provisional(_) | ItemState::Done(_) => last = Some(key),
+                ItemState::Assumed | ItemState::Early(_) | ItemState::Done(_) => last = Some(key),
                 ItemState::Failed => {}
             }
         }
         (last, is_any_open)
     }
 
-    fn is_provisional_item(&self, item: Key<Item>) -> bool {
-        self.store.items[item].state.provisional().is_some()
+    fn is_early_item(&self, item: Key<Item>) -> bool {
+        self.store.items[item].state.early().is_some()
     }
 
     /// Makes the provisional outcomes of an account final, but for those of the last operation if it is doubted: these
@@ -225,18 +225,17 @@ impl Image {
     fn confirm(&mut self, cx: &Context<'_>, account: Key<Account>, doubted: Option<Key<Item>>) {
         let permission = doubted.map(|item| self.store.items[item].permission);
         let items = self.items_from(self.store.accounts[account].head);
-        let provisional: Vec<_> =
-            items.filter_map(|(key, item)| Some((key, item.permission, item.state.provisional()?))).collect();
-        let kept = provisional.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
-        let reopened = if doubted.is_some() { kept } else { provisional.len() };
-        for &(item, _, done) in &provisional[..reopened] {
+        let early: Vec<_> = items.filter_map(|(key, item)| Some((key, item.permission, item.state.early()?))).collect();
+        let kept = early.iter().rposition(|&(_, other, _)| Some(other) != permission).map_or(0, |last| last + 1);
+        let reopened = if doubted.is_some() { kept } else { early.len() };
+        for &(item, _, done) in &early[..reopened] {
             self.store.items[item].state = ItemState::Done(done);
             self.item_decided(self.store.items[item].job);
         }
-        for &(item, ..) in &provisional[reopened..] {
+        for &(item, ..) in &early[reopened..] {
             self.store.items[item].state = ItemState::Open;
         }
-        let open_again = &provisional[reopened..];
+        let open_again = &early[reopened..];
         if let Some(&(first, ..)) = open_again.first() {
             self.begin_operation(cx, account, Some(first));
             // The write that was sent for it stays one, whatever the next one finds.
@@ -248,7 +247,7 @@ impl Image {
     fn send_again(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
         let history = self.history(account);
         if let Some((permission, at)) = history.accepted.take() {
-            history.suspect(permission, at);
+            history.note_maybe_applied(permission, at);
         }
         self.decide(cx, account);
     }

@@ -8,7 +8,7 @@ use crate::{
     call::{EndedCall, Kind, Purpose},
     images::Entry,
     io::{Answer, CloseReason, Notice, Outcome},
-    reaction::{Health, KeyVerdict, Reaction},
+    reaction::{Health, KeyEvidence, Reaction},
     time::Instant,
 };
 
@@ -46,7 +46,7 @@ impl Lane {
             return;
         }
         match (call.kind, outcome) {
-            (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyVerdict::Permitted) => {
+            (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyEvidence::Permitted) => {
                 self.permitted.note_write(call.began);
                 self.key.confirm();
             }
@@ -72,7 +72,7 @@ impl Lane {
             Outcome::Accepted(_) | Outcome::Refused { .. } => reaction.is_none_or(|reaction| reaction.lane.is_good()),
             Outcome::Skewed | Outcome::Unanswered { .. } => false,
         };
-        let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyVerdict::Passed | KeyVerdict::Permitted);
+        let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyEvidence::Passed | KeyEvidence::Permitted);
         let permitted = match call.kind {
             Kind::Write => is_good && reaction.is_none_or(is_past_key),
             Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,

@@ -224,7 +224,7 @@ impl Lane {
 
     pub(crate) fn list_too_long(&mut self, len: usize) -> Notice {
         self.batch.refused(u32::try_from(len).unwrap_or(u32::MAX));
-        Notice::BatchLearned(u32::try_from(self.batch_max()).unwrap_or(u32::MAX))
+        Notice::BatchReduced(u32::try_from(self.batch_max()).unwrap_or(u32::MAX))
     }
 
     // Images and jobs.

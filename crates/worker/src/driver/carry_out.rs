@@ -380,9 +380,9 @@ impl<I: Send + 'static> Driver<I> {
                 self.progress.lane(lane, None);
                 self.status.lane(lane).open();
             }
-            Notice::CannotRead { .. }
-            | Notice::BatchLearned(_)
-            | Notice::CapLearned { .. }
+            Notice::CannotList { .. }
+            | Notice::BatchReduced(_)
+            | Notice::CapReduced { .. }
             | Notice::ImageBusy { .. } => {}
         }
         self.outbox.push_back(Said::Notice(lane, notice));

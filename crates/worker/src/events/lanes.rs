@@ -65,11 +65,11 @@ impl Noticed<'_> {
     pub(crate) fn record(&self) {
         let lane = self.lane.name();
         match self.notice {
-            Notice::BatchLearned(batch) => info!(lane, batch, "the API takes no more accounts a request than this"),
-            Notice::CannotRead { image_id, code } => {
+            Notice::BatchReduced(batch) => info!(lane, batch, "the API takes no more accounts a request than this"),
+            Notice::CannotList { image_id, code } => {
                 warn!(lane, %image_id, %code, "who has the image cannot be read; going on without");
             }
-            Notice::CapLearned { image_id, cap } => {
+            Notice::CapReduced { image_id, cap } => {
                 info!(lane, %image_id, cap, "the image can be shared with no more accounts than this");
             }
             Notice::Closed { reason, detail } => {

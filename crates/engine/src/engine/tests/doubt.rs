@@ -99,7 +99,7 @@ fn takeover_rereads_redelivered_jobs() {
 }
 
 #[test]
-fn after_a_hand_over_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
+fn after_a_takeover_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let changed = kit.job(Mode::Share, 0, [1]);
     let unchanged = kit.job(Mode::Share, 0, [2]);
@@ -137,7 +137,7 @@ fn a_request_that_never_left_counts_for_nobody() {
 }
 
 #[test]
-fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over() {
+fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_takeover() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.refuse("UnauthorizedOperation");

@@ -60,14 +60,14 @@ fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
 
 #[test]
 fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either() {
-    // Nothing can be settled before the first delivery, which a hand-over keeps, so nothing else looks at the image again.
+    // Nothing can be settled before the first delivery, which a takeover keeps, so nothing else looks at the image again.
     let mut kit = Kit::new(Policy { takeover_checks: TakeoverChecks::On, ..Policy::COMMAND }, cap(1));
     let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
     let share = kit.job(Mode::Share, 0, [0, 1]);
     let between = kit.deliver(Job { deadline: Some(Instant(10_000)), ..job(Mode::Cancel, 0, [1]) });
     let last = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
-    // The first listing after a hand-over may show the state from before it, so it decides nothing that is undone next.
+    // The first listing after a takeover may show the state from before it, so it decides nothing that is undone next.
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [0]);
     kit.accept();
@@ -106,7 +106,7 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     }
     assert_eq!(shared.len(), 5);
     assert!(writes <= 9, "{writes}");
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 5, .. })), "{:?}", kit.notices);
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 5, .. })), "{:?}", kit.notices);
     let failed = kit.outcomes(delivery).into_iter().filter(|word| word.ends_with("OverQuota")).count();
     assert_eq!(failed, 8);
 }
@@ -120,7 +120,7 @@ fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
         kit.write(Permission::Share);
         kit.refuse("OverQuota");
     }
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { .. })));
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { .. })));
     kit.job(Mode::Cancel, 0, [11, 12]);
     kit.write(Permission::Cancel);
     kit.accept();
@@ -174,7 +174,7 @@ fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
             _ => kit.refuse("OverQuota"),
         }
     }
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 0, .. })), "{:?}", kit.notices);
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 0, .. })), "{:?}", kit.notices);
     let believed = kit.job(Mode::Share, 0, [4]);
     while !kit.is_settled(believed) {
         kit.list([]);
@@ -210,7 +210,7 @@ fn no_cap_is_learned_from_a_count_that_may_miss_a_lost_write() {
             _ => kit.refuse("OverQuota"),
         }
     }
-    assert!(!kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 3, .. })), "{:?}", kit.notices);
+    assert!(!kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 3, .. })), "{:?}", kit.notices);
     let cancel = kit.job(Mode::Cancel, 0, [20]);
     while !kit.is_settled(cancel) {
         match kit.call().1 {

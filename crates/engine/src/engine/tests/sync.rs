@@ -127,7 +127,7 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
 }
 
 #[test]
-fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
+fn after_a_takeover_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.pass(Millis(34_900));

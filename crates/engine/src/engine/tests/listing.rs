@@ -93,7 +93,7 @@ fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
     kit.job(Mode::Share, 0, [2]);
     assert_eq!(kit.write(Permission::Share), [2]);
     assert_eq!(kit.outcomes(delivery), ["changed"]);
-    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotRead { .. })).count();
+    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotList { .. })).count();
     assert_eq!(said, 1);
 }
 

@@ -202,7 +202,7 @@ fn the_longest_list_the_api_takes_is_searched() {
     }
     assert!(lists.len() <= 20 + 6, "{lists:?}");
     assert_eq!(lists[lists.len() - 2], 10);
-    assert!(kit.notices.contains(&Notice::BatchLearned(25)), "{:?}", kit.notices);
+    assert!(kit.notices.contains(&Notice::BatchReduced(25)), "{:?}", kit.notices);
     assert!(kit.outcomes(delivery).iter().all(|word| *word == "changed"));
 }
 
