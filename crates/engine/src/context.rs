@@ -81,6 +81,14 @@ pub(crate) struct ExpiredFailures {
     pub(crate) in_doubt: Arc<Failure>,
 }
 
+/// The failures of accounts whose job ends with its lane.
+#[derive(Debug)]
+pub(crate) struct UnfinishedFailures {
+    pub(crate) not_attempted: Arc<Failure>,
+    /// For an account with a write in doubt.
+    pub(crate) no_answer: Arc<Failure>,
+}
+
 impl Context<'_> {
     pub(crate) fn notice(&mut self, notice: Notice) {
         self.effects.push(Effect::Notice(notice));

@@ -45,12 +45,7 @@ impl Engine {
     /// Makes a call about an image. Returns whether there was something to send.
     pub(super) fn begin_call(&mut self, image: Key<Entry>, kind: Kind, purpose: Purpose) -> bool {
         let call = CallId(self.next_call);
-        let action = self.enter(image, |image, cx| match (kind, purpose) {
-            (Kind::Write, _) => image.begin_write(cx, call),
-            (Kind::ReadShares, _) => Some(image.begin_listing(call)),
-            (Kind::ReadImage, Purpose::Work) => Some(image.begin_query(call)),
-            (Kind::ReadImage, Purpose::Probe) => Some(image.begin_probe()),
-        });
+        let action = self.enter(image, |image, cx| image.begin_call(cx, call, kind, purpose));
         let is_begun = action.is_some();
         if let Some(action) = action {
             self.next_call += 1;
@@ -89,7 +84,7 @@ impl Engine {
         let judged = JudgedCall { call, image, purpose, is_denied_listing };
         self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
         self.images.entry(image).calls -= 1;
-        self.enter(image, |image, cx| image.answer(cx, &call, outcome));
+        self.enter(image, |image, cx| image.call_ended(cx, &call, outcome));
         self.lane_call_ended(lane);
         self.reschedule(image);
         self.arm_all(lane);

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     arena::Key,
     call::{Kind, Purpose},
-    context::Context,
+    context::{Context, UnfinishedFailures},
     image::{Image, NotPermitted, failure},
     images::Entry,
     io::{CallId, CloseReason, Command, LaneId},
@@ -88,10 +88,12 @@ impl Engine {
 
     /// Settles every job of a lane: what was not tried is reported so.
     fn abandon(&mut self, lane: LaneId, why: &str) {
-        let not_attempted = failure(local::NOT_ATTEMPTED, why, None);
-        let message = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
-        let no_answer = failure(local::NO_ANSWER, message, None);
-        self.for_images(lane, |image, cx| image.abandon(cx, &not_attempted, &no_answer));
+        let in_doubt = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
+        let failures = UnfinishedFailures {
+            not_attempted: failure(local::NOT_ATTEMPTED, why, None),
+            no_answer: failure(local::NO_ANSWER, in_doubt, None),
+        };
+        self.for_images(lane, |image, cx| image.report_unfinished(cx, &failures));
         self.schedule_lane(lane);
     }
 
