@@ -1,4 +1,4 @@
-//! What an image sees of the engine in one call, and what it says back.
+//! What an image sees of the engine in one call, and its effects.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
@@ -11,12 +11,13 @@ use crate::{
     limits::Limits,
     policy::{Policy, TakeoverChecks},
     random::Random,
+    reaction::KeyTrust,
     refusals::Refusals,
     time::{Instant, Millis},
 };
 
-/// One call into an image: the time, the limits, and where its effects go. It gives no way to another image, to a lane or
-/// to a queue.
+/// One call into an image: the time, the limits, and where its effects go. It gives no access to another image, a lane or a
+/// queue.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) policy: Policy,
@@ -37,23 +38,21 @@ pub(crate) struct Context<'a> {
 pub(crate) struct LaneFacts {
     /// The longest list that may be sent now.
     pub(crate) batch_max: usize,
-    /// When jobs began to come from the lane.
+    /// When the lane came up.
     pub(crate) up_at: Instant,
     /// The account of the key in use, where it is known.
     pub(crate) own_account: Option<AccountId>,
-    /// Whether the key in use may be another account's.
-    pub(crate) is_key_unproven: bool,
-    /// What the key in use was permitted.
+    pub(crate) key_trust: KeyTrust,
     pub(crate) permitted: Permitted,
     /// How long operations wait for a busy image.
     pub(crate) image_wait: Millis,
 }
 
-/// What an image has done that concerns its lane or the driver.
+/// A change of an image that concerns its lane or the driver.
 #[derive(Debug)]
 pub(crate) enum Effect {
     Notice(Notice),
-    /// A job is done.
+    /// A job was settled.
     Settled(DeliveryId, Box<Report>),
     /// A list of this length was accepted.
     ListAccepted(usize),
@@ -61,23 +60,23 @@ pub(crate) enum Effect {
     ListTooLong(usize),
     /// A refused list was split.
     Split,
-    /// The key may not do what the image needs, and this image is no reason to fail its jobs yet.
+    /// The key is not permitted a call that the image needs, and its jobs do not fail yet.
     NotPermitted(Arc<Failure>),
 }
 
-/// The work of one call of the engine, which is bounded so that none takes long.
+/// The work of one call of the engine, which is bounded so that no call takes long.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// Items that expired, began or were settled, and accounts that were looked at together.
+    /// Items that expired, began or were settled, and accounts that took a step of a backlog.
     pub(crate) done: usize,
     pub(crate) max: usize,
 }
 
-/// The failures of all accounts whose job expired: one value for all of them, of which a job has up to 10,000.
+/// The failures of all accounts whose job expired, shared since a job has up to 10,000 accounts.
 #[derive(Debug)]
 pub(crate) struct ExpiredFailures {
     pub(crate) untouched: Arc<Failure>,
-    /// For an account of which a write may have been applied.
+    /// For an account with a write that may have been applied.
     pub(crate) in_doubt: Arc<Failure>,
 }
 

@@ -1,4 +1,4 @@
-//! Which image has its turn to call, and what the end of a call sets off.
+//! Which image has its turn to call, and what follows from the end of a call.
 
 use super::Engine;
 use crate::{
@@ -24,15 +24,15 @@ impl Engine {
         }
     }
 
-    /// A slot has come: the first image in turn that still wants a call gets it.
+    /// A slot has come: it goes to the first image in turn that still wants a call.
     pub(super) fn take_slot(&mut self, lane: LaneId, kind: Kind) {
         let now = self.now;
         let found = self.lane(lane);
         if !found.may_call(kind) || self.draining {
             return;
         }
-        if self.lane(lane).has_slot(now, kind) {
-            while let Some(image) = self.lane(lane).dequeue(kind) {
+        if self.lane(lane).slots(kind).next() <= now {
+            while let Some(image) = self.lane(lane).slots_mut(kind).pop() {
                 self.images.entry(image).queued[kind as usize] = false;
                 if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind, Purpose::Work) {
                     break;
@@ -68,7 +68,7 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.sent = call.sent.or(Some(now));
         let (lane, kind) = (call.lane, call.kind);
-        if self.lane(lane).call_written(now, id, kind) {
+        if self.lane(lane).slots_mut(kind).written(now, id) {
             self.arm(lane, kind);
         }
     }

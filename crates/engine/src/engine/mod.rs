@@ -201,7 +201,7 @@ impl Engine {
     #[must_use]
     pub fn lane_numbers(&self, lane: LaneId) -> Option<LaneNumbers> {
         let found = self.lanes.get(&lane)?;
-        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.rate(self.now, kind));
+        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.slots(kind).rate(self.now));
         Some(LaneNumbers {
             write_rate,
             read_rate,
@@ -239,7 +239,7 @@ impl Engine {
             }
             Alarm::Slot(lane, kind) => {
                 if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.disarm(kind);
+                    found.slots_mut(kind).disarm();
                     self.take_slot(lane, kind);
                 }
             }
@@ -368,7 +368,7 @@ impl Engine {
         });
         for kind in Kind::ALL {
             if wanted[kind as usize] && !core::mem::replace(&mut self.images.entry(key).queued[kind as usize], true) {
-                self.lane(lane).enqueue(key, kind);
+                self.lane(lane).slots_mut(kind).push(key);
                 self.arm(lane, kind);
             }
         }

@@ -12,7 +12,7 @@ use crate::{
     io::{CallId, Notice},
     job::{Failure, local},
     limits::{BLIND_REFUSALS_MAX, LISTING_AGE_MAX, SUSPICIOUS_LENGTHS, SYNC_LISTING_PAUSE, UNREADABLE_FOR},
-    reaction::{Next, Reaction},
+    reaction::{KeyTrust, Next, Reaction},
     time::{Instant, Millis},
 };
 
@@ -81,7 +81,7 @@ impl Listing {
         accounts.dedup();
         let is_whole = !SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cx.limits.cap as usize;
         // With a key of unknown account, an empty list may be that of another account's image.
-        let is_ours = !accounts.is_empty() || !(call.by_former_key || cx.lane.is_key_unproven);
+        let is_ours = !accounts.is_empty() || call.trust(cx.lane.key_trust) == KeyTrust::Proven;
         let absence = if is_whole && is_ours { Absence::Proven } else { Absence::Unknown };
         Self { began: call.began, accounts, absence }
     }

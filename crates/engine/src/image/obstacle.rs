@@ -112,7 +112,7 @@ impl LaneFacts {
     /// The reaction to a refusal of this class. Where the API names the image, the key may be at fault if it may be another
     /// account's, or was replaced since.
     pub(super) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
-        Reaction::to(class).with_key(self.is_key_unproven || call.by_former_key)
+        Reaction::to(class).with_key(call.trust(self.key_trust))
     }
 }
 
