@@ -7,8 +7,9 @@ use imageshare_core::{
 use imageshare_worker::{
     broker::{BrokerVersion, Connection, Url, management, topology},
     credentials::{IfMissing, Owner},
-    driver::{self, Lane, ReadError, Reader},
+    driver::{self, Lane},
     http::Client,
+    listing::{ImageReader, ReadFailure},
     settings::{self, Environment, Regions, Settings},
 };
 
@@ -41,7 +42,7 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
 
 /// STS: whose the key is.
 async fn ask_whose(lane: &Lane, findings: &mut Findings) {
-    let mut identity = lane.keeper.identity();
+    let mut identity = lane.credentials.identity();
     let known = identity.wait_for(|identity| identity.owner != Owner::Asked).await;
     let known = known.map(|identity| identity.owner.clone());
     let key = format!("connect.{}.GetCallerIdentity", lane.name);
@@ -66,9 +67,9 @@ async fn ask_whose(lane: &Lane, findings: &mut Findings) {
 /// The API: whether it can be reached, takes the key, and lets it read.
 async fn ask_api(lane: &Lane, region: Region, client: &Client, findings: &mut Findings) {
     let image: ImageId = NO_IMAGE.parse().expect("it has the form of one");
-    for (action, asked) in Reader::new(client.clone(), lane).try_all(region, image).await {
+    for (action, asked) in ImageReader::new(client.clone(), lane).probe(region, image).await {
         let key = format!("connect.{}.{action}", lane.name);
-        let class = asked.as_ref().err().map(ReadError::class);
+        let class = asked.as_ref().err().map(ReadFailure::class);
         match (asked, class) {
             (Err(error), Some(Some(Class::Permission))) => {
                 findings.add(key, "not allowed", &lane.endpoint);

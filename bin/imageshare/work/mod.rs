@@ -25,7 +25,7 @@ use imageshare_sandbox::{
     world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::{IfMissing, Keeper},
+    credentials::{CredentialCache, IfMissing},
     driver::{self, Lane},
     http::{Client, TimeOuts},
     settings::{self, Environment, Flags, Settings},
@@ -124,7 +124,8 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane = Lane::new(lane, Keeper::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
+            let lane =
+                Lane::new(lane, CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
             self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
@@ -152,7 +153,7 @@ pub(crate) async fn open_lanes(
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())
     })?;
-    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.keeper.credential()?.secret_id)).collect();
+    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.credentials.credential()?.secret_id)).collect();
     settings.check_keys(ids.iter().map(Option::as_ref)).or_exit(Exit::Usage)?;
     Ok(lanes)
 }

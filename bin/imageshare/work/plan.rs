@@ -9,7 +9,8 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
-    driver::{ReadError, Reader, interval, route},
+    driver::route,
+    listing::{ImageReader, ReadFailure, interval},
     plan::{Change, Plan},
     wire::{JobLine, Rejection},
 };
@@ -65,14 +66,14 @@ where
     let (plan, rejections) = sum_up(work, jobs).await?;
     let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
     // Each with how long the next reading may take.
-    let mut readers: BTreeMap<LaneId, (Reader, Duration)> = BTreeMap::new();
+    let mut readers: BTreeMap<LaneId, (ImageReader, Duration)> = BTreeMap::new();
     let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
     let mut sum = Change::default();
     let mut lines = Vec::new();
     for (&(lane, region, image_id), wishes) in &plan.images {
         let of_lane = work.lane(lane);
         let (reader, patience) =
-            readers.entry(lane).or_insert_with(|| (Reader::new(work.client.clone(), of_lane), work.give_up_after));
+            readers.entry(lane).or_insert_with(|| (ImageReader::new(work.client.clone(), of_lane), work.give_up_after));
         let (change, problem) = match reader.shares(region, image_id, *patience).await {
             Ok(shares) => {
                 *patience = work.give_up_after;
@@ -188,15 +189,15 @@ fn pace(work: &Work, lane: LaneId) -> Duration {
 }
 
 /// A reading that there is not, as the end of a command.
-pub(crate) fn unreadable(image_id: ImageId, error: &ReadError) -> Problem {
+pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure) -> Problem {
     Problem::new(exit_of(error), unread(image_id, error))
 }
 
-fn unread(image_id: ImageId, error: &ReadError) -> String {
+fn unread(image_id: ImageId, error: &ReadFailure) -> String {
     format!("{image_id}: who has it cannot be read: {error}")
 }
 
-fn exit_of(error: &ReadError) -> Exit {
+fn exit_of(error: &ReadFailure) -> Exit {
     match error.class() {
         None => Exit::OutOfReach,
         Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,

@@ -6,12 +6,14 @@ mod metrics;
 mod net;
 
 pub mod admin;
+pub mod api;
 pub mod broker;
 pub mod credentials;
 pub mod daemon;
 pub mod driver;
 pub mod endpoint;
 pub mod http;
+pub mod listing;
 pub mod pauses;
 pub mod plan;
 pub mod proof;

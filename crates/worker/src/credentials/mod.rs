@@ -1,13 +1,13 @@
-//! Where credentials come from, and how they are kept good.
+//! Where credentials come from, and how they are renewed.
 //!
-//! A [`Source`] says where; a [`Provider`] asks there once; a [`Keeper`] asks again, ahead of the end and whenever a file
-//! has changed, for all lanes that use the credential.
+//! A [`Source`] names the place. A [`Provider`] loads from it once. A [`CredentialCache`] loads again before the credential
+//! expires, and whenever a file has changed, for all lanes that use it.
 
+mod cache;
 mod environment;
 mod error;
 mod file;
 mod ini;
-mod keeper;
 mod metadata;
 mod profile;
 mod provider;
@@ -29,8 +29,8 @@ use imageshare_core::{
 
 use crate::settings::shown_path;
 
+pub use cache::{CredentialCache, IfMissing, Newest, OwnedCredential, Owner};
 pub use error::CredentialsError;
-pub use keeper::{Identity, IfMissing, Keeper, Newest, Owner};
 pub use provider::Provider;
 pub use source::{DEFAULT_SECTION, Role, Source};
 pub(crate) use {metadata::is_role_name, source::ROLE_SECONDS_MAX};

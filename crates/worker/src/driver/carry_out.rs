@@ -8,8 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::Uri;
-use imageshare_core::{Class, ids::RequestId, request::Signer};
+use imageshare_core::{Class, ids::RequestId};
 use imageshare_engine::{
     Engine,
     io::{Action, CallId, Command, DeliveryId, Input, LaneId, Notice, Outcome},
@@ -26,17 +25,17 @@ use tokio::{
 
 use super::{
     Closing, Delivery, Lane, Progress, Said, Settled, Summary,
-    calls::{self, Flight, Kind},
-    clock::{Offset, ServerClock},
+    calls::{self, Flight},
     event::News,
     held::{Held, HeldJob},
     serve::Tenure,
 };
 use crate::{
-    credentials::{Keeper, Owner},
+    api::{ApiSender, SharedClock},
+    credentials::{CredentialCache, Owner},
     endpoint::Endpoint,
     events,
-    http::{Client, Waiting, authority},
+    http::{Client, Waiting},
     settings::Regions,
     status::Status,
 };
@@ -62,7 +61,8 @@ pub struct Driver<I> {
     started: TokioInstant,
     pub(super) client: Client,
     pub(super) lanes: Vec<OpenLane>,
-    clocks: Vec<(Endpoint, ServerClock)>,
+    /// Lanes with the same endpoint share its clock.
+    clocks: BTreeMap<Endpoint, SharedClock>,
     pub(super) held: Held<I>,
     in_flight: BTreeMap<CallId, InFlight>,
     pub(super) tasks: JoinSet<()>,
@@ -88,21 +88,16 @@ pub struct Driver<I> {
 
 #[derive(Debug)]
 pub(super) struct OpenLane {
-    pub(super) uri: Uri,
+    /// Without a credential until the lane has its first one. It is not consumed before that, so it makes no calls.
+    pub(super) api: ApiSender,
     pub(super) regions: Regions,
-    /// `None` until the lane has its first credential. It is not consumed before that, so no call is wanted of it.
-    pub(super) signer: Option<Signer>,
-    /// How often another credential took the place of the one before.
-    pub(super) generation: u64,
-    /// The newest credential, by that number, that was refused.
+    /// The generation of the newest credential that was refused.
     pub(super) refused: Option<u64>,
-    pub(super) keeper: Keeper,
+    pub(super) credentials: CredentialCache,
     /// Whose its credential is, as far as the driver took that in.
     pub(super) owner: Owner,
     /// Why its source gives none, as it was said last.
     pub(super) source_problem: Option<String>,
-    /// Its endpoint's place in the list of clocks.
-    clock: usize,
     /// How much it may do.
     pub(super) limits: LaneLimits,
     /// Whether it is ours, where it can be lost.
@@ -117,9 +112,6 @@ pub(super) struct OpenLane {
 struct InFlight {
     lane: LaneId,
     call: events::Call,
-    signed: Offset,
-    /// The credential that it was signed with, by its number.
-    generation: u64,
     /// When its request was written.
     sent_at: Option<TokioInstant>,
 }
@@ -147,7 +139,7 @@ impl<I: Send + 'static> Driver<I> {
             started: TokioInstant::now(),
             client,
             lanes: Vec::with_capacity(lanes.len()),
-            clocks: Vec::new(),
+            clocks: BTreeMap::new(),
             held: Held::new(),
             in_flight: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -169,25 +161,18 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     fn open(&mut self, lane: &Lane) {
-        let known = self.clocks.iter().position(|(endpoint, _)| *endpoint == lane.endpoint);
-        let clock = known.unwrap_or_else(|| {
-            self.clocks.push((lane.endpoint.clone(), ServerClock::default()));
-            self.clocks.len() - 1
-        });
+        let clock = self.clocks.entry(lane.endpoint.clone()).or_default().clone();
         let id = LaneId(u32::try_from(self.lanes.len()).expect("lanes are numbered by 32 bits"));
         self.status.lane(id).metrics.show_limits(&lane.limits);
-        let signer = lane.keeper.credential().map(Signer::new);
-        let tenure = if signer.is_some() { Tenure::Asked } else { Tenure::Closed };
+        let credential = lane.credentials.credential();
+        let tenure = if credential.is_some() { Tenure::Asked } else { Tenure::Closed };
         self.lanes.push(OpenLane {
-            uri: lane.uri(),
+            api: ApiSender::new(self.client.clone(), lane.endpoint.clone(), clock, credential),
             regions: lane.regions.clone(),
-            signer,
-            generation: 0,
             refused: None,
-            keeper: lane.keeper.clone(),
+            credentials: lane.credentials.clone(),
             owner: Owner::Asked,
             source_problem: None,
-            clock,
             limits: lane.limits,
             tenure,
             waiting: None,
@@ -248,8 +233,8 @@ impl<I: Send + 'static> Driver<I> {
                 }
                 self.engine.handle(now, Input::Sent(call));
             }
-            News::Answer { call, outcome, request_id, date } => {
-                let outcome = self.judge(now, call, outcome, request_id, date);
+            News::Answer { call, outcome, request_id, generation } => {
+                self.take_in(call, &outcome, request_id, generation);
                 self.engine.handle(now, Input::Answer { call, outcome });
             }
             News::Refreshed { lane, found } => self.refreshed(lane, found),
@@ -260,49 +245,31 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    /// Takes in what the driver itself has to know of an answer: that a call was throttled, and what the time is.
-    fn judge(
-        &mut self,
-        now: Instant,
-        id: CallId,
-        outcome: Outcome,
-        request_id: Option<RequestId>,
-        date: Option<SystemTime>,
-    ) -> Outcome {
-        let Some(InFlight { lane, call, signed, generation, sent_at }) = self.in_flight.remove(&id) else {
-            return outcome;
-        };
+    /// Records what the driver itself needs of an outcome: throttling, a refused credential, and how long it took.
+    fn take_in(&mut self, id: CallId, outcome: &Outcome, request_id: Option<RequestId>, generation: Option<u64>) {
+        let Some(InFlight { lane, call, sent_at }) = self.in_flight.remove(&id) else { return };
         self.note_wait(lane, matches!(outcome, Outcome::Unanswered { .. }));
-        let outcome = match &outcome {
-            Outcome::Refused { class: Class::Clock, .. }
-                if self.clock(lane).refused(now, SystemTime::now(), signed, date) =>
-            {
-                Outcome::Skewed
-            }
+        match outcome {
             Outcome::Refused { class: Class::Credential, .. } => {
                 let refused = &mut self.lane(lane).refused;
-                *refused = (*refused).max(Some(generation));
-                outcome
+                *refused = (*refused).max(generation);
             }
             Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. } => {
                 self.summary.calls_throttled += 1;
                 self.progress.call_throttled();
-                outcome
             }
-            _ => outcome,
-        };
+            _ => {}
+        }
         let took = sent_at.map(|at| at.elapsed());
         let lane = self.status.lane(lane);
-        events::Answered { lane, call: &call, outcome: &outcome, request_id, took }.record();
-        outcome
+        events::Answered { lane, call: &call, outcome, request_id, took }.record();
     }
 
     /// Notes whether a lane still waits for an answer of its endpoint.
     fn note_wait(&mut self, lane: LaneId, is_unanswered: bool) {
-        let waits = self.client.waits().clone();
-        let OpenLane { uri, waiting, .. } = self.lane(lane);
+        let OpenLane { api, waiting, .. } = self.lane(lane);
         if is_unanswered {
-            waiting.get_or_insert_with(|| waits.begin(authority(uri)));
+            waiting.get_or_insert_with(|| api.wait());
         } else {
             *waiting = None;
         }
@@ -339,16 +306,10 @@ impl<I: Send + 'static> Driver<I> {
     }
 
     fn call(&mut self, call: CallId, lane: LaneId, action: Action) {
-        let (kind, told) = (Kind::of(&action), calls::told_of(&action));
-        let clock = *self.clock(lane);
-        let &mut OpenLane { ref uri, ref mut signer, generation, .. } = self.lane(lane);
-        let prepared = calls::prepare(uri, action);
-        let signer = signer.as_mut().expect("a lane without a credential is not consumed");
-        let request = calls::sign(&prepared, signer, clock.second(SystemTime::now()), uri);
-        self.in_flight.insert(call, InFlight { lane, call: told, signed: clock.offset(), generation, sent_at: None });
-        let proof = self.lane(lane).tenure.proof();
-        let flight = Flight::new(call, kind, proof, self.news_sender.clone());
-        self.tasks.spawn(flight.fly(self.client.clone(), request));
+        self.in_flight.insert(call, InFlight { lane, call: calls::told_of(&action), sent_at: None });
+        let (api, proof) = (self.lane(lane).api.clone(), self.lane(lane).tenure.proof());
+        let flight = Flight::new(call, proof, self.news_sender.clone());
+        self.tasks.spawn(flight.fly(api, action));
     }
 
     fn settle(&mut self, delivery: DeliveryId, report: Report) {
@@ -402,8 +363,7 @@ impl<I: Send + 'static> Driver<I> {
             }
             let waited = self.held.oldest(id).and_then(|came| came.elapsed().ok()).unwrap_or_default();
             lane.metrics.oldest_wait.set(waited.as_secs_f64());
-            let offset = self.lanes.get(id.0 as usize).and_then(|open| self.clocks.get(open.clock));
-            lane.metrics.clock_offset.set(offset.map_or(0, |(_, clock)| clock.offset().seconds()));
+            lane.metrics.clock_offset.set(self.lanes.get(id.place()).map_or(0, |open| open.api.clock_offset()));
             lane.block(self.engine.is_blocked(id));
         }
     }
@@ -427,11 +387,6 @@ impl<I: Send + 'static> Driver<I> {
 
     pub(super) fn lane(&mut self, lane: LaneId) -> &mut OpenLane {
         self.lanes.get_mut(lane.place()).expect("the engine names only lanes that it was told of")
-    }
-
-    fn clock(&mut self, lane: LaneId) -> &mut ServerClock {
-        let place = self.lane(lane).clock;
-        &mut self.clocks.get_mut(place).expect("every lane's endpoint has a clock").1
     }
 }
 

@@ -94,8 +94,8 @@ pub(super) enum News {
         outcome: Outcome,
         /// Of an accepted request.
         request_id: Option<RequestId>,
-        /// What the server's clock showed.
-        date: Option<SystemTime>,
+        /// The generation of the credential that signed it; `None` of a call that was not signed.
+        generation: Option<u64>,
     },
     /// A lane's source was asked for another credential, because the one at hand was refused.
     Refreshed {

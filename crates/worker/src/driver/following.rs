@@ -1,6 +1,6 @@
 //! What becomes of a lane's credential while the lane is used.
 
-use imageshare_core::{Credential, request::Signer};
+use imageshare_core::Credential;
 use imageshare_engine::io::{CloseReason, Input, LaneId, Notice};
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{Driver, Said, carry_out::OpenLane, event::News};
 use crate::{
-    credentials::{Identity, Loaded, Newest, Owner},
+    credentials::{Loaded, Newest, OwnedCredential, Owner},
     events,
     settings::{Regions, Shared},
 };
 
-/// Tells the driver of every credential that its keeper gets after `last`, and of what keeps it from getting one, each once.
+/// Tells the driver of every credential that its cache gets after `last`, and of what keeps it from getting one, each once.
 async fn follow(lane: LaneId, mut last: Newest, mut newest: watch::Receiver<Newest>, news: UnboundedSender<News>) {
     while newest.changed().await.is_ok() {
         let next = newest.borrow_and_update().clone();
@@ -33,7 +33,7 @@ async fn follow(lane: LaneId, mut last: Newest, mut newest: watch::Receiver<Newe
 }
 
 /// Tells the driver whenever more is known of whose the credential of a lane is.
-async fn follow_owner(lane: LaneId, mut identity: watch::Receiver<Identity>, news: UnboundedSender<News>) {
+async fn follow_owner(lane: LaneId, mut identity: watch::Receiver<OwnedCredential>, news: UnboundedSender<News>) {
     loop {
         identity.mark_unchanged();
         if news.send(News::Owner { lane }).is_err() || identity.changed().await.is_err() {
@@ -44,8 +44,8 @@ async fn follow_owner(lane: LaneId, mut identity: watch::Receiver<Identity>, new
 
 impl OpenLane {
     /// Its host and its regions.
-    fn place(&self) -> (&str, &Regions) {
-        (self.uri.host().unwrap_or_default(), &self.regions)
+    fn place(&self) -> (String, &Regions) {
+        (self.api.endpoint().host(), &self.regions)
     }
 }
 
@@ -53,7 +53,7 @@ impl<I: Send + 'static> Driver<I> {
     /// Takes in from now on whose the credentials of the lanes are.
     pub(super) fn follow_owners(&mut self) {
         for id in self.ids() {
-            let identity = self.lane(id).keeper.identity();
+            let identity = self.lane(id).credentials.identity();
             self.tasks.spawn(follow_owner(id, identity, self.news_sender.clone()));
         }
     }
@@ -62,7 +62,7 @@ impl<I: Send + 'static> Driver<I> {
     /// told of the key's own account is not to depend on who is faster.
     pub(super) async fn learn_owners(&mut self) {
         self.follow_owners();
-        let identities: Vec<_> = self.ids().map(|id| (id, self.lane(id).keeper.identity())).collect();
+        let identities: Vec<_> = self.ids().map(|id| (id, self.lane(id).credentials.identity())).collect();
         let deadline = Instant::now() + self.client.time_outs().connect;
         for (id, mut identity) in identities {
             let learned = timeout_at(deadline, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
@@ -75,8 +75,8 @@ impl<I: Send + 'static> Driver<I> {
     /// Takes in whose the credential that a lane signs with is. Where that cannot be learned the lane goes on without.
     pub(super) fn owner(&mut self, lane: LaneId) {
         let open = self.lane(lane);
-        let Some(signer) = &open.signer else { return };
-        let owner = open.keeper.owner_of(signer.credential());
+        let Some(credential) = open.api.credential() else { return };
+        let owner = open.credentials.owner_of(&credential);
         let said = std::mem::replace(&mut open.owner, owner.clone());
         let (told, input) = match owner {
             Owner::Asked => {
@@ -106,14 +106,14 @@ impl<I: Send + 'static> Driver<I> {
         self.owner(lane);
     }
 
-    /// Takes in from now on what the keepers of the lanes get. Lanes without a credential stay closed until there is one.
+    /// Takes in from now on what the caches of the lanes get. Lanes without a credential stay closed until there is one.
     pub(super) fn follow_credentials(&mut self) {
         for id in self.ids() {
-            let (mut newest, news) = (self.lane(id).keeper.newest(), self.news_sender.clone());
+            let (mut newest, news) = (self.lane(id).credentials.newest(), self.news_sender.clone());
             let known = newest.borrow_and_update().clone();
             match known.loaded.clone() {
                 None => self.await_credential(id, known.problem.clone().unwrap_or_default()),
-                Some(loaded) if self.lane(id).signer.is_none() => self.renewed(id, loaded),
+                Some(loaded) if self.lane(id).api.credential().is_none() => self.renewed(id, loaded),
                 Some(loaded) => {
                     self.status.lane(id).metrics.shows_credential(loaded.expires_at);
                     // It may have changed since the lane was made.
@@ -134,20 +134,20 @@ impl<I: Send + 'static> Driver<I> {
     pub(super) fn refresh(&mut self, lane: LaneId) {
         let open = self.lane(lane);
         // A call that was signed before the credential was replaced says nothing of the one that is there now.
-        if open.refused < Some(open.generation) {
+        if open.refused < Some(open.api.generation()) {
             return self.credential_fresh(lane);
         }
-        let (keeper, sender) = (open.keeper.clone(), self.news_sender.clone());
+        let (cache, sender) = (open.credentials.clone(), self.news_sender.clone());
         self.tasks.spawn(async move {
-            let found = keeper.refresh().await;
+            let found = cache.refresh().await;
             drop(sender.send(News::Refreshed { lane, found }));
         });
     }
 
-    /// Asks the lane's source what it has now. What is new is told by its keeper.
+    /// Asks the lane's source what it has now. What is new is told by its cache.
     pub(super) fn reread(&mut self, lane: LaneId) {
-        let keeper = self.lane(lane).keeper.clone();
-        self.tasks.spawn(async move { drop(keeper.refresh().await) });
+        let cache = self.lane(lane).credentials.clone();
+        self.tasks.spawn(async move { drop(cache.refresh().await) });
     }
 
     /// What a refresh brought that the engine asked for.
@@ -168,7 +168,7 @@ impl<I: Send + 'static> Driver<I> {
 
     /// Another credential is there, whether anybody waited for it or not.
     pub(super) fn renewed(&mut self, lane: LaneId, loaded: Loaded) {
-        let is_first = self.lane(lane).signer.is_none();
+        let is_first = self.lane(lane).api.credential().is_none();
         // A worker that starts with the keys refuses such settings. Of keys that come later the first one is used.
         if is_first && let Some(problem) = self.shared_key(lane, &loaded.credential) {
             return self.await_credential(lane, problem);
@@ -189,9 +189,10 @@ impl<I: Send + 'static> Driver<I> {
     fn shared_key(&self, lane: LaneId, credential: &Credential) -> Option<String> {
         let open = self.lanes.get(lane.place())?;
         self.lanes.iter().zip(self.status.lanes()).find_map(|(other, of)| {
-            let is_same =
-                other.signer.as_ref().is_some_and(|signer| signer.credential().secret_id == credential.secret_id);
-            let Shared { what, .. } = Shared::by(&open.place(), &other.place()).filter(|_| is_same)?;
+            let is_same = other.api.credential().is_some_and(|of_other| of_other.secret_id == credential.secret_id);
+            let ((host, regions), (other_host, other_regions)) = (open.place(), other.place());
+            let Shared { what, .. } =
+                Shared::by(&(&host, regions), &(&other_host, other_regions)).filter(|_| is_same)?;
             Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", of.name()))
         })
     }
@@ -212,14 +213,8 @@ impl<I: Send + 'static> Driver<I> {
         }
     }
 
-    /// Signs with this from now on. Says whether it is another one than before.
+    /// Signs with this credential from now on. Returns whether it differs from the one before.
     fn sign_with(&mut self, lane: LaneId, credential: Credential) -> bool {
-        let open = self.lane(lane);
-        if open.signer.as_ref().is_some_and(|signer| credential == *signer.credential()) {
-            return false;
-        }
-        open.signer = Some(Signer::new(credential));
-        open.generation += 1;
-        true
+        self.lane(lane).api.replace_credential(credential)
     }
 }

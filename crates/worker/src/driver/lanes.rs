@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use http::Uri;
 use imageshare_core::{
     ids::{AccountId, Region},
     text::excerpt,
@@ -11,7 +10,7 @@ use imageshare_engine::{io::LaneId, limits::LaneLimits};
 use tokio::task::JoinHandle;
 
 use crate::{
-    credentials::{CredentialsError, IfMissing, Keeper, Provider},
+    credentials::{CredentialCache, CredentialsError, IfMissing, Provider},
     endpoint::Endpoint,
     http::Client,
     settings::{self, Environment, Regions},
@@ -27,7 +26,7 @@ pub struct Lane {
     /// The regions whose images it serves.
     pub regions: Regions,
     /// What its calls are signed with.
-    pub keeper: Keeper,
+    pub credentials: CredentialCache,
     /// The account that its credential has to be of, if the settings say so.
     pub account: Option<AccountId>,
     /// How much it may do.
@@ -61,19 +60,19 @@ pub async fn open_lanes(
     for lane in lanes {
         starting.entry(key(lane)).or_insert_with(|| {
             let provider = Provider::new(lane.source.clone(), environment.clone(), client.clone(), &lane.endpoint);
-            tokio::spawn(Keeper::start(provider, if_missing))
+            tokio::spawn(CredentialCache::start(provider, if_missing))
         });
     }
-    let mut keepers: BTreeMap<_, Keeper> = BTreeMap::new();
+    let mut caches: BTreeMap<_, CredentialCache> = BTreeMap::new();
     let mut opened = Vec::with_capacity(lanes.len());
     for lane in lanes {
         if let Some(start) = starting.remove(&key(lane)) {
             let started = start.await.unwrap_or(Err(CredentialsError::BrokeDown));
-            let keeper = started.map_err(|error| NoCredential { lane: lane.name.clone(), error })?;
-            keepers.insert(key(lane), keeper);
+            let cache = started.map_err(|error| NoCredential { lane: lane.name.clone(), error })?;
+            caches.insert(key(lane), cache);
         }
-        let keeper = keepers.get(&key(lane)).expect("the first lane of a credential inserts its keeper");
-        opened.push(Lane::new(lane, keeper.clone()));
+        let cache = caches.get(&key(lane)).expect("the first lane of a credential inserts its cache");
+        opened.push(Lane::new(lane, cache.clone()));
     }
     Ok(opened)
 }
@@ -81,20 +80,15 @@ pub async fn open_lanes(
 impl Lane {
     /// A lane of the settings with its credential.
     #[must_use]
-    pub fn new(of: &settings::Lane, keeper: Keeper) -> Self {
+    pub fn new(of: &settings::Lane, credentials: CredentialCache) -> Self {
         Self {
             name: of.name.clone(),
             endpoint: of.endpoint.clone(),
             regions: of.regions.clone(),
-            keeper,
+            credentials,
             account: of.account,
             limits: of.limits,
         }
-    }
-
-    /// Where requests are posted to.
-    pub(crate) fn uri(&self) -> Uri {
-        format!("{}/", self.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port")
     }
 }
 
@@ -232,7 +226,7 @@ mod tests {
             name: name.into(),
             endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
             regions,
-            keeper: Keeper::fixed(credential, "100009999999".parse().unwrap()),
+            credentials: CredentialCache::fixed(credential, "100009999999".parse().unwrap()),
             account: None,
             limits: LaneLimits::default(),
         }

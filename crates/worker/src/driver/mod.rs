@@ -11,13 +11,11 @@
 
 mod calls;
 mod carry_out;
-mod clock;
 mod event;
 mod following;
 mod held;
 mod lanes;
 mod progress;
-mod reading;
 mod run;
 mod serve;
 mod source;
@@ -27,7 +25,6 @@ pub use carry_out::Driver;
 pub use event::{Delivery, Epoch, FromLane, Order, Outcomes, Requeue, Said, Settled, ToLane};
 pub use lanes::{Lane, NoCredential, RouteError, Routed, open_lanes, route};
 pub use progress::{Progress, Snapshot};
-pub use reading::{ReadError, Reader, interval};
 pub use run::Connections;
 pub use serve::Lines;
 pub use source::{Aside, End, Extent, Found, Source};

@@ -242,7 +242,7 @@ fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> 
 }
 
 /// The host and port of an address, which holds no user.
-pub(crate) fn authority(uri: &Uri) -> &str {
+fn authority(uri: &Uri) -> &str {
     uri.authority().map_or("", |authority| authority.as_str())
 }
 

@@ -3,16 +3,13 @@
 mod client;
 mod failure;
 mod no_proxy;
-mod request;
 mod sending;
 mod waits;
 mod way;
 
-pub(crate) use client::authority;
 pub use client::{Client, Reply, TimeOuts};
 pub use failure::{CallError, Reason, Stage};
 pub use no_proxy::NoProxy;
-pub(crate) use request::into_http;
 pub use sending::Sending;
 pub use waits::{Waiting, Waits};
 pub use way::{Outside, Proxy};

@@ -30,8 +30,9 @@ use tokio::{
 use self::server::{Does, Server};
 use super::*;
 use crate::{
-    credentials::{CredentialsError, IfMissing, Keeper, Loaded},
+    credentials::{CredentialCache, CredentialsError, IfMissing, Loaded},
     http::{Client, TimeOuts},
+    listing::{ImageReader, interval},
     pauses::pauses,
     settings::Regions,
 };
@@ -95,7 +96,7 @@ impl<F: Fn() -> Result<Credential, CredentialsError> + Send + Sync + 'static> As
 
 async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
     let (source, asked) = (Arc::new(source), AtomicU32::new(0));
-    let keeper = Keeper::asking(
+    let cache = CredentialCache::by(
         move || {
             let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
             let source = Arc::clone(&source);
@@ -113,7 +114,7 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
         name: "default".into(),
         endpoint: endpoint.parse().unwrap(),
         regions: Regions::All,
-        keeper: keeper.await.unwrap(),
+        credentials: cache.await.unwrap(),
         account: None,
         limits: LaneLimits::default(),
     }
@@ -311,11 +312,11 @@ async fn a_call_that_was_signed_before_the_credential_was_replaced_says_nothing_
         Ok(credential("AKIDSECOND"))
     };
     let lane = lane(&server.endpoint, source, TimeOuts::default()).await;
-    let keeper = lane.keeper.clone();
+    let cache = lane.credentials.clone();
     let run = Run::of(lane, TimeOuts::default(), 100);
     run.share(1, &[100_001]).await;
     sleep(Duration::from_secs(2)).await;
-    keeper.refresh().await.unwrap();
+    cache.refresh().await.unwrap();
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
     assert_eq!(summary.closed, [].into(), "the lane was never closed");
@@ -564,7 +565,7 @@ async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_reading_is_tried_again_as_long_as_there_is_time() {
     let server = Server::start(|_, before| if before < 3 { Does::Refuses("InternalError") } else { Does::Works }).await;
-    let mut reader = Reader::new(
+    let mut reader = ImageReader::new(
         Client::new(TimeOuts::default()).unwrap(),
         &lane(&server.endpoint, same, TimeOuts::default()).await,
     );
@@ -577,7 +578,7 @@ async fn a_reading_is_tried_again_as_long_as_there_is_time() {
 #[tokio::test(start_paused = true)]
 async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
     let server = Server::start(|_, _| Does::Refuses("InternalError")).await;
-    let mut reader = Reader::new(
+    let mut reader = ImageReader::new(
         Client::new(TimeOuts::default()).unwrap(),
         &lane(&server.endpoint, same, TimeOuts::default()).await,
     );

@@ -248,8 +248,8 @@ async fn lane_without_credential_holds_up_no_other() {
         });
         Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
     };
-    let keeper = Keeper::asking(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
-    let mut daemon = Daemon::of(&[first.clone(), Lane { name: "awaited".into(), keeper, ..first }]);
+    let cache = CredentialCache::by(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
+    let mut daemon = Daemon::of(&[first.clone(), Lane { name: "awaited".into(), credentials: cache, ..first }]);
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;

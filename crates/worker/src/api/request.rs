@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri, header};
 use imageshare_core::request::SignedRequest;
 
-/// What this client calls itself to the API.
+/// The name of this client in the header `X-TC-RequestClient`.
 const CLIENT_TAG: &str = concat!("imageshare_", env!("CARGO_PKG_VERSION"));
 
-/// The request for this address.
-pub(crate) fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes> {
+/// Returns the request for this address.
+pub(super) fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes> {
     let mut request = Request::post(uri.clone());
     for (name, value) in signed.headers() {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("the names of the API's headers are valid");
@@ -20,5 +20,5 @@ pub(crate) fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes>
     request
         .header("x-tc-requestclient", CLIENT_TAG)
         .body(Bytes::copy_from_slice(signed.body()))
-        .expect("the address was checked when the lane was made, and so was every header")
+        .expect("the address comes from a checked endpoint, and every header was checked")
 }
