@@ -4,7 +4,7 @@ use imageshare_core::{
     actions::SharedAccount,
     ids::{AccountId, ImageId, Region},
 };
-use imageshare_worker::{driver::route, listing::ImageReader};
+use imageshare_worker::{lanes::route, listing::ImageReader};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let shares = runtime::run(async {
         let _announcing = Voice::new(common.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
-        let mut reader = ImageReader::new(work.client.clone(), work.lane(lane));
+        let mut reader = ImageReader::new(&work.client, work.lane(lane));
         reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
     })?;
     let shared = |share: &SharedAccount| Shared {

@@ -78,7 +78,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
         let limits = watch_limits(management, &url, &settings);
-        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare, &status);
+        let daemon = Daemon::start(settings, lanes, &client, url, arguments.declare, &status);
         let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},

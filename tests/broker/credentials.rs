@@ -23,13 +23,13 @@ fn missing_key_blocks_no_other_lane() {
     stage.publish(&history.jobs);
     stage.change_keys(&TWO_LANES[..1]);
     let worker = stage.worker();
-    worker.until_logged_after(0, &["the lane is closed", r#""lane":"two""#, r#""reason":"credential""#]);
+    worker.until_logged_after(0, &["lane closed", r#""lane":"two""#, r#""reason":"credential""#]);
     until("the other lane is done", || (stage.depth_of("one").ready + stage.depth_of("one").held == 0).then_some(()));
     assert_eq!((stage.depth_of("two").ready, stage.depth_of("two").consumers), (20, 0));
     stage.change_keys(&TWO_LANES);
     stage.check_done(&history);
     let log = worker.drain();
-    assert_eq!(log.matches("whose key it is cannot be learned").count(), 2, "{log}");
+    assert_eq!(log.matches("account of the key not identified").count(), 2, "{log}");
     assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
 }
 
@@ -58,7 +58,7 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     stage.publish_random(&mut history, 50);
     worker.until_serving();
     // Jobs come until the key has ended.
-    let closed = ["the lane is closed", r#""reason":"credential""#];
+    let closed = ["lane closed", r#""reason":"credential""#];
     while !worker.said().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
         add_while_few(&stage, &mut history);
     }
@@ -66,14 +66,14 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     let key = stage.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
-    worker.until_logged_after(mark, &["the source of the credential gives none", "found only the beginning"]);
+    worker.until_logged_after(mark, &["credential source failed", "found only the beginning"]);
     write_key(&path, &key);
-    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["lane opened"]);
     assert_eq!(stage.client().ready(DEAD), 0);
     stage.check_done(&history);
     let log = worker.drain();
     assert!(!log.contains(key["secret_key"].as_str().unwrap()), "{log}");
-    assert_eq!(log.matches("the source of the credential gives none").count(), 1, "{log}");
+    assert_eq!(log.matches("credential source failed").count(), 1, "{log}");
 }
 
 #[test]
@@ -91,10 +91,10 @@ fn key_file_replaced_in_time_costs_no_call() {
         // As secret stores do it.
         write_key(&folder.path("next"), &stage.sandbox.temporary_key(3_600));
         fs::rename(folder.path("next"), &path).unwrap();
-        worker.until_logged_after(mark, &["a new credential is there"]);
+        worker.until_logged_after(mark, &["credential refreshed"]);
     }
     stage.check_done(&history);
-    assert!(!worker.drain().contains("the lane is closed"));
+    assert!(!worker.drain().contains("lane closed"));
     check_no_refused_key(&stage);
 }
 
@@ -117,7 +117,7 @@ fn key_of_another_account_closes_the_lane() {
     stage.until_worked_off();
     let (mark, calls) = (worker.mark(), stage.sandbox.writes());
     put("AKIDOTHER");
-    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
+    worker.until_logged_after(mark, &["lane closed", r#""reason":"account""#, "100008888888"]);
     // Jobs of other accounts: one that needs no write could be done without the API.
     let first = history.jobs.len();
     for number in 1000..1050 {
@@ -128,15 +128,15 @@ fn key_of_another_account_closes_the_lane() {
     assert_eq!(stage.sandbox.writes(), calls);
     let mark = worker.mark();
     put("AKIDOURS");
-    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["lane opened"]);
     stage.check_done(&history);
     // The operator says that the other account is right.
     let mark = worker.mark();
     put("AKIDOTHER");
-    worker.until_logged_after(mark, &["the lane is closed", r#""reason":"account""#]);
+    worker.until_logged_after(mark, &["lane closed", r#""reason":"account""#]);
     stage.change_settings(stage.sandbox.port(), "[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
     worker.signal("HUP");
-    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["lane opened"]);
     worker.drain();
 }
 
@@ -155,7 +155,7 @@ fn role_is_renewed_before_it_expires() {
         add_while_few(&stage, &mut history);
     }
     stage.check_done(&history);
-    assert!(!worker.drain().contains("the lane is closed"));
+    assert!(!worker.drain().contains("lane closed"));
     check_no_refused_key(&stage);
 }
 

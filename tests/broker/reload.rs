@@ -63,9 +63,9 @@ fn changed_settings_and_keys_lose_no_job() {
     });
 
     stage.change_keys(&["nobody", "two"]);
-    reload(&worker, &["the lane is closed", r#""lane":"one""#, r#""reason":"credential""#]);
+    reload(&worker, &["lane closed", r#""lane":"one""#, r#""reason":"credential""#]);
     stage.change_keys(&TWO_LANES);
-    reload(&worker, &["the lane is open again", r#""lane":"one""#]);
+    reload(&worker, &["lane opened", r#""lane":"one""#]);
 
     for time in 0..TIMES {
         let is_right = time % 2 == 1;

@@ -5,7 +5,7 @@ use std::{io::BufRead, thread};
 use anyhow::Context as _;
 use imageshare_worker::{
     broker::{Confirmation, Insistence, Message, Publisher, Routes},
-    driver::route,
+    lanes::route,
     settings::Lane,
     wire::{JobLine, JobReader, Rejection, job},
 };

@@ -26,8 +26,8 @@ use imageshare_sandbox::{
 };
 use imageshare_worker::{
     credentials::{CredentialCache, IfMissing},
-    driver::{self, Lane},
     http::{Client, TimeOuts},
+    lanes::{self, OpenLane},
     settings::{self, Environment, Flags, Settings},
 };
 
@@ -41,7 +41,7 @@ use crate::{
 /// Everything that work needs.
 pub(crate) struct Work {
     pub(crate) settings: Settings,
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<OpenLane>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
     pub(crate) give_up_after: Duration,
@@ -124,15 +124,17 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane =
-                Lane::new(lane, CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
-            self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
+            let lane = OpenLane::new(
+                lane,
+                CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")),
+            );
+            self.lanes.push(OpenLane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
     }
 
     /// A lane by its number.
-    pub(crate) fn lane(&self, lane: LaneId) -> &Lane {
+    pub(crate) fn lane(&self, lane: LaneId) -> &OpenLane {
         self.lanes.get(lane.place()).expect("lanes are numbered in their order")
     }
 
@@ -147,8 +149,8 @@ pub(crate) async fn open_lanes(
     settings: &Settings,
     client: &Client,
     if_missing: IfMissing,
-) -> Result<Vec<Lane>, Problem> {
-    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
+) -> Result<Vec<OpenLane>, Problem> {
+    let opened = lanes::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
     let lanes = opened.map_err(|error| {
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())

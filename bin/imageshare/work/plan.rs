@@ -9,7 +9,7 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
-    driver::route,
+    lanes::route,
     listing::{ImageReader, ReadFailure, interval},
     plan::{Change, Plan},
     wire::{JobLine, Rejection},
@@ -73,7 +73,7 @@ where
     for (&(lane, region, image_id), wishes) in &plan.images {
         let of_lane = work.lane(lane);
         let (reader, patience) =
-            readers.entry(lane).or_insert_with(|| (ImageReader::new(work.client.clone(), of_lane), work.give_up_after));
+            readers.entry(lane).or_insert_with(|| (ImageReader::new(&work.client, of_lane), work.give_up_after));
         let (change, problem) = match reader.shares(region, image_id, *patience).await {
             Ok(shares) => {
                 *patience = work.give_up_after;

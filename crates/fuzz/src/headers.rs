@@ -16,7 +16,7 @@ use imageshare_worker::{
         letters::{Desk, Letters},
         topology::is_ours,
     },
-    driver::{Delivery, Epoch, Settled},
+    lane_messages::{Delivery, Epoch, SettledJob},
     settings::Regions,
     wire::{Defaults, Job, job},
 };
@@ -175,7 +175,7 @@ fn check_taken(taken: Taken, body: &[u8]) {
     let report = Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
     let at = SystemTime::UNIX_EPOCH;
     let mode = Mode::from(identity.permission);
-    let settled = Settled { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
+    let settled = SettledJob { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
     let Letters { report, dead_letter, reply } = Letters::of_job(settled, DESK);
     check_reply(reply.as_deref());
     check_report(&report, if account_ids.len() > 1 { "partial" } else { "failed" });

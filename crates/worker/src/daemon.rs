@@ -15,9 +15,10 @@ use tokio::{
 
 use crate::{
     broker::{self, Publisher, Setup, Supervisor, TimeOuts, Url},
-    driver::{Driver, Lane, Lines, Order},
+    driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
     events,
     http::Client,
+    lanes::OpenLane,
     settings::{self, Settings, SettingsError},
     status::Status,
     tls::TlsError,
@@ -33,8 +34,8 @@ const ORDERS_MAX: usize = 4;
 /// A daemon that runs.
 #[derive(Debug)]
 pub struct Daemon {
-    orders: mpsc::Sender<Order>,
-    lanes: Vec<Lane>,
+    orders: mpsc::Sender<DriverOrder>,
+    lanes: Vec<OpenLane>,
     settings: Settings,
     /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
     parts: JoinSet<()>,
@@ -53,8 +54,8 @@ impl Daemon {
     #[must_use]
     pub fn start(
         settings: Settings,
-        lanes: Vec<Lane>,
-        client: Client,
+        lanes: Vec<OpenLane>,
+        client: &Client,
         url: Url,
         declares: bool,
         status: &Arc<Status>,
@@ -93,8 +94,8 @@ impl Daemon {
             lines.push(line);
         }
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-        let lines = Lines { events: events_in, lanes: lines, orders: orders_in };
-        names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
+        let source = BrokerSource::new(DriverChannels { messages: events_in, lanes: lines, orders: orders_in });
+        names.push((parts.spawn(async move { drop(driver.run(source).await) }).id(), "the driver"));
         names.push((parts.spawn(publishing.run()).id(), "the publisher"));
         Self { orders, lanes, parts, names, settings }
     }
@@ -120,13 +121,13 @@ impl Daemon {
         let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
         let limits = limits(&settings, self.settings.broker.prefetch);
         // A driver that has ended takes no orders, and whoever waits for it finds out.
-        drop(self.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await);
+        drop(self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await);
         events::Reloaded { needs_restart }.record();
     }
 
     /// Asks it to end: calls in flight end, what is finished is settled, all lanes are given back.
     pub async fn drain(&self) {
-        drop(self.orders.send(Order::Drain).await);
+        drop(self.orders.send(DriverOrder::Drain).await);
     }
 
     /// Waits until it has ended.

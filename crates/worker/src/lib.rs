@@ -13,6 +13,8 @@ pub mod daemon;
 pub mod driver;
 pub mod endpoint;
 pub mod http;
+pub mod lane_messages;
+pub mod lanes;
 pub mod listing;
 pub mod pauses;
 pub mod plan;

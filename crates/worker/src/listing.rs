@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::{
     api::{ApiClient, ApiSender, CallFailure, RetryPolicy, SharedClock},
     credentials::CredentialCache,
-    driver::Lane,
     http::Client,
+    lanes::OpenLane,
 };
 
 /// Returns the time between two requests at a rate, in requests per second. Like the pace of the engine it is 5 % longer
@@ -46,9 +46,10 @@ pub enum ReadFailure {
 impl ImageReader {
     /// Returns a reader for a lane.
     #[must_use]
-    pub fn new(client: Client, lane: &Lane) -> Self {
+    pub fn new(client: &Client, lane: &OpenLane) -> Self {
         let credentials = lane.credentials.clone();
-        let sender = ApiSender::new(client, lane.endpoint.clone(), SharedClock::default(), credentials.credential());
+        let sender =
+            ApiSender::new(client.clone(), lane.endpoint.clone(), SharedClock::default(), credentials.credential());
         Self { api: ApiClient::new(sender, interval(lane.limits.rate)), credentials }
     }
 

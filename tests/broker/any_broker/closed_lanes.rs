@@ -29,7 +29,7 @@ fn check_away(
     fail(&stage, &endpoint);
     stage.publish_random(&mut history, 100);
     let reason = format!(r#""reason":"{reason}""#);
-    worker.until_logged_after(0, &["the lane is closed", &reason]);
+    worker.until_logged_after(0, &["lane closed", &reason]);
     if is_for_long {
         worker.until_logged_after(0, &["given back", r#""reason":"closed""#]);
     }
@@ -38,7 +38,7 @@ fn check_away(
     let mark = worker.mark();
     mend(&stage, &endpoint);
     // A probe may be a minute away.
-    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["lane opened"]);
     stage.check_done(&history);
     worker.drain();
 }

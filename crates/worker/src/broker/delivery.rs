@@ -15,7 +15,7 @@ use lapin::{BasicProperties, types::AMQPValue};
 
 use super::{BrokerVersion, frames::Message, topology};
 use crate::{
-    driver::{Delivery, Epoch},
+    lane_messages::{Delivery, Epoch},
     settings::Regions,
     wire::{
         Defaults, Identity, Job, Rejection,

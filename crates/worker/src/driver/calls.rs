@@ -1,6 +1,6 @@
-//! One call: from the engine's action to the API, and from the response to the engine's outcome.
+//! The calls in flight: each runs in a task of its own, from the engine's action to its outcome.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use imageshare_core::{
     actions::{
@@ -9,19 +9,113 @@ use imageshare_core::{
     },
     ids::{ImageId, RequestId},
 };
-use imageshare_engine::io::{Action, Answer, CallId, ImageState, Outcome};
-use tokio::sync::mpsc::UnboundedSender;
+use imageshare_engine::io::{Action, Answer, CallId, ImageState, LaneId, Outcome};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use super::event::News;
 use crate::{
     api::{ApiSender, CallFailure, CallOutcome},
-    events,
+    events::CallDetails,
     http::Sending,
     proof::Proof,
 };
 
+/// The calls in flight.
+#[derive(Debug)]
+pub(super) struct Calls {
+    in_flight: BTreeMap<CallId, InFlight>,
+    tasks: JoinSet<()>,
+    sender: mpsc::UnboundedSender<CallEvent>,
+    /// Holds two events for each call in flight, at most. The engine bounds those for each lane.
+    events: mpsc::UnboundedReceiver<CallEvent>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    lane: LaneId,
+    details: CallDetails,
+    /// When its request was written.
+    sent_at: Option<Instant>,
+}
+
+/// What happened to a call.
+#[derive(Debug)]
+pub(super) enum CallEvent {
+    /// Its request is being written to an open connection.
+    Sent(CallId),
+    /// It ended.
+    Ended {
+        /// Its number.
+        call: CallId,
+        /// Its result.
+        outcome: Outcome,
+        /// The request id of an accepted request.
+        request_id: Option<RequestId>,
+        /// The generation of the credential that signed it; `None` of a call that was not signed.
+        generation: Option<u64>,
+    },
+}
+
+/// A call that has ended.
+pub(super) struct EndedCall {
+    pub(super) lane: LaneId,
+    pub(super) details: CallDetails,
+    /// When its request was written, if it was.
+    pub(super) sent_at: Option<Instant>,
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        Self { in_flight: BTreeMap::new(), tasks: JoinSet::new(), sender, events }
+    }
+
+    /// Starts a call. `proof` is the ownership proof of its lane, where that can be lost.
+    pub(super) fn start(
+        &mut self,
+        call: CallId,
+        lane: LaneId,
+        api: ApiSender,
+        action: Action,
+        proof: Option<Arc<Proof>>,
+    ) {
+        self.in_flight.insert(call, InFlight { lane, details: details(&action), sent_at: None });
+        let flight = Flight::new(call, proof, self.sender.clone());
+        self.tasks.spawn(flight.fly(api, action));
+    }
+
+    /// Waits for the next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> CallEvent {
+        self.events.recv().await.expect("this holds a sender")
+    }
+
+    /// Returns the next event if there is one now.
+    pub(super) fn try_next(&mut self) -> Option<CallEvent> {
+        // The tasks that have ended have sent all their events.
+        while self.tasks.try_join_next().is_some() {}
+        self.events.try_recv().ok()
+    }
+
+    /// Records that a request is being written. Returns the lane and what the call is.
+    pub(super) fn sent(&mut self, call: CallId) -> Option<(LaneId, &CallDetails)> {
+        let call = self.in_flight.get_mut(&call)?;
+        call.sent_at = Some(Instant::now());
+        Some((call.lane, &call.details))
+    }
+
+    /// Removes a call that has ended.
+    pub(super) fn remove(&mut self, call: CallId) -> Option<EndedCall> {
+        let InFlight { lane, details, sent_at } = self.in_flight.remove(&call)?;
+        Some(EndedCall { lane, details, sent_at })
+    }
+
+    /// Breaks off all calls. Each has an event about its outcome then.
+    pub(super) async fn break_off(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
 /// Returns what events show of an action.
-pub(super) fn told_of(action: &Action) -> events::Call {
+fn details(action: &Action) -> CallDetails {
     let (action, image_id, accounts) = match action {
         Action::Modify { image_id, account_ids, .. } => {
             (ModifyImageSharePermission::NAME, *image_id, u32::try_from(account_ids.len()).ok())
@@ -29,7 +123,7 @@ pub(super) fn told_of(action: &Action) -> events::Call {
         Action::ReadShares { image_id, .. } => (DescribeImageSharePermission::NAME, *image_id, None),
         Action::ReadImage { image_id, .. } => (DescribeImages::NAME, *image_id, None),
     };
-    events::Call { action, image_id, accounts }
+    CallDetails { action, image_id, accounts }
 }
 
 /// Makes the call that an action asks for.
@@ -73,21 +167,21 @@ pub(super) struct Flight {
     sending: Arc<Sending>,
     /// What has to be fresh when the request is written, if anything.
     proof: Option<Arc<Proof>>,
-    news: UnboundedSender<News>,
+    events: mpsc::UnboundedSender<CallEvent>,
     is_over: bool,
 }
 
 impl Flight {
     /// `proof` is that of the lane, where it has one. Reads need it too: they count against the limit, which may be another
     /// worker's by now.
-    pub(super) fn new(call: CallId, proof: Option<Arc<Proof>>, news: UnboundedSender<News>) -> Self {
-        let (at_write, on_sent) = (proof.clone(), news.clone());
+    pub(super) fn new(call: CallId, proof: Option<Arc<Proof>>, events: mpsc::UnboundedSender<CallEvent>) -> Self {
+        let (at_write, on_sent) = (proof.clone(), events.clone());
         let may_leave = move || {
             let is_ours = at_write.is_none_or(|proof| proof.is_fresh());
-            // Nothing receives the news when the driver has ended; then the call must not leave.
-            is_ours && on_sent.send(News::Sent(call)).is_ok()
+            // Nothing receives the event when the driver has ended; then the call must not leave.
+            is_ours && on_sent.send(CallEvent::Sent(call)).is_ok()
         };
-        Self { call, sending: Sending::new(may_leave), proof, news, is_over: false }
+        Self { call, sending: Sending::new(may_leave), proof, events, is_over: false }
     }
 
     /// Waits for a proof that the lane is ours, then signs and sends the request, and tells the driver the outcome.
@@ -104,7 +198,7 @@ impl Flight {
 
     fn land(&mut self, outcome: Outcome, request_id: Option<RequestId>, generation: Option<u64>) {
         self.is_over = true;
-        drop(self.news.send(News::Answer { call: self.call, outcome, request_id, generation }));
+        drop(self.events.send(CallEvent::Ended { call: self.call, outcome, request_id, generation }));
     }
 }
 
@@ -191,11 +285,11 @@ mod tests {
 
     #[tokio::test]
     async fn broken_off_call_has_an_outcome() {
-        let (news, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        drop(Flight::new(CallId(7), None, news));
-        let Some(News::Answer { call, outcome, .. }) = heard.recv().await else { panic!("no news") };
+        let (events, mut received) = mpsc::unbounded_channel();
+        drop(Flight::new(CallId(7), None, events));
+        let Some(CallEvent::Ended { call, outcome, .. }) = received.recv().await else { panic!("no event") };
         assert_eq!(call, CallId(7));
         assert!(matches!(outcome, Outcome::Unanswered { sent: false, .. }), "{outcome:?}");
-        assert!(heard.recv().await.is_none(), "it ended once");
+        assert!(received.recv().await.is_none(), "it ended once");
     }
 }

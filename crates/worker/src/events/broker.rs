@@ -15,7 +15,7 @@ use crate::{
         management::{Limit, Unknown},
         topology::Difference,
     },
-    driver::Requeue,
+    lane_messages::Requeue,
     metrics,
     status::OfLane,
 };

@@ -7,7 +7,7 @@ use tracing::{debug, info, trace, warn};
 
 use crate::{
     broker::Envelope,
-    driver,
+    lane_messages::SettledJob,
     status::OfLane,
     wire::{Rejection, report::Status},
 };
@@ -92,12 +92,12 @@ impl Rejected<'_> {
 }
 
 impl<'a> Settled<'a> {
-    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a driver::Settled<I>) -> Self {
+    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
         Self { lane, mode: settled.mode, report: &settled.report, envelope: None }
     }
 
     /// The same of a job from a queue, which is told of.
-    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a driver::Settled<Box<Envelope>>) -> Self {
+    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<Envelope>>) -> Self {
         Self { envelope: Some(&settled.identity), ..Self::of(lane, settled) }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    super::{calls::Flight, event::News},
+    super::calls::{CallEvent, Flight},
     *,
 };
 use crate::api::{ApiSender, SharedClock};
@@ -163,7 +163,7 @@ async fn serve(listener: TcpListener, trick: Trick, is_reused: Arc<AtomicBool>) 
 
 /// Sends a write and returns its outcome.
 async fn outcome(client: &Client, endpoint: &str) -> Outcome {
-    let (news, mut received) = mpsc::unbounded_channel();
+    let (events, mut received) = mpsc::unbounded_channel();
     let credential = Some(credential("AKIDFIRST"));
     let api = ApiSender::new(client.clone(), endpoint.parse().unwrap(), SharedClock::default(), credential);
     let action = Action::Modify {
@@ -172,9 +172,9 @@ async fn outcome(client: &Client, endpoint: &str) -> Outcome {
         permission: Permission::Share,
         account_ids: vec!["100001".parse().unwrap()],
     };
-    Flight::new(CallId(1), None, news).fly(api, action).await;
+    Flight::new(CallId(1), None, events).fly(api, action).await;
     loop {
-        if let News::Answer { outcome, .. } = received.recv().await.unwrap() {
+        if let CallEvent::Ended { outcome, .. } = received.recv().await.unwrap() {
             return outcome;
         }
     }

@@ -1,4 +1,4 @@
-//! The loop of a daemon, with the test in the place of the subscriptions.
+//! The source of a daemon, with the test in the place of the subscriptions.
 
 use std::{future::ready, pin::Pin, sync::Mutex};
 
@@ -6,10 +6,11 @@ use imageshare_engine::{limits::LaneLimitValues, policy::TakeoverChecks};
 use tokio::time::advance;
 
 use super::{
-    super::{Epoch, FromLane, Lines, Order, Requeue, ToLane},
+    super::{BrokerSource, DriverChannels, DriverOrder},
     *,
 };
 use crate::{
+    lane_messages::{Epoch, FromLane, Requeue, ToLane},
     proof::{Moment, Proof},
     status::{LaneState, Status},
 };
@@ -25,7 +26,7 @@ struct Daemon {
     told: mpsc::UnboundedReceiver<ToLane<u32>>,
     /// What the other lanes are told.
     others: Vec<mpsc::UnboundedReceiver<ToLane<u32>>>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<DriverOrder>,
     status: Arc<Status>,
     run: JoinHandle<()>,
 }
@@ -39,17 +40,18 @@ impl Daemon {
         Self::of(&vec![lane(endpoint, source, TimeOuts::default()).await; count])
     }
 
-    fn of(lanes: &[Lane]) -> Self {
+    fn of(lanes: &[OpenLane]) -> Self {
         let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
-        let driver = Driver::new(lanes, NO_CHECKS, limits, Client::new(TimeOuts::default()).unwrap());
+        let mut driver = Driver::new(lanes, NO_CHECKS, limits, &Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
-        let status = driver.status();
+        let status = driver.shared_status();
         let (tell_others, others): (Vec<_>, _) = (1..lanes.len()).map(|_| mpsc::unbounded_channel()).unzip();
         let lanes = [tell].into_iter().chain(tell_others).collect();
-        let lines = Lines { events: events_in, lanes, orders: orders_in };
-        Self { events, told, others, orders, status, run: tokio::spawn(driver.serve(lines)) }
+        let source = BrokerSource::new(DriverChannels { messages: events_in, lanes, orders: orders_in });
+        let run = tokio::spawn(async move { drop(driver.run(source).await) });
+        Self { events, told, others, orders, status, run }
     }
 
     async fn told(&mut self) -> ToLane<u32> {
@@ -61,7 +63,7 @@ impl Daemon {
         assert!(matches!(told, ToLane::Consume), "{told:?}");
     }
 
-    async fn is_told_to_give_back(&mut self, epoch: u64) -> Requeue {
+    async fn is_told_to_requeue(&mut self, epoch: u64) -> Requeue {
         match self.told().await {
             ToLane::Requeue(found, why) if found == Epoch(epoch) => why,
             other => panic!("{other:?}"),
@@ -71,7 +73,7 @@ impl Daemon {
     /// The identity and the outcomes of the next report.
     async fn settled(&mut self) -> (u32, Vec<String>) {
         match self.told().await {
-            ToLane::Settled(settled, _) => reports(&[Said::Settled(settled)]).remove(0),
+            ToLane::Settled(settled, _) => reports(&[DriverEvent::Settled(settled)]).remove(0),
             other => panic!("{other:?}"),
         }
     }
@@ -111,7 +113,7 @@ impl Daemon {
 
     /// Drains, with nothing left to be told.
     async fn end(mut self) {
-        self.orders.send(Order::Drain).await.unwrap();
+        self.orders.send(DriverOrder::Drain).await.unwrap();
         self.run.await.unwrap();
         while let Some(told) = self.told.recv().await {
             assert!(matches!(told, ToLane::Requeue(_, Requeue::Drain)), "{told:?}");
@@ -120,7 +122,7 @@ impl Daemon {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_of_a_lane_that_is_ours_are_settled_in_its_line() {
+async fn jobs_of_an_owned_lane_are_settled() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -133,7 +135,7 @@ async fn jobs_of_a_lane_that_is_ours_are_settled_in_its_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_subscription_delivered_before_it_ended_is_not_carried_out() {
+async fn deliveries_of_an_ended_subscription_are_dropped() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -154,7 +156,7 @@ async fn what_a_subscription_delivered_before_it_ended_is_not_carried_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_call_leaves_without_a_fresh_proof_and_all_leave_with_the_next_one() {
+async fn calls_wait_for_a_fresh_proof() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -169,7 +171,7 @@ async fn no_call_leaves_without_a_fresh_proof_and_all_leave_with_the_next_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_a_proof_never_leaves_when_the_lane_is_lost() {
+async fn waiting_call_never_leaves_after_the_lane_is_lost() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -186,7 +188,7 @@ async fn a_call_that_waits_for_a_proof_never_leaves_when_the_lane_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_stood_still_gives_up_its_lanes() {
+async fn suspended_loop_releases_its_lanes() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -207,7 +209,7 @@ async fn a_loop_that_stood_still_gives_up_its_lanes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_opens() {
+async fn closed_lane_is_requeued_and_consumed_when_it_opens() {
     let begun = Instant::now();
     let server = Server::start(move |_, _| {
         if begun.elapsed() < Duration::from_secs(300) {
@@ -221,7 +223,7 @@ async fn a_lane_that_was_closed_for_a_minute_is_given_back_and_consumed_when_it_
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
-    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Closed(CloseReason::Credential));
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Closed(CloseReason::Credential));
     let state = || daemon.status.lane(LANE).state();
     assert_eq!(state(), LaneState::Closed(CloseReason::Credential));
     assert!(begun.elapsed() < Duration::from_secs(70));
@@ -249,7 +251,7 @@ async fn lane_without_credential_holds_up_no_other() {
         Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
     };
     let cache = CredentialCache::by(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
-    let mut daemon = Daemon::of(&[first.clone(), Lane { name: "awaited".into(), credentials: cache, ..first }]);
+    let mut daemon = Daemon::of(&[first.clone(), OpenLane { name: "awaited".into(), credentials: cache, ..first }]);
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -287,7 +289,7 @@ async fn full_lane_finishes_its_jobs_and_is_requeued() {
     let elsewhere = Delivery { lane: LaneId(1), ..delivery(5, &[300_000]) };
     daemon.tell(FromLane::Delivered(Epoch(9), elsewhere)).await;
     assert_eq!(daemon.settled().await.0, 7, "what was taken in is finished");
-    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Operations, "and nothing after it was taken in");
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Operations, "and nothing after it was taken in");
     daemon.is_told_to_consume().await;
     daemon.up_for_good(2).await;
     daemon.deliver(2, 8, &second).await;
@@ -313,29 +315,29 @@ async fn lane_that_holds_nothing_takes_any_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_lets_calls_end_and_settles_what_is_finished_before_the_lane_goes_back() {
+async fn drain_settles_finished_jobs_before_the_requeue() {
     let mut server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     server.saw(WRITE).await;
-    daemon.orders.send(Order::Drain).await.unwrap();
+    daemon.orders.send(DriverOrder::Drain).await.unwrap();
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
-    assert_eq!(daemon.is_told_to_give_back(1).await, Requeue::Drain);
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Drain);
     assert!(daemon.told.recv().await.is_none(), "the line ends");
     daemon.run.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
+async fn subscription_that_comes_up_in_a_drain_is_requeued() {
     let mut server = Server::start(|_, _| Does::Hangs).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     server.saw(READ).await;
-    daemon.orders.send(Order::Drain).await.unwrap();
+    daemon.orders.send(DriverOrder::Drain).await.unwrap();
     daemon.down(1).await;
     daemon.up_for_good(2).await;
     let (mut orders, run) = (daemon.told, daemon.run);
@@ -346,7 +348,7 @@ async fn a_subscription_that_comes_up_during_a_drain_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_brings_another_key_and_other_limits() {
+async fn reload_brings_another_key_and_limits() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
     daemon.is_told_to_consume().await;
@@ -355,7 +357,7 @@ async fn a_reload_brings_another_key_and_other_limits() {
     daemon.settled().await;
     let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
     let lanes = vec![(LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap(), None)];
-    daemon.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await.unwrap();
+    daemon.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     daemon.deliver(1, 8, &[100_002, 100_003]).await;
     assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
