@@ -11,7 +11,7 @@ use imageshare_worker::{
     },
     credentials::IfMissing,
     daemon::Daemon,
-    http::{Client, Outside, TimeOuts},
+    http::{Client, NetworkSettings, TimeOuts},
     service_manager::ServiceManager,
     settings::{self, Environment, Flags, Settings, SettingsError},
     status::Status,
@@ -113,7 +113,7 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
 
 /// The client for the broker's management interface, which trusts whom the broker's connections trust.
 pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> {
-    let outside = Outside { trust: settings.broker.trust.clone(), proxy: None };
+    let outside = NetworkSettings { trust: settings.broker.trust.clone(), proxy: None };
     Client::with(outside, settings.http).or_exit(Exit::Usage)
 }
 

@@ -9,16 +9,16 @@
 //! | `/status` | everything about every lane |
 //! | `/metrics` | for Prometheus |
 //!
-//! On a loopback address it answers only what was asked of that address or of `localhost`: `meant.rs` says why.
+//! On a loopback address it answers only what was asked of that address or of `localhost`: `host_check.rs` says why.
 //!
 //! Nothing here waits for the work, or holds it up: all is read from what others have noted, on a thread of its own, so
 //! that it answers however busy the others are. Clients that are slow, or many, take the place of each other and nothing
 //! else.
 
 mod answer;
-mod meant;
+mod host_check;
 mod page;
-mod shown;
+mod status_json;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{answer::answer, meant::Meant};
+use self::{answer::answer, host_check::HostCheck};
 use crate::status::Status;
 
 /// Connections at once. For one more, the oldest has to go.
@@ -81,7 +81,7 @@ impl Admin {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
-        let meant = Meant::of(addr);
+        let host_check = HostCheck::new(addr);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -91,7 +91,7 @@ impl Admin {
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    never = accept(listener, status, meant) => match never {},
+                    never = accept(listener, status, host_check) => match never {},
                     // Only its drop can come.
                     _ = ended => {}
                 }
@@ -108,7 +108,7 @@ impl Admin {
 }
 
 /// Takes connections for ever.
-async fn accept(listener: TcpListener, status: Arc<Status>, meant: Meant) -> Infallible {
+async fn accept(listener: TcpListener, status: Arc<Status>, host_check: HostCheck) -> Infallible {
     let mut connections = JoinSet::new();
     let mut in_order: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -123,14 +123,14 @@ async fn accept(listener: TcpListener, status: Arc<Status>, meant: Meant) -> Inf
         {
             oldest.abort();
         }
-        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), meant))));
+        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), host_check))));
     }
 }
 
 /// Answers one request. How the connection ends is the client's business.
-async fn serve(stream: TcpStream, status: Arc<Status>, meant: Meant) {
+async fn serve(stream: TcpStream, status: Arc<Status>, host_check: HostCheck) {
     let service = service_fn(|request| {
-        let answered = answer(&status, meant, &request);
+        let answered = answer(&status, host_check, &request);
         async { Ok::<_, Infallible>(answered) }
     });
     let connection = http1::Builder::new()

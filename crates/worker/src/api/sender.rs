@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::{SharedClock, request::into_http};
 use crate::{
     endpoint::Endpoint,
-    http::{CallError, Client, Reason, Sending, Stage, TimeOuts, Waiting},
+    http::{CallError, CallStage, Client, Reason, Sending, TimeOuts, Waiting},
 };
 
 /// Sends calls to one endpoint. Clones share the credential and the clock.
@@ -216,7 +216,7 @@ impl CallFailure {
 
     /// Returns the failure of calls to which no response came in this time.
     pub(super) const fn silence(after: Duration) -> Self {
-        let reason = Reason::TimeOut { stage: Stage::Answer, after };
+        let reason = Reason::TimeOut { stage: CallStage::Answer, after };
         Self::NoAnswer { sent: true, reason }
     }
 }

@@ -6,7 +6,10 @@ use imageshare_core::text::printable;
 use lapin::ErrorKind;
 
 use super::{mechanism::NotOffered, transport::FrameMax};
-use crate::tls::{self, TlsError};
+use crate::{
+    causes,
+    tls::{self, TlsError},
+};
 
 /// Characters of a foreign message that are shown.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -148,7 +151,7 @@ impl Error {
 
     /// No connection could be made.
     pub(super) fn unreachable(error: &io::Error, is_tls: bool) -> Self {
-        if let Some(error) = tls::cause(error) {
+        if let Some(error) = causes::find(error) {
             return Self::Untrusted { detail: tls::explain(error) };
         }
         if let Some(frame_max) = error.get_ref().and_then(|error| error.downcast_ref()) {

@@ -20,9 +20,9 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, Waits,
+    CallError, CallStage, HEAD_LEN_MAX, NetworkSettings, Proxy, Reason, Sending, Waits,
+    connector::{Connector, ProxyConnector},
     sending::WatchedBody,
-    way::{Connector, Way},
 };
 use crate::tls::TlsError;
 
@@ -47,7 +47,7 @@ pub struct TimeOuts {
 #[derive(Clone, Debug)]
 pub struct Client {
     pool: Arc<RwLock<Pool>>,
-    outside: Arc<Outside>,
+    outside: Arc<NetworkSettings>,
     time_outs: TimeOuts,
     waits: Waits,
 }
@@ -90,7 +90,7 @@ impl Client {
     /// # Errors
     /// If the TLS library refuses its own defaults, which means that it was built wrongly.
     pub fn new(time_outs: TimeOuts) -> Result<Self, TlsError> {
-        Self::with(Outside::default(), time_outs)
+        Self::with(NetworkSettings::default(), time_outs)
     }
 
     /// A client of the caller's trust and proxy. Where a machine has no root certificates, calls over TLS fail and say so;
@@ -98,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     /// If a file that was named is not what it should be.
-    pub fn with(outside: Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
+    pub fn with(outside: NetworkSettings, time_outs: TimeOuts) -> Result<Self, TlsError> {
         let pool = Pool::new(&outside, time_outs)?;
         Ok(Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::new(outside), time_outs, waits: Waits::default() })
     }
@@ -159,16 +159,16 @@ impl Client {
         let answer = match timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
             Err(_) if sending.abandon() => {
-                let reason = Reason::TimeOut { stage: Stage::Connection, after: call };
+                let reason = Reason::TimeOut { stage: CallStage::Connection, after: call };
                 return Err(CallError { sent: false, reason });
             }
-            Err(_) => return Err(too_late(Stage::Answer, call)),
+            Err(_) => return Err(too_late(CallStage::Answer, call)),
         };
         let (head, body) = match answer {
             Ok(answer) => answer.into_parts(),
             Err(error) => return Err(CallError { sent: !sending.abandon(), reason: pool.reason(&error) }),
         };
-        let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(Stage::Body, call))?;
+        let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(CallStage::Body, call))?;
         let body = body.map_err(|reason| CallError { sent: true, reason })?;
         Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body })
     }
@@ -198,7 +198,7 @@ impl Client {
             Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
         };
         let result = timeout(after, exchange).await;
-        let result = result.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }));
+        let result = result.unwrap_or(Err(Reason::TimeOut { stage: CallStage::Answer, after }));
         self.waits.ended(&host, &result);
         result
     }
@@ -209,8 +209,8 @@ impl Client {
 }
 
 impl Pool {
-    fn new(outside: &Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
-        let Outside { trust, proxy } = outside;
+    fn new(outside: &NetworkSettings, time_outs: TimeOuts) -> Result<Self, TlsError> {
+        let NetworkSettings { trust, proxy } = outside;
         let (tls, roots_missing) = match trust.config() {
             Ok(tls) => (tls, None),
             Err(missing @ TlsError::NoRoots(_)) => (trust.config_without_roots()?, Some(missing.to_string().into())),
@@ -229,9 +229,9 @@ impl Pool {
 }
 
 fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> legacy::Client<Connector, WatchedBody> {
-    let way = Way::new(proxy);
+    let inner = ProxyConnector::new(proxy);
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    let connector = Connector::new(https.wrap_connector(way.clone()), way, time_outs);
+    let connector = Connector::new(https.wrap_connector(inner.clone()), inner, time_outs);
     legacy::Client::builder(TokioExecutor::new())
         // Without a timer of its own the pool never closes anything.
         .pool_timer(TokioTimer::new())

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{CallError, Client, NoProxy, Outside, Proxy, Reason, Reply, Sending, Stage, TimeOuts};
+use super::{CallError, CallStage, Client, NetworkSettings, NoProxy, Proxy, Reason, Reply, Sending, TimeOuts};
 use crate::tls::Trust;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -298,7 +298,7 @@ async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
     let error = (&mut calling.call).await.unwrap().unwrap_err();
     assert!(!error.sent);
     assert!(
-        matches!(error.reason, Reason::TimeOut { stage: Stage::Connection, .. } | Reason::Connect(_)),
+        matches!(error.reason, Reason::TimeOut { stage: CallStage::Connection, .. } | Reason::Connect(_)),
         "both clocks of three seconds end at once: {error:?}"
     );
     assert!(calling.sent.await.is_err(), "it was never sent and never will be");
@@ -306,16 +306,16 @@ async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
 
 #[tokio::test]
 async fn a_call_waits_for_the_answer_no_longer_than_its_time_out() {
-    check_silence("", Stage::Answer).await;
+    check_silence("", CallStage::Answer).await;
 }
 
 #[tokio::test]
 async fn a_call_waits_for_the_body_no_longer_than_its_time_out() {
-    check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), Stage::Body).await;
+    check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), CallStage::Body).await;
 }
 
 /// Sends the start of an answer and then nothing more.
-async fn check_silence(start: &str, stage: Stage) {
+async fn check_silence(start: &str, stage: CallStage) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut calling = Calling::to(&client(), format!("http://{}/", listener.local_addr().unwrap()));
     let mut stream = listener.accept().await.unwrap().0;
@@ -374,7 +374,12 @@ async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
     refused_by(&authority, &nameless, "the certificate names no host; make one with a subjectAltName").await;
     let mut for_clients = made("localhost");
     for_clients.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    refused_by(&authority, &for_clients, "the certificate is not valid: invalid purpose context").await;
+    refused_by(
+        &authority,
+        &for_clients,
+        "the certificate is not for servers; make one with extendedKeyUsage serverAuth",
+    )
+    .await;
     let stranger = Authority { file: authority.file, ..Authority::new() };
     let unknown = "the certificate is from an authority that is not trusted here";
     refused_by(&stranger, &made("localhost"), unknown).await;
@@ -426,7 +431,7 @@ async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
     let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
     tokio::spawn(tls.serve());
     let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
-    let client = Client::with(Outside { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
+    let client = Client::with(NetworkSettings { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
     let reply = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap();
     assert_eq!(reply.status, 200);
     let head = head.await.unwrap();
@@ -443,7 +448,9 @@ async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
     ] {
         let at = proxy(answer, SocketAddr::from(([127, 0, 0, 1], 1))).await.0;
         let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
-        let client = Client::with(Outside { proxy: through, ..Outside::default() }, TimeOuts::default()).unwrap();
+        let client =
+            Client::with(NetworkSettings { proxy: through, ..NetworkSettings::default() }, TimeOuts::default())
+                .unwrap();
         let error = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap_err();
         assert!(!error.sent);
         let text = error.to_string();
@@ -477,7 +484,7 @@ async fn a_handshake_that_nobody_answers_ends_with_the_connect_time_out() {
     tokio::time::pause();
     let error = calling.result().await.unwrap_err();
     let after = Duration::from_secs(3);
-    assert_eq!(error, CallError { sent: false, reason: Reason::TimeOut { stage: Stage::Connection, after } });
+    assert_eq!(error, CallError { sent: false, reason: Reason::TimeOut { stage: CallStage::Connection, after } });
 }
 
 #[tokio::test]
@@ -528,9 +535,9 @@ impl Authority {
         Self { issuer, pem, file }
     }
 
-    fn outside(&self) -> Outside {
+    fn outside(&self) -> NetworkSettings {
         let trust = Trust { ca_file: Some(self.file.path().to_owned()), client: None };
-        Outside { trust, proxy: None }
+        NetworkSettings { trust, proxy: None }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     values::{FilePath, duration, file_path, whole},
 };
 use crate::{
-    http::{NoProxy, Outside, Proxy, TimeOuts},
+    http::{NetworkSettings, NoProxy, Proxy, TimeOuts},
     tls::Trust,
 };
 
@@ -59,7 +59,7 @@ pub(super) fn read_engine(mut section: Section, choices: &mut Choices<'_>) -> (L
 }
 
 /// How the API is reached: the time-outs, whom to trust, and by which proxy.
-pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (TimeOuts, Outside, Vec<Setting>) {
+pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (TimeOuts, NetworkSettings, Vec<Setting>) {
     let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
     let (connect, call, ca_file) = (take("connect_timeout"), take("call_timeout"), take("ca_file"));
     section.finish("connect_timeout, call_timeout, ca_file", &mut choices.problems);
@@ -100,7 +100,7 @@ pub(super) fn read_http(mut section: Section, choices: &mut Choices<'_>) -> (Tim
     let proxy = choices.choose_any("http.proxy", proxy, |text| Proxy::new(text, except.clone())).unzip();
     let trust = Trust { ca_file: ca_file.0.map(|FilePath(path)| path), client: None };
     let settings = [Some(connect.1), Some(call.1), ca_file.1, proxy.1].into_iter().flatten().collect();
-    (TimeOuts { connect: connect.0, call: call.0 }, Outside { trust, proxy: proxy.0 }, settings)
+    (TimeOuts { connect: connect.0, call: call.0 }, NetworkSettings { trust, proxy: proxy.0 }, settings)
 }
 
 fn to_millis(duration: Duration) -> Millis {

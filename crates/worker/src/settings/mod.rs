@@ -19,7 +19,7 @@ use imageshare_engine::limits::LimitValues;
 use self::{choices::Choices, file::Section, lanes::Overrides, values::region};
 use crate::{
     credentials::Source,
-    http::{Outside, TimeOuts},
+    http::{NetworkSettings, TimeOuts},
     tls::{self, ClientFiles, Trust},
 };
 
@@ -69,7 +69,7 @@ pub struct Settings {
     /// How long the HTTP client waits.
     pub http: TimeOuts,
     /// Whom it trusts, and by which proxy it goes.
-    pub outside: Outside,
+    pub outside: NetworkSettings,
     /// The broker.
     pub broker: Broker,
     /// Where a daemon listens for status and metrics; `None` for nowhere.

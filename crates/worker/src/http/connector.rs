@@ -1,4 +1,4 @@
-//! The way out: direct, or for TLS through a proxy that makes a tunnel (CONNECT).
+//! Connects to an endpoint: directly, or for TLS through a tunnel of a proxy (CONNECT).
 
 use std::{
     error::Error,
@@ -23,7 +23,7 @@ use tower_service::Service;
 use super::{TimeOuts, no_proxy::NoProxy};
 use crate::{
     endpoint::{host_and_port, is_bare_word},
-    net::{NetError, Network},
+    net::{LookupError, NetError, Network},
     tls::Trust,
 };
 
@@ -36,10 +36,10 @@ const PROXY_PORT: u16 = 80;
 /// How long a connection is silent before the system asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What a client needs to know of the network outside.
+/// How a client reaches the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
-    /// Whom to trust.
+pub struct NetworkSettings {
+    /// The certificates to trust.
     pub trust: Trust,
     /// The proxy for TLS; `None` for direct connections.
     pub proxy: Option<Proxy>,
@@ -124,44 +124,44 @@ impl fmt::Debug for Proxy {
     }
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Connects, TLS included. The time for a connection begins when the name is looked up, which has a time of its own:
-/// otherwise a slow name server would use up every attempt.
+/// Connects, including TLS. The time-out of a connection begins after the lookup of its name, which has a time-out of its
+/// own: otherwise a slow name server would use up every attempt.
 #[derive(Clone)]
 pub(super) struct Connector {
-    https: HttpsConnector<Way>,
-    way: Way,
+    https: HttpsConnector<ProxyConnector>,
+    inner: ProxyConnector,
     time_outs: TimeOuts,
 }
 
 impl Connector {
-    pub(super) const fn new(https: HttpsConnector<Way>, way: Way, time_outs: TimeOuts) -> Self {
-        Self { https, way, time_outs }
+    pub(super) const fn new(https: HttpsConnector<ProxyConnector>, inner: ProxyConnector, time_outs: TimeOuts) -> Self {
+        Self { https, inner, time_outs }
     }
 }
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Failure;
+    type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.https.poll_ready(cx)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (network, host) = (self.way.direct.0.clone(), host_of(self.way.first_hop(&to)).to_owned());
+        let (network, host) = (self.inner.direct.0.clone(), host_of(self.inner.first_hop(&to)).to_owned());
         let (lookup_max, connect_max) = (self.time_outs.lookup(), self.time_outs.connect);
         let connecting = self.https.call(to);
         Box::pin(async move {
             match timeout(lookup_max, network.lookup(&host)).await {
-                // Its answer is kept for the connection.
-                Ok(answer) => drop(answer?),
+                // The result is cached for the connection.
+                Ok(result) => drop(result?),
                 Err(_) => {
-                    return Err(NetError::Lookup(format!("no answer within {} s", lookup_max.as_secs_f64())).into());
+                    return Err(NetError::Lookup(LookupError::TimeOut(lookup_max)).into());
                 }
             }
             timeout(connect_max, connecting).await.unwrap_or_else(|_| Err(ConnectTimeOut(connect_max).into()))
@@ -169,14 +169,14 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Connects, below TLS.
+/// Connects below TLS, directly or through a proxy.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(super) struct ProxyConnector {
     direct: Direct,
     proxy: Option<Arc<Proxy>>,
 }
 
-impl Way {
+impl ProxyConnector {
     pub(super) fn new(proxy: Option<Proxy>) -> Self {
         Self { direct: Direct(Network::of_process()), proxy: proxy.map(Arc::new) }
     }
@@ -187,12 +187,12 @@ impl Way {
     }
 }
 
-impl Service<Uri> for Way {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
-    type Error = Failure;
+    type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -203,7 +203,7 @@ impl Service<Uri> for Way {
             tunnel = tunnel.with_auth(authorization.clone());
         }
         let connecting = tunnel.call(to);
-        Box::pin(async { connecting.await.map_err(|error| Failure::from(NoTunnel(error.into()))) })
+        Box::pin(async { connecting.await.map_err(|error| BoxError::from(NoTunnel(error.into()))) })
     }
 }
 
@@ -213,10 +213,10 @@ struct Direct(Network);
 
 impl Service<Uri> for Direct {
     type Response = TokioIo<TcpStream>;
-    type Error = Failure;
+    type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -234,7 +234,7 @@ impl Service<Uri> for Direct {
 /// The proxy made no tunnel.
 #[derive(Debug, thiserror::Error)]
 #[error("no tunnel through the proxy")]
-pub(super) struct NoTunnel(#[source] Failure);
+pub(super) struct NoTunnel(#[source] BoxError);
 
 /// The connection, its tunnel and its handshake took longer than this.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Whether a request is meant for this server.
+//! The check of a request's host.
 //!
 //! Any page may lead the browser that shows it to a server of the browser's own machine, by a name of its own that points
 //! to a loopback address from one moment to the next (DNS rebinding), and then read the answers. The request still has
@@ -9,23 +9,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Uri, header, uri::Authority};
 
-/// What a request has to name as its host.
+/// The hosts that a request may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meant {
-    /// Anything.
+pub(super) enum HostCheck {
+    /// Any host.
     Any,
-    /// `localhost`, an address, or nothing.
+    /// `localhost`, an address, or none.
     Loopback,
 }
 
-impl Meant {
-    /// For a server that listens here.
-    pub(super) const fn of(listens: SocketAddr) -> Self {
+impl HostCheck {
+    /// Returns the check of a server that listens on this address.
+    pub(super) const fn new(listens: SocketAddr) -> Self {
         if listens.ip().is_loopback() { Self::Loopback } else { Self::Any }
     }
 
-    /// Whether a request with this target and these headers is meant.
-    pub(super) fn is_met_by(self, target: &Uri, headers: &HeaderMap) -> bool {
+    /// Returns whether a request with this target and these headers may be answered.
+    pub(super) fn accepts(self, target: &Uri, headers: &HeaderMap) -> bool {
         let is_here = |host: &str| {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
@@ -44,18 +44,23 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(target: &str, hosts: &[&str], is_meant: bool) {
+    fn check(target: &str, hosts: &[&str], is_accepted: bool) {
         let mut request = Request::get(target).body(()).unwrap();
         for host in hosts {
             request.headers_mut().append(header::HOST, HeaderValue::from_str(host).unwrap());
         }
-        let is_met = |listens: &str| Meant::of(listens.parse().unwrap()).is_met_by(request.uri(), request.headers());
-        assert_eq!((is_met("127.0.0.1:9701"), is_met("[::1]:9701")), (is_meant, is_meant), "{target} {hosts:?}");
-        assert!(is_met("0.0.0.0:9701") && is_met("10.0.0.7:9701"), "{target} {hosts:?}");
+        let accepts =
+            |listens: &str| HostCheck::new(listens.parse().unwrap()).accepts(request.uri(), request.headers());
+        assert_eq!(
+            (accepts("127.0.0.1:9701"), accepts("[::1]:9701")),
+            (is_accepted, is_accepted),
+            "{target} {hosts:?}"
+        );
+        assert!(accepts("0.0.0.0:9701") && accepts("10.0.0.7:9701"), "{target} {hosts:?}");
     }
 
     #[test]
-    fn a_name_that_is_not_localhost_is_no_name_of_a_loopback_address() {
+    fn loopback_server_accepts_localhost_and_addresses_only() {
         for host in ["localhost", "LOCALHOST:9701", "127.0.0.1", "127.0.0.1:9701", "[::1]:9701", "10.0.0.7"] {
             check("/", &[host], true);
         }

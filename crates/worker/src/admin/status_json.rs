@@ -1,4 +1,4 @@
-//! What is shown of the process and its lanes, as JSON.
+//! The state of the process and its lanes, as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -19,44 +19,44 @@ use crate::{
 /// Why a lane that is consumed is not ready.
 const STALLED: &str = "stalled";
 
-/// Whether the loop that does the work comes round.
+/// Whether the loop of the driver turns.
 #[derive(Debug, Serialize)]
-pub(super) struct Alive {
+pub(super) struct AliveJson {
     pub(super) alive: bool,
     still_for_seconds: f64,
 }
 
-/// Whether every lane can work, and if not why.
+/// Whether every lane can work, and if not, why.
 #[derive(Debug, Serialize)]
-pub(super) struct Ready<'a> {
+pub(super) struct ReadyJson<'a> {
     pub(super) ready: bool,
     draining: bool,
-    /// Where there is a broker.
+    /// `None` without a broker.
     #[serde(skip_serializing_if = "Option::is_none")]
-    publisher: Option<Publisher>,
-    lanes: BTreeMap<&'a str, LaneReady>,
+    publisher: Option<PublisherJson>,
+    lanes: BTreeMap<&'a str, LaneReadyJson>,
 }
 
 #[derive(Debug, Serialize)]
-struct LaneReady {
+struct LaneReadyJson {
     ready: bool,
     state: &'static str,
-    /// Why it is not, in a word.
+    /// Why it is not ready, in one word.
     reason: Option<&'static str>,
-    /// What went wrong last, if it is not.
+    /// The last error, if it is not ready.
     detail: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Publisher {
+struct PublisherJson {
     ready: bool,
     state: &'static str,
     detail: Option<String>,
 }
 
-/// Everything.
+/// The whole state.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown<'a> {
+pub(super) struct StatusJson<'a> {
     version: &'static str,
     worker: String,
     now: String,
@@ -64,12 +64,12 @@ pub(super) struct Shown<'a> {
     ready: bool,
     draining: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    publisher: Option<Publisher>,
-    lanes: Vec<Lane<'a>>,
+    publisher: Option<PublisherJson>,
+    lanes: Vec<LaneJson<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Lane<'a> {
+struct LaneJson<'a> {
     name: &'a str,
     state: &'static str,
     /// Why it is closed.
@@ -79,52 +79,52 @@ struct Lane<'a> {
     jobs_held: i64,
     operations_pending: i64,
     oldest_wait_seconds: f64,
-    /// Requests a second that are allowed now, by action.
+    /// The current rate limit in requests per second, by action.
     rate: BTreeMap<&'static str, f64>,
     batch_limit: i64,
     requests_in_flight: i64,
     clock_offset_seconds: i64,
     jobs: BTreeMap<&'static str, u64>,
-    shared: Accounts,
-    cancelled: Accounts,
+    shared: AccountsJson,
+    cancelled: AccountsJson,
     last_delivery: Option<String>,
     last_progress: Option<String>,
-    last_error: Option<LastError>,
+    last_error: Option<ErrorJson>,
 }
 
 #[derive(Debug, Serialize)]
-struct Accounts {
+struct AccountsJson {
     changed: u64,
     unchanged: u64,
     failed: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct LastError {
+struct ErrorJson {
     at: String,
     message: String,
 }
 
-impl Alive {
-    pub(super) fn of(status: &Status) -> Self {
+impl AliveJson {
+    pub(super) fn new(status: &Status) -> Self {
         let still_for = status.still_for();
         Self { alive: is_alive_after(still_for), still_for_seconds: rounded(still_for.as_secs_f64()) }
     }
 }
 
-impl<'a> Ready<'a> {
-    pub(super) fn of(status: &'a Status) -> Self {
+impl<'a> ReadyJson<'a> {
+    pub(super) fn new(status: &'a Status) -> Self {
         let draining = status.is_draining();
-        let publisher = status.publisher().map(Publisher::from);
-        let lanes: BTreeMap<_, _> = status.lanes().map(|lane| (lane.name(), LaneReady::of(lane))).collect();
+        let publisher = status.publisher().map(PublisherJson::from);
+        let lanes: BTreeMap<_, _> = status.lanes().map(|lane| (lane.name(), LaneReadyJson::new(lane))).collect();
         let can_publish = publisher.as_ref().is_none_or(|publisher| publisher.ready);
         let ready = !draining && can_publish && lanes.values().all(|lane| lane.ready);
         Self { ready, draining, publisher, lanes }
     }
 }
 
-impl LaneReady {
-    fn of(lane: &OfLane) -> Self {
+impl LaneReadyJson {
+    fn new(lane: &OfLane) -> Self {
         let state = lane.state();
         let reason = match state {
             LaneState::Closed(reason) => Some(reason.as_str()),
@@ -140,7 +140,7 @@ impl LaneReady {
     }
 }
 
-impl From<broker::State> for Publisher {
+impl From<broker::State> for PublisherJson {
     fn from(state: broker::State) -> Self {
         let (ready, state, detail) = match state {
             broker::State::Blocked => (false, "blocked", None),
@@ -157,25 +157,25 @@ impl From<broker::State> for Publisher {
     }
 }
 
-impl<'a> Shown<'a> {
-    pub(super) fn of(status: &'a Status) -> Self {
-        let Ready { ready, draining, publisher, .. } = Ready::of(status);
+impl<'a> StatusJson<'a> {
+    pub(super) fn new(status: &'a Status) -> Self {
+        let ReadyJson { ready, draining, publisher, .. } = ReadyJson::new(status);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             worker: worker_name(),
             now: time(SystemTime::now()),
-            alive: Alive::of(status).alive,
+            alive: AliveJson::new(status).alive,
             ready,
             draining,
             publisher,
-            lanes: status.lanes().map(Lane::of).collect(),
+            lanes: status.lanes().map(LaneJson::new).collect(),
         }
     }
 }
 
-impl<'a> Lane<'a> {
-    fn of(lane: &'a OfLane) -> Self {
-        let LaneReady { ready, state, reason, .. } = LaneReady::of(lane);
+impl<'a> LaneJson<'a> {
+    fn new(lane: &'a OfLane) -> Self {
+        let LaneReadyJson { ready, state, reason, .. } = LaneReadyJson::new(lane);
         let metrics = &lane.metrics;
         let rates =
             [(WRITE, &metrics.writes), (READ_SHARES, &metrics.share_readings), (READ_IMAGE, &metrics.image_readings)];
@@ -193,16 +193,16 @@ impl<'a> Lane<'a> {
             requests_in_flight: metrics.requests_in_flight.get(),
             clock_offset_seconds: metrics.clock_offset.get(),
             jobs: counts(&metrics.jobs_finished),
-            shared: Accounts::from(&metrics.shared),
-            cancelled: Accounts::from(&metrics.cancelled),
+            shared: AccountsJson::from(&metrics.shared),
+            cancelled: AccountsJson::from(&metrics.cancelled),
             last_delivery: at(metrics.last_delivery.get()),
             last_progress: at(metrics.last_progress.get()),
-            last_error: lane.last_error().map(|error| LastError { at: time(error.at), message: error.message }),
+            last_error: lane.last_error().map(|error| ErrorJson { at: time(error.at), message: error.message }),
         }
     }
 }
 
-impl From<&Outcomes> for Accounts {
+impl From<&Outcomes> for AccountsJson {
     fn from(outcomes: &Outcomes) -> Self {
         Self { changed: outcomes.changed.get(), unchanged: outcomes.unchanged.get(), failed: outcomes.failed.get() }
     }
@@ -212,7 +212,7 @@ fn counts(counters: &Labelled<IntCounter>) -> BTreeMap<&'static str, u64> {
     counters.all().map(|(value, counter)| (value, counter.get())).collect()
 }
 
-/// A moment in seconds since 1970; 0 is none.
+/// Returns a moment in seconds since 1970 as text; `None` for 0.
 fn at(seconds: f64) -> Option<String> {
     let since = Duration::try_from_secs_f64(seconds).ok().filter(|since| !since.is_zero())?;
     SystemTime::UNIX_EPOCH.checked_add(since).map(time)
@@ -223,7 +223,7 @@ fn time(time: SystemTime) -> String {
     time.round(Unit::Millisecond).unwrap_or(time).to_string()
 }
 
-/// To the thousandth: more says nothing.
+/// Rounds to three decimals.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
