@@ -21,8 +21,8 @@ const FAST: u32 = 40;
 const TIMES: usize = 20;
 
 /// What a worker says then.
-const TAKEN_OVER: &str = "settings and credentials are read again";
-const NOT_TAKEN_OVER: &str = "the settings are wrong and were not taken over";
+const TAKEN_OVER: &str = "settings and credentials reloaded";
+const NOT_TAKEN_OVER: &str = "settings invalid; keeping the old ones";
 
 /// Tells a worker to read its settings, and waits until it says that it did, or that they are wrong.
 #[track_caller]

@@ -11,7 +11,7 @@ use imageshare_engine::io::LaneId;
 use imageshare_worker::{
     lanes::route,
     listing::{ImageReader, ReadFailure, interval},
-    plan::{Change, Plan},
+    plan::{Plan, PlannedChange},
     wire::{JobLine, Rejection},
 };
 use serde::Serialize;
@@ -68,9 +68,9 @@ where
     // Each with how long the next reading may take.
     let mut readers: BTreeMap<LaneId, (ImageReader, Duration)> = BTreeMap::new();
     let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
-    let mut sum = Change::default();
+    let mut sum = PlannedChange::default();
     let mut lines = Vec::new();
-    for (&(lane, region, image_id), wishes) in &plan.images {
+    for (&(lane, region, image_id), requested) in &plan.images {
         let of_lane = work.lane(lane);
         let (reader, patience) =
             readers.entry(lane).or_insert_with(|| (ImageReader::new(&work.client, of_lane), work.give_up_after));
@@ -78,7 +78,7 @@ where
             Ok(shares) => {
                 *patience = work.give_up_after;
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
-                let change = wishes.against(&shares, &of_lane.limits, &work.limits);
+                let change = requested.against(&shares, &of_lane.limits, &work.limits);
                 let trouble = trouble(&change);
                 if let Some(trouble) = &trouble {
                     exit = exit.worse(Exit::Failed);
@@ -92,7 +92,7 @@ where
                 *patience = work.client.time_outs().call;
                 exit = exit.worse(exit_of(&error));
                 voice.insist(&format!("imageshare: {}", unread(image_id, &error)));
-                (Change::default(), Some(error.to_string()))
+                (PlannedChange::default(), Some(error.to_string()))
             }
         };
         *requests.entry(lane).or_default() += change.requests;
@@ -175,7 +175,7 @@ fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
 }
 
 /// What would go wrong, as far as a reading can tell.
-fn trouble(change: &Change) -> Option<String> {
+fn trouble(change: &PlannedChange) -> Option<String> {
     if change.exceeds_cancel_limit {
         return Some("this SYNC would cancel more than half of the list and be refused; if that is right, set \"force\": true in the job, \
              or --force of imageshare sync"

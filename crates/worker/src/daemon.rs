@@ -1,4 +1,4 @@
-//! The daemon: the driver, a supervisor for each lane, the publisher, and what holds them together.
+//! The daemon: the driver, a supervisor for each lane, the publisher, and the channels between them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,10 +25,10 @@ use crate::{
     wire::report::worker_name,
 };
 
-/// Events of all lanes that the driver has not taken yet.
-const EVENTS_MAX: usize = 256;
+/// Messages of all lanes that the driver has not received yet.
+const MESSAGES_MAX: usize = 256;
 
-/// Orders that the driver has not taken yet: more say nothing new.
+/// Orders that the driver has not received yet.
 const ORDERS_MAX: usize = 4;
 
 /// A daemon that runs.
@@ -37,20 +37,21 @@ pub struct Daemon {
     orders: mpsc::Sender<DriverOrder>,
     lanes: Vec<OpenLane>,
     settings: Settings,
-    /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
+    /// The driver, the supervisors, the publisher. They end in this order.
     parts: JoinSet<()>,
-    /// What each part is.
+    /// The name of each part.
     names: Vec<(task::Id, &'static str)>,
 }
 
-/// A task broke down, which is a bug. Nothing is lost by it: what was in hand comes again when the process has ended.
+/// A task panicked, which is a bug. Nothing is lost: the jobs in hand are redelivered after the process has ended.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} broke down, and this is a bug")]
+#[error("{0} broke down; this is a bug")]
 pub struct BrokenDown(&'static str);
 
 impl Daemon {
-    /// Starts it: for the lanes of these settings, at this broker. Those that have no credential yet are closed until their
-    /// source gives one. With `declares`, whatever is missing at the broker is made. `status` has the same lanes. Must be called on the runtime.
+    /// Starts a daemon for the lanes of these settings at a broker. Lanes without a credential are closed until their source
+    /// has one. With `declares`, missing queues and exchanges are declared. `status` has the same lanes. Must be called on
+    /// the runtime.
     #[must_use]
     pub fn start(
         settings: Settings,
@@ -73,7 +74,7 @@ impl Daemon {
         );
         status.has_broker(publisher.state());
         let publishing = publishing.watched(Arc::clone(status.of_process()));
-        let (events, events_in) = mpsc::channel(EVENTS_MAX);
+        let (events, events_in) = mpsc::channel(MESSAGES_MAX);
         let setup = Arc::new(Setup {
             url,
             worker,
@@ -100,9 +101,8 @@ impl Daemon {
         Self { orders, lanes, parts, names, settings }
     }
 
-    /// Takes over what may change while it runs: the limits of the engine and of the lanes, and what the sources of the
-    /// credentials have now. Everything stays as it is if the settings are wrong.
-    /// `trust` is whether the client could read again whom to trust.
+    /// Applies the settings that may change while it runs: the limits of the engine and of the lanes. Loads all credentials
+    /// again. Invalid settings change nothing. `trust` is the result of reading the trusted authorities again.
     pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
             Ok(settings) => settings,
@@ -112,7 +112,7 @@ impl Daemon {
             events::ReloadFailed { problem: &error.to_string() }.record();
         }
         let needs_restart = is_fixed_part_different(&self.settings, &settings);
-        // Lanes that are new or gone wait for the restart.
+        // Added and removed lanes take effect after a restart.
         for lane in &mut self.lanes {
             if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
                 (lane.limits, lane.account) = (of.limits, of.account);
@@ -120,12 +120,12 @@ impl Daemon {
         }
         let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
         let limits = limits(&settings, self.settings.broker.prefetch);
-        // A driver that has ended takes no orders, and whoever waits for it finds out.
+        // A driver that has ended receives no orders; the caller waits for its end.
         drop(self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await);
         events::Reloaded { needs_restart }.record();
     }
 
-    /// Asks it to end: calls in flight end, what is finished is settled, all lanes are given back.
+    /// Starts the shutdown: calls in flight end, finished jobs are settled, all lanes are requeued.
     pub async fn drain(&self) {
         drop(self.orders.send(DriverOrder::Drain).await);
     }
@@ -133,8 +133,8 @@ impl Daemon {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// If a part of it broke down. Whoever is told so has to end the process at once: what else is held goes back in
-    /// its order only so.
+    /// If a part of it broke down. The caller must end the process at once: only so are the jobs in hand requeued in their
+    /// order.
     pub async fn ended(&mut self) -> Result<(), BrokenDown> {
         while let Some(ended) = self.parts.join_next().await {
             ended.map_err(|error| {
@@ -146,7 +146,7 @@ impl Daemon {
     }
 }
 
-/// The engine's limits for a daemon whose lanes have this window.
+/// Returns the engine's limits for a daemon whose lanes have this window.
 fn limits(settings: &Settings, prefetch: u16) -> Limits {
     let lease = settings.broker.lease.min(Duration::from_hours(24));
     let limits = Limits::new(LimitValues {
@@ -157,7 +157,7 @@ fn limits(settings: &Settings, prefetch: u16) -> Limits {
     limits.expect("the settings were validated, and so were the lease and the prefetch")
 }
 
-/// Whether something differs that is looked at only when the process starts.
+/// Returns whether a setting differs that is only read at the start.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
     let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), account: None, ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();

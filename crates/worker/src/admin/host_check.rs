@@ -1,9 +1,9 @@
 //! The check of a request's host.
 //!
-//! Any page may lead the browser that shows it to a server of the browser's own machine, by a name of its own that points
-//! to a loopback address from one moment to the next (DNS rebinding), and then read the answers. The request still has
-//! that name as its host. No name but `localhost` is needed to reach a loopback address, and an address cannot be made to
-//! point elsewhere. On other addresses any name may be the right one.
+//! A page can make the browser that shows it send requests to the browser's own machine: the page's host name suddenly
+//! resolves to a loopback address (DNS rebinding), and the page reads the responses. Such a request still has that name as
+//! its host. `localhost` and addresses are enough to reach a loopback address, so no other name is accepted there. On other
+//! addresses any name may be right.
 
 use std::net::{IpAddr, SocketAddr};
 

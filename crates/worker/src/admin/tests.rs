@@ -66,7 +66,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
     assert_eq!(get(&admin, "/readyz").await.json()["lanes"]["asia"]["reason"], "blocked");
     asia.block(false);
     asia.close(CloseReason::Credential);
-    asia.went_wrong("AuthFailure.SecretIdNotFound: no such \u{1b}[31mkey");
+    asia.record_error("AuthFailure.SecretIdNotFound: no such \u{1b}[31mkey");
     let answer = get(&admin, "/readyz").await;
     let lane = &answer.json()["lanes"]["asia"];
     assert_eq!((&lane["state"], &lane["reason"]), (&"closed".into(), &"credential".into()));
@@ -121,7 +121,7 @@ async fn the_status_has_every_lane_with_its_numbers() {
     let asia = status.lanes().next().unwrap();
     asia.metrics.jobs_held.set(7);
     asia.metrics.oldest_wait.set(1.23456);
-    asia.went_wrong("something");
+    asia.record_error("something");
     let json = get(&admin, "/status").await.json();
     let lane = &json["lanes"][0];
     assert_eq!((&lane["name"], &lane["state"]), (&"asia".into(), &"disconnected".into()));

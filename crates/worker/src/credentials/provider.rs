@@ -87,7 +87,7 @@ impl Provider {
         match found {
             Some(loaded) => Ok(loaded),
             None => {
-                let looked = source.looked(&self.environment)?;
+                let looked = source.places(&self.environment)?;
                 Err(CredentialsError::Nowhere { looked, remedy: source.remedy() })
             }
         }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_environment_comes_before_the_profile() {
+    async fn environment_comes_before_the_profile() {
         let folder = tempfile::tempdir().unwrap();
         let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
         let id = async |environment| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_credential_says_where_was_looked_and_what_to_set() {
+    async fn missing_credential_names_places_and_remedy() {
         let error = provider(Source::Environment, Environment::of([])).load().await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -161,7 +161,7 @@ mod tests {
             "TENCENTCLOUD_CREDENTIALS_FILE: found a path in quotation marks, allowed is the path of a file"
         );
         assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
-        let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")])).unwrap();
+        let looked = Source::Chain.places(&Environment::of([("HOME", "/home/ada")])).unwrap();
         assert_eq!(
             looked,
             "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, then section [default] of \

@@ -87,11 +87,11 @@ impl CallEnded<'_> {
             }
             Outcome::Refused { code, class, message, request_id } => {
                 let (class, request_id) = (class.as_str(), request_id.map(display));
-                lane.went_wrong(&format!("{action}: {code}: {message}"));
+                lane.record_error(&format!("{action}: {code}: {message}"));
                 debug!(lane = name, action, %image_id, accounts, %code, class, request_id, milliseconds, "refused");
             }
             Outcome::Unanswered { sent, reason } => {
-                lane.went_wrong(&format!("{action}: {reason}"));
+                lane.record_error(&format!("{action}: {reason}"));
                 debug!(lane = name, action, %image_id, accounts, sent, %reason, milliseconds, "no answer");
             }
             Outcome::Skewed => {

@@ -112,7 +112,7 @@ impl Reconnects<'_> {
     pub(crate) fn record(&self) {
         let Self { lane, reason, detail, pause } = self;
         lane.metrics.of_process.reconnects.of(reason).inc();
-        lane.went_wrong(&format!("broker: {detail}"));
+        lane.record_error(&format!("broker: {detail}"));
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(lane = lane.name(), reason, %detail, pause_ms, "no subscription; trying again");
     }
@@ -123,7 +123,7 @@ impl TopologyDiffers<'_> {
         let Self { lane, differences, is_known } = *self;
         lane.metrics.of_process.reconnects.of("topology").inc();
         for difference in differences {
-            lane.went_wrong(&format!("broker: {difference}"));
+            lane.record_error(&format!("broker: {difference}"));
             if !is_known {
                 error!(lane = lane.name(), %difference, "the lane cannot be consumed until this is mended");
             }

@@ -72,7 +72,7 @@ impl Noticed<'_> {
                 info!(lane, %image_id, cap, "image cannot be shared with more accounts");
             }
             Notice::Closed { reason, detail } => {
-                self.lane.went_wrong(detail);
+                self.lane.record_error(detail);
                 error!(lane, reason = reason.as_str(), %detail, "lane closed; its jobs wait");
             }
             Notice::ImageBusy { image_id, code } => {
@@ -111,7 +111,7 @@ impl SourceWorks<'_> {
 
 impl CredentialFailed<'_> {
     pub(crate) fn record(&self) {
-        self.lane.went_wrong(self.reason);
+        self.lane.record_error(self.reason);
         let (lane, reason) = (self.lane.name(), self.reason);
         error!(lane, reason, "credential source failed; keeping the last credential, if any");
     }
