@@ -20,7 +20,7 @@ use crate::{
     http::Client,
     lanes::OpenLane,
     settings::{self, Settings, SettingsError},
-    status::Status,
+    status::{PublisherStatus, Status},
     tls::TlsError,
     wire::report::worker_name,
 };
@@ -72,7 +72,8 @@ impl Daemon {
             client,
             Arc::clone(status),
         );
-        status.has_broker(publisher.state());
+        let state = publisher.state();
+        status.has_broker(move || publisher_status(&state.borrow()));
         let publishing = publishing.watched(Arc::clone(status.of_process()));
         let (events, events_in) = mpsc::channel(MESSAGES_MAX);
         let setup = Arc::new(Setup {
@@ -144,6 +145,22 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// Returns the state of the publisher as the admin server shows it.
+pub(crate) fn publisher_status(state: &broker::State) -> PublisherStatus {
+    let (is_ready, state, detail) = match state {
+        broker::State::Blocked => (false, "blocked", None),
+        broker::State::Connected => (true, "connected", None),
+        broker::State::Connecting => (false, "connecting", None),
+        broker::State::Down(error) => (false, "down", Some(error.to_string())),
+        broker::State::Refused { to, .. } => (false, "refused", Some(format!("{to}: refuses messages"))),
+        broker::State::TooLong(to) => {
+            (false, "too_long", Some(format!("{to}: message longer than the broker accepts")))
+        }
+        broker::State::Unroutable(to) => (false, "unroutable", Some(format!("{to}: no queue is bound to it"))),
+    };
+    PublisherStatus { is_ready, state, detail }
 }
 
 /// Returns the engine's limits for a daemon whose lanes have this window.

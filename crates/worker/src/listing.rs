@@ -12,7 +12,7 @@ use imageshare_core::{
 use tokio::time::Instant;
 
 use crate::{
-    api::{ApiClient, ApiSender, CallFailure, RetryPolicy, SharedClock},
+    api::{ApiClient, ApiFailure, ApiSender, RetryPolicy, SharedClock},
     credentials::CredentialCache,
     http::Client,
     lanes::OpenLane,
@@ -91,7 +91,7 @@ impl ImageReader {
     ) -> Result<A::Answer, ReadFailure> {
         let outcome = self.api.call(action, Some(region), policy).await;
         outcome.result.map_err(|failure| match failure {
-            CallFailure::Refused(error) => ReadFailure::Refused(error),
+            ApiFailure::Refused(error) => ReadFailure::Refused(error),
             other => ReadFailure::Unanswered(format!("{}: {other}", self.api.sender().host())),
         })
     }

@@ -8,8 +8,6 @@ use std::time::Duration;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use imageshare_engine::time::Millis;
 
-use crate::broker;
-
 /// The pause after the first failure.
 const FIRST: Duration = Duration::from_millis(500);
 
@@ -26,7 +24,7 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 const RECONNECT_CAP: Duration = Duration::from_secs(5);
 
 /// The pause after the broker refused the connection. That changes only with a setting, and each attempt fills its log.
-const REFUSED: Duration = Duration::from_secs(10);
+pub(crate) const REFUSED: Duration = Duration::from_secs(10);
 
 /// The pause after a queue refused a message for the first time.
 const REFUSAL_FIRST: Duration = Duration::from_millis(200);
@@ -54,11 +52,8 @@ impl Default for Reconnects {
 }
 
 impl Reconnects {
-    /// Returns the pause after this error.
-    pub fn after(&mut self, error: &broker::Error) -> Duration {
-        if error.is_configuration() {
-            return REFUSED;
-        }
+    /// Returns the next pause.
+    pub(crate) fn next(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(RECONNECT_CAP).min(RECONNECT_CAP)
     }
 
@@ -155,16 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn reconnects_never_end_and_never_wait_longer_than_the_cap() {
-        let lost = broker::Error::Lost { call: "test", detail: String::new() };
+    fn reconnects_never_end_and_stay_below_the_cap() {
         let mut reconnects = Reconnects::default();
-        let first = reconnects.after(&lost);
+        let first = reconnects.next();
         assert!((RECONNECT_FIRST / 2..=RECONNECT_FIRST * 3 / 2).contains(&first), "{first:?}");
-        let later: Vec<_> = (0..1000).map(|_| reconnects.after(&lost)).collect();
+        let later: Vec<_> = (0..1000).map(|_| reconnects.next()).collect();
         assert!(later.iter().skip(5).all(|pause| (RECONNECT_CAP / 2..=RECONNECT_CAP).contains(pause)));
         reconnects.reset();
-        assert!(reconnects.after(&lost) <= RECONNECT_FIRST * 3 / 2);
-        let refused = broker::Error::Refused { code: 403, text: String::new() };
-        assert_eq!(reconnects.after(&refused), REFUSED);
+        assert!(reconnects.next() <= RECONNECT_FIRST * 3 / 2);
     }
 }

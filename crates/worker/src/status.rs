@@ -1,7 +1,7 @@
 //! The state of the process and its lanes: the driver and the broker write it, the admin server reads it.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,10 +12,9 @@ use std::{
 use imageshare_core::text::printable;
 use imageshare_engine::io::{CloseReason, LaneId};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tracing::{debug, info, warn};
 
 use crate::{
-    broker, events,
     metrics::{self, Metrics},
     wire::report::Status as LineStatus,
 };
@@ -38,8 +37,8 @@ pub struct Status {
     /// Milliseconds from then to the last turn of the driver's loop.
     turned_at: AtomicU64,
     is_draining: AtomicBool,
-    /// The state of the publisher, with a broker.
-    publisher: OnceLock<watch::Receiver<broker::State>>,
+    /// Reads the state of the publisher, with a broker.
+    publisher: OnceLock<ReadPublisher>,
 }
 
 /// The state of one lane. Reading and writing never wait.
@@ -61,6 +60,25 @@ struct Facts {
     last_error: Option<LastError>,
     /// When the lane last had an ownership proof or an acknowledgement, and how long it may be without either.
     sign: Option<(Instant, Duration)>,
+}
+
+/// The state of the connection that publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherStatus {
+    /// Whether it can publish.
+    pub is_ready: bool,
+    /// The state in one word.
+    pub state: &'static str,
+    /// What is wrong, if it is not ready.
+    pub detail: Option<String>,
+}
+
+struct ReadPublisher(Box<dyn Fn() -> PublisherStatus + Send + Sync>);
+
+impl fmt::Debug for ReadPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadPublisher")
+    }
 }
 
 /// The last error of a lane.
@@ -144,8 +162,8 @@ impl Status {
 
     /// Returns the state of the publisher; `None` without a broker.
     #[must_use]
-    pub fn publisher(&self) -> Option<broker::State> {
-        self.publisher.get().map(|state| state.borrow().clone())
+    pub fn publisher(&self) -> Option<PublisherStatus> {
+        self.publisher.get().map(|ReadPublisher(read)| read())
     }
 
     /// Counts an invalid job for the lane that it names, or for the only lane.
@@ -157,10 +175,10 @@ impl Status {
         }
     }
 
-    /// Sets the state of the publisher, of a process with a broker.
-    pub(crate) fn has_broker(&self, publisher: watch::Receiver<broker::State>) {
+    /// Sets how the state of the publisher is read, of a process with a broker.
+    pub(crate) fn has_broker(&self, publisher: impl Fn() -> PublisherStatus + Send + Sync + 'static) {
         // There is one publisher.
-        self.publisher.set(publisher).ok();
+        self.publisher.set(ReadPublisher(Box::new(publisher))).ok();
     }
 
     /// Records that the driver's loop turned.
@@ -254,7 +272,7 @@ impl OfLane {
         self.update(|facts| (facts.subscription, facts.is_blocked) = (SubscriptionState::None, false));
         let jobs = self.metrics.lost_all();
         if jobs > 0 {
-            events::AckLost { lane: self, job_id: None, jobs }.record();
+            self.acks_lost(None, jobs);
         }
     }
 
@@ -276,6 +294,22 @@ impl OfLane {
         self.lock().last_error = Some(LastError { at: SystemTime::now(), message });
     }
 
+    /// Counts and logs settled deliveries that can no longer be acknowledged, so they are redelivered. `job_id` is the job if
+    /// it is one whose id is still known.
+    pub(crate) fn acks_lost(&self, job_id: Option<&str>, jobs: u64) {
+        self.metrics.of_process.acks_lost.inc_by(jobs);
+        debug!(lane = self.name, job_id, jobs, "not acknowledged; will be redelivered");
+    }
+
+    fn log(&self, state: LaneState) {
+        let (lane, name) = (&self.name, state.as_str());
+        match state {
+            LaneState::Closed(reason) => warn!(lane, state = name, reason = reason.as_str(), "lane state"),
+            LaneState::Blocked | LaneState::Disconnected => warn!(lane, state = name, "lane state"),
+            LaneState::Serving | LaneState::Subscribed => info!(lane, state = name, "lane state"),
+        }
+    }
+
     /// Changes a fact, and logs the state if it changed. All under one lock, so that the last state in the log is the
     /// current one.
     fn update(&self, what: impl FnOnce(&mut Facts)) {
@@ -284,7 +318,7 @@ impl OfLane {
         let state = facts.state();
         self.metrics.shows_state(state.as_str(), facts.subscription != SubscriptionState::None);
         if mem::replace(&mut facts.logged, state) != state {
-            events::LaneChanged { lane: &self.name, state }.record();
+            self.log(state);
         }
     }
 

@@ -10,9 +10,8 @@ use prometheus::IntCounter;
 use serde::Serialize;
 
 use crate::{
-    broker,
     metrics::{Labelled, Outcomes, READ_IMAGE, READ_SHARES, WRITE},
-    status::{LaneState, OfLane, Status, is_alive_after},
+    status::{LaneState, OfLane, PublisherStatus, Status, is_alive_after},
     wire::report::worker_name,
 };
 
@@ -140,20 +139,10 @@ impl LaneReadyJson {
     }
 }
 
-impl From<broker::State> for PublisherJson {
-    fn from(state: broker::State) -> Self {
-        let (ready, state, detail) = match state {
-            broker::State::Blocked => (false, "blocked", None),
-            broker::State::Connected => (true, "connected", None),
-            broker::State::Connecting => (false, "connecting", None),
-            broker::State::Down(error) => (false, "down", Some(error.to_string())),
-            broker::State::Refused { to, .. } => (false, "refused", Some(format!("{to}: refuses messages"))),
-            broker::State::TooLong(to) => {
-                (false, "too_long", Some(format!("{to}: message longer than the broker accepts")))
-            }
-            broker::State::Unroutable(to) => (false, "unroutable", Some(format!("no queue takes what goes to {to}"))),
-        };
-        Self { ready, state, detail }
+impl From<PublisherStatus> for PublisherJson {
+    fn from(status: PublisherStatus) -> Self {
+        let PublisherStatus { is_ready, state, detail } = status;
+        Self { ready: is_ready, state, detail }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::broker;
+use crate::{broker, daemon};
 
 /// Longer than any of these tests takes.
 const HEARTBEAT: Duration = Duration::from_hours(1);
@@ -90,7 +90,7 @@ async fn without_a_publisher_that_is_connected_nothing_is_ready() {
     let (admin, status) = start(&["asia"]).await;
     status.lanes().next().unwrap().subscribed(HEARTBEAT);
     let (state, follow) = watch::channel(broker::State::Connecting);
-    status.has_broker(follow);
+    status.has_broker(move || daemon::publisher_status(&follow.borrow()));
     for (now, word, is_ready) in [
         (broker::State::Connecting, "connecting", false),
         (broker::State::Connected, "connected", true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use imageshare_core::{Class, actions::Action, ids::Region};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{ApiSender, CallFailure, CallOutcome};
+use super::{ApiFailure, ApiSender, CallOutcome};
 use crate::{http::Sending, pauses::pauses};
 
 /// The pause after a throttled call.
@@ -64,7 +64,7 @@ impl ApiClient {
         let mut tries = 1;
         loop {
             let outcome = self.call_once(action, region).await;
-            if tries == CLOCK_TRIES_MAX || !matches!(outcome.result, Err(CallFailure::Skewed)) {
+            if tries == CLOCK_TRIES_MAX || !matches!(outcome.result, Err(ApiFailure::Skewed)) {
                 return outcome;
             }
             tries += 1;
@@ -84,11 +84,11 @@ impl ApiClient {
         let mut last = None;
         loop {
             let Ok(outcome) = timeout_at(give_up_at, self.call_once(action, region)).await else {
-                return last.unwrap_or_else(|| CallOutcome::failed(CallFailure::silence(patience)));
+                return last.unwrap_or_else(|| CallOutcome::failed(ApiFailure::silence(patience)));
             };
             let Err(failure) = &outcome.result else { return outcome };
             let pause = match failure.class() {
-                Some(Class::Clock) if matches!(failure, CallFailure::Skewed) => continue,
+                Some(Class::Clock) if matches!(failure, ApiFailure::Skewed) => continue,
                 Some(Class::Throttle | Class::ThrottleAll) => THROTTLED,
                 Some(Class::Transient | Class::Unknown) | None => {
                     pause_longest = pauses.next().unwrap_or(pause_longest);

@@ -11,4 +11,4 @@ mod sender;
 
 pub use client::{ApiClient, RetryPolicy};
 pub use clock::SharedClock;
-pub use sender::{ApiSender, CallFailure, CallOutcome};
+pub use sender::{ApiFailure, ApiSender, CallOutcome};

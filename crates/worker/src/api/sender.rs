@@ -19,25 +19,25 @@ use parking_lot::Mutex;
 use super::{SharedClock, request::into_http};
 use crate::{
     endpoint::Endpoint,
-    http::{CallError, CallStage, Client, Reason, Sending, TimeOuts, Waiting},
+    http::{CallError, CallStage, Client, FailureReason, Sending, TimeOuts, WaitGuard},
 };
 
 /// Sends calls to one endpoint. Clones share the credential and the clock.
 #[derive(Clone, Debug)]
-pub struct ApiSender(Arc<Shared>);
+pub struct ApiSender(Arc<SenderState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SenderState {
     http: Client,
     endpoint: Endpoint,
     uri: Uri,
     clock: SharedClock,
-    key: Mutex<Key>,
+    key: Mutex<CurrentKey>,
 }
 
 /// What requests are signed with.
 #[derive(Debug)]
-struct Key {
+struct CurrentKey {
     /// `None` for requests that carry no signature.
     signer: Option<Signer>,
     /// How many credentials came before this one.
@@ -48,7 +48,7 @@ struct Key {
 #[derive(Debug)]
 pub struct CallOutcome<T> {
     /// The answer, or why there is none.
-    pub result: Result<T, CallFailure>,
+    pub result: Result<T, ApiFailure>,
     /// The request id of an answer. A refusal has its own.
     pub request_id: Option<RequestId>,
     /// The time in the response, by the server's clock.
@@ -59,7 +59,7 @@ pub struct CallOutcome<T> {
 
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum CallFailure {
+pub enum ApiFailure {
     /// The API refused the call.
     #[error(transparent)]
     Refused(ApiError),
@@ -72,7 +72,7 @@ pub enum CallFailure {
         /// Whether any byte of the request may have left, so that the call may have taken effect.
         sent: bool,
         /// Why.
-        reason: Reason,
+        reason: FailureReason,
     },
     /// The response is not a complete API response. The call may have taken effect.
     #[error(transparent)]
@@ -85,14 +85,14 @@ impl ApiSender {
     #[must_use]
     pub fn new(http: Client, endpoint: Endpoint, clock: SharedClock, credential: Option<Credential>) -> Self {
         let uri = format!("{endpoint}/").parse().expect("an endpoint is a scheme, a checked host and a port");
-        let key = Mutex::new(Key { signer: credential.map(Signer::new), generation: 0 });
-        Self(Arc::new(Shared { http, endpoint, uri, clock, key }))
+        let key = Mutex::new(CurrentKey { signer: credential.map(Signer::new), generation: 0 });
+        Self(Arc::new(SenderState { http, endpoint, uri, clock, key }))
     }
 
     /// Returns a sender for the same endpoint and by the same clock, with another credential.
     #[must_use]
     pub fn with_credential(&self, credential: Option<Credential>) -> Self {
-        let Shared { http, endpoint, clock, .. } = &*self.0;
+        let SenderState { http, endpoint, clock, .. } = &*self.0;
         Self::new(http.clone(), endpoint.clone(), clock.clone(), credential)
     }
 
@@ -139,7 +139,7 @@ impl ApiSender {
 
     /// Begins a wait for the endpoint that goes on over several calls.
     #[must_use]
-    pub fn wait(&self) -> Waiting {
+    pub fn wait(&self) -> WaitGuard {
         self.0.http.waits().begin(self.host())
     }
 
@@ -162,26 +162,26 @@ impl ApiSender {
         let failed = |failure, date| CallOutcome { date, generation, ..CallOutcome::failed(failure) };
         let reply = match self.0.http.call(request, sending).await {
             Ok(reply) => reply,
-            Err(CallError { sent, reason }) => return failed(CallFailure::NoAnswer { sent, reason }, None),
+            Err(CallError { sent, reason }) => return failed(ApiFailure::NoAnswer { sent, reason }, None),
         };
         match response::parse::<A>(reply.status, &reply.body) {
             Ok(Answered { answer, request_id }) => {
                 CallOutcome { result: Ok(answer), request_id, date: reply.date, generation }
             }
             Err(Failure::Api(error)) if error.class() == Class::Clock && self.0.clock.correct(offset, reply.date) => {
-                failed(CallFailure::Skewed, reply.date)
+                failed(ApiFailure::Skewed, reply.date)
             }
-            Err(Failure::Api(error)) => failed(CallFailure::Refused(error), reply.date),
-            Err(Failure::NotAnAnswer(error)) => failed(CallFailure::Malformed(error), reply.date),
+            Err(Failure::Api(error)) => failed(ApiFailure::Refused(error), reply.date),
+            Err(Failure::NotAnAnswer(error)) => failed(ApiFailure::Malformed(error), reply.date),
         }
     }
 
     /// Returns the request for this second, and the generation of the credential that signed it.
     fn sign<A: Action>(&self, action: &A, region: Option<Region>, second: UnixSeconds) -> (Request<Bytes>, u64) {
-        let Shared { endpoint, uri, key, .. } = &*self.0;
+        let SenderState { endpoint, uri, key, .. } = &*self.0;
         let target = Target { host: endpoint.authority(), region, language: Some(Language::English) };
         let prepared = Prepared::new(action, &target);
-        let Key { signer, generation } = &mut *key.lock();
+        let CurrentKey { signer, generation } = &mut *key.lock();
         let request = match signer {
             Some(signer) => into_http(&signer.sign(&prepared, second), uri),
             None => into_http(&prepared.unsigned(second, &mut Stamp::default()), uri),
@@ -191,7 +191,7 @@ impl ApiSender {
 }
 
 impl<T> CallOutcome<T> {
-    pub(super) const fn failed(failure: CallFailure) -> Self {
+    pub(super) const fn failed(failure: ApiFailure) -> Self {
         Self { result: Err(failure), request_id: None, date: None, generation: 0 }
     }
 
@@ -203,7 +203,7 @@ impl<T> CallOutcome<T> {
     }
 }
 
-impl CallFailure {
+impl ApiFailure {
     /// Returns whose fault a refusal is; `None` if the API gave no response.
     #[must_use]
     pub fn class(&self) -> Option<Class> {
@@ -216,7 +216,7 @@ impl CallFailure {
 
     /// Returns the failure of calls to which no response came in this time.
     pub(super) const fn silence(after: Duration) -> Self {
-        let reason = Reason::TimeOut { stage: CallStage::Answer, after };
+        let reason = FailureReason::TimeOut { stage: CallStage::Answer, after };
         Self::NoAnswer { sent: true, reason }
     }
 }

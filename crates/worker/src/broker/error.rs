@@ -8,6 +8,7 @@ use lapin::ErrorKind;
 use super::{mechanism::NotOffered, transport::FrameMax};
 use crate::{
     causes,
+    pauses::{REFUSED, Reconnects},
     tls::{self, TlsError},
 };
 
@@ -181,4 +182,23 @@ fn is_hung_up(error: &io::Error) -> bool {
 
 fn shown(text: &str) -> String {
     printable(text, DETAIL_CHARS_MAX)
+}
+
+impl Reconnects {
+    /// Returns the pause after this error.
+    pub(super) fn after(&mut self, error: &Error) -> Duration {
+        if error.is_configuration() { REFUSED } else { self.next() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_connection_has_a_pause_of_its_own() {
+        let mut reconnects = Reconnects::default();
+        assert_eq!(reconnects.after(&Error::Refused { code: 403, text: String::new() }), REFUSED);
+        assert!(reconnects.after(&Error::Lost { call: "test", detail: String::new() }) < REFUSED);
+    }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{CredentialsError, Loaded, shown_name};
 use crate::{
     endpoint::{Endpoint, METADATA_HOST},
-    http::{Client, Reply},
+    http::{Client, HttpReply},
 };
 
 /// The path of the roles.
@@ -79,7 +79,7 @@ pub(super) async fn load(
             }
         }
     };
-    let Reply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
+    let HttpReply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
     match status {
         200 => {}
         404 if is_named => return Err(CredentialsError::NoRole { base, role: shown_name(&role) }),
@@ -131,7 +131,7 @@ fn unexpected_status(base: &str, status: u16) -> CredentialsError {
     }
 }
 
-async fn get(client: &Client, base: &str, path: &str) -> Result<Reply, CredentialsError> {
+async fn get(client: &Client, base: &str, path: &str) -> Result<HttpReply, CredentialsError> {
     let uri = format!("{base}{path}").parse().expect("an endpoint and a checked path make an address");
     let unreachable = |reason| CredentialsError::Unreachable { whom: base.to_owned(), reason };
     client.get(uri).await.map_err(|reason| unreachable(reason.to_string()))

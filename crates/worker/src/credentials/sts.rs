@@ -14,7 +14,7 @@ use imageshare_core::{
 
 use super::{CredentialsError, Loaded, Role, environment::variable, reading::read, shown};
 use crate::{
-    api::{ApiClient, ApiSender, CallFailure, CallOutcome, RetryPolicy, SharedClock},
+    api::{ApiClient, ApiFailure, ApiSender, CallOutcome, RetryPolicy, SharedClock},
     endpoint::Endpoint,
     http::{Client, TimeOuts},
     settings::{Environment, path_problem},
@@ -99,7 +99,7 @@ impl Sts {
         // The cache of the credential repeats what failed, with pauses.
         let CallOutcome { result, date, .. } = api.call(action, region, RetryPolicy::ClockOnly).await;
         let answer = result.map_err(|failure| match failure {
-            CallFailure::Refused(error) => CredentialsError::Refused { action: A::NAME, error: Box::new(error) },
+            ApiFailure::Refused(error) => CredentialsError::Refused { action: A::NAME, error: Box::new(error) },
             other => {
                 CredentialsError::Unreachable { whom: self.sender.endpoint().to_string(), reason: other.to_string() }
             }

@@ -13,7 +13,7 @@ use imageshare_engine::io::{Action, Answer, CallId, ImageState, LaneId, Outcome}
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
-    api::{ApiSender, CallFailure, CallOutcome},
+    api::{ApiFailure, ApiSender, CallOutcome},
     events::CallDetails,
     http::Sending,
     proof::Proof,
@@ -145,19 +145,19 @@ async fn perform(api: &ApiSender, action: Action, sending: &Arc<Sending>) -> Cal
 }
 
 /// Converts the result of a call for the engine.
-fn outcome(result: Result<Answer, CallFailure>, host: &str) -> Outcome {
+fn outcome(result: Result<Answer, ApiFailure>, host: &str) -> Outcome {
     let no_answer = |sent, reason: String| Outcome::Unanswered { sent, reason: format!("{host}: {reason}").into() };
     match result {
         Ok(answer) => Outcome::Accepted(answer),
-        Err(CallFailure::Refused(error)) => Outcome::Refused {
+        Err(ApiFailure::Refused(error)) => Outcome::Refused {
             class: error.class(),
             code: error.code.into(),
             message: error.message.into(),
             request_id: error.request_id,
         },
-        Err(CallFailure::Skewed) => Outcome::Skewed,
-        Err(CallFailure::NoAnswer { sent, reason }) => no_answer(sent, reason.to_string()),
-        Err(CallFailure::Malformed(error)) => no_answer(true, error.to_string()),
+        Err(ApiFailure::Skewed) => Outcome::Skewed,
+        Err(ApiFailure::NoAnswer { sent, reason }) => no_answer(sent, reason.to_string()),
+        Err(ApiFailure::Malformed(error)) => no_answer(true, error.to_string()),
     }
 }
 
@@ -264,8 +264,8 @@ mod tests {
     #[track_caller]
     fn of_response(status: u16, body: &str) -> Outcome {
         let failure = match response::parse::<ModifyImageSharePermission>(status, body.as_bytes()).unwrap_err() {
-            response::Failure::Api(error) => CallFailure::Refused(error),
-            response::Failure::NotAnAnswer(error) => CallFailure::Malformed(error),
+            response::Failure::Api(error) => ApiFailure::Refused(error),
+            response::Failure::NotAnAnswer(error) => ApiFailure::Malformed(error),
         };
         outcome(Err(failure), "api.example")
     }

@@ -32,12 +32,12 @@ pub struct InputSource<I> {
     has_interrupts: bool,
     has_ended: bool,
     is_first: bool,
-    stage: Stage,
+    stage: RunStage,
     gave_up_all: watch::Sender<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RunStage {
     Running,
     /// Interrupted: calls in flight end, and the run ends at this moment.
     Draining(Instant),
@@ -71,7 +71,7 @@ impl<I> InputSource<I> {
             has_interrupts: true,
             has_ended: false,
             is_first: true,
-            stage: Stage::Running,
+            stage: RunStage::Running,
             gave_up_all: watch::Sender::new(false),
         }
     }
@@ -96,7 +96,7 @@ impl<I: Send + 'static> InputSource<I> {
             driver.receive(delivery);
         }
         self.has_ended = true;
-        self.stage = Stage::Draining(Instant::now() + driver.time_outs().call + LAST_EVENTS_MAX);
+        self.stage = RunStage::Draining(Instant::now() + driver.time_outs().call + LAST_EVENTS_MAX);
         driver.interrupt();
     }
 
@@ -131,8 +131,8 @@ impl<I: Send + 'static> JobSource<I> for InputSource<I> {
     async fn next(&mut self, demand: Demand) -> InputEvent<I> {
         let InputChannels { jobs, events, interrupts } = &mut self.channels;
         let ends_at = match self.stage {
-            Stage::Draining(at) => Some(at),
-            Stage::Running | Stage::Stopping => None,
+            RunStage::Draining(at) => Some(at),
+            RunStage::Running | RunStage::Stopping => None,
         };
         tokio::select! {
             biased;
@@ -160,8 +160,8 @@ impl<I: Send + 'static> JobSource<I> for InputSource<I> {
             InputEvent::Ended => self.has_ended = true,
             // Events are taken after each turn.
             InputEvent::Room => {}
-            InputEvent::Interrupt if self.stage == Stage::Running => self.drain(driver),
-            InputEvent::Interrupt | InputEvent::TimeUp => self.stage = Stage::Stopping,
+            InputEvent::Interrupt if self.stage == RunStage::Running => self.drain(driver),
+            InputEvent::Interrupt | InputEvent::TimeUp => self.stage = RunStage::Stopping,
             InputEvent::NoInterrupts => self.has_interrupts = false,
         }
     }
@@ -187,13 +187,13 @@ impl<I: Send + 'static> JobSource<I> for InputSource<I> {
     }
 
     fn is_done(&self, driver: &Driver<I>) -> bool {
-        self.stage == Stage::Stopping || self.has_ended && !driver.has_jobs() && !driver.has_events()
+        self.stage == RunStage::Stopping || self.has_ended && !driver.has_jobs() && !driver.has_events()
     }
 
     /// Ends the calls of a run that was interrupted twice, or whose time is up. With that the engine knows all outcomes.
     /// The last events are sent as long as they are received.
     async fn finish(&mut self, driver: &mut Driver<I>) {
-        if self.stage == Stage::Stopping {
+        if self.stage == RunStage::Stopping {
             driver.break_off_calls(self).await;
         }
         let deadline = Instant::now() + LAST_EVENTS_MAX;

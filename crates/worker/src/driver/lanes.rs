@@ -19,7 +19,7 @@ use crate::{
     credentials::{CredentialCache, Loaded, Newest, OwnedCredential, Owner},
     endpoint::Endpoint,
     events,
-    http::{Client, Waiting},
+    http::{Client, WaitGuard},
     lanes::OpenLane,
     settings::{Regions, Shared},
 };
@@ -50,7 +50,7 @@ struct DrivenLane {
     /// Why the source has no credential, as the last event said.
     source_problem: Option<String>,
     /// From the first call without a response to the next one with a response.
-    unanswered: Option<Waiting>,
+    unanswered: Option<WaitGuard>,
 }
 
 /// A change of a lane's credential.

@@ -209,7 +209,7 @@ impl<I: Send + 'static> Driver<I> {
             CallEvent::Sent(call) => {
                 if let Some((lane, details)) = self.calls.sent(call) {
                     self.jobs.observer().call_sent(details.action);
-                    events::Sent { lane: self.jobs.status().lane(lane), call: details }.record();
+                    events::CallSent { lane: self.jobs.status().lane(lane), call: details }.record();
                 }
                 self.jobs.handle(Input::Sent(call));
             }

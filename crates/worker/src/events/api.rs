@@ -12,7 +12,7 @@ use tracing::{debug, field::display, trace};
 use crate::status::OfLane;
 
 /// A request was written.
-pub(crate) struct Sent<'a> {
+pub(crate) struct CallSent<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) call: &'a CallDetails,
 }
@@ -38,7 +38,7 @@ pub(crate) struct CallDetails {
     pub(crate) accounts: Option<u32>,
 }
 
-impl Sent<'_> {
+impl CallSent<'_> {
     pub(crate) fn record(&self) {
         let Self { lane, call: CallDetails { action, image_id, accounts } } = *self;
         lane.metrics.requests_in_flight.inc();

@@ -163,7 +163,6 @@ impl Finished {
 impl AckLost<'_> {
     pub(crate) fn record(&self) {
         let Self { lane, job_id, jobs } = *self;
-        lane.metrics.of_process.acks_lost.inc_by(jobs);
-        debug!(lane = lane.name(), job_id, jobs, "not acknowledged; will be redelivered");
+        lane.acks_lost(job_id, jobs);
     }
 }

@@ -6,13 +6,7 @@ use imageshare_core::ids::AccountId;
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
-use crate::status::{LaneState, OfLane};
-
-/// The state of a lane changed. (Its metric is set with every record, changed or not.)
-pub(crate) struct LaneChanged<'a> {
-    pub(crate) lane: &'a str,
-    pub(crate) state: LaneState,
-}
+use crate::status::OfLane;
 
 /// The engine gave a notice.
 pub(crate) struct Noticed<'a> {
@@ -47,17 +41,6 @@ pub(crate) struct CredentialFailed<'a> {
 /// The process was suspended for so long that other workers may have taken over its lanes.
 pub(crate) struct Suspended {
     pub(crate) length: Duration,
-}
-
-impl LaneChanged<'_> {
-    pub(crate) fn record(&self) {
-        let (lane, state) = (self.lane, self.state.as_str());
-        match self.state {
-            LaneState::Closed(reason) => warn!(lane, state, reason = reason.as_str(), "lane state"),
-            LaneState::Blocked | LaneState::Disconnected => warn!(lane, state, "lane state"),
-            LaneState::Serving | LaneState::Subscribed => info!(lane, state, "lane state"),
-        }
-    }
 }
 
 impl Noticed<'_> {

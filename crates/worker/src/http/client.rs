@@ -21,7 +21,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CallError, CallStage, HEAD_LEN_MAX, NetworkSettings, Proxy, Reason, Sending, Waits,
+    CallError, CallStage, FailureReason, HEAD_LEN_MAX, NetworkSettings, Proxy, Sending, Waits,
     connector::{Connector, ProxyConnector},
     sending::WatchedBody,
 };
@@ -62,7 +62,7 @@ struct ConnectionPool {
 
 /// A response with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct HttpReply {
     /// The HTTP status.
     pub status: u16,
     /// The header `Date`.
@@ -139,7 +139,7 @@ impl Client {
     /// # Errors
     /// If no complete response came within the time-outs. [`CallError::sent`] is false only if no byte of the request left
     /// and none will.
-    pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
+    pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<HttpReply, CallError> {
         let host = authority(request.uri()).to_owned();
         let waiting = self.waits.begin(&host);
         let result = self.exchange(request, sending).await;
@@ -148,18 +148,18 @@ impl Client {
         result
     }
 
-    async fn exchange(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
+    async fn exchange(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<HttpReply, CallError> {
         let call = self.time_outs.call;
         let deadline = Instant::now() + call;
         let request = request.map(|bytes| WatchedBody::new(bytes, Arc::clone(sending)));
         let pool = self.pool();
         let exchange = pool.connections.request(request);
-        let too_late = |stage, after| CallError { sent: true, reason: Reason::TimeOut { stage, after } };
+        let too_late = |stage, after| CallError { sent: true, reason: FailureReason::TimeOut { stage, after } };
 
         let answer = match timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
             Err(_) if sending.abandon() => {
-                let reason = Reason::TimeOut { stage: CallStage::Connection, after: call };
+                let reason = FailureReason::TimeOut { stage: CallStage::Connection, after: call };
                 return Err(CallError { sent: false, reason });
             }
             Err(_) => return Err(too_late(CallStage::Answer, call)),
@@ -170,19 +170,23 @@ impl Client {
         };
         let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(CallStage::Body, call))?;
         let body = body.map_err(|reason| CallError { sent: true, reason })?;
-        Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body })
+        Ok(HttpReply { status: head.status.as_u16(), date: date(&head.headers), body })
     }
 
     /// Gets a page, within the time-out of a call.
     ///
     /// # Errors
     /// If no complete response came in that time.
-    pub(crate) async fn get(&self, uri: Uri) -> Result<Reply, Reason> {
+    pub(crate) async fn get(&self, uri: Uri) -> Result<HttpReply, FailureReason> {
         self.get_as(uri, None).await
     }
 
     /// The same with a header `Authorization`.
-    pub(crate) async fn get_as(&self, uri: Uri, authorization: Option<HeaderValue>) -> Result<Reply, Reason> {
+    pub(crate) async fn get_as(
+        &self,
+        uri: Uri,
+        authorization: Option<HeaderValue>,
+    ) -> Result<HttpReply, FailureReason> {
         let after = self.time_outs.call;
         let host = authority(&uri).to_owned();
         let _waiting = self.waits.begin(&host);
@@ -195,10 +199,10 @@ impl Client {
         let exchange = async {
             let answer = pool.connections.request(request).await.map_err(|error| pool.reason(&error))?;
             let (head, body) = answer.into_parts();
-            Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
+            Ok(HttpReply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
         };
         let result = timeout(after, exchange).await;
-        let result = result.unwrap_or(Err(Reason::TimeOut { stage: CallStage::Answer, after }));
+        let result = result.unwrap_or(Err(FailureReason::TimeOut { stage: CallStage::Answer, after }));
         self.waits.ended(&host, &result);
         result
     }
@@ -220,9 +224,9 @@ impl ConnectionPool {
     }
 
     /// Returns the reason of an error, with what is missing on this machine.
-    fn reason(&self, error: &(dyn Error + 'static)) -> Reason {
-        match (Reason::of(error), &self.roots_missing) {
-            (Reason::Tls(detail), Some(missing)) => Reason::Tls(format!("{detail}; {missing}")),
+    fn reason(&self, error: &(dyn Error + 'static)) -> FailureReason {
+        match (FailureReason::of(error), &self.roots_missing) {
+            (FailureReason::Tls(detail), Some(missing)) => FailureReason::Tls(format!("{detail}; {missing}")),
             (reason, _) => reason,
         }
     }
@@ -247,14 +251,14 @@ fn authority(uri: &Uri) -> &str {
 }
 
 /// Reads the whole body. If it is longer than any response of the API, the connection is dropped with the rest.
-async fn read(mut body: Incoming) -> Result<Bytes, Reason> {
+async fn read(mut body: Incoming) -> Result<Bytes, FailureReason> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Reason::of(&error))?;
+        let frame = frame.map_err(|error| FailureReason::of(&error))?;
         // Trailers mean nothing to the API.
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > BODY_LEN_MAX {
-            return Err(Reason::BodyTooLong(BODY_LEN_MAX));
+            return Err(FailureReason::BodyTooLong(BODY_LEN_MAX));
         }
         whole.extend_from_slice(&data);
     }

@@ -21,12 +21,12 @@ pub struct CallError {
     /// Whether any byte of the request may have left, so that it may have been applied.
     pub sent: bool,
     /// Why.
-    pub reason: Reason,
+    pub reason: FailureReason,
 }
 
 /// Why a call has no response. Every text in it is one printable line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum FailureReason {
     /// The lookup of the endpoint's name failed.
     #[error("the endpoint's name cannot be resolved ({0}); check the endpoint and this machine's name server")]
     Name(String),
@@ -95,7 +95,7 @@ impl CallStage {
     }
 }
 
-impl Reason {
+impl FailureReason {
     /// Returns the reason of an error of the HTTP library, by the types of its causes: its own types tell little.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let root =
@@ -148,33 +148,33 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(error: impl Error + 'static, reason: &Reason) {
-        assert_eq!(&Reason::of(&error), reason);
+    fn check(error: impl Error + 'static, reason: &FailureReason) {
+        assert_eq!(&FailureReason::of(&error), reason);
     }
 
     #[test]
     fn error_inside_an_io_error_is_found() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let inner = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
-        check(inner, &Reason::Tls("the certificate is from an authority that is not trusted here".into()));
+        check(inner, &FailureReason::Tls("the certificate is from an authority that is not trusted here".into()));
     }
 
     #[test]
     fn ends_of_a_connection_have_a_reason_of_their_own() {
-        check(io::Error::new(io::ErrorKind::ConnectionReset, "reset"), &Reason::Closed("reset".into()));
-        check(io::Error::new(io::ErrorKind::PermissionDenied, "no"), &Reason::Other("no".into()));
+        check(io::Error::new(io::ErrorKind::ConnectionReset, "reset"), &FailureReason::Closed("reset".into()));
+        check(io::Error::new(io::ErrorKind::PermissionDenied, "no"), &FailureReason::Other("no".into()));
     }
 
     #[test]
     fn text_of_a_cause_is_cut_to_one_printable_line() {
         let long = format!("a\n\u{1b}[31m{}", "b".repeat(1000));
-        let Reason::Other(shown) = Reason::of(&io::Error::other(long)) else { panic!("another reason") };
+        let FailureReason::Other(shown) = FailureReason::of(&io::Error::other(long)) else { panic!("another reason") };
         assert_eq!(shown, format!("a  [31m{}", "b".repeat(DETAIL_CHARS_MAX - 7)));
     }
 
     #[test]
     fn time_out_names_what_is_missing_and_the_time() {
-        let reason = Reason::TimeOut { stage: CallStage::Body, after: Duration::from_millis(2500) };
+        let reason = FailureReason::TimeOut { stage: CallStage::Body, after: Duration::from_millis(2500) };
         assert_eq!(reason.to_string(), "no complete answer within 2.5 s; check the endpoint and the network");
     }
 }

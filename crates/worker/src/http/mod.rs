@@ -7,12 +7,12 @@ mod no_proxy;
 mod sending;
 mod waits;
 
-pub use client::{Client, Reply, TimeOuts};
+pub use client::{Client, HttpReply, TimeOuts};
 pub use connector::{NetworkSettings, Proxy};
-pub use failure::{CallError, CallStage, Reason};
+pub use failure::{CallError, CallStage, FailureReason};
 pub use no_proxy::NoProxy;
 pub use sending::Sending;
-pub use waits::{Waiting, Waits};
+pub use waits::{WaitGuard, Waits};
 
 /// Bytes of a response's head. Those of the API have less than 1 kB.
 const HEAD_LEN_MAX: usize = 64 * 1024;

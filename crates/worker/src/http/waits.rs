@@ -37,7 +37,7 @@ struct Wait {
 
 /// A wait. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitGuard {
     waits: Waits,
     id: u64,
 }
@@ -45,14 +45,14 @@ pub struct Waiting {
 impl Waits {
     /// Begins a wait for a host. It may cover several calls and the pauses between them.
     #[must_use]
-    pub fn begin(&self, host: &str) -> Waiting {
+    pub fn begin(&self, host: &str) -> WaitGuard {
         let mut id = 0;
         self.0.send_modify(|state| {
             id = state.next_id;
             state.next_id += 1;
             state.waits.insert(id, Wait { host: host.into(), since: Instant::now() });
         });
-        Waiting { waits: self.clone(), id }
+        WaitGuard { waits: self.clone(), id }
     }
 
     /// Records the result of a call to a host.
@@ -110,7 +110,7 @@ impl WaitsState {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.waits.0.send_modify(|state| drop(state.waits.remove(&self.id)));
     }

@@ -201,7 +201,7 @@ fn what_goes_well_is_recorded_without_an_allocation() {
     let took = std::time::Duration::from_millis(80);
     let allocated = measure(|| {
         events::Delivered { lane, is_redelivered: false }.record();
-        events::Sent { lane, call: &call }.record();
+        events::CallSent { lane, call: &call }.record();
         events::CallEnded { lane, call: &call, outcome: &outcome, request_id, took: Some(took) }.record();
         events::Settled::of(lane, &settled).record();
         events::Confirmed { metrics: status.of_process(), took }.record();
