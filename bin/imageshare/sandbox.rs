@@ -1,4 +1,4 @@
-//! `imageshare sandbox`: a stand-in for the API, until it is interrupted.
+//! `imageshare sandbox`: runs a local fake of the API until it is interrupted.
 
 use std::{
     fs::{self, File},
@@ -62,10 +62,10 @@ async fn serve(config: Config) -> Ended {
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
     let authority = sandbox.certificate_pem().map(Authority::write).transpose()?;
     if let Some(Authority(path)) = &authority {
-        drop(writeln!(io::stderr(), "clients are to trust {}", path.display()));
+        drop(writeln!(io::stderr(), "certificate authority for clients: {}", path.display()));
     }
     output::print(&format!("listening on {}\n", sandbox.addr()))?;
-    // No more than one is needed: this has nothing to finish.
+    // One interrupt is enough: the sandbox has no work to finish.
     interrupts.any().await;
     sandbox.stop().await;
     Ok(Exit::Done)
@@ -77,9 +77,9 @@ struct Authority(PathBuf);
 impl Authority {
     fn write(pem: &str) -> Result<Self, Problem> {
         let path = std::env::temp_dir().join(format!("imageshare-sandbox-{}.pem", std::process::id()));
-        // Never through a link that somebody else has put there.
+        // `create_new` does not follow a link that another user planted in the shared folder.
         let write = || File::create_new(&path)?.write_all(pem.as_bytes());
-        write().with_context(|| format!("the file {} cannot be made", path.display())).or_exit(Exit::Failed)?;
+        write().with_context(|| format!("cannot create {}", path.display())).or_exit(Exit::Failed)?;
         Ok(Self(path))
     }
 }

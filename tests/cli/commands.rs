@@ -25,7 +25,7 @@ fn schemas_completions_and_version_are_printed() {
 #[test]
 fn sandbox_tls_needs_its_own_authority() {
     let sandbox = Sandbox::start(&["--tls"]);
-    let authority = sandbox.until_said("clients are to trust ");
+    let authority = sandbox.until_said("certificate authority for clients: ");
     let share = || {
         Program::new(["share", "--give-up-after", "1", "--endpoint", &format!("https://{}", sandbox.address)])
             .args(["--image", "img-6pb6lrmy", "--region", "ap-singapore", "--account", "100000000001"])

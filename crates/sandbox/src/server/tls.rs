@@ -1,4 +1,4 @@
-//! A certificate authority of the moment, for `--tls`.
+//! A certificate authority for one run, for `--tls`.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use tokio_rustls::{
     rustls::{self, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
-/// Names that the certificate is good for.
+/// The names in the certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Why there is no TLS.
+/// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The certificate could not be made.
+pub enum CertificateError {
+    /// A certificate could not be created.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The certificate could not be used.
+    /// The certificate was not accepted by the TLS library.
     #[error("TLS: {0}")]
     Setup(#[from] rustls::Error),
 }
 
 /// The acceptor, and the authority's certificate as PEM, which clients are to trust.
-pub(super) fn acceptor() -> Result<(TlsAcceptor, String), TlsError> {
+pub(super) fn acceptor() -> Result<(TlsAcceptor, String), CertificateError> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "imageshare sandbox authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! Signature version 3, TC3-HMAC-SHA256: the header `Authorization` recomputed from what arrived.
+//! Signature version 3, TC3-HMAC-SHA256: recomputes the header `Authorization` from the received request.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -10,7 +10,8 @@ use crate::ledger::Refusal;
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
-    let authorization = Authorization::parse(received.header("authorization").ok_or_else(|| malformed("no ASCII"))?)?;
+    let authorization =
+        Authorization::parse(received.header("authorization").ok_or_else(|| malformed("it is not ASCII"))?)?;
     let timestamp = received.header("x-tc-timestamp").ok_or_else(|| Refusal::missing_parameter("Timestamp"))?;
     let seconds = whole_number("Timestamp", timestamp)?;
     let key = keys.get(authorization.secret_id)?;
@@ -34,7 +35,7 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
     })
 }
 
-/// The parts of the header.
+/// The parts of the header `Authorization`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     secret_id: &'a str,
@@ -59,10 +60,10 @@ impl<'a> Authorization<'a> {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
-                _ => return Err(malformed("it has an item that is not known")),
+                _ => return Err(malformed("it has an unknown item")),
             };
             if place.replace(value).is_some() {
-                return Err(malformed("it has an item twice"));
+                return Err(malformed("it has a duplicate item"));
             }
         }
         let credential = credential.ok_or_else(|| malformed("`Credential` is missing"))?;
@@ -84,12 +85,12 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// The canonical request, its headers in ASCII order of their names whatever the order of the list.
+/// Returns the canonical request. Its headers are sorted by name, whatever the order of `signed_headers`.
 pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str) -> Result<String, Refusal> {
     let mut names: Vec<&str> = signed_headers.split(';').collect();
     names.sort_unstable();
     if !(names.contains(&"content-type") && names.contains(&"host")) {
-        return Err(malformed("`SignedHeaders` must hold content-type and host"));
+        return Err(malformed("`SignedHeaders` must contain content-type and host"));
     }
     let mut headers = String::new();
     for name in names {
@@ -138,7 +139,7 @@ fn malformed(why: &str) -> Refusal {
     Refusal::new("AuthFailure.InvalidAuthorization", format!("The header `Authorization` is not well formed: {why}."))
 }
 
-/// Signs with the same mathematics, for tests of the server that must not depend on another signer.
+/// Signs with the code of the verifier, so that tests of the server depend on no other signer.
 #[cfg(test)]
 pub(crate) fn authorize(received: &Received<'_>, secret_id: &str, secret_key: &str, service: &str) -> String {
     let timestamp = received.header("x-tc-timestamp").unwrap();
