@@ -51,6 +51,6 @@ pub mod verify;
 pub mod world;
 
 #[cfg(feature = "server")]
-pub use server::{Config, Sandbox, StartError};
+pub use server::{Config, Sandbox, Scheme, StartError};
 #[cfg(feature = "server")]
 pub use world::World;

@@ -18,6 +18,9 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
         Err(Refusal { message, .. }) => return problem(StatusCode::PAYLOAD_TOO_LARGE, &message),
     };
     match (&parts.method, path) {
+        (&Method::GET, "ca.pem") => {
+            page(StatusCode::OK, "application/x-pem-file", Payload::whole(shared.authority.pem()))
+        }
         (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
         (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
         (&Method::GET, "stats") => {
@@ -40,7 +43,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             state.reset(now);
             json(StatusCode::OK, &json!({}))
         }
-        (_, "state" | "requests" | "stats") => {
+        (_, "ca.pem" | "state" | "requests" | "stats") => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET)")
         }
         (_, "faults" | "reset" | "temporary_key") => {
@@ -48,7 +51,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
         }
         _ => problem(
             StatusCode::NOT_FOUND,
-            "path: not found (expected state, requests, stats, faults, temporary_key or reset)",
+            "path: not found (expected ca.pem, state, requests, stats, faults, temporary_key or reset)",
         ),
     }
 }

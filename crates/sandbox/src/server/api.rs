@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming as HttpBody};
 use tokio::{
@@ -19,6 +19,7 @@ use super::{
     payload::{Aborted, Payload},
     socket::ResetSwitch,
     state::{Decision, SKEW_SECONDS},
+    tunnel::{self, TunnelSlot},
 };
 use crate::{faults::Fault, ledger::Refusal, stats::Writer};
 
@@ -31,15 +32,19 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// How long a request hangs unless its client disconnects.
 const HANG: Duration = Duration::from_secs(600);
 
-const HTML: &str = "<html><head><title>Error</title></head><body><h1>502 Bad Gateway</h1></body></html>";
+const HTML: &str = "<html><head><title>Error</title></head><body><h1>The gateway is broken</h1></body></html>";
 
 /// Answers a request, or aborts its connection.
 pub(super) async fn answer(
     shared: Arc<Shared>,
     switch: ResetSwitch,
+    slot: Option<TunnelSlot>,
     request: Request<HttpBody>,
 ) -> Result<Response<Payload>, Aborted> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Ok(tunnel::answer(slot.as_ref(), &mut parts));
+    }
     let (body, room) = read(&shared, body).await?;
     if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
         return Ok(admin::answer(&shared, path, &parts, body));

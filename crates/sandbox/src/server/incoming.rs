@@ -213,6 +213,8 @@ impl Incoming {
         if self.parts.method == Method::POST && self.content_type() != FORM {
             return match serde_json::from_slice(&self.body) {
                 Ok(Value::Object(members)) => Ok(members),
+                // The Ruby SDK sends `null` for an action without parameters.
+                Ok(Value::Null) => Ok(Map::new()),
                 Ok(_) => Err(unreadable("the body is not a JSON object".to_owned())),
                 Err(error) => Err(unreadable(error.to_string())),
             };

@@ -17,6 +17,7 @@ mod api;
 mod call;
 mod clock;
 mod describe_images;
+pub(crate) mod hosts;
 mod ids;
 mod incoming;
 mod metadata;
@@ -26,6 +27,7 @@ mod socket;
 mod state;
 mod sts;
 mod tls;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -51,7 +53,9 @@ use tokio_rustls::TlsAcceptor;
 use clock::Clock;
 use socket::{ResetSwitch, Socket};
 use state::{Now, State};
-pub use tls::CertificateError;
+use tls::Authority;
+pub use tls::{CertificateError, is_certificate_name};
+use tunnel::{Protocol, Tunnel, TunnelSlot};
 
 use crate::{faults::Faults, world::World};
 
@@ -88,8 +92,8 @@ pub struct Config {
     /// The limit in requests per second of each sharing action and key; 0 is unlimited. DescribeImages has four times the
     /// limit; the actions of STS have their documented limits.
     pub rps: u32,
-    /// Whether it uses TLS.
-    pub tls: bool,
+    /// The protocol of the address.
+    pub scheme: Scheme,
 }
 
 impl Default for Config {
@@ -101,9 +105,19 @@ impl Default for Config {
             faults: Faults::default(),
             latency: Duration::ZERO,
             rps: 10,
-            tls: false,
+            scheme: Scheme::Http,
         }
     }
+}
+
+/// The protocol that a sandbox speaks on its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS, with a certificate for the names of the API, for this machine and for these names: DNS names or IP
+    /// addresses.
+    Https(Vec<String>),
 }
 
 /// A sandbox could not start.
@@ -126,7 +140,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Sandbox {
     addr: SocketAddr,
-    certificate_pem: Option<String>,
+    scheme: &'static str,
+    authority: Arc<Authority>,
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -137,9 +152,15 @@ impl Sandbox {
     /// # Errors
     /// If it cannot listen on the address or TLS cannot be set up.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { listen, world, faults, latency, rps, tls } = config;
-        let (tls, certificate_pem) =
-            if tls { tls::acceptor().map(|(tls, pem)| (Some(tls), Some(pem)))? } else { (None, None) };
+        let Config { listen, world, faults, latency, rps, scheme } = config;
+        let authority = Arc::new(Authority::new()?);
+        let (tls, scheme) = match scheme {
+            Scheme::Http => (None, "http"),
+            Scheme::Https(names) => {
+                let names = hosts::certificate_names().into_iter().chain(names).collect();
+                (Some(authority.acceptor(names)?), "https")
+            }
+        };
         let unable = |reason| StartError::Listen { addr: listen, reason };
         let listener = TcpListener::bind(listen).await.map_err(unable)?;
         let addr = listener.local_addr().map_err(unable)?;
@@ -150,10 +171,11 @@ impl Sandbox {
             clock,
             latency,
             body_room: Semaphore::new(BODY_ROOM_KILOBYTES),
+            authority: Arc::clone(&authority),
         });
         let (stop, stopped) = watch::channel(());
         let task = tokio::spawn(accept(listener, shared, tls, stopped));
-        Ok(Self { addr, certificate_pem, stop, task })
+        Ok(Self { addr, scheme, authority, stop, task })
     }
 
     /// Returns the address it listens on.
@@ -165,14 +187,13 @@ impl Sandbox {
     /// Returns the endpoint for clients.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.certificate_pem.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
-    /// Returns the PEM certificate of the authority that clients must trust, if it uses TLS.
+    /// Returns the PEM certificate of the authority that clients must trust, for TLS and for `CONNECT`.
     #[must_use]
-    pub fn certificate_pem(&self) -> Option<&str> {
-        self.certificate_pem.as_deref()
+    pub fn ca_pem(&self) -> String {
+        self.authority.pem()
     }
 
     /// Stops accepting connections, waits up to one second for responses in flight, and ends.
@@ -191,6 +212,7 @@ struct Shared {
     clock: Clock,
     latency: Duration,
     body_room: Semaphore,
+    authority: Arc<Authority>,
 }
 
 impl Shared {
@@ -245,35 +267,63 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAccep
     drop(stream.set_nodelay(true));
     let switch = ResetSwitch::default();
     let socket = Socket::new(stream, switch.clone());
+    let client = Client { switch, shared, stopped };
+    let slot = TunnelSlot::default();
     match tls {
-        None => serve(socket, switch, shared, stopped).await,
-        Some(tls) => {
-            if let Ok(Ok(socket)) = timeout(HANDSHAKE_SECONDS_MAX, tls.accept(socket)).await {
-                serve(socket, switch, shared, stopped).await;
+        None => client.serve(socket, Some(&slot)).await,
+        Some(tls) => client.serve_tls(tls, socket, Some(&slot)).await,
+    }
+    let Some(Tunnel { protocol, upgrade }) = slot.take() else { return };
+    let Ok(tunnel) = upgrade.await.map(TokioIo::new) else { return };
+    match protocol {
+        Protocol::Http => client.serve(tunnel, None).await,
+        Protocol::Tls(name) => {
+            if let Ok(tls) = client.shared.authority.acceptor(vec![name]) {
+                client.serve_tls(tls, tunnel, None).await;
             }
         }
     }
 }
 
-async fn serve(
-    socket: impl AsyncRead + AsyncWrite + Unpin,
+/// A connected client.
+struct Client {
     switch: ResetSwitch,
     shared: Arc<Shared>,
-    mut stopped: watch::Receiver<()>,
-) {
-    let service = service_fn(move |request| api::answer(Arc::clone(&shared), switch.clone(), request));
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_SECONDS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(socket), service)
-    );
-    tokio::select! {
-        ended = connection.as_mut() => drop(ended),
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+    stopped: watch::Receiver<()>,
+}
+
+impl Client {
+    async fn serve_tls<S>(&self, tls: TlsAcceptor, socket: S, slot: Option<&TunnelSlot>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Ok(Ok(socket)) = timeout(HANDSHAKE_SECONDS_MAX, tls.accept(socket)).await {
+            self.serve(socket, slot).await;
+        }
+    }
+
+    /// Serves requests until the connection ends or becomes a tunnel, which is then in the slot.
+    async fn serve<S>(&self, socket: S, slot: Option<&TunnelSlot>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service =
+            service_fn(|request| api::answer(Arc::clone(&self.shared), self.switch.clone(), slot.cloned(), request));
+        let mut stopped = self.stopped.clone();
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_SECONDS_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            ended = connection.as_mut() => drop(ended),
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     call::{Call, Request},
     clock::api_time,
+    hosts,
     ids::Ids,
     incoming::Incoming,
     sts::{self, Role, TemporaryKey},
@@ -198,7 +199,9 @@ impl State {
             true => None,
             false => Some(verify(&incoming.received(), &self.keys, now.unix_seconds)?),
         };
-        let action = check_action(incoming, caller.as_ref().and_then(|caller| caller.service.as_deref()))?;
+        let service = caller.as_ref().and_then(|caller| caller.service.as_deref());
+        let host = incoming.host.as_deref().unwrap_or_default();
+        let action = check_action(incoming, service.filter(|service| !hosts::is_cut_from_address(service, host)))?;
         let region = incoming.region.as_deref().ok_or_else(|| Refusal::missing_parameter("Region"))?;
         let region: Region = region.parse().map_err(|_| {
             let region = imageshare_core::text::excerpt(region);

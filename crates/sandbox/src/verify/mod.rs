@@ -17,7 +17,7 @@ pub use keys::{Key, Keys};
 #[cfg(test)]
 pub(crate) use {tc3::authorize, v1::sign};
 
-use crate::ledger::Refusal;
+use crate::{ledger::Refusal, server::hosts::without_port};
 
 /// The maximum difference between the timestamp of a request and the server's clock, in seconds.
 const SKEW_SECONDS_MAX: u64 = 300;
@@ -40,6 +40,13 @@ pub struct Received<'a> {
 impl Received<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Returns the hosts that a client may have signed: the header `Host` as sent, and without its port. The Node SDK
+    /// signs the host without the port that it sends. The API listens on the default port only, where both are equal.
+    fn signed_hosts(&self) -> impl Iterator<Item = &str> {
+        let host = self.header("host").unwrap_or_default();
+        std::iter::once(host).chain(without_port(host))
     }
 }
 

@@ -22,9 +22,16 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
             "The date in the credential scope is not the UTC date of the timestamp.",
         ));
     }
-    let canonical_request = canonical_request(received, authorization.signed_headers)?;
-    let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
-    if signature(&key.secret_key, &authorization, &string_to_sign) != authorization.signature {
+    let mut is_valid = false;
+    for host in received.signed_hosts() {
+        let canonical_request = canonical_request(received, authorization.signed_headers, host)?;
+        let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
+        is_valid |= signature(&key.secret_key, &authorization, &string_to_sign) == authorization.signature;
+        if is_valid {
+            break;
+        }
+    }
+    if !is_valid {
         return Err(mismatch());
     }
     key.check_token(received.header("x-tc-token"), now)?;
@@ -86,7 +93,7 @@ impl<'a> Authorization<'a> {
 }
 
 /// Returns the canonical request. Its headers are sorted by name, whatever the order of `signed_headers`.
-pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str) -> Result<String, Refusal> {
+pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str, host: &str) -> Result<String, Refusal> {
     let mut names: Vec<&str> = signed_headers.split(';').collect();
     names.sort_unstable();
     if !(names.contains(&"content-type") && names.contains(&"host")) {
@@ -94,7 +101,11 @@ pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str) -
     }
     let mut headers = String::new();
     for name in names {
-        let value = received.header(name).ok_or_else(|| malformed("a signed header is missing"))?;
+        let value = match received.header(name) {
+            Some(_) if name == "host" => host,
+            Some(value) => value,
+            None => return Err(malformed("a signed header is missing")),
+        };
         headers.push_str(&format!("{name}:{}\n", value.trim().to_lowercase()));
     }
     let payload: &[u8] = match received.header("x-tc-content-sha256") {
@@ -147,7 +158,8 @@ pub(crate) fn authorize(received: &Received<'_>, secret_id: &str, secret_key: &s
     let scope = format!("{date}/{service}/tc3_request");
     let signed_headers = "content-type;host;x-tc-action";
     let authorization = Authorization { secret_id, scope: &scope, date: &date, service, signed_headers, signature: "" };
-    let canonical_request = canonical_request(received, signed_headers).unwrap();
+    let host = received.header("host").unwrap();
+    let canonical_request = canonical_request(received, signed_headers, host).unwrap();
     let signature = signature(secret_key, &authorization, &string_to_sign(timestamp, &scope, &canonical_request));
     format!("{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={signed_headers}, Signature={signature}")
 }

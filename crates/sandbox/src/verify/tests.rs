@@ -142,7 +142,7 @@ fn every_vector_is_accepted_stage_by_stage() {
         assert_eq!(caller.as_ref().map(|caller| &*caller.secret_id), Ok(&*vector.secret_id), "{}", vector.name);
         let received = request.received();
         if vector.algorithm == "TC3-HMAC-SHA256" {
-            let canonical = tc3::canonical_request(&received, &vector.signed_headers).unwrap();
+            let canonical = tc3::canonical_request(&received, &vector.signed_headers, &vector.host).unwrap();
             assert_eq!(canonical, vector.canonical_request, "{}", vector.name);
             let timestamp = vector.timestamp.to_string();
             let text = tc3::string_to_sign(&timestamp, &vector.credential_scope, &canonical);
@@ -159,12 +159,31 @@ fn changed_request_fails_the_signature() {
     let failure = "AuthFailure.SignatureFailure";
     check(SHARE, |request| request.body.push(' '), failure);
     check(SHARE, |request| request.set("x-tc-action", "DescribeImages"), failure);
-    check(SHARE, |request| request.set("host", "cvm.intl.tencentcloudapi.com:443"), failure);
+    check(SHARE, |request| request.set("host", "cvm.tencentcloudapi.com"), failure);
     check(SHARE, |request| request.set("content-type", "application/json"), failure);
     check("tc3-get-share-1", |request| request.query = request.query.replace("SHARE", "CANCEL"), failure);
     check(FORM, |request| request.pairs.push("Limit", "1"), failure);
     check(FORM, |request| request.set("host", "127.0.0.1:9700"), failure);
     check(FORM, |request| request.method = "GET".to_owned(), failure);
+}
+
+#[test]
+fn host_may_be_signed_without_its_port() {
+    for name in [SHARE, FORM] {
+        let vector = vector(name);
+        let mut request = Request::of(&vector);
+        request.set("host", &format!("{}:9700", vector.host));
+        assert!(request.verify().is_ok(), "{name}");
+        check(name, |request| request.set("host", "127.0.0.1:9700"), "AuthFailure.SignatureFailure");
+    }
+}
+
+#[test]
+fn line_feed_after_a_version_1_signature_is_ignored() {
+    let mut request = Request::of(&vector(FORM));
+    let signature = request.pairs.take("Signature").unwrap();
+    request.pairs.push("Signature", format!("{signature}\n"));
+    assert!(request.verify().is_ok());
 }
 
 #[test]

@@ -22,14 +22,19 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
     let key = keys.get(secret_id)?;
     check_clock(timestamp, now)?;
     let method = received.pairs.get("SignatureMethod").unwrap_or("HmacSHA1");
-    let host = received.header("host").unwrap_or_default();
-    let text = string_to_sign(received.method, host, received.pairs.iter());
-    let expected = signature(method, &key.secret_key, &text).ok_or_else(|| {
+    // The Ruby SDK sends the line feed at the end of its Base64.
+    let claimed = claimed.trim_ascii();
+    let signature = |host| {
+        let text = string_to_sign(received.method, host, received.pairs.iter());
+        signature(method, &key.secret_key, &text)
+    };
+    let mut expected = received.signed_hosts().filter_map(signature).peekable();
+    if expected.peek().is_none() {
         let value = excerpt(method);
         let message = format!("The value {value} of the parameter `SignatureMethod` is not HmacSHA1 or HmacSHA256.");
-        Refusal::new("InvalidParameterValue", message)
-    })?;
-    if expected != claimed {
+        return Err(Refusal::new("InvalidParameterValue", message));
+    }
+    if !expected.any(|expected| expected == claimed) {
         return Err(mismatch());
     }
     key.check_token(received.pairs.get("Token"), now)?;

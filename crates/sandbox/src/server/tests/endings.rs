@@ -1,6 +1,6 @@
-//! The end of connections and of the sandbox, and TLS.
+//! The end of connections and of the sandbox.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use allocation_counter::measure;
 use serde_json::json;
@@ -8,14 +8,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     runtime::Builder,
-};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
 };
 
 use super::{
@@ -163,29 +155,4 @@ async fn address_in_use_is_named() {
     assert!(matches!(error, StartError::Listen { .. }));
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
     assert!(std::error::Error::source(&error).is_none(), "the program also prints the sources of an error");
-}
-
-#[tokio::test]
-async fn tls_is_trusted_through_its_authority() {
-    let sandbox = Sandbox::start(Config { tls: true, ..Config::default() }).await.unwrap();
-    assert!(sandbox.url().starts_with("https://127.0.0.1:"));
-    let speak = async |roots: RootCertStore| {
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(sandbox.addr()).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        stream.write_all(b"GET /_sandbox/state HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(sandbox.certificate_pem().unwrap().as_bytes()).unwrap()).unwrap();
-    let answer = speak(roots).await.unwrap();
-    assert!(answer.ends_with(r#"{"images":{}}"#), "{answer}");
-    assert!(speak(RootCertStore::empty()).await.is_err());
 }

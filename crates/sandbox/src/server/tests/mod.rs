@@ -5,4 +5,5 @@ mod core_client;
 mod endings;
 mod faults;
 mod kit;
+mod proxy;
 mod refusals;

@@ -135,7 +135,7 @@ async fn methods_content_types_and_sizes_are_checked() {
     check(&client.send(big).await.unwrap().code(), "RequestSizeLimitExceeded", "a body over 10 MB");
     let padded = format!("{write}{}", " ".repeat(10 * 1024 * 1024 - write.len()));
     check(&client.send(client.post(WRITE, &padded)).await.unwrap().code(), "ok", "a body of 10 MB");
-    for body in ["", "[]", "{", "{\"a\":\"\\ud800\"}"] {
+    for body in ["", "[]", "{", "nul", "{\"a\":\"\\ud800\"}"] {
         check(&client.send(client.post(WRITE, body)).await.unwrap().code(), "InvalidParameter", body);
     }
     let gap = client.signed_v1(Method::GET, "HmacSHA1", &[("Action", WRITE), ("AccountIds.1", "10001")]);
