@@ -81,6 +81,6 @@ impl Source {
         }
         let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
         let route = runtime.block_on(self.routes.find(lane));
-        Ok((place.line, accounts, Message::job(route, identity.job_id.as_str().into(), body)))
+        Ok((place.line, accounts, route.job(identity.job_id.as_str().into(), body)))
     }
 }

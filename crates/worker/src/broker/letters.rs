@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use imageshare_amqp::{Message, PERSISTENT};
 use imageshare_core::text::printable;
 use imageshare_engine::job::{AccountOutcome, Report as EngineReport};
 use jiff::Timestamp;
@@ -13,9 +14,8 @@ use lapin::{
 };
 
 use super::{
-    Envelope, Message, Reply,
+    Envelope, Reply,
     delivery::{NoJob, TRACEPARENT, traceparent},
-    publisher::PERSISTENT,
     topology,
 };
 use crate::{

@@ -203,7 +203,7 @@ impl Shortened<'_> {
     pub(crate) fn record(&self) {
         let Self { message, len_max } = *self;
         let job_id = message.properties.message_id().as_ref().map(|id| printable(id.as_str(), JOB_ID_CHARS_MAX));
-        warn!(to = message.to(), job_id, len = message.body.len(), len_max, "message shortened");
+        warn!(to = message.destination(), job_id, len = message.body.len(), len_max, "message shortened");
     }
 }
 

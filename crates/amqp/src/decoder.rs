@@ -1,26 +1,23 @@
-//! Frames of AMQP 0-9-1 as bytes: what the broker sends on the connection of a lane, and what we send.
+//! Decodes what the broker sends on the connection of a lane, and encodes what the worker sends.
 //!
-//! The client library keeps every message whole, reads as fast as the broker sends, and needs a thread and half a mebibyte
-//! for each connection. A worker may have hundreds of lanes, and anybody may publish to them. So a lane's messages are read
-//! here: a body no further than a job may be long, and nothing before its bytes are reserved.
+//! lapin 4.12.3 keeps every message whole, reads as fast as the broker sends, refuses routing keys that are not UTF-8, and
+//! needs a thread and half a mebibyte for each connection. A worker may have hundreds of lanes, and anybody may publish to
+//! them. So a lane's messages are decoded here: long bodies are truncated, and no body is read before the caller has
+//! reserved its bytes.
 
 use lapin::protocol::{AMQPClass, BasicProperties, basic, gen_class, parse_class};
 
-use super::inflow::{HEADER_LEN_MAX, scrub};
-use crate::wire::job::JOB_BYTES_MAX;
+use crate::scrubber::{HEADER_LEN_MAX, scrub_properties};
 
-/// The protocol and its version, with which a client begins.
-pub(super) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
+/// The protocol and its version: the first bytes of a client.
+pub const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
-/// Bytes of a body that are kept if it is longer than a job may be: enough to recognize it.
-pub const TRUNCATED_LEN: usize = 64 * 1024;
+/// The longest frame that a lane asks for, in bytes: what brokers allow by default. It costs no memory, since bodies are
+/// decoded in parts.
+pub const FRAME_MAX: u32 = 128 * 1024;
 
-/// The longest frame that we ask for, in bytes: what brokers allow by default. It costs no memory here, since bodies are
-/// taken as they come.
-pub(super) const FRAME_MAX: u32 = 128 * 1024;
-
-/// Bytes of a frame (type, channel, size) before its payload, and after it.
-pub(super) const HEAD_LEN: usize = 7;
+/// Bytes of a frame (type, channel, size) before its payload.
+pub const HEAD_LEN: usize = 7;
 const END_LEN: usize = 1;
 const END: u8 = 0xce;
 
@@ -30,85 +27,85 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
-/// The longest payload of a method that is read. Reply texts and the broker's own properties are far shorter.
+/// The longest payload of a method that is accepted, in bytes. Reply texts and the broker's own properties are far shorter.
 const METHOD_LEN_MAX: usize = 1024 * 1024;
 
-/// How the method `basic.deliver` begins: class and method.
+/// Class and method of `basic.deliver`.
 const DELIVER: [u8; 4] = [0, 60, 0, 60];
 
 /// Bytes of a header's payload before the properties: class, weight, length of the body.
 const BEFORE_PROPERTIES: usize = 12;
 
-/// Something that the broker sent.
+/// What the broker sent.
 #[derive(Debug)]
 pub enum Frame {
     /// A method.
     Method(Box<AMQPClass>),
-    /// The properties of a message came, and the length of its body, which [`Decoder::begin_body`] then reads.
-    Content(u64),
+    /// The properties of a message arrived. This is the number of bytes that [`Decoder::begin_body`] will allocate.
+    Content(usize),
     /// A message is complete.
-    Message(Box<Message>),
+    Message(Box<IncomingMessage>),
 }
 
 /// A message as it was delivered.
 #[derive(Debug)]
-pub struct Message {
-    /// What it is acknowledged by.
+pub struct IncomingMessage {
+    /// The delivery tag, by which it is acknowledged.
     pub tag: u64,
     /// Whether it was delivered before.
     pub redelivered: bool,
-    /// What came around it.
+    /// The properties. Empty if they are malformed.
     pub properties: BasicProperties,
-    /// Its body, or the beginning of one that is longer than a job may be.
+    /// The body, or the beginning of one that is too long.
     pub body: Vec<u8>,
-    /// Bytes of the whole body.
+    /// Length of the whole body in bytes.
     pub len: u64,
 }
 
-/// What the broker sent is not AMQP 0-9-1, or not in its order.
+/// The broker sent something other than AMQP 0-9-1, or frames out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed data from the broker: {0}")]
 pub struct Malformed(&'static str);
 
-/// Reads frames from bytes that come in any parts.
-#[derive(Debug, Default)]
+/// Decodes frames from bytes that arrive in any parts.
+#[derive(Debug)]
 pub struct Decoder {
     state: State,
-    /// The message that is under way.
     begun: Option<Begun>,
+    whole_len_max: usize,
+    truncated_len: usize,
 }
 
-/// A message that is under way.
+/// An incomplete message.
 #[derive(Debug)]
 struct Begun {
-    message: Message,
-    /// Bytes of its body that are still to come, once its length is known.
+    message: IncomingMessage,
+    /// Bytes of the body that are still to arrive, once its length is known.
     missing: Option<u64>,
 }
 
 /// What is expected next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Head,
-    /// Bytes of the payload of a body that are still to come. The first ones may belong to the kept part.
+    /// This many more bytes of the payload of a body. Only the first ones may be kept.
     Body(usize),
     /// The last byte of a frame.
     End,
 }
 
-/// Bytes of a body of this length that are kept.
-#[must_use]
-pub fn kept_len(len: u64) -> usize {
-    usize::try_from(len).ok().filter(|len| *len <= JOB_BYTES_MAX).unwrap_or(TRUNCATED_LEN)
-}
-
 impl Decoder {
-    /// Takes bytes from the beginning of `input` until something is complete. Gives how many it took and what is complete;
-    /// if nothing is, more input is needed behind what is left.
+    /// Keeps bodies of up to `whole_len_max` bytes whole, and the first `truncated_len` bytes of longer ones.
+    #[must_use]
+    pub const fn new(whole_len_max: usize, truncated_len: usize) -> Self {
+        Self { state: State::Head, begun: None, whole_len_max, truncated_len }
+    }
+
+    /// Decodes bytes from the beginning of `input` until a frame or message is complete. Returns how many bytes it used, and
+    /// what is complete. If that is nothing, the unused bytes have to be the beginning of the next input.
     ///
     /// # Errors
-    /// If this is not what a broker sends. Nothing can be read any more.
+    /// If the bytes are malformed. The connection is then of no further use.
     pub fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Frame>), Malformed> {
         let mut at = 0;
         loop {
@@ -164,14 +161,18 @@ impl Decoder {
         }
     }
 
-    /// After [`Frame::Content`], when the bytes that are kept may be taken. Gives the message if it has no body.
-    pub fn begin_body(&mut self) -> Option<Message> {
-        let message = &mut self.begun.as_mut()?.message;
-        message.body.reserve_exact(kept_len(message.len));
+    /// Allocates the body after [`Frame::Content`]. Returns the message if its body is empty.
+    pub fn begin_body(&mut self) -> Option<IncomingMessage> {
+        let len = self.kept_len(self.begun.as_ref()?.message.len);
+        self.begun.as_mut()?.message.body.reserve_exact(len);
         self.complete()
     }
 
-    /// A frame that was seen whole.
+    fn kept_len(&self, len: u64) -> usize {
+        usize::try_from(len).ok().filter(|len| *len <= self.whole_len_max).unwrap_or(self.truncated_len)
+    }
+
+    /// Decodes a frame that has no body of a message.
     fn whole(&mut self, kind: u8, payload: &mut [u8]) -> Result<Option<Frame>, Malformed> {
         match kind {
             METHOD => match payload.strip_prefix(&DELIVER) {
@@ -188,7 +189,7 @@ impl Decoder {
             HEADER => {
                 let begun = self.begun.as_mut().filter(|begun| begun.missing.is_none());
                 let begun = begun.ok_or(Malformed("properties without a delivery"))?;
-                scrub(payload);
+                scrub_properties(payload);
                 let before = payload.first_chunk().ok_or(Malformed("properties that are too short"))?;
                 let [.., a, b, c, d, e, f, g, h]: [u8; BEFORE_PROPERTIES] = *before;
                 let len = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
@@ -197,7 +198,7 @@ impl Decoder {
                 begun.message.properties = basic::parse_properties(properties).map(|(_, of)| of).unwrap_or_default();
                 begun.message.len = len;
                 begun.missing = Some(len);
-                Ok(Some(Frame::Content(len)))
+                Ok(Some(Frame::Content(self.kept_len(len))))
             }
             HEARTBEAT => Ok(None),
             _ => Err(Malformed("a frame of an unknown type")),
@@ -212,39 +213,42 @@ impl Decoder {
             return Err(Malformed("a body without its properties"));
         };
         *missing = missing.checked_sub(bytes.len() as u64).ok_or(Malformed("a body that is too long"))?;
-        let room = kept_len(message.len) - message.body.len();
+        // The body has the capacity of what is kept.
+        let room = message.body.capacity() - message.body.len();
         message.body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         Ok(())
     }
 
-    /// Takes the message that is under way if nothing of it is missing.
-    fn complete(&mut self) -> Option<Message> {
+    /// Takes the message if it is complete.
+    fn complete(&mut self) -> Option<IncomingMessage> {
         self.begun.take_if(|begun| begun.missing == Some(0)).map(|begun| begun.message)
     }
 }
 
-/// Reads the arguments of `basic.deliver` by hand: the publisher chose the routing key, which may be no text, and then the
-/// client library's parser would refuse the message each time it is delivered.
-fn delivered(arguments: &[u8]) -> Option<Message> {
+/// Decodes the arguments of `basic.deliver`. The publisher chose the routing key. If it is not UTF-8, the client library
+/// refuses the message each time it is delivered.
+fn delivered(arguments: &[u8]) -> Option<IncomingMessage> {
     let (consumer_tag_len, rest) = arguments.split_first()?;
     let rest = rest.get(usize::from(*consumer_tag_len)..)?;
     let (tag, rest) = rest.split_first_chunk()?;
     let redelivered = rest.first()? & 1 == 1;
     let (tag, properties) = (u64::from_be_bytes(*tag), BasicProperties::default());
-    Some(Message { tag, redelivered, properties, body: Vec::new(), len: 0 })
+    Some(IncomingMessage { tag, redelivered, properties, body: Vec::new(), len: 0 })
 }
 
-/// A frame with this method.
+/// Encodes a method as a frame.
 ///
 /// # Panics
-/// If the method is longer than a frame may say, which none of ours is.
-pub(super) fn method(channel: u16, method: &AMQPClass) -> Vec<u8> {
+/// If the method is longer than 4 GiB.
+#[must_use]
+pub fn encode_method(channel: u16, method: &AMQPClass) -> Vec<u8> {
     let written = gen_class(method)(Vec::new().into()).expect("a list grows as needed");
     frame(METHOD, channel, &written.into_inner().0)
 }
 
-/// A frame that says that we are there.
-pub(super) fn heartbeat() -> Vec<u8> {
+/// Encodes a heartbeat.
+#[must_use]
+pub fn encode_heartbeat() -> Vec<u8> {
     frame(HEARTBEAT, 0, &[])
 }
 
@@ -271,13 +275,17 @@ mod tests {
         frame(HEADER, 1, &[&[0, 60, 0, 0][..], &len.to_be_bytes(), flags_and_properties].concat())
     }
 
-    /// What is read of bytes that come in parts of these lengths.
+    const WHOLE_LEN_MAX: usize = 1024 * 1024;
+    const TRUNCATED_LEN: usize = 64 * 1024;
+
+    /// Decodes bytes that arrive in parts of these lengths.
     fn decoded(bytes: &[u8], parts: impl IntoIterator<Item = usize>) -> Result<Vec<Frame>, Malformed> {
-        let (mut decoder, mut waiting, mut frames, mut rest) = (Decoder::default(), Vec::new(), Vec::new(), bytes);
+        let (mut decoder, mut waiting, mut frames, mut rest) =
+            (Decoder::new(WHOLE_LEN_MAX, TRUNCATED_LEN), Vec::new(), Vec::new(), bytes);
         for len in parts.into_iter().chain([usize::MAX]) {
-            let (came, left) = rest.split_at(len.min(rest.len()));
+            let (part, left) = rest.split_at(len.min(rest.len()));
             rest = left;
-            waiting.extend_from_slice(came);
+            waiting.extend_from_slice(part);
             loop {
                 let (taken, frame) = decoder.decode(&mut waiting)?;
                 waiting.drain(..taken);
@@ -291,7 +299,7 @@ mod tests {
         Ok(frames)
     }
 
-    fn message(bytes: &[u8]) -> Message {
+    fn message(bytes: &[u8]) -> IncomingMessage {
         match decoded(bytes, []).unwrap().remove(0) {
             Frame::Message(message) => *message,
             other => panic!("{other:?}"),
@@ -299,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn message_is_read_whole() {
+    fn message_is_decoded_whole() {
         let bytes = [
             delivery(true, b"default"),
             content(7, b"\x80\0\x04text"),
@@ -307,7 +315,7 @@ mod tests {
             frame(HEARTBEAT, 0, b""),
             frame(BODY, 1, b"ies"),
         ];
-        let Message { tag, redelivered, properties, body, len } = message(&bytes.concat());
+        let IncomingMessage { tag, redelivered, properties, body, len } = message(&bytes.concat());
         assert_eq!((tag, redelivered, body.as_slice(), len), (17, true, &b"bodyies"[..], 7));
         assert_eq!(properties.content_type().as_ref().map(|text| text.as_str()), Some("text"));
     }
@@ -319,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn long_body_is_cut_and_what_follows_is_read() {
+    fn long_body_is_truncated() {
         let part = vec![b'x'; 100_000];
         let count = 210;
         let mut bytes = [delivery(false, b""), content(21_000_000, b"\0\0")].concat();
@@ -332,12 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn body_as_long_as_a_job_may_be_is_whole() {
-        let body = vec![b' '; JOB_BYTES_MAX];
+    fn body_of_the_maximum_length_is_whole() {
+        let body = vec![b' '; WHOLE_LEN_MAX];
         let whole = |body: &[u8]| {
             message(&[delivery(false, b""), content(body.len() as u64, b"\0\0"), frame(BODY, 1, body)].concat())
         };
-        assert_eq!(whole(&body).body.len(), JOB_BYTES_MAX);
+        assert_eq!(whole(&body).body.len(), WHOLE_LEN_MAX);
         assert_eq!(whole(&[body, vec![b' ']].concat()).body.len(), TRUNCATED_LEN);
     }
 
@@ -368,17 +376,17 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_read_as_they_are_written() {
+    fn methods_are_decoded_as_encoded() {
         let open =
             queue::AMQPMethod::DeclareOk(queue::DeclareOk { queue: "q".into(), message_count: 3, consumer_count: 1 });
         let open = AMQPClass::Queue(open);
-        let frames = decoded(&[method(1, &open), heartbeat()].concat(), []).unwrap();
+        let frames = decoded(&[encode_method(1, &open), encode_heartbeat()].concat(), []).unwrap();
         let [Frame::Method(read)] = &frames[..] else { panic!("{frames:?}") };
         assert_eq!(**read, open);
     }
 
     proptest! {
-        /// In whatever parts the bytes come, the same is read.
+        /// The parts in which bytes arrive make no difference.
         #[test]
         fn parts_make_no_difference(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..5),
@@ -397,10 +405,10 @@ mod tests {
             prop_assert_eq!(read, bodies);
         }
 
-        /// Whatever comes, nothing panics and no more is kept than a body may have.
+        /// No input causes a panic.
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _read = decoded(&bytes, [3, 5]);
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _decoded = decoded(&bytes, [3, 5]);
         }
     }
 }
