@@ -14,7 +14,7 @@ use std::{
 };
 
 use lapin::{
-    Channel, ChannelState, Confirmation, ErrorKind,
+    Channel, Confirmation, ErrorKind,
     message::BasicReturnMessage,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
@@ -46,6 +46,8 @@ pub struct InFlight<T> {
     unproven: VecDeque<(Sent<T>, u64)>,
     /// The number of the next message.
     next: u64,
+    /// The failure of the channel behind confirms that were returned first.
+    failure: Option<lapin::Error>,
 }
 
 struct Sent<T> {
@@ -62,7 +64,7 @@ impl<T: Outgoing> InFlight<T> {
     /// If the broker refuses that.
     pub async fn open(channel: Channel) -> lapin::Result<Self> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { channel, unconfirmed: VecDeque::new(), unproven: VecDeque::new(), next: 0 })
+        Ok(Self { channel, unconfirmed: VecDeque::new(), unproven: VecDeque::new(), next: 0, failure: None })
     }
 
     /// Returns how many messages are not proven.
@@ -90,38 +92,56 @@ impl<T: Outgoing> InFlight<T> {
         self.next += 1;
     }
 
-    /// Waits for the next confirm, forever while none is outstanding. Returns the messages that it proves. Dropping the
-    /// future loses nothing.
+    /// Waits for the next confirm, forever while none is outstanding. Returns the messages that are proven by it and by those
+    /// that have arrived behind it. Dropping the future loses nothing.
     ///
     /// # Errors
     /// If the channel or the connection failed. The messages that are not proven have to be sent again elsewhere.
     pub async fn proven(&mut self) -> lapin::Result<Vec<(T, PublishOutcome)>> {
-        let confirmation = poll_fn(|cx| match self.unconfirmed.front_mut() {
-            Some(first) => first.confirm.as_mut().poll(cx),
-            None => Poll::Pending,
-        })
-        .await;
-        let Some(sent) = self.unconfirmed.pop_front() else { return Ok(Vec::new()) };
-        let through = sent.number;
         let mut proven = Vec::new();
-        let returned = match confirmation {
-            Ok(Confirmation::Ack(returned)) => {
-                self.unproven.push_back((sent, self.next));
-                returned
+        poll_fn(|cx| self.poll_proven(cx, &mut proven)).await?;
+        Ok(proven)
+    }
+
+    fn poll_proven(&mut self, cx: &mut Context<'_>, proven: &mut Vec<(T, PublishOutcome)>) -> Poll<lapin::Result<()>> {
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Err(error));
+        }
+        let mut is_any = false;
+        while let Some(first) = self.unconfirmed.front_mut()
+            && let Poll::Ready(confirmation) = first.confirm.as_mut().poll(cx)
+        {
+            match confirmation {
+                Ok(Confirmation::Ack(returned)) => self.confirmed(PublishOutcome::Confirmed, returned, proven),
+                Ok(Confirmation::Nack(returned)) => self.confirmed(PublishOutcome::Nacked, returned, proven),
+                ended => {
+                    // The channel is in confirm mode, so the library never answers that no confirm was requested.
+                    let error = ended.err().unwrap_or_else(|| ErrorKind::FutureCompleted.into());
+                    first.confirm = Box::pin(std::future::pending());
+                    if !is_any {
+                        return Poll::Ready(Err(error));
+                    }
+                    self.failure = Some(error);
+                }
             }
-            Ok(Confirmation::Nack(returned)) => {
-                proven.push((sent.outgoing, PublishOutcome::Nacked));
-                returned
-            }
-            Ok(Confirmation::NotRequested) => {
-                self.put_back(sent);
-                return Err(ErrorKind::InvalidChannelState(ChannelState::Error, "not in confirm mode").into());
-            }
-            Err(error) => {
-                self.put_back(sent);
-                return Err(error);
-            }
-        };
+            is_any = true;
+        }
+        if is_any { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// The first message in line was confirmed.
+    fn confirmed(
+        &mut self,
+        outcome: PublishOutcome,
+        returned: Option<BasicReturnMessage>,
+        proven: &mut Vec<(T, PublishOutcome)>,
+    ) {
+        let Some(sent) = self.unconfirmed.pop_front() else { return };
+        let through = sent.number;
+        match outcome {
+            PublishOutcome::Nacked => proven.push((sent.outgoing, outcome)),
+            PublishOutcome::Confirmed | PublishOutcome::Unroutable => self.unproven.push_back((sent, self.next)),
+        }
         if let Some(returned) = returned {
             self.mark_returned(&returned);
         }
@@ -129,18 +149,12 @@ impl<T: Outgoing> InFlight<T> {
             let outcome = if sent.is_returned { PublishOutcome::Unroutable } else { PublishOutcome::Confirmed };
             proven.push((sent.outgoing, outcome));
         }
-        Ok(proven)
     }
 
     /// Returns the messages that are not proven, in the order in which they were sent.
     pub fn into_unproven(self) -> impl Iterator<Item = T> {
         let unproven = self.unproven.into_iter().map(|(sent, _)| sent);
         unproven.chain(self.unconfirmed).map(|sent| sent.outgoing)
-    }
-
-    /// Keeps a message whose confirm failed.
-    fn put_back(&mut self, sent: Sent<T>) {
-        self.unconfirmed.push_front(Sent { confirm: Box::pin(std::future::pending()), ..sent });
     }
 
     /// Marks the message that was returned, any one of several equal ones.
@@ -189,8 +203,10 @@ mod tests {
         let mut in_flight = InFlight::open(connection.create_channel().await.unwrap()).await.unwrap();
         in_flight.send(Numbered(1, first));
         in_flight.send(Numbered(2, second));
-        let mut proven = in_flight.proven().await.unwrap();
-        proven.extend(in_flight.proven().await.unwrap());
+        let mut proven = Vec::new();
+        while proven.len() < 2 {
+            proven.extend(in_flight.proven().await.unwrap());
+        }
         let outcomes: Vec<_> = proven.into_iter().map(|(Numbered(number, _), outcome)| (number, outcome)).collect();
         assert_eq!(outcomes, [(1, PublishOutcome::Confirmed), (2, PublishOutcome::Unroutable)]);
         assert!(in_flight.is_empty());

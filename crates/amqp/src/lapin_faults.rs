@@ -10,12 +10,12 @@ use std::{
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Confirmation, Connection, ConnectionProperties, Consumer, PublisherConfirm,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind, PublisherConfirm,
+    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     protocol::{
         AMQPClass,
         basic::{self, parse_properties},
-        channel, parse_class,
+        channel, parse_class, queue,
     },
     types::{FieldTable, ShortString},
 };
@@ -186,4 +186,34 @@ async fn recovery_leaves_a_consumer_waiting() {
     assert!(second.is_err(), "{second:?}");
     assert!(connection.status().connected());
     assert_eq!(consumers.load(SeqCst), 1, "it does not consume again");
+}
+
+/// Seen: the check of the topology took every exchange and queue after the first missing one for missing.
+#[tokio::test]
+async fn reused_channel_number_returns_an_old_error() {
+    let mut is_declared = false;
+    // With one channel allowed, its number is used again.
+    let limits = Limits { channel_max: 1, ..Limits::default() };
+    let broker = FakeBroker::with_limits(limits, move |channel, received| {
+        let AMQPClass::Queue(queue::AMQPMethod::Declare(_)) = received else { return vec![] };
+        let answer = if std::mem::replace(&mut is_declared, true) {
+            let declared = queue::DeclareOk { queue: "q".into(), message_count: 0, consumer_count: 0 };
+            AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared))
+        } else {
+            let reply_text = ShortString::from("NOT_FOUND");
+            let close = channel::Close { reply_code: 404, reply_text, class_id: 0, method_id: 0 };
+            AMQPClass::Channel(channel::AMQPMethod::Close(close))
+        };
+        vec![encode_method(channel, &answer)]
+    })
+    .await;
+    let connection = broker.connect().await;
+    let declare = async || {
+        let channel = connection.create_channel().await?;
+        channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await
+    };
+    for call in ["that the broker refuses", "that it would accept"] {
+        let error = timeout(PATIENCE, declare()).await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404), "{call}: {error}");
+    }
 }

@@ -11,6 +11,7 @@
 //! | It refuses `basic.deliver` with a routing key that is not UTF-8. | The connection ends each time such a message is delivered. | [`Decoder`] |
 //! | It keeps bodies of any length, and reads as fast as the broker sends, whether or not anything takes the messages. | Memory grows to the length of the queue. | [`Decoder`] for lanes, [`ReadLimit`] elsewhere |
 //! | It attaches a returned message to the next confirm that it processes, of whichever message. | A returned message counts as confirmed, and a confirmed one as returned. | [`InFlight`] |
+//! | A channel with the number of one that the broker closed returns the error of that one again. | A queue that exists seems to be missing. | The worker's check of the topology uses each number once. |
 //! | With `enable_auto_recover`, a consumer whose channel the broker closed yields one error and does not end. | It waits forever on a connection that looks healthy. | The worker never turns recovery on. It drops the connection at the first error. |
 //!
 //! A lane has a connection without the library, which also saves its thread and its buffers of half a mebibyte.
