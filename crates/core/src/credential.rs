@@ -52,10 +52,10 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// Nothing there.
-    #[error("{0} is empty, allowed are 1 to {PART_LEN_MAX} bytes")]
+    #[error("{0} is empty (expected 1 to {PART_LEN_MAX} bytes)")]
     Empty(Part),
     /// Longer than any header line may be.
-    #[error("{part} has {len} bytes, allowed are 1 to {PART_LEN_MAX}")]
+    #[error("{part} has {len} bytes (expected 1 to {PART_LEN_MAX})")]
     TooLong {
         /// Which part.
         part: Part,
@@ -63,17 +63,17 @@ pub enum CredentialError {
         len: usize,
     },
     /// A line feed at the end, most often.
-    #[error("{0} begins or ends with white space, allowed is the bare text without spaces or line ends around it")]
+    #[error("{0} begins or ends with white space (expected the bare text, without spaces or line ends around it)")]
     WhiteSpaceAround(Part),
     /// Something that no key of the vendor has and no header can carry.
-    #[error("{part} has a character that is not allowed at byte {at}, allowed are {allowed}")]
+    #[error("{part}: invalid character at byte {at} (expected {expected})")]
     Character {
         /// Which part.
         part: Part,
         /// The byte's place, from 0.
         at: usize,
-        /// What would be right.
-        allowed: &'static str,
+        /// The valid characters.
+        expected: &'static str,
     },
 }
 
@@ -215,15 +215,15 @@ fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     if text.trim().len() != text.len() {
         return Err(CredentialError::WhiteSpaceAround(part));
     }
-    let (is_refused, allowed): (fn(char) -> bool, _) = match part {
-        Part::SecretKey => (char::is_control, "all but control characters"),
+    let (is_refused, expected): (fn(char) -> bool, _) = match part {
+        Part::SecretKey => (char::is_control, "no control characters"),
         Part::SecretId => {
-            (|c| !c.is_ascii_graphic() || matches!(c, ',' | '/'), "visible ASCII characters but comma and slash")
+            (|c| !c.is_ascii_graphic() || matches!(c, ',' | '/'), "visible ASCII characters except comma and slash")
         }
         Part::Token => (|c| !c.is_ascii_graphic(), "visible ASCII characters"),
     };
     match text.find(is_refused) {
-        Some(at) => Err(CredentialError::Character { part, at, allowed }),
+        Some(at) => Err(CredentialError::Character { part, at, expected }),
         None => Ok(()),
     }
 }
@@ -277,32 +277,28 @@ mod tests {
 
     #[test]
     fn a_refusal_says_which_part_and_why_and_not_what_stood_there() {
-        check_refused(SecretId::new(""), "the secret id is empty, allowed are 1 to 8192 bytes");
-        check_refused(SecretKey::new(""), "the secret key is empty, allowed are 1 to 8192 bytes");
-        check_refused(Token::new(""), "the token is empty, allowed are 1 to 8192 bytes");
-        check_refused(Token::new("x".repeat(8_193)), "the token has 8193 bytes, allowed are 1 to 8192");
+        check_refused(SecretId::new(""), "the secret id is empty (expected 1 to 8192 bytes)");
+        check_refused(SecretKey::new(""), "the secret key is empty (expected 1 to 8192 bytes)");
+        check_refused(Token::new(""), "the token is empty (expected 1 to 8192 bytes)");
+        check_refused(Token::new("x".repeat(8_193)), "the token has 8193 bytes (expected 1 to 8192)");
         for around in ["topsecret\n", " topsecret", "topsecret\u{a0}"] {
             check_refused(
                 SecretKey::new(around),
-                "the secret key begins or ends with white space, \
-                 allowed is the bare text without spaces or line ends around it",
+                "the secret key begins or ends with white space \
+                 (expected the bare text, without spaces or line ends around it)",
             );
         }
         check_refused(
             SecretKey::new("top\u{1b}secret"),
-            "the secret key has a character that is not allowed at byte 3, allowed are all but control characters",
+            "the secret key: invalid character at byte 3 (expected no control characters)",
         );
         for wrong in ["AKID x", "AKID/x", "AKID,x"] {
             check_refused(
                 SecretId::new(wrong),
-                "the secret id has a character that is not allowed at byte 4, \
-                 allowed are visible ASCII characters but comma and slash",
+                "the secret id: invalid character at byte 4 (expected visible ASCII characters except comma and slash)",
             );
         }
-        check_refused(
-            Token::new("tök"),
-            "the token has a character that is not allowed at byte 1, allowed are visible ASCII characters",
-        );
+        check_refused(Token::new("tök"), "the token: invalid character at byte 1 (expected visible ASCII characters)");
     }
 
     #[test]

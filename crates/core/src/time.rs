@@ -22,7 +22,7 @@ pub struct UnixSeconds(u64);
 
 /// A time after the year 9999, whose date has no form of ten characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found {0} seconds since 1970, allowed are 0 to 253402300799 (the end of the year 9999)")]
+#[error("invalid time of {0} seconds since 1970 (expected 0 to 253402300799, the end of the year 9999)")]
 pub struct UnixSecondsError(u64);
 
 /// A day of the Gregorian calendar in UTC. Shown as `YYYY-MM-DD`.
@@ -228,7 +228,7 @@ mod tests {
         }
         assert_eq!(
             UnixSeconds::new(253_402_300_800).unwrap_err().to_string(),
-            "found 253402300800 seconds since 1970, allowed are 0 to 253402300799 (the end of the year 9999)"
+            "invalid time of 253402300800 seconds since 1970 (expected 0 to 253402300799, the end of the year 9999)"
         );
     }
 

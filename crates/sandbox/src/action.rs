@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use imageshare_core::text::excerpt;
+use imageshare_core::{actions, text::excerpt};
 use serde::{Deserialize, Serialize};
 
 /// An action of CVM or STS, or a request of an instance to the metadata service.
@@ -47,36 +47,34 @@ impl Action {
     /// The API's spelling.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AssumeRole => "AssumeRole",
-            Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
-            Self::DescribeImageSharePermission => "DescribeImageSharePermission",
-            Self::DescribeImages => "DescribeImages",
-            Self::GetCallerIdentity => "GetCallerIdentity",
-            Self::InstanceRole => "InstanceRole",
-            Self::ModifyImageSharePermission => "ModifyImageSharePermission",
-        }
+        self.api()[0]
     }
 
     /// The product of the action, as in a credential scope.
     #[must_use]
     pub const fn service(self) -> &'static str {
-        match self {
-            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "sts",
-            Self::InstanceRole => "metadata",
-            Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => "cvm",
-        }
+        self.api()[1]
     }
 
     /// The API version of that product.
     #[must_use]
     pub const fn version(self) -> &'static str {
+        self.api()[2]
+    }
+
+    /// Name, service and version.
+    const fn api(self) -> [&'static str; 3] {
+        const fn of<A: actions::Action>() -> [&'static str; 3] {
+            [A::NAME, A::SERVICE, A::VERSION]
+        }
         match self {
-            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "2018-08-13",
-            Self::InstanceRole => "latest",
-            Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => {
-                "2017-03-12"
-            }
+            Self::AssumeRole => of::<actions::AssumeRole>(),
+            Self::AssumeRoleWithWebIdentity => of::<actions::AssumeRoleWithWebIdentity>(),
+            Self::DescribeImageSharePermission => of::<actions::DescribeImageSharePermission>(),
+            Self::DescribeImages => of::<actions::DescribeImages>(),
+            Self::GetCallerIdentity => of::<actions::GetCallerIdentity>(),
+            Self::InstanceRole => ["InstanceRole", "metadata", "latest"],
+            Self::ModifyImageSharePermission => of::<actions::ModifyImageSharePermission>(),
         }
     }
 

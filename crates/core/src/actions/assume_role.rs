@@ -89,9 +89,9 @@ pub(super) fn assumed_role<'de, D: Deserializer<'de>>(
     let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
     let text =
         || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_rfc3339).map(|(time, _)| time);
-    let expires_at = number()
-        .or_else(text)
-        .ok_or_else(|| NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"));
+    let expires_at = number().or_else(text).ok_or_else(|| {
+        NotAnAnswer::new("no expiry (expected ExpiredTime in seconds or Expiration as YYYY-MM-DDThh:mm:ssZ)")
+    });
     let Credentials { secret_id, secret_key, token } = credentials;
     let credential = Credential { secret_id, secret_key, token: Some(token) };
     Ok(expires_at.map(|expires_at| AssumedRole { credential, expires_at }))
@@ -148,7 +148,7 @@ mod tests {
         let body = body.replace("2018-12-04T09:06:16Z", "soon");
         assert_eq!(
             parse::<AssumeRole>(200, body.as_bytes()).unwrap_err().to_string(),
-            "no answer of the API: found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"
+            "not an API response: no expiry (expected ExpiredTime in seconds or Expiration as YYYY-MM-DDThh:mm:ssZ)"
         );
     }
 

@@ -77,7 +77,7 @@ impl Listed for SharedAccount {
         let account = entry.account_id.as_ref().or(entry.account.as_ref()).unwrap_or(&Scalar::Null);
         let account_id = account.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
-                "SharePermissionSet[{index}].AccountId: found {}, allowed is a root account id of 5 to 19 digits",
+                "SharePermissionSet[{index}].AccountId: invalid value {} (expected a root account id of 5 to 19 digits)",
                 account.to_excerpt()
             ))
         })?;
@@ -157,7 +157,7 @@ mod tests {
         let body = br#"{"Response":{"MaxSharePermission":50,"RequestId":"x"}}"#;
         assert_eq!(
             parse::<DescribeImageSharePermission>(200, body).unwrap_err().to_string(),
-            "no answer of the API: SharePermissionSet: found nothing, allowed is a list or null"
+            "not an API response: SharePermissionSet: missing (expected a list or null)"
         );
     }
 
@@ -165,8 +165,8 @@ mod tests {
     fn an_account_that_cannot_be_read_makes_the_answer_unreadable() {
         let message = |found: &str| {
             alloc::format!(
-                "no answer of the API: SharePermissionSet[1].AccountId: found {found}, \
-                 allowed is a root account id of 5 to 19 digits"
+                "not an API response: SharePermissionSet[1].AccountId: invalid value {found} \
+                 (expected a root account id of 5 to 19 digits)"
             )
         };
         for (entry, found) in [

@@ -145,7 +145,7 @@ impl Listed for Image {
         let found = entry.image_id.as_ref().unwrap_or(&Scalar::Null);
         let image_id = found.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
-                "ImageSet[{index}].ImageId: found {}, allowed is img- and 4 to 32 lower-case letters or digits",
+                "ImageSet[{index}].ImageId: invalid value {} (expected img- followed by 4 to 32 lowercase letters or digits)",
                 found.to_excerpt()
             ))
         })?;
@@ -251,7 +251,7 @@ mod tests {
     fn a_missing_set_does_not_say_that_an_image_is_unknown() {
         assert_eq!(
             parse::<DescribeImages>(200, br#"{"Response":{"TotalCount":0,"RequestId":"x"}}"#).unwrap_err().to_string(),
-            "no answer of the API: ImageSet: found nothing, allowed is a list or null"
+            "not an API response: ImageSet: missing (expected a list or null)"
         );
     }
 
@@ -260,8 +260,8 @@ mod tests {
         let body = br#"{"Response":{"ImageSet":[{"ImageId":"lhbp-1"}],"RequestId":"x"}}"#;
         assert_eq!(
             parse::<DescribeImages>(200, body).unwrap_err().to_string(),
-            "no answer of the API: ImageSet[0].ImageId: found \"lhbp-1\", \
-             allowed is img- and 4 to 32 lower-case letters or digits"
+            "not an API response: ImageSet[0].ImageId: invalid value \"lhbp-1\" \
+             (expected img- followed by 4 to 32 lowercase letters or digits)"
         );
     }
 }

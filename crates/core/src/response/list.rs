@@ -28,7 +28,7 @@ impl<T: Listed> List<T> {
     /// What was read of a list by its name. One that is not there proves nothing: taken for an empty one, it would say of
     /// every entry that it does not exist.
     pub(crate) fn read(name: &str, member: Option<Self>) -> Result<Vec<T>, NotAnAnswer> {
-        let missing = || NotAnAnswer::new(alloc::format!("{name}: found nothing, allowed is a list or null"));
+        let missing = || NotAnAnswer::new(alloc::format!("{name}: missing (expected a list or null)"));
         member.ok_or_else(missing)?.0
     }
 }

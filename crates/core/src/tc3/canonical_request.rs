@@ -43,7 +43,7 @@ pub enum SignedHeadersError {
     Absent(String),
     /// Not in the order in which the server puts them.
     #[error(
-        "signed headers: found {found}, allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+        "signed headers: invalid value {found} (expected lowercase names, each once, in ASCII order, separated by semicolons)"
     )]
     Order {
         /// The start of the list.
@@ -158,8 +158,8 @@ mod tests {
             check_refused(
                 names,
                 &alloc::format!(
-                    "signed headers: found \"{names}\", \
-                     allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+                    "signed headers: invalid value \"{names}\" \
+                     (expected lowercase names, each once, in ASCII order, separated by semicolons)"
                 ),
             );
         }

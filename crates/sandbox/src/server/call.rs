@@ -77,9 +77,6 @@ fn accounts(texts: &[String]) -> Result<Vec<AccountId>, Refusal> {
 }
 
 fn permission(text: &str) -> Result<Permission, Refusal> {
-    match text {
-        "CANCEL" => Ok(Permission::Cancel),
-        "SHARE" => Ok(Permission::Share),
-        _ => Err(invalid("InvalidParameterValue", "Permission", text, "expected SHARE or CANCEL")),
-    }
+    let is_invalid = |_| invalid("InvalidParameterValue", "Permission", text, "expected SHARE or CANCEL");
+    text.parse().map_err(is_invalid)
 }

@@ -110,8 +110,8 @@ mod tests {
         for key in ["topsecret\n", " topsecret"] {
             check(
                 [(SECRET_ID, "AKIDx"), (SECRET_KEY, key)],
-                "TENCENTCLOUD_SECRET_KEY: the secret key begins or ends with white space, \
-                 allowed is the bare text without spaces or line ends around it",
+                "TENCENTCLOUD_SECRET_KEY: the secret key begins or ends with white space \
+                 (expected the bare text, without spaces or line ends around it)",
             );
         }
     }

@@ -173,8 +173,8 @@ mod tests {
         );
         check_refused(
             r#"{"secret_id": "AKIDx", "secret_key": "topsecret\n"}"#,
-            "FILE: secret_key: the secret key begins or ends with white space, \
-             allowed is the bare text without spaces or line ends around it",
+            "FILE: secret_key: the secret key begins or ends with white space \
+             (expected the bare text, without spaces or line ends around it)",
         );
     }
 

@@ -147,7 +147,7 @@ mod tests {
         let credential = load(&format!("{key}token = of=a day\n[other]\ntoken = x").replace(" day", "+day")).unwrap();
         assert_eq!(credential.token.unwrap().expose(), "of=a+day");
         // Without its token a temporary key is worth nothing, so an empty one is not passed over.
-        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty, allowed are 1 to 8192 bytes");
+        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty (expected 1 to 8192 bytes)");
         check(
             "[default]\ntoken = topsecret\n",
             "found section [default] of FILE without secret_id and secret_key there, \
@@ -183,7 +183,7 @@ mod tests {
         );
         check(
             "[default]\nsecret_id =\nsecret_key = topsecret\n",
-            "FILE line 2: secret_id: the secret id is empty, allowed are 1 to 8192 bytes",
+            "FILE line 2: secret_id: the secret id is empty (expected 1 to 8192 bytes)",
         );
         check(
             "[default]\ntopsecret\n",

@@ -9,7 +9,7 @@ use imageshare_core::{
     },
     ids::{ImageId, RequestId},
 };
-use imageshare_engine::io::{Action, Answer, CallId, ImageState, LaneId, Outcome};
+use imageshare_engine::io::{Action, Answer, CallId, ImageReadiness, LaneId, Outcome};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
@@ -139,7 +139,7 @@ async fn perform(api: &ApiSender, action: Action, sending: &Arc<Sending>) -> Cal
         }
         Action::ReadImage { region, image_id } => {
             let outcome = api.call(&DescribeImages { image_ids: vec![image_id] }, Some(region), sending).await;
-            outcome.map(|images| Answer::Image(image_state(&images, image_id)))
+            outcome.map(|images| Answer::Image(readiness(&images, image_id)))
         }
     }
 }
@@ -213,19 +213,19 @@ impl Drop for Flight {
 }
 
 /// Returns the state of one image. A state that is missing or not documented may still become NORMAL.
-fn image_state(images: &[Image], image_id: ImageId) -> ImageState {
-    let Some(image) = images.iter().find(|image| image.image_id == image_id) else { return ImageState::Missing };
+fn readiness(images: &[Image], image_id: ImageId) -> ImageReadiness {
+    let Some(image) = images.iter().find(|image| image.image_id == image_id) else { return ImageReadiness::Missing };
     match &image.image_state {
-        Some(ApiState::Normal) => ImageState::Normal,
-        Some(state @ (ApiState::CreateFailed | ApiState::ImportFailed)) => ImageState::Broken(state.as_str().into()),
+        Some(ApiState::Normal) => ImageReadiness::Normal,
+        Some(state @ (ApiState::CreateFailed | ApiState::ImportFailed)) => ImageReadiness::Broken(state.as_str().into()),
         Some(
             state @ (ApiState::Creating
             | ApiState::Importing
             | ApiState::Other(_)
             | ApiState::Syncing
             | ApiState::Using),
-        ) => ImageState::Pending(state.as_str().into()),
-        None => ImageState::Pending("no state".into()),
+        ) => ImageReadiness::Pending(state.as_str().into()),
+        None => ImageReadiness::Pending("no state".into()),
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     const IMAGE: &str = "img-6pb6lrmy";
 
     #[track_caller]
-    fn check_image(set: &str, expected: &ImageState) {
+    fn check_image(set: &str, expected: &ImageReadiness) {
         let body = format!(
             r#"{{"Response":{{"ImageSet":{set},"TotalCount":1,"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}}}"#
         );
@@ -249,16 +249,16 @@ mod tests {
     #[test]
     fn image_states_are_normal_pending_broken_or_missing() {
         let entry = |state: &str| format!(r#"[{{"ImageId":"{IMAGE}","ImageState":{state}}}]"#);
-        check_image(&entry("\"NORMAL\""), &ImageState::Normal);
+        check_image(&entry("\"NORMAL\""), &ImageReadiness::Normal);
         for state in ["CREATING", "IMPORTING", "SYNCING", "USING", "NEVERHEARDOF"] {
-            check_image(&entry(&format!("\"{state}\"")), &ImageState::Pending(state.into()));
+            check_image(&entry(&format!("\"{state}\"")), &ImageReadiness::Pending(state.into()));
         }
-        check_image(&entry("null"), &ImageState::Pending("no state".into()));
+        check_image(&entry("null"), &ImageReadiness::Pending("no state".into()));
         for state in ["CREATEFAILED", "IMPORTFAILED"] {
-            check_image(&entry(&format!("\"{state}\"")), &ImageState::Broken(state.into()));
+            check_image(&entry(&format!("\"{state}\"")), &ImageReadiness::Broken(state.into()));
         }
-        check_image("[]", &ImageState::Missing);
-        check_image(r#"[{"ImageId":"img-another1","ImageState":"NORMAL"}]"#, &ImageState::Missing);
+        check_image("[]", &ImageReadiness::Missing);
+        check_image(r#"[{"ImageId":"img-another1","ImageState":"NORMAL"}]"#, &ImageReadiness::Missing);
     }
 
     #[track_caller]

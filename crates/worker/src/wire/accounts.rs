@@ -124,11 +124,12 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together() {
-        let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+        let expected = "(expected a root account id of 5 to 19 digits without a leading zero)";
         check(
             "1038493875\n01038493875\nabc\n",
             &format!(
-                "accounts.txt line 2: found \"01038493875\", {allowed}\naccounts.txt line 3: found \"abc\", {allowed}"
+                "accounts.txt line 2: invalid value \"01038493875\" {expected}\n\
+                 accounts.txt line 3: invalid value \"abc\" {expected}"
             ),
         );
         let many = "x\n".repeat(30);

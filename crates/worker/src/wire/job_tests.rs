@@ -65,12 +65,12 @@ fn a_default_region_stands_in_for_a_missing_one_only() {
     let without = changed(r#""region":"ap-singapore","#, "");
     assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.region.as_str(), "eu-frankfurt");
     assert_eq!(parse(GOOD.as_bytes(), &given).unwrap().identity.region.as_str(), "ap-singapore");
-    check(&without, "region: found nothing, allowed is a region id such as ap-singapore, at most 32 characters");
+    check(&without, "region: invalid value nothing (expected a region id such as ap-singapore, at most 32 characters)");
 }
 
 #[test]
 fn an_account_id_is_refused_with_its_place_in_the_list() {
-    let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+    let expected = "(expected a root account id of 5 to 19 digits without a leading zero)";
     for (bad, found) in [
         (r#""01038493875""#, r#""01038493875""#),
         (r#""10384a3875""#, r#""10384a3875""#),
@@ -83,7 +83,7 @@ fn an_account_id_is_refused_with_its_place_in_the_list() {
         ("null", "null"),
         ("[1]", "an array"),
     ] {
-        check(&changed("100022975249", bad), &format!("account_ids[1]: found {found}, {allowed}"));
+        check(&changed("100022975249", bad), &format!("account_ids[1]: invalid value {found} {expected}"));
     }
 }
 
@@ -111,15 +111,15 @@ fn the_number_of_accounts_is_bounded_below_and_above() {
 fn image_region_and_permission_are_refused_with_what_is_allowed() {
     check(
         &changed("img-6pb6lrmy", "lhbp-a1b2c3d4"),
-        r#"image_id: found "lhbp-a1b2c3d4", allowed is img- and 4 to 32 lower-case letters or digits"#,
+        r#"image_id: invalid value "lhbp-a1b2c3d4" (expected img- followed by 4 to 32 lowercase letters or digits)"#,
     );
     check(
         &changed(r#""img-6pb6lrmy""#, "17"),
-        "image_id: found 17, allowed is img- and 4 to 32 lower-case letters or digits",
+        "image_id: invalid value 17 (expected img- followed by 4 to 32 lowercase letters or digits)",
     );
     check(
         &changed("ap-singapore", "Singapore"),
-        r#"region: found "Singapore", allowed is a region id such as ap-singapore, at most 32 characters"#,
+        r#"region: invalid value "Singapore" (expected a region id such as ap-singapore, at most 32 characters)"#,
     );
     check(&changed("SHARE", "share"), r#"permission: found "share", allowed is SHARE, CANCEL or SYNC in capitals"#);
     check(&changed(r#""SHARE""#, "{}"), "permission: found an object, allowed is SHARE, CANCEL or SYNC in capitals");
@@ -247,7 +247,7 @@ fn optional_members_that_are_null_or_empty_count_as_absent() {
     assert!(job.identity.labels.is_empty());
     check(
         &changed(r#""img-6pb6lrmy""#, "null"),
-        "image_id: found null, allowed is img- and 4 to 32 lower-case letters or digits",
+        "image_id: invalid value null (expected img- followed by 4 to 32 lowercase letters or digits)",
     );
 }
 

@@ -72,10 +72,10 @@ fn every_bad_input_is_named_by_file_line_and_member() {
         &[
             "jobs.ndjson line 1: \"image\": found a member that is not known, allowed are job_id, lane, image_id, \
              region, permission, account_ids, labels, expires_at, force",
-            "jobs.ndjson line 2: account_ids[1]: found \"01038\", \
-             allowed is a root account id of 5 to 19 digits without a leading zero",
-            "jobs.ndjson line 3: image_id: found \"lhbp-a1b2c3d4\", \
-             allowed is img- and 4 to 32 lower-case letters or digits",
+            "jobs.ndjson line 2: account_ids[1]: invalid value \"01038\" \
+             (expected a root account id of 5 to 19 digits without a leading zero)",
+            "jobs.ndjson line 3: image_id: invalid value \"lhbp-a1b2c3d4\" \
+             (expected img- followed by 4 to 32 lowercase letters or digits)",
             "jobs.ndjson line 4: permission: found \"share\", allowed is SHARE, CANCEL or SYNC in capitals",
             "jobs.ndjson line 5: account_ids: found an empty list, allowed are 1 to 10000 account ids",
             "jobs.ndjson line 6: account_ids: found 10001 account ids, allowed are 1 to 10000 account ids",
@@ -271,8 +271,8 @@ fn a_bad_row_is_rejected_by_itself() {
         csv(&["a S 10001", "a S 1", "a s 10002", "x", "", "\"img-bbbbbbbb,ap-tokyo,SHARE,1", "a S 10003"]),
         "a.csv",
         &[
-            "a.csv line 3: account_id: found \"1\", \
-             allowed is a root account id of 5 to 19 digits without a leading zero",
+            "a.csv line 3: account_id: invalid value \"1\" \
+             (expected a root account id of 5 to 19 digits without a leading zero)",
             "a.csv line 4: permission: found \"s\", allowed is SHARE, CANCEL or SYNC in capitals",
             "a.csv line 5: found 1 fields, allowed are 4 as in the header",
             "a.csv line 7: found a quote that is not closed, \
@@ -311,7 +311,7 @@ fn a_byte_order_mark_within_a_file_is_part_of_its_row() {
         format!("\u{feff}{HEADER}\n{row}\n\u{feff}{row}\n"),
         "a.csv",
         &[
-            "a.csv line 3: image_id: found \"\\u{feff}img-aaaaaaaa\", allowed is img- and 4 to 32 lower-case letters or digits",
+            "a.csv line 3: image_id: invalid value \"\\u{feff}img-aaaaaaaa\" (expected img- followed by 4 to 32 lowercase letters or digits)",
             "line-2 SHARE 10001",
         ],
     );

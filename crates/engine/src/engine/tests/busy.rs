@@ -4,7 +4,7 @@ use imageshare_core::Permission;
 
 use super::kit::{Kit, LANE, job, refused};
 use crate::{
-    io::{Action, Answer, ImageState, Input, Notice, Outcome},
+    io::{Action, Answer, ImageReadiness, Input, Notice, Outcome},
     job::{AccountOutcome, Job, Mode},
     limits::{LaneLimits, LimitValues},
     policy::Policy,
@@ -26,10 +26,10 @@ fn busy_kit() -> (Kit, u64) {
 fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
     let (mut kit, delivery) = busy_kit();
     for _ in 0..5 {
-        kit.state(ImageState::Pending("CREATING".into()));
+        kit.state(ImageReadiness::Pending("CREATING".into()));
     }
     let before = kit.now;
-    kit.state(ImageState::Normal);
+    kit.state(ImageReadiness::Normal);
     assert_eq!(kit.write(Permission::Share), [1]);
     assert!(kit.now <= before + 1200);
     kit.accept();
@@ -41,7 +41,7 @@ fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
 #[test]
 fn a_state_that_never_becomes_normal_fails_at_once() {
     let (mut kit, delivery) = busy_kit();
-    kit.state(ImageState::Broken("CREATEFAILED".into()));
+    kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
     assert_eq!(kit.outcomes(delivery), [BUSY]);
 }
 
@@ -53,7 +53,7 @@ fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
             questions += 1;
-            kit.state(ImageState::Pending("CREATING".into()));
+            kit.state(ImageReadiness::Pending("CREATING".into()));
         }
     }
     assert!((7_199_000..7_203_000).contains(&kit.now), "{}", kit.now);
@@ -68,7 +68,7 @@ fn kit_after_takeover() -> (Kit, u64) {
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse(BUSY);
-    kit.state(ImageState::Pending("CREATING".into()));
+    kit.state(ImageReadiness::Pending("CREATING".into()));
     kit.input(Input::LaneLost(LANE));
     kit.pass(Millis::from_secs(50 * 60));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
@@ -85,7 +85,7 @@ fn busy_image_is_asked_about_again_after_takeover() {
     assert_eq!(kit.open.values().filter(is_question).count(), 1);
     let call = kit.open.iter().find(|(_, action)| is_question(action)).map(|(&call, _)| call).unwrap();
     kit.open.remove(&call);
-    let outcome = Outcome::Accepted(Answer::Image(ImageState::Normal));
+    let outcome = Outcome::Accepted(Answer::Image(ImageReadiness::Normal));
     kit.input(Input::Answer { call, outcome });
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -102,7 +102,7 @@ fn image_still_busy_after_takeover_fails_its_jobs() {
     for (call, action) in calls {
         kit.open.remove(&call);
         let answer = match action {
-            Action::ReadImage { .. } => Answer::Image(ImageState::Pending("CREATING".into())),
+            Action::ReadImage { .. } => Answer::Image(ImageReadiness::Pending("CREATING".into())),
             _ => Answer::Shares(Vec::new()),
         };
         kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
@@ -135,7 +135,7 @@ fn check_waits_less(window: u32, is_full: bool) {
     while !kit.is_settled(delivery) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
-            kit.state(ImageState::Pending("CREATING".into()));
+            kit.state(ImageReadiness::Pending("CREATING".into()));
         }
     }
     assert!((2_399_000..2_403_000).contains(&kit.now), "{}", kit.now);
@@ -146,7 +146,7 @@ fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
     let (mut kit, _) = busy_kit();
     let mut writes = 0;
     while kit.now < 120_000 {
-        kit.state(ImageState::Normal);
+        kit.state(ImageReadiness::Normal);
         kit.write(Permission::Share);
         writes += 1;
         kit.refuse(BUSY);
@@ -157,7 +157,7 @@ fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
 #[test]
 fn others_go_on_while_an_image_is_busy() {
     let (mut kit, _) = busy_kit();
-    kit.state(ImageState::Pending("CREATING".into()));
+    kit.state(ImageReadiness::Pending("CREATING".into()));
     let other = kit.job(Mode::Share, 1, [1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -173,7 +173,7 @@ fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
         assert!(kit.call_is_question());
         assert!(kit.now <= asked_at + 10_500, "asked at {asked_at} and again at {}", kit.now);
         asked_at = kit.now;
-        kit.state(ImageState::Pending("CREATING".into()));
+        kit.state(ImageReadiness::Pending("CREATING".into()));
     }
 }
 

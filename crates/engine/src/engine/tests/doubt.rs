@@ -59,7 +59,7 @@ fn last_listing_decides_after_all_tries() {
             sent = kit.now;
             kit.lose();
             if kit.call_is_question() {
-                kit.state(crate::io::ImageState::Normal);
+                kit.state(crate::io::ImageReadiness::Normal);
             }
         }
         kit.list(listed.then_some(1));

@@ -7,7 +7,7 @@ use imageshare_core::{Class, Permission, code::table, ids::AccountId};
 use super::kit::{Kit, LANE, NO_CHECKS, account_id};
 use crate::{
     LaneStatus,
-    io::{Action, Answer, CloseReason, ImageState, Input, Outcome},
+    io::{Action, Answer, CloseReason, ImageReadiness, Input, Outcome},
     job::{Job, Mode},
     limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
     policy::Policy,
@@ -98,7 +98,7 @@ fn refuse_image_0(
                     let listed = shared.iter().filter(|(of, _)| *of == image).map(|&(_, account)| account);
                     Outcome::Accepted(Answer::Shares(listed.collect()))
                 }
-                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(ImageState::Normal)),
+                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(ImageReadiness::Normal)),
             };
             kit.input(Input::Answer { call, outcome });
         }
@@ -274,7 +274,7 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
         match kit.call().1 {
             Action::Modify { .. } => kit.refuse("AuthFailure.MFAFailure"),
             Action::ReadShares { .. } => kit.list([]),
-            Action::ReadImage { .. } => kit.state(ImageState::Normal),
+            Action::ReadImage { .. } => kit.state(ImageReadiness::Normal),
         }
         if kit.refreshes == 1 && kit.lane_status() == LaneStatus::Open {
             kit.input(Input::CredentialRefreshed(LANE));
@@ -382,7 +382,7 @@ fn refuse_all(code: &str) -> (usize, Option<String>) {
     while writes < 30 && !kit.is_settled(delivery) {
         match kit.call().1 {
             Action::ReadShares { .. } => kit.list([]),
-            Action::ReadImage { .. } => kit.state(ImageState::Normal),
+            Action::ReadImage { .. } => kit.state(ImageReadiness::Normal),
             Action::Modify { .. } => {
                 writes += 1;
                 kit.refuse(code);

@@ -50,7 +50,7 @@ fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
     }
     assert!(kit.call_is_question());
     assert_eq!(kit.lane_status(), LaneStatus::Open);
-    kit.state(crate::io::ImageState::Normal);
+    kit.state(crate::io::ImageReadiness::Normal);
     assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
     kit.accept();
     assert_eq!(kit.outcomes(delivery), ["changed"]);
@@ -71,7 +71,7 @@ fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
             let answer = match action {
                 crate::io::Action::Modify { .. } => crate::io::Answer::Modified,
                 crate::io::Action::ReadShares { .. } => crate::io::Answer::Shares(Vec::new()),
-                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageState::Normal),
+                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageReadiness::Normal),
             };
             kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
         }
@@ -109,7 +109,7 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(..)));
     kit.open.clear();
     kit.call();
-    kit.state(crate::io::ImageState::Normal);
+    kit.state(crate::io::ImageReadiness::Normal);
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let again = kit.job(Mode::Share, 0, [1]);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::kit::{Kit, NO_CHECKS, account_id, job, refused};
 use crate::{
-    io::{Action, Answer, ImageState, Input, Notice, Outcome},
+    io::{Action, Answer, ImageReadiness, Input, Notice, Outcome},
     job::Mode,
     limits::{LaneLimitValues, LimitValues},
     policy::Policy,
@@ -53,7 +53,7 @@ impl Cloud {
                 Answer::Modified
             }
             Action::ReadShares { .. } => Answer::Shares(self.shared.iter().copied().map(account_id).collect()),
-            Action::ReadImage { .. } => Answer::Image(ImageState::Normal),
+            Action::ReadImage { .. } => Answer::Image(ImageReadiness::Normal),
         };
         Outcome::Accepted(answer)
     }
