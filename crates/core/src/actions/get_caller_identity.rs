@@ -1,4 +1,4 @@
-//! GetCallerIdentity: who the credential belongs to.
+//! GetCallerIdentity: the account that the credential belongs to.
 //!
 //! The vendor's list of STS actions: [API Category (1150/49443)](https://www.tencentcloud.com/document/product/1150/49443).
 
@@ -14,11 +14,11 @@ use crate::{
     scalar::Scalar,
 };
 
-/// Asks who is calling. It has no parameters.
+/// Requests the identity of the caller. It has no parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GetCallerIdentity;
 
-/// Who is calling.
+/// The identity of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerIdentity {
     /// The root account: an image cannot be shared with it.

@@ -13,11 +13,11 @@ use super::{super::text::excerpt, inline::InlineAscii};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageId(InlineAscii<36>);
 
-/// Why a text is no image id.
+/// A text is not a valid image id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {found} (expected img- followed by 4 to 32 lowercase letters or digits)")]
 pub struct ImageIdError {
-    /// The start of what was found, safe to print.
+    /// The start of the value, safe to print.
     found: String,
 }
 

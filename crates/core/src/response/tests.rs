@@ -40,7 +40,7 @@ fn check_no_answer(status: u16, body: &str, reason: &str) {
 }
 
 #[test]
-fn a_refusal_has_code_class_message_and_request_id_whatever_the_status() {
+fn error_is_read_at_any_status() {
     for status in [200, 400, 500, 0] {
         let Err(Failure::Api(error)) = modify(status, REFUSAL) else { panic!("status {status}") };
         assert_eq!(error.code, "InvalidAccountId.NotFound");
@@ -52,7 +52,7 @@ fn a_refusal_has_code_class_message_and_request_id_whatever_the_status() {
 }
 
 #[test]
-fn an_error_counts_even_beside_members_of_a_success() {
+fn error_counts_beside_success_members() {
     let body = r#"{"Response":{"SharePermissionSet":[],"Error":{"Code":"OverQuota","Message":"m"},"RequestId":"x"}}"#;
     assert!(matches!(
         parse::<DescribeImageSharePermission>(200, body.as_bytes()),
@@ -61,7 +61,7 @@ fn an_error_counts_even_beside_members_of_a_success() {
 }
 
 #[test]
-fn a_message_is_made_printable_and_bounded_and_may_be_missing() {
+fn message_is_printable_bounded_and_optional() {
     let error = |message: &str| alloc::format!(r#"{{"Response":{{"Error":{{"Code":"A.B"{message}}}}}}}"#);
     check_refused(200, &error(r#","Message":"镜像\u001b[31m\n不存在""#), "A.B", "镜像 [31m 不存在");
     check_refused(200, &error(""), "A.B", "");
@@ -71,7 +71,7 @@ fn a_message_is_made_printable_and_bounded_and_may_be_missing() {
 }
 
 #[test]
-fn a_code_that_cannot_be_one_is_no_answer() {
+fn invalid_code_is_not_a_response() {
     let error =
         |code: &str| alloc::format!(r#"{{"Response":{{"Error":{{"Code":{code},"Message":"m"}},"RequestId":"x"}}}}"#);
     let expected = "(expected 1 to 128 visible ASCII characters)";
@@ -84,7 +84,7 @@ fn a_code_that_cannot_be_one_is_no_answer() {
 }
 
 #[test]
-fn what_does_not_have_the_shape_of_the_envelope_is_no_answer() {
+fn invalid_envelope_is_not_a_response() {
     for body in [
         "{}",
         r#"{"Response":null}"#,
@@ -109,14 +109,14 @@ fn what_does_not_have_the_shape_of_the_envelope_is_no_answer() {
 }
 
 #[test]
-fn members_beside_a_response_with_request_id_are_ignored() {
+fn unknown_members_beside_response_are_ignored() {
     let success = r#"{"Extra":{"Response":[1,{"a":null}]},"Response":{"RequestId":"x"},"extra":1,"extra":2}"#;
     assert_eq!(modify(200, success).unwrap().request_id.unwrap().as_str(), "x");
     check_refused(400, r#"{"Extra":1,"Response":{"Error":{"Code":"A.B","Message":"m"},"RequestId":"x"}}"#, "A.B", "m");
 }
 
 #[test]
-fn a_success_needs_status_200_and_a_request_id() {
+fn success_needs_status_200_and_request_id() {
     assert_eq!(modify(200, r#"{"Response":{"RequestId":"x","DeprecatedWarning":"old"}}"#).unwrap().answer, ());
     check_no_answer(502, r#"{"Response":{"RequestId":"x"}}"#, "success with status 502 (expected 200)");
     let reason = "success without RequestId";

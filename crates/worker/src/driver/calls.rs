@@ -243,7 +243,7 @@ mod tests {
             r#"{{"Response":{{"ImageSet":{set},"TotalCount":1,"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}}}"#
         );
         let images = response::parse::<DescribeImages>(200, body.as_bytes()).unwrap().answer;
-        assert_eq!(&image_state(&images, IMAGE.parse().unwrap()), expected);
+        assert_eq!(&readiness(&images, IMAGE.parse().unwrap()), expected);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn busy_kit() -> (Kit, u64) {
 }
 
 #[test]
-fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
+fn busy_image_is_written_once_it_is_normal() {
     let (mut kit, delivery) = busy_kit();
     for _ in 0..5 {
         kit.state(ImageReadiness::Pending("CREATING".into()));
@@ -39,14 +39,14 @@ fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
 }
 
 #[test]
-fn a_state_that_never_becomes_normal_fails_at_once() {
+fn broken_image_fails_at_once() {
     let (mut kit, delivery) = busy_kit();
     kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
     assert_eq!(kit.outcomes(delivery), [BUSY]);
 }
 
 #[test]
-fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
+fn busy_image_fails_after_image_wait() {
     let (mut kit, delivery) = busy_kit();
     let mut questions = 0;
     while !kit.is_settled(delivery) {
@@ -78,7 +78,7 @@ fn kit_after_takeover() -> (Kit, u64) {
 }
 
 #[test]
-fn busy_image_is_asked_about_again_after_takeover() {
+fn busy_image_is_queried_after_takeover() {
     let (mut kit, delivery) = kit_after_takeover();
     kit.pass(Millis(200));
     let is_question = |action: &&Action| matches!(action, Action::ReadImage { .. });
@@ -111,12 +111,12 @@ fn image_still_busy_after_takeover_fails_its_jobs() {
 }
 
 #[test]
-fn a_lane_whose_whole_window_waits_for_busy_images_waits_less() {
+fn blocked_window_waits_less() {
     check_waits_less(2, false);
 }
 
 #[test]
-fn full_lane_that_waits_for_busy_images_waits_less() {
+fn blocked_full_lane_waits_less() {
     check_waits_less(3, true);
 }
 
@@ -142,7 +142,7 @@ fn check_waits_less(window: u32, is_full: bool) {
 }
 
 #[test]
-fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
+fn normal_image_that_refuses_is_tried_rarely() {
     let (mut kit, _) = busy_kit();
     let mut writes = 0;
     while kit.now < 120_000 {
@@ -166,7 +166,7 @@ fn others_go_on_while_an_image_is_busy() {
 }
 
 #[test]
-fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
+fn busy_image_is_queried_every_ten_seconds() {
     let (mut kit, _) = busy_kit();
     let mut asked_at = kit.now;
     for _ in 0..200 {
@@ -178,7 +178,7 @@ fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
 }
 
 #[test]
-fn interrupted_job_of_a_busy_image_names_the_refusal() {
+fn interrupted_job_of_busy_image_reports_refusal() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let carried = kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
