@@ -21,12 +21,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use super::events;
 use super::{
     Connection, Error, Reply, TimeOuts, Url, bounded,
     letters::courtesy,
     publishing::{CONFIRM_MAX, FRAME_MAX, PUBLISH},
 };
-use crate::events;
 
 /// Courtesies that wait to be sent, and those in flight.
 const COURTESIES_MAX: usize = 1_000;

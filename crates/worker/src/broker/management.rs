@@ -11,11 +11,12 @@ use serde_json::{Map, Value};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use super::events;
 use super::{
     topology::{self, DEAD, REPORTS},
     url::percent_decoded,
 };
-use crate::{endpoint::host_and_port, events, http::Client};
+use crate::{endpoint::host_and_port, http::Client};
 
 /// Bytes that an address may have.
 const URL_LEN_MAX: usize = 2048;

@@ -8,6 +8,7 @@ mod connection;
 mod courtesies;
 mod dead;
 mod error;
+pub(crate) mod events;
 mod follower;
 mod lane_connection;
 mod mechanism;

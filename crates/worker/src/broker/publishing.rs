@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use super::events;
 use super::{
     Connection, Error, Insistence, Lost, State, TimeOuts, Url, bounded,
     courtesies::{Courtesies, CourtesySender},
@@ -22,7 +23,7 @@ use super::{
     refusals::{Refusals, Why},
     topology,
 };
-use crate::{events, metrics::OfProcess, pauses::Reconnects};
+use crate::{metrics::OfProcess, pauses::Reconnects};
 
 /// The longest frame, in bytes. Longer bodies go in several; headers have to find room in one, and
 /// [`letters`](super::letters) sees to it that they do. The usual 128 KiB would take 8 MiB of memory.

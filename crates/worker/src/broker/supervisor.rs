@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::events;
 use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
@@ -23,7 +24,6 @@ use super::{
     topology::{self, Difference},
 };
 use crate::{
-    events,
     lane_messages::{Epoch, FromLane, ToLane},
     metrics::Up,
     pauses::Reconnects,

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
+use imageshare_core::ids::ImageId;
 use imageshare_engine::job::{AccountOutcome, Mode, Report};
 use tracing::{debug, info, trace, warn};
 
 use crate::{
-    broker::Envelope,
     lane_messages::SettledJob,
     status::OfLane,
     wire::{Rejection, report::Status},
@@ -38,7 +38,16 @@ pub(crate) struct Settled<'a> {
     mode: Mode,
     report: &'a Report,
     /// `None` of a job from an input.
-    envelope: Option<&'a Envelope>,
+    queued: Option<QueuedJob<'a>>,
+}
+
+/// A job from a queue.
+#[derive(Clone, Copy)]
+pub(crate) struct QueuedJob<'a> {
+    pub(crate) job_id: &'a str,
+    pub(crate) image_id: ImageId,
+    pub(crate) is_redelivered: bool,
+    pub(crate) traceparent: Option<&'a str>,
 }
 
 /// The report of a job was written, or published and confirmed.
@@ -93,21 +102,22 @@ impl Rejected<'_> {
 
 impl<'a> Settled<'a> {
     pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
-        Self { lane, mode: settled.mode, report: &settled.report, envelope: None }
+        Self { lane, mode: settled.mode, report: &settled.report, queued: None }
     }
 
-    /// The same for a job from a queue, which is logged.
-    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<Envelope>>) -> Self {
-        Self { envelope: Some(&settled.identity), ..Self::of(lane, settled) }
+    /// Returns the same event of a job from a queue, which is logged.
+    pub(crate) fn with_queued_job(self, job: QueuedJob<'a>) -> Self {
+        Self { queued: Some(job), ..self }
     }
 
     pub(crate) fn record(&self) {
         let Self { lane, mode, report, .. } = self;
         let failed = self.count(*mode, &report.outcomes) + self.count(Mode::Cancel, &report.cancelled);
         lane.metrics.settled();
-        let Some(Envelope { identity, redelivered, traceparent, .. }) = self.envelope else { return };
-        let (lane, job_id, image_id) = (lane.name(), identity.job_id.as_str(), &identity.image_id);
-        let traceparent = traceparent.as_deref();
+        let Some(QueuedJob { job_id, image_id, is_redelivered: redelivered, traceparent }) = self.queued else {
+            return;
+        };
+        let lane = lane.name();
         if failed == 0 {
             debug!(lane, job_id, %image_id, redelivered, traceparent, "settled");
         } else {

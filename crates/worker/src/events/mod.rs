@@ -2,16 +2,11 @@
 //! and counts it.
 
 mod api;
-mod broker;
 mod daemon;
 mod jobs;
 mod lanes;
 
 pub(crate) use api::{CallDetails, CallEnded, CallSent};
-pub(crate) use broker::{
-    Confirmed, CourtesiesLost, GivenBack, LimitsInspected, PriorityIgnored, PublisherChanged, Reconnects, Shortened,
-    TooLong, TopologyDiffers,
-};
 pub(crate) use daemon::{ReloadFailed, Reloaded};
-pub(crate) use jobs::{AckLost, Delivered, Finished, Read, Rejected, Settled};
+pub(crate) use jobs::{AckLost, Delivered, Finished, QueuedJob, Read, Rejected, Settled};
 pub(crate) use lanes::{CredentialFailed, CredentialRenewed, Noticed, OwnerIdentified, SourceWorks, Suspended};

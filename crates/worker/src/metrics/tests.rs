@@ -16,7 +16,7 @@ use imageshare_engine::{
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::{Metrics, labels};
-use crate::{events, lane_messages::SettledJob, status::Status};
+use crate::{broker, events, lane_messages::SettledJob, status::Status};
 
 fn of_repository(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
@@ -204,7 +204,7 @@ fn what_goes_well_is_recorded_without_an_allocation() {
         events::CallSent { lane, call: &call }.record();
         events::CallEnded { lane, call: &call, outcome: &outcome, request_id, took: Some(took) }.record();
         events::Settled::of(lane, &settled).record();
-        events::Confirmed { metrics: status.of_process(), took }.record();
+        broker::events::Confirmed { metrics: status.of_process(), took }.record();
         let status = crate::wire::report::Status::Succeeded;
         events::Finished { status, received_at: at, is_dead: false }.record(lane);
     });

@@ -1,4 +1,4 @@
-//! What happens between us and the broker.
+//! Events of the broker, beside those of [`crate::events`].
 
 use std::{
     fmt,
@@ -9,13 +9,15 @@ use std::{
 use imageshare_core::text::printable;
 use tracing::{error, info, warn};
 
+use super::{
+    BrokerVersion, Envelope, Error, Message, State,
+    management::{Limit, Unknown},
+    topology::Difference,
+};
+pub(super) use crate::events::{AckLost, Delivered, Finished, Rejected, Settled};
 use crate::{
-    broker::{
-        BrokerVersion, Error, Message, State,
-        management::{Limit, Unknown},
-        topology::Difference,
-    },
-    lane_messages::Requeue,
+    events::QueuedJob,
+    lane_messages::{Requeue, SettledJob},
     metrics,
     status::OfLane,
 };
@@ -218,5 +220,15 @@ impl CourtesiesLost<'_> {
 impl Confirmed<'_> {
     pub(crate) fn record(&self) {
         self.metrics.publish_duration.observe(self.took.as_secs_f64());
+    }
+}
+
+impl<'a> Settled<'a> {
+    /// Returns the event of a job from a queue, which is logged.
+    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<Envelope>>) -> Self {
+        let Envelope { identity, redelivered, traceparent, .. } = &*settled.identity;
+        let (job_id, image_id) = (identity.job_id.as_str(), identity.image_id);
+        let job = QueuedJob { job_id, image_id, is_redelivered: *redelivered, traceparent: traceparent.as_deref() };
+        Self::of(lane, settled).with_queued_job(job)
     }
 }
