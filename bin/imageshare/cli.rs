@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use imageshare_core::{
     ids::{AccountId, ImageId},
@@ -59,11 +59,11 @@ pub(crate) struct Common {
     /// The lane of jobs that name none, where several serve a region [env: IMAGESHARE_LANE]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) lane: Option<String>,
-    /// Lines of JSON on standard output even on a terminal
-    #[arg(long, global = true, env = "IMAGESHARE_JSON", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    /// Lines of JSON on standard output even on a terminal [env: IMAGESHARE_JSON]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No progress, notices or summary on standard error; errors only
-    #[arg(long, short, global = true, env = "IMAGESHARE_QUIET", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    /// No progress, notices or summary on standard error; errors only [env: IMAGESHARE_QUIET]
+    #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
 
@@ -178,9 +178,10 @@ pub(crate) struct PublishArguments {
     /// Wait for the reports of these jobs, print them, and end as run does
     #[arg(long)]
     pub(crate) wait: bool,
-    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -211,9 +212,10 @@ pub(crate) struct DeadArguments {
     /// Only show which
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 /// Why something is a dead letter.
@@ -265,9 +267,10 @@ pub(crate) struct WorkArguments {
     /// Read who has the images, print what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -297,39 +300,27 @@ pub(crate) struct WorkerArguments {
     /// Make the exchanges and queues that are missing at the broker
     #[arg(long)]
     pub(crate) declare: bool,
-    /// How long the end may take, before what is under way is broken off: 25s, 1m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GRACE", hide_env_values = true, default_value = "25s")]
-    pub(crate) grace: String,
+    /// How long the shutdown may take before requests in flight are abandoned: 25s, 1m, or seconds [env: IMAGESHARE_GRACE]
+    /// [default: 25s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) grace: Option<String>,
     /// Listen here for status and metrics: 127.0.0.1:9701 [env: IMAGESHARE_ADMIN] [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
-    /// How much to log
-    #[arg(long, value_enum, env = "IMAGESHARE_LOG", hide_env_values = true, default_value = "info")]
-    pub(crate) log: Level,
-}
-
-/// How much is logged. --quiet means errors only.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Level {
-    /// What somebody has to do something about
-    Error,
-    /// What went wrong and was mended
-    Warn,
-    /// What changes
-    Info,
-    /// Every job, and every request that is refused
-    Debug,
-    /// Every delivery and every request
-    Trace,
+    /// How much to log: debug adds every job and refused requests, trace every delivery and request [env: IMAGESHARE_LOG]
+    /// [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]))]
+    pub(crate) log: Option<String>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
     pub(crate) image: Image,
-    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 /// Which image.

@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use crate::terminal::labeled;
+
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -89,7 +91,7 @@ impl Problem {
     pub(crate) fn show(self, to: &mut dyn io::Write) -> Exit {
         if let Some(error) = self.error {
             // If this cannot be written either, the exit code is all that is left.
-            drop(writeln!(to, "imageshare: {error:#}"));
+            drop(writeln!(to, "{}", labeled(&format!("{error:#}"))));
         }
         self.exit
     }

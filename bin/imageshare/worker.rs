@@ -13,7 +13,7 @@ use imageshare_worker::{
     daemon::Daemon,
     http::{Client, Outside, TimeOuts},
     service_manager::ServiceManager,
-    settings::{self, Environment, Flags, Settings, SettingsError},
+    settings::{Environment, Flags, Settings, SettingsError},
     status::Status,
     tls::TlsError,
 };
@@ -38,10 +38,15 @@ struct Start {
 }
 
 pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
-    let flags = Flags { admin: arguments.admin.clone(), ..work::flags(common, None, false) };
-    let grace = grace(&arguments.grace)?;
-    let log =
-        Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
+    let flags = Flags {
+        admin: arguments.admin.clone(),
+        grace: arguments.grace.clone(),
+        log: arguments.log.clone(),
+        ..work::flags(common)
+    };
+    // The log starts before files are read, which may take long.
+    let output = Settings::output(&flags, &Environment::of_process()).or_exit(Exit::Usage)?;
+    let log = Log::start(output).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {
         // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
         // process of a container would otherwise ignore the signal.
@@ -58,6 +63,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             info!("ended");
             return Ok(Exit::Done);
         };
+        let grace = settings.grace;
         let status = Arc::new(Status::new(settings.lanes.iter().map(|lane| lane.name.as_str())));
         let _admin = match settings.admin {
             Some(listen) => Some(admin(listen, &status)?),
@@ -155,7 +161,7 @@ impl Reload {
             (settings, trust)
         };
         let reading = tokio::spawn(async move {
-            let refused = |error: anyhow::Error| (Err(SettingsError { problems: vec![error.to_string()] }), Ok(()));
+            let refused = |error: anyhow::Error| (Err(SettingsError::unreadable(error.to_string())), Ok(()));
             readings.read(read).await.unwrap_or_else(refused)
         });
         if let Some(earlier) = self.reading.replace(reading) {
@@ -229,9 +235,4 @@ fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
             process::exit(exit.code().into());
         }
     }
-}
-
-fn grace(text: &str) -> Result<Duration, Problem> {
-    let range = Duration::from_secs(1)..=Duration::from_hours(1);
-    settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--grace: {problem}")))
 }

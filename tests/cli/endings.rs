@@ -114,7 +114,7 @@ fn unread_reports_block_neither_file_nor_end() {
     running.signal("INT");
     let (code, errors) = running.end();
     assert_eq!(code, Some(130), "{errors}");
-    assert!(errors.contains("standard output: nobody takes the reports, so some are not written"), "{errors}");
+    assert!(errors.contains("standard output: not read; some reports are not written"), "{errors}");
     assert!(errors.contains("jobs      2,000  2,000 succeeded"), "{errors}");
     assert_eq!(json_lines(&fs::read_to_string(&file).unwrap()).len(), 2000);
 }

@@ -98,7 +98,10 @@ impl Daemon {
     pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
             Ok(settings) => settings,
-            Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string);
+                return problems.for_each(|problem| events::ReloadFailed { problem: &problem }.record());
+            }
         };
         if let Err(error) = trust {
             events::ReloadFailed { problem: &error.to_string() }.record();

@@ -43,16 +43,13 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Plain HTTP to somewhere else.
-    #[error(
-        "found \"http://{authority}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
-         (127.0.0.0/8, [::1], localhost)"
-    )]
+    #[error("plain http:// to {authority}, which is not a loopback address")]
     PlainToElsewhere {
         /// The host and the port.
         authority: String,
     },
     /// Anything else.
-    #[error("found {0}, allowed is https://host[:port] or a bare host, without user info, path, query or fragment")]
+    #[error("{0}")]
     Form(&'static str),
 }
 
@@ -65,6 +62,9 @@ enum Address {
 }
 
 impl Endpoint {
+    /// What an endpoint looks like.
+    pub const EXPECTED: &str = "https://host[:port] or a bare host; http:// only to a loopback address";
+
     /// How it is spoken to.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
@@ -108,19 +108,6 @@ impl Endpoint {
         }
     }
 
-    /// Parses the address of the metadata service of an instance, which is plain: beside what an endpoint may be,
-    /// `http://metadata.tencentyun.com` and link-local addresses such as `http://169.254.0.23`.
-    ///
-    /// # Errors
-    /// If it is neither.
-    pub(crate) fn of_metadata(text: &str) -> Result<Self, EndpointError> {
-        Self::parse(text, |host| match host {
-            Address::Name(name) => name == METADATA_HOST,
-            Address::V4(address) => address.is_link_local(),
-            Address::V6(_) => false,
-        })
-    }
-
     fn https(host: Address) -> Self {
         Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
     }
@@ -151,19 +138,19 @@ impl Endpoint {
             None => (Scheme::Https, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some(_) => return Err(EndpointError::Form("another scheme")),
+            Some(_) => return Err(EndpointError::Form("unknown scheme")),
         };
         if rest.contains('@') {
-            return Err(EndpointError::Form("user info (an @)"));
+            return Err(EndpointError::Form("has a user or a password"));
         }
         if rest.contains(['/', '?', '#']) {
-            return Err(EndpointError::Form("a path, a query or a fragment"));
+            return Err(EndpointError::Form("has a path, a query or a fragment"));
         }
-        let (host, port) = split_port(rest).ok_or(EndpointError::Form("another port than 1 to 65535"))?;
-        let host = Address::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
+        let (host, port) = split_port(rest).ok_or(EndpointError::Form("invalid port"))?;
+        let host = Address::parse(host).ok_or(EndpointError::Form("invalid host"))?;
         // It would be part of the signed name, which the API does not know.
         if matches!(&host, Address::Name(name) if name.ends_with('.')) {
-            return Err(EndpointError::Form("a name with a dot at its end"));
+            return Err(EndpointError::Form("host ends in a dot"));
         }
         if is_bare_word(text) {
             return Err(EndpointError::Form("a word without a dot, a scheme or a port"));
@@ -174,6 +161,24 @@ impl Endpoint {
             return Err(EndpointError::PlainToElsewhere { authority });
         }
         Ok(Self { scheme, host, authority, port })
+    }
+}
+
+/// The metadata service of an instance, which is plain: beside what an endpoint may be, `http://metadata.tencentyun.com`
+/// and link-local addresses such as `http://169.254.0.23`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MetadataEndpoint(pub(crate) Endpoint);
+
+impl FromStr for MetadataEndpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let endpoint = Endpoint::parse(text, |host| match host {
+            Address::Name(name) => name == METADATA_HOST,
+            Address::V4(address) => address.is_link_local(),
+            Address::V6(_) => false,
+        });
+        endpoint.map(Self)
     }
 }
 
@@ -350,13 +355,7 @@ mod tests {
             "http://0.0.0.0:9700",
         ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!(
-                    "found \"{text}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
-                     (127.0.0.0/8, [::1], localhost)"
-                )
-            );
+            assert_eq!(error, format!("plain {}, which is not a loopback address", text.replace("//", "// to ")));
         }
     }
 
@@ -365,11 +364,12 @@ mod tests {
         for text in
             ["http://metadata.tencentyun.com", "http://169.254.0.23", "http://127.0.0.1:80", "https://a.example"]
         {
-            assert!(Endpoint::of_metadata(text).is_ok(), "{text}");
+            assert!(text.parse::<MetadataEndpoint>().is_ok(), "{text}");
         }
         assert_eq!("http://169.254.0.23".parse::<Endpoint>().ok(), None);
         for text in ["http://10.0.0.1", "http://metadata.tencentyun.com.example", "http://a.metadata.tencentyun.com"] {
-            assert!(matches!(Endpoint::of_metadata(text), Err(EndpointError::PlainToElsewhere { .. })), "{text}");
+            let error = text.parse::<MetadataEndpoint>().unwrap_err();
+            assert!(matches!(error, EndpointError::PlainToElsewhere { .. }), "{text}");
         }
     }
 
@@ -403,9 +403,9 @@ mod tests {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form(_))), "{text:?}");
         }
         let error = "host.example.".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.starts_with("found a name with a dot at its end, "), "{error}");
+        assert!(error == "host ends in a dot", "{error}");
         let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.starts_with("found a path, a query or a fragment, allowed is https://host[:port] or"), "{error}");
+        assert!(error == "has a path, a query or a fragment", "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use no_proxy::NoProxy;
 pub(crate) use request::into_http;
 pub use sending::Sending;
 pub use waits::{Waiting, Waits};
-pub use way::{Outside, Proxy};
+pub use way::{Outside, Proxy, ProxyError};
 
 /// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.
 const HEAD_LEN_MAX: usize = 64 * 1024;

@@ -1,6 +1,9 @@
-//! Lanes: which credential, which endpoint, which regions, how fast.
+//! Lanes: credential, endpoint, regions and limits of each.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use imageshare_core::{
     credential::SecretId,
@@ -10,19 +13,42 @@ use imageshare_engine::limits::LaneLimits;
 
 use super::{
     DEFAULT_NAME,
-    choices::Choices,
-    credentials::Sources,
-    file::Section,
-    origin::{Given, Origin, Setting},
-    values,
+    error::Problem,
+    file::joined,
+    resolver::{Resolver, section},
+    setting::Origin,
+    values::{Invalid, Parser, decimal_within, parsed, region, whole},
 };
 use crate::{credentials::Source, endpoint::Endpoint, wire::job::is_lane_name};
 
-/// Where the API is reached if nobody says otherwise: the international site.
+/// The API's endpoint by default: that of the international site.
 pub const DEFAULT_ENDPOINT: &str = "cvm.intl.tencentcloudapi.com";
 
-/// Calls in flight that a lane may be set to.
-const CONCURRENCIES: std::ops::RangeInclusive<u32> = 1..=1000;
+/// Variable and flag of the endpoint, which replace all lanes by one.
+const ENDPOINT: (&str, &str) = ("IMAGESHARE_ENDPOINT", "--endpoint");
+
+section! {
+    /// A lane of the settings.
+    LaneSettings from RawLane (credentials: &[String]) {
+        /// A host, or `https://host[:port]`; `http://` only to a loopback address. Variable and flag replace all lanes by one
+        endpoint: Endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host"), parsed(Endpoint::EXPECTED),
+            variables &[ENDPOINT.0], flag "--endpoint";
+        /// The regions whose images the lane serves, as a list
+        regions: Regions = Regions::All, regions();
+        /// The credential of the lane
+        credential: String = DEFAULT_NAME.to_owned(), name_of_credential(credentials);
+        /// The account (UIN) that the lane's key must belong to; [below](#the-account-of-a-key)
+        account: Option<AccountId> = None, account().optional();
+        /// For each action but DescribeImages, which has 40 requests a second. The API allows 10
+        rate: f64 = LaneLimits::default().rate, decimal_within(0.01..=1000.0, "requests a second"),
+            variables &["IMAGESHARE_RATE"], flag "--rate";
+        /// Accounts that one request names at most
+        batch: u32 = LaneLimits::default().batch, whole(1..=500, "accounts per request"),
+            variables &["IMAGESHARE_BATCH"], flag "--batch";
+        /// Requests in flight
+        concurrency: u32 = LaneLimits::default().concurrency, whole(1..=1000, "requests in flight");
+    }
+}
 
 /// One rate-limit bucket of the API: a credential and an endpoint's host.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,38 +61,41 @@ pub struct Lane {
     pub regions: Regions,
     /// The name of its credential.
     pub credential: String,
-    /// Where that credential is looked for.
+    /// The source of that credential.
     pub source: Source,
-    /// The account that its credential has to be of.
+    /// The account that its credential must belong to.
     pub account: Option<AccountId>,
-    /// How fast it goes.
+    /// Its rate limits.
     pub limits: LaneLimits,
 }
 
 /// Regions that a lane serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Regions {
-    /// All there are.
+    /// All regions.
     All,
-    /// Just these, at least one.
+    /// Only these, at least one.
     These(BTreeSet<Region>),
 }
 
-/// What is given for all lanes at once, by variable or flag.
-pub(super) struct Overrides {
-    pub(super) endpoint: Vec<Given>,
-    pub(super) rate: Vec<Given>,
-    pub(super) batch: Vec<Given>,
-}
-
-/// A lane, its settings, and where it is defined.
-pub(super) struct Found {
-    pub(super) lane: Lane,
-    pub(super) settings: Vec<Setting>,
-    origin: Origin,
-}
-
 impl Lane {
+    pub(super) fn new(name: String, settings: &LaneSettings, source: Source) -> Self {
+        Self {
+            name,
+            endpoint: settings.endpoint.value.clone(),
+            regions: settings.regions.value.clone(),
+            credential: settings.credential.value.clone(),
+            source,
+            account: settings.account.value,
+            limits: LaneLimits {
+                rate: settings.rate.value,
+                batch: settings.batch.value,
+                concurrency: settings.concurrency.value,
+                ..LaneLimits::default()
+            },
+        }
+    }
+
     /// Its host and its regions.
     fn place(&self) -> (String, &Regions) {
         (self.endpoint.host(), &self.regions)
@@ -74,7 +103,7 @@ impl Lane {
 }
 
 impl Regions {
-    /// Whether a region is among them.
+    /// Returns whether a region is among them.
     #[must_use]
     pub fn contains(&self, region: Region) -> bool {
         match self {
@@ -83,7 +112,7 @@ impl Regions {
         }
     }
 
-    /// A region that both hold, as text.
+    /// Returns a region that both hold, as text.
     fn shared(&self, other: &Self) -> Option<String> {
         match (self, other) {
             (Self::All, Self::All) => Some("all of them".to_owned()),
@@ -107,157 +136,82 @@ impl fmt::Display for Regions {
     }
 }
 
-/// The lanes of the file, or the one lane that there is without any; with an endpoint from outside the file, that one
-/// lane alone.
-pub(super) fn read(
-    mut sections: Section,
-    overrides: &Overrides,
-    sources: &Sources,
-    choices: &mut Choices<'_>,
-) -> Vec<Found> {
-    let mut found = Vec::new();
-    for name in sections.names() {
-        let origin = sections.origin(&name);
-        let section = sections.section(&name, &mut choices.problems);
-        if is_lane_name(&name) {
-            found.extend(read_one(&name, section, origin, overrides, sources, choices));
-        } else {
-            choices.problems.push(format!(
-                "{origin}: found it as the name of a lane, allowed are 1 to 63 lower-case letters, digits and hyphens"
-            ));
+/// Resolves the lanes of the file, or the one lane that exists without any. An endpoint from outside the file replaces all
+/// lanes by that one, and they are not read.
+pub(super) fn resolve(
+    mut raw: BTreeMap<String, RawLane>,
+    credentials: &[String],
+    resolver: &mut Resolver<'_>,
+) -> BTreeMap<String, LaneSettings> {
+    let (variable, flag) = ENDPOINT;
+    let is_replaced = resolver.flags.get(flag).is_some() || resolver.environment.text(variable) != Ok(None);
+    if is_replaced {
+        raw.clear();
+    }
+    if raw.is_empty() {
+        raw.insert(DEFAULT_NAME.to_owned(), RawLane::default());
+    }
+    let mut lanes = BTreeMap::new();
+    for (name, raw) in raw {
+        if !is_lane_name(&name) {
+            let path = ["lanes".to_owned(), name];
+            let expected = "1 to 63 lowercase letters, digits and hyphens";
+            let problem = Problem::of_key(
+                resolver.file.origin(&path),
+                joined(&path),
+                "invalid name of a lane".to_owned(),
+                expected,
+            );
+            resolver.report(problem);
+            continue;
         }
+        let settings = LaneSettings::resolve(raw, &["lanes", &name], resolver, credentials);
+        lanes.insert(name, settings);
     }
-    if found.is_empty() || !overrides.endpoint.is_empty() {
-        let nothing = sections.section(DEFAULT_NAME, &mut choices.problems);
-        return read_one(DEFAULT_NAME, nothing, Origin::Default, overrides, sources, choices).into_iter().collect();
-    }
-    refuse_shared(&found, &mut choices.problems);
-    found
+    lanes
 }
 
-fn read_one(
-    name: &str,
-    mut section: Section,
-    origin: Origin,
-    overrides: &Overrides,
-    sources: &Sources,
-    choices: &mut Choices<'_>,
-) -> Option<Found> {
-    let problems = &mut choices.problems;
-    let mut take = |key: &str| section.take(key, problems);
-    let (endpoint, rate, batch) = (take("endpoint"), take("rate"), take("batch"));
-    let (concurrency, credential, account) = (take("concurrency"), take("credential"), take("account"));
-    let regions = section.take_list("regions", problems).map(|list| (list, section.origin("regions")));
-    section.finish("endpoint, regions, credential, account, rate, batch, concurrency", problems);
-
-    let key = |key: &str| format!("lanes.{name}.{key}");
-    let LaneLimits { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
-        LaneLimits::default();
-    let outside = |given: &[Given], of_file: Option<Given>| of_file.into_iter().chain(given.iter().cloned()).collect();
-    let default_endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host");
-
-    let endpoint = choices.choose(
-        key("endpoint"),
-        default_endpoint,
-        outside(&overrides.endpoint, endpoint),
-        values::parsed::<Endpoint>,
-    );
-    let regions = read_regions(key("regions"), regions, choices);
-    let credential =
-        choices.choose(key("credential"), DEFAULT_NAME.to_owned(), credential.into_iter().collect(), |text| {
-            // A text that is no name is not shown: it may be a key in the wrong place.
-            match sources.contains_key(text) {
-                true => Ok(text.to_owned()),
-                false => {
-                    let names = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    Err(format!("found another text, allowed is the name of a credential: {names}"))
-                }
-            }
-        });
-    let rate = choices.choose(key("rate"), default_rate, outside(&overrides.rate, rate), values::rate);
-    let batch = choices.choose(key("batch"), default_batch, outside(&overrides.batch, batch), values::batch);
-    let concurrency =
-        choices.choose(key("concurrency"), default_concurrency, concurrency.into_iter().collect(), |text| {
-            values::whole(text, CONCURRENCIES, "calls in flight")
-        });
-
-    let account = choices.choose_any(&key("account"), account.into_iter().collect(), |text| {
-        // A text that is no account is not shown: it may be a key in the wrong place.
-        text.parse::<AccountId>().map_err(|_| "invalid account id (expected 5 to 19 digits)".to_owned())
-    });
-
-    let mut settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
-    let account = account.map(|(account, setting)| {
-        settings.push(setting);
-        account
-    });
-    let limits = LaneLimits { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
-    let source = sources.get(&credential.0)?.source.clone();
-    let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
-    let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, account, limits };
-    Some(Found { lane, settings, origin })
+/// Records lanes that have one source, and so one key, and share a host or a region.
+pub(super) fn refuse_shared(lanes: &[Lane], resolver: &mut Resolver<'_>) {
+    for (second, first, what) in conflicts(lanes.iter().map(|lane| (lane, &lane.source))) {
+        let Shared { what, expected } = what;
+        let path = ["lanes".to_owned(), second.name.clone()];
+        let fault = format!("credential {} and {what} as in lane {}", second.credential, first.name);
+        let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+        resolver.report(problem);
+    }
 }
 
-fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut Choices<'_>) -> (Regions, Setting) {
-    let (regions, origin) = match given {
-        None => (Regions::All, Origin::Default),
-        Some((list, origin)) => {
-            if list.is_empty() {
-                choices.problems.push(format!("{origin}: found an empty list, allowed is at least one region"));
-            }
-            let mut regions = BTreeSet::new();
-            for given in list {
-                match values::region(&given.text, false) {
-                    Ok(region) => drop(regions.insert(region)),
-                    Err(problem) => choices.problems.push(format!("{}: {problem}", given.origin)),
-                }
-            }
-            (Regions::These(regions), origin)
-        }
+/// Returns the same for lanes whose different sources have one key, by the ids of the keys.
+pub(super) fn shared_keys<'a>(lanes: &[Lane], ids: impl IntoIterator<Item = Option<&'a SecretId>>) -> Vec<Problem> {
+    let with_ids = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?)));
+    let problem = |(second, first, Shared { what, expected }): (&Lane, &Lane, Shared)| {
+        let fault = format!(
+            "credential {} has the key of credential {}, and {what} as in lane {}",
+            second.credential, first.credential, first.name
+        );
+        Problem::of_key(Origin::Default, format!("lanes.{}", second.name), fault, expected)
     };
-    let setting = Setting { key, value: regions.to_string(), origin };
-    (regions, setting)
+    conflicts(with_ids).into_iter().map(problem).collect()
 }
 
-/// Lanes with one source have one key.
-fn refuse_shared(found: &[Found], problems: &mut Vec<String>) {
-    for (index, Found { lane: second, origin, .. }) in found.iter().enumerate() {
-        for Found { lane: first, .. } in found.iter().take(index).filter(|first| first.lane.source == second.source) {
-            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
-                let (name, credential) = (&first.name, &second.credential);
-                problems.push(format!(
-                    "{origin}: found credential {credential} and {what} as in lane {name}, allowed {allowed}"
-                ));
-            }
+/// Returns the pairs of lanes that have one key and share a host or a region, the later lane first.
+fn conflicts<'a, K: PartialEq>(lanes: impl Iterator<Item = (&'a Lane, K)>) -> Vec<(&'a Lane, &'a Lane, Shared)> {
+    let lanes: Vec<_> = lanes.collect();
+    let mut conflicts = Vec::new();
+    for (index, (second, key)) in lanes.iter().enumerate() {
+        for (first, _) in lanes.iter().take(index).filter(|(_, other)| other == key) {
+            let shared = Shared::by(&first.place(), &second.place());
+            conflicts.extend(shared.map(|shared| (*second, *first, shared)));
         }
     }
+    conflicts
 }
 
-/// Different sources may hold one key: what [`refuse_shared`] says, by the ids of the lanes' keys.
-pub(super) fn refuse_shared_keys<'a>(
-    lanes: &[Lane],
-    ids: impl IntoIterator<Item = Option<&'a SecretId>>,
-) -> Vec<String> {
-    let with_ids: Vec<_> = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?))).collect();
-    let mut problems = Vec::new();
-    for (index, (second, id)) in with_ids.iter().enumerate() {
-        for (first, _) in with_ids.iter().take(index).filter(|(_, other)| other == id) {
-            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
-                problems.push(format!(
-                    "lanes.{}: found credential {}, which has the key of credential {}, and {what} as in lane {}, \
-                     allowed {allowed}",
-                    second.name, second.credential, first.credential, first.name
-                ));
-            }
-        }
-    }
-    problems
-}
-
-/// What two lanes of one key share and may not.
+/// What two lanes of one key share and must not.
 pub(crate) struct Shared {
     pub(crate) what: String,
-    allowed: &'static str,
+    expected: &'static str,
 }
 
 impl Shared {
@@ -266,11 +220,28 @@ impl Shared {
     pub(crate) fn by<S: AsRef<str>>(first: &(S, &Regions), second: &(S, &Regions)) -> Option<Self> {
         let host = second.0.as_ref();
         if first.0.as_ref() == host {
-            let allowed = "is one lane for a credential and a host: they have one limit together";
-            return Some(Self { what: format!("host {host}"), allowed });
+            let expected = "one lane per credential and host, since they have one rate limit";
+            return Some(Self { what: format!("host {host}"), expected });
         }
         let region = first.1.shared(second.1)?;
-        let allowed = "are regions of its own: lanes of one account never share a region";
-        Some(Self { what: format!("region {region}"), allowed })
+        let expected = "other regions, since two lanes of one account would write to one image at once";
+        Some(Self { what: format!("region {region}"), expected })
     }
+}
+
+fn regions() -> Parser<Regions> {
+    region().list().map(|regions| Regions::These(regions.into_iter().collect()))
+}
+
+fn name_of_credential(names: &[String]) -> Parser<String> {
+    let (expected, names) = (format!("the name of a credential: {}", names.join(", ")), names.to_vec());
+    let words = names.clone();
+    // A text that is not a name is not shown: it may be a key in the wrong place.
+    let read = move |text: &str| names.iter().find(|name| *name == text).cloned().ok_or(Invalid::Hidden);
+    Parser::of_text(expected, read).known(words)
+}
+
+fn account() -> Parser<AccountId> {
+    // A text that is not an account is not shown: it may be a key in the wrong place.
+    Parser::of_text("an account id of 5 to 19 digits", |text| text.parse().map_err(|_| Invalid::Hidden))
 }
