@@ -16,7 +16,7 @@ pub struct AccountId(NonZeroU64);
 
 /// Why a text or number is no account id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is a root account id of 5 to 19 digits without a leading zero")]
+#[error("invalid value {found} (expected a root account id of 5 to 19 digits without a leading zero)")]
 pub struct AccountIdError {
     /// The start of what was found, safe to print.
     found: String,
@@ -141,7 +141,7 @@ mod tests {
         }
         assert_eq!(
             "10384\u{1b}[31m".parse::<AccountId>().unwrap_err().to_string(),
-            r#"found "10384\u{1b}[31m", allowed is a root account id of 5 to 19 digits without a leading zero"#
+            r#"invalid value "10384\u{1b}[31m" (expected a root account id of 5 to 19 digits without a leading zero)"#
         );
     }
 

@@ -15,7 +15,7 @@ pub struct ImageId(InlineAscii<36>);
 
 /// Why a text is no image id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is img- and 4 to 32 lower-case letters or digits")]
+#[error("invalid value {found} (expected img- followed by 4 to 32 lowercase letters or digits)")]
 pub struct ImageIdError {
     /// The start of what was found, safe to print.
     found: String,
@@ -102,7 +102,7 @@ mod tests {
         assert!(alloc::format!("img-{}", "a".repeat(33)).parse::<ImageId>().is_err());
         assert_eq!(
             "lhbp-a1b2c3d4".parse::<ImageId>().unwrap_err().to_string(),
-            r#"found "lhbp-a1b2c3d4", allowed is img- and 4 to 32 lower-case letters or digits"#
+            r#"invalid value "lhbp-a1b2c3d4" (expected img- followed by 4 to 32 lowercase letters or digits)"#
         );
     }
 }

@@ -13,7 +13,7 @@ pub struct Region(InlineAscii<32>);
 
 /// Why a text is no region id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is a region id such as ap-singapore, at most 32 characters")]
+#[error("invalid value {found} (expected a region id such as ap-singapore, at most 32 characters)")]
 pub struct RegionError {
     /// The start of what was found, safe to print.
     found: String,
