@@ -1,9 +1,10 @@
 //! Where the broker is and who we are there: `amqp://user:password@host:port/vhost`, checked once. It is a secret.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use imageshare_core::{disclosure::has_key, params::encode};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::mechanism::Mechanism;
@@ -195,20 +196,11 @@ impl fmt::Debug for Url {
     }
 }
 
-/// A text with its percent escapes resolved; `None` if one is not whole or the result is not UTF-8.
+/// Returns a text with its percent escapes decoded; `None` if one is incomplete or the result is not UTF-8.
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                digit()? * 16 + digit()?
-            }
-            _ => byte,
-        });
-    }
-    String::from_utf8(decoded).ok()
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let are_whole = text.split('%').skip(1).all(is_escape);
+    percent_decode_str(text).decode_utf8().ok().filter(|_| are_whole).map(Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -220,10 +220,10 @@ mod tests {
     fn a_variable_that_names_no_file_is_refused_without_what_it_holds() {
         let check = |value: &str, found: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
-            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a file"));
+            assert_eq!(error.to_string(), format!("{FILE}: {found} (expected the path of a file)"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
-        check("\"/run/keys\"", "a path in quotation marks");
-        check("[default]\nsecret_key = topsecret\n", "a text with line ends or other control characters");
+        check("\"/run/keys\"", "path is in quotation marks");
+        check("[default]\nsecret_key = topsecret\n", "path has line ends or other control characters");
     }
 }
