@@ -12,7 +12,7 @@ use imageshare_core::{
     v1,
 };
 use imageshare_sandbox::flat;
-use imageshare_worker::settings::Environment;
+use imageshare_worker::environment::Environment;
 use serde::Serialize;
 
 use crate::{

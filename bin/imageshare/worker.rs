@@ -11,9 +11,10 @@ use imageshare_worker::{
     },
     credentials::IfMissing,
     daemon::Daemon,
+    environment::Environment,
     http::{Client, Outside, TimeOuts},
     service_manager::ServiceManager,
-    settings::{Environment, Flags, Settings, SettingsError},
+    settings::{Flags, Settings, SettingsError},
     status::Status,
     tls::TlsError,
 };

@@ -12,8 +12,9 @@ use std::{
 use imageshare_core::credential::SecretId;
 use imageshare_worker::{
     credentials::Provider,
+    environment::Environment,
     http::Client,
-    settings::{EffectiveSetting, Environment, Settings, UrlSource},
+    settings::{EffectiveSetting, Settings, UrlSource},
 };
 
 use crate::{

@@ -24,8 +24,9 @@ use imageshare_sandbox::{
 use imageshare_worker::{
     credentials::{IfMissing, Keeper},
     driver::{self, Lane},
+    environment::Environment,
     http::{Client, TimeOuts},
-    settings::{Environment, Flags, Settings},
+    settings::{Flags, Settings},
 };
 
 use crate::{

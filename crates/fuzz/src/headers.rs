@@ -17,7 +17,7 @@ use imageshare_worker::{
         topology::is_ours,
     },
     driver::{Delivery, Epoch, Settled},
-    settings::Regions,
+    lane::Regions,
     wire::{Defaults, Job, job},
 };
 use lapin::{

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use imageshare_core::text::printable;
-use imageshare_worker::settings::{EffectiveSetting, Environment, Flags, Settings, SettingsError};
+use imageshare_worker::{
+    environment::Environment,
+    settings::{EffectiveSetting, Flags, Settings, SettingsError},
+};
 use toml::{Table, Value};
 
 use crate::{shown::assert_shown, source::documents};

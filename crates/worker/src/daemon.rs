@@ -17,6 +17,7 @@ use crate::{
     driver::{Driver, Lane, Lines, Order},
     events,
     http::Client,
+    lane::LaneConfig,
     settings::{self, Settings, SettingsError},
     status::Status,
     tls::TlsError,
@@ -155,7 +156,7 @@ fn limits(settings: &Settings) -> Limits {
 
 /// Whether something differs that is looked at only when the process starts.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
-    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), account: None, ..lane.clone() };
+    let fixed = |lane: &LaneConfig| LaneConfig { limits: LaneLimits::default(), account: None, ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
     lanes(old) != lanes(new)

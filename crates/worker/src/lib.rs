@@ -4,6 +4,7 @@
 mod events;
 mod metrics;
 mod net;
+mod paths;
 
 pub mod admin;
 pub mod broker;
@@ -11,7 +12,9 @@ pub mod credentials;
 pub mod daemon;
 pub mod driver;
 pub mod endpoint;
+pub mod environment;
 pub mod http;
+pub mod lane;
 pub mod pauses;
 pub mod plan;
 pub mod proof;

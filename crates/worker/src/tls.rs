@@ -18,7 +18,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::settings::{Environment, shown_path};
+use crate::{environment::Environment, paths::shown_path};
 
 /// Bytes that a file with certificates or a key may have: all authorities of a system have less than a quarter of it.
 const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;

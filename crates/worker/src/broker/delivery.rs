@@ -16,7 +16,7 @@ use lapin::{BasicProperties, types::AMQPValue};
 use super::{BrokerVersion, frames::Message, topology};
 use crate::{
     driver::{Delivery, Epoch},
-    settings::Regions,
+    lane::Regions,
     wire::{
         Defaults, Identity, Job, Rejection,
         job::{self, is_job_id},

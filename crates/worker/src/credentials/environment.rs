@@ -3,7 +3,7 @@
 use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
 
 use super::CredentialsError;
-use crate::settings::Environment;
+use crate::environment::Environment;
 
 /// The variable of the key's name.
 pub(super) const SECRET_ID: &str = "TENCENTCLOUD_SECRET_ID";

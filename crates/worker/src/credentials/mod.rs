@@ -27,7 +27,7 @@ use imageshare_core::{
     text::printable,
 };
 
-use crate::settings::shown_path;
+use crate::paths::shown_path;
 
 pub use error::CredentialsError;
 pub use keeper::{Identity, IfMissing, Keeper, Newest, Owner};

@@ -12,7 +12,7 @@ use imageshare_core::{
 };
 
 use super::{CredentialsError, ini, reading::read, section_of, shown, shown_name};
-use crate::settings::{Environment, path_problem};
+use crate::{environment::Environment, paths::path_problem};
 
 /// The variable that names the file.
 const FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";

@@ -9,7 +9,7 @@ use super::{
     CredentialsError, Loaded, Role, Source, metadata,
     sts::{Identity, Sts},
 };
-use crate::{endpoint::Endpoint, http::Client, settings::Environment};
+use crate::{endpoint::Endpoint, environment::Environment, http::Client};
 
 /// Gives what a source has now. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -17,8 +17,9 @@ use imageshare_core::{
 use super::{CredentialsError, Loaded, Role, environment::variable, reading::read, shown};
 use crate::{
     endpoint::Endpoint,
+    environment::Environment,
     http::{Client, Sending, into_http},
-    settings::{Environment, path_problem},
+    paths::path_problem,
 };
 
 /// The region that is named when nobody says otherwise, as the vendor's SDKs do. Roles belong to no region.

@@ -36,7 +36,7 @@ use crate::{
     endpoint::Endpoint,
     events,
     http::{Client, Waiting, authority},
-    settings::Regions,
+    lane::Regions,
     status::Status,
 };
 

@@ -11,7 +11,7 @@ use super::{Driver, Said, carry_out::OpenLane, event::News};
 use crate::{
     credentials::{Identity, Loaded, Newest, Owner},
     events,
-    settings::{Regions, Shared},
+    lane::{LaneConflict, Regions},
 };
 
 /// Tells the driver of every credential that its keeper gets after `last`, and of what keeps it from getting one, each once.
@@ -191,7 +191,7 @@ impl<I: Send + 'static> Driver<I> {
         self.lanes.iter().zip(self.status.lanes()).find_map(|(other, of)| {
             let is_same =
                 other.signer.as_ref().is_some_and(|signer| signer.credential().secret_id == credential.secret_id);
-            let Shared { what, .. } = Shared::by(&open.place(), &other.place()).filter(|_| is_same)?;
+            let LaneConflict { what, .. } = LaneConflict::by(&open.place(), &other.place()).filter(|_| is_same)?;
             Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", of.name()))
         })
     }

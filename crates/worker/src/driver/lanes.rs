@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use crate::{
     credentials::{CredentialsError, IfMissing, Keeper, Provider},
     endpoint::Endpoint,
+    environment::Environment,
     http::Client,
-    settings::{self, Environment, Regions},
+    lane::{LaneConfig, Regions},
 };
 
 /// A lane: one credential at one endpoint, and so one rate limit of the API.
@@ -50,13 +51,13 @@ pub struct NoCredential {
 /// # Errors
 /// If one has none, unless that [can pass](CredentialsError::can_pass) and may be waited for.
 pub async fn open_lanes(
-    lanes: &[settings::Lane],
+    lanes: &[LaneConfig],
     environment: &Environment,
     client: &Client,
     if_missing: IfMissing,
 ) -> Result<Vec<Lane>, NoCredential> {
     // Lanes of one credential at different sites ask different services for temporary keys.
-    let key = |lane: &settings::Lane| (lane.credential.clone(), lane.endpoint.sts());
+    let key = |lane: &LaneConfig| (lane.credential.clone(), lane.endpoint.sts());
     let mut starting: BTreeMap<_, JoinHandle<_>> = BTreeMap::new();
     for lane in lanes {
         starting.entry(key(lane)).or_insert_with(|| {
@@ -81,7 +82,7 @@ pub async fn open_lanes(
 impl Lane {
     /// A lane of the settings with its credential.
     #[must_use]
-    pub fn new(of: &settings::Lane, keeper: Keeper) -> Self {
+    pub fn new(of: &LaneConfig, keeper: Keeper) -> Self {
         Self {
             name: of.name.clone(),
             endpoint: of.endpoint.clone(),
@@ -117,7 +118,7 @@ impl Routed for Lane {
     }
 }
 
-impl Routed for settings::Lane {
+impl Routed for LaneConfig {
     fn name(&self) -> &str {
         &self.name
     }

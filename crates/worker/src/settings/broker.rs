@@ -13,13 +13,14 @@ use zeroize::Zeroizing;
 use super::{
     error::Problem,
     resolver::{Resolver, section},
-    values::{duration, file_path, parsed, shown_path, whole, whole_seconds},
+    values::{duration, file_path, parsed, whole, whole_seconds},
 };
 use crate::{
     broker::{
         Url, UrlError,
         management::{ManagementUrl, ManagementUrlError},
     },
+    paths::shown_path,
     tls::{ClientFiles, Trust},
 };
 

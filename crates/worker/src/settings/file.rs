@@ -13,16 +13,10 @@ use toml::{
 };
 
 use super::{
-    admin::RawAdmin,
-    broker::RawBroker,
-    credentials::RawCredential,
-    engine::RawEngine,
-    error::SettingsError,
-    http::RawHttp,
-    lanes::RawLane,
-    setting::Origin,
-    values::{path_problem, shown_path},
+    admin::RawAdmin, broker::RawBroker, credentials::RawCredential, engine::RawEngine, error::SettingsError,
+    http::RawHttp, lanes::RawLane, setting::Origin,
 };
+use crate::paths::{path_problem, shown_path};
 
 /// Bytes that a settings file may have.
 const FILE_LEN_MAX: u64 = 1024 * 1024;

@@ -1,14 +1,8 @@
 //! Lanes: credential, endpoint, regions and limits of each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::BTreeMap;
 
-use imageshare_core::{
-    credential::SecretId,
-    ids::{AccountId, Region},
-};
+use imageshare_core::{credential::SecretId, ids::AccountId};
 use imageshare_engine::limits::LaneLimits;
 
 use super::{
@@ -19,7 +13,12 @@ use super::{
     setting::Origin,
     values::{Invalid, Parser, decimal_within, parsed, region, whole},
 };
-use crate::{credentials::Source, endpoint::Endpoint, wire::job::is_lane_name};
+use crate::{
+    credentials::Source,
+    endpoint::Endpoint,
+    lane::{LaneConfig, LaneConflict, Regions},
+    wire::job::is_lane_name,
+};
 
 /// The API's endpoint by default: that of the international site.
 pub const DEFAULT_ENDPOINT: &str = "cvm.intl.tencentcloudapi.com";
@@ -50,35 +49,7 @@ section! {
     }
 }
 
-/// One rate-limit bucket of the API: a credential and an endpoint's host.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lane {
-    /// Its name, which a job may give.
-    pub name: String,
-    /// Where its calls go.
-    pub endpoint: Endpoint,
-    /// The regions whose images it serves.
-    pub regions: Regions,
-    /// The name of its credential.
-    pub credential: String,
-    /// The source of that credential.
-    pub source: Source,
-    /// The account that its credential must belong to.
-    pub account: Option<AccountId>,
-    /// Its rate limits.
-    pub limits: LaneLimits,
-}
-
-/// Regions that a lane serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Regions {
-    /// All regions.
-    All,
-    /// Only these, at least one.
-    These(BTreeSet<Region>),
-}
-
-impl Lane {
+impl LaneConfig {
     pub(super) fn new(name: String, settings: &LaneSettings, source: Source) -> Self {
         Self {
             name,
@@ -93,45 +64,6 @@ impl Lane {
                 concurrency: settings.concurrency.value,
                 ..LaneLimits::default()
             },
-        }
-    }
-
-    /// Its host and its regions.
-    fn place(&self) -> (String, &Regions) {
-        (self.endpoint.host(), &self.regions)
-    }
-}
-
-impl Regions {
-    /// Returns whether a region is among them.
-    #[must_use]
-    pub fn contains(&self, region: Region) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(regions) => regions.contains(&region),
-        }
-    }
-
-    /// Returns a region that both hold, as text.
-    fn shared(&self, other: &Self) -> Option<String> {
-        match (self, other) {
-            (Self::All, Self::All) => Some("all of them".to_owned()),
-            (Self::These(regions), Self::All) | (Self::All, Self::These(regions)) => {
-                regions.first().map(ToString::to_string)
-            }
-            (Self::These(a), Self::These(b)) => a.intersection(b).next().map(ToString::to_string),
-        }
-    }
-}
-
-impl fmt::Display for Regions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::These(regions) => {
-                let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
-                f.write_str(&regions.join(", "))
-            }
         }
     }
 }
@@ -172,9 +104,9 @@ pub(super) fn resolve(
 }
 
 /// Records lanes that have one source, and so one key, and share a host or a region.
-pub(super) fn refuse_shared(lanes: &[Lane], resolver: &mut Resolver<'_>) {
+pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut Resolver<'_>) {
     for (second, first, what) in conflicts(lanes.iter().map(|lane| (lane, &lane.source))) {
-        let Shared { what, expected } = what;
+        let LaneConflict { what, expected } = what;
         let path = ["lanes".to_owned(), second.name.clone()];
         let fault = format!("credential {} and {what} as in lane {}", second.credential, first.name);
         let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
@@ -183,9 +115,12 @@ pub(super) fn refuse_shared(lanes: &[Lane], resolver: &mut Resolver<'_>) {
 }
 
 /// Returns the same for lanes whose different sources have one key, by the ids of the keys.
-pub(super) fn shared_keys<'a>(lanes: &[Lane], ids: impl IntoIterator<Item = Option<&'a SecretId>>) -> Vec<Problem> {
+pub(super) fn shared_keys<'a>(
+    lanes: &[LaneConfig],
+    ids: impl IntoIterator<Item = Option<&'a SecretId>>,
+) -> Vec<Problem> {
     let with_ids = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?)));
-    let problem = |(second, first, Shared { what, expected }): (&Lane, &Lane, Shared)| {
+    let problem = |(second, first, LaneConflict { what, expected }): (&LaneConfig, &LaneConfig, LaneConflict)| {
         let fault = format!(
             "credential {} has the key of credential {}, and {what} as in lane {}",
             second.credential, first.credential, first.name
@@ -196,37 +131,18 @@ pub(super) fn shared_keys<'a>(lanes: &[Lane], ids: impl IntoIterator<Item = Opti
 }
 
 /// Returns the pairs of lanes that have one key and share a host or a region, the later lane first.
-fn conflicts<'a, K: PartialEq>(lanes: impl Iterator<Item = (&'a Lane, K)>) -> Vec<(&'a Lane, &'a Lane, Shared)> {
+fn conflicts<'a, K: PartialEq>(
+    lanes: impl Iterator<Item = (&'a LaneConfig, K)>,
+) -> Vec<(&'a LaneConfig, &'a LaneConfig, LaneConflict)> {
     let lanes: Vec<_> = lanes.collect();
     let mut conflicts = Vec::new();
     for (index, (second, key)) in lanes.iter().enumerate() {
         for (first, _) in lanes.iter().take(index).filter(|(_, other)| other == key) {
-            let shared = Shared::by(&first.place(), &second.place());
+            let shared = LaneConflict::by(&first.place(), &second.place());
             conflicts.extend(shared.map(|shared| (*second, *first, shared)));
         }
     }
     conflicts
-}
-
-/// What two lanes of one key share and must not.
-pub(crate) struct Shared {
-    pub(crate) what: String,
-    expected: &'static str,
-}
-
-impl Shared {
-    /// Two lanes with one key would count against one limit without knowing of each other if their hosts were the
-    /// same, and would write to one image at once if they shared a region.
-    pub(crate) fn by<S: AsRef<str>>(first: &(S, &Regions), second: &(S, &Regions)) -> Option<Self> {
-        let host = second.0.as_ref();
-        if first.0.as_ref() == host {
-            let expected = "one lane per credential and host, since they have one rate limit";
-            return Some(Self { what: format!("host {host}"), expected });
-        }
-        let region = first.1.shared(second.1)?;
-        let expected = "other regions, since two lanes of one account would write to one image at once";
-        Some(Self { what: format!("region {region}"), expected })
-    }
 }
 
 fn regions() -> Parser<Regions> {

@@ -9,7 +9,6 @@ mod admin;
 mod broker;
 mod credentials;
 mod engine;
-mod environment;
 mod error;
 mod file;
 mod http;
@@ -39,19 +38,18 @@ use self::{
     resolver::{CONFIG, Resolver},
 };
 use crate::{
+    environment::Environment,
     http::{Outside, TimeOuts},
+    lane::LaneConfig,
     tls::{self, ClientFiles, Trust},
 };
 
 pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
-pub use environment::{Environment, VariableError};
 pub use error::{Fault, Problem, SettingsError};
-pub(crate) use lanes::Shared;
-pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
+pub use lanes::DEFAULT_ENDPOINT;
 pub use process::Output;
 pub use setting::{Origin, Setting};
 pub use values::{DurationError, duration_of_flag};
-pub(crate) use values::{path_problem, shown_path};
 
 /// The name of the lane that exists without a settings file, and of the credential of a lane that names none.
 pub const DEFAULT_NAME: &str = "default";
@@ -89,7 +87,7 @@ pub struct Flags {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// At least one, with different names.
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<LaneConfig>,
     /// The lane of jobs that name none; one of [`Settings::lanes`]. `None` if the region decides.
     pub lane: Option<String>,
     /// The region of jobs that name none.
@@ -262,9 +260,9 @@ impl Settings {
         let resolved = Resolved::resolve(raw, &mut resolver);
         let lane = |(name, settings): (&String, &LaneSettings)| {
             let credential = resolved.credentials.get(&settings.credential.value)?;
-            Some(Lane::new(name.clone(), settings, credential.0.source(&resolved.credentials)))
+            Some(LaneConfig::new(name.clone(), settings, credential.0.source(&resolved.credentials)))
         };
-        let lanes: Vec<Lane> = resolved.lanes.iter().filter_map(lane).collect();
+        let lanes: Vec<LaneConfig> = resolved.lanes.iter().filter_map(lane).collect();
         // The default that stands in for an invalid value may be that of another lane.
         if resolver.problems.is_empty() {
             lanes::refuse_shared(&lanes, &mut resolver);

@@ -7,10 +7,10 @@ use imageshare_core::ids::Region;
 use tracing::Level;
 
 use super::{
-    lanes::Regions,
     resolver::section,
     values::{Invalid, Parser, duration, region, switch, word},
 };
+use crate::lane::Regions;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,13 +7,14 @@ use imageshare_core::{
 use toml::Value;
 
 use super::{
-    Environment, Flags, VariableError,
+    Flags,
     error::{Fault, Problem, did_you_mean, nearest},
     file::{FileLines, Unknown, joined},
     setting::{Origin, Setting, Shown},
     table::Row,
     values::{Invalid, Parser, scalar},
 };
+use crate::environment::{Environment, VariableError};
 
 /// The prefix of our variables.
 const PREFIX: &str = "IMAGESHARE_";

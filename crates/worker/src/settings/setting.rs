@@ -15,10 +15,11 @@ use imageshare_core::{
 };
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use super::values::{self, shown_path};
+use super::values;
 use crate::{
     endpoint::Endpoint,
     http::{NoProxy, Proxy},
+    paths::shown_path,
 };
 
 /// Where a value was set. A later variant takes precedence over an earlier one.
@@ -143,5 +144,5 @@ macro_rules! shown_as_displayed {
 shown_as_displayed! {
     bool f64 u16 u32 AccountId Endpoint Proxy Region SocketAddr
     crate::broker::Url crate::broker::management::ManagementUrl
-    super::credentials::SourceKind super::lanes::Regions
+    super::credentials::SourceKind crate::lane::Regions
 }

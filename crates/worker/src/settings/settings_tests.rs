@@ -3,7 +3,10 @@
 use imageshare_engine::{limits::LaneLimits, time::Millis};
 
 use super::*;
-use crate::credentials::{Role, Source};
+use crate::{
+    credentials::{Role, Source},
+    lane::Regions,
+};
 
 fn load<const N: usize>(file: &str, variables: [(&str, &str); N], flags: &Flags) -> Result<Settings, SettingsError> {
     Settings::parse("imageshare.toml", file, flags, &Environment::of(variables))

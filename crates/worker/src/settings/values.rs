@@ -1,21 +1,12 @@
 //! Values of settings: what each may be, in words and in code.
 
-use std::{
-    fmt,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
-use imageshare_core::{
-    disclosure::{cannot_be_path, disclosed, disclosed_path},
-    ids::Region,
-};
+use imageshare_core::{disclosure::disclosed, ids::Region};
 use jiff::{Span, SpanRelativeTo};
 use toml::Value;
 
-use super::environment::is_quoted;
+use crate::paths::path_problem;
 
 const DURATION_HINT: &str = "write a length of time as 500ms, 30s or 2h, or as a number of seconds";
 
@@ -230,27 +221,6 @@ pub(super) fn one_of<S: AsRef<str>>(words: &[S]) -> String {
     }
 }
 
-/// Why a text is not a path, without the text: a setting that has the contents of a file in place of its path holds a key.
-pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
-    let text = path.to_string_lossy();
-    if text.is_empty() {
-        Some("empty path")
-    } else if text.contains(char::is_control) {
-        Some("path has line ends or other control characters")
-    } else if is_quoted(&text) {
-        Some("path is in quotation marks")
-    } else if cannot_be_path(&text) {
-        Some("not a path but an address, a key, or the contents of a file")
-    } else {
-        None
-    }
-}
-
-/// Returns a path as it may be shown.
-pub(crate) fn shown_path(path: &Path) -> String {
-    disclosed_path(&path.to_string_lossy())
-}
-
 /// A number of digits and at most one point, neither negative nor with an exponent.
 fn decimal(text: &str) -> Option<f64> {
     let is_plain =
@@ -310,25 +280,5 @@ mod tests {
         for text in ["0", "501", "-1", "+5", "1.0", "", "99999999999"] {
             assert_eq!(read(text), Err(Invalid::Value), "{text}");
         }
-    }
-
-    #[test]
-    fn texts_that_cannot_be_paths_are_refused() {
-        for text in [
-            "",
-            "amqp://usr:12/topsecret@127.0.0.1",
-            "usr:topsecret@127.0.0.1",
-            "-----BEGIN PRIVATE KEY-----",
-            "{\"secret_key\":\"topsecret\"}",
-            "[default]",
-            "Gu5t9xGARNpq86cd98joQYCN3topsecret",
-            "topsecret\n",
-        ] {
-            let problem = path_problem(Path::new(text)).unwrap();
-            assert!(!problem.contains("topsecret"), "{problem}");
-        }
-        assert_eq!(path_problem(Path::new("keys")), None);
-        assert_eq!(shown_path(Path::new("keys")), "[path not shown]");
-        assert_eq!(shown_path(Path::new("./keys")), "./keys");
     }
 }

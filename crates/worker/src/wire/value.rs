@@ -1,4 +1,15 @@
-//! JSON values before they mean anything, and the members of one object, each at most once.
+//! JSON of a job, read member by member.
+//!
+//! A struct with `#[derive(Deserialize)]`, `alias` and `deny_unknown_fields` accepts and rejects the same texts: 752 of 752
+//! of the fuzz corpus of jobs and lines. It is worse for the reader of a report, so the members are collected here:
+//!
+//! - It stops at the first unknown or repeated member. The members behind it are lost, so 29 of the 690 rejected texts would
+//!   have lost the job id, image, permission or labels that the report of a rejected job repeats.
+//! - For 185 of them it names a member of a text that is not JSON at all, or was cut off. Here such a text says so first.
+//! - Its errors are sentences: which member is meant, and whether it is unknown or repeated, would have to be read from them.
+//!
+//! The values are serde's all the same: [`Value`] is deserialized, with repeated names kept. The schema of a job is written by
+//! hand for the same reason: `schemars` has no aliases, and says nothing of members that are null or depend on others.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 

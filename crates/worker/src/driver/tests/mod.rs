@@ -31,8 +31,8 @@ use super::*;
 use crate::{
     credentials::{CredentialsError, IfMissing, Keeper, Loaded},
     http::{Client, TimeOuts},
+    lane::Regions,
     pauses::pauses,
-    settings::Regions,
 };
 
 const WRITE: &str = "ModifyImageSharePermission";
