@@ -52,7 +52,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
         // process of a container would otherwise ignore the signal.
         let mut interrupts =
-            runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
+            runtime::interrupts(|| info!("shutting down: finishing requests in flight (signal again to stop now)"))?;
         let hangups = runtime::hangups()?;
         let readings = Readings::new();
         let started = tokio::select! {
@@ -133,7 +133,7 @@ fn watch_limits(
     let (vhost, lanes) = (url.vhost().to_owned(), settings.lanes.iter().map(|lane| lane.name.clone()).collect());
     async move {
         let Some((url, client)) = management else {
-            info!("policies of the broker are not inspected; set broker.management_url to have them inspected");
+            info!("broker policies are not inspected; set broker.management_url to inspect them");
             return pending().await;
         };
         management::watch(client, url, vhost, lanes).await
@@ -216,7 +216,7 @@ async fn serve(
         ended = daemon.ended() => end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
         Some(()) = interrupts.recv() => end(Some("ended at once".to_owned()), Exit::Interrupted, log),
         () = sleep(grace) => {
-            let words = format!("not finished after {} s; what is under way is broken off", grace.as_secs_f64());
+            let words = format!("not finished after {} s; abandoning requests in flight", grace.as_secs_f64());
             end(Some(words), Exit::Failed, log)
         }
     }
@@ -231,7 +231,7 @@ fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
             Ok(Exit::Done)
         }
         Some(words) => {
-            error!("{words}; the jobs in hand come again");
+            error!("{words}; unacknowledged jobs will be redelivered");
             drop(log);
             process::exit(exit.code().into());
         }

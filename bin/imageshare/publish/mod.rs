@@ -64,7 +64,7 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         let reports = Reports::open(None, &Inputs::default(), !for_people, &terminal)?;
         let announcer = terminal.clone();
         let mut interrupts = runtime::interrupts(move || {
-            announcer.note("interrupted: what is on its way is waited for; interrupt again to end at once");
+            announcer.note("interrupted: waiting for outstanding confirms (interrupt again to stop now)");
         })?;
 
         // Before anything is published, so that no report is missed.

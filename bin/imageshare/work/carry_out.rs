@@ -80,7 +80,7 @@ where
     let reports = Reports::open(target.report, target.inputs, !for_people, &terminal)?;
     let announcer = terminal.clone();
     let interrupts = runtime::interrupts(move || {
-        announcer.note("interrupted: requests in flight are waited for; interrupt again to end at once");
+        announcer.note("interrupted: finishing requests in flight (interrupt again to stop now)");
     })?;
 
     let lanes: Arc<[Lane]> = work.lanes.clone().into();

@@ -90,8 +90,10 @@ pub(crate) async fn prepare(settings: Settings, arguments: &WorkArguments) -> Re
         };
         let sandbox = Sandbox::start(Config { world, ..Config::default() }).await.or_exit(Exit::Failed)?;
         if !work.settings.output.quiet {
-            let line =
-                format!("working on a sandbox at {}, a stand-in with its own key: no cloud is touched", sandbox.url());
+            let line = format!(
+                "working on a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
+                sandbox.url()
+            );
             drop(writeln!(io::stderr(), "{line}"));
         }
         work.use_sandbox(sandbox);

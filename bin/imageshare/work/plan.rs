@@ -115,7 +115,7 @@ where
     let took =
         requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();
     terminal.note(&format!(
-        "nothing was changed: would share with {} accounts, cancel {}, leave {} as they are; {} request(s), about {:.1} s at the least",
+        "nothing was changed: would share with {} accounts, cancel {}, leave {} unchanged; {} request(s), at least {:.1} s",
         sum.share,
         sum.cancel,
         sum.unchanged,
