@@ -124,8 +124,9 @@ pub(crate) enum Command {
     Sign(Box<SignArguments>),
     /// Run a local fake of the API
     #[command(after_help = "Example: imageshare sandbox --listen 127.0.0.1:9700 --latency 80ms\n\n\
-                            Its key is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. State,\n\
-                            counters, log and faults are under http://ADDRESS/_sandbox/.")]
+                            Its key is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. Clients use it as an\n\
+                            endpoint or as a proxy (HTTPS_PROXY=http://ADDRESS). State, counters, log, faults and the\n\
+                            certificate of the proxy are under http://ADDRESS/_sandbox/.")]
     Sandbox(SandboxArguments),
     /// Print all settings with their origins; connects to nothing without --connect
     #[command(after_help = "Example: imageshare check --config examples/imageshare.toml --connect")]
@@ -398,19 +399,19 @@ pub(crate) struct SignArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArguments {
-    /// The address to listen on; port 0 takes a free port
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9700")]
     pub(crate) listen: SocketAddr,
-    /// Any well-formed image and account exists (the default without --world)
+    /// Every well-formed image and account exists (the default without --world)
     #[arg(long, conflicts_with = "world")]
     pub(crate) open: bool,
     /// Images, accounts, keys and dials (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) world: Option<PathBuf>,
-    /// The delay of each response: 80ms, 0.5s
+    /// Delay of each response: 80ms, 0.5s
     #[arg(long, value_name = "TIME", default_value = "0ms")]
     pub(crate) latency: String,
-    /// Requests per second for each action and key; 0 for no limit
+    /// Requests per second for each action and key; 0 is unlimited
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) rps: u32,
     /// Accounts an image may be shared with [default: 500, or that of the world]
@@ -419,10 +420,16 @@ pub(crate) struct SandboxArguments {
     /// Accounts one request may name [default: no limit, or that of the world]
     #[arg(long, value_name = "N")]
     pub(crate) batch_limit: Option<usize>,
-    /// Use TLS with a certificate made for this run; standard error names the file of its authority
+    /// Use TLS, with a certificate for the names of the API, localhost, cvm.localhost and sts.localhost
     #[arg(long)]
     pub(crate) tls: bool,
-    /// Initial faults (JSON, as for POST /_sandbox/faults)
+    /// Another name in the certificate of --tls: a DNS name or an IP address (repeatable)
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub(crate) tls_name: Vec<String>,
+    /// Write the certificate of the sandbox's authority to this file (PEM), for clients to trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Faults from the start (JSON, as in POST /_sandbox/faults)
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
 }

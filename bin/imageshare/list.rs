@@ -4,10 +4,7 @@ use imageshare_core::{
     actions::SharedAccount,
     ids::{AccountId, ImageId, Region},
 };
-use imageshare_worker::{
-    driver::{Reader, route},
-    settings::Flags,
-};
+use imageshare_worker::{lanes::route, listing::ImageReader, settings::Flags};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -40,11 +37,9 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let shares = runtime::run(async {
         let _announcing = Terminal::new(work.settings.output.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
-        let mut reader = Reader::new(work.client.clone(), work.lane(lane));
-        reader
-            .shares(region, image_id, work.settings.give_up_after)
-            .await
-            .map_err(|error| plan::unreadable(image_id, &error))
+        let mut reader = ImageReader::new(&work.client, work.lane(lane));
+        let give_up_after = work.settings.give_up_after;
+        reader.shares(region, image_id, give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
     })?;
     let shared = |share: &SharedAccount| Shared {
         image_id,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter, path::Path};
 use anyhow::Context as _;
 use imageshare_core::ids::{AccountId, Region};
 use imageshare_worker::{
-    driver::route,
+    lanes::route,
     settings::Settings,
     wire::{Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
 };

@@ -12,7 +12,7 @@ use imageshare_worker::{
     credentials::IfMissing,
     daemon::Daemon,
     environment::Environment,
-    http::{Client, Outside, TimeOuts},
+    http::{Client, NetworkSettings, TimeOuts},
     service_manager::ServiceManager,
     settings::{Flags, Settings, SettingsError},
     status::Status,
@@ -85,7 +85,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
         let limits = watch_limits(management, &url, &settings);
-        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare, &status);
+        let daemon = Daemon::start(settings, lanes, &client, url, arguments.declare, &status);
         let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
@@ -120,7 +120,7 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
 
 /// The client for the broker's management interface, which trusts whom the broker's connections trust.
 pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> {
-    let outside = Outside { trust: settings.broker.trust.clone(), proxy: None };
+    let outside = NetworkSettings { trust: settings.broker.trust.clone(), proxy: None };
     Client::with(outside, settings.http).or_exit(Exit::Usage)
 }
 

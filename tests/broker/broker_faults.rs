@@ -19,7 +19,7 @@ fn sandbox() -> Sandbox {
 }
 
 #[test]
-fn a_broker_that_is_stopped_or_killed_and_comes_back() {
+fn broker_restart_loses_nothing() {
     let faults = [Fault::BrokerRestarted, Fault::BrokerKilled, Fault::BrokerKilled];
     outside::check(&Node::start(), &Plan::of(11, faults));
 }
@@ -32,14 +32,14 @@ fn cut_connections_lose_nothing_even_mid_publish() {
 
 /// What a worker sent meanwhile reaches the broker late, as news of a connection that is over.
 #[test]
-fn frozen_or_closed_connections_are_made_anew() {
+fn frozen_or_closed_connections_are_reopened() {
     let faults =
         [Fault::BrokerSilent(8000), Fault::ConnectionsClosed, Fault::ConnectionsClosed, Fault::BrokerSilent(8000)];
     outside::check(Node::shared(), &Plan::of(13, faults));
 }
 
 #[test]
-fn a_broker_that_is_away_for_a_while() {
+fn broker_outage_loses_nothing() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 40);
     let mut history = History::of(21);
@@ -77,18 +77,18 @@ fn check_mended(words: &[&str], harm: impl Fn(&Stage<'_>, &Relay), mend: impl Fn
 }
 
 #[test]
-fn a_broker_that_says_nothing_when_it_is_connected_to() {
+fn silent_broker_is_retried() {
     check_mended(&["no subscription"], |_, relay| relay.freeze(), |_, relay| relay.thaw());
 }
 
 #[test]
-fn a_wrong_password_that_is_mended() {
+fn corrected_password_reconnects() {
     let set = |right| move |stage: &Stage<'_>, _: &Relay| stage.vhost.set_password(right);
     check_mended(&["no subscription"], set(false), set(true));
 }
 
 #[test]
-fn reports_that_have_no_queue_hold_jobs_back() {
+fn missing_report_queue_holds_jobs_back() {
     let delete = |stage: &Stage<'_>, _: &Relay| stage.client().delete(REPORTS);
     check_mended(&[REPORTS, "is missing"], delete, |stage, _| stage.declare());
 }
@@ -113,7 +113,7 @@ fn late_acknowledgement_costs_the_subscription_alone() {
 }
 
 #[test]
-fn a_queue_that_is_deleted_and_declared_again() {
+fn redeclared_queue_is_consumed_again() {
     let stage = Stage::new(Node::shared(), sandbox(), 500);
     let mut history = History::of(16);
     stage.publish_random(&mut history, 50);
@@ -131,7 +131,7 @@ fn a_queue_that_is_deleted_and_declared_again() {
 }
 
 #[test]
-fn a_memory_alarm_that_is_raised_and_cleared() {
+fn memory_alarm_delays_and_loses_nothing() {
     let node = Node::start();
     let stage = Stage::new(&node, sandbox(), 500);
     let mut history = History::of(18);
@@ -175,7 +175,7 @@ fn done_with_limit(max_message_size: u32) -> (Value, Value) {
 }
 
 #[test]
-fn report_is_truncated_only_where_the_broker_accepts_less() {
+fn report_is_truncated_only_at_broker_limit() {
     let (report, dead) = done_with_limit(1_048_576);
     assert_eq!((&report["status"], report.get("truncated")), (&json!("failed"), None));
     assert_eq!(report["failed"][0]["account_ids"].as_array().unwrap().len(), 10_000);
@@ -188,7 +188,7 @@ fn report_is_truncated_only_where_the_broker_accepts_less() {
 }
 
 #[test]
-fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
+fn full_report_queue_holds_jobs_without_duplicates() {
     const JOBS: usize = 20;
     let stage = Stage::new(Node::shared(), sandbox(), 500);
     stage.client().declare_full("full", 1, REPORTS, "#");
@@ -210,7 +210,7 @@ fn a_full_reports_queue_holds_jobs_and_multiplies_nothing() {
 }
 
 #[test]
-fn a_full_dead_letter_queue_holds_up_no_other_lane() {
+fn full_dead_letter_queue_blocks_no_other_lane() {
     let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "");
     stage.client().declare_full("full", 1, DEAD, DEAD);
     let [failing, good] = TWO_LANES;

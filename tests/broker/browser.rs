@@ -38,7 +38,7 @@ fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
 }
 
 #[test]
-fn the_page_shows_what_the_status_says_and_takes_words_from_outside_for_words() {
+fn page_shows_status_and_escapes_outside_text() {
     // A gateway that answers with a page of its own: its tags become the lane's last error.
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 50);
     let odd = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]

@@ -14,9 +14,13 @@ use kit::{
 /// A virtual host with what there has to be, and these dead letters.
 fn with_dead_letters(letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) -> Vhost<'static> {
     let vhost = Node::shared().vhost();
+    fill_dead_letters(&vhost, letters);
+    vhost
+}
+
+fn fill_dead_letters(vhost: &Vhost<'_>, letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) {
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     Amqp::open(&vhost.url()).publish_to(DEAD, DEAD, letters);
-    vhost
 }
 
 fn dead(vhost: &Vhost<'_>, arguments: &[&str]) -> Program {
@@ -81,7 +85,7 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
 }
 
 #[test]
-fn what_the_broker_dropped_is_shown_and_replayed() {
+fn broker_dropped_jobs_are_listed_and_replayed() {
     let vhost = with_dead_letters([]);
     dropped_by_the_broker(&vhost);
     let all = dead(&vhost, &["list"]).run().check(0).json();
@@ -101,7 +105,7 @@ fn what_the_broker_dropped_is_shown_and_replayed() {
 }
 
 #[test]
-fn a_job_stays_in_its_lane_until_the_dead_letters_have_it() {
+fn dropped_job_stays_until_dead_lettered() {
     // How long the broker waits before it sends a dead letter again: three minutes, if nobody says otherwise.
     Node::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
     let vhost = with_dead_letters([]);
@@ -151,4 +155,19 @@ fn large_dead_letters_are_read_in_bounded_memory() {
     dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
     let left = dead(&vhost, &["list", "--code", "InternalError"]).run().check(0).json();
     assert_eq!(names(&left), [&expected[389..], &["job-2000".to_owned()]].concat());
+}
+
+#[test]
+fn slow_disk_brings_back_no_removed_letter() {
+    let node = Node::start();
+    let ids: Vec<_> = (0..400).map(|number| format!("job-{number}")).collect();
+    let vhost = node.vhost();
+    fill_dead_letters(&vhost, ids.iter().map(|id| failed(id)));
+    // The log of the queues does nothing for 700 ms at a time.
+    node.eval(
+        "spawn(fun() -> Log = whereis(ra_log_wal), [begin erlang:suspend_process(Log), timer:sleep(700), \
+         erlang:resume_process(Log), timer:sleep(2) end || _ <- lists:seq(1, 12)] end).",
+    );
+    dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
+    assert_eq!(names(&dead(&vhost, &["list"]).run().check(0).json()), ids[380..]);
 }

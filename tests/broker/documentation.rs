@@ -7,7 +7,7 @@ use kit::{
 };
 
 #[test]
-fn the_readmes_daemon_carries_out_what_is_published() {
+fn readme_daemon_carries_out_published_jobs() {
     let vhost = Node::shared().vhost();
     let (commands, _) = shown("README.md", "imageshare sandbox");
     let broker = "amqp://guest:guest@localhost:5672/%2F";
@@ -25,7 +25,7 @@ fn the_readmes_daemon_carries_out_what_is_published() {
 }
 
 #[test]
-fn the_broker_gets_its_queues_and_is_asked_what_waits_in_them_as_shown() {
+fn manual_topology_and_depth_commands_work() {
     let vhost = Node::shared().vhost();
     let shell = Shell::new().at(&vhost);
     let of_vhost = |text: &str| text.replace("VHOST", &vhost.name);

@@ -48,7 +48,7 @@ fn hostile() -> Vec<(&'static str, BasicProperties, &'static [u8], &'static [u8]
 }
 
 #[test]
-fn hostile_headers_stop_nothing_also_when_they_come_again() {
+fn redelivered_hostile_headers_stop_nothing() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let relay = Relay::to(stage.vhost.node.port);
     let client = Amqp::open(&stage.vhost.url_by(relay.port));

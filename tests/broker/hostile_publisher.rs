@@ -69,7 +69,7 @@ fn check_shown(what: &str, text: &str) {
 }
 
 #[test]
-fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
+fn publisher_text_is_escaped_everywhere() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let messages = hostile();
     let all = messages.len();
@@ -107,7 +107,7 @@ fn nothing_of_a_publishers_reaches_a_log_a_page_or_a_terminal_raw() {
 }
 
 #[test]
-fn a_publisher_reaches_no_queue_and_no_lane_but_by_a_name_that_is_none_of_ours() {
+fn publisher_reaches_no_queue_of_ours() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let client = stage.client();
     client.declare_another("somebody's");
@@ -185,7 +185,7 @@ fn publish_for_answers(stage: &Stage<'_>, count: usize, addresses: &[&str]) -> H
 
 /// Each would cost the connection by which all reports of the process go.
 #[test]
-fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
+fn refused_copy_costs_one_connection_and_no_report() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     stage.client().declare_another("answers");
     stage.vhost.set_user(&stage.vhost.name, [".*", "^imageshare.*", ".*"]);
@@ -204,7 +204,7 @@ fn answers_that_the_broker_refuses_cost_a_connection_once_and_no_report() {
 
 /// RabbitMQ before 4.2 ends a connection for some of these.
 #[test]
-fn answers_to_malformed_addresses_cost_no_report() {
+fn copies_to_malformed_addresses_cost_no_report() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let worker = stage.worker();
     worker.until_subscribed();
@@ -229,7 +229,7 @@ fn answers_to_malformed_addresses_cost_no_report() {
 }
 
 #[test]
-fn a_window_of_jobs_with_all_that_one_may_carry_has_its_measure() {
+fn largest_jobs_fit_the_memory_limit() {
     const COUNT: u64 = 2_000;
     const KIB_A_JOB_MAX: u64 = 12;
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);

@@ -53,7 +53,7 @@ fn hostile_headers(random: &mut Random) -> BasicProperties {
 
 /// A body that is longer than a job may be is cut as it comes, however long it is, and the lane is served all the while.
 #[test]
-fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
+fn invalid_messages_are_dead_lettered_unchanged() {
     let very_long = [17, 2, 40].map(|mib| vec![b'x'; mib * LEN_MAX]);
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let worker = stage.worker();
@@ -99,7 +99,7 @@ fn junk_goes_to_the_dead_letters_untouched_with_a_reason_and_does_no_harm() {
 /// What the broker answers stands behind what it delivers. A lane that took such a late answer for a broken broker would
 /// be given up again and again, each time with all that it holds.
 #[test]
-fn long_messages_by_a_slow_network_cost_no_lane() {
+fn slow_network_with_long_messages_keeps_lane() {
     const COUNT: usize = 32;
     /// All of them take more than two heartbeats.
     const BYTES_A_SECOND: usize = 3 * 1024 * 1024;

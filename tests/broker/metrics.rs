@@ -23,7 +23,7 @@ fn distinct(history: &mut History, jobs: u64, from: u64) {
 }
 
 #[test]
-fn what_is_counted_is_what_was_done() {
+fn metrics_count_what_was_done() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let watched = Watched::start(stage.program("worker"));
     assert_eq!(watched.until_state("subscribed").0, 200);
@@ -61,7 +61,7 @@ fn what_is_counted_is_what_was_done() {
 }
 
 #[test]
-fn every_state_of_a_lane_is_shown_with_its_reason() {
+fn every_lane_state_is_shown_with_its_reason() {
     let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
     let broker = Relay::to(stage.vhost.node.port);
     let watched = Watched::start(stage.program_between("worker", broker.port, stage.sandbox.port()));
@@ -119,7 +119,7 @@ fn every_state_of_a_lane_is_shown_with_its_reason() {
 }
 
 #[test]
-fn failures_rejections_and_dead_letters_are_counted_by_a_closed_set_of_reasons() {
+fn failure_metrics_use_a_closed_set_of_reasons() {
     let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
     let throttle = json!({"action": WRITE, "times": 1, "do": "throttle"});
     let odd = json!({"action": WRITE, "times": 100, "do": "code:NeverHeard.OfThis"});

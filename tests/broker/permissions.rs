@@ -43,7 +43,7 @@ fn job(id: &str, lane: usize) -> String {
 }
 
 #[test]
-fn the_page_recommends_what_is_tested_here() {
+fn recommended_permissions_are_tested() {
     let page = fs::read_to_string(of_repository("docs/security.md")).unwrap();
     for permissions in [PUBLISHER, PUBLISHER_OF_ALL, WORKER] {
         let [configure, write, read] = permissions.map(|names| names.replace('|', "\\|"));
@@ -53,7 +53,7 @@ fn the_page_recommends_what_is_tested_here() {
 }
 
 #[test]
-fn a_publisher_of_a_lane_reaches_that_lane_alone() {
+fn lane_publisher_reaches_that_lane_only() {
     let stage = stage();
     let [own, other] = TWO_LANES;
     let (of_own, of_other) = (add_publisher(&stage, own), add_publisher(&stage, other));
@@ -141,7 +141,7 @@ fn check_all_refused(amqp: &Amqp, own: &str, other: &str) {
 }
 
 #[test]
-fn a_publisher_of_all_lanes_reaches_jobs_alone() {
+fn general_publisher_reaches_jobs_only() {
     let stage = stage();
     let url = stage.vhost.add_user("all", PUBLISHER_OF_ALL);
     let program = stage.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", &url);
@@ -154,7 +154,7 @@ fn a_publisher_of_all_lanes_reaches_jobs_alone() {
 }
 
 #[test]
-fn a_worker_works_with_the_least_that_is_recommended() {
+fn worker_works_with_least_permissions() {
     let stage = stage();
     let url = stage.vhost.add_user("worker", WORKER);
     let own = Amqp::open(&add_publisher(&stage, TWO_LANES[0]));

@@ -96,7 +96,7 @@ fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, wo
 }
 
 #[test]
-fn connections_that_are_cut_anywhere_lose_no_job_and_leave_the_last_words_in_order() {
+fn cut_publish_loses_no_job_and_keeps_order() {
     const JOBS: usize = 3000;
     let vhost = declared();
     let relay = Relay::to(Node::shared().port);
@@ -149,7 +149,7 @@ fn restart_or_memory_alarm_delays_publish() {
 }
 
 #[test]
-fn reports_are_waited_for_and_end_a_publish_as_they_end_a_run() {
+fn publish_wait_exits_like_run() {
     let vhost = declared();
     let report = |id: &str, status: &str| {
         let failed = json!([{"code": "InvalidAccountId.NotFound", "message": "no", "request_id": null, "account_ids": ["1038493875"]}]);
@@ -191,7 +191,7 @@ fn message(exchange: &str, key: &str) -> Message {
 }
 
 #[test]
-fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
+fn unroutable_message_is_named() {
     const MESSAGES: u32 = 20_000;
     let vhost = declared();
     let (runtime, publisher, publishing) = publisher(&vhost);
@@ -216,7 +216,7 @@ fn a_message_that_no_queue_takes_is_told_from_those_around_it() {
 }
 
 #[test]
-fn what_is_insisted_on_waits_for_its_queue() {
+fn required_publish_waits_for_its_queue() {
     let vhost = declared();
     let (runtime, publisher, publishing) = publisher(&vhost);
     let insisted = message(topology::EXCHANGE, "later");
@@ -291,7 +291,7 @@ fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason:
 }
 
 #[test]
-fn a_publish_ends_when_the_broker_drops_its_jobs() {
+fn dropped_jobs_end_publish() {
     let vhost = declared();
     let until_published = || until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
     let expire = || vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);

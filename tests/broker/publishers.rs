@@ -46,16 +46,16 @@ fn check(program: &OsStr, arguments: &[OsString]) {
 }
 
 #[test]
-fn a_job_from_python_is_carried_out() {
+fn python_publisher_works() {
     check(&prepared("TEST_PYTHON"), &["-B".into(), of_repository("examples/publishers/python/publish.py").into()]);
 }
 
 #[test]
-fn a_job_from_go_is_carried_out() {
+fn go_publisher_works() {
     check(&prepared("TEST_GO"), &[]);
 }
 
 #[test]
-fn a_job_from_node_is_carried_out() {
+fn node_publisher_works() {
     check("node".as_ref(), &[prepared("TEST_NODE")]);
 }

@@ -15,7 +15,7 @@ fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
 }
 
 #[test]
-fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
+fn killed_consumer_requeues_in_order() {
     let (vhost, kit, relay) = filled(Node::shared(), 300);
     let first = Amqp::open(&vhost.url_by(relay.port));
     let mut held = first.hold(QUEUE, 100);
@@ -37,7 +37,7 @@ fn what_a_killed_consumer_held_comes_again_in_order_and_before_the_rest() {
 /// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of
 /// them, and what it gives back itself goes behind those.
 #[test]
-fn a_smaller_window_than_before_brings_what_came_back_out_of_order() {
+fn smaller_window_reorders_redelivery() {
     let (vhost, _, relay) = filled(Node::shared(), 20);
     for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
         let consumer = Amqp::open(&vhost.url_by(relay.port));

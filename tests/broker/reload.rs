@@ -21,8 +21,8 @@ const FAST: u32 = 40;
 const TIMES: usize = 20;
 
 /// What a worker says then.
-const TAKEN_OVER: &str = "settings and credentials are read again";
-const NOT_TAKEN_OVER: &str = "the settings are wrong and were not taken over";
+const TAKEN_OVER: &str = "settings and credentials reloaded";
+const NOT_TAKEN_OVER: &str = "settings invalid; keeping the old ones";
 
 /// Tells a worker to read its settings, and waits until it says that it did, or that they are wrong.
 #[track_caller]
@@ -33,7 +33,7 @@ fn reload(worker: &Worker, expected: &[&str]) {
 }
 
 #[test]
-fn settings_and_keys_that_change_under_load_lose_no_job() {
+fn changed_settings_and_keys_lose_no_job() {
     let slow = format!("rate = {SLOW}");
     let fast = format!("rate = {FAST}");
     // One account a request, so that there is something to do all the time.
@@ -63,9 +63,9 @@ fn settings_and_keys_that_change_under_load_lose_no_job() {
     });
 
     stage.change_keys(&["nobody", "two"]);
-    reload(&worker, &["the lane is closed", r#""lane":"one""#, r#""reason":"credential""#]);
+    reload(&worker, &["lane closed", r#""lane":"one""#, r#""reason":"credential""#]);
     stage.change_keys(&TWO_LANES);
-    reload(&worker, &["the lane is open again", r#""lane":"one""#]);
+    reload(&worker, &["lane opened", r#""lane":"one""#]);
 
     for time in 0..TIMES {
         let is_right = time % 2 == 1;

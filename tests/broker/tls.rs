@@ -54,7 +54,7 @@ const TRUSTED: &str = "ca_file = \"{folder}/ca.pem\"";
 const SHOWN: &str = "client_certificate = \"{folder}/client.pem\"\nclient_key = \"{folder}/client.key\"";
 
 #[test]
-fn a_broker_with_tls_is_trusted_by_its_authority_and_shown_our_certificate() {
+fn mutual_tls_with_private_authority_works() {
     let broker = Broker::start();
     let vhost = broker.node.vhost();
     let both = format!("{TRUSTED}\n{SHOWN}");

@@ -246,7 +246,7 @@ fn exit_codes_equal_those_of_the_manual() {
     let help = Program::new(["--help"]).run().check(0).stdout;
     assert_eq!(numbers(&help), of_program, "imageshare --help");
     let readme = Page::of("README.md").text;
-    let at = readme.find("The exit code says").unwrap();
+    let at = readme.find("Exit codes: ").unwrap();
     assert_eq!(numbers(readme.get(at..).unwrap()), of_program, "README.md");
 }
 

@@ -39,7 +39,7 @@ exec /usr/sbin/chroot "$root" sh -c 'cd "$0" && exec "$@"' "$PWD" "$0" "$@""#;
 pub const COOKIE: &str = "imageshare";
 
 /// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
-pub const TICK_SECONDS: u64 = 8;
+const TICK_SECONDS: u64 = 8;
 
 /// The path of a script of the package.
 fn script(name: &str) -> String {

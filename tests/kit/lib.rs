@@ -26,7 +26,7 @@ pub mod stage;
 pub mod worker;
 
 pub use amqp::{Amqp, Held, Message, properties, text, with_headers};
-pub use broker::{COOKIE, Depth, Node, TICK_SECONDS, Vhost, free_port};
+pub use broker::{COOKIE, Depth, Node, Vhost, free_port};
 pub use certificates::{Authority, Certificate};
 pub use program::{Ended, Program, Running, json_lines};
 pub use relay::Relay;

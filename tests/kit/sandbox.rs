@@ -41,11 +41,6 @@ impl Sandbox {
             .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
-    /// Waits until it said something on standard error, and gives the rest of that line.
-    pub fn until_said(&self, words: &str) -> String {
-        self.running.until_said(words)
-    }
-
     /// What it counted.
     pub fn stats(&self) -> Value {
         self.admin("GET", "stats", "")

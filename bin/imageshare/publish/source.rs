@@ -5,8 +5,8 @@ use std::{io::BufRead, thread};
 use anyhow::Context as _;
 use imageshare_worker::{
     broker::{Confirmation, Insistence, Message, Publisher, Routes},
-    driver::route,
     lane::LaneConfig,
+    lanes::route,
     wire::{JobLine, JobReader, Rejection, job},
 };
 use tokio::{runtime::Handle, sync::mpsc};
@@ -81,6 +81,6 @@ impl Source {
         }
         let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
         let route = runtime.block_on(self.routes.find(lane));
-        Ok((place.line, accounts, Message::job(route, identity.job_id.as_str().into(), body)))
+        Ok((place.line, accounts, route.job(identity.job_id.as_str().into(), body)))
     }
 }

@@ -14,7 +14,7 @@ use std::io::{self, Write as _};
 use imageshare_core::Credential;
 use imageshare_engine::{
     io::LaneId,
-    limits::{Ending, Limits},
+    limits::{LimitValues, Limits},
     time::Millis,
 };
 use imageshare_sandbox::{
@@ -22,10 +22,10 @@ use imageshare_sandbox::{
     world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::{IfMissing, Keeper},
-    driver::{self, Lane},
+    credentials::{CredentialCache, IfMissing},
     environment::Environment,
     http::{Client, TimeOuts},
+    lanes::{self, OpenLane},
     settings::{Flags, Settings},
 };
 
@@ -39,7 +39,7 @@ use crate::{
 /// Everything that work needs.
 pub(crate) struct Work {
     pub(crate) settings: Settings,
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<OpenLane>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
     /// Where the work goes, if that is a sandbox of this process.
@@ -113,15 +113,11 @@ impl Work {
         let time_outs =
             TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
         let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
-        let limits = Limits {
+        let limits = Limits::new(LimitValues {
             closed_for: Millis(u64::try_from(give_up_after.as_millis()).unwrap_or(u64::MAX)),
-            // Nobody takes jobs back, and nobody else was at work just before.
-            ending: Ending::Report,
-            guard: false,
-            window: None,
-            lease: None,
             ..settings.limits.clone()
-        };
+        })
+        .or_exit(Exit::Usage)?;
         Ok(Self { settings, lanes: Vec::new(), client, limits, sandbox: None })
     }
 
@@ -140,14 +136,17 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane = Lane::new(lane, Keeper::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
-            self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
+            let lane = OpenLane::new(
+                lane,
+                CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")),
+            );
+            self.lanes.push(OpenLane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
     }
 
     /// A lane by its number.
-    pub(crate) fn lane(&self, lane: LaneId) -> &Lane {
+    pub(crate) fn lane(&self, lane: LaneId) -> &OpenLane {
         self.lanes.get(lane.place()).expect("lanes are numbered in their order")
     }
 
@@ -162,13 +161,13 @@ pub(crate) async fn open_lanes(
     settings: &Settings,
     client: &Client,
     if_missing: IfMissing,
-) -> Result<Vec<Lane>, Problem> {
-    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
+) -> Result<Vec<OpenLane>, Problem> {
+    let opened = lanes::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
     let lanes = opened.map_err(|error| {
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())
     })?;
-    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.keeper.credential()?.secret_id)).collect();
+    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.credentials.credential()?.secret_id)).collect();
     settings.check_keys(ids.iter().map(Option::as_ref)).or_exit(Exit::Usage)?;
     Ok(lanes)
 }

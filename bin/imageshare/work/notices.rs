@@ -5,11 +5,11 @@ use imageshare_engine::io::{CloseReason, Notice};
 /// Returns a notice of a lane as one line.
 pub(crate) fn words(lane: &str, notice: &Notice) -> String {
     match notice {
-        Notice::BatchLearned(batch) => format!("lane {lane}: the API accepts at most {batch} accounts per request"),
-        Notice::CannotRead { image_id, code } => {
+        Notice::BatchReduced(batch) => format!("lane {lane}: the API accepts at most {batch} accounts per request"),
+        Notice::CannotList { image_id, code } => {
             format!("{image_id}: cannot list its shares ({code}); continuing without")
         }
-        Notice::CapLearned { image_id, cap } => format!("{image_id}: can be shared with at most {cap} accounts"),
+        Notice::CapReduced { image_id, cap } => format!("{image_id}: can be shared with at most {cap} accounts"),
         // Some details say by themselves whose fault it is.
         Notice::Closed { reason, detail } if detail.starts_with(why(*reason)) => {
             format!("lane {lane}: {detail}; waiting")

@@ -9,8 +9,9 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
-    driver::{ReadError, Reader, interval, route},
-    plan::{Change, Plan},
+    lanes::route,
+    listing::{ImageReader, ReadFailure, interval},
+    plan::{Plan, PlannedChange},
     wire::{JobLine, Rejection},
 };
 use serde::Serialize;
@@ -64,20 +65,20 @@ where
     let (plan, rejections) = sum_up(work, jobs).await?;
     let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
     // Each with how long the next reading may take.
-    let mut readers: BTreeMap<LaneId, (Reader, Duration)> = BTreeMap::new();
+    let mut readers: BTreeMap<LaneId, (ImageReader, Duration)> = BTreeMap::new();
     let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
-    let mut sum = Change::default();
+    let mut sum = PlannedChange::default();
     let mut lines = Vec::new();
-    for (&(lane, region, image_id), wishes) in &plan.images {
+    for (&(lane, region, image_id), requested) in &plan.images {
         let of_lane = work.lane(lane);
         let (reader, patience) = readers
             .entry(lane)
-            .or_insert_with(|| (Reader::new(work.client.clone(), of_lane), work.settings.give_up_after));
+            .or_insert_with(|| (ImageReader::new(&work.client, of_lane), work.settings.give_up_after));
         let (change, problem) = match reader.shares(region, image_id, *patience).await {
             Ok(shares) => {
                 *patience = work.settings.give_up_after;
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
-                let change = wishes.against(&shares, &of_lane.limits, &work.limits);
+                let change = requested.against(&shares, &of_lane.limits, &work.limits);
                 let trouble = trouble(&change);
                 if let Some(trouble) = &trouble {
                     exit = exit.worse(Exit::Failed);
@@ -91,7 +92,7 @@ where
                 *patience = work.client.time_outs().call;
                 exit = exit.worse(exit_of(&error));
                 terminal.error(&unread(image_id, &error));
-                (Change::default(), Some(error.to_string()))
+                (PlannedChange::default(), Some(error.to_string()))
             }
         };
         *requests.entry(lane).or_default() += change.requests;
@@ -174,7 +175,7 @@ fn print(lines: &[Line<'_>], json: bool) -> Result<(), Problem> {
 }
 
 /// What would go wrong, as far as a reading can tell.
-fn trouble(change: &Change) -> Option<String> {
+fn trouble(change: &PlannedChange) -> Option<String> {
     if change.exceeds_cancel_limit {
         return Some("this SYNC would cancel more than half of the list and fail (expected \"force\": true in the job, or --force of \
              imageshare sync)"
@@ -188,15 +189,15 @@ fn pace(work: &Work, lane: LaneId) -> Duration {
 }
 
 /// A reading that there is not, as the end of a command.
-pub(crate) fn unreadable(image_id: ImageId, error: &ReadError) -> Problem {
+pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure) -> Problem {
     Problem::new(exit_of(error), unread(image_id, error))
 }
 
-fn unread(image_id: ImageId, error: &ReadError) -> String {
+fn unread(image_id: ImageId, error: &ReadFailure) -> String {
     format!("{image_id}: cannot list its shares: {error}")
 }
 
-fn exit_of(error: &ReadError) -> Exit {
+fn exit_of(error: &ReadFailure) -> Exit {
     match error.class() {
         None => Exit::OutOfReach,
         Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,

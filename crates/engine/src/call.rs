@@ -4,6 +4,7 @@ use crate::{
     arena::Key,
     images::Entry,
     io::{CallId, LaneId},
+    reaction::KeyTrust,
     time::Instant,
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct Call {
     pub(crate) lane: LaneId,
     pub(crate) image: Key<Entry>,
     pub(crate) kind: Kind,
-    /// The place in arrival of the first job that came after it began.
+    /// The place in arrival of the first job that arrived after it began.
     pub(crate) seq: u64,
     pub(crate) purpose: Purpose,
     pub(crate) began: Instant,
@@ -48,6 +49,13 @@ pub(crate) struct EndedCall {
     pub(crate) seq: u64,
     pub(crate) began: Instant,
     pub(crate) sent: Option<Instant>,
-    /// Whether it was made with a key that another one has replaced.
+    /// Whether it was signed with a key that was replaced since.
     pub(crate) by_former_key: bool,
+}
+
+impl EndedCall {
+    /// Whether the key of the call may be another account's, where `in_use` holds for the key in use.
+    pub(crate) const fn trust(&self, in_use: KeyTrust) -> KeyTrust {
+        if self.by_former_key { KeyTrust::Unproven } else { in_use }
+    }
 }

@@ -1,4 +1,4 @@
-//! The two enums that are the whole interface: what the world did, and what the engine wants done.
+//! The whole interface, two enums: [`Input`] is what happened, [`Command`] is what the driver must do.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -13,12 +13,12 @@ use crate::{
     time::Instant,
 };
 
-/// One rate-limit bucket: a credential and an endpoint host. The driver numbers them, densely from 0.
+/// One rate-limit bucket: a credential and an endpoint host. The driver numbers its lanes from 0, without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u32);
 
 impl LaneId {
-    /// Its place among the driver's lanes.
+    /// The index of the lane among the driver's lanes.
     #[must_use]
     pub const fn place(self) -> usize {
         // A usize has at least 32 bits wherever this runs.
@@ -26,92 +26,94 @@ impl LaneId {
     }
 }
 
-/// One delivery of one job. The driver numbers them, each number once.
+/// One delivery of one job. The driver uses each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub u64);
 
-/// One call. The engine numbers them, each number once.
+/// One call. The engine uses each number once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Something that happened.
+/// Something that happened. Inputs that name an unknown lane or call are ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// A lane can be used from now on, or its limits changed.
+    /// The lane delivers jobs from now on, or its limits changed.
     LaneUp(LaneId, LaneLimits),
-    /// The lane's jobs are no longer ours: they come again, to whomever. What was learnt about images stays, but
-    /// for a permission that was missing: that is tried anew.
+    /// The lane belongs to another worker: its jobs are dropped without a report, since they are redelivered. The state of
+    /// images is kept, except for missing permissions, which are tried again.
     LaneLost(LaneId),
-    /// Give the lane's jobs back as at its lease: no new calls, and [`Command::Requeue`] when the last one in flight has
-    /// ended. What [`Limits::ending`] says decides for this too.
+    /// Ends the lane: no new calls. When the last call in flight has ended, unfinished jobs are requeued or reported, as
+    /// [`Policy::unfinished`](crate::policy::Policy::unfinished) decides.
     Leave(LaneId),
-    /// The lane takes no more jobs until it is up again: its window is what it holds.
+    /// The lane receives no more jobs until it is up again: its window is the number of jobs that it holds.
     Full(LaneId),
     /// A job was delivered.
     Job {
         /// The delivery.
         delivery: DeliveryId,
-        /// Where it came from.
+        /// The lane that delivered it.
         lane: LaneId,
         /// The job.
         job: Job,
     },
-    /// The request of a call was written to an open connection: its slot of the pace is taken now.
+    /// The request of a call was written to an open connection. Its slot of the pace is used from this moment.
     Sent(CallId),
-    /// A call ended. Every call ends exactly once.
+    /// A call ended. The driver sends this exactly once for each call.
     Answer {
         /// The call.
         call: CallId,
-        /// How it ended.
+        /// Its outcome.
         outcome: Outcome,
     },
-    /// Another credential is in use from now on, whether [`Command::RefreshCredential`] asked for it or not. Calls wait
-    /// a few seconds for [`Input::OwnAccount`] or [`Input::OwnerUnknown`] where it has to be of a known account.
+    /// Another credential is in use from now on, in response to [`Command::RefreshCredential`] or not. If it must belong to a
+    /// known account, calls wait a few seconds for [`Input::OwnAccount`] or [`Input::OwnerUnknown`].
     CredentialRefreshed(LaneId),
-    /// A refresh brought nothing new.
+    /// A refresh returned no other credential.
     RefreshFailed(LaneId),
-    /// Whose the lane's credential is, which may be known late or never. The account has its images anyway, and the API
+    /// The account that the lane's credential belongs to, which may be known late or never. It owns the images, and the API
     /// refuses a list that names it.
     OwnAccount(LaneId, AccountId),
-    /// The account of the credential in use cannot be learned.
+    /// The account of the credential in use cannot be determined.
     OwnerUnknown(LaneId),
-    /// The account that the lane's credentials have to be of, as an operator says. Without one it is the account of the
-    /// first credential whose account was learned.
+    /// The account that the lane's credentials must belong to, from the operator. `None` requires the account of the first
+    /// credential whose account became known.
     ExpectAccount(LaneId, Option<AccountId>),
-    /// Other limits from now on.
+    /// Replaces the limits of the process.
     Limits(Limits),
-    /// No new calls; finish what is in flight, settle what is finished, end the rest as [`Limits::ending`] says.
+    /// Ends all lanes, as [`Input::Leave`] does for one.
     Drain,
 }
 
-/// Something to do.
+/// Something that the driver must do. Commands are carried out in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Sign this and send it, now. Answer with [`Input::Sent`] and [`Input::Answer`].
+    /// Sign this request and send it now. The driver answers with [`Input::Sent`] and [`Input::Answer`].
     Call {
-        /// The number to answer with.
+        /// The number to use in these inputs.
         call: CallId,
-        /// Whose credential and endpoint.
+        /// The lane whose credential and endpoint to use.
         lane: LaneId,
-        /// What to ask.
+        /// The request.
         action: Action,
     },
-    /// Publish the report, wait for the confirm, then acknowledge; acknowledgements in the order of these commands.
+    /// Publish the report, wait for the confirm, then acknowledge the delivery. Acknowledgements are sent in the order of these
+    /// commands.
     Settle {
         /// The delivery.
         delivery: DeliveryId,
-        /// What became of its job.
+        /// The outcome of its job.
         report: Box<Report>,
     },
-    /// Give the lane's jobs back to where they came from: the engine has forgotten them.
+    /// Requeue all unacknowledged deliveries of the lane. The engine has dropped them.
     Requeue(LaneId),
-    /// Get another credential for this lane; answer with `CredentialRefreshed` or `RefreshFailed`.
+    /// Get another credential for this lane. The driver answers with [`Input::CredentialRefreshed`] or
+    /// [`Input::RefreshFailed`].
     RefreshCredential(LaneId),
-    /// Say this to people, once.
+    /// Tell the operator, once.
     Notice(LaneId, Notice),
-    /// Nothing to do before this moment, unless something happens.
+    /// Nothing to do before this moment, unless there is an input.
     WaitUntil(Instant),
-    /// Nothing to do unless something happens.
+    /// Nothing to do until there is an input.
     Idle,
 }
 
@@ -124,7 +126,7 @@ pub enum Action {
         region: Region,
         /// The image.
         image_id: ImageId,
-        /// What is wished of all the accounts.
+        /// The change for all of the accounts.
         permission: Permission,
         /// At least one account, none twice.
         account_ids: Vec<AccountId>,
@@ -136,7 +138,7 @@ pub enum Action {
         /// The image.
         image_id: ImageId,
     },
-    /// DescribeImages, one image.
+    /// DescribeImages for one image.
     ReadImage {
         /// The image's region.
         region: Region,
@@ -145,111 +147,111 @@ pub enum Action {
     },
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The API did it.
+    /// The API accepted it.
     Accepted(Answer),
-    /// The API said no.
+    /// The API returned an error.
     Refused {
         /// The error code.
         code: Box<str>,
-        /// Whose fault it is.
+        /// The class of the code.
         class: Class,
-        /// For people, one printable line.
+        /// The message of the API, one printable line.
         message: Box<str>,
-        /// The handle for the vendor's support.
+        /// The RequestId of the response.
         request_id: Option<RequestId>,
     },
-    /// No usable answer. If anything was sent, it may have been applied or may still be.
+    /// No usable response. If any byte was sent, the request may have been applied, or may still be.
     Unanswered {
         /// Whether any byte of the request may have left.
         sent: bool,
-        /// Why, for people, one printable line.
+        /// The reason, one printable line.
         reason: Box<str>,
     },
-    /// The API said that the clocks differ; the driver has corrected its own by what the answer showed.
+    /// The API refused the timestamp. The driver has corrected its clock by the response.
     Skewed,
 }
 
-/// What an accepted call brought.
+/// The result of an accepted call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// ModifyImageSharePermission: nothing.
     Modified,
-    /// DescribeImageSharePermission: who has the image.
+    /// DescribeImageSharePermission: the accounts that the image is shared with.
     Shares(Vec<AccountId>),
     /// DescribeImages: the state of the image.
     Image(ImageState),
 }
 
-/// What DescribeImages says of an image, as far as it matters here.
+/// The state of an image as DescribeImages returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageState {
     /// It can be shared.
     Normal,
-    /// It is being made or moved, and may become NORMAL.
+    /// It is being created or copied, and may become NORMAL.
     Pending(Box<str>),
     /// It can never become NORMAL.
     Broken(Box<str>),
-    /// The list was empty.
+    /// The response lists no image.
     Missing,
 }
 
-/// Something that people should hear of.
+/// Something that an operator should see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Who has the image cannot be read; work goes on without.
-    CannotRead {
+    /// The image's shares cannot be listed. Work continues without.
+    CannotList {
         /// The image.
         image_id: ImageId,
-        /// What the API said.
+        /// The error code.
         code: Box<str>,
     },
-    /// The API takes no longer lists than this.
-    BatchLearned(u32),
-    /// The image may be shared with this many accounts, as two refusals in a row showed.
-    CapLearned {
+    /// The API refused a longer list. Lists have at most this many accounts from now on.
+    BatchReduced(u32),
+    /// Two refusals in a row showed how many accounts the image may be shared with.
+    CapReduced {
         /// The image.
         image_id: ImageId,
-        /// Accounts.
+        /// The number of accounts.
         cap: u32,
     },
     /// The image is not ready; its jobs wait.
     ImageBusy {
         /// The image.
         image_id: ImageId,
-        /// What the API said.
+        /// The error code.
         code: Box<str>,
     },
-    /// No calls on this lane for now.
+    /// The lane makes no calls for now, except probes.
     Closed {
-        /// Why.
+        /// The reason.
         reason: CloseReason,
-        /// What the API, or the connection, said last.
+        /// The last error of the API or the connection.
         detail: Box<str>,
     },
-    /// Calls go on.
+    /// The lane makes calls again.
     Opened,
 }
 
 /// Why a lane is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CloseReason {
-    /// The key belongs to another account than the ones before, or than the operator expects.
+    /// The key belongs to another account than the earlier ones, or than the operator expects.
     Account,
-    /// The clocks differ and correcting ours did not help.
+    /// The API refuses the timestamp, and correcting the clock did not help.
     Clock,
-    /// The key or token is refused and there is no better one.
+    /// The key or token is refused, and there is no other one.
     Credential,
-    /// Nothing usable comes from the endpoint.
+    /// The endpoint sends no usable responses.
     Endpoint,
-    /// The key may do none of the writes in hand.
+    /// The key is not permitted any of the pending writes.
     Permission,
 }
 
 impl CloseReason {
-    /// The word for it in logs, metrics and documentation.
+    /// The word for the reason in logs, metrics and documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

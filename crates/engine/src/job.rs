@@ -1,4 +1,4 @@
-//! What goes in and what comes out of it: jobs and reports, typed. Their wire formats are somebody else's.
+//! Jobs and reports, typed. Their wire formats belong to the driver.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
@@ -9,38 +9,38 @@ use imageshare_core::{
 
 use crate::time::Instant;
 
-/// One job: what one image's accounts should be.
+/// A request to change the shares of one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// The region the image lives in.
+    /// The region of the image.
     pub region: Region,
     /// The image.
     pub image_id: ImageId,
-    /// What is wished.
+    /// The requested change.
     pub mode: Mode,
-    /// The accounts, in the order of the job. Repeated ones are counted and otherwise ignored.
+    /// The accounts, in the order of the job. Repetitions are counted and otherwise ignored.
     pub account_ids: Box<[AccountId]>,
-    /// After this moment nothing of the job is begun any more.
+    /// From this moment on no write of the job begins.
     pub deadline: Option<Instant>,
-    /// For SYNC: cancel however many it takes.
+    /// For SYNC: ignore the cancel limit.
     pub force: bool,
-    /// Whether the job may have been worked on before, by whomever.
+    /// Whether a worker may have worked on the job before.
     pub redelivered: bool,
 }
 
-/// What a job asks for.
+/// The change that a job requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Take the image back from these accounts.
+    /// Stop sharing the image with these accounts.
     Cancel,
     /// Share the image with these accounts.
     Share,
-    /// Make the image's list exactly these accounts.
+    /// Share the image with exactly these accounts.
     Sync,
 }
 
 impl Mode {
-    /// What each account of the job is wished to be.
+    /// The permission that the accounts of the job get.
     #[must_use]
     pub const fn permission(self) -> Permission {
         match self {
@@ -50,66 +50,66 @@ impl Mode {
     }
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// One outcome for each different account of the job, in the job's order.
     pub outcomes: Vec<(AccountId, AccountOutcome)>,
-    /// For SYNC: the accounts that were listed and had to go, with what became of each.
+    /// For SYNC: the outcomes of the accounts that were listed and are not in the job.
     pub cancelled: Vec<(AccountId, AccountOutcome)>,
-    /// Accounts that the job named more than once, counted each further time.
+    /// How many accounts of the job repeat an earlier one.
     pub duplicates: u32,
-    /// Write requests that carried an account of this job.
+    /// Write requests that contained an account of this job.
     pub requests: u32,
 }
 
-/// What became of one account of a job.
+/// The outcome of one account of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountOutcome {
-    /// A write of ours for it was sent and it is now as wished.
+    /// A write was sent for it, and it is in the requested state.
     Changed,
-    /// It was as wished when this delivery first looked.
+    /// It was in the requested state without a write.
     Unchanged,
-    /// It is not known to be as wished, for this reason.
+    /// It is not known to be in the requested state, for this reason.
     Failed(Arc<Failure>),
 }
 
-/// Why an account is not as wished.
+/// The reason why an account is not known to be in the requested state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// An error code of the API, or one of our own, which begin with `Local.`.
+    /// An error code of the API, or one of [`local`].
     pub code: Box<str>,
-    /// For people, in one line.
+    /// One printable line.
     pub message: Box<str>,
-    /// The request that was refused, where there is one.
+    /// The RequestId of the refused request, if there is one.
     pub request_id: Option<RequestId>,
 }
 
 impl Failure {
-    /// The same for a job that the request was not made for.
+    /// Returns this failure for a job that the request did not contain.
     pub(crate) fn without_request(&self) -> Arc<Self> {
         Arc::new(Self { request_id: None, ..self.clone() })
     }
 }
 
-/// The codes of our own.
+/// Error codes of the engine, which begin with `Local.`.
 pub mod local {
-    /// A SYNC would have cancelled more of the list than the cancel limit allows.
+    /// A SYNC without `force` would have cancelled more of the list than the cancel limit.
     pub const CANCEL_LIMIT: &str = "Local.CancelLimit";
     /// The job's deadline passed before the account was done.
     pub const EXPIRED: &str = "Local.Expired";
-    /// The image did not become NORMAL in the time that an operation waits for it.
+    /// The image did not become NORMAL in time.
     pub const IMAGE_BUSY: &str = "Local.ImageBusy";
-    /// A write was sent, and it is not known whether it was applied: no usable response came, or the list that carried it was
-    /// refused for another account.
+    /// A write was sent, and it is unknown whether it was applied: there was no usable response, or its list was refused for
+    /// another account.
     pub const NO_ANSWER: &str = "Local.NoAnswer";
-    /// Nothing was sent for the account: the command ended before.
+    /// The command ended before a write was sent for the account.
     pub const NOT_ATTEMPTED: &str = "Local.NotAttempted";
-    /// The API accepted a request and the list of the image does not show it in the end, or the list shows an account that
-    /// no job asked for.
+    /// The API accepted a write and the last listing does not show it, or the last listing of a SYNC shows an account that no
+    /// job requested.
     pub const NOT_SHOWN: &str = "Local.NotShown";
-    /// The key's own account, which has its image anyway.
+    /// The key's own account, which owns the image.
     pub const OWN_ACCOUNT: &str = "Local.OwnAccount";
-    /// The image is shared with as many accounts as it may be.
+    /// The image is shared with the maximum number of accounts.
     pub const OVER_QUOTA: &str = "Local.OverQuota";
 }

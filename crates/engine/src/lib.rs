@@ -1,19 +1,18 @@
 //! The decisions of imageshare: one deterministic state machine for all share jobs of a process.
 //!
-//! The engine knows nothing that is outside. Time is a number it is given, randomness a seed, a call is a value it
-//! hands out and whose outcome it is told. The same seed and the same inputs give the same commands to the byte, so
-//! a history can be simulated, replayed and shrunk.
+//! The engine does no IO. Time is an argument, randomness follows from a seed, a call is a command whose outcome is an input.
+//! The same seed and the same inputs give the same commands to the byte, so a history can be simulated, replayed and shrunk.
 //!
 //! # How to drive it
 //!
-//! 1. Tell it of a lane: [`Input::LaneUp`](io::Input::LaneUp).
-//! 2. After each input, [`poll`](Engine::poll) until it answers [`WaitUntil`](io::Command::WaitUntil) or
-//!    [`Idle`](io::Command::Idle), and carry out what it says in that order.
-//! 3. Sign and send a [`Call`](io::Command::Call) at once. Say [`Sent`](io::Input::Sent) when the request is written
-//!    to an open connection, and [`Answer`](io::Input::Answer) when it ended, which every call does exactly once.
-//! 4. Wake it when its time has come. To wake it early, or twice, does no harm.
+//! 1. Bring a lane up: [`Input::LaneUp`](io::Input::LaneUp).
+//! 2. After each input, [`poll`](Engine::poll) until it returns [`WaitUntil`](io::Command::WaitUntil) or
+//!    [`Idle`](io::Command::Idle), and carry out the commands in their order.
+//! 3. Sign and send a [`Call`](io::Command::Call) at once. Send [`Sent`](io::Input::Sent) when the request is written to an
+//!    open connection, and [`Answer`](io::Input::Answer) exactly once, when the call ended.
+//! 4. Poll again at the moment of `WaitUntil`. Polling early or twice has no effect.
 //!
-//! `now` is milliseconds of one monotonic clock and never runs backwards.
+//! `now` is milliseconds of one monotonic clock and never decreases.
 //!
 //! ```
 //! use imageshare_core::Permission;
@@ -22,10 +21,11 @@
 //!     io::{Action, Answer, Command, Input, LaneId, Outcome, DeliveryId},
 //!     job::{Job, Mode},
 //!     limits::{LaneLimits, Limits},
+//!     policy::Policy,
 //!     time::Instant,
 //! };
 //!
-//! let mut engine = Engine::new(Limits::default(), 42);
+//! let mut engine = Engine::new(Policy::WORKER, Limits::default(), 42);
 //! engine.handle(Instant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
 //! let job = Job {
 //!     region: "ap-singapore".parse()?,
@@ -38,12 +38,12 @@
 //! };
 //! engine.handle(Instant(0), Input::Job { delivery: DeliveryId(1), lane: LaneId(0), job });
 //!
-//! // The first slot is an interval after the lane came up; then it reads who has the image.
+//! // The first slot is one interval after the lane came up. The engine lists the image's shares first.
 //! let Command::WaitUntil(first) = engine.poll(Instant(0)) else { panic!() };
 //! let Command::Call { call, action: Action::ReadShares { .. }, .. } = engine.poll(first) else { panic!() };
 //! engine.handle(first, Input::Sent(call));
-//! let nobody = Outcome::Accepted(Answer::Shares(Vec::new()));
-//! engine.handle(Instant(200), Input::Answer { call, outcome: nobody });
+//! let no_shares = Outcome::Accepted(Answer::Shares(Vec::new()));
+//! engine.handle(Instant(200), Input::Answer { call, outcome: no_shares });
 //!
 //! // Then it sends the difference, and settles the delivery.
 //! let Command::Call { call, action, .. } = engine.poll(Instant(200)) else { panic!() };
@@ -54,24 +54,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The words
+//! # Glossary
 //!
 //! A **lane** is one rate-limit bucket: a credential and an endpoint host. An **image** is one of a lane and region. A
 //! **job** names one image and its accounts, and an **item** is one account of one job. The first items of an account that
-//! request the same are one **operation**: sent once, it completes all of them. A write without a response leaves its
-//! accounts **in doubt** until it can no longer be applied. A list that was refused is a **split** while it is tried in parts.
+//! request the same change are one **operation**: sent once, it completes all of them. A write without a response leaves its
+//! accounts **in doubt** until it can no longer take effect. A refused list that is sent in parts is a **split**.
 //!
-//! # The parts
+//! # Structure
 //!
-//! The engine is lanes, images and one schedule. An image is a state machine of its own: it receives jobs and completed
-//! calls, and says what it wants to send, when to look at it again and what is finished. It sees the time, the limits and
-//! what concerns it of its lane, and no lane, no other image and no queue. The engine looks at an image again after each call
+//! The engine consists of lanes, images and one schedule. An image is a state machine: it receives jobs and completed calls,
+//! and returns which calls it wants, when it must be visited again, and which jobs are finished. It sees the time, the limits
+//! and some facts about its lane, but no lane, no other image and no queue. The engine reschedules an image after each call
 //! into it, in one place.
 //!
-//! The rules that they follow are on a page of their own: [`rules`].
+//! The [`rules`] are a page of this documentation.
 #![expect(
     clippy::indexing_slicing,
-    reason = "arenas are indexed by the keys that they gave out, and lists by kinds of calls; neither comes from outside"
+    reason = "arenas are indexed by keys that they returned, and lists by kinds of calls; neither comes from outside"
 )]
 #![cfg_attr(not(test), no_std)]
 
@@ -93,6 +93,7 @@ mod schedule;
 pub mod io;
 pub mod job;
 pub mod limits;
+pub mod policy;
 pub mod time;
 
 #[doc = include_str!("rules.md")]

@@ -1,61 +1,58 @@
-//! Calls evenly apart, so that no second, wherever it begins, sees more than the limit.
+//! Spaces calls evenly, so that no second, wherever it begins, has more than the limit.
 
 use alloc::collections::VecDeque;
 
-use crate::time::{Instant, Millis};
+use crate::{
+    limits::{
+        PACE_LATENESS_US, PACE_SECOND_US, RATE_RECOVERY, THROTTLE_MEMORY, THROTTLE_RESPONSES_MAX, THROTTLED_RATE_MIN,
+    },
+    time::Instant,
+};
 
 /// The pace of one action of one lane.
 ///
-/// With a limit of N a second, slots lie (1 s + 50 ms) / N apart. A slot is taken when its request is written; one
-/// that is written late shifts the next only by what exceeds [`Pacer::LATENESS_US`], so that small delays of the
-/// process do not add up to lost rate. The window still holds: N intervals are 1,050 ms, and the first of N + 1
-/// requests is at most 25 ms late, which leaves 25 ms for the network.
+/// With a limit of N a second, slots are (1 s + 50 ms) / N apart. A slot is used when its request is written. A late request
+/// shifts the next slot only by its lateness beyond 25 ms, so that small delays of the process do not reduce the rate. The
+/// limit still holds: N intervals are 1,050 ms, and the first of N + 1 requests is at most 25 ms late, which leaves 25 ms for
+/// the network.
 #[derive(Clone, Debug)]
 pub(crate) struct Pacer {
-    /// Requests a second as settled.
+    /// Requests a second by the settings.
     limit: f64,
-    /// Requests a second allowed now: less than the limit after the API refused one.
+    /// Requests a second now: less than the limit after a call was throttled.
     rate: f64,
-    /// When `rate` was last brought up to date.
+    /// When `rate` was last updated.
     rate_at: Instant,
     /// The next slot in microseconds: a rate of 40 has slots 26.25 ms apart.
     next_us: u64,
-    /// The calls of the last two seconds that were answered, and which of them the API refused for their number.
-    answered: VecDeque<(Instant, bool)>,
-    /// When the rate was halved last: the refusals of one burst halve it once.
+    /// The calls of the last two seconds that ended.
+    ended: VecDeque<(Instant, Throttled)>,
+    /// When the rate was last halved: the refusals of one burst halve it once.
     halved: Option<Instant>,
 }
 
-impl Pacer {
-    /// A second and the margin that keeps a whole window clear of its neighbours.
-    const SECOND_US: f64 = 1_050_000.0;
-    /// Lateness of a request that does not shift the next one.
-    const LATENESS_US: u64 = 25_000;
-    /// The least rate, in requests a second, that refusals can bring about.
-    const RATE_MIN: f64 = 0.1;
-    /// What comes back each second after a refusal, in requests a second.
-    const RECOVERY: f64 = 0.1;
-    /// Over how long refusals are counted.
-    const MEMORY: Millis = Millis(2000);
-    /// Answers remembered at most.
-    const ANSWERS_MAX: usize = 256;
+/// Whether the API refused a call for the number of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Throttled {
+    No,
+    Yes,
+}
 
-    /// A pace whose first slot is one interval from now: whoever used the lane before may have sent a moment ago.
+impl Pacer {
+    /// A pace whose first slot is one interval from now: an earlier worker may have sent a call a moment ago.
     pub(crate) fn new(limit: f64, now: Instant) -> Self {
-        let limit = limit.max(Self::RATE_MIN);
-        let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, answered: VecDeque::new(), halved: None };
+        let mut pacer = Self { limit, rate: limit, rate_at: now, next_us: 0, ended: VecDeque::new(), halved: None };
         pacer.next_us = now.0.saturating_mul(1000).saturating_add(pacer.interval_us());
         pacer
     }
 
-    /// Requests a second that are allowed now.
+    /// Requests a second now.
     pub(crate) fn rate(&self, now: Instant) -> f64 {
         (self.rate + self.gained(now)).min(self.limit)
     }
 
     /// Another limit from now on.
     pub(crate) fn set_limit(&mut self, limit: f64) {
-        let limit = limit.max(Self::RATE_MIN);
         // A rate that no refusal had lowered is the new limit at once.
         self.rate = if self.rate < self.limit { self.rate.min(limit) } else { limit };
         self.limit = limit;
@@ -70,30 +67,29 @@ impl Pacer {
     pub(crate) fn sent(&mut self, now: Instant) {
         self.recover(now);
         let written_us = now.0.saturating_mul(1000);
-        self.next_us =
-            self.next_us.max(written_us.saturating_sub(Self::LATENESS_US)).saturating_add(self.interval_us());
+        self.next_us = self.next_us.max(written_us.saturating_sub(PACE_LATENESS_US)).saturating_add(self.interval_us());
     }
 
-    /// A call was answered; `throttled` if the API refused it for the number of calls.
-    pub(crate) fn answered(&mut self, now: Instant, throttled: bool) {
+    /// A call ended.
+    pub(crate) fn call_ended(&mut self, now: Instant, throttled: Throttled) {
         self.recover(now);
-        let oldest = now - Self::MEMORY;
-        while self.answered.front().is_some_and(|&(at, _)| at < oldest) || self.answered.len() >= Self::ANSWERS_MAX {
-            self.answered.pop_front();
+        let oldest = now - THROTTLE_MEMORY;
+        while self.ended.front().is_some_and(|&(at, _)| at < oldest) || self.ended.len() >= THROTTLE_RESPONSES_MAX {
+            self.ended.pop_front();
         }
-        self.answered.push_back((now, throttled));
-        if !throttled {
+        self.ended.push_back((now, throttled));
+        if throttled == Throttled::No {
             return;
         }
-        let refused = self.answered.iter().filter(|&&(_, throttled)| throttled).count();
-        let many = refused * 10 > self.answered.len() && refused > 1;
+        let refused = self.ended.iter().filter(|&&(_, throttled)| throttled == Throttled::Yes).count();
+        let many = refused * 10 > self.ended.len() && refused > 1;
         if !many {
             self.rate *= 0.95;
         } else if self.halved.is_none_or(|at| at < oldest) {
             self.rate *= 0.5;
             self.halved = Some(now);
         }
-        self.rate = self.rate.max(Self::RATE_MIN);
+        self.rate = self.rate.max(THROTTLED_RATE_MIN.min(self.limit));
     }
 
     fn recover(&mut self, now: Instant) {
@@ -101,19 +97,19 @@ impl Pacer {
         self.rate_at = now;
     }
 
-    /// What has come back since the rate was last brought up to date.
+    /// What has returned since the rate was last updated.
     fn gained(&self, now: Instant) -> f64 {
         let passed = now.since(self.rate_at).0;
-        // Milliseconds of a process's life fit an f64 exactly.
+        // The milliseconds of a process's life fit an f64 exactly.
         #[allow(clippy::cast_precision_loss)]
         let seconds = passed as f64 / 1000.0;
-        seconds * Self::RECOVERY
+        seconds * RATE_RECOVERY
     }
 
     fn interval_us(&self) -> u64 {
-        // Between 1,050 (rate 1,000) and 10,500,000 (rate 0.1).
+        // Between 1,050 (rate 1,000) and 105,000,000 (rate 0.01).
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let interval = (Self::SECOND_US / self.rate) as u64;
+        let interval = (PACE_SECOND_US / self.rate) as u64;
         interval
     }
 }
@@ -176,12 +172,12 @@ mod tests {
     fn one_refusal_lowers_the_rate_by_a_twentieth_many_halve_it_and_it_recovers() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for n in 0..20 {
-            pacer.answered(Instant(n * 100), false);
+            pacer.call_ended(Instant(n * 100), Throttled::No);
         }
-        pacer.answered(Instant(2000), true);
+        pacer.call_ended(Instant(2000), Throttled::Yes);
         assert!((pacer.rate - 9.5).abs() < 1e-9, "{}", pacer.rate);
-        pacer.answered(Instant(2001), true);
-        pacer.answered(Instant(2002), true);
+        pacer.call_ended(Instant(2001), Throttled::Yes);
+        pacer.call_ended(Instant(2002), Throttled::Yes);
         assert!(pacer.rate < 5.0, "{}", pacer.rate);
         let foreseen = pacer.rate(Instant(12_002));
         pacer.sent(Instant(12_002));
@@ -195,7 +191,7 @@ mod tests {
     fn a_burst_of_refusals_halves_the_rate_once() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for _ in 0..11 {
-            pacer.answered(Instant(1000), true);
+            pacer.call_ended(Instant(1000), Throttled::Yes);
         }
         assert!((4.0..5.0).contains(&pacer.rate), "{}", pacer.rate);
     }
@@ -205,16 +201,24 @@ mod tests {
         let mut pacer = Pacer::new(10.0, Instant(0));
         pacer.set_limit(100.0);
         assert!((pacer.rate - 100.0).abs() < 1e-9);
-        pacer.answered(Instant(0), true);
+        pacer.call_ended(Instant(0), Throttled::Yes);
         pacer.set_limit(200.0);
         assert!((pacer.rate - 95.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn lowest_limit_holds_and_throttling_keeps_it() {
+        let mut pacer = Pacer::new(0.01, Instant(0));
+        assert_eq!(pacer.next(), Instant(105_000));
+        pacer.call_ended(Instant(0), Throttled::Yes);
+        assert!((pacer.rate(Instant(60_000)) - 0.01).abs() < 1e-9);
     }
 
     #[test]
     fn refusals_without_end_leave_a_rate_to_try_again_with() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for n in 0..1000 {
-            pacer.answered(Instant(n), true);
+            pacer.call_ended(Instant(n), Throttled::Yes);
         }
         assert!(pacer.rate >= 0.1);
         assert!(pacer.next() < Instant(20_000));

@@ -1,8 +1,8 @@
-//! The engine's own random numbers: everything follows from the seed.
+//! Random numbers that follow from a seed.
 
 use crate::time::Millis;
 
-/// `SplitMix64`, which needs no more state than its seed. Spreads retries; protects nothing.
+/// `SplitMix64`, whose state is one number. Spreads retries; not for secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next number, of 64 even bits.
+    /// Returns the next number, uniformly distributed.
     pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -20,7 +20,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A random part of a length of time, from 1 ms to the whole of it (full jitter).
+    /// Returns a random part of a length of time, from 1 ms to the whole of it (full jitter).
     pub(crate) fn part_of(&mut self, whole: Millis) -> Millis {
         Millis(1 + self.next() % whole.0.max(1))
     }

@@ -1,7 +1,7 @@
-//! What a refusal means and what is done about it: one table, by the class of its code.
+//! The consequences of a refusal, by the class of its code, in one table.
 //!
-//! Nothing else in the engine looks at a class, and nothing looks at the spelling of a code. `docs/errors.md` has the same
-//! table for people, and a test keeps the two equal.
+//! Nothing else in the engine looks at a class, and nothing looks at the spelling of a code. `docs/errors.md` shows the same
+//! table, and a test compares the two.
 
 use imageshare_core::Class;
 
@@ -9,58 +9,58 @@ use imageshare_core::Class;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reaction {
     pub(crate) lane: Health,
-    pub(crate) key: KeyVerdict,
+    pub(crate) key: KeyEvidence,
     pub(crate) applied: Applied,
-    pub(crate) obstacle: ObstacleVerdict,
+    pub(crate) obstacle: ObstacleEffect,
     pub(crate) concerns: Concerns,
     pub(crate) next: Next,
 }
 
-/// What the refusal says of the lane.
+/// What the refusal shows about the lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
     /// Endpoint, clock and credential are good.
     Good,
-    /// The same, and there were too many calls of one action.
+    /// The same; there were too many calls of one action.
     Throttled,
-    /// The same, and there were too many calls of the whole account or address.
+    /// The same; there were too many calls of the whole account or address.
     ThrottledAll,
     CredentialRefused,
     ClockRefused,
 }
 
-/// What the refusal says of the question whether the key may do this.
+/// What the refusal shows about the permissions of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyVerdict {
-    /// Nothing: it may have been refused before that was asked.
+pub(crate) enum KeyEvidence {
+    /// Nothing: the API may have refused the call before it checked the key.
     Unknown,
-    /// The request's values were looked at. They may be looked at before the key is, so this opens a closed lane and
-    /// proves nothing.
+    /// The API checked the request's values. It may do so before it checks the key, so this opens a closed lane and proves
+    /// nothing.
     Passed,
-    /// The key may do it.
+    /// The key is permitted the call.
     Permitted,
-    /// The key may not do it.
+    /// The key is not permitted the call.
     NotPermitted,
-    /// As `Passed`. If the key may be another account's, as `NotPermitted`: the API may refuse another account's image
-    /// as if it did not exist.
+    /// As `Passed`. If the key may be another account's, as `NotPermitted`: the API may refuse another account's image as if it
+    /// did not exist.
     NotPermittedIfUnproven,
 }
 
 /// Whether a refused write may have been applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It was not: the refusal is about the call itself, or about the image as a whole.
+    /// No: the refusal is about the call itself, or about the image as a whole.
     Never,
-    /// To other accounts of the list. To an account alone it was not.
+    /// To other accounts of the list, but not to an account alone.
     ToOthers,
-    /// It may have been, also to an account alone.
+    /// Perhaps, also to an account alone.
     Perhaps,
 }
 
-/// Whether a refused write shows that what kept writes of the image back is gone.
+/// Whether a refused write shows that the image's obstacle is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ObstacleVerdict {
-    /// It says nothing of the image.
+pub(crate) enum ObstacleEffect {
+    /// It shows nothing about the image.
     Stays,
     Ends,
 }
@@ -70,25 +70,25 @@ pub(crate) enum ObstacleVerdict {
 pub(crate) enum Concerns {
     /// Each account of it, in the same way.
     Each,
-    /// The list as it was sent: of another list it says nothing.
+    /// The list as it was sent. It shows nothing about another list.
     List,
 }
 
-/// What is done next.
+/// What the engine does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The same is sent again.
     SendAgain,
     /// The same is sent again after the pause for too many calls.
     SendAfterPause,
-    /// The same is tried again after a pause, a limited number of times, then in parts. A long list of an image for which
-    /// nothing was ever accepted is sampled first.
+    /// The same is tried again after a pause, a limited number of times, then in parts. A long list is sampled first if no write
+    /// was ever accepted for the image.
     Retry,
     /// One account is at fault: the list is split until it is alone.
     FindAccount,
     /// One account may be at fault, or the caller or the image: the list is sampled first, then split.
     FindAccountOrOther,
-    /// An account has the image already: the list is split until it is alone, and is done then.
+    /// An account has the image already: the list is split until it is alone, and it is done.
     FindDone,
     /// Shorter lists are sent.
     ShortenLists,
@@ -98,8 +98,15 @@ pub(crate) enum Next {
     WaitForImage,
     /// The image, or the job, can never succeed: it fails.
     Fail,
-    /// The same is tried again much later, since the key may be allowed to by then.
+    /// The same is tried again much later, since the key may be permitted by then.
     WaitForPermission,
+}
+
+/// Whether a key may belong to another account than it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyTrust {
+    Proven,
+    Unproven,
 }
 
 impl Health {
@@ -113,7 +120,7 @@ impl Reaction {
     /// The reaction to a refusal of this class.
     #[rustfmt::skip]
     pub(crate) const fn to(class: Class) -> Self {
-        use {Applied::*, Concerns::*, Health::*, KeyVerdict::*, Next::*, ObstacleVerdict::*};
+        use {Applied::*, Concerns::*, Health::*, KeyEvidence::*, Next::*, ObstacleEffect::*};
         match class {
             Class::Account                    => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccount),
             Class::AccountOrOther             => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccountOrOther),
@@ -132,13 +139,13 @@ impl Reaction {
         }
     }
 
-    /// The reaction of a call that the key, which may be another account's, was not permitted.
-    pub(crate) const fn with_key(self, may_be_foreign: bool) -> Self {
-        match self.key {
-            KeyVerdict::NotPermittedIfUnproven if may_be_foreign => {
-                Self { key: KeyVerdict::NotPermitted, next: Next::WaitForPermission, ..self }
+    /// The reaction for a call that was signed with such a key.
+    pub(crate) const fn with_key(self, trust: KeyTrust) -> Self {
+        match (self.key, trust) {
+            (KeyEvidence::NotPermittedIfUnproven, KeyTrust::Unproven) => {
+                Self { key: KeyEvidence::NotPermitted, next: Next::WaitForPermission, ..self }
             }
-            KeyVerdict::NotPermittedIfUnproven => Self { key: KeyVerdict::Passed, ..self },
+            (KeyEvidence::NotPermittedIfUnproven, KeyTrust::Proven) => Self { key: KeyEvidence::Passed, ..self },
             _ => self,
         }
     }
@@ -147,9 +154,9 @@ impl Reaction {
 /// A row of the table.
 const fn row(
     lane: Health,
-    key: KeyVerdict,
+    key: KeyEvidence,
     applied: Applied,
-    obstacle: ObstacleVerdict,
+    obstacle: ObstacleEffect,
     concerns: Concerns,
     next: Next,
 ) -> Reaction {
@@ -191,11 +198,11 @@ mod tests {
                 Health::ClockRefused => "is closed",
             },
             match reaction.key {
-                KeyVerdict::Unknown => "is not known",
-                KeyVerdict::Passed => "seems so",
-                KeyVerdict::Permitted => "yes",
-                KeyVerdict::NotPermitted => "no",
-                KeyVerdict::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
+                KeyEvidence::Unknown => "is not known",
+                KeyEvidence::Passed => "seems so",
+                KeyEvidence::Permitted => "yes",
+                KeyEvidence::NotPermitted => "no",
+                KeyEvidence::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
             },
             match reaction.applied {
                 Applied::Never => "no",
@@ -242,12 +249,12 @@ mod tests {
 
     #[test]
     fn key_of_another_account_is_blamed_for_the_image() {
-        let foreign = Reaction::to(Class::Image).with_key(true);
-        assert_eq!((foreign.key, foreign.next), (KeyVerdict::NotPermitted, Next::WaitForPermission));
-        let own = Reaction::to(Class::Image).with_key(false);
-        assert_eq!((own.key, own.next), (KeyVerdict::Passed, Next::Fail));
+        let foreign = Reaction::to(Class::Image).with_key(KeyTrust::Unproven);
+        assert_eq!((foreign.key, foreign.next), (KeyEvidence::NotPermitted, Next::WaitForPermission));
+        let own = Reaction::to(Class::Image).with_key(KeyTrust::Proven);
+        assert_eq!((own.key, own.next), (KeyEvidence::Passed, Next::Fail));
         for class in CLASSES.into_iter().filter(|class| *class != Class::Image) {
-            assert_eq!(Reaction::to(class).with_key(true), Reaction::to(class), "{}", class.as_str());
+            assert_eq!(Reaction::to(class).with_key(KeyTrust::Unproven), Reaction::to(class), "{}", class.as_str());
         }
     }
 }

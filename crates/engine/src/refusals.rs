@@ -10,7 +10,8 @@ use imageshare_core::{Permission, ids::AccountId};
 use crate::{
     image::ImageName,
     job::Failure,
-    time::{Instant, Millis},
+    limits::{REFUSAL_KEPT_FOR, REFUSALS_MAX},
+    time::Instant,
 };
 
 /// An account of an image, and what was refused for it.
@@ -24,11 +25,6 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// How long a refusal is remembered.
-    const KEPT_FOR: Millis = Millis::from_secs(60 * 60);
-    /// Refusals remembered at most.
-    const MAX: usize = 100_000;
-
     /// The refusal that still counts.
     pub(crate) fn get(
         &self,
@@ -52,11 +48,11 @@ impl Refusals {
     ) {
         let name = (image, account, permission);
         // The redelivered job may not be the one that the request was made for.
-        let remembered = (now + Self::KEPT_FOR, failure.without_request());
+        let remembered = (now + REFUSAL_KEPT_FOR, failure.without_request());
         if self.by_name.insert(name, remembered).is_none() {
             self.order.push_back(name);
         }
-        while self.order.len() > Self::MAX {
+        while self.order.len() > REFUSALS_MAX {
             if let Some(oldest) = self.order.pop_front() {
                 self.by_name.remove(&oldest);
             }

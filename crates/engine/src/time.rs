@@ -1,8 +1,8 @@
-//! The engine's time: milliseconds of one monotonic clock that somebody else reads.
+//! Time in milliseconds of one monotonic clock, which the driver reads.
 
 use core::ops::{Add, Sub};
 
-/// A point in time: milliseconds since a moment that the driver chose. Has nothing to do with wall time.
+/// A point in time: milliseconds since a moment that the driver chose. Unrelated to wall time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(pub u64);
 
@@ -11,7 +11,7 @@ pub struct Instant(pub u64);
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// So many seconds.
+    /// Returns a number of seconds as milliseconds.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
@@ -22,7 +22,7 @@ impl Instant {
     /// Later than any deadline.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The time that passed since `earlier`, zero if that is later.
+    /// Returns the time since `earlier`, or zero if that is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
@@ -32,7 +32,7 @@ impl Instant {
 impl Add<Millis> for Instant {
     type Output = Self;
 
-    /// Saturates: what lies beyond the end of time is [`Instant::NEVER`].
+    /// Saturates at [`Instant::NEVER`].
     fn add(self, length: Millis) -> Self {
         Self(self.0.saturating_add(length.0))
     }
@@ -41,7 +41,7 @@ impl Add<Millis> for Instant {
 impl Sub<Millis> for Instant {
     type Output = Self;
 
-    /// Saturates at the beginning of time.
+    /// Saturates at zero.
     fn sub(self, length: Millis) -> Self {
         Self(self.0.saturating_sub(length.0))
     }

@@ -3,7 +3,7 @@
 use imageshare_core::Permission;
 use imageshare_engine::{
     job::{Job, Mode},
-    limits::Ending,
+    policy::Policy,
     time::{Instant, Millis},
 };
 use imageshare_sandbox::{
@@ -101,7 +101,7 @@ impl Plan {
         let bit = |nth: u8| limits & (1 << nth) != 0;
         world.accounts = ACCOUNTS;
         world.images = IMAGES as u64;
-        world.limits.guard = true;
+        world.policy = Policy::WORKER;
         world.limits.write_lag = Millis(if bit(0) { 2000 } else { 30_000 });
         world.limits.read_lag = Millis(if bit(1) { 500 } else { 5000 });
         world.limits.lease = bit(2).then_some(Millis(300_000));
@@ -110,8 +110,7 @@ impl Plan {
         world.ledger.dials.history_ms = 120_000;
         let is_one_shot = bit(5);
         if is_one_shot {
-            world.limits.guard = false;
-            world.limits.ending = Ending::Report;
+            world.policy = Policy::COMMAND;
             world.limits.lease = None;
             world.limits.closed_for = Millis(if bit(6) { 3000 } else { 60_000 });
             world.interrupted_at = bit(7).then(|| 1000 + u64::from(lane) * 200);

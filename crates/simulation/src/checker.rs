@@ -9,7 +9,8 @@ use imageshare_core::{
 use imageshare_engine::{
     io::{Action, CallId},
     job::{AccountOutcome, Job, Mode, Report, local},
-    limits::{Ending, Limits},
+    limits::LimitValues,
+    policy::Unfinished,
 };
 use imageshare_sandbox::ledger::Access;
 
@@ -439,8 +440,8 @@ impl Checker {
         let image = world.jobs[job].1.image_id;
         let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
         // After a hand-over calls of the process before may still land, and a reading may not show them yet.
-        let Limits { guard, write_lag, read_lag, .. } = &world.limits;
-        let unsettled = if *guard { self.up_at + write_lag.0 + read_lag.0 } else { 0 };
+        let LimitValues { write_lag, read_lag, .. } = &world.limits;
+        let unsettled = if world.has_takeover_checks() { self.up_at + write_lag.0 + read_lag.0 } else { 0 };
         if is_redelivered || first < unsettled {
             return false;
         }
@@ -468,7 +469,7 @@ impl Checker {
         let job = &world.jobs[nth].1;
         let accounts = &world.ledger.accounts;
         let few = world.ledger.dials.cap < 500 || world.limits.cap < 500;
-        let one_shot = world.limits.ending == Ending::Report;
+        let one_shot = world.policy.unfinished == Unfinished::Report;
         // A command gives up when for so long no call was accepted but those in flight when its lane closed.
         let closed_for = world.limits.closed_for.0.saturating_sub(CALL_TIMEOUT);
         let works = self.accepted_at.is_some_and(|at| at + closed_for > self.now);

@@ -47,10 +47,10 @@ impl Coverage {
             "broker: worker cut off",
             "broker: worker suspended",
             "lane opened",
-            "learned: batch",
-            "learned: cap",
-            "said: cannot read",
-            "said: image busy",
+            "notice: batch",
+            "notice: cap",
+            "notice: cannot list",
+            "notice: image busy",
             "told: a code of the API",
             "told: cancelled by a SYNC",
             "told: changed",
@@ -100,11 +100,11 @@ impl Coverage {
 
     pub(crate) fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::BatchLearned(_) => self.mark("learned: ", "batch"),
-            Notice::CannotRead { .. } => self.mark("said: ", "cannot read"),
-            Notice::CapLearned { .. } => self.mark("learned: ", "cap"),
+            Notice::BatchReduced(_) => self.mark("notice: ", "batch"),
+            Notice::CannotList { .. } => self.mark("notice: ", "cannot list"),
+            Notice::CapReduced { .. } => self.mark("notice: ", "cap"),
             Notice::Closed { reason, .. } => self.mark("lane closed: ", reason.as_str()),
-            Notice::ImageBusy { .. } => self.mark("said: ", "image busy"),
+            Notice::ImageBusy { .. } => self.mark("notice: ", "image busy"),
             Notice::Opened => self.mark("lane opened", ""),
         }
     }

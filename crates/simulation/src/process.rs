@@ -7,11 +7,10 @@ use imageshare_engine::{
     Engine,
     io::{Action, CallId, DeliveryId, Input},
     job::Job,
-    limits::Limits,
     time::Instant,
 };
 
-use crate::{broker::Delivery, random::Random, run::LANE};
+use crate::{broker::Delivery, random::Random, run::LANE, world::World};
 
 /// An acknowledgement is applied less than this after it was sent, in milliseconds. A worker that closes its connection
 /// waits as long.
@@ -68,10 +67,10 @@ pub(crate) enum Away {
 }
 
 impl Process {
-    pub(crate) fn new(id: u64, limits: Limits, key_owner: AccountId) -> Self {
+    pub(crate) fn new(id: u64, world: &World, key_owner: AccountId) -> Self {
         Self {
             id,
-            engine: Engine::new(limits, id),
+            engine: Engine::new(world.policy, world.limits(), id),
             deliveries: BTreeMap::new(),
             away: Some(Away::Lost),
             consumer: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use imageshare_engine::{
     job::{AccountOutcome, Job, Mode},
+    policy::Policy,
     time::{Instant, Millis},
 };
 use imageshare_sandbox::ledger::Image;
@@ -39,7 +40,7 @@ fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
     world.images = 1;
     world.accounts = 3;
     world.workers = 2;
-    world.limits.guard = true;
+    world.policy = Policy::WORKER;
     world.limits.write_lag = Millis(2000);
     world.limits.read_lag = Millis(500);
     world.lag_max = 500;

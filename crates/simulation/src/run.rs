@@ -208,11 +208,11 @@ impl Run {
             let id = run.begin_process(world::account_of(world::OWNER));
             run.subscribe(id);
         }
-        if !run.world.limits.guard {
+        if !run.world.has_takeover_checks() {
             // A command reads its jobs from a file.
             let process = &mut run.processes[0];
             process.away = None;
-            run.input_to(seed, Input::LaneUp(LANE, run.world.lane));
+            run.input_to(seed, Input::LaneUp(LANE, run.world.lane_limits()));
         }
         run
     }
@@ -398,7 +398,7 @@ impl Run {
         let Some(process) = self.process(id) else { return };
         let (away, consumer) = (process.away, process.consumer);
         let is_consumer = consumer.is_some_and(|consumer| self.queue.has_consumer(consumer));
-        self.checker.called(id, call, &action, away, is_consumer || !self.world.limits.guard);
+        self.checker.called(id, call, &action, away, is_consumer || !self.world.has_takeover_checks());
         self.call(id, call, action, caller);
     }
 
@@ -627,7 +627,7 @@ impl Run {
         if process.away.take().is_some() {
             process.deliveries.clear();
             self.checker.up(self.now);
-            self.input_to(id, Input::LaneUp(LANE, self.world.lane));
+            self.input_to(id, Input::LaneUp(LANE, self.world.lane_limits()));
         }
         self.log(|| format!("   job {nth} is delivered to {id} by consumer {consumer}"));
         if self.world.is_rejected(nth) {
@@ -894,7 +894,7 @@ impl Run {
     fn begin_process(&mut self, key_owner: AccountId) -> u64 {
         let id = self.next_process;
         self.next_process += 1;
-        self.processes.push(Process::new(id, self.world.limits.clone(), key_owner));
+        self.processes.push(Process::new(id, &self.world, key_owner));
         self.introduce(id);
         id
     }

@@ -13,7 +13,8 @@ use imageshare_engine::{
     Engine,
     io::{Action, Answer, CallId, Command, DeliveryId, Input, LaneId, Outcome},
     job::{Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues, Limits},
+    policy::{Policy, TakeoverChecks},
     time::Instant,
 };
 
@@ -132,7 +133,9 @@ pub fn carry(load: Load, held: impl FnOnce(&mut Engine)) -> Carried {
     let lane_limits = LaneLimits::default();
     // A cap that is never reached: what is measured is the pace.
     let cap = u32::try_from(load.operations).unwrap_or(u32::MAX);
-    let mut engine = Engine::new(Limits { guard: false, cap, ..Limits::default() }, 1);
+    let limits = Limits::new(LimitValues { cap, ..LimitValues::default() }).expect("a load has operations");
+    let policy = Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER };
+    let mut engine = Engine::new(policy, limits, 1);
     for lane in 0..load.lanes {
         engine.handle(Instant(0), Input::LaneUp(LaneId(lane), lane_limits));
     }

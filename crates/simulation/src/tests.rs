@@ -7,7 +7,7 @@ use imageshare_engine::{
     Engine,
     io::Command,
     job::{Job, Mode},
-    limits::Ending,
+    policy::{Policy, Unfinished},
     time::{Instant, Millis},
 };
 use imageshare_sandbox::ledger::Image;
@@ -76,7 +76,7 @@ fn check_dial(dials: &str, broken: &str) {
     assert!(page.contains(&format!("`{dials}`")), "docs/broker.md has no `{dials}`");
     let broker = turned(dials);
     let is_concerned =
-        |world: &World| world.limits.guard && (world.faults.may_hand_over() || !world.priorities.is_empty());
+        |world: &World| world.has_takeover_checks() && (world.faults.may_hand_over() || !world.priorities.is_empty());
     let mut worlds = (0..SEEDS).map(|seed| (seed, World::draw(seed))).filter(|(_, world)| is_concerned(world));
     let is_broken = worlds.any(|(seed, world)| {
         let ended = run(World { broker: broker.clone(), ..world }, seed, false);
@@ -149,7 +149,7 @@ fn place_everywhere(seed: u64) {
     world.jobs.truncate(4);
     let quiet = run(world.clone(), seed, false);
     assert!(quiet.violations.is_empty(), "seed {seed} without faults: {:#?}", quiet.violations);
-    let one_shot = world.limits.ending == Ending::Report;
+    let one_shot = world.policy.unfinished == Unfinished::Report;
     let of_calls = Fault::OF_CALLS.into_iter().map(|fault| (fault, quiet.seen.0));
     let of_steps = Fault::OF_STEPS.into_iter().map(|fault| (fault, quiet.seen.1));
     for (fault, places) in of_calls.chain(of_steps) {
@@ -177,7 +177,7 @@ fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
     world.images = 1;
     world.accounts = 2;
     world.workers = 2;
-    world.limits.guard = true;
+    world.policy = Policy::WORKER;
     // Short, so that histories are; what matters is that one is longer than the other.
     world.limits.write_lag = Millis(2000);
     world.limits.read_lag = Millis(500);

@@ -8,7 +8,8 @@ use imageshare_core::{
 };
 use imageshare_engine::{
     job::{Job, Mode},
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
+    policy::{Policy, TakeoverChecks},
     time::{Instant, Millis},
 };
 use imageshare_sandbox::{
@@ -35,10 +36,12 @@ pub struct World {
     pub latency: (u64, u64),
     /// The faults.
     pub faults: Faults,
+    /// What differs between a worker and a command.
+    pub policy: Policy,
     /// The engine's limits.
-    pub limits: Limits,
+    pub limits: LimitValues,
     /// The lane's limits.
-    pub lane: LaneLimits,
+    pub lane: LaneLimitValues,
     /// Jobs and when they are published, in order.
     pub jobs: Vec<(Instant, Job)>,
     /// How many images there may be.
@@ -104,8 +107,9 @@ impl World {
             lag_max: 0,
             latency: (80, 80),
             faults: Faults::default(),
-            limits: Limits { guard: false, ..Limits::default() },
-            lane: LaneLimits::default(),
+            policy: Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER },
+            limits: LimitValues::default(),
+            lane: LaneLimitValues::default(),
             jobs: Vec::new(),
             images: 4,
             accounts: 24,
@@ -128,7 +132,7 @@ impl World {
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut world = Self::quiet();
-        world.limits.guard = true;
+        world.policy = Policy::WORKER;
         // In some worlds nearly everything that is much is spread over calls.
         if seed.is_multiple_of(5) {
             world.limits.work = 1;
@@ -153,7 +157,7 @@ impl World {
             world.draw_image(&mut random, nth, access);
         }
         world.draw_jobs(&mut random);
-        if world.limits.guard {
+        if world.has_takeover_checks() {
             // By itself, so that what a seed draws of the cloud does not depend on the broker.
             world.draw_broker(&mut Random::new(!seed));
         }
@@ -173,6 +177,30 @@ impl World {
         }
     }
 
+    /// The limits of an engine in this world.
+    ///
+    /// # Panics
+    /// If one is out of its bounds: that is a bug of the simulation.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.limits.clone()).expect("limits are drawn within their bounds")
+    }
+
+    /// The limits of its lane.
+    ///
+    /// # Panics
+    /// As [`limits`](Self::limits).
+    #[must_use]
+    pub fn lane_limits(&self) -> LaneLimits {
+        LaneLimits::new(self.lane).expect("limits are drawn within their bounds")
+    }
+
+    /// Whether another worker may have had the lane before.
+    #[must_use]
+    pub fn has_takeover_checks(&self) -> bool {
+        self.policy.takeover_checks == TakeoverChecks::On
+    }
+
     /// Whether a worker rejects a job for its priority.
     #[must_use]
     pub fn is_rejected(&self, job: usize) -> bool {
@@ -182,8 +210,7 @@ impl World {
 
     /// A command that works off its jobs and ends: nobody was there before, and nothing is given back.
     fn make_one_shot(&mut self, random: &mut Random) {
-        self.limits.guard = false;
-        self.limits.ending = Ending::Report;
+        self.policy = Policy::COMMAND;
         self.limits.lease = None;
         self.limits.closed_for = Millis(random.of(&[3000, 60_000]));
         self.faults.without_hand_overs();
@@ -245,7 +272,7 @@ impl World {
     #[must_use]
     pub fn bound(&self) -> u64 {
         let last = self.jobs.last().map_or(0, |(at, _)| at.0);
-        let Limits { write_lag, read_lag, image_wait, image_wait_blocked, closed_for, .. } = &self.limits;
+        let LimitValues { write_lag, read_lag, image_wait, image_wait_blocked, closed_for, .. } = &self.limits;
         let mut from = last;
         if self.faults.may_any() || self.may_be_denied {
             // A lane may have been closed.

@@ -29,7 +29,7 @@ fn check_away(
     fail(&stage, &endpoint);
     stage.publish_random(&mut history, 100);
     let reason = format!(r#""reason":"{reason}""#);
-    worker.until_logged_after(0, &["the lane is closed", &reason]);
+    worker.until_logged_after(0, &["lane closed", &reason]);
     if is_for_long {
         worker.until_logged_after(0, &["given back", r#""reason":"closed""#]);
     }
@@ -38,18 +38,18 @@ fn check_away(
     let mark = worker.mark();
     mend(&stage, &endpoint);
     // A probe may be a minute away.
-    worker.until_logged_after(mark, &["the lane is open again"]);
+    worker.until_logged_after(mark, &["lane opened"]);
     stage.check_done(&history);
     worker.drain();
 }
 
 #[test]
-fn refusing_endpoint_gives_lane_back_and_fails_no_job() {
+fn refusing_endpoint_requeues_jobs() {
     check_away(43, "endpoint", true, |_, endpoint| endpoint.refuse(), |_, endpoint| endpoint.serve_again());
 }
 
 #[test]
-fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
+fn silent_endpoint_fails_no_job() {
     let mend = |_: &Stage<'_>, endpoint: &Relay| {
         // What it was sent meanwhile never arrives: so long after, nothing does.
         endpoint.cut();
@@ -59,13 +59,13 @@ fn an_endpoint_that_is_silent_for_a_while_fails_no_job() {
 }
 
 #[test]
-fn an_endpoint_whose_answers_trickle_for_a_while_fails_no_job() {
+fn trickling_responses_fail_no_job() {
     let trickle = |rate| move |_: &Stage<'_>, endpoint: &Relay| endpoint.set(|state| state.bytes_a_second = rate);
     check_away(45, "endpoint", false, trickle(Some(10)), trickle(None));
 }
 
 #[test]
-fn a_credential_that_is_revoked_closes_the_lane_until_it_is_restored() {
+fn revoked_credential_closes_lane_until_restored() {
     let revoke = |stage: &Stage<'_>, _: &Relay| stage.sandbox.fail_all("expired_credential");
     check_away(42, "credential", false, revoke, |stage, _| stage.sandbox.faults(&json!({})));
 }

@@ -14,7 +14,7 @@ fn heard(manager: &UnixDatagram) -> String {
 }
 
 #[test]
-fn service_manager_receives_states_and_is_not_needed() {
+fn service_manager_receives_states_and_is_optional() {
     let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
     let folder = Folder::new();
     let path = folder.path("notify");

@@ -14,23 +14,23 @@ use crate::outside::{self, Fault, Plan};
 
 /// What is written again is no more than the one request for each image that was in flight at a kill.
 #[test]
-fn a_worker_that_is_killed_at_any_moment_loses_nothing() {
+fn killed_worker_loses_nothing() {
     let kills = (0..size(25, 50)).map(|number| if number % 10 == 0 { Fault::Busy(6000) } else { Fault::Kill });
     outside::check(Node::any(), &Plan::of(2, kills));
 }
 
 #[test]
-fn a_worker_that_is_asked_to_end_at_any_moment_ends_well_and_repeats_nothing() {
+fn stopped_worker_repeats_nothing() {
     outside::check(Node::any(), &Plan::of(3, (0..size(15, 50)).map(|_| Fault::Drain)));
 }
 
 #[test]
-fn connections_to_the_api_that_end_at_any_moment_fail_no_job() {
+fn cut_api_connections_fail_no_job() {
     outside::check(Node::any(), &Plan::of(4, (0..size(10, 50)).map(|_| Fault::ApiCut)));
 }
 
 #[test]
-fn jobs_that_come_twice_are_done_once() {
+fn jobs_published_twice_are_applied_once() {
     let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let mut history = History::default();
     for number in 0..100 {
@@ -55,7 +55,7 @@ fn jobs_that_come_twice_are_done_once() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_or_is_not_read_stops_nothing() {
+fn full_or_unread_log_stops_nothing() {
     let (_unread, pipe) = pipe().unwrap();
     let full = File::options().write(true).open("/dev/full").unwrap();
     for log in [Stdio::from(full), Stdio::from(pipe)] {
@@ -76,7 +76,7 @@ const FIRST_ROUNDS: u64 = 5;
 const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 #[test]
-fn a_worker_has_no_more_files_threads_and_memory_after_many_faults_than_after_a_few() {
+fn faults_leak_no_file_thread_or_memory() {
     let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 500);
     let (broker, endpoint) = (Relay::to(stage.vhost.node.port), Relay::to(stage.sandbox.port()));
     let mut history = History::of(6);

@@ -67,6 +67,7 @@ pub(crate) fn check(node: &Node, plan: &Plan) {
     eprintln!("{name}: {jobs} jobs, {reports} reports, {requests} requests, {} problems", problems.len());
     if !problems.is_empty() {
         let path = of_repository("target").join(format!("outside-{}.json", plan.seed));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, raw).unwrap();
         eprintln!("{name}: the record is in {}", path.display());
     }

@@ -303,7 +303,7 @@ fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
     let Plan { write_lag, read_lag, call_timeout, heartbeat, prefetch, cap, .. } = *plan;
     let lag = Duration::from_millis(read_lag).as_secs_f64();
     let mut world =
-        format!("open_accounts = true\nread_delay = {lag:?}\nunknown_accounts = {:?}\n", texts(&plan.unknown));
+        format!("open_accounts = true\nread_lag = {lag:?}\nunknown_accounts = {:?}\n", texts(&plan.unknown));
     for ((image, lane), shared) in plan.images.iter().zip(&plan.initial) {
         let (region, shared) = (REGIONS[*lane], texts(shared));
         write!(world, "[[images]]\nid = {image:?}\nregion = {region:?}\nshared = {shared:?}\n").unwrap();

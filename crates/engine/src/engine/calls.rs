@@ -1,4 +1,4 @@
-//! Which image has its turn to call, and what the end of a call sets off.
+//! Which image has its turn to call, and what follows from the end of a call.
 
 use super::Engine;
 use crate::{
@@ -24,15 +24,15 @@ impl Engine {
         }
     }
 
-    /// A slot has come: the first image in turn that still wants a call gets it.
+    /// A slot has come: it goes to the first image in turn that still wants a call.
     pub(super) fn take_slot(&mut self, lane: LaneId, kind: Kind) {
         let now = self.now;
         let found = self.lane(lane);
         if !found.may_call(kind) || self.draining {
             return;
         }
-        if self.lane(lane).has_slot(now, kind) {
-            while let Some(image) = self.lane(lane).dequeue(kind) {
+        if self.lane(lane).slots(kind).next() <= now {
+            while let Some(image) = self.lane(lane).slots_mut(kind).pop() {
                 self.images.entry(image).queued[kind as usize] = false;
                 if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind, Purpose::Work) {
                     break;
@@ -45,12 +45,7 @@ impl Engine {
     /// Makes a call about an image. Returns whether there was something to send.
     pub(super) fn begin_call(&mut self, image: Key<Entry>, kind: Kind, purpose: Purpose) -> bool {
         let call = CallId(self.next_call);
-        let action = self.enter(image, |image, cx| match (kind, purpose) {
-            (Kind::Write, _) => image.begin_write(cx, call),
-            (Kind::ReadShares, _) => Some(image.begin_listing(call)),
-            (Kind::ReadImage, Purpose::Work) => Some(image.begin_query(call)),
-            (Kind::ReadImage, Purpose::Probe) => Some(image.begin_probe()),
-        });
+        let action = self.enter(image, |image, cx| image.begin_call(cx, call, kind, purpose));
         let is_begun = action.is_some();
         if let Some(action) = action {
             self.next_call += 1;
@@ -73,7 +68,7 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.sent = call.sent.or(Some(now));
         let (lane, kind) = (call.lane, call.kind);
-        if self.lane(lane).call_written(now, id, kind) {
+        if self.lane(lane).slots_mut(kind).written(now, id) {
             self.arm(lane, kind);
         }
     }
@@ -89,7 +84,7 @@ impl Engine {
         let judged = JudgedCall { call, image, purpose, is_denied_listing };
         self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
         self.images.entry(image).calls -= 1;
-        self.enter(image, |image, cx| image.answer(cx, &call, outcome));
+        self.enter(image, |image, cx| image.call_ended(cx, &call, outcome));
         self.lane_call_ended(lane);
         self.reschedule(image);
         self.arm_all(lane);

@@ -1,4 +1,4 @@
-//! What a lane sets off in its images: it comes up, opens, closes, probes and leaves.
+//! What the changes of a lane mean for its images: it comes up, opens, closes, probes and leaves.
 
 use alloc::vec::Vec;
 
@@ -6,28 +6,29 @@ use super::Engine;
 use crate::{
     arena::Key,
     call::{Kind, Purpose},
-    context::Context,
+    context::{Context, UnfinishedFailures},
     image::{Image, NotPermitted, failure},
     images::Entry,
     io::{CallId, CloseReason, Command, LaneId},
     job::{Failure, local},
     lane::{Change, Due, Lane},
-    limits::{Ending, LaneLimits},
+    limits::LaneLimits,
+    policy::Unfinished,
     schedule::Alarm,
     time::Instant,
 };
 
 impl Engine {
     pub(super) fn lane_up(&mut self, lane: LaneId, limits: LaneLimits) {
-        let now = self.now;
-        if !self.lanes.entry(lane).or_insert_with(|| Lane::new(limits, now)).up(now, limits) {
+        let (now, unfinished) = (self.now, self.policy.unfinished);
+        if !self.lanes.entry(lane).or_insert_with(|| Lane::new(unfinished, limits, now)).up(now, limits) {
             return;
         }
         self.for_images(lane, Image::lane_up);
         self.check_owner(lane, |_, _| {});
     }
 
-    /// The jobs of a lane are no longer ours.
+    /// The jobs of a lane belong to another worker.
     pub(super) fn lane_lost(&mut self, lane: LaneId) {
         if !self.lanes.contains_key(&lane) {
             return;
@@ -37,7 +38,7 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    /// No new calls on a lane; it leaves when the last one in flight has ended.
+    /// Ends a lane: no new calls; its jobs end when the last call in flight has ended.
     pub(super) fn leave(&mut self, lane: LaneId) {
         if let Some(found) = self.lanes.get_mut(&lane).filter(|lane| !lane.is_down_or_given_up()) {
             found.leave();
@@ -45,53 +46,48 @@ impl Engine {
         }
     }
 
-    /// A call of a lane ended: if the lane waits for the last one, to leave or to requeue its jobs, that may be now.
+    /// A call of a lane ended. The lane may have waited for its last call, to leave or to requeue its jobs.
     pub(super) fn lane_call_ended(&mut self, lane: LaneId) {
         let found = &self.lanes[&lane];
         if found.has_calls() {
             return;
         }
-        if found.is_closed_too_long(self.now, &self.limits) {
-            self.requeue(lane);
-            self.schedule_lane(lane);
-        } else if found.is_leaving() {
-            match self.limits.ending {
-                Ending::Requeue => {
-                    self.requeue(lane);
-                    self.lane(lane).go_down();
+        if found.is_leaving() || found.is_closed_too_long(self.now, &self.limits) {
+            self.end_jobs(lane, "the command was ended");
+        }
+    }
+
+    /// Ends all unfinished jobs of a lane, in the one way that the policy has. What is finished is settled first. A closed lane
+    /// that is requeued still probes.
+    fn end_jobs(&mut self, lane: LaneId, why: &str) {
+        self.lane(lane).end_jobs();
+        match self.policy.unfinished {
+            Unfinished::Requeue => {
+                for image in self.lane(lane).image_keys() {
+                    self.enter(image, Image::settle_all);
                 }
-                Ending::Report => self.abandon(lane, "the command was ended"),
+                self.forget_jobs(lane);
+                self.commands.push_back(Command::Requeue(lane));
+            }
+            Unfinished::Report => {
+                let in_doubt = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
+                let failures = UnfinishedFailures {
+                    not_attempted: failure(local::NOT_ATTEMPTED, why, None),
+                    no_answer: failure(local::NO_ANSWER, in_doubt, None),
+                };
+                self.for_images(lane, |image, cx| image.report_unfinished(cx, &failures));
             }
         }
+        self.schedule_lane(lane);
     }
 
-    /// Returns the jobs of a lane to where they came from. What is finished is settled first, and stands before the end
-    /// in the order of commands. A closed lane goes on probing.
-    fn requeue(&mut self, lane: LaneId) {
-        for image in self.lane(lane).image_keys() {
-            self.enter(image, Image::settle_all);
-        }
-        self.forget_jobs(lane);
-        self.lane(lane).jobs_requeued();
-        self.commands.push_back(Command::Requeue(lane));
-    }
-
-    /// Forgets all jobs of a lane without a report. What is known of its images stays.
+    /// Forgets all jobs of a lane without a report. What is known about its images is kept.
     fn forget_jobs(&mut self, lane: LaneId) {
         self.lane(lane).forget_jobs();
         for image in self.lane(lane).image_keys() {
             self.images.entry(image).queued = [false; 3];
             self.visit(image, |image, cx| image.forget_jobs(cx));
         }
-    }
-
-    /// Settles every job of a lane: what was not tried is reported so.
-    fn abandon(&mut self, lane: LaneId, why: &str) {
-        let not_attempted = failure(local::NOT_ATTEMPTED, why, None);
-        let message = alloc::format!("a write was sent and it is not known whether it was applied; {why}");
-        let no_answer = failure(local::NO_ANSWER, message, None);
-        self.for_images(lane, |image, cx| image.abandon(cx, &not_attempted, &no_answer));
-        self.schedule_lane(lane);
     }
 
     /// Another credential is in use from now on.
@@ -109,18 +105,18 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    /// Changes what is known of the account of a lane's key, and closes or opens the lane by it.
-    pub(super) fn check_owner(&mut self, lane: LaneId, learn: impl FnOnce(&mut Lane, Instant)) {
-        let now = self.now;
-        learn(self.lanes.entry(lane).or_insert_with(|| Lane::new(LaneLimits::default(), now)), now);
-        let mut goes_on = false;
-        self.change_lane(lane, |lane, now, changes| goes_on = lane.check_owner(now, changes));
-        if goes_on {
+    /// Changes what is known about the account of a lane's key, and closes or opens the lane accordingly.
+    pub(super) fn check_owner(&mut self, lane: LaneId, change: impl FnOnce(&mut Lane, Instant)) {
+        let (now, unfinished) = (self.now, self.policy.unfinished);
+        change(self.lanes.entry(lane).or_insert_with(|| Lane::new(unfinished, LaneLimits::default(), now)), now);
+        let mut continues = false;
+        self.change_lane(lane, |lane, now, changes| continues = lane.check_owner(now, changes));
+        if continues {
             self.resume(lane);
         }
     }
 
-    /// Changes a lane, and carries on what that means for its images and the driver.
+    /// Changes a lane, and applies what that means for its images and the driver.
     pub(super) fn change_lane(&mut self, lane: LaneId, change: impl FnOnce(&mut Lane, Instant, &mut Vec<Change>)) {
         let now = self.now;
         let Some(found) = self.lanes.get_mut(&lane) else { return };
@@ -145,7 +141,7 @@ impl Engine {
         self.schedule_lane(lane);
     }
 
-    /// Lets all images of a lane go on.
+    /// Lets all images of a lane make calls again.
     fn resume(&mut self, lane: LaneId) {
         for image in self.lane(lane).image_keys() {
             self.reschedule(image);
@@ -153,8 +149,8 @@ impl Engine {
         self.arm_all(lane);
     }
 
-    /// Closes a lane if every image in hand is refused for want of a permission, and nothing was permitted since the
-    /// first of these refusals.
+    /// Closes a lane if the key is not permitted any image with jobs, and nothing was permitted since the first of these
+    /// refusals.
     pub(super) fn close_if_none_permitted(&mut self, lane: LaneId, refused: &Failure) {
         let found = &self.lanes[&lane];
         let in_hand = self.images.of(found).filter(|image| image.in_hand());
@@ -183,7 +179,7 @@ impl Engine {
         self.schedule.replace(standing, at, Alarm::Lane(lane));
     }
 
-    /// A lane's moment has come: it leaves, or probes.
+    /// A lane's moment has come: it leaves, ends its jobs, or probes.
     pub(super) fn lane_due(&mut self, lane: LaneId) {
         let now = self.now;
         if self.lane(lane).is_owner_overdue(now) {
@@ -196,17 +192,14 @@ impl Engine {
         self.lane_changed(lane, changes);
         match due {
             Due::Nothing => {}
-            Due::Requeue => self.requeue(lane),
-            Due::GiveUp(reason, detail) => {
-                self.lane(lane).give_up(reason);
-                let why = alloc::format!("the lane is closed ({}): {detail}", reason.as_str());
-                return self.abandon(lane, &why);
+            Due::EndJobs(reason, detail) => {
+                self.end_jobs(lane, &alloc::format!("the lane is closed ({}): {detail}", reason.as_str()));
             }
             Due::Leave => self.leave(lane),
         }
         self.probe(lane);
         self.schedule_lane(lane);
-        // Never a moment that has passed: what waits for calls in flight is looked at when they end.
+        // Never a past moment: what waits for calls in flight is done when they end.
         let found = self.lane(lane);
         if found.alarm().is_some_and(|at| at <= now) {
             let next = found.next_moment_after(now);
@@ -214,11 +207,11 @@ impl Engine {
         }
     }
 
-    /// Sends the probe that is due, if one is. Where no image has anything to write, one whose listing is awaited shows what
-    /// the key may do.
+    /// Sends the probe that is due, if one is. If no image has anything to write, one that awaits its listing shows what the key
+    /// is permitted.
     fn probe(&mut self, lane: LaneId) {
-        let (now, draining) = (self.now, self.draining);
-        let Some(kind) = self.lane(lane).take_probe(now, draining) else { return };
+        let now = self.now;
+        let Some(kind) = self.lane(lane).take_probe(now) else { return };
         let found = &self.lanes[&lane];
         let to_list = || self.images.awaiting_listing(found).filter(|&image| self.images.image(image).may_list());
         let mut targets = Vec::new();
@@ -227,7 +220,7 @@ impl Engine {
                 let to_write = self.images.by_refusal(found).into_iter();
                 targets
                     .extend(to_write.filter(|&image| self.images.image(image).may_write()).map(|image| (image, kind)));
-                let listing = to_list().filter(|_| found.may_probe(now, Kind::ReadShares));
+                let listing = to_list().filter(|_| found.slots(Kind::ReadShares).is_free(now));
                 targets.extend(listing.map(|image| (image, Kind::ReadShares)));
             }
             Kind::ReadShares | Kind::ReadImage => {

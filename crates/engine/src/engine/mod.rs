@@ -23,6 +23,7 @@ use crate::{
     job::{AccountOutcome, Job, Report, local},
     lane::{Arrival, Intake, Lane},
     limits::Limits,
+    policy::Policy,
     random::Random,
     refusals::Refusals,
     schedule::{Alarm, Schedule},
@@ -32,6 +33,7 @@ use crate::{
 /// All share jobs of a process. See the [crate] page for how to drive it.
 #[derive(Debug)]
 pub struct Engine {
+    policy: Policy,
     limits: Limits,
     random: Random,
     now: Instant,
@@ -92,9 +94,9 @@ impl Engine {
 
     /// An engine without lanes. The seed decides every random choice.
     #[must_use]
-    pub fn new(limits: Limits, seed: u64) -> Self {
-        let limits = limits.in_milliseconds();
+    pub fn new(policy: Policy, limits: Limits, seed: u64) -> Self {
         Self {
+            policy,
             work: Work { done: 0, max: limits.work },
             limits,
             random: Random::new(seed),
@@ -141,7 +143,7 @@ impl Engine {
                 self.check_owner(lane, |lane, now| lane.expect_account(now, account));
             }
             Input::Limits(limits) => {
-                self.limits = limits.in_milliseconds();
+                self.limits = limits;
                 self.work.max = self.limits.work;
             }
             Input::Drain => {
@@ -199,7 +201,7 @@ impl Engine {
     #[must_use]
     pub fn lane_numbers(&self, lane: LaneId) -> Option<LaneNumbers> {
         let found = self.lanes.get(&lane)?;
-        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.rate(self.now, kind));
+        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.slots(kind).rate(self.now));
         Some(LaneNumbers {
             write_rate,
             read_rate,
@@ -237,7 +239,7 @@ impl Engine {
             }
             Alarm::Slot(lane, kind) => {
                 if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.disarm(kind);
+                    found.slots_mut(kind).disarm();
                     self.take_slot(lane, kind);
                 }
             }
@@ -247,7 +249,7 @@ impl Engine {
     /// A job was delivered.
     fn receive(&mut self, id: DeliveryId, lane: LaneId, job: Job) {
         let Some(found) = self.lanes.get(&lane) else { return };
-        match found.intake(self.limits.ending) {
+        match found.intake() {
             Intake::Take => {}
             Intake::Ignore => return,
             Intake::Refuse(why) => return self.commands.push_back(refused_whole(id, &job, &why)),
@@ -306,6 +308,7 @@ impl Engine {
         let lane = self.lanes.get(&name.lane).expect("an image belongs to a lane that exists");
         let mut cx = Context {
             now: self.now,
+            policy: self.policy,
             limits: &self.limits,
             lane: lane.facts(self.now, image_wait),
             next_seq: self.next_seq,
@@ -365,7 +368,7 @@ impl Engine {
         });
         for kind in Kind::ALL {
             if wanted[kind as usize] && !core::mem::replace(&mut self.images.entry(key).queued[kind as usize], true) {
-                self.lane(lane).enqueue(key, kind);
+                self.lane(lane).slots_mut(kind).push(key);
                 self.arm(lane, kind);
             }
         }

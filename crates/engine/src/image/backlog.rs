@@ -1,4 +1,4 @@
-//! Work on many accounts of an image at once: a part of it in each call of the engine.
+//! Work on many accounts of an image at once, a part of it in each call of the engine.
 
 use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 
@@ -6,28 +6,27 @@ use imageshare_core::Permission;
 
 use super::{
     Image,
-    account::{Account, Stage},
-    held_job::HeldJob,
+    store::{Account, HeldJob, Stage},
 };
 use crate::{arena::Key, context::Context, io::CallId, job::Failure};
 
-/// What is still to be done to many accounts, in order. Nothing is sent and no other job begins before that.
+/// Steps that many accounts still need, in order. Nothing is sent and no other job begins before they are done.
 #[derive(Debug, Default)]
 pub(super) struct Backlogs {
     queue: VecDeque<Backlog>,
-    /// Jobs of a lane that was lost, until their items are dropped; some stand there more than once.
+    /// Jobs of a lane that was lost, removed once their items are dropped. A job may be listed repeatedly.
     lost_jobs: Vec<Key<HeldJob>>,
 }
 
-/// Accounts to which the same is still to be done. Some may have moved on, or be forgotten.
+/// Accounts that need the same step. Some may have moved on or be forgotten.
 #[derive(Debug)]
 struct Backlog {
     accounts: VecDeque<Key<Account>>,
     step: Step,
 }
 
-/// The failure of all jobs by the response to one call. A job of which that call carried no account is not given its request
-/// id.
+/// The failure of all jobs by the response to one call. A job whose accounts that call did not contain is not given its
+/// RequestId.
 #[derive(Debug)]
 pub(super) struct CallFailure {
     call: CallId,
@@ -35,22 +34,22 @@ pub(super) struct CallFailure {
     nameless: Arc<Failure>,
 }
 
-/// What is to be done to each account of a backlog.
+/// What each account of a backlog needs.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A listing was awaited and came, or was refused: decide anew.
+    /// A listing was awaited and arrived, or was refused: decide again.
     Decide,
-    /// A listing came that no call of a worker before can make untrue: compare the provisional outcome with it.
-    Confirm,
+    /// A listing arrived that calls of an earlier worker cannot contradict: compare early outcomes with it.
+    CheckTakeover,
     /// The image was refused: fail what is not in flight.
     Fail {
         /// Only operations of this permission.
         permission: Option<Permission>,
         refused: CallFailure,
     },
-    /// The lane was lost: drop the items, without a word.
+    /// The lane was lost: drop the items without a report.
     Forget,
-    /// There is no room for this share: fail it.
+    /// The image has no room for this share: fail it.
     OverQuota(Arc<Failure>),
 }
 
@@ -60,35 +59,34 @@ impl CallFailure {
     }
 
     /// The failure of a job.
-    pub(super) fn of(&self, job: &HeldJob) -> &Arc<Failure> {
-        if job.last_call == self.call { &self.named } else { &self.nameless }
+    pub(super) fn for_job(&self, job: &HeldJob) -> &Arc<Failure> {
+        if job.was_last_in(self.call) { &self.named } else { &self.nameless }
     }
 }
 
 impl Backlogs {
-    pub(super) fn add(&mut self, accounts: VecDeque<Key<Account>>, step: Step) {
-        self.queue.push_back(Backlog { accounts, step });
+    pub(super) fn add(&mut self, accounts: impl IntoIterator<Item = Key<Account>>, step: Step) {
+        self.queue.push_back(Backlog { accounts: accounts.into_iter().collect(), step });
     }
 
-    /// A job of a lost lane is dropped after its items.
-    pub(super) fn lose(&mut self, job: Key<HeldJob>) {
-        self.lost_jobs.push(job);
+    /// Jobs of a lost lane are removed after all their items.
+    pub(super) fn lose(&mut self, jobs: impl IntoIterator<Item = Key<HeldJob>>) {
+        self.lost_jobs.extend(jobs);
     }
 
-    /// Drops all steps: the jobs that they were for are forgotten.
+    /// Drops all steps: their jobs are forgotten.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
     }
 }
 
 impl Image {
-    /// Whether something has to be done to accounts of this image before anything is sent about it and before another job
-    /// begins there.
+    /// Whether accounts of this image need a step before anything is sent and before another job begins.
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlogs.queue.is_empty()
     }
 
-    /// Goes on with the backlogs of an image, in order, until all are done or so much work is.
+    /// Continues with the backlogs of an image, in order, within the work of one call.
     pub(super) fn work_off(&mut self, cx: &mut Context<'_>) {
         while !cx.work.is_much()
             && let Some(mut backlog) = self.backlogs.queue.pop_front()
@@ -97,8 +95,8 @@ impl Image {
                 && let Some(account) = backlog.accounts.pop_front()
             {
                 cx.work.done += 1;
-                if self.store.accounts.get(account).is_some() {
-                    self.take_step(cx, account, &backlog.step);
+                if let Some(stage) = self.store.stage(account) {
+                    self.take_step(cx, account, stage, &backlog.step);
                 }
             }
             if !backlog.accounts.is_empty() {
@@ -108,35 +106,34 @@ impl Image {
                 Step::Decide => self.listing_decided(cx),
                 Step::Forget => {
                     for job in core::mem::take(&mut self.backlogs.lost_jobs) {
-                        self.store.jobs.remove(job);
+                        self.store.remove_job(job);
                     }
                 }
-                Step::Confirm | Step::Fail { .. } | Step::OverQuota(_) => {}
+                Step::CheckTakeover | Step::Fail { .. } | Step::OverQuota(_) => {}
             }
         }
     }
 
-    fn take_step(&mut self, cx: &mut Context<'_>, account: Key<Account>, step: &Step) {
-        let found = &self.store.accounts[account];
+    fn take_step(&mut self, cx: &mut Context<'_>, account: Key<Account>, stage: Stage, step: &Step) {
         match step {
-            Step::Decide if found.stage == Stage::Checking => self.decide(cx, account),
-            Step::Confirm => self.compare_provisional(cx, account),
+            Step::Decide if stage == Stage::Checking => self.decide(cx, account),
+            Step::CheckTakeover => self.check_early_account(cx, account),
             Step::Forget => {
                 self.forget_items(cx, account);
                 self.forget_account(cx, account);
             }
-            Step::Fail { permission, refused } if found.stage != Stage::InFlight => {
-                let requested = found.front.map(|front| self.store.items[front].permission);
+            Step::Fail { permission, refused } if stage != Stage::InFlight => {
+                let requested = self.store.requested(account);
                 if requested.is_some() && (permission.is_none() || requested == *permission) {
-                    self.fail_front_by(cx, account, |job| refused.of(job));
+                    self.fail_front_by(cx, account, |job| refused.for_job(job));
                     self.decide(cx, account);
                 }
             }
-            Step::OverQuota(failure) if found.stage == Stage::Ready(Permission::Share) => {
-                // What makes it full may be a write of ours for this very account.
-                match self.known(cx, account).filter(|known| known.state == Permission::Share) {
+            Step::OverQuota(failure) if stage == Stage::Ready(Permission::Share) => {
+                // The write that filled the image may be our own write for this account.
+                match self.known(cx, account).filter(|known| known.permission() == Permission::Share) {
                     Some(known) => {
-                        self.done_front(cx, account, known);
+                        self.finish_front(cx, account, known);
                         self.decide(cx, account);
                     }
                     None => self.fail(cx, account, failure),

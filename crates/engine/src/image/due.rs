@@ -1,25 +1,25 @@
-//! When something of an image is due.
+//! The moments at which something of an image is due.
 
 use alloc::collections::{BTreeSet, VecDeque};
 
-use super::{account::Account, held_job::HeldJob};
+use super::store::{Account, HeldJob};
 use crate::{arena::Key, time::Instant};
 
 /// The moments of an image's accounts and jobs.
 #[derive(Debug, Default)]
 pub(super) struct Due {
-    /// Accounts that wait for the end of a doubt.
+    /// Accounts that wait until a write in doubt can no longer take effect.
     wakes: BTreeSet<(Instant, Key<Account>)>,
-    /// Accounts that may be forgotten. About in order of time: one that stands behind a later one is forgotten with that
-    /// one, which costs some memory and nothing else.
+    /// Accounts that may be forgotten, roughly in order of time. One behind a later one is forgotten with it, which costs only
+    /// memory.
     forgettable: VecDeque<(Instant, Key<Account>)>,
     deadlines: BTreeSet<(Instant, Key<HeldJob>)>,
-    /// Jobs that are done but for a write that may still be applied.
-    doubtful: BTreeSet<(Instant, Key<HeldJob>)>,
+    /// Decided jobs with a write in doubt.
+    in_doubt: BTreeSet<(Instant, Key<HeldJob>)>,
 }
 
 impl Due {
-    /// Decides an account anew at this moment.
+    /// Decides an account again at this moment.
     pub(super) fn wake(&mut self, at: Instant, account: Key<Account>) {
         self.wakes.insert((at, account));
     }
@@ -38,14 +38,14 @@ impl Due {
         }
     }
 
-    /// A job is settled before its deadline.
+    /// A job was settled before its deadline.
     pub(super) fn settled(&mut self, deadline: Instant, job: Key<HeldJob>) {
         self.deadlines.remove(&(deadline, job));
     }
 
-    /// Settles a job when its writes can no longer be applied.
-    pub(super) fn land(&mut self, at: Instant, job: Key<HeldJob>) {
-        self.doubtful.insert((at, job));
+    /// Settles a job when its writes can no longer take effect.
+    pub(super) fn settle(&mut self, at: Instant, job: Key<HeldJob>) {
+        self.in_doubt.insert((at, job));
     }
 
     pub(super) fn pop_wake(&mut self, now: Instant) -> Option<Key<Account>> {
@@ -60,11 +60,11 @@ impl Due {
         pop(&mut self.deadlines, now)
     }
 
-    pub(super) fn pop_landed(&mut self, now: Instant) -> Option<Key<HeldJob>> {
-        pop(&mut self.doubtful, now)
+    pub(super) fn pop_settleable(&mut self, now: Instant) -> Option<Key<HeldJob>> {
+        pop(&mut self.in_doubt, now)
     }
 
-    /// Whether the deadline of a job has come and its items are not expired yet.
+    /// Whether a deadline has come whose job was not expired yet.
     pub(super) fn has_expired(&self, now: Instant) -> bool {
         self.deadlines.first().is_some_and(|&(at, _)| at <= now)
     }
@@ -75,13 +75,13 @@ impl Due {
             self.wakes.first().map(|&(at, _)| at),
             self.forgettable.front().map(|&(at, _)| at),
             self.deadlines.first().map(|&(at, _)| at),
-            self.doubtful.first().map(|&(at, _)| at),
+            self.in_doubt.first().map(|&(at, _)| at),
         ]
     }
 
     pub(super) fn forget_jobs(&mut self) {
         self.deadlines.clear();
-        self.doubtful.clear();
+        self.in_doubt.clear();
     }
 }
 

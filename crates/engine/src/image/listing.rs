@@ -1,79 +1,92 @@
-//! Who has an image is listed before anything is written, and what a listing brings.
+//! Listings of an image's shares: when they are requested, and what they change.
 
 use alloc::{sync::Arc, vec::Vec};
 
 use imageshare_core::ids::AccountId;
 
-use super::{Image, account::Account, backlog::Step};
+use super::{Image, backlog::Step, store::Account};
 use crate::{
     arena::Key,
     call::{EndedCall, Kind},
     context::{Context, Effect},
     io::{CallId, Notice},
     job::{Failure, local},
-    limits::Limits,
-    reaction::{Next, Reaction},
+    limits::{BLIND_REFUSALS_MAX, LISTING_AGE_MAX, SUSPICIOUS_LENGTHS, SYNC_LISTING_PAUSE, UNREADABLE_FOR},
+    reaction::{KeyTrust, Next, Reaction},
     time::{Instant, Millis},
 };
 
-/// A listing: who has the image, as a response said.
+/// A response to DescribeImageSharePermission.
 #[derive(Debug)]
 pub(super) struct Listing {
     began: Instant,
     /// Sorted.
     accounts: Vec<AccountId>,
-    /// Whether an account that is not listed is known not to have the image.
-    complete: bool,
+    /// What an account that is not in the list shows.
+    absence: Absence,
+}
+
+/// Whether accounts that are not listed do not have the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absence {
+    Proven,
+    /// The list may have been cut, or may be that of another account's image.
+    Unknown,
 }
 
 /// The newest listing of an image, and the calls for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     newest: Option<Listing>,
-    /// A listing is wanted that begins no earlier than this.
+    /// A listing is needed that begins no earlier than this.
     wanted: Option<Instant>,
     in_flight: Option<CallId>,
     /// No listing before this moment.
     after: Instant,
-    /// Failed tries of the listing that is wanted.
+    /// Failed tries of the listing.
     attempts: u32,
     /// The last listing was refused.
     refused: Option<RefusedListing>,
-    /// Accounts whose operation waits for a listing; some may have moved on.
+    /// Accounts whose operation waits for a listing. Some may have moved on.
     waiting: Vec<Key<Account>>,
-    /// Lists that were refused since an account has the image already, while no listing could tell which.
+    /// Lists that were refused as already shared while no listing could show which account it is.
     blind_refusals: u32,
 }
 
-/// A listing that was refused, or failed as often as it is tried.
+/// A listing that was refused, or failed `attempts` times.
 #[derive(Debug)]
 pub(super) struct RefusedListing {
     began: Instant,
-    /// It was made for the jobs that stood before this place in arrival.
+    /// It was requested for jobs before this place in arrival.
     seq: u64,
     /// When it was refused.
     at: Instant,
     /// Until then work continues without a listing.
     until: Instant,
     failure: Arc<Failure>,
-    /// Whether a SYNC that it was made for fails by it, and does not wait to ask again.
-    is_final: bool,
+    for_sync: ForSync,
+}
+
+/// What a SYNC does whose listing is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ForSync {
+    Fail,
+    /// It waits and lists again.
+    Wait,
 }
 
 impl Listing {
-    /// Listings of these lengths may have been cut: a page of that length is what the API may return at most.
-    const SUSPICIOUS_LENGTHS: [usize; 3] = [20, 50, 100];
-
-    /// An empty listing by a key whose account is not known may be that of another account's image.
-    fn new(began: Instant, mut accounts: Vec<AccountId>, cap: u32, is_key_proven: bool) -> Self {
+    fn new(cx: &Context<'_>, call: &EndedCall, mut accounts: Vec<AccountId>) -> Self {
         accounts.sort_unstable();
         accounts.dedup();
-        let is_whole = !Self::SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cap as usize;
-        let complete = is_whole && (is_key_proven || !accounts.is_empty());
-        Self { began, accounts, complete }
+        let is_whole = !SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cx.limits.cap as usize;
+        // With a key of unknown account, an empty list may be that of another account's image.
+        let is_ours = !accounts.is_empty() || call.trust(cx.lane.key_trust) == KeyTrust::Proven;
+        let absence = if is_whole && is_ours { Absence::Proven } else { Absence::Unknown };
+        Self { began: call.began, accounts, absence }
     }
 
-    /// When its request began: it shows what was so then or later, or up to the read lag earlier.
+    /// When its request began. It shows a state from then or later, or from up to the read lag before.
     pub(super) const fn began(&self) -> Instant {
         self.began
     }
@@ -83,43 +96,39 @@ impl Listing {
         &self.accounts
     }
 
-    /// Whether the account has the image; `None` if the listing does not say.
+    /// Whether the account has the image; `None` if the listing does not show it.
     pub(super) fn shows(&self, account: AccountId) -> Option<bool> {
-        let listed = self.accounts.binary_search(&account).is_ok();
-        (listed || self.complete).then_some(listed)
+        let is_listed = self.accounts.binary_search(&account).is_ok();
+        (is_listed || self.absence == Absence::Proven).then_some(is_listed)
     }
 }
 
 impl RefusedListing {
-    fn new(cx: &Context<'_>, call: &EndedCall, until: Instant, failure: Arc<Failure>, is_final: bool) -> Self {
-        Self { began: call.began, seq: call.seq, at: cx.now, until, failure, is_final }
+    fn new(cx: &Context<'_>, call: &EndedCall, until: Instant, failure: Arc<Failure>, for_sync: ForSync) -> Self {
+        Self { began: call.began, seq: call.seq, at: cx.now, until, failure, for_sync }
     }
 
-    /// Whether it was made for a job of this place in arrival, no earlier than `from`.
+    /// Whether it was requested for the job at this place in arrival, no earlier than `from`.
     pub(super) fn is_for(&self, seq: u64, from: Instant) -> bool {
         self.seq > seq && self.began >= from
     }
 
-    pub(super) const fn is_final(&self) -> bool {
-        self.is_final
+    /// Whether a SYNC that it was requested for fails.
+    pub(super) fn fails_sync(&self) -> bool {
+        self.for_sync == ForSync::Fail
     }
 
     pub(super) const fn failure(&self) -> &Arc<Failure> {
         &self.failure
     }
 
-    /// When a SYNC asks for its own listing.
+    /// When a SYNC requests its own listing.
     pub(super) fn again_for_sync(&self) -> Instant {
-        self.until.min(self.at + Listings::SYNC_PAUSE)
+        self.until.min(self.at + SYNC_LISTING_PAUSE)
     }
 }
 
 impl Listings {
-    /// After a refusal that trying again would not change, work continues without a listing for this time.
-    const UNREADABLE_FOR: Millis = Millis::from_secs(10 * 60);
-    /// While listings are refused, a SYNC asks for its own at most this often.
-    const SYNC_PAUSE: Millis = Millis::from_secs(30);
-
     pub(super) const fn newest(&self) -> Option<&Listing> {
         self.newest.as_ref()
     }
@@ -133,8 +142,8 @@ impl Listings {
         self.newest = None;
     }
 
-    /// Asks for a listing that begins no earlier than `from`. Of several such moments the earliest counts: an account that
-    /// needs a later one asks again.
+    /// Requests a listing that begins no earlier than `from`. The earliest of several such moments counts: an account that needs
+    /// a later one requests it again.
     pub(super) fn want(&mut self, from: Instant) {
         self.wanted = Some(self.wanted.map_or(from, |wanted| wanted.min(from)));
     }
@@ -147,12 +156,12 @@ impl Listings {
         self.in_flight.is_some()
     }
 
-    /// Whether the listing that is wanted may be requested now.
+    /// Whether a listing may begin now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         !self.is_in_flight() && self.wanted.is_some_and(|from| from <= now) && self.after <= now
     }
 
-    /// When it may be requested, and when it may be tried again after a refusal.
+    /// When the next listing may begin, and when a refusal ends.
     pub(super) fn moments(&self) -> [Option<Instant>; 2] {
         [self.wanted.map(|from| from.max(self.after)), self.refused.as_ref().map(|refused| refused.until)]
     }
@@ -176,18 +185,13 @@ impl Listings {
         self.after = at;
     }
 
-    /// Why listing is not possible for now.
+    /// The refusal by which nothing can be listed now.
     pub(super) fn refused(&self, now: Instant) -> Option<&RefusedListing> {
         self.refused.as_ref().filter(|refused| refused.until > now)
     }
 
-    /// A listing that was refused before the lane came up or opened, or with another key, decides nothing any more.
-    pub(super) fn forget_refused(&mut self) {
-        self.refused = None;
-    }
-
-    /// A list was refused since an account has the image already. If it cannot be listed, shares are sent alone from the
-    /// second time on: each list would be refused as long as one of its accounts has the image.
+    /// A list was refused as already shared. Without listings, shares are sent alone from the second time on: each list would
+    /// be refused as long as one of its accounts has the image.
     pub(super) fn already_shared(&mut self, now: Instant) {
         if self.refused(now).is_some() {
             self.blind_refusals = self.blind_refusals.saturating_add(1);
@@ -196,7 +200,7 @@ impl Listings {
 
     /// Whether shares are sent alone.
     pub(super) const fn is_blind(&self) -> bool {
-        self.blind_refusals >= 2
+        self.blind_refusals >= BLIND_REFUSALS_MAX
     }
 
     /// An account waits for the next listing.
@@ -204,7 +208,7 @@ impl Listings {
         self.waiting.push(account);
     }
 
-    /// Tries of a time when nothing worked do not count.
+    /// Failures during an outage do not count.
     pub(super) fn forgive_attempts(&mut self) {
         self.attempts = 0;
         self.refused.take_if(|refused| *refused.failure.code == *local::NO_ANSWER);
@@ -223,23 +227,22 @@ impl Image {
         listings.attempts = 0;
         listings.refused = None;
         listings.blind_refusals = 0;
-        // An account that is not served by this one asks again.
+        // An account that needs a later one requests it again.
         listings.wanted = None;
         self.listing_permitted();
         if self.listings.newest.as_ref().is_some_and(|newest| newest.began > call.began) {
             return;
         }
-        let is_key_proven = !call.by_former_key && !cx.lane.is_key_unproven;
-        let listing = Listing::new(call.began, accounts, cx.limits.cap, is_key_proven);
+        let listing = Listing::new(cx, call, accounts);
         self.quota.saw(listing.accounts.len());
         self.listings.newest = Some(listing);
         self.count_present(cx);
         self.review_cap(cx);
-        self.look_again(cx);
+        self.decide_waiting(cx);
     }
 
-    /// A listing failed in a way that may pass. After as many tries as an operation has, work continues without until the
-    /// next pause is over.
+    /// A listing failed for a reason that may be temporary. After `attempts` tries, work continues without listings for one
+    /// pause.
     pub(super) fn listing_failed(&mut self, cx: &mut Context<'_>, call: &EndedCall, failure: Arc<Failure>) {
         self.listings.attempts += 1;
         let attempts = self.listings.attempts;
@@ -248,14 +251,14 @@ impl Image {
             self.listings.want(cx.now);
             return;
         }
-        // It has to outlast this moment, in which work continues without.
+        // It must last longer than this moment, so that waiting accounts are decided without a listing.
         let until = cx.now + cx.limits.longest_pause(attempts).max(Millis(1));
-        let refused = RefusedListing::new(cx, call, until, failure, true);
+        let refused = RefusedListing::new(cx, call, until, failure, ForSync::Fail);
         self.continue_without(cx, refused);
     }
 
-    /// A listing was refused, and trying again at once would not change that. Where the key may be at fault, a SYNC waits
-    /// and asks again.
+    /// A listing was refused, and trying again at once would not change that. If the key may be at fault, a SYNC waits and lists
+    /// again.
     pub(super) fn listing_refused(
         &mut self,
         cx: &mut Context<'_>,
@@ -266,8 +269,9 @@ impl Image {
         let is_about_key = reaction.next == Next::WaitForPermission;
         let is_denied = is_about_key && self.is_needed_by_sync(call);
         let is_final = !is_about_key || (is_denied && self.deny(cx, Kind::ReadShares));
-        let until = cx.now + Listings::UNREADABLE_FOR;
-        let refused = RefusedListing::new(cx, call, until, failure.clone(), is_final);
+        let for_sync = if is_final { ForSync::Fail } else { ForSync::Wait };
+        let until = cx.now + UNREADABLE_FOR;
+        let refused = RefusedListing::new(cx, call, until, failure.clone(), for_sync);
         self.continue_without(cx, refused);
         if is_denied && !is_final {
             cx.effects.push(Effect::NotPermitted(failure.clone()));
@@ -280,33 +284,33 @@ impl Image {
         self.listings.wanted = None;
         let before = self.listings.refused.replace(refused);
         if before.is_none_or(|before| before.failure.code != code) {
-            cx.notice(Notice::CannotRead { image_id: self.name.id, code });
+            cx.notice(Notice::CannotList { image_id: self.name.id, code });
         }
-        self.look_again(cx);
+        self.decide_waiting(cx);
     }
 
-    /// Decides everything anew that waited for a listing.
-    fn look_again(&mut self, cx: &mut Context<'_>) {
+    /// Decides again what waited for a listing.
+    fn decide_waiting(&mut self, cx: &mut Context<'_>) {
         let waiting = core::mem::take(&mut self.listings.waiting);
-        self.backlogs.add(waiting.into(), Step::Decide);
+        self.backlogs.add(waiting, Step::Decide);
         self.work_off(cx);
     }
 
-    /// All that waited for a listing is decided anew.
+    /// All accounts that waited for a listing are decided again.
     pub(super) fn listing_decided(&mut self, cx: &mut Context<'_>) {
         self.drop_done_members(cx);
-        self.check_provisional(cx);
-        self.sync_read(cx);
+        self.check_early_outcomes(cx);
+        self.sync_listed(cx);
     }
 
-    /// A listing that is too old to call anything unchanged is worth nothing to jobs that come after a quiet time.
+    /// Drops a listing that is too old to report an account as unchanged.
     pub(super) fn forget_old_listing(&mut self, cx: &Context<'_>) {
-        self.listings.newest.take_if(|listing| listing.began + Limits::LISTING_AGE_MAX < cx.now);
+        self.listings.newest.take_if(|listing| listing.began + LISTING_AGE_MAX < cx.now);
     }
 
-    /// A listing that was refused before the lane came up or opened, or with another key, decides nothing any more.
+    /// A refusal from before the lane came up or opened, or of another key, no longer counts.
     pub(crate) fn forget_refused_listing(&mut self, cx: &mut Context<'_>) {
-        self.listings.forget_refused();
-        self.sync_read(cx);
+        self.listings.refused = None;
+        self.sync_listed(cx);
     }
 }

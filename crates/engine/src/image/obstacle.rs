@@ -1,4 +1,4 @@
-//! Why an image cannot be written at the moment: it is not ready, or the key may not.
+//! Why an image cannot be written at the moment: it is busy, or the key is not permitted.
 
 use alloc::sync::Arc;
 
@@ -10,46 +10,50 @@ use crate::{
     context::{Context, LaneFacts},
     io::{CallId, ImageState, Notice},
     job::{Failure, local},
+    limits::{
+        PERMISSION_PAUSE_MAX, PERMISSION_PAUSE_MIN, PERMISSION_REFUSALS_MIN, QUERY_PAUSE_MAX, QUERY_PAUSE_MIN,
+        ROUND_PAUSE_MAX,
+    },
     reaction::{Next, Reaction},
     time::{Instant, Millis},
 };
 
-/// What keeps writes of an image back. Another one takes its place: what the API says last counts.
+/// Why writes of an image wait. A new obstacle replaces the old one: the last response counts.
 #[derive(Debug)]
 pub(super) enum Obstacle {
     Busy(Busy),
     NotPermitted(NotPermitted),
 }
 
-/// The image is occupied or not ready. It is asked about, not written to.
+/// The image is not ready. Its state is queried, and nothing is written.
 #[derive(Debug)]
 pub(super) struct Busy {
-    /// When this process first saw it so.
+    /// When this process first got such a response.
     since: Instant,
-    /// When a response last showed it so.
+    /// When it last got one.
     seen: Instant,
-    /// When to ask again; `None` while a write may try.
-    ask: Option<Instant>,
-    /// The question in flight.
+    /// When to query the state; `None` while a write may be tried.
+    query_at: Option<Instant>,
+    /// The query in flight.
     query: Option<CallId>,
-    /// How often a write found it busy.
+    /// How often a write was refused after the image was NORMAL.
     rounds: u32,
-    /// The write that found it so.
+    /// The last refused write.
     call: CallId,
-    /// The response to that write.
+    /// Its response.
     failure: Arc<Failure>,
 }
 
-/// The key may not do what the image needs.
+/// The key is not permitted a call that the image needs.
 #[derive(Debug)]
 pub(crate) struct NotPermitted {
     /// A write, or the listing that a SYNC needs.
     kind: Kind,
-    /// Since when it has been refused again and again, with others permitted in between.
+    /// Since when it has been refused, with other images permitted in between.
     since: Instant,
-    /// How often that was.
+    /// How often, since then.
     refusals: u32,
-    /// When it was refused last.
+    /// The last time.
     last: Instant,
     pause: Millis,
     again: Instant,
@@ -59,15 +63,15 @@ impl Obstacle {
     /// Whether a write has to wait.
     pub(super) fn blocks_writes(&self, now: Instant) -> bool {
         match self {
-            Self::Busy(busy) => busy.ask.is_some(),
+            Self::Busy(busy) => busy.query_at.is_some(),
             Self::NotPermitted(refused) => refused.kind == Kind::Write && refused.again > now,
         }
     }
 
-    /// When to ask for the image's state.
+    /// When to query the image's state.
     pub(super) fn query_at(&self) -> Option<Instant> {
         match self {
-            Self::Busy(busy) if busy.query.is_none() => busy.ask,
+            Self::Busy(busy) if busy.query.is_none() => busy.query_at,
             Self::Busy(_) | Self::NotPermitted(_) => None,
         }
     }
@@ -75,38 +79,25 @@ impl Obstacle {
     /// When something about it is due.
     pub(super) fn moments(&self, image_wait: Millis) -> [Option<Instant>; 2] {
         match self {
-            Self::Busy(busy) => [busy.ask, Some(busy.since + image_wait)],
+            Self::Busy(busy) => [busy.query_at, Some(busy.since + image_wait)],
             Self::NotPermitted(refused) => [Some(refused.again), None],
         }
     }
 }
 
 impl Busy {
-    /// Between two questions a tenth of the time passes that the image was seen busy, but at least and at most this.
-    const ASK_MIN: Millis = Millis::from_secs(1);
-    const ASK_MAX: Millis = Millis::from_secs(10);
-    /// An image that is NORMAL and yet refuses is asked about at most this rarely.
-    const ROUND_MAX: Millis = Millis::from_secs(30);
-
-    fn ask_later(&mut self, now: Instant) {
+    fn query_later(&mut self, now: Instant) {
         let tenth = Millis(now.since(self.since).0 / 10);
-        self.ask = Some(now + tenth.clamp(Self::ASK_MIN, Self::ASK_MAX));
+        self.query_at = Some(now + tenth.clamp(QUERY_PAUSE_MIN, QUERY_PAUSE_MAX));
     }
 }
 
 impl NotPermitted {
-    /// The first pause before what was not permitted is tried again; it doubles.
-    const PAUSE_MIN: Millis = Millis::from_secs(30);
-    /// The longest such pause, and how long an image is refused before its jobs fail where others are permitted.
-    const PAUSE_MAX: Millis = Millis::from_secs(10 * 60);
-    /// How often it is refused before that.
-    const REFUSALS_MIN: u32 = 5;
-
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Since when it has been refused again and again, with others permitted in between.
+    /// Since when it has been refused, with other images permitted in between.
     pub(crate) const fn since(&self) -> Instant {
         self.since
     }
@@ -118,15 +109,15 @@ impl NotPermitted {
 }
 
 impl LaneFacts {
-    /// The reaction to a refusal of this class. A key that may be another account's, and one that was replaced since,
-    /// may be at fault where the API names the image.
+    /// The reaction to a refusal of this class. Where the API names the image, the key may be at fault if it may be another
+    /// account's, or was replaced since.
     pub(super) const fn reaction_to(&self, class: Class, call: &EndedCall) -> Reaction {
-        Reaction::to(class).with_key(self.is_key_unproven || call.by_former_key)
+        Reaction::to(class).with_key(call.trust(self.key_trust))
     }
 }
 
 impl Image {
-    /// A response shows that what kept writes back is gone, unless it is about the same.
+    /// A response shows that the obstacle is gone, unless it is the same again.
     pub(super) fn obstacle_ends(&mut self, next: Next) {
         self.obstacle.take_if(|obstacle| match obstacle {
             Obstacle::Busy(_) => next != Next::WaitForImage,
@@ -134,33 +125,31 @@ impl Image {
         });
     }
 
-    // Busy.
-
-    /// A write found the image busy.
+    /// A write was refused since the image is busy.
     pub(super) fn image_busy(&mut self, cx: &mut Context<'_>, call: CallId, refused: &Arc<Failure>) {
         let seen = cx.now;
         let failure = refused.clone();
         if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
             busy.rounds += 1;
-            let pause = Millis(Busy::ASK_MIN.0 << busy.rounds.min(5)).min(Busy::ROUND_MAX);
-            busy.ask = Some(cx.now + pause);
+            let pause = Millis(QUERY_PAUSE_MIN.0 << busy.rounds.min(5)).min(ROUND_PAUSE_MAX);
+            busy.query_at = Some(cx.now + pause);
             (busy.seen, busy.call, busy.failure) = (seen, call, failure);
             return;
         }
-        // The first question is asked at once: some states never become NORMAL.
-        let (since, ask) = (cx.now, Some(cx.now));
-        self.obstacle = Some(Obstacle::Busy(Busy { since, seen, ask, query: None, rounds: 0, call, failure }));
+        // The first query is sent at once: some states never become NORMAL.
+        let (since, query_at) = (cx.now, Some(cx.now));
+        self.obstacle = Some(Obstacle::Busy(Busy { since, seen, query_at, query: None, rounds: 0, call, failure }));
         cx.notice(Notice::ImageBusy { image_id: self.name.id, code: refused.code.clone() });
     }
 
-    /// A question about the image's state begins.
+    /// A query of the image's state begins.
     pub(super) fn query_begins(&mut self, call: CallId) {
         if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
             busy.query = Some(call);
         }
     }
 
-    /// Returns whether the question was asked for the obstacle that there still is. It is answered then.
+    /// A query ended. Returns whether it was sent for the present obstacle.
     pub(super) fn take_query(&mut self, call: CallId) -> bool {
         match &mut self.obstacle {
             Some(Obstacle::Busy(busy)) => busy.query.take_if(|query| *query == call).is_some(),
@@ -168,15 +157,15 @@ impl Image {
         }
     }
 
-    /// DescribeImages answered.
+    /// DescribeImages returned this state.
     pub(super) fn image_seen(&mut self, cx: &mut Context<'_>, state: &ImageState) {
         let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
         match state {
-            // Where the image is not listed, the write itself says what is the matter.
-            ImageState::Normal | ImageState::Missing => busy.ask = None,
+            // For an image that is not listed, the response to a write shows the reason.
+            ImageState::Normal | ImageState::Missing => busy.query_at = None,
             ImageState::Pending(_) => {
                 busy.seen = cx.now;
-                busy.ask_later(cx.now);
+                busy.query_later(cx.now);
             }
             ImageState::Broken(state) => {
                 let (code, request_id, call) = (busy.failure.code.clone(), busy.failure.request_id, busy.call);
@@ -187,23 +176,23 @@ impl Image {
         }
     }
 
-    /// The question had no answer that helps.
-    pub(super) fn ask_again(&mut self, now: Instant) {
+    /// The query had no usable response.
+    pub(super) fn query_again(&mut self, now: Instant) {
         if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
-            busy.ask_later(now);
+            busy.query_later(now);
         }
     }
 
-    /// Fails what has waited for the image as long as it may.
+    /// Fails what has waited for the image for `image_wait`.
     pub(super) fn busy_due(&mut self, cx: &mut Context<'_>) {
         let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
         let wait = cx.lane.image_wait;
         if busy.since + wait > cx.now || self.writes.is_in_flight() {
             return;
         }
-        // The image may have become ready while another worker had the lane, so a response from before fails nothing.
+        // The image may have become ready while another worker had the lane: a response from before fails no job.
         if busy.seen < cx.lane.up_at {
-            busy.ask = busy.ask.map(|ask| ask.min(cx.now));
+            busy.query_at = busy.query_at.map(|at| at.min(cx.now));
             return;
         }
         let message = alloc::format!(
@@ -217,7 +206,7 @@ impl Image {
         self.fail_image(cx, None, call, &waited);
     }
 
-    /// The write that found the image busy, and its response.
+    /// The last write that was refused since the image is busy, and its response.
     pub(super) const fn busy_response(&self) -> Option<(CallId, &Arc<Failure>)> {
         match &self.obstacle {
             Some(Obstacle::Busy(busy)) => Some((busy.call, &busy.failure)),
@@ -229,43 +218,41 @@ impl Image {
         matches!(self.obstacle, Some(Obstacle::Busy(_)))
     }
 
-    // Not permitted.
-
-    /// Notes that the key may not do what an image needs. Returns whether its jobs are to fail: it has been refused for so
-    /// long, others were permitted meanwhile, and it is refused still.
+    /// The key was not permitted a call. Returns whether the image's jobs fail: it has been refused often and long enough, and
+    /// other images were permitted meanwhile.
     pub(super) fn deny(&mut self, cx: &Context<'_>, kind: Kind) -> bool {
         let before = self.not_permitted().filter(|before| before.kind == kind);
-        // Where nothing else was permitted since the refusal before, this one says nothing of the image.
+        // If nothing else was permitted since the last refusal, this one shows nothing about the image.
         let is_alone = |before: &&NotPermitted| cx.lane.permitted.since(kind, before.last, cx.now);
         let (since, refusals) =
             before.filter(is_alone).map_or((cx.now, 1), |before| (before.since, before.refusals.saturating_add(1)));
-        let fails_at = since + NotPermitted::PAUSE_MAX;
-        if fails_at <= cx.now && refusals >= NotPermitted::REFUSALS_MIN {
+        let fails_at = since + PERMISSION_PAUSE_MAX;
+        if fails_at <= cx.now && refusals >= PERMISSION_REFUSALS_MIN {
             self.obstacle = None;
             return true;
         }
         let pause = match before {
-            // Others are permitted again: from now on it matters what becomes of this one.
-            Some(_) if refusals == 2 => Millis(NotPermitted::PAUSE_MIN.0 * 2),
-            Some(before) => Millis(before.pause.0 * 2).min(NotPermitted::PAUSE_MAX),
-            None => NotPermitted::PAUSE_MIN,
+            // Other images are permitted again: from now on the refusals of this one count.
+            Some(_) if refusals == 2 => Millis(PERMISSION_PAUSE_MIN.0 * 2),
+            Some(before) => Millis(before.pause.0 * 2).min(PERMISSION_PAUSE_MAX),
+            None => PERMISSION_PAUSE_MIN,
         };
-        // What decides is a refusal then.
+        // A refusal at that moment decides.
         let again = Some(fails_at).filter(|&at| at > cx.now).map_or(cx.now + pause, |at| at.min(cx.now + pause));
         let refused = NotPermitted { kind, since, refusals, last: cx.now, pause, again };
         self.obstacle = Some(Obstacle::NotPermitted(refused));
         false
     }
 
-    /// The key may do something after all: what it was refused is tried at once.
+    /// The key is permitted some calls: what it was refused is tried at once.
     pub(crate) fn retry_refused(&mut self, cx: &mut Context<'_>) {
         if let Some(Obstacle::NotPermitted(refused)) = &mut self.obstacle {
             refused.again = cx.now;
         }
-        self.sync_read(cx);
+        self.sync_listed(cx);
     }
 
-    /// What the key was refused says nothing any more.
+    /// Refusals of the key no longer count.
     pub(crate) fn forget_refusals_of_key(&mut self) {
         self.obstacle.take_if(|obstacle| matches!(obstacle, Obstacle::NotPermitted(_)));
     }

@@ -4,58 +4,61 @@ use imageshare_core::Permission;
 
 use super::{
     Image,
-    account::{Account, Item, ItemState},
     backlog::Step,
     failure,
+    history::{History, Known},
+    store::Item,
 };
 use crate::{
-    arena::Key,
     context::Context,
     io::Notice,
     job::local,
-    limits::Limits,
-    time::{Instant, Millis},
+    limits::{CAP_OBSERVED_FOR, LISTING_AGE_MAX, QUOTA_REFUSALS_MIN},
+    time::Instant,
 };
 
 /// How many accounts the image is shared with and may be.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
-    /// Accounts that have it, as far as known from the listing and our writes since.
+    /// Accounts that have it, by the listing and our writes since.
     present: u32,
-    /// A cap that refusals taught.
-    learned: Option<LearnedCap>,
-    /// The most accounts it was seen shared with.
+    observed: Option<ObservedCap>,
+    /// The most accounts that it was shared with.
     seen: u32,
-    /// The longest list of shares to try after an unforeseen refusal.
+    /// The longest list of shares to send after a refusal that the cap did not predict.
     list_max: Option<u32>,
     /// Single accounts refused in a row.
     singles: u32,
 }
 
-/// A cap that refusals taught: as many accounts as had the image, by our count.
+/// The cap that refusals showed: the number of accounts that had the image.
 #[derive(Debug)]
-struct LearnedCap {
+struct ObservedCap {
     cap: u32,
     until: Instant,
-    /// Whether the count was complete. If not, a new listing comes before any failure by this cap.
-    is_certain: bool,
+    count: Count,
+}
+
+/// Whether all accounts that have the image are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    Complete,
+    /// Writes in doubt, or of an earlier worker, may be missing: a new listing comes before any failure by the cap.
+    Incomplete,
 }
 
 impl Quota {
-    /// How long a cap that refusals taught is believed.
-    const LEARNED_FOR: Millis = Millis::from_secs(10 * 60);
-
-    /// The cap as last learned.
+    /// The cap as last observed.
     pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
-        match &self.learned {
-            Some(learned) if learned.until > now => learned.cap,
+        match &self.observed {
+            Some(observed) if observed.until > now => observed.cap,
             _ => first_guess.max(self.seen),
         }
     }
 
-    /// Until when a learned cap counts.
-    pub(super) fn learned_until(&self) -> Option<Instant> {
-        self.learned.as_ref().map(|learned| learned.until)
+    /// Until when the observed cap counts.
+    pub(super) fn observed_cap_until(&self) -> Option<Instant> {
+        self.observed.as_ref().map(|observed| observed.until)
     }
 
     /// A listing showed that many accounts.
@@ -63,8 +66,8 @@ impl Quota {
         self.seen = self.seen.max(u32::try_from(accounts).unwrap_or(u32::MAX));
     }
 
-    /// Another worker may have changed the image: what was counted and learned says nothing any more.
-    pub(super) fn distrust(&mut self) {
+    /// Another worker may have changed the image: the count and the observed cap no longer hold.
+    pub(super) fn forget_count(&mut self) {
         *self = Self { seen: self.seen, list_max: self.list_max, ..Self::default() };
     }
 }
@@ -72,32 +75,29 @@ impl Quota {
 impl Image {
     /// How many accounts a write may share the image with now.
     pub(super) fn share_room(&self, cx: &Context<'_>) -> usize {
-        let known = self.listings.newest().is_some() || self.quota.learned.is_some();
+        let known = self.listings.newest().is_some() || self.quota.observed.is_some();
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
         let list_max = if self.listings.is_blind() { 1 } else { self.quota.list_max.unwrap_or(u32::MAX) };
         left.min(list_max) as usize
     }
 
-    /// Counts anew how many accounts have the image, after a listing.
+    /// Counts the accounts that have the image, after a listing.
     pub(super) fn count_present(&mut self, cx: &Context<'_>) {
         let Some(listing) = self.listings.newest() else { return };
         let mut present = listing.accounts().len();
-        for (&id, &account) in &self.store.by_id {
-            if self.store.accounts[account].history.is_none() {
-                continue;
-            }
-            let listed = listing.accounts().binary_search(&id).is_ok();
-            match self.known(cx, account).filter(|known| !known.read).map(|known| known.state) {
-                Some(Permission::Share) if !listed => present += 1,
-                Some(Permission::Cancel) if listed => present -= 1,
+        for (id, account) in self.store.accounts().filter(|&(_, account)| self.store.history(account).is_some()) {
+            let is_listed = listing.accounts().binary_search(&id).is_ok();
+            match self.known(cx, account) {
+                Some(Known::Written(Permission::Share, _)) if !is_listed => present += 1,
+                Some(Known::Written(Permission::Cancel, _)) if is_listed => present -= 1,
                 _ => {}
             }
         }
         self.quota.present = u32::try_from(present).unwrap_or(u32::MAX);
     }
 
-    /// A write was accepted for an account that was known, or not, to be this before.
+    /// A write was accepted for an account whose state before is known or not.
     pub(super) fn count_written(&mut self, before: Option<Permission>, now_is: Permission) {
         let quota = &mut self.quota;
         match (before, now_is) {
@@ -106,85 +106,84 @@ impl Image {
             _ => {}
         }
         if now_is == Permission::Cancel && self.listings.newest().is_none() {
-            // How many have it is not known, so neither is whether there is room now.
-            self.quota.learned = None;
+            // The number of shares is unknown, and so is whether there is room now.
+            self.quota.observed = None;
             return;
         }
         let quota = &mut self.quota;
         if now_is == Permission::Share {
             quota.singles = 0;
             quota.seen = quota.seen.max(quota.present);
-            if quota.learned.as_ref().is_some_and(|learned| quota.present > learned.cap) {
-                quota.learned = None;
+            if quota.observed.as_ref().is_some_and(|observed| quota.present > observed.cap) {
+                quota.observed = None;
             }
         }
     }
 
-    /// A list of shares of this length was accepted: after a refusal, longer ones are tried again.
+    /// A list of shares of this length was accepted: longer ones are sent again.
     pub(super) fn quota_accepted(&mut self, len: usize) {
         let quota = &mut self.quota;
         let longer = |list_max: u32| (len >= list_max as usize).then(|| list_max.saturating_mul(2)).or(Some(list_max));
         quota.list_max = quota.list_max.and_then(longer);
     }
 
-    /// A list of shares of this length was refused for the quota although it seemed to fit.
+    /// A list of shares of this length was refused for the quota although it fits by the count.
     pub(super) fn quota_refused(&mut self, cx: &mut Context<'_>, len: usize) {
         if len > 1 {
             self.quota.list_max = Some(u32::try_from(len / 2).unwrap_or(u32::MAX));
             return;
         }
         self.quota.singles += 1;
-        if self.quota.singles < 2 {
+        if self.quota.singles < QUOTA_REFUSALS_MIN {
             return;
         }
-        let is_certain = self.is_present_certain(cx);
-        let cap = self.quota.present;
-        self.quota.learned = Some(LearnedCap { cap, until: cx.now + Quota::LEARNED_FOR, is_certain });
-        if !is_certain {
+        let (count, cap) = (self.count(cx), self.quota.present);
+        self.quota.observed = Some(ObservedCap { cap, until: cx.now + CAP_OBSERVED_FOR, count });
+        if count == Count::Incomplete {
             return;
         }
         self.quota.seen = 0;
         self.quota.singles = 0;
         self.quota.list_max = None;
         let image_id = self.name.id;
-        cx.notice(Notice::CapLearned { image_id, cap });
+        cx.notice(Notice::CapReduced { image_id, cap });
     }
 
-    /// A listing came. It can show that a learned cap is too low: more accounts have the image, or the cap was learned
-    /// from a count that was not certain. The next refusal then teaches it from this listing.
+    /// A listing arrived. The observed cap is wrong if more accounts have the image, or if it was an incomplete count and this
+    /// one is complete. The next refusal then shows it again.
     pub(super) fn review_cap(&mut self, cx: &Context<'_>) {
-        let is_certain = self.is_present_certain(cx);
+        let is_complete = self.count(cx) == Count::Complete;
         let quota = &mut self.quota;
         let present = quota.present;
-        if quota.learned.take_if(|learned| present > learned.cap || (is_certain && !learned.is_certain)).is_some() {
+        if quota
+            .observed
+            .take_if(|observed| present > observed.cap || (is_complete && observed.count == Count::Incomplete))
+            .is_some()
+        {
             quota.list_max = Some(1);
-            quota.singles = 1;
+            quota.singles = QUOTA_REFUSALS_MIN - 1;
         }
     }
 
-    /// Returns whether the count of accounts that have the image is complete: the listing shows the writes of an earlier
-    /// worker, and those of ours that are in doubt. Without a listing there is no count that could be incomplete.
-    fn is_present_certain(&self, cx: &Context<'_>) -> bool {
-        let Some(listing) = self.listings.newest() else { return true };
-        let guard_ends = cx.guard_ends();
-        let is_too_late = |&account: &Key<Account>| {
-            let history = self.store.accounts[account].history.map(|history| &self.store.histories[history]);
-            let unsure = history.and_then(|history| history.unsure);
-            unsure.is_some_and(|(_, until)| listing.began() < until + cx.limits.read_lag)
-        };
-        guard_ends.is_none_or(|ends| listing.began() >= ends) && !self.store.by_id.values().any(is_too_late)
+    /// Whether the count is complete: the listing shows the writes of an earlier worker, and those of ours that may have been
+    /// applied. Without a listing there is no count that could be incomplete.
+    fn count(&self, cx: &Context<'_>) -> Count {
+        let Some(listing) = self.listings.newest() else { return Count::Complete };
+        let written = self.store.histories().filter_map(History::maybe_applied_until).max();
+        let from = written.map(|until| until + cx.limits.read_lag).max(cx.takeover_check_from());
+        if from.is_none_or(|from| listing.began() >= from) { Count::Complete } else { Count::Incomplete }
     }
 
-    /// Shares that do not fit: cancels that arrived earlier go first, then a believable listing decides, and what then
-    /// does not fit fails with both numbers. Behind one that failed another of its account may come to stand first.
+    /// Shares that do not fit: cancels that arrived earlier are sent first, then a reliable listing decides. What does not fit
+    /// then fails with both numbers. After such a failure, the next operation of the account may be the first.
     pub(super) fn quota_due(&mut self, cx: &mut Context<'_>) {
         while self.fail_over_quota(cx) {}
     }
 
-    /// Fails what stands first and does not fit. Gives whether there was any.
+    /// Fails the first shares that do not fit. Returns whether there were any.
     fn fail_over_quota(&mut self, cx: &mut Context<'_>) -> bool {
         let is_listing = self.listings.is_wanted() || self.listings.is_in_flight();
-        if self.ready.len(Permission::Share) == 0
+        if self.store.ready().len(Permission::Share) == 0
             || self.has_backlog()
             || is_listing
             || self.writes.is_in_flight()
@@ -194,19 +193,18 @@ impl Image {
         }
         let first_cancel = self.first_cancel();
         let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
-        if !self.ready.first(Permission::Share).is_some_and(|(seq, _)| stands_first(seq)) {
+        if !self.store.ready().first(Permission::Share).is_some_and(|(seq, _)| stands_first(seq)) {
             return false;
         }
-        let from = self.believable_from(cx);
-        let readable = self.listings.refused(cx.now).is_none();
-        let believable =
-            self.listings.since(from).is_some_and(|listing| listing.began() + Limits::LISTING_AGE_MAX >= cx.now);
-        if readable && !believable {
+        let from = self.reliable_from(cx);
+        let can_list = self.listings.refused(cx.now).is_none();
+        let reliable = self.listings.since(from).is_some_and(|listing| listing.began() + LISTING_AGE_MAX >= cx.now);
+        if can_list && !reliable {
             self.listings.want(from.max(cx.now));
             return false;
         }
-        if !believable {
-            // What was counted since an old listing decides nothing: where none can be taken, the API has to say.
+        if !reliable {
+            // A count since an old listing decides nothing: without a new one, the API has to refuse.
             self.listings.forget();
             if self.share_room(cx) > 0 {
                 return false;
@@ -216,23 +214,23 @@ impl Image {
         let message = if self.listings.newest().is_some() {
             alloc::format!("the image is shared with {present} accounts and may be shared with {cap}")
         } else {
-            "the image takes no more accounts, as two refusals in a row showed; who has it cannot be read".into()
+            "the image takes no more accounts, as two refusals in a row showed; its shares cannot be listed".into()
         };
         let over_quota = failure(local::OVER_QUOTA, message, None);
-        let waiting = self.ready.shares();
-        let failing = waiting.take_while(|&(seq, _)| stands_first(seq)).map(|(_, account)| account).collect();
+        let waiting = self.store.ready().shares();
+        let failing = waiting.take_while(|&(seq, _)| stands_first(seq)).map(|(_, account)| account);
         self.backlogs.add(failing, Step::OverQuota(over_quota));
         self.work_off(cx);
         !self.has_backlog()
     }
 
-    /// The place in arrival of the first CANCEL of an image that has no outcome.
+    /// The place in arrival of the image's first CANCEL without an outcome.
     fn first_cancel(&self) -> Option<u64> {
-        let of_account = |&account: &Key<Account>| {
-            let is_open_cancel = |item: &Item| item.permission == Permission::Cancel && item.state == ItemState::Open;
-            let mut items = self.items_from(self.store.accounts[account].front);
-            items.find(|(_, item)| is_open_cancel(item)).map(|(_, item)| self.store.jobs[item.job].seq)
-        };
-        self.store.by_id.values().filter_map(of_account).min()
+        let is_open_cancel = |item: &&Item| item.permission() == Permission::Cancel && item.is_open();
+        let of_accounts = self.store.accounts().filter_map(|(_, account)| {
+            let mut items = self.store.items_from(self.store.front(account)).map(|(_, item)| item);
+            items.find(is_open_cancel).map(|item| self.store.job(item.job()).seq())
+        });
+        of_accounts.min()
     }
 }

@@ -4,17 +4,21 @@ use alloc::{collections::BTreeSet, vec::Vec};
 
 use imageshare_core::Permission;
 
-use super::account::Account;
+use super::store::Account;
 use crate::arena::Key;
 
 /// The accounts whose operation may be sent with any others of its permission.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ready {
     cancels: BTreeSet<(u64, Key<Account>)>,
     shares: BTreeSet<(u64, Key<Account>)>,
 }
 
 impl Ready {
+    pub(super) const fn new() -> Self {
+        Self { cancels: BTreeSet::new(), shares: BTreeSet::new() }
+    }
+
     const fn of(&self, permission: Permission) -> &BTreeSet<(u64, Key<Account>)> {
         match permission {
             Permission::Cancel => &self.cancels,

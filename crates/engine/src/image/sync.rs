@@ -1,16 +1,15 @@
-//! The mode SYNC: make the image's list exactly this one. A barrier in its image on both sides.
+//! The mode SYNC: share the image with exactly these accounts. A barrier in its image on both sides.
 
 use alloc::{sync::Arc, vec::Vec};
 
 use imageshare_core::{Permission, ids::AccountId};
 
 use super::{
-    Image,
-    account::{Item, ItemState},
-    failure,
-    held_job::HeldJob,
+    Image, failure,
+    history::History,
     listing::RefusedListing,
     obstacle::NotPermitted,
+    store::{HeldJob, Item, ItemSource, ItemState},
 };
 use crate::{
     arena::Key,
@@ -25,21 +24,29 @@ use crate::{
 pub(super) struct Sync {
     job: Key<HeldJob>,
     phase: Phase,
-    /// When it began: an earlier listing is not its own.
+    /// When it began: earlier listings are not used.
     since: Instant,
-    /// How often the last listing found something to send again.
+    /// How often the last listing showed something to send again.
     rounds: u32,
-    /// Accounts that the last listing listed although they were neither requested nor there at the beginning.
+    /// Accounts in the last listing that were neither requested nor in the first one.
     strangers: Vec<AccountId>,
 }
 
+/// | from | to | when |
+/// |---|---|---|
+/// | `First` | `Working` | its first listing arrived, and within the cancel limit |
+/// | `First` | `Over` | it cannot begin |
+/// | `Working` | `Last` | all its items have outcomes |
+/// | `Working` | `Over` | the same, and nothing was sent |
+/// | `Last` | `Working` | the last listing does not show an item, which is sent again |
+/// | `Last` | `Over` | it shows all of them, or there were too many tries, or it is refused |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It waits for the listing from which it finds out what to do.
+    /// It waits for the listing that its items are computed from.
     First,
     /// Its items are carried out.
     Working,
-    /// It waits for the listing that shows that they were.
+    /// It waits for the listing that shows its result.
     Last,
     Over,
 }
@@ -54,7 +61,7 @@ impl Image {
     pub(super) fn begin_sync(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
         self.sync = Some(Sync { job, phase: Phase::First, since: cx.now, rounds: 0, strangers: Vec::new() });
         let cap = self.quota.cap(cx.limits.cap, cx.now);
-        let mut requested = self.store.jobs[job].account_ids.to_vec();
+        let mut requested = self.store.job(job).account_ids().to_vec();
         requested.sort_unstable();
         requested.dedup();
         if requested.len() > cap as usize {
@@ -62,64 +69,62 @@ impl Image {
                 alloc::format!("{} accounts are requested and the image may be shared with {cap}", requested.len());
             return self.fail_sync(cx, job, &failure(local::OVER_QUOTA, message, None));
         }
-        match self.own_refusal(cx, job).filter(|refused| refused.is_final()) {
+        match self.own_refusal(cx, job).filter(|refused| refused.fails_sync()) {
             Some(refused) => {
                 let refused = cannot_begin(refused.failure());
                 self.fail_sync(cx, job, &refused);
             }
-            None => self.ask_for_listing(cx),
+            None => self.want_sync_listing(cx),
         }
     }
 
-    /// The refusal of a listing that was made for this SYNC, and late enough.
+    /// The refusal of a listing that was requested for this SYNC, and late enough.
     fn own_refusal(&self, cx: &Context<'_>, job: Key<HeldJob>) -> Option<&RefusedListing> {
-        let (seq, from) = (self.store.jobs[job].seq, self.believable_from(cx));
+        let (seq, from) = (self.store.job(job).seq(), self.reliable_from(cx));
         self.listings.refused(cx.now).filter(|refused| refused.is_for(seq, from))
     }
 
-    /// Whether a SYNC waits for the listing that this call was to bring, before it can begin.
+    /// Whether a SYNC waits for the listing of this call before it can begin.
     pub(super) fn is_needed_by_sync(&self, call: &EndedCall) -> bool {
         let first = self.sync.as_ref().filter(|sync| sync.phase == Phase::First);
-        first.is_some_and(|sync| self.store.jobs[sync.job].seq < call.seq)
+        first.is_some_and(|sync| self.store.job(sync.job).seq() < call.seq)
     }
 
-    /// Asks for the listing that a SYNC waits for: while listings are refused, not before the next try is due.
-    fn ask_for_listing(&mut self, cx: &mut Context<'_>) {
+    /// Requests the listing that a SYNC waits for; while listings are refused, when the next try is due.
+    fn want_sync_listing(&mut self, cx: &mut Context<'_>) {
         let spaced = self.listings.refused(cx.now).map(RefusedListing::again_for_sync);
         let denied = self.not_permitted().filter(|_| self.is_listing_refused()).map(NotPermitted::again);
-        let from = [Some(self.believable_from(cx)), spaced, denied].into_iter().flatten().max();
+        let from = [Some(self.reliable_from(cx)), spaced, denied].into_iter().flatten().max();
         self.listings.want(from.unwrap_or_default());
     }
 
-    /// From when on a listing is believed for every account of an image: past our last write, past every doubt, and past
-    /// what a worker before may have written just before it left, whether it was answered or not.
-    pub(super) fn believable_from(&self, cx: &Context<'_>) -> Instant {
+    /// From when on a listing shows every account of an image: it shows our last write, writes in doubt, and what an earlier
+    /// worker may have written just before the takeover.
+    pub(super) fn reliable_from(&self, cx: &Context<'_>) -> Instant {
         let written = self.writes.last_ended().map(|at| at + cx.limits.read_lag);
-        let doubts = self.store.by_id.values().filter_map(|&account| self.store.accounts[account].history);
-        let landed = doubts.filter_map(|history| self.store.histories[history].doubt).map(|(_, until)| until).max();
-        let guard = cx.guard_ends();
-        let after_write_lag = landed.map(|until| until + cx.limits.read_lag);
-        [written, after_write_lag, guard].into_iter().flatten().max().unwrap_or_default()
+        let in_doubt = self.store.histories().filter_map(History::in_doubt_until).max();
+        let in_doubt = in_doubt.map(|until| until + cx.limits.read_lag);
+        [written, in_doubt, cx.takeover_check_from()].into_iter().flatten().max().unwrap_or_default()
     }
 
-    /// A listing came, or was refused: goes on with the SYNC that waited for it.
-    pub(super) fn sync_read(&mut self, cx: &mut Context<'_>) {
+    /// A listing arrived, or was refused: continues with the SYNC that waited for it.
+    pub(super) fn sync_listed(&mut self, cx: &mut Context<'_>) {
         let Some(sync) = &self.sync else { return };
         let (job, phase, since) = (sync.job, sync.phase, sync.since);
         if !matches!(phase, Phase::First | Phase::Last) {
             return;
         }
         match (phase, self.own_refusal(cx, job)) {
-            (Phase::First, Some(refused)) if refused.is_final() => {
+            (Phase::First, Some(refused)) if refused.fails_sync() => {
                 let refused = cannot_begin(refused.failure());
                 return self.fail_sync(cx, job, &refused);
             }
             (Phase::Last, Some(_)) => return self.sync_done(job),
             _ => {}
         }
-        let from = self.believable_from(cx).max(since);
+        let from = self.reliable_from(cx).max(since);
         let Some(listing) = self.listings.since(from) else {
-            return self.ask_for_listing(cx);
+            return self.want_sync_listing(cx);
         };
         let listed = listing.accounts().to_vec();
         match phase {
@@ -128,15 +133,14 @@ impl Image {
         }
     }
 
-    /// Turns the difference between what is listed and what is requested into items, once.
+    /// Turns the difference between the listing and the request into items, once.
     fn plan_sync(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>, listed: &[AccountId]) {
-        let requested = self.store.jobs[job].account_ids.clone();
-        let mut sorted = requested.to_vec();
+        let mut sorted = self.store.job(job).account_ids().to_vec();
         sorted.sort_unstable();
         let goes = |account: &AccountId| sorted.binary_search(account).is_err();
         let going: Vec<_> = listed.iter().copied().filter(goes).collect();
         let allowed = listed.len() * cx.limits.cancel_limit_percent as usize / 100;
-        if going.len() > allowed && !self.store.jobs[job].force {
+        if going.len() > allowed && !self.store.job(job).is_forced() {
             let message = alloc::format!(
                 "would cancel {} of the {} accounts that have the image, more than {} %; if that is right, \
                  set \"force\": true in the job, or --force of imageshare sync",
@@ -147,42 +151,41 @@ impl Image {
             return self.fail_sync(cx, job, &failure(local::CANCEL_LIMIT, message, None));
         }
         self.set_phase(Phase::Working);
-        self.take_accounts(job);
-        self.add_items(cx, job, Permission::Cancel, &going, true);
-        self.add_items(cx, job, Permission::Share, &requested, false);
+        let requested = self.store.take_account_ids(job);
+        self.add_items(cx, job, Permission::Cancel, &going, ItemSource::Sync);
+        self.add_items(cx, job, Permission::Share, &requested, ItemSource::Job);
     }
 
-    /// Whether a SYNC whose items all have outcomes can be settled; if not, asks for its last listing.
+    /// Whether a SYNC whose items all have outcomes can be settled. If not, its last listing is requested.
     pub(super) fn sync_is_over(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) -> bool {
         let Some(sync) = &self.sync else { return true };
         match sync.phase {
             Phase::Over => true,
-            Phase::Working if self.store.jobs[job].requests == 0 => true,
+            Phase::Working if self.store.job(job).requests() == 0 => true,
             Phase::Working => {
                 self.set_phase(Phase::Last);
-                self.sync_read(cx);
+                self.sync_listed(cx);
                 false
             }
             Phase::First | Phase::Last => false,
         }
     }
 
-    /// Compares the outcomes with the last listing. What does not agree is sent again, as often as an operation is
-    /// tried.
+    /// Compares the outcomes with the last listing. What does not agree is sent again, at most `attempts` times.
     fn check_sync(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>, listed: &[AccountId]) {
         let mut disagree = Vec::new();
         let mut named = Vec::new();
-        let mut next = self.store.jobs[job].first;
+        let mut next = self.store.first_in_job(job);
         while let Some(item) = next {
-            let found = &self.store.items[item];
-            let account_id = self.store.accounts[found.account].id;
+            let found = self.store.item(item);
+            let account_id = self.store.id(found.account());
             named.push(account_id);
             let shown = self.listings.newest().and_then(|listing| listing.shows(account_id));
-            let done = matches!(found.state, ItemState::Done(_));
-            if done && shown.is_some_and(|shown| Permission::of_presence(shown) != found.permission) {
+            let is_done = matches!(found.state(), ItemState::Done(_));
+            if is_done && shown.is_some_and(|shown| Permission::of_presence(shown) != found.permission()) {
                 disagree.push(item);
             }
-            next = found.next_in_job;
+            next = self.store.next_in_job(item);
         }
         named.sort_unstable();
         let strangers = listed.iter().copied().filter(|account| named.binary_search(account).is_err()).collect();
@@ -190,34 +193,24 @@ impl Image {
         let Some(sync) = &mut self.sync else { return };
         sync.rounds += 1;
         sync.strangers = strangers;
-        let again = sync.rounds < attempts;
-        if disagree.is_empty() {
-            return self.sync_done(job);
-        }
-        if again {
+        if !disagree.is_empty() && sync.rounds < attempts {
             self.set_phase(Phase::Working);
+            return disagree.into_iter().for_each(|item| self.reopen(cx, item));
         }
+        let message = "the API accepted it and the list of the image still does not show it";
         for item in disagree {
-            self.reopen(cx, item, again);
+            self.store.set_state(item, ItemState::Failed);
+            self.store.set_failure(item, failure(local::NOT_SHOWN, message, None));
         }
-        if !again {
-            self.sync_done(job);
-        }
+        self.sync_done(job);
     }
 
-    /// A item that was done is found not to be so: it is open again, or failed if that was tried often enough.
-    fn reopen(&mut self, cx: &mut Context<'_>, item: Key<Item>, again: bool) {
-        let (job, account) = (self.store.items[item].job, self.store.items[item].account);
-        if again {
-            self.store.items[item].state = ItemState::Open;
-            self.store.jobs[job].open += 1;
-            self.begin_operation(cx, account, Some(item));
-            self.decide(cx, account);
-        } else {
-            self.store.items[item].state = ItemState::Failed;
-            let message = "the API accepted it and the list of the image still does not show it";
-            self.store.failures.insert(item, failure(local::NOT_SHOWN, message, None));
-        }
+    /// An item that was done is not: it is open again.
+    fn reopen(&mut self, cx: &mut Context<'_>, item: Key<Item>) {
+        let account = self.store.item(item).account();
+        self.store.reopen(item);
+        self.begin_operation(cx, account, Some(item));
+        self.decide(cx, account);
     }
 
     fn sync_done(&mut self, job: Key<HeldJob>) {
@@ -228,7 +221,7 @@ impl Image {
     /// Ends a SYNC. Returns the accounts of the last listing that no job requested.
     pub(super) fn end_sync(&mut self, job: Key<HeldJob>) -> Vec<(AccountId, AccountOutcome)> {
         let Some(sync) = self.sync.take_if(|sync| sync.job == job) else { return Vec::new() };
-        let message = "is listed although it was not at the beginning: shared by somebody else, or the list is cut";
+        let message = "is listed although it was not at the beginning: shared by another program, or the list is cut";
         let stranger = failure(local::NOT_SHOWN, message, None);
         let failed = |account| (account, AccountOutcome::Failed(stranger.clone()));
         sync.strangers.into_iter().map(failed).collect()
@@ -237,15 +230,15 @@ impl Image {
     /// A SYNC that never begins: all its accounts fail for one reason.
     pub(super) fn fail_sync(&mut self, cx: &Context<'_>, job: Key<HeldJob>, failure: &Arc<Failure>) {
         self.set_phase(Phase::Over);
-        for &account_id in &self.take_accounts(job) {
-            self.add_item(job, Permission::Share, account_id, false);
+        for account_id in self.store.take_account_ids(job) {
+            self.store.add_item(job, Permission::Share, account_id, ItemSource::Job);
         }
-        let mut next = self.store.jobs[job].first;
+        let mut next = self.store.first_in_job(job);
         while let Some(item) = next {
-            next = self.store.items[item].next_in_job;
-            if self.store.items[item].state == ItemState::Open {
-                self.fail_front(cx, self.store.items[item].account, failure);
+            if self.store.item(item).is_open() {
+                self.fail_front(cx, self.store.item(item).account(), failure);
             }
+            next = self.store.next_in_job(item);
         }
         self.finished.push_back(job);
     }
@@ -257,7 +250,7 @@ impl Image {
     }
 }
 
-/// The failure of a SYNC whose listing failed so. Nothing was sent for it, so nothing is in doubt.
+/// The failure of a SYNC whose listing failed. No write was sent for it, so nothing is in doubt.
 fn cannot_begin(refused: &Arc<Failure>) -> Arc<Failure> {
     if *refused.code != *local::NO_ANSWER {
         return refused.clone();

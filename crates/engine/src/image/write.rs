@@ -1,4 +1,4 @@
-//! What is sent next about an image: which operations travel together, and the calls that carry them.
+//! What is sent next about an image: which operations travel together, and the calls that contain them.
 
 use alloc::vec::Vec;
 
@@ -6,39 +6,24 @@ use imageshare_core::Permission;
 
 use super::{
     Image,
-    account::{Account, Stage},
-    held_job::HeldJob,
     obstacle::Obstacle,
-    split::Split,
+    split::{Split, Turn},
+    store::{Account, Stage},
 };
 use crate::{
     arena::Key,
-    call::Kind,
+    call::{Kind, Purpose},
     context::Context,
     io::{Action, CallId},
     time::Instant,
 };
 
-/// The write in flight.
+/// A write, in flight or ended.
 #[derive(Debug)]
 pub(super) struct Write {
-    pub(super) permission: Permission,
-    pub(super) members: Vec<Key<Account>>,
-    pub(super) origin: Origin,
-}
-
-/// The writes of an image, one at a time.
-#[derive(Debug, Default)]
-pub(super) struct Writes {
-    in_flight: Option<Write>,
-    /// No write before this moment.
-    after: Instant,
-    /// When the last write was answered.
-    last_ended: Option<Instant>,
-    /// When that write began: it was applied no earlier, and maybe long before it was answered.
-    last_began: Instant,
-    /// Whether a write was ever accepted.
-    accepted: bool,
+    permission: Permission,
+    members: Vec<Key<Account>>,
+    origin: Origin,
 }
 
 /// Where the operations of a write came from.
@@ -48,6 +33,34 @@ pub(super) enum Origin {
     Ready,
     /// From a split; these are its other members.
     Split(Split),
+}
+
+/// The writes of an image, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    in_flight: Option<Write>,
+    /// No write before this moment.
+    after: Instant,
+    /// When the last write ended.
+    last_ended: Option<Instant>,
+    /// When that write began: it was applied no earlier, and possibly long before its response.
+    last_began: Instant,
+    /// Whether a write was ever accepted.
+    accepted: bool,
+}
+
+/// Which lists of ready operations may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    Any,
+    /// Only full lists, since more operations are about to be ready.
+    Full,
+}
+
+impl Write {
+    pub(super) fn into_parts(self) -> (Permission, Vec<Key<Account>>, Origin) {
+        (self.permission, self.members, self.origin)
+    }
 }
 
 impl Writes {
@@ -99,7 +112,7 @@ impl Writes {
 impl Image {
     /// Whether an image wants a call of this kind now.
     pub(crate) fn wants(&self, cx: &Context<'_>, kind: Kind) -> bool {
-        // What is about to expire is not asked for any more, nor what is about to be decided.
+        // Nothing is sent about operations that are about to expire or to be decided.
         if self.due.has_expired(cx.now) || self.has_backlog() {
             return false;
         }
@@ -108,128 +121,109 @@ impl Image {
                 let blocked = self.writes.is_in_flight()
                     || self.writes.after > cx.now
                     || self.obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks_writes(cx.now));
-                let ready = || self.ready_list(cx, self.holds_ready()).is_some();
-                !blocked && (ready() || self.has_split_to_send(cx))
+                !blocked && (self.ready_list(cx, self.sendable_lists()).is_some() || self.has_split_to_send(cx.now))
             }
             Kind::ReadShares => self.listings.is_due(cx.now) && self.in_hand(),
             Kind::ReadImage => {
-                let ask = self.obstacle.as_ref().and_then(Obstacle::query_at);
-                ask.is_some_and(|at| at <= cx.now) && self.in_hand()
+                let query_at = self.obstacle.as_ref().and_then(Obstacle::query_at);
+                query_at.is_some_and(|at| at <= cx.now) && self.in_hand()
             }
         }
     }
 
-    fn has_split_to_send(&self, cx: &Context<'_>) -> bool {
-        let due = |split: &Split| split.sendable_from().is_some_and(|from| from <= cx.now);
-        self.splits.iter().any(|split| due(split) && self.has_next(split))
-    }
-
-    /// What is written next to an image: a split's turn, or the ready operations of the permission that has waited
-    /// longest, with all others of that permission that fit.
-    pub(super) fn choose_write(&mut self, cx: &mut Context<'_>) -> Option<Write> {
-        if self.splits.had_turn()
-            && let Some((permission, len)) = self.ready_list(cx, true)
-        {
-            return Some(self.take_ready(permission, len));
+    /// Begins a call about the image, if there is something to send.
+    pub(crate) fn begin_call(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        kind: Kind,
+        purpose: Purpose,
+    ) -> Option<Action> {
+        let (region, image_id) = (self.name.region, self.name.id);
+        match (kind, purpose) {
+            (Kind::Write, _) => return self.begin_write(cx, call),
+            (Kind::ReadShares, _) => self.listings.begin(call),
+            (Kind::ReadImage, Purpose::Work) => self.query_begins(call),
+            (Kind::ReadImage, Purpose::Probe) => {}
         }
-        if let Some((split, members)) = self.next_of_splits(cx) {
-            self.splits.set_turn(true);
-            return Some(Write { permission: split.permission, members, origin: Origin::Split(split) });
-        }
-        let (permission, len) = self.ready_list(cx, self.holds_ready())?;
-        Some(self.take_ready(permission, len))
+        Some(match kind {
+            Kind::ReadImage => Action::ReadImage { region, image_id },
+            Kind::Write | Kind::ReadShares => Action::ReadShares { region, image_id },
+        })
     }
 
-    /// Whether ready operations wait for more of them: a split is about to go on after its listing, and what it sets
-    /// free then travels with them.
-    fn holds_ready(&self) -> bool {
-        !self.listings.is_retried() && self.splits.is_any_awaiting()
-    }
-
-    /// The permission whose ready operations have waited longest, and how many of them fit into a request; only a full
-    /// one, if `full`.
-    fn ready_list(&self, cx: &Context<'_>, full: bool) -> Option<(Permission, usize)> {
-        let batch_max = cx.lane.batch_max;
-        let room = self.share_room(cx).min(batch_max);
-        let cancel = self.ready.first(Permission::Cancel);
-        let share = self.ready.first(Permission::Share).filter(|_| room > 0);
-        let (permission, len_max) = match (cancel, share) {
-            (Some(cancel), Some(share)) if cancel < share => (Permission::Cancel, batch_max),
-            (_, Some(_)) => (Permission::Share, room),
-            (Some(_), None) => (Permission::Cancel, batch_max),
-            (None, None) => return None,
-        };
-        let len = self.ready.len(permission).min(len_max);
-        (!full || len == len_max).then_some((permission, len))
-    }
-
-    fn take_ready(&mut self, permission: Permission, len: usize) -> Write {
-        self.splits.set_turn(false);
-        let members = self.ready.firsts(permission, len);
-        Write { permission, members, origin: Origin::Ready }
-    }
-
-    /// Begins the next write, if there is one. Other calls may be in flight, but no write.
-    pub(crate) fn begin_write(&mut self, cx: &mut Context<'_>, call: CallId) -> Option<Action> {
+    fn begin_write(&mut self, cx: &mut Context<'_>, call: CallId) -> Option<Action> {
         debug_assert!(!self.writes.is_in_flight(), "one write in flight at a time");
         let write = self.choose_write(cx)?;
-        let account_ids = write.members.iter().map(|&member| self.store.accounts[member].id).collect();
+        let account_ids = write.members.iter().map(|&member| self.store.id(member)).collect();
         for &member in &write.members {
-            self.set_stage(member, Stage::InFlight);
-            self.store.accounts[member].sends = self.store.accounts[member].sends.saturating_add(1);
-            self.count_request(call, member);
+            self.store.set_stage(member, Stage::InFlight);
+            self.store.set_sends(member, self.store.sends(member).saturating_add(1));
+            let mut next = self.store.front(member);
+            while let Some(item) = next {
+                self.store.count_request(item, call);
+                next = self.store.next_in_operation(item);
+            }
         }
         let permission = write.permission;
         self.writes.in_flight = Some(write);
         Some(Action::Modify { region: self.name.region, image_id: self.name.id, permission, account_ids })
     }
 
-    /// Begins to read who has the image.
-    pub(crate) fn begin_listing(&mut self, call: CallId) -> Action {
-        self.listings.begin(call);
-        Action::ReadShares { region: self.name.region, image_id: self.name.id }
-    }
-
-    /// Begins to ask for the image's state.
-    pub(crate) fn begin_query(&mut self, call: CallId) -> Action {
-        self.query_begins(call);
-        self.begin_probe()
-    }
-
-    /// Begins to ask for the image's state, to see whether the lane works.
-    pub(crate) const fn begin_probe(&self) -> Action {
-        Action::ReadImage { region: self.name.region, image_id: self.name.id }
-    }
-
-    /// Counts a request for each job that has an account of it in the operation, once a job.
-    fn count_request(&mut self, call: CallId, member: Key<Account>) {
-        let mut next = self.store.accounts[member].front;
-        let permission = next.map(|front| self.store.items[front].permission);
-        while let Some(item) = next.filter(|&item| Some(self.store.items[item].permission) == permission) {
-            let found = &self.store.items[item];
-            next = found.next_in_account;
-            let job = &mut self.store.jobs[found.job];
-            if core::mem::replace(&mut job.last_call, call) != call {
-                job.requests += 1;
-            }
-        }
-    }
-
-    /// A request never left: it was none, for its accounts and for their jobs.
+    /// A request never left: it does not count, for its accounts and for their jobs.
     pub(super) fn uncount_request(&mut self, call: CallId, members: &[Key<Account>]) {
         for &member in members {
-            let found = &mut self.store.accounts[member];
-            found.sends = found.sends.saturating_sub(1);
-            let mut next = found.front;
+            self.store.set_sends(member, self.store.sends(member).saturating_sub(1));
+            let mut next = self.store.front(member);
             while let Some(item) = next {
-                let found = &self.store.items[item];
-                next = found.next_in_account;
-                let job = &mut self.store.jobs[found.job];
-                if job.last_call == call {
-                    job.last_call = HeldJob::NO_CALL;
-                    job.requests -= 1;
-                }
+                self.store.uncount_request(item, call);
+                next = self.store.next_in_account(item);
             }
         }
+    }
+
+    /// The next write: a split's turn, or the ready operations of the permission that has waited longest, with all others of
+    /// that permission that fit.
+    fn choose_write(&mut self, cx: &mut Context<'_>) -> Option<Write> {
+        if self.splits.turn() == Turn::FullList
+            && let Some((permission, len)) = self.ready_list(cx, Ready::Full)
+        {
+            return Some(self.take_ready(permission, len));
+        }
+        if let Some((split, members)) = self.next_of_splits(cx) {
+            self.splits.set_turn(Turn::FullList);
+            return Some(Write { permission: split.permission(), members, origin: Origin::Split(split) });
+        }
+        let (permission, len) = self.ready_list(cx, self.sendable_lists())?;
+        Some(self.take_ready(permission, len))
+    }
+
+    /// While a split waits for its listing, the operations that it is about to release are waited for, to travel with the
+    /// ready ones.
+    fn sendable_lists(&self) -> Ready {
+        let is_waiting = !self.listings.is_retried() && self.splits.is_any_awaiting();
+        if is_waiting { Ready::Full } else { Ready::Any }
+    }
+
+    /// The permission whose ready operations have waited longest, and how many of them fit into a request.
+    fn ready_list(&self, cx: &Context<'_>, sendable: Ready) -> Option<(Permission, usize)> {
+        let batch_max = cx.lane.batch_max;
+        let room = self.share_room(cx).min(batch_max);
+        let cancel = self.store.ready().first(Permission::Cancel);
+        let share = self.store.ready().first(Permission::Share).filter(|_| room > 0);
+        let (permission, len_max) = match (cancel, share) {
+            (Some(cancel), Some(share)) if cancel < share => (Permission::Cancel, batch_max),
+            (_, Some(_)) => (Permission::Share, room),
+            (Some(_), None) => (Permission::Cancel, batch_max),
+            (None, None) => return None,
+        };
+        let len = self.store.ready().len(permission).min(len_max);
+        (sendable == Ready::Any || len == len_max).then_some((permission, len))
+    }
+
+    fn take_ready(&mut self, permission: Permission, len: usize) -> Write {
+        self.splits.set_turn(Turn::Split);
+        let members = self.store.ready().firsts(permission, len);
+        Write { permission, members, origin: Origin::Ready }
     }
 }

@@ -1,4 +1,4 @@
-//! What the end of a call says of its lane.
+//! What the end of a call shows about its lane.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -8,7 +8,8 @@ use crate::{
     call::{EndedCall, Kind, Purpose},
     images::Entry,
     io::{Answer, CloseReason, Notice, Outcome},
-    reaction::{Health, KeyVerdict, Reaction},
+    pacer::Throttled,
+    reaction::{Health, KeyEvidence, KeyTrust, Reaction},
     time::Instant,
 };
 
@@ -18,12 +19,12 @@ pub(crate) struct JudgedCall {
     pub(crate) call: EndedCall,
     pub(crate) image: Key<Entry>,
     pub(crate) purpose: Purpose,
-    /// Whether its image waits since its listing was not permitted.
+    /// Whether its image waits since a listing was not permitted.
     pub(crate) is_denied_listing: bool,
 }
 
 impl Lane {
-    /// A call ended: its slot is taken, and the pace follows how it ended.
+    /// A call ended: its slot is used, and the pace adapts to its outcome.
     pub(crate) fn call_ended(&mut self, now: Instant, call: &EndedCall, outcome: &Outcome) {
         self.in_flight -= 1;
         self.slots[call.kind as usize].written(now, call.id);
@@ -32,21 +33,22 @@ impl Lane {
             _ => None,
         };
         let is_throttled = matches!(refused, Some(Health::Throttled | Health::ThrottledAll));
+        let throttled = if is_throttled { Throttled::Yes } else { Throttled::No };
         for kind in Kind::ALL {
             if kind == call.kind || refused == Some(Health::ThrottledAll) {
-                self.slots[kind as usize].answered(now, is_throttled);
+                self.slots[kind as usize].call_ended(now, throttled);
             }
         }
     }
 
-    /// A call of the lane was answered, which may show what the key in use may do. A refusal that is about the request's
-    /// own values shows nothing: they may be looked at before it is asked whether the key may do it.
+    /// A call ended, which may show what the key in use is permitted. A refusal of the request's values shows nothing: the API
+    /// may check them before it checks the key.
     fn note_permitted(&mut self, call: &EndedCall, outcome: &Outcome, reaction: Option<Reaction>) {
         if call.by_former_key {
             return;
         }
         match (call.kind, outcome) {
-            (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyVerdict::Permitted) => {
+            (Kind::Write, _) if reaction.is_none_or(|reaction| reaction.key == KeyEvidence::Permitted) => {
                 self.permitted.note_write(call.began);
                 self.key.confirm();
             }
@@ -60,19 +62,19 @@ impl Lane {
         }
     }
 
-    /// Judges the lane by how one of its calls ended.
+    /// Judges the lane by the outcome of one of its calls.
     pub(crate) fn judge(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
         let call = &judged.call;
-        let was_unproven = self.key.is_unproven(now);
+        let trust = self.key.trust(now);
         let reaction = match outcome {
-            Outcome::Refused { class, .. } => Some(Reaction::to(*class).with_key(was_unproven || call.by_former_key)),
+            Outcome::Refused { class, .. } => Some(Reaction::to(*class).with_key(call.trust(trust))),
             Outcome::Accepted(_) | Outcome::Skewed | Outcome::Unanswered { .. } => None,
         };
         let is_good = match outcome {
             Outcome::Accepted(_) | Outcome::Refused { .. } => reaction.is_none_or(|reaction| reaction.lane.is_good()),
             Outcome::Skewed | Outcome::Unanswered { .. } => false,
         };
-        let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyVerdict::Passed | KeyVerdict::Permitted);
+        let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyEvidence::Passed | KeyEvidence::Permitted);
         let permitted = match call.kind {
             Kind::Write => is_good && reaction.is_none_or(is_past_key),
             Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,
@@ -84,13 +86,13 @@ impl Lane {
             self.clock_corrected = None;
             self.note_permitted(call, outcome, reaction);
         }
-        // Refusals that may have been the key's fault are judged anew once the key is known to be the right one.
-        let is_key_proven = was_unproven && !self.key.is_unproven(now);
+        // Refusals that may have been the key's fault are tried again once it is known to be the right one.
+        let is_key_proven = trust == KeyTrust::Unproven && self.key.trust(now) == KeyTrust::Proven;
         if let Some(closed) = self.state.closed() {
             let serves = match closed.reason {
-                // Only another key, or an operator, opens it.
+                // Only another key or the operator opens it.
                 CloseReason::Account => return,
-                // Without jobs there is nothing to try by: the next ones will tell.
+                // Without jobs there is no better probe: the next jobs decide.
                 _ if !closed.has_jobs() => true,
                 CloseReason::Permission => permitted || is_key_proven,
                 CloseReason::Credential => call.kind == closed.probe,
@@ -113,7 +115,7 @@ impl Lane {
     /// Judges a lane that is not closed.
     fn judge_open(&mut self, now: Instant, judged: &JudgedCall, outcome: &Outcome, changes: &mut Vec<Change>) {
         let call = &judged.call;
-        // A call that was signed before the credential or the clock was mended says nothing of it now.
+        // A call that was signed before the credential or the clock was corrected shows nothing about it now.
         let signed_since = |mended: Instant| call.began >= mended;
         match outcome {
             Outcome::Accepted(_) => {}
@@ -148,14 +150,14 @@ impl Lane {
         if self.streak.is_on_several_images() || judged.call.kind == Kind::ReadImage {
             self.close(now, CloseReason::Endpoint, detail(outcome), since, changes);
         } else {
-            // Too few images to tell an endpoint from an image: one question decides.
+            // Too few images to distinguish an endpoint from an image: one query decides.
             let mut closed = Closed::new(CloseReason::Endpoint, Kind::ReadImage, detail(outcome), since);
             closed.probe_at = Some(now);
             self.state = LaneState::Suspect(closed);
         }
     }
 
-    /// Another credential is in use. Returns whether calls go on.
+    /// Another credential is in use. Returns whether calls continue.
     pub(crate) fn credential_fresh(&mut self, now: Instant) -> bool {
         match &self.state {
             LaneState::Refreshing(kind, _) => {
@@ -163,7 +165,7 @@ impl Lane {
                 self.state = LaneState::Open;
                 true
             }
-            // A better credential is there: no reason to wait for the next probe.
+            // The next probe need not wait.
             LaneState::Closed(closed) if matches!(closed.reason, CloseReason::Credential | CloseReason::Permission) => {
                 self.probe_at(now);
                 false
@@ -173,15 +175,15 @@ impl Lane {
         }
     }
 
-    /// A refresh brought nothing new.
+    /// A refresh returned no other credential.
     pub(crate) fn credential_broken(&mut self, now: Instant, changes: &mut Vec<Change>) {
         if let LaneState::Refreshing(kind, refused) = &self.state {
-            let (kind, detail) = (*kind, alloc::format!("{refused} (and no other credential is there)"));
+            let (kind, detail) = (*kind, alloc::format!("{refused} (and there is no other credential)"));
             self.close_by(now, CloseReason::Credential, kind, detail.into(), now, changes);
         }
     }
 
-    /// Closes the lane: no calls but one probe at a time.
+    /// Closes the lane: no calls except one probe at a time.
     pub(crate) fn close(
         &mut self,
         now: Instant,
@@ -194,7 +196,7 @@ impl Lane {
         self.close_by(now, reason, probe, detail, since, changes);
     }
 
-    /// The same, and calls of this kind show whether it works again.
+    /// The same; calls of this kind show whether it works again.
     fn close_by(
         &mut self,
         now: Instant,
@@ -209,7 +211,7 @@ impl Lane {
         }
         changes.push(Change::Notice(Notice::Closed { reason, detail: detail.clone() }));
         let mut closed = Closed::new(reason, probe, detail, since);
-        // Nothing that is sent with another account's key shows whether the right one is there.
+        // A probe with another account's key shows nothing.
         closed.probe_at = (reason != CloseReason::Account).then_some(now + closed.pause());
         self.state = LaneState::Closed(closed);
     }
@@ -242,7 +244,7 @@ impl Lane {
     }
 }
 
-/// What an outcome says of itself, for people.
+/// An outcome, for the operator.
 fn detail(outcome: &Outcome) -> Box<str> {
     match outcome {
         Outcome::Refused { code, message, .. } => alloc::format!("{code}: {message}").into(),

@@ -1,4 +1,4 @@
-//! Whose key a lane uses: one that replaces another makes no call before its account is known to be the same.
+//! The account of a lane's key. A key that replaces another makes no call before its account is known to be the same.
 
 use alloc::vec::Vec;
 
@@ -7,25 +7,27 @@ use imageshare_core::ids::AccountId;
 use super::{Change, ClosedJobs, Lane, Permitted};
 use crate::{
     io::{CallId, CloseReason},
-    time::{Instant, Millis},
+    limits::{KEY_OWNER_WAIT, KEY_UNPROVEN_FOR},
+    reaction::KeyTrust,
+    time::Instant,
 };
 
-/// Whose key a lane uses, and whose it should be.
+/// The account that a lane's key belongs to, and the one that it must belong to.
 #[derive(Debug)]
 pub(super) struct KeyOwner {
     /// The account that the operator expects.
     expected: Option<AccountId>,
     /// The account of the keys so far.
     former: Option<AccountId>,
-    /// The account of the newest key whose account is known.
+    /// The account of the newest key with a known account.
     account: Option<AccountId>,
     answer: OwnerAnswer,
     /// Calls wait for the answer until then.
     wait_until: Option<Instant>,
-    /// The first call that can have been made with the key in use.
+    /// The first call that may be signed with the key in use.
     first_call: CallId,
-    /// Until then the key in use may be another account's: it replaced another key, and neither its account nor a
-    /// permitted call has shown the contrary.
+    /// Until then the key in use may be another account's: it replaced another key, and neither its account nor a permitted call
+    /// shows the contrary.
     unproven_until: Instant,
 }
 
@@ -34,7 +36,7 @@ pub(super) struct KeyOwner {
 enum OwnerAnswer {
     Asked,
     Known,
-    /// It cannot be learned.
+    /// It cannot be determined.
     Unknown,
 }
 
@@ -47,19 +49,11 @@ impl Default for KeyOwner {
 }
 
 impl KeyOwner {
-    /// How long calls wait for the account of a key that has to be that of another one.
-    const WAIT: Millis = Millis::from_secs(10);
-
-    /// How long after it came a key whose account cannot be learned may be blamed for a refusal that names an image. One
-    /// bad image that is alone in hand is held no longer.
-    const UNPROVEN_FOR: Millis = Millis::from_secs(60 * 60);
-
-    /// Whether the key in use may be another account's.
-    pub(super) fn is_unproven(&self, now: Instant) -> bool {
-        now < self.unproven_until
+    pub(super) fn trust(&self, now: Instant) -> KeyTrust {
+        if now < self.unproven_until { KeyTrust::Unproven } else { KeyTrust::Proven }
     }
 
-    /// The account of the newest key whose account is known.
+    /// The account of the newest key with a known account.
     pub(super) const fn account(&self) -> Option<AccountId> {
         self.account
     }
@@ -69,32 +63,32 @@ impl KeyOwner {
         self.wait_until
     }
 
-    /// The key in use is of the right account.
+    /// The key in use belongs to the right account.
     pub(super) fn confirm(&mut self) {
         self.unproven_until = Instant::default();
     }
 
-    /// The account that the key in use has to be of, if that is known.
+    /// The account that the key in use must belong to, if it is known.
     fn required(&self) -> Option<AccountId> {
         self.expected.or(self.former)
     }
 
-    /// The account of the key in use, and the one that it has to be of, where these differ.
+    /// The account of the key in use and the required one, if they differ.
     fn mismatch(&self) -> Option<(AccountId, AccountId)> {
         let (account, required) = (self.account?, self.required()?);
         (self.answer == OwnerAnswer::Known && account != required).then_some((account, required))
     }
 
-    /// The lane comes up: what it waits for is waited for from now on.
+    /// The lane comes up: the wait starts again.
     pub(super) fn wait_anew(&mut self, now: Instant) {
-        self.wait_until = self.wait_until.map(|_| now + Self::WAIT);
+        self.wait_until = self.wait_until.map(|_| now + KEY_OWNER_WAIT);
     }
 
-    /// Compares the account of the key in use with the one that it has to be of, as far as both are known.
+    /// Compares the account of the key in use with the required one, as far as both are known.
     fn compare(&mut self, now: Instant) {
         match (self.answer, self.required()) {
             (OwnerAnswer::Asked, Some(_)) => {
-                self.wait_until = self.wait_until.or(Some(now + Self::WAIT));
+                self.wait_until = self.wait_until.or(Some(now + KEY_OWNER_WAIT));
             }
             (OwnerAnswer::Known, required) => {
                 self.wait_until = None;
@@ -118,29 +112,29 @@ impl Lane {
         self.key.compare(now);
     }
 
-    /// The account of the key in use cannot be learned.
+    /// The account of the key in use cannot be determined.
     pub(crate) fn owner_unknown(&mut self, now: Instant) {
         self.key.answer = OwnerAnswer::Unknown;
         self.key.compare(now);
     }
 
-    /// An operator says which account the lane's keys have to be of.
+    /// The operator requires this account.
     pub(crate) fn expect_account(&mut self, now: Instant, account: Option<AccountId>) {
         self.key.expected = account;
         self.key.compare(now);
     }
 
-    /// Another key is in use from this call on. What was permitted to the one before says nothing of it.
+    /// Another key is in use from this call on. What the former key was permitted shows nothing about it.
     pub(crate) fn key_replaced(&mut self, now: Instant, first_call: CallId) {
         self.permitted = Permitted::default();
         self.key.answer = OwnerAnswer::Asked;
         self.key.first_call = first_call;
-        self.key.unproven_until = now + KeyOwner::UNPROVEN_FOR;
+        self.key.unproven_until = now + KEY_UNPROVEN_FOR;
         self.key.wait_until = None;
         self.key.compare(now);
     }
 
-    /// Whether the account did not become known in time. It is taken as unknown then.
+    /// Whether the account did not become known in time, and counts as unknown.
     pub(crate) fn is_owner_overdue(&self, now: Instant) -> bool {
         self.key.wait_until.is_some_and(|until| until <= now)
     }
@@ -150,7 +144,7 @@ impl Lane {
         call < self.key.first_call
     }
 
-    /// Closes or opens the lane by what is known of the account of its key. Returns whether an open lane goes on.
+    /// Closes or opens the lane by the account of its key. Returns whether an open lane stays open.
     pub(crate) fn check_owner(&mut self, now: Instant, changes: &mut Vec<Change>) -> bool {
         let (mismatch, is_asked) = (self.key.mismatch(), self.key.answer == OwnerAnswer::Asked);
         if !self.state.can_close() {

@@ -1,4 +1,4 @@
-//! A lane: its pace, whether it is open, whose key it uses. It sees no image but by key.
+//! A lane: its pace, its state, and the account of its key. It knows images only by their keys.
 
 mod batch;
 mod judge;
@@ -17,11 +17,10 @@ use alloc::{
 use self::{
     batch::BatchSearch,
     key::KeyOwner,
-    slots::Slots,
     state::{Closed, ClosedJobs, LaneState},
     streak::Streak,
 };
-pub(crate) use self::{judge::JudgedCall, permitted::Permitted};
+pub(crate) use self::{judge::JudgedCall, permitted::Permitted, slots::Slots};
 use crate::{
     LaneStatus,
     arena::Key,
@@ -30,40 +29,48 @@ use crate::{
     image::HeldJob,
     images::Entry,
     io::{CallId, CloseReason, Notice},
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimits, Limits, PROBE_PAUSE_MAX, PROBE_PAUSE_MIN},
+    policy::Unfinished,
     time::{Instant, Millis},
 };
 
 /// One rate-limit bucket.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    unfinished: Unfinished,
     limits: LaneLimits,
     state: LaneState,
-    /// Whether jobs come from it: from `LaneUp` until it is lost or requeued.
-    serving: bool,
-    /// Whether it takes no more jobs until it is up again.
-    full: bool,
+    service: Service,
     up_at: Instant,
     slots: [Slots; 3],
     in_flight: u32,
     images: BTreeSet<Key<Entry>>,
-    /// Jobs that are held.
+    /// Jobs that are not settled.
     jobs: u32,
-    /// What the key in use was permitted.
     permitted: Permitted,
     key: KeyOwner,
-    /// The kind of call for which the credential was refreshed, until one of that kind is good, and when.
+    /// The kind of call that the credential was refreshed for, until one of that kind is good, and when.
     refreshed: Option<(Kind, Instant)>,
     /// When the clock was corrected, until a call is good.
     clock_corrected: Option<Instant>,
     streak: Streak,
     batch: BatchSearch,
-    /// Lists that were split to find an account at fault.
+    /// Lists that were split.
     splits: u64,
-    /// Jobs in order of arrival, where there is a lease; some may be settled.
+    /// Jobs in order of arrival, if there is a lease. Some may be settled.
     arrivals: VecDeque<Arrival>,
-    /// The lane's next moment, as it is on the schedule.
+    /// Its moment on the schedule.
     alarm: Option<Instant>,
+}
+
+/// Whether jobs are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    /// From `LaneUp` until the lane is lost or requeued.
+    Serving,
+    /// The same, and no more jobs are delivered.
+    Full,
+    Ended,
 }
 
 /// A change of a lane that concerns its images or the driver.
@@ -72,14 +79,14 @@ pub(crate) enum Change {
     Notice(Notice),
     /// Calls are made again.
     Opened,
-    /// The key may do something after all: what it was refused is tried again.
+    /// The key is permitted some calls: what it was refused is tried again.
     Permitted,
-    /// Nothing worked for a time: tries of that time do not count.
+    /// The endpoint does not respond: failures since then do not count.
     Outage,
     RefreshCredential,
 }
 
-/// A job and when it came; its place in arrival tells it from a later one under the same key.
+/// A job and when it arrived. Its place in arrival distinguishes it from a later one under the same key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
@@ -88,14 +95,14 @@ pub(crate) struct Arrival {
     pub(crate) seq: u64,
 }
 
-/// What becomes of a job that is delivered now.
+/// What happens to a job that is delivered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Intake {
-    /// It is worked on.
+    /// It is carried out.
     Take,
-    /// It was on its way when the lane was lost, or is requeued with those that are held.
+    /// It was under way when the lane was lost, or is requeued with the others.
     Ignore,
-    /// It is reported as not attempted, for this reason.
+    /// It is reported as not attempted, with this message.
     Refuse(Box<str>),
 }
 
@@ -103,21 +110,19 @@ pub(crate) enum Intake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
-    /// Its jobs are requeued, and it goes on probing.
-    Requeue,
-    /// All its jobs are reported.
-    GiveUp(CloseReason, Box<str>),
-    /// The job that is held longest has been held long enough.
+    /// It was closed for too long, for this reason: its unfinished jobs end.
+    EndJobs(CloseReason, Box<str>),
+    /// The lease of its oldest job ends.
     Leave,
 }
 
 impl Lane {
-    pub(crate) fn new(limits: LaneLimits, now: Instant) -> Self {
+    pub(crate) fn new(unfinished: Unfinished, limits: LaneLimits, now: Instant) -> Self {
         Self {
+            unfinished,
             limits,
             state: LaneState::Down,
-            serving: false,
-            full: false,
+            service: Service::Ended,
             up_at: now,
             slots: Kind::ALL.map(|kind| Slots::new(limits.rate_of(kind), now)),
             in_flight: 0,
@@ -135,17 +140,16 @@ impl Lane {
         }
     }
 
-    /// Jobs come from the lane from now on, or its limits changed. Returns whether it was down before.
+    /// Jobs are delivered from now on, or the limits changed. Returns whether the lane was down before.
     pub(crate) fn up(&mut self, now: Instant, limits: LaneLimits) -> bool {
         self.limits = limits;
-        if self.serving {
+        if self.service != Service::Ended {
             for kind in Kind::ALL {
                 self.slots[kind as usize].set_limit(limits.rate_of(kind));
             }
             return false;
         }
-        self.serving = true;
-        self.full = false;
+        self.service = Service::Serving;
         self.up_at = now;
         for kind in Kind::ALL {
             self.slots[kind as usize].restart(limits.rate_of(kind), now);
@@ -155,7 +159,7 @@ impl Lane {
         self.refreshed = None;
         self.clock_corrected = None;
         self.streak = Streak::default();
-        // One that was requeued while it was closed stays so until a probe goes well.
+        // A lane that was requeued while it was closed stays closed until a probe is good.
         match self.state.closed_mut() {
             Some(closed) => {
                 closed.jobs = ClosedJobs::Held;
@@ -166,9 +170,11 @@ impl Lane {
         true
     }
 
-    /// The lane takes no more jobs until it is up again.
-    pub(crate) const fn set_full(&mut self) {
-        self.full = true;
+    /// No more jobs are delivered until the lane is up again.
+    pub(crate) fn set_full(&mut self) {
+        if self.service == Service::Serving {
+            self.service = Service::Full;
+        }
     }
 
     pub(crate) const fn status(&self) -> LaneStatus {
@@ -195,22 +201,25 @@ impl Lane {
             batch_max: self.batch_max(),
             up_at: self.up_at,
             own_account: self.key.account(),
-            is_key_unproven: self.key.is_unproven(now),
+            key_trust: self.key.trust(now),
             permitted: self.permitted,
             image_wait,
         }
     }
 
-    /// Calls of this kind a second that are allowed now.
-    pub(crate) fn rate(&self, now: Instant, kind: Kind) -> f64 {
-        self.slots[kind as usize].rate(now)
+    pub(crate) const fn slots(&self, kind: Kind) -> &Slots {
+        &self.slots[kind as usize]
+    }
+
+    pub(crate) const fn slots_mut(&mut self, kind: Kind) -> &mut Slots {
+        &mut self.slots[kind as usize]
     }
 
     pub(crate) const fn splits(&self) -> u64 {
         self.splits
     }
 
-    /// A list was split, to find an account at fault.
+    /// A list was split.
     pub(crate) const fn count_split(&mut self) {
         self.splits += 1;
     }
@@ -221,7 +230,7 @@ impl Lane {
 
     pub(crate) fn list_too_long(&mut self, len: usize) -> Notice {
         self.batch.refused(u32::try_from(len).unwrap_or(u32::MAX));
-        Notice::BatchLearned(u32::try_from(self.batch_max()).unwrap_or(u32::MAX))
+        Notice::BatchReduced(u32::try_from(self.batch_max()).unwrap_or(u32::MAX))
     }
 
     // Images and jobs.
@@ -243,25 +252,25 @@ impl Lane {
         self.images.remove(&image);
     }
 
-    /// What becomes of a job that is delivered now.
-    pub(crate) fn intake(&self, ending: Ending) -> Intake {
-        if !self.serving {
+    /// Decides about a job that is delivered now.
+    pub(crate) fn intake(&self) -> Intake {
+        if self.service == Service::Ended {
             return Intake::Ignore;
         }
-        match (&self.state, ending) {
+        match (&self.state, self.unfinished) {
             (LaneState::GivenUp(reason), _) => {
                 Intake::Refuse(alloc::format!("the lane is closed ({})", reason.as_str()).into())
             }
-            // While a call is in flight the earlier ones are not settled: it waits with them.
-            (LaneState::Leaving, Ending::Report) if self.in_flight == 0 => {
+            // While a call is in flight, earlier jobs are not settled: it waits with them.
+            (LaneState::Leaving, Unfinished::Report) if self.in_flight == 0 => {
                 Intake::Refuse("the command was ended".into())
             }
-            (LaneState::Leaving, Ending::Requeue) => Intake::Ignore,
+            (LaneState::Leaving, Unfinished::Requeue) => Intake::Ignore,
             _ => Intake::Take,
         }
     }
 
-    /// A job begins to be held. A closed lane that had none had nothing to probe by, and has now.
+    /// A job arrived. A closed lane without jobs had nothing to probe with, and has now.
     pub(crate) fn add_job(&mut self, now: Instant, arrival: Option<Arrival>) {
         if self.jobs == 0 {
             self.probe_at(now);
@@ -274,9 +283,9 @@ impl Lane {
         self.jobs -= 1;
     }
 
-    /// The jobs are no longer ours.
+    /// All jobs are dropped, and no more are delivered.
     pub(crate) fn forget_jobs(&mut self) {
-        self.serving = false;
+        self.service = Service::Ended;
         self.jobs = 0;
         self.arrivals.clear();
         for slots in &mut self.slots {
@@ -288,10 +297,11 @@ impl Lane {
         self.permitted
     }
 
-    /// How many jobs are held, if that is all that the window allows.
-    pub(crate) const fn full_window(&self, window: u32) -> Option<u32> {
-        // A full lane gets no more jobs, so its window is what it holds.
-        if self.jobs >= window || (self.full && self.jobs > 0) { Some(self.jobs) } else { None }
+    /// The number of jobs, if the window is full.
+    pub(crate) fn full_window(&self, window: u32) -> Option<u32> {
+        // A full lane receives no more jobs, so its window is the jobs that it holds.
+        let is_full = self.jobs >= window || (self.service == Service::Full && self.jobs > 0);
+        is_full.then_some(self.jobs)
     }
 
     // Calls.
@@ -301,42 +311,14 @@ impl Lane {
         self.is_open() && !self.slots[kind as usize].is_taken() && self.in_flight < self.limits.concurrency
     }
 
-    /// Whether the next slot of this kind has come.
-    pub(crate) fn has_slot(&self, now: Instant, kind: Kind) -> bool {
-        self.slots[kind as usize].next() <= now
-    }
-
-    /// Whether a probe of this kind may be sent now.
-    pub(crate) fn may_probe(&self, now: Instant, kind: Kind) -> bool {
-        self.slots[kind as usize].is_free(now)
-    }
-
-    pub(crate) fn enqueue(&mut self, image: Key<Entry>, kind: Kind) {
-        self.slots[kind as usize].push(image);
-    }
-
-    pub(crate) fn dequeue(&mut self, kind: Kind) -> Option<Key<Entry>> {
-        self.slots[kind as usize].pop()
-    }
-
     /// Returns the next slot of a kind if it has to be put on the schedule.
     pub(crate) fn arm(&mut self, kind: Kind) -> Option<Instant> {
         if self.may_call(kind) { self.slots[kind as usize].arm() } else { None }
     }
 
-    /// A slot on the schedule has come.
-    pub(crate) fn disarm(&mut self, kind: Kind) {
-        self.slots[kind as usize].disarm();
-    }
-
     pub(crate) fn call_begins(&mut self, call: CallId, kind: Kind) {
         self.in_flight += 1;
         self.slots[kind as usize].begin(call);
-    }
-
-    /// A request was written: its slot is taken. Returns whether the next one of its kind may be armed.
-    pub(crate) fn call_written(&mut self, now: Instant, call: CallId, kind: Kind) -> bool {
-        self.slots[kind as usize].written(now, call)
     }
 
     pub(crate) const fn has_calls(&self) -> bool {
@@ -361,23 +343,28 @@ impl Lane {
         self.state = LaneState::Down;
     }
 
-    pub(crate) fn give_up(&mut self, reason: CloseReason) {
-        self.state = LaneState::GivenUp(reason);
-    }
-
-    /// Its jobs were requeued while it was closed.
-    pub(crate) const fn jobs_requeued(&mut self) {
-        if let Some(closed) = self.state.closed_mut() {
-            closed.jobs = ClosedJobs::Requeued;
+    /// All its unfinished jobs end, as the policy decides.
+    pub(crate) fn end_jobs(&mut self) {
+        match (&mut self.state, self.unfinished) {
+            (LaneState::Closed(closed) | LaneState::Suspect(closed), Unfinished::Requeue) => {
+                closed.jobs = ClosedJobs::Requeued;
+            }
+            (LaneState::Closed(closed) | LaneState::Suspect(closed), Unfinished::Report) => {
+                self.state = LaneState::GivenUp(closed.reason);
+            }
+            (LaneState::Leaving, Unfinished::Requeue) => self.state = LaneState::Down,
+            (LaneState::Leaving, Unfinished::Report) => {}
+            (LaneState::Down | LaneState::Open | LaneState::Refreshing(..) | LaneState::GivenUp(_), _) => {}
         }
     }
 
-    /// Whether it is closed, and for so long that its jobs are requeued.
+    /// Whether it is closed for so long that its jobs are requeued once the last call in flight has ended.
     pub(crate) fn is_closed_too_long(&self, now: Instant, limits: &Limits) -> bool {
-        limits.ending == Ending::Requeue && self.state.leaves_at(limits).is_some_and(|at| at <= now)
+        self.unfinished == Unfinished::Requeue
+            && self.state.leaves_at(self.unfinished, limits).is_some_and(|at| at <= now)
     }
 
-    /// Whether it is closed because nothing in hand was permitted.
+    /// Whether it is closed because none of the pending writes was permitted.
     pub(crate) fn is_closed_for_permission(&self) -> bool {
         self.state.closed().is_some_and(|closed| closed.reason == CloseReason::Permission)
     }
@@ -396,12 +383,12 @@ impl Lane {
         core::mem::replace(&mut self.alarm, at)
     }
 
-    /// When something about the lane is due if nothing happens. `is_held` tells whether a job is still held.
+    /// When something about the lane is due if nothing happens. `is_held` returns whether a job is unsettled.
     pub(crate) fn next_moment(&mut self, limits: &Limits, is_held: impl Fn(&Arrival) -> bool) -> Option<Instant> {
         let waits = self.key.wait_until();
         let moments = match &self.state {
             LaneState::Closed(closed) | LaneState::Suspect(closed) => {
-                [self.state.leaves_at(limits), closed.probe_at, waits]
+                [self.state.leaves_at(self.unfinished, limits), closed.probe_at, waits]
             }
             LaneState::Open | LaneState::Refreshing(..) => {
                 [self.leased_until(limits, is_held), self.silent_until(limits), waits]
@@ -411,13 +398,13 @@ impl Lane {
         moments.into_iter().flatten().min()
     }
 
-    /// The first moment after now that does not wait for calls in flight, which are looked at when they end.
+    /// The first later moment that does not wait for calls in flight; their end is handled when it comes.
     pub(crate) fn next_moment_after(&self, now: Instant) -> Option<Instant> {
         let probe_at = self.state.closed().and_then(|closed| closed.probe_at);
         [probe_at, self.key.wait_until()].into_iter().flatten().filter(|&at| at > now).min()
     }
 
-    /// Until when the job that is held longest may be held.
+    /// When the lease of the oldest job ends.
     fn leased_until(&mut self, limits: &Limits, is_held: impl Fn(&Arrival) -> bool) -> Option<Instant> {
         let lease = limits.lease?;
         while self.arrivals.front().is_some_and(|arrival| !is_held(arrival)) {
@@ -426,11 +413,10 @@ impl Lane {
         self.arrivals.front().map(|arrival| arrival.at + lease)
     }
 
-    /// Until when a one-shot command waits for a lane from which nothing usable has come, although there were too few
-    /// calls to close it.
+    /// When a one-shot command gives up a lane without a usable response that made too few calls to be closed.
     fn silent_until(&self, limits: &Limits) -> Option<Instant> {
         let since = self.streak.since()?;
-        (limits.ending == Ending::Report).then_some(since + limits.closed_for)
+        (self.unfinished == Unfinished::Report).then_some(since + limits.closed_for)
     }
 
     /// What is due now, apart from a probe.
@@ -444,28 +430,28 @@ impl Lane {
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match &self.state {
             LaneState::Closed(closed) | LaneState::Suspect(closed) => {
-                if !is_past(self.state.leaves_at(limits)) {
+                if !is_past(self.state.leaves_at(self.unfinished, limits)) {
                     return Due::Nothing;
                 }
                 let (reason, detail) = (closed.reason, closed.detail.clone());
-                match limits.ending {
-                    Ending::Report => {
+                match self.unfinished {
+                    Unfinished::Report => {
                         if matches!(self.state, LaneState::Suspect(_)) {
                             changes.push(Change::Notice(Notice::Closed { reason, detail: detail.clone() }));
                         }
-                        Due::GiveUp(reason, detail)
+                        Due::EndJobs(reason, detail)
                     }
-                    Ending::Requeue if self.in_flight == 0 => Due::Requeue,
-                    Ending::Requeue => Due::Nothing,
+                    Unfinished::Requeue if self.in_flight == 0 => Due::EndJobs(reason, detail),
+                    Unfinished::Requeue => Due::Nothing,
                 }
             }
             LaneState::Open | LaneState::Refreshing(..) if is_past(self.silent_until(limits)) => {
                 let (since, detail) = (self.streak.since().unwrap_or(now), Box::<str>::from(self.streak.detail()));
                 self.close(now, CloseReason::Endpoint, detail.clone(), since, changes);
-                Due::GiveUp(CloseReason::Endpoint, detail)
+                Due::EndJobs(CloseReason::Endpoint, detail)
             }
             LaneState::Open | LaneState::Refreshing(..) => {
-                let is_over = limits.ending == Ending::Requeue && is_past(self.leased_until(limits, is_held));
+                let is_over = self.unfinished == Unfinished::Requeue && is_past(self.leased_until(limits, is_held));
                 if is_over { Due::Leave } else { Due::Nothing }
             }
             LaneState::Down | LaneState::Leaving | LaneState::GivenUp(_) => Due::Nothing,
@@ -474,8 +460,8 @@ impl Lane {
 
     // Probes.
 
-    /// The kind of the probe that is due now, if one is. Where it has to wait for its slot, it is due then.
-    pub(crate) fn take_probe(&mut self, now: Instant, is_draining: bool) -> Option<Kind> {
+    /// The kind of the probe that is due now, if one is. A probe that waits for its slot is due then.
+    pub(crate) fn take_probe(&mut self, now: Instant) -> Option<Kind> {
         let closed = self.state.closed_mut()?;
         if closed.probe_at.is_none_or(|at| at > now) {
             return None;
@@ -484,18 +470,15 @@ impl Lane {
         let kind = if closed.has_jobs() { closed.probe } else { Kind::ReadImage };
         let slots = &self.slots[kind as usize];
         let slot = self.key.wait_until().unwrap_or_default().max(slots.next());
-        closed.probe_at = if slots.is_taken() || is_draining {
-            Some(now + Closed::PROBE_PAUSE)
-        } else {
-            Some(slot).filter(|&at| at > now)
-        };
+        closed.probe_at =
+            if slots.is_taken() { Some(now + PROBE_PAUSE_MIN) } else { Some(slot).filter(|&at| at > now) };
         closed.probe_at.is_none().then_some(kind)
     }
 
-    /// There was nothing to probe by: it is tried again much later.
+    /// No probe was possible: the next one is much later.
     pub(crate) fn probe_impossible(&mut self, now: Instant) {
         if let Some(closed) = self.state.closed_mut() {
-            closed.probe_at = Some(now + Closed::PROBE_PAUSE_MAX);
+            closed.probe_at = Some(now + PROBE_PAUSE_MAX);
         }
     }
 
@@ -511,7 +494,7 @@ impl Lane {
 
 impl LaneLimits {
     /// The limit of a kind of calls, in requests a second.
-    const fn rate_of(&self, kind: Kind) -> f64 {
+    fn rate_of(&self, kind: Kind) -> f64 {
         match kind {
             Kind::Write | Kind::ReadShares => self.rate,
             Kind::ReadImage => self.image_rate,

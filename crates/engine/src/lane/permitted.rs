@@ -1,9 +1,6 @@
 //! What the key in use was permitted.
 
-use crate::{
-    call::Kind,
-    time::{Instant, Millis},
-};
+use crate::{call::Kind, limits::PERMITTED_FOR, time::Instant};
 
 /// When the key in use was last permitted a call, by when that call began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,9 +10,6 @@ pub(crate) struct Permitted {
 }
 
 impl Permitted {
-    /// How long a permitted call shows that the key may do such things.
-    const SHOWN_FOR: Millis = Millis::from_secs(5 * 60);
-
     pub(super) fn note_write(&mut self, began: Instant) {
         self.write = self.write.max(Some(began));
     }
@@ -31,6 +25,6 @@ impl Permitted {
             Kind::Write => self.write,
             Kind::ReadShares | Kind::ReadImage => self.write.max(self.listing),
         };
-        permitted.is_some_and(|at| at >= since && at + Self::SHOWN_FOR > now)
+        permitted.is_some_and(|at| at >= since && at + PERMITTED_FOR > now)
     }
 }

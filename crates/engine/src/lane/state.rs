@@ -5,7 +5,8 @@ use alloc::boxed::Box;
 use crate::{
     call::Kind,
     io::CloseReason,
-    limits::{Ending, Limits},
+    limits::{Limits, PROBE_PAUSE_MAX, PROBE_PAUSE_MIN},
+    policy::Unfinished,
     time::{Instant, Millis},
 };
 
@@ -67,16 +68,12 @@ pub(super) enum ClosedJobs {
 }
 
 impl Closed {
-    /// The pause before the first probe; it doubles with each that fails.
-    pub(super) const PROBE_PAUSE: Millis = Millis::from_secs(1);
-    pub(super) const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
-
     pub(super) const fn new(reason: CloseReason, probe: Kind, detail: Box<str>, since: Instant) -> Self {
         Self { reason, since, detail, probe, probe_at: None, failed_probes: 0, jobs: ClosedJobs::Held }
     }
 
     pub(super) fn pause(&self) -> Millis {
-        Millis(Self::PROBE_PAUSE.0 << self.failed_probes.min(16)).min(Self::PROBE_PAUSE_MAX)
+        Millis(PROBE_PAUSE_MIN.0 << self.failed_probes.min(16)).min(PROBE_PAUSE_MAX)
     }
 
     pub(super) fn has_jobs(&self) -> bool {
@@ -106,10 +103,10 @@ impl LaneState {
     }
 
     /// When a lane without calls leaves. One that is only suspected has nothing to requeue yet in a worker.
-    pub(super) fn leaves_at(&self, limits: &Limits) -> Option<Instant> {
+    pub(super) fn leaves_at(&self, unfinished: Unfinished, limits: &Limits) -> Option<Instant> {
         let closed = self.closed()?;
         let is_certain = matches!(self, Self::Closed(_));
-        let leaves = closed.has_jobs() && (is_certain || limits.ending == Ending::Report);
+        let leaves = closed.has_jobs() && (is_certain || unfinished == Unfinished::Report);
         leaves.then_some(closed.since + limits.closed_for)
     }
 }

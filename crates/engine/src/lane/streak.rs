@@ -2,7 +2,12 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use crate::{arena::Key, images::Entry, time::Instant};
+use crate::{
+    arena::Key,
+    images::Entry,
+    limits::{FAILED_CALLS_MAX, FAILED_IMAGES_MIN},
+    time::Instant,
+};
 
 /// Calls in a row without a usable response.
 #[derive(Debug, Default)]
@@ -16,24 +21,19 @@ pub(super) struct Streak {
 }
 
 impl Streak {
-    /// Calls in a row without a usable response that close a lane.
-    const CALLS_MAX: u32 = 5;
-    /// On how many images they must be. On fewer, the cause may be an image.
-    const IMAGES_MIN: usize = 3;
-
     /// A call got no usable response. Returns whether that is enough to close the lane, or to suspect that it must be.
     pub(super) fn failed(&mut self, image: Key<Entry>, began: Instant, detail: Box<str>) -> bool {
         self.calls += 1;
         self.detail = detail;
         self.since = self.since.or(Some(began));
-        if self.images.len() < Self::IMAGES_MIN && !self.images.contains(&image) {
+        if self.images.len() < FAILED_IMAGES_MIN && !self.images.contains(&image) {
             self.images.push(image);
         }
-        self.calls >= Self::CALLS_MAX
+        self.calls >= FAILED_CALLS_MAX
     }
 
     pub(super) fn is_on_several_images(&self) -> bool {
-        self.images.len() >= Self::IMAGES_MIN
+        self.images.len() >= FAILED_IMAGES_MIN
     }
 
     /// When the first of these calls began.

@@ -1,4 +1,4 @@
-//! A call that passed the gateway: the typed request of each action.
+//! The typed request of each action, after the checks of the gateway.
 
 use imageshare_core::{
     Permission,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{action::Action, ledger::Refusal};
 
-/// A call, and who makes it where.
+/// A call with its account and region.
 #[derive(Debug)]
 pub(super) struct Call {
     /// `None` for a request that needs no signature.
@@ -22,7 +22,7 @@ pub(super) struct Call {
     pub(super) request: Request,
 }
 
-/// What is asked.
+/// The parameters of an action.
 #[derive(Debug)]
 pub(super) enum Request {
     AssumeRole(Role),
@@ -44,7 +44,9 @@ impl Request {
             Action::DescribeImageSharePermission => Self::Shares { image: image(&from.required_text("ImageId")?)? },
             Action::DescribeImages => Self::Images(ImagesQuery::read(&mut from)?),
             Action::GetCallerIdentity => Self::CallerIdentity,
-            Action::InstanceRole => return Err(Refusal::new("InvalidAction", "The action does not exist.")),
+            Action::InstanceRole => {
+                return Err(Refusal::new("InvalidAction", "The action does not exist for this product."));
+            }
             Action::ModifyImageSharePermission => Self::Modify {
                 image: image(&from.required_text("ImageId")?)?,
                 accounts: accounts(
@@ -78,6 +80,6 @@ fn permission(text: &str) -> Result<Permission, Refusal> {
     match text {
         "CANCEL" => Ok(Permission::Cancel),
         "SHARE" => Ok(Permission::Share),
-        _ => Err(invalid("InvalidParameterValue", "Permission", text, "allowed are SHARE and CANCEL")),
+        _ => Err(invalid("InvalidParameterValue", "Permission", text, "expected SHARE or CANCEL")),
     }
 }

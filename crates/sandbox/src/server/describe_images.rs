@@ -1,4 +1,4 @@
-//! DescribeImages: which images are asked for, and what is told of them.
+//! DescribeImages: its parameters and its response.
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ const LIMIT_MAX: u64 = 100;
 const FILTERS_MAX: usize = 10;
 const VALUES_MAX: usize = 5;
 
-/// Which images are asked for.
+/// The images that a request selects.
 #[derive(Debug)]
 pub(super) struct ImagesQuery {
     ids: Option<Vec<ImageId>>,
@@ -40,13 +40,14 @@ impl ImagesQuery {
             ));
         }
         if filters.len() > FILTERS_MAX {
-            let message = format!("There are {} `Filters`, allowed are {FILTERS_MAX}.", filters.len());
+            let message =
+                format!("The number of `Filters` is {}, which exceeds the limit {FILTERS_MAX}.", filters.len());
             return Err(Refusal::new("InvalidParameterValue.LimitExceeded", message));
         }
         let limit = from.number("Limit")?.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             let code = "InvalidParameterValue.InvalidParameterValueLimit";
-            return Err(invalid(code, "Limit", &limit.to_string(), "allowed are 1 to 100"));
+            return Err(invalid(code, "Limit", &limit.to_string(), "expected 1 to 100"));
         }
         let offset = from.number("Offset")?.unwrap_or_default();
         from.text("InstanceType")?;
@@ -65,19 +66,19 @@ impl ImagesQuery {
         caller: AccountId,
         region: Region,
     ) -> Result<Map<String, Value>, Refusal> {
-        let found: Vec<(ImageId, ImageView<'_>)> = match self.ids {
+        let images: Vec<(ImageId, ImageView<'_>)> = match self.ids {
             Some(ids) => {
                 let view = |id| ledger.image(now, caller, region, id).map(|view| view.map(|view| (id, view)));
                 ids.into_iter().filter_map(|id| view(id).transpose()).collect::<Result<_, Refusal>>()?
             }
             None => ledger
                 .images(now, caller, region)
-                .filter(|(id, view)| self.filters.iter().all(|filter| filter.lets_through(*id, view)))
+                .filter(|(id, view)| self.filters.iter().all(|filter| filter.matches(*id, view)))
                 .collect(),
         };
-        let total = found.len();
+        let total = images.len();
         let page: Vec<Value> =
-            found.into_iter().skip(self.offset).take(self.limit).map(|(id, view)| describe(id, &view)).collect();
+            images.into_iter().skip(self.offset).take(self.limit).map(|(id, view)| describe(id, &view)).collect();
         Ok(Map::from_iter([("ImageSet".to_owned(), Value::Array(page)), ("TotalCount".to_owned(), json!(total))]))
     }
 }
@@ -92,13 +93,16 @@ impl Filter {
             return Err(invalid("InvalidFilter", "Filters.Name", &name, "it is not a filter of this action"));
         }
         if values.len() > VALUES_MAX {
-            let message = format!("A filter has {} `Values`, allowed are {VALUES_MAX}.", values.len());
+            let message = format!(
+                "The number of `Values` of a filter is {}, which exceeds the limit {VALUES_MAX}.",
+                values.len()
+            );
             return Err(Refusal::new("InvalidFilterValue.LimitExceeded", message));
         }
         Ok(Self { name, values })
     }
 
-    fn lets_through(&self, id: ImageId, view: &ImageView<'_>) -> bool {
+    fn matches(&self, id: ImageId, view: &ImageView<'_>) -> bool {
         let value = match self.name.as_str() {
             "image-id" => id.as_str(),
             "image-name" => view.name,
@@ -107,13 +111,13 @@ impl Filter {
             // No image of the sandbox has tags.
             _ => return false,
         };
-        self.values.iter().any(|wanted| wanted == value)
+        self.values.iter().any(|expected| expected == value)
     }
 }
 
 const PLATFORM: &str = "TencentOS";
 
-/// The members of an image in an answer. What the world does not say is the same for every image.
+/// The members of an image in the response. Members that the world file does not set are the same for every image.
 fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
     json!({
         "ImageId": id,

@@ -1,7 +1,7 @@
-//! Who sent a request: both signature versions, recomputed from the vendor's description.
+//! Verifies signatures of both versions, as the vendor describes them.
 //!
-//! On purpose this shares no code with the signer in `imageshare-core`: two implementations that agree are worth more
-//! than one that agrees with itself. It is plain rather than fast.
+//! It shares no code with the signer in `imageshare-core`, so that one bug cannot be in both. It favors plain code over
+//! speed.
 
 mod keys;
 mod tc3;
@@ -17,17 +17,17 @@ pub use keys::{Key, Keys};
 #[cfg(test)]
 pub(crate) use {tc3::authorize, v1::sign};
 
-use crate::ledger::Refusal;
+use crate::{ledger::Refusal, server::hosts::without_port};
 
-/// Seconds that the timestamp of a request may differ from the server's clock.
+/// The maximum difference between the timestamp of a request and the server's clock, in seconds.
 const SKEW_SECONDS_MAX: u64 = 300;
 
-/// A request as it came in.
+/// A request as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
     /// The HTTP method.
     pub method: &'a str,
-    /// What stands after `?`, byte for byte.
+    /// The query after `?`, byte for byte.
     pub query: &'a str,
     /// The headers.
     pub headers: &'a HeaderMap,
@@ -41,6 +41,13 @@ impl Received<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+
+    /// Returns the hosts that a client may have signed: the header `Host` as sent, and without its port. The Node SDK
+    /// signs the host without the port that it sends. The API listens on the default port only, where both are equal.
+    fn signed_hosts(&self) -> impl Iterator<Item = &str> {
+        let host = self.header("host").unwrap_or_default();
+        std::iter::once(host).chain(without_port(host))
+    }
 }
 
 /// The two signature versions of the API.
@@ -53,13 +60,13 @@ pub enum SignatureVersion {
 }
 
 impl SignatureVersion {
-    /// The version that a request claims to have.
+    /// Returns the version that the headers of a request indicate.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         if headers.contains_key(http::header::AUTHORIZATION) { Self::V3 } else { Self::V1 }
     }
 
-    /// As the log spells it.
+    /// Returns the name in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,21 +76,21 @@ impl SignatureVersion {
     }
 }
 
-/// Who sent a request, proven.
+/// The verified sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The id of the key.
     pub secret_id: String,
-    /// The root account the key belongs to.
+    /// The root account that owns the key.
     pub account: AccountId,
-    /// The product named in the credential scope; version 1 names none.
+    /// The product in the credential scope; version 1 has no scope.
     pub service: Option<String>,
 }
 
 /// Checks key, clock, signature and token; `now` is the server's clock in Unix seconds.
 ///
 /// # Errors
-/// With the documented code of what is wrong first.
+/// With the documented code of the first check that fails.
 pub fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
     match SignatureVersion::of(received.headers) {
         SignatureVersion::V3 => tc3::verify(received, keys, now),
@@ -110,11 +117,11 @@ fn mismatch() -> Refusal {
     )
 }
 
-/// A whole number of a header or parameter, digits only.
+/// Parses a whole number of a header or parameter, digits only.
 fn whole_number(name: &str, text: &str) -> Result<u64, Refusal> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| {
-        let found = imageshare_core::text::excerpt(text);
-        Refusal::new("InvalidParameter", format!("The parameter `{name}` is {found}; it must be a whole number."))
+        let value = imageshare_core::text::excerpt(text);
+        Refusal::new("InvalidParameter", format!("The parameter `{name}` is {value}; it must be a whole number."))
     })
 }

@@ -34,8 +34,8 @@ use super::{
     topology,
 };
 use crate::{
-    driver::{Epoch, FromLane, Requeue, ToLane},
     events::{self, Finished},
+    lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
     proof::{Moment, Proof},
     status::OfLane,

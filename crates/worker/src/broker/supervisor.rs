@@ -23,8 +23,8 @@ use super::{
     topology::{self, Difference},
 };
 use crate::{
-    driver::{Epoch, FromLane, ToLane},
     events,
+    lane_messages::{Epoch, FromLane, ToLane},
     metrics::Up,
     pauses::Reconnects,
     status::{OfLane, Status},

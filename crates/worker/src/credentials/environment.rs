@@ -12,7 +12,7 @@ pub(super) const SECRET_KEY: &str = "TENCENTCLOUD_SECRET_KEY";
 /// The variables of a temporary key's token, as different tools name it; the first one that is set counts.
 pub(super) const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
 
-/// The credential that the variables hold, `None` if none of them is set.
+/// Returns the credential of the variables; `None` if none of them is set.
 pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, CredentialsError> {
     let secret_id = part(environment, SECRET_ID, SecretId::new)?;
     let secret_key = part(environment, SECRET_KEY, SecretKey::new)?;
@@ -34,7 +34,7 @@ pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, Cred
     }
 }
 
-/// Returns the value of a variable, `None` if it is not set.
+/// Returns the value of a variable; `None` if it is not set.
 pub(super) fn variable(environment: &Environment, name: &'static str) -> Result<Option<String>, CredentialsError> {
     let text = environment.text(name);
     text.map_err(|problem| CredentialsError::Variable { name, problem: problem.to_string() })
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_variables_are_read_and_the_first_token_counts() {
+    fn vendor_variables_are_read_and_the_first_token_counts() {
         let both = [(SECRET_ID, "AKIDx"), (SECRET_KEY, "topsecret")];
         let credential = load(&Environment::of(both)).unwrap().unwrap();
         assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_no_credential_and_no_error() {
+    fn no_variable_is_no_credential_and_no_error() {
         assert_eq!(load(&Environment::of([])).unwrap(), None);
     }
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_untrimmed_values_are_refused_without_showing_them() {
+    fn empty_and_untrimmed_values_are_refused_unseen() {
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "")],
             "found TENCENTCLOUD_SECRET_ID without TENCENTCLOUD_SECRET_KEY, allowed are all parts of a credential or none: \

@@ -15,7 +15,7 @@ use crate::{
         management::{Limit, Unknown},
         topology::Difference,
     },
-    driver::Requeue,
+    lane_messages::Requeue,
     metrics,
     status::OfLane,
 };
@@ -112,7 +112,7 @@ impl Reconnects<'_> {
     pub(crate) fn record(&self) {
         let Self { lane, reason, detail, pause } = self;
         lane.metrics.of_process.reconnects.of(reason).inc();
-        lane.went_wrong(&format!("broker: {detail}"));
+        lane.record_error(&format!("broker: {detail}"));
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(lane = lane.name(), reason, %detail, pause_ms, "no subscription; trying again");
     }
@@ -123,7 +123,7 @@ impl TopologyDiffers<'_> {
         let Self { lane, differences, is_known } = *self;
         lane.metrics.of_process.reconnects.of("topology").inc();
         for difference in differences {
-            lane.went_wrong(&format!("broker: {difference}"));
+            lane.record_error(&format!("broker: {difference}"));
             if !is_known {
                 error!(lane = lane.name(), %difference, "the lane cannot be consumed until this is mended");
             }
@@ -203,7 +203,7 @@ impl Shortened<'_> {
     pub(crate) fn record(&self) {
         let Self { message, len_max } = *self;
         let job_id = message.properties.message_id().as_ref().map(|id| printable(id.as_str(), JOB_ID_CHARS_MAX));
-        warn!(to = message.to(), job_id, len = message.body.len(), len_max, "message shortened");
+        warn!(to = message.destination(), job_id, len = message.body.len(), len_max, "message shortened");
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     values::{Parser, duration, file_path, parsed, shown},
 };
 use crate::{
-    http::{NoProxy, Outside, Proxy, TimeOuts},
+    http::{NetworkSettings, NoProxy, Proxy, TimeOuts},
     tls::Trust,
 };
 
@@ -55,10 +55,10 @@ impl HttpSettings {
     }
 
     /// Returns which network a client reaches: the trust and the proxy.
-    pub(super) fn outside(&self) -> Outside {
+    pub(super) fn outside(&self) -> NetworkSettings {
         let trust = Trust { ca_file: self.ca_file.value.clone(), client: None };
         let except = self.no_proxy.value.clone().unwrap_or_default();
-        Outside { trust, proxy: self.proxy.value.clone().map(|proxy| proxy.with_exceptions(except)) }
+        NetworkSettings { trust, proxy: self.proxy.value.clone().map(|proxy| proxy.with_exceptions(except)) }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use imageshare_core::{credential::SecretId, ids::AccountId};
-use imageshare_engine::limits::LaneLimits;
+use imageshare_engine::limits::{LaneLimitValues, LaneLimits};
 
 use super::{
     DEFAULT_NAME,
+    engine::refused,
     error::Problem,
     file::joined,
     resolver::{Resolver, section},
@@ -39,32 +40,35 @@ section! {
         /// The account (UIN) that the lane's key must belong to; [below](#the-account-of-a-key)
         account: Option<AccountId> = None, account().optional();
         /// For each action but DescribeImages, which has 40 requests a second. The API allows 10
-        rate: f64 = LaneLimits::default().rate, decimal_within(0.01..=1000.0, "requests a second"),
+        rate: f64 = LaneLimitValues::default().rate, decimal_within(0.01..=1000.0, "requests a second"),
             variables &["IMAGESHARE_RATE"], flag "--rate";
         /// Accounts that one request names at most
-        batch: u32 = LaneLimits::default().batch, whole(1..=500, "accounts per request"),
+        batch: u32 = LaneLimitValues::default().batch, whole(1..=500, "accounts per request"),
             variables &["IMAGESHARE_BATCH"], flag "--batch";
         /// Requests in flight
-        concurrency: u32 = LaneLimits::default().concurrency, whole(1..=1000, "requests in flight");
+        concurrency: u32 = LaneLimitValues::default().concurrency, whole(1..=1000, "requests in flight");
     }
 }
 
-impl LaneConfig {
-    pub(super) fn new(name: String, settings: &LaneSettings, source: Source) -> Self {
-        Self {
-            name,
-            endpoint: settings.endpoint.value.clone(),
-            regions: settings.regions.value.clone(),
-            credential: settings.credential.value.clone(),
+impl LaneSettings {
+    /// Returns the lane of these settings; `None` if the engine refuses its limits, which is recorded.
+    pub(super) fn lane(&self, name: &str, source: Source, resolver: &mut Resolver<'_>) -> Option<LaneConfig> {
+        let limits = LaneLimits::new(LaneLimitValues {
+            rate: self.rate.value,
+            batch: self.batch.value,
+            concurrency: self.concurrency.value,
+            ..LaneLimitValues::default()
+        });
+        let limits = limits.map_err(|error| resolver.report(refused(&format!("lanes.{name}"), &error))).ok()?;
+        Some(LaneConfig {
+            name: name.to_owned(),
+            endpoint: self.endpoint.value.clone(),
+            regions: self.regions.value.clone(),
+            credential: self.credential.value.clone(),
             source,
-            account: settings.account.value,
-            limits: LaneLimits {
-                rate: settings.rate.value,
-                batch: settings.batch.value,
-                concurrency: settings.concurrency.value,
-                ..LaneLimits::default()
-            },
-        }
+            account: self.account.value,
+            limits,
+        })
     }
 }
 

@@ -22,7 +22,7 @@ mod values;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use imageshare_core::{credential::SecretId, ids::Region};
-use imageshare_engine::limits::Limits;
+use imageshare_engine::limits::LimitValues;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     environment::Environment,
-    http::{Outside, TimeOuts},
+    http::{NetworkSettings, TimeOuts},
     lane::LaneConfig,
     tls::{self, ClientFiles, Trust},
 };
@@ -93,11 +93,11 @@ pub struct Settings {
     /// The region of jobs that name none.
     pub region: Option<Region>,
     /// The engine's limits. How jobs end and the pauses between tries are not settings.
-    pub limits: Limits,
+    pub limits: LimitValues,
     /// The time-outs of the HTTP client.
     pub http: TimeOuts,
     /// The authorities that it trusts, and its proxy.
-    pub outside: Outside,
+    pub outside: NetworkSettings,
     /// The broker.
     pub broker: Broker,
     /// Where a daemon listens for requests of status and metrics; `None` for nowhere.
@@ -260,9 +260,10 @@ impl Settings {
         let resolved = Resolved::resolve(raw, &mut resolver);
         let lane = |(name, settings): (&String, &LaneSettings)| {
             let credential = resolved.credentials.get(&settings.credential.value)?;
-            Some(LaneConfig::new(name.clone(), settings, credential.0.source(&resolved.credentials)))
+            settings.lane(name, credential.0.source(&resolved.credentials), &mut resolver)
         };
         let lanes: Vec<LaneConfig> = resolved.lanes.iter().filter_map(lane).collect();
+        let limits = resolved.engine.limits(&mut resolver);
         // The default that stands in for an invalid value may be that of another lane.
         if resolver.problems.is_empty() {
             lanes::refuse_shared(&lanes, &mut resolver);
@@ -276,7 +277,7 @@ impl Settings {
             lanes,
             lane: resolved.jobs.lane.value.clone(),
             region: resolved.jobs.region.value,
-            limits: resolved.engine.limits(),
+            limits,
             http: resolved.http.time_outs(),
             outside: resolved.http.outside(),
             broker,

@@ -1,6 +1,9 @@
 //! Settings from a file, variables and flags, and every way in which they are refused.
 
-use imageshare_engine::{limits::LaneLimits, time::Millis};
+use imageshare_engine::{
+    limits::{LaneLimitValues, LaneLimits, LimitValues},
+    time::Millis,
+};
 
 use super::*;
 use crate::{
@@ -45,7 +48,7 @@ fn defaults_apply_without_any_setting() {
     let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
     assert_eq!((lane.name.as_str(), lane.endpoint.authority().as_str()), ("default", "cvm.intl.tencentcloudapi.com"));
     assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
-    assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &Limits::default()));
+    assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &LimitValues::default()));
     assert_eq!((settings.http, settings.broker.prefetch), (TimeOuts::default(), 10_000));
     assert!(matches!(settings.broker.url(), Err(NoBroker::Missing)));
     assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
@@ -94,7 +97,7 @@ fn file_sets_all_values() {
     assert_eq!((intl.name.as_str(), intl.credential.as_str(), finance.name.as_str()), ("intl", "golden", "finance"));
     let source = Source::Profile { path: Some("/etc/imageshare/keys".into()), section: "golden".to_owned() };
     assert_eq!((&intl.source, &finance.source), (&source, &source));
-    assert_eq!(intl.limits, LaneLimits { rate: 5.0, batch: 100, concurrency: 8, ..LaneLimits::default() });
+    assert_eq!(*intl.limits, LaneLimitValues { rate: 5.0, batch: 100, concurrency: 8, ..LaneLimitValues::default() });
     assert!(intl.regions.contains("eu-frankfurt".parse().unwrap()));
     assert!(!intl.regions.contains("ap-shanghai-fsi".parse().unwrap()));
     let limits = &settings.limits;

@@ -2,18 +2,19 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, job, one_shot, refused};
+use super::kit::{Kit, LANE, job, refused};
 use crate::{
     io::{Action, Answer, ImageState, Input, Notice, Outcome},
     job::{AccountOutcome, Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues},
+    policy::Policy,
     time::Millis,
 };
 
 const BUSY: &str = "InvalidParameterValue.InvalidImageState";
 
 fn busy_kit() -> (Kit, u64) {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -62,7 +63,7 @@ fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
 
 /// An image is busy, its lane is lost for longer than a whole window waits, and the lane and the job come back.
 fn kit_after_takeover() -> (Kit, u64) {
-    let mut kit = Kit::new(Limits { window: Some(1), ..Limits::default() });
+    let mut kit = Kit::new(Policy::WORKER, LimitValues { window: Some(1), ..LimitValues::default() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -122,7 +123,7 @@ fn full_lane_that_waits_for_busy_images_waits_less() {
 /// Two jobs wait for a busy image, in a lane with this window.
 #[track_caller]
 fn check_waits_less(window: u32, is_full: bool) {
-    let mut kit = Kit::new(Limits { window: Some(window), ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { window: Some(window), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -178,7 +179,7 @@ fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
 
 #[test]
 fn interrupted_job_of_a_busy_image_names_the_refusal() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let carried = kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
     kit.write(Permission::Share);

@@ -4,17 +4,18 @@ use alloc::vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, account_id, job, one_shot, refused};
+use super::kit::{Kit, LANE, account_id, job, refused};
 use crate::{
     io::{CallId, Input, Outcome},
     job::{Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues},
+    policy::Policy,
     time::Millis,
 };
 
 #[test]
 fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -32,7 +33,7 @@ fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
 
 #[test]
 fn no_reading_settles_an_account_in_doubt() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.lose();
@@ -49,7 +50,7 @@ fn no_reading_settles_an_account_in_doubt() {
 #[test]
 fn last_listing_decides_after_all_tries() {
     for (listed, told) in [(true, "changed"), (false, "Local.NoAnswer")] {
-        let mut kit = Kit::new(one_shot());
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         let delivery = kit.job(Mode::Share, 0, [1]);
         kit.list([]);
         let mut sent = 0;
@@ -69,7 +70,7 @@ fn last_listing_decides_after_all_tries() {
 
 #[test]
 fn one_write_an_image_is_in_flight() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..200 {
         kit.job(Mode::Share, 0, [account]);
     }
@@ -81,7 +82,7 @@ fn one_write_an_image_is_in_flight() {
 
 #[test]
 fn takeover_rereads_redelivered_jobs() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let mut again = job(Mode::Share, 0, [1, 2]);
     again.redelivered = true;
     let delivery = kit.deliver(again);
@@ -98,8 +99,8 @@ fn takeover_rereads_redelivered_jobs() {
 }
 
 #[test]
-fn after_a_hand_over_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
-    let mut kit = Kit::new(Limits::default());
+fn after_a_takeover_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let changed = kit.job(Mode::Share, 0, [1]);
     let unchanged = kit.job(Mode::Share, 0, [2]);
     kit.list([2]);
@@ -112,7 +113,7 @@ fn after_a_hand_over_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_
 
 #[test]
 fn one_shot_commands_do_not_wait_for_a_worker_before() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;
     let delivery = kit.deliver(again);
@@ -122,7 +123,7 @@ fn one_shot_commands_do_not_wait_for_a_worker_before() {
 
 #[test]
 fn a_request_that_never_left_counts_for_nobody() {
-    let mut kit = Kit::new(Limits { attempts: 2, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { attempts: 2, ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..2 {
@@ -136,8 +137,8 @@ fn a_request_that_never_left_counts_for_nobody() {
 }
 
 #[test]
-fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over() {
-    let mut kit = Kit::new(Limits::default());
+fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_takeover() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.refuse("UnauthorizedOperation");
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -150,7 +151,7 @@ fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_hand_over
 
 #[test]
 fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_at_again() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -166,7 +167,7 @@ fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_a
 
 #[test]
 fn a_later_operation_that_fails_leaves_the_last_word_to_the_one_before_it() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let first = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
     kit.accept();
@@ -194,7 +195,7 @@ fn take_over(kit: &mut Kit) {
 
 /// An operation and its opposite behind it, which arrives before or after the first listing of the lane.
 fn opposite_behind(at_once: bool) -> (Kit, u64, u64) {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     let before = at_once.then(|| kit.job(Mode::Cancel, 0, [1]));
     kit.list([1]);
@@ -235,7 +236,7 @@ fn takeover_sends_the_opposite_once_a_later_listing_agrees() {
 
 #[test]
 fn takeover_drops_the_listing_from_before() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([1]);
     take_over(&mut kit);
@@ -252,7 +253,7 @@ fn takeover_drops_the_listing_from_before() {
 
 #[test]
 fn takeover_drops_what_our_own_write_showed() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.accept();
@@ -266,7 +267,7 @@ fn takeover_drops_what_our_own_write_showed() {
 
 /// A lane with one call in flight that began before another worker had it for a second.
 fn in_flight_over_takeover(begin: impl FnOnce(&mut Kit)) -> (Kit, CallId) {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     begin(&mut kit);
     let (call, _) = kit.call();

@@ -4,18 +4,19 @@ use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 use imageshare_core::{Class, Permission, code::table, ids::AccountId};
 
-use super::kit::{Kit, LANE, account_id, one_shot};
+use super::kit::{Kit, LANE, NO_CHECKS, account_id};
 use crate::{
     LaneStatus,
     io::{Action, Answer, CloseReason, ImageState, Input, Outcome},
     job::{Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
+    policy::Policy,
     time::Millis,
 };
 
 #[test]
 fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..120 {
         kit.job(Mode::Share, 0, [account]);
     }
@@ -29,7 +30,7 @@ fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
 
 #[test]
 fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..7 {
@@ -46,7 +47,7 @@ fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
 
 #[test]
 fn a_credential_that_is_refused_after_a_refresh_closes_the_lane() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -112,7 +113,7 @@ const fn is_write(action: &Action) -> bool {
 #[test]
 fn denied_image_fails_after_ten_minutes_while_others_work() {
     let mut shared = Shared::new();
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let denied = kit.job(Mode::Share, 0, [1]);
     refuse_image_0(&mut kit, &mut shared, 598, |image, action| {
         (image == 0 && is_write(action)).then_some("UnauthorizedOperation")
@@ -128,7 +129,8 @@ fn denied_image_fails_after_ten_minutes_while_others_work() {
 #[test]
 fn denied_listing_fails_a_sync_only_while_others_work() {
     let mut shared = Shared::new();
-    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(7200), ..one_shot() });
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(7200), ..LimitValues::default() });
     let sync = kit.job(Mode::Sync, 0, [1]);
     let all = |_: u64, _: &Action| Some("UnauthorizedOperation.CamNoAuth");
     refuse_image_0(&mut kit, &mut shared, 3600, all);
@@ -143,7 +145,10 @@ fn key_that_loses_its_permission_fails_no_job() {
     for code in ["UnauthorizedOperation", "IpNotInWhitelist", "ActionOffline", "AuthFailure.UnauthorizedOperation"] {
         for mode in [Mode::Share, Mode::Cancel, Mode::Sync] {
             let mut shared = Shared::from([(0, account_id(7))]);
-            let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(72_000), ..one_shot() });
+            let mut kit = Kit::new(
+                Policy::COMMAND,
+                LimitValues { closed_for: Millis::from_secs(72_000), ..LimitValues::default() },
+            );
             refuse_image_0(&mut kit, &mut shared, 60, |_, _| None);
             let before = kit.settled.len();
             let job = kit.deliver(Job { force: true, ..super::kit::job(mode, 0, [1]) });
@@ -166,7 +171,8 @@ fn key_that_loses_its_permission_fails_no_job() {
 #[test]
 fn permitted_write_counts_for_minutes_only() {
     let mut shared = Shared::new();
-    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(72_000), ..one_shot() });
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(72_000), ..LimitValues::default() });
     let denied = kit.job(Mode::Share, 0, [1]);
     refuse_image_0(&mut kit, &mut shared, 300, |image, action| {
         (image == 0 && is_write(action)).then_some("UnauthorizedOperation")
@@ -178,7 +184,7 @@ fn permitted_write_counts_for_minutes_only() {
 
 #[test]
 fn fresh_key_is_tried_at_once_on_denied_images() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     kit.write(Permission::Share);
@@ -196,7 +202,11 @@ fn fresh_key_is_tried_at_once_on_denied_images() {
 fn report_names_no_request_of_another_job() {
     let request_id = imageshare_core::ids::RequestId::new("71e69b56-32be-4412-ab45-49eded6a87be");
     for code in ["FailedOperation.BYOLImageShareFailed", "InvalidImageId.NotFound"] {
-        let mut kit = Kit::with_lane(one_shot(), LaneLimits { batch: 1, ..LaneLimits::default() });
+        let mut kit = Kit::with_lane(
+            Policy::COMMAND,
+            LimitValues::default(),
+            LaneLimitValues { batch: 1, ..LaneLimitValues::default() },
+        );
         let (first, second) = (kit.job(Mode::Share, 0, [1, 3]), kit.job(Mode::Share, 0, [2]));
         kit.list([]);
         kit.write(Permission::Share);
@@ -215,7 +225,7 @@ fn report_names_no_request_of_another_job() {
 
 #[test]
 fn where_no_write_was_ever_permitted_the_lane_closes() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -229,7 +239,7 @@ fn where_no_write_was_ever_permitted_the_lane_closes() {
 
 #[test]
 fn a_clock_is_corrected_once() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.answer(Outcome::Skewed);
     kit.list([]);
@@ -241,7 +251,7 @@ fn a_clock_is_corrected_once() {
 
 #[test]
 fn a_throttled_write_does_not_say_that_the_key_may_write() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -253,7 +263,7 @@ fn a_throttled_write_does_not_say_that_the_key_may_write() {
 
 #[test]
 fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in_time() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     while !kit.is_settled(delivery) {
         if kit.open.is_empty() {
@@ -276,7 +286,7 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
 
 #[test]
 fn a_lane_closed_for_what_was_not_permitted_tries_an_image_that_comes_later() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -290,7 +300,7 @@ fn a_lane_closed_for_what_was_not_permitted_tries_an_image_that_comes_later() {
 #[test]
 fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
     for outcome in [super::kit::refused("AuthFailure.TokenFailure"), Outcome::Skewed] {
-        let mut kit = Kit::new(one_shot());
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         for image in 0..3 {
             kit.job(Mode::Share, image, [1]);
         }
@@ -307,7 +317,7 @@ fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
 
 #[test]
 fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wished() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2]);
@@ -324,7 +334,7 @@ fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wishe
 fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
     let own = |account| Input::OwnAccount(LANE, account_id(account));
     for permission in [Permission::Share, Permission::Cancel] {
-        let mut kit = Kit::new(one_shot());
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         kit.input(own(2));
         let mode = if permission == Permission::Share { Mode::Share } else { Mode::Cancel };
         let delivery = kit.job(mode, 0, [1, 2, 3]);
@@ -339,7 +349,7 @@ fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
 
 #[test]
 fn the_account_of_the_key_is_left_out_of_a_sync() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::OwnAccount(LANE, account_id(2)));
     let delivery = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1]);
@@ -348,7 +358,7 @@ fn the_account_of_the_key_is_left_out_of_a_sync() {
 
 #[test]
 fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::LaneLost(LANE));
     kit.input(Input::OwnAccount(LANE, account_id(2)));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
@@ -365,7 +375,8 @@ fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
 /// Refuses every write of a job with one account. Returns the number of writes, at most 30, and the outcome.
 fn refuse_all(code: &str) -> (usize, Option<String>) {
     // The lane is not requeued before the writes are counted.
-    let mut kit = Kit::new(Limits { guard: false, closed_for: Millis::from_secs(1_000_000), ..Limits::default() });
+    let mut kit =
+        Kit::new(NO_CHECKS, LimitValues { closed_for: Millis::from_secs(1_000_000), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     let (mut writes, mut refreshes) = (0, 0);
     while writes < 30 && !kit.is_settled(delivery) {

@@ -2,12 +2,13 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, account_id, one_shot, refused};
+use super::kit::{Kit, LANE, NO_CHECKS, account_id, refused};
 use crate::{
     LaneStatus,
     io::{Action, CloseReason, Input, Notice},
     job::Mode,
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues},
+    policy::Policy,
     time::Millis,
 };
 
@@ -20,7 +21,7 @@ fn own(account: u64) -> Input {
 
 /// A worker's lane that is used with our key.
 fn worker() -> Kit {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.input(own(OURS));
     kit
 }
@@ -93,7 +94,7 @@ fn operator_confirms_another_account() {
 
 #[test]
 fn expected_account_counts_from_the_first_key() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::ExpectAccount(LANE, Some(account_id(OURS))));
     let delivery = kit.job(Mode::Share, 0, [1]);
     check_no_call(&mut kit, 5);

@@ -12,7 +12,8 @@ use crate::{
     image::Image,
     io::{Action, Answer, CallId, Command, DeliveryId, ImageState, Input, LaneId, Notice, Outcome},
     job::{AccountOutcome, Job, Mode, Report},
-    limits::{Ending, LaneLimits, Limits},
+    limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
+    policy::{Policy, TakeoverChecks},
     time::{Instant, Millis},
 };
 
@@ -31,10 +32,8 @@ pub(super) struct Kit {
     next_delivery: u64,
 }
 
-/// One-shot limits: no guard, everything is reported.
-pub(super) fn one_shot() -> Limits {
-    Limits { guard: false, ending: Ending::Report, ..Limits::default() }
-}
+/// A queue that one worker has alone.
+pub(super) const NO_CHECKS: Policy = Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER };
 
 impl Engine {
     /// Jobs that are decided and not yet settled.
@@ -44,13 +43,14 @@ impl Engine {
 }
 
 impl Kit {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self::with_lane(limits, LaneLimits::default())
+    pub(super) fn new(policy: Policy, limits: LimitValues) -> Self {
+        Self::with_lane(policy, limits, LaneLimitValues::default())
     }
 
-    pub(super) fn with_lane(limits: Limits, lane: LaneLimits) -> Self {
+    pub(super) fn with_lane(policy: Policy, limits: LimitValues, lane: LaneLimitValues) -> Self {
+        let (limits, lane) = (Limits::new(limits).expect("valid limits"), LaneLimits::new(lane).expect("valid limits"));
         let mut kit = Self {
-            engine: Engine::new(limits, 7),
+            engine: Engine::new(policy, limits, 7),
             now: 0,
             open: BTreeMap::new(),
             settled: Vec::new(),

@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, job, one_shot};
+use super::kit::{Kit, LANE, NO_CHECKS, job};
 use crate::{
     LaneStatus,
     io::{CloseReason, Input, Outcome},
     job::Mode,
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues},
+    policy::Policy,
     time::Millis,
 };
 
@@ -29,7 +30,7 @@ fn fail_until(kit: &mut Kit, end: u64) {
 
 #[test]
 fn five_calls_without_an_answer_on_three_images_close_the_lane() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
     }
@@ -42,7 +43,7 @@ fn five_calls_without_an_answer_on_three_images_close_the_lane() {
 
 #[test]
 fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
         kit.answer(unanswered());
@@ -57,7 +58,10 @@ fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
 
 #[test]
 fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
-    let mut kit = Kit::new(Limits { attempts: 2, closed_for: Millis::from_secs(600), ..one_shot() });
+    let mut kit = Kit::new(
+        Policy::COMMAND,
+        LimitValues { attempts: 2, closed_for: Millis::from_secs(600), ..LimitValues::default() },
+    );
     for image in 0..4 {
         kit.job(Mode::Share, image, [1]);
     }
@@ -80,7 +84,7 @@ fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
 
 #[test]
 fn a_one_shot_command_gives_up_a_closed_lane_and_says_what_was_not_attempted() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
     }
@@ -95,7 +99,7 @@ fn a_one_shot_command_gives_up_a_closed_lane_and_says_what_was_not_attempted() {
 
 #[test]
 fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
     }
@@ -115,7 +119,7 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
 
 #[test]
 fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
-    let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues { lease: Some(Millis::from_secs(60)), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -128,7 +132,7 @@ fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
 
 #[test]
 fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -146,7 +150,7 @@ fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
 
 #[test]
 fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -168,7 +172,7 @@ fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
 
 #[test]
 fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -185,7 +189,7 @@ fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
 
 #[test]
 fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.input(Input::LaneLost(LANE));
     kit.job(Mode::Share, 0, [1]);
     assert_eq!(kit.engine.jobs(), 0);
@@ -194,7 +198,8 @@ fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
 
 #[test]
 fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_it_made() {
-    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(12), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..2 {
         kit.call();
@@ -211,7 +216,7 @@ fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_
 
 #[test]
 fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -231,7 +236,8 @@ fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
 
 /// Lets image 0's write hang while no other call of the lane is answered, until the lane is given up.
 fn given_up_with_a_write_in_flight() -> (Kit, crate::io::CallId) {
-    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(20), ..one_shot() });
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(20), ..LimitValues::default() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     let (hanging, _) = kit.call();
@@ -266,7 +272,7 @@ fn an_answer_that_comes_after_the_lane_was_given_up_harms_nobody() {
 
 #[test]
 fn an_interrupted_sync_that_waits_for_its_last_reading_is_settled() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let sync = kit.job(Mode::Sync, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -279,7 +285,7 @@ fn an_interrupted_sync_that_waits_for_its_last_reading_is_settled() {
 
 #[test]
 fn a_job_that_comes_after_the_drain_is_settled_too() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::Drain);
     let late = kit.job(Mode::Share, 0, [1]);
     assert_eq!(kit.outcomes(late), ["Local.NotAttempted"]);
@@ -287,7 +293,7 @@ fn a_job_that_comes_after_the_drain_is_settled_too() {
 
 #[test]
 fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
-    let mut kit = Kit::new(Limits { guard: false, lease: Some(Millis::from_secs(60)), ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues { lease: Some(Millis::from_secs(60)), ..LimitValues::default() });
     while kit.now < 300_000 {
         // Always one job in hand, none of them for long.
         let delivery = kit.job(Mode::Share, 0, [kit.now % 400]);
@@ -304,7 +310,7 @@ fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
 
 #[test]
 fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
-    let mut kit = Kit::new(Limits { guard: false, ..Limits::default() });
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
     }
@@ -318,7 +324,8 @@ fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
 
 #[test]
 fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
-    let mut kit = Kit::new(Limits { closed_for: Millis::from_secs(12), ..one_shot() });
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(12), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
         kit.answer(unanswered());
@@ -331,7 +338,7 @@ fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
 
 #[test]
 fn job_for_an_empty_closed_lane_is_probed_at_once() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.deliver(crate::job::Job { deadline: Some(crate::time::Instant(5000)), ..job(Mode::Share, 0, [1]) });
     kit.list([]);
     kit.write(Permission::Share);

@@ -5,15 +5,15 @@ use alloc::vec::Vec;
 mod busy;
 mod doubt;
 mod fault;
-mod isolate;
 mod key;
 mod kit;
 mod lane;
+mod listing;
 mod numbers;
 mod order;
 mod pace;
 mod quota;
-mod reading;
+mod split;
 mod sync;
 
 /// That the tests exist is looked at where all pages are.

@@ -2,12 +2,13 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, one_shot};
+use super::kit::{Kit, LANE};
 use crate::{
     Engine, LaneNumbers,
     io::{Action, Answer, Input, Outcome},
     job::Mode,
-    limits::Limits,
+    limits::{LimitValues, Limits},
+    policy::Policy,
     time::Millis,
 };
 
@@ -18,7 +19,7 @@ fn numbers(kit: &Kit) -> LaneNumbers {
 
 #[test]
 fn accounts_are_pending_until_they_have_their_outcome_each_once() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.job(Mode::Share, 0, [2, 3]);
     kit.job(Mode::Cancel, 1, [1]);
@@ -38,7 +39,7 @@ fn accounts_are_pending_until_they_have_their_outcome_each_once() {
 
 #[test]
 fn what_a_lost_lane_held_is_pending_no_more() {
-    let mut kit = Kit::new(Limits::default());
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.job(Mode::Share, 0, 0..50);
     assert_eq!(numbers(&kit).operations, 50);
     kit.list([]);
@@ -51,7 +52,7 @@ fn what_a_lost_lane_held_is_pending_no_more() {
 
 #[test]
 fn a_list_is_split_until_the_account_at_fault_is_alone_and_each_time_counts() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
     kit.refuse("InvalidAccountId.NotFound");
@@ -64,8 +65,8 @@ fn a_list_is_split_until_the_account_at_fault_is_alone_and_each_time_counts() {
 
 #[test]
 fn a_throttle_lowers_the_rate_of_its_kind_and_a_refused_length_the_batch() {
-    let mut kit = Kit::new(one_shot());
-    assert_eq!(Engine::new(one_shot(), 1).lane_numbers(LANE), None);
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    assert_eq!(Engine::new(Policy::COMMAND, Limits::default(), 1).lane_numbers(LANE), None);
     kit.job(Mode::Share, 0, 0..50);
     kit.list([]);
     kit.write(Permission::Share);

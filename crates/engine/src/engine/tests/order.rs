@@ -4,17 +4,18 @@ use alloc::vec::Vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, account_id, job, one_shot, refused};
+use super::kit::{Kit, LANE, account_id, job, refused};
 use crate::{
     io::{Answer, Command, Input, Outcome},
     job::{Job, Mode},
-    limits::{LaneLimits, Limits},
+    limits::{LaneLimits, LimitValues},
+    policy::Policy,
     time::Instant,
 };
 
 #[test]
 fn expiry_of_many_wishes_is_spread_over_calls() {
-    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, ..LimitValues::default() });
     for _ in 0..6 {
         kit.deliver(Job { deadline: Some(Instant(500)), ..job(Mode::Share, 0, 0..10) });
     }
@@ -39,7 +40,7 @@ fn expiry_of_many_wishes_is_spread_over_calls() {
 
 #[test]
 fn much_expiry_without_reports_pauses_at_this_moment() {
-    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, ..LimitValues::default() });
     // No job is settled before this one, which has no deadline.
     kit.job(Mode::Share, 0, 0..10);
     for _ in 0..6 {
@@ -81,7 +82,7 @@ fn listed(accounts: impl IntoIterator<Item = u64>) -> Outcome {
 
 #[test]
 fn listing_that_decides_many_is_spread_over_calls() {
-    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, ..LimitValues::default() });
     let jobs: Vec<u64> = (0..60).map(|account| kit.job(Mode::Cancel, 0, [account])).collect();
     decide_in_parts(&mut kit, listed([]));
     assert_eq!(kit.settled.iter().map(|(job, _)| *job).collect::<Vec<_>>(), jobs);
@@ -89,7 +90,7 @@ fn listing_that_decides_many_is_spread_over_calls() {
 
 #[test]
 fn refusal_of_the_image_concerns_no_later_job() {
-    let mut kit = Kit::new(Limits { work: 20, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Share, 0, [account]);
     }
@@ -109,7 +110,7 @@ fn refusal_of_the_image_concerns_no_later_job() {
 
 #[test]
 fn last_look_at_many_provisional_outcomes_is_spread_over_calls() {
-    let mut kit = Kit::new(Limits { work: 20, ..Limits::default() });
+    let mut kit = Kit::new(Policy::WORKER, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Cancel, 0, [account]);
     }
@@ -122,7 +123,7 @@ fn last_look_at_many_provisional_outcomes_is_spread_over_calls() {
 
 #[test]
 fn failures_of_what_does_not_fit_are_spread_over_calls() {
-    let mut kit = Kit::new(Limits { work: 20, cap: 3, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, cap: 3, ..LimitValues::default() });
     for account in 10..70 {
         kit.job(Mode::Share, 0, [account]);
     }
@@ -132,7 +133,7 @@ fn failures_of_what_does_not_fit_are_spread_over_calls() {
 
 #[test]
 fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
-    let mut kit = Kit::new(Limits { work: 20, ..Limits::default() });
+    let mut kit = Kit::new(Policy::WORKER, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Cancel, 0, [account]);
     }
@@ -153,7 +154,7 @@ fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
 
 #[test]
 fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
-    let mut kit = Kit::new(Limits { work: 1, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 1, ..LimitValues::default() });
     let sync = kit.job(Mode::Sync, 0, [1]);
     let behind: Vec<u64> = (0..5).map(|_| kit.job(Mode::Share, 0, [1, 2])).collect();
     kit.list([1]);
@@ -165,7 +166,7 @@ fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
 
 #[test]
 fn operations_of_all_tickets_of_an_image_travel_together() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..60 {
         kit.job(Mode::Share, 0, [account]);
     }
@@ -179,7 +180,7 @@ fn operations_of_all_tickets_of_an_image_travel_together() {
 
 #[test]
 fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     let cancel = kit.job(Mode::Cancel, 0, [1]);
     kit.list([]);
@@ -195,7 +196,7 @@ fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
 
 #[test]
 fn neighbours_that_want_the_same_are_one_operation_even_in_flight() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -207,7 +208,7 @@ fn neighbours_that_want_the_same_are_one_operation_even_in_flight() {
 
 #[test]
 fn a_wish_does_not_join_past_an_opposite_one() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -224,7 +225,7 @@ fn a_wish_does_not_join_past_an_opposite_one() {
 
 #[test]
 fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let early = kit.job(Mode::Share, 0, [1, 2]);
     let late = kit.job(Mode::Share, 0, [2]);
     let other = kit.job(Mode::Share, 0, [3]);
@@ -237,7 +238,7 @@ fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
 
 #[test]
 fn repeated_accounts_are_counted_and_sent_once() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 1, 1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1, 2]);
@@ -248,7 +249,7 @@ fn repeated_accounts_are_counted_and_sent_once() {
 
 #[test]
 fn an_expired_job_is_not_begun_and_one_in_flight_is_awaited() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut late = job(Mode::Share, 0, [1]);
     late.deadline = Some(Instant(500));
     let first = kit.deliver(late.clone());
@@ -266,7 +267,7 @@ fn an_expired_job_is_not_begun_and_one_in_flight_is_awaited() {
 #[test]
 fn the_same_inputs_give_the_same_commands() {
     let history = || {
-        let mut kit = Kit::new(one_shot());
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         for account in 0..9 {
             kit.job(if account % 3 == 0 { Mode::Cancel } else { Mode::Share }, account % 2, [account]);
         }

@@ -2,17 +2,18 @@
 
 use alloc::vec::Vec;
 
-use super::kit::{Kit, one_shot};
+use super::kit::Kit;
 use crate::{
     io::{Action, Answer, Input, Outcome},
     job::Mode,
-    limits::LaneLimits,
+    limits::{LaneLimits, LimitValues, Limits},
+    policy::Policy,
     time::{Instant, Millis},
 };
 
 /// Runs many images with calls that take this long, and gives when writes were sent.
 fn write_times(latency: u64, images: u64) -> Vec<u64> {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..images {
         kit.job(Mode::Share, image, [image]);
     }
@@ -56,7 +57,7 @@ fn calls_are_evenly_apart_and_the_first_an_interval_after_the_lane_came_up() {
 
 #[test]
 fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
     for _ in 0..20 {
@@ -72,8 +73,8 @@ fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
 
 #[test]
 fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
-    let mut kit = Kit::new(one_shot());
-    let mut engine = crate::Engine::new(one_shot(), 1);
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let mut engine = crate::Engine::new(Policy::COMMAND, Limits::default(), 1);
     engine.handle(Instant(0), Input::LaneUp(super::kit::LANE, LaneLimits::default()));
     for image in 0..3 {
         let job = super::kit::job(Mode::Share, image, [1]);

@@ -4,21 +4,22 @@ use alloc::vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, job, one_shot};
+use super::kit::{Kit, job};
 use crate::{
     io::{Action, Notice},
     job::{Job, Mode},
-    limits::Limits,
+    limits::LimitValues,
+    policy::{Policy, TakeoverChecks},
     time::{Instant, Millis},
 };
 
-fn cap(cap: u32) -> Limits {
-    Limits { cap, ..one_shot() }
+fn cap(cap: u32) -> LimitValues {
+    LimitValues { cap, ..LimitValues::default() }
 }
 
 #[test]
 fn shares_are_filled_in_order_of_arrival_and_the_rest_fails_with_both_numbers() {
-    let mut kit = Kit::new(cap(7));
+    let mut kit = Kit::new(Policy::COMMAND, cap(7));
     let first = kit.job(Mode::Share, 0, [1, 2]);
     let second = kit.job(Mode::Share, 0, [3, 4]);
     kit.list([11, 12, 13, 14]);
@@ -34,7 +35,7 @@ fn shares_are_filled_in_order_of_arrival_and_the_rest_fails_with_both_numbers() 
 
 #[test]
 fn cancels_that_arrived_earlier_make_room_first() {
-    let mut kit = Kit::new(cap(3));
+    let mut kit = Kit::new(Policy::COMMAND, cap(3));
     kit.job(Mode::Cancel, 0, [11]);
     let share = kit.job(Mode::Share, 0, [1]);
     kit.list([11, 12, 13]);
@@ -47,7 +48,7 @@ fn cancels_that_arrived_earlier_make_room_first() {
 
 #[test]
 fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
-    let mut kit = Kit::new(cap(3));
+    let mut kit = Kit::new(Policy::COMMAND, cap(3));
     let share = kit.job(Mode::Share, 0, [1]);
     let cancel = kit.job(Mode::Cancel, 0, [11]);
     kit.list([11, 12, 13]);
@@ -59,14 +60,14 @@ fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
 
 #[test]
 fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either() {
-    // Nothing can be settled before the first delivery, which a hand-over keeps, so nothing else looks at the image again.
-    let mut kit = Kit::new(Limits { guard: true, ..cap(1) });
+    // Nothing can be settled before the first delivery, which a takeover keeps, so nothing else looks at the image again.
+    let mut kit = Kit::new(Policy { takeover_checks: TakeoverChecks::On, ..Policy::COMMAND }, cap(1));
     let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
     let share = kit.job(Mode::Share, 0, [0, 1]);
     let between = kit.deliver(Job { deadline: Some(Instant(10_000)), ..job(Mode::Cancel, 0, [1]) });
     let last = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
-    // The first listing after a hand-over may show the state from before it, so it decides nothing that is undone next.
+    // The first listing after a takeover may show the state from before it, so it decides nothing that is undone next.
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [0]);
     kit.accept();
@@ -84,7 +85,7 @@ fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either()
 
 #[test]
 fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..10);
     kit.list(20..23);
     let mut shared = alloc::collections::BTreeSet::from([20, 21, 22]);
@@ -105,21 +106,21 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
     }
     assert_eq!(shared.len(), 5);
     assert!(writes <= 9, "{writes}");
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 5, .. })), "{:?}", kit.notices);
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 5, .. })), "{:?}", kit.notices);
     let failed = kit.outcomes(delivery).into_iter().filter(|word| word.ends_with("OverQuota")).count();
     assert_eq!(failed, 8);
 }
 
 #[test]
 fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.refuse("UnauthorizedOperation");
     for _ in 0..3 {
         kit.write(Permission::Share);
         kit.refuse("OverQuota");
     }
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { .. })));
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { .. })));
     kit.job(Mode::Cancel, 0, [11, 12]);
     kit.write(Permission::Cancel);
     kit.accept();
@@ -131,7 +132,7 @@ fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
 
 #[test]
 fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     let mut writes = 0;
     while !kit.is_settled(delivery) {
@@ -148,7 +149,7 @@ fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
 
 #[test]
 fn what_was_counted_since_an_old_reading_refuses_nobody() {
-    let mut kit = Kit::new(cap(3));
+    let mut kit = Kit::new(Policy::COMMAND, cap(3));
     kit.job(Mode::Share, 0, [1]);
     kit.list([11, 12]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -163,7 +164,7 @@ fn what_was_counted_since_an_old_reading_refuses_nobody() {
 
 #[test]
 fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let refused = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([]);
     kit.refuse("OverQuota");
@@ -173,7 +174,7 @@ fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
             _ => kit.refuse("OverQuota"),
         }
     }
-    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 0, .. })), "{:?}", kit.notices);
+    assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 0, .. })), "{:?}", kit.notices);
     let believed = kit.job(Mode::Share, 0, [4]);
     while !kit.is_settled(believed) {
         kit.list([]);
@@ -189,7 +190,7 @@ fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
 
 /// An image that takes four accounts and has three; a fourth one got it by a write without an answer.
 fn lost_write_that_fills_the_image() -> (Kit, u64) {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let lost = kit.job(Mode::Share, 0, [1]);
     kit.list(20..23);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -209,7 +210,7 @@ fn no_cap_is_learned_from_a_count_that_may_miss_a_lost_write() {
             _ => kit.refuse("OverQuota"),
         }
     }
-    assert!(!kit.notices.iter().any(|notice| matches!(notice, Notice::CapLearned { cap: 3, .. })), "{:?}", kit.notices);
+    assert!(!kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 3, .. })), "{:?}", kit.notices);
     let cancel = kit.job(Mode::Cancel, 0, [20]);
     while !kit.is_settled(cancel) {
         match kit.call().1 {

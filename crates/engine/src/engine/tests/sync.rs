@@ -2,11 +2,12 @@
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, job, one_shot, word};
+use super::kit::{Kit, job, word};
 use crate::{
     io::Action,
     job::{Job, Mode},
-    limits::Limits,
+    limits::LimitValues,
+    policy::Policy,
     time::Millis,
 };
 
@@ -16,7 +17,7 @@ fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
 
 #[test]
 fn the_list_becomes_exactly_this_one_and_a_last_reading_shows_it() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1, 2, 3]);
     kit.list([2, 3, 9]);
     assert_eq!(kit.write(Permission::Cancel), [9]);
@@ -34,7 +35,7 @@ fn the_list_becomes_exactly_this_one_and_a_last_reading_shows_it() {
 
 #[test]
 fn a_list_that_is_right_needs_no_write() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1, 2]);
     assert_eq!(kit.outcomes(delivery), ["unchanged", "unchanged"]);
@@ -42,7 +43,7 @@ fn a_list_that_is_right_needs_no_write() {
 
 #[test]
 fn it_is_a_barrier_on_both_sides() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let before = kit.job(Mode::Share, 0, [1]);
     let sync = kit.deliver(forced([2]));
     let after = kit.job(Mode::Share, 0, [3]);
@@ -64,7 +65,7 @@ fn it_is_a_barrier_on_both_sides() {
 
 #[test]
 fn cancel_limit_stops_sync() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.list([1, 2, 3]);
     assert_eq!(kit.outcomes(delivery), ["Local.CancelLimit"]);
@@ -77,7 +78,7 @@ fn cancel_limit_stops_sync() {
 
 #[test]
 fn unknown_image_or_too_many_accounts_fail_at_once() {
-    let mut kit = Kit::new(Limits { cap: 3, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { cap: 3, ..LimitValues::default() });
     let many = kit.job(Mode::Sync, 0, [1, 2, 3, 4, 4]);
     assert_eq!(kit.outcomes(many), ["Local.OverQuota"; 4]);
     assert_eq!(kit.report(many).duplicates, 1);
@@ -88,7 +89,7 @@ fn unknown_image_or_too_many_accounts_fail_at_once() {
 
 #[test]
 fn cancels_go_before_shares_where_they_do_not_fit() {
-    let mut kit = Kit::new(Limits { cap: 3, ..one_shot() });
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { cap: 3, ..LimitValues::default() });
     kit.deliver(forced([1, 2, 3]));
     kit.list([7, 8]);
     let mut writes = Vec::new();
@@ -102,7 +103,7 @@ fn cancels_go_before_shares_where_they_do_not_fit() {
 
 #[test]
 fn what_the_last_reading_does_not_show_is_sent_again() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.list([]);
     kit.write(Permission::Share);
@@ -116,7 +117,7 @@ fn what_the_last_reading_does_not_show_is_sent_again() {
 
 #[test]
 fn many_that_cannot_begin_are_settled_without_end_of_stack() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Sync, 0, [1]);
     for _ in 0..20_000 {
         kit.job(Mode::Sync, 0, [1, 2]);
@@ -126,8 +127,8 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
 }
 
 #[test]
-fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
-    let mut kit = Kit::new(Limits::default());
+fn after_a_takeover_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.pass(Millis(34_900));
     assert!(kit.open.is_empty(), "{:?}", kit.open);
@@ -137,7 +138,7 @@ fn after_a_hand_over_a_sync_waits_until_a_reading_shows_what_the_worker_before_d
 
 #[test]
 fn refused_listing_of_another_job_fails_no_sync() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
     let refused = kit.now;
@@ -153,7 +154,7 @@ fn refused_listing_of_another_job_fails_no_sync() {
 
 #[test]
 fn failed_listing_is_remembered_for_its_pause_only() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
         kit.refuse("InternalError");
@@ -169,7 +170,7 @@ fn failed_listing_is_remembered_for_its_pause_only() {
 
 #[test]
 fn refusal_fails_every_sync_that_waited_for_it() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Sync, 0, [1]);
     let second = kit.job(Mode::Sync, 0, [1]);
     kit.refuse("InvalidImageId.NotFound");
@@ -182,7 +183,7 @@ fn refusal_fails_every_sync_that_waited_for_it() {
 
 #[test]
 fn sync_plans_by_no_listing_from_before_it() {
-    let mut kit = Kit::new(one_shot());
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([1, 2]);
     kit.pass(Millis(20_000));

@@ -1,4 +1,4 @@
-//! What a client gets that does something wrong.
+//! Responses to incorrect requests.
 
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -13,12 +13,12 @@ use crate::world::World;
 const WRITE: &str = "ModifyImageSharePermission";
 
 #[track_caller]
-fn check(found: &str, expected: &str, what: &str) {
-    assert_eq!(found, expected, "{what}");
+fn check(code: &str, expected: &str, what: &str) {
+    assert_eq!(code, expected, "{what}");
 }
 
 #[tokio::test]
-async fn parameters_are_checked_by_name_type_and_value() {
+async fn parameters_are_checked() {
     let client = open().await;
     let one = |name: &str, value: Value| {
         let mut parameters = share(&["10001"]);
@@ -117,7 +117,7 @@ async fn keys_clock_and_signature_are_checked() {
 }
 
 #[tokio::test]
-async fn methods_content_types_and_sizes_have_their_rules() {
+async fn methods_content_types_and_sizes_are_checked() {
     let client = open().await;
     let form = "application/x-www-form-urlencoded";
     let write = share(&["10001"]).to_string();
@@ -135,11 +135,11 @@ async fn methods_content_types_and_sizes_have_their_rules() {
     check(&client.send(big).await.unwrap().code(), "RequestSizeLimitExceeded", "a body over 10 MB");
     let padded = format!("{write}{}", " ".repeat(10 * 1024 * 1024 - write.len()));
     check(&client.send(client.post(WRITE, &padded)).await.unwrap().code(), "ok", "a body of 10 MB");
-    for body in ["", "[]", "{", "{\"a\":\"\\ud800\"}"] {
+    for body in ["", "[]", "{", "nul", "{\"a\":\"\\ud800\"}"] {
         check(&client.send(client.post(WRITE, body)).await.unwrap().code(), "InvalidParameter", body);
     }
     let gap = client.signed_v1(Method::GET, "HmacSHA1", &[("Action", WRITE), ("AccountIds.1", "10001")]);
-    check(&client.send(gap).await.unwrap().code(), "InvalidParameter", "a list that begins at 1");
+    check(&client.send(gap).await.unwrap().code(), "InvalidParameter", "a list that starts at 1");
     let nothing = Request::builder().uri("/").header("host", "x").body(Full::default()).unwrap();
     check(&client.send(nothing).await.unwrap().code(), "MissingParameter", "a browser");
     let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
@@ -149,7 +149,7 @@ async fn methods_content_types_and_sizes_have_their_rules() {
 }
 
 #[tokio::test]
-async fn the_rules_of_the_world_hold() {
+async fn rules_of_the_world_apply() {
     let mut world = World::example();
     world.set_batch_limit(2);
     let client = start(Config { rps: 0, world, ..Config::default() }).await;
@@ -172,7 +172,7 @@ async fn the_rules_of_the_world_hold() {
 }
 
 #[tokio::test]
-async fn the_admin_interface_says_what_it_takes() {
+async fn admin_interface_names_what_it_accepts() {
     let client = open().await;
     for (method, path, body, status) in [
         (Method::POST, "faults", "{\"script\": [{}]}", StatusCode::BAD_REQUEST),
@@ -181,8 +181,8 @@ async fn the_admin_interface_says_what_it_takes() {
         (Method::POST, "state", "", StatusCode::METHOD_NOT_ALLOWED),
         (Method::GET, "nothing", "", StatusCode::NOT_FOUND),
     ] {
-        let (found, answer) = client.admin(method, path, body).await;
-        assert_eq!(found, status, "{path}");
+        let (actual, answer) = client.admin(method, path, body).await;
+        assert_eq!(actual, status, "{path}");
         assert!(answer["error"].is_string(), "{path}");
     }
 }

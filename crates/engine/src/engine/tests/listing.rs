@@ -1,0 +1,143 @@
+//! Listings.
+
+use alloc::vec;
+
+use imageshare_core::Permission;
+
+use super::kit::{Kit, LANE};
+use crate::{
+    io::{Action, Notice},
+    job::Mode,
+    limits::LimitValues,
+    policy::Policy,
+    time::Millis,
+};
+
+#[test]
+fn the_first_wish_reads_and_only_the_difference_is_sent() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1, 2, 3]);
+    kit.list([2]);
+    assert_eq!(kit.write(Permission::Share), [1, 3]);
+    kit.accept();
+    assert_eq!(kit.outcomes(delivery), ["changed", "unchanged", "changed"]);
+    assert_eq!(kit.report(delivery).requests, 1);
+}
+
+#[test]
+fn accounts_that_are_as_wished_cost_no_write() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
+    kit.list([7]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged", "unchanged"]);
+    assert_eq!(kit.report(delivery).requests, 0);
+}
+
+#[test]
+fn our_own_write_is_believed_until_a_reading_can_show_it() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.accept();
+    kit.pass(Millis(1000));
+    let second = kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.outcomes(second), ["unchanged"], "by our own write, without a call");
+    // An account that is not known makes a reading of the image; one that began too early does not undo our write.
+    kit.pass(Millis(30_000));
+    let third = kit.job(Mode::Share, 0, [1]);
+    kit.list([1]);
+    assert_eq!(kit.outcomes(third), ["unchanged"]);
+}
+
+#[test]
+fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues { read_lag: Millis(0), ..LimitValues::default() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.accept();
+    let again = kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+    kit.job(Mode::Cancel, 0, [1]);
+    assert_eq!(kit.write(Permission::Cancel), [1]);
+}
+
+#[test]
+fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([1, 2]);
+    kit.pass(Millis(31_000));
+    let late = kit.job(Mode::Share, 0, [1]);
+    assert!(!kit.is_settled(late));
+    kit.list([2]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+}
+
+#[test]
+fn a_listing_of_a_suspicious_length_proves_no_absence() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Cancel, 0, [777]);
+    kit.list(0..20);
+    assert_eq!(kit.write(Permission::Cancel), [777], "the listing may have been cut at 20");
+    kit.accept();
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
+}
+
+#[test]
+fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.refuse("UnauthorizedOperation");
+    assert_eq!(kit.write(Permission::Share), [1]);
+    kit.accept();
+    kit.job(Mode::Share, 0, [2]);
+    assert_eq!(kit.write(Permission::Share), [2]);
+    assert_eq!(kit.outcomes(delivery), ["changed"]);
+    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotList { .. })).count();
+    assert_eq!(said, 1);
+}
+
+#[test]
+fn a_reading_that_fails_for_a_moment_is_tried_again() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.refuse("InternalError");
+    kit.list([1]);
+    assert_eq!(kit.outcomes(delivery), ["unchanged"]);
+    assert_eq!(kit.notices, vec![]);
+}
+
+#[test]
+fn jobs_that_come_while_a_reading_is_under_way_share_it() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let first = kit.job(Mode::Share, 0, [1]);
+    kit.call();
+    let second = kit.job(Mode::Share, 0, [2]);
+    kit.list([1, 2]);
+    assert!(kit.is_settled(first) && kit.is_settled(second));
+    kit.pass(Millis(10_000));
+    assert!(kit.open.is_empty(), "nobody needs another reading");
+}
+
+#[test]
+fn a_read_is_of_the_image_and_region_of_the_job() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let job = super::kit::job(Mode::Share, 4, [1]);
+    let (region, image_id) = (job.region, job.image_id);
+    kit.deliver(job);
+    assert_eq!(kit.call().1, Action::ReadShares { region, image_id });
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_forgotten_in_the_end() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    for image in 0..30 {
+        kit.job(Mode::Share, image, [1]);
+        kit.refuse("InvalidImageId.NotFound");
+        kit.refuse("InvalidImageId.NotFound");
+    }
+    assert_eq!(kit.settled.len(), 30);
+    kit.pass(Millis(3_600_000));
+    let images = kit.engine.lanes[&LANE].images().len();
+    assert!(images <= 1, "{images} images");
+}

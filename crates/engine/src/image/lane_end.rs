@@ -1,0 +1,97 @@
+//! How an image's jobs end with their lane: they are forgotten, or all reported.
+
+use alloc::vec::Vec;
+
+use super::{
+    Image,
+    backlog::{CallFailure, Step},
+    failure,
+    store::{Account, HeldJob, ItemSource},
+    sync::Sync,
+};
+use crate::{
+    arena::Key,
+    context::{Context, UnfinishedFailures},
+    job::local,
+};
+
+impl Image {
+    /// Forgets all jobs without a report. What is known about the image is kept.
+    pub(crate) fn forget_jobs(&mut self, cx: &Context<'_>) {
+        let sync = self.sync.take().map(|sync| sync.job());
+        self.backlogs.lose(self.admission.forget().into_iter().chain(sync));
+        self.store.clear_ready();
+        self.listings.forget_jobs();
+        self.backlogs.clear();
+        self.splits.clear();
+        self.takeover.forget_jobs();
+        self.due.forget_jobs();
+        self.finished.clear();
+        self.forget_refusals_of_key();
+        // The write in flight still ends, and must not find an item that it could complete.
+        for account in self.writes.forget_origin() {
+            self.forget_items(cx, account);
+        }
+        self.backlogs.add(self.store.accounts().map(|(_, account)| account), Step::Forget);
+    }
+
+    /// Drops the items of an account. Their jobs have others, and are dropped after all of them.
+    pub(super) fn forget_items(&mut self, cx: &Context<'_>, account: Key<Account>) {
+        self.backlogs.lose(self.store.drop_items(account));
+        self.begin_operation(cx, account, None);
+    }
+
+    /// Ends every job with a report.
+    pub(crate) fn report_unfinished(&mut self, cx: &mut Context<'_>, failures: &UnfinishedFailures) {
+        // What was refused already is reported so.
+        while self.has_backlog() {
+            cx.work.done = 0;
+            self.work_off(cx);
+        }
+        self.splits.clear();
+        if let Some(job) = self.sync.as_ref().map(Sync::job) {
+            self.fail_sync(cx, job, &failures.not_attempted);
+        }
+        self.fail_unfinished(cx, failures);
+        while let Some(job) = self.admission.begin_next() {
+            let permission = self.store.job(job).mode().permission();
+            for account_id in self.store.take_account_ids(job) {
+                self.store.add_item(job, permission, account_id, ItemSource::Job);
+            }
+            self.fail_unfinished(cx, failures);
+        }
+        self.confirm_all(cx);
+        self.settle_all(cx);
+    }
+
+    /// The failure of accounts of a busy image without a write in doubt.
+    fn busy_failure(&self, why: &str) -> Option<CallFailure> {
+        let (call, refused) = self.busy_response()?;
+        let message =
+            alloc::format!("the image was not ready; last answer {}: {}; {why}", refused.code, refused.message);
+        Some(CallFailure::new(call, failure(local::IMAGE_BUSY, message, refused.request_id)))
+    }
+
+    fn fail_unfinished(&mut self, cx: &Context<'_>, failures: &UnfinishedFailures) {
+        let busy = self.busy_failure(&failures.not_attempted.message);
+        for account in self.store.accounts().map(|(_, account)| account).collect::<Vec<_>>() {
+            while let Some(front) = self.store.front(account) {
+                debug_assert!(self.store.item(front).is_open(), "the front is an open item");
+                let last = self.store.history(account).and_then(|history| history.final_failure()).cloned();
+                match (last, &busy) {
+                    (Some(last), _) => self.report_final_failure(cx, account, &last),
+                    (None, _) if self.may_be_applied(account) => self.fail_front(cx, account, &failures.no_answer),
+                    (None, Some(busy)) => self.fail_front_by(cx, account, |job| busy.for_job(job)),
+                    (None, None) => self.fail_front(cx, account, &failures.not_attempted),
+                }
+            }
+        }
+    }
+
+    /// The deadline of a SYNC that waits for its first listing has come: it fails. Other jobs have items, or begin later.
+    pub(super) fn expire_unbegun(&mut self, cx: &Context<'_>, job: Key<HeldJob>) {
+        if self.store.get_job(job).is_some_and(|job| !job.account_ids().is_empty()) && !self.admission.is_waiting(job) {
+            self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The operation of an account: what it waits for, and how it ends.
+
+use alloc::sync::Arc;
+
+use imageshare_core::Permission;
+
+use super::{
+    Image, failure,
+    history::{FinalFailure, Known},
+    store::{Account, Done, HeldJob, Item, ItemState, Stage},
+};
+use crate::{
+    arena::Key,
+    context::{Context, ExpiredFailures},
+    job::{Failure, local},
+    limits::LISTING_AGE_MAX,
+    time::Instant,
+};
+
+/// Whether the operation at the front ended, so that the next one has to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Front {
+    Ended,
+    Waits,
+}
+
+impl Image {
+    /// Decides what the operation of an account waits for. Ends it where nothing is left to do, and continues with the next
+    /// one.
+    pub(super) fn decide(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        while self.decide_front(cx, account) == Front::Ended {}
+    }
+
+    fn decide_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) -> Front {
+        if self.is_in_flight(account) {
+            return Front::Waits;
+        }
+        self.expire_front(cx, account);
+        self.reopen_assumed(cx, account);
+        let Some(front) = self.store.front(account) else {
+            self.store.set_stage(account, Stage::Idle);
+            return Front::Waits;
+        };
+        if cx.lane.own_account == Some(self.store.id(account)) {
+            let message =
+                "the account of the key: it owns the image, which can be neither shared with it nor taken from it";
+            self.fail_front(cx, account, &failure(local::OWN_ACCOUNT, message, None));
+            return Front::Ended;
+        }
+        let item = self.store.item(front);
+        let (permission, job) = (item.permission(), item.job());
+        let is_requested = |known: &Known| known.permission() == permission;
+        if !self.known(cx, account).as_ref().is_some_and(is_requested)
+            && let Some(failure) = self.remembered_refusal(cx, account, permission, job)
+        {
+            self.fail_front(cx, account, &failure);
+            return Front::Ended;
+        }
+        let history = self.store.history(account);
+        if let Some(last) = history.and_then(|history| history.final_failure()).cloned() {
+            return self.decide_final_failure(cx, account, permission, &last);
+        }
+        if let Some((in_doubt, until)) = history.and_then(|history| history.in_doubt_at(cx.now)) {
+            if in_doubt == permission {
+                self.store.set_ready(account, permission);
+            } else {
+                self.store.set_stage(account, Stage::Waiting);
+                self.due.wake(until, account);
+            }
+            return Front::Waits;
+        }
+        let can_list = self.listings.refused(cx.now).is_none();
+        match self.known(cx, account) {
+            Some(known) if is_requested(&known) => {
+                let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
+                if assumed_until.is_none() && known.since() + LISTING_AGE_MAX >= cx.now {
+                    self.finish_front(cx, account, known);
+                    return Front::Ended;
+                }
+                if can_list {
+                    self.check(account, assumed_until.unwrap_or(cx.now));
+                } else {
+                    self.store.set_ready(account, permission);
+                }
+            }
+            None if can_list && self.listings.newest().is_none() => self.check(account, cx.now),
+            Some(_) | None => self.store.set_ready(account, permission),
+        }
+        Front::Waits
+    }
+
+    pub(super) fn is_in_flight(&self, account: Key<Account>) -> bool {
+        self.store.stage(account) == Some(Stage::InFlight)
+    }
+
+    /// The account waits for a listing that begins no earlier than `from`.
+    fn check(&mut self, account: Key<Account>, from: Instant) {
+        self.store.set_stage(account, Stage::Checking);
+        self.listings.wait(account);
+        self.listings.want(from);
+    }
+
+    /// A write in doubt that an account waits for can no longer take effect.
+    pub(super) fn wake(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        if self.store.stage(account) == Some(Stage::Waiting) {
+            self.decide(cx, account);
+        }
+    }
+
+    // Final failures.
+
+    /// Decides an operation that used up its tries: by a listing, if there can be one.
+    fn decide_final_failure(
+        &mut self,
+        cx: &mut Context<'_>,
+        account: Key<Account>,
+        permission: Permission,
+        last: &FinalFailure,
+    ) -> Front {
+        let shown = self.listings.since(last.from()).map(|listing| {
+            let is_shared = listing.shows(self.store.id(account));
+            is_shared.map(|is_shared| Known::Listed(Permission::of_presence(is_shared), listing.began()))
+        });
+        match shown {
+            Some(Some(known)) if known.permission() == permission => {
+                self.writes.accept();
+                self.finish_front(cx, account, known);
+                Front::Ended
+            }
+            None if self.listings.refused(cx.now).is_none() => {
+                self.check(account, last.from().max(cx.now));
+                Front::Waits
+            }
+            _ => {
+                self.report_final_failure(cx, account, last);
+                Front::Ended
+            }
+        }
+    }
+
+    /// Fails an operation that used up its tries. A job that arrived after that is not given the RequestId.
+    pub(super) fn report_final_failure(&mut self, cx: &Context<'_>, account: Key<Account>, last: &FinalFailure) {
+        let nameless = last.failure().without_request();
+        self.fail_front_by(cx, account, |job| if last.is_of(job.seq()) { last.failure() } else { &nameless });
+    }
+
+    /// The operation used up its tries. It fails unless a listing that shows all of them finds it done.
+    pub(super) fn set_final_failure(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
+        self.count_sample(account, &failure.code);
+        let history = self.store.history_mut(account);
+        let applied_until = history.in_doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
+        history.set_final_failure(FinalFailure::new(applied_until + cx.limits.read_lag, cx.next_seq, failure));
+        self.store.set_stage(account, Stage::Idle);
+        self.decide(cx, account);
+    }
+
+    /// Fails the operation, by a listing if a write for it may have been applied.
+    pub(super) fn fail_unless_applied(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
+        if self.may_be_applied(account) {
+            self.set_final_failure(cx, account, failure);
+        } else {
+            self.fail(cx, account, &failure);
+        }
+    }
+
+    // Ends.
+
+    /// Ends the operation as done, by what is known.
+    pub(super) fn finish_front(&mut self, cx: &mut Context<'_>, account: Key<Account>, known: Known) {
+        let done = if self.store.sends(account) > 0 { Done::Changed } else { Done::Unchanged };
+        let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
+            ItemState::Assumed
+        } else if self.is_early(cx, done, known) {
+            ItemState::Early(done)
+        } else {
+            ItemState::Done(done)
+        };
+        if known.is_listed() && done == Done::Changed {
+            // The listing showed the effect of our write. A later one may still show the state before it, as it may after
+            // an accepted write.
+            self.store.history_mut(account).accept(known.permission(), cx.now);
+            self.schedule_forgetting(cx, account);
+        }
+        self.close_front(cx, account, state);
+    }
+
+    /// Ends the operation after the response to its write showed that the account is in the requested state. It was when the
+    /// write was applied: a call of an earlier worker may have changed it before the response.
+    pub(super) fn finish_by_response(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        if let Some(permission) = self.store.requested(account) {
+            let known = Known::Written(permission, self.writes.last_began());
+            self.finish_front(cx, account, known);
+        }
+        self.decide(cx, account);
+    }
+
+    /// Fails the operation and continues with the next one.
+    pub(super) fn fail(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front(cx, account, failure);
+        self.decide(cx, account);
+    }
+
+    pub(super) fn fail_front(&mut self, cx: &Context<'_>, account: Key<Account>, failure: &Arc<Failure>) {
+        self.fail_front_by(cx, account, |_| failure);
+    }
+
+    /// Fails the operation, for each of its jobs with a failure of its own.
+    pub(super) fn fail_front_by<'a>(
+        &mut self,
+        cx: &Context<'_>,
+        account: Key<Account>,
+        failure: impl Fn(&HeldJob) -> &'a Arc<Failure>,
+    ) {
+        let mut next = self.store.front(account);
+        while let Some(item) = next {
+            if self.store.item(item).is_open() {
+                let failure = failure(self.store.job(self.store.item(item).job())).clone();
+                self.store.set_failure(item, failure);
+            }
+            next = self.store.next_in_operation(item);
+        }
+        self.close_front(cx, account, ItemState::Failed);
+    }
+
+    /// Gives all items of the operation this outcome, and begins the next operation.
+    fn close_front(&mut self, cx: &Context<'_>, account: Key<Account>, state: ItemState) {
+        let mut next = self.store.front(account);
+        let mut behind = None;
+        while let Some(item) = next {
+            self.close_item(item, state);
+            behind = self.store.next_in_account(item);
+            next = self.store.next_in_operation(item);
+        }
+        self.begin_operation(cx, account, behind);
+    }
+
+    /// Gives an open item its outcome. The caller moves the front of the account.
+    fn close_item(&mut self, item: Key<Item>, state: ItemState) {
+        let found = self.store.item(item);
+        if !found.is_open() {
+            return;
+        }
+        let (job, account) = (found.job(), found.account());
+        self.store.set_state(item, state);
+        if state.early().is_some() {
+            self.takeover.add_early(account);
+        } else {
+            self.item_decided(job);
+        }
+    }
+
+    /// One item of a job has its final outcome.
+    pub(super) fn item_decided(&mut self, job: Key<HeldJob>) {
+        if self.store.count_decided(job) {
+            self.finished.push_back(job);
+        }
+    }
+
+    /// Makes the first open item from here on the front, and its operation a new one.
+    pub(super) fn begin_operation(&mut self, cx: &Context<'_>, account: Key<Account>, from: Option<Key<Item>>) {
+        // The response to a write in flight is awaited even if its items are gone.
+        if !self.is_in_flight(account) {
+            self.store.set_stage(account, Stage::Idle);
+        }
+        self.set_front(account, self.store.first_open(from));
+        self.store.reset_counts(account);
+        if self.store.get_history_mut(account).is_some_and(|history| history.clear_final_failure()) {
+            self.schedule_forgetting(cx, account);
+        }
+    }
+
+    /// Makes an item the front of its account.
+    fn set_front(&mut self, account: Key<Account>, front: Option<Key<Item>>) {
+        if self.store.set_front(account, front) {
+            self.recheck_early(account);
+        }
+    }
+
+    fn remembered_refusal(
+        &self,
+        cx: &Context<'_>,
+        account: Key<Account>,
+        permission: Permission,
+        job: Key<HeldJob>,
+    ) -> Option<Arc<Failure>> {
+        if !self.store.job(job).is_redelivered() {
+            return None;
+        }
+        cx.refusals.get(cx.now, self.name, self.store.id(account), permission).cloned()
+    }
+
+    // Deadlines.
+
+    /// Fails the items at the front whose jobs have expired.
+    fn expire_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        while let Some(front) = self.store.front(account)
+            && self.store.job(self.store.item(front).job()).deadline() <= cx.now
+        {
+            self.expire_item(cx, front);
+        }
+    }
+
+    /// A job's deadline has come: its items fail, except those in flight.
+    pub(super) fn expire_job(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
+        let mut next = self.store.first_in_job(job);
+        while let Some(item) = next {
+            next = self.store.next_in_job(item);
+            let found = self.store.item(item);
+            let (account, is_open) = (found.account(), found.is_open());
+            let is_in_flight = self.is_in_flight(account);
+            if !is_open || (is_in_flight && self.is_in_operation(item)) {
+                continue;
+            }
+            self.expire_item(cx, item);
+            cx.work.done += 1;
+            if !is_in_flight {
+                self.decide(cx, account);
+            }
+        }
+    }
+
+    /// Whether an open item belongs to the operation at the front, as far as its permission tells.
+    fn is_in_operation(&self, item: Key<Item>) -> bool {
+        let item = self.store.item(item);
+        self.store.requested(item.account()) == Some(item.permission())
+    }
+
+    fn expire_item(&mut self, cx: &Context<'_>, item: Key<Item>) {
+        let found = self.store.item(item);
+        let (account, permission) = (found.account(), found.permission());
+        let is_in_doubt = self.is_in_operation(item) && self.may_be_applied(account);
+        let failure = if is_in_doubt { &cx.expired.in_doubt } else { &cx.expired.untouched };
+        self.store.set_failure(item, Arc::clone(failure));
+        self.close_item(item, ItemState::Failed);
+        if self.store.front(account) != Some(item) {
+            return;
+        }
+        let next = self.store.first_open(self.store.next_in_account(item));
+        if next.is_some_and(|next| self.store.item(next).permission() == permission) {
+            // The operation continues with the items that are left, and with its tries.
+            self.set_front(account, next);
+        } else {
+            self.begin_operation(cx, account, next);
+        }
+    }
+}
+
+impl ExpiredFailures {
+    pub(crate) fn new() -> Self {
+        let in_doubt = "the job expired after a write was sent; it is not known whether it was applied";
+        Self {
+            untouched: failure(local::EXPIRED, "the job expired before the account was done", None),
+            in_doubt: failure(local::NO_ANSWER, in_doubt, None),
+        }
+    }
+}
