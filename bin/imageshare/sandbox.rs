@@ -39,8 +39,9 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
         listen: arguments.listen,
         world,
         faults,
-        latency: settings::duration(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
-            .map_err(|problem| Problem::new(Exit::Usage, format!("--latency: {problem}")))?,
+        latency: settings::duration_of_flag(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
+            .context("--latency")
+            .or_exit(Exit::Usage)?,
         rps: arguments.rps,
         scheme: scheme(arguments)?,
     };

@@ -7,10 +7,12 @@ use imageshare_core::{
 use imageshare_worker::{
     broker::{BrokerVersion, Connection, Url, management, topology},
     credentials::{IfMissing, Owner},
+    environment::Environment,
     http::Client,
+    lane::Regions,
     lanes::{self, OpenLane},
     listing::{ImageReader, ReadFailure},
-    settings::{self, Environment, Regions, Settings},
+    settings::Settings,
 };
 
 use super::{Findings, policy};
@@ -95,7 +97,7 @@ async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Finding
     let key = "connect.broker".to_owned();
     // Why there is no address was said.
     let Ok(url) = settings.broker.url() else { return };
-    let lanes = settings.lanes.iter().map(|lane: &settings::Lane| lane.name.as_str());
+    let lanes = settings.lanes.iter().map(|lane| lane.name.as_str());
     let looked = async {
         let connection = Connection::open(&url, "imageshare check", broker::time_outs(settings)).await?;
         let differences = topology::check(&connection, lanes).await;

@@ -43,10 +43,9 @@ use super::{
     summary,
 };
 use crate::{
-    cli::Common,
     exit::{Ended, Exit, OrExit as _, Problem},
     output, runtime,
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// Jobs that are read and not taken yet. Few, since the driver holds as many as it can use.
@@ -74,24 +73,24 @@ pub(crate) struct Target<'a> {
 }
 
 /// Carries out the jobs of a source. What is no job gets a report of its own.
-pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>, common: &Common) -> Ended
+pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let started = Instant::now();
-    let for_people = output::is_for_people(common.json);
-    let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
-    let reports = Reports::open(target.report, target.inputs, !for_people, &voice)?;
-    let announcer = voice.clone();
+    let for_people = output::is_for_people(work.settings.output.json);
+    let terminal = Terminal::new(work.settings.output.quiet, for_people || !output::is_terminal());
+    let reports = Reports::open(target.report, target.inputs, !for_people, &terminal)?;
+    let announcer = terminal.clone();
     let interrupts = runtime::interrupts(move || {
-        announcer.say("interrupted: requests in flight are waited for; interrupt again to end at once");
+        announcer.note("interrupted: finishing requests in flight (interrupt again to stop now)");
     })?;
 
     let lanes: Arc<[OpenLane]> = work.lanes.clone().into();
     let mut driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), &work.client);
     let (progress, status) = (driver.progress(), driver.shared_status());
     let _admin = match target.metrics {
-        Some(listen) => Some(admin(listen, &status, &voice)?),
+        Some(listen) => Some(admin(listen, &status, &terminal)?),
         None => None,
     };
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
@@ -103,11 +102,11 @@ where
         .context("the thread that reads cannot be started")
         .or_exit(Exit::Failed)?;
 
-    let _announcing = voice.announce(work.client.waits());
-    let moving = voice.follow(progress);
+    let _announcing = terminal.announce(work.client.waits());
+    let moving = terminal.follow(progress);
     let lanes = work.lane_names();
-    let scribe = Scribe { reports, voice: voice.clone(), lanes, status, worker: worker_name() };
-    let scribe = tokio::spawn(scribe.write(events_in, set_aside));
+    let writer = ReportWriter { reports, terminal: terminal.clone(), lanes, status, worker: worker_name() };
+    let writer = tokio::spawn(writer.write(events_in, set_aside));
     let interrupted = interrupts.any();
     // In a task of its own: here the source may be waited for, which waits for the driver.
     let source = InputSource::new(InputChannels { jobs: jobs_taken, events, interrupts: interrupts.each });
@@ -118,26 +117,26 @@ where
         never = stop_when_quiet(&input, gave_up_all) => match never {},
     };
     let extent = block_in_place(|| input.stop());
-    let reports = scribe.await.context("the reports could not be written").or_exit(Exit::Failed)?;
+    let reports = writer.await.context("the reports could not be written").or_exit(Exit::Failed)?;
     let is_interrupted = Cell::new(summary.is_interrupted);
     let impatience = async {
         interrupted.await;
         is_interrupted.set(true);
         Moment::now() + PATIENCE
     };
-    let written = reports.finish(impatience, &voice).await;
+    let written = reports.finish(impatience, &terminal).await;
     drop(moving);
 
     let is_interrupted = is_interrupted.get();
     let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed());
     if extent.end == End::BrokeDown {
-        voice.insist("imageshare: the reading of jobs broke down, and this is a bug: what comes after was not read");
+        terminal.error("input: the reader panicked, which is a bug; later jobs were not read");
     }
     let exit = exit(&summary, &written, extent, is_interrupted);
     let exit = if for_people {
         exit.after(output::print(&words))
     } else {
-        voice.say(words.trim_end());
+        terminal.note(words.trim_end());
         exit
     };
     if let Some(sandbox) = work.sandbox {
@@ -147,9 +146,9 @@ where
 }
 
 /// Listens for whoever asks how far it is.
-fn admin(listen: SocketAddr, status: &Arc<Status>, voice: &Voice) -> Result<Admin, Problem> {
+fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: &Terminal) -> Result<Admin, Problem> {
     let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
-    voice.say(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
+    terminal.note(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
     Ok(admin)
 }
 
@@ -187,16 +186,16 @@ fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) -> Result<Del
 }
 
 /// Writes down what is said.
-struct Scribe {
+struct ReportWriter {
     reports: Reports,
-    voice: Voice,
+    terminal: Terminal,
     /// The lanes' names in their order.
     lanes: Vec<String>,
     status: Arc<Status>,
     worker: String,
 }
 
-impl Scribe {
+impl ReportWriter {
     /// Writes until the driver has said all, and the source has set aside all that it will.
     async fn write(
         mut self,
@@ -221,9 +220,9 @@ impl Scribe {
                 let report = Report::of_job(identity, self.lane(lane), &report, circumstances);
                 self.reports.take(&report);
             }
-            DriverEvent::Notice(lane, notice) => self.voice.say(&notices::words(self.lane(lane), &notice)),
+            DriverEvent::Notice(lane, notice) => self.terminal.note(&notices::words(self.lane(lane), &notice)),
             DriverEvent::CredentialFailed(lane, reason) => {
-                self.voice.say(&format!("lane {}: {reason}", self.lane(lane)));
+                self.terminal.note(&format!("lane {}: {reason}", self.lane(lane)));
             }
             // The engine settles all jobs of a command that runs once; this is for sources that deliver again.
             DriverEvent::Requeued { .. } => {}

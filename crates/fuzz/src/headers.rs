@@ -15,8 +15,8 @@ use imageshare_worker::{
         letters::{Desk, Letters},
         topology::is_ours,
     },
+    lane::Regions,
     lane_messages::{Delivery, Epoch, SettledJob},
-    settings::Regions,
     wire::{Defaults, Job, job},
 };
 use lapin::{

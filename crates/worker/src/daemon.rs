@@ -18,6 +18,7 @@ use crate::{
     driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
     events,
     http::Client,
+    lane::LaneConfig,
     lanes::OpenLane,
     settings::{self, Settings, SettingsError},
     status::{PublisherStatus, Status},
@@ -107,7 +108,10 @@ impl Daemon {
     pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
             Ok(settings) => settings,
-            Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string);
+                return problems.for_each(|problem| events::ReloadFailed { problem: &problem }.record());
+            }
         };
         if let Err(error) = trust {
             events::ReloadFailed { problem: &error.to_string() }.record();
@@ -176,7 +180,7 @@ fn limits(settings: &Settings, prefetch: u16) -> Limits {
 
 /// Returns whether a setting differs that is only read at the start.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
-    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), account: None, ..lane.clone() };
+    let fixed = |lane: &LaneConfig| LaneConfig { limits: LaneLimits::default(), account: None, ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
     lanes(old) != lanes(new)

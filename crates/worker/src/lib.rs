@@ -5,6 +5,7 @@ mod causes;
 mod events;
 mod metrics;
 mod net;
+mod paths;
 
 pub mod admin;
 pub mod api;
@@ -13,7 +14,9 @@ pub mod credentials;
 pub mod daemon;
 pub mod driver;
 pub mod endpoint;
+pub mod environment;
 pub mod http;
+pub mod lane;
 pub mod lane_messages;
 pub mod lanes;
 pub mod listing;

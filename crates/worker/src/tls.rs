@@ -17,7 +17,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::settings::{Environment, shown_path};
+use crate::{environment::Environment, paths::shown_path};
 
 /// Bytes of a file with certificates or a key. Those of all authorities of a system have less than a quarter of it.
 const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;

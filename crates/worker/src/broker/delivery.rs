@@ -16,8 +16,8 @@ use lapin::{BasicProperties, types::AMQPValue};
 
 use super::topology;
 use crate::{
+    lane::Regions,
     lane_messages::{Delivery, Epoch},
-    settings::Regions,
     wire::{
         Defaults, Identity, Job, Rejection,
         job::{self, is_job_id},
@@ -323,11 +323,7 @@ mod tests {
 
     #[test]
     fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
-        check_rejected(
-            "[1]",
-            "text",
-            "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)",
-        );
+        check_rejected("[1]", "text", "is a list (expected one JSON object per line; convert a list with jq -c '.[]')");
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
             "route",
@@ -371,7 +367,7 @@ mod tests {
         let message = IncomingMessage { len: 21_000_000, ..message(JOB, BasicProperties::default()) };
         let no_job = read(message, Epoch(2), &lane(), &broker("3.10.8")).unwrap_err();
         let reason = no_job.rejection.reason();
-        assert_eq!(reason, "found a text of 21000000 bytes, allowed are 1048576");
+        assert_eq!(reason, "21000000 bytes (expected at most 1048576)");
         assert_eq!((no_job.reason, no_job.len, no_job.body.as_slice()), ("text", 21_000_000, JOB.as_bytes()));
     }
 

@@ -378,8 +378,8 @@ mod tests {
     use super::*;
     use crate::{
         credentials::Source,
+        environment::Environment,
         http::{Client, TimeOuts},
-        settings::Environment,
     };
 
     const PATIENCE: Duration = Duration::from_secs(10);

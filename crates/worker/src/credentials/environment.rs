@@ -3,7 +3,7 @@
 use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
 
 use super::CredentialsError;
-use crate::settings::Environment;
+use crate::environment::Environment;
 
 /// The variable of the key's name.
 pub(super) const SECRET_ID: &str = "TENCENTCLOUD_SECRET_ID";
@@ -104,8 +104,7 @@ mod tests {
         );
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "\"topsecret\"")],
-            "TENCENTCLOUD_SECRET_KEY: invalid value in quotation marks (expected the bare value; docker --env-file does not \
-             remove the marks)",
+            "TENCENTCLOUD_SECRET_KEY: value is in quotation marks, which docker --env-file does not remove",
         );
         for key in ["topsecret\n", " topsecret"] {
             check(

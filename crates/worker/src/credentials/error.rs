@@ -42,7 +42,7 @@ pub enum CredentialsError {
         missing: String,
     },
     /// A variable that should name a file names none. What it holds is not shown: it may be the file itself.
-    #[error("{name}: {problem}, allowed is the path of a file")]
+    #[error("{name}: {problem} (expected the path of a file)")]
     NoPath {
         /// The variable.
         name: &'static str,

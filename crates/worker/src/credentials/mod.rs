@@ -27,7 +27,7 @@ use imageshare_core::{
     text::printable,
 };
 
-use crate::settings::shown_path;
+use crate::paths::shown_path;
 
 pub use cache::{CredentialCache, IfMissing, Newest, OwnedCredential, Owner};
 pub use error::CredentialsError;

@@ -12,7 +12,7 @@ use imageshare_core::{
 };
 
 use super::{CredentialsError, ini, reading::read, section_of, shown, shown_name};
-use crate::settings::{Environment, path_problem};
+use crate::{environment::Environment, paths::path_problem};
 
 /// The variable that names the file.
 const FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
@@ -220,10 +220,10 @@ mod tests {
     fn variable_without_a_path_is_refused_unseen() {
         let check = |value: &str, found: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
-            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a file"));
+            assert_eq!(error.to_string(), format!("{FILE}: {found} (expected the path of a file)"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
-        check("\"/run/keys\"", "a path in quotation marks");
-        check("[default]\nsecret_key = topsecret\n", "a text with line ends or other control characters");
+        check("\"/run/keys\"", "path is in quotation marks");
+        check("[default]\nsecret_key = topsecret\n", "path has line ends or other control characters");
     }
 }

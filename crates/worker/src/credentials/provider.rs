@@ -9,7 +9,7 @@ use super::{
     CredentialsError, Loaded, Source, metadata,
     sts::{PodIdentity, Sts},
 };
-use crate::{endpoint::Endpoint, http::Client, settings::Environment};
+use crate::{endpoint::Endpoint, environment::Environment, http::Client};
 
 /// Loads the current credential of a source. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ mod tests {
         let quoted = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "'/run/keys'")]);
         assert_eq!(
             provider(Source::Chain, quoted).load().await.unwrap_err().to_string(),
-            "TENCENTCLOUD_CREDENTIALS_FILE: found a path in quotation marks, allowed is the path of a file"
+            "TENCENTCLOUD_CREDENTIALS_FILE: path is in quotation marks (expected the path of a file)"
         );
         assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
         let looked = Source::Chain.places(&Environment::of([("HOME", "/home/ada")])).unwrap();

@@ -14,7 +14,7 @@ use super::{
     CredentialsError, Loaded, SHOWN_CHARS_MAX, environment, file, profile::Places, section_of, shown, shown_name, sts,
     tccli,
 };
-use crate::{endpoint::Endpoint, settings::Environment};
+use crate::{endpoint::Endpoint, environment::Environment};
 
 /// The default profile.
 pub const DEFAULT_SECTION: &str = "default";

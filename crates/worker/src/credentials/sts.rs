@@ -16,8 +16,9 @@ use super::{CredentialsError, Loaded, Role, environment::variable, reading::read
 use crate::{
     api::{ApiClient, ApiFailure, ApiSender, CallOutcome, RetryPolicy, SharedClock},
     endpoint::Endpoint,
+    environment::Environment,
     http::{Client, TimeOuts},
-    settings::{Environment, path_problem},
+    paths::path_problem,
 };
 
 /// The region that calls name unless the settings set one, as in the vendor's SDKs. Roles belong to no region.

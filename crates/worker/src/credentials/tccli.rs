@@ -18,7 +18,7 @@ use super::{
     reading::{part, read_json},
     shown,
 };
-use crate::settings::Environment;
+use crate::environment::Environment;
 
 /// The variable that names the profile.
 const PROFILE: &str = "TCCLI_PROFILE";

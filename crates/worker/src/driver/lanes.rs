@@ -20,8 +20,8 @@ use crate::{
     endpoint::Endpoint,
     events,
     http::{Client, WaitGuard},
+    lane::{LaneConflict, Regions},
     lanes::OpenLane,
-    settings::{Regions, Shared},
 };
 
 /// Changes that the driver has not handled yet. A task that has another one waits.
@@ -292,8 +292,9 @@ impl Lanes {
         self.lanes.iter().zip(jobs.status().lanes()).find_map(|(other, status)| {
             let is_same = other.api.credential().is_some_and(|key| key.secret_id == credential.secret_id);
             let (other_host, other_regions) = of(other);
-            let Shared { what, .. } =
-                Shared::by(&(host.as_str(), &regions), &(other_host.as_str(), &other_regions)).filter(|_| is_same)?;
+            let LaneConflict { what, .. } =
+                LaneConflict::by(&(host.as_str(), &regions), &(other_host.as_str(), &other_regions))
+                    .filter(|_| is_same)?;
             Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", status.name()))
         })
     }

@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::IpAddr,
     pin::Pin,
+    str::FromStr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -45,6 +46,11 @@ pub struct NetworkSettings {
     pub proxy: Option<Proxy>,
 }
 
+/// Why a text is not the address of a proxy. Holds no part of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ProxyError(&'static str);
+
 /// A proxy for TLS, and the hosts that are reached without it. Its address may hold a password, which is not shown.
 ///
 /// The address is parsed once, here. What is used are only the parts that this gave.
@@ -59,31 +65,45 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Returns the proxy at `[http://][user:password@]host[:port]`, for all hosts but the exceptions.
+    /// What the address of a proxy looks like.
+    pub const EXPECTED: &str = "http://[user:password@]host:port of a proxy";
+
+    /// Returns the proxy for all hosts but these.
+    #[must_use]
+    pub fn with_exceptions(self, except: NoProxy) -> Self {
+        Self { except, ..self }
+    }
+
+    fn serves(&self, to: &Uri) -> bool {
+        is_tls(to) && !is_loopback(to) && !self.except.contains(host_of(to), port_of(to))
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = ProxyError;
+
+    /// Reads `[http://][user:password@]host[:port]`.
     ///
     /// A percent escape in user and password stands for its byte; a `%` that begins no escape stands for itself.
-    ///
-    /// # Errors
-    /// What is wrong and what was expected, without any part of the address.
-    pub fn new(url: &str, except: NoProxy) -> Result<Self, String> {
-        let refused = |found: &str| Err(format!("found {found}, allowed is http://host:port of a proxy"));
+    fn from_str(url: &str) -> Result<Self, ProxyError> {
+        let refused = |problem| Err(ProxyError(problem));
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return refused("another scheme"),
+            Some(_) => return refused("unknown scheme"),
             None => url,
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#']) {
-            return refused("a path, a query or a fragment (%2F, %3F or %23 in a password)");
+            return refused("has a path, a query or a fragment; write %2F, %3F or %23 in a password");
         }
         if rest.contains(char::is_control) {
-            return refused("a control character");
+            return refused("control character");
         }
         let (login, host) = rest.rsplit_once('@').map_or((None, rest), |(login, host)| (Some(login), host));
         if is_bare_word(url) {
             return refused("a word without a dot, a scheme or a port");
         }
-        let Some((host, port)) = host_and_port(host) else { return refused("no host and port that could be one") };
+        let Some((host, port)) = host_and_port(host) else { return refused("invalid host or port") };
         let login = login.map(|login| login.split_once(':').unwrap_or((login, "")));
         // A user without a password may be a token.
         let user = login.map(|(user, password)| match is_name(user) && !password.is_empty() {
@@ -93,13 +113,9 @@ impl Proxy {
         let shown_port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("http://{}{host}{shown_port}", user.unwrap_or_default());
         let Ok(address) = format!("http://{host}:{}", port.unwrap_or(PROXY_PORT)).parse() else {
-            return refused("no host and port that could be one");
+            return refused("invalid host or port");
         };
-        Ok(Self { address, authorization: login.and_then(basic), except, shown })
-    }
-
-    fn serves(&self, to: &Uri) -> bool {
-        is_tls(to) && !is_loopback(to) && !self.except.contains(host_of(to), port_of(to))
+        Ok(Self { address, authorization: login.and_then(basic), except: NoProxy::default(), shown })
     }
 }
 
@@ -274,7 +290,7 @@ mod tests {
             ("http://topsecret@proxy.example", "http://[user not shown]@proxy.example"),
             ("http://top%2Fsecret:x@proxy.example", "http://[user not shown]@proxy.example"),
         ] {
-            let proxy = Proxy::new(url, NoProxy::default()).unwrap();
+            let proxy: Proxy = url.parse().unwrap();
             assert_eq!((proxy.to_string(), format!("{proxy:?}")), (shown.to_owned(), shown.to_owned()));
         }
         for url in [
@@ -293,17 +309,14 @@ mod tests {
             "topsecret",
             "Gu5t9xGARNpq86cd98joQYCN3topsecret",
         ] {
-            let error = Proxy::new(url, NoProxy::default()).unwrap_err();
-            assert!(
-                error.ends_with("allowed is http://host:port of a proxy") && !error.contains("topsecret"),
-                "{error}"
-            );
+            let error = url.parse::<Proxy>().unwrap_err().to_string();
+            assert!(!error.contains("topsecret"), "{error}");
         }
     }
 
     #[track_caller]
     fn check_login(login: &str, sent: &str) {
-        let proxy = Proxy::new(&format!("http://{login}@proxy.example:3128"), NoProxy::default()).unwrap();
+        let proxy: Proxy = format!("http://{login}@proxy.example:3128").parse().unwrap();
         assert_eq!(proxy.address, "http://proxy.example:3128");
         let header = proxy.authorization.unwrap();
         let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
@@ -322,13 +335,13 @@ mod tests {
         check_login("a%40b:c", "a@b:c");
         check_login("ada\\domain:c", "ada\\domain:c");
         check_login("token", "token:");
-        assert_eq!(Proxy::new("proxy.example:1", NoProxy::default()).unwrap().authorization, None);
+        assert_eq!("proxy.example:1".parse::<Proxy>().unwrap().authorization, None);
     }
 
     #[test]
     fn the_proxy_is_for_tls_only_and_not_for_the_hosts_that_need_none() {
         let except = "internal.example, 10.0.0.0/8".parse().unwrap();
-        let proxy = Proxy::new("proxy.example:3128", except).unwrap();
+        let proxy = "proxy.example:3128".parse::<Proxy>().unwrap().with_exceptions(except);
         let goes = |to: &'static str| proxy.serves(&Uri::from_static(to));
         assert!(goes("https://cvm.intl.tencentcloudapi.com/") && goes("https://11.0.0.1/"));
         for straight in [

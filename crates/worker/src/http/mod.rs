@@ -8,7 +8,7 @@ mod sending;
 mod waits;
 
 pub use client::{Client, HttpReply, TimeOuts};
-pub use connector::{NetworkSettings, Proxy};
+pub use connector::{NetworkSettings, Proxy, ProxyError};
 pub use failure::{CallError, CallStage, FailureReason};
 pub use no_proxy::NoProxy;
 pub use sending::Sending;

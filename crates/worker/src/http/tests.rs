@@ -22,9 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    CallError, CallStage, Client, FailureReason, HttpReply, NetworkSettings, NoProxy, Proxy, Sending, TimeOuts,
-};
+use super::{CallError, CallStage, Client, FailureReason, HttpReply, NetworkSettings, Proxy, Sending, TimeOuts};
 use crate::tls::Trust;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -435,7 +433,7 @@ async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
     let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap());
     let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
     tokio::spawn(tls.serve());
-    let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
+    let through = Some(format!("http://ada:topsecret@{at}").parse::<Proxy>().unwrap());
     let client = Client::with(NetworkSettings { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
     let reply = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap();
     assert_eq!(reply.status, 200);
@@ -452,7 +450,7 @@ async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "unsuccessful"),
     ] {
         let at = proxy(answer, SocketAddr::from(([127, 0, 0, 1], 1))).await.0;
-        let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
+        let through = Some(format!("http://ada:topsecret@{at}").parse::<Proxy>().unwrap());
         let client =
             Client::with(NetworkSettings { proxy: through, ..NetworkSettings::default() }, TimeOuts::default())
                 .unwrap();

@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 use crate::{
     credentials::{CredentialCache, CredentialsError, IfMissing, Provider},
     endpoint::Endpoint,
+    environment::Environment,
     http::Client,
-    settings::{self, Environment, Regions},
+    lane::{LaneConfig, Regions},
 };
 
 pub use route::{RouteError, Routed, route};
@@ -50,13 +51,13 @@ pub struct NoCredential {
 /// # Errors
 /// If a lane has no credential, unless that [can pass](CredentialsError::can_pass) and may be waited for.
 pub async fn open_lanes(
-    lanes: &[settings::Lane],
+    lanes: &[LaneConfig],
     environment: &Environment,
     client: &Client,
     if_missing: IfMissing,
 ) -> Result<Vec<OpenLane>, NoCredential> {
     // Lanes of one credential at different sites use different STS endpoints.
-    let key = |lane: &settings::Lane| (lane.credential.clone(), lane.endpoint.sts());
+    let key = |lane: &LaneConfig| (lane.credential.clone(), lane.endpoint.sts());
     let mut starting: BTreeMap<_, JoinHandle<_>> = BTreeMap::new();
     for lane in lanes {
         starting.entry(key(lane)).or_insert_with(|| {
@@ -81,7 +82,7 @@ pub async fn open_lanes(
 impl OpenLane {
     /// Returns a lane of the settings with its credential.
     #[must_use]
-    pub fn new(of: &settings::Lane, credentials: CredentialCache) -> Self {
+    pub fn new(of: &LaneConfig, credentials: CredentialCache) -> Self {
         Self {
             name: of.name.clone(),
             endpoint: of.endpoint.clone(),

@@ -4,7 +4,7 @@ use imageshare_core::{ids::Region, text::excerpt};
 use imageshare_engine::io::LaneId;
 
 use super::OpenLane;
-use crate::settings::{self, Regions};
+use crate::lane::{LaneConfig, Regions};
 
 /// A lane to which jobs are routed. A sender of jobs needs no credential of it.
 pub trait Routed {
@@ -25,7 +25,7 @@ impl Routed for OpenLane {
     }
 }
 
-impl Routed for settings::Lane {
+impl Routed for LaneConfig {
     fn name(&self) -> &str {
         &self.name
     }
@@ -39,7 +39,7 @@ impl Routed for settings::Lane {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// There is no lane of that name.
-    #[error("lane: found {found}, allowed are {lanes}")]
+    #[error("lane: unknown lane {found} (expected {lanes})")]
     NoSuchLane {
         /// The start of the name, safe to print.
         found: String,
@@ -47,7 +47,7 @@ pub enum RouteError {
         lanes: String,
     },
     /// The lane of that name does not serve the region.
-    #[error("region: found {region}, allowed in lane {lane} are {regions}")]
+    #[error("region: {region} is not served by lane {lane} (expected {regions})")]
     NotInLane {
         /// The job's region.
         region: Region,
@@ -57,7 +57,7 @@ pub enum RouteError {
         regions: String,
     },
     /// No lane serves the region.
-    #[error("region: found {region}, which no lane serves, allowed are {regions}")]
+    #[error("region: no lane serves {region} (expected {regions})")]
     NoLane {
         /// The job's region.
         region: Region,
@@ -65,7 +65,7 @@ pub enum RouteError {
         regions: String,
     },
     /// More than one lane serves the region, with different accounts.
-    #[error("lane: found none, and region {region} is served by the lanes {lanes}, allowed is the name of one of them")]
+    #[error("lane: missing, and region {region} is served by the lanes {lanes} (expected one of them)")]
     Ambiguous {
         /// The job's region.
         region: Region,

@@ -39,7 +39,7 @@ fn lane_with_all_regions_serves_every_job() {
     let lanes = [lane("default", &[])];
     check(&lanes, None, "ap-singapore", Ok(0));
     check(&lanes, Some("default"), "ap-singapore", Ok(0));
-    let other = "lane: found \"other\\u{1b}\", allowed are default";
+    let other = "lane: unknown lane \"other\\u{1b}\" (expected default)";
     check(&lanes, Some("other\u{1b}"), "ap-singapore", Err(other));
 }
 
@@ -48,18 +48,18 @@ fn job_goes_to_the_lane_of_its_region() {
     let lanes = [lane("asia", &["ap-singapore", "ap-jakarta"]), lane("europe", &["eu-frankfurt"])];
     check(&lanes, None, "eu-frankfurt", Ok(1));
     check(&lanes, Some("asia"), "ap-jakarta", Ok(0));
-    let wrong = "region: found eu-frankfurt, allowed in lane asia are ap-jakarta, ap-singapore";
+    let wrong = "region: eu-frankfurt is not served by lane asia (expected ap-jakarta, ap-singapore)";
     check(&lanes, Some("asia"), "eu-frankfurt", Err(wrong));
-    let none = "region: found na-siliconvalley, which no lane serves, \
-                allowed are ap-jakarta, ap-singapore, eu-frankfurt";
+    let none = "region: no lane serves na-siliconvalley \
+                (expected ap-jakarta, ap-singapore, eu-frankfurt)";
     check(&lanes, None, "na-siliconvalley", Err(none));
 }
 
 #[test]
 fn region_of_several_lanes_needs_a_name() {
     let lanes = [lane("red", &["ap-singapore"]), lane("blue", &[])];
-    let ambiguous = "lane: found none, and region ap-singapore is served by the lanes red, blue, \
-                     allowed is the name of one of them";
+    let ambiguous = "lane: missing, and region ap-singapore is served by the lanes red, blue \
+                     (expected one of them)";
     check(&lanes, None, "ap-singapore", Err(ambiguous));
     check(&lanes, Some("blue"), "ap-singapore", Ok(1));
     check(&lanes, None, "eu-frankfurt", Ok(1));

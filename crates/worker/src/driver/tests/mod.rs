@@ -32,11 +32,11 @@ use super::*;
 use crate::{
     credentials::{CredentialCache, CredentialsError, IfMissing, Loaded},
     http::{Client, TimeOuts},
+    lane::Regions,
     lane_messages::Delivery,
     lanes::OpenLane,
     listing::{ImageReader, interval},
     pauses::pauses,
-    settings::Regions,
 };
 
 const WRITE: &str = "ModifyImageSharePermission";

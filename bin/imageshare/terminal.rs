@@ -1,4 +1,4 @@
-//! What people are told while a command works: a progress bar and lines, on standard error.
+//! Progress bar, notes, warnings and errors on standard error while a command runs.
 
 use std::{
     fmt,
@@ -19,24 +19,24 @@ const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
 
 const TEMPLATE: &str = "{bar:32} {human_pos} of {human_len} accounts, {rate}, {eta} left{msg}";
 
-/// Speaks to people on standard error. Where nobody can be told, nothing is lost: the reports have it all.
+/// Standard error as the user sees it. What cannot be written there is dropped: the reports have all results.
 #[derive(Clone)]
-pub(crate) struct Voice {
+pub(crate) struct Terminal {
     bar: ProgressBar,
     is_quiet: bool,
 }
 
-/// Says what is waited for. Dropped, it says no more.
+/// Notes which hosts the command waits for, until it is dropped.
 pub(crate) struct Announcing(AbortHandle);
 
-/// Keeps a bar moving. Dropped, it stops and takes the bar away.
+/// Updates the progress bar until it is dropped, and removes the bar then.
 pub(crate) struct Moving {
     bar: ProgressBar,
     task: AbortHandle,
 }
 
-impl Voice {
-    /// A voice that says nothing if it is to be quiet. `bar` is whether there may be a progress bar.
+impl Terminal {
+    /// Returns standard error without notes if it is quiet. `bar` is whether there may be a progress bar.
     pub(crate) fn new(is_quiet: bool, bar: bool) -> Self {
         let is_drawn = bar && !is_quiet && io::stderr().is_terminal();
         let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -47,37 +47,46 @@ impl Voice {
         Self { bar: ProgressBar::with_draw_target(Some(0), target).with_style(style), is_quiet }
     }
 
-    /// Says something that is good to know.
-    pub(crate) fn say(&self, line: &str) {
+    /// Writes a line, unless the user wants quiet.
+    pub(crate) fn note(&self, line: &str) {
         if !self.is_quiet {
-            self.insist(line);
+            self.write(line);
         }
     }
 
-    /// Says something that has to be known, even by who wants quiet.
-    pub(crate) fn insist(&self, text: &str) {
+    /// Writes a warning.
+    pub(crate) fn warn(&self, problem: &str) {
+        self.write(&format!("warning: {problem}"));
+    }
+
+    /// Writes an error.
+    pub(crate) fn error(&self, problem: &str) {
+        self.write(&labeled(problem));
+    }
+
+    fn write(&self, text: &str) {
         self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
     }
 
-    /// Says what these wait for, once that takes long, until the result is dropped. Must be called on the runtime.
+    /// Notes which hosts these wait for, once that takes long, until the result is dropped. Must be called on the runtime.
     pub(crate) fn announce(&self, waits: &Waits) -> Announcing {
-        let (voice, waits) = (self.clone(), waits.clone());
-        Announcing(tokio::spawn(async move { waits.announce(|line| voice.say(line)).await }).abort_handle())
+        let (terminal, waits) = (self.clone(), waits.clone());
+        Announcing(tokio::spawn(async move { waits.announce(|line| terminal.note(line)).await }).abort_handle())
     }
 
-    /// Shows how many accounts are done, of how many that are known, and more words.
+    /// Draws the bar: accounts that are done, of those known, and more words.
     pub(crate) fn show(&self, done: u64, of: u64, words: String) {
         self.bar.set_length(of);
         self.bar.set_position(done);
         self.bar.set_message(words);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// Shows how far it has come until the result is dropped.
+    /// Draws the progress of a run until the result is dropped.
     pub(crate) fn follow(&self, progress: Arc<Progress>) -> Moving {
         let bar = self.bar.clone();
         let task = tokio::spawn(async move {
@@ -89,6 +98,13 @@ impl Voice {
         });
         Moving { bar: self.bar.clone(), task: task.abort_handle() }
     }
+}
+
+/// Returns problems as they are shown, one a line: `error: SUBJECT: PROBLEM (expected WHAT)`, with lines `hint: WHAT` between
+/// them.
+pub(crate) fn labeled(problems: &str) -> String {
+    let label = |line: &str| if line.starts_with("hint: ") { line.to_owned() } else { format!("error: {line}") };
+    problems.lines().map(label).collect::<Vec<_>>().join("\n")
 }
 
 impl Drop for Announcing {
@@ -104,9 +120,9 @@ impl Drop for Moving {
     }
 }
 
-/// Whole accounts a second: more digits say nothing.
+/// Accounts per second.
 fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // The bar draws what was written; there is nobody to be told that it could not be.
+    // The bar draws what was written.
     write!(out, "{:.0}/s", state.per_sec()).ok();
 }
 

@@ -1,38 +1,47 @@
-//! The environment's variables, behind a function so that tests pass a map.
+//! The environment's variables. Tests pass variables of their own.
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, sync::Arc};
 
-type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
-
-/// Where variables are looked up.
+/// The environment of this process, or that of a test.
 #[derive(Clone)]
-pub struct Environment(Arc<Lookup>);
+pub struct Environment(Option<Arc<BTreeMap<String, OsString>>>);
 
 /// Why the value of a variable cannot be used. It may hold a secret, so it is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VariableError {
     /// It is not UTF-8.
-    #[error("found a value that is not UTF-8, allowed is UTF-8")]
+    #[error("value is not UTF-8")]
     NotUtf8,
     /// It begins and ends with the same quotation mark, which no value of ours does. A shell or systemd would have removed
     /// the marks; `docker --env-file` passes them on.
-    #[error("invalid value in quotation marks (expected the bare value; docker --env-file does not remove the marks)")]
+    #[error("value is in quotation marks, which docker --env-file does not remove")]
     Quoted,
 }
 
 impl Environment {
     /// The variables of this process.
     #[must_use]
-    pub fn of_process() -> Self {
-        Self(Arc::new(|name| std::env::var_os(name)))
+    pub const fn of_process() -> Self {
+        Self(None)
     }
 
     /// These variables and no others.
     #[must_use]
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
-        let variables: BTreeMap<String, OsString> =
-            variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        Self(Arc::new(move |name| variables.get(name).cloned()))
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        Self(Some(Arc::new(variables.collect())))
+    }
+
+    /// Returns the names, in order, that begin with this prefix and have a value that is not empty.
+    #[must_use]
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let mut names: Vec<String> = match &self.0 {
+            Some(variables) => variables.keys().cloned().collect(),
+            None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+        };
+        names.retain(|name| name.starts_with(prefix) && self.value(name).is_some());
+        names.sort_unstable();
+        names
     }
 
     /// Returns the value of a variable; `None` if it is not set. One that is set but empty counts as not set: composed
@@ -54,7 +63,11 @@ impl Environment {
     }
 
     fn value(&self, name: &str) -> Option<OsString> {
-        (self.0)(name).filter(|value| !value.is_empty())
+        let value = match &self.0 {
+            Some(variables) => variables.get(name).cloned(),
+            None => std::env::var_os(name),
+        };
+        value.filter(|value| !value.is_empty())
     }
 
     /// The home directory of whoever runs this.
