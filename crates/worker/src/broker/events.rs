@@ -105,7 +105,7 @@ pub(crate) struct Confirmed<'a> {
 impl GivenBack<'_> {
     pub(crate) fn record(&self) {
         let reason = self.why.as_str();
-        self.lane.metrics.given_back.of(reason).inc();
+        self.lane.metrics.requeues.of(reason).inc();
         info!(lane = self.lane.name(), reason, "the lane is given back to the broker");
     }
 }

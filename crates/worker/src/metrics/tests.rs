@@ -64,7 +64,7 @@ fn without_a_broker_there_is_nothing_about_one() {
     let (metrics, _of_lanes) = Metrics::new(["default"]);
     let names: Vec<String> = metrics.families(false).iter().map(|family| family.name().to_owned()).collect();
     assert!(names.contains(&"imageshare_accounts_total".to_owned()));
-    let of_broker = ["broker_", "consuming", "last_delivery_", "acks_", "messages_", "dead_", "lanes_given_back_"];
+    let of_broker = ["broker_", "consuming", "last_delivery_", "acks_", "messages_", "dead_", "lane_requeues_"];
     for name in &names {
         let is_of_broker = of_broker.iter().any(|what| name.starts_with(&format!("imageshare_{what}")));
         assert!(!is_of_broker, "{name}");
