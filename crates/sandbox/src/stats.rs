@@ -68,6 +68,12 @@ impl Stats {
         self.max_writes_in_flight = self.max_writes_in_flight.max(*writes);
     }
 
+    /// Whether a write on an image is in flight, of any client.
+    #[must_use]
+    pub fn is_written(&self, image: ImageId) -> bool {
+        self.writes_in_flight.keys().any(|writer| writer.image == image)
+    }
+
     /// Counts the end of a write: its response was sent, or its client disconnected.
     pub fn write_ends(&mut self, writer: &Writer) {
         if let Some(writes) = self.writes_in_flight.get_mut(writer) {

@@ -8,9 +8,11 @@ use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::{excerpt, printable},
 };
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
+    action::Action,
     faults::is_code,
     ledger::{Access, Accounts, Dials, Image, ImageState, ImageType, Ledger, License},
     rate::Window,
@@ -52,6 +54,8 @@ pub struct World {
     /// Providers and tokens of identities. If empty, every well-formed token is accepted.
     pub(crate) web_identities: Vec<(String, String)>,
     pub(crate) instance_role: Option<InstanceRole>,
+    /// Actions that the policy of a key denies, by the id of the key.
+    denied: BTreeMap<String, BTreeSet<Action>>,
 }
 
 /// The role of the instance that uses the metadata service.
@@ -130,9 +134,14 @@ impl World {
         self.ledger.dials.cap = cap;
     }
 
-    /// Sets the maximum number of accounts in a request.
+    /// Sets the maximum number of accounts in a request; 0 is unlimited.
     pub const fn set_batch_limit(&mut self, limit: usize) {
-        self.ledger.dials.batch_limit = Some(limit);
+        self.ledger.dials.batch_limit = if limit > 0 { Some(limit) } else { None };
+    }
+
+    /// Whether the policy of a key denies an action.
+    pub(crate) fn denies(&self, secret_id: &str, action: Action) -> bool {
+        self.denied.get(secret_id).is_some_and(|actions| actions.contains(&action))
     }
 
     /// Returns the account ids that do not exist.
@@ -201,6 +210,9 @@ struct FileKey {
     secret_id: String,
     secret_key: String,
     account: String,
+    /// Actions that its policy denies.
+    #[serde(default)]
+    deny: BTreeSet<Action>,
 }
 
 #[derive(Deserialize)]
@@ -234,6 +246,10 @@ struct FileImage {
     owner: Option<String>,
     #[serde(default)]
     name: String,
+    /// RFC 3339. Default: 2026-11-02T08:15:30Z.
+    created: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
     #[serde(default)]
     state: ImageState,
     /// Seconds after the start.
@@ -318,10 +334,11 @@ impl Check {
         ledger.open_images = file.open_images;
         ledger.accounts = accounts;
         ledger.dials = file.dials.clone();
+        let denied = file.keys.iter().map(|key| (key.secret_id.clone(), key.deny.clone())).collect();
         let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
         let web_identities = file.web_identities.iter().map(identity).collect();
         let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
-        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role }
+        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role, denied }
     }
 
     fn instance_role(&mut self, file: &FileInstanceRole, first_account: Option<AccountId>) -> Option<InstanceRole> {
@@ -354,15 +371,19 @@ impl Check {
             shared.extend(self.range(&at("shared_range"), range));
         }
         self.shares += shared.len();
+        let created = file.created.as_ref().and_then(|text| self.created(&at("created"), text));
+        let normal = Image::normal(owner?, region?);
         let image = Image {
             name: file.name.clone(),
+            created: created.unwrap_or(normal.created),
+            tags: file.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             state: file.state,
             image_type: file.image_type,
             license: file.license,
             encrypted: file.encrypted,
             instance_image: file.instance_image,
             access: file.access,
-            ..Image::normal(owner?, region?)
+            ..normal
         };
         Some((id?, Placed { image, normal_after, shared }))
     }
@@ -400,6 +421,16 @@ impl Check {
 
     fn value<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &str) -> Option<T> {
         text.parse().map_err(|error: T::Err| self.note(at, &error.to_string())).ok()
+    }
+
+    /// Converts a time to Unix seconds.
+    fn created(&mut self, at: &str, text: &str) -> Option<u64> {
+        let seconds = text.parse::<Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
+        if seconds.is_none() {
+            let text = excerpt(text);
+            self.note(at, &format!("invalid time {text} (expected RFC 3339 such as 2026-11-02T08:15:30Z)"));
+        }
+        seconds
     }
 
     /// Converts seconds to milliseconds.
@@ -462,6 +493,10 @@ mod tests {
         world.set_batch_limit(3);
         let dials = world.begin(0).dials;
         assert_eq!((dials.cap, dials.batch_limit), (7, Some(3)));
+        world.set_batch_limit(0);
+        assert_eq!(world.begin(0).dials.batch_limit, None);
+        let unlimited = World::parse(&format!("[dials]\nbatch_limit = 0\n{KEY}")).unwrap();
+        assert_eq!(unlimited.begin(0).dials.batch_limit, None);
     }
 
     #[test]
@@ -502,6 +537,7 @@ mod tests {
             ("[dials]\ncap = \"x\"", "line 2"),
             ("[[images]]\nid = \"img-6pb6lrmy\"", "missing field `region`"),
             ("[[images]]\nid = 1", "line 2"),
+            ("[[keys]]\nsecret_id = \"A\"\ndeny = [\"Share\"]", "line 3"),
         ] {
             let error = World::parse(file).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -1,6 +1,6 @@
 //! Undocumented behavior of the cloud, as settings.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Which accounts of a request are applied when one of them is refused, and which refusal is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -18,14 +18,24 @@ pub enum FailingBatch {
 }
 
 /// Whether a request for the current state succeeds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repeat {
     /// It succeeds and changes nothing.
-    #[default]
     Succeeds,
     /// It fails with a code for the account.
     Fails,
+}
+
+/// Whether a second write is accepted while another write on the same image is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SimultaneousWrite {
+    /// It is applied after the first one.
+    #[default]
+    Accepted,
+    /// It fails with `InvalidParameterValue.InvalidImageState`.
+    Refused,
 }
 
 /// The response to a read of an image that does not exist.
@@ -45,7 +55,8 @@ pub enum Unknown {
 pub struct Dials {
     /// The maximum number of accounts that an image is shared with.
     pub cap: usize,
-    /// The maximum number of accounts in a request; `None` is unlimited.
+    /// The maximum number of accounts in a request; `None` is unlimited, written as 0 in a file.
+    #[serde(deserialize_with = "zero_is_unlimited")]
     pub batch_limit: Option<usize>,
     /// The maximum number of entries in a listing; `None` is unlimited.
     pub listing_limit: Option<usize>,
@@ -57,6 +68,8 @@ pub struct Dials {
     pub share_again_in_batch: Repeat,
     /// CANCEL of an account that does not have the image.
     pub cancel_absent: Repeat,
+    /// A write while another one on the image is in flight. The server applies it; the ledger has no time in flight.
+    pub simultaneous_write: SimultaneousWrite,
     /// DescribeImages of an image that does not exist.
     pub describe_unknown: Unknown,
     /// DescribeImageSharePermission of an image that does not exist.
@@ -70,15 +83,20 @@ impl Default for Dials {
     fn default() -> Self {
         Self {
             cap: 500,
-            batch_limit: None,
+            batch_limit: Some(100),
             listing_limit: None,
             failing_batch: FailingBatch::default(),
-            share_again_alone: Repeat::default(),
-            share_again_in_batch: Repeat::default(),
-            cancel_absent: Repeat::default(),
+            share_again_alone: Repeat::Fails,
+            share_again_in_batch: Repeat::Fails,
+            cancel_absent: Repeat::Succeeds,
+            simultaneous_write: SimultaneousWrite::default(),
             describe_unknown: Unknown::Empty,
             list_unknown: Unknown::Error,
             history_ms: 60_000,
         }
     }
+}
+
+fn zero_is_unlimited<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    usize::deserialize(from).map(|limit| (limit > 0).then_some(limit))
 }

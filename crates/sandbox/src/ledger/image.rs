@@ -113,6 +113,9 @@ impl Default for Access {
     }
 }
 
+/// When images were created whose time is not set: 2026-11-02T08:15:30Z in Unix seconds.
+const CREATED_DEFAULT: u64 = 1_793_607_330;
+
 /// The attributes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -122,6 +125,10 @@ pub struct Image {
     pub region: Region,
     /// Its name.
     pub name: String,
+    /// When it was created, in Unix seconds.
+    pub created: u64,
+    /// Its tags, as keys and values.
+    pub tags: Vec<(String, String)>,
     /// Its state until `normal_at`.
     pub state: ImageState,
     /// When it becomes `NORMAL`, in milliseconds of the ledger's clock; `None` is never.
@@ -146,6 +153,8 @@ impl Image {
             owner,
             region,
             name: String::new(),
+            created: CREATED_DEFAULT,
+            tags: Vec::new(),
             state: ImageState::Normal,
             normal_at: None,
             image_type: ImageType::Private,

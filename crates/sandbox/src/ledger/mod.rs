@@ -12,7 +12,11 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 use imageshare_core::{
     Permission,
@@ -20,7 +24,7 @@ use imageshare_core::{
 };
 
 pub use accounts::Accounts;
-pub use dials::{Dials, FailingBatch, Repeat, Unknown};
+pub use dials::{Dials, FailingBatch, Repeat, SimultaneousWrite, Unknown};
 use image::Entry;
 pub use image::{Access, Image, ImageState, ImageType, License};
 pub use refusal::Refusal;
@@ -50,6 +54,10 @@ pub struct ImageView<'a> {
     pub owner: AccountId,
     /// Its name.
     pub name: &'a str,
+    /// When it was created, in Unix seconds.
+    pub created: u64,
+    /// Its tags, as keys and values.
+    pub tags: &'a [(String, String)],
     /// Its state at the time of the read.
     pub state: ImageState,
     /// Its type for this caller: accounts that it is shared with see a `SHARED_IMAGE`.
@@ -148,6 +156,7 @@ impl Ledger {
             accounts: &self.accounts,
             dials: &self.dials,
             shared_before: entry.shares.len(),
+            added: accounts.iter().filter(|account| !entry.shares.contains_key(account)).collect::<BTreeSet<_>>().len(),
             entry,
             repeated: 0,
         };
@@ -196,9 +205,10 @@ impl Ledger {
         image: ImageId,
     ) -> Result<Option<ImageView<'_>>, Refusal> {
         if self.open_images && !self.images.contains_key(&image) {
-            let (image_type, license) = (ImageType::default(), License::default());
+            let normal = Image::normal(caller, region);
             let state = if self.busy.get(&image).is_some_and(|&until| now < until) { BUSY } else { ImageState::Normal };
-            return Ok(Some(ImageView { owner: caller, name: "", state, image_type, license }));
+            let Image { owner, created, image_type, license, .. } = normal;
+            return Ok(Some(ImageView { owner, name: "", created, tags: &[], state, image_type, license }));
         }
         let Some(entry) = self.images.get(&image).filter(|entry| entry.is_visible(caller, region)) else {
             return match self.dials.describe_unknown {
@@ -253,6 +263,8 @@ impl Ledger {
         ImageView {
             owner: image.owner,
             name: &image.name,
+            created: image.created,
+            tags: &image.tags,
             state: state(entry, &self.busy, id, now),
             image_type: entry.type_for(caller),
             license: image.license,
@@ -308,6 +320,8 @@ struct Write<'a> {
     permission: Permission,
     alone: bool,
     shared_before: usize,
+    /// Distinct accounts of the request that do not have the image.
+    added: usize,
     accounts: &'a Accounts,
     dials: &'a Dials,
     entry: &'a mut Entry,
@@ -319,18 +333,18 @@ impl Write<'_> {
         match self.dials.failing_batch {
             FailingBatch::Nothing => {
                 let mark = self.entry.mark();
-                let done = accounts.iter().try_for_each(|&account| self.one(account, accounts.len()));
+                let done = accounts.iter().try_for_each(|&account| self.one(account));
                 if done.is_err() {
                     self.entry.roll_back(mark);
                 }
                 done
             }
-            FailingBatch::UntilFirst => accounts.iter().try_for_each(|&account| self.one(account, accounts.len())),
-            FailingBatch::UntilLast => accounts.iter().rev().try_for_each(|&account| self.one(account, accounts.len())),
+            FailingBatch::UntilFirst => accounts.iter().try_for_each(|&account| self.one(account)),
+            FailingBatch::UntilLast => accounts.iter().rev().try_for_each(|&account| self.one(account)),
             FailingBatch::Others => {
                 let mut first = Ok(());
                 for &account in accounts {
-                    let done = self.one(account, accounts.len());
+                    let done = self.one(account);
                     first = first.and(done);
                 }
                 first
@@ -338,7 +352,7 @@ impl Write<'_> {
         }
     }
 
-    fn one(&mut self, account: AccountId, named: usize) -> Result<(), Refusal> {
+    fn one(&mut self, account: AccountId) -> Result<(), Refusal> {
         let shared = self.entry.shares.contains_key(&account);
         self.accounts.check(self.caller, account, self.permission, shared)?;
         if Permission::of_presence(shared) == self.permission {
@@ -354,7 +368,7 @@ impl Write<'_> {
             return Ok(());
         }
         if self.permission == Permission::Share && self.entry.shares.len() >= self.dials.cap {
-            return Err(Refusal::over_quota(self.image, self.shared_before, named, self.dials.cap));
+            return Err(Refusal::over_quota(self.image, self.shared_before, self.added, self.dials.cap));
         }
         self.entry.set(self.now, account, self.permission == Permission::Share);
         Ok(())

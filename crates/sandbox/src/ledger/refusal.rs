@@ -74,7 +74,7 @@ impl Refusal {
         Self::new("FailedOperation.BYOLImageShareFailed", format!("The BYOL image `{image}` cannot be shared for now."))
     }
 
-    pub(super) fn image_busy(image: ImageId, state: &str) -> Self {
+    pub(crate) fn image_busy(image: ImageId, state: &str) -> Self {
         Self::new(
             "InvalidParameterValue.InvalidImageState",
             format!("The image `{image}` is in the state {state}, occupied by another operation. Try again later."),

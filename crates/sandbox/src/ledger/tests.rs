@@ -112,6 +112,17 @@ fn account_problems_have_documented_codes() {
 }
 
 #[test]
+fn defaults_follow_the_evidence() {
+    let mut ledger = world();
+    let hundred: Vec<u64> = (10_000..10_100).collect();
+    share(&mut ledger, &hundred).unwrap();
+    check_code(share(&mut ledger, &[&hundred[..], &[20_000]].concat()), "InvalidParameterValue.LimitExceeded");
+    check_code(share(&mut ledger, &[10_000]), "FailedOperation.AccountAlreadyExists");
+    check_code(share(&mut ledger, &[20_000, 10_000]), "FailedOperation.AccountAlreadyExists");
+    cancel(&mut ledger, &[20_000]).unwrap();
+}
+
+#[test]
 fn closed_account_can_be_cancelled() {
     let mut ledger = world();
     share(&mut ledger, &[10_001]).unwrap();
@@ -126,12 +137,16 @@ fn cap_and_batch_limit_are_enforced() {
     let mut ledger = world();
     ledger.dials.cap = 3;
     ledger.dials.batch_limit = Some(4);
+    ledger.dials.share_again_in_batch = Repeat::Succeeds;
     share(&mut ledger, &[10_001, 10_002]).unwrap();
     let refusal = share(&mut ledger, &[10_003, 10_004]).unwrap_err();
     assert_eq!(refusal.code, "OverQuota");
     assert_eq!(refusal.message, "The image `img-6pb6lrmy` is shared with 2 accounts; 2 more exceed the quota of 3.");
     assert_eq!(shared(&ledger), [10_001, 10_002]);
     share(&mut ledger, &[10_001, 10_003]).unwrap();
+    let refusal = share(&mut ledger, &[10_001, 10_004, 10_004]).unwrap_err();
+    let message = "The image `img-6pb6lrmy` is shared with 3 accounts; 1 more exceed the quota of 3.";
+    assert_eq!(refusal.message, message, "accounts that have the image do not count");
     check_code(share(&mut ledger, &[10_001, 10_002, 10_003, 10_004, 10_005]), "InvalidParameterValue.LimitExceeded");
 }
 
@@ -168,6 +183,8 @@ fn rolled_back_batch_keeps_dates() {
 #[test]
 fn repeated_requests_follow_the_dials() {
     let mut ledger = world();
+    ledger.dials.share_again_alone = Repeat::Succeeds;
+    ledger.dials.share_again_in_batch = Repeat::Succeeds;
     share(&mut ledger, &[10_001]).unwrap();
     share(&mut ledger, &[10_001]).unwrap();
     share(&mut ledger, &[10_001, 10_002]).unwrap();
@@ -276,6 +293,8 @@ proptest! {
     ) {
         let mut ledger = world();
         ledger.dials.cap = cap;
+        ledger.dials.share_again_alone = Repeat::Succeeds;
+        ledger.dials.share_again_in_batch = Repeat::Succeeds;
         ledger.accounts.unknown.insert(account(10_011));
         ledger.dials.failing_batch =
             [FailingBatch::Nothing, FailingBatch::UntilFirst, FailingBatch::UntilLast, FailingBatch::Others][dial];

@@ -32,6 +32,9 @@ const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// How long a request hangs unless its client disconnects.
 const HANG: Duration = Duration::from_secs(600);
 
+/// A header of the SDKs that the API echoes.
+const TRACE_ID: &str = "x-tc-traceid";
+
 const HTML: &str = "<html><head><title>Error</title></head><body><h1>The gateway is broken</h1></body></html>";
 
 /// Answers a request, or aborts its connection.
@@ -62,6 +65,7 @@ pub(super) async fn answer(
             Payload::whole("path: not found (expected / for the API, /_sandbox/ or /latest/meta-data/)\n"),
         ));
     }
+    let trace_id = parts.headers.get(TRACE_ID).cloned();
     let incoming = Incoming::read(parts, body);
     let (mut decision, generation) = {
         let mut state = shared.lock();
@@ -71,7 +75,11 @@ pub(super) async fn answer(
     drop(room);
     let _write = decision.write.take().map(|writer| WriteInFlight { shared: Arc::clone(&shared), writer });
     sleep_if_any(shared.latency).await;
-    reply(&shared, &switch, decision, generation).await
+    let mut response = reply(&shared, &switch, decision, generation).await?;
+    if let Some(trace_id) = trace_id {
+        response.headers_mut().insert(TRACE_ID, trace_id);
+    }
+    Ok(response)
 }
 
 /// Sends the response as far as the fault allows.

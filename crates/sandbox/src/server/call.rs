@@ -20,6 +20,8 @@ pub(super) struct Call {
     pub(super) account: Option<AccountId>,
     pub(super) region: Region,
     pub(super) request: Request,
+    /// Whether another write on the image was in flight when it arrived.
+    pub(super) is_simultaneous: bool,
 }
 
 /// The parameters of an action.
@@ -34,6 +36,10 @@ pub(super) enum Request {
 }
 
 impl Request {
+    pub(super) const fn is_of_cvm(&self) -> bool {
+        matches!(self, Self::Images(_) | Self::Modify { .. } | Self::Shares { .. })
+    }
+
     pub(super) fn read(action: Action, mut from: Parameters) -> Result<Self, Refusal> {
         let request = match action {
             Action::AssumeRole => Self::AssumeRole(Role::read(&mut from)?),

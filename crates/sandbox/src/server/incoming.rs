@@ -12,7 +12,7 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use super::parameters::Parameters;
+use super::{parameters::Parameters, response::Language};
 use crate::{
     action::Action,
     flat,
@@ -70,6 +70,7 @@ pub(super) struct Incoming {
     pub(super) api_version: Option<String>,
     pub(super) region: Option<String>,
     pub(super) secret_id: String,
+    pub(super) language: Language,
     pub(super) client_tag: Option<String>,
     /// The `Host` header, made printable.
     pub(super) host: Option<String>,
@@ -93,6 +94,7 @@ impl Incoming {
             api_version: None,
             region: None,
             secret_id: String::new(),
+            language: Language::English,
             client_tag: None,
             host: None,
             image: None,
@@ -110,6 +112,7 @@ impl Incoming {
                 incoming.api_version = incoming.header("x-tc-version");
                 incoming.region = incoming.header("x-tc-region");
                 incoming.secret_id = incoming.claimed_secret_id().unwrap_or_default();
+                incoming.language = Language::of(incoming.header("x-tc-language").as_deref());
                 incoming.header("x-tc-requestclient")
             }
             SignatureVersion::V1 => {
@@ -117,6 +120,7 @@ impl Incoming {
                 incoming.api_version = incoming.pair("Version");
                 incoming.region = incoming.pair("Region");
                 incoming.secret_id = incoming.pair("SecretId").unwrap_or_default();
+                incoming.language = Language::of(incoming.pairs.get("Language"));
                 incoming.pair("RequestClient")
             }
         };

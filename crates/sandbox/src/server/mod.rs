@@ -23,6 +23,7 @@ mod incoming;
 mod metadata;
 mod parameters;
 mod payload;
+mod response;
 mod socket;
 mod state;
 mod sts;

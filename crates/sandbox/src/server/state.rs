@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{AccountId, Region};
-use serde_json::{Map, Value, json};
+use imageshare_core::ids::{AccountId, ImageId, Region};
+use serde_json::{Value, json};
 
 use super::{
     call::{Call, Request},
@@ -11,12 +11,13 @@ use super::{
     hosts,
     ids::Ids,
     incoming::Incoming,
+    response::{self, Members, Origin},
     sts::{self, Role, TemporaryKey},
 };
 use crate::{
     action::Action,
     faults::{Fault, Faults},
-    ledger::{Ledger, Refusal},
+    ledger::{Ledger, Refusal, SimultaneousWrite},
     log::{Late, Log, LogEntry},
     rate::Meter,
     stats::{Stats, Writer},
@@ -142,18 +143,29 @@ impl State {
         self.stats.arrival(now.micros, action, key);
         let image = incoming.image.filter(|_| action == Some(Action::ModifyImageSharePermission));
         let write = image.map(|image| Writer { image, host: incoming.host.clone().unwrap_or_default() });
+        let is_simultaneous = image.is_some_and(|image| self.stats.is_written(image));
         if let Some(writer) = &write {
             self.stats.write_begins(writer.clone());
         }
+        let request_id = self.ids.request_id();
+        let language = incoming.language;
+        let mut origin = Origin::Gateway;
+        let mut process = |state: &mut Self, incoming: &mut Incoming, clock: Now| {
+            let result = state.admit(incoming, is_simultaneous, clock).and_then(|call| {
+                origin = if call.request.is_of_cvm() { Origin::Product } else { Origin::Gateway };
+                state.perform(call, now)
+            });
+            decided(result.map_err(|refusal| response::complete(refusal, &request_id, language)))
+        };
         let fault = action.and_then(|action| self.faults.strike(action));
         let mut late = None;
         let (code, result) = match &fault {
             Some(fault @ (Fault::Hang | Fault::Http500 | Fault::Html | Fault::ResetBefore | Fault::Endless)) => {
-                (fault.as_str().to_owned(), Ok(Map::new()))
+                (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(fault @ Fault::ApplyLate(_)) => {
-                late = self.admit(&mut incoming, now).ok();
-                (fault.as_str().to_owned(), Ok(Map::new()))
+                late = self.admit(&mut incoming, is_simultaneous, now).ok();
+                (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(Fault::Throttle) => decided(Err(self.throttled(action))),
             Some(Fault::InternalError) => {
@@ -165,15 +177,12 @@ impl State {
             Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "Injected by the script of faults."))),
             Some(Fault::Skew) => {
                 let ahead = Now { unix_seconds: now.unix_seconds + SKEW_SECONDS, ..now };
-                decided(self.admit(&mut incoming, ahead).and_then(|call| self.perform(call, now)))
+                process(self, &mut incoming, ahead)
             }
-            None | Some(Fault::Truncate | Fault::ResetAfter) => {
-                decided(self.admit(&mut incoming, now).and_then(|call| self.perform(call, now)))
-            }
+            None | Some(Fault::Truncate | Fault::ResetAfter) => process(self, &mut incoming, now),
         };
         self.stats.decided(&code);
         let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
-        let request_id = self.ids.request_id();
         self.log.push(LogEntry {
             time: now.text(),
             action: action.map(Action::as_str),
@@ -188,12 +197,12 @@ impl State {
             host: incoming.host,
             late: None,
         });
-        let late = late.map(|call| LateCall { call, request_id: request_id.clone() });
-        Decision { body: envelope(result, request_id), fault, late, write }
+        let body = response::body(result, &request_id, origin);
+        Decision { body, fault, late: late.map(|call| LateCall { call, request_id }), write }
     }
 
     /// The checks of the gateway: form, signature, action, region, rate, parameters.
-    fn admit(&mut self, incoming: &mut Incoming, now: Now) -> Result<Call, Refusal> {
+    fn admit(&mut self, incoming: &mut Incoming, is_simultaneous: bool, now: Now) -> Result<Call, Refusal> {
         incoming.check_form()?;
         let caller = match incoming.skips_signature() {
             true => None,
@@ -207,10 +216,15 @@ impl State {
             let region = imageshare_core::text::excerpt(region);
             Refusal::new("UnsupportedRegion", format!("The region {region} is not supported."))
         })?;
+        if let Some(caller) = &caller
+            && self.world.denies(&caller.secret_id, action)
+        {
+            return Err(not_authorized(action, region, caller.account, incoming.image));
+        }
         let (account, secret_id) = caller.map(|caller| (caller.account, caller.secret_id)).unzip();
         self.meter(action, secret_id.unwrap_or_default(), now.micros).admit(now.micros)?;
         let request = Request::read(action, incoming.take_parameters()?)?;
-        Ok(Call { account, region, request })
+        Ok(Call { account, region, request, is_simultaneous })
     }
 
     /// Performs a delayed call and records its outcome. No client receives the response.
@@ -221,8 +235,8 @@ impl State {
     }
 
     /// Performs a call.
-    fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
-        let Call { account, region, request } = call;
+    fn perform(&mut self, call: Call, now: Now) -> Result<Members, Refusal> {
+        let Call { account, region, request, is_simultaneous } = call;
         match (request, account) {
             (Request::AssumeRole(role), Some(account)) => self.assume(&role, Some(account), now),
             (Request::AssumeRoleWithWebIdentity(role, identity), account) => {
@@ -232,9 +246,14 @@ impl State {
             (_, None) => Err(Refusal::new("AuthFailure.InvalidAuthorization", "The request has no signature.")),
             (Request::CallerIdentity, Some(account)) => Ok(sts::caller_identity(account)),
             (Request::Images(query), Some(account)) => query.answer(&self.ledger, now.millis(), account, region),
+            (Request::Modify { image, .. }, _)
+                if is_simultaneous && self.ledger.dials.simultaneous_write == SimultaneousWrite::Refused =>
+            {
+                Err(Refusal::image_busy(image, "NORMAL"))
+            }
             (Request::Modify { image, accounts, permission }, Some(account)) => {
                 self.ledger.modify(now.millis(), account, region, image, &accounts, permission)?;
-                Ok(Map::new())
+                Ok(Members::new())
             }
             (Request::Shares { image }, Some(account)) => {
                 let as_of = now.millis().saturating_sub(self.world.read_lag_ms);
@@ -243,17 +262,17 @@ impl State {
                     .into_iter()
                     .map(|(id, created)| json!({"AccountId": id, "CreatedTime": api_time(created / 1000)}))
                     .collect();
-                Ok(Map::from_iter([("SharePermissionSet".to_owned(), Value::Array(set))]))
+                Ok(vec![("SharePermissionSet", Value::Array(set))])
             }
         }
     }
 
     /// Issues a temporary key of a role.
-    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Map<String, Value>, Refusal> {
+    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Members, Refusal> {
         if !self.ledger.accounts.exists(role.account) && Some(role.account) != caller {
             return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
         }
-        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).answer())
+        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).members())
     }
 
     /// Issues a temporary key of an account.
@@ -316,21 +335,24 @@ impl State {
 }
 
 /// Returns the code of a result, for counters and log, with the result.
-fn decided(result: Result<Map<String, Value>, Refusal>) -> (String, Result<Map<String, Value>, Refusal>) {
+fn decided(result: Result<Members, Refusal>) -> (String, Result<Members, Refusal>) {
     let code = result.as_ref().map_or_else(|refusal| refusal.code.to_string(), |_| "ok".to_owned());
     (code, result)
 }
 
-/// The body of a response.
-fn envelope(result: Result<Map<String, Value>, Refusal>, request_id: String) -> String {
-    let mut response = result
-        .unwrap_or_else(|Refusal { code, message }| Map::from_iter([("Error".to_owned(), error(&code, &message))]));
-    response.insert("RequestId".to_owned(), Value::String(request_id));
-    json!({ "Response": response }).to_string()
-}
-
-fn error(code: &str, message: &str) -> Value {
-    json!({"Code": code, "Message": message})
+/// Returns the refusal of an action that the policy of the key denies. CVM has a code of its own for it.
+fn not_authorized(action: Action, region: Region, account: AccountId, image: Option<ImageId>) -> Refusal {
+    let service = action.service();
+    let (code, resource) = match (service, image) {
+        ("cvm", Some(image)) => ("UnauthorizedOperation", format!("image/{image}")),
+        ("cvm", None) => ("UnauthorizedOperation", "image/*".to_owned()),
+        _ => ("AuthFailure.UnauthorizedOperation", "*".to_owned()),
+    };
+    let message = format!(
+        "you are not authorized to perform operation ({service}:{action})\nresource \
+         (qcs::{service}:{region}:uin/{account}:{resource}) has no permission\n"
+    );
+    Refusal::new(code, message)
 }
 
 /// Checks that the product has the action in the requested version.

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use imageshare_core::{ids::AccountId, text::excerpt};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     clock::api_time,
     parameters::{Parameters, invalid},
+    response::Members,
 };
 use crate::ledger::Refusal;
 
@@ -116,28 +117,26 @@ impl TemporaryKey {
         })
     }
 
-    pub(super) fn answer(&self) -> Map<String, Value> {
-        Map::from_iter([
-            (
-                "Credentials".to_owned(),
-                json!({"Token": self.token, "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key}),
-            ),
-            ("ExpiredTime".to_owned(), json!(self.expires_at)),
-            ("Expiration".to_owned(), json!(api_time(self.expires_at))),
-        ])
+    pub(super) fn members(&self) -> Members {
+        let credentials = json!({"Token": self.token, "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key});
+        vec![
+            ("Credentials", credentials),
+            ("ExpiredTime", json!(self.expires_at)),
+            ("Expiration", json!(api_time(self.expires_at))),
+        ]
     }
 }
 
 /// Returns the response to GetCallerIdentity.
-pub(super) fn caller_identity(account: AccountId) -> Map<String, Value> {
+pub(super) fn caller_identity(account: AccountId) -> Members {
     let id = account.to_string();
-    Map::from_iter([
-        ("Arn".to_owned(), json!(format!("qcs::cam::uin/{id}:uin/{id}"))),
-        ("AccountId".to_owned(), json!(id)),
-        ("UserId".to_owned(), json!(id)),
-        ("PrincipalId".to_owned(), json!(id)),
-        ("Type".to_owned(), json!("CAMUser")),
-    ])
+    vec![
+        ("Arn", json!(format!("qcs::cam::uin/{id}:uin/{id}"))),
+        ("AccountId", json!(id)),
+        ("UserId", json!(id)),
+        ("PrincipalId", json!(id)),
+        ("Type", json!("CAMUser")),
+    ]
 }
 
 /// Returns the account in `qcs::cam::uin/<uin>:roleName/<name>` or `...:role/<id>`.

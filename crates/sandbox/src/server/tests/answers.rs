@@ -110,6 +110,51 @@ async fn images_are_found_by_id_filter_and_page() {
 }
 
 #[tokio::test]
+async fn images_are_sorted_by_time_and_have_tags() {
+    let image = |id: &str, rest: &str| format!("[[images]]\nid = {id:?}\nregion = \"ap-singapore\"\n{rest}\n");
+    let world = [
+        "[[keys]]\nsecret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \"sandbox-secret-key-example\"\n\
+         account = \"100009999999\"\n"
+            .to_owned(),
+        image("img-aaaa", "created = \"2026-01-01T00:00:00Z\""),
+        image("img-bbbb", "created = \"2026-11-03T00:00:00Z\"\ntags = { env = \"prod\" }"),
+        image("img-cccc", ""),
+    ];
+    let world = World::parse(&world.concat()).unwrap();
+    let client = start(Config { rps: 0, world, ..Config::default() }).await;
+    let ids = async |parameters: Value| {
+        let response = client.call("DescribeImages", parameters).await.response();
+        let set = response["ImageSet"].as_array().unwrap().clone();
+        set.iter().map(|image| image["ImageId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(json!({})).await, ["img-bbbb", "img-cccc", "img-aaaa"]);
+    for (name, value, expected) in [
+        ("tag:env", "prod", 1),
+        ("tag:env", "test", 0),
+        ("tag-key", "env", 1),
+        ("tag-value", "prod", 1),
+        ("dedicated-cluster-id", "cluster-1", 0),
+        ("cdc-cache-status", "CACHED_ALL", 0),
+    ] {
+        let filters = json!({"Filters": [{"Name": name, "Values": [value]}]});
+        assert_eq!(ids(filters).await.len(), expected, "{name}={value}");
+    }
+    let image = client.call("DescribeImages", json!({"ImageIds": ["img-bbbb"]})).await.response();
+    let image = &image["ImageSet"][0];
+    assert_eq!(image["CreatedTime"], "2026-11-03T00:00:00Z");
+    assert_eq!(image["Tags"], json!([{"Key": "env", "Value": "prod", "tagKey": "env", "tagValue": "prod"}]));
+}
+
+#[tokio::test]
+async fn trace_id_is_echoed() {
+    let client = open().await;
+    let mut request = client.post("DescribeImages", "{}");
+    request.headers_mut().insert("x-tc-traceid", HeaderValue::from_static("trace-1"));
+    assert_eq!(client.send(request).await.unwrap().headers["x-tc-traceid"], "trace-1");
+    assert!(!client.call("DescribeImages", json!({})).await.headers.contains_key("x-tc-traceid"));
+}
+
+#[tokio::test]
 async fn key_of_an_assumed_role_needs_its_token() {
     let mut client = open().await;
     let identity = client.call("GetCallerIdentity", json!({})).await.response();
@@ -174,9 +219,10 @@ async fn metadata_returns_role_and_key() {
     assert_eq!(shown["Code"], "Success");
     let again = get(&client, &format!("{folder}imageshare")).await;
     assert_eq!(serde_json::from_str::<Value>(&again.text).unwrap(), shown, "the key is kept for half of its lifetime");
-    for path in ["cam/security-credentials/other", "cam", "placement/zone"] {
+    for path in ["cam/security-credentials/other", "cam", "placement/other"] {
         assert_eq!(get(&client, path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
+    assert_eq!(get(&client, "placement/region").await.text, "ap-singapore");
     let of = |name: &str| shown[name].as_str().unwrap().to_owned();
     (client.secret_id, client.secret_key, client.token) = (of("TmpSecretId"), of("TmpSecretKey"), Some(of("Token")));
     assert_eq!(client.call("GetCallerIdentity", json!({})).await.response()["AccountId"], "100009999999");
@@ -215,14 +261,14 @@ async fn latency_delays_only_the_response() {
 #[tokio::test]
 async fn counters_count_and_reset_restores_the_world() {
     let client = start(Config { rps: 2, ..Config::default() }).await;
-    for code in ["ok", "ok", "RequestLimitExceeded"] {
+    for code in ["ok", "FailedOperation.AccountAlreadyExists", "RequestLimitExceeded"] {
         assert_eq!(client.share(&["10001"]).await, code);
     }
     let stats = client.stats().await;
     let write = "ModifyImageSharePermission";
     let expected = json!({
-        "requests": 3, "by_action": {write: 3}, "by_code": {"ok": 2, "RequestLimitExceeded": 1},
-        "max_in_any_second": {write: 3}, "max_writes_in_flight": 1, "repeated_accounts": 1,
+        "requests": 3, "by_action": {write: 3}, "by_code": {"ok": 1, "FailedOperation.AccountAlreadyExists": 1, "RequestLimitExceeded": 1},
+        "max_in_any_second": {write: 3}, "max_writes_in_flight": 1, "repeated_accounts": 0,
     });
     assert_eq!(stats, expected);
     client.fault("internal_error").await;

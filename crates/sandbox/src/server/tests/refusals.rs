@@ -172,6 +172,55 @@ async fn rules_of_the_world_apply() {
 }
 
 #[tokio::test]
+async fn denied_actions_have_the_form_of_cam() {
+    let world = "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \
+                 \"sandbox-secret-key-example\"\naccount = \"100009999999\"\n\
+                 deny = [\"ModifyImageSharePermission\", \"GetCallerIdentity\"]";
+    let client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
+    let response = client.call(WRITE, share(&["10001"])).await.response();
+    let id = response["RequestId"].as_str().unwrap();
+    let message = format!(
+        "[request id:{id}]you are not authorized to perform operation (cvm:{WRITE})\nresource \
+         (qcs::cvm:ap-singapore:uin/100009999999:image/{IMAGE}) has no permission\n"
+    );
+    assert_eq!(response["Error"], json!({"Code": "UnauthorizedOperation", "Message": message}));
+    let response = client.call("GetCallerIdentity", json!({})).await.response();
+    assert_eq!(response["Error"]["Code"], "AuthFailure.UnauthorizedOperation");
+    assert!(response["Error"]["Message"].as_str().unwrap().contains("[[request id:"), "{response}");
+    assert_eq!(client.call("DescribeImages", json!({})).await.code(), "ok");
+}
+
+#[tokio::test]
+async fn throttle_message_is_translated() {
+    let client = start(Config { rps: 1, ..Config::default() }).await;
+    assert_eq!(client.share(&["10001"]).await, "ok");
+    let mut request = client.post(WRITE, &share(&["10001"]).to_string());
+    request.headers_mut().insert("x-tc-language", HeaderValue::from_static("zh-CN"));
+    let answer = client.send(request).await.unwrap();
+    assert!(answer.text.contains("超过了每秒频率上限`1`次"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn simultaneous_write_follows_the_dial() {
+    let world = "open_images = true\nopen_accounts = true\n[dials]\nsimultaneous_write = \"refused\"\n[[keys]]\n\
+                 secret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \"sandbox-secret-key-example\"\n\
+                 account = \"100009999999\"";
+    let client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
+    client.fault("hang").await;
+    let first = client.post(WRITE, &share(&["10001"]).to_string());
+    let second = async {
+        while client.stats().await["by_code"] != json!({"hang": 1}) {
+            tokio::task::yield_now().await;
+        }
+        client.share(&["10002"]).await
+    };
+    tokio::select! {
+        _ = client.send(first) => panic!("a response arrived"),
+        code = second => check(&code, "InvalidParameterValue.InvalidImageState", "while a write is in flight"),
+    }
+}
+
+#[tokio::test]
 async fn admin_interface_names_what_it_accepts() {
     let client = open().await;
     for (method, path, body, status) in [
