@@ -8,11 +8,16 @@ use imageshare_core::{
 };
 use serde::Serialize;
 
+use crate::verify::SignedText;
+
 /// The maximum number of requests in the log.
 pub const ENTRIES_MAX: usize = 10_000;
 
 /// The maximum number of accounts of a request in the log.
 pub const ACCOUNTS_MAX: usize = 500;
+
+/// The number of requests whose signed texts are kept.
+pub const SIGNED_TEXTS_MAX: usize = 1_000;
 
 /// A request.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +42,16 @@ pub struct LogEntry {
     pub fault: Option<&'static str>,
     /// The `RequestId` of its response, whether the client received the response or not.
     pub request_id: String,
+    /// The HTTP method.
+    pub method: String,
+    /// The region, made printable.
+    pub region: Option<String>,
+    /// The id of the key, made printable, whether the sandbox has that key or not.
+    pub secret_id: Option<String>,
+    /// After a refused signature, the texts that the sandbox computed it over. Only the last
+    /// [`SIGNED_TEXTS_MAX`] requests have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_text: Option<SignedText>,
     /// Its `Host` header, made printable. It tells clients apart that connect through different ports.
     pub host: Option<String>,
     /// With the fault `apply_late`, the late effect; absent until then.
@@ -64,6 +79,9 @@ impl Log {
             self.0.pop_front();
         }
         self.0.push_back(entry);
+        if let Some(entry) = self.0.len().checked_sub(SIGNED_TEXTS_MAX + 1).and_then(|index| self.0.get_mut(index)) {
+            entry.signed_text = None;
+        }
     }
 
     /// Records the effect of a delayed request, if the log still has that request.
@@ -98,12 +116,17 @@ mod tests {
                 client_tag: None,
                 fault: None,
                 request_id: number.to_string(),
+                method: "POST".into(),
+                region: None,
+                secret_id: None,
+                signed_text: Some(SignedText { canonical_request: None, string_to_sign: "POST".into() }),
                 host: None,
                 late: None,
             });
         }
         assert_eq!(log.last(usize::MAX).count(), ENTRIES_MAX);
         assert_eq!(log.last(usize::MAX).next().unwrap().time, "3");
+        assert_eq!(log.last(usize::MAX).filter(|entry| entry.signed_text.is_some()).count(), SIGNED_TEXTS_MAX);
         let last: Vec<_> = log.last(2).map(|entry| &*entry.time).collect();
         assert_eq!(last, ["10001", "10002"]);
         log.late("10001", Late { time: "now".into(), code: "ok".into() });

@@ -10,6 +10,7 @@ use imageshare_core::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::{
     action::Action,
@@ -116,11 +117,12 @@ impl World {
     pub fn parse(text: &str) -> Result<Self, WorldError> {
         let file: File = toml::from_str(text).map_err(|error| {
             // The error's own display quotes the line, which may hold a secret key.
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            WorldError { problems: vec![format!("line {line}: {}", without_value(error.message()))] }
+            let start = error.span().map_or(0, |span| span.start);
+            let key = key_of_value(text, start).map(|key| format!("{key}: ")).unwrap_or_default();
+            let line = line_at(text, start);
+            WorldError { problems: vec![format!("line {line}: {key}{}", without_value(error.message()))] }
         })?;
-        let mut check = Check::default();
+        let mut check = Check { text, ..Check::default() };
         let world = check.world(&file);
         let Check { mut problems, more, .. } = check;
         if more > 0 {
@@ -165,6 +167,19 @@ impl World {
     }
 }
 
+/// Returns the line of a position, from 1.
+fn line_at(text: &str, position: usize) -> usize {
+    text.get(..position).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// Returns the plain key of the value at a position of a file.
+fn key_of_value(text: &str, position: usize) -> Option<&str> {
+    let (key, _) = text.get(..position)?.lines().next_back()?.split_once('=')?;
+    let key = key.trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (key.len() <= KEY_CHARS_MAX && key.bytes().all(is_plain)).then_some(key)
+}
+
 /// The file as written. Ids are strings here, so that all mistakes are reported at once.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,9 +222,9 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileKey {
-    secret_id: String,
+    secret_id: Spanned<String>,
     secret_key: String,
-    account: String,
+    account: Spanned<String>,
     /// Actions that its policy denies.
     #[serde(default)]
     deny: BTreeSet<Action>,
@@ -240,14 +255,14 @@ const fn two_hours() -> u64 {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileImage {
-    id: String,
-    region: String,
+    id: Spanned<String>,
+    region: Spanned<String>,
     /// Default: the account of the first key.
-    owner: Option<String>,
+    owner: Option<Spanned<String>>,
     #[serde(default)]
     name: String,
     /// RFC 3339. Default: 2026-11-02T08:15:30Z.
-    created: Option<String>,
+    created: Option<Spanned<String>>,
     #[serde(default)]
     tags: BTreeMap<String, String>,
     #[serde(default)]
@@ -279,14 +294,16 @@ struct SharedRange {
 
 /// Converts strings to values and collects the problems.
 #[derive(Default)]
-struct Check {
+struct Check<'a> {
+    /// The file, for the lines of problems.
+    text: &'a str,
     problems: Vec<String>,
     /// The number of problems beyond the maximum.
     more: usize,
     shares: usize,
 }
 
-impl Check {
+impl Check<'_> {
     fn world(&mut self, file: &File) -> World {
         let accounts = Accounts {
             open: file.open_accounts,
@@ -298,8 +315,8 @@ impl Check {
         let mut keys = Keys::default();
         let mut first_account = None;
         for (index, key) in file.keys.iter().enumerate() {
-            let account = self.value(&format!("keys[{index}].account"), &key.account);
-            for (name, text) in [("secret_id", &key.secret_id), ("secret_key", &key.secret_key)] {
+            let account = self.spanned(&format!("keys[{index}].account"), &key.account);
+            for (name, text) in [("secret_id", key.secret_id.get_ref()), ("secret_key", &key.secret_key)] {
                 if text.is_empty() || text.len() > 1024 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
                     self.note(
                         &format!("keys[{index}].{name}"),
@@ -307,13 +324,14 @@ impl Check {
                     );
                 }
             }
-            if keys.contains(&key.secret_id) {
-                self.note(&format!("keys[{index}].secret_id"), "duplicate id (expected once)");
+            if keys.contains(key.secret_id.get_ref()) {
+                let at = self.place(&format!("keys[{index}].secret_id"), &key.secret_id);
+                self.note(&at, "duplicate id (expected once)");
             }
             first_account = first_account.or(account);
             if let Some(account) = account {
                 let secret_key = key.secret_key.clone();
-                keys.insert(key.secret_id.clone(), Key { secret_key, account, temporary: None });
+                keys.insert(key.secret_id.get_ref().clone(), Key { secret_key, account, temporary: None });
             }
         }
         if file.keys.is_empty() {
@@ -323,7 +341,8 @@ impl Check {
         for (index, image) in file.images.iter().enumerate() {
             let Some((id, placed)) = self.image(index, image, first_account) else { continue };
             if images.insert(id, placed).is_some() {
-                self.note(&format!("images[{index}].id"), &format!("duplicate id {id} (expected once)"));
+                let at = self.place(&format!("images[{index}].id"), &image.id);
+                self.note(&at, &format!("duplicate id {id} (expected once)"));
             }
         }
         let read_lag_ms = self.milliseconds("read_lag", file.read_lag).unwrap_or_default();
@@ -334,7 +353,7 @@ impl Check {
         ledger.open_images = file.open_images;
         ledger.accounts = accounts;
         ledger.dials = file.dials.clone();
-        let denied = file.keys.iter().map(|key| (key.secret_id.clone(), key.deny.clone())).collect();
+        let denied = file.keys.iter().map(|key| (key.secret_id.get_ref().clone(), key.deny.clone())).collect();
         let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
         let web_identities = file.web_identities.iter().map(identity).collect();
         let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
@@ -359,10 +378,10 @@ impl Check {
     /// Converts an image and its id.
     fn image(&mut self, index: usize, file: &FileImage, first_account: Option<AccountId>) -> Option<(ImageId, Placed)> {
         let at = |name: &str| format!("images[{index}].{name}");
-        let id: Option<ImageId> = self.value(&at("id"), &file.id);
-        let region: Option<Region> = self.value(&at("region"), &file.region);
+        let id: Option<ImageId> = self.spanned(&at("id"), &file.id);
+        let region: Option<Region> = self.spanned(&at("region"), &file.region);
         let owner = match &file.owner {
-            Some(text) => self.value(&at("owner"), text),
+            Some(text) => self.spanned(&at("owner"), text),
             None => first_account,
         };
         let normal_after = file.normal_after.and_then(|seconds| self.milliseconds(&at("normal_after"), seconds));
@@ -419,16 +438,27 @@ impl Check {
         texts.iter().enumerate().filter_map(|(index, text)| self.value(&format!("{at}[{index}]"), text)).collect()
     }
 
+    /// Converts a string whose line is known.
+    fn spanned<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &Spanned<String>) -> Option<T> {
+        let at = self.place(at, text);
+        self.value(&at, text.get_ref())
+    }
+
+    /// Returns a place with its line.
+    fn place(&self, at: &str, text: &Spanned<String>) -> String {
+        format!("line {}: {at}", line_at(self.text, text.span().start))
+    }
+
     fn value<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &str) -> Option<T> {
         text.parse().map_err(|error: T::Err| self.note(at, &error.to_string())).ok()
     }
 
     /// Converts a time to Unix seconds.
-    fn created(&mut self, at: &str, text: &str) -> Option<u64> {
-        let seconds = text.parse::<Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
+    fn created(&mut self, at: &str, text: &Spanned<String>) -> Option<u64> {
+        let seconds = text.get_ref().parse::<Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
         if seconds.is_none() {
-            let text = excerpt(text);
-            self.note(at, &format!("invalid time {text} (expected RFC 3339 such as 2026-11-02T08:15:30Z)"));
+            let (at, text) = (self.place(at, text), excerpt(text.get_ref()));
+            self.note(&at, &format!("invalid time {text} (expected RFC 3339 such as 2026-11-02T08:15:30Z)"));
         }
         seconds
     }
@@ -472,6 +502,17 @@ mod tests {
     }
 
     #[test]
+    fn example_files_of_the_manual_are_valid() {
+        let page = include_str!("../../../docs/sandbox.md");
+        let block = |language: &str| {
+            let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+            rest.split_once("```").unwrap().0
+        };
+        World::parse(block("toml")).unwrap();
+        crate::faults::Faults::parse(block("json").as_bytes()).unwrap();
+    }
+
+    #[test]
     fn times_are_relative_to_the_start() {
         let file = format!(
             "{KEY}[[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\nstate = \"CREATING\"\n\
@@ -508,18 +549,22 @@ mod tests {
                     [[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\n\
                     shared_range = { first = \"200000000000\", count = 1000001 }";
         let error = World::parse(file).unwrap_err();
-        let keys: Vec<_> = error.problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
+        let key = |problem: &String| {
+            let words = if problem.starts_with("line ") { 2 } else { 1 };
+            problem.split(": ").take(words).collect::<Vec<_>>().join(": ")
+        };
+        let keys: Vec<_> = error.problems.iter().map(key).collect();
         assert_eq!(
             keys,
             [
                 "unknown_accounts[1]",
                 "account_faults.10001",
                 "account_faults",
-                "keys[0].account",
+                "line 7: keys[0].account",
                 "keys[0].secret_id",
-                "images[0].id",
-                "images[0].region",
-                "images[0].owner",
+                "line 9: images[0].id",
+                "line 10: images[0].region",
+                "line 11: images[0].owner",
                 "images[0].normal_after",
                 "images[0].shared_range",
                 "images[1].shared_range.count",
@@ -527,14 +572,14 @@ mod tests {
             ]
         );
         let text = error.to_string();
-        assert!(text.contains("world: images[0].region: ") && text.contains("\"Mars\""), "{text}");
+        assert!(text.contains("world: line 10: images[0].region: ") && text.contains("\"Mars\""), "{text}");
     }
 
     #[test]
     fn malformed_file_is_refused_with_its_line() {
         for (file, part) in [
             ("open_image = true", "unknown field `open_image`"),
-            ("[dials]\ncap = \"x\"", "line 2"),
+            ("[dials]\ncap = \"x\"", "line 2: cap: invalid type"),
             ("[[images]]\nid = \"img-6pb6lrmy\"", "missing field `region`"),
             ("[[images]]\nid = 1", "line 2"),
             ("[[keys]]\nsecret_id = \"A\"\ndeny = [\"Share\"]", "line 3"),
@@ -576,8 +621,8 @@ mod tests {
         assert_eq!(
             error.problems,
             [
-                "keys[1].secret_id: duplicate id (expected once)",
-                "images[1].id: duplicate id img-6pb6lrmy (expected once)",
+                "line 6: keys[1].secret_id: duplicate id (expected once)",
+                "line 13: images[1].id: duplicate id img-6pb6lrmy (expected once)",
             ]
         );
     }

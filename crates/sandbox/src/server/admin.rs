@@ -21,6 +21,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
         (&Method::GET, "ca.pem") => {
             page(StatusCode::OK, "application/x-pem-file", Payload::whole(shared.authority.pem()))
         }
+        (&Method::GET, "health") => json(StatusCode::OK, &json!({ "status": "ok" })),
         (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
         (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
         (&Method::GET, "stats") => {
@@ -43,7 +44,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             state.reset(now);
             json(StatusCode::OK, &json!({}))
         }
-        (_, "ca.pem" | "state" | "requests" | "stats") => {
+        (_, "ca.pem" | "health" | "state" | "requests" | "stats") => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET)")
         }
         (_, "faults" | "reset" | "temporary_key") => {
@@ -51,7 +52,7 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
         }
         _ => problem(
             StatusCode::NOT_FOUND,
-            "path: not found (expected ca.pem, state, requests, stats, faults, temporary_key or reset)",
+            "path: not found (expected ca.pem, health, state, requests, stats, faults, temporary_key or reset)",
         ),
     }
 }

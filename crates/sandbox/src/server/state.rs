@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region},
+    text::printable,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,11 +24,14 @@ use crate::{
     log::{Late, Log, LogEntry},
     rate::Meter,
     stats::{Stats, Writer},
-    verify::{Key, Keys, verify},
+    verify::{Key, Keys, signed_text, verify},
     world::{InstanceRole, World},
 };
 
 const SECOND_MICROS: u64 = 1_000_000;
+
+/// The maximum length of region and key id in the log, in characters.
+const LOGGED_CHARS_MAX: usize = 128;
 
 /// The number of pairs of action and key above which idle meters are dropped.
 const METERS_MAX: usize = 10_000;
@@ -183,7 +189,15 @@ impl State {
         };
         self.stats.decided(&code);
         let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
+        let signed_text = (fault.is_none() && code == "AuthFailure.SignatureFailure")
+            .then(|| signed_text(&incoming.received()))
+            .flatten();
+        let text = |text: &str| (!text.is_empty()).then(|| printable(text, LOGGED_CHARS_MAX));
         self.log.push(LogEntry {
+            method: incoming.received().method.to_owned(),
+            region: incoming.region.as_deref().and_then(text),
+            secret_id: text(&incoming.secret_id),
+            signed_text,
             time: now.text(),
             action: action.map(Action::as_str),
             code,

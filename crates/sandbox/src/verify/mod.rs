@@ -12,6 +12,7 @@ mod tests;
 
 use http::HeaderMap;
 use imageshare_core::{ids::AccountId, params::Pairs};
+use serde::Serialize;
 
 pub use keys::{Key, Keys};
 #[cfg(test)]
@@ -21,6 +22,12 @@ use crate::{ledger::Refusal, server::hosts::without_port};
 
 /// The maximum difference between the timestamp of a request and the server's clock, in seconds.
 const SKEW_SECONDS_MAX: u64 = 300;
+
+/// The maximum length of a text in the log, in bytes.
+pub const SIGNED_TEXT_BYTES_MAX: usize = 4096;
+
+/// What the log shows instead of a token.
+const HIDDEN: &str = "(hidden)";
 
 /// A request as received.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +103,35 @@ pub fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, 
         SignatureVersion::V3 => tc3::verify(received, keys, now),
         SignatureVersion::V1 => v1::verify(received, keys, now),
     }
+}
+
+/// The texts that a signature is computed over, for the log. Tokens are hidden.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignedText {
+    /// The canonical request; version 1 has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canonical_request: Option<String>,
+    /// The string to sign.
+    pub string_to_sign: String,
+}
+
+/// Returns the texts that the signature of a request should be computed over, each cut after
+/// [`SIGNED_TEXT_BYTES_MAX`] bytes, or `None` if the request is too malformed for that.
+#[must_use]
+pub fn signed_text(received: &Received<'_>) -> Option<SignedText> {
+    let (text, token) = match SignatureVersion::of(received.headers) {
+        SignatureVersion::V3 => (tc3::signed_text(received)?, received.header("x-tc-token")),
+        SignatureVersion::V1 => (v1::signed_text(received), received.pairs.get("Token")),
+    };
+    let shorten = |mut text: String| {
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            text = text.replace(token, HIDDEN).replace(&token.to_lowercase(), HIDDEN);
+        }
+        text.truncate(text.floor_char_boundary(SIGNED_TEXT_BYTES_MAX));
+        text
+    };
+    let SignedText { canonical_request, string_to_sign } = text;
+    Some(SignedText { canonical_request: canonical_request.map(shorten), string_to_sign: shorten(string_to_sign) })
 }
 
 fn check_clock(timestamp: u64, now: u64) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
+use super::{Caller, Keys, Received, SignedText, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
@@ -40,6 +40,16 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
         account: key.account,
         service: Some(authorization.service.to_owned()),
     })
+}
+
+/// Returns canonical request and string to sign, with the host as sent.
+pub(super) fn signed_text(received: &Received<'_>) -> Option<SignedText> {
+    let authorization = Authorization::parse(received.header("authorization")?).ok()?;
+    let host = received.header("host").unwrap_or_default();
+    let canonical_request = canonical_request(received, authorization.signed_headers, host).ok()?;
+    let timestamp = received.header("x-tc-timestamp")?;
+    let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
+    Some(SignedText { canonical_request: Some(canonical_request), string_to_sign })
 }
 
 /// The parts of the header `Authorization`.

@@ -179,6 +179,24 @@ fn host_may_be_signed_without_its_port() {
 }
 
 #[test]
+fn signed_text_is_what_the_vector_signs() {
+    for name in [SHARE, FORM, "tc3-post-token"] {
+        let vector = vector(name);
+        let mut request = Request::of(&vector);
+        let text = signed_text(&request.received()).unwrap();
+        let token = vector.token.clone().unwrap_or_default();
+        if token.is_empty() || !vector.string_to_sign.contains(&token) {
+            assert_eq!(text.string_to_sign, vector.string_to_sign, "{name}");
+        } else {
+            assert_eq!(text.string_to_sign, vector.string_to_sign.replace(&token, HIDDEN), "{name}");
+        }
+        assert_eq!(text.canonical_request.is_some(), name != FORM, "{name}");
+        request.pairs.push("Filler", "é".repeat(SIGNED_TEXT_BYTES_MAX));
+        assert!(signed_text(&request.received()).unwrap().string_to_sign.len() <= SIGNED_TEXT_BYTES_MAX);
+    }
+}
+
+#[test]
 fn line_feed_after_a_version_1_signature_is_ignored() {
     let mut request = Request::of(&vector(FORM));
     let signature = request.pairs.take("Signature").unwrap();

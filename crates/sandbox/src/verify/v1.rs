@@ -6,7 +6,7 @@ use imageshare_core::text::excerpt;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
+use super::{Caller, Keys, Received, SignedText, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
@@ -39,6 +39,13 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
     }
     key.check_token(received.pairs.get("Token"), now)?;
     Ok(Caller { secret_id: secret_id.to_owned(), account: key.account, service: None })
+}
+
+/// Returns the string to sign, with the host as sent.
+pub(super) fn signed_text(received: &Received<'_>) -> SignedText {
+    let host = received.header("host").unwrap_or_default();
+    let string_to_sign = string_to_sign(received.method, host, received.pairs.iter());
+    SignedText { canonical_request: None, string_to_sign }
 }
 
 /// Returns method, host, `/?` and all pairs except the signature, not encoded, sorted by name.

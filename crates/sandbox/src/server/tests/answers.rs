@@ -70,7 +70,8 @@ async fn get_and_form_of_both_versions_share() {
     let expected = json!({
         "action": "ModifyImageSharePermission", "code": "ok", "image_id": IMAGE, "permission": "SHARE",
         "accounts": ["10005"], "signature_version": "TC3", "client_tag": "kit", "fault": null,
-        "request_id": answer.response()["RequestId"], "host": client.host,
+        "request_id": answer.response()["RequestId"], "host": client.host, "method": "GET", "region": "ap-singapore",
+        "secret_id": "AKIDSANDBOXEXAMPLE",
     });
     assert_eq!(last, expected);
 }

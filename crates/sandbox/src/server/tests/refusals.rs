@@ -106,6 +106,12 @@ async fn keys_clock_and_signature_are_checked() {
     let mut client = open().await;
     client.secret_key.push('x');
     check(&client.share(&["10001"]).await, "AuthFailure.SignatureFailure", "wrong key");
+    let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
+    let text = &log["requests"][0]["signed_text"];
+    let canonical = text["canonical_request"].as_str().unwrap();
+    assert!(canonical.starts_with("POST\n/\n\ncontent-type:application/json\nhost:127.0.0.1:"), "{canonical}");
+    assert!(text["string_to_sign"].as_str().unwrap().starts_with("TC3-HMAC-SHA256\n"), "{text}");
+    check(&client.admin(Method::GET, "health", "").await.1.to_string(), r#"{"status":"ok"}"#, "health");
     client.secret_key.pop();
     client.secret_id.push('x');
     check(&client.share(&["10001"]).await, "AuthFailure.SecretIdNotFound", "unknown key");
