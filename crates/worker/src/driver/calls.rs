@@ -217,7 +217,9 @@ fn readiness(images: &[Image], image_id: ImageId) -> ImageReadiness {
     let Some(image) = images.iter().find(|image| image.image_id == image_id) else { return ImageReadiness::Missing };
     match &image.image_state {
         Some(ApiState::Normal) => ImageReadiness::Normal,
-        Some(state @ (ApiState::CreateFailed | ApiState::ImportFailed)) => ImageReadiness::Broken(state.as_str().into()),
+        Some(state @ (ApiState::CreateFailed | ApiState::ImportFailed)) => {
+            ImageReadiness::Broken(state.as_str().into())
+        }
         Some(
             state @ (ApiState::Creating
             | ApiState::Importing
