@@ -52,6 +52,7 @@ impl Refusals {
         if self.by_name.insert(name, remembered).is_none() {
             self.order.push_back(name);
         }
+        // Accounts of endless jobs must not fill the memory; the oldest refusal is the least useful.
         while self.order.len() > REFUSALS_MAX {
             if let Some(oldest) = self.order.pop_front() {
                 self.by_name.remove(&oldest);

@@ -83,6 +83,7 @@ impl Engine {
         found.call_ended(now, &call, &outcome);
         let judged = JudgedCall { call, image, purpose, is_denied_listing };
         self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
+        // The lane first: whether it is open decides which calls the image may want next.
         self.images.entry(image).calls -= 1;
         self.enter(image, |image, cx| image.call_ended(cx, &call, outcome));
         self.lane_call_ended(lane);

@@ -60,6 +60,7 @@ impl Engine {
     /// Ends all unfinished jobs of a lane, in the one way that the policy has. What is finished is settled first. A closed lane
     /// that is requeued still probes.
     fn end_jobs(&mut self, lane: LaneId, why: &str) {
+        // The state first, so that no image queues a call while its jobs end.
         self.lane(lane).end_jobs();
         match self.policy.unfinished {
             Unfinished::Requeue => {

@@ -260,6 +260,7 @@ impl Engine {
             self.lane(lane).add_image(image);
             image
         });
+        // Never reused, so that a stale key of a job is recognized by its place in arrival.
         let seq = self.next_seq;
         self.next_seq += Self::SEQ_STEP;
         let held = self.enter(image, |image, cx| image.receive(cx, id, seq, job));
@@ -378,6 +379,7 @@ impl Engine {
             entry.is_finishing = true;
             self.finishing.push_back(key);
         }
+        // Its key may still be in a queue or in a call, which would then name another image.
         let is_idle = next.is_none() && entry.calls == 0 && !entry.is_finishing && !entry.queued.contains(&true);
         // One image stays, so that a lane that closes has something to probe with.
         if is_forgettable && is_idle && self.lane(lane).images().len() > 1 {

@@ -87,6 +87,7 @@ impl Image {
     }
 
     fn admit_next(&mut self, cx: &mut Context<'_>) {
+        // After a quiet time the last listing may be old, and is not worth comparing with.
         if self.admission.begun == 0 {
             self.forget_old_listing(cx);
         }
@@ -110,6 +111,7 @@ impl Image {
         source: ItemSource,
     ) {
         let add = |&account_id: &AccountId| self.store.add_item(job, permission, account_id, source);
+        // All items first: deciding one may end its operation, and the job must not be complete before it has all of them.
         let begun: Vec<_> = account_ids.iter().filter_map(add).collect();
         for account in begun {
             self.decide(cx, account);

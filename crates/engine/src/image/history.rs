@@ -162,6 +162,7 @@ impl History {
 
     /// When it no longer matters: nothing is in doubt, and any listing that began before our last write is too old to use.
     fn expires(&self, read_lag: Millis) -> Instant {
+        // The operation still needs it; it is cleared when the next one begins.
         if self.final_failure.is_some() {
             return Instant::NEVER;
         }
@@ -177,6 +178,7 @@ impl Image {
         let listing = self.listings.newest();
         let history = self.store.history(account);
         let accepted = history.and_then(|history| history.accepted);
+        // Until a listing can show our write, it may show the state before it, and our response is newer.
         let own = accepted.filter(|&(_, at)| listing.is_none_or(|listing| listing.began() < at + cx.limits.read_lag));
         let known = match own {
             Some((permission, at)) => Some(Known::Written(permission, at)),
@@ -186,6 +188,7 @@ impl Image {
             }),
         };
         let Some((tried, at)) = history.and_then(|history| history.maybe_applied) else { return known };
+        // A write that may have been applied changes nothing if it requested the known state. Otherwise only a listing shows it.
         known.filter(|known| {
             Some(known.permission()) == tried || (known.is_listed() && known.since() >= at + cx.limits.read_lag)
         })

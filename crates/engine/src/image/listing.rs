@@ -235,6 +235,7 @@ impl Image {
         }
         let listing = Listing::new(cx, call, accounts);
         self.quota.saw(listing.accounts.len());
+        // The cap is reviewed by the new count, and accounts are decided by both.
         self.listings.newest = Some(listing);
         self.count_present(cx);
         self.review_cap(cx);
@@ -283,6 +284,7 @@ impl Image {
         self.listings.attempts = 0;
         self.listings.wanted = None;
         let before = self.listings.refused.replace(refused);
+        // One notice for each cause, not for each try.
         if before.is_none_or(|before| before.failure.code != code) {
             cx.notice(Notice::CannotList { image_id: self.name.id, code });
         }

@@ -82,6 +82,7 @@ impl Image {
     /// Does what is due. Called after every change, since a change may make something due.
     pub(crate) fn run_due(&mut self, cx: &mut Context<'_>) {
         self.work_off(cx);
+        // Until a backlog is done, accounts have stages that later steps change: nothing else may decide by them.
         if self.has_backlog() {
             return;
         }
@@ -94,6 +95,7 @@ impl Image {
         while !cx.work.is_much()
             && let Some(job) = self.due.pop_expired(cx.now)
         {
+            // A SYNC without items gets them here, as failed ones, so it comes first.
             self.expire_unbegun(cx, job);
             self.expire_job(cx, job);
         }
@@ -117,11 +119,13 @@ impl Image {
         let others = [Some(self.writes.after()), self.quota.observed_cap_until(), self.takeover_check_at(cx)];
         let moments = self.due.next().into_iter().chain(self.listings.moments()).chain(others);
         let moments = moments.chain(obstacle.into_iter().flatten()).flatten().chain(self.splits.moments());
+        // A past moment waits for something else, such as a call in flight; returning it would ring at once, again and again.
         moments.filter(|&at| at > cx.now && at < Instant::NEVER).min()
     }
 
     /// Whether nothing about it needs to be kept.
     pub(crate) fn is_forgettable(&self, cx: &Context<'_>) -> bool {
+        // What would have to be found out again by calls is kept without jobs too.
         let has_state = self.is_busy()
             || self.listings.refused(cx.now).is_some()
             || self.quota.observed_cap_until().is_some_and(|until| until > cx.now);

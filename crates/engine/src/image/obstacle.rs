@@ -130,6 +130,7 @@ impl Image {
         let seen = cx.now;
         let failure = refused.clone();
         if let Some(Obstacle::Busy(busy)) = &mut self.obstacle {
+            // NORMAL by the last query, and still refused: the query does not show the obstacle, so it is sent less often.
             busy.rounds += 1;
             let pause = Millis(QUERY_PAUSE_MIN.0 << busy.rounds.min(5)).min(ROUND_PAUSE_MAX);
             busy.query_at = Some(cx.now + pause);

@@ -35,6 +35,7 @@ impl Image {
         if self.is_in_flight(account) {
             return Front::Waits;
         }
+        // Both may change the front, which everything below depends on.
         self.expire_front(cx, account);
         self.reopen_assumed(cx, account);
         let Some(front) = self.store.front(account) else {
@@ -56,11 +57,13 @@ impl Image {
             self.fail_front(cx, account, &failure);
             return Front::Ended;
         }
+        // A final failure comes before a write in doubt: its listing waits for the write anyway.
         let history = self.store.history(account);
         if let Some(last) = history.and_then(|history| history.final_failure()).cloned() {
             return self.decide_final_failure(cx, account, permission, &last);
         }
         if let Some((in_doubt, until)) = history.and_then(|history| history.in_doubt_at(cx.now)) {
+            // The same change may be sent again: it cannot undo the write in doubt.
             if in_doubt == permission {
                 self.store.set_ready(account, permission);
             } else {
@@ -80,6 +83,7 @@ impl Image {
                 if can_list {
                     self.check(account, assumed_until.unwrap_or(cx.now));
                 } else {
+                    // Too old to report as unchanged, and no newer one: the write itself shows the state.
                     self.store.set_ready(account, permission);
                 }
             }
@@ -258,7 +262,7 @@ impl Image {
 
     /// Makes the first open item from here on the front, and its operation a new one.
     pub(super) fn begin_operation(&mut self, cx: &Context<'_>, account: Key<Account>, from: Option<Key<Item>>) {
-        // The response to a write in flight is awaited even if its items are gone.
+        // The response to a write in flight is awaited even if its items are gone, since it changes what is known.
         if !self.is_in_flight(account) {
             self.store.set_stage(account, Stage::Idle);
         }
@@ -313,6 +317,7 @@ impl Image {
             }
             self.expire_item(cx, item);
             cx.work.done += 1;
+            // A write in flight decides about the items that are left when it ends.
             if !is_in_flight {
                 self.decide(cx, account);
             }

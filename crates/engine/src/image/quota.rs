@@ -77,7 +77,9 @@ impl Image {
     pub(super) fn share_room(&self, cx: &Context<'_>) -> usize {
         let known = self.listings.newest().is_some() || self.quota.observed.is_some();
         let cap = self.quota.cap(cx.limits.cap, cx.now);
+        // Without a listing or an observed cap, the count starts at an unknown number and shows nothing.
         let left = if known { cap.saturating_sub(self.quota.present) } else { cap };
+        // A shorter list than the room finds out whether the cap, or the count, is wrong.
         let list_max = if self.listings.is_blind() { 1 } else { self.quota.list_max.unwrap_or(u32::MAX) };
         left.min(list_max) as usize
     }
@@ -142,6 +144,7 @@ impl Image {
         if count == Count::Incomplete {
             return;
         }
+        // The number that was seen before contradicts the observed cap, and would win.
         self.quota.seen = 0;
         self.quota.singles = 0;
         self.quota.list_max = None;

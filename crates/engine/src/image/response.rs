@@ -116,6 +116,7 @@ impl Image {
             }
             Outcome::Refused { code, class, message, request_id } => {
                 let reaction = cx.lane.reaction_to(class, call);
+                // Also for accounts that no longer request this change: the write may have been applied to them.
                 self.note_refused(cx, permission, &members, reaction.applied);
                 let sent = members.len();
                 let members = self.still_requested(cx, permission, members);
@@ -179,6 +180,7 @@ impl Image {
             self.quota_accepted(members.len());
         }
         for &member in members {
+            // Known before the write is noted, so that the count changes only if the account did.
             let before = self.known(cx, member).map(|known| known.permission());
             self.store.history_mut(member).accept(permission, cx.now);
             cx.refusals.forget(self.name, self.store.id(member), permission);

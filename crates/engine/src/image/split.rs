@@ -213,6 +213,7 @@ impl Image {
         // A member of the part must be at fault, so nothing is known about the rest.
         self.release_rest(cx, origin);
         cx.effects.push(Effect::Split);
+        // Sending all of them would be refused again.
         tried.fault = Fault::OfMember;
         tried.failures = 0;
         if self.listings.refused(cx.now).is_none() {
@@ -352,6 +353,7 @@ impl Image {
             });
             is_sampling || !split.members.is_empty()
         });
+        // The newest first: a part is finished before its other half, so that few accounts are split at a time.
         let chosen = splits.iter().rposition(|split| self.is_sendable(split, cx.now));
         let chosen = chosen.map(|place| splits.remove(place));
         self.splits.put_before(splits);
@@ -406,6 +408,7 @@ impl Image {
                 split.sample = None;
             }
         }
+        // Failing may begin operations that are added to splits, so the lists are put back first.
         self.splits.put_before(splits);
         for (members, permission, failure) in refused_lists {
             for member in members {

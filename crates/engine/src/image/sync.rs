@@ -64,6 +64,7 @@ impl Image {
         let mut requested = self.store.job(job).account_ids().to_vec();
         requested.sort_unstable();
         requested.dedup();
+        // It can never fit, so nothing is cancelled to make room.
         if requested.len() > cap as usize {
             let message =
                 alloc::format!("{} accounts are requested and the image may be shared with {cap}", requested.len());
@@ -119,6 +120,7 @@ impl Image {
                 let refused = cannot_begin(refused.failure());
                 return self.fail_sync(cx, job, &refused);
             }
+            // Its writes were accepted: without a listing their responses count.
             (Phase::Last, Some(_)) => return self.sync_done(job),
             _ => {}
         }
@@ -152,6 +154,7 @@ impl Image {
         }
         self.set_phase(Phase::Working);
         let requested = self.store.take_account_ids(job);
+        // Cancels first, since the shares may need their room.
         self.add_items(cx, job, Permission::Cancel, &going, ItemSource::Sync);
         self.add_items(cx, job, Permission::Share, &requested, ItemSource::Job);
     }

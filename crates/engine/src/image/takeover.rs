@@ -80,6 +80,7 @@ impl Image {
     pub(super) fn is_early(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
         let Some(check_from) = cx.takeover_check_from() else { return false };
         let is_concerned = self.takeover.redelivered || known.is_listed() || done == Done::Unchanged;
+        // A response to our write needs no read lag: it is not a listing that may be stale.
         let safe_from = if known.is_listed() { check_from } else { check_from - cx.limits.read_lag };
         is_concerned && known.since() < safe_from
     }
@@ -109,6 +110,7 @@ impl Image {
         if !self.has_early(account) {
             self.takeover.early.remove(&account);
         }
+        // The assumed items come before the front, so the operation begins with them.
         self.begin_operation(cx, account, Some(first));
     }
 
@@ -196,6 +198,7 @@ impl Image {
             items.filter_map(|(key, item)| Some((key, item.permission(), item.state().early()?))).collect();
         let is_other = |&(_, permission, _): &(Key<Item>, Permission, Done)| Some(permission) != refuted;
         let confirmed = early.iter().rposition(is_other).map_or(0, |last| last + 1);
+        // Only the last operation is sent again: earlier ones were superseded by it, whatever the account is now.
         let (confirmed, reopened) = early.split_at(confirmed);
         for &(item, _, done) in confirmed {
             self.store.set_state(item, ItemState::Done(done));

@@ -82,6 +82,7 @@ impl Lane {
         };
         if is_good {
             self.streak = Streak::default();
+            // A credential that was refreshed for one kind of call may still be refused for another.
             self.refreshed.take_if(|(kind, _)| *kind == call.kind);
             self.clock_corrected = None;
             self.note_permitted(call, outcome, reaction);

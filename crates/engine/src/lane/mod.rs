@@ -154,6 +154,7 @@ impl Lane {
         for kind in Kind::ALL {
             self.slots[kind as usize].restart(limits.rate_of(kind), now);
         }
+        // Policies and keys may have changed while another worker had the lane.
         self.permitted = Permitted::default();
         self.key.wait_anew(now);
         self.refreshed = None;
