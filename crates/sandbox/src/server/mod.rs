@@ -61,7 +61,7 @@ use tunnel::{Protocol, Tunnel, TunnelSlot};
 use crate::{faults::Faults, world::World};
 
 /// The maximum number of connections.
-const CONNECTIONS_MAX: usize = 2048;
+const CONNECTIONS_MAX: usize = 2560;
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
