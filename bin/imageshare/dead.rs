@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::{
-    broker::{Confirmation, DeadLetter, DeadLetters, Error, Insistence, Lost, Publisher, Route, Routes, Url},
+    broker::{Confirmation, DeadLetter, DeadLetters, Error, Lost, PublishMode, Publisher, Route, Routes, Url},
     settings::Flags,
     wire::{Known, Permission},
 };
@@ -191,7 +191,7 @@ impl Walk {
                         Some(lane) => self.routes.find(lane).await,
                         None => Route::shared(""),
                     };
-                    let publish = self.publisher.publish(letter.take_message(route), Insistence::UntilAnswered);
+                    let publish = self.publisher.publish(letter.take_message(route), PublishMode::UntilAnswered);
                     let confirmation = tokio::select! {
                         confirmation = publish => confirmation.or_exit(Exit::OutOfReach)?,
                         problem = self.watch.gives_up(&self.terminal) => return Err(problem),

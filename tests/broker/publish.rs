@@ -6,7 +6,7 @@ use std::{
     process::{ChildStdin, ChildStdout},
 };
 
-use imageshare_worker::broker::{Confirmation, Insistence, Message, Publisher, State, TimeOuts, topology};
+use imageshare_worker::broker::{Confirmation, Message, PublishMode, Publisher, State, TimeOuts, topology};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
@@ -200,7 +200,7 @@ fn unroutable_message_is_named() {
         for number in 0..MESSAGES {
             let is_routed = number % 7 != 3;
             let message = message(topology::EXCHANGE, if is_routed { "default" } else { "nowhere" });
-            sent.push((is_routed, publisher.publish(message, Insistence::UntilAnswered).await.unwrap()));
+            sent.push((is_routed, publisher.publish(message, PublishMode::UntilAnswered).await.unwrap()));
         }
         drop(publisher);
         let mut wrong = 0;
@@ -220,10 +220,10 @@ fn required_publish_waits_for_its_queue() {
     let vhost = declared();
     let (runtime, publisher, publishing) = publisher(&vhost);
     let insisted = message(topology::EXCHANGE, "later");
-    let confirmation = runtime.block_on(publisher.publish(insisted, Insistence::UntilConfirmed)).unwrap();
+    let confirmation = runtime.block_on(publisher.publish(insisted, PublishMode::UntilConfirmed)).unwrap();
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
     until("it is said that no queue takes it", is_waiting);
-    let other = runtime.block_on(publisher.publish(message("", QUEUE), Insistence::UntilConfirmed)).unwrap();
+    let other = runtime.block_on(publisher.publish(message("", QUEUE), PublishMode::UntilConfirmed)).unwrap();
     assert_eq!(runtime.block_on(other), Ok(()), "it holds up no other");
     let folder = Folder::new();
     let settings = folder.file("imageshare.toml", "[lanes.later]\n");

@@ -4,7 +4,7 @@ use std::{io::BufRead, thread};
 
 use anyhow::Context as _;
 use imageshare_worker::{
-    broker::{Confirmation, Insistence, Message, Publisher, Routes},
+    broker::{Confirmation, Message, PublishMode, Publisher, Routes},
     lane::LaneConfig,
     lanes::route,
     wire::{JobLine, JobReader, Rejection, job},
@@ -54,7 +54,7 @@ impl Source {
         for read in jobs {
             let published = match read.and_then(|line| self.message(line, runtime)) {
                 Ok((line, accounts, message)) => {
-                    let handed_over = runtime.block_on(self.publisher.publish(message, Insistence::UntilAnswered));
+                    let handed_over = runtime.block_on(self.publisher.publish(message, PublishMode::UntilAnswered));
                     let Ok(confirmation) = handed_over else { return };
                     Published::Sent { line, accounts, confirmation }
                 }

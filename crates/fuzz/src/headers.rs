@@ -10,9 +10,9 @@ use imageshare_engine::{
 use imageshare_worker::{
     broker::{
         DeadLetter, Message, Reply, Route,
-        delivery::{self, Lane, NoJob, Taken},
+        delivery::{self, InvalidMessage, Lane, Taken},
         headers as ours,
-        letters::{Desk, Letters},
+        outgoing_messages::{OutgoingMessages, Reporter},
         topology::is_ours,
     },
     lane::Regions,
@@ -49,8 +49,8 @@ const HEADERS_LEN_MAX: usize = 40 * 1024;
 const BODY_LEN_MAX: usize = 1024 * 1024;
 const TRUNCATED_LEN: usize = 64 * 1024;
 
-/// Who does it.
-const DESK: Desk<'static> = Desk { lane: "asia", worker: "host:17" };
+/// The lane and worker in reports.
+const REPORTER: Reporter<'static> = Reporter { lane: "asia", worker: "host:17" };
 
 /// Messages: two bytes each for the length of the properties and of the body, then the properties as on the wire, then the
 /// body. What a broker lets through the client library can read once it was scrubbed; whatever it then holds, the message
@@ -87,10 +87,10 @@ fn check_wire(raw: &[u8], body: &[u8]) {
     assert_eq!(message.len, body.len() as u64);
     check_letter(DeadLetter::new(self::message(&properties, body)), body);
     let regions = Regions::These(["ap-tokyo".parse().expect("it is a region")].into());
-    let lane = Lane { id: LaneId(3), name: DESK.lane.to_owned(), regions };
+    let lane = Lane { id: LaneId(3), name: REPORTER.lane.to_owned(), regions };
     match delivery::read(message, Epoch(2), &lane, &BrokerVersion::from_text("3.10.8")) {
         Ok(taken) => check_taken(taken, body),
-        Err(no_job) => check_no_job(*no_job, body),
+        Err(invalid) => check_invalid(*invalid, body),
     }
 }
 
@@ -166,7 +166,7 @@ fn check_taken(taken: Taken, body: &[u8]) {
     assert_eq!((lane, identity.lane.as_deref()), (LaneId(3), None));
     let defaults = Defaults { job_id: identity.job_id.clone(), region: None };
     let plain = job::parse(body, &defaults).expect("what was taken is a job by itself");
-    assert!(plain.identity.lane.as_deref().is_none_or(|named| named == DESK.lane));
+    assert!(plain.identity.lane.as_deref().is_none_or(|named| named == REPORTER.lane));
     assert_eq!((plain.account_ids, plain.identity.image_id), (account_ids.clone(), identity.image_id));
     check_reply(envelope.reply.as_deref());
     envelope.traceparent.iter().for_each(|trace| assert_eq!(trace.len(), 55));
@@ -179,7 +179,7 @@ fn check_taken(taken: Taken, body: &[u8]) {
     let at = SystemTime::UNIX_EPOCH;
     let mode = Mode::from(identity.permission);
     let settled = SettledJob { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
-    let Letters { report, dead_letter, reply } = Letters::of_job(settled, DESK);
+    let OutgoingMessages { report, dead_letter, reply } = OutgoingMessages::from_job(settled, REPORTER);
     check_reply(reply.as_deref());
     check_report(&report, if account_ids.len() > 1 { "partial" } else { "failed" });
     let dead = dead_letter.expect("something is left of it");
@@ -189,13 +189,13 @@ fn check_taken(taken: Taken, body: &[u8]) {
     assert_eq!((&*left.account_ids, left.identity.labels), (expected, identity.labels));
 }
 
-fn check_no_job(no_job: NoJob, body: &[u8]) {
-    check_rejection(&no_job.rejection);
-    check_reply(no_job.reply.as_deref());
-    assert_eq!(no_job.rejection.known.lane.as_deref(), Some(DESK.lane));
-    assert!(!no_job.rejection.problem.contains("a bug of this program"), "{}", no_job.rejection);
-    let theirs = no_job.properties.clone();
-    let Letters { report, dead_letter, reply } = Letters::of_no_job(no_job, DESK);
+fn check_invalid(invalid: InvalidMessage, body: &[u8]) {
+    check_rejection(&invalid.rejection);
+    check_reply(invalid.reply.as_deref());
+    assert_eq!(invalid.rejection.known.lane.as_deref(), Some(REPORTER.lane));
+    assert!(!invalid.rejection.problem.contains("a bug of this program"), "{}", invalid.rejection);
+    let theirs = invalid.properties.clone();
+    let OutgoingMessages { report, dead_letter, reply } = OutgoingMessages::from_invalid(invalid, REPORTER);
     check_reply(reply.as_deref());
     check_report(&report, "rejected");
     let dead = dead_letter.expect("what is no job is passed on");
@@ -230,7 +230,7 @@ fn check_reply(reply: Option<&Reply>) {
 }
 
 fn check_report(report: &Message, status: &str) {
-    let key = format!("{}.{status}", DESK.lane);
+    let key = format!("{}.{status}", REPORTER.lane);
     assert_eq!((report.exchange.as_str(), report.routing_key.as_str()), ("imageshare.reports", key.as_str()));
     let read: Value = serde_json::from_slice(&report.body).expect("a report is JSON");
     assert_eq!(read.get("status").and_then(Value::as_str), Some(status));
@@ -248,14 +248,14 @@ fn check_dead_letter(dead: &Message, reason: &str) {
     };
     assert_eq!(
         [ours::LANE, ours::WORKER, ours::REASON].map(text),
-        [DESK.lane, DESK.worker, reason].map(|of| Some(of.to_owned()))
+        [REPORTER.lane, REPORTER.worker, reason].map(|of| Some(of.to_owned()))
     );
     assert!(text(ours::DETAIL).is_some());
     assert!(headers.keys().filter(|name| name.as_str().starts_with("imageshare-")).count() <= 5);
     let len = headers.iter().map(|(name, value)| 1 + name.as_str().len() + wire_len(value)).sum::<usize>();
     assert!(len <= HEADERS_LEN_MAX, "{len} bytes");
     let letter = DeadLetter::new(message(&dead.properties, &dead.body));
-    assert_eq!((letter.lane.as_deref(), letter.reason.as_deref()), (Some(DESK.lane), Some(reason)));
+    assert_eq!((letter.lane.as_deref(), letter.reason.as_deref()), (Some(REPORTER.lane), Some(reason)));
     check_letter(letter, &dead.body);
 }
 

@@ -89,7 +89,7 @@ impl Process {
     /// It has a consumer from now on.
     pub(crate) fn subscribed(&mut self, consumer: u64, random: &mut Random) {
         (self.consumer, self.proof_ends) = (Some(consumer), None);
-        // What follows a gap waits up to 100 ms for it to close (`broker/acks` of the worker).
+        // What follows a gap waits up to 100 ms for it to close (`broker/settlement` of the worker).
         self.acks = AckTimes { last_due: 0, sent_every: random.of(&[1, 100]), takes: random.of(&[1, 20, 200, 499]) };
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, Publisher, Setup, Supervisor, TimeOuts, Url},
+    broker::{self, Publishers, Setup, Supervisor, TimeOuts, Url},
     driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
     events,
     http::Client,
@@ -64,8 +64,8 @@ impl Daemon {
     ) -> Self {
         let worker = worker_name();
         let time_outs = TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() };
-        let (publisher, publishing) =
-            Publisher::new(url.clone(), &format!("imageshare worker {worker} publisher"), time_outs);
+        let name = format!("imageshare worker {worker} publisher");
+        let (publishers, connections) = Publishers::new(url.clone(), &name, time_outs, Arc::clone(status.of_process()));
         let driver = Driver::with_status(
             &lanes,
             Policy::WORKER,
@@ -73,9 +73,8 @@ impl Daemon {
             client,
             Arc::clone(status),
         );
-        let state = publisher.state();
+        let state = publishers.state();
         status.has_broker(move || publisher_status(&state.borrow()));
-        let publishing = publishing.watched(Arc::clone(status.of_process()));
         let (events, events_in) = mpsc::channel(MESSAGES_MAX);
         let setup = Arc::new(Setup {
             url,
@@ -83,7 +82,7 @@ impl Daemon {
             time_outs,
             prefetch: settings.broker.prefetch,
             declares,
-            publisher,
+            publishers,
             status: Arc::clone(status),
             events,
             shared: broker::Shared::default(),
@@ -99,7 +98,7 @@ impl Daemon {
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
         let source = BrokerSource::new(DriverChannels { messages: events_in, lanes: lines, orders: orders_in });
         names.push((parts.spawn(async move { drop(driver.run(source).await) }).id(), "the driver"));
-        names.push((parts.spawn(publishing.run()).id(), "the publisher"));
+        names.push((parts.spawn(connections.run()).id(), "the publisher"));
         Self { orders, lanes, parts, names, settings }
     }
 

@@ -164,6 +164,11 @@ impl Connection {
         self.time_outs
     }
 
+    /// Whether the library has not yet seen its end.
+    pub(super) fn is_open(&self) -> bool {
+        self.library.status().connected()
+    }
+
     /// Whether the broker takes no publishes for now, for lack of memory or disk.
     #[must_use]
     pub fn is_blocked(&self) -> bool {

@@ -20,7 +20,7 @@ use super::{
     Connection, Error, Route, TimeOuts, Url, bounded,
     delivery::{default_id, header_text},
     headers,
-    letters::untouched,
+    outgoing_messages::without_broker_properties,
     topology,
 };
 use crate::wire::{
@@ -262,7 +262,7 @@ impl DeadLetter {
     pub fn new(delivery: Delivery) -> Self {
         let Delivery { properties, data: body, acker, .. } = delivery;
         let job = job::parse(&body, &Defaults { job_id: default_id(&body, &properties), region: None });
-        let kept = untouched(&properties).with_delivery_mode(PERSISTENT);
+        let kept = without_broker_properties(&properties).with_delivery_mode(PERSISTENT);
         if let Some(dropped) = Dropped::of(&properties) {
             let detail = Some(dropped.detail());
             let Dropped { lane, reason, .. } = dropped;

@@ -1,6 +1,6 @@
-//! A message of a lane's queue: a job and what came around it, or no job and why.
+//! A message of a lane's queue: a job with its envelope, or invalid.
 //!
-//! Nothing that a publisher wrote is believed: not the body, not a header, not where the answer is to go.
+//! Nothing that a publisher wrote is trusted: not the body, not a header, not the destination of the reply.
 
 use std::{
     any::Any,
@@ -24,112 +24,127 @@ use crate::{
     },
 };
 
-/// Digits of the body's hash that name a job which nobody named.
+/// Digits of the body's hash in the id of a job without one.
 const HASH_DIGITS: usize = 16;
 
-/// The priority that RabbitMQ 4 takes a message without one to have.
+/// The priority that RabbitMQ 4 gives to a message without one.
 const DEFAULT_PRIORITY: u8 = 4;
 
 /// The header of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "traceparent";
 
-/// What a lane takes.
+/// A lane, as far as the broker is concerned.
 #[derive(Clone, Debug)]
 pub struct Lane {
     /// Its number.
     pub id: LaneId,
-    /// Its name, from which that of its queue follows.
+    /// Its name, which is part of the name of its queue.
     pub name: String,
     /// The regions whose images it serves.
     pub regions: Regions,
 }
 
-/// What is kept of a message from its delivery to its acknowledgement: all but the accounts, which the engine has, and
-/// the body, which nobody needs any more.
+/// What is kept of a message from its delivery to its acknowledgement: all but the accounts, which the engine has, and the
+/// body, which is no longer needed.
 #[derive(Clone, Debug)]
 pub struct Envelope {
     /// The subscription that delivered it.
     pub epoch: Epoch,
-    /// What it is acknowledged by, on that subscription alone.
+    /// The delivery tag, valid on that subscription only.
     pub tag: u64,
-    /// Whether it may have been worked on before.
+    /// Whether it was delivered before.
     pub redelivered: bool,
-    /// What its reports echo.
+    /// What its report repeats.
     pub identity: Identity,
-    /// After this moment nothing of it is begun.
+    /// After this time no operation of it begins.
     pub expires_at: Option<Timestamp>,
-    /// For SYNC: cancel however many it takes.
+    /// For SYNC: ignore the cancel limit.
     pub force: bool,
-    /// Where a copy of the report is to go.
+    /// Where a copy of the report goes.
     pub reply: Option<Box<Reply>>,
-    /// W3C Trace Context of whoever published it.
+    /// W3C Trace Context of the publisher.
     pub traceparent: Option<Box<str>>,
 }
 
-/// Where a copy of a report is to go.
+/// Where a copy of a report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// A queue that is none of ours.
+    /// A queue that is not ours.
     pub to: String,
-    /// What the requester knows its answer by.
+    /// The id by which the requester recognizes its answer.
     pub correlation_id: Option<String>,
 }
 
-/// A message that is no job, or one that its lane does not take. Its body goes on untouched.
+/// A message that is not a job, or not for its lane. Its body is passed on unchanged.
 #[derive(Debug)]
-pub struct NoJob {
-    /// What it is acknowledged by.
+pub struct InvalidMessage {
+    /// The delivery tag.
     pub tag: u64,
-    /// Whether it came before.
+    /// Whether it was delivered before.
     pub redelivered: bool,
-    /// When it came.
+    /// When it arrived.
     pub received_at: SystemTime,
-    /// Why.
+    /// Why it is invalid.
     pub rejection: Rejection,
-    /// The same in one word: `text`, `member`, `route` or `priority`.
+    /// The same as one word: `text`, `member`, `route` or `priority`.
     pub reason: &'static str,
-    /// What it holds, or the beginning of that.
+    /// The body, or the beginning of one that is too long.
     pub body: Vec<u8>,
-    /// Bytes of the whole.
+    /// Length of the whole body in bytes.
     pub len: u64,
-    /// What came around it.
+    /// The properties.
     pub properties: BasicProperties,
-    /// Where a copy of its report is to go.
+    /// Where a copy of the report goes.
     pub reply: Option<Box<Reply>>,
 }
 
-/// A job on its way to the driver.
+/// A job for the driver.
 pub type Taken = Delivery<Box<Envelope>>;
 
-/// Reads a message that this broker delivered.
+/// Parses a message that this broker delivered.
 ///
 /// # Errors
-/// If it is no job for this lane.
-pub fn read(message: IncomingMessage, epoch: Epoch, lane: &Lane, broker: &BrokerVersion) -> Result<Taken, Box<NoJob>> {
+/// If it is not a job for this lane.
+pub fn read(
+    message: IncomingMessage,
+    epoch: Epoch,
+    lane: &Lane,
+    broker: &BrokerVersion,
+) -> Result<Taken, Box<InvalidMessage>> {
     let IncomingMessage { tag, redelivered, properties, body, len } = message;
     let reply = reply(&properties).map(Box::new);
-    // A bug that one message finds must not keep all others from being read, each time it comes back.
+    // A bug that one message triggers must not stop all others, each time it is redelivered.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
         let job = parse(&body, len, &properties, lane)?;
         check_priority(&job, &properties, broker)?;
         Ok(job)
     }));
-    match parsed.unwrap_or_else(|panic| Err(("text", broke_down(&*panic)))) {
+    match parsed.unwrap_or_else(|panic| Err(("text", from_panic(&*panic)))) {
         Ok(job) => Ok(taken(job, tag, redelivered, epoch, lane.id, &properties, reply)),
         Err((reason, mut rejection)) => {
             rejection.known.lane = Some(lane.name.clone());
             let received_at = SystemTime::now();
-            Err(Box::new(NoJob { tag, redelivered, received_at, rejection, reason, body, len, properties, reply }))
+            Err(Box::new(InvalidMessage {
+                tag,
+                redelivered,
+                received_at,
+                rejection,
+                reason,
+                body,
+                len,
+                properties,
+                reply,
+            }))
         }
     }
 }
 
-/// The trace context of a message, if its shape is that of one.
+/// Returns the trace context of a message, if it is well-formed.
 pub(super) fn traceparent(properties: &BasicProperties) -> Option<&str> {
     header_text(properties, TRACEPARENT).filter(|text| is_traceparent(text))
 }
 
-/// A header that is a text.
+/// Returns a header that is text.
 pub(super) fn header_text<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
     match header(properties, name)? {
         AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok(),
@@ -138,7 +153,7 @@ pub(super) fn header_text<'a>(properties: &'a BasicProperties, name: &str) -> Op
     }
 }
 
-/// `version-trace-parent-flags` in lower-case hexadecimal digits, as version 00 has it.
+/// Whether this is `version-trace-parent-flags` in lowercase hexadecimal digits, the format of version 00.
 fn is_traceparent(text: &str) -> bool {
     let mut lens = [2, 32, 16, 2].into_iter();
     let mut parts = text.split('-');
@@ -151,7 +166,7 @@ fn is_traceparent(text: &str) -> bool {
         && text.len() == 55
 }
 
-/// Where a copy of the report is wanted, unless that is a queue of ours: there it would be taken for a job.
+/// Returns where a copy of the report goes, unless that is a queue of ours, in which it would pass for a job.
 fn reply(properties: &BasicProperties) -> Option<Reply> {
     let to = properties.reply_to().as_ref().map(|to| to.as_str()).filter(|to| !to.is_empty())?;
     if topology::is_ours(to) {
@@ -161,7 +176,7 @@ fn reply(properties: &BasicProperties) -> Option<Reply> {
     Some(Reply { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
 }
 
-/// Reads a job. If it is none, the reason is given in one word too.
+/// Parses a job. The error has the reason as one word too.
 fn parse(body: &[u8], len: u64, properties: &BasicProperties, lane: &Lane) -> Result<Job, (&'static str, Rejection)> {
     let defaults = Defaults { job_id: default_id(body, properties), region: None };
     if len > body.len() as u64 {
@@ -181,8 +196,8 @@ fn parse(body: &[u8], len: u64, properties: &BasicProperties, lane: &Lane) -> Re
     Ok(job)
 }
 
-/// A broker that delivers by priority would change the order of jobs: of a SHARE and a later CANCEL, the CANCEL could come
-/// first. So there every job needs the same priority.
+/// Checks that all jobs have the same priority if the broker delivers by priority. Otherwise the CANCEL after a SHARE could
+/// be delivered first.
 fn check_priority(
     job: &Job,
     properties: &BasicProperties,
@@ -200,12 +215,12 @@ fn check_priority(
     }
 }
 
-/// The priority of a message, if it is another one than messages without a priority have.
+/// Returns the priority of a message if it differs from that of messages without one.
 pub(super) fn priority(properties: &BasicProperties) -> Option<u8> {
     properties.priority().filter(|priority| *priority != DEFAULT_PRIORITY)
 }
 
-/// The name of a job that has none: the message's id, or a hash of the body.
+/// Returns the id for a job without one: that of the message, or a hash of the body.
 pub(super) fn default_id(body: &[u8], properties: &BasicProperties) -> String {
     match properties.message_id() {
         Some(id) if is_job_id(id.as_str()) => id.to_string(),
@@ -223,17 +238,17 @@ fn taken(
     reply: Option<Box<Reply>>,
 ) -> Taken {
     let (timestamp, force) = (job.expires_at, job.force);
-    // A time that this system cannot hold lies beyond the end of any process.
+    // A time that the system cannot represent is after the end of any process.
     let expires_at = timestamp.and_then(|time| SystemTime::try_from(time).ok());
     let (mut identity, job): (Identity, EngineJob) = job.into_parts(None, redelivered);
-    // It is the one whose queue it came from.
+    // It is the lane of the queue.
     identity.lane = None;
     let traceparent = traceparent(properties).map(Box::from);
     let envelope = Envelope { epoch, tag, redelivered, identity, expires_at: timestamp, force, reply, traceparent };
     Delivery { identity: Box::new(envelope), lane, job, expires_at }
 }
 
-fn broke_down(panic: &(dyn Any + Send)) -> Rejection {
+fn from_panic(panic: &(dyn Any + Send)) -> Rejection {
     let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let words = imageshare_core::text::excerpt(words.unwrap_or_default());
     Rejection::of_text(format!("found a text that a bug of this program cannot read ({words}), allowed is a job"))
@@ -279,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_keeps_what_is_needed_until_it_is_acknowledged() {
+    fn job_keeps_its_envelope() {
         let properties = with_headers([(TRACEPARENT, AMQPValue::LongString(TRACE.into()))])
             .with_message_id("m-1".into())
             .with_reply_to("answers".into());
@@ -295,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_a_name_has_the_messages_or_that_of_its_bytes() {
+    fn job_without_an_id_has_that_of_the_message() {
         let id = |properties| taken(JOB, properties).identity.identity.job_id.clone();
         assert_eq!(id(BasicProperties::default().with_message_id("m".into())), "m");
         let of_bytes = id(BasicProperties::default());
@@ -311,18 +326,18 @@ mod tests {
     #[track_caller]
     fn check_rejected(body: &str, word: &str, reason: &str) {
         let properties = BasicProperties::default().with_message_id("m-1".into()).with_type("t".into());
-        let no_job = read(message(body, properties.clone()), Epoch(2), &lane(), &broker("4.0.5")).unwrap_err();
-        assert_eq!((no_job.reason, no_job.rejection.reason().as_str()), (word, reason));
+        let invalid = read(message(body, properties.clone()), Epoch(2), &lane(), &broker("4.0.5")).unwrap_err();
+        assert_eq!((invalid.reason, invalid.rejection.reason().as_str()), (word, reason));
         assert_eq!(
-            (no_job.rejection.known.lane.as_deref(), no_job.rejection.known.job_id.as_deref()),
+            (invalid.rejection.known.lane.as_deref(), invalid.rejection.known.job_id.as_deref()),
             (Some("asia"), Some("m-1"))
         );
-        assert_eq!((no_job.tag, no_job.redelivered, no_job.body.as_slice()), (17, true, body.as_bytes()));
-        assert_eq!(no_job.properties, properties);
+        assert_eq!((invalid.tag, invalid.redelivered, invalid.body.as_slice()), (17, true, body.as_bytes()));
+        assert_eq!(invalid.properties, properties);
     }
 
     #[test]
-    fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
+    fn invalid_message_keeps_its_bytes() {
         check_rejected("[1]", "text", "is a list (expected one JSON object per line; convert a list with jq -c '.[]')");
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
@@ -349,9 +364,9 @@ mod tests {
         for version in ["4.0.5", "4.3.6", "5.0.0-rc.1", "unreadable"] {
             assert!(read(None, version).is_ok() && read(Some(4), version).is_ok(), "{version}");
             for priority in [0, 3, 5, 9, 255] {
-                let no_job = read(Some(priority), version).unwrap_err();
-                assert_eq!(no_job.reason, "priority");
-                let reason = no_job.rejection.reason();
+                let invalid = read(Some(priority), version).unwrap_err();
+                assert_eq!(invalid.reason, "priority");
+                let reason = invalid.rejection.reason();
                 let expected =
                     format!("priority: invalid value {priority} (expected no priority, or 4: RabbitMQ {version}");
                 assert!(reason.starts_with(&expected), "{reason}");
@@ -363,16 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn message_that_was_cut_is_rejected_for_its_length() {
+    fn truncated_message_is_rejected_for_its_length() {
         let message = IncomingMessage { len: 21_000_000, ..message(JOB, BasicProperties::default()) };
-        let no_job = read(message, Epoch(2), &lane(), &broker("3.10.8")).unwrap_err();
-        let reason = no_job.rejection.reason();
+        let invalid = read(message, Epoch(2), &lane(), &broker("3.10.8")).unwrap_err();
+        let reason = invalid.rejection.reason();
         assert_eq!(reason, "21000000 bytes (expected at most 1048576)");
-        assert_eq!((no_job.reason, no_job.len, no_job.body.as_slice()), ("text", 21_000_000, JOB.as_bytes()));
+        assert_eq!((invalid.reason, invalid.len, invalid.body.as_slice()), ("text", 21_000_000, JOB.as_bytes()));
     }
 
     #[test]
-    fn no_answer_goes_to_a_queue_of_ours() {
+    fn no_reply_goes_to_a_queue_of_ours() {
         let reply = |to: &str| taken(JOB, BasicProperties::default().with_reply_to(to.into())).identity.reply;
         for ours in ["imageshare.jobs.asia", "imageshare.dead", "imageshare.reports", "imageshare", ""] {
             assert_eq!(reply(ours), None, "{ours}");
@@ -381,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_context_has_one_shape() {
+    fn trace_context_has_one_format() {
         assert!(is_traceparent(TRACE));
         for wrong in [
             "",
@@ -399,9 +414,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bug_is_a_reason_and_not_the_end() {
+    fn panic_of_the_parser_is_a_rejection() {
         let panic = catch_unwind(|| panic!("at the disco\u{1b}")).unwrap_err();
-        let reason = broke_down(&*panic).reason();
+        let reason = from_panic(&*panic).reason();
         assert_eq!(
             reason,
             "found a text that a bug of this program cannot read (\"at the disco\\u{1b}\"), allowed is a job"

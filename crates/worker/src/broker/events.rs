@@ -25,8 +25,8 @@ use crate::{
 /// Characters of a job's name that are logged.
 const JOB_ID_CHARS_MAX: usize = 128;
 
-/// A lane was given back to the broker.
-pub(crate) struct GivenBack<'a> {
+/// A lane was requeued.
+pub(crate) struct Requeued<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) why: Requeue,
 }
@@ -55,8 +55,8 @@ pub(crate) struct PriorityIgnored<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) priority: u8,
     pub(crate) broker: &'a BrokerVersion,
-    /// Whether this was said before in this process.
-    pub(crate) is_said: &'a AtomicBool,
+    /// Whether this process logged it before.
+    pub(crate) is_logged: &'a AtomicBool,
 }
 
 /// The policies of the broker were inspected, for the first time or with another result.
@@ -88,7 +88,7 @@ pub(crate) struct Shortened<'a> {
 }
 
 /// Copies of reports for `reply_to` did not arrive: their connection ended early.
-pub(crate) struct CourtesiesLost<'a> {
+pub(crate) struct ReplyCopiesLost<'a> {
     pub(crate) detail: &'a Error,
     /// All that were lost since the process started.
     pub(crate) lost: u64,
@@ -102,7 +102,7 @@ pub(crate) struct Confirmed<'a> {
     pub(crate) took: Duration,
 }
 
-impl GivenBack<'_> {
+impl Requeued<'_> {
     pub(crate) fn record(&self) {
         let reason = self.why.as_str();
         self.lane.metrics.requeues.of(reason).inc();
@@ -135,8 +135,8 @@ impl TopologyDiffers<'_> {
 
 impl PriorityIgnored<'_> {
     pub(crate) fn record(&self) {
-        let Self { lane, priority, broker, is_said } = *self;
-        if !is_said.swap(true, Relaxed) {
+        let Self { lane, priority, broker, is_logged } = *self;
+        if !is_logged.swap(true, Relaxed) {
             warn!(
                 lane = lane.name(),
                 priority,
@@ -209,7 +209,7 @@ impl Shortened<'_> {
     }
 }
 
-impl CourtesiesLost<'_> {
+impl ReplyCopiesLost<'_> {
     pub(crate) fn record(&self) {
         let Self { detail, lost, pause } = *self;
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);

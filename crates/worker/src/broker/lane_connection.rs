@@ -78,7 +78,8 @@ pub(super) type Reserved = (IncomingMessage, OwnedSemaphorePermit);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Bytes to be written.
+    /// Bytes to write. While the socket accepts none they are at most an acknowledgement of 21 bytes for each unacknowledged
+    /// delivery and one question: the next question waits for the answer to the last one.
     bytes: Mutex<Vec<u8>>,
     written: Notify,
     /// Those that wait for an answer to `queue.declare`, in the order in which they asked.

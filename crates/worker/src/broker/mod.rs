@@ -1,11 +1,9 @@
 //! The broker: RabbitMQ over AMQP 0-9-1, by the client library `lapin`.
 //!
-//! The library repairs nothing by itself here. Whoever holds a [`Connection`] drops it whole at the first error and
-//! opens another one, and every call to it ends within a time-out of ours ([`bounded`]).
+//! Nothing is repaired. The owner of a [`Connection`] drops it at the first error and opens another one. Every call to the
+//! library ends within a time-out of ours ([`bounded`]).
 
-mod acks;
 mod connection;
-mod courtesies;
 mod dead;
 mod error;
 pub(crate) mod events;
@@ -13,11 +11,16 @@ mod follower;
 mod lane_connection;
 mod mechanism;
 mod orders;
+mod publish_queue;
 mod publisher;
-mod publishing;
+mod publisher_connection;
+mod publishers;
+mod receive;
 mod refusals;
+mod reply_copies;
 mod room;
 mod routes;
+mod settle;
 mod settlement;
 mod subscription;
 mod supervisor;
@@ -28,8 +31,8 @@ mod url;
 mod channel_tests;
 
 pub mod delivery;
-pub mod letters;
 pub mod management;
+pub mod outgoing_messages;
 pub mod topology;
 
 pub use connection::{Connection, TimeOuts, bounded};
@@ -38,9 +41,11 @@ pub use delivery::{Envelope, Lane, Reply};
 pub use error::Error;
 pub use follower::{Followed, Follower};
 pub use imageshare_amqp::{BrokerVersion, Message};
-pub use letters::headers;
-pub use publisher::{Confirmation, Insistence, Lost, Publisher, State};
-pub use publishing::Publishing;
+pub use outgoing_messages::headers;
+pub use publish_queue::{Lost, PublishMode};
+pub use publisher::{Confirmation, Publisher, Publishing};
+pub use publisher_connection::State;
+pub use publishers::{PublisherConnections, Publishers};
 pub use room::IN_FLIGHT_MAX;
 pub use routes::{Route, Routes};
 pub use supervisor::{Setup, Shared, Supervisor};

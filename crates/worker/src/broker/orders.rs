@@ -11,6 +11,11 @@ use crate::lane_messages::{Epoch, ToLane};
 pub(super) type Order = ToLane<Box<Envelope>>;
 
 /// The receiving end. What one subscription leaves is for the next one.
+///
+/// The channel has no limit, because the driver must not wait for one lane. What it holds is bounded all the same: for each
+/// subscription one report for each delivery that is not acknowledged, of which there are at most as many as the prefetch,
+/// and three other orders (consume, requeue, cut). The supervisor takes out all orders for a subscription that ended before
+/// the next one gets its first delivery.
 #[derive(Debug)]
 pub(super) struct Orders {
     incoming: mpsc::UnboundedReceiver<Order>,

@@ -1,27 +1,32 @@
 //! Messages that a queue refused, by destination. Each destination is tried again after growing pauses, on the same
-//! channel, and holds up no other one.
+//! channel, and delays no other one.
 //!
-//! After a refusal one message is sent at a time, the oldest; each one that is taken doubles how many may be under way. So
-//! the messages of a destination arrive in their order, and what a full queue refuses is sent seldom.
+//! After a refusal one message is sent at a time, the oldest. Each accepted one doubles how many may be in flight. So the
+//! messages of a destination arrive in order, and a full queue is tried seldom.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imageshare_amqp::Message;
+use imageshare_amqp::{Message, Outgoing};
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
 use crate::pauses::Refused;
 
-/// Why a queue did not take a message.
+/// Why a queue did not accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum RefusalReason {
     /// The broker answered with a nack: the queue is full, or it is not available.
     Refused,
     /// No queue is bound.
     Unroutable,
 }
 
-/// Messages with their numbers, in the order in which they were handed over. Empty while every queue takes all.
+/// A message with its number in the order in which messages were handed over.
+pub(super) trait Numbered: Outgoing {
+    fn number(&self) -> u64;
+}
+
+/// The refused messages and those that wait behind them. Empty while every queue accepts all.
 #[derive(Debug)]
 pub(super) struct Refusals<R> {
     by_destination: BTreeMap<Destination, Refusal<R>>,
@@ -32,11 +37,11 @@ type Destination = (ShortString, ShortString);
 
 #[derive(Debug)]
 struct Refusal<R> {
-    why: Why,
-    /// When the destination last took a message, or first refused one.
+    reason: RefusalReason,
+    /// When the destination last accepted a message, or first refused one.
     since: Instant,
     waiting: BTreeMap<u64, R>,
-    /// Sent to find out whether the destination takes messages again.
+    /// Sent to find out whether the destination accepts messages again.
     probes: BTreeSet<u64>,
     probes_max: usize,
     next_at: Instant,
@@ -49,57 +54,56 @@ impl<R> Default for Refusals<R> {
     }
 }
 
-impl<R> Refusals<R> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_destination.is_empty()
+impl<R: Numbered> Refusals<R> {
+    /// Returns one destination that refuses, why, and since when it accepted nothing.
+    pub(super) fn first(&self) -> Option<(&ShortString, &ShortString, RefusalReason, Instant)> {
+        let ((exchange, key), Refusal { reason, since, .. }) = self.by_destination.first_key_value()?;
+        Some((exchange, key, *reason, *since))
     }
 
-    /// One destination that refuses, why, and since when nothing got there.
-    pub(super) fn first(&self) -> Option<(&ShortString, &ShortString, Why, Instant)> {
-        let ((exchange, key), Refusal { why, since, .. }) = self.by_destination.first_key_value()?;
-        Some((exchange, key, *why, *since))
-    }
-
-    /// Whether messages to the destination of this one have to wait.
-    pub(super) fn holds(&self, message: &Message) -> bool {
-        self.by_destination.contains_key(&destination(message))
-    }
-
-    /// Lets a message wait at its destination, which [holds](Self::holds) messages.
-    pub(super) fn wait(&mut self, message: &Message, number: u64, request: R) {
-        if let Some(refusal) = self.by_destination.get_mut(&destination(message)) {
-            refusal.probes.remove(&number);
-            refusal.waiting.insert(number, request);
+    /// Lets a message wait behind others of its destination, or returns it if there are none.
+    pub(super) fn wait(&mut self, request: R) -> Option<R> {
+        // Usually no destination refuses.
+        if self.by_destination.is_empty() {
+            return Some(request);
         }
+        let Some(refusal) = self.by_destination.get_mut(&destination(request.message())) else { return Some(request) };
+        refusal.probes.remove(&request.number());
+        refusal.waiting.insert(request.number(), request);
+        None
     }
 
     /// A message was refused.
-    pub(super) fn refuse(&mut self, now: Instant, message: &Message, number: u64, request: R, why: Why) {
-        let refusal = self.by_destination.entry(destination(message)).or_insert_with(|| {
+    pub(super) fn refuse(&mut self, now: Instant, request: R, reason: RefusalReason) {
+        let refusal = self.by_destination.entry(destination(request.message())).or_insert_with(|| {
             let mut pauses = Refused::default();
             let next_at = now + pauses.next();
             let (waiting, probes) = (BTreeMap::new(), BTreeSet::new());
-            Refusal { why, since: now, waiting, probes, probes_max: 1, next_at, pauses }
+            Refusal { reason, since: now, waiting, probes, probes_max: 1, next_at, pauses }
         });
-        refusal.why = why;
-        if refusal.probes.remove(&number) {
+        refusal.reason = reason;
+        if refusal.probes.remove(&request.number()) {
             refusal.probes_max = 1;
             refusal.next_at = now + refusal.pauses.next();
         }
-        refusal.waiting.insert(number, request);
+        refusal.waiting.insert(request.number(), request);
     }
 
-    /// Whether a message that came before this one still waits at its destination.
-    pub(super) fn is_overtaken(&self, message: &Message, number: u64) -> bool {
-        let refusal = self.by_destination.get(&destination(message));
-        refusal.and_then(|refusal| refusal.waiting.first_key_value()).is_some_and(|(first, _)| *first < number)
+    /// Whether an earlier message still waits at the destination of this one.
+    pub(super) fn is_overtaken(&self, request: &R) -> bool {
+        let refusal = self.of(request);
+        let first = refusal.and_then(|refusal| refusal.waiting.first_key_value());
+        first.is_some_and(|(first, _)| *first < request.number())
     }
 
-    /// A message was taken.
-    pub(super) fn taken(&mut self, now: Instant, message: &Message, number: u64) {
-        let Some(refusal) = self.by_destination.get_mut(&destination(message)) else { return };
+    /// A message was accepted.
+    pub(super) fn accepted(&mut self, now: Instant, request: &R) {
+        if self.by_destination.is_empty() {
+            return;
+        }
+        let Some(refusal) = self.by_destination.get_mut(&destination(request.message())) else { return };
         refusal.since = now;
-        if refusal.probes.remove(&number) {
+        if refusal.probes.remove(&request.number()) {
             refusal.probes_max = refusal.probes_max.saturating_mul(2);
             refusal.next_at = now;
             refusal.pauses.reset();
@@ -107,12 +111,19 @@ impl<R> Refusals<R> {
         self.forget_settled();
     }
 
-    /// A message needs no further try, whatever became of it.
-    pub(super) fn give_up(&mut self, message: &Message, number: u64) {
-        if let Some(refusal) = self.by_destination.get_mut(&destination(message)) {
-            refusal.probes.remove(&number);
+    /// A message is not tried again.
+    pub(super) fn give_up(&mut self, request: &R) {
+        if let Some(refusal) = self.by_destination.get_mut(&destination(request.message())) {
+            refusal.probes.remove(&request.number());
         }
         self.forget_settled();
+    }
+
+    fn of(&self, request: &R) -> Option<&Refusal<R>> {
+        if self.by_destination.is_empty() {
+            return None;
+        }
+        self.by_destination.get(&destination(request.message()))
     }
 
     /// When the next message may be sent, if any waits.
@@ -121,14 +132,14 @@ impl<R> Refusals<R> {
     }
 
     /// Takes a message that may be sent now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(u64, R)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<R> {
         let refusal = self.by_destination.values_mut().find(|refusal| refusal.may_probe() && refusal.next_at <= now)?;
         let (number, request) = refusal.waiting.pop_first()?;
         refusal.probes.insert(number);
-        Some((number, request))
+        Some(request)
     }
 
-    /// Nothing is under way any more: whatever was comes back by [`wait`](Self::wait).
+    /// Nothing is in flight any more. What was comes back by [`wait`](Self::wait).
     pub(super) fn disconnected(&mut self) {
         for refusal in self.by_destination.values_mut() {
             refusal.probes.clear();
@@ -157,80 +168,100 @@ mod tests {
 
     use super::*;
 
-    fn message(key: &str) -> Message {
-        Message::json("", key.into(), "".into(), Vec::new())
+    #[derive(Debug, PartialEq)]
+    struct Request(u64, Message);
+
+    impl Outgoing for Request {
+        fn message(&self) -> &Message {
+            &self.1
+        }
+    }
+
+    impl Numbered for Request {
+        fn number(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn to(key: &str, number: u64) -> Request {
+        Request(number, Message::json("", key.into(), "".into(), Vec::new()))
+    }
+
+    fn full(number: u64) -> Request {
+        to("full", number)
     }
 
     /// Sends what is due at this moment.
-    fn due(refusals: &mut Refusals<u64>, now: Instant) -> Vec<u64> {
-        std::iter::from_fn(|| refusals.next(now)).map(|(number, _)| number).collect()
+    fn due(refusals: &mut Refusals<Request>, now: Instant) -> Vec<u64> {
+        std::iter::from_fn(|| refusals.next(now)).map(|request| request.0).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_destination_is_tried_with_growing_pauses() {
-        let (mut refusals, full, mut now) = (Refusals::default(), message("full"), Instant::now());
-        refusals.refuse(now, &full, 1, 1, Why::Refused);
-        refusals.refuse(now, &full, 2, 2, Why::Refused);
+    async fn refused_destination_is_tried_with_growing_pauses() {
+        let (mut refusals, mut now) = (Refusals::default(), Instant::now());
+        refusals.refuse(now, full(1), RefusalReason::Refused);
+        refusals.refuse(now, full(2), RefusalReason::Refused);
         let mut pauses = Vec::new();
         for _ in 0..12 {
             let next_at = refusals.next_at().unwrap();
             pauses.push(next_at - now);
             now = next_at;
             assert_eq!(due(&mut refusals, now), [1], "the oldest alone");
-            refusals.refuse(now, &full, 1, 1, Why::Refused);
+            refusals.refuse(now, full(1), RefusalReason::Refused);
         }
         assert!(pauses[0] <= Duration::from_millis(300), "{pauses:?}");
         assert!(pauses[9..].iter().all(|pause| (15..=30).contains(&pause.as_secs())), "{pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_destination_that_takes_messages_gets_more_each_time() {
-        let (mut refusals, full) = (Refusals::default(), message("full"));
+    async fn destination_that_accepts_gets_more_each_time() {
+        let mut refusals = Refusals::default();
         let begun = Instant::now();
-        (1..=8).for_each(|number| refusals.refuse(begun, &full, number, number, Why::Refused));
+        (1..=8).for_each(|number| refusals.refuse(begun, full(number), RefusalReason::Refused));
         let now = begun + Duration::from_secs(60);
         assert_eq!(due(&mut refusals, now), [1]);
-        refusals.taken(now, &full, 1);
+        refusals.accepted(now, &full(1));
         assert_eq!(due(&mut refusals, now), [2, 3]);
-        [2, 3].into_iter().for_each(|number| refusals.taken(now, &full, number));
+        [2, 3].into_iter().for_each(|number| refusals.accepted(now, &full(number)));
         assert_eq!(due(&mut refusals, now), [4, 5, 6, 7, 8]);
-        assert_eq!(refusals.first().unwrap().3, now, "since it took the last one");
-        (4..=8).for_each(|number| refusals.taken(now, &full, number));
-        assert!(refusals.is_empty() && !refusals.holds(&full));
+        assert_eq!(refusals.first().unwrap().3, now, "since it accepted the last one");
+        (4..=8).for_each(|number| refusals.accepted(now, &full(number)));
+        assert_eq!(refusals.first(), None);
+        assert_eq!(refusals.wait(full(9)), Some(full(9)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_destination_holds_up_no_other() {
+    async fn destination_delays_no_other() {
         let (mut refusals, now) = (Refusals::default(), Instant::now());
-        refusals.refuse(now, &message("full"), 1, 1, Why::Refused);
-        assert!(refusals.holds(&message("full")) && !refusals.holds(&message("other")));
+        refusals.refuse(now, full(1), RefusalReason::Refused);
+        assert_eq!(refusals.wait(to("other", 2)), Some(to("other", 2)));
         let later = now + Duration::from_secs(60);
-        refusals.refuse(later, &message("other"), 2, 2, Why::Unroutable);
+        refusals.refuse(later, to("other", 2), RefusalReason::Unroutable);
         assert_eq!(due(&mut refusals, later), [1]);
         assert_eq!(due(&mut refusals, later + Duration::from_secs(60)), [2]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_message_that_was_taken_first_is_known() {
-        let (mut refusals, full, now) = (Refusals::default(), message("full"), Instant::now());
-        refusals.refuse(now, &full, 5, 5, Why::Refused);
-        assert!(refusals.is_overtaken(&full, 6) && !refusals.is_overtaken(&full, 4));
-        refusals.wait(&full, 6, 6);
+    async fn overtaking_message_is_recognized() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        refusals.refuse(now, full(5), RefusalReason::Refused);
+        assert!(refusals.is_overtaken(&full(6)) && !refusals.is_overtaken(&full(4)));
+        assert_eq!(refusals.wait(full(6)), None);
         let later = now + Duration::from_secs(60);
         assert_eq!(due(&mut refusals, later), [5]);
-        refusals.taken(later, &full, 5);
+        refusals.accepted(later, &full(5));
         assert_eq!(due(&mut refusals, later), [6]);
-        assert!(!refusals.is_overtaken(&full, 6));
+        assert!(!refusals.is_overtaken(&full(6)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_connection_brings_probes_back_in_order() {
-        let (mut refusals, full, now) = (Refusals::default(), message("full"), Instant::now());
-        (1..=3).for_each(|number| refusals.refuse(now, &full, number, number, Why::Refused));
+    async fn lost_connection_returns_probes_in_order() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        (1..=3).for_each(|number| refusals.refuse(now, full(number), RefusalReason::Refused));
         let later = now + Duration::from_secs(60);
         assert_eq!(due(&mut refusals, later), [1]);
         refusals.disconnected();
-        refusals.wait(&full, 1, 1);
+        assert_eq!(refusals.wait(full(1)), None);
         assert_eq!(due(&mut refusals, later), [1]);
     }
 }

@@ -57,14 +57,31 @@ impl Rooms {
     /// Waits until there is room for a message with a body of this length. A longer one than fits in the whole pool has
     /// to be alone in it.
     pub(super) async fn reserve(&self, class: Class, len: usize) -> Room {
-        let pool = match class {
-            Class::DeadLetter => &self.dead_letters,
-            Class::Other => &self.others,
-        };
+        let pool = self.pool(class);
         let open = "nobody closes the pool";
         let message = Arc::clone(&pool.messages).acquire_owned().await.expect(open);
         let bytes = Arc::clone(&pool.bytes).acquire_many_owned(permits(len)).await.expect(open);
         Room { bytes, _message: message }
+    }
+
+    /// Reserves room if there is some now, and nobody waits for it.
+    pub(super) fn try_reserve(&self, class: Class, len: usize) -> Option<Room> {
+        self.pool(class).try_reserve(len)
+    }
+
+    const fn pool(&self, class: Class) -> &Pool {
+        match class {
+            Class::DeadLetter => &self.dead_letters,
+            Class::Other => &self.others,
+        }
+    }
+}
+
+impl Pool {
+    fn try_reserve(&self, len: usize) -> Option<Room> {
+        let message = Arc::clone(&self.messages).try_acquire_owned().ok()?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(permits(len)).ok()?;
+        Some(Room { bytes, _message: message })
     }
 }
 

@@ -16,11 +16,11 @@ use tokio::{
 
 use super::events;
 use super::{
-    Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
+    Connection, Envelope, Error, Lane, Publishers, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
     lane_connection::LaneConnection,
     orders::{Order, Orders},
-    subscription::{Ended, Served, Subscription, Surroundings, void_order},
+    subscription::{Ended, LaneContext, Served, Subscription, void_order},
     topology::{self, Difference},
 };
 use crate::{
@@ -60,7 +60,7 @@ pub struct Setup {
     /// Whether what is missing at the broker is made.
     pub declares: bool,
     /// What the lanes publish with.
-    pub publisher: Publisher,
+    pub publishers: Publishers,
     /// Where it is noted how the lanes are, in their order.
     pub status: Arc<Status>,
     /// To the driver.
@@ -77,7 +77,7 @@ pub struct Shared {
     bodies: Arc<Semaphore>,
     invalid: Arc<Semaphore>,
     openings: Semaphore,
-    is_priority_said: AtomicBool,
+    is_priority_logged: AtomicBool,
 }
 
 impl Default for Shared {
@@ -87,7 +87,7 @@ impl Default for Shared {
             bodies: Arc::new(Semaphore::new(BODIES_LEN_MAX)),
             invalid: Arc::new(Semaphore::new(INVALID_LEN_MAX)),
             openings: Semaphore::new(OPENINGS_MAX),
-            is_priority_said: AtomicBool::new(false),
+            is_priority_logged: AtomicBool::new(false),
         }
     }
 }
@@ -123,8 +123,8 @@ impl Supervisor {
                 continue;
             }
             let began = Instant::now();
-            let Served { ended, was_up, settled } = self.subscribe().await;
-            if settled > 0 || began.elapsed() > LASTED {
+            let Served { ended, was_up, acknowledged } = self.subscribe().await;
+            if acknowledged > 0 || began.elapsed() > LASTED {
                 self.reconnects.reset();
             }
             let pause = self.pause(&ended);
@@ -167,18 +167,18 @@ impl Supervisor {
         };
         let subscription = match opened {
             Ok(subscription) => subscription,
-            Err(ended) => return Served { ended, was_up: false, settled: 0 },
+            Err(ended) => return Served { ended, was_up: false, acknowledged: 0 },
         };
-        let around = Surroundings {
+        let context = LaneContext {
             lane,
             worker: &setup.worker,
-            publisher: &setup.publisher,
+            publishers: &setup.publishers,
             events: &setup.events,
             status,
             invalid: &setup.shared.invalid,
-            is_priority_said: &setup.shared.is_priority_said,
+            is_priority_logged: &setup.shared.is_priority_logged,
         };
-        subscription.serve(orders, &around).await
+        subscription.serve(orders, context).await
     }
 
     fn pause(&mut self, ended: &Ended) -> Duration {
@@ -188,7 +188,7 @@ impl Supervisor {
                 self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
             }
             Ended::Topology(_) => TOPOLOGY_PAUSE,
-            Ended::GivenBack(_) | Ended::Cut | Ended::Over => Duration::ZERO,
+            Ended::Requeued(_) | Ended::Cut | Ended::Over => Duration::ZERO,
         }
     }
 
@@ -198,7 +198,7 @@ impl Supervisor {
             self.differences.clear();
         }
         match ended {
-            Ended::GivenBack(why) => events::GivenBack { lane, why: *why }.record(),
+            Ended::Requeued(why) => events::Requeued { lane, why: *why }.record(),
             // Said once, and again when it is not the same any more.
             Ended::Topology(differences) => {
                 let is_known = *differences == self.differences;

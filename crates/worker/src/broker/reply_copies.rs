@@ -1,8 +1,8 @@
-//! Courtesies: copies of reports for the publishers that asked for one by `reply_to`.
+//! Copies of reports for publishers that asked for one by `reply_to`.
 //!
 //! Any publisher of jobs chooses where its copy goes, and some destinations make the broker close the channel or the
-//! connection. So courtesies have a connection of their own, which is open only while there are any. A courtesy is sent
-//! once. Those that do not arrive are counted, and hold nothing up.
+//! connection. So copies have a connection of their own, which is open only while there are any. A copy is sent once. Those
+//! that do not arrive are counted, and delay nothing.
 
 use std::{
     pin::pin,
@@ -24,76 +24,77 @@ use tokio::{
 use super::events;
 use super::{
     Connection, Error, Reply, TimeOuts, Url, bounded,
-    letters::courtesy,
-    publishing::{CONFIRM_MAX, FRAME_MAX, PUBLISH},
+    outgoing_messages::reply_copy,
+    publish_queue::CONFIRM_MAX,
+    publisher_connection::{FRAME_MAX, PUBLISH},
 };
 
-/// Courtesies that wait to be sent, and those in flight.
-const COURTESIES_MAX: usize = 1_000;
+/// Copies that wait to be sent, and the same number in flight.
+const COPIES_MAX: usize = 1_000;
 
 /// Bytes of their bodies.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long the connection stays open without a courtesy.
+/// How long the connection stays open without a copy.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
-/// How long no courtesy is sent after the connection ended early: this long at first, then twice as long each time, up to
-/// the maximum.
+/// How long no copy is sent after the connection failed: this long at first, then twice as long each time, up to the
+/// maximum.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
-/// The side that hands courtesies over.
+/// The handle of the lanes.
 #[derive(Debug)]
-pub(super) struct Courtesies {
-    waiting: mpsc::Sender<Courtesy>,
+pub(super) struct ReplyCopies {
+    waiting: mpsc::Sender<ReplyCopy>,
     bytes: Arc<Semaphore>,
     lost: Arc<AtomicU64>,
 }
 
-/// The task that sends them.
+/// The task that sends copies.
 #[derive(Debug)]
-pub(super) struct CourtesySender {
+pub(super) struct CopySender {
     url: Url,
     name: String,
     time_outs: TimeOuts,
-    waiting: mpsc::Receiver<Courtesy>,
+    waiting: mpsc::Receiver<ReplyCopy>,
     lost: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
-struct Courtesy {
+struct ReplyCopy {
     message: Message,
     _bytes: OwnedSemaphorePermit,
 }
 
-impl Outgoing for Courtesy {
+impl Outgoing for ReplyCopy {
     fn message(&self) -> &Message {
         &self.message
     }
 }
 
-impl Courtesies {
-    /// Both sides. Losses are added to `lost`.
-    pub(super) fn new(url: Url, name: &str, time_outs: TimeOuts, lost: Arc<AtomicU64>) -> (Self, CourtesySender) {
-        let (sender, waiting) = mpsc::channel(COURTESIES_MAX);
-        let name = format!("{name} replies");
-        let courtesies = Self { waiting: sender, bytes: Arc::new(Semaphore::new(BYTES_MAX)), lost: Arc::clone(&lost) };
-        (courtesies, CourtesySender { url, name, time_outs, waiting, lost })
+impl ReplyCopies {
+    /// Both sides.
+    pub(super) fn new(url: Url, name: &str, time_outs: TimeOuts) -> (Self, CopySender) {
+        let (sender, waiting) = mpsc::channel(COPIES_MAX);
+        let (name, lost) = (format!("{name} replies"), Arc::<AtomicU64>::default());
+        let copies = Self { waiting: sender, bytes: Arc::new(Semaphore::new(BYTES_MAX)), lost: Arc::clone(&lost) };
+        (copies, CopySender { url, name, time_outs, waiting, lost })
     }
 
     /// Hands over a copy of a report if there is room for it now.
     pub(super) fn send(&self, report: &Message, reply: &Reply) {
         let bytes = u32::try_from(report.body.len()).ok();
         let bytes = bytes.and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
-        let courtesy = bytes.map(|bytes| Courtesy { message: courtesy(report, reply), _bytes: bytes });
-        if courtesy.is_none_or(|courtesy| self.waiting.try_send(courtesy).is_err()) {
+        let copy = bytes.map(|bytes| ReplyCopy { message: reply_copy(report, reply), _bytes: bytes });
+        if copy.is_none_or(|copy| self.waiting.try_send(copy).is_err()) {
             self.lost.fetch_add(1, Relaxed);
         }
     }
 }
 
-impl CourtesySender {
-    /// Sends courtesies until the other side is dropped and all have an answer.
+impl CopySender {
+    /// Sends copies until the handle is dropped and all have an answer.
     pub(super) async fn run(mut self) {
         let mut pause = PAUSE_FIRST;
         while let Some(first) = self.waiting.recv().await {
@@ -102,7 +103,7 @@ impl CourtesySender {
             if began.elapsed() > PAUSE_MAX {
                 pause = PAUSE_FIRST;
             }
-            events::CourtesiesLost { detail: &error, lost: self.lost.load(Relaxed), pause }.record();
+            events::ReplyCopiesLost { detail: &error, lost: self.lost.load(Relaxed), pause }.record();
             if self.discard_for(pause).await.is_none() {
                 return;
             }
@@ -110,8 +111,8 @@ impl CourtesySender {
         }
     }
 
-    /// One connection, until there was no courtesy for a while.
-    async fn serve(&mut self, first: Courtesy) -> Result<(), Error> {
+    /// Serves one connection until there was no copy for [`IDLE_MAX`].
+    async fn serve(&mut self, first: ReplyCopy) -> Result<(), Error> {
         let connecting = async {
             let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
             let opening = InFlight::open(connection.channel().await?);
@@ -127,13 +128,13 @@ impl CourtesySender {
         Ok(())
     }
 
-    async fn pump(&mut self, connection: &Connection, in_flight: &mut InFlight<Courtesy>) -> Result<(), Error> {
+    async fn pump(&mut self, connection: &Connection, in_flight: &mut InFlight<ReplyCopy>) -> Result<(), Error> {
         let mut events = pin!(connection.events());
         let mut progress = Instant::now();
         let mut is_open = true;
         while is_open || !in_flight.is_empty() {
             let is_idle = in_flight.is_empty();
-            let (has_room, is_late) = (in_flight.len() < COURTESIES_MAX, !is_idle && !connection.is_blocked());
+            let (has_room, is_late) = (in_flight.len() < COPIES_MAX, !is_idle && !connection.is_blocked());
             tokio::select! {
                 biased;
                 event = events.next() => match event {
@@ -151,12 +152,12 @@ impl CourtesySender {
                     return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
                 }
                 () = sleep_until(progress + IDLE_MAX), if is_idle => return Ok(()),
-                courtesy = self.waiting.recv(), if is_open && has_room => match courtesy {
-                    Some(courtesy) => {
+                copy = self.waiting.recv(), if is_open && has_room => match copy {
+                    Some(copy) => {
                         if is_idle {
                             progress = Instant::now();
                         }
-                        in_flight.send(courtesy);
+                        in_flight.send(copy);
                     }
                     None => is_open = false,
                 },
@@ -165,19 +166,19 @@ impl CourtesySender {
         Ok(())
     }
 
-    /// Discards what comes within this time. Returns `None` if no more will come.
+    /// Discards the copies that arrive within this time. Returns `None` if there will be no more.
     async fn discard_for(&mut self, pause: Duration) -> Option<()> {
         let mut pause = pin!(sleep(pause));
         loop {
             tokio::select! {
                 () = &mut pause => return Some(()),
-                courtesy = self.waiting.recv() => drop(courtesy?),
+                copy = self.waiting.recv() => drop(copy?),
             }
             self.lose(1);
         }
     }
 
-    fn lose(&self, courtesies: usize) {
-        self.lost.fetch_add(courtesies as u64, Relaxed);
+    fn lose(&self, copies: usize) {
+        self.lost.fetch_add(copies as u64, Relaxed);
     }
 }

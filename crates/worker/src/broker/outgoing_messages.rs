@@ -1,5 +1,5 @@
-//! What is published for a delivery: its report, a dead letter where something is left of it, a copy of the report for
-//! whoever asked for one.
+//! The messages that are published for a delivery: its report, a dead letter for what failed, and a copy of the report if
+//! the publisher asked for one.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ use lapin::{
 
 use super::{
     Envelope, Reply,
-    delivery::{NoJob, TRACEPARENT, traceparent},
+    delivery::{InvalidMessage, TRACEPARENT, traceparent},
     topology,
 };
 use crate::{
@@ -23,30 +23,30 @@ use crate::{
     wire::{Defaults, Permission, Report, job, report::Circumstances},
 };
 
-/// The headers of a dead letter. Whatever a publisher wrote under these names is gone.
+/// The headers of a dead letter. What a publisher wrote under these names is dropped.
 pub mod headers {
-    /// The first code with which an account failed; not there if it was rejected.
+    /// The first code with which an account failed. Missing if the message was rejected.
     pub const CODE: &str = "imageshare-code";
-    /// Why, for people, in one printable line.
+    /// The reason as one printable line.
     pub const DETAIL: &str = "imageshare-detail";
     /// The lane from whose queue it came.
     pub const LANE: &str = "imageshare-lane";
-    /// Why, in one word: `failed` or `rejected`.
+    /// The reason as one word: `failed` or `rejected`.
     pub const REASON: &str = "imageshare-reason";
     /// Bytes of the whole body, if the dead letter holds only its beginning. Such a dead letter is not a job.
     pub const TRUNCATED: &str = "imageshare-truncated";
-    /// Who wrote it, `host:pid`.
+    /// The worker that wrote it, `host:pid`.
     pub const WORKER: &str = "imageshare-worker";
 }
 
-/// Characters of the line that says why.
+/// Characters of [`headers::DETAIL`].
 const DETAIL_CHARS_MAX: usize = 500;
 
-/// Bytes of headers of a message that are passed on with it. With more, ours would no longer find room in a frame of
-/// AMQP, and a message that cannot be published would come back for ever.
+/// Bytes of headers of a message that are passed on with it. With more, ours would not fit in a frame of AMQP, and a
+/// message that cannot be published would be redelivered forever.
 const HEADERS_LEN_MAX: usize = 32 * 1024;
 
-/// Bytes of a body that a truncated dead letter keeps at most.
+/// Bytes of a body that a truncated dead letter keeps.
 const TRUNCATED_LEN_MAX: usize = 4096;
 
 /// Bytes of a dead letter of a job besides its accounts.
@@ -55,39 +55,40 @@ const DEAD_LETTER_LEN_BASE: usize = 16 * 1024;
 /// Bytes of an account in a dead letter: 19 digits, quotes, a comma.
 const DEAD_LETTER_LEN_PER_ACCOUNT: usize = 22;
 
-/// How the names of our own headers begin.
+/// The prefix of our own headers.
 const OURS: &str = "imageshare-";
 
-/// Headers that the broker acts on or writes. Passed on, these would send the message elsewhere, be refused, or count
+/// Headers that the broker acts on or writes. Passed on, these would route the message elsewhere, be refused, or count
 /// deliveries of another message.
 const ACTED_ON: [&str; 5] = ["BCC", "CC", "x-acquired-count", "x-delay", "x-delivery-count"];
 
-/// How the names begin of the headers in which the broker says what it dropped. Passed on, they would make a dead letter of
-/// ours look like one of the broker's.
+/// Prefixes of the headers that the broker adds to what it drops. Passed on, they would make a dead letter of ours look like
+/// one of the broker's.
 const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 
-/// What is published for one delivery.
+/// The messages for one delivery.
 #[derive(Debug)]
-pub struct Letters {
-    /// Its report. Only its confirm counts.
+pub struct OutgoingMessages {
+    /// The report.
     pub report: Message,
-    /// What is left of it, where something is.
+    /// The dead letter, if something failed.
     pub dead_letter: Option<Message>,
     /// Where a copy of the report goes once it is confirmed.
     pub reply: Option<Box<Reply>>,
 }
 
-/// Bytes that letters may take, reserved before they are written.
+/// The greatest lengths that the bodies of the messages can have, in bytes. Room for them is reserved before they are
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lengths {
     pub(super) report: usize,
-    /// Of the dead letter, if there will be one.
+    /// `None` if there will be no dead letter.
     pub(super) dead_letter: Option<usize>,
 }
 
 impl Lengths {
-    /// Of a job that was carried out.
-    pub(super) fn of_job(report: &EngineReport) -> Self {
+    /// The lengths for a job that was carried out.
+    pub(super) fn from_job(report: &EngineReport) -> Self {
         let outcomes = report.outcomes.len() + report.cancelled.len();
         let mut all = report.outcomes.iter().chain(&report.cancelled);
         let is_dead = all.any(|(_, outcome)| matches!(outcome, AccountOutcome::Failed(_)));
@@ -95,63 +96,63 @@ impl Lengths {
         Self { report: Report::len_max(outcomes), dead_letter: is_dead.then_some(dead_letter) }
     }
 
-    /// Of what is no job.
-    pub(super) fn of_no_job(no_job: &NoJob) -> Self {
-        Self { report: Report::len_max(0), dead_letter: Some(no_job.body.len()) }
+    /// The lengths for an invalid message.
+    pub(super) fn from_invalid(message: &InvalidMessage) -> Self {
+        Self { report: Report::len_max(0), dead_letter: Some(message.body.len()) }
     }
 }
 
-/// Where and by whom it was done.
+/// The lane and worker that a report names.
 #[derive(Clone, Copy, Debug)]
-pub struct Desk<'a> {
+pub struct Reporter<'a> {
     /// The lane's name.
     pub lane: &'a str,
     /// `host:pid`.
     pub worker: &'a str,
 }
 
-impl Letters {
-    /// Of a job that was carried out.
+impl OutgoingMessages {
+    /// The messages for a job that was carried out.
     #[must_use]
-    pub fn of_job(settled: SettledJob<Box<Envelope>>, desk: Desk<'_>) -> Self {
+    pub fn from_job(settled: SettledJob<Box<Envelope>>, reporter: Reporter<'_>) -> Self {
         let SettledJob { identity: envelope, report, received_at, finished_at, .. } = settled;
         let trace = envelope.traceparent.as_deref();
-        let dead_letter = dead_letter(&envelope, &report, desk);
+        let dead_letter = dead_letter(&envelope, &report, reporter);
         let circumstances = Circumstances {
             redelivered: envelope.redelivered,
             received_at: timestamp(received_at),
             finished_at: timestamp(finished_at),
-            worker: desk.worker.to_owned(),
+            worker: reporter.worker.to_owned(),
         };
         let len_max = Report::len_max(report.outcomes.len() + report.cancelled.len());
-        let report = Report::of_job(envelope.identity, desk.lane, &report, circumstances);
-        Self::of_report(report, len_max, dead_letter, desk.lane, trace, envelope.reply)
+        let report = Report::of_job(envelope.identity, reporter.lane, &report, circumstances);
+        Self::from_report(report, len_max, dead_letter, reporter.lane, trace, envelope.reply)
     }
 
-    /// Of what is no job.
+    /// The messages for an invalid message.
     #[must_use]
-    pub fn of_no_job(no_job: NoJob, desk: Desk<'_>) -> Self {
-        let NoJob { redelivered, received_at, rejection, body, len, properties, reply, .. } = no_job;
+    pub fn from_invalid(message: InvalidMessage, reporter: Reporter<'_>) -> Self {
+        let InvalidMessage { redelivered, received_at, rejection, body, len, properties, reply, .. } = message;
         let circumstances = Circumstances {
             redelivered,
             received_at: timestamp(received_at),
             finished_at: Timestamp::now(),
-            worker: desk.worker.to_owned(),
+            worker: reporter.worker.to_owned(),
         };
         let report = Report::of_rejection(&rejection, circumstances);
         let trace = traceparent(&properties).map(str::to_owned);
-        let why = Why { reason: "rejected", code: None, detail: rejection.reason() };
+        let cause = Cause { reason: "rejected", code: None, detail: rejection.reason() };
         let whole_len = (len > body.len() as u64).then_some(len);
-        let mut dead_letter = dead(untouched(&properties), body, &why, desk);
+        let mut dead_letter = dead(without_broker_properties(&properties), body, &cause, reporter);
         if let Some(len) = whole_len {
             let mut headers = dead_letter.properties.headers().clone().unwrap_or_default();
             headers.insert(headers::TRUNCATED.into(), text(&len.to_string()));
             dead_letter.properties = dead_letter.properties.with_headers(headers);
         }
-        Self::of_report(report, Report::len_max(0), Some(dead_letter), desk.lane, trace.as_deref(), reply)
+        Self::from_report(report, Report::len_max(0), Some(dead_letter), reporter.lane, trace.as_deref(), reply)
     }
 
-    fn of_report(
+    fn from_report(
         report: Report,
         len_max: usize,
         dead_letter: Option<Message>,
@@ -174,8 +175,8 @@ impl Letters {
     }
 }
 
-/// A copy of a report, in the form in which it was confirmed, for whoever asked for one.
-pub(super) fn courtesy(report: &Message, reply: &Reply) -> Message {
+/// Returns the copy of a report for its requester, in the form in which the report was confirmed.
+pub(super) fn reply_copy(report: &Message, reply: &Reply) -> Message {
     let properties = match &reply.correlation_id {
         Some(correlation_id) => report.properties.clone().with_correlation_id(short(correlation_id)),
         None => report.properties.clone(),
@@ -183,8 +184,8 @@ pub(super) fn courtesy(report: &Message, reply: &Reply) -> Message {
     Message { exchange: "".into(), routing_key: short(&reply.to), properties, body: report.body.clone() }
 }
 
-/// The same report or dead letter with a body of at most `len_max` bytes, or with the shortest one that there is. Returns
-/// `None` if the body cannot be shorter, as in a message of another kind.
+/// Returns the report or dead letter with a body of at most `len_max` bytes, or the shortest possible one. Returns `None` if
+/// the body cannot be shorter, or the message is of another kind.
 pub(super) fn shorten(message: &Message, len_max: usize) -> Option<Message> {
     let shorter = match message.exchange.as_str() {
         topology::REPORTS => {
@@ -197,13 +198,13 @@ pub(super) fn shorten(message: &Message, len_max: usize) -> Option<Message> {
     (shorter.body.len() < message.body.len()).then_some(shorter)
 }
 
-/// A job keeps all its accounts if there is room for them as numbers. Of anything else the beginning is kept.
+/// Keeps a job whole if it fits with accounts as numbers, and the beginning of anything else.
 fn shorten_dead_letter(message: &Message, len_max: usize) -> Message {
     let mut headers = message.properties.headers().clone().unwrap_or_default();
     let is_whole = !headers.contains_key(headers::TRUNCATED);
     let defaults = Defaults { job_id: String::new(), region: None };
     let job = if is_whole { job::parse(&message.body, &defaults).ok() } else { None };
-    // A job without a name of its own is named by its message, so that a name would be lost.
+    // A job without an id of its own has that of its message, which a shorter body would lose.
     let job = job.filter(|job| !job.identity.job_id.is_empty()).map(|job| job::write_short(&job));
     if let Some(body) = job.filter(|body| body.len() <= len_max) {
         return Message { body: body.into(), ..message.clone() };
@@ -217,27 +218,27 @@ fn shorten_dead_letter(message: &Message, len_max: usize) -> Message {
     Message { properties: message.properties.clone().with_headers(headers), body, ..message.clone() }
 }
 
-/// Why something is dead.
-struct Why {
+/// Why there is a dead letter.
+struct Cause {
     reason: &'static str,
     code: Option<String>,
     detail: String,
 }
 
-/// What is left of a job: the same with just the accounts that failed. A SYNC is left whole, since it says who has the
-/// image and who has not.
-fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Option<Message> {
+/// Returns the job with only the accounts that failed. A SYNC stays whole, since it names all accounts that are to have the
+/// image.
+fn dead_letter(envelope: &Envelope, report: &EngineReport, reporter: Reporter<'_>) -> Option<Message> {
     let first = report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
         AccountOutcome::Failed(failure) => Some((*account, failure)),
         AccountOutcome::Changed | AccountOutcome::Unchanged => None,
     });
     let (account, failure) = first?;
-    let is_left = |outcome: &AccountOutcome| {
+    let is_kept = |outcome: &AccountOutcome| {
         matches!(outcome, AccountOutcome::Failed(_)) || envelope.identity.permission == Permission::Sync
     };
-    let left = report.outcomes.iter().filter(|(_, outcome)| is_left(outcome)).map(|(account, _)| *account);
-    let body = job::write(&envelope.identity, left, envelope.expires_at, envelope.force);
-    let why = Why {
+    let kept = report.outcomes.iter().filter(|(_, outcome)| is_kept(outcome)).map(|(account, _)| *account);
+    let body = job::write(&envelope.identity, kept, envelope.expires_at, envelope.force);
+    let cause = Cause {
         reason: "failed",
         code: Some(failure.code.to_string()),
         detail: format!("{account}: {}: {}", failure.code, failure.message),
@@ -253,21 +254,21 @@ fn dead_letter(envelope: &Envelope, report: &EngineReport, desk: Desk<'_>) -> Op
             properties.with_headers(headers)
         }
     };
-    Some(dead(properties, body, &why, desk))
+    Some(dead(properties, body, &cause, reporter))
 }
 
-fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -> Message {
+fn dead(properties: BasicProperties, body: Vec<u8>, cause: &Cause, reporter: Reporter<'_>) -> Message {
     let mut headers = properties.headers().clone().unwrap_or_default();
     let mut set = |name: &str, value: &str| {
         headers.insert(name.into(), text(value));
     };
-    set(headers::LANE, desk.lane);
-    set(headers::REASON, why.reason);
-    if let Some(code) = &why.code {
+    set(headers::LANE, reporter.lane);
+    set(headers::REASON, cause.reason);
+    if let Some(code) = &cause.code {
         set(headers::CODE, code);
     }
-    set(headers::DETAIL, &printable(&why.detail, DETAIL_CHARS_MAX));
-    set(headers::WORKER, desk.worker);
+    set(headers::DETAIL, &printable(&cause.detail, DETAIL_CHARS_MAX));
+    set(headers::WORKER, reporter.worker);
     let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
     Message {
         exchange: topology::DEAD.into(),
@@ -277,9 +278,9 @@ fn dead(properties: BasicProperties, body: Vec<u8>, why: &Why, desk: Desk<'_>) -
     }
 }
 
-/// The properties of a message, but for those that the broker would act on: who published it, when it expires, what
-/// kills it. It is passed on by somebody else, to stay.
-pub(super) fn untouched(properties: &BasicProperties) -> BasicProperties {
+/// Returns the properties of a message without those that the broker acts on, such as user, expiration and priority. The
+/// message is passed on by another user, and has to stay.
+pub(super) fn without_broker_properties(properties: &BasicProperties) -> BasicProperties {
     let mut kept = BasicProperties::default();
     let text = |value: &Option<ShortString>| value.clone();
     if let Some(value) = text(properties.content_type()) {
@@ -316,7 +317,7 @@ pub(super) fn untouched(properties: &BasicProperties) -> BasicProperties {
     kept
 }
 
-/// About the bytes of a table on the wire, never fewer.
+/// Returns an upper bound for the bytes of a table on the wire.
 fn table_len(table: &FieldTable) -> usize {
     table.inner().iter().map(|(name, value)| name.as_str().len() + 1 + value_len(value)).sum::<usize>() + 4
 }
@@ -325,7 +326,7 @@ fn array_len(array: &FieldArray) -> usize {
     array.as_slice().iter().map(value_len).sum::<usize>() + 4
 }
 
-/// No value that is not named here has more than eight bytes.
+/// The values of other types have at most eight bytes.
 fn value_len(value: &AMQPValue) -> usize {
     1 + match value {
         AMQPValue::ShortString(text) => text.as_str().len() + 1,
@@ -341,12 +342,12 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// A short string of AMQP. Of what does not fit, which no lane, job or queue name does, the beginning.
+/// Returns a short string of AMQP, truncated to 255 bytes. Names of lanes, jobs and queues are shorter.
 fn short(text: &str) -> ShortString {
     text.get(..text.floor_char_boundary(usize::from(u8::MAX))).unwrap_or_default().into()
 }
 
-/// A time beyond what can be written is as good as the last one that can.
+/// Returns the time, or the last one that can be written.
 fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }
@@ -366,7 +367,7 @@ mod tests {
         wire::{Defaults, Rejection},
     };
 
-    const DESK: Desk<'_> = Desk { lane: "asia", worker: "host:17" };
+    const REPORTER: Reporter<'_> = Reporter { lane: "asia", worker: "host:17" };
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn envelope(permission: &str) -> Box<Envelope> {
@@ -386,8 +387,8 @@ mod tests {
         })
     }
 
-    /// Three accounts, of which the second one failed or did not.
-    fn letters(permission: &str, fails: bool) -> Letters {
+    /// Messages for a job with three accounts. The second one fails or does not.
+    fn messages(permission: &str, fails: bool) -> OutgoingMessages {
         let failure =
             Failure { code: "InvalidAccountId.NotFound".into(), message: "no such account".into(), request_id: None };
         let second = if fails { AccountOutcome::Failed(Arc::new(failure)) } else { AccountOutcome::Unchanged };
@@ -403,7 +404,7 @@ mod tests {
             received_at: at,
             finished_at: at,
         };
-        Letters::of_job(settled, DESK)
+        OutgoingMessages::from_job(settled, REPORTER)
     }
 
     fn header(message: &Message, name: &str) -> Option<String> {
@@ -414,14 +415,14 @@ mod tests {
     }
 
     #[test]
-    fn a_report_goes_to_its_exchange_by_lane_and_status_with_the_trace_it_came_with() {
-        let Letters { report, dead_letter, reply } = letters("SHARE", false);
+    fn report_is_routed_by_lane_and_status() {
+        let OutgoingMessages { report, dead_letter, reply } = messages("SHARE", false);
         assert_eq!((report.exchange.as_str(), report.routing_key.as_str()), ("imageshare.reports", "asia.succeeded"));
         assert_eq!(report.properties.message_id().as_ref().unwrap().as_str(), "j");
         assert_eq!(report.properties.delivery_mode(), &Some(2));
         assert_eq!(header(&report, TRACEPARENT).as_deref(), Some(TRACE));
         assert_eq!(dead_letter, None);
-        let copy = courtesy(&report, &reply.unwrap());
+        let copy = reply_copy(&report, &reply.unwrap());
         assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str()), ("", "answers"));
         assert_eq!(copy.properties.correlation_id().as_ref().unwrap().as_str(), "c");
         assert_eq!(header(&copy, TRACEPARENT).as_deref(), Some(TRACE));
@@ -429,32 +430,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_job_is_a_job_of_the_accounts_that_failed() {
-        let Letters { report, dead_letter, .. } = letters("SHARE", true);
+    fn dead_letter_is_a_job_of_the_failed_accounts() {
+        let OutgoingMessages { report, dead_letter, .. } = messages("SHARE", true);
         let dead = dead_letter.unwrap();
         assert_eq!(report.routing_key.as_str(), "asia.partial");
         assert_eq!((dead.exchange.as_str(), dead.routing_key.as_str()), ("imageshare.dead", "imageshare.dead"));
         let body = r#"{"job_id":"j","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","account_ids":["10002"],"labels":{"a":"b"},"expires_at":"2026-11-24T04:00:00Z"}"#;
         assert_eq!(str::from_utf8(&dead.body).unwrap(), body);
         assert!(job::parse(&dead.body, &Defaults { job_id: String::new(), region: None }).is_ok());
-        let found = |name| header(&dead, name);
-        assert_eq!(found(headers::LANE).as_deref(), Some("asia"));
-        assert_eq!(found(headers::REASON).as_deref(), Some("failed"));
-        assert_eq!(found(headers::CODE).as_deref(), Some("InvalidAccountId.NotFound"));
-        assert_eq!(found(headers::DETAIL).as_deref(), Some("10002: InvalidAccountId.NotFound: no such account"));
-        assert_eq!(found(headers::WORKER).as_deref(), Some("host:17"));
-        assert_eq!(found(TRACEPARENT).as_deref(), Some(TRACE));
+        let value = |name| header(&dead, name);
+        assert_eq!(value(headers::LANE).as_deref(), Some("asia"));
+        assert_eq!(value(headers::REASON).as_deref(), Some("failed"));
+        assert_eq!(value(headers::CODE).as_deref(), Some("InvalidAccountId.NotFound"));
+        assert_eq!(value(headers::DETAIL).as_deref(), Some("10002: InvalidAccountId.NotFound: no such account"));
+        assert_eq!(value(headers::WORKER).as_deref(), Some("host:17"));
+        assert_eq!(value(TRACEPARENT).as_deref(), Some(TRACE));
     }
 
     #[test]
-    fn what_is_left_of_a_sync_is_all_of_it() {
-        let dead = letters("SYNC", true).dead_letter.unwrap();
+    fn dead_letter_of_a_sync_has_all_accounts() {
+        let dead = messages("SYNC", true).dead_letter.unwrap();
         let body = String::from_utf8(dead.body.to_vec()).unwrap();
         assert!(body.contains(r#""account_ids":["10001","10002","10003"]"#), "{body}");
     }
 
     #[test]
-    fn what_is_no_job_goes_on_with_its_bytes_and_without_what_the_broker_would_act_on() {
+    fn invalid_message_is_passed_on_without_broker_properties() {
         let mut headers = FieldTable::default();
         let acted_on = [
             "CC",
@@ -478,7 +479,7 @@ mod tests {
             .with_reply_to("amq.rabbitmq.reply-to".into())
             .with_delivery_mode(1);
         let body = b"\xff\x00{".to_vec();
-        let no_job = NoJob {
+        let invalid = InvalidMessage {
             tag: 7,
             redelivered: true,
             received_at: SystemTime::now(),
@@ -489,7 +490,7 @@ mod tests {
             properties,
             reply: None,
         };
-        let Letters { report, dead_letter, reply } = Letters::of_no_job(no_job, DESK);
+        let OutgoingMessages { report, dead_letter, reply } = OutgoingMessages::from_invalid(invalid, REPORTER);
         assert_eq!((report.routing_key.as_str(), reply), ("asia.rejected", None));
         let dead = dead_letter.unwrap();
         assert_eq!(dead.body, body);
@@ -506,17 +507,17 @@ mod tests {
     }
 
     #[test]
-    fn letters_fit_in_what_is_reserved_for_them() {
-        let Letters { report, dead_letter, .. } = letters("SHARE", true);
+    fn messages_fit_in_their_room() {
+        let OutgoingMessages { report, dead_letter, .. } = messages("SHARE", true);
         let engine = EngineReport { outcomes: vec![], cancelled: vec![], duplicates: 0, requests: 0 };
-        let Lengths { report: len, dead_letter: of_dead } = Lengths::of_job(&engine);
+        let Lengths { report: len, dead_letter: of_dead } = Lengths::from_job(&engine);
         assert!(report.body.len() <= len && of_dead.is_none());
         assert!(dead_letter.unwrap().body.len() <= DEAD_LETTER_LEN_BASE);
     }
 
     #[test]
-    fn a_shortened_report_has_its_counts() {
-        let report = letters("SHARE", true).report;
+    fn shortened_report_has_counts() {
+        let report = messages("SHARE", true).report;
         let shorter = shorten(&report, report.body.len() - 1).unwrap();
         assert_eq!((&shorter.exchange, &shorter.routing_key), (&report.exchange, &report.routing_key));
         assert_eq!(shorter.properties, report.properties);
@@ -527,8 +528,8 @@ mod tests {
     }
 
     #[test]
-    fn a_shortened_dead_letter_is_still_a_job() {
-        let dead = letters("SHARE", true).dead_letter.unwrap();
+    fn shortened_dead_letter_is_a_job() {
+        let dead = messages("SHARE", true).dead_letter.unwrap();
         let shorter = shorten(&dead, dead.body.len() - 1).unwrap();
         assert_eq!(shorter.properties, dead.properties);
         let parse = |body: &[u8]| job::parse(body, &Defaults { job_id: String::new(), region: None }).unwrap();
@@ -536,8 +537,8 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_dead_letter_names_its_whole_length() {
-        let dead = letters("SHARE", true).dead_letter.unwrap();
+    fn truncated_dead_letter_names_its_length() {
+        let dead = messages("SHARE", true).dead_letter.unwrap();
         let len = dead.body.len();
         let truncated = shorten(&dead, 50).unwrap();
         assert_eq!(truncated.body, dead.body[..50]);
@@ -550,14 +551,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_another_kind_is_not_shortened() {
+    fn other_message_is_not_shortened() {
         let message = Message::json(topology::EXCHANGE, "asia".into(), "m".into(), b"{}".to_vec());
         assert_eq!(shorten(&message, 1), None);
     }
 
     #[test]
-    fn dead_letter_says_how_long_a_cut_message_was() {
-        let no_job = NoJob {
+    fn dead_letter_names_the_length_of_the_message() {
+        let invalid = InvalidMessage {
             tag: 7,
             redelivered: false,
             received_at: SystemTime::now(),
@@ -568,23 +569,23 @@ mod tests {
             properties: BasicProperties::default(),
             reply: None,
         };
-        let dead = Letters::of_no_job(no_job, DESK).dead_letter.unwrap();
+        let dead = OutgoingMessages::from_invalid(invalid, REPORTER).dead_letter.unwrap();
         assert_eq!(header(&dead, headers::TRUNCATED).as_deref(), Some("21000000"));
         assert_eq!(dead.body.as_ref(), b"the beginning");
     }
 
     #[test]
-    fn headers_that_leave_no_room_for_ours_are_left_behind() {
+    fn long_headers_are_dropped() {
         let with = |len: usize| {
             let mut headers = FieldTable::default();
             headers.insert("own".into(), text(&"x".repeat(len)));
-            untouched(&BasicProperties::default().with_headers(headers)).headers().is_some()
+            without_broker_properties(&BasicProperties::default().with_headers(headers)).headers().is_some()
         };
         assert!(with(HEADERS_LEN_MAX - 100) && !with(HEADERS_LEN_MAX));
     }
 
     #[test]
-    fn a_short_string_is_cut_between_characters() {
+    fn short_string_is_cut_between_characters() {
         assert_eq!(short("abc").as_str(), "abc");
         assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
     }
