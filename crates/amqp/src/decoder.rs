@@ -65,12 +65,12 @@ pub struct IncomingMessage {
 /// The broker sent something other than AMQP 0-9-1, or frames out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed data from the broker: {0}")]
-pub struct Malformed(&'static str);
+pub struct MalformedFrame(&'static str);
 
 /// Decodes frames from bytes that arrive in any parts.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: Expected,
     begun: Option<Begun>,
     whole_len_max: usize,
     truncated_len: usize,
@@ -86,7 +86,7 @@ struct Begun {
 
 /// What is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Expected {
     Head,
     /// This many more bytes of the payload of a body. Only the first ones may be kept.
     Body(usize),
@@ -98,7 +98,7 @@ impl Decoder {
     /// Keeps bodies of up to `whole_len_max` bytes whole, and the first `truncated_len` bytes of longer ones.
     #[must_use]
     pub const fn new(whole_len_max: usize, truncated_len: usize) -> Self {
-        Self { state: State::Head, begun: None, whole_len_max, truncated_len }
+        Self { state: Expected::Head, begun: None, whole_len_max, truncated_len }
     }
 
     /// Decodes bytes from the beginning of `input` until a frame or message is complete. Returns how many bytes it used, and
@@ -106,56 +106,56 @@ impl Decoder {
     ///
     /// # Errors
     /// If the bytes are malformed. The connection is then of no further use.
-    pub fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Frame>), Malformed> {
+    pub fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Frame>), MalformedFrame> {
         let mut at = 0;
         loop {
             let rest = input.get_mut(at..).unwrap_or_default();
             match self.state {
-                State::Head => {
+                Expected::Head => {
                     let Some((head, rest)) = rest.split_first_chunk_mut::<HEAD_LEN>() else { return Ok((at, None)) };
                     if head.starts_with(b"AMQP") {
-                        return Err(Malformed("another version of the protocol"));
+                        return Err(MalformedFrame("another version of the protocol"));
                     }
                     let [kind, _, _, size @ ..] = *head;
                     let size = u32::from_be_bytes(size) as usize;
                     if kind == BODY {
-                        self.state = State::Body(size);
+                        self.state = Expected::Body(size);
                         at += HEAD_LEN;
                         continue;
                     }
                     if size > METHOD_LEN_MAX.max(HEADER_LEN_MAX) {
-                        return Err(Malformed("a frame that is too long"));
+                        return Err(MalformedFrame("a frame that is too long"));
                     }
                     let Some((payload, rest)) = rest.split_at_mut_checked(size) else { return Ok((at, None)) };
                     match rest.first() {
                         None => return Ok((at, None)),
                         Some(&END) => {}
-                        Some(_) => return Err(Malformed("a frame without its end")),
+                        Some(_) => return Err(MalformedFrame("a frame without its end")),
                     }
                     at += HEAD_LEN + size + END_LEN;
                     if let Some(frame) = self.whole(kind, payload)? {
                         return Ok((at, Some(frame)));
                     }
                 }
-                State::Body(left) => {
+                Expected::Body(left) => {
                     let here = left.min(rest.len());
                     self.take_body(rest.get(..here).unwrap_or_default())?;
                     at += here;
-                    self.state = if here == left { State::End } else { State::Body(left - here) };
+                    self.state = if here == left { Expected::End } else { Expected::Body(left - here) };
                     if here < left {
                         return Ok((at, None));
                     }
                 }
-                State::End => match rest.first() {
+                Expected::End => match rest.first() {
                     None => return Ok((at, None)),
                     Some(&END) => {
                         at += END_LEN;
-                        self.state = State::Head;
+                        self.state = Expected::Head;
                         if let Some(message) = self.complete() {
                             return Ok((at, Some(Frame::Message(Box::new(message)))));
                         }
                     }
-                    Some(_) => return Err(Malformed("a frame without its end")),
+                    Some(_) => return Err(MalformedFrame("a frame without its end")),
                 },
             }
         }
@@ -173,24 +173,25 @@ impl Decoder {
     }
 
     /// Decodes a frame that has no body of a message.
-    fn whole(&mut self, kind: u8, payload: &mut [u8]) -> Result<Option<Frame>, Malformed> {
+    fn whole(&mut self, kind: u8, payload: &mut [u8]) -> Result<Option<Frame>, MalformedFrame> {
         match kind {
             METHOD => match payload.strip_prefix(&DELIVER) {
                 Some(arguments) => {
-                    let message = delivered(arguments).ok_or(Malformed("a delivery that cannot be read"))?;
+                    let message = delivered(arguments).ok_or(MalformedFrame("a delivery that cannot be read"))?;
                     self.begun = Some(Begun { message, missing: None });
                     Ok(None)
                 }
                 None => {
-                    let (_, method) = parse_class(&*payload).map_err(|_| Malformed("a method that cannot be read"))?;
+                    let (_, method) =
+                        parse_class(&*payload).map_err(|_| MalformedFrame("a method that cannot be read"))?;
                     Ok(Some(Frame::Method(Box::new(method))))
                 }
             },
             HEADER => {
                 let begun = self.begun.as_mut().filter(|begun| begun.missing.is_none());
-                let begun = begun.ok_or(Malformed("properties without a delivery"))?;
+                let begun = begun.ok_or(MalformedFrame("properties without a delivery"))?;
                 scrub_properties(payload);
-                let before = payload.first_chunk().ok_or(Malformed("properties that are too short"))?;
+                let before = payload.first_chunk().ok_or(MalformedFrame("properties that are too short"))?;
                 let [.., a, b, c, d, e, f, g, h]: [u8; BEFORE_PROPERTIES] = *before;
                 let len = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
                 let properties = payload.get(BEFORE_PROPERTIES..).unwrap_or_default();
@@ -201,18 +202,18 @@ impl Decoder {
                 Ok(Some(Frame::Content(self.kept_len(len))))
             }
             HEARTBEAT => Ok(None),
-            _ => Err(Malformed("a frame of an unknown type")),
+            _ => Err(MalformedFrame("a frame of an unknown type")),
         }
     }
 
-    fn take_body(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    fn take_body(&mut self, bytes: &[u8]) -> Result<(), MalformedFrame> {
         if bytes.is_empty() {
             return Ok(());
         }
         let Some(Begun { message, missing: Some(missing) }) = &mut self.begun else {
-            return Err(Malformed("a body without its properties"));
+            return Err(MalformedFrame("a body without its properties"));
         };
-        *missing = missing.checked_sub(bytes.len() as u64).ok_or(Malformed("a body that is too long"))?;
+        *missing = missing.checked_sub(bytes.len() as u64).ok_or(MalformedFrame("a body that is too long"))?;
         // The body has the capacity of what is kept.
         let room = message.body.capacity() - message.body.len();
         message.body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
@@ -279,7 +280,7 @@ mod tests {
     const TRUNCATED_LEN: usize = 64 * 1024;
 
     /// Decodes bytes that arrive in parts of these lengths.
-    fn decoded(bytes: &[u8], parts: impl IntoIterator<Item = usize>) -> Result<Vec<Frame>, Malformed> {
+    fn decoded(bytes: &[u8], parts: impl IntoIterator<Item = usize>) -> Result<Vec<Frame>, MalformedFrame> {
         let (mut decoder, mut waiting, mut frames, mut rest) =
             (Decoder::new(WHOLE_LEN_MAX, TRUNCATED_LEN), Vec::new(), Vec::new(), bytes);
         for len in parts.into_iter().chain([usize::MAX]) {

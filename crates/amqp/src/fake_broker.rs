@@ -26,14 +26,14 @@ pub struct FakeBroker {
 
 /// What a broker announces when a connection is opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct BrokerLimits {
     /// Channels of a connection; 0 means no limit.
     pub channel_max: u16,
     /// Bytes of a frame; 0 means no limit.
     pub frame_max: u32,
 }
 
-impl Default for Limits {
+impl Default for BrokerLimits {
     fn default() -> Self {
         Self { channel_max: 0, frame_max: FRAME_MAX }
     }
@@ -43,7 +43,7 @@ impl FakeBroker {
     /// Starts a broker. The script gets the channel and each method that does not open a connection or channel, and returns
     /// the frames to send.
     pub async fn start(script: impl FnMut(u16, &AMQPClass) -> Vec<Vec<u8>> + Send + 'static) -> Self {
-        Self::with_limits(Limits::default(), script).await
+        Self::with_limits(BrokerLimits::default(), script).await
     }
 
     /// Starts a broker with other limits.
@@ -51,7 +51,7 @@ impl FakeBroker {
     /// # Panics
     /// If no port is free.
     pub async fn with_limits(
-        limits: Limits,
+        limits: BrokerLimits,
         mut script: impl FnMut(u16, &AMQPClass) -> Vec<Vec<u8>> + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
@@ -89,7 +89,7 @@ impl Drop for FakeBroker {
 
 async fn serve(
     mut client: TcpStream,
-    limits: Limits,
+    limits: BrokerLimits,
     script: &mut impl FnMut(u16, &AMQPClass) -> Vec<Vec<u8>>,
 ) -> std::io::Result<()> {
     client.read_exact(&mut [0; PROTOCOL_HEADER.len()]).await?;
@@ -119,10 +119,10 @@ async fn read(client: &mut TcpStream) -> std::io::Result<(u16, Option<AMQPClass>
     Ok((u16::from_be_bytes([channel_high, channel_low]), method))
 }
 
-fn opening(method: &AMQPClass, limits: Limits) -> Option<AMQPClass> {
+fn opening(method: &AMQPClass, limits: BrokerLimits) -> Option<AMQPClass> {
     let answer = match method {
         AMQPClass::Connection(connection::AMQPMethod::StartOk(_)) => {
-            let Limits { channel_max, frame_max } = limits;
+            let BrokerLimits { channel_max, frame_max } = limits;
             let tune = connection::Tune { channel_max, frame_max, heartbeat: 60 };
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune))
         }

@@ -39,25 +39,25 @@ pub trait Outgoing {
 }
 
 /// The messages of one channel in the order in which they were sent.
-pub struct InFlight<T> {
+pub struct InFlightMessages<T> {
     channel: Channel,
-    unconfirmed: VecDeque<Sent<T>>,
+    unconfirmed: VecDeque<SentMessage<T>>,
     /// Confirmed, each with the number of the message that was sent next at that time.
-    unproven: VecDeque<(Sent<T>, u64)>,
+    unproven: VecDeque<(SentMessage<T>, u64)>,
     /// The number of the next message.
     next: u64,
     /// The failure of the channel behind confirms that were returned first.
     failure: Option<lapin::Error>,
 }
 
-struct Sent<T> {
+struct SentMessage<T> {
     number: u64,
     outgoing: T,
     is_returned: bool,
     confirm: Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>,
 }
 
-impl<T: Outgoing> InFlight<T> {
+impl<T: Outgoing> InFlightMessages<T> {
     /// Puts the channel in confirm mode.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl<T: Outgoing> InFlight<T> {
             Poll::Pending => confirm,
             Poll::Ready(ended) => Box::pin(std::future::ready(ended)),
         };
-        self.unconfirmed.push_back(Sent { number: self.next, outgoing, is_returned: false, confirm });
+        self.unconfirmed.push_back(SentMessage { number: self.next, outgoing, is_returned: false, confirm });
         self.next += 1;
     }
 
@@ -173,9 +173,9 @@ async fn publish(channel: Channel, message: Message) -> lapin::Result<Confirmati
     channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
 }
 
-impl<T: Outgoing> fmt::Debug for InFlight<T> {
+impl<T: Outgoing> fmt::Debug for InFlightMessages<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("InFlightMessages").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -186,9 +186,9 @@ mod tests {
     use super::*;
     use crate::fake_broker::{self, FakeBroker};
 
-    struct Numbered(u64, Message);
+    struct TestMessage(u64, Message);
 
-    impl Outgoing for Numbered {
+    impl Outgoing for TestMessage {
         fn message(&self) -> &Message {
             &self.1
         }
@@ -200,14 +200,14 @@ mod tests {
         let [first, second] = fake_broker::two_messages();
         let broker = FakeBroker::start(fake_broker::return_second_of_two(&second)).await;
         let connection = broker.connect().await;
-        let mut in_flight = InFlight::open(connection.create_channel().await.unwrap()).await.unwrap();
-        in_flight.send(Numbered(1, first));
-        in_flight.send(Numbered(2, second));
+        let mut in_flight = InFlightMessages::open(connection.create_channel().await.unwrap()).await.unwrap();
+        in_flight.send(TestMessage(1, first));
+        in_flight.send(TestMessage(2, second));
         let mut proven = Vec::new();
         while proven.len() < 2 {
             proven.extend(in_flight.proven().await.unwrap());
         }
-        let outcomes: Vec<_> = proven.into_iter().map(|(Numbered(number, _), outcome)| (number, outcome)).collect();
+        let outcomes: Vec<_> = proven.into_iter().map(|(TestMessage(number, _), outcome)| (number, outcome)).collect();
         assert_eq!(outcomes, [(1, PublishOutcome::Confirmed), (2, PublishOutcome::Unroutable)]);
         assert!(in_flight.is_empty());
     }
@@ -226,12 +226,12 @@ mod tests {
         })
         .await;
         let connection = broker.connect().await;
-        let mut in_flight = InFlight::open(connection.create_channel().await.unwrap()).await.unwrap();
+        let mut in_flight = InFlightMessages::open(connection.create_channel().await.unwrap()).await.unwrap();
         let [first, second] = fake_broker::two_messages();
-        in_flight.send(Numbered(1, first));
+        in_flight.send(TestMessage(1, first));
         let proven = in_flight.proven().await.unwrap();
-        assert!(matches!(&proven[..], [(Numbered(1, _), PublishOutcome::Nacked)]));
-        in_flight.send(Numbered(2, second));
-        assert_eq!(in_flight.into_unproven().map(|Numbered(number, _)| number).collect::<Vec<_>>(), [2]);
+        assert!(matches!(&proven[..], [(TestMessage(1, _), PublishOutcome::Nacked)]));
+        in_flight.send(TestMessage(2, second));
+        assert_eq!(in_flight.into_unproven().map(|TestMessage(number, _)| number).collect::<Vec<_>>(), [2]);
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::{
     FRAME_MAX_MIN, Message, encode_method,
-    fake_broker::{self, FakeBroker, Limits, content},
+    fake_broker::{self, BrokerLimits, FakeBroker, content},
 };
 
 /// How long the library may take for what it does within milliseconds.
@@ -109,7 +109,8 @@ async fn header_above_frame_max_ends_the_connection() {
     let frame_max = u32::try_from(FRAME_MAX_MIN).unwrap();
     let table = [&b"\x01aS"[..], &long(&vec![b'x'; FRAME_MAX_MIN])].concat();
     let frames = vec![deliver(), content(&headers(&table), b"{}")];
-    let broker = FakeBroker::with_limits(Limits { frame_max, ..Limits::default() }, answer_consume(frames)).await;
+    let broker =
+        FakeBroker::with_limits(BrokerLimits { frame_max, ..BrokerLimits::default() }, answer_consume(frames)).await;
     let connection = broker.connect().await;
     let mut consumer = consume(&connection).await;
     let next = timeout(PATIENCE, consumer.next()).await.unwrap();
@@ -119,7 +120,8 @@ async fn header_above_frame_max_ends_the_connection() {
 /// Seen: a broker with `frame_max` 4096 ends the connection, because the library sends longer frames.
 #[tokio::test]
 async fn library_agrees_to_no_less_than_its_minimum() {
-    let broker = FakeBroker::with_limits(Limits { frame_max: 4096, ..Limits::default() }, |_, _| vec![]).await;
+    let broker =
+        FakeBroker::with_limits(BrokerLimits { frame_max: 4096, ..BrokerLimits::default() }, |_, _| vec![]).await;
     let connection = broker.connect().await;
     assert_eq!(usize::try_from(connection.configuration().frame_max()).unwrap(), FRAME_MAX_MIN);
 }
@@ -193,7 +195,7 @@ async fn recovery_leaves_a_consumer_waiting() {
 async fn reused_channel_number_returns_an_old_error() {
     let mut is_declared = false;
     // With one channel allowed, its number is used again.
-    let limits = Limits { channel_max: 1, ..Limits::default() };
+    let limits = BrokerLimits { channel_max: 1, ..BrokerLimits::default() };
     let broker = FakeBroker::with_limits(limits, move |channel, received| {
         let AMQPClass::Queue(queue::AMQPMethod::Declare(_)) = received else { return vec![] };
         let answer = if std::mem::replace(&mut is_declared, true) {

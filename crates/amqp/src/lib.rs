@@ -10,7 +10,7 @@
 //! | It refuses a header frame that is longer than `frame_max`, which RabbitMQ sends when it adds its count of deliveries. | The connection ends each time such a message is redelivered. | [`Scrubber`] |
 //! | It refuses `basic.deliver` with a routing key that is not UTF-8. | The connection ends each time such a message is delivered. | [`Decoder`] |
 //! | It keeps bodies of any length, and reads as fast as the broker sends, whether or not anything takes the messages. | Memory grows to the length of the queue. | [`Decoder`] for lanes, [`ReadLimit`] elsewhere |
-//! | It attaches a returned message to the next confirm that it processes, of whichever message. | A returned message counts as confirmed, and a confirmed one as returned. | [`InFlight`] |
+//! | It attaches a returned message to the next confirm that it processes, of whichever message. | A returned message counts as confirmed, and a confirmed one as returned. | [`InFlightMessages`] |
 //! | A channel with the number of one that the broker closed returns the error of that one again. | A queue that exists seems to be missing. | The worker's check of the topology uses each number once. |
 //! | With `enable_auto_recover`, a consumer whose channel the broker closed yields one error and does not end. | It waits forever on a connection that looks healthy. | The worker never turns recovery on. It drops the connection at the first error. |
 //!
@@ -30,9 +30,10 @@ mod lapin_faults;
 
 pub use broker_version::BrokerVersion;
 pub use decoder::{
-    Decoder, FRAME_MAX, Frame, HEAD_LEN, IncomingMessage, Malformed, PROTOCOL_HEADER, encode_heartbeat, encode_method,
+    Decoder, FRAME_MAX, Frame, HEAD_LEN, IncomingMessage, MalformedFrame, PROTOCOL_HEADER, encode_heartbeat,
+    encode_method,
 };
-pub use in_flight::{InFlight, Outgoing, PublishOutcome};
+pub use in_flight::{InFlightMessages, Outgoing, PublishOutcome};
 pub use message::{Message, PERSISTENT, destination};
 pub use read_limit::{BODIES_LEN_MAX, ReadLimit};
 pub use scrubber::{FRAME_MAX_MIN, Scrubber};

@@ -13,10 +13,10 @@ pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// The bytes that the library of one connection holds.
 #[derive(Debug, Default)]
-pub struct ReadLimit(Mutex<State>);
+pub struct ReadLimit(Mutex<Held>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Held {
     bytes: usize,
     is_on: bool,
     /// The reader that waits.
@@ -56,7 +56,7 @@ impl ReadLimit {
     }
 
     /// Each critical section leaves a valid state, also after a panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,13 +69,13 @@ mod tests {
 
     #[test]
     fn reading_stops_at_the_limit() {
-        struct Count(AtomicU32);
-        impl std::task::Wake for Count {
+        struct WakeCount(AtomicU32);
+        impl std::task::Wake for WakeCount {
             fn wake(self: std::sync::Arc<Self>) {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
         }
-        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
+        let count = std::sync::Arc::new(WakeCount(AtomicU32::new(0)));
         let waker = Waker::from(std::sync::Arc::clone(&count));
         let limit = ReadLimit::default();
         limit.received(BODIES_LEN_MAX);

@@ -73,7 +73,7 @@ enum Property {
 struct BadProperties;
 
 /// The start of a frame: type, channel, length of the payload.
-type Head = [u8; HEAD_LEN];
+type FrameHead = [u8; HEAD_LEN];
 
 /// Rewrites the bytes of one connection, in the order in which they arrive. Bytes that have to be seen together with later
 /// ones are held back: at most one frame with properties.
@@ -194,7 +194,7 @@ impl Scrubber {
     }
 
     /// Returns the length of the frame if it has properties and is longer than the library accepts.
-    fn too_long(&self, head: &Head) -> Option<usize> {
+    fn too_long(&self, head: &FrameHead) -> Option<usize> {
         let (size, len) = (payload_len(head), frame_len(payload_len(head)));
         let has_properties = head.starts_with(&[HEADER]) && (BEFORE_PROPERTIES..=HEADER_LEN_MAX).contains(&size);
         (has_properties && len > self.frame_max).then_some(len)
@@ -218,7 +218,7 @@ impl Default for Scrubber {
 }
 
 /// Returns the length of the payload in bytes.
-fn payload_len(head: &Head) -> usize {
+fn payload_len(head: &FrameHead) -> usize {
     let [_, _, _, size @ ..] = *head;
     u32::from_be_bytes(size) as usize
 }

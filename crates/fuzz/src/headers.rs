@@ -9,8 +9,8 @@ use imageshare_engine::{
 };
 use imageshare_worker::{
     broker::{
-        DeadLetter, Message, Reply, Route,
-        delivery::{self, InvalidMessage, Lane, Taken},
+        DeadLetter, Message, ReplyAddress, Route,
+        delivery::{self, BrokerLane, InvalidMessage, Taken},
         headers as ours,
         outgoing_messages::{OutgoingMessages, Reporter},
         topology::is_ours,
@@ -87,7 +87,7 @@ fn check_wire(raw: &[u8], body: &[u8]) {
     assert_eq!(message.len, body.len() as u64);
     check_letter(DeadLetter::new(self::message(&properties, body)), body);
     let regions = Regions::These(["ap-tokyo".parse().expect("it is a region")].into());
-    let lane = Lane { id: LaneId(3), name: REPORTER.lane.to_owned(), regions };
+    let lane = BrokerLane { id: LaneId(3), name: REPORTER.lane.to_owned(), regions };
     match delivery::read(message, Epoch(2), &lane, &BrokerVersion::from_text("3.10.8")) {
         Ok(taken) => check_taken(taken, body),
         Err(invalid) => check_invalid(*invalid, body),
@@ -225,7 +225,7 @@ fn check_passed_on(properties: &BasicProperties) {
     assert!(!acted_on.iter().any(|name| headers.inner().contains_key(*name)));
 }
 
-fn check_reply(reply: Option<&Reply>) {
+fn check_reply(reply: Option<&ReplyAddress>) {
     assert!(reply.is_none_or(|reply| !reply.to.is_empty() && !is_ours(&reply.to)), "{reply:?}");
 }
 

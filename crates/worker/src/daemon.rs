@@ -85,12 +85,12 @@ impl Daemon {
             publishers,
             status: Arc::clone(status),
             events,
-            shared: broker::Shared::default(),
+            shared: broker::SharedByLanes::default(),
         });
         let (mut parts, mut names) = (JoinSet::new(), Vec::with_capacity(lanes.len() + 2));
         let mut lines = Vec::with_capacity(lanes.len());
         for (id, lane) in (0..).map(LaneId).zip(&lanes) {
-            let lane = broker::Lane { id, name: lane.name.clone(), regions: lane.regions.clone() };
+            let lane = broker::BrokerLane { id, name: lane.name.clone(), regions: lane.regions.clone() };
             let (supervisor, line) = Supervisor::new(Arc::clone(&setup), lane);
             names.push((parts.spawn(supervisor.run()).id(), "a lane's supervisor"));
             lines.push(line);

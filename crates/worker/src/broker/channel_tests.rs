@@ -2,7 +2,7 @@
 
 use imageshare_amqp::{
     encode_method,
-    fake_broker::{FakeBroker, Limits},
+    fake_broker::{BrokerLimits, FakeBroker},
 };
 use lapin::{
     protocol::{AMQPClass, channel},
@@ -15,7 +15,7 @@ const NOT_FOUND: u16 = 404;
 
 /// Connects to a broker that allows this many channels.
 async fn connect(channel_max: u16) -> (Connection, FakeBroker) {
-    let limits = Limits { channel_max, ..Limits::default() };
+    let limits = BrokerLimits { channel_max, ..BrokerLimits::default() };
     let broker = FakeBroker::with_limits(limits, |channel, received| match received {
         AMQPClass::Exchange(_) | AMQPClass::Queue(_) => {
             let reply_text = ShortString::from("NOT_FOUND");

@@ -12,34 +12,34 @@ use super::{
     transport::{Cut, SharedWithStream, Stream, Transport},
 };
 
-/// The code with which a connection is closed that has done its work (AMQP 0-9-1, reply-success).
+/// The reply code of a regular close (AMQP 0-9-1, reply-success).
 pub(super) const REPLY_SUCCESS: u16 = 200;
 
-/// How long the broker may take.
+/// Limits for the time of calls to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeOuts {
-    /// A connection, from the name's look-up to the end of the handshake; at most 10 s, however long is given.
+    /// For opening a connection, from name resolution to the end of the handshake. At most 10 s.
     pub connect: Duration,
-    /// Any other call.
+    /// For any other call.
     pub call: Duration,
-    /// The heartbeat that is asked for, in whole seconds, at least one. A peer that is silent for twice as long is dead.
+    /// The requested heartbeat, in whole seconds, at least one. A peer that is silent for twice as long is dead.
     pub heartbeat: Duration,
 }
 
-/// The longest frame that we ask for, in bytes: what brokers allow by default. One that allows any would otherwise make
-/// the library take memory without end.
+/// The longest frame, in bytes: what brokers allow by default. Without it, a broker without a limit would make the library
+/// allocate without limit.
 const FRAME_MAX: u32 = 128 * 1024;
 
-/// The same for a connection that carries nothing but short calls.
+/// The same for a connection with short calls only.
 pub(super) const SMALL_FRAME_MAX: u32 = 8 * 1024;
 
 /// The longest time that a connection may take to open.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// A connection. At its first error it is good for nothing any more: drop it and open another one.
+/// A connection. After its first error it is unusable: drop it and open another one.
 ///
-/// Dropped, it is [`cut`](Self::cut). That has to come before any consumer or channel of it is dropped, since a dropped
-/// consumer cancels itself, and with messages held that brings them back in the wrong order.
+/// Dropping it [cuts](Self::cut) it. Drop it before its consumers and channels: a dropped consumer cancels itself, and the
+/// broker then requeues its deliveries in the wrong order.
 pub struct Connection {
     library: lapin::Connection,
     cut: Cut,
@@ -54,7 +54,7 @@ impl Default for TimeOuts {
 }
 
 impl TimeOuts {
-    /// How long a connection may take to open.
+    /// Returns the limit for opening a connection.
     pub(super) fn connect_limit(&self) -> Duration {
         self.connect.min(CONNECT_MAX)
     }
@@ -64,20 +64,19 @@ impl Connection {
     /// Opens a connection that the broker lists under `name`.
     ///
     /// # Errors
-    /// If there is none within the time-out: out of reach, silent, or refused.
+    /// If the broker cannot be reached, refuses, or does not answer in time.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         Self::open_with(url, name, time_outs, FRAME_MAX).await
     }
 
-    /// The same with frames of at most so many bytes. The library has room for 64 of them, which it fills in the course
-    /// of time.
+    /// The same with frames of at most this many bytes. The library comes to use 64 times as much memory.
     pub(super) async fn open_with(url: &Url, name: &str, time_outs: TimeOuts, frame_max: u32) -> Result<Self, Error> {
         let (cut, shared) = (Cut::default(), Arc::<SharedWithStream>::default());
         let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
         let (kept, of_stream, url_of_socket) = (cut.clone(), Arc::clone(&shared), url.clone());
         let unanswered_max = time_outs.heartbeat * 2;
         let limit = time_outs.connect_limit();
-        // The library runs this on a thread of its own, which goes on when nobody waits for it any more.
+        // The library runs this on a thread of its own, which continues after the time-out.
         let connect = async move |_, _| {
             let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&of_stream));
             let connected = timeout(limit, connecting).await;
@@ -91,7 +90,7 @@ impl Connection {
             Ok(Ok(library)) => Ok(Self { library, cut, shared, time_outs }),
             Ok(Err(error)) => {
                 cut.cut();
-                Err(Error::of_opening(&error, url.is_tls()))
+                Err(Error::from_opening(&error, url.is_tls()))
             }
             Err(_) => {
                 cut.cut();
@@ -100,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// The version of the broker.
+    /// Returns the version of the broker.
     #[must_use]
     pub fn broker(&self) -> BrokerVersion {
         self.shared.broker.get().cloned().unwrap_or_default()
@@ -109,7 +108,7 @@ impl Connection {
     /// Opens a channel.
     ///
     /// # Errors
-    /// If that fails or takes too long.
+    /// If the call fails or takes too long.
     pub async fn channel(&self) -> Result<Channel, Error> {
         let allowed = self.channel_max();
         let opening = async {
@@ -122,7 +121,7 @@ impl Connection {
         opened.ok_or_else(|| Error::ChannelMax { allowed, needed: usize::from(allowed) + 1 })
     }
 
-    /// Returns how many channels the broker allows at most.
+    /// Returns how many channels the broker allows.
     pub(super) fn channel_max(&self) -> u16 {
         match self.library.configuration().channel_max() {
             0 => u16::MAX,
@@ -130,12 +129,12 @@ impl Connection {
         }
     }
 
-    /// What happens to the connection as a whole. Has to be read: what nobody takes is kept.
+    /// Returns the events of the connection. They have to be read, since the library keeps them without limit.
     pub fn events(&self) -> impl futures_core::Stream<Item = Event> + Send + 'static {
         self.library.events_listener()
     }
 
-    /// From now on no more is read while the library holds too many bytes of messages that
+    /// Stops reading from now on while the library holds too many bytes of messages that
     /// [`next_delivery`](Self::next_delivery) has not returned.
     pub(super) fn limit_reading(&self) {
         self.shared.read_limit.turn_on();
@@ -143,11 +142,11 @@ impl Connection {
 
     /// Returns the next delivery of a consumer; `None` if the consumer ended. Dropping the future loses no delivery.
     pub(super) async fn next_delivery(&self, consumer: &mut Consumer) -> Option<lapin::Result<Delivery>> {
-        /// How long the library may return nothing until what it holds must be the beginning of a longer message.
+        /// How long the library may return nothing before what it holds must be the beginning of a longer message.
         const PARTIAL: Duration = Duration::from_millis(100);
         loop {
             let Ok(next) = timeout(PARTIAL, consumer.next()).await else {
-                // That beginning must not keep the rest of the message from being read.
+                // That beginning must not stop the rest of the message.
                 self.shared.read_limit.taken(usize::MAX);
                 continue;
             };
@@ -158,34 +157,33 @@ impl Connection {
         }
     }
 
-    /// How long the broker may take.
+    /// Returns the limits for calls.
     #[must_use]
     pub const fn time_outs(&self) -> TimeOuts {
         self.time_outs
     }
 
-    /// Whether the library has not yet seen its end.
+    /// Returns whether the library has not seen its end.
     pub(super) fn is_open(&self) -> bool {
         self.library.status().connected()
     }
 
-    /// Whether the broker takes no publishes for now, for lack of memory or disk.
+    /// Returns whether the broker accepts no messages for lack of memory or disk.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.library.status().blocked()
     }
 
-    /// Closes it as the protocol has it, with consumers and channels alive: what is held goes back in its order. Acks
-    /// that were sent less than half a second ago may still be lost.
+    /// Closes it by the protocol, with consumers and channels alive: the broker requeues deliveries in order. It may lose
+    /// acknowledgements that were sent less than half a second ago.
     ///
     /// # Errors
-    /// If the broker does not confirm it in time; the connection is gone all the same.
+    /// If the broker does not answer in time. The connection is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         bounded(self.time_outs.call, "connection.close", self.library.close(REPLY_SUCCESS, "OK".into())).await
     }
 
-    /// Ends the connection below the library, at once and without a word, as if the process had been killed. What is
-    /// held goes back in its order.
+    /// Ends the connection below the library at once, as if the process was killed. The broker requeues deliveries in order.
     pub fn cut(&self) {
         self.cut.cut();
     }
@@ -203,17 +201,17 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Awaits a call of the library, no longer than `limit`.
+/// Awaits a call of the library for at most `limit`.
 ///
 /// # Errors
-/// If it fails or takes longer; either names the `call`.
+/// If it fails or takes longer. The error names the `call`.
 pub async fn bounded<T>(
     limit: Duration,
     call: &'static str,
     future: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Error> {
     match timeout(limit, future).await {
-        Ok(ended) => ended.map_err(|error| Error::of_call(call, &error)),
+        Ok(ended) => ended.map_err(|error| Error::from_call(call, &error)),
         Err(_) => Err(Error::TimeOut { call, after: limit }),
     }
 }

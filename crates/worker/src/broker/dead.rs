@@ -1,8 +1,8 @@
-//! Dead letters, looked at one by one in their order. What is not settled stays where it is.
+//! Dead letters, read one by one in order. Those that are not settled stay in their queue.
 //!
-//! Two kinds of them come here: what a worker published, with headers of ours, and what the broker dropped from a lane's
-//! queue, with its header `x-death`. A worker passes no `x-death` on and the broker writes its own entry first, so that
-//! entry says truly from which queue a message was dropped; headers of ours beside it are a publisher's.
+//! There are two kinds: published by a worker, with headers of ours, and dropped by the broker from a lane's queue, with its
+//! header `x-death`. A worker passes on no `x-death`, and the broker adds its own entry first, so the first entry names the
+//! true queue. Headers of ours beside it were written by a publisher.
 
 use std::{mem, pin::pin, time::Duration};
 
@@ -31,34 +31,34 @@ use crate::wire::{
 /// Characters of a header that are kept.
 const HEADER_CHARS_MAX: usize = 500;
 
-/// Dead letters that are held at most, as many as AMQP can say: of those that stay, no more can be looked at.
+/// The greatest prefetch of AMQP. No more letters can be listed than that, besides those that are settled.
 const HELD_MAX: u16 = u16::MAX;
 
-/// How long no letter may come while there is another consumer: then that one has what the broker has counted.
+/// How long to wait for a letter while there is another consumer, which may have the ones that the broker counted.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// The same while there is none: a broker that is busy takes its time over a long queue, and only then something is wrong.
+/// The same while there is none. A busy broker takes long over a long queue.
 const QUIET_ALONE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the broker has put back what was held.
+/// How often to check whether the broker has requeued the letters.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The header in which the broker says what it did with a message: a list of tables, the last deed first.
+/// The header with the history of a dropped message: a list of tables, newest first.
 const DEATHS: &str = "x-death";
 
-/// The dead letters that were there when it was opened, the first 65,535 of those that stay. They are held until
-/// it ends, and then all that were not settled are back in their place.
+/// The dead letters that were in the queue when it was opened, the first 65,535 of those that stay. They are unacknowledged
+/// until it is closed. Then the broker requeues all that were not settled, in their places.
 ///
-/// They are consumed, since what was taken by `basic.get` comes back in another order from 33 letters on, and all at once:
-/// of letters that came back before, the broker puts those that come back again behind the others (measured). The
-/// transport reads only as far ahead as [`BODIES_LEN_MAX`](imageshare_amqp::BODIES_LEN_MAX) allows, whatever the queue holds.
+/// They are consumed, since letters from `basic.get` are requeued in another order if there are more than 32. They are
+/// requeued all at once, since the broker puts letters that are requeued again behind the others (measured). The transport
+/// holds at most [`BODIES_LEN_MAX`](imageshare_amqp::BODIES_LEN_MAX), however long the queue is.
 #[derive(Debug)]
 pub struct DeadLetters {
-    // Its end has to come before the consumer's, or newer ones come back first.
+    // It has to be dropped before the consumer, or newer letters are requeued first.
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
-    /// Consumers that were there before.
+    /// Consumers that existed before.
     others: u32,
     left: u32,
     is_any_settled: bool,
@@ -66,33 +66,33 @@ pub struct DeadLetters {
     name: String,
 }
 
-/// A dead letter. Dropped, it stays one.
+/// A dead letter. Dropping it leaves it in its queue.
 #[derive(Debug)]
 pub struct DeadLetter {
-    /// The lane from whose queue it came. All texts of its headers are printable.
+    /// The lane of its queue. All texts from headers are printable.
     pub lane: Option<String>,
-    /// Why, in one word: `failed` or `rejected` by a worker; what the broker calls it if the broker dropped it, such as
-    /// `expired`, `delivery_limit`, `maxlen`.
+    /// The reason as one word: `failed` or `rejected` by a worker, or the broker's word, such as `expired`, `delivery_limit`
+    /// or `maxlen`.
     pub reason: Option<String>,
     /// The first code with which an account failed.
     pub code: Option<String>,
-    /// Why, for people.
+    /// The reason as text.
     pub detail: Option<String>,
-    /// Who wrote it.
+    /// The worker that wrote it.
     pub worker: Option<String>,
-    /// Bytes of the whole body, if only its beginning is left.
+    /// Length of the whole body in bytes, if only its beginning was kept.
     pub truncated: Option<String>,
-    /// What is left of the job; why it is none, if it is none.
+    /// The job, or why it is invalid.
     pub job: Result<Job, Rejection>,
     properties: BasicProperties,
     body: Vec<u8>,
     acker: Acker,
 }
 
-/// That the broker dropped a message.
+/// A message that the broker dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// The lane from whose queue; `None` if it is not a lane's.
+    /// The lane of the queue, or `None` if it is not a lane's.
     pub lane: Option<String>,
     /// The broker's word for the reason, printable.
     pub reason: String,
@@ -104,7 +104,7 @@ impl DeadLetters {
     /// Opens the queue of dead letters.
     ///
     /// # Errors
-    /// If the broker is out of reach, or there is no such queue.
+    /// If the broker cannot be reached, or there is no such queue.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
         connection.limit_reading();
@@ -123,10 +123,10 @@ impl DeadLetters {
         Ok(Self { connection, channel, consumer, others, left, is_any_settled: false, url: url.clone(), name })
     }
 
-    /// The next one; `None` when all that were there at the beginning were seen, or no more can be held.
+    /// Returns the next letter, or `None` after all that were in the queue at the beginning.
     ///
     /// # Errors
-    /// If the connection does not carry it out. Then all that were not settled are back.
+    /// If the connection fails. The broker then requeues all that were not settled.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, Error> {
         if self.left == 0 {
             return Ok(None);
@@ -137,7 +137,7 @@ impl DeadLetters {
         let quiet = if is_alone { QUIET_ALONE } else { QUIET };
         match timeout(quiet, self.connection.next_delivery(&mut self.consumer)).await {
             Ok(Some(Ok(delivery))) => Ok(Some(DeadLetter::new(delivery))),
-            Ok(Some(Err(error))) => Err(Error::of_call(call, &error)),
+            Ok(Some(Err(error))) => Err(Error::from_call(call, &error)),
             Ok(None) => Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
             // Fewer than were counted must not pass for all of them.
             Err(_) if is_alone => Err(Error::TimeOut { call, after: quiet }),
@@ -148,7 +148,7 @@ impl DeadLetters {
     /// Removes one.
     ///
     /// # Errors
-    /// If the connection is gone: then it is not removed.
+    /// If the connection failed. The letter is then not removed.
     pub async fn settle(&mut self, letter: DeadLetter) -> Result<(), Error> {
         let call = "basic.ack";
         let ack = letter.acker.ack(BasicAckOptions::default());
@@ -159,20 +159,19 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Puts back all that were not settled.
+    /// Requeues all that were not settled.
     ///
     /// # Errors
-    /// If some were settled and the broker does not confirm that it has removed them: these may be back too.
+    /// If some were settled and the broker does not confirm that it has removed them. It may requeue those too.
     pub async fn close(self) -> Result<(), Error> {
         let Self { connection, channel, mut consumer, others, is_any_settled, url, name, .. } = self;
         let time_outs = connection.time_outs();
         let removed = if is_any_settled { removed(&connection, &channel, &mut consumer).await } else { Ok(()) };
-        // With consumer and channel alive: ended before, they would put the letters back in another order.
+        // With consumer and channel alive: otherwise the letters are requeued in another order.
         connection.cut();
         drop(connection);
         drop(consumer);
-        // The broker needs a moment to put back what the connection held, and whoever looks next would miss these. If it
-        // takes longer, nothing is wrong.
+        // The broker needs time to requeue the letters, and the next command would miss them. Taking longer is no error.
         drop(timeout(QUIET, until_back(&url, &name, time_outs, others)).await);
         removed
     }
@@ -181,11 +180,11 @@ impl DeadLetters {
 /// Waits until the broker has removed everything that was acknowledged.
 ///
 /// The broker does not answer an acknowledgement, and a connection that ends loses those not yet applied. A channel has
-/// up to 32 commands under way to a quorum queue and keeps further acknowledgements back (seen with 3.10.8: after a
+/// up to 32 commands in flight to a quorum queue and holds back further acknowledgements (seen with 3.10.8: after a
 /// connection ended while the broker's disk was slow, 33 of 380 letters were removed). A consumer is added and removed by
-/// commands that the queue applies in order and the broker answers: the first answer proves that what was under way is
-/// applied, the second one the same of what was kept back. Both answers stand behind letters that the broker has sent, so
-/// these are read and dropped.
+/// commands that the queue applies in order and the broker answers: the first answer proves that those in flight are
+/// applied, the second one the same of those held back. Both answers arrive behind letters that the broker has sent, which
+/// are read and dropped.
 async fn removed(connection: &Connection, channel: &Channel, consumer: &mut Consumer) -> Result<(), Error> {
     let call = "basic.ack";
     let barrier = async {
@@ -200,10 +199,10 @@ async fn removed(connection: &Connection, channel: &Channel, consumer: &mut Cons
     loop {
         tokio::select! {
             biased;
-            done = &mut barrier => return done.map_err(|error| Error::of_call(call, &error)),
+            done = &mut barrier => return done.map_err(|error| Error::from_call(call, &error)),
             letter = timeout(QUIET_ALONE, connection.next_delivery(consumer)) => match letter {
                 Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(error))) => return Err(Error::of_call(call, &error)),
+                Ok(Some(Err(error))) => return Err(Error::from_call(call, &error)),
                 Ok(None) => return Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
                 Err(_) => return Err(Error::TimeOut { call, after: QUIET_ALONE }),
             },
@@ -211,7 +210,7 @@ async fn removed(connection: &Connection, channel: &Channel, consumer: &mut Cons
     }
 }
 
-/// Waits until there are only so many consumers.
+/// Waits until the queue has at most this many consumers.
 async fn until_back(url: &Url, name: &str, time_outs: TimeOuts, others: u32) -> Result<(), Error> {
     let connection = Connection::open(url, name, time_outs).await?;
     let channel = connection.channel().await?;
@@ -228,8 +227,8 @@ async fn look(channel: &Channel, time_outs: TimeOuts) -> Result<Queue, Error> {
 }
 
 impl Dropped {
-    /// Reads what the broker says in the properties of a message; `None` if it did not drop it.
-    pub(super) fn of(properties: &BasicProperties) -> Option<Self> {
+    /// Parses the properties of a message. Returns `None` if the broker did not drop it.
+    pub(super) fn from_properties(properties: &BasicProperties) -> Option<Self> {
         let AMQPValue::FieldArray(deaths) = properties.headers().as_ref()?.inner().get(DEATHS)? else { return None };
         let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
         let text = |name: &str| match last.inner().get(name)? {
@@ -242,7 +241,7 @@ impl Dropped {
         Some(Self { lane: topology::lane_of_queue(queue).map(shown), reason: shown(reason), queue: shown(queue) })
     }
 
-    /// Why, for people.
+    /// Returns the reason as text.
     #[must_use]
     pub fn detail(&self) -> String {
         let why = match self.reason.as_str() {
@@ -257,13 +256,13 @@ impl Dropped {
 }
 
 impl DeadLetter {
-    /// Reads one as it was delivered.
+    /// Parses a delivered letter.
     #[must_use]
     pub fn new(delivery: Delivery) -> Self {
         let Delivery { properties, data: body, acker, .. } = delivery;
         let job = job::parse(&body, &Defaults { job_id: default_id(&body, &properties), region: None });
         let kept = without_broker_properties(&properties).with_delivery_mode(PERSISTENT);
-        if let Some(dropped) = Dropped::of(&properties) {
+        if let Some(dropped) = Dropped::from_properties(&properties) {
             let detail = Some(dropped.detail());
             let Dropped { lane, reason, .. } = dropped;
             let (reason, code, worker, truncated) = (Some(reason), None, None, None);
@@ -276,7 +275,7 @@ impl DeadLetter {
         Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker }
     }
 
-    /// Takes it out as a message for the lane that it came from. What is left of it is what it shows.
+    /// Takes properties and body as a message for a lane.
     #[must_use]
     pub fn take_message(&mut self, route: Route) -> Message {
         let Route { exchange, routing_key } = route;
@@ -284,7 +283,7 @@ impl DeadLetter {
         Message { exchange, routing_key, properties, body: body.into() }
     }
 
-    /// Bytes of its body.
+    /// Returns the length of its body in bytes.
     #[must_use]
     pub fn body_len(&self) -> usize {
         self.body.len()
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_names_lane_and_reason_and_headers_of_ours_do_not_count() {
+    fn broker_entry_overrides_our_headers() {
         let deaths = [("imageshare.jobs.eu", "expired"), ("imageshare.jobs.forged", "maxlen")];
         let letter = letter(dropped(&deaths));
         check(&letter, Some("eu"), Some("expired"));
@@ -341,12 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_others_is_no_lane() {
+    fn other_queue_is_not_a_lane() {
         check(&letter(dropped(&[("theirs", "rejected")])), None, Some("rejected"));
     }
 
     #[test]
-    fn a_malformed_death_is_no_death() {
+    fn malformed_death_is_ignored() {
         for value in
             [long("x"), AMQPValue::FieldArray(FieldArray::default()), AMQPValue::FieldArray(vec![long("x")].into())]
         {
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replayed_job_carries_nothing_the_broker_wrote() {
+    fn replayed_job_has_no_broker_headers() {
         let mut letter = letter(dropped(&[("imageshare.jobs.eu", "expired")]));
         assert_eq!(letter.body_len(), 2);
         let message = letter.take_message(Route::own("eu").unwrap());

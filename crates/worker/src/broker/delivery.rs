@@ -35,7 +35,7 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// A lane, as far as the broker is concerned.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub struct BrokerLane {
     /// Its number.
     pub id: LaneId,
     /// Its name, which is part of the name of its queue.
@@ -47,7 +47,7 @@ pub struct Lane {
 /// What is kept of a message from its delivery to its acknowledgement: all but the accounts, which the engine has, and the
 /// body, which is no longer needed.
 #[derive(Clone, Debug)]
-pub struct Envelope {
+pub struct JobEnvelope {
     /// The subscription that delivered it.
     pub epoch: Epoch,
     /// The delivery tag, valid on that subscription only.
@@ -61,14 +61,14 @@ pub struct Envelope {
     /// For SYNC: ignore the cancel limit.
     pub force: bool,
     /// Where a copy of the report goes.
-    pub reply: Option<Box<Reply>>,
+    pub reply: Option<Box<ReplyAddress>>,
     /// W3C Trace Context of the publisher.
     pub traceparent: Option<Box<str>>,
 }
 
 /// Where a copy of a report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReplyAddress {
     /// A queue that is not ours.
     pub to: String,
     /// The id by which the requester recognizes its answer.
@@ -95,11 +95,11 @@ pub struct InvalidMessage {
     /// The properties.
     pub properties: BasicProperties,
     /// Where a copy of the report goes.
-    pub reply: Option<Box<Reply>>,
+    pub reply: Option<Box<ReplyAddress>>,
 }
 
 /// A job for the driver.
-pub type Taken = Delivery<Box<Envelope>>;
+pub type Taken = Delivery<Box<JobEnvelope>>;
 
 /// Parses a message that this broker delivered.
 ///
@@ -108,7 +108,7 @@ pub type Taken = Delivery<Box<Envelope>>;
 pub fn read(
     message: IncomingMessage,
     epoch: Epoch,
-    lane: &Lane,
+    lane: &BrokerLane,
     broker: &BrokerVersion,
 ) -> Result<Taken, Box<InvalidMessage>> {
     let IncomingMessage { tag, redelivered, properties, body, len } = message;
@@ -167,17 +167,22 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 /// Returns where a copy of the report goes, unless that is a queue of ours, in which it would pass for a job.
-fn reply(properties: &BasicProperties) -> Option<Reply> {
+fn reply(properties: &BasicProperties) -> Option<ReplyAddress> {
     let to = properties.reply_to().as_ref().map(|to| to.as_str()).filter(|to| !to.is_empty())?;
     if topology::is_ours(to) {
         return None;
     }
     let correlation_id = properties.correlation_id().as_ref().or_else(|| properties.message_id().as_ref());
-    Some(Reply { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
+    Some(ReplyAddress { to: to.to_owned(), correlation_id: correlation_id.map(ToString::to_string) })
 }
 
 /// Parses a job. The error has the reason as one word too.
-fn parse(body: &[u8], len: u64, properties: &BasicProperties, lane: &Lane) -> Result<Job, (&'static str, Rejection)> {
+fn parse(
+    body: &[u8],
+    len: u64,
+    properties: &BasicProperties,
+    lane: &BrokerLane,
+) -> Result<Job, (&'static str, Rejection)> {
     let defaults = Defaults { job_id: default_id(body, properties), region: None };
     if len > body.len() as u64 {
         return Err(("text", job::too_long_text(&defaults, len)));
@@ -235,7 +240,7 @@ fn taken(
     epoch: Epoch,
     lane: LaneId,
     properties: &BasicProperties,
-    reply: Option<Box<Reply>>,
+    reply: Option<Box<ReplyAddress>>,
 ) -> Taken {
     let (timestamp, force) = (job.expires_at, job.force);
     // A time that the system cannot represent is after the end of any process.
@@ -244,7 +249,7 @@ fn taken(
     // It is the lane of the queue.
     identity.lane = None;
     let traceparent = traceparent(properties).map(Box::from);
-    let envelope = Envelope { epoch, tag, redelivered, identity, expires_at: timestamp, force, reply, traceparent };
+    let envelope = JobEnvelope { epoch, tag, redelivered, identity, expires_at: timestamp, force, reply, traceparent };
     Delivery { identity: Box::new(envelope), lane, job, expires_at }
 }
 
@@ -267,9 +272,9 @@ mod tests {
     const JOB: &str = r#"{"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","account_ids":[10001]}"#;
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn lane() -> Lane {
+    fn lane() -> BrokerLane {
         let regions = Regions::These(["ap-tokyo".parse().unwrap()].into());
-        Lane { id: LaneId(3), name: "asia".to_owned(), regions }
+        BrokerLane { id: LaneId(3), name: "asia".to_owned(), regions }
     }
 
     fn message(body: &str, properties: BasicProperties) -> IncomingMessage {
@@ -305,7 +310,7 @@ mod tests {
         assert_eq!((identity.identity.job_id.as_str(), identity.identity.lane.as_deref()), ("m-1", None));
         assert_eq!(identity.traceparent.as_deref(), Some(TRACE));
         assert_eq!(expires_at.map(|time| Timestamp::try_from(time).unwrap()), identity.expires_at);
-        let reply = Reply { to: "answers".to_owned(), correlation_id: Some("m-1".to_owned()) };
+        let reply = ReplyAddress { to: "answers".to_owned(), correlation_id: Some("m-1".to_owned()) };
         assert_eq!(identity.reply.as_deref(), Some(&reply));
     }
 

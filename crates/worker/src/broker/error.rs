@@ -15,81 +15,78 @@ use crate::{
 /// Characters of a foreign message that are shown.
 const DETAIL_CHARS_MAX: usize = 200;
 
-/// Reply codes of AMQP 0-9-1 that mean "not you" and "not there" while a connection is opened: ACCESS_REFUSED and
-/// NOT_ALLOWED.
+/// Reply codes of AMQP 0-9-1 that refuse the login while a connection is opened: ACCESS_REFUSED and NOT_ALLOWED.
 const REFUSALS: [u16; 2] = [403, 530];
 
-/// Why a call to the broker came to nothing.
+/// Why a call to the broker failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The broker ended the channel or the connection.
+    /// The broker closed the channel or the connection.
     #[error("{call}: the broker says {code} {text}")]
     Closed {
-        /// What was called.
+        /// The call.
         call: &'static str,
         /// The reply code of AMQP.
         code: u16,
-        /// The broker's words, printable.
+        /// The text of the broker, printable.
         text: String,
     },
-    /// The broker allows only shorter frames than the client library can be held to. Until somebody mends that, trying
-    /// again changes nothing.
+    /// The broker allows only frames that are too short for the client library. Another try fails too until its
+    /// configuration changes.
     #[error("{0}")]
     FrameMax(FrameMax),
     /// The broker allows fewer channels on a connection than are needed. Another try fails too until the broker's
     /// configuration changes.
     #[error("channel_max: the broker allows {allowed} channels (expected at least {needed})")]
     ChannelMax {
-        /// What the broker allows.
+        /// The number that the broker allows.
         allowed: u16,
-        /// How many are needed.
+        /// The number that is needed.
         needed: usize,
     },
     /// The broker offers no login mechanism that the program has. Another try fails too until its configuration changes.
     #[error("{0}")]
     Login(NotOffered),
-    /// The connection was lost under the call, or had been lost before.
+    /// The connection was lost during the call, or before.
     #[error("{call}: the connection is lost: {detail}")]
     Lost {
-        /// What was called.
+        /// The call.
         call: &'static str,
-        /// How, printable.
+        /// The cause, printable.
         detail: String,
     },
-    /// The user, its password or the virtual host is not accepted. Until somebody mends that, trying again changes
-    /// nothing.
+    /// The broker refused the user, the password or the virtual host. Another try fails too until one of them changes.
     #[error("the broker refuses the user, its password or the virtual host: {code} {text}")]
     Refused {
         /// The reply code of AMQP.
         code: u16,
-        /// The broker's words, printable.
+        /// The text of the broker, printable.
         text: String,
     },
-    /// Nothing came within our time-out.
+    /// There was no answer within our time-out.
     #[error("{call}: no answer within {} s", after.as_secs_f64())]
     TimeOut {
-        /// What was called.
+        /// The call.
         call: &'static str,
-        /// How long it was waited for.
+        /// The time-out.
         after: Duration,
     },
-    /// The certificates do not fit: the broker's, ours, or whom we trust. Until somebody mends that, trying again changes
-    /// nothing.
+    /// A certificate is not valid: the broker's, ours, or an authority. Another try fails too until it changes.
     #[error("no trusted connection to the broker: {detail}")]
     Untrusted {
-        /// What does not fit, printable.
+        /// The problem, printable.
         detail: String,
     },
     /// No connection could be made: name, network.
     #[error("the broker is out of reach: {detail}")]
     Unreachable {
-        /// How, printable.
+        /// The cause, printable.
         detail: String,
     },
 }
 
 impl Error {
-    /// Its name in metrics: one of a closed set.
+    /// Returns its label in metrics, one of a closed set.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
@@ -105,8 +102,8 @@ impl Error {
         }
     }
 
-    /// Whether somebody has to change a setting, here or at the broker, before another try can do better. (The broker
-    /// may say so for a moment while it starts, so it is tried again nevertheless, slowly.)
+    /// Returns whether a setting has to change, here or at the broker, before another try can succeed. (A broker may answer
+    /// so while it starts, so there are more tries nevertheless, with long pauses.)
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         matches!(
@@ -119,34 +116,34 @@ impl Error {
         )
     }
 
-    /// What the library says of a call on a connection that was open.
-    pub(super) fn of_call(call: &'static str, error: &lapin::Error) -> Self {
+    /// The error of a library call on an open connection.
+    pub(super) fn from_call(call: &'static str, error: &lapin::Error) -> Self {
         match error.kind() {
-            ErrorKind::ProtocolError(error) => Self::of_close(call, error.get_id(), error.get_message().as_str()),
+            ErrorKind::ProtocolError(error) => Self::from_close(call, error.get_id(), error.get_message().as_str()),
             _ => Self::Lost { call, detail: shown(&error.to_string()) },
         }
     }
 
-    /// What the library says of a connection that did not come about.
-    pub(super) fn of_opening(error: &lapin::Error, is_tls: bool) -> Self {
+    /// The error of a library call that opens a connection.
+    pub(super) fn from_opening(error: &lapin::Error, is_tls: bool) -> Self {
         match error.kind() {
-            ErrorKind::ProtocolError(error) => Self::of_refusal(error.get_id(), error.get_message().as_str()),
+            ErrorKind::ProtocolError(error) => Self::from_refusal(error.get_id(), error.get_message().as_str()),
             ErrorKind::IOError(error) => Self::unreachable(error, is_tls),
             _ => Self::Unreachable { detail: shown(&error.to_string()) },
         }
     }
 
     /// The broker closed an open connection or its channel, with a reply code and a text.
-    pub(super) fn of_close(call: &'static str, code: u16, text: &str) -> Self {
+    pub(super) fn from_close(call: &'static str, code: u16, text: &str) -> Self {
         Self::Closed { call, code, text: shown(text) }
     }
 
-    /// The same while the connection was opened.
-    pub(super) fn of_refusal(code: u16, text: &str) -> Self {
+    /// The broker closed a connection that was being opened.
+    pub(super) fn from_refusal(code: u16, text: &str) -> Self {
         if REFUSALS.contains(&code) {
             Self::Refused { code, text: shown(text) }
         } else {
-            Self::of_close("connect", code, text)
+            Self::from_close("connect", code, text)
         }
     }
 
@@ -163,7 +160,7 @@ impl Error {
         }
         match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
             Some(error) => Self::Untrusted { detail: shown(&error.to_string()) },
-            // A broker that hangs up on our certificate may take its own last word back with it.
+            // A broker that refuses our certificate may close the connection without an alert.
             None if is_tls && is_hung_up(error) => Self::Unreachable {
                 detail: shown(&format!(
                     "{error}; it may be that the other side refuses our certificate, or the lack of one"

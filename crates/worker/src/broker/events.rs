@@ -10,7 +10,7 @@ use imageshare_core::text::printable;
 use tracing::{error, info, warn};
 
 use super::{
-    BrokerVersion, Envelope, Error, Message, State,
+    BrokerVersion, Error, JobEnvelope, Message, State,
     management::{Limit, Unknown},
     topology::Difference,
 };
@@ -225,8 +225,8 @@ impl Confirmed<'_> {
 
 impl<'a> Settled<'a> {
     /// Returns the event of a job from a queue, which is logged.
-    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<Envelope>>) -> Self {
-        let Envelope { identity, redelivered, traceparent, .. } = &*settled.identity;
+    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<JobEnvelope>>) -> Self {
+        let JobEnvelope { identity, redelivered, traceparent, .. } = &*settled.identity;
         let (job_id, image_id) = (identity.job_id.as_str(), identity.image_id);
         let job = QueuedJob { job_id, image_id, is_redelivered: *redelivered, traceparent: traceparent.as_deref() };
         Self::of(lane, settled).with_queued_job(job)

@@ -1,5 +1,5 @@
-//! Reports as they come, and jobs that the broker drops, for somebody who waits for some of them: from a queue that is
-//! there for as long as he is.
+//! Reports, and jobs that the broker drops, for a command that waits for some of them. They arrive by a queue that exists as
+//! long as the command's connection.
 
 use lapin::{
     Channel, Consumer,
@@ -14,37 +14,37 @@ use crate::wire::{
     job::{self, Defaults},
 };
 
-/// Reports that are delivered and not looked at.
+/// Reports that are delivered and not processed.
 const PREFETCH: u16 = 500;
 
-/// All reports from when it was opened, and all jobs that the broker dropped.
+/// All reports since it was opened, and all jobs that the broker dropped since.
 #[derive(Debug)]
 pub struct Follower {
-    // Its end has to come before the consumer's.
+    // It has to be dropped before the consumer.
     connection: Connection,
     consumer: Consumer,
 }
 
-/// What became of a job.
+/// The end of a job.
 #[derive(Debug)]
 pub enum Followed {
-    /// The broker dropped it, and no report follows.
+    /// The broker dropped the job. No report follows.
     Dropped {
         /// The job.
         identity: Box<Identity>,
         /// Why and where.
         dropped: Dropped,
     },
-    /// A worker reported it.
+    /// A worker reported the job.
     Reported(Box<Report>),
 }
 
 impl Follower {
-    /// Begins to follow. What is reported or dropped from now on comes, whoever the job is from. Where the dead letters
-    /// cannot be followed, because their exchange is missing or this user may not read it, no dropped job comes.
+    /// Begins to follow all jobs, of any publisher. If the exchange of dead letters is missing, or this user may not read it,
+    /// dropped jobs are not followed.
     ///
     /// # Errors
-    /// If the broker is out of reach, or there is no exchange for reports.
+    /// If the broker cannot be reached, or there is no exchange for reports.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
         connection.limit_reading();
@@ -59,7 +59,7 @@ impl Follower {
             bounded(limit, "queue.bind", bind).await
         };
         bind(channel.clone(), topology::REPORTS, "#").await?;
-        // On a channel of its own, which a refusal ends.
+        // On a channel of its own, which a refusal closes.
         match bind(connection.channel().await?, topology::DEAD, topology::DEAD).await {
             Ok(()) | Err(Error::Closed { .. }) => {}
             Err(error) => return Err(error),
@@ -71,18 +71,18 @@ impl Follower {
         Ok(Self { connection, consumer })
     }
 
-    /// The next one. What is neither is left out. Nothing is lost when it is dropped before it is ready.
+    /// Returns the next report or dropped job. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// If the connection is lost, and with it the queue and what comes until another one is opened.
+    /// If the connection is lost. What arrives until another one is opened is lost too.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
             let delivery = match self.connection.next_delivery(&mut self.consumer).await {
                 Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => return Err(Error::of_call("basic.deliver", &error)),
+                Some(Err(error)) => return Err(Error::from_call("basic.deliver", &error)),
                 None => return Err(Error::Lost { call: "basic.deliver", detail: "the consumer was ended".to_owned() }),
             };
-            // Only what is acked makes room for more; what is not comes to nobody else.
+            // More is delivered only after acknowledgements. If this one is lost, nothing else gets the message.
             drop(delivery.acker.ack(BasicAckOptions::default()).await);
             if let Some(followed) = read(&delivery) {
                 return Ok(followed);
@@ -90,19 +90,19 @@ impl Follower {
         }
     }
 
-    /// Ends it.
+    /// Closes the connection.
     pub async fn close(self) {
-        // The queue goes with the connection, however that ends.
+        // The broker deletes the queue with the connection, however that ends.
         drop(self.connection.close().await);
     }
 }
 
-/// A report, or a job that the broker dropped from a lane. A worker's dead letter is neither: its report follows.
+/// Parses a report, or a job that the broker dropped from a lane. A worker's dead letter is neither: its report follows.
 fn read(delivery: &Delivery) -> Option<Followed> {
     if delivery.exchange.as_str() != topology::DEAD {
         return serde_json::from_slice(&delivery.data).ok().map(|report| Followed::Reported(Box::new(report)));
     }
-    let dropped = Dropped::of(&delivery.properties).filter(|dropped| dropped.lane.is_some())?;
+    let dropped = Dropped::from_properties(&delivery.properties).filter(|dropped| dropped.lane.is_some())?;
     let job_id = default_id(&delivery.data, &delivery.properties);
     let job = job::parse(&delivery.data, &Defaults { job_id, region: None }).ok()?;
     Some(Followed::Dropped { identity: Box::new(job.identity), dropped })

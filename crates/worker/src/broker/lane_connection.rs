@@ -1,10 +1,9 @@
-//! The connection of one lane: it consumes one queue, acknowledges, and asks whether the lane is still ours. It is never
-//! repaired, and it is ended in one of two ways, as [`Connection`](super::Connection) is.
+//! The connection of one lane. It consumes one queue, acknowledges, and asks whether the lane is still ours. It is never
+//! repaired, and ends in one of two ways, as [`Connection`](super::Connection) does.
 //!
-//! It has no thread of its own, and no buffers for frames that do not come; see [`Decoder`].
+//! It has no thread of its own, and no buffers for idle frames (see [`Decoder`]).
 
 use std::{
-    collections::VecDeque,
     io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,7 +13,7 @@ use std::{
 };
 
 use imageshare_amqp::{
-    BrokerVersion, Decoder, FRAME_MAX, Frame, IncomingMessage, Malformed, PROTOCOL_HEADER, encode_heartbeat,
+    BrokerVersion, Decoder, FRAME_MAX, Frame, IncomingMessage, MalformedFrame, PROTOCOL_HEADER, encode_heartbeat,
     encode_method,
 };
 use lapin::{
@@ -37,7 +36,7 @@ use super::{
 };
 use crate::wire::job::JOB_BYTES_MAX;
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_LEN: usize = 16 * 1024;
 
 /// Bytes of a body that are kept if it is longer than a job may be: enough to recognize it.
@@ -48,25 +47,25 @@ const CHANNEL: u16 = 1;
 
 /// An open connection, with one channel.
 pub(super) struct LaneConnection {
-    incoming: Incoming,
-    outgoing: Outgoing,
+    incoming: LaneReader,
+    outgoing: LaneWriter,
 }
 
-/// What comes from the broker.
-pub(super) struct Incoming {
+/// The side that reads.
+pub(super) struct LaneReader {
     wire: ReadHalf<Wire>,
-    /// Bytes that were read, and how many of them are decoded.
+    /// Received bytes, and how many of them are decoded.
     bytes: Vec<u8>,
     decoded: usize,
     decoder: Decoder,
-    /// Bytes of bodies that all lanes may hold.
+    /// Bytes of bodies that all lanes may have received and not parsed.
     room: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    shared: Arc<LaneConnectionState>,
 }
 
-/// What goes to the broker. Dropped, it ends the connection below the protocol.
-pub(super) struct Outgoing {
-    shared: Arc<Shared>,
+/// The side that writes. Dropping it cuts the connection.
+pub(super) struct LaneWriter {
+    shared: Arc<LaneConnectionState>,
     cut: Cut,
     writer: AbortHandle,
     time_outs: TimeOuts,
@@ -77,35 +76,35 @@ pub(super) struct Outgoing {
 pub(super) type Reserved = (IncomingMessage, OwnedSemaphorePermit);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LaneConnectionState {
     /// Bytes to write. While the socket accepts none they are at most an acknowledgement of 21 bytes for each unacknowledged
     /// delivery and one question: the next question waits for the answer to the last one.
     bytes: Mutex<Vec<u8>>,
     written: Notify,
-    /// Those that wait for an answer to `queue.declare`, in the order in which they asked.
-    asking: Mutex<VecDeque<oneshot::Sender<u32>>>,
-    /// Bytes that ever came.
-    came: AtomicU64,
-    /// Whether more is read at the moment.
+    /// Waits for the answer to `queue.declare`.
+    question: Mutex<Option<oneshot::Sender<u32>>>,
+    /// Bytes received so far.
+    received: AtomicU64,
+    /// Whether it is reading at the moment.
     is_reading: AtomicBool,
 }
 
-/// How far the deliveries of a connection have come at some moment.
+/// What was received by some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    came: u64,
+pub(super) struct ReadProgress {
+    received: u64,
     is_reading: bool,
 }
 
-impl Progress {
-    /// Whether an answer may still stand behind deliveries: some came since that moment, or no more are read.
+impl ReadProgress {
+    /// Returns whether an answer may still be behind deliveries: some arrived since that moment, or reading has stopped.
     pub(super) const fn is_behind_since(self, before: Self) -> bool {
-        !self.is_reading || self.came > before.came
+        !self.is_reading || self.received > before.received
     }
 }
 
 impl LaneConnection {
-    /// Opens a connection that the broker lists under `name`. Bodies are read only while `room` has as many permits.
+    /// Opens a connection that the broker lists under `name`. `room` limits the bytes of bodies.
     pub(super) async fn open(url: &Url, name: &str, time_outs: TimeOuts, room: Arc<Semaphore>) -> Result<Self, Error> {
         let cut = Cut::default();
         let limit = time_outs.connect_limit();
@@ -127,8 +126,8 @@ impl LaneConnection {
         let unreachable = |error: io::Error| Error::unreachable(&error, url.is_tls());
         let wire = Wire::connect(url, time_outs.heartbeat * 2, cut).await.map_err(unreachable)?;
         let (read, mut write) = split(wire);
-        let shared = Arc::new(Shared::default());
-        let mut incoming = Incoming {
+        let shared = Arc::new(LaneConnectionState::default());
+        let mut incoming = LaneReader {
             wire: read,
             bytes: Vec::new(),
             decoded: 0,
@@ -176,10 +175,10 @@ impl LaneConnection {
         opened.await?;
         let pause = Duration::from_secs(heartbeat.into()) / 2;
         let writer = tokio::spawn(write_all(write, Arc::clone(&shared), cut.clone(), pause)).abort_handle();
-        Ok(Self { incoming, outgoing: Outgoing { shared, cut: cut.clone(), writer, time_outs, broker } })
+        Ok(Self { incoming, outgoing: LaneWriter { shared, cut: cut.clone(), writer, time_outs, broker } })
     }
 
-    /// Consumes a queue, with this many deliveries at once.
+    /// Consumes a queue, with at most this many unacknowledged deliveries.
     pub(super) async fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
         let Self { incoming, outgoing } = self;
         let limit = outgoing.time_outs.call;
@@ -207,24 +206,24 @@ impl LaneConnection {
         within(limit, "basic.consume", is_consumed).await
     }
 
-    /// Both directions, for those that use one each.
-    pub(super) const fn split(&mut self) -> (&mut Incoming, &Outgoing) {
+    /// Returns both sides, for one loop each.
+    pub(super) const fn split(&mut self) -> (&mut LaneReader, &LaneWriter) {
         (&mut self.incoming, &self.outgoing)
     }
 
-    /// How long the broker may take.
+    /// Returns the limits for calls.
     pub(super) const fn time_outs(&self) -> TimeOuts {
         self.outgoing.time_outs
     }
 
-    /// Waits, and reads what comes without keeping it, so that the broker is not held up.
+    /// Waits, and drops what arrives, so that the broker is not blocked.
     pub(super) async fn rest(&mut self, pause: Duration) {
-        // If the connection ends before, there is nothing to wait for.
+        // The connection may end before.
         drop(timeout(pause, self.incoming.discard(|_| false)).await);
     }
 
-    /// Closes it as the protocol has it, with the consumer and the channel alive: what is held is requeued in its order.
-    /// Acks that were sent less than half a second ago may still be lost.
+    /// Closes it by the protocol, with consumer and channel alive: the broker requeues deliveries in order. It may lose
+    /// acknowledgements that were sent less than half a second ago.
     pub(super) async fn close(&mut self) -> Result<(), Error> {
         let Self { incoming, outgoing } = self;
         let (reply_code, reply_text) = (REPLY_SUCCESS, short("OK"));
@@ -236,9 +235,9 @@ impl LaneConnection {
     }
 }
 
-impl Incoming {
-    /// The next message, with its bytes reserved; `None` if the broker ended the consumer. Nothing is lost when this is
-    /// dropped while it reads, but it is of no use any more when it was dropped while it waited for room.
+impl LaneReader {
+    /// Returns the next message with its bytes reserved, or `None` if the broker ended the consumer. If the future is dropped
+    /// while it waits for room, the connection is unusable.
     pub(super) async fn next(&mut self) -> Result<Option<Reserved>, Error> {
         let mut reserved = None;
         loop {
@@ -265,7 +264,7 @@ impl Incoming {
         }
     }
 
-    /// The answer to a call, before anything is consumed.
+    /// Waits for the answer to a call, before anything is consumed.
     async fn answer<T>(&mut self, call: &'static str, pick: impl Fn(AMQPClass) -> Option<T>) -> Result<T, Error> {
         loop {
             if let Frame::Method(method) = self.frame().await.map_err(|error| lost(call, &error))? {
@@ -277,12 +276,12 @@ impl Incoming {
         }
     }
 
-    /// The same while the connection is opened.
+    /// Waits for the answer to a call while the connection is opened.
     async fn opening<T>(&mut self, is_tls: bool, pick: impl Fn(AMQPClass) -> Option<T>) -> Result<T, Error> {
         loop {
             if let Frame::Method(method) = self.frame().await.map_err(|error| Error::unreachable(&error, is_tls))? {
                 if let Some((code, text)) = closed(&method) {
-                    return Err(Error::of_refusal(code, text));
+                    return Err(Error::from_refusal(code, text));
                 }
                 if let Some(answer) = pick(*method) {
                     return Ok(answer);
@@ -291,21 +290,21 @@ impl Incoming {
         }
     }
 
-    /// A method that is no delivery.
+    /// Processes a method other than a delivery.
     fn take(&self, call: &'static str, method: &AMQPClass) -> Result<(), Error> {
         if let Some((code, text)) = closed(method) {
-            return Err(Error::of_close(call, code, text));
+            return Err(Error::from_close(call, code, text));
         }
         if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared)) = method
-            && let Some(asking) = lock(&self.shared.asking).pop_front()
+            && let Some(question) = lock(&self.shared.question).take()
         {
-            // Nobody may wait for it any more.
-            asking.send(declared.consumer_count).ok();
+            // The loop that asked may have ended.
+            question.send(declared.consumer_count).ok();
         }
         Ok(())
     }
 
-    /// Reads until a method is the wanted one. Nothing of what comes is kept.
+    /// Reads until this method arrives, and drops everything else.
     async fn discard(&mut self, is_wanted: impl Fn(&AMQPClass) -> bool) -> Result<(), Error> {
         loop {
             match self.frame().await.map_err(|error| lost("connection.close", &error))? {
@@ -327,7 +326,7 @@ impl Incoming {
             }
             self.bytes.drain(..mem::take(&mut self.decoded));
             if self.bytes.is_empty() {
-                // A header may have been long.
+                // The last header may have been long.
                 self.bytes.shrink_to(READ_LEN);
             }
             self.bytes.reserve(READ_LEN.saturating_sub(self.bytes.len()).max(READ_LEN / 2));
@@ -336,24 +335,26 @@ impl Incoming {
             self.shared.is_reading.store(false, Relaxed);
             match read? {
                 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
-                len => self.shared.came.fetch_add(len as u64, Relaxed),
+                len => self.shared.received.fetch_add(len as u64, Relaxed),
             };
         }
     }
 }
 
-impl Outgoing {
+impl LaneWriter {
     /// Acknowledges a delivery, or all up to it.
     pub(super) fn ack(&self, tag: u64, multiple: bool) {
         self.send(&AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag: tag, multiple })));
     }
 
-    /// How many consumers the queue has. The answer stands behind what was delivered before it, and is waited for as long
-    /// as that keeps coming or is not read; otherwise no longer than a heartbeat.
+    /// Asks how many consumers the queue has. Only one question may be outstanding.
     ///
-    /// A node that was cut off and led the queue answers for it by what it knows: that proves nothing, since the other nodes
-    /// may have another leader. So an empty quorum queue is read before, on the same channel. Such a read is an entry of the
-    /// queue's log, which a node commits only together with a majority. A node that cannot answers neither call.
+    /// The answer arrives behind earlier deliveries. While those keep arriving, or reading has stopped, it is awaited without
+    /// limit, otherwise for a heartbeat.
+    ///
+    /// A node that is cut off and led the queue answers from its own state. That proves nothing, since the other nodes may have
+    /// another leader. So an empty quorum queue is read first, on the same channel. Such a read is an entry in the log of the
+    /// queue, which a node commits only with a majority. A node without one answers neither call.
     pub(super) async fn consumers(&self, queue: &str) -> Result<u32, Error> {
         let get = basic::Get { queue: short(PROOF), no_ack: true };
         let declare = queue::Declare {
@@ -365,13 +366,10 @@ impl Outgoing {
             nowait: false,
             arguments: FieldTable::default(),
         };
-        let (asking, mut answer) = oneshot::channel();
-        {
-            let mut all = lock(&self.shared.asking);
-            all.push_back(asking);
-            self.send(&AMQPClass::Basic(basic::AMQPMethod::Get(get)));
-            self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
-        }
+        let (question, mut answer) = oneshot::channel();
+        *lock(&self.shared.question) = Some(question);
+        self.send(&AMQPClass::Basic(basic::AMQPMethod::Get(get)));
+        self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         let (call, after) = ("queue.declare", self.time_outs.heartbeat);
         let mut before = self.progress();
         loop {
@@ -385,18 +383,18 @@ impl Outgoing {
         }
     }
 
-    /// How long the broker may take.
+    /// Returns the limits for calls.
     pub(super) const fn time_outs(&self) -> TimeOuts {
         self.time_outs
     }
 
-    /// What the broker reported of itself.
+    /// Returns the version of the broker.
     pub(super) const fn broker(&self) -> &BrokerVersion {
         &self.broker
     }
 
-    fn progress(&self) -> Progress {
-        Progress { came: self.shared.came.load(Relaxed), is_reading: self.shared.is_reading.load(Relaxed) }
+    fn progress(&self) -> ReadProgress {
+        ReadProgress { received: self.shared.received.load(Relaxed), is_reading: self.shared.is_reading.load(Relaxed) }
     }
 
     fn send(&self, method: &AMQPClass) {
@@ -409,20 +407,20 @@ impl Outgoing {
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for LaneWriter {
     fn drop(&mut self) {
         self.cut.cut();
         self.writer.abort();
     }
 }
 
-/// Writes what is to be written, and a heartbeat when there was nothing for as long as a pause. If it cannot, the
-/// connection is cut, which whoever reads finds out.
-async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<Shared>, cut: Cut, pause: Duration) {
+/// Writes, and sends a heartbeat after each pause without anything to write. If it fails, it cuts the connection, and the
+/// reading side fails too.
+async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<LaneConnectionState>, cut: Cut, pause: Duration) {
     loop {
         let bytes = mem::take(&mut *lock(&shared.bytes));
         let written = if bytes.is_empty() {
-            // Without heartbeats the pause is zero, and nothing is to be sent.
+            // Without heartbeats the pause is zero.
             let is_idle = tokio::select! {
                 () = shared.written.notified() => false,
                 () = sleep(pause), if !pause.is_zero() => true,
@@ -431,14 +429,14 @@ async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<Shared>, cut: Cut, pau
         } else {
             wire.write_all(&bytes).await
         };
-        // TLS keeps what is written until it is flushed.
+        // TLS buffers until it is flushed.
         if written.is_err() || wire.flush().await.is_err() {
             return cut.cut();
         }
     }
 }
 
-/// Why the broker ends the connection or its one channel, if that is what this method does.
+/// Returns code and text if this method closes the connection or the channel.
 fn closed(method: &AMQPClass) -> Option<(u16, &str)> {
     match method {
         AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
@@ -480,12 +478,12 @@ fn start_ok(url: &Url, name: &str) -> connection::StartOk {
     }
 }
 
-/// The lower of two limits, of which 0 means none.
+/// Returns the lower limit. 0 means no limit of the broker.
 fn lower(broker: u32, ours: u32) -> u32 {
     if broker == 0 { ours } else { broker.min(ours) }
 }
 
-/// A name of ours, which is checked to fit when it is read from the settings. One that does not names nothing.
+/// Returns a short string. The settings check that names fit.
 fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
 }
@@ -494,7 +492,7 @@ fn lost(call: &'static str, error: &io::Error) -> Error {
     Error::Lost { call, detail: imageshare_core::text::printable(&error.to_string(), 200) }
 }
 
-fn malformed(error: Malformed) -> io::Error {
+fn malformed(error: MalformedFrame) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
@@ -506,7 +504,7 @@ async fn within<T>(
     timeout(limit, future).await.unwrap_or(Err(Error::TimeOut { call, after: limit }))
 }
 
-/// What a panic left behind is whole: everything in here is set in one step.
+/// Each critical section leaves a valid state, also after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -523,10 +521,10 @@ mod tests {
     }
 
     #[test]
-    fn answer_may_stand_behind_what_came_since() {
-        let at = |came, is_reading| Progress { came, is_reading };
+    fn answer_may_be_behind_deliveries() {
+        let at = |received, is_reading| ReadProgress { received, is_reading };
         assert!(!at(7, true).is_behind_since(at(7, true)));
         assert!(at(8, true).is_behind_since(at(7, true)));
-        assert!(at(7, false).is_behind_since(at(7, true)), "no more is read");
+        assert!(at(7, false).is_behind_since(at(7, true)), "reading has stopped");
     }
 }

@@ -18,17 +18,17 @@ use super::{
 };
 use crate::{endpoint::host_and_port, http::Client};
 
-/// Bytes that an address may have.
+/// The longest address, in bytes.
 const URL_LEN_MAX: usize = 2048;
 
 /// Characters of a foreign text that are shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// How often a worker looks at the limits, and how soon again at those that it could not look at.
+/// How often a worker inspects the limits, and how soon again after a failure.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// What is asked for of a queue.
+/// The columns that are requested.
 const COLUMNS: &str = "policy,operator_policy,effective_policy_definition,arguments";
 
 /// The address of the management interface. Shown without its password.
@@ -40,30 +40,30 @@ pub struct ManagementUrl {
     password: Zeroizing<String>,
 }
 
-/// Why a text is not such an address. Never holds any of the text: a password may stand anywhere in it.
+/// Why a text is not an address. Holds none of the text, since a password may be anywhere in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct ManagementUrlError {
     problem: &'static str,
 }
 
-/// Why the limits of a queue are not known. Printable.
+/// Why the limits of a queue are unknown. Printable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     /// There is no such queue.
     #[error("queue {0}: not found by the management interface")]
     Missing(String),
-    /// The interface refuses, or is out of reach.
+    /// The interface refused the request, or could not be reached.
     #[error("queue {queue}: cannot inspect policies: {problem}")]
     Failed {
         /// The queue.
         queue: String,
-        /// What went wrong.
+        /// The problem.
         problem: String,
     },
 }
 
-/// A limit in force that is not as it should be. Its words name policy, key, value and what is expected.
+/// A limit that may lose jobs. The message names policy, key, value and expectation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("queue {queue}: {policy}: {key} is {value} (expected {expected}): {effect}")]
 pub struct Limit {
@@ -131,7 +131,7 @@ const OF_DEAD: [Rule; 5] = [
         key: "delivery-limit",
         is_allowed: |value| value.as_i64().is_some_and(|limit| limit >= topology::DELIVERY_LIMIT.into()),
         expected: "no limit below 1000000",
-        effect: "the broker drops a dead letter that was looked at as often",
+        effect: "the broker drops a dead letter that was listed as often",
     },
     Rule { key: "message-ttl", is_allowed: NONE, expected: "none", effect: "dead letters vanish" },
     Rule {
@@ -149,19 +149,19 @@ const OF_DEAD: [Rule; 5] = [
     Rule { key: "expires", is_allowed: NONE, expected: "none", effect: "the broker deletes the queue with all in it" },
 ];
 
-/// For the queue of reports, which may be short, but has to take every report.
+/// For the queue of reports, which may be short, but has to accept every report.
 const OF_REPORTS: [Rule; 2] = [
     Rule {
         key: "overflow",
         is_allowed: |value| value == "drop-head",
         expected: "drop-head",
-        effect: "a full queue refuses reports, and no job is acknowledged any more",
+        effect: "a full queue refuses reports, and no further job is acknowledged",
     },
     Rule { key: "expires", is_allowed: NONE, expected: "none", effect: "the broker deletes the queue with all in it" },
 ];
 
-/// The limits in force for these lanes' queues, for dead letters and for reports: what is not as it should be, and what is
-/// not known.
+/// Inspects the limits of these lanes' queues and of the queues of dead letters and reports. Returns those that may lose
+/// jobs, and the queues whose limits are unknown.
 pub async fn inspect<'a>(
     client: &Client,
     url: &ManagementUrl,
@@ -180,7 +180,7 @@ pub async fn inspect<'a>(
     (limits, unknown)
 }
 
-/// Logs the limits that are not as they should be when a worker starts, and again when that changes.
+/// Logs the limits that may lose jobs when a worker starts, and again when they change.
 pub async fn watch(client: Client, url: ManagementUrl, vhost: String, lanes: Vec<String>) -> Infallible {
     let mut known = None;
     loop {
@@ -209,7 +209,7 @@ async fn ask(client: &Client, url: &ManagementUrl, vhost: &str, queue: &str) -> 
     }
 }
 
-/// What is wrong with the policies that apply to a queue.
+/// Returns what the policies of a queue may lose.
 fn judge<'a>(queue: &'a str, shown: &'a Value, rules: &'a [Rule]) -> impl Iterator<Item = Limit> + 'a {
     // Without any it is an empty list.
     let effective = shown.get("effective_policy_definition").and_then(Value::as_object);
@@ -223,7 +223,7 @@ fn judge<'a>(queue: &'a str, shown: &'a Value, rules: &'a [Rule]) -> impl Iterat
     };
     rules.iter().filter_map(move |Rule { key, is_allowed, expected, effect }| {
         let value = effective?.get(*key).filter(|value| !is_allowed(value))?;
-        // Of these alone the argument goes before the policy.
+        // Only for these an argument takes precedence over the policy.
         if is_argument(key) {
             return None;
         }

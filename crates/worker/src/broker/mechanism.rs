@@ -1,20 +1,20 @@
-//! How a connection proves to the broker who it is (SASL, in `connection.start-ok`).
+//! How a connection logs in (SASL, in `connection.start-ok`).
 
 use lapin::uri::SASLMechanism;
 
 /// Characters of the broker's list that are shown.
 const OFFERED_CHARS_MAX: usize = 100;
 
-/// A mechanism that this program has.
+/// A mechanism that this program supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mechanism {
-    /// The client certificate, by which the broker knows the user.
+    /// The client certificate, from which the broker derives the user.
     External,
     /// The user and the password of the address.
     Plain,
 }
 
-/// The broker offers only other mechanisms.
+/// The broker offers no such mechanism.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("login: the broker offers {offered} (expected {}{})", expected.as_str(), expected.hint())]
 pub struct NotOffered {
@@ -31,8 +31,8 @@ impl Mechanism {
         }
     }
 
-    /// As the client library calls it.
-    pub(super) const fn of_library(self) -> SASLMechanism {
+    /// Returns the name in the client library.
+    pub(super) const fn to_library(self) -> SASLMechanism {
         match self {
             Self::External => SASLMechanism::External,
             Self::Plain => SASLMechanism::Plain,
@@ -66,20 +66,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mechanism_is_one_of_those_that_are_offered() {
+    fn mechanism_has_to_be_offered() {
         assert_eq!(Mechanism::Plain.check(b"AMQPLAIN PLAIN"), Ok(()));
         assert_eq!(Mechanism::External.check(b"EXTERNAL"), Ok(()));
-        let said = |mechanism: Mechanism, offered: &[u8]| mechanism.check(offered).unwrap_err().to_string();
+        let message = |mechanism: Mechanism, offered: &[u8]| mechanism.check(offered).unwrap_err().to_string();
         assert_eq!(
-            said(Mechanism::Plain, b"AMQPLAIN EXTERNAL"),
+            message(Mechanism::Plain, b"AMQPLAIN EXTERNAL"),
             "login: the broker offers AMQPLAIN EXTERNAL (expected PLAIN; for EXTERNAL set broker.client_certificate and \
              name no user in the address)"
         );
         assert_eq!(
-            said(Mechanism::External, b"\x1b[31m"),
+            message(Mechanism::External, b"\x1b[31m"),
             "login: the broker offers  [31m (expected EXTERNAL; it is used with broker.client_certificate when the address \
              names no user)"
         );
-        assert!(said(Mechanism::Plain, b"").starts_with("login: the broker offers no mechanism (expected PLAIN"));
+        assert!(message(Mechanism::Plain, b"").starts_with("login: the broker offers no mechanism (expected PLAIN"));
     }
 }

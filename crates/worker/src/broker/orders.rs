@@ -4,11 +4,11 @@ use std::{collections::VecDeque, future::pending};
 
 use tokio::sync::mpsc;
 
-use super::Envelope;
+use super::JobEnvelope;
 use crate::lane_messages::{Epoch, ToLane};
 
 /// One order.
-pub(super) type Order = ToLane<Box<Envelope>>;
+pub(super) type LaneOrder = ToLane<Box<JobEnvelope>>;
 
 /// The receiving end. What one subscription leaves is for the next one.
 ///
@@ -18,20 +18,20 @@ pub(super) type Order = ToLane<Box<Envelope>>;
 /// the next one gets its first delivery.
 #[derive(Debug)]
 pub(super) struct Orders {
-    incoming: mpsc::UnboundedReceiver<Order>,
+    incoming: mpsc::UnboundedReceiver<LaneOrder>,
     /// Orders that were read ahead, oldest first.
-    ahead: VecDeque<Order>,
+    ahead: VecDeque<LaneOrder>,
 }
 
 impl Orders {
     /// Both ends.
-    pub(super) fn new() -> (mpsc::UnboundedSender<Order>, Self) {
+    pub(super) fn new() -> (mpsc::UnboundedSender<LaneOrder>, Self) {
         let (line, incoming) = mpsc::unbounded_channel();
         (line, Self { incoming, ahead: VecDeque::new() })
     }
 
     /// Returns the next order, or `None` when the driver has ended. Nothing is lost when this is dropped before.
-    pub(super) async fn recv(&mut self) -> Option<Order> {
+    pub(super) async fn recv(&mut self) -> Option<LaneOrder> {
         match self.ahead.pop_front() {
             Some(order) => Some(order),
             None => self.incoming.recv().await,

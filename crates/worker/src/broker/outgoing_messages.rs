@@ -14,7 +14,7 @@ use lapin::{
 };
 
 use super::{
-    Envelope, Reply,
+    JobEnvelope, ReplyAddress,
     delivery::{InvalidMessage, TRACEPARENT, traceparent},
     topology,
 };
@@ -74,7 +74,7 @@ pub struct OutgoingMessages {
     /// The dead letter, if something failed.
     pub dead_letter: Option<Message>,
     /// Where a copy of the report goes once it is confirmed.
-    pub reply: Option<Box<Reply>>,
+    pub reply: Option<Box<ReplyAddress>>,
 }
 
 /// The greatest lengths that the bodies of the messages can have, in bytes. Room for them is reserved before they are
@@ -114,7 +114,7 @@ pub struct Reporter<'a> {
 impl OutgoingMessages {
     /// The messages for a job that was carried out.
     #[must_use]
-    pub fn from_job(settled: SettledJob<Box<Envelope>>, reporter: Reporter<'_>) -> Self {
+    pub fn from_job(settled: SettledJob<Box<JobEnvelope>>, reporter: Reporter<'_>) -> Self {
         let SettledJob { identity: envelope, report, received_at, finished_at, .. } = settled;
         let trace = envelope.traceparent.as_deref();
         let dead_letter = dead_letter(&envelope, &report, reporter);
@@ -158,7 +158,7 @@ impl OutgoingMessages {
         dead_letter: Option<Message>,
         lane: &str,
         trace: Option<&str>,
-        reply: Option<Box<Reply>>,
+        reply: Option<Box<ReplyAddress>>,
     ) -> Self {
         let id: ShortString = report.job_id.as_deref().map(short).unwrap_or_default();
         let key = short(&format!("{lane}.{}", report.status.as_str()));
@@ -176,7 +176,7 @@ impl OutgoingMessages {
 }
 
 /// Returns the copy of a report for its requester, in the form in which the report was confirmed.
-pub(super) fn reply_copy(report: &Message, reply: &Reply) -> Message {
+pub(super) fn reply_copy(report: &Message, reply: &ReplyAddress) -> Message {
     let properties = match &reply.correlation_id {
         Some(correlation_id) => report.properties.clone().with_correlation_id(short(correlation_id)),
         None => report.properties.clone(),
@@ -227,7 +227,7 @@ struct Cause {
 
 /// Returns the job with only the accounts that failed. A SYNC stays whole, since it names all accounts that are to have the
 /// image.
-fn dead_letter(envelope: &Envelope, report: &EngineReport, reporter: Reporter<'_>) -> Option<Message> {
+fn dead_letter(envelope: &JobEnvelope, report: &EngineReport, reporter: Reporter<'_>) -> Option<Message> {
     let first = report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
         AccountOutcome::Failed(failure) => Some((*account, failure)),
         AccountOutcome::Changed | AccountOutcome::Unchanged => None,
@@ -370,19 +370,19 @@ mod tests {
     const REPORTER: Reporter<'_> = Reporter { lane: "asia", worker: "host:17" };
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn envelope(permission: &str) -> Box<Envelope> {
+    fn envelope(permission: &str) -> Box<JobEnvelope> {
         let text = format!(
             r#"{{"job_id":"j","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"{permission}","account_ids":[10001],"labels":{{"a":"b"}}}}"#
         );
         let job = job::parse(text.as_bytes(), &Defaults { job_id: String::new(), region: None }).unwrap();
-        Box::new(Envelope {
+        Box::new(JobEnvelope {
             epoch: Epoch(1),
             tag: 7,
             redelivered: false,
             identity: job.identity,
             expires_at: Some("2026-11-24T04:00:00Z".parse().unwrap()),
             force: false,
-            reply: Some(Box::new(Reply { to: "answers".to_owned(), correlation_id: Some("c".to_owned()) })),
+            reply: Some(Box::new(ReplyAddress { to: "answers".to_owned(), correlation_id: Some("c".to_owned()) })),
             traceparent: Some(TRACE.into()),
         })
     }

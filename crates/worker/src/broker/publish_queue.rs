@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, fmt, future::pending, mem, pin::Pin, sync::Arc, time::Duration};
 
-use imageshare_amqp::{InFlight, Message, Outgoing, PublishOutcome, destination};
+use imageshare_amqp::{InFlightMessages, Message, Outgoing, PublishOutcome, destination};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::events;
@@ -14,7 +14,7 @@ use super::{
     Error, State,
     outgoing_messages::shorten,
     publisher_connection::{OpenConnection, PUBLISH, PublisherConnection},
-    refusals::{Numbered, RefusalReason, Refusals},
+    refusals::{Numbered, RefusalReason, RefusedMessages},
     topology,
 };
 use crate::pauses::Reconnects;
@@ -29,7 +29,7 @@ const TOO_LONG: u16 = 406;
 /// What happens to a message that no queue accepts. One that a queue refuses is published again and again in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishMode {
-    /// It is lost, and its confirmation says so. Messages of one destination arrive in order.
+    /// It is lost, and its confirmation is an error. Messages of one destination arrive in order.
     UntilAnswered,
     /// It is published again and again until a queue accepts it.
     UntilConfirmed,
@@ -49,7 +49,7 @@ pub enum Lost {
         /// Bytes that the broker accepts.
         len_max: usize,
     },
-    /// No queue takes it.
+    /// No queue accepts it.
     #[error("no queue takes what is published to {to}")]
     Unroutable {
         /// Exchange and routing key, printable.
@@ -66,11 +66,11 @@ pub(super) struct PublishQueue<T> {
     next: u64,
     len: usize,
     /// To be sent on the next channel, in order.
-    again: VecDeque<Request<T>>,
-    refusals: Refusals<Request<T>>,
+    again: VecDeque<QueuedMessage<T>>,
+    refusals: RefusedMessages<QueuedMessage<T>>,
     /// Longer than the broker accepts, in their shortest form. Sent again on the next channel.
-    too_long: Vec<Request<T>>,
-    finished: Vec<Published<T>>,
+    too_long: Vec<QueuedMessage<T>>,
+    finished: Vec<FinishedMessage<T>>,
     reconnects: Reconnects,
     has_problem: bool,
     /// Wakes no later than it has to. Set again for each message it would cost as much as the rest.
@@ -79,7 +79,7 @@ pub(super) struct PublishQueue<T> {
 
 /// A message whose fate is known.
 #[derive(Debug)]
-pub(super) struct Published<T> {
+pub(super) struct FinishedMessage<T> {
     /// What came with it.
     pub(super) of: T,
     /// The message, in the form that was sent last.
@@ -88,7 +88,7 @@ pub(super) struct Published<T> {
     pub(super) result: Result<(), Lost>,
 }
 
-struct Request<T> {
+struct QueuedMessage<T> {
     number: u64,
     message: Message,
     mode: PublishMode,
@@ -98,15 +98,15 @@ struct Request<T> {
 
 enum Channel<T> {
     Opening(Pin<Box<dyn Future<Output = Result<Opened<T>, Error>> + Send>>),
-    Open { connection: Arc<OpenConnection>, in_flight: Box<InFlight<Request<T>>>, progress_at: Instant },
+    Open { connection: Arc<OpenConnection>, in_flight: Box<InFlightMessages<QueuedMessage<T>>>, progress_at: Instant },
 }
 
-type Opened<T> = (Arc<OpenConnection>, Box<InFlight<Request<T>>>);
+type Opened<T> = (Arc<OpenConnection>, Box<InFlightMessages<QueuedMessage<T>>>);
 
 /// What happened on the channel.
-enum Progress<T> {
+enum ChannelEvent<T> {
     Opened(Opened<T>),
-    Proven(Vec<(Request<T>, PublishOutcome)>),
+    Proven(Vec<(QueuedMessage<T>, PublishOutcome)>),
     Failed(Error),
     /// A message that was refused may be sent again, or a confirm is late.
     Time,
@@ -122,7 +122,7 @@ impl<T: Send + 'static> PublishQueue<T> {
             next: 0,
             len: 0,
             again: VecDeque::new(),
-            refusals: Refusals::default(),
+            refusals: RefusedMessages::default(),
             too_long: Vec::new(),
             finished: Vec::new(),
             reconnects: Reconnects::default(),
@@ -141,17 +141,17 @@ impl<T: Send + 'static> PublishQueue<T> {
         let number = self.next;
         self.next += 1;
         self.len += 1;
-        self.dispatch(Request { number, message, mode, handed_over_at: Instant::now(), of });
+        self.dispatch(QueuedMessage { number, message, mode, handed_over_at: Instant::now(), of });
     }
 
     /// Waits until the fate of at least one message is known. Dropping the future loses nothing.
-    pub(super) async fn finished(&mut self) -> Vec<Published<T>> {
+    pub(super) async fn finished(&mut self) -> Vec<FinishedMessage<T>> {
         while self.finished.is_empty() {
             match self.progress().await {
-                Progress::Opened(opened) => self.opened(opened),
-                Progress::Proven(proven) => self.proven(proven),
-                Progress::Failed(error) => self.failed(error),
-                Progress::Time => self.time(),
+                ChannelEvent::Opened(opened) => self.opened(opened),
+                ChannelEvent::Proven(proven) => self.proven(proven),
+                ChannelEvent::Failed(error) => self.failed(error),
+                ChannelEvent::Time => self.time(),
             }
             self.show_problem();
         }
@@ -159,13 +159,13 @@ impl<T: Send + 'static> PublishQueue<T> {
         mem::take(&mut self.finished)
     }
 
-    async fn progress(&mut self) -> Progress<T> {
+    async fn progress(&mut self) -> ChannelEvent<T> {
         match &mut self.channel {
             // A lane that publishes nothing needs no channel.
             Channel::Opening(_) if self.len == 0 => pending().await,
             Channel::Opening(opening) => match opening.await {
-                Ok(opened) => Progress::Opened(opened),
-                Err(error) => Progress::Failed(error),
+                Ok(opened) => ChannelEvent::Opened(opened),
+                Err(error) => ChannelEvent::Failed(error),
             },
             Channel::Open { in_flight, progress_at, .. } => {
                 let late_at = (!in_flight.is_empty()).then(|| *progress_at + CONFIRM_MAX);
@@ -179,10 +179,10 @@ impl<T: Send + 'static> PublishQueue<T> {
                 tokio::select! {
                     biased;
                     proven = in_flight.proven() => match proven {
-                        Ok(proven) => Progress::Proven(proven),
-                        Err(error) => Progress::Failed(Error::of_call(PUBLISH, &error)),
+                        Ok(proven) => ChannelEvent::Proven(proven),
+                        Err(error) => ChannelEvent::Failed(Error::from_call(PUBLISH, &error)),
                     },
-                    () = timer, if wakes_at.is_some() => Progress::Time,
+                    () = timer, if wakes_at.is_some() => ChannelEvent::Time,
                 }
             }
         }
@@ -195,7 +195,7 @@ impl<T: Send + 'static> PublishQueue<T> {
         again.into_iter().for_each(|request| self.dispatch(request));
     }
 
-    fn proven(&mut self, proven: Vec<(Request<T>, PublishOutcome)>) {
+    fn proven(&mut self, proven: Vec<(QueuedMessage<T>, PublishOutcome)>) {
         let now = Instant::now();
         if let Channel::Open { connection, progress_at, .. } = &mut self.channel {
             *progress_at = now;
@@ -254,21 +254,21 @@ impl<T: Send + 'static> PublishQueue<T> {
     }
 
     /// Keeps a message for the next channel.
-    fn wait(&mut self, request: Request<T>) {
+    fn wait(&mut self, request: QueuedMessage<T>) {
         if let Some(request) = self.refusals.wait(request) {
             self.again.push_back(request);
         }
     }
 
     /// Sends a message, unless it has to wait behind others of its destination.
-    fn dispatch(&mut self, request: Request<T>) {
+    fn dispatch(&mut self, request: QueuedMessage<T>) {
         if let Some(request) = self.refusals.wait(request) {
             self.send(request);
         }
     }
 
     /// Sends a message in a form that the broker accepts, if there is one.
-    fn send(&mut self, mut request: Request<T>) {
+    fn send(&mut self, mut request: QueuedMessage<T>) {
         if let Some(len_max) = self.connection.len_max()
             && request.message.body.len() > len_max
         {
@@ -302,7 +302,7 @@ impl<T: Send + 'static> PublishQueue<T> {
         }
     }
 
-    fn settle(&mut self, now: Instant, request: Request<T>, outcome: PublishOutcome) {
+    fn settle(&mut self, now: Instant, request: QueuedMessage<T>, outcome: PublishOutcome) {
         let reason = match (request.mode, outcome) {
             (mode, PublishOutcome::Confirmed) => {
                 let is_behind = mode == PublishMode::UntilAnswered && self.refusals.is_overtaken(&request);
@@ -325,9 +325,9 @@ impl<T: Send + 'static> PublishQueue<T> {
         self.refusals.refuse(now, request, reason);
     }
 
-    fn finish(&mut self, request: Request<T>, result: Result<(), Lost>) {
-        let Request { of, message, .. } = request;
-        self.finished.push(Published { of, message, result });
+    fn finish(&mut self, request: QueuedMessage<T>, result: Result<(), Lost>) {
+        let QueuedMessage { of, message, .. } = request;
+        self.finished.push(FinishedMessage { of, message, result });
     }
 
     /// Whether the channel was closed for a message that the broker refuses for its length. The limit is then known, and
@@ -390,13 +390,13 @@ fn len_max(text: &str) -> Option<usize> {
     numbers.next_back().and_then(|digits| digits.parse().ok())
 }
 
-impl<T> Outgoing for Request<T> {
+impl<T> Outgoing for QueuedMessage<T> {
     fn message(&self) -> &Message {
         &self.message
     }
 }
 
-impl<T> Numbered for Request<T> {
+impl<T> Numbered for QueuedMessage<T> {
     fn number(&self) -> u64 {
         self.number
     }

@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Lost, PublishMode, State, TimeOuts, Url,
-    publish_queue::{PublishQueue, Published},
+    publish_queue::{FinishedMessage, PublishQueue},
     publisher_connection::{ConnectionKeeper, PublisherConnection},
-    room::{Class, Room, Rooms},
+    room::{Room, RoomClass, Rooms},
 };
 
 /// Messages that wait to be sent, besides those in flight.
@@ -21,26 +21,26 @@ const WAITING_MAX: usize = 64;
 /// The handle. Cheap to clone. The publisher ends when the last one is dropped and all is confirmed.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<PublishRequest>,
     state: watch::Receiver<State>,
     rooms: Rooms,
 }
 
 /// Resolves once the fate of a message is known.
 #[derive(Debug)]
-#[must_use = "only this says whether the message was confirmed"]
+#[must_use = "whether the message was confirmed is known only by this"]
 pub struct Confirmation(oneshot::Receiver<Result<(), Lost>>);
 
 /// The task that owns the connection.
 #[derive(Debug)]
-pub struct Publishing {
+pub struct PublisherTask {
     keeper: ConnectionKeeper,
     queue: PublishQueue<Waiter>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<PublishRequest>,
 }
 
 #[derive(Debug)]
-struct Request {
+struct PublishRequest {
     message: Message,
     mode: PublishMode,
     waiter: Waiter,
@@ -54,13 +54,13 @@ struct Waiter {
 }
 
 impl Publisher {
-    /// A publisher whose connection the broker lists under `name`. It works while [`Publishing::run`] is awaited.
+    /// A publisher whose connection the broker lists under `name`. It works while [`PublisherTask::run`] is awaited.
     #[must_use]
-    pub fn new(url: Url, name: &str, time_outs: TimeOuts) -> (Self, Publishing) {
+    pub fn new(url: Url, name: &str, time_outs: TimeOuts) -> (Self, PublisherTask) {
         let (sender, requests) = mpsc::channel(WAITING_MAX);
         let (connection, keeper) = PublisherConnection::new(url, name, time_outs, None);
         let publisher = Self { requests: sender, state: connection.state(), rooms: Rooms::default() };
-        (publisher, Publishing { keeper, queue: PublishQueue::new(connection), requests })
+        (publisher, PublisherTask { keeper, queue: PublishQueue::new(connection), requests })
     }
 
     /// Hands over a message when there is room. Messages are published in the order in which this returns.
@@ -68,9 +68,9 @@ impl Publisher {
     /// # Errors
     /// If the publisher has ended.
     pub async fn publish(&self, message: Message, mode: PublishMode) -> Result<Confirmation, Lost> {
-        let room = self.rooms.reserve(Class::Other, message.body.len()).await;
+        let room = self.rooms.reserve(RoomClass::Other, message.body.len()).await;
         let (done, confirmation) = oneshot::channel();
-        let request = Request { message, mode, waiter: Waiter { done, _room: room } };
+        let request = PublishRequest { message, mode, waiter: Waiter { done, _room: room } };
         self.requests.send(request).await.map_err(|_| Lost::Ended)?;
         Ok(Confirmation(confirmation))
     }
@@ -82,7 +82,7 @@ impl Publisher {
     }
 }
 
-impl Publishing {
+impl PublisherTask {
     /// Publishes until the last handle is dropped and all is confirmed. If the future is dropped before, what is not
     /// confirmed is [`Lost::Ended`].
     pub async fn run(self) {
@@ -93,13 +93,13 @@ impl Publishing {
                 tokio::select! {
                     biased;
                     published = queue.finished() => {
-                        for Published { of: Waiter { done, _room }, result, .. } in published {
+                        for FinishedMessage { of: Waiter { done, _room }, result, .. } in published {
                             // The caller may have dropped the confirmation.
                             drop(done.send(result));
                         }
                     }
                     request = requests.recv(), if is_open => match request {
-                        Some(Request { message, mode, waiter }) => queue.publish(message, mode, waiter),
+                        Some(PublishRequest { message, mode, waiter }) => queue.publish(message, mode, waiter),
                         None => is_open = false,
                     },
                 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use imageshare_amqp::{InFlight, Outgoing};
+use imageshare_amqp::{InFlightMessages, Outgoing};
 use lapin::Event;
 use parking_lot::Mutex;
 use tokio::{
@@ -60,7 +60,7 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub(super) struct PublisherConnection {
     newest: watch::Receiver<Option<Arc<OpenConnection>>>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedByUsers>,
 }
 
 /// Opens the connection, again whenever it is lost.
@@ -70,7 +70,7 @@ pub(super) struct ConnectionKeeper {
     name: String,
     time_outs: TimeOuts,
     newest: watch::Sender<Option<Arc<OpenConnection>>>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedByUsers>,
 }
 
 /// An open connection.
@@ -87,7 +87,7 @@ pub(super) struct OpenConnection {
 
 /// What all users of the connection share.
 #[derive(Debug)]
-struct Shared {
+struct SharedByUsers {
     metrics: Option<Arc<OfProcess>>,
     users: AtomicU64,
     /// Bytes of the longest message that the broker accepts, if it refused one, and when.
@@ -112,7 +112,7 @@ impl PublisherConnection {
         time_outs: TimeOuts,
         metrics: Option<Arc<OfProcess>>,
     ) -> (Self, ConnectionKeeper) {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedByUsers {
             metrics,
             users: AtomicU64::new(0),
             len_max: Mutex::default(),
@@ -126,12 +126,14 @@ impl PublisherConnection {
     }
 
     /// Waits for an open connection, and opens a channel for messages on it.
-    pub(super) async fn open_channel<T: Outgoing>(mut self) -> Result<(Arc<OpenConnection>, Box<InFlight<T>>), Error> {
+    pub(super) async fn open_channel<T: Outgoing>(
+        mut self,
+    ) -> Result<(Arc<OpenConnection>, Box<InFlightMessages<T>>), Error> {
         let is_open = |newest: &Option<Arc<OpenConnection>>| newest.as_ref().is_some_and(|open| open.is_open());
         // The keeper ends after its users, unless it broke down. Then the process ends.
         let newest = self.newest.wait_for(is_open).await.ok().and_then(|newest| newest.clone());
         let Some(open) = newest else { return std::future::pending().await };
-        let opening = InFlight::open(open.connection.channel().await?);
+        let opening = InFlightMessages::open(open.connection.channel().await?);
         let in_flight = bounded(open.connection.time_outs().call, "confirm.select", opening).await?;
         Ok((open, Box::new(in_flight)))
     }
@@ -219,7 +221,7 @@ impl ConnectionKeeper {
             });
             match events.next().await {
                 // That of a channel concerns only the user of the channel.
-                Some(Event::Error(error)) if !open.is_open() => break Error::of_call(PUBLISH, &error),
+                Some(Event::Error(error)) if !open.is_open() => break Error::from_call(PUBLISH, &error),
                 Some(_) => *open.changed_at.lock() = Instant::now(),
                 None => break Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() },
             }
@@ -260,7 +262,7 @@ impl OpenConnection {
     }
 }
 
-impl Shared {
+impl SharedByUsers {
     /// Changes what keeps messages from being published, and shows the new state if it differs.
     fn change(&self, change: impl FnOnce(&mut Problems)) {
         let mut problems = self.problems.lock();

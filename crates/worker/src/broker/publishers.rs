@@ -6,7 +6,7 @@ use imageshare_amqp::Message;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Reply, State, TimeOuts, Url,
+    ReplyAddress, State, TimeOuts, Url,
     publish_queue::PublishQueue,
     publisher_connection::{ConnectionKeeper, PublisherConnection},
     reply_copies::{CopySender, ReplyCopies},
@@ -55,8 +55,8 @@ impl Publishers {
         &self.rooms
     }
 
-    /// Sends a copy of a confirmed report to whoever asked for one. It may be lost.
-    pub(super) fn send_copy(&self, report: &Message, reply: &Reply) {
+    /// Sends a copy of a confirmed report to its requester. It may be lost.
+    pub(super) fn send_copy(&self, report: &Message, reply: &ReplyAddress) {
         self.copies.send(report, reply);
     }
 

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use super::events;
 use super::{
     delivery::{priority, read},
-    lane_connection::{Incoming, Outgoing},
-    subscription::{Ended, LaneContext, ReservedInvalid},
+    lane_connection::{LaneReader, LaneWriter},
+    subscription::{LaneContext, ReservedInvalid, SubscriptionEnd},
 };
 use crate::{
     lane_messages::{Epoch, FromLane},
@@ -19,20 +19,20 @@ use crate::{
 ///
 /// It waits for room at either receiver, and both make progress whatever happens here.
 pub(super) async fn receive(
-    incoming: &mut Incoming,
-    outgoing: &Outgoing,
+    incoming: &mut LaneReader,
+    outgoing: &LaneWriter,
     epoch: Epoch,
     proof: &Arc<Proof>,
     is_up: &mut bool,
     invalid: &mpsc::Sender<ReservedInvalid>,
     context: LaneContext<'_>,
-) -> Ended {
+) -> SubscriptionEnd {
     let LaneContext { lane, events, status, .. } = context;
     loop {
         let (message, reserved) = match incoming.next().await {
             Ok(Some(next)) => next,
-            Ok(None) => return Ended::Cancelled,
-            Err(error) => return Ended::Broker(error),
+            Ok(None) => return SubscriptionEnd::Cancelled,
+            Err(error) => return SubscriptionEnd::Broker(error),
         };
         // The lane comes up with its first message. Until then another worker may have it, whose calls still count against
         // the limit and may still take effect.
@@ -40,7 +40,7 @@ pub(super) async fn receive(
             status.delivered();
             let up = FromLane::Up { lane: lane.id, epoch, proof: Arc::clone(proof) };
             if events.send(up).await.is_err() {
-                return Ended::Over;
+                return SubscriptionEnd::Over;
             }
             *is_up = true;
         }
@@ -64,7 +64,7 @@ pub(super) async fn receive(
         };
         drop(reserved);
         if !is_taken {
-            return Ended::Over;
+            return SubscriptionEnd::Over;
         }
     }
 }

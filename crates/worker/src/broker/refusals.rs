@@ -28,15 +28,15 @@ pub(super) trait Numbered: Outgoing {
 
 /// The refused messages and those that wait behind them. Empty while every queue accepts all.
 #[derive(Debug)]
-pub(super) struct Refusals<R> {
-    by_destination: BTreeMap<Destination, Refusal<R>>,
+pub(super) struct RefusedMessages<R> {
+    by_destination: BTreeMap<Destination, RefusedDestination<R>>,
 }
 
 /// Exchange and routing key.
 type Destination = (ShortString, ShortString);
 
 #[derive(Debug)]
-struct Refusal<R> {
+struct RefusedDestination<R> {
     reason: RefusalReason,
     /// When the destination last accepted a message, or first refused one.
     since: Instant,
@@ -48,16 +48,16 @@ struct Refusal<R> {
     pauses: Refused,
 }
 
-impl<R> Default for Refusals<R> {
+impl<R> Default for RefusedMessages<R> {
     fn default() -> Self {
         Self { by_destination: BTreeMap::new() }
     }
 }
 
-impl<R: Numbered> Refusals<R> {
+impl<R: Numbered> RefusedMessages<R> {
     /// Returns one destination that refuses, why, and since when it accepted nothing.
     pub(super) fn first(&self) -> Option<(&ShortString, &ShortString, RefusalReason, Instant)> {
-        let ((exchange, key), Refusal { reason, since, .. }) = self.by_destination.first_key_value()?;
+        let ((exchange, key), RefusedDestination { reason, since, .. }) = self.by_destination.first_key_value()?;
         Some((exchange, key, *reason, *since))
     }
 
@@ -79,7 +79,7 @@ impl<R: Numbered> Refusals<R> {
             let mut pauses = Refused::default();
             let next_at = now + pauses.next();
             let (waiting, probes) = (BTreeMap::new(), BTreeSet::new());
-            Refusal { reason, since: now, waiting, probes, probes_max: 1, next_at, pauses }
+            RefusedDestination { reason, since: now, waiting, probes, probes_max: 1, next_at, pauses }
         });
         refusal.reason = reason;
         if refusal.probes.remove(&request.number()) {
@@ -119,7 +119,7 @@ impl<R: Numbered> Refusals<R> {
         self.forget_settled();
     }
 
-    fn of(&self, request: &R) -> Option<&Refusal<R>> {
+    fn of(&self, request: &R) -> Option<&RefusedDestination<R>> {
         if self.by_destination.is_empty() {
             return None;
         }
@@ -152,7 +152,7 @@ impl<R: Numbered> Refusals<R> {
     }
 }
 
-impl<R> Refusal<R> {
+impl<R> RefusedDestination<R> {
     fn may_probe(&self) -> bool {
         !self.waiting.is_empty() && self.probes.len() < self.probes_max
     }
@@ -169,36 +169,36 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    struct Request(u64, Message);
+    struct TestRequest(u64, Message);
 
-    impl Outgoing for Request {
+    impl Outgoing for TestRequest {
         fn message(&self) -> &Message {
             &self.1
         }
     }
 
-    impl Numbered for Request {
+    impl Numbered for TestRequest {
         fn number(&self) -> u64 {
             self.0
         }
     }
 
-    fn to(key: &str, number: u64) -> Request {
-        Request(number, Message::json("", key.into(), "".into(), Vec::new()))
+    fn to(key: &str, number: u64) -> TestRequest {
+        TestRequest(number, Message::json("", key.into(), "".into(), Vec::new()))
     }
 
-    fn full(number: u64) -> Request {
+    fn full(number: u64) -> TestRequest {
         to("full", number)
     }
 
     /// Sends what is due at this moment.
-    fn due(refusals: &mut Refusals<Request>, now: Instant) -> Vec<u64> {
+    fn due(refusals: &mut RefusedMessages<TestRequest>, now: Instant) -> Vec<u64> {
         std::iter::from_fn(|| refusals.next(now)).map(|request| request.0).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn refused_destination_is_tried_with_growing_pauses() {
-        let (mut refusals, mut now) = (Refusals::default(), Instant::now());
+        let (mut refusals, mut now) = (RefusedMessages::default(), Instant::now());
         refusals.refuse(now, full(1), RefusalReason::Refused);
         refusals.refuse(now, full(2), RefusalReason::Refused);
         let mut pauses = Vec::new();
@@ -215,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn destination_that_accepts_gets_more_each_time() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusedMessages::default();
         let begun = Instant::now();
         (1..=8).for_each(|number| refusals.refuse(begun, full(number), RefusalReason::Refused));
         let now = begun + Duration::from_secs(60);
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn destination_delays_no_other() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        let (mut refusals, now) = (RefusedMessages::default(), Instant::now());
         refusals.refuse(now, full(1), RefusalReason::Refused);
         assert_eq!(refusals.wait(to("other", 2)), Some(to("other", 2)));
         let later = now + Duration::from_secs(60);
@@ -243,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn overtaking_message_is_recognized() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        let (mut refusals, now) = (RefusedMessages::default(), Instant::now());
         refusals.refuse(now, full(5), RefusalReason::Refused);
         assert!(refusals.is_overtaken(&full(6)) && !refusals.is_overtaken(&full(4)));
         assert_eq!(refusals.wait(full(6)), None);
@@ -256,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lost_connection_returns_probes_in_order() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        let (mut refusals, now) = (RefusedMessages::default(), Instant::now());
         (1..=3).for_each(|number| refusals.refuse(now, full(number), RefusalReason::Refused));
         let later = now + Duration::from_secs(60);
         assert_eq!(due(&mut refusals, later), [1]);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use imageshare_amqp::{InFlight, Message, Outgoing, PublishOutcome};
+use imageshare_amqp::{InFlightMessages, Message, Outgoing, PublishOutcome};
 use lapin::Event;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -23,7 +23,7 @@ use tokio::{
 
 use super::events;
 use super::{
-    Connection, Error, Reply, TimeOuts, Url, bounded,
+    Connection, Error, ReplyAddress, TimeOuts, Url, bounded,
     outgoing_messages::reply_copy,
     publish_queue::CONFIRM_MAX,
     publisher_connection::{FRAME_MAX, PUBLISH},
@@ -83,7 +83,7 @@ impl ReplyCopies {
     }
 
     /// Hands over a copy of a report if there is room for it now.
-    pub(super) fn send(&self, report: &Message, reply: &Reply) {
+    pub(super) fn send(&self, report: &Message, reply: &ReplyAddress) {
         let bytes = u32::try_from(report.body.len()).ok();
         let bytes = bytes.and_then(|bytes| Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok());
         let copy = bytes.map(|bytes| ReplyCopy { message: reply_copy(report, reply), _bytes: bytes });
@@ -115,7 +115,7 @@ impl CopySender {
     async fn serve(&mut self, first: ReplyCopy) -> Result<(), Error> {
         let connecting = async {
             let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
-            let opening = InFlight::open(connection.channel().await?);
+            let opening = InFlightMessages::open(connection.channel().await?);
             let in_flight = bounded(self.time_outs.call, "confirm.select", opening).await?;
             Ok((connection, in_flight))
         };
@@ -128,7 +128,11 @@ impl CopySender {
         Ok(())
     }
 
-    async fn pump(&mut self, connection: &Connection, in_flight: &mut InFlight<ReplyCopy>) -> Result<(), Error> {
+    async fn pump(
+        &mut self,
+        connection: &Connection,
+        in_flight: &mut InFlightMessages<ReplyCopy>,
+    ) -> Result<(), Error> {
         let mut events = pin!(connection.events());
         let mut progress = Instant::now();
         let mut is_open = true;
@@ -138,13 +142,13 @@ impl CopySender {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Some(Event::Error(error)) => return Err(Error::of_call(PUBLISH, &error)),
+                    Some(Event::Error(error)) => return Err(Error::from_call(PUBLISH, &error)),
                     Some(_) => progress = Instant::now(),
                     None => return Err(Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() }),
                 },
                 proven = in_flight.proven() => {
                     progress = Instant::now();
-                    let proven = proven.map_err(|error| Error::of_call(PUBLISH, &error))?;
+                    let proven = proven.map_err(|error| Error::from_call(PUBLISH, &error))?;
                     let lost = proven.into_iter().filter(|(_, outcome)| *outcome != PublishOutcome::Confirmed);
                     self.lose(lost.count());
                 }

@@ -7,7 +7,7 @@ use lapin::types::ShortString;
 
 use super::{Connection, Error, TimeOuts, Url, topology};
 
-/// Lanes whose route is remembered.
+/// Lanes whose route is cached.
 const KNOWN_MAX: usize = 1_000;
 
 /// An exchange and a routing key.
@@ -21,7 +21,7 @@ pub struct Route {
 
 /// Finds the routes of lanes: the lane's own exchange, or the shared one where the broker has no such exchange.
 ///
-/// The broker is asked once for each lane, by a connection that is closed again. Looking needs no permission.
+/// The broker is asked once for each lane, on a connection of its own. That needs no permission.
 #[derive(Debug)]
 pub struct Routes {
     url: Url,
@@ -31,14 +31,14 @@ pub struct Routes {
 }
 
 impl Route {
-    /// By the lane's own exchange. `None` if the name is too long for any exchange.
+    /// Returns the route by the lane's own exchange, or `None` if the name is too long for an exchange.
     #[must_use]
     pub fn own(lane: &str) -> Option<Self> {
         let exchange = ShortString::try_new(topology::jobs_exchange(lane)).ok()?;
         Some(Self { exchange, routing_key: ShortString::try_new(lane).ok()? })
     }
 
-    /// By the exchange that all lanes share.
+    /// Returns the route by the exchange that all lanes share.
     #[must_use]
     pub fn shared(lane: &str) -> Self {
         Self { exchange: topology::EXCHANGE.into(), routing_key: ShortString::try_new(lane).unwrap_or_default() }
@@ -59,8 +59,8 @@ impl Routes {
         Self { url, name: name.to_owned(), time_outs, known: BTreeMap::new() }
     }
 
-    /// The route of a lane. While the broker cannot be asked it is the lane's own exchange: the publisher then reports
-    /// what is wrong.
+    /// Returns the route of a lane. If the broker cannot be asked it is the lane's own exchange, and the publisher reports the
+    /// problem.
     pub async fn find(&mut self, lane: &str) -> Route {
         if let Some(route) = self.known.get(lane) {
             return route.clone();
@@ -79,7 +79,7 @@ impl Routes {
     async fn is_missing(&self, lane: &str) -> Result<bool, Error> {
         let connection = Connection::open(&self.url, &self.name, self.time_outs).await?;
         let is_missing = topology::lacks_exchange(&connection, lane).await;
-        // Whatever the broker answers to the end of the connection changes nothing.
+        // The answer to the close changes nothing.
         drop(connection.close().await);
         is_missing
     }

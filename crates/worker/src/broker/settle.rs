@@ -9,16 +9,16 @@ use tokio::{
 };
 
 use super::{
-    Envelope, Error, PublishMode, Reply,
+    Error, JobEnvelope, PublishMode, ReplyAddress,
     delivery::{InvalidMessage, traceparent},
     events::{self, Finished},
-    lane_connection::Outgoing,
-    orders::{Order, Orders},
+    lane_connection::LaneWriter,
+    orders::{LaneOrder, Orders},
     outgoing_messages::{Lengths, OutgoingMessages, Reporter},
-    publish_queue::{PublishQueue, Published},
-    room::{Class, Room, Rooms},
+    publish_queue::{FinishedMessage, PublishQueue},
+    room::{Room, RoomClass, Rooms},
     settlement::Settlement,
-    subscription::{Ended, LaneContext, ReservedInvalid, void_order},
+    subscription::{LaneContext, ReservedInvalid, SubscriptionEnd, void_order},
 };
 use crate::{
     lane_messages::{Epoch, Requeue, SettledJob, ToLane, UnpublishedOutcomes},
@@ -34,7 +34,7 @@ pub(super) struct Settling<'a> {
     epoch: Epoch,
     context: LaneContext<'a>,
     reporter: Reporter<'a>,
-    outgoing: &'a Outgoing,
+    outgoing: &'a LaneWriter,
     proof: &'a Proof,
     queue: &'a str,
     /// Deliveries that are settled and not acknowledged.
@@ -45,7 +45,7 @@ pub(super) struct Settling<'a> {
     acknowledged: &'a mut u32,
     question: Option<Question<'a>>,
     /// The delivery whose messages wait for room. No other is taken meanwhile.
-    waiting: Option<Waiting<'a>>,
+    waiting: Option<WaitingForRoom<'a>>,
     /// Why the lane is requeued once all is acknowledged.
     leaves: Option<Requeue>,
 }
@@ -55,7 +55,7 @@ struct PartOfDelivery {
     /// In [`Settlement`].
     number: u64,
     /// Where a copy goes once the message is confirmed.
-    reply: Option<Box<Reply>>,
+    reply: Option<Box<ReplyAddress>>,
     /// What its bytes take until then.
     _room: Room,
     _invalid_room: Option<OwnedSemaphorePermit>,
@@ -72,7 +72,7 @@ struct Question<'a> {
 
 /// A delivery with its outcome.
 enum Reportable {
-    Job(Box<SettledJob<Box<Envelope>>>, UnpublishedOutcomes),
+    Job(Box<SettledJob<Box<JobEnvelope>>>, UnpublishedOutcomes),
     Invalid(Box<InvalidMessage>, OwnedSemaphorePermit),
 }
 
@@ -84,7 +84,7 @@ enum Accepted {
     None,
 }
 
-struct Waiting<'a> {
+struct WaitingForRoom<'a> {
     delivery: Reportable,
     rooms: Pin<Box<dyn Future<Output = ReportRooms> + Send + 'a>>,
 }
@@ -100,7 +100,7 @@ impl<'a> Settling<'a> {
     pub(super) fn new(
         epoch: Epoch,
         queue: &'a str,
-        outgoing: &'a Outgoing,
+        outgoing: &'a LaneWriter,
         proof: &'a Proof,
         acknowledged: &'a mut u32,
         context: LaneContext<'a>,
@@ -122,14 +122,18 @@ impl<'a> Settling<'a> {
     }
 
     /// Settles until the lane is requeued and all is acknowledged, or something fails.
-    pub(super) async fn run(mut self, orders: &mut Orders, mut invalid: mpsc::Receiver<ReservedInvalid>) -> Ended {
+    pub(super) async fn run(
+        mut self,
+        orders: &mut Orders,
+        mut invalid: mpsc::Receiver<ReservedInvalid>,
+    ) -> SubscriptionEnd {
         let mut next_proof = interval(self.outgoing.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
         next_proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(why) = self.leaves
                 && self.settlement.is_empty()
             {
-                return Ended::Requeued(why);
+                return SubscriptionEnd::Requeued(why);
             }
             let is_open = self.waiting.is_none() && self.leaves.is_none();
             let accepted = match (&self.waiting, self.leaves) {
@@ -156,15 +160,15 @@ impl<'a> Settling<'a> {
                         self.settlement.close(Instant::now());
                         Ok(())
                     }
-                    Some(ToLane::Cut(of)) if of == self.epoch => Err(Ended::Cut),
+                    Some(ToLane::Cut(of)) if of == self.epoch => Err(SubscriptionEnd::Cut),
                     Some(void) => {
                         void_order(&void, self.context.status);
                         Ok(())
                     }
-                    None => Err(Ended::Over),
+                    None => Err(SubscriptionEnd::Over),
                 },
                 rooms = rooms(&mut self.waiting) => {
-                    if let Some(Waiting { delivery, .. }) = self.waiting.take() {
+                    if let Some(WaitingForRoom { delivery, .. }) = self.waiting.take() {
                         self.publish(delivery, rooms);
                     }
                     Ok(())
@@ -195,7 +199,9 @@ impl<'a> Settling<'a> {
         let rooms: &'a Rooms = self.context.publishers.rooms();
         match ReportRooms::try_reserve(rooms, lengths) {
             Some(rooms) => self.publish(delivery, rooms),
-            None => self.waiting = Some(Waiting { delivery, rooms: Box::pin(ReportRooms::reserve(rooms, lengths)) }),
+            None => {
+                self.waiting = Some(WaitingForRoom { delivery, rooms: Box::pin(ReportRooms::reserve(rooms, lengths)) });
+            }
         }
     }
 
@@ -228,11 +234,11 @@ impl<'a> Settling<'a> {
         }
     }
 
-    fn published(&mut self, published: Vec<Published<PartOfDelivery>>) -> Result<(), Ended> {
+    fn published(&mut self, published: Vec<FinishedMessage<PartOfDelivery>>) -> Result<(), SubscriptionEnd> {
         let now = Instant::now();
-        for Published { of, message, result } in published {
+        for FinishedMessage { of, message, result } in published {
             // What is published until it is confirmed is lost only when the process ends.
-            result.map_err(|_| Ended::Over)?;
+            result.map_err(|_| SubscriptionEnd::Over)?;
             if let Some(reply) = &of.reply {
                 self.context.publishers.send_copy(&message, reply);
             }
@@ -262,10 +268,10 @@ impl<'a> Settling<'a> {
         });
     }
 
-    fn answered(&mut self, consumers: Result<u32, Error>) -> Result<(), Ended> {
+    fn answered(&mut self, consumers: Result<u32, Error>) -> Result<(), SubscriptionEnd> {
         let Some(Question { asked_at, is_for_acks, .. }) = self.question.take() else { return Ok(()) };
         if consumers? == 0 {
-            return Err(Ended::NotOurs);
+            return Err(SubscriptionEnd::NotOurs);
         }
         self.proof.renew(asked_at);
         self.context.status.moves();
@@ -277,7 +283,7 @@ impl<'a> Settling<'a> {
 }
 
 /// Waits for an accepted order. Returns `None` when the driver has ended.
-async fn next_order(orders: &mut Orders, accepted: Accepted) -> Option<Order> {
+async fn next_order(orders: &mut Orders, accepted: Accepted) -> Option<LaneOrder> {
     match accepted {
         Accepted::All => orders.recv().await,
         Accepted::Cut(epoch) => {
@@ -297,7 +303,7 @@ async fn answer(question: &mut Option<Question<'_>>) -> Result<u32, Error> {
 }
 
 /// Waits for the room of a delivery, forever if none waits.
-async fn rooms(waiting: &mut Option<Waiting<'_>>) -> ReportRooms {
+async fn rooms(waiting: &mut Option<WaitingForRoom<'_>>) -> ReportRooms {
     match waiting {
         Some(waiting) => waiting.rooms.as_mut().await,
         None => pending().await,
@@ -309,18 +315,18 @@ impl ReportRooms {
     /// room from reports.
     async fn reserve(rooms: &Rooms, Lengths { report, dead_letter }: Lengths) -> Self {
         let dead_letter = match dead_letter {
-            Some(len) => Some(rooms.reserve(Class::DeadLetter, len).await),
+            Some(len) => Some(rooms.reserve(RoomClass::DeadLetter, len).await),
             None => None,
         };
-        Self { report: rooms.reserve(Class::Other, report).await, dead_letter }
+        Self { report: rooms.reserve(RoomClass::Other, report).await, dead_letter }
     }
 
     /// The same if there is room now.
     fn try_reserve(rooms: &Rooms, Lengths { report, dead_letter }: Lengths) -> Option<Self> {
         let dead_letter = match dead_letter {
-            Some(len) => Some(rooms.try_reserve(Class::DeadLetter, len)?),
+            Some(len) => Some(rooms.try_reserve(RoomClass::DeadLetter, len)?),
             None => None,
         };
-        Some(Self { report: rooms.try_reserve(Class::Other, report)?, dead_letter })
+        Some(Self { report: rooms.try_reserve(RoomClass::Other, report)?, dead_letter })
     }
 }

@@ -19,10 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::events;
 use super::{
-    Envelope, Error, Lane, Publishers,
+    BrokerLane, Error, JobEnvelope, Publishers,
     delivery::InvalidMessage,
     lane_connection::LaneConnection,
-    orders::{Order, Orders},
+    orders::{LaneOrder, Orders},
     receive::receive,
     settle::Settling,
     topology,
@@ -44,11 +44,11 @@ const ACKS_APPLIED_AFTER: Duration = Duration::from_millis(500);
 /// What a subscription uses.
 #[derive(Clone, Copy)]
 pub(super) struct LaneContext<'a> {
-    pub(super) lane: &'a Lane,
+    pub(super) lane: &'a BrokerLane,
     /// `host:pid`.
     pub(super) worker: &'a str,
     pub(super) publishers: &'a Publishers,
-    pub(super) events: &'a mpsc::Sender<FromLane<Box<Envelope>>>,
+    pub(super) events: &'a mpsc::Sender<FromLane<Box<JobEnvelope>>>,
     pub(super) status: &'a OfLane,
     /// Bytes of invalid messages that all lanes may keep until they are confirmed.
     pub(super) invalid: &'a Arc<Semaphore>,
@@ -61,7 +61,7 @@ pub(super) struct Subscription {
     connection: LaneConnection,
     proof: Arc<Proof>,
     epoch: Epoch,
-    /// Whether a message arrived, and the driver knows it.
+    /// Whether a message arrived, and the driver was informed.
     is_up: bool,
     /// Deliveries that were acknowledged.
     acknowledged: u32,
@@ -71,8 +71,8 @@ pub(super) struct Subscription {
 /// The end of a subscription.
 #[derive(Debug)]
 pub(super) struct Served {
-    pub(super) ended: Ended,
-    /// Whether a message arrived, and the driver knows it.
+    pub(super) ended: SubscriptionEnd,
+    /// Whether a message arrived, and the driver was informed.
     pub(super) was_up: bool,
     /// Deliveries that were acknowledged.
     pub(super) acknowledged: u32,
@@ -80,7 +80,7 @@ pub(super) struct Served {
 
 /// Why there is no subscription.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum SubscriptionEnd {
     /// The driver requeued the lane. All that was due is acknowledged.
     Requeued(Requeue),
     /// The driver found that the process was suspended.
@@ -106,10 +106,10 @@ impl Subscription {
     pub(super) async fn open(
         mut connection: LaneConnection,
         is_connected: Up,
-        lane: &Lane,
+        lane: &BrokerLane,
         prefetch: u16,
         epoch: Epoch,
-    ) -> Result<Self, Ended> {
+    ) -> Result<Self, SubscriptionEnd> {
         connection.consume(&topology::jobs_queue(&lane.name), prefetch).await?;
         let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
         Ok(Self { connection, proof, epoch, is_up: false, acknowledged: 0, _is_connected: is_connected })
@@ -120,10 +120,10 @@ impl Subscription {
         context.status.subscribed(self.connection.time_outs().heartbeat);
         let ended = self.run(orders, context).await;
         self.proof.revoke();
-        if let Ended::Requeued(_) = ended {
+        if let SubscriptionEnd::Requeued(_) = ended {
             self.connection.rest(ACKS_APPLIED_AFTER).await;
         }
-        if let Ended::Requeued(_) | Ended::Over = ended {
+        if let SubscriptionEnd::Requeued(_) | SubscriptionEnd::Over = ended {
             // If the broker does not answer, the connection is cut all the same.
             drop(self.connection.close().await);
         }
@@ -136,7 +136,7 @@ impl Subscription {
         Served { ended, was_up, acknowledged }
     }
 
-    async fn run(&mut self, orders: &mut Orders, context: LaneContext<'_>) -> Ended {
+    async fn run(&mut self, orders: &mut Orders, context: LaneContext<'_>) -> SubscriptionEnd {
         let Self { connection, proof, epoch, is_up, acknowledged, .. } = self;
         let (incoming, outgoing) = connection.split();
         let (invalid_sender, invalid) = mpsc::channel(INVALID_MAX);
@@ -151,13 +151,13 @@ impl Subscription {
 }
 
 /// Drops an order for a subscription that ended. Its job returns, so its report is not published.
-pub(super) fn void_order(order: &Order, lane: &OfLane) {
+pub(super) fn void_order(order: &LaneOrder, lane: &OfLane) {
     if let ToLane::Settled(settled, _) = order {
         events::AckLost { lane, job_id: Some(&settled.identity.identity.job_id), jobs: 1 }.record();
     }
 }
 
-impl From<Error> for Ended {
+impl From<Error> for SubscriptionEnd {
     fn from(error: Error) -> Self {
         Self::Broker(error)
     }

@@ -1,4 +1,4 @@
-//! The supervisor of a lane: it opens subscriptions, one after the other, for ever.
+//! The supervisor of a lane: it opens subscriptions, one after the other.
 
 use std::{
     pin::pin,
@@ -16,11 +16,11 @@ use tokio::{
 
 use super::events;
 use super::{
-    Connection, Envelope, Error, Lane, Publishers, TimeOuts, Url,
+    BrokerLane, Connection, Error, JobEnvelope, Publishers, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
     lane_connection::LaneConnection,
-    orders::{Order, Orders},
-    subscription::{Ended, LaneContext, Served, Subscription, void_order},
+    orders::{LaneOrder, Orders},
+    subscription::{LaneContext, Served, Subscription, SubscriptionEnd, void_order},
     topology::{self, Difference},
 };
 use crate::{
@@ -30,19 +30,19 @@ use crate::{
     status::{OfLane, Status},
 };
 
-/// How long to wait before looking again at what somebody has to mend at the broker.
+/// How long to wait before the topology is checked again after it was missing or different.
 const TOPOLOGY_PAUSE: Duration = Duration::from_secs(4);
 
-/// Bytes of bodies that the lanes of a process may have read and not yet parsed.
+/// Bytes of bodies that the lanes of a process may have received and not parsed.
 const BODIES_LEN_MAX: usize = 8 * 1024 * 1024;
 
-/// Bytes of invalid messages that they may keep until their dead letters are confirmed.
+/// Bytes of invalid messages that the lanes of a process may keep until their dead letters are confirmed.
 const INVALID_LEN_MAX: usize = 8 * 1024 * 1024;
 
-/// Lanes that connect at the same time: each needs a thread for the client library, and one to look up a name.
+/// Lanes that connect at the same time. Each needs a thread for the client library, and one to resolve a name.
 const OPENINGS_MAX: usize = 2;
 
-/// A subscription that lasted as long did its work, whether a job came or not: the next pause is short again.
+/// A subscription that lasted this long did its work, with or without jobs: the next pause is short again.
 const LASTED: Duration = Duration::from_secs(30);
 
 /// What the supervisors of all lanes share.
@@ -52,27 +52,27 @@ pub struct Setup {
     pub url: Url,
     /// `host:pid`, in reports, dead letters, and the names of connections.
     pub worker: String,
-    /// How long the broker may take.
+    /// The limits for calls to the broker.
     pub time_outs: TimeOuts,
-    /// Deliveries that a lane holds at once, at least 1: the window in which jobs are coalesced. It is the same for every
+    /// Unacknowledged deliveries of a lane, at least 1: the window in which jobs are coalesced. It is the same for every
     /// subscription of every lane, because the broker keeps the order of redelivered messages only then.
     pub prefetch: u16,
-    /// Whether what is missing at the broker is made.
+    /// Whether missing exchanges and queues are declared.
     pub declares: bool,
-    /// What the lanes publish with.
+    /// The connections for publishing.
     pub publishers: Publishers,
-    /// Where it is noted how the lanes are, in their order.
+    /// The states of the lanes, in their order.
     pub status: Arc<Status>,
-    /// To the driver.
-    pub events: mpsc::Sender<FromLane<Box<Envelope>>>,
+    /// The channel to the driver.
+    pub events: mpsc::Sender<FromLane<Box<JobEnvelope>>>,
     /// What the subscriptions of all lanes share.
-    pub shared: Shared,
+    pub shared: SharedByLanes,
 }
 
 /// What the subscriptions of all lanes of a process share.
 #[derive(Debug)]
-pub struct Shared {
-    /// Subscriptions so far.
+pub struct SharedByLanes {
+    /// The number of the next subscription.
     epochs: AtomicU64,
     bodies: Arc<Semaphore>,
     invalid: Arc<Semaphore>,
@@ -80,7 +80,7 @@ pub struct Shared {
     is_priority_logged: AtomicBool,
 }
 
-impl Default for Shared {
+impl Default for SharedByLanes {
     fn default() -> Self {
         Self {
             epochs: AtomicU64::new(1),
@@ -92,26 +92,26 @@ impl Default for Shared {
     }
 }
 
-/// Keeps one lane subscribed, whenever the driver wants it to be.
+/// Keeps one lane subscribed while the driver wants that.
 #[derive(Debug)]
 pub struct Supervisor {
     setup: Arc<Setup>,
-    lane: Lane,
+    lane: BrokerLane,
     orders: Orders,
     reconnects: Reconnects,
-    /// What was said to be missing or different.
+    /// The differences that were logged last.
     differences: Vec<Difference>,
 }
 
 impl Supervisor {
-    /// A supervisor, and the line on which the driver tells it what to do.
+    /// A supervisor, and the channel for the driver's orders.
     #[must_use]
-    pub fn new(setup: Arc<Setup>, lane: Lane) -> (Self, mpsc::UnboundedSender<ToLane<Box<Envelope>>>) {
+    pub fn new(setup: Arc<Setup>, lane: BrokerLane) -> (Self, mpsc::UnboundedSender<ToLane<Box<JobEnvelope>>>) {
         let (line, orders) = Orders::new();
         (Self { setup, lane, orders, reconnects: Reconnects::default(), differences: Vec::new() }, line)
     }
 
-    /// Works until the driver's line ends and what it said before is done.
+    /// Runs until the driver's channel ends and its orders are carried out.
     pub async fn run(mut self) {
         let mut is_wanted = false;
         loop {
@@ -128,8 +128,8 @@ impl Supervisor {
                 self.reconnects.reset();
             }
             let pause = self.pause(&ended);
-            self.say(&ended, pause);
-            // What never came about is tried again; of what did the driver heard, and says what is next.
+            self.record(&ended, pause);
+            // A subscription that never came up is tried again. After one that did, the driver decides.
             match self.rest(pause).await {
                 None => return,
                 Some(is_asked) => is_wanted = !was_up || is_asked,
@@ -137,7 +137,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits. Says whether the lane is to be consumed afterwards, or nothing if the process ends.
+    /// Waits. Returns whether the driver ordered to consume the lane, or `None` if the process ends.
     async fn rest(&mut self, pause: Duration) -> Option<bool> {
         let mut pause = pin!(sleep(pause));
         let mut is_asked = false;
@@ -149,20 +149,20 @@ impl Supervisor {
         }
     }
 
-    /// Whether that is the order; any other is void while there is no subscription.
-    fn is_to_consume(&self, order: &Order) -> bool {
+    /// Returns whether this is the order to consume. Any other is void while there is no subscription.
+    fn is_to_consume(&self, order: &LaneOrder) -> bool {
         void_order(order, self.setup.status.lane(self.lane.id));
         matches!(order, ToLane::Consume)
     }
 
-    /// One subscription, from its beginning to its end.
+    /// Serves one subscription.
     async fn subscribe(&mut self) -> Served {
         let Self { setup, lane, orders, .. } = self;
         let epoch = Epoch(setup.shared.epochs.fetch_add(1, Ordering::Relaxed));
         let status = setup.status.lane(lane.id);
         let opened = tokio::select! {
             biased;
-            () = void_all(orders, status) => Err(Ended::Over),
+            () = void_all(orders, status) => Err(SubscriptionEnd::Over),
             opened = open(setup, lane, epoch) => opened,
         };
         let subscription = match opened {
@@ -181,49 +181,51 @@ impl Supervisor {
         subscription.serve(orders, context).await
     }
 
-    fn pause(&mut self, ended: &Ended) -> Duration {
+    fn pause(&mut self, ended: &SubscriptionEnd) -> Duration {
         match ended {
-            Ended::Broker(error) => self.reconnects.after(error),
-            Ended::NotOurs | Ended::Cancelled => {
+            SubscriptionEnd::Broker(error) => self.reconnects.after(error),
+            SubscriptionEnd::NotOurs | SubscriptionEnd::Cancelled => {
                 self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
             }
-            Ended::Topology(_) => TOPOLOGY_PAUSE,
-            Ended::Requeued(_) | Ended::Cut | Ended::Over => Duration::ZERO,
+            SubscriptionEnd::Topology(_) => TOPOLOGY_PAUSE,
+            SubscriptionEnd::Requeued(_) | SubscriptionEnd::Cut | SubscriptionEnd::Over => Duration::ZERO,
         }
     }
 
-    fn say(&mut self, ended: &Ended, pause: Duration) {
+    fn record(&mut self, ended: &SubscriptionEnd, pause: Duration) {
         let lane = self.setup.status.lane(self.lane.id);
-        if !matches!(ended, Ended::Topology(_)) {
+        if !matches!(ended, SubscriptionEnd::Topology(_)) {
             self.differences.clear();
         }
         match ended {
-            Ended::Requeued(why) => events::Requeued { lane, why: *why }.record(),
-            // Said once, and again when it is not the same any more.
-            Ended::Topology(differences) => {
+            SubscriptionEnd::Requeued(why) => events::Requeued { lane, why: *why }.record(),
+            // Logged once, and again when it changes.
+            SubscriptionEnd::Topology(differences) => {
                 let is_known = *differences == self.differences;
                 events::TopologyDiffers { lane, differences, is_known }.record();
                 self.differences.clone_from(differences);
             }
-            Ended::Broker(error) => events::Reconnects { lane, reason: error.label(), detail: error, pause }.record(),
-            Ended::NotOurs => {
+            SubscriptionEnd::Broker(error) => {
+                events::Reconnects { lane, reason: error.label(), detail: error, pause }.record();
+            }
+            SubscriptionEnd::NotOurs => {
                 let detail = &"the broker has no consumer of it";
                 events::Reconnects { lane, reason: "not_ours", detail, pause }.record();
             }
-            Ended::Cancelled => {
+            SubscriptionEnd::Cancelled => {
                 let detail = &"the broker ended the consumer: its queue was deleted, or an acknowledgement timed out";
                 events::Reconnects { lane, reason: "cancelled", detail, pause }.record();
             }
-            Ended::Cut => {
-                let detail = &"this process stood still";
+            SubscriptionEnd::Cut => {
+                let detail = &"process was suspended";
                 events::Reconnects { lane, reason: "stood_still", detail, pause }.record();
             }
-            Ended::Over => {}
+            SubscriptionEnd::Over => {}
         }
     }
 }
 
-async fn open(setup: &Setup, lane: &Lane, epoch: Epoch) -> Result<Subscription, Ended> {
+async fn open(setup: &Setup, lane: &BrokerLane, epoch: Epoch) -> Result<Subscription, SubscriptionEnd> {
     let name = format!("imageshare worker {} lane {}", setup.worker, lane.name);
     let _opening = setup.shared.openings.acquire().await;
     check(setup, lane, &name).await?;
@@ -233,20 +235,20 @@ async fn open(setup: &Setup, lane: &Lane, epoch: Epoch) -> Result<Subscription, 
     Subscription::open(connection, is_connected, lane, setup.prefetch, epoch).await
 }
 
-/// Looks at what there is at the broker, and makes what is missing if that is wanted. This needs many calls of the client
-/// library, and so a connection of its own, which ends with it.
-async fn check(setup: &Setup, lane: &Lane, name: &str) -> Result<(), Ended> {
+/// Checks the topology, and declares what is missing if that is configured. This needs the client library, and so a
+/// connection of its own.
+async fn check(setup: &Setup, lane: &BrokerLane, name: &str) -> Result<(), SubscriptionEnd> {
     let connection = Connection::open_with(&setup.url, name, setup.time_outs, SMALL_FRAME_MAX).await?;
     if setup.declares {
         topology::declare(&connection, [lane.name.as_str()]).await?;
     }
     let differences = topology::check(&connection, [lane.name.as_str()]).await?;
-    // Nothing is held on it, so it may end in any way.
+    // It has no deliveries, so it may end in any way.
     drop(connection.close().await);
-    if differences.is_empty() { Ok(()) } else { Err(Ended::Topology(differences)) }
+    if differences.is_empty() { Ok(()) } else { Err(SubscriptionEnd::Topology(differences)) }
 }
 
-/// Takes orders that are void, until there are no more to come.
+/// Drops orders that are void, until the driver ends.
 async fn void_all(orders: &mut Orders, lane: &OfLane) {
     while let Some(order) = orders.recv().await {
         void_order(&order, lane);

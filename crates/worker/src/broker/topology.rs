@@ -1,4 +1,4 @@
-//! Exchanges and queues: what there has to be at the broker, how it is made, and what differs.
+//! Exchanges and queues: which are needed at the broker, how they are declared, and how existing ones differ.
 //!
 //! | what | kind | routing |
 //! |---|---|---|
@@ -8,15 +8,15 @@
 //! | `imageshare.reports` | topic exchange and quorum queue of bounded length | key `<lane>.<status>`, bound to `#` |
 //! | `imageshare.proof` | quorum queue that stays empty | none: workers read it |
 //!
-//! All of it is durable. Arguments cannot be changed later, so there are few; what operators may want beside them is
-//! for policies.
+//! All are durable. Arguments cannot be changed later, so there are few. What operators may want besides belongs in
+//! policies.
 //!
 //! Each lane has an exchange of its own because the broker's permissions are by exchange: a user who may write to that
-//! one alone reaches that lane alone. It is a fanout exchange, which looks at neither the routing key nor the headers
+//! one alone reaches that lane alone. It is a fanout exchange, which ignores the routing key and the headers
 //! `CC` and `BCC`. The shared exchange is for publishers that may use every lane.
 //!
 //! What the broker drops from a lane's queue (expired, over a length limit, over a lower delivery limit of a policy) goes
-//! to `imageshare.dead`, and stays in the lane's queue until that has it (strategy at-least-once, which needs the
+//! to `imageshare.dead`, and stays in the lane's queue until it is there (strategy at-least-once, which needs the
 //! overflow behavior reject-publish).
 
 use std::collections::BTreeMap;
@@ -33,96 +33,95 @@ use super::{Connection, Error, bounded};
 /// The exchange that all lanes share. The routing key is the lane's name.
 pub const EXCHANGE: &str = "imageshare";
 
-/// The exchange, the queue, and the key between them for what could not be done.
+/// The exchange and queue of dead letters, and the key between them.
 pub const DEAD: &str = "imageshare.dead";
 
 /// The exchange and the queue for reports. The key is `<lane>.<status>`.
 pub const REPORTS: &str = "imageshare.reports";
 
-/// The queue that a worker reads to prove that its node of the broker can still commit anything. It holds no message.
+/// The queue that a worker reads to prove that its node of the broker can still commit. It holds no message.
 pub(super) const PROOF: &str = "imageshare.proof";
 
-/// Reports that the queue keeps at most; then the oldest goes, so that a report always has a place, whether anybody
-/// reads them or not.
+/// Reports that the queue keeps. Then it drops the oldest, so that it accepts reports that nothing reads.
 pub const REPORTS_MAX: u32 = 1_000_000;
 
-/// Bytes of reports that the queue keeps at most.
+/// Bytes of reports that the queue keeps.
 pub const REPORTS_BYTES_MAX: u32 = 2 * 1024 * 1024 * 1024 - 1;
 
-/// How often a message may come back. Without an explicit limit it would come back behind all others on old brokers,
-/// and would be dropped after twenty times on new ones.
+/// How often a message may be redelivered. Without an explicit limit old brokers requeue it behind all others, and new ones
+/// drop it after 20 times.
 pub(super) const DELIVERY_LIMIT: u32 = 1_000_000;
 
-/// How the names of the lanes' exchanges and queues begin.
+/// The prefix of the lanes' exchanges and queues.
 const JOBS_PREFIX: &str = "imageshare.jobs.";
 
-/// Reply codes of AMQP 0-9-1: all went well; the rest is about the thing that was asked for.
+/// Reply codes of AMQP 0-9-1.
 const REPLY_SUCCESS: u16 = 200;
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
-/// The queue of a lane's jobs.
+/// Returns the queue of a lane's jobs.
 #[must_use]
 pub fn jobs_queue(lane: &str) -> String {
     format!("{JOBS_PREFIX}{lane}")
 }
 
-/// The exchange of a lane's jobs. It has the name of their queue.
+/// Returns the exchange of a lane's jobs. It has the name of the queue.
 #[must_use]
 pub fn jobs_exchange(lane: &str) -> String {
     jobs_queue(lane)
 }
 
-/// The lane whose jobs a queue holds; `None` if it is not a lane's queue.
+/// Returns the lane of a queue, or `None` if it is not a lane's queue.
 #[must_use]
 pub fn lane_of_queue(queue: &str) -> Option<&str> {
     queue.strip_prefix(JOBS_PREFIX).filter(|lane| !lane.is_empty())
 }
 
-/// Whether a queue's name is one of ours, to which no answer may be sent.
+/// Returns whether a queue is ours, so that no reply may be sent to it.
 #[must_use]
 pub fn is_ours(queue: &str) -> bool {
     queue == EXCHANGE || queue.starts_with("imageshare.")
 }
 
-/// What is not as it has to be. Its words say how to mend it.
+/// An exchange or queue that is missing or different. The message says how to correct that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
-    /// It is there in another way.
+    /// It exists with other properties.
     #[error(
         "{what} differs: {found}. What is there cannot be changed: when it is empty, delete it, then run \
          `imageshare topology --declare`"
     )]
     Different {
-        /// What it is and its name.
+        /// Type and name.
         what: String,
-        /// The broker's words, printable.
+        /// The text of the broker, printable.
         found: String,
     },
-    /// It is not there.
+    /// It does not exist.
     #[error("{what} is missing: run `imageshare topology --declare`, or import what `imageshare topology` prints")]
     Missing {
-        /// What it is and its name.
+        /// Type and name.
         what: String,
     },
 }
 
 /// An exchange or a queue.
-enum Item {
-    Exchange { name: String, kind: Kind },
+enum TopologyItem {
+    Exchange { name: String, kind: ExchangeType },
     Queue { name: String, bindings: Vec<Binding>, arguments: Vec<(&'static str, Argument)> },
 }
 
-/// How an exchange routes.
+/// The type of an exchange.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ExchangeType {
     Direct,
     Fanout,
     Topic,
 }
 
-/// What a queue is bound to.
+/// A binding of a queue.
 struct Binding {
     exchange: String,
     key: String,
@@ -136,7 +135,7 @@ enum Argument {
     Text(&'static str),
 }
 
-/// The queue that takes what is published to this exchange by this routing key, if it is one of ours.
+/// Returns the queue that gets what is published to this exchange by this routing key, if it is one of ours.
 pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
     match exchange {
         EXCHANGE => Some(jobs_queue(routing_key)),
@@ -146,18 +145,18 @@ pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
     }
 }
 
-/// All there has to be for these lanes, in the order in which it is made.
-fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
+/// Returns everything that these lanes need, in the order in which it is declared.
+fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<TopologyItem> {
     let quorum = [("x-queue-type", Argument::Text("quorum")), ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT))];
     let with = |more: &[(&'static str, Argument)]| [&quorum, more].concat();
-    let exchange = |name: &str, kind| Item::Exchange { name: name.to_owned(), kind };
+    let exchange = |name: &str, kind| TopologyItem::Exchange { name: name.to_owned(), kind };
     let binding = |exchange: &str, key: &str| Binding { exchange: exchange.to_owned(), key: key.to_owned() };
     let mut items = vec![
-        exchange(EXCHANGE, Kind::Direct),
-        exchange(DEAD, Kind::Direct),
-        exchange(REPORTS, Kind::Topic),
-        Item::Queue { name: DEAD.to_owned(), bindings: vec![binding(DEAD, DEAD)], arguments: with(&[]) },
-        Item::Queue {
+        exchange(EXCHANGE, ExchangeType::Direct),
+        exchange(DEAD, ExchangeType::Direct),
+        exchange(REPORTS, ExchangeType::Topic),
+        TopologyItem::Queue { name: DEAD.to_owned(), bindings: vec![binding(DEAD, DEAD)], arguments: with(&[]) },
+        TopologyItem::Queue {
             name: REPORTS.to_owned(),
             bindings: vec![binding(REPORTS, "#")],
             arguments: with(&[
@@ -166,7 +165,7 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
                 ("x-overflow", Argument::Text("drop-head")),
             ]),
         },
-        Item::Queue {
+        TopologyItem::Queue {
             name: PROOF.to_owned(),
             bindings: Vec::new(),
             arguments: with(&[("x-max-length", Argument::Number(0)), ("x-overflow", Argument::Text("drop-head"))]),
@@ -175,8 +174,8 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
     for lane in lanes {
         let own = jobs_exchange(lane);
         let bindings = vec![binding(EXCHANGE, lane), binding(&own, "")];
-        items.push(Item::Exchange { name: own, kind: Kind::Fanout });
-        items.push(Item::Queue {
+        items.push(TopologyItem::Exchange { name: own, kind: ExchangeType::Fanout });
+        items.push(TopologyItem::Queue {
             name: jobs_queue(lane),
             bindings,
             arguments: with(&[
@@ -191,21 +190,21 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<Item> {
     items
 }
 
-/// What became of a declaration: what was made, what was there, what differs.
+/// The result of a declaration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// What was not there, such as `queue imageshare.dead`.
+    /// What was missing, such as `queue imageshare.dead`.
     pub made: Vec<String>,
-    /// What was there as it has to be.
+    /// What existed as needed.
     pub found: Vec<String>,
-    /// What was there in another way. It was left so.
+    /// What existed with other properties, and was not changed.
     pub different: Vec<Difference>,
 }
 
-/// Makes what is missing. What is there already stays as it is; where that differs, the rest is made nevertheless.
+/// Declares what is missing, and changes nothing that exists.
 ///
 /// # Errors
-/// If the connection does not carry it out, or the user may not.
+/// If a call fails, or the user lacks a permission.
 pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item = &'a str>) -> Result<Declared, Error> {
     let items = items(lanes);
     let mut channels = Channels::new(connection, &items);
@@ -231,12 +230,11 @@ pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item 
     Ok(declared)
 }
 
-/// Looks at what there is and changes nothing. What is there is declared once more, on a channel of its own, since
-/// only that makes the broker say what differs. Bindings cannot be looked at: a missing one shows when something is
-/// published.
+/// Compares what exists with what is needed, and changes nothing. What exists is declared once more, since only then the
+/// broker names what differs. Bindings cannot be read: a missing one shows when something is published.
 ///
 /// # Errors
-/// If the connection does not carry it out.
+/// If a call fails.
 pub async fn check<'a>(
     connection: &Connection,
     lanes: impl IntoIterator<Item = &'a str>,
@@ -250,7 +248,7 @@ pub async fn check<'a>(
             missing => missing,
         };
         match looked {
-            // Who may not declare cannot compare either.
+            // A user who may not declare cannot compare either.
             Ok(()) | Err(Error::Closed { code: ACCESS_REFUSED, .. }) => {}
             Err(Error::Closed { code: NOT_FOUND, .. }) => differences.push(Difference::Missing { what: item.what() }),
             Err(Error::Closed { code: PRECONDITION_FAILED, text, .. }) => {
@@ -262,12 +260,12 @@ pub async fn check<'a>(
     Ok(differences)
 }
 
-/// Whether a lane has no exchange of its own.
+/// Returns whether a lane has no exchange of its own.
 ///
 /// # Errors
-/// If the connection does not carry it out.
+/// If a call fails.
 pub(super) async fn lacks_exchange(connection: &Connection, lane: &str) -> Result<bool, Error> {
-    let own = Item::Exchange { name: jobs_exchange(lane), kind: Kind::Fanout };
+    let own = TopologyItem::Exchange { name: jobs_exchange(lane), kind: ExchangeType::Fanout };
     match Channels::new(connection, std::slice::from_ref(&own)).declare(&own, true).await {
         Ok(()) => Ok(false),
         Err(Error::Closed { code: NOT_FOUND, .. }) => Ok(true),
@@ -275,20 +273,20 @@ pub(super) async fn lacks_exchange(connection: &Connection, lane: &str) -> Resul
     }
 }
 
-/// What a lane's queue holds.
+/// The content of a lane's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Jobs that no worker has.
+    /// Jobs that are delivered to no worker.
     pub ready: u32,
     /// Workers that are subscribed.
     pub consumers: u32,
 }
 
-/// What a lane's queue holds; `None` if there is no such queue. Jobs that a worker has are not counted: AMQP does not
-/// show them.
+/// Returns the content of a lane's queue, or `None` if there is no such queue. AMQP does not show jobs that are delivered
+/// and not acknowledged.
 ///
 /// # Errors
-/// If the connection does not carry it out.
+/// If a call fails.
 pub async fn depth(connection: &Connection, lane: &str) -> Result<Option<Depth>, Error> {
     let channel = connection.channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -298,23 +296,23 @@ pub async fn depth(connection: &Connection, lane: &str) -> Result<Option<Depth>,
         Err(Error::Closed { code: NOT_FOUND, .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Dropped, it would be closed too, but not before the next one is opened.
+    // Dropping it closes it too, but not before the next one is opened.
     bounded(connection.time_outs().call, "channel.close", channel.close(REPLY_SUCCESS, "OK".into())).await?;
     Ok(Some(Depth { ready: queue.message_count(), consumers: queue.consumer_count() }))
 }
 
-/// What `rabbitmqctl import_definitions` and a node that starts take in: the virtual host, the exchanges, the queues,
-/// the bindings. No users and no permissions.
+/// Returns the definitions for `rabbitmqctl import_definitions` or a starting node: virtual host, exchanges, queues and
+/// bindings, without users and permissions.
 #[must_use]
 pub fn definitions<'a>(vhost: &str, lanes: impl IntoIterator<Item = &'a str>) -> Value {
     let (mut exchanges, mut queues, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
     for item in items(lanes) {
         match item {
-            Item::Exchange { name, kind } => exchanges.push(json!({
+            TopologyItem::Exchange { name, kind } => exchanges.push(json!({
                 "name": name, "vhost": vhost, "type": kind.as_str(),
                 "durable": true, "auto_delete": false, "internal": false, "arguments": {},
             })),
-            Item::Queue { name, bindings: of_queue, arguments } => {
+            TopologyItem::Queue { name, bindings: of_queue, arguments } => {
                 bindings.extend(of_queue.into_iter().map(|Binding { exchange, key }| {
                     json!({
                         "source": exchange, "vhost": vhost, "destination": name, "destination_type": "queue",
@@ -332,7 +330,7 @@ pub fn definitions<'a>(vhost: &str, lanes: impl IntoIterator<Item = &'a str>) ->
     json!({ "vhosts": [{ "name": vhost }], "exchanges": exchanges, "queues": queues, "bindings": bindings })
 }
 
-impl Item {
+impl TopologyItem {
     fn what(&self) -> String {
         match self {
             Self::Exchange { name, .. } => format!("exchange {name}"),
@@ -341,7 +339,7 @@ impl Item {
     }
 }
 
-impl Kind {
+impl ExchangeType {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -393,26 +391,26 @@ struct Channels<'a> {
     connection: &'a Connection,
     open: Option<Channel>,
     opened: u16,
-    /// How many there may come to be: one for each item that is missing or differs, and the last.
+    /// The greatest number of channels: one for each answer that closes one, and the last.
     needed: usize,
 }
 
 impl<'a> Channels<'a> {
-    fn new(connection: &'a Connection, items: &[Item]) -> Self {
+    fn new(connection: &'a Connection, items: &[TopologyItem]) -> Self {
         Self { connection, open: None, opened: 0, needed: 2 * items.len() + 1 }
     }
 
-    async fn declare(&mut self, item: &Item, passive: bool) -> Result<(), Error> {
+    async fn declare(&mut self, item: &TopologyItem, passive: bool) -> Result<(), Error> {
         let limit = self.connection.time_outs().call;
         let channel = self.take().await?;
         match item {
-            Item::Exchange { name, kind } => {
+            TopologyItem::Exchange { name, kind } => {
                 let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
                 let (name, kind) = (name.as_str().into(), kind.to_amqp());
                 let declare = channel.exchange_declare(name, kind, options, FieldTable::default());
                 bounded(limit, "exchange.declare", declare).await?;
             }
-            Item::Queue { name, arguments, .. } => {
+            TopologyItem::Queue { name, arguments, .. } => {
                 let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
                 let declare = channel.queue_declare(name.as_str().into(), options, table(arguments));
                 bounded(limit, "queue.declare", declare).await?;
@@ -422,8 +420,8 @@ impl<'a> Channels<'a> {
         Ok(())
     }
 
-    async fn bind(&mut self, item: &Item) -> Result<(), Error> {
-        let Item::Queue { name, bindings, .. } = item else { return Ok(()) };
+    async fn bind(&mut self, item: &TopologyItem) -> Result<(), Error> {
+        let TopologyItem::Queue { name, bindings, .. } = item else { return Ok(()) };
         let limit = self.connection.time_outs().call;
         let channel = self.take().await?;
         for Binding { exchange, key } in bindings {
@@ -435,7 +433,7 @@ impl<'a> Channels<'a> {
         Ok(())
     }
 
-    /// The channel, which comes back only after a call that went well.
+    /// Takes the channel. The caller returns it after a call that succeeds.
     async fn take(&mut self) -> Result<Channel, Error> {
         match self.open.take() {
             Some(channel) => Ok(channel),

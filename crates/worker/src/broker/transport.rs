@@ -1,8 +1,7 @@
-//! The bytes between us and the broker: a TCP connection of our own making, in TLS where the address says so, handed
-//! to the client library.
+//! The TCP connection to the broker, with TLS if the address says so, for the client library or a lane.
 //!
-//! The library could connect by itself, but has no time-out there, and lets nobody at the socket. Shutting that down is
-//! the one way to end a connection whose other side has stopped without telling the broker in the wrong order.
+//! The library could connect by itself, but has no time-out for that, and gives no access to the socket. Shutting down the
+//! socket is the only way to end a frozen connection that requeues its deliveries in order.
 
 use std::{
     fmt, io, mem,
@@ -31,23 +30,23 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{Url, mechanism::Mechanism};
 use crate::net::Network;
 
-/// The broker allows only frames that are shorter than those of the client library.
+/// The broker allows only frames that are too short for the client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame_max: the broker allows {bytes} bytes (expected at least {FRAME_MAX_MIN})")]
 pub struct FrameMax {
     bytes: usize,
 }
 
-/// How long a connection is silent before the system asks whether the other side is still there. Heartbeats come more
-/// often; this one is for the time of a memory alarm, in which the broker stops them.
+/// How long a connection is silent before the system probes the other side. Heartbeats are more frequent, but the broker
+/// stops them during a memory alarm.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// An open connection. What comes on it is made harmless before the library reads it.
+/// An open connection. What arrives is scrubbed before the library reads it.
 pub(super) struct Stream {
     wire: Wire,
     scrubber: Scrubber,
     shared: Arc<SharedWithStream>,
-    /// The one that the library uses.
+    /// The one with which the library logs in.
     mechanism: Mechanism,
 }
 
@@ -64,19 +63,19 @@ pub(super) enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What is kept of a connection to end it below the library.
+/// A handle to end a connection below the library.
 #[derive(Clone, Default)]
-pub(super) struct Cut(Arc<Mutex<Kept>>);
+pub(super) struct Cut(Arc<Mutex<CutState>>);
 
 #[derive(Default)]
-enum Kept {
+enum CutState {
     #[default]
     NotYet,
     Open(Socket),
     Cut,
 }
 
-/// What the client library runs on: tokio, with [`Stream`] in place of its own.
+/// The runtime for the client library: tokio, with [`Stream`] in place of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Transport(Tokio);
 
@@ -94,11 +93,11 @@ impl Stream {
 }
 
 impl Wire {
-    /// Connects, within the time-out of whoever awaits it. `unanswered_max` is how long sent bytes may stay
-    /// unacknowledged before the system gives the connection up.
+    /// Connects. The caller limits the time. `unanswered_max` is how long sent bytes may stay unacknowledged before the system
+    /// closes the connection.
     pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut) -> io::Result<Self> {
         let tcp = Network::of_process().connect(url.host(), url.port()).await.map_err(io::Error::other)?;
-        // Publishes are small and wait for their confirms: none of them is to wait for more.
+        // Publishes are small and wait for their confirms, so they must not wait for more bytes.
         tcp.set_nodelay(true)?;
         let socket = SockRef::from(&tcp);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
@@ -110,7 +109,7 @@ impl Wire {
         }
         // The root's dot is part of a name for the resolver only (RFC 6066, section 3).
         let name = ServerName::try_from(url.host().trim_end_matches('.').to_owned()).map_err(io::Error::other)?;
-        // The files are read for each connection, so that a new authority or certificate needs no restart.
+        // The files are read for each connection, so a new authority or certificate needs no restart.
         let tls = url.trust().config().map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
         Ok(Self::Tls(Box::new(tls)))
@@ -118,33 +117,33 @@ impl Wire {
 }
 
 impl Cut {
-    /// Keeps a second handle of the socket, unless all is over already.
+    /// Keeps a second handle of the socket, unless it was cut already.
     fn keep(&self, tcp: TcpStream) -> io::Result<TcpStream> {
         let socket = tcp.into_std()?;
         let mut kept = self.lock();
-        if matches!(*kept, Kept::Cut) {
+        if matches!(*kept, CutState::Cut) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        *kept = Kept::Open(socket.try_clone()?);
+        *kept = CutState::Open(socket.try_clone()?);
         TcpStream::from_std(socket)
     }
 
-    /// Ends the connection, both ways, at once; one that is still to come does not begin. The broker sees the end as it
-    /// would that of a process that was killed.
+    /// Ends the connection in both directions at once, also one that is still being opened. To the broker it looks like the end
+    /// of a killed process.
     pub(super) fn cut(&self) {
-        if let Kept::Open(socket) = mem::replace(&mut *self.lock(), Kept::Cut) {
+        if let CutState::Open(socket) = mem::replace(&mut *self.lock(), CutState::Cut) {
             // It may have been closed already.
             drop(socket.shutdown(Shutdown::Both));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, CutState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Transport {
-    /// On the runtime that this is called in.
+    /// Uses the current runtime.
     pub(super) fn current() -> Self {
         Self(Tokio::current())
     }
@@ -172,7 +171,7 @@ impl Reactor for Transport {
     type TcpStream = Stream;
     type Sleep = Sleep;
 
-    /// The library registers no socket of its own, and what the bound of the trait is cannot be named here.
+    /// Not used: the library registers no socket of its own.
     fn register<H: Send + 'static>(
         &self,
         _: H,

@@ -1,4 +1,4 @@
-//! Where the broker is and who we are there: `amqp://user:password@host:port/vhost`, checked once. It is a secret.
+//! The address of the broker, `amqp://user:password@host:port/vhost`, parsed once. It is a secret.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 use super::mechanism::Mechanism;
 use crate::{endpoint::host_and_port, tls::Trust};
 
-/// Bytes that a broker's address may have.
+/// The longest address, in bytes.
 const URL_LEN_MAX: usize = 2048;
 
-/// Bytes of a user, a password, a virtual host: AMQP carries names in short strings.
+/// The longest user, password and virtual host, in bytes: short strings of AMQP.
 const NAME_LEN_MAX: usize = 255;
 
-/// Who we are if the address names nobody: RabbitMQ's own default, which works on the same machine only.
+/// The user and password if the address names none: RabbitMQ's default, which works on the same machine only.
 const DEFAULT_NAME: &str = "guest";
 
 /// The virtual host if the address names none.
@@ -76,13 +76,13 @@ impl Url {
         &self.vhost
     }
 
-    /// Whom to trust there, over TLS.
+    /// Returns the trusted authorities and our certificate.
     #[must_use]
     pub(crate) const fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// The same with whom to trust there.
+    /// Returns the address with these authorities and this certificate.
     #[must_use]
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
@@ -102,7 +102,7 @@ impl Url {
         (&self.user, &self.password)
     }
 
-    /// As the client library takes it, with a heartbeat in seconds.
+    /// Converts it for the client library. The heartbeat is in seconds, `frame_max` in bytes.
     pub(super) fn to_uri(&self, heartbeat: u16, frame_max: u32) -> AMQPUri {
         AMQPUri {
             scheme: if self.is_tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
@@ -115,7 +115,7 @@ impl Url {
             query: AMQPQueryString {
                 heartbeat: Some(heartbeat),
                 frame_max: Some(frame_max),
-                auth_mechanism: Some(self.mechanism().of_library()),
+                auth_mechanism: Some(self.mechanism().to_library()),
                 ..AMQPQueryString::default()
             },
         }
@@ -147,7 +147,7 @@ impl FromStr for Url {
                 problem: "an @ after a slash; write %2F for a slash and %40 for an @ in a password",
             });
         }
-        // A password may hold an @ that somebody forgot to escape; a host never does.
+        // A password may contain an unescaped @, a host never does.
         let (who, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = who.split_once(':').unwrap_or((who, if who.is_empty() { DEFAULT_NAME } else { "" }));
         let name = |text: &str, default: &str, problem| {
@@ -174,8 +174,7 @@ impl FromStr for Url {
 }
 
 impl fmt::Display for Url {
-    /// With everything that a terminal would not like escaped, and without the password. A user is shown only beside a
-    /// password: alone it may be a token.
+    /// Printable, and without the password. The user is shown only if there is a password: alone it may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "amqps" } else { "amqp" };
         let is_shown = !self.password.is_empty() && !has_key(&self.user);
