@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use kit::{
     properties,
-    stage::{QUEUE, REPORTS},
+    setup::{QUEUE, REPORTS},
 };
 
 /// Deliveries in the order in which they came, and the confirms that they wait for.
@@ -49,11 +49,11 @@ pub(crate) fn run(url: &str, prefetch: u16, report_len: usize) -> lapin::Result<
         loop {
             tokio::select! {
                 biased;
-                tag = in_flight.confirmed() => drop(hand_over(acknowledge(jobs.clone(), tag?))),
+                tag = in_flight.confirmed() => drop(takeover(acknowledge(jobs.clone(), tag?))),
                 delivery = poll_fn(|cx| Pin::new(&mut consumer).poll_next(cx)), if in_flight.0.len() < IN_FLIGHT_MAX => {
                     let Some(delivery) = delivery else { return Ok(()) };
                     let tag = delivery?.delivery_tag;
-                    let confirm = hand_over(publish(reports.clone(), report.clone(), tag));
+                    let confirm = takeover(publish(reports.clone(), report.clone(), tag));
                     in_flight.0.push_back((tag, confirm));
                 }
             }
@@ -77,7 +77,7 @@ async fn acknowledge(channel: Channel, tag: u64) -> lapin::Result<()> {
 }
 
 /// Hands something over to the library, which does it in its turn: nobody waits until it is written.
-fn hand_over<T: Send + 'static>(action: impl Future<Output = lapin::Result<T>> + Send + 'static) -> Later<T> {
+fn takeover<T: Send + 'static>(action: impl Future<Output = lapin::Result<T>> + Send + 'static) -> Later<T> {
     let mut action: Later<T> = Box::pin(action);
     match action.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => action,

@@ -9,13 +9,13 @@ use std::{
 
 use kit::{
     Program, Running,
-    stage::{REPORTS, Stage},
+    setup::{REPORTS, TestSetup},
 };
 
 use crate::mib;
 
 /// How long a queue may stay as it is before the bench fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Between two looks at the broker's queues, each of which costs the broker some microseconds.
 const LOOK: Duration = Duration::from_millis(5);
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const TICKS: f64 = 100.0;
 
 /// A process that runs.
-pub(crate) struct Process {
+pub(crate) struct MeasuredProcess {
     running: Option<Running>,
     /// Open as long as it runs.
     _stdout: ChildStdout,
@@ -42,7 +42,7 @@ pub(crate) struct Observed {
     peak_kib: u64,
 }
 
-impl Process {
+impl MeasuredProcess {
     pub(crate) fn start(program: Program) -> Self {
         let started = Instant::now();
         let (running, stdout) = program.start();
@@ -50,8 +50,8 @@ impl Process {
     }
 
     /// Waits until it said this. Gives the time since its start.
-    pub(crate) fn until_said(&self, words: &str) -> Duration {
-        self.running().until_said(words);
+    pub(crate) fn wait_for_stderr(&self, words: &str) -> Duration {
+        self.running().wait_for_stderr(words);
         self.started.elapsed()
     }
 
@@ -75,40 +75,40 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             if std::thread::panicking() {
-                eprintln!("the process said:\n{}", running.said());
+                eprintln!("the process said:\n{}", running.stderr());
             }
             running.kill();
         }
     }
 }
 
-/// Watches a process work off all jobs of the stage's lanes, and ends it.
-pub(crate) fn work_off(stage: &Stage<'_>, process: Process, jobs: usize) -> Observed {
-    let client = stage.client();
+/// Watches a process work off all jobs of the setup's lanes, and ends it.
+pub(crate) fn work_off(setup: &TestSetup<'_>, process: MeasuredProcess, jobs: usize) -> Observed {
+    let client = setup.client();
     let count = |queue: &str| client.ready(queue);
-    let waiting = || stage.queues().map(|queue| count(&queue)).sum::<usize>();
-    until(|| (waiting() < jobs).then_some(()).ok_or(0));
+    let waiting = || setup.queues().map(|queue| count(&queue)).sum::<usize>();
+    wait_until(|| (waiting() < jobs).then_some(()).ok_or(0));
     let begun = Instant::now();
-    until(|| Some(count(REPORTS)).filter(|reports| *reports < jobs).map_or(Ok(()), Err));
+    wait_until(|| Some(count(REPORTS)).filter(|reports| *reports < jobs).map_or(Ok(()), Err));
     let time = begun.elapsed();
-    stage.until_worked_off();
+    setup.wait_until_settled();
     let observed = Observed { jobs, time, processor: process.processor(), peak_kib: process.peak_kib() };
     drop(process);
     observed
 }
 
 /// Looks until all is well, as long as there is progress.
-fn until(mut look: impl FnMut() -> Result<(), usize>) {
+fn wait_until(mut look: impl FnMut() -> Result<(), usize>) {
     let (mut last, mut moved) = (0, Instant::now());
     while let Err(count) = look() {
         if count != last {
             (last, moved) = (count, Instant::now());
         }
-        assert!(moved.elapsed() < PATIENCE, "nothing moved for {} s at {count}", PATIENCE.as_secs());
+        assert!(moved.elapsed() < TIMEOUT, "nothing moved for {} s at {count}", TIMEOUT.as_secs());
         sleep(LOOK);
     }
 }

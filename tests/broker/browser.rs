@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use serde_json::json;
 
 use kit::{
-    Folder, Node, Program, Sandbox,
-    history::{History, account, image},
+    Folder, Program,
+    history::{JobHistory, account, image},
     http,
-    stage::Stage,
-    until,
-    worker::Watched,
+    setup::TestSetup,
+    wait_until,
+    worker::MonitoredWorker,
 };
 
 /// Milliseconds of the page's own time until it is looked at; waiting for the server does not count.
@@ -21,7 +21,7 @@ const LOOK_AFTER_MS: u32 = 5000;
 fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
     let folder = Folder::new();
     // Its own sandbox needs rights that neither root nor a container has. The page is ours.
-    let page = Program::of("chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+    let page = Program::external("chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
         .args(["--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"])
         .arg("--window-size=1200,800")
         .arg(format!("--user-data-dir={}", folder.path("profile").display()))
@@ -30,7 +30,7 @@ fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
         .arg(format!("--screenshot={}", picture.display()))
         .args(["--dump-dom", url])
         .env("HOME", folder.path(""))
-        .ended_after(60)
+        .terminated_after(60)
         .run()
         .check(0);
     assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"), "{}", picture.display());
@@ -40,19 +40,19 @@ fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
 #[test]
 fn page_shows_status_and_escapes_outside_text() {
     // A gateway that answers with a page of its own: its tags become the lane's last error.
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 50);
+    let setup = TestSetup::shared(50);
     let odd = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]
         .map(|action| json!({"action": action, "times": 1_000_000, "do": "html"}));
-    stage.sandbox.faults(&json!({ "script": odd }));
-    let watched = Watched::start(stage.program("worker"));
-    let mut history = History::default();
+    setup.sandbox.faults(&json!({ "script": odd }));
+    let monitored = MonitoredWorker::start(setup.program("worker"));
+    let mut history = JobHistory::default();
     for number in 0..4 {
-        history.add(&image(number), true, [account(1), account(2), account(3)]);
+        history.share(&image(number), [account(1), account(2), account(3)]);
     }
-    stage.publish(&history.jobs);
-    watched.until_state("closed");
-    let lane = until("all jobs are there and the lane was probed", || {
-        let lane = http::get(&watched.admin, "/status").json()["lanes"][0].clone();
+    setup.publish(&history.jobs);
+    monitored.wait_for_state("closed");
+    let lane = wait_until("all jobs are there and the lane was probed", || {
+        let lane = http::get(&monitored.admin, "/status").json()["lanes"][0].clone();
         let is_probed = lane["last_error"]["message"].as_str()?.starts_with("DescribeImages: ");
         (lane["operations_pending"] == 12 && is_probed).then_some(lane)
     });
@@ -80,7 +80,7 @@ fn page_shows_status_and_escapes_outside_text() {
     // As the browser counts what people prefer.
     for (scheme, name) in [(1, "light"), (0, "dark")] {
         let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
-        let page = look_at(&format!("http://{}/", watched.admin), scheme, &picture);
+        let page = look_at(&format!("http://{}/", monitored.admin), scheme, &picture);
         for text in &expected {
             assert!(page.contains(text), "{text} is not in\n{page}");
         }
@@ -88,5 +88,5 @@ fn page_shows_status_and_escapes_outside_text() {
         assert!(!page.contains("<h1>The gateway"), "{page}");
     }
     // It would keep what it holds for a minute more.
-    watched.worker.kill();
+    monitored.worker.kill();
 }

@@ -6,11 +6,11 @@ use lapin::BasicProperties;
 use serde_json::json;
 
 use kit::{
-    Amqp, Node, Relay, Sandbox,
-    history::{History, account, image},
+    AmqpClient, Relay,
+    history::{JobHistory, account, image},
     properties,
-    stage::{DEAD, QUEUE, Stage},
-    text, until, with_headers,
+    setup::{DEAD, QUEUE, TestSetup},
+    text, wait_until, with_headers,
 };
 
 /// Bytes of a frame that the broker takes (`frame_max`, its default).
@@ -49,13 +49,13 @@ fn hostile() -> Vec<(&'static str, BasicProperties, &'static [u8], &'static [u8]
 
 #[test]
 fn redelivered_hostile_headers_stop_nothing() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let relay = Relay::to(stage.vhost.node.port);
-    let client = Amqp::open(&stage.vhost.url_by(relay.port));
-    let mut history = History::default();
+    let setup = TestSetup::shared(500);
+    let relay = Relay::to(setup.vhost.node.port);
+    let client = AmqpClient::connect(&setup.vhost.url_with_port(relay.port));
+    let mut history = JobHistory::default();
     let mut names = BTreeMap::new();
     for (number, (name, properties, from, to)) in (0..).zip(hostile()) {
-        names.insert(history.add(&image(0), true, [account(number)]), name);
+        names.insert(history.share(&image(0), [account(number)]), name);
         for body in [b"no job".to_vec(), history.jobs.last().unwrap().to_string().into_bytes()] {
             if !from.is_empty() {
                 relay.set(|state| state.replacement = Some((from, to)));
@@ -65,22 +65,22 @@ fn redelivered_hostile_headers_stop_nothing() {
         }
     }
     let count = names.len() as u64;
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
-    let worker = stage.worker();
-    until("what is no job is gone", || {
-        let depth = stage.depth_of("default");
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
+    let worker = setup.worker();
+    wait_until("what is no job is gone", || {
+        let depth = setup.lane_depth("default");
         (depth.ready == 0 && depth.held == count).then_some(())
     });
     // Now the broker counts their deliveries, in one header more.
     worker.kill();
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 0.0}}));
-    let worker = stage.worker();
-    stage.until_worked_off();
-    stage.check_state(&history);
-    let mut reports = stage.reports();
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 0.0}}));
+    let worker = setup.worker();
+    setup.wait_until_settled();
+    setup.check_state(&history);
+    let mut reports = setup.reports();
     names.retain(|job_id, _| reports.remove(job_id).is_none_or(|report| report["status"] != "succeeded"));
     assert!(names.is_empty(), "no good report of {names:?}");
-    let dead = stage.client().take_all(DEAD);
+    let dead = setup.client().take_all(DEAD);
     assert_eq!(dead.len() as u64, count);
     assert!(dead.iter().all(|message| message.body == b"no job"));
     worker.drain();

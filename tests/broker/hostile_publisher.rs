@@ -6,12 +6,12 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use kit::{
-    Message, Node, Program, Sandbox, check_plain,
-    history::{History, account, image},
+    Program, ReceivedMessage, check_plain,
+    history::{JobHistory, account, image},
     http, properties,
-    stage::{DEAD, QUEUE, REPORTS, Stage},
-    text, until, with_headers,
-    worker::Watched,
+    setup::{DEAD, QUEUE, REPORTS, TestSetup},
+    text, wait_until, with_headers,
+    worker::MonitoredWorker,
 };
 
 /// What moves the cursor, paints, rings, turns the direction of writing and forges a line of the log and of the metrics,
@@ -70,51 +70,51 @@ fn check_shown(what: &str, text: &str) {
 
 #[test]
 fn publisher_text_is_escaped_everywhere() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let setup = TestSetup::shared(500);
     let messages = hostile();
     let all = messages.len();
     let mut labelled = good("labelled", account(1));
     labelled["labels"] = json!({ TURNED: TURNED });
-    stage.publish_raw(messages.clone());
-    stage.publish_raw([(labelled.to_string().into_bytes(), properties())]);
+    setup.publish_raw(messages.clone());
+    setup.publish_raw([(labelled.to_string().into_bytes(), properties())]);
     // For people: on a terminal, where the log is text. It ends by itself.
-    let program = stage.program("worker").args(["--log", "trace"]).env("TERM", "xterm");
-    let on_terminal = program.ended_after(3).on_a_terminal().run();
+    let program = setup.program("worker").args(["--log", "trace"]).env("TERM", "xterm");
+    let on_terminal = program.terminated_after(3).on_terminal().run();
     check_shown("the log on a terminal", &on_terminal.stdout);
     assert_eq!(on_terminal.stdout.matches(" WARN rejected ").count(), all, "{}", on_terminal.stdout);
-    assert_eq!(stage.client().take_all(DEAD).len(), all);
-    let reports = stage.reports();
+    assert_eq!(setup.client().take_all(DEAD).len(), all);
+    let reports = setup.reports();
     assert_eq!(reports["labelled"]["labels"], json!({ TURNED: TURNED }), "what is echoed is what was written");
 
     // For programs.
-    stage.publish_raw(messages);
-    let watched = Watched::start(stage.program("worker").args(["--log", "trace"]));
-    stage.until_worked_off();
+    setup.publish_raw(messages);
+    let monitored = MonitoredWorker::start(setup.program("worker").args(["--log", "trace"]));
+    setup.wait_until_settled();
     for path in ["/", "/metrics", "/readyz", "/status"] {
-        check_shown(path, &http::get(&watched.admin, path).body);
+        check_shown(path, &http::get(&monitored.admin, path).body);
     }
-    check_shown("the log", &watched.worker.drain());
+    check_shown("the log", &monitored.worker.drain());
 
-    let url = stage.vhost.url();
+    let url = setup.vhost.url();
     let dead = |arguments: &[&str]| Program::new(["dead", "list"]).args(arguments).env("IMAGESHARE_BROKER_URL", &url);
-    let table = dead(&[]).on_a_terminal().run();
+    let table = dead(&[]).on_terminal().run();
     check_shown("the table of dead letters", &table.stdout);
     assert_eq!(table.stdout.matches("rejected").count(), all, "{}", table.stdout);
     check_shown("the lines of dead letters", &dead(&["--json"]).run().check(0).stdout);
-    let run = stage.sandbox.program("run").arg("-").input(format!("{labelled}\n")).run().check(0);
+    let run = setup.sandbox.program("run").arg("-").input(format!("{labelled}\n")).run().check(0);
     check_shown("a report", &run.stdout);
     assert_eq!(run.report("labelled")["labels"], json!({ TURNED: TURNED }));
 }
 
 #[test]
 fn publisher_reaches_no_queue_of_ours() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let client = stage.client();
-    client.declare_another("somebody's");
-    let mut history = History::default();
+    let setup = TestSetup::shared(500);
+    let client = setup.client();
+    client.declare_foreign("somebody's");
+    let mut history = JobHistory::default();
     let mut messages = Vec::new();
     let mut add = |properties: BasicProperties| {
-        history.add(&image(0), true, [account(history.jobs.len() as u64)]);
+        history.share(&image(0), [account(history.jobs.len() as u64)]);
         messages.push((history.jobs.last().unwrap().to_string().into_bytes(), properties));
     };
     let replies = [
@@ -136,26 +136,26 @@ fn publisher_reaches_no_queue_of_ours() {
         add(properties().with_reply_to(reply_to.into()).with_correlation_id("c".into()));
     }
     add(BasicProperties::default().with_priority(4));
-    add(properties().with_expiration("3600000".into()).with_user_id(stage.vhost.name.as_str().into()));
+    add(properties().with_expiration("3600000".into()).with_user_id(setup.vhost.name.as_str().into()));
     add(properties().with_reply_to("somebody's".into()));
     let done = messages.len();
     // A job of another lane, and one of a name that is taken.
     let mut other = good("other", account(50));
     other["lane"] = json!("other");
     messages.push((other.to_string().into_bytes(), properties()));
-    stage.publish_raw(messages);
-    let worker = stage.worker();
-    stage.until_worked_off();
-    stage.check_state(&history);
+    setup.publish_raw(messages);
+    let worker = setup.worker();
+    setup.wait_until_settled();
+    setup.check_state(&history);
     let twice = history.jobs[0].clone();
     let again = good(twice["job_id"].as_str().unwrap(), account(60));
-    stage.publish_raw([(again.to_string().into_bytes(), properties())]);
-    until("the answer and all reports are there", || {
+    setup.publish_raw([(again.to_string().into_bytes(), properties())]);
+    wait_until("the answer and all reports are there", || {
         (client.ready("somebody's") == 1 && client.ready(REPORTS) >= done + 2).then_some(())
     });
     let reports = client.take_all(REPORTS);
     assert_eq!(reports.len(), done + 2, "a report each, and nothing twice");
-    let reports: Vec<Value> = reports.iter().map(Message::json).collect();
+    let reports: Vec<Value> = reports.iter().map(ReceivedMessage::json).collect();
     let is_good =
         |job: &Value| reports.iter().any(|report| report["job_id"] == job["job_id"] && report["status"] == "succeeded");
     assert!(history.jobs.iter().all(is_good), "{reports:?}");
@@ -164,21 +164,25 @@ fn publisher_reaches_no_queue_of_ours() {
     assert_eq!(of(&twice["job_id"]).len(), 2, "a name that is taken names both");
     assert_eq!(of(&json!("other"))[0]["status"], "rejected");
     assert_eq!(client.take_all(DEAD).len(), 1);
-    assert!(!stage.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
-    assert!(stage.sandbox.shared(&image(0)).contains(&account(60)));
-    assert_eq!(stage.depth_of("default").ready + stage.depth_of("default").held, 0, "nothing came back to the lane");
-    assert!(!worker.said().contains("disconnected"), "{}", worker.said());
+    assert!(!setup.sandbox.shared(&image(0)).contains(&account(50)), "the job of another lane was done");
+    assert!(setup.sandbox.shared(&image(0)).contains(&account(60)));
+    assert_eq!(
+        setup.lane_depth("default").ready + setup.lane_depth("default").held,
+        0,
+        "nothing came back to the lane"
+    );
+    assert!(!worker.stderr().contains("disconnected"), "{}", worker.stderr());
     worker.drain();
 }
 
 /// Publishes a job for each of `count` answers to these addresses, which are used in turn.
-fn publish_for_answers(stage: &Stage<'_>, count: usize, addresses: &[&str]) -> History {
-    let mut history = History::default();
+fn publish_for_answers(setup: &TestSetup<'_>, count: usize, addresses: &[&str]) -> JobHistory {
+    let mut history = JobHistory::default();
     for (number, address) in (0..).zip(addresses.iter().cycle().take(count)) {
-        history.add(&image(number % 20), true, [account(number)]);
+        history.share(&image(number % 20), [account(number)]);
         let body = history.jobs.last().unwrap().to_string().into_bytes();
         let properties = properties().with_reply_to((*address).into());
-        stage.client().publish_to("imageshare", "default", [(body, properties)]);
+        setup.client().publish_to("imageshare", "default", [(body, properties)]);
     }
     history
 }
@@ -186,15 +190,15 @@ fn publish_for_answers(stage: &Stage<'_>, count: usize, addresses: &[&str]) -> H
 /// Each would cost the connection by which all reports of the process go.
 #[test]
 fn refused_copy_costs_one_connection_and_no_report() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    stage.client().declare_another("answers");
-    stage.vhost.set_user(&stage.vhost.name, [".*", "^imageshare.*", ".*"]);
-    let worker = stage.worker();
-    worker.until_subscribed();
+    let setup = TestSetup::shared(500);
+    setup.client().declare_foreign("answers");
+    setup.vhost.set_user(&setup.vhost.name, [".*", "^imageshare.*", ".*"]);
+    let worker = setup.worker();
+    worker.wait_until_subscribed();
     let begun = Instant::now();
-    let history = publish_for_answers(&stage, 60, &["answers"]);
-    stage.check_done(&history);
-    assert_eq!(stage.client().ready("answers"), 0);
+    let history = publish_for_answers(&setup, 60, &["answers"]);
+    setup.check_all_succeeded(&history);
+    assert_eq!(setup.client().ready("answers"), 0);
     let log = worker.drain();
     let refused = log.matches("ACCESS_REFUSED").count();
     // It tries again after 5 s, and later.
@@ -205,23 +209,23 @@ fn refused_copy_costs_one_connection_and_no_report() {
 /// RabbitMQ before 4.2 ends a connection for some of these.
 #[test]
 fn copies_to_malformed_addresses_cost_no_report() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let worker = stage.worker();
-    worker.until_subscribed();
+    let setup = TestSetup::shared(500);
+    let worker = setup.worker();
+    worker.wait_until_subscribed();
     let addresses =
         [".", ".x", ".AAAA.BBBB", ".@@@@", ".g1hkAA==", ".A.A.A"].map(|token| format!("amq.rabbitmq.reply-to{token}"));
-    let history = publish_for_answers(&stage, 60, &addresses.each_ref().map(String::as_str));
-    stage.until_worked_off();
-    if stage.vhost.node.version() < [4, 2] {
-        worker.until_logged_after(0, &["connection for reply_to lost"]);
+    let history = publish_for_answers(&setup, 60, &addresses.each_ref().map(String::as_str));
+    setup.wait_until_settled();
+    if setup.vhost.node.version() < [4, 2] {
+        worker.wait_for_log_after(0, &["connection for reply_to lost"]);
     }
-    let client = stage.client();
+    let client = setup.client();
     let reports = client.take_all(REPORTS);
     assert_eq!(reports.len(), history.jobs.len(), "each report once");
-    client.declare_another("answers");
-    until("an answer to another address arrives", || {
-        publish_for_answers(&stage, 1, &["answers"]);
-        stage.until_worked_off();
+    client.declare_foreign("answers");
+    wait_until("an answer to another address arrives", || {
+        publish_for_answers(&setup, 1, &["answers"]);
+        setup.wait_until_settled();
         (client.ready("answers") > 0).then_some(())
     });
     let log = worker.drain();
@@ -232,12 +236,12 @@ fn copies_to_malformed_addresses_cost_no_report() {
 fn largest_jobs_fit_the_memory_limit() {
     const COUNT: u64 = 2_000;
     const KIB_A_JOB_MAX: u64 = 12;
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
+    let setup = TestSetup::shared(500);
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
     let labels: serde_json::Map<String, Value> =
         (0..LABELS).map(|number| (format!("{number:0>63}"), json!("v".repeat(256)))).collect();
-    let worker = stage.worker();
-    worker.until_subscribed();
+    let worker = setup.worker();
+    worker.wait_until_subscribed();
     let before = worker.resident_kib();
     let messages = (0..COUNT).map(|number| {
         let mut job = good(&format!("{number:0>128}"), account(number));
@@ -246,8 +250,8 @@ fn largest_jobs_fit_the_memory_limit() {
         let properties = properties().with_reply_to("q".repeat(255).into()).with_correlation_id("c".repeat(255).into());
         (job.to_string().into_bytes(), properties)
     });
-    stage.publish_raw(messages);
-    until("all are held", || (stage.depth_of("default").held == COUNT).then_some(()));
+    setup.publish_raw(messages);
+    wait_until("all are held", || (setup.lane_depth("default").held == COUNT).then_some(()));
     let growth = worker.resident_kib().saturating_sub(before);
     assert!(growth < COUNT * KIB_A_JOB_MAX, "{growth} KiB");
     worker.kill();

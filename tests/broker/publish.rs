@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
 use kit::{
-    Amqp, Ended, Folder, Node, Program, Relay, Running, Vhost, json_lines, properties,
-    stage::{DEAD, QUEUE, REPORTS},
-    until,
+    AmqpClient, BrokerNode, Folder, Program, ProgramOutput, Relay, Running, Vhost, json_lines, properties,
+    setup::{DEAD, QUEUE, REPORTS},
+    wait_until,
 };
 
 fn program(command: &str, url: &str) -> Program {
@@ -26,24 +26,24 @@ fn declare(vhost: &Vhost<'_>) -> Vec<Value> {
 
 /// A virtual host of the shared node with what there has to be.
 fn declared() -> Vhost<'static> {
-    let vhost = Node::shared().vhost();
+    let vhost = BrokerNode::shared().vhost();
     declare(&vhost);
     vhost
 }
 
 /// Publishes jobs with these flags, to its end.
-fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Ended {
+fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> ProgramOutput {
     program("publish", url).arg("-").args(flags).input(lines(jobs)).run()
 }
 
 /// A publish that runs. Its input ends after the jobs that it starts with; without any, it stays open for others.
-struct Publishing {
+struct PublishCommand {
     running: Running,
     stdout: ChildStdout,
     stdin: Option<ChildStdin>,
 }
 
-impl Publishing {
+impl PublishCommand {
     fn start(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Self {
         let lines = lines(jobs);
         let is_open = lines.is_empty();
@@ -63,7 +63,7 @@ impl Publishing {
         drop(stdin);
         let mut text = String::new();
         stdout.read_to_string(&mut text).unwrap();
-        let (ended, log) = running.end();
+        let (ended, log) = running.wait();
         assert_eq!(ended, Some(code), "{log}");
         (json_lines(&text), log)
     }
@@ -99,8 +99,8 @@ fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, wo
 fn cut_publish_loses_no_job_and_keeps_order() {
     const JOBS: usize = 3000;
     let vhost = declared();
-    let relay = Relay::to(Node::shared().port);
-    let mut publishing = Publishing::start(&vhost.url_by(relay.port), &[], []);
+    let relay = Relay::to(BrokerNode::shared().port);
+    let mut publishing = PublishCommand::start(&vhost.url_with_port(relay.port), &[], []);
     for (part, jobs) in numbered(JOBS).chunks(JOBS / 10).enumerate() {
         relay.set(|state| state.allowance = Some(20_000 + part * 7_919));
         publishing.write(jobs);
@@ -108,7 +108,8 @@ fn cut_publish_loses_no_job_and_keeps_order() {
     let (_, log) = publishing.end(0);
     assert!(log.contains(&format!("published and confirmed: {JOBS} jobs")), "{log}");
     assert!(relay.state().accepted > 3, "it was cut");
-    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    let stored: Vec<_> =
+        AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(kit::ReceivedMessage::json).collect();
     let last: HashMap<_, _> = ids(&stored).into_iter().zip(0..).collect();
     let places = (0..JOBS).map(|number| last[&*format!("job-{number}")]).collect::<Vec<usize>>();
     assert!(places.is_sorted(), "a job came after one that stands behind it");
@@ -117,7 +118,7 @@ fn cut_publish_loses_no_job_and_keeps_order() {
 #[test]
 fn restart_or_memory_alarm_delays_publish() {
     const JOBS: usize = 2000;
-    let node = Node::start_with("max_message_size = 4096\n");
+    let node = BrokerNode::start_with("max_message_size = 4096\n");
     let vhost = node.vhost();
     declare(&vhost);
     let mut long = job("long");
@@ -129,21 +130,22 @@ fn restart_or_memory_alarm_delays_publish() {
     ];
     check_ends(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
     let jobs = numbered(JOBS);
-    let mut publishing = Publishing::start(&vhost.url(), &[], []);
+    let mut publishing = PublishCommand::start(&vhost.url(), &[], []);
     publishing.write(&jobs[..JOBS / 4]);
-    until("some have arrived", || (vhost.depth(QUEUE).ready > 1).then_some(()));
+    wait_until("some have arrived", || (vhost.depth(QUEUE).ready > 1).then_some(()));
     node.kill();
     publishing.write(&jobs[JOBS / 4..JOBS / 2]);
     node.start_again();
-    until("all of these have arrived", || (vhost.depth(QUEUE).ready > JOBS as u64 / 2).then_some(()));
+    wait_until("all of these have arrived", || (vhost.depth(QUEUE).ready > JOBS as u64 / 2).then_some(()));
     node.memory_alarm(true);
     publishing.write(&jobs[JOBS / 2..]);
-    publishing.running.until_said("the broker accepts no messages");
+    publishing.running.wait_for_stderr("the broker accepts no messages");
     let words = ["short of memory or disk (gave up after 3 s)"];
     check_ends(&vhost, &["--give-up-after", "3"], numbered(1), 4, &words);
     node.memory_alarm(false);
     publishing.end(0);
-    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    let stored: Vec<_> =
+        AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(kit::ReceivedMessage::json).collect();
     let stored: HashSet<_> = ids(&stored).into_iter().collect();
     assert!(numbered(JOBS).iter().all(|job| stored.contains(job["job_id"].as_str().unwrap())));
 }
@@ -161,8 +163,8 @@ fn publish_wait_exits_like_run() {
             "labels": {}, "worker": "test:1"})
     };
     for (status, code) in [("succeeded", 0), ("failed", 1)] {
-        let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("a"), job("b")]);
-        let amqp = Amqp::open(&vhost.url());
+        let publishing = PublishCommand::start(&vhost.url(), &["--wait"], [job("a"), job("b")]);
+        let amqp = AmqpClient::connect(&vhost.url());
         assert_eq!(amqp.take(QUEUE, 2).len(), 2);
         let reports =
             [report("b", "succeeded"), report("somebody else's", "failed"), report("b", "failed"), report("a", status)];
@@ -171,8 +173,8 @@ fn publish_wait_exits_like_run() {
         assert_eq!(ids(&publishing.end(code).0), ["b", "a"]);
     }
     // Nobody works: an interrupt says what is missing.
-    let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("c")]);
-    until("it is published", || (vhost.depth(QUEUE).ready == 1).then_some(()));
+    let publishing = PublishCommand::start(&vhost.url(), &["--wait"], [job("c")]);
+    wait_until("it is published", || (vhost.depth(QUEUE).ready == 1).then_some(()));
     publishing.running.signal("INT");
     let (_, log) = publishing.end(130);
     assert!(log.contains("1 jobs have no report yet"), "{log}");
@@ -222,7 +224,7 @@ fn required_publish_waits_for_its_queue() {
     let insisted = message(topology::EXCHANGE, "later");
     let confirmation = runtime.block_on(publisher.publish(insisted, Insistence::UntilConfirmed)).unwrap();
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
-    until("it is said that no queue takes it", is_waiting);
+    wait_until("it is said that no queue takes it", is_waiting);
     let other = runtime.block_on(publisher.publish(message("", QUEUE), Insistence::UntilConfirmed)).unwrap();
     assert_eq!(runtime.block_on(other), Ok(()), "it holds up no other");
     let folder = Folder::new();
@@ -238,9 +240,9 @@ fn required_publish_waits_for_its_queue() {
 fn full_queue_ends_or_delays_publish() {
     const JOBS: usize = 300;
     let vhost = declared();
-    let client = Amqp::open(&vhost.url());
+    let client = AmqpClient::connect(&vhost.url());
     // In the place of the lane's own.
-    client.declare_full(QUEUE, 20, &topology::jobs_exchange("default"), "default");
+    client.declare_bounded(QUEUE, 20, &topology::jobs_exchange("default"), "default");
     let words =
         ["queue \"imageshare.jobs.default\"", "refuses messages", "are confirmed; of later ones some may have arrived"];
     check_ends(&vhost, &["--give-up-after", "2"], numbered(JOBS), 3, &words);
@@ -249,34 +251,34 @@ fn full_queue_ends_or_delays_publish() {
 
     // With room again, it gets its jobs in order.
     client.purge(QUEUE);
-    let publishing = Publishing::start(&vhost.url(), &[], numbered(JOBS));
-    publishing.running.until_said("refuses messages");
+    let publishing = PublishCommand::start(&vhost.url(), &[], numbered(JOBS));
+    publishing.running.wait_for_stderr("refuses messages");
     // A job may arrive twice, but then the last arrivals stand in the order of the file.
     let is_in_order = |numbers: &[usize]| {
         let last = |number: usize| numbers.iter().rposition(|arrived| *arrived == number);
         (0..JOBS).map(last).is_sorted() && last(0).is_some()
     };
-    let number = |message: &kit::Message| {
+    let number = |message: &kit::ReceivedMessage| {
         message.json()["job_id"].as_str().unwrap().trim_start_matches("job-").parse::<usize>().unwrap()
     };
     let mut numbers = Vec::new();
-    let mut held = client.hold(QUEUE, 1);
+    let mut held = client.consume(QUEUE, 1);
     while !is_in_order(&numbers) {
         numbers.push(number(&held.take("another job")));
     }
     publishing.end(0);
     // What it holds comes back with its connection.
     drop(client);
-    numbers.extend(Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(number));
+    numbers.extend(AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(number));
     assert!(numbers.len() <= 2 * JOBS, "{} messages", numbers.len());
     assert!(is_in_order(&numbers), "{numbers:?}");
 }
 
 /// The broker drops the jobs that a publish waits for.
 #[track_caller]
-fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason: &str) {
-    let publishing = Publishing::start(url, &["--wait"], [job("a"), job("b")]);
-    drop(&Amqp::open(&vhost.url()));
+fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&AmqpClient), reason: &str) {
+    let publishing = PublishCommand::start(url, &["--wait"], [job("a"), job("b")]);
+    drop(&AmqpClient::connect(&vhost.url()));
     let (reports, log) = publishing.end(1);
     let mut ids = ids(&reports);
     ids.sort_unstable();
@@ -293,12 +295,12 @@ fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason:
 #[test]
 fn dropped_jobs_end_publish() {
     let vhost = declared();
-    let until_published = || until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
+    let until_published = || wait_until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
     let expire = || vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
     let no_letter = "its queue is empty and no worker is subscribed";
     expire();
     check_dropped(&vhost, &vhost.url(), |_| (), "its time to live ended");
-    let too_long = |client: &Amqp| {
+    let too_long = |client: &AmqpClient| {
         until_published();
         // A dead letter that is longer than what the client library may hold does not stop the one that waits.
         client.publish_to(DEAD, DEAD, [(vec![b'x'; 17 << 20], properties())]);
@@ -306,8 +308,8 @@ fn dropped_jobs_end_publish() {
         client.publish_to("imageshare", "default", [b"x", b"y"].map(|body| (body.to_vec(), properties())));
     };
     check_dropped(&vhost, &vhost.url(), too_long, "the queue was longer than its limit");
-    Amqp::open(&vhost.url()).take_all(QUEUE);
-    let purge = |client: &Amqp| {
+    AmqpClient::connect(&vhost.url()).take_all(QUEUE);
+    let purge = |client: &AmqpClient| {
         until_published();
         client.purge(QUEUE);
     };
@@ -319,7 +321,7 @@ fn dropped_jobs_end_publish() {
     );
     expire();
     check_dropped(&vhost, &url, |_| (), no_letter);
-    let delete = |client: &Amqp| {
+    let delete = |client: &AmqpClient| {
         until_published();
         client.delete(QUEUE);
     };

@@ -2,12 +2,12 @@
 
 use std::{thread, time::Duration};
 
-use kit::{Amqp, Held, Node, Program, Relay, Vhost, properties, stage::QUEUE, until};
+use kit::{AmqpClient, BrokerNode, Program, Relay, TestConsumer, Vhost, properties, setup::QUEUE, wait_until};
 
 /// A lane's queue with numbers in it, and a relay to its broker.
-fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
+fn filled(node: &BrokerNode, count: usize) -> (Vhost<'_>, AmqpClient, Relay) {
     let vhost = node.vhost();
-    let kit = Amqp::open(&vhost.url());
+    let kit = AmqpClient::connect(&vhost.url());
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     kit.publish_to("", QUEUE, (0..count).map(|number| (number.to_string().into_bytes(), properties())));
     let relay = Relay::to(vhost.node.port);
@@ -16,9 +16,9 @@ fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
 
 #[test]
 fn killed_consumer_requeues_in_order() {
-    let (vhost, kit, relay) = filled(Node::shared(), 300);
-    let first = Amqp::open(&vhost.url_by(relay.port));
-    let mut held = first.hold(QUEUE, 100);
+    let (vhost, kit, relay) = filled(BrokerNode::shared(), 300);
+    let first = AmqpClient::connect(&vhost.url_with_port(relay.port));
+    let mut held = first.consume(QUEUE, 100);
     for number in 0..100 {
         assert_eq!(held.next("a delivery").data, number.to_string().as_bytes());
     }
@@ -31,21 +31,21 @@ fn killed_consumer_requeues_in_order() {
         assert_eq!(message.body, number.to_string().as_bytes());
         assert_eq!(message.redelivered, number < 100);
     }
-    until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
+    wait_until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
 }
 
 /// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of
 /// them, and what it gives back itself goes behind those.
 #[test]
 fn smaller_window_reorders_redelivery() {
-    let (vhost, _, relay) = filled(Node::shared(), 20);
+    let (vhost, _, relay) = filled(BrokerNode::shared(), 20);
     for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
-        let consumer = Amqp::open(&vhost.url_by(relay.port));
-        let mut held = consumer.hold(QUEUE, prefetch);
+        let consumer = AmqpClient::connect(&vhost.url_with_port(relay.port));
+        let mut held = consumer.consume(QUEUE, prefetch);
         let order: Vec<_> = (0..prefetch).map(|_| String::from_utf8(held.next("a delivery").data).unwrap()).collect();
         assert_eq!(order.join(" "), expected);
         relay.cut();
-        until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
+        wait_until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
     }
 }
 
@@ -53,23 +53,23 @@ fn smaller_window_reorders_redelivery() {
 /// From 4.3 on it returns only what is overdue, and the next consumer gets that and what waited before the rest comes back.
 #[test]
 fn late_acknowledgement_keeps_the_order_before_4_3() {
-    let node = Node::start();
+    let node = BrokerNode::start();
     for name in ["channel_tick_interval", "consumer_timeout"] {
         node.eval(&format!("application:set_env(rabbit, {name}, 2000)."));
     }
     let (vhost, ..) = filled(&node, 40);
-    let first = Amqp::open(&vhost.url());
-    let mut held = first.hold(QUEUE, 10);
+    let first = AmqpClient::connect(&vhost.url());
+    let mut held = first.consume(QUEUE, 10);
     // Not waiting for anything: the first ten and the next five are not to be overdue at the same time.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..5 {
         held.take("a delivery");
     }
-    let next = |held: &mut Held| String::from_utf8(held.next("a delivery").data).unwrap();
+    let next = |held: &mut TestConsumer| String::from_utf8(held.next("a delivery").data).unwrap();
     let all_held: Vec<_> = (0..10).map(|_| next(&mut held)).collect();
     assert_eq!(all_held.join(" "), "5 6 7 8 9 10 11 12 13 14");
-    let second = Amqp::open(&vhost.url());
-    let mut others = second.hold(QUEUE, 10);
+    let second = AmqpClient::connect(&vhost.url());
+    let mut others = second.consume(QUEUE, 10);
     let order: Vec<_> = (0..10).map(|_| next(&mut others)).collect();
     let expected = if node.version() < [4, 3] { "5 6 7 8 9 10 11 12 13 14" } else { "5 6 7 8 9 15 16 17 18 19" };
     assert_eq!(order.join(" "), expected);

@@ -4,10 +4,10 @@
 use std::{fs, process::Command};
 
 use kit::{
-    Folder, Node, Program, Running, free_port,
-    history::{History, OF_SECOND_REGION},
-    stage::{Stage, TWO_LANES},
-    until,
+    BrokerNode, Folder, Program, Running, free_port,
+    history::{JobHistory, SECOND_REGION_START},
+    setup::{TWO_LANES, TestSetup},
+    wait_until,
     worker::Worker,
 };
 
@@ -29,7 +29,7 @@ const NOT_TAKEN_OVER: &str = "the settings are wrong and were not taken over";
 fn reload(worker: &Worker, expected: &[&str]) {
     let mark = worker.mark();
     worker.signal("HUP");
-    worker.until_logged_after(mark, expected);
+    worker.wait_for_log_after(mark, expected);
 }
 
 #[test]
@@ -38,44 +38,44 @@ fn changed_settings_and_keys_lose_no_job() {
     let fast = format!("rate = {FAST}");
     // One account a request, so that there is something to do all the time.
     let of_lane = format!("{slow}\nbatch = 1");
-    let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], &of_lane, "");
-    let mut history = History::of(71);
-    for first in [0, OF_SECOND_REGION] {
+    let setup = TestSetup::with_lanes(BrokerNode::shared(), &TWO_LANES, &[], &of_lane, "");
+    let mut history = JobHistory::for_scenario(71);
+    for first in [0, SECOND_REGION_START] {
         history.add_random(JOBS_A_LANE, first);
     }
-    stage.publish(&history.jobs);
-    let worker = stage.worker();
-    until("something is written", || (stage.sandbox.writes() > 0).then_some(()));
+    setup.publish(&history.jobs);
+    let worker = setup.worker();
+    wait_until("something is written", || (setup.sandbox.writes() > 0).then_some(()));
 
     for (wrong, problem) in [("rate = 0", "lanes.one.rate"), ("rate = [", "TOML"), ("rat = 40", "rat")] {
-        stage.change_settings(stage.sandbox.port(), &slow, wrong);
+        setup.change_settings(setup.sandbox.port(), &slow, wrong);
         reload(&worker, &[NOT_TAKEN_OVER, problem]);
     }
-    let written = stage.sandbox.writes();
-    until("it goes on", || (stage.sandbox.writes() > written + u64::from(SLOW)).then_some(()));
-    stage.check_rate(SLOW);
+    let written = setup.sandbox.writes();
+    wait_until("it goes on", || (setup.sandbox.writes() > written + u64::from(SLOW)).then_some(()));
+    setup.check_rate(SLOW);
 
-    stage.change_settings(stage.sandbox.port(), &slow, &fast);
+    setup.change_settings(setup.sandbox.port(), &slow, &fast);
     reload(&worker, &[TAKEN_OVER]);
-    until("it is faster", || {
-        let most = stage.sandbox.stats()["max_in_any_second"]["ModifyImageSharePermission"].as_u64();
+    wait_until("it is faster", || {
+        let most = setup.sandbox.stats()["max_in_any_second"]["ModifyImageSharePermission"].as_u64();
         (most > Some(u64::from(4 * SLOW))).then_some(())
     });
 
-    stage.change_keys(&["nobody", "two"]);
+    setup.change_keys(&["nobody", "two"]);
     reload(&worker, &["the lane is closed", r#""lane":"one""#, r#""reason":"credential""#]);
-    stage.change_keys(&TWO_LANES);
+    setup.change_keys(&TWO_LANES);
     reload(&worker, &["the lane is open again", r#""lane":"one""#]);
 
     for time in 0..TIMES {
         let is_right = time % 2 == 1;
-        stage.change_settings(stage.sandbox.port(), &slow, if is_right { &fast } else { "rate = 0" });
+        setup.change_settings(setup.sandbox.port(), &slow, if is_right { &fast } else { "rate = 0" });
         reload(&worker, &[if is_right { TAKEN_OVER } else { NOT_TAKEN_OVER }]);
     }
-    assert!(!worker.said().contains("needs a restart"), "{}", worker.said());
-    assert!(stage.depth_of(TWO_LANES[0]).held > 0, "there was something to do all the time");
-    stage.check_done(&history);
-    stage.check_rate(FAST);
+    assert!(!worker.stderr().contains("needs a restart"), "{}", worker.stderr());
+    assert!(setup.lane_depth(TWO_LANES[0]).held > 0, "there was something to do all the time");
+    setup.check_all_succeeded(&history);
+    setup.check_rate(FAST);
     worker.drain();
 }
 
@@ -96,14 +96,14 @@ fn hanging_settings_file_blocks_no_signal() {
         let worker = Program::new(["worker", "--config"]).arg(&settings).key("AKIDEXAMPLE", "topsecret");
         let (worker, _stdout) = worker.start();
         if is_there_at_first {
-            worker.until_said("starting");
+            worker.wait_for_stderr("starting");
             fs::remove_file(&settings).unwrap();
             assert!(Command::new("mkfifo").arg(&settings).status().unwrap().success());
             worker.signal("HUP");
         }
-        until("it reads", || (readings(&worker) == 1).then_some(()));
+        wait_until("it reads", || (readings(&worker) == 1).then_some(()));
         worker.signal("TERM");
-        let (code, log) = worker.end();
+        let (code, log) = worker.wait();
         assert_eq!(code, Some(0), "{log}");
     }
 }

@@ -1,18 +1,18 @@
 //! TLS to the broker: which authority is trusted, which certificate is shown, and what a refused one is reported as.
 
-use kit::{Authority, Certificate, Ended, Folder, Node, Program, Vhost, free_port};
+use kit::{BrokerNode, Certificate, CertificateAuthority, Folder, Program, ProgramOutput, Vhost, free_port};
 
 /// A broker that speaks TLS with whoever has a certificate of its authority, and what a client of it uses.
-struct Broker {
-    node: Node,
+struct TlsBroker {
+    node: BrokerNode,
     port: u16,
-    authority: Authority,
+    authority: CertificateAuthority,
     folder: Folder,
 }
 
-impl Broker {
+impl TlsBroker {
     fn start() -> Self {
-        let (authority, folder, port) = (Authority::new("trusted"), Folder::new(), free_port());
+        let (authority, folder, port) = (CertificateAuthority::new("trusted"), Folder::new(), free_port());
         let path = |name: &str| folder.path(name).display().to_string();
         let more = format!(
             "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
@@ -24,7 +24,7 @@ impl Broker {
         folder.file("ca.pem", authority.pem());
         put(&folder, "server", &authority.issue("127.0.0.1"));
         put(&folder, "client", &authority.issue("imageshare"));
-        Self { node: Node::start_with(&more), port, authority, folder }
+        Self { node: BrokerNode::start_with(&more), port, authority, folder }
     }
 
     /// The broker shows this from now on.
@@ -34,8 +34,8 @@ impl Broker {
     }
 
     /// Makes what imageshare needs at the broker, with these settings beside its address.
-    fn declare(&self, vhost: &Vhost<'_>, settings: &str) -> Ended {
-        let url = vhost.url_by(self.port).replace("amqp://", "amqps://");
+    fn declare(&self, vhost: &Vhost<'_>, settings: &str) -> ProgramOutput {
+        let url = vhost.url_with_port(self.port).replace("amqp://", "amqps://");
         let folder = self.folder.path("").display().to_string();
         let settings = settings.replace("{folder}", folder.trim_end_matches('/'));
         Program::new(["topology", "--declare", "--config"])
@@ -55,7 +55,7 @@ const SHOWN: &str = "client_certificate = \"{folder}/client.pem\"\nclient_key = 
 
 #[test]
 fn mutual_tls_with_private_authority_works() {
-    let broker = Broker::start();
+    let broker = TlsBroker::start();
     let vhost = broker.node.vhost();
     let both = format!("{TRUSTED}\n{SHOWN}");
     broker.declare(&vhost, &both).check(0);
@@ -67,7 +67,7 @@ fn mutual_tls_with_private_authority_works() {
     // What the broker says of it may be lost with the connection, so it is either said or supposed.
     let ours = "the other side refuses our certificate, or the lack of one";
     refused(TRUSTED, ours);
-    put(&broker.folder, "client", &Authority::new("another").issue("imageshare"));
+    put(&broker.folder, "client", &CertificateAuthority::new("another").issue("imageshare"));
     refused(&both, ours);
     put(&broker.folder, "client", &broker.authority.issue("imageshare"));
 
@@ -75,10 +75,10 @@ fn mutual_tls_with_private_authority_works() {
     refused(&both, "no trusted connection to the broker: the certificate has expired");
     broker.show(&broker.authority.issue("broker.example"));
     refused(&both, "no trusted connection to the broker: the certificate is not for 127.0.0.1, but for broker.example");
-    broker.show(&Authority::new("another").issue("127.0.0.1"));
+    broker.show(&CertificateAuthority::new("another").issue("127.0.0.1"));
     refused(&both, "the certificate is from an authority that is not trusted here");
 
-    let next = Authority::new("next");
+    let next = CertificateAuthority::new("next");
     broker.show(&next.issue("127.0.0.1"));
     broker.folder.file("next.pem", next.pem());
     broker.declare(&vhost, &both.replace("ca.pem", "next.pem")).check(0);

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, time::Instant};
 
 use serde_json::{Value, json};
 
-use kit::{Folder, Program, Sandbox, job};
+use kit::{Folder, Program, SandboxProcess, job};
 
 #[test]
 fn schemas_completions_and_version_are_printed() {
@@ -24,8 +24,8 @@ fn schemas_completions_and_version_are_printed() {
 
 #[test]
 fn sandbox_tls_needs_its_own_authority() {
-    let sandbox = Sandbox::start(&["--tls"]);
-    let authority = sandbox.until_said("clients are to trust ");
+    let sandbox = SandboxProcess::start(&["--tls"]);
+    let authority = sandbox.wait_for_stderr("clients are to trust ");
     let share = || {
         Program::new(["share", "--give-up-after", "1", "--endpoint", &format!("https://{}", sandbox.address)])
             .args(["--image", "img-6pb6lrmy", "--region", "ap-singapore", "--account", "100000000001"])
@@ -54,7 +54,7 @@ fn many_jobs_use_fewest_requests_within_limit() {
     const ACCOUNTS: u64 = 250;
     const LEAST_WRITES: u64 = IMAGES * ACCOUNTS.div_ceil(50);
 
-    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "80ms"]);
+    let sandbox = SandboxProcess::start(&["--rps", "0", "--latency", "80ms"]);
     let mut jobs = String::new();
     for account in 0..ACCOUNTS {
         for image in 0..IMAGES {

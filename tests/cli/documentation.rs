@@ -6,15 +6,16 @@ use std::{
 };
 
 use kit::{
-    Folder, Program, Sandbox, free_port, of_repository,
-    pages::Page,
-    shell::{AT_END, Shell, check_printed, shown, with_port},
+    Folder, Program, SandboxProcess, free_port,
+    markdown::MarkdownPage,
+    repository_path,
+    shell::{KILL_JOBS_AT_EXIT, Shell, check_output_contains, commands_and_output, with_port},
 };
 use serde_json::Value;
 
 /// A sandbox with the world of the examples, and a shell that finds it.
-fn with_sandbox() -> (Sandbox, Shell) {
-    let sandbox = Sandbox::start(&["--world", of_repository("examples/world.toml").to_str().unwrap()]);
+fn with_sandbox() -> (SandboxProcess, Shell) {
+    let sandbox = SandboxProcess::start(&["--world", repository_path("examples/world.toml").to_str().unwrap()]);
     let mut shell = Shell::new();
     shell.use_sandbox(&sandbox);
     (sandbox, shell)
@@ -23,8 +24,8 @@ fn with_sandbox() -> (Sandbox, Shell) {
 #[test]
 fn commands_of_the_readme_print_what_it_shows() {
     let (sandbox, mut shell) = with_sandbox();
-    shell.follow(&Page::of("README.md"));
-    let accounts = fs::read_to_string(of_repository("examples/accounts.txt")).unwrap();
+    shell.follow(&MarkdownPage::read("README.md"));
+    let accounts = fs::read_to_string(repository_path("examples/accounts.txt")).unwrap();
     let accounts = accounts.lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
     let left: BTreeSet<u64> = accounts.filter(|account| *account != 1_038_493_875).collect();
     assert_eq!(sandbox.shared("img-6pb6lrmy"), left);
@@ -33,10 +34,10 @@ fn commands_of_the_readme_print_what_it_shows() {
 #[test]
 fn commands_of_other_pages_print_what_they_show() {
     let (_sandbox, shell) = with_sandbox();
-    let mut shell = shell.env("CHECKOUT", of_repository("").to_str().unwrap().to_owned());
+    let mut shell = shell.env("CHECKOUT", repository_path("").to_str().unwrap().to_owned());
     // One of them changes files there.
     shell.run("cp -r \"$CHECKOUT/deploy\" deploy").check(0);
-    for page in Page::all() {
+    for page in MarkdownPage::all() {
         if page.name != "README.md" && !page.name.contains("/transcripts/") {
             shell.follow(&page);
         }
@@ -50,10 +51,10 @@ fn commands_of_other_pages_print_what_they_show() {
 
 #[test]
 fn commands_marked_as_run_elsewhere_are_named_there() {
-    for page in Page::all() {
+    for page in MarkdownPage::all() {
         for block in &page.blocks {
-            let Some(file) = block.mark.strip_prefix("elsewhere=") else { continue };
-            let text = fs::read_to_string(of_repository(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let Some(file) = block.attribute.strip_prefix("elsewhere=") else { continue };
+            let text = fs::read_to_string(repository_path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             let program = block.text.split([' ', '\n', '=']).find(|word| *word != "export").unwrap();
             assert!(text.contains(program), "{}: {file} does not run\n{}", page.name, block.text);
         }
@@ -63,10 +64,10 @@ fn commands_marked_as_run_elsewhere_are_named_there() {
 #[test]
 fn tests_named_in_the_manual_exist() {
     let mut count = 0;
-    for page in Page::all() {
-        for code in page.code() {
+    for page in MarkdownPage::all() {
+        for code in page.inline_code() {
             let Some((file, name)) = code.split_once(".rs::") else { continue };
-            let text = fs::read_to_string(of_repository(&format!("{file}.rs"))).unwrap_or_default();
+            let text = fs::read_to_string(repository_path(&format!("{file}.rs"))).unwrap_or_default();
             assert!(text.contains(&format!("fn {name}(")), "{}: {code} does not exist", page.name);
             count += 1;
         }
@@ -93,8 +94,8 @@ fn without_circumstances(json: &str) -> Value {
 
 #[test]
 fn json_in_the_manual_is_true() {
-    let (readme, jobs) = (Page::of("README.md"), Page::of("docs/jobs.md"));
-    let shown = |page: &Page, beginning| without_circumstances(&page.blocks[page.find(beginning)].text);
+    let (readme, jobs) = (MarkdownPage::read("README.md"), MarkdownPage::read("docs/jobs.md"));
+    let shown = |page: &MarkdownPage, beginning| without_circumstances(&page.blocks[page.find(beginning)].text);
     let run_job = |job: &str| format!("imageshare run - <<'END'\n{job}\nEND\n");
     // Runs commands in a world where an account has the image already.
     let printed = |account: &str, commands: &str, code| -> Vec<Value> {
@@ -131,17 +132,17 @@ fn json_in_the_manual_is_true() {
 
 #[test]
 fn measurement_of_the_manual_gives_the_counts_shown() {
-    let (sandbox, _) = shown("docs/jobs.md", "imageshare sandbox");
-    let (commands, output) = shown("docs/jobs.md", "awk");
+    let (sandbox, _) = commands_and_output("docs/jobs.md", "imageshare sandbox");
+    let (commands, output) = commands_and_output("docs/jobs.md", "awk");
     // The program keeps to 10 a second by its own clock. A busy machine may bring the requests of two seconds together.
     let sandbox = sandbox.trim().replace("--rps 10 ", "--rps 20 ");
     // In another terminal.
-    let script = format!("{AT_END}{sandbox} &\n{commands}");
+    let script = format!("{KILL_JOBS_AT_EXIT}{sandbox} &\n{commands}");
     let ended = Shell::new().run(&with_port(&script, "9700", free_port())).check(0);
     let (people, stats) = (ended.stderr.as_str(), ended.stdout.as_str());
     let output = output.unwrap().text;
     let (for_people, counted) = output.split_at(output.find('{').unwrap());
-    check_printed(people, for_people);
+    check_output_contains(people, for_people);
     let mut counted: Value = serde_json::from_str(counted).unwrap();
     let mut stats: Value = serde_json::from_str(stats.lines().last().unwrap()).unwrap();
     let [most, shown] = [&mut stats, &mut counted].map(|counts| counts["max_in_any_second"].take());
@@ -179,8 +180,8 @@ fn check_understood(place: &str, line: &str) {
 #[test]
 fn commands_in_the_text_are_understood() {
     let mut count = 0;
-    for page in Page::all() {
-        for code in page.code() {
+    for page in MarkdownPage::all() {
+        for code in page.inline_code() {
             if code.starts_with("imageshare ") {
                 check_understood(&page.name, &code);
                 count += 1;
@@ -212,7 +213,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn commands_page_lists_every_command_and_flag() {
     let mut page = BTreeMap::new();
-    for line in Page::of("docs/commands.md").text.lines() {
+    for line in MarkdownPage::read("docs/commands.md").text.lines() {
         let Some(row) = line.strip_prefix("| `imageshare") else { continue };
         let (usage, rest) = row.split_once("` |").unwrap();
         let is_of_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -227,13 +228,13 @@ fn commands_page_lists_every_command_and_flag() {
 #[test]
 fn exit_codes_equal_those_of_the_manual() {
     let of_program: BTreeSet<u8> = {
-        let code = fs::read_to_string(of_repository("bin/imageshare/exit.rs")).unwrap();
+        let code = fs::read_to_string(repository_path("bin/imageshare/exit.rs")).unwrap();
         let (_, function) = code.split_once("const fn code(self) -> u8 {").unwrap();
         let arms = function.lines().take_while(|line| line != &"    }").filter_map(|line| line.split_once(" => "));
         arms.map(|(_, number)| number.trim_end_matches(',').parse().unwrap()).collect()
     };
     assert!(of_program.len() > 4, "{of_program:?}");
-    let page = Page::of("docs/jobs.md");
+    let page = MarkdownPage::read("docs/jobs.md");
     let (_, section) = page.text.split_once("## Exit codes\n").unwrap();
     let rows = section.lines().take_while(|line| !line.starts_with('#')).filter_map(|line| line.strip_prefix("| "));
     let of_page = rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect::<BTreeSet<u8>>();
@@ -245,7 +246,7 @@ fn exit_codes_equal_those_of_the_manual() {
     };
     let help = Program::new(["--help"]).run().check(0).stdout;
     assert_eq!(numbers(&help), of_program, "imageshare --help");
-    let readme = Page::of("README.md").text;
+    let readme = MarkdownPage::read("README.md").text;
     let at = readme.find("The exit code says").unwrap();
     assert_eq!(numbers(readme.get(at..).unwrap()), of_program, "README.md");
 }
@@ -313,7 +314,7 @@ fn keys() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn example_shows_all_settings_and_no_others() {
-    let text = fs::read_to_string(of_repository("examples/imageshare.toml")).unwrap();
+    let text = fs::read_to_string(repository_path("examples/imageshare.toml")).unwrap();
     let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut section = String::new();
     for line in text.lines() {
@@ -332,7 +333,7 @@ fn example_shows_all_settings_and_no_others() {
 
 #[test]
 fn page_lists_all_settings_and_no_others() {
-    let text = fs::read_to_string(of_repository("docs/jobs.md")).unwrap();
+    let text = fs::read_to_string(repository_path("docs/jobs.md")).unwrap();
     let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {
         let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) else { continue };

@@ -11,7 +11,7 @@ use std::{sync::Mutex, thread};
 
 mod commands;
 mod documentation;
-mod endings;
+mod interrupts;
 mod repository;
 mod secrets;
 mod transcripts;

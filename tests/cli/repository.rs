@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use kit::{files_of_repository, of_repository};
+use kit::{repository_files, repository_path};
 
 /// What the pure crates may be made of: hashing, parsing, wiping. Nothing that waits, reads, or asks for the time.
 const PURE: &str = "
@@ -19,7 +19,7 @@ const PURE: &str = "
 fn tree(package: &str, features: &[&str]) -> BTreeMap<String, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .current_dir(of_repository(""))
+        .current_dir(repository_path(""))
         .args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{l}|"])
         .args(["--package", package])
         .args(features)
@@ -63,7 +63,7 @@ fn crates_know_each_other_in_one_direction_only() {
 #[test]
 fn ring_is_the_one_tls_provider() {
     // The lock file has the packages of every platform.
-    let lock = fs::read_to_string(of_repository("Cargo.lock")).unwrap();
+    let lock = fs::read_to_string(repository_path("Cargo.lock")).unwrap();
     let has = |name: &str| lock.lines().any(|line| line == format!("name = \"{name}\""));
     assert!(has("ring") && has("rustls"));
     for other in ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"] {
@@ -73,7 +73,7 @@ fn ring_is_the_one_tls_provider() {
 
 #[test]
 fn every_package_may_be_redistributed() {
-    let deny = fs::read_to_string(of_repository("deny.toml")).unwrap();
+    let deny = fs::read_to_string(repository_path("deny.toml")).unwrap();
     let (_, rest) = deny.split_once("\nallow = [\n").unwrap();
     let allowed: BTreeSet<_> = rest.split_once(']').unwrap().0.split('"').skip(1).step_by(2).collect();
     for (package, license) in tree("imageshare", &[]) {
@@ -99,8 +99,8 @@ fn no_file_names_a_registry_or_private_path() {
     ];
     // Cargo writes where each package comes from, and git where a worktree belongs.
     let is_written = |name: &String| name != ".git" && !name.ends_with("Cargo.lock");
-    for name in files_of_repository("", "").into_iter().filter(is_written) {
-        let text = fs::read(of_repository(&name)).unwrap();
+    for name in repository_files("", "").into_iter().filter(is_written) {
+        let text = fs::read(repository_path(&name)).unwrap();
         let text = String::from_utf8_lossy(&text);
         for (one, other) in forbidden {
             assert!(!text.contains(&format!("{one}{other}")), "{name} names {one}{other}");

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use kit::{Ended, Folder, Program, files_of_repository, free_port, of_repository, until};
+use kit::{Folder, Program, ProgramOutput, free_port, repository_files, repository_path, wait_until};
 
 use crate::{
     documentation::{flags, helps},
@@ -16,12 +16,12 @@ const LET_DUMP: [&str; 2] = ["-c", "cd \"$0\" && ulimit -c unlimited && exec \"$
 fn process_dumps_no_core_and_hides_its_environment() {
     let folder = Folder::new();
     let place = folder.path(".");
-    let shell = || Program::of("sh", LET_DUMP).arg(&place);
+    let shell = || Program::external("sh", LET_DUMP).arg(&place);
     // Without a broker it tries again and again.
     let url = format!("amqp://guest:topsecret@127.0.0.1:{}", free_port());
     let program = shell().arg(kit::program::path()).args(["worker", "--log", "debug"]);
     let (running, _stdout) = program.key("AKIDEXAMPLE", "topsecret").env("IMAGESHARE_BROKER_URL", url).start();
-    until("it has begun", || running.said().contains("starting").then_some(()));
+    wait_until("it has begun", || running.stderr().contains("starting").then_some(()));
     let environment = fs::metadata(format!("/proc/{}/environ", running.id())).unwrap();
     assert_eq!(environment.uid(), 0, "it is root's");
     running.signal("ABRT");
@@ -29,7 +29,7 @@ fn process_dumps_no_core_and_hides_its_environment() {
     // That one would have been made, where the test may see so, is shown by another program.
     let (other, _stdout) = shell().args(["sleep", "1000"]).start();
     let is_ours = || fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap() == "sleep\n";
-    until("it has begun", || is_ours().then_some(()));
+    wait_until("it has begun", || is_ours().then_some(()));
     let environment = fs::metadata(format!("/proc/{}/environ", other.id())).unwrap();
     other.signal("ABRT");
     assert!(
@@ -72,7 +72,7 @@ fn check_hidden(secret: &str, output: &str) {
 }
 
 #[track_caller]
-fn check_ended(secret: &str, ended: &Ended) {
+fn check_ended(secret: &str, ended: &ProgramOutput) {
     check_hidden(secret, &ended.stdout);
     check_hidden(secret, &ended.stderr);
 }
@@ -96,11 +96,11 @@ fn no_part_of_a_password_is_shown() {
         }
         // A worker tries again and again, and says so.
         let (running, _stdout) = program("worker --log trace").env("IMAGESHARE_BROKER_URL", address).start();
-        until("it has tried, or refused", || {
-            let said = running.said();
+        wait_until("it has tried, or refused", || {
+            let said = running.stderr();
             (said.contains("out of reach") || said.contains("allowed is")).then_some(())
         });
-        check_hidden(address, &running.said());
+        check_hidden(address, &running.stderr());
         running.kill();
     });
 }
@@ -135,7 +135,7 @@ fn misplaced_secrets_are_not_shown() {
     for secret in MISPLACED {
         for variable in variables.split_whitespace() {
             let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
-            check_ended(secret, &program.ended_after(1).run());
+            check_ended(secret, &program.terminated_after(1).run());
         }
         for command in commands {
             let program = Program::new(command.split_whitespace()).arg(secret).env("IMAGESHARE_BROKER_URL", url);
@@ -167,10 +167,10 @@ fn only_the_token_flag_takes_a_secret() {
 #[test]
 fn no_code_of_the_program_starts_a_process() {
     for folder in ["bin/", "crates/core/src/", "crates/engine/src/", "crates/worker/src/", "crates/sandbox/src/"] {
-        let files = files_of_repository(folder, ".rs");
+        let files = repository_files(folder, ".rs");
         assert!(!files.is_empty(), "{folder} has files");
         for name in files {
-            let code = fs::read_to_string(of_repository(&name)).unwrap();
+            let code = fs::read_to_string(repository_path(&name)).unwrap();
             for way in ["process::Command", "Command::new(", "process::{Command"] {
                 assert!(!code.contains(way), "{name} has {way}");
             }

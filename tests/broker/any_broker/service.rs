@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use kit::{Folder, Node, Sandbox, shell::Shell, stage::Stage, worker::Worker};
+use kit::{BrokerNode, Folder, SandboxProcess, setup::TestSetup, shell::Shell, worker::Worker};
 
 use crate::transcripts::follow;
 
@@ -15,12 +15,12 @@ fn heard(manager: &UnixDatagram) -> String {
 
 #[test]
 fn service_manager_receives_states_and_is_optional() {
-    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
+    let setup = TestSetup::new(BrokerNode::any(), SandboxProcess::start(&["--rps", "0"]), 100);
     let folder = Folder::new();
     let path = folder.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let program = stage.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let program = setup.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let worker = Worker::start(program);
     assert_eq!(heard(&manager), "READY=1");
     for _ in 0..3 {
@@ -32,15 +32,15 @@ fn service_manager_receives_states_and_is_optional() {
         said = heard(&manager);
     }
     assert_eq!(said, "STOPPING=1");
-    assert_eq!(worker.end().0, Some(0));
+    assert_eq!(worker.wait().0, Some(0));
 
-    let worker = Worker::start(stage.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
-    worker.until_logged_after(0, &["WARN", "NOTIFY_SOCKET"]);
-    worker.until_subscribed();
+    let worker = Worker::start(setup.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
+    worker.wait_for_log_after(0, &["WARN", "NOTIFY_SOCKET"]);
+    worker.wait_until_subscribed();
     worker.drain();
 }
 
 #[test]
 fn check_names_what_is_missing_and_changes_nothing() {
-    follow(Shell::new(), Node::any(), "check");
+    follow(Shell::new(), BrokerNode::any(), "check");
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     outcomes,
-    record::{DeadLetter, Job, Kind, Outcome, Record, Report, Timeline},
+    record::{JobKind, JobReport, PublishedJob, Record, RecordedDeadLetter, ReportedOutcome, Timeline},
 };
 
 /// Returns every broken promise of a round.
@@ -27,8 +27,8 @@ pub(super) fn judge(record: &Record) -> Vec<String> {
     problems
 }
 
-fn reports_by_job(record: &Record) -> BTreeMap<&str, Vec<&Report>> {
-    let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
+fn reports_by_job(record: &Record) -> BTreeMap<&str, Vec<&JobReport>> {
+    let mut reports: BTreeMap<&str, Vec<&JobReport>> = BTreeMap::new();
     for report in &record.reports {
         reports.entry(&report.job_id).or_default().push(report);
     }
@@ -42,7 +42,7 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
         lost(format!("the queues still hold {} messages", record.left));
     }
     let mut reports = reports_by_job(record);
-    let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
+    let mut dead: BTreeMap<&str, Vec<&RecordedDeadLetter>> = BTreeMap::new();
     for letter in &record.dead {
         dead.entry(&letter.body.job_id).or_default().push(letter);
     }
@@ -55,8 +55,9 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
         let failed: Vec<_> = reports.iter().flat_map(|report| report.failed()).collect();
         for &(account, failure) in &failed {
             // The dead letter of a SYNC contains its own list, not the accounts that it failed to remove.
-            let holds =
-                |letter: &&DeadLetter| letter.body.accounts.contains(&account) || !job.accounts.contains(&account);
+            let holds = |letter: &&RecordedDeadLetter| {
+                letter.body.accounts.contains(&account) || !job.accounts.contains(&account)
+            };
             if !letters.iter().any(|letter| letter.reason == "failed" && letter.code.is_some() && holds(letter)) {
                 let code = &failure.code;
                 lost(format!("{}: {account} failed ({code}), no dead letter", job.id));
@@ -117,7 +118,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
 
 /// Checks that each report matches its job, names each account once, and is the only one of its delivery.
 fn shapes(record: &Record, problems: &mut Vec<String>) {
-    let mut deliveries: BTreeMap<(&str, &str, i64), &Report> = BTreeMap::new();
+    let mut deliveries: BTreeMap<(&str, &str, i64), &JobReport> = BTreeMap::new();
     for report in &record.reports {
         let Some(job) = record.job(&report.job_id).map(|place| &record.jobs[place]) else { continue };
         let mut untrue = |text: String| problems.push(format!("untrue: {}: {text}", job.id));
@@ -135,11 +136,11 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
             untrue(format!("the report has no outcome for {account}"));
         }
         for (account, outcome) in &report.outcomes {
-            let (is_listed, is_sync) = (job.accounts.contains(account), job.kind == Kind::Sync);
+            let (is_listed, is_sync) = (job.accounts.contains(account), job.kind == JobKind::Sync);
             let fits = match outcome {
-                Outcome::Changed | Outcome::Unchanged => is_listed,
-                Outcome::Cancelled => is_sync && !is_listed,
-                Outcome::Failed(_) => is_sync || is_listed,
+                ReportedOutcome::Changed | ReportedOutcome::Unchanged => is_listed,
+                ReportedOutcome::Cancelled => is_sync && !is_listed,
+                ReportedOutcome::Failed(_) => is_sync || is_listed,
             };
             if !fits {
                 untrue(format!("{account} is {outcome:?}, which does not go with the job's list"));
@@ -174,7 +175,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
         record.initial.keys().chain(record.last.keys()).chain(record.jobs.iter().map(|job| &job.image)).collect();
     for image in images {
         let (initial, last) = (record.initial.get(image), record.last.get(image));
-        let jobs: Vec<&Job> = record.jobs.iter().filter(|job| job.image == *image).collect();
+        let jobs: Vec<&PublishedJob> = record.jobs.iter().filter(|job| job.image == *image).collect();
         let named = jobs.iter().flat_map(|job| &job.accounts).chain(initial.into_iter().flatten());
         let accounts: BTreeSet<u64> = named.chain(last.into_iter().flatten()).copied().collect();
         let replayed = timeline.last(image);
@@ -200,16 +201,16 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
 }
 
 /// Returns the state that an account must have after a job, given the failures in the reports of the job.
-fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expected {
+fn after(record: &Record, before: Expected, job: &PublishedJob, account: u64, reports: &[&JobReport]) -> Expected {
     let shared = match job.kind {
-        Kind::Share | Kind::Cancel if !job.accounts.contains(&account) => return before,
-        Kind::Share => true,
-        Kind::Cancel => false,
-        Kind::Sync => job.accounts.contains(&account),
+        JobKind::Share | JobKind::Cancel if !job.accounts.contains(&account) => return before,
+        JobKind::Share => true,
+        JobKind::Cancel => false,
+        JobKind::Sync => job.accounts.contains(&account),
     };
     // Whether the report says that the account is as requested; `None` if that is unknown.
-    let done = |report: &&Report| match report.outcome(account) {
-        Some(Outcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
+    let done = |report: &&JobReport| match report.outcome(account) {
+        Some(ReportedOutcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
         Some(_) => Some(true),
         // A SYNC removes the accounts that are not in its list, unless it failed as a whole.
         None if !report.failed_as_a_whole() => Some(true),

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use kit::{Folder, Program, Running, Sandbox, job, json_lines, until};
+use kit::{Folder, Program, Running, SandboxProcess, job, json_lines, wait_until};
 
 use crate::side_by_side;
 
@@ -22,14 +22,14 @@ fn jobs(images: u64) -> String {
     (0..images).map(|image| job(&format!("img-golden{image:02}"), "SHARE", ACCOUNTS)).collect()
 }
 
-fn is_done(sandbox: &Sandbox, images: u64) -> bool {
+fn is_done(sandbox: &SandboxProcess, images: u64) -> bool {
     let state = sandbox.state();
     (0..images)
         .all(|image| state.get(&format!("img-golden{image:02}")).is_some_and(|set| set.iter().copied().eq(ACCOUNTS)))
 }
 
 /// A run of a file with these jobs.
-fn run(sandbox: &Sandbox, folder: &Folder, jobs: &str) -> Program {
+fn run(sandbox: &SandboxProcess, folder: &Folder, jobs: &str) -> Program {
     sandbox.program("run").arg(folder.file("jobs.ndjson", jobs))
 }
 
@@ -38,7 +38,7 @@ fn run(sandbox: &Sandbox, folder: &Folder, jobs: &str) -> Program {
 fn end_interrupted(running: Running, mut stdout: ChildStdout) -> (Vec<Value>, String) {
     let mut text = String::new();
     stdout.read_to_string(&mut text).unwrap();
-    let (code, errors) = running.end();
+    let (code, errors) = running.wait();
     assert_eq!(code, Some(130), "{errors}");
     (json_lines(&text), errors)
 }
@@ -49,9 +49,9 @@ fn failed_codes(reports: &[Value]) -> Vec<&Value> {
 
 #[test]
 fn next_run_finishes_a_killed_one_once() {
-    let (sandbox, folder) = (Sandbox::start(&["--latency", "150ms"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--latency", "150ms"]), Folder::new());
     let (running, _stdout) = run(&sandbox, &folder, &jobs(8)).start();
-    until("some writes were made", || (sandbox.writes() >= 4).then_some(()));
+    wait_until("some writes were made", || (sandbox.writes() >= 4).then_some(()));
     running.kill();
     assert!(!is_done(&sandbox, 8), "it was killed in the middle");
     run(&sandbox, &folder, &jobs(8)).run().check(0);
@@ -61,10 +61,10 @@ fn next_run_finishes_a_killed_one_once() {
 
 #[test]
 fn interrupt_reports_what_was_and_was_not_done() {
-    let (sandbox, folder) = (Sandbox::start(&["--latency", "150ms"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--latency", "150ms"]), Folder::new());
     let file = folder.path("reports.ndjson");
     let (running, stdout) = run(&sandbox, &folder, &jobs(12)).arg("--report").arg(&file).start();
-    until("some writes were made", || (sandbox.writes() >= 3).then_some(()));
+    wait_until("some writes were made", || (sandbox.writes() >= 3).then_some(()));
     running.signal("INT");
     let (reports, errors) = end_interrupted(running, stdout);
     assert_eq!(json_lines(&fs::read_to_string(file).unwrap()), reports);
@@ -87,7 +87,7 @@ fn interrupt_reports_what_was_and_was_not_done() {
 
 #[test]
 fn jobs_of_an_endless_input_start_at_once() {
-    let sandbox = Sandbox::start(&[]);
+    let sandbox = SandboxProcess::start(&[]);
     let (running, stdout, _stdin) = sandbox.program("run").arg("-").input(jobs(2)).start_with_open_input();
     let mut reports = BufReader::new(stdout).lines();
     for _ in 0..2 {
@@ -95,24 +95,24 @@ fn jobs_of_an_endless_input_start_at_once() {
     }
     assert!(is_done(&sandbox, 2));
     running.signal("INT");
-    let (code, errors) = running.end();
+    let (code, errors) = running.wait();
     assert_eq!(code, Some(130), "{errors}");
     assert!(reports.next().is_none());
 }
 
 #[test]
 fn unread_reports_block_neither_file_nor_end() {
-    let (sandbox, folder) = (Sandbox::start(&["--rps", "0"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--rps", "0"]), Folder::new());
     // Far more reports than the system's pipe holds.
     let many: String = (0..2000).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number % 400])).collect();
     let file = folder.path("reports.ndjson");
     let (running, _stdout) = run(&sandbox, &folder, &many).arg("--report").arg(&file).start();
-    until("the file has every report", || {
+    wait_until("the file has every report", || {
         let written = fs::read_to_string(&file).unwrap_or_default();
         (written.lines().count() == 2000).then_some(())
     });
     running.signal("INT");
-    let (code, errors) = running.end();
+    let (code, errors) = running.wait();
     assert_eq!(code, Some(130), "{errors}");
     assert!(errors.contains("standard output: nobody takes the reports, so some are not written"), "{errors}");
     assert!(errors.contains("jobs      2,000  2,000 succeeded"), "{errors}");
@@ -124,12 +124,12 @@ fn interrupt_names_the_last_line_with_a_report() {
     // More than a run holds at once.
     const JOBS: u64 = 12_000;
 
-    let (sandbox, folder) = (Sandbox::start(&[]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&[]), Folder::new());
     sandbox.faults(&json!({"script": [{"action": "DescribeImageSharePermission", "times": 1000, "do": "hang"}]}));
     let settings = folder.file("settings.toml", "[http]\ncall_timeout = \"1s\"\nconnect_timeout = \"1s\"\n");
     let many: String = (0..JOBS).map(|number| job("img-golden00", "SHARE", [100_000_000_000 + number])).collect();
     let (running, stdout) = run(&sandbox, &folder, &many).arg("--config").arg(settings).start();
-    until("a request was sent", || (sandbox.stats()["requests"] != 0).then_some(()));
+    wait_until("a request was sent", || (sandbox.stats()["requests"] != 0).then_some(()));
     running.signal("INT");
     let (reports, errors) = end_interrupted(running, stdout);
     let (_, rest) = errors.split_once("jobs up to line ").unwrap_or_else(|| panic!("{errors}"));
@@ -145,7 +145,7 @@ fn open_input_ends_with_the_last_lane() {
     let run = Program::new(["run", "-", "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1"]);
     let (running, mut stdout, _stdin) = run.key("AKIDEXAMPLE", "topsecret").input(jobs(3)).start_with_open_input();
     // Its end first: it has little to print, and reading the output of one that goes on would never end.
-    let (code, errors) = running.end();
+    let (code, errors) = running.wait();
     assert_eq!(code, Some(4), "{errors}");
     let mut text = String::new();
     stdout.read_to_string(&mut text).unwrap();
@@ -171,21 +171,21 @@ fn commands_name_the_host_they_wait_for() {
     side_by_side(&cases, |(command, host, line)| {
         let program = Program::new(command.split(' ')).args(["--endpoint", &format!("http://{host}")]);
         let (running, _stdout) = program.key("AKIDEXAMPLE", "topsecret").start();
-        running.until_said(line);
+        running.wait_for_stderr(line);
         running.kill();
     });
 }
 
 #[test]
 fn second_interrupt_ends_at_once() {
-    let (sandbox, folder) = (Sandbox::start(&[]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&[]), Folder::new());
     sandbox.faults(&json!({"script": [{"action": "ModifyImageSharePermission", "times": 1000, "do": "hang"}]}));
     let settings = folder.file("settings.toml", "[http]\ncall_timeout = \"10m\"\n");
     let (running, stdout) = run(&sandbox, &folder, &jobs(2)).arg("--config").arg(settings).start();
-    until("a write hangs", || (sandbox.writes() >= 1).then_some(()));
+    wait_until("a write hangs", || (sandbox.writes() >= 1).then_some(()));
     running.signal("INT");
     // Two signals that come at once are one.
-    running.until_said("interrupt again to end at once");
+    running.wait_for_stderr("interrupt again to end at once");
     running.signal("INT");
     let (reports, _) = end_interrupted(running, stdout);
     assert_eq!(reports.len(), 2);
@@ -194,12 +194,12 @@ fn second_interrupt_ends_at_once() {
 
 #[test]
 fn closed_reader_ends_the_run_with_1() {
-    let (sandbox, folder) = (Sandbox::start(&["--latency", "50ms"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--latency", "50ms"]), Folder::new());
     let (running, stdout) = run(&sandbox, &folder, &jobs(5)).arg("--quiet").start();
     let mut first = String::new();
     BufReader::with_capacity(1, stdout).read_line(&mut first).unwrap();
     assert!(first.starts_with("{\"job_id\":"), "{first}");
-    let (code, errors) = running.end();
+    let (code, errors) = running.wait();
     assert_eq!((code, errors.as_str()), (Some(1), ""));
     assert!(is_done(&sandbox, 5));
 }
