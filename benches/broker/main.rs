@@ -25,13 +25,13 @@ use serde_json::{Value, json};
 
 use crate::observed::{MeasuredProcess, Observed};
 
-/// Jobs for each image, with an account each: as many as an image may be shared with.
-const JOBS_AN_IMAGE: usize = 500;
+/// Jobs for each image, with one account each: the API's limit of accounts.
+const JOBS_PER_IMAGE: usize = 500;
 
-/// How often both are measured, in turn; the best of each counts.
+/// Alternating measurements of the worker and the bare loop; the best of each counts.
 const ROUNDS: usize = 5;
 
-/// Deliveries that are held at once, where nothing else is said.
+/// The prefetch, unless a bench sets another one.
 const PREFETCH: u16 = 10_000;
 
 /// A mebibyte in kibibytes.
@@ -44,7 +44,7 @@ fn main() -> lapin::Result<()> {
     {
         return bare::run(url, PREFETCH, report_len.parse().unwrap());
     }
-    // Cargo says `--bench`.
+    // Cargo passes `--bench`.
     let chosen: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name);
     let node = BrokerNode::start();
@@ -69,7 +69,7 @@ fn main() -> lapin::Result<()> {
     Ok(())
 }
 
-/// How long from the start of the process until it consumes.
+/// Measures the time from the start of the process until it consumes.
 fn start(node: &BrokerNode) {
     let setup = setup(node, PREFETCH);
     let times: Vec<Duration> = (0..ROUNDS)
@@ -79,41 +79,41 @@ fn start(node: &BrokerNode) {
     println!("start to consuming: {:.0} to {:.0} ms of {ROUNDS} (target: below 500 ms)", millis(*best), millis(*worst));
 }
 
-/// 20,000 jobs, worked off by the bare loop and by the worker in turn.
+/// Measures 20,000 jobs with the bare loop and the worker in turn.
 fn throughput(node: &BrokerNode) {
     const JOBS: usize = 20_000;
     let report_len = report_len(node);
     println!("{JOBS} jobs over {} images, prefetch {PREFETCH}, reports of {report_len} bytes", images(JOBS));
     let mut best: BTreeMap<&str, Observed> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        for what in ["bare loop", "worker"] {
+        for subject in ["bare loop", "worker"] {
             let setup = filled(node, JOBS, PREFETCH);
-            let program = match what {
+            let program = match subject {
                 "worker" => setup.program("worker"),
                 _ => Program::external(
                     env::current_exe().unwrap(),
                     ["bare", &setup.vhost.url(), &report_len.to_string()],
                 ),
             };
-            let observed = observed::work_off(&setup, MeasuredProcess::start(program), JOBS);
-            println!("  {what:<10} {observed}");
-            best.entry(what).and_modify(|best| *best = best.clone().better(&observed)).or_insert(observed);
+            let observed = observed::measure(&setup, MeasuredProcess::start(program), JOBS);
+            println!("  {subject:<10} {observed}");
+            best.entry(subject).and_modify(|best| *best = best.clone().better(&observed)).or_insert(observed);
         }
     }
-    let rate = |what| best.get(what).map_or(0.0, |observed: &Observed| observed.rate());
-    for (what, observed) in &best {
-        println!("best {what:<10} {observed}");
+    let rate = |subject| best.get(subject).map_or(0.0, |observed: &Observed| observed.rate());
+    for (subject, observed) in &best {
+        println!("best {subject:<10} {observed}");
     }
     println!("worker / bare loop: {:.0} % (target: 80 %)", 100.0 * rate("worker") / rate("bare loop"));
 }
 
-/// As many accounts in few long jobs as in many short ones.
+/// Measures the same number of accounts in jobs of different sizes.
 fn sizes(node: &BrokerNode) {
     const ACCOUNTS: usize = 100_000;
-    println!("{ACCOUNTS} accounts in jobs of so many");
+    println!("{ACCOUNTS} accounts in jobs of several sizes");
     for each in [1, 5, 50, 500] {
         let setup = setup(node, PREFETCH);
-        let (jobs, of_image) = (ACCOUNTS / each, (JOBS_AN_IMAGE / each) as u64);
+        let (jobs, of_image) = (ACCOUNTS / each, (JOBS_PER_IMAGE / each) as u64);
         let job = |number: u64| {
             let first = number / (jobs as u64 / of_image) * each as u64;
             let accounts: Vec<String> =
@@ -121,15 +121,15 @@ fn sizes(node: &BrokerNode) {
             job(number, &image(number % (jobs as u64 / of_image)), REGIONS[0], &accounts)
         };
         setup.publish(&(0..).take(jobs).map(job).collect::<Vec<_>>());
-        let observed = observed::work_off(&setup, MeasuredProcess::start(setup.program("worker")), jobs);
+        let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), jobs);
         println!("  {each:>3} accounts: {observed}");
     }
 }
 
-/// The same jobs on one lane and on several.
+/// Measures the same jobs on one lane and on several.
 fn lanes(node: &BrokerNode) {
     const JOBS: usize = 20_000;
-    println!("{JOBS} jobs on so many lanes");
+    println!("{JOBS} jobs on several lanes");
     for count in [1, 2, 4, 8] {
         let broker = format!("prefetch = {PREFETCH}");
         let setup = TestSetup::with_lanes(node, &LANES[..count], &[], "rate = 1000", &broker);
@@ -141,20 +141,20 @@ fn lanes(node: &BrokerNode) {
             job(number, &image, region, &[account(number_of_lane / of_lane).to_string()])
         };
         setup.publish(&(0..).take(JOBS).map(job).collect::<Vec<_>>());
-        let observed = observed::work_off(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
+        let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
         println!("  {count} lanes: {observed}");
     }
 }
 
-/// 100,000 jobs in the queue.
+/// Measures a queue of 100,000 jobs.
 fn backlog(node: &BrokerNode) {
     const JOBS: usize = 100_000;
     let setup = filled(node, JOBS, PREFETCH);
-    let observed = observed::work_off(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
+    let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
     println!("{JOBS} jobs, prefetch {PREFETCH}: {observed} (target: below 64 MiB)");
 }
 
-/// 60,000 jobs that are held since their images are busy, and then worked off.
+/// Measures 60,000 unacknowledged jobs for busy images, and their completion.
 fn held(node: &BrokerNode) {
     const JOBS: u16 = 60_000;
     let setup = filled(node, JOBS.into(), JOBS);
@@ -168,15 +168,15 @@ fn held(node: &BrokerNode) {
     assert_eq!(setup.lane_depth("default").held, u64::from(JOBS));
     println!("{JOBS} jobs held: {:.1} MiB (target: below 128 MiB)", mib(worker.peak_kib()));
     busy_for(0.0);
-    println!("  and worked off then: {}", observed::work_off(&setup, worker, JOBS.into()));
+    println!("  then finished: {}", observed::measure(&setup, worker, JOBS.into()));
 }
 
-/// A broker's virtual host, a sandbox without a limit, and settings under which the worker has none to speak of.
+/// Creates a setup with practically no rate limit.
 fn setup(node: &BrokerNode, prefetch: u16) -> TestSetup<'_> {
     TestSetup::with_settings(node, SandboxProcess::start(&["--rps", "0"]), 1000, &format!("prefetch = {prefetch}"))
 }
 
-/// The same with jobs of one account each in the queue.
+/// Creates a setup with jobs of one account each in the queue.
 fn filled(node: &BrokerNode, jobs: usize, prefetch: u16) -> TestSetup<'_> {
     let setup = setup(node, prefetch);
     let images = images(jobs);
@@ -186,7 +186,7 @@ fn filled(node: &BrokerNode, jobs: usize, prefetch: u16) -> TestSetup<'_> {
     setup
 }
 
-/// A job that shares an image.
+/// Returns a SHARE.
 fn job(number: u64, image: &str, region: &str, accounts: &[String]) -> Value {
     json!({
         "job_id": format!("job-{number:06}"), "image_id": image, "region": region, "permission": "SHARE",
@@ -194,15 +194,15 @@ fn job(number: u64, image: &str, region: &str, accounts: &[String]) -> Value {
     })
 }
 
-/// How many images so many jobs are for.
+/// Returns the number of images for a number of jobs.
 fn images(jobs: usize) -> u64 {
-    jobs.div_ceil(JOBS_AN_IMAGE) as u64
+    jobs.div_ceil(JOBS_PER_IMAGE) as u64
 }
 
-/// Bytes of a report of such a job.
+/// Measures the length of a report in bytes.
 fn report_len(node: &BrokerNode) -> usize {
     let setup = filled(node, 1, PREFETCH);
-    observed::work_off(&setup, MeasuredProcess::start(setup.program("worker")), 1);
+    observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), 1);
     setup.client().take(REPORTS, 1)[0].body.len()
 }
 
@@ -210,7 +210,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-#[allow(clippy::cast_precision_loss, reason = "no memory is so large")]
+#[allow(clippy::cast_precision_loss, reason = "a memory size is far below 2^52 KiB")]
 fn mib(kib: u64) -> f64 {
     kib as f64 / MIB as f64
 }

@@ -1,4 +1,4 @@
-//! The broker fails in every way that it can: the worker gets over it, and nothing is lost.
+//! Broker faults: the worker recovers, and nothing is lost.
 
 use std::{thread, time::Duration};
 
@@ -31,7 +31,7 @@ fn cut_connections_lose_nothing_even_mid_publish() {
     outside::check(BrokerNode::shared(), &RoundPlan::with_faults(12, (0..size(10, 50)).map(cut)));
 }
 
-/// What a worker sent meanwhile reaches the broker late, as news of a connection that is over.
+/// Frames sent during the freeze reach the broker late, on a connection that the worker has abandoned.
 #[test]
 fn frozen_or_closed_connections_are_reopened() {
     let faults = [
@@ -56,18 +56,18 @@ fn broker_outage_loses_nothing() {
     node.kill();
     worker.wait_for_log_after(mark, &[r#""state":"disconnected""#]);
     let writes = setup.sandbox.writes();
-    // Not waiting for anything: it is to be away for so long.
+    // The length of the outage is a parameter, not a condition to wait for.
     thread::sleep(Duration::from_secs(size(5, 60)));
-    assert_eq!(setup.sandbox.writes(), writes, "nothing is written without a lane");
+    assert_eq!(setup.sandbox.writes(), writes, "no write without a lane");
     node.start_again();
     worker.wait_until_subscribed_after(mark);
     setup.check_all_succeeded(&history);
     worker.drain();
 }
 
-/// A worker that starts with something wrong at the broker waits until it is mended.
+/// Starts a worker at a broker with a problem, and checks that it recovers once that is fixed.
 #[track_caller]
-fn check_mended(words: &[&str], harm: impl Fn(&TestSetup<'_>, &Relay), mend: impl Fn(&TestSetup<'_>, &Relay)) {
+fn check_recovery(words: &[&str], harm: impl Fn(&TestSetup<'_>, &Relay), fix: impl Fn(&TestSetup<'_>, &Relay)) {
     let setup = TestSetup::new(BrokerNode::shared(), sandbox(), 500);
     let relay = Relay::to(setup.vhost.node.port);
     let mut history = JobHistory::for_scenario(14);
@@ -75,7 +75,7 @@ fn check_mended(words: &[&str], harm: impl Fn(&TestSetup<'_>, &Relay), mend: imp
     harm(&setup, &relay);
     let worker = setup.worker_via(relay.port, setup.sandbox.port());
     worker.wait_for_log_after(0, words);
-    mend(&setup, &relay);
+    fix(&setup, &relay);
     worker.wait_until_subscribed();
     setup.check_all_succeeded(&history);
     assert!(!worker.drain().contains("battery"), "a password is in the log");
@@ -83,32 +83,32 @@ fn check_mended(words: &[&str], harm: impl Fn(&TestSetup<'_>, &Relay), mend: imp
 
 #[test]
 fn silent_broker_is_retried() {
-    check_mended(&["no subscription"], |_, relay| relay.freeze(), |_, relay| relay.thaw());
+    check_recovery(&["no subscription"], |_, relay| relay.freeze(), |_, relay| relay.thaw());
 }
 
 #[test]
 fn corrected_password_reconnects() {
     let set = |password| move |setup: &TestSetup<'_>, _: &Relay| setup.vhost.set_password(password);
-    check_mended(&["no subscription"], set(WRONG_PASSWORD), set(PASSWORD));
+    check_recovery(&["no subscription"], set(WRONG_PASSWORD), set(PASSWORD));
 }
 
 #[test]
 fn missing_report_queue_holds_jobs_back() {
     let delete = |setup: &TestSetup<'_>, _: &Relay| setup.client().delete(REPORTS);
-    check_mended(&[REPORTS, "is missing"], delete, |setup, _| setup.declare());
+    check_recovery(&[REPORTS, "is missing"], delete, |setup, _| setup.declare());
 }
 
-/// RabbitMQ closes the channel, and from 4.3 on it ends the consumer. The connection lives on in both cases.
+/// RabbitMQ closes the channel, or cancels the consumer from 4.3 on. The connection stays open in both cases.
 #[test]
 fn late_acknowledgement_costs_the_subscription_alone() {
     let node = BrokerNode::start();
-    // It looks each second for messages that are held longer than two.
+    // Checks each second for deliveries that are unacknowledged for two.
     let set = |name, value| node.eval(&format!("application:set_env(rabbit, {name}, {value})."));
     set("channel_tick_interval", 1000);
     set("consumer_timeout", 2000);
     let setup = TestSetup::new(&node, sandbox(), 100);
     let mut history = JobHistory::for_scenario(20);
-    // Jobs of this image are held too long.
+    // Jobs of this image are acknowledged too late.
     setup.sandbox.faults(&json!({"busy_images": {image(0): 6.0}}));
     setup.publish_random(&mut history, 100);
     let worker = setup.worker();
@@ -144,7 +144,7 @@ fn memory_alarm_delays_and_loses_nothing() {
     node.memory_alarm(true);
     let worker = setup.worker();
     worker.wait_until_serving();
-    // The work itself goes on, up to what can be published.
+    // API requests continue; only reports wait.
     wait_until("images are shared", || (setup.sandbox.writes() > 0).then_some(()));
     assert_eq!(setup.client().ready(REPORTS), 0);
     node.memory_alarm(false);
@@ -152,7 +152,7 @@ fn memory_alarm_delays_and_loses_nothing() {
     worker.drain();
 }
 
-/// A job of 10,000 long account ids that has expired: all its accounts fail.
+/// Returns an expired job with 10,000 long account ids, all of which fail.
 fn expired(job_id: &str) -> Vec<u8> {
     let accounts: Vec<u64> = (1_000_000_000_000_000_000..).take(10_000).collect();
     let job = json!({"job_id": job_id, "image_id": image(0), "region": "ap-singapore", "permission": "SHARE",
@@ -160,8 +160,9 @@ fn expired(job_id: &str) -> Vec<u8> {
     job.to_string().into_bytes()
 }
 
-/// Publishes a job whose accounts fail and small ones, and waits until all are done. Gives its report and dead letter.
-fn done_with_limit(max_message_size: u32) -> (Value, Value) {
+/// Publishes a large job that fails and small ones, at a broker with a size limit. Returns the report and the dead letter of
+/// the large job.
+fn large_job_with_limit(max_message_size: u32) -> (Value, Value) {
     const SMALL: usize = 20;
     let node = BrokerNode::start_with(&format!("max_message_size = {max_message_size}\n"));
     let setup = TestSetup::new(&node, sandbox(), 500);
@@ -181,15 +182,15 @@ fn done_with_limit(max_message_size: u32) -> (Value, Value) {
 
 #[test]
 fn report_is_truncated_only_at_broker_limit() {
-    let (report, dead) = done_with_limit(1_048_576);
+    let (report, dead) = large_job_with_limit(1_048_576);
     assert_eq!((&report["status"], report.get("truncated")), (&json!("failed"), None));
     assert_eq!(report["failed"][0]["account_ids"].as_array().unwrap().len(), 10_000);
     assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000);
-    // The job has 200 KB, its report would have 220 KB.
-    let (report, dead) = done_with_limit(210_000);
+    // The job has 200 KB. Its complete report would have 220 KB.
+    let (report, dead) = large_job_with_limit(210_000);
     let counts = json!({"changed": 0, "unchanged": 0, "cancelled": 0, "failed": 10_000});
     assert_eq!((&report["status"], &report["truncated"]), (&json!("failed"), &counts));
-    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000, "the dead letter has them all");
+    assert_eq!(dead["account_ids"].as_array().unwrap().len(), 10_000, "the dead letter is complete");
 }
 
 #[test]
@@ -207,9 +208,9 @@ fn full_report_queue_holds_jobs_without_duplicates() {
     while setup.lane_depth("default") != (QueueDepth { ready: 0, held: 0, consumers: 1 }) {
         copies += client.take_all("full").len();
     }
-    // Whatever the full queue refused, the other one may have taken.
-    let sent = client.take_all(REPORTS).len();
-    assert!(sent <= 3 * JOBS + copies, "{sent} reports of {JOBS} jobs");
+    // The other queue may have stored reports that the full queue rejected.
+    let reports = client.take_all(REPORTS).len();
+    assert!(reports <= 3 * JOBS + copies, "{reports} reports of {JOBS} jobs");
     let log = worker.drain();
     assert!(!log.contains("publisher is not connected"), "{log}");
 }
@@ -231,11 +232,11 @@ fn full_dead_letter_queue_blocks_no_other_lane() {
     client.publish_to("", &lane_queue(failing), jobs(REGIONS[0], "2020-01-01T00:00:00Z"));
     worker.wait_for_log_after(0, &["queue refuses messages", DEAD]);
     client.publish_to("", &lane_queue(good), jobs(REGIONS[1], "2100-01-01T00:00:00Z"));
-    wait_until("the other lane is done", || {
+    wait_until("the other lane is settled", || {
         let QueueDepth { ready, held, .. } = setup.lane_depth(good);
         (ready + held == 0 && setup.sandbox.writes() > 0).then_some(())
     });
-    assert!(setup.lane_depth(failing).held > 0, "nothing is acknowledged without its dead letter");
+    assert!(setup.lane_depth(failing).held > 0, "no acknowledgement without a dead letter");
     while setup.lane_depth(failing).held > 0 {
         client.take_all("full");
     }

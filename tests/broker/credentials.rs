@@ -24,7 +24,7 @@ fn missing_key_blocks_no_other_lane() {
     setup.change_keys(&TWO_LANES[..1]);
     let worker = setup.worker();
     worker.wait_for_log_after(0, &["the lane is closed", r#""lane":"two""#, r#""reason":"credential""#]);
-    wait_until("the other lane is done", || {
+    wait_until("the other lane is settled", || {
         (setup.lane_depth("one").ready + setup.lane_depth("one").held == 0).then_some(())
     });
     assert_eq!((setup.lane_depth("two").ready, setup.lane_depth("two").consumers), (20, 0));
@@ -35,12 +35,12 @@ fn missing_key_blocks_no_other_lane() {
     assert_eq!(setup.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
 }
 
-/// A setup whose lane has this credential.
+/// Creates a setup with this credential.
 fn setup(sandbox: SandboxProcess, credential: &str) -> TestSetup<'static> {
     TestSetup::with_settings(BrokerNode::shared(), sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
 }
 
-/// A setup whose lane has the key of a file.
+/// Creates a setup with a key file.
 fn stage_with_file(sandbox: SandboxProcess, path: &Path) -> TestSetup<'static> {
     setup(sandbox, &format!("source = \"file\"\npath = {path:?}"))
 }
@@ -59,12 +59,12 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     let worker = setup.worker();
     setup.publish_random(&mut history, 50);
     worker.wait_until_serving();
-    // Jobs come until the key has ended.
+    // Publish until the key has expired.
     let closed = ["the lane is closed", r#""reason":"credential""#];
     while !worker.stderr().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
-        add_while_few(&setup, &mut history);
+        publish_if_few(&setup, &mut history);
     }
-    // Its successor is written, and only half of it is there, which is logged once however often it is read.
+    // A partly written file is logged once, however often it is read.
     let key = setup.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
@@ -90,7 +90,7 @@ fn key_file_replaced_in_time_costs_no_call() {
         setup.publish_random(&mut history, 50);
         worker.wait_until_serving();
         let mark = worker.mark();
-        // As secret stores do it.
+        // Secret stores replace files this way.
         write_key(&folder.path("next"), &setup.sandbox.temporary_key(3_600));
         fs::rename(folder.path("next"), &path).unwrap();
         worker.wait_for_log_after(mark, &["a new credential is there"]);
@@ -120,7 +120,7 @@ fn key_of_another_account_closes_the_lane() {
     let (mark, calls) = (worker.mark(), setup.sandbox.writes());
     put("AKIDOTHER");
     worker.wait_for_log_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
-    // Jobs of other accounts: one that needs no write could be done without the API.
+    // New accounts, since a job that needs no write could succeed without the API.
     let first = history.jobs.len();
     for number in 1000..1050 {
         history.share(&image(0), [account(number)]);
@@ -132,7 +132,7 @@ fn key_of_another_account_closes_the_lane() {
     put("AKIDOURS");
     worker.wait_for_log_after(mark, &["the lane is open again"]);
     setup.check_all_succeeded(&history);
-    // The operator says that the other account is right.
+    // The operator sets the other account.
     let mark = worker.mark();
     put("AKIDOTHER");
     worker.wait_for_log_after(mark, &["the lane is closed", r#""reason":"account""#]);
@@ -154,15 +154,15 @@ fn role_is_renewed_before_it_expires() {
     let worker = setup.worker();
     worker.wait_until_subscribed();
     while setup.sandbox.stats()["by_action"]["AssumeRole"].as_u64().unwrap_or_default() < 4 {
-        add_while_few(&setup, &mut history);
+        publish_if_few(&setup, &mut history);
     }
     setup.check_all_succeeded(&history);
     assert!(!worker.drain().contains("the lane is closed"));
     check_no_refused_key(&setup);
 }
 
-/// Publishes more jobs unless enough wait.
-fn add_while_few(setup: &TestSetup<'_>, history: &mut JobHistory) {
+/// Publishes more jobs if fewer than 100 are pending.
+fn publish_if_few(setup: &TestSetup<'_>, history: &mut JobHistory) {
     let depth = setup.lane_depth("default");
     if depth.ready + depth.held < 100 {
         setup.publish_random(history, 20);

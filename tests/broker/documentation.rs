@@ -1,4 +1,4 @@
-//! The commands of the manual that need a broker.
+//! The manual's commands that need a broker.
 
 use kit::{
     BrokerNode, free_port, json_lines,
@@ -19,7 +19,7 @@ fn readme_daemon_carries_out_published_jobs() {
         &ended.stderr,
         "jobs      308   308 succeeded\naccounts  732   688 changed, 34 unchanged, 10 taken off by a SYNC\n",
     );
-    // The sandbox says where it listens, on standard output too.
+    // The sandbox also prints its address on standard output.
     let reports: String = ended.stdout.split_inclusive('\n').filter(|line| line.starts_with("{\"job_id")).collect();
     assert_eq!(json_lines(&reports).len(), 308);
 }
@@ -31,15 +31,17 @@ fn manual_topology_and_depth_commands_work() {
     let of_vhost = |text: &str| text.replace("VHOST", &vhost.name);
     let (commands, _) = commands_and_output("docs/jobs.md", "imageshare topology");
     shell.run(&commands).check(0);
-    let (ask, output) = commands_and_output("docs/operations.md", "rabbitmqctl list_queues");
-    let ask = of_vhost(&ask);
-    wait_until("what was imported is there", || {
-        shell.run(&ask).stdout.contains("imageshare.jobs.default").then_some(())
+    let (list_queues, output) = commands_and_output("docs/operations.md", "rabbitmqctl list_queues");
+    let list_queues = of_vhost(&list_queues);
+    wait_until("the imported queue exists", || {
+        shell.run(&list_queues).stdout.contains("imageshare.jobs.default").then_some(())
     });
     let declared = shell.run("imageshare topology --declare").check(0).json();
     assert!(declared.iter().all(|line| line["state"] == "found"), "{declared:?}");
     shell.run("imageshare publish examples/jobs.ndjson").check(0);
     let shown = output.unwrap().text;
-    // Its numbers are some seconds old.
-    wait_until("the broker says so too", || shell.run(&ask).stdout.contains(shown.trim_end()).then_some(()));
+    // The numbers of `list_queues` are some seconds old.
+    wait_until("the queue has the shown depth", || {
+        shell.run(&list_queues).stdout.contains(shown.trim_end()).then_some(())
+    });
 }

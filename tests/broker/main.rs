@@ -1,4 +1,4 @@
-//! Scenarios with RabbitMQ: nodes of the tests' own, workers, the real sandbox.
+//! Scenarios with RabbitMQ nodes, workers and sandboxes.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -7,7 +7,7 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
-/// Scenarios that do no harm to their broker: they also run with the one that `IMAGESHARE_TEST_BROKER` names.
+/// Scenarios that leave the broker unharmed. They also run with the broker that `IMAGESHARE_TEST_BROKER` names.
 mod any_broker {
     mod closed_lanes;
     mod service;

@@ -1,4 +1,4 @@
-//! What properties and headers of a message do, as the table of the manual lists them.
+//! The effects of message properties and headers that the manual's table lists.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ use kit::{
     text, wait_until, with_headers,
 };
 
-/// A broker's answer to a message that it refuses (AMQP 0-9-1).
+/// The reply code of AMQP 0-9-1.
 const PRECONDITION_FAILED: u16 = 406;
 
-/// Another queue than ours.
-const OTHER: &str = "somebody-elses";
+/// A queue that imageshare does not own.
+const OTHER: &str = "foreign";
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -28,7 +28,7 @@ fn header(name: &'static str, value: AMQPValue) -> BasicProperties {
     with_headers([(name, value)])
 }
 
-/// The properties that a worker and the broker take as if they were not there.
+/// Returns properties that the worker and the broker ignore.
 fn without_effect() -> Vec<(&'static str, BasicProperties)> {
     let mut death = FieldTable::default();
     death.insert("queue".into(), text("imageshare.jobs.other"));
@@ -95,7 +95,7 @@ fn message_properties_do_what_the_table_says() {
     let reports = setup.reports();
     assert_eq!(reports.keys().map(String::as_str).collect::<BTreeSet<_>>(), done);
     assert!(reports.values().all(|report| report["status"] == "succeeded"), "{reports:?}");
-    assert_eq!((client.ready(DEAD), client.ready(REPORTS)), (0, 0), "nothing else came of them");
+    assert_eq!((client.ready(DEAD), client.ready(REPORTS)), (0, 0), "no other message was published");
     let mut held = client.consume(OTHER, 2);
     let mut correlation_id =
         || held.next("a copy of a report").properties.correlation_id().clone().unwrap().to_string();
@@ -106,7 +106,7 @@ fn message_properties_do_what_the_table_says() {
     publish("priority", properties().with_priority(9));
     let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
     client.publish_to("", QUEUE, [(packed, properties().with_message_id("packed".into()))]);
-    wait_until("both are reported", || (client.ready(REPORTS) == 2).then_some(()));
+    wait_until("both jobs are reported", || (client.ready(REPORTS) == 2).then_some(()));
     let reports = setup.reports();
     let version = setup.vhost.node.version();
     let status = if version < [4, 0] { "succeeded" } else { "rejected" };

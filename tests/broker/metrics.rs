@@ -1,4 +1,4 @@
-//! What a worker says of itself: that it is true in every state, that it can be monitored, and that it holds no secret.
+//! Metrics, status and logs of a worker: correct in every state, and without secrets.
 
 use serde_json::json;
 
@@ -16,8 +16,8 @@ use crate::hostile_publisher::hostile;
 
 const WRITE: &str = "ModifyImageSharePermission";
 
-/// Jobs in which no account of an image is named twice.
-fn distinct(history: &mut JobHistory, jobs: u64, from: u64) {
+/// Adds jobs with distinct accounts for each image.
+fn add_distinct(history: &mut JobHistory, jobs: u64, from: u64) {
     for number in from..from + jobs {
         history.share(&image(number % 5), [account(2 * number), account(2 * number + 1)]);
     }
@@ -29,7 +29,7 @@ fn metrics_count_what_was_done() {
     let monitored = MonitoredWorker::start(setup.program("worker"));
     assert_eq!(monitored.wait_for_state("subscribed").0, 200);
     let mut history = JobHistory::default();
-    distinct(&mut history, 300, 0);
+    add_distinct(&mut history, 300, 0);
     setup.publish(&history.jobs);
     setup.check_all_succeeded(&history);
     wait_until("the last job is counted", || {
@@ -43,12 +43,12 @@ fn metrics_count_what_was_done() {
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_count"]), writes);
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_sum"]), 600);
     assert_eq!(count(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]), writes);
-    for nothing in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
-        assert_eq!(count(&metrics, &[&format!("imageshare_{nothing}")]), 0, "{nothing}");
+    for name in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
+        assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 0, "{name}");
     }
-    let out = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
-    assert_eq!(out, 300, "a report each");
-    assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one that publishes, one of the lane");
+    let published = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
+    assert_eq!(published, 300, "a report for each job");
+    assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one to publish, one for the lane");
     let series = metrics.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 400, "{series}");
 
@@ -71,7 +71,7 @@ fn every_lane_state_is_shown_with_its_reason() {
     assert_eq!(monitored.wait_for_state("subscribed").0, 200);
     assert_eq!(http::get(&monitored.admin, "/livez").code, 200);
 
-    // All that its window holds waits for images that are not ready.
+    // All jobs of the prefetch window are for images that are not ready.
     setup.sandbox.faults(&json!({"busy_images": {image(0): 3600.0, image(1): 3600.0}}));
     let mut history = JobHistory::default();
     history.share(&image(0), [account(1)]);
@@ -82,14 +82,14 @@ fn every_lane_state_is_shown_with_its_reason() {
     let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_jobs_held"]), 2);
     assert_eq!(count(&metrics, &["imageshare_lane_operations_pending"]), 2);
-    wait_until("the oldest has waited", || {
+    wait_until("the oldest operation waits", || {
         (monitored.sum(&["imageshare_lane_oldest_wait_seconds"]) > 0.0).then_some(())
     });
     setup.sandbox.faults(&json!({}));
     setup.wait_until_settled();
     setup.check_state(&history);
     assert_eq!(monitored.wait_for_state("serving").0, 200);
-    wait_until("nothing waits", || (monitored.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
+    wait_until("no operation waits", || (monitored.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
 
     // The credential is refused.
     setup.sandbox.fail_all("expired_credential");
@@ -104,12 +104,12 @@ fn every_lane_state_is_shown_with_its_reason() {
     setup.check_state(&history);
     assert_eq!(monitored.wait_for_state("serving").0, 200);
 
-    // The broker is gone.
+    // The broker is unreachable.
     broker.refuse();
     broker.cut();
     let (code, lane) = monitored.wait_for_state("disconnected");
     assert_eq!((code, &lane["reason"]), (503, &json!("disconnected")));
-    wait_until("the publisher is down too", || {
+    wait_until("the publisher is down", || {
         let publisher = http::get(&monitored.admin, "/readyz").json()["publisher"].clone();
         (publisher["state"] == "down" && publisher["ready"] == false).then_some(())
     });
@@ -132,12 +132,14 @@ fn failure_metrics_use_a_closed_set_of_reasons() {
     let mut history = JobHistory::default();
     history.share(&image(0), (0..8).map(account));
     setup.publish(&history.jobs);
-    let bodies = ["no job", r#"{"image_id": 7}"#];
+    let bodies = ["invalid", r#"{"image_id": 7}"#];
     let elsewhere = history.jobs[0].to_string().replacen('{', r#"{"lane":"elsewhere","#, 1);
     let bodies = bodies.into_iter().chain([elsewhere.as_str()]).map(|body| (body.as_bytes().to_vec(), properties()));
     setup.client().publish_to("imageshare", "default", bodies);
     setup.wait_until_settled();
-    wait_until("all four are counted", || (monitored.count(&["imageshare_jobs_finished_total"]) == 4).then_some(()));
+    wait_until("all four messages are counted", || {
+        (monitored.count(&["imageshare_jobs_finished_total"]) == 4).then_some(())
+    });
     let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_account_failures_total", "\"InvalidAccountId.NotFound\""]), 1);
     assert_eq!(count(&metrics, &["imageshare_accounts_total", "failed"]), 1);
@@ -148,7 +150,7 @@ fn failure_metrics_use_a_closed_set_of_reasons() {
     }
     assert_eq!(count(&metrics, &["imageshare_api_requests_total", WRITE, "throttle"]), 1);
     assert_eq!(count(&metrics, &["imageshare_api_retries_total", "throttle"]), 1);
-    wait_until("the split is shown", || (monitored.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
+    wait_until("the split is counted", || (monitored.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
 
     setup.sandbox.faults(&json!({ "script": [odd] }));
     history.share(&image(1), (0..2).map(account));
@@ -157,10 +159,12 @@ fn failure_metrics_use_a_closed_set_of_reasons() {
     let hostile = hostile();
     let all = 5 + hostile.len() as u64;
     setup.client().publish_to("imageshare", "default", hostile);
-    wait_until("all are counted", || (monitored.count(&["imageshare_jobs_finished_total"]) == all).then_some(()));
+    wait_until("all messages are counted", || {
+        (monitored.count(&["imageshare_jobs_finished_total"]) == all).then_some(())
+    });
     let after = monitored.metrics();
     let series = |metrics: &str| metrics.lines().count();
-    assert_eq!(series(&after), series(&metrics), "no series comes from outside");
+    assert_eq!(series(&after), series(&metrics), "no message adds a series");
     assert!(after.is_ascii());
     monitored.worker.drain();
 }
@@ -178,10 +182,10 @@ fn worker_shows_no_secret_even_at_trace() {
     let mut history = JobHistory::default();
     history.share(&image(0), (0..8).map(account));
     let traced = with_headers([("traceparent", text(TRACE))]);
-    let bodies = [history.jobs[0].to_string(), "no job".to_owned()];
+    let bodies = [history.jobs[0].to_string(), "invalid".to_owned()];
     setup.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
     setup.wait_until_settled();
-    // What goes wrong says more than what goes well.
+    // Errors log more than successes do.
     broker.refuse();
     broker.cut();
     monitored.wait_for_state("disconnected");
@@ -195,10 +199,10 @@ fn worker_shows_no_secret_even_at_trace() {
     setup.publish(&history.jobs[1..]);
     monitored.wait_for_state("closed");
 
-    let mut said: Vec<String> =
+    let mut outputs: Vec<String> =
         ["/", "/livez", "/metrics", "/readyz", "/status"].map(|path| http::get(&monitored.admin, path).body).into();
     let lines = |queue| setup.client().take_all(queue).into_iter().map(|message| format!("{message:?}"));
-    said.extend(lines(REPORTS).chain(lines(DEAD)));
+    outputs.extend(lines(REPORTS).chain(lines(DEAD)));
     let log = monitored.worker.drain();
     let entries = json_lines(&log);
     let settled = entries.iter().find(|entry| entry["message"] == "settled with failures").unwrap();
@@ -211,12 +215,12 @@ fn worker_shows_no_secret_even_at_trace() {
         let entry = entries.iter().find(|entry| entry["message"] == message).unwrap_or_else(|| panic!("{message}"));
         assert_eq!((&entry["level"], &entry["image_id"]), (&json!(level), &json!(image(0))), "{entry}");
     }
-    said.push(log);
+    outputs.push(log);
     for secret in [secret_key, token, "correct/horse", "correct%2Fhorse", "battery@staple", "Signature="] {
-        assert!(said.iter().all(|text| !text.contains(secret)), "{secret}");
+        assert!(outputs.iter().all(|text| !text.contains(secret)), "{secret}");
     }
-    // A signature, or a key made from the secret one, is 64 of these in a row.
+    // A signature or a derived key is 64 hexadecimal digits.
     let is_signature = |word: &str| word.len() >= 64;
-    let holds_one = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
-    assert!(!said.iter().any(holds_one), "a signature");
+    let has_signature = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
+    assert!(!outputs.iter().any(has_signature), "a signature");
 }

@@ -1,4 +1,4 @@
-//! Which user of the broker reaches what, with the permissions that `docs/security.md` recommends.
+//! The broker permissions that `docs/security.md` recommends: what each user may reach.
 
 use std::fs;
 
@@ -16,15 +16,14 @@ use kit::{
     worker::Worker,
 };
 
-/// The reply code ACCESS_REFUSED of AMQP.
+/// The reply code of AMQP 0-9-1.
 const ACCESS_REFUSED: u16 = 403;
 
-/// What the page recommends, as configure, write and read.
+/// The recommended permissions: configure, write, read.
 const PUBLISHER: [&str; 3] = ["^$", r"^imageshare\.jobs\.LANE$", "^$"];
 const PUBLISHER_OF_ALL: [&str; 3] = ["^$", r"^imageshare\.jobs\..*$", "^$"];
 const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\.(jobs\..*|proof)$"];
 
-/// A setup with two lanes.
 fn setup() -> TestSetup<'static> {
     TestSetup::with_lanes(BrokerNode::shared(), &TWO_LANES, &[], "", "")
 }
@@ -68,7 +67,7 @@ fn lane_publisher_reaches_that_lane_only() {
         assert!(refused.stderr.contains("403 ACCESS_REFUSED"), "{}", refused.stderr);
     }
     let amqp = AmqpClient::connect(&of_own);
-    // Nothing but the lane's own exchange takes anything of theirs, and copies stay in the lane.
+    // The publisher may write to the lane's own exchange only, and copies stay in the lane.
     let (own_queue, other_queue) = (lane_queue(own), lane_queue(other));
     let exchanges =
         ["imageshare", "", &other_queue, DEAD, REPORTS, "amq.direct", "amq.topic", "amq.fanout", "amq.headers"];
@@ -86,7 +85,7 @@ fn lane_publisher_reaches_that_lane_only() {
     let reply = properties().with_reply_to(other_queue.as_str().into());
     assert_eq!(amqp.try_publish(&own_queue, "any key", reply), Ok(()));
     check_all_refused(&amqp, &own_queue, &other_queue);
-    // A passive declare shows no more than how much waits. From RabbitMQ 4.3 on it asks for some permission.
+    // A passive declare returns the depth only. From RabbitMQ 4.3 on it needs a permission.
     let ready = |queue: &str| {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declare =
@@ -99,7 +98,7 @@ fn lane_publisher_reaches_that_lane_only() {
     assert_eq!((setup.client().ready(DEAD), setup.client().ready(REPORTS)), (0, 0));
 }
 
-/// Tries something with a queue, which the broker must refuse.
+/// Asserts that the broker refuses an action.
 #[track_caller]
 fn check_refused<T, F: Future<Output = lapin::Result<T>>>(
     amqp: &AmqpClient,
@@ -109,7 +108,7 @@ fn check_refused<T, F: Future<Output = lapin::Result<T>>>(
     assert_eq!(amqp.attempt(action).err(), Some(ACCESS_REFUSED), "{queue}");
 }
 
-/// What else a publisher of a lane could try is refused.
+/// Asserts that the broker refuses every other action of a lane's publisher.
 fn check_all_refused(amqp: &AmqpClient, own: &str, other: &str) {
     let none = FieldTable::default;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
@@ -140,7 +139,7 @@ fn check_all_refused(amqp: &AmqpClient, own: &str, other: &str) {
         }
     };
     [own, other, DEAD, REPORTS].into_iter().for_each(refused);
-    // A queue of one's own.
+    // An exclusive queue.
     check_refused(amqp, "", async |channel| channel.queue_declare("".into(), exclusive, none()).await.map(drop));
 }
 
@@ -162,7 +161,7 @@ fn worker_works_with_least_permissions() {
     let setup = setup();
     let url = setup.vhost.add_user("worker", WORKER);
     let own = AmqpClient::connect(&add_publisher(&setup, TWO_LANES[0]));
-    // Answers that a publisher asks for: from a queue of ours, and from one that only the worker could reach.
+    // A publisher requests copies of reports in imageshare's queues, and in one that only the worker could reach.
     setup.client().declare_foreign("answers");
     for to in [lane_queue(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
         let properties: BasicProperties = properties().with_reply_to(to.into());
@@ -176,7 +175,7 @@ fn worker_works_with_least_permissions() {
     let reports = setup.reports();
     assert_eq!((&reports["a"]["status"], &reports["b"]["status"]), (&json!("succeeded"), &json!("succeeded")));
     let client = setup.client();
-    // A refused answer may cost the connection that a dead letter goes by, and then that is sent once more.
+    // A refused copy may close the connection, and a dead letter in flight is then published again.
     assert!(client.ready(DEAD) >= 4);
     assert_eq!(client.ready("answers"), 0);
     assert_eq!(TWO_LANES.map(|lane| setup.lane_depth(lane).ready), [0, 0]);
@@ -184,5 +183,5 @@ fn worker_works_with_least_permissions() {
     for exchange in ["", "imageshare", &lane_queue(TWO_LANES[0]), "amq.direct"] {
         assert_eq!(amqp.try_publish(exchange, TWO_LANES[1], properties()), Err(ACCESS_REFUSED), "{exchange:?}");
     }
-    assert_eq!(amqp.try_publish(DEAD, "nobody's", properties()), Ok(()));
+    assert_eq!(amqp.try_publish(DEAD, "unbound", properties()), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! The examples that publish from other languages, as their readers would run them.
+//! The example publishers in other languages.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use kit::{
 
 const IMAGE: &str = "img-6pb6lrmy";
 
-/// Returns what `tests/deploy` prepared.
+/// Returns a path that `tests/deploy` prepared.
 fn prepared(variable: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| panic!("{variable} is set by tests/deploy, which runs this test"))
 }
@@ -31,8 +31,8 @@ fn check(program: &OsStr, arguments: &[OsString]) {
     };
     let published = publish("default").check(0);
     let job_id = published.stdout.trim().strip_prefix("published ").unwrap();
-    let refused = publish("nobodys").check(1);
-    let words = "no queue for the lane nobodys; make it with: imageshare topology --declare";
+    let refused = publish("missing").check(1);
+    let words = "no queue for the lane missing; make it with: imageshare topology --declare";
     assert!(refused.stderr.contains(words), "{}", refused.stderr);
 
     assert_eq!(setup.client().ready(QUEUE), 1);

@@ -1,10 +1,10 @@
-//! What the design relies on at RabbitMQ.
+//! Properties of RabbitMQ that the design relies on.
 
 use std::{thread, time::Duration};
 
 use kit::{AmqpClient, BrokerNode, Program, Relay, TestConsumer, Vhost, properties, setup::QUEUE, wait_until};
 
-/// A lane's queue with numbers in it, and a relay to its broker.
+/// Creates a lane's queue that contains numbers, and a relay to its broker.
 fn filled(node: &BrokerNode, count: usize) -> (Vhost<'_>, AmqpClient, Relay) {
     let vhost = node.vhost();
     let kit = AmqpClient::connect(&vhost.url());
@@ -24,18 +24,18 @@ fn killed_consumer_requeues_in_order() {
     }
     let depth = vhost.depth(QUEUE);
     assert_eq!((depth.ready, depth.held, depth.consumers), (200, 100, 1));
-    // As if the process had been killed: nothing is said, the connection ends.
+    // As if the process were killed: the connection ends without a close.
     relay.cut();
-    let again = kit.take(QUEUE, 300);
-    for (number, message) in again.iter().enumerate() {
+    let redelivered = kit.take(QUEUE, 300);
+    for (number, message) in redelivered.iter().enumerate() {
         assert_eq!(message.body, number.to_string().as_bytes());
         assert_eq!(message.redelivered, number < 100);
     }
     wait_until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
 }
 
-/// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of
-/// them, and what it gives back itself goes behind those.
+/// Why every consumer of a lane needs the same prefetch: a consumer that takes fewer messages than were requeued leaves some
+/// of them, and its own messages are then requeued behind those.
 #[test]
 fn smaller_window_reorders_redelivery() {
     let (vhost, _, relay) = filled(BrokerNode::shared(), 20);
@@ -45,12 +45,12 @@ fn smaller_window_reorders_redelivery() {
         let order: Vec<_> = (0..prefetch).map(|_| String::from_utf8(held.next("a delivery").data).unwrap()).collect();
         assert_eq!(order.join(" "), expected);
         relay.cut();
-        wait_until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
+        wait_until("the messages are requeued", || (vhost.depth(QUEUE).ready == 20).then_some(()));
     }
 }
 
-/// Why `consumer_timeout` of the broker must be above the lease. Before RabbitMQ 4.3 it returns all that the consumer held.
-/// From 4.3 on it returns only what is overdue, and the next consumer gets that and what waited before the rest comes back.
+/// Why the broker's `consumer_timeout` must exceed the lease. Before RabbitMQ 4.3 the broker requeues all messages of the
+/// consumer. From 4.3 on it requeues overdue messages only, so the next consumer receives later messages before the rest.
 #[test]
 fn late_acknowledgement_keeps_the_order_before_4_3() {
     let node = BrokerNode::start();
@@ -60,7 +60,7 @@ fn late_acknowledgement_keeps_the_order_before_4_3() {
     let (vhost, ..) = filled(&node, 40);
     let first = AmqpClient::connect(&vhost.url());
     let mut held = first.consume(QUEUE, 10);
-    // Not waiting for anything: the first ten and the next five are not to be overdue at the same time.
+    // The first ten and the next five must not be overdue at the same time.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..5 {
         held.take("a delivery");

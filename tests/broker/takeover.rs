@@ -1,4 +1,4 @@
-//! Several workers on one lane or two: a lane has one worker at a time, another takes over, and the last word wins.
+//! Takeovers: a lane has one worker at a time, rate limit and order hold, and the last job of an account wins.
 
 use std::{thread, time::Duration};
 
@@ -12,23 +12,23 @@ use kit::{
     worker::Worker,
 };
 
-/// The most requests a second of each lane.
+/// Requests per second of each lane.
 const RATE: u32 = 20;
 
-/// How a worker goes.
+/// How a worker loses its lanes.
 #[derive(Clone, Copy)]
 enum Departure {
     Drained,
     Killed,
-    /// Its process does not run for a while.
-    Stopped,
-    /// Its connections to the broker pass nothing for a while.
+    /// Its process is suspended and resumed.
+    Suspended,
+    /// Its connections to the broker are frozen and thawed.
     CutOff,
     /// Its lease ends.
     Released,
 }
 
-/// A worker with its own ways to the broker and to the API.
+/// A worker behind its own relays to the broker and to the API.
 struct RelayedWorker {
     worker: Worker,
     broker: Relay,
@@ -51,77 +51,76 @@ impl RelayedWorker {
     }
 }
 
-/// Which of them has a lane.
+/// Returns the index of the worker that serves a lane.
 #[track_caller]
-fn of_lane(workers: &[RelayedWorker], lane: &str) -> usize {
+fn wait_for_owner(workers: &[RelayedWorker], lane: &str) -> usize {
     wait_until(&format!("the lane {lane} has a worker"), || {
         workers.iter().position(|worker| worker.worker.serves(lane))
     })
 }
 
-/// Makes all images busy for so long.
+/// Makes all images busy.
 fn set_busy(setup: &TestSetup<'_>, seconds: f64) {
     let numbers = (0..IMAGES).chain(SECOND_REGION_START..SECOND_REGION_START + IMAGES);
     let busy: serde_json::Map<_, _> = numbers.map(|number| (image(number), json!(seconds))).collect();
     setup.sandbox.faults(&json!({ "busy_images": busy }));
 }
 
-/// The worker of the first lane goes while all images are busy, and the others take over what it had.
+/// Makes the worker of the first lane lose its lanes while all images are busy. The other workers take over.
 #[track_caller]
 fn depart(setup: &TestSetup<'_>, workers: &mut Vec<RelayedWorker>, departure: Departure) {
-    let gone = workers.remove(of_lane(workers, TWO_LANES[0]));
-    let had: Vec<_> = TWO_LANES.into_iter().filter(|lane| gone.worker.serves(lane)).collect();
-    let until_taken_over = || {
+    let departed = workers.remove(wait_for_owner(workers, TWO_LANES[0]));
+    let lanes: Vec<_> = TWO_LANES.into_iter().filter(|lane| departed.worker.serves(lane)).collect();
+    let wait_for_takeover = || {
         set_busy(setup, 0.0);
-        for lane in &had {
-            of_lane(workers, lane);
+        for lane in &lanes {
+            wait_for_owner(workers, lane);
         }
     };
     match departure {
         Departure::Drained => {
-            gone.worker.drain();
-            until_taken_over();
+            departed.worker.drain();
+            wait_for_takeover();
             return workers.push(RelayedWorker::start(setup));
         }
         Departure::Killed => {
-            gone.worker.kill();
-            until_taken_over();
+            departed.worker.kill();
+            wait_for_takeover();
             return workers.push(RelayedWorker::start(setup));
         }
         Departure::Released => {
-            gone.worker.wait_for_log_after(0, &["given back"]);
+            departed.worker.wait_for_log_after(0, &["given back"]);
             set_busy(setup, 0.0);
-            of_lane(workers, TWO_LANES[0]);
-            return workers.push(gone);
+            wait_for_owner(workers, TWO_LANES[0]);
+            return workers.push(departed);
         }
-        Departure::Stopped => gone.worker.signal("STOP"),
-        Departure::CutOff => gone.broker.freeze(),
+        Departure::Suspended => departed.worker.signal("STOP"),
+        Departure::CutOff => departed.broker.freeze(),
     }
-    until_taken_over();
-    let (sent, mark) = (gone.endpoint.state().to_server, gone.worker.mark());
+    wait_for_takeover();
+    let (sent, mark) = (departed.endpoint.state().to_server, departed.worker.mark());
     match departure {
-        Departure::Stopped => gone.worker.signal("CONT"),
-        _ => gone.broker.thaw(),
+        Departure::Suspended => departed.worker.signal("CONT"),
+        _ => departed.broker.thaw(),
     }
-    gone.wait_until_subscribed_after(mark);
-    assert_eq!(gone.endpoint.state().to_server, sent, "it sent something although its lanes were gone");
-    workers.push(gone);
+    departed.wait_until_subscribed_after(mark);
+    assert_eq!(departed.endpoint.state().to_server, sent, "a request after the takeover");
+    workers.push(departed);
 }
 
-/// Adds jobs for one region of which each account is named twice: what it is to have first is revoked later, or the
-/// other way round.
+/// Adds pairs of jobs for one region in which the second job reverts the first one.
 fn add_conflicting_jobs(history: &mut JobHistory, jobs: u64, first: u64) {
     let random = &mut history.random;
-    let firsts: Vec<_> =
+    let pairs: Vec<_> =
         (0..jobs / 2).map(|_| (image(first + random.below(IMAGES)), random.below(90), random.below(2) == 0)).collect();
     for is_first in [true, false] {
-        for (image, number, is_share) in &firsts {
+        for (image, number, is_share) in &pairs {
             history.add(image, *is_share == is_first, [account(*number)]);
         }
     }
 }
 
-/// Some workers on two lanes, of which the one of the first lane goes in some way.
+/// Runs workers on two lanes, and makes the worker of the first lane depart again and again.
 #[track_caller]
 fn check_takeovers(seed: u64, workers: usize, departures: &[Departure], broker: &str) {
     let held = size(100, 1000);
@@ -137,10 +136,10 @@ fn check_takeovers(seed: u64, workers: usize, departures: &[Departure], broker: 
             add_conflicting_jobs(&mut history, 2 * held, first);
         }
         setup.publish(&history.jobs[before..]);
-        wait_until("the windows are full", || {
+        wait_until("the prefetch windows are full", || {
             TWO_LANES.iter().all(|lane| setup.lane_depth(lane).held >= held).then_some(())
         });
-        // Not waiting for anything: the moment is to be any.
+        // The departure happens at a random moment.
         thread::sleep(Duration::from_millis(history.random.below(1000)));
         depart(&setup, &mut workers, *departure);
         setup.wait_until_settled();
@@ -159,7 +158,7 @@ fn lanes_keep_limit_and_order_when_workers_leave() {
     check_takeovers(
         61,
         3,
-        &[Departure::Killed, Departure::Stopped, Departure::CutOff, Departure::Drained].repeat(rounds),
+        &[Departure::Killed, Departure::Suspended, Departure::CutOff, Departure::Drained].repeat(rounds),
         "",
     );
 }

@@ -1,5 +1,4 @@
-//! The pages in `transcripts/`: commands that need a broker, and what they print. Each page is a test with a virtual host
-//! of its own.
+//! Runs the pages in `transcripts/`: commands that need a broker, and their output. Each page has its own virtual host.
 
 use kit::{BrokerNode, free_port, markdown::MarkdownPage, repository_files, shell::Shell};
 

@@ -1,4 +1,4 @@
-//! The pages in `transcripts/`: commands and what they print. Each page is a test, and runs in a folder of its own.
+//! Runs the pages in `transcripts/`: commands and their output. Each page is a test and runs in its own folder.
 
 use std::panic::catch_unwind;
 

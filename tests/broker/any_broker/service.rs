@@ -1,4 +1,4 @@
-//! What systemd receives from a worker, and what `check --connect` prints before there is one.
+//! Notifications to systemd, and `check --connect` before the first start.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
@@ -6,10 +6,10 @@ use kit::{BrokerNode, Folder, SandboxProcess, setup::TestSetup, shell::Shell, wo
 
 use crate::transcripts::follow;
 
-/// What the service manager hears next.
-fn heard(manager: &UnixDatagram) -> String {
+/// Returns the next notification.
+fn receive(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 256];
-    let len = manager.recv(&mut buffer).expect("the worker says something in time");
+    let len = manager.recv(&mut buffer).expect("the worker sends a notification in time");
     String::from_utf8(buffer[..len].to_vec()).unwrap()
 }
 
@@ -22,16 +22,16 @@ fn service_manager_receives_states_and_is_optional() {
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let program = setup.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let worker = Worker::start(program);
-    assert_eq!(heard(&manager), "READY=1");
+    assert_eq!(receive(&manager), "READY=1");
     for _ in 0..3 {
-        assert_eq!(heard(&manager), "WATCHDOG=1");
+        assert_eq!(receive(&manager), "WATCHDOG=1");
     }
     worker.signal("TERM");
-    let mut said = heard(&manager);
-    while said == "WATCHDOG=1" {
-        said = heard(&manager);
+    let mut notification = receive(&manager);
+    while notification == "WATCHDOG=1" {
+        notification = receive(&manager);
     }
-    assert_eq!(said, "STOPPING=1");
+    assert_eq!(notification, "STOPPING=1");
     assert_eq!(worker.wait().0, Some(0));
 
     let worker = Worker::start(setup.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));

@@ -1,4 +1,4 @@
-//! A worker dies or ends at any moment: nothing is lost, and nothing is done twice beyond what was under way.
+//! Workers that are killed or stopped at any moment: nothing is lost, and at most the requests in flight are repeated.
 
 use std::{fs::File, io::pipe, process::Stdio};
 
@@ -11,7 +11,7 @@ use kit::{
 
 use crate::outside::{self, RoundFault, RoundPlan};
 
-/// What is written again is no more than the one request for each image that was in flight at a kill.
+/// A kill repeats at most the request in flight for each image.
 #[test]
 fn killed_worker_loses_nothing() {
     let kills =
@@ -42,12 +42,12 @@ fn jobs_published_twice_are_applied_once() {
     let (writes, requests) = (setup.sandbox.writes(), setup.sandbox.requests().len());
     setup.publish(&history.jobs);
     setup.wait_until_settled();
-    assert_eq!(setup.sandbox.writes(), writes, "nothing is written for what is done");
+    assert_eq!(setup.sandbox.writes(), writes, "no write for a finished job");
     let more = setup.sandbox.requests().len() - requests;
-    assert!(more <= history.jobs.len(), "{more} readings for {} jobs", history.jobs.len());
+    assert!(more <= history.jobs.len(), "{more} listings for {} jobs", history.jobs.len());
     setup.check_state(&history);
     let reports = setup.client().take_all(REPORTS);
-    assert_eq!(reports.len(), 2 * history.jobs.len(), "each has a report each time");
+    assert_eq!(reports.len(), 2 * history.jobs.len(), "a report for each delivery");
     for report in reports[history.jobs.len()..].iter().map(ReceivedMessage::json) {
         assert_eq!(report["unchanged"].as_array().map(Vec::len), Some(2), "{report}");
     }
@@ -69,10 +69,10 @@ fn full_or_unread_log_stops_nothing() {
     }
 }
 
-/// Rounds of faults after which a worker has what it has for good.
+/// Rounds of faults after which the use of resources must be stable.
 const FIRST_ROUNDS: u64 = 5;
 
-/// KiB that it may have more after many rounds than after the first.
+/// KiB by which the memory may grow after that.
 const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 #[test]
@@ -81,7 +81,7 @@ fn faults_leak_no_file_thread_or_memory() {
     let (broker, endpoint) = (Relay::to(setup.vhost.node.port), Relay::to(setup.sandbox.port()));
     let mut history = JobHistory::for_scenario(6);
     let worker = setup.worker_via(broker.port, endpoint.port);
-    let mut trouble = |rounds| {
+    let mut inject_faults = |rounds| {
         for _ in 0..rounds {
             setup.publish_random(&mut history, 100);
             endpoint.cut();
@@ -91,11 +91,11 @@ fn faults_leak_no_file_thread_or_memory() {
             setup.wait_until_settled();
         }
     };
-    trouble(FIRST_ROUNDS);
+    inject_faults(FIRST_ROUNDS);
     let ((files, threads), memory) = (worker.files_and_threads(), worker.resident_kib());
-    trouble(size(15, 200));
-    // A connection that was just replaced may be a moment older than the one that takes its place.
-    wait_until("it has no more files and threads than at first", || {
+    inject_faults(size(15, 200));
+    // A replaced connection may be closed shortly after the new one is open.
+    wait_until("the worker has no more files and threads than before", || {
         let now = worker.files_and_threads();
         (now.0 <= files && now.1 <= threads).then_some(())
     });

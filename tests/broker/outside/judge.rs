@@ -6,7 +6,7 @@
 //! 2. **Correct end state?** Each account is as the last job that succeeded for it requested.
 //! 3. **True outcomes?** Each outcome of each report agrees with the requests and effects in the sandbox's log.
 //!
-//! A round with a plan of its own also tells whether jobs may fail, and how much may be written twice.
+//! A round with given faults also bounds failures and repeated writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,11 +81,11 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
     }
 }
 
-/// Checks that no job failed, and that little was written that was so already.
+/// Checks that no job failed, and that few writes had no effect.
 fn calm(record: &Record, problems: &mut Vec<String>) {
-    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing. The
-    /// first CANCEL after the next listing may have been on its way when that came.
-    const CUT_OFF: [usize; 3] = [20, 50, 100];
+    /// A listing of one of these lengths may be truncated and proves no absence, so a CANCEL after it is not a repetition.
+    /// Neither is the first CANCEL after the next listing, which may have been in flight at that time.
+    const TRUNCATED: [usize; 3] = [20, 50, 100];
     for report in record.reports.iter().filter(|report| record.is_calm && report.status != "succeeded") {
         problems.push(format!("calm: {} is {}", report.job_id, report.status));
     }
@@ -96,7 +96,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
         let image = request.image.as_deref().unwrap_or_default();
         let shared = state.entry(image.to_owned()).or_default();
         match request.share() {
-            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image, true)),
+            None if TRUNCATED.contains(&shared.len()) => drop(unproven.insert(image, true)),
             None => drop(unproven.get_mut(image).map(|lasts| *lasts = false)),
             Some(share) => {
                 let is_change = |account: &&u64| if share { shared.insert(**account) } else { shared.remove(*account) };
@@ -126,7 +126,7 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
             untrue(format!("the report names {}", report.image));
         }
         if !record.hosts.contains_key(&report.worker) {
-            untrue(format!("the report is from process {}, which is no worker", report.worker));
+            untrue(format!("the report is from process {}, which is not a worker of the round", report.worker));
         }
         let named: BTreeSet<u64> = report.outcomes.iter().map(|(account, _)| *account).collect();
         if named.len() != report.outcomes.len() {
@@ -143,7 +143,7 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
                 ReportedOutcome::Failed(_) => is_sync || is_listed,
             };
             if !fits {
-                untrue(format!("{account} is {outcome:?}, which does not go with the job's list"));
+                untrue(format!("{account} is {outcome:?}, which contradicts the job's list"));
             }
         }
         let failed = report.failed().count();
@@ -165,7 +165,7 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
     }
 }
 
-/// Whether an account must be shared; `None` if a write may or may not have taken effect, and no later job decides.
+/// Whether an account must be shared; `None` if that depends on a write in doubt.
 type Expected = Option<bool>;
 
 /// Checks the end states.
@@ -190,7 +190,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
             let words = |shared| if shared { "shared" } else { "not shared" };
             if expected != is_shared {
                 let [is, was] = [is_shared, expected].map(words);
-                problems.push(format!("end state: {image} is {is} with {account}, requested was {was}"));
+                problems.push(format!("end state: {image} is {is} with {account} (expected {was})"));
             }
             if replayed.contains(&account) != is_shared {
                 let is = words(is_shared);
@@ -222,8 +222,8 @@ fn after(record: &Record, before: Expected, job: &PublishedJob, account: u64, re
         let mut writes = record.requests.iter().filter(|request| request.writes(&job.image, account));
         writes.any(|request| request.share() == Some(shared) && request.effect() >= received)
     };
-    let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
-    match said.into_iter().collect::<Vec<_>>()[..] {
+    let results: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
+    match results.into_iter().collect::<Vec<_>>()[..] {
         [Some(true)] => Some(shared),
         [Some(false)] if !took_effect() => before,
         // Both results of this job are the same.

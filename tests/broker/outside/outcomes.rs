@@ -81,7 +81,7 @@ impl Story<'_> {
     fn check(&self, items: &[ReportedItem<'_>], problems: &mut Vec<String>) {
         let mut decided = Micros::MIN;
         let mut before: Option<&ReportedItem<'_>> = None;
-        // When the first job of a row with the same request was received: the worker may send one request for all of them.
+        // When the first of consecutive jobs with the same request was received: the worker may send one request for all.
         let mut began = Micros::MIN;
         for (at, item) in items.iter().enumerate() {
             let JobReport { received, finished, .. } = *item.report;
@@ -89,15 +89,15 @@ impl Story<'_> {
                 // The lane was lost, and its jobs were redelivered.
                 (decided, before) = (Micros::MIN, None);
             }
-            let goes_on =
+            let continues =
                 before.is_some_and(|before| before.shared == item.shared && before.report.finished + SLACK >= received);
-            if !goes_on {
+            if !continues {
                 began = received;
             }
             before = Some(item);
             let mut untrue = |text: String| {
                 let (job, outcome, account) = (&item.report.job_id, item.outcome, self.account);
-                problems.push(format!("untrue: {job} says {outcome:?} of {account}: {text}"));
+                problems.push(format!("untrue: {job} reports {outcome:?} for {account}: {text}"));
             };
             if let Some(ReportedOutcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.
@@ -112,17 +112,17 @@ impl Story<'_> {
             let mut from = decided.max(received - SLACK);
             if item.outcome == Some(&ReportedOutcome::Changed) {
                 match self.first_write(item.shared, began, finished) {
-                    // The account may have been as requested before, and not when the request was sent.
+                    // The account may have been as requested before, but not when the request was sent.
                     Some(request) => from = from.max(request.at),
                     None => {
-                        untrue("the worker sent no request for it".to_owned());
+                        untrue("the worker sent no request".to_owned());
                         continue;
                     }
                 }
             }
             let moment = self.timeline.first(self.image, self.account, item.shared, from);
             let Some((moment, by)) = moment.filter(|&(moment, _)| moment <= finished + SLACK) else {
-                untrue("it was not so between receipt and report".to_owned());
+                untrue("the account was not as requested between receipt and report".to_owned());
                 continue;
             };
             // The worker's own request of this delivery, if it caused the state. An earlier job that reports the change
@@ -168,8 +168,8 @@ impl Story<'_> {
         let request = match request {
             Some(request) => request,
             None => {
-                let is_meant = |request: &&LoggedRequest| request.code == *code && request.share() == Some(item.shared);
-                self.own_writes().find(is_meant).ok_or("the worker got no such response for the account")?
+                let is_cause = |request: &&LoggedRequest| request.code == *code && request.share() == Some(item.shared);
+                self.own_writes().find(is_cause).ok_or("the worker got no such response for the account")?
             }
         };
         if request.code != *code {
@@ -245,7 +245,7 @@ impl Story<'_> {
                 let exceeds = |state: &BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
                 job.kind == JobKind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
             }
-            _ => return Err("no fault of the rounds leads to it".to_owned()),
+            _ => return Err("no fault of the rounds causes it".to_owned()),
         };
         if holds { Ok(()) } else { Err("its condition did not hold".to_owned()) }
     }

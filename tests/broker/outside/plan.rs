@@ -186,8 +186,8 @@ impl RoundPlan {
         plan
     }
 
-    /// Returns how many accounts of an image a worker may write although they are as requested, if the faults bound that:
-    /// the one request that a killed worker had in flight.
+    /// Returns how many accounts of an image a worker may write although they are as requested: those of the request that
+    /// a killed worker had in flight. `None` if the faults set no bound.
     pub(super) fn repeats_max(&self) -> Option<u64> {
         let is_bounded = |step: &RoundStep| {
             matches!(step.fault, RoundFault::Nothing | RoundFault::Kill | RoundFault::Drain | RoundFault::Busy(_))
@@ -225,8 +225,8 @@ impl RoundPlan {
         job
     }
 
-    /// Describes the round in one line.
-    pub(super) fn words(&self) -> String {
+    /// Returns a description of the round in one line.
+    pub(super) fn summary(&self) -> String {
         let faults: Vec<_> = self.steps.iter().map(|step| &step.fault).collect();
         format!("lanes {} cap {} {faults:?}", self.lanes, self.cap)
     }

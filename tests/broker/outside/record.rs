@@ -13,7 +13,7 @@ pub(super) type Micros = i64;
 /// Which accounts have each image.
 pub(super) type Shares = BTreeMap<String, BTreeSet<u64>>;
 
-/// All that the judge receives.
+/// The input of the judge.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Record {
     /// In publish order. The broker confirmed every one.
@@ -103,7 +103,7 @@ pub(super) struct JobReport {
 pub(super) struct RecordedDeadLetter {
     pub(super) reason: String,
     pub(super) code: Option<String>,
-    /// Of an invalid message, whatever of it is as in a job.
+    /// For an invalid message, the members that are as in a job.
     pub(super) body: DeadBody,
 }
 
@@ -173,12 +173,12 @@ impl JobReport {
 }
 
 impl LoggedRequest {
-    /// Of a write: whether it is a SHARE.
+    /// Whether a write is a SHARE; `None` for other requests.
     pub(super) fn share(&self) -> Option<bool> {
         self.permission.map(|permission| permission == JobKind::Share)
     }
 
-    /// When it took effect; `None` if it did not.
+    /// Returns the time at which a write took effect, if it did.
     pub(super) fn effect(&self) -> Option<Micros> {
         let late = self.late.as_ref().filter(|late| late.code == "ok").map(|late| late.time);
         let effect = if self.code == "ok" { Some(self.at) } else { late };
@@ -205,7 +205,7 @@ fn process<'de, D: Deserializer<'de>>(raw: D) -> Result<String, D::Error> {
     Ok(worker.rsplit(':').next().unwrap_or_default().to_owned())
 }
 
-/// The lists of a report. A failure names one account, or all that failed alike.
+/// Parses the lists of a report. A failure names one account, or all with the same cause.
 fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, ReportedOutcome)>, D::Error> {
     let report = BTreeMap::<String, Value>::deserialize(raw)?;
     let list = |member: &str| report.get(member).and_then(Value::as_array).into_iter().flatten();
@@ -272,8 +272,8 @@ impl Timeline {
         Self { images, initial: record.initial.clone() }
     }
 
-    /// Returns the first moment from `from` on at which an account is shared, or is not. If it was not so at `from`, the
-    /// index of the request that changed it comes with it.
+    /// Returns the first moment from `from` on at which an account has a state, with the index of the request that caused
+    /// the state, if it did not have it at `from`.
     pub(super) fn first(
         &self,
         image: &str,

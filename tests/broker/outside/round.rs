@@ -135,8 +135,8 @@ impl<'a> Round<'a> {
             }
             RoundFault::Reload => {
                 let batch = self.plan.batch;
-                let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
-                self.setup.change_settings(instance.api.port, &found, &replaced);
+                let (from, to) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
+                self.setup.change_settings(instance.api.port, &from, &to);
                 self.signal_started(place, "HUP");
             }
             RoundFault::BrokerKilled | RoundFault::BrokerRestarted => {
@@ -184,7 +184,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Sends a signal to a worker that handles it: a process that has only just begun dies of it.
+    /// Sends a signal once the worker has signal handlers, before which it would die.
     fn signal_started(&mut self, place: usize, name: &str) {
         while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.stderr().contains("starting")) {
             self.pause(10);
@@ -192,7 +192,7 @@ impl<'a> Round<'a> {
         self.instances[place].signal(name);
     }
 
-    /// Ends a fault of an instance this much later.
+    /// Schedules the end of a fault.
     fn recover_after(&mut self, milliseconds: u64, place: usize, recover: Recover) {
         self.recoveries.push((Instant::now() + Duration::from_millis(milliseconds), place, recover));
     }
@@ -208,7 +208,7 @@ impl<'a> Round<'a> {
             if now >= end {
                 return;
             }
-            // The plan decides the moments of the faults, so there is nothing to observe here.
+            // The plan determines the moments of the faults; there is no condition to wait for.
             thread::sleep(Duration::from_millis(10).min(end - now));
         }
     }
