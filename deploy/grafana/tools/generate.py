@@ -67,7 +67,7 @@ def panel_of(panel, style):
     steps += [{"color": color, "value": value} for value, color in thresholds.items()]
     defaults = kind["defaults"] | {
         "mappings": style.get("mappings", []),
-        "noValue": "nothing is scraped",
+        "noValue": "no data",
         "thresholds": {"mode": "absolute", "steps": steps},
         "unit": style["unit"],
     }
@@ -81,7 +81,7 @@ def panel_of(panel, style):
         "title": panel["title"],
         "description": panel["description"],
         "fieldConfig": {"defaults": defaults, "overrides": style.get("overrides", [])},
-        "links": [link("What to look at and do", f"{INPUT['runbook']}#{style['runbook']}")],
+        "links": [link("Runbook", f"{INPUT['runbook']}#{style['runbook']}")],
         "options": kind["options"] | style["options"],
         "targets": targets,
     }
@@ -91,11 +91,11 @@ def queries(panel):
     """Returns the expressions of a panel by legend."""
     if "quantiles" not in panel:
         return panel.get("queries") or {panel["style"].get("legend", "__auto"): panel["query"]}
-    # Quantiles of no observations are NaN, which `>= 0` drops and `or vector(0)` replaces.
+    # The quantile of no observations is NaN, which `>= 0` drops and `or vector(0)` replaces.
     rate = f"rate({panel['quantiles'].replace('{', '_bucket{')}[$__rate_interval])"
     return {
         legend: f"(histogram_quantile({quantile}, sum by (le) ({rate})) >= 0) or vector(0)"
-        for legend, quantile in {"half": 0.5, "95 of 100": 0.95, "99 of 100": 0.99}.items()
+        for legend, quantile in {"p50": 0.5, "p95": 0.95, "p99": 0.99}.items()
     }
 
 
