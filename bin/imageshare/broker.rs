@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     exit::{Exit, OrExit as _, Problem},
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// Codes of AMQP that somebody has to mend: ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED.
@@ -40,7 +40,7 @@ pub(crate) async fn connect(settings: &Settings, name: &str) -> Result<Connectio
 /// An error as the end of a command.
 pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
     let hint = match error {
-        Error::Closed { code: NOT_FOUND, .. } => ": run `imageshare topology --declare`",
+        Error::Closed { code: NOT_FOUND, .. } => "\nhint: run imageshare topology --declare",
         _ => "",
     };
     Problem::new(exit(error), format!("{url}: {error}{hint}"))
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// Returns why it gives up, if it ever does. May be dropped and called again.
-    pub(crate) async fn gives_up(&mut self, voice: &Voice) -> Problem {
+    pub(crate) async fn gives_up(&mut self, terminal: &Terminal) -> Problem {
         loop {
             let state = self.state.borrow_and_update().clone();
             let (since, problem) = match &state {
@@ -73,13 +73,13 @@ impl Watch {
                 State::Connecting => (self.stopped_since, None),
                 State::Blocked => {
                     let words = "the broker accepts no messages: it is short of memory or disk";
-                    self.announce(voice, words);
+                    self.announce(terminal, words);
                     let since = *self.stopped_since.get_or_insert_with(Instant::now);
                     (Some(since), Some(self.problem(Exit::OutOfReach, words)))
                 }
                 State::Refused { to, since } => {
                     let words = format!("{to}: the queue refuses messages: it is full or not available");
-                    self.announce(voice, &words);
+                    self.announce(terminal, &words);
                     (Some(*since), Some(self.problem(Exit::Refused, &words)))
                 }
                 State::TooLong(to) => {
@@ -121,9 +121,9 @@ impl Watch {
         }
     }
 
-    fn announce(&mut self, voice: &Voice, words: &str) {
+    fn announce(&mut self, terminal: &Terminal, words: &str) {
         if self.announced.as_deref() != Some(words) {
-            voice.say(&format!("{words}; waiting"));
+            terminal.note(&format!("{words}; waiting"));
             self.announced = Some(words.to_owned());
         }
     }

@@ -1,8 +1,8 @@
-//! The command line: commands, flags, and what their help says.
+//! The command line: commands, flags and their help.
 
 use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use imageshare_core::{
     ids::{AccountId, ImageId},
@@ -12,12 +12,13 @@ use imageshare_core::{
 // A paragraph is one line, which the help breaks where the terminal ends.
 const RULES: &str = "\
 Keys come from TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key), else \
-from the profile file ~/.tencentcloud/credentials; never from a flag. Flags win over IMAGESHARE_* variables, those win \
-over the settings file. The broker's address holds a password: IMAGESHARE_BROKER_URL, or the settings file; never a \
-flag.\n
-Exit codes: 0 all is as wished; 1 an account failed, a job was rejected, or output could not be written; 2 wrong flags \
-or settings, or an input that cannot be opened; 3 a credential is missing or refused, or the broker refuses the user or \
-lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 130 interrupted.\n
+from the profile file ~/.tencentcloud/credentials; never from a flag. Flags take precedence over IMAGESHARE_* \
+variables, and those over the settings file. The broker's address holds a password: IMAGESHARE_BROKER_URL, or the \
+settings file; never a flag.\n
+Exit codes: 0 success: every account is in the requested state; 1 an account failed, a job was rejected, or output could \
+not be written; 2 invalid flags or settings, or an input that cannot be opened; 3 a credential is missing or refused, or \
+the broker refuses the user or lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 130 \
+interrupted.\n
 Example, without keys and without a cloud:
   imageshare run examples/jobs.ndjson --sandbox";
 
@@ -47,33 +48,33 @@ pub(crate) struct Common {
     /// Settings file (TOML) [env: IMAGESHARE_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
-    /// Where the API is: https://HOST, or http://127.0.0.1:PORT for a sandbox [env: IMAGESHARE_ENDPOINT]
+    /// Endpoint of the API: https://HOST, or http://127.0.0.1:PORT for a sandbox [env: IMAGESHARE_ENDPOINT]
     #[arg(long, value_name = "URL", global = true)]
     pub(crate) endpoint: Option<String>,
-    /// Requests a second, for each lane and action [env: IMAGESHARE_RATE] [default: 10]
+    /// Requests per second, for each lane and action [env: IMAGESHARE_RATE] [default: 10]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) rate: Option<String>,
-    /// Accounts a request, 1 to 500 [env: IMAGESHARE_BATCH] [default: 50]
+    /// Accounts per request, 1 to 500 [env: IMAGESHARE_BATCH] [default: 50]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) batch: Option<String>,
     /// The lane of jobs that name none, where several serve a region [env: IMAGESHARE_LANE]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) lane: Option<String>,
-    /// Lines of JSON on standard output even on a terminal
-    #[arg(long, global = true, env = "IMAGESHARE_JSON", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    /// JSON lines on standard output, even on a terminal [env: IMAGESHARE_JSON]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// No progress, notices or summary on standard error; errors only
-    #[arg(long, short, global = true, env = "IMAGESHARE_QUIET", hide_env_values = true, action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    /// No progress, notices or summary on standard error; errors only [env: IMAGESHARE_QUIET]
+    #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
 
-/// What is checked.
+/// Flags of `check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
-    /// Ask the broker, the API and STS too, and say what is missing; changes nothing anywhere
+    /// Also query the broker, the API and STS, and report what is missing; changes nothing
     #[arg(long)]
     pub(crate) connect: bool,
-    /// Print the smallest policy that the key needs, and nothing else
+    /// Print only the smallest policy that the key needs
     #[arg(long, conflicts_with = "connect")]
     pub(crate) policy: bool,
 }
@@ -86,81 +87,82 @@ pub(crate) enum Command {
     /// Share an image with accounts
     #[command(after_help = "Example: imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
     Share(ImageArguments),
-    /// Take an image back from accounts
+    /// Stop sharing an image with accounts
     #[command(
         after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875"
     )]
     Cancel(ImageArguments),
-    /// Make the list of an image exactly these accounts
+    /// Share an image with exactly these accounts
     #[command(
         after_help = "Example: imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file examples/accounts.txt --dry-run"
     )]
     Sync(SyncArguments),
-    /// Carry out the jobs of a RabbitMQ, until it is told to end
+    /// Carry out jobs from RabbitMQ until a signal
     #[command(
         after_help = "Example: IMAGESHARE_BROKER_URL=amqp://guest:guest@localhost imageshare worker --declare\n\n\
-                            SIGTERM and SIGINT finish what is under way and give the rest back; a second one ends at\n\
-                            once. SIGHUP reads credentials, rates, batches and limits again."
+                            SIGTERM and SIGINT finish requests in flight and requeue all other jobs; a second signal\n\
+                            stops now. SIGHUP reloads credentials, rates, batches and limits."
     )]
     Worker(WorkerArguments),
-    /// Show which accounts have an image
+    /// List the accounts that an image is shared with
     #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
     List(ListArguments),
-    /// Send the share jobs of a file, or of standard input, to the broker
+    /// Publish the share jobs of a file, or of standard input, to the broker
     #[command(after_help = "Example: imageshare publish examples/jobs.ndjson")]
     Publish(PublishArguments),
-    /// Look at what could not be done, send it to its lanes once more, or remove it
+    /// List, replay or remove dead letters
     #[command(subcommand, after_help = "Example: imageshare dead replay --code InvalidAccountId.NotFound --dry-run")]
     Dead(DeadCommand),
-    /// Print what the broker needs (definitions.json), or make it there
+    /// Print the exchanges and queues (definitions.json), or declare them
     #[command(after_help = "Example: imageshare topology > definitions.json")]
     Topology(TopologyArguments),
-    /// Show every stage of a signature, to compare it with another program's
+    /// Print every stage of a signature, to compare it with another program's
     #[command(
         after_help = "Example: imageshare sign --method POST --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm \
                       --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --body body.json"
     )]
     Sign(Box<SignArguments>),
-    /// Be a stand-in for the API on this machine
+    /// Run a local fake of the API
     #[command(after_help = "Example: imageshare sandbox --listen 127.0.0.1:9700 --latency 80ms\n\n\
-                            The key that it knows is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. State,\n\
-                            counters, log and faults are under http://ADDRESS/_sandbox/.")]
+                            Its key is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. Clients use it as an\n\
+                            endpoint or as a proxy (HTTPS_PROXY=http://ADDRESS). State, counters, log, faults and the\n\
+                            certificate of the proxy are under http://ADDRESS/_sandbox/.")]
     Sandbox(SandboxArguments),
-    /// Show the settings in effect and where each comes from; without --connect it speaks to nobody
+    /// Print all settings with their origins; connects to nothing without --connect
     #[command(after_help = "Example: imageshare check --config examples/imageshare.toml --connect")]
     Check(CheckArguments),
     /// Print the JSON Schema of jobs or of reports
     #[command(after_help = "Example: imageshare schema job > job.schema.json")]
     Schema {
-        /// Of what
+        /// The document
         of: Document,
     },
     /// Print a completion script for a shell
     #[command(after_help = "Example: imageshare completions bash > /etc/bash_completion.d/imageshare")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
-    /// Write the manual pages, one for each command
+    /// Write the manual pages, one per command
     #[command(after_help = "Example: imageshare man /usr/local/share/man/man1")]
     Man {
-        /// The folder that they go to
+        /// The folder for them
         folder: PathBuf,
     },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArguments {
-    /// Jobs, one JSON object a line or CSV; - is standard input
+    /// Jobs, one JSON object per line or CSV; - is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Write every job's report to this file, one JSON object a line
+    /// Write every job's report to this file, one JSON object per line
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// Listen here for status and metrics while it runs
+    /// Serve status and metrics at this address during the run
     #[arg(long, value_name = "ADDRESS", conflicts_with = "dry_run")]
     pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
@@ -169,54 +171,56 @@ pub(crate) struct RunArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct PublishArguments {
-    /// Jobs, one JSON object a line or CSV; - is standard input
+    /// Jobs, one JSON object per line or CSV; - is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// Wait for the reports of these jobs, print them, and end as run does
+    /// Wait for the reports of these jobs, print them, and exit like run
     #[arg(long)]
     pub(crate) wait: bool,
-    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// Show dead letters, oldest first
     List(DeadArguments),
-    /// Send dead letters to the lanes that they came from; each is removed when the broker has confirmed that
+    /// Send dead letters to their lanes again; each is removed once the broker has confirmed the job
     Replay(DeadArguments),
     /// Remove dead letters
     Drop(DeadArguments),
 }
 
-/// Which dead letters. Those of one lane with --lane.
+/// Which dead letters; `--lane` selects those of one lane.
 #[derive(Args, Debug)]
 pub(crate) struct DeadArguments {
-    /// Those whose first failed account failed with this code
+    /// Only those whose first failed account failed with this code
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<String>,
-    /// Those with this reason
+    /// Only those with this reason
     #[arg(long, value_enum)]
     pub(crate) reason: Option<Reason>,
-    /// Those of this image
+    /// Only those of this image
     #[arg(long, value_name = "ID")]
     pub(crate) image: Option<ImageId>,
-    /// No more than so many
+    /// At most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Only show which
+    /// Print the dead letters and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
-/// Why something is a dead letter.
+/// The reason of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reason {
     /// An account failed
@@ -233,7 +237,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    /// As dead letters have it.
+    /// Returns the reason as dead letters have it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -247,27 +251,28 @@ impl Reason {
 
 #[derive(Args, Debug)]
 pub(crate) struct TopologyArguments {
-    /// Make what is missing, and say what differs
+    /// Declare what is missing, and report what differs
     #[arg(long)]
     pub(crate) declare: bool,
 }
 
-/// How work is done, for all commands that do any.
+/// Flags of all commands that work on images.
 #[derive(Args, Debug)]
 pub(crate) struct WorkArguments {
-    /// Start a sandbox in this process, with its own key, and work there: no cloud, nothing to install
+    /// Work on a sandbox in this process, with its own key: no cloud, nothing to install
     #[arg(long, conflicts_with = "endpoint")]
     pub(crate) sandbox: bool,
     /// The world of that sandbox (TOML), with the key AKIDSANDBOXEXAMPLE in it; without this flag the one of
     /// examples/world.toml
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(crate) world: Option<PathBuf>,
-    /// Read who has the images, print what would be done, and do nothing
+    /// List the images' shares, print the plan, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -276,7 +281,7 @@ pub(crate) struct ImageArguments {
     pub(crate) image: Image,
     #[command(flatten)]
     pub(crate) accounts: Accounts,
-    /// Write every job's report to this file, one JSON object a line
+    /// Write every job's report to this file, one JSON object per line
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
@@ -294,45 +299,33 @@ pub(crate) struct SyncArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct WorkerArguments {
-    /// Make the exchanges and queues that are missing at the broker
+    /// Declare the exchanges and queues that are missing at the broker
     #[arg(long)]
     pub(crate) declare: bool,
-    /// How long the end may take, before what is under way is broken off: 25s, 1m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GRACE", hide_env_values = true, default_value = "25s")]
-    pub(crate) grace: String,
-    /// Listen here for status and metrics: 127.0.0.1:9701 [env: IMAGESHARE_ADMIN] [default: nowhere]
+    /// How long the shutdown may take before requests in flight are abandoned: 25s, 1m, or seconds [env: IMAGESHARE_GRACE]
+    /// [default: 25s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) grace: Option<String>,
+    /// Serve status and metrics at this address, such as 127.0.0.1:9701 [env: IMAGESHARE_ADMIN] [default: unset]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
-    /// How much to log
-    #[arg(long, value_enum, env = "IMAGESHARE_LOG", hide_env_values = true, default_value = "info")]
-    pub(crate) log: Level,
-}
-
-/// How much is logged. --quiet means errors only.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Level {
-    /// What somebody has to do something about
-    Error,
-    /// What went wrong and was mended
-    Warn,
-    /// What changes
-    Info,
-    /// Every job, and every request that is refused
-    Debug,
-    /// Every delivery and every request
-    Trace,
+    /// How much to log: debug adds every job and refused requests, trace every delivery and request [env: IMAGESHARE_LOG]
+    /// [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]))]
+    pub(crate) log: Option<String>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
     pub(crate) image: Image,
-    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds
-    #[arg(long, value_name = "TIME", env = "IMAGESHARE_GIVE_UP_AFTER", hide_env_values = true, default_value = "60s")]
-    pub(crate) give_up_after: String,
+    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
+    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) give_up_after: Option<String>,
 }
 
-/// Which image.
+/// The image of a command.
 #[derive(Args, Debug)]
 pub(crate) struct Image {
     /// The image
@@ -343,14 +336,14 @@ pub(crate) struct Image {
     pub(crate) region: Option<String>,
 }
 
-/// Which accounts.
+/// The accounts of a command.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Accounts {
-    /// An account; may be given again
+    /// An account; may be repeated
     #[arg(long, value_name = "ID")]
     pub(crate) account: Vec<AccountId>,
-    /// A file with one account a line, # for comments; - is standard input
+    /// A file with one account per line, # for comments; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) accounts_file: Option<PathBuf>,
 }
@@ -363,7 +356,7 @@ pub(crate) struct SignArguments {
     /// Signature version 3, or one of the hashes of version 1
     #[arg(long, value_enum)]
     pub(crate) algorithm: Algorithm,
-    /// The Host header, as it is sent
+    /// The Host header as sent
     #[arg(long)]
     pub(crate) host: String,
     /// The service of the credential scope, such as cvm
@@ -375,7 +368,7 @@ pub(crate) struct SignArguments {
     /// The API's version
     #[arg(long = "version", value_name = "VERSION")]
     pub(crate) api_version: String,
-    /// The region, if one is to be sent
+    /// The region, if the request has one
     #[arg(long)]
     pub(crate) region: Option<String>,
     /// Seconds since 1970
@@ -396,41 +389,47 @@ pub(crate) struct SignArguments {
     /// The body: the bytes of this file
     #[arg(long, value_name = "FILE", group = "payload")]
     pub(crate) body: Option<PathBuf>,
-    /// The query: this text, without the question mark, as it is sent
+    /// The query as sent, without the question mark
     #[arg(long, value_name = "TEXT", group = "payload", allow_hyphen_values = true)]
     pub(crate) query: Option<String>,
-    /// A parameter; may be given again
+    /// A parameter; may be repeated
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "payload", allow_hyphen_values = true)]
     pub(crate) param: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct SandboxArguments {
-    /// Where to listen; port 0 takes any that is free
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9700")]
     pub(crate) listen: SocketAddr,
-    /// Any well-formed image and account exists (this is how it is without --world)
+    /// Every well-formed image and account exists (the default without --world)
     #[arg(long, conflicts_with = "world")]
     pub(crate) open: bool,
     /// Images, accounts, keys and dials (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) world: Option<PathBuf>,
-    /// How long each answer takes: 80ms, 0.5s
+    /// Delay of each response: 80ms, 0.5s
     #[arg(long, value_name = "TIME", default_value = "0ms")]
     pub(crate) latency: String,
-    /// Requests a second for each action and key; 0 for no limit
+    /// Requests per second for each action and key; 0 is unlimited
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) rps: u32,
-    /// Accounts an image may be shared with [default: 500, or what the world says]
+    /// Accounts an image may be shared with [default: 500, or that of the world]
     #[arg(long, value_name = "N")]
     pub(crate) cap: Option<usize>,
-    /// Accounts one request may name [default: no limit, or what the world says]
+    /// Accounts one request may name [default: no limit, or that of the world]
     #[arg(long, value_name = "N")]
     pub(crate) batch_limit: Option<usize>,
-    /// Speak TLS with a certificate made for this run; its authority's file is named on standard error
+    /// Use TLS, with a certificate for the names of the API, localhost, cvm.localhost and sts.localhost
     #[arg(long)]
     pub(crate) tls: bool,
-    /// What goes wrong from the start (JSON, as POST /_sandbox/faults takes it)
+    /// Another name in the certificate of --tls: a DNS name or an IP address (repeatable)
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub(crate) tls_name: Vec<String>,
+    /// Write the certificate of the sandbox's authority to this file (PEM), for clients to trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Faults from the start (JSON, as in POST /_sandbox/faults)
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<PathBuf>,
 }
@@ -457,12 +456,12 @@ pub(crate) enum Algorithm {
     HmacSha256,
 }
 
-/// What has a schema.
+/// A document that has a schema.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Document {
-    /// What goes in
+    /// A job
     Job,
-    /// What comes out
+    /// A report
     Report,
 }
 

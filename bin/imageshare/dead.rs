@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::{
     broker::{Confirmation, DeadLetter, DeadLetters, Error, Insistence, Lost, Publisher, Route, Routes, Url},
-    settings::{Environment, Flags, Settings},
+    settings::Flags,
     wire::{Known, Permission},
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime,
-    voice::Voice,
+    terminal::Terminal,
     work,
 };
 
@@ -63,10 +63,9 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
         DeadCommand::Replay(arguments) => (Deed::Replay, arguments),
     };
     // A dead letter may be of a lane that is no more, so --lane is none of the settings here.
-    let flags = Flags { config: common.config.clone(), ..Flags::default() };
-    let settings = Settings::load(&flags, &Environment::of_process()).or_exit(Exit::Usage)?;
+    let give_up_after = arguments.give_up_after.clone();
+    let settings = work::load(&Flags { give_up_after, lane: None, ..work::flags(common) })?;
     let url = broker::url(&settings)?;
-    let give_up_after = work::patience(&arguments.give_up_after)?;
     runtime::run(async {
         let time_outs = broker::time_outs(&settings);
         let interrupted = runtime::interrupts(|| {})?.any();
@@ -74,14 +73,14 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
         let letters = DeadLetters::open(&url, NAME, time_outs).await;
         let letters = letters.map_err(|error| broker::problem(&url, &error))?;
         let (publisher, publishing) = Publisher::new(url.clone(), NAME, time_outs);
-        let watch = Watch::new(url.clone(), publisher.state(), give_up_after);
+        let watch = Watch::new(url.clone(), publisher.state(), settings.give_up_after);
         let deed = if arguments.dry_run { Deed::List } else { deed };
         // Who only looks, or removes, publishes nothing and needs no second connection.
         let publishing = (deed == Deed::Replay).then(|| tokio::spawn(publishing.run()));
-        let table = output::is_for_people(common.json).then(|| Table::new(HEAD));
-        let (voice, sums) = (Voice::new(common.quiet, false), Sums::default());
+        let table = output::is_for_people(settings.output.json).then(|| Table::new(HEAD));
+        let (terminal, sums) = (Terminal::new(settings.output.quiet, false), Sums::default());
         let routes = Routes::new(url.clone(), NAME, time_outs);
-        let mut walk = Walk { url, letters, publisher, routes, watch, voice, table, sums };
+        let mut walk = Walk { url, letters, publisher, routes, watch, terminal, table, sums };
         let went = tokio::select! {
             biased;
             () = interrupted => Ok(Exit::Interrupted),
@@ -155,7 +154,7 @@ struct Walk {
     publisher: Publisher,
     routes: Routes,
     watch: Watch,
-    voice: Voice,
+    terminal: Terminal,
     /// `None` if the lines are for programs.
     table: Option<Table<8>>,
     sums: Sums,
@@ -177,8 +176,7 @@ impl Walk {
                 Deed::Drop => self.settle(letter, "dropped").await?,
                 Deed::Replay if letter.truncated.is_some() => {
                     if self.sums.unroutable == 0 {
-                        self.voice
-                            .insist("imageshare: dead letter is truncated, its job is lost; it stays a dead letter");
+                        self.terminal.error("dead letter: truncated, its job is lost; it stays a dead letter");
                     }
                     self.sums.unroutable += 1;
                     self.show(&line(&letter, "dead"))?;
@@ -196,7 +194,7 @@ impl Walk {
                     let publish = self.publisher.publish(letter.take_message(route), Insistence::UntilAnswered);
                     let confirmation = tokio::select! {
                         confirmation = publish => confirmation.or_exit(Exit::OutOfReach)?,
-                        problem = self.watch.gives_up(&self.voice) => return Err(problem),
+                        problem = self.watch.gives_up(&self.terminal) => return Err(problem),
                     };
                     sent.push(letter, len, confirmation);
                 }
@@ -213,14 +211,14 @@ impl Walk {
         let Some((letter, confirmation)) = sent.pop() else { return Ok(()) };
         let confirmed = tokio::select! {
             confirmed = confirmation => confirmed,
-            problem = self.watch.gives_up(&self.voice) => return Err(problem),
+            problem = self.watch.gives_up(&self.terminal) => return Err(problem),
         };
         match confirmed {
             Ok(()) => self.settle(letter, "replayed").await,
             Err(lost @ Lost::Ended) => Err(lost).or_exit(Exit::OutOfReach),
             Err(lost @ (Lost::TooLong { .. } | Lost::Unroutable { .. })) => {
                 if self.sums.unroutable == 0 {
-                    self.voice.insist(&format!("imageshare: {lost}; it stays a dead letter"));
+                    self.terminal.error(&format!("{lost}; it stays a dead letter"));
                 }
                 self.sums.unroutable += 1;
                 self.show(&line(&letter, "dead"))
@@ -254,7 +252,7 @@ impl Walk {
 
     /// Lets go of all that stay, and says what was done.
     async fn end(self, deed: Deed) -> Ended {
-        let Self { url, letters, voice, table, sums: Sums { meant, done, unroutable }, .. } = self;
+        let Self { url, letters, terminal, table, sums: Sums { meant, done, unroutable }, .. } = self;
         let closed = letters.close().await.map_err(|error| broker::problem(&url, &error));
         if let Some(table) = table {
             output::print(&table.to_text(""))?;
@@ -267,7 +265,7 @@ impl Walk {
                 format!("{} sent to their lanes, {unroutable} left since no queue takes them", dead_letters(done))
             }
         };
-        voice.say(&words);
+        terminal.note(&words);
         let exit = if unroutable > 0 { Exit::Failed } else { Exit::Done };
         Ok(exit.after(closed))
     }

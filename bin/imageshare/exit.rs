@@ -1,22 +1,24 @@
-//! How a command ends: the exit codes, and problems with the code that they lead to.
+//! Exit codes, and problems with their exit code.
 
 use std::{io, process::ExitCode};
+
+use crate::terminal::labeled;
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All is as wished.
+    /// Every account is in the requested state.
     Done,
     /// An account failed, a job was rejected, or output could not be written.
     Failed,
-    /// A wrong flag or setting, or an input that cannot be opened.
+    /// An invalid flag or setting, or an input that cannot be opened.
     Usage,
     /// A credential is missing or refused, or a permission or the clock closed a lane, or the broker refuses the user or lacks
     /// an exchange or queue.
     Refused,
     /// The endpoint is out of reach.
     OutOfReach,
-    /// Somebody ended it.
+    /// A signal ended it.
     Interrupted,
 }
 
@@ -24,11 +26,11 @@ pub(crate) enum Exit {
 #[derive(Debug)]
 pub(crate) struct Problem {
     exit: Exit,
-    /// `None` where nothing is left to be said, as when nobody reads the output any more.
+    /// `None` if nothing is shown, such as when the reader of the output has closed it.
     error: Option<anyhow::Error>,
 }
 
-/// What every command gives back.
+/// The result of a command.
 pub(crate) type Ended = Result<Exit, Problem>;
 
 /// Turns an error into a problem with its exit code.
@@ -49,7 +51,7 @@ impl Exit {
         }
     }
 
-    /// The one of two that weighs more.
+    /// Returns the more severe of two.
     pub(crate) const fn worse(self, other: Self) -> Self {
         if other.weight() > self.weight() { other } else { self }
     }
@@ -65,31 +67,31 @@ impl Exit {
         }
     }
 
-    /// The code of a command that came to this end and then wrote its last output: what went wrong with that is said,
-    /// and counts only if nothing else did.
+    /// Returns the code of a command that then wrote its last output. A failure to write it is shown, and counts only if
+    /// nothing else failed.
     pub(crate) fn after(self, output: Result<(), Problem>) -> Self {
         output.map_or_else(|problem| self.worse(problem.show(&mut io::stderr())), |()| self)
     }
 }
 
 impl Problem {
-    /// A problem that is said in these words.
+    /// Returns a problem with this message.
     pub(crate) fn new(exit: Exit, words: impl Into<String>) -> Self {
         Self { exit, error: Some(anyhow::Error::msg(words.into())) }
     }
 
-    /// Output that could not be written. A reader that went away, as `head` does, has seen what it wanted.
+    /// Returns a failure to write output. A reader that closed it, as `head` does, has seen enough.
     pub(crate) fn output(error: io::Error) -> Self {
         let error = (error.kind() != io::ErrorKind::BrokenPipe)
-            .then(|| anyhow::Error::new(error).context("standard output cannot be written"));
+            .then(|| anyhow::Error::new(error).context("standard output: cannot write"));
         Self { exit: Exit::Failed, error }
     }
 
-    /// Shows the problem with all its causes and gives the exit code.
+    /// Shows the problem with all its causes and returns the exit code.
     pub(crate) fn show(self, to: &mut dyn io::Write) -> Exit {
         if let Some(error) = self.error {
             // If this cannot be written either, the exit code is all that is left.
-            drop(writeln!(to, "imageshare: {error:#}"));
+            drop(writeln!(to, "{}", labeled(&format!("{error:#}"))));
         }
         self.exit
     }

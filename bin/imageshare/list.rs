@@ -4,7 +4,7 @@ use imageshare_core::{
     actions::SharedAccount,
     ids::{AccountId, ImageId, Region},
 };
-use imageshare_worker::driver::{Reader, route};
+use imageshare_worker::{lanes::route, listing::ImageReader, settings::Flags};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::{
     exit::{Ended, Exit, OrExit as _},
     output::{self, Table},
     runtime, share,
-    voice::Voice,
+    terminal::Terminal,
     work::{self, Work, plan},
 };
 
@@ -28,16 +28,18 @@ struct Shared {
 }
 
 pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
-    let settings = work::settings(common, arguments.image.region.as_deref(), false)?;
+    let (region, give_up_after) = (arguments.image.region.clone(), arguments.give_up_after.clone());
+    let settings = work::load(&Flags { region, give_up_after, ..work::flags(common) })?;
     let region = share::region(&settings)?;
-    let mut work = Work::new(settings, &arguments.give_up_after)?;
+    let mut work = Work::new(settings)?;
     let lane = route(&work.settings.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
     let image_id = arguments.image.image;
     let shares = runtime::run(async {
-        let _announcing = Voice::new(common.quiet, false).announce(work.client.waits());
+        let _announcing = Terminal::new(work.settings.output.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
-        let mut reader = Reader::new(work.client.clone(), work.lane(lane));
-        reader.shares(region, image_id, work.give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
+        let mut reader = ImageReader::new(&work.client, work.lane(lane));
+        let give_up_after = work.settings.give_up_after;
+        reader.shares(region, image_id, give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
     })?;
     let shared = |share: &SharedAccount| Shared {
         image_id,
@@ -46,7 +48,7 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
         shared_at: share.created_time.and_then(|time| Timestamp::from_second(i64::try_from(time.get()).ok()?).ok()),
     };
     let shared = shares.iter().map(shared);
-    if output::is_for_people(common.json) {
+    if output::is_for_people(work.settings.output.json) {
         let mut table = Table::new(["ACCOUNT", "SHARED AT"]);
         for Shared { account_id, shared_at, .. } in shared {
             table.row([

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use imageshare_worker::settings::Output;
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
@@ -18,8 +19,6 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
-
-use crate::cli::{Common, Level};
 
 /// Lines that wait to be written. While nobody reads them more are lost, and the work goes on.
 const LINES_MAX: usize = 1024;
@@ -45,15 +44,15 @@ struct Lines {
 
 impl Log {
     /// Begins to log. Must be called once.
-    pub(crate) fn start(common: &Common, level: Level) -> io::Result<Self> {
+    pub(crate) fn start(output: Output) -> io::Result<Self> {
         let (entries, entries_in) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let lines = Lines { entries: entries.clone(), lost: Arc::clone(&lost) };
         thread::Builder::new().name("log".to_owned()).spawn(move || write(&entries_in, &lost))?;
-        let level = if common.quiet { LevelFilter::ERROR } else { filter(level) };
+        let level = if output.quiet { LevelFilter::ERROR } else { LevelFilter::from_level(output.log) };
         // What the libraries find out, ours say with more sense, and without the broker's password.
         let ours = Targets::new().with_target("imageshare", level).with_target("imageshare_worker", level);
-        let is_for_people = !common.json && io::stderr().is_terminal();
+        let is_for_people = !output.json && io::stderr().is_terminal();
         let layer = if is_for_people {
             fmt::layer().with_target(false).with_writer(lines).boxed()
         } else {
@@ -67,16 +66,6 @@ impl Log {
         };
         tracing_subscriber::registry().with(layer.with_filter(ours)).init();
         Ok(Self(entries))
-    }
-}
-
-const fn filter(level: Level) -> LevelFilter {
-    match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
     }
 }
 

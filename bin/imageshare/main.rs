@@ -20,20 +20,18 @@ mod sandbox;
 mod schema;
 mod share;
 mod sign;
+mod terminal;
 mod topology;
 mod usage;
-mod voice;
 mod work;
 mod worker;
 
 use std::{
-    env,
-    ffi::OsStr,
     io::{self, Write as _},
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::Parser as _;
 use imageshare_worker::wire::Permission;
 
 use crate::{
@@ -42,8 +40,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let matches = without_empty_variables(Cli::command()).try_get_matches();
-    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return asked_or_wrong(&usage::disclosed(error)).into(),
     };
@@ -69,16 +66,6 @@ fn command(cli: Cli) -> Ended {
         Command::Topology(arguments) => topology::run(&common, arguments),
         Command::Worker(arguments) => worker::run(&common, arguments),
     }
-}
-
-/// Ignores the variables of flags that are set but empty, as all other variables are.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    let command = command.mut_args(|arg| match arg.get_env() {
-        Some(name) if is_empty(name) => arg.env(None),
-        _ => arg,
-    });
-    command.mut_subcommands(without_empty_variables)
 }
 
 /// Help and version, which were asked for, go to standard output; anything else is a usage error.

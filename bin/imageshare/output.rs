@@ -49,7 +49,7 @@ pub(crate) fn print(text: &str) -> Result<(), Problem> {
     static WARNING: Once = Once::new();
     WARNING.call_once(|| {
         if is_lost() {
-            let warning = "imageshare: standard output is closed or discarded: the output of this command is lost";
+            let warning = "warning: standard output: closed or discarded; the output of this command is lost";
             drop(writeln!(io::stderr(), "{warning}"));
         }
     });

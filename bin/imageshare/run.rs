@@ -25,19 +25,19 @@ use crate::{
 const BUFFER_LEN: usize = 64 * 1024;
 
 pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
-    let settings = work::settings(common, arguments.region.as_deref(), arguments.work.sandbox)?;
+    let settings = work::settings(common, &arguments.work, &arguments.region)?;
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
     let jobs = JobReader::new(input, &name, format, settings.region);
     let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("the input", Some(&arguments.file));
     runtime::run(async {
-        let work = work::prepare(common, settings, &arguments.work).await?;
+        let work = work::prepare(settings, &arguments.work).await?;
         if arguments.work.dry_run {
-            plan::show(work, jobs, common).await
+            plan::show(work, jobs).await
         } else {
             let target = Target { report: arguments.report.as_deref(), metrics: arguments.metrics, inputs: &inputs };
-            carry_out(work, jobs, target, common).await
+            carry_out(work, jobs, target).await
         }
     })
 }
@@ -51,11 +51,11 @@ pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Pro
         return Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, io::stdin())), STDIN.to_owned()));
     }
     let name = files::name(path);
-    let file = File::open(path).with_context(|| format!("{name}: cannot be opened")).or_exit(Exit::Usage)?;
+    let file = File::open(path).with_context(|| format!("{name}: cannot open the file")).or_exit(Exit::Usage)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Problem::new(
             Exit::Usage,
-            format!("{name}: found a directory, allowed is a file, or - for standard input"),
+            format!("{name}: is a directory (expected a file, or - for standard input)"),
         ));
     }
     Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, file)), name))

@@ -1,17 +1,13 @@
-//! `imageshare sandbox`: a stand-in for the API, until it is interrupted.
+//! `imageshare sandbox`: runs a local fake of the API until it is interrupted.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
+use imageshare_core::text::excerpt;
 use imageshare_sandbox::{
-    Config, Sandbox, World,
+    Config, Sandbox, Scheme, World,
     faults::{self, Faults},
-    world,
+    server, world,
 };
 use imageshare_worker::settings;
 
@@ -43,12 +39,13 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
         listen: arguments.listen,
         world,
         faults,
-        latency: settings::duration(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
-            .map_err(|problem| Problem::new(Exit::Usage, format!("--latency: {problem}")))?,
+        latency: settings::duration_of_flag(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
+            .context("--latency")
+            .or_exit(Exit::Usage)?,
         rps: arguments.rps,
-        tls: arguments.tls,
+        scheme: scheme(arguments)?,
     };
-    runtime::run(serve(config))
+    runtime::run(serve(config, arguments.tls_ca.as_deref()))
 }
 
 /// Reads a world file.
@@ -57,36 +54,31 @@ pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
     World::parse(&text).with_context(|| format!("--world {}", files::name(path))).or_exit(Exit::Usage)
 }
 
-async fn serve(config: Config) -> Ended {
+async fn serve(config: Config, ca_file: Option<&Path>) -> Ended {
     let interrupts = runtime::interrupts(|| {})?;
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
-    let authority = sandbox.certificate_pem().map(Authority::write).transpose()?;
-    if let Some(Authority(path)) = &authority {
-        drop(writeln!(io::stderr(), "clients are to trust {}", path.display()));
+    if let Some(path) = ca_file {
+        fs::write(path, sandbox.ca_pem())
+            .with_context(|| format!("--tls-ca {}", files::name(path)))
+            .or_exit(Exit::Usage)?;
     }
     output::print(&format!("listening on {}\n", sandbox.addr()))?;
-    // No more than one is needed: this has nothing to finish.
+    // One interrupt is enough: the sandbox has no work to finish.
     interrupts.any().await;
     sandbox.stop().await;
     Ok(Exit::Done)
 }
 
-/// The file with the authority's certificate, for as long as the sandbox runs.
-struct Authority(PathBuf);
-
-impl Authority {
-    fn write(pem: &str) -> Result<Self, Problem> {
-        let path = std::env::temp_dir().join(format!("imageshare-sandbox-{}.pem", std::process::id()));
-        // Never through a link that somebody else has put there.
-        let write = || File::create_new(&path)?.write_all(pem.as_bytes());
-        write().with_context(|| format!("the file {} cannot be made", path.display())).or_exit(Exit::Failed)?;
-        Ok(Self(path))
+/// Returns the protocol with the names of its certificate.
+fn scheme(arguments: &SandboxArguments) -> Result<Scheme, Problem> {
+    if !arguments.tls {
+        return Ok(Scheme::Http);
     }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        // It holds no secret: where it cannot be removed, it stays.
-        drop(fs::remove_file(&self.0));
+    for name in &arguments.tls_name {
+        if !server::is_certificate_name(name) {
+            let problem = format!("--tls-name: invalid name {} (expected a DNS name or an IP address)", excerpt(name));
+            return Err(Problem::new(Exit::Usage, problem));
+        }
     }
+    Ok(Scheme::Https(arguments.tls_name.clone()))
 }

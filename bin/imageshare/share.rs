@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter, path::Path};
 use anyhow::Context as _;
 use imageshare_core::ids::{AccountId, Region};
 use imageshare_worker::{
-    driver::route,
+    lanes::route,
     settings::Settings,
     wire::{Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permission, force: bool) -> Ended {
-    let settings = work::settings(common, arguments.image.region.as_deref(), arguments.work.sandbox)?;
+    let settings = work::settings(common, &arguments.work, &arguments.image.region)?;
     let region = region(&settings)?;
     let account_ids = accounts(&arguments.accounts)?.into();
     let identity = Identity {
@@ -39,27 +39,21 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
     let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     runtime::run(async {
-        let work = work::prepare(common, settings, &arguments.work).await?;
+        let work = work::prepare(settings, &arguments.work).await?;
         route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
         let jobs = iter::once(Ok(line));
         if arguments.work.dry_run {
-            plan::show(work, jobs, common).await
+            plan::show(work, jobs).await
         } else {
-            carry_out(
-                work,
-                jobs,
-                Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs },
-                common,
-            )
-            .await
+            carry_out(work, jobs, Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs }).await
         }
     })
 }
 
 /// The region that a command for one image needs.
 pub(crate) fn region(settings: &Settings) -> Result<Region, Problem> {
-    let missing = "--region: found none, allowed is the region of the image, such as ap-singapore, \
-                   by flag or by TENCENTCLOUD_REGION";
+    let missing =
+        "--region: missing (expected the region of the image, such as ap-singapore, by flag or by TENCENTCLOUD_REGION)";
     settings.region.ok_or_else(|| Problem::new(Exit::Usage, missing))
 }
 
@@ -67,7 +61,7 @@ fn accounts(accounts: &Accounts) -> Result<Vec<AccountId>, Problem> {
     match &accounts.accounts_file {
         Some(path) => of_file(path),
         None if accounts.account.len() > ACCOUNTS_MAX => {
-            let words = format!("--account: found {}, allowed are 1 to {ACCOUNTS_MAX}", accounts.account.len());
+            let words = format!("--account: given {} times (expected 1 to {ACCOUNTS_MAX})", accounts.account.len());
             Err(Problem::new(Exit::Usage, words))
         }
         None => Ok(accounts.account.clone()),

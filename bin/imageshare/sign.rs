@@ -12,7 +12,7 @@ use imageshare_core::{
     v1,
 };
 use imageshare_sandbox::flat;
-use imageshare_worker::settings::Environment;
+use imageshare_worker::environment::Environment;
 use serde::Serialize;
 
 use crate::{
@@ -69,8 +69,7 @@ pub(crate) fn run(arguments: &SignArguments) -> Ended {
 /// One half of the key.
 fn variable<T: FromStr<Err = CredentialError>>(name: &'static str) -> Result<T, Problem> {
     let text = Environment::of_process().text(name).context(name).or_exit(Exit::Refused)?;
-    let missing =
-        || Problem::new(Exit::Refused, format!("{name}: found none, allowed is one half of the key to sign with"));
+    let missing = || Problem::new(Exit::Refused, format!("{name}: missing (expected a part of the key to sign with)"));
     text.ok_or_else(missing)?.parse().context(name).or_exit(Exit::Refused)
 }
 
@@ -133,11 +132,11 @@ fn v1(
     algorithm: v1::Algorithm,
 ) -> Result<String, Problem> {
     if arguments.body.is_some() || arguments.query.is_some() {
-        let words = "--body and --query are for --algorithm tc3; here each parameter is a --param NAME=VALUE";
+        let words = "--body, --query: not used by this algorithm (expected --algorithm tc3, or a --param NAME=VALUE for each parameter)";
         return Err(Problem::new(Exit::Usage, words));
     }
     let Some(nonce) = arguments.nonce else {
-        return Err(Problem::new(Exit::Usage, format!("--nonce: found none, {algorithm} needs one")));
+        return Err(Problem::new(Exit::Usage, format!("--nonce: missing (expected a number with {algorithm})")));
     };
     let mut pairs = pairs(&arguments.param)?;
     let common = v1::Common {
@@ -160,7 +159,7 @@ fn pairs(params: &[String]) -> Result<Pairs, Problem> {
     for param in params {
         let Some((name, value)) = param.split_once('=') else {
             let found = imageshare_core::text::excerpt(param);
-            return Err(Problem::new(Exit::Usage, format!("--param: found {found}, allowed is NAME=VALUE")));
+            return Err(Problem::new(Exit::Usage, format!("--param: invalid value {found} (expected NAME=VALUE)")));
         };
         pairs.push(name, value);
     }

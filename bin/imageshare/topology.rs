@@ -26,8 +26,8 @@ struct Line {
 }
 
 pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> Ended {
-    let settings = work::settings(common, None, false)?;
-    if arguments.declare { runtime::run(declare(&settings, common)) } else { print(&settings) }
+    let settings = work::load(&work::flags(common))?;
+    if arguments.declare { runtime::run(declare(&settings)) } else { print(&settings) }
 }
 
 fn print(settings: &Settings) -> Ended {
@@ -40,7 +40,7 @@ fn print(settings: &Settings) -> Ended {
     Ok(Exit::Done)
 }
 
-async fn declare(settings: &Settings, common: &Common) -> Ended {
+async fn declare(settings: &Settings) -> Ended {
     let connection = broker::connect(settings, "imageshare topology").await?;
     let declared = topology::declare(&connection, lanes(settings)).await;
     let url = broker::url(settings)?;
@@ -56,7 +56,7 @@ async fn declare(settings: &Settings, common: &Common) -> Ended {
         Line { what, state: "different", problem }
     });
     let lines = made.chain(found).chain(different);
-    let text = if output::is_for_people(common.json) {
+    let text = if output::is_for_people(settings.output.json) {
         let mut table = Table::new(["WHAT", "STATE", ""]);
         lines.for_each(|line| table.row([line.what, line.state.to_owned(), line.problem.unwrap_or_default()]));
         table.to_text("")

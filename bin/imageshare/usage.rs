@@ -1,7 +1,5 @@
 //! Errors of the command line without what may be a secret in them.
 
-use std::env;
-
 use clap::{
     CommandFactory as _, Error,
     error::{ContextKind, ContextValue},
@@ -10,16 +8,15 @@ use imageshare_core::disclosure;
 
 use crate::cli::Cli;
 
-/// How the variables begin that the command line knows.
-const VARIABLES: &str = "IMAGESHARE_";
-
 /// What an error quotes of the command line.
 const QUOTED: [ContextKind; 3] = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
 
-/// Returns the error, or one without what it quotes if that may be a secret: an address, a key, the value of a variable.
+/// Returns the error, or one without what it quotes if that may be a secret: an address or a key.
 pub(crate) fn disclosed(error: Error) -> Error {
     let quoted = QUOTED.iter().find_map(|kind| match error.get(*kind) {
-        Some(ContextValue::String(quoted)) if !is_shown(quoted) => Some(*kind),
+        Some(ContextValue::String(quoted)) if !disclosure::disclosed_argument(quoted).contains(quoted.as_str()) => {
+            Some(*kind)
+        }
         _ => None,
     });
     // The cause and the suggestions may repeat the value and cannot be removed, so the error is made anew.
@@ -39,19 +36,6 @@ pub(crate) fn disclosed(error: Error) -> Error {
     };
     Error::raw(error.kind(), format!("{what}; it is not shown, since it may be a password or a key"))
         .format(&mut Cli::command())
-}
-
-/// Returns whether all of a quoted text may be shown.
-fn is_shown(quoted: &str) -> bool {
-    let shown =
-        if is_of_variable(quoted) { disclosure::disclosed(quoted) } else { disclosure::disclosed_argument(quoted) };
-    shown.contains(quoted)
-}
-
-/// Returns whether a value may come from a variable. The reader of the error may not know it then.
-fn is_of_variable(value: &str) -> bool {
-    let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(VARIABLES);
-    env::vars_os().any(|(name, of_variable)| is_ours(&name) && of_variable == *value)
 }
 
 #[cfg(test)]

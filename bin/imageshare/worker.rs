@@ -11,9 +11,10 @@ use imageshare_worker::{
     },
     credentials::IfMissing,
     daemon::Daemon,
-    http::{Client, Outside, TimeOuts},
+    environment::Environment,
+    http::{Client, NetworkSettings, TimeOuts},
     service_manager::ServiceManager,
-    settings::{self, Environment, Flags, Settings, SettingsError},
+    settings::{Flags, Settings, SettingsError},
     status::Status,
     tls::TlsError,
 };
@@ -38,15 +39,20 @@ struct Start {
 }
 
 pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
-    let flags = Flags { admin: arguments.admin.clone(), ..work::flags(common, None, false) };
-    let grace = grace(&arguments.grace)?;
-    let log =
-        Log::start(common, arguments.log).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
+    let flags = Flags {
+        admin: arguments.admin.clone(),
+        grace: arguments.grace.clone(),
+        log: arguments.log.clone(),
+        ..work::flags(common)
+    };
+    // The log starts before files are read, which may take long.
+    let output = Settings::output(&flags, &Environment::of_process()).or_exit(Exit::Usage)?;
+    let log = Log::start(output).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
     runtime::run(async {
         // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
         // process of a container would otherwise ignore the signal.
         let mut interrupts =
-            runtime::interrupts(|| info!("ending: what is under way is finished; once more ends at once"))?;
+            runtime::interrupts(|| info!("shutting down: finishing requests in flight (signal again to stop now)"))?;
         let hangups = runtime::hangups()?;
         let readings = Readings::new();
         let started = tokio::select! {
@@ -58,6 +64,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             info!("ended");
             return Ok(Exit::Done);
         };
+        let grace = settings.grace;
         let status = Arc::new(Status::new(settings.lanes.iter().map(|lane| lane.name.as_str())));
         let _admin = match settings.admin {
             Some(listen) => Some(admin(listen, &status)?),
@@ -78,7 +85,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
             lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
         let limits = watch_limits(management, &url, &settings);
-        let daemon = Daemon::start(settings, lanes, client.clone(), url, arguments.declare, &status);
+        let daemon = Daemon::start(settings, lanes, &client, url, arguments.declare, &status);
         let reload = Reload { readings, flags, client, reading: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
@@ -113,7 +120,7 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
 
 /// The client for the broker's management interface, which trusts whom the broker's connections trust.
 pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> {
-    let outside = Outside { trust: settings.broker.trust.clone(), proxy: None };
+    let outside = NetworkSettings { trust: settings.broker.trust.clone(), proxy: None };
     Client::with(outside, settings.http).or_exit(Exit::Usage)
 }
 
@@ -126,7 +133,7 @@ fn watch_limits(
     let (vhost, lanes) = (url.vhost().to_owned(), settings.lanes.iter().map(|lane| lane.name.clone()).collect());
     async move {
         let Some((url, client)) = management else {
-            info!("policies of the broker are not inspected; set broker.management_url to have them inspected");
+            info!("broker policies are not inspected; set broker.management_url to inspect them");
             return pending().await;
         };
         management::watch(client, url, vhost, lanes).await
@@ -155,7 +162,7 @@ impl Reload {
             (settings, trust)
         };
         let reading = tokio::spawn(async move {
-            let refused = |error: anyhow::Error| (Err(SettingsError { problems: vec![error.to_string()] }), Ok(()));
+            let refused = |error: anyhow::Error| (Err(SettingsError::unreadable(error.to_string())), Ok(()));
             readings.read(read).await.unwrap_or_else(refused)
         });
         if let Some(earlier) = self.reading.replace(reading) {
@@ -209,7 +216,7 @@ async fn serve(
         ended = daemon.ended() => end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
         Some(()) = interrupts.recv() => end(Some("ended at once".to_owned()), Exit::Interrupted, log),
         () = sleep(grace) => {
-            let words = format!("not finished after {} s; what is under way is broken off", grace.as_secs_f64());
+            let words = format!("not finished after {} s; abandoning requests in flight", grace.as_secs_f64());
             end(Some(words), Exit::Failed, log)
         }
     }
@@ -224,14 +231,9 @@ fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
             Ok(Exit::Done)
         }
         Some(words) => {
-            error!("{words}; the jobs in hand come again");
+            error!("{words}; unacknowledged jobs will be redelivered");
             drop(log);
             process::exit(exit.code().into());
         }
     }
-}
-
-fn grace(text: &str) -> Result<Duration, Problem> {
-    let range = Duration::from_secs(1)..=Duration::from_hours(1);
-    settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--grace: {problem}")))
 }

@@ -58,7 +58,7 @@ def bill():
                 {"name": "imageshare:target", "value": target},
             ],
         },
-        # What only the compiler runs is not in the binary.
+        # Build dependencies are not in the binary.
         "components": [
             part | {"scope": "required" if key in linked else "excluded"} for key, part in sorted(components.items())
         ],
@@ -81,7 +81,7 @@ def artifacts():
         output("deploy/container/files", folder)
     messages = map(json.loads, (BUILD / "messages.json").read_text().splitlines())
     files = [(part["package_id"], part["filenames"][0]) for part in messages if part["reason"] == "compiler-artifact"]
-    # Cargo puts what runs while building into the folder beside that of the target.
+    # Cargo puts build dependencies into a folder next to that of the target.
     linked = {key for key, file in files if not Path(file).is_relative_to(BUILD / "release")}
     return {key for key, _ in files}, linked
 
@@ -96,7 +96,7 @@ def component(package, checksums):
         # Old manifests write `/` for OR.
         "licenses": [{"expression": " OR ".join(part.strip() for part in package["license"].split("/"))}],
     }
-    # A crate of this repository is in no registry.
+    # Crates of this repository are not in a registry.
     if checksum := checksums[name, version]:
         described["purl"] = PackageURL("cargo", name=name, version=version).to_string()
         described["hashes"] = [{"alg": "SHA-256", "content": checksum}]

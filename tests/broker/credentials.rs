@@ -23,7 +23,7 @@ fn missing_key_blocks_no_other_lane() {
     setup.publish(&history.jobs);
     setup.change_keys(&TWO_LANES[..1]);
     let worker = setup.worker();
-    worker.wait_for_log_after(0, &["the lane is closed", r#""lane":"two""#, r#""reason":"credential""#]);
+    worker.wait_for_log_after(0, &["lane closed", r#""lane":"two""#, r#""reason":"credential""#]);
     wait_until("the other lane is settled", || {
         (setup.lane_depth("one").ready + setup.lane_depth("one").held == 0).then_some(())
     });
@@ -31,7 +31,7 @@ fn missing_key_blocks_no_other_lane() {
     setup.change_keys(&TWO_LANES);
     setup.check_all_succeeded(&history);
     let log = worker.drain();
-    assert_eq!(log.matches("whose key it is cannot be learned").count(), 2, "{log}");
+    assert_eq!(log.matches("account of the key not identified").count(), 2, "{log}");
     assert_eq!(setup.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
 }
 
@@ -60,7 +60,7 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     setup.publish_random(&mut history, 50);
     worker.wait_until_serving();
     // Publish until the key has expired.
-    let closed = ["the lane is closed", r#""reason":"credential""#];
+    let closed = ["lane closed", r#""reason":"credential""#];
     while !worker.stderr().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
         publish_if_few(&setup, &mut history);
     }
@@ -68,14 +68,14 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     let key = setup.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
-    worker.wait_for_log_after(mark, &["the source of the credential gives none", "found only the beginning"]);
+    worker.wait_for_log_after(mark, &["credential source failed", "found only the beginning"]);
     write_key(&path, &key);
-    worker.wait_for_log_after(mark, &["the lane is open again"]);
+    worker.wait_for_log_after(mark, &["lane opened"]);
     assert_eq!(setup.client().ready(DEAD), 0);
     setup.check_all_succeeded(&history);
     let log = worker.drain();
     assert!(!log.contains(key["secret_key"].as_str().unwrap()), "{log}");
-    assert_eq!(log.matches("the source of the credential gives none").count(), 1, "{log}");
+    assert_eq!(log.matches("credential source failed").count(), 1, "{log}");
 }
 
 #[test]
@@ -93,10 +93,10 @@ fn key_file_replaced_in_time_costs_no_call() {
         // Secret stores replace files this way.
         write_key(&folder.path("next"), &setup.sandbox.temporary_key(3_600));
         fs::rename(folder.path("next"), &path).unwrap();
-        worker.wait_for_log_after(mark, &["a new credential is there"]);
+        worker.wait_for_log_after(mark, &["credential refreshed"]);
     }
     setup.check_all_succeeded(&history);
-    assert!(!worker.drain().contains("the lane is closed"));
+    assert!(!worker.drain().contains("lane closed"));
     check_no_refused_key(&setup);
 }
 
@@ -119,7 +119,7 @@ fn key_of_another_account_closes_the_lane() {
     setup.wait_until_settled();
     let (mark, calls) = (worker.mark(), setup.sandbox.writes());
     put("AKIDOTHER");
-    worker.wait_for_log_after(mark, &["the lane is closed", r#""reason":"account""#, "100008888888"]);
+    worker.wait_for_log_after(mark, &["lane closed", r#""reason":"account""#, "100008888888"]);
     // New accounts, since a job that needs no write could succeed without the API.
     let first = history.jobs.len();
     for number in 1000..1050 {
@@ -130,15 +130,15 @@ fn key_of_another_account_closes_the_lane() {
     assert_eq!(setup.sandbox.writes(), calls);
     let mark = worker.mark();
     put("AKIDOURS");
-    worker.wait_for_log_after(mark, &["the lane is open again"]);
+    worker.wait_for_log_after(mark, &["lane opened"]);
     setup.check_all_succeeded(&history);
     // The operator sets the other account.
     let mark = worker.mark();
     put("AKIDOTHER");
-    worker.wait_for_log_after(mark, &["the lane is closed", r#""reason":"account""#]);
+    worker.wait_for_log_after(mark, &["lane closed", r#""reason":"account""#]);
     setup.change_settings(setup.sandbox.port(), "[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
     worker.signal("HUP");
-    worker.wait_for_log_after(mark, &["the lane is open again"]);
+    worker.wait_for_log_after(mark, &["lane opened"]);
     worker.drain();
 }
 
@@ -157,7 +157,7 @@ fn role_is_renewed_before_it_expires() {
         publish_if_few(&setup, &mut history);
     }
     setup.check_all_succeeded(&history);
-    assert!(!worker.drain().contains("the lane is closed"));
+    assert!(!worker.drain().contains("lane closed"));
     check_no_refused_key(&setup);
 }
 

@@ -17,7 +17,7 @@ fn readme_daemon_carries_out_published_jobs() {
     let ended = Shell::new().run(&script).check(0);
     check_output_contains(
         &ended.stderr,
-        "jobs      308   308 succeeded\naccounts  732   688 changed, 34 unchanged, 10 taken off by a SYNC\n",
+        "jobs      308   308 succeeded\naccounts  732   688 changed, 34 unchanged, 10 removed by SYNC\n",
     );
     // The sandbox also prints its address on standard output.
     let reports: String = ended.stdout.split_inclusive('\n').filter(|line| line.starts_with("{\"job_id")).collect();

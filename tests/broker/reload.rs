@@ -20,8 +20,8 @@ const FAST: u32 = 40;
 const RELOADS: usize = 20;
 
 /// Log messages of a reload.
-const RELOADED: &str = "settings and credentials are read again";
-const REJECTED: &str = "the settings are wrong and were not taken over";
+const RELOADED: &str = "settings and credentials reloaded";
+const REJECTED: &str = "settings invalid; keeping the old ones";
 
 /// Sends SIGHUP and waits for the expected log line.
 #[track_caller]
@@ -62,9 +62,9 @@ fn changed_settings_and_keys_lose_no_job() {
     });
 
     setup.change_keys(&["unknown", "two"]);
-    reload(&worker, &["the lane is closed", r#""lane":"one""#, r#""reason":"credential""#]);
+    reload(&worker, &["lane closed", r#""lane":"one""#, r#""reason":"credential""#]);
     setup.change_keys(&TWO_LANES);
-    reload(&worker, &["the lane is open again", r#""lane":"one""#]);
+    reload(&worker, &["lane opened", r#""lane":"one""#]);
 
     for number in 0..RELOADS {
         let is_valid = number % 2 == 1;

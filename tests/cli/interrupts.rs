@@ -80,8 +80,8 @@ fn interrupt_reports_what_was_and_was_not_done() {
     }
     assert!(failed_codes(&reports).iter().all(|code| *code == "Local.NotAttempted"));
     assert!(changed > 0 && changed < 12 * 60, "{changed}");
-    assert!(errors.contains("interrupted: requests in flight are waited for"), "{errors}");
-    assert!(errors.contains("run it again to go on"), "{errors}");
+    assert!(errors.contains("interrupted: finishing requests in flight"), "{errors}");
+    assert!(errors.contains("run the file again to continue"), "{errors}");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn unread_reports_block_neither_file_nor_end() {
     running.signal("INT");
     let (code, errors) = running.wait();
     assert_eq!(code, Some(130), "{errors}");
-    assert!(errors.contains("standard output: nobody takes the reports, so some are not written"), "{errors}");
+    assert!(errors.contains("standard output: not read; some reports are not written"), "{errors}");
     assert!(errors.contains("jobs      2,000  2,000 succeeded"), "{errors}");
     assert_eq!(json_lines(&fs::read_to_string(&file).unwrap()).len(), 2000);
 }
@@ -132,7 +132,7 @@ fn interrupt_names_the_last_line_with_a_report() {
     running.signal("INT");
     let (reports, errors) = wait_interrupted(running, stdout);
     let (_, rest) = errors.split_once("jobs up to line ").unwrap_or_else(|| panic!("{errors}"));
-    let last: u64 = rest.split_once(" of the input were read; later ones").unwrap().0.parse().unwrap();
+    let last: u64 = rest.split_once(" of the input were read; later jobs").unwrap().0.parse().unwrap();
     assert!((1..JOBS).contains(&last), "{errors}");
     let reported: BTreeSet<_> = reports.iter().map(|report| report["job_id"].to_string()).collect();
     assert_eq!(reported, (1..=last).map(|line| format!("\"line-{line}\"")).collect());
@@ -184,7 +184,7 @@ fn second_interrupt_ends_at_once() {
     wait_until("a write hangs", || (sandbox.writes() >= 1).then_some(()));
     running.signal("INT");
     // Two signals at once could be merged.
-    running.wait_for_stderr("interrupt again to end at once");
+    running.wait_for_stderr("interrupt again to stop now");
     running.signal("INT");
     let (reports, _) = wait_interrupted(running, stdout);
     assert_eq!(reports.len(), 2);

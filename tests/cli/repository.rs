@@ -55,6 +55,8 @@ fn crates_know_each_other_in_one_direction_only() {
         ("imageshare-sandbox", "imageshare-engine"),
         ("imageshare-core", "imageshare-engine"),
         ("imageshare-engine", "imageshare-worker"),
+        ("imageshare-amqp", "imageshare-engine"),
+        ("imageshare-amqp", "imageshare-worker"),
     ] {
         assert!(!tree(from, &[]).contains_key(to), "{from} uses {to}");
     }

@@ -73,10 +73,17 @@ class Client:
 
 
 @pytest.fixture(scope="session")
-def sandbox_url():
+def ca_file(tmp_path_factory):
+    """The certificate of the sandbox's authority, once the sandbox runs."""
+    return tmp_path_factory.mktemp("authority") / "ca.pem"
+
+
+@pytest.fixture(scope="session")
+def sandbox_url(ca_file):
     repository = Path(__file__).resolve().parents[2]
     target = Path(os.environ.get("CARGO_TARGET_DIR", "target"))
     command = [target / "debug" / "imageshare", "sandbox", "--listen", "127.0.0.1:0", "--world", "examples/world.toml"]
+    command += ["--tls-ca", ca_file]
     with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
         listening = process.stdout.readline()
         assert listening.startswith("listening on "), listening

@@ -92,7 +92,8 @@ def test_more_than_ten_requests_a_second_are_throttled(sandbox, client):
         except TencentCloudSDKException as refusal:
             assert UUID.fullmatch(refusal.get_request_id())
             if refusal.get_code() == "RequestLimitExceeded":
-                assert re.search(r"equals to `\d+` in a second, which exceeds the frequency limit `10`", str(refusal))
+                # The SDK asks for Chinese.
+                assert re.search(r"每秒请求`\d+`次，超过了每秒频率上限`10`次", str(refusal))
             return refusal.get_code()
 
     with ThreadPoolExecutor(16) as pool:

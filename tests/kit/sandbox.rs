@@ -42,11 +42,6 @@ impl SandboxProcess {
             .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
-    /// Waits until standard error contains some words, and returns the rest of their line.
-    pub fn wait_for_stderr(&self, words: &str) -> String {
-        self.running.wait_for_stderr(words)
-    }
-
     /// Returns the counters.
     pub fn stats(&self) -> Value {
         self.admin("GET", "stats", "")

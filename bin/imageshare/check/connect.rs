@@ -7,9 +7,12 @@ use imageshare_core::{
 use imageshare_worker::{
     broker::{BrokerVersion, Connection, Url, management, topology},
     credentials::{IfMissing, Owner},
-    driver::{self, Lane, ReadError, Reader},
+    environment::Environment,
     http::Client,
-    settings::{self, Environment, Regions, Settings},
+    lane::Regions,
+    lanes::{self, OpenLane},
+    listing::{ImageReader, ReadFailure},
+    settings::Settings,
 };
 
 use super::{Findings, policy};
@@ -26,7 +29,7 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
     for lane in &settings.lanes {
         // Why there is no credential was said.
         let alone = std::slice::from_ref(lane);
-        let Ok(opened) = driver::open_lanes(alone, &Environment::of_process(), client, IfMissing::Fail).await else {
+        let Ok(opened) = lanes::open_lanes(alone, &Environment::of_process(), client, IfMissing::Fail).await else {
             continue;
         };
         for lane in &opened {
@@ -40,8 +43,8 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
 }
 
 /// STS: whose the key is.
-async fn ask_whose(lane: &Lane, findings: &mut Findings) {
-    let mut identity = lane.keeper.identity();
+async fn ask_whose(lane: &OpenLane, findings: &mut Findings) {
+    let mut identity = lane.credentials.identity();
     let known = identity.wait_for(|identity| identity.owner != Owner::Asked).await;
     let known = known.map(|identity| identity.owner.clone());
     let key = format!("connect.{}.GetCallerIdentity", lane.name);
@@ -64,11 +67,11 @@ async fn ask_whose(lane: &Lane, findings: &mut Findings) {
 }
 
 /// The API: whether it can be reached, takes the key, and lets it read.
-async fn ask_api(lane: &Lane, region: Region, client: &Client, findings: &mut Findings) {
+async fn ask_api(lane: &OpenLane, region: Region, client: &Client, findings: &mut Findings) {
     let image: ImageId = NO_IMAGE.parse().expect("it has the form of one");
-    for (action, asked) in Reader::new(client.clone(), lane).try_all(region, image).await {
+    for (action, asked) in ImageReader::new(client, lane).probe(region, image).await {
         let key = format!("connect.{}.{action}", lane.name);
-        let class = asked.as_ref().err().map(ReadError::class);
+        let class = asked.as_ref().err().map(ReadFailure::class);
         match (asked, class) {
             (Err(error), Some(Some(Class::Permission))) => {
                 findings.add(key, "not allowed", &lane.endpoint);
@@ -94,7 +97,7 @@ async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Finding
     let key = "connect.broker".to_owned();
     // Why there is no address was said.
     let Ok(url) = settings.broker.url() else { return };
-    let lanes = settings.lanes.iter().map(|lane: &settings::Lane| lane.name.as_str());
+    let lanes = settings.lanes.iter().map(|lane| lane.name.as_str());
     let looked = async {
         let connection = Connection::open(&url, "imageshare check", broker::time_outs(settings)).await?;
         let differences = topology::check(&connection, lanes).await;
@@ -166,7 +169,7 @@ async fn ask_management(settings: &Settings, url: &Url, findings: &mut Findings)
 }
 
 /// A region that the lane has.
-fn region(lane: &Lane, settings: &Settings) -> Region {
+fn region(lane: &OpenLane, settings: &Settings) -> Region {
     let of_settings = settings.region.filter(|region| lane.regions.contains(*region));
     let of_lane = || match &lane.regions {
         Regions::All => None,

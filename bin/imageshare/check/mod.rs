@@ -12,46 +12,39 @@ use std::{
 use imageshare_core::credential::SecretId;
 use imageshare_worker::{
     credentials::Provider,
+    environment::Environment,
     http::Client,
-    settings::{Environment, Setting, Settings, UrlSource},
+    settings::{EffectiveSetting, Settings, UrlSource},
 };
-use serde::Serialize;
 
 use crate::{
     cli::{CheckArguments, Common},
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime,
-    voice::Voice,
+    terminal::{Terminal, labeled},
     work,
 };
 
 /// How the ids of the vendor's keys begin.
 const ID_BEGINS: &str = "AKID";
 
-/// One setting, or one thing that was found out, as it is shown.
-#[derive(Serialize)]
-struct Line {
-    key: String,
-    value: String,
-    origin: String,
-}
-
 /// What is shown, and how it ends.
 struct Findings {
-    lines: Vec<Line>,
+    /// The settings, and what was found out.
+    lines: Vec<EffectiveSetting>,
     exit: Exit,
 }
 
 pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
-    let settings = work::settings(common, None, false)?;
+    let settings = work::load(&work::flags(common))?;
     if arguments.policy {
         return policy::print(&settings);
     }
     let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
-    let mut findings = Findings { lines: settings.describe().iter().map(Line::of).collect(), exit: Exit::Done };
+    let mut findings = Findings { lines: settings.describe(), exit: Exit::Done };
     runtime::run(async {
-        let _announcing = Voice::new(common.quiet, false).announce(client.waits());
+        let _announcing = Terminal::new(settings.output.quiet, false).announce(client.waits());
         findings.look_for_keys(&settings, &client, arguments.connect).await;
         findings.look_for_broker(&settings);
         if arguments.connect {
@@ -59,24 +52,18 @@ pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
         }
         Ok(())
     })?;
-    findings.print(common)
-}
-
-impl Line {
-    fn of(Setting { key, value, origin }: &Setting) -> Self {
-        Self { key: key.clone(), value: value.clone(), origin: origin.to_string() }
-    }
+    findings.print(settings.output.json)
 }
 
 impl Findings {
     fn add(&mut self, key: String, value: impl Into<String>, origin: &impl ToString) {
-        self.lines.push(Line { key, value: value.into(), origin: origin.to_string() });
+        self.lines.push(EffectiveSetting { key, value: Some(value.into()), origin: origin.to_string() });
     }
 
     /// Something is not as it should be.
     fn problem(&mut self, exit: Exit, words: &str) {
         self.exit = self.exit.worse(exit);
-        drop(writeln!(io::stderr(), "imageshare: {words}"));
+        drop(writeln!(io::stderr(), "{}", labeled(words)));
     }
 
     /// Something ended before it could be looked at.
@@ -136,10 +123,12 @@ impl Findings {
         }
     }
 
-    fn print(self, common: &Common) -> Ended {
-        let text = if output::is_for_people(common.json) {
+    fn print(self, json: bool) -> Ended {
+        let text = if output::is_for_people(json) {
             let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
-            self.lines.into_iter().for_each(|Line { key, value, origin }| table.row([key, value, origin]));
+            for EffectiveSetting { key, value, origin } in self.lines {
+                table.row([key, value.unwrap_or_else(|| "-".to_owned()), origin]);
+            }
             table.to_text("")
         } else {
             self.lines.iter().map(output::json_line).collect()

@@ -13,7 +13,7 @@ use std::{
 use imageshare_worker::{
     broker::{Follower, Publisher, Routes},
     driver::{End, Extent, Summary},
-    settings::Settings,
+    settings::{Flags, Settings},
     wire::{Format, JobReader},
 };
 use tokio::{
@@ -32,7 +32,7 @@ use crate::{
     output,
     run::{STDIN, open},
     runtime,
-    voice::Voice,
+    terminal::Terminal,
     work::{
         self,
         inputs::Inputs,
@@ -51,20 +51,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const NAME: &str = "imageshare publish";
 
 pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
-    let settings = work::settings(common, arguments.region.as_deref(), false)?;
-    let give_up_after = work::patience(&arguments.give_up_after)?;
+    let (region, give_up_after) = (arguments.region.clone(), arguments.give_up_after.clone());
+    let settings = work::load(&Flags { region, give_up_after, ..work::flags(common) })?;
     let (url, time_outs) = (broker::url(&settings)?, broker::time_outs(&settings));
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
     let jobs = JobReader::new(input, &name, format, settings.region);
     runtime::run(async {
         let started = Instant::now();
-        let for_people = output::is_for_people(common.json);
-        let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
-        let reports = Reports::open(None, &Inputs::default(), !for_people, &voice)?;
-        let announcer = voice.clone();
+        let for_people = output::is_for_people(settings.output.json);
+        let terminal = Terminal::new(settings.output.quiet, for_people || !output::is_terminal());
+        let reports = Reports::open(None, &Inputs::default(), !for_people, &terminal)?;
+        let announcer = terminal.clone();
         let mut interrupts = runtime::interrupts(move || {
-            announcer.say("interrupted: what is on its way is waited for; interrupt again to end at once");
+            announcer.note("interrupted: waiting for outstanding confirms (interrupt again to stop now)");
         })?;
 
         // Before anything is published, so that no report is missed.
@@ -79,12 +79,12 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         let (publisher, publishing) = Publisher::new(url.clone(), NAME, time_outs);
         let (state, publishing) = (publisher.state(), tokio::spawn(publishing.run()));
         let (published, to_confirm) = mpsc::channel(AHEAD);
-        let Settings { lanes, lane, .. } = settings;
+        let Settings { lanes, lane, give_up_after, .. } = settings;
         let routes = Routes::new(url.clone(), NAME, time_outs);
         Source { lanes, lane, publisher, routes, awaited: awaited.clone(), published }.read(jobs)?;
-        let pump = Pump::new(to_confirm, following, reports, voice.clone());
+        let pump = Pump::new(to_confirm, following, reports, terminal.clone());
         let ended = pump.run(broker::Watch::new(url, state, give_up_after), &mut interrupts.each).await;
-        voice.clear();
+        terminal.clear();
         if ended.sums.is_whole {
             // It ends by itself, since the source has let go of it.
             drop(timeout(PATIENCE, publishing).await);
@@ -93,7 +93,7 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
             interrupts.any().await;
             Moment::now() + PATIENCE
         };
-        let written = ended.reports.finish(impatience, &voice).await;
+        let written = ended.reports.finish(impatience, &terminal).await;
         let jobs_awaited = awaited.map(|awaited| awaited.jobs() as u64);
         let words = words(&ended.sums, &written, jobs_awaited, started.elapsed());
         let is_all_well = written.tally.is_all_done() && !written.is_incomplete && ended.sums.is_whole;
@@ -103,7 +103,7 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         if for_people {
             return Ok(exit.after(output::print(&words)));
         }
-        voice.say(words.trim_end());
+        terminal.note(words.trim_end());
         Ok(exit)
     })
 }

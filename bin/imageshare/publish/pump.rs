@@ -24,7 +24,7 @@ use super::{
 use crate::{
     broker::{self, Watch},
     exit::{Exit, Problem},
-    voice::Voice,
+    terminal::Terminal,
     work::reports::Reports,
 };
 
@@ -72,7 +72,7 @@ pub(super) struct Pump {
     following: Option<Following>,
     reports: Reports,
     worker: String,
-    voice: Voice,
+    terminal: Terminal,
     sums: Sums,
 }
 
@@ -99,10 +99,10 @@ impl Pump {
         published: mpsc::Receiver<Published>,
         following: Option<Following>,
         reports: Reports,
-        voice: Voice,
+        terminal: Terminal,
     ) -> Self {
         let (unconfirmed, sums, worker) = (VecDeque::new(), Sums::default(), worker_name());
-        Self { published, unconfirmed, following, reports, worker, voice, sums }
+        Self { published, unconfirmed, following, reports, worker, terminal, sums }
     }
 
     /// Runs until all is confirmed, and reported where that is waited for; until an interrupt, and then what is on its
@@ -145,7 +145,7 @@ impl Pump {
                     self.published.close();
                 }
                 () = until(*ends_at) => return Ok(()),
-                problem = watch.gives_up(&self.voice), if !is_sent => return Err(problem),
+                problem = watch.gives_up(&self.terminal), if !is_sent => return Err(problem),
                 confirmed = first(&mut self.unconfirmed) => self.confirm(confirmed)?,
                 published = self.published.recv(), if is_reading => match published {
                     Some(published) => self.note(published),
@@ -232,7 +232,7 @@ impl Pump {
     fn show(&self) {
         let Sums { jobs_confirmed, accounts_confirmed, accounts_published, accounts_reported, .. } = self.sums;
         let done = if self.following.is_some() { accounts_reported } else { accounts_confirmed };
-        self.voice.show(done, accounts_published, format!(", {jobs_confirmed} jobs confirmed"));
+        self.terminal.show(done, accounts_published, format!(", {jobs_confirmed} jobs confirmed"));
     }
 }
 

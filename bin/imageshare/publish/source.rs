@@ -5,8 +5,8 @@ use std::{io::BufRead, thread};
 use anyhow::Context as _;
 use imageshare_worker::{
     broker::{Confirmation, Insistence, Message, Publisher, Routes},
-    driver::route,
-    settings::Lane,
+    lane::LaneConfig,
+    lanes::route,
     wire::{JobLine, JobReader, Rejection, job},
 };
 use tokio::{runtime::Handle, sync::mpsc};
@@ -31,7 +31,7 @@ pub(super) enum Published {
 
 /// What the thread needs. It ends with the file, with the publisher, or when nobody takes what it gives.
 pub(super) struct Source {
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Vec<LaneConfig>,
     /// The lane of jobs that name none.
     pub(super) lane: Option<String>,
     pub(super) publisher: Publisher,
@@ -81,6 +81,6 @@ impl Source {
         }
         let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
         let route = runtime.block_on(self.routes.find(lane));
-        Ok((place.line, accounts, Message::job(route, identity.job_id.as_str().into(), body)))
+        Ok((place.line, accounts, route.job(identity.job_id.as_str().into(), body)))
     }
 }

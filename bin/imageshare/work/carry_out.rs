@@ -19,7 +19,9 @@ use imageshare_engine::{
 };
 use imageshare_worker::{
     admin::Admin,
-    driver::{Aside, Connections, Delivery, Driver, End, Extent, Found, Lane, Said, Settled, Source, Summary, route},
+    driver::{Aside, Driver, DriverEvent, End, Extent, InputChannels, InputItem, InputSource, InputThread, Summary},
+    lane_messages::{Delivery, SettledJob},
+    lanes::{OpenLane, route},
     status::Status,
     wire::{
         Identity, JobLine, Rejection, Report,
@@ -41,17 +43,16 @@ use super::{
     summary,
 };
 use crate::{
-    cli::Common,
     exit::{Ended, Exit, OrExit as _, Problem},
     output, runtime,
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// Jobs that are read and not taken yet. Few, since the driver holds as many as it can use.
 const JOBS_AHEAD: usize = 64;
 
-/// Reports and notices that are said and not taken yet. Few, since taking them never waits.
-const SAID_AHEAD: usize = 16;
+/// Events of the driver that are not received yet. Few, since their receiver never waits.
+const EVENTS_AHEAD: usize = 16;
 
 /// How long the last reports may take to be written after an interrupt.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -72,68 +73,70 @@ pub(crate) struct Target<'a> {
 }
 
 /// Carries out the jobs of a source. What is no job gets a report of its own.
-pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>, common: &Common) -> Ended
+pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let started = Instant::now();
-    let for_people = output::is_for_people(common.json);
-    let voice = Voice::new(common.quiet, for_people || !output::is_terminal());
-    let reports = Reports::open(target.report, target.inputs, !for_people, &voice)?;
-    let announcer = voice.clone();
+    let for_people = output::is_for_people(work.settings.output.json);
+    let terminal = Terminal::new(work.settings.output.quiet, for_people || !output::is_terminal());
+    let reports = Reports::open(target.report, target.inputs, !for_people, &terminal)?;
+    let announcer = terminal.clone();
     let interrupts = runtime::interrupts(move || {
-        announcer.say("interrupted: requests in flight are waited for; interrupt again to end at once");
+        announcer.note("interrupted: finishing requests in flight (interrupt again to stop now)");
     })?;
 
-    let lanes: Arc<[Lane]> = work.lanes.clone().into();
-    let driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), work.client.clone());
-    let (progress, given_up, status) = (driver.progress(), driver.given_up(), driver.status());
+    let lanes: Arc<[OpenLane]> = work.lanes.clone().into();
+    let mut driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), &work.client);
+    let (progress, status) = (driver.progress(), driver.shared_status());
     let _admin = match target.metrics {
-        Some(listen) => Some(admin(listen, &status, &voice)?),
+        Some(listen) => Some(admin(listen, &status, &terminal)?),
         None => None,
     };
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
-    let (said, to_say) = mpsc::channel(SAID_AHEAD);
+    let (events, events_in) = mpsc::channel(EVENTS_AHEAD);
     let (aside, set_aside) = mpsc::channel(JOBS_AHEAD);
     let (backlog, lane) = (reports.backlog(), work.settings.lane.clone());
-    let jobs_found = source.map(move |read| found(read, &lanes, lane.as_deref()));
-    let source = Source::read(jobs_found, jobs, aside, move || backlog.until_room())
+    let items = source.map(move |read| item(read, &lanes, lane.as_deref()));
+    let input = InputThread::start(items, jobs, aside, move || backlog.until_room())
         .context("the thread that reads cannot be started")
         .or_exit(Exit::Failed)?;
 
-    let _announcing = voice.announce(work.client.waits());
-    let moving = voice.follow(progress);
+    let _announcing = terminal.announce(work.client.waits());
+    let moving = terminal.follow(progress);
     let lanes = work.lane_names();
-    let scribe = Scribe { reports, voice: voice.clone(), lanes, status, worker: worker_name() };
-    let scribe = tokio::spawn(scribe.write(to_say, set_aside));
+    let writer = ReportWriter { reports, terminal: terminal.clone(), lanes, status, worker: worker_name() };
+    let writer = tokio::spawn(writer.write(events_in, set_aside));
     let interrupted = interrupts.any();
     // In a task of its own: here the source may be waited for, which waits for the driver.
-    let run = tokio::spawn(driver.run(Connections { jobs: jobs_taken, said, interrupts: interrupts.each }));
+    let source = InputSource::new(InputChannels { jobs: jobs_taken, events, interrupts: interrupts.each });
+    let gave_up_all = source.gave_up_all();
+    let run = tokio::spawn(driver.run(source));
     let summary = tokio::select! {
         summary = run => summary.context("the work broke down").or_exit(Exit::Failed)?,
-        never = stop_when_quiet(&source, given_up) => match never {},
+        never = stop_when_quiet(&input, gave_up_all) => match never {},
     };
-    let extent = block_in_place(|| source.stop());
-    let reports = scribe.await.context("the reports could not be written").or_exit(Exit::Failed)?;
+    let extent = block_in_place(|| input.stop());
+    let reports = writer.await.context("the reports could not be written").or_exit(Exit::Failed)?;
     let is_interrupted = Cell::new(summary.is_interrupted);
     let impatience = async {
         interrupted.await;
         is_interrupted.set(true);
         Moment::now() + PATIENCE
     };
-    let written = reports.finish(impatience, &voice).await;
+    let written = reports.finish(impatience, &terminal).await;
     drop(moving);
 
     let is_interrupted = is_interrupted.get();
     let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed());
     if extent.end == End::BrokeDown {
-        voice.insist("imageshare: the reading of jobs broke down, and this is a bug: what comes after was not read");
+        terminal.error("input: the reader panicked, which is a bug; later jobs were not read");
     }
     let exit = exit(&summary, &written, extent, is_interrupted);
     let exit = if for_people {
         exit.after(output::print(&words))
     } else {
-        voice.say(words.trim_end());
+        terminal.note(words.trim_end());
         exit
     };
     if let Some(sandbox) = work.sandbox {
@@ -143,32 +146,35 @@ where
 }
 
 /// Listens for whoever asks how far it is.
-fn admin(listen: SocketAddr, status: &Arc<Status>, voice: &Voice) -> Result<Admin, Problem> {
+fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: &Terminal) -> Result<Admin, Problem> {
     let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
-    voice.say(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
+    terminal.note(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
     Ok(admin)
 }
 
 /// When every lane was given up, an input that stays open and brings nothing would be waited for in vain: what comes
 /// quickly still gets its reports, and then it counts as ended.
-async fn stop_when_quiet(source: &Source<Identity, Rejection>, given_up: impl Future<Output = ()>) -> Infallible {
-    given_up.await;
+async fn stop_when_quiet(
+    input: &InputThread<Identity, Rejection>,
+    gave_up_all: impl Future<Output = ()>,
+) -> Infallible {
+    gave_up_all.await;
     let mut looks = interval(BETWEEN_LOOKS);
-    while source.quiet_for() < QUIET_MAX {
+    while input.quiet_for() < QUIET_MAX {
         looks.tick().await;
     }
-    block_in_place(|| source.stop());
+    block_in_place(|| input.stop());
     pending().await
 }
 
-/// What a source gives, as the driver wants it.
-fn found(read: Result<JobLine, Rejection>, lanes: &[Lane], lane: Option<&str>) -> Found<Identity, Rejection> {
+/// Returns an item of the input in the form of the driver.
+fn item(read: Result<JobLine, Rejection>, lanes: &[OpenLane], lane: Option<&str>) -> InputItem<Identity, Rejection> {
     let line = read.as_ref().ok().map(|line| line.place.line);
-    Found { line, content: read.and_then(|line| delivery(line, lanes, lane)) }
+    InputItem { line, content: read.and_then(|line| delivery(line, lanes, lane)) }
 }
 
 /// A job on its way to its lane.
-fn delivery(line: JobLine, lanes: &[Lane], lane: Option<&str>) -> Result<Delivery<Identity>, Rejection> {
+fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) -> Result<Delivery<Identity>, Rejection> {
     let JobLine { place, job } = line;
     // A time that this system cannot hold lies beyond the end of any run.
     let expires_at = job.expires_at.and_then(|time| SystemTime::try_from(time).ok());
@@ -180,44 +186,46 @@ fn delivery(line: JobLine, lanes: &[Lane], lane: Option<&str>) -> Result<Deliver
 }
 
 /// Writes down what is said.
-struct Scribe {
+struct ReportWriter {
     reports: Reports,
-    voice: Voice,
+    terminal: Terminal,
     /// The lanes' names in their order.
     lanes: Vec<String>,
     status: Arc<Status>,
     worker: String,
 }
 
-impl Scribe {
+impl ReportWriter {
     /// Writes until the driver has said all, and the source has set aside all that it will.
     async fn write(
         mut self,
-        mut said: mpsc::Receiver<Said<Identity>>,
+        mut events: mpsc::Receiver<DriverEvent<Identity>>,
         mut aside: mpsc::Receiver<Aside<Identity, Rejection>>,
     ) -> Reports {
         loop {
             tokio::select! {
                 Some(aside) = aside.recv() => self.take_aside(aside),
-                Some(next) = said.recv() => self.take(next),
+                Some(event) = events.recv() => self.take(event),
                 else => return self.reports,
             }
         }
     }
 
-    fn take(&mut self, said: Said<Identity>) {
-        match said {
-            Said::Settled(settled) => {
-                let Settled { identity, lane, report, received_at, finished_at, .. } = *settled;
+    fn take(&mut self, event: DriverEvent<Identity>) {
+        match event {
+            DriverEvent::Settled(settled) => {
+                let SettledJob { identity, lane, report, received_at, finished_at, .. } = *settled;
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
                 let report = Report::of_job(identity, self.lane(lane), &report, circumstances);
                 self.reports.take(&report);
             }
-            Said::Notice(lane, notice) => self.voice.say(&notices::words(self.lane(lane), &notice)),
-            Said::RefreshFailed(lane, reason) => self.voice.say(&format!("lane {}: {reason}", self.lane(lane))),
+            DriverEvent::Notice(lane, notice) => self.terminal.note(&notices::words(self.lane(lane), &notice)),
+            DriverEvent::CredentialFailed(lane, reason) => {
+                self.terminal.note(&format!("lane {}: {reason}", self.lane(lane)));
+            }
             // The engine settles all jobs of a command that runs once; this is for sources that deliver again.
-            Said::GivenBack { .. } => {}
+            DriverEvent::Requeued { .. } => {}
         }
     }
 
@@ -229,7 +237,7 @@ impl Scribe {
                 self.status.rejected(rejection.known.lane.as_deref());
                 Report::of_rejection(&rejection, circumstances)
             }
-            Aside::NotTaken(Delivery { identity, lane, job, .. }) => {
+            Aside::NotReceived(Delivery { identity, lane, job, .. }) => {
                 Report::of_job(identity, self.lane(lane), &not_attempted(&job), circumstances)
             }
         };

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use imageshare_worker::settings::{Environment, Settings};
+use imageshare_worker::{environment::Environment, settings::Settings};
 
 use crate::cli::{Common, WorkArguments};
 

@@ -9,10 +9,7 @@ mod notices;
 pub(crate) mod reports;
 pub(crate) mod summary;
 
-use std::{
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::io::{self, Write as _};
 
 use imageshare_core::Credential;
 use imageshare_engine::{
@@ -25,26 +22,26 @@ use imageshare_sandbox::{
     world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::{IfMissing, Keeper},
-    driver::{self, Lane},
+    credentials::{CredentialCache, IfMissing},
+    environment::Environment,
     http::{Client, TimeOuts},
-    settings::{self, Environment, Flags, Settings},
+    lanes::{self, OpenLane},
+    settings::{Flags, Settings},
 };
 
 use crate::{
     cli::{Common, WorkArguments},
     exit::{Exit, OrExit as _, Problem},
     sandbox,
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// Everything that work needs.
 pub(crate) struct Work {
     pub(crate) settings: Settings,
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<OpenLane>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
-    pub(crate) give_up_after: Duration,
     /// Where the work goes, if that is a sandbox of this process.
     pub(crate) sandbox: Option<Sandbox>,
 }
@@ -52,42 +49,57 @@ pub(crate) struct Work {
 /// Where the sandbox of a command is as far as the settings know. It takes a free port when it starts.
 const SANDBOX: &str = "http://127.0.0.1:9700";
 
-/// The settings in effect. For a sandbox they are those of one endpoint, as with `--endpoint`.
-pub(crate) fn settings(common: &Common, region: Option<&str>, sandbox: bool) -> Result<Settings, Problem> {
-    Settings::load(&flags(common, region, sandbox), &Environment::of_process()).or_exit(Exit::Usage)
+/// Loads the settings.
+pub(crate) fn load(flags: &Flags) -> Result<Settings, Problem> {
+    Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)
 }
 
-/// What the command line says of the settings.
-pub(crate) fn flags(common: &Common, region: Option<&str>, sandbox: bool) -> Flags {
+/// Returns the settings that the flags of every command give.
+pub(crate) fn flags(common: &Common) -> Flags {
     Flags {
         config: common.config.clone(),
-        endpoint: if sandbox { Some(SANDBOX.to_owned()) } else { common.endpoint.clone() },
+        endpoint: common.endpoint.clone(),
         rate: common.rate.clone(),
         batch: common.batch.clone(),
         lane: common.lane.clone(),
-        region: region.map(str::to_owned),
-        admin: None,
+        json: common.json,
+        quiet: common.quiet,
+        ..Flags::default()
     }
 }
 
+/// Loads the settings of a command that works on images. A sandbox is an endpoint, as with `--endpoint`.
+pub(crate) fn settings(
+    common: &Common,
+    arguments: &WorkArguments,
+    region: &Option<String>,
+) -> Result<Settings, Problem> {
+    let flags = flags(common);
+    let endpoint = if arguments.sandbox { Some(SANDBOX.to_owned()) } else { flags.endpoint.clone() };
+    let give_up_after = arguments.give_up_after.clone();
+    load(&Flags { endpoint, give_up_after, region: region.clone(), ..flags })
+}
+
 /// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.
-pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &WorkArguments) -> Result<Work, Problem> {
-    let mut work = Work::new(settings, &arguments.give_up_after)?;
+pub(crate) async fn prepare(settings: Settings, arguments: &WorkArguments) -> Result<Work, Problem> {
+    let mut work = Work::new(settings)?;
     if arguments.sandbox {
         let world = match &arguments.world {
             Some(path) => sandbox::read_world(path)?,
             None => World::example(),
         };
         let sandbox = Sandbox::start(Config { world, ..Config::default() }).await.or_exit(Exit::Failed)?;
-        if !common.quiet {
-            let line =
-                format!("working on a sandbox at {}, a stand-in with its own key: no cloud is touched", sandbox.url());
+        if !work.settings.output.quiet {
+            let line = format!(
+                "working on a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
+                sandbox.url()
+            );
             drop(writeln!(io::stderr(), "{line}"));
         }
         work.use_sandbox(sandbox);
     }
     if work.lanes.is_empty() {
-        let _announcing = Voice::new(common.quiet, false).announce(work.client.waits());
+        let _announcing = Terminal::new(work.settings.output.quiet, false).announce(work.client.waits());
         work.use_credentials().await?;
     }
     Ok(work)
@@ -95,8 +107,8 @@ pub(crate) async fn prepare(common: &Common, settings: Settings, arguments: &Wor
 
 impl Work {
     /// The work of these settings, still without lanes.
-    pub(crate) fn new(settings: Settings, give_up_after: &str) -> Result<Self, Problem> {
-        let give_up_after = patience(give_up_after)?;
+    pub(crate) fn new(settings: Settings) -> Result<Self, Problem> {
+        let give_up_after = settings.give_up_after;
         // A call that takes longer than the whole patience is of no use.
         let time_outs =
             TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
@@ -106,7 +118,7 @@ impl Work {
             ..settings.limits.clone()
         })
         .or_exit(Exit::Usage)?;
-        Ok(Self { settings, lanes: Vec::new(), client, limits, give_up_after, sandbox: None })
+        Ok(Self { settings, lanes: Vec::new(), client, limits, sandbox: None })
     }
 
     /// Every lane with the credential of its source. Must be called on the runtime.
@@ -124,14 +136,17 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane = Lane::new(lane, Keeper::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")));
-            self.lanes.push(Lane { endpoint: Clone::clone(&endpoint), ..lane });
+            let lane = OpenLane::new(
+                lane,
+                CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")),
+            );
+            self.lanes.push(OpenLane { endpoint: Clone::clone(&endpoint), ..lane });
         }
         self.sandbox = Some(sandbox);
     }
 
     /// A lane by its number.
-    pub(crate) fn lane(&self, lane: LaneId) -> &Lane {
+    pub(crate) fn lane(&self, lane: LaneId) -> &OpenLane {
         self.lanes.get(lane.place()).expect("lanes are numbered in their order")
     }
 
@@ -146,19 +161,13 @@ pub(crate) async fn open_lanes(
     settings: &Settings,
     client: &Client,
     if_missing: IfMissing,
-) -> Result<Vec<Lane>, Problem> {
-    let opened = driver::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
+) -> Result<Vec<OpenLane>, Problem> {
+    let opened = lanes::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
     let lanes = opened.map_err(|error| {
         let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
         Problem::new(exit, error.to_string())
     })?;
-    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.keeper.credential()?.secret_id)).collect();
+    let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.credentials.credential()?.secret_id)).collect();
     settings.check_keys(ids.iter().map(Option::as_ref)).or_exit(Exit::Usage)?;
     Ok(lanes)
-}
-
-/// `--give-up-after`: long enough for an answer to come, and an end that people live to see.
-pub(crate) fn patience(text: &str) -> Result<Duration, Problem> {
-    let range = Duration::from_millis(100)..=Duration::from_hours(7 * 24);
-    settings::duration(text, range).map_err(|problem| Problem::new(Exit::Usage, format!("--give-up-after: {problem}")))
 }

@@ -1,31 +1,31 @@
-//! What the engine and the driver have to say to people, in words.
+//! Notices of the engine in words.
 
 use imageshare_engine::io::{CloseReason, Notice};
 
-/// A notice of a lane as one line.
+/// Returns a notice of a lane as one line.
 pub(crate) fn words(lane: &str, notice: &Notice) -> String {
     match notice {
-        Notice::BatchReduced(batch) => format!("lane {lane}: the API takes at most {batch} accounts a request"),
+        Notice::BatchReduced(batch) => format!("lane {lane}: the API accepts at most {batch} accounts per request"),
         Notice::CannotList { image_id, code } => {
-            format!("{image_id}: who has it cannot be read ({code}); going on without")
+            format!("{image_id}: cannot list its shares ({code}); continuing without")
         }
-        Notice::CapReduced { image_id, cap } => format!("{image_id}: it can be shared with at most {cap} accounts"),
+        Notice::CapReduced { image_id, cap } => format!("{image_id}: can be shared with at most {cap} accounts"),
         // Some details say by themselves whose fault it is.
         Notice::Closed { reason, detail } if detail.starts_with(why(*reason)) => {
             format!("lane {lane}: {detail}; waiting")
         }
         Notice::Closed { reason, detail } => format!("lane {lane}: {}: {detail}; waiting", why(*reason)),
-        Notice::ImageBusy { image_id, code } => format!("{image_id}: not ready yet ({code}); its jobs wait"),
-        Notice::Opened => format!("lane {lane}: going on"),
+        Notice::ImageBusy { image_id, code } => format!("{image_id}: not ready ({code}); its jobs wait"),
+        Notice::Opened => format!("lane {lane}: open again"),
     }
 }
 
 const fn why(reason: CloseReason) -> &'static str {
     match reason {
-        CloseReason::Account => "the key is another account's",
+        CloseReason::Account => "the key belongs to another account",
         CloseReason::Clock => "this machine's clock differs from the API's",
         CloseReason::Credential => "the credential is refused",
-        CloseReason::Endpoint => "the endpoint gives no usable answer",
-        CloseReason::Permission => "the credential may do none of this",
+        CloseReason::Endpoint => "the endpoint gives no usable response",
+        CloseReason::Permission => "the credential lacks all permissions",
     }
 }

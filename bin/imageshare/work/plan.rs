@@ -9,8 +9,9 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
-    driver::{ReadError, Reader, interval, route},
-    plan::{Change, Plan},
+    lanes::route,
+    listing::{ImageReader, ReadFailure, interval},
+    plan::{Plan, PlannedChange},
     wire::{JobLine, Rejection},
 };
 use serde::Serialize;
@@ -18,11 +19,10 @@ use tokio::task::spawn_blocking;
 
 use super::Work;
 use crate::{
-    cli::Common,
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime,
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// The plan for one image.
@@ -41,13 +41,13 @@ struct Line<'a> {
 }
 
 /// Shows the plan of these jobs.
-pub(crate) async fn show<S>(work: Work, jobs: S, common: &Common) -> Ended
+pub(crate) async fn show<S>(work: Work, jobs: S) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let interrupts = runtime::interrupts(|| {})?;
     let ended = tokio::select! {
-        ended = planned(&work, jobs, common) => ended,
+        ended = planned(&work, jobs) => ended,
         () = interrupts.any() => Ok(Exit::Interrupted),
     };
     if let Some(sandbox) = work.sandbox {
@@ -56,32 +56,33 @@ where
     ended
 }
 
-async fn planned<S>(work: &Work, jobs: S, common: &Common) -> Ended
+async fn planned<S>(work: &Work, jobs: S) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
-    let voice = Voice::new(common.quiet, false);
-    let _announcing = voice.announce(work.client.waits());
+    let terminal = Terminal::new(work.settings.output.quiet, false);
+    let _announcing = terminal.announce(work.client.waits());
     let (plan, rejections) = sum_up(work, jobs).await?;
     let mut exit = if rejections == 0 { Exit::Done } else { Exit::Failed };
     // Each with how long the next reading may take.
-    let mut readers: BTreeMap<LaneId, (Reader, Duration)> = BTreeMap::new();
+    let mut readers: BTreeMap<LaneId, (ImageReader, Duration)> = BTreeMap::new();
     let mut requests: BTreeMap<LaneId, usize> = BTreeMap::new();
-    let mut sum = Change::default();
+    let mut sum = PlannedChange::default();
     let mut lines = Vec::new();
-    for (&(lane, region, image_id), wishes) in &plan.images {
+    for (&(lane, region, image_id), requested) in &plan.images {
         let of_lane = work.lane(lane);
-        let (reader, patience) =
-            readers.entry(lane).or_insert_with(|| (Reader::new(work.client.clone(), of_lane), work.give_up_after));
+        let (reader, patience) = readers
+            .entry(lane)
+            .or_insert_with(|| (ImageReader::new(&work.client, of_lane), work.settings.give_up_after));
         let (change, problem) = match reader.shares(region, image_id, *patience).await {
             Ok(shares) => {
-                *patience = work.give_up_after;
+                *patience = work.settings.give_up_after;
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
-                let change = wishes.against(&shares, &of_lane.limits, &work.limits);
+                let change = requested.against(&shares, &of_lane.limits, &work.limits);
                 let trouble = trouble(&change);
                 if let Some(trouble) = &trouble {
                     exit = exit.worse(Exit::Failed);
-                    voice.insist(&format!("imageshare: {image_id}: {trouble}"));
+                    terminal.error(&format!("{image_id}: {trouble}"));
                 }
                 (change, trouble)
             }
@@ -90,8 +91,8 @@ where
                 // whether it has come back.
                 *patience = work.client.time_outs().call;
                 exit = exit.worse(exit_of(&error));
-                voice.insist(&format!("imageshare: {}", unread(image_id, &error)));
-                (Change::default(), Some(error.to_string()))
+                terminal.error(&unread(image_id, &error));
+                (PlannedChange::default(), Some(error.to_string()))
             }
         };
         *requests.entry(lane).or_default() += change.requests;
@@ -110,12 +111,12 @@ where
             problem,
         });
     }
-    let exit = exit.after(print(&lines, common));
+    let exit = exit.after(print(&lines, work.settings.output.json));
     // Lanes work beside each other; the slowest one decides.
     let took =
         requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();
-    voice.say(&format!(
-        "nothing was changed: would share with {} accounts, cancel {}, leave {} as they are; {} request(s), about {:.1} s at the least",
+    terminal.note(&format!(
+        "nothing was changed: would share with {} accounts, cancel {}, leave {} unchanged; {} request(s), at least {:.1} s",
         sum.share,
         sum.cancel,
         sum.unchanged,
@@ -131,7 +132,7 @@ where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let (lanes, default) = (work.lanes.clone(), work.settings.lane.clone());
-    let voice = Voice::new(false, false);
+    let terminal = Terminal::new(false, false);
     let read = spawn_blocking(move || {
         let (mut plan, mut rejections) = (Plan::default(), 0);
         for line in jobs {
@@ -145,7 +146,7 @@ where
                 Ok((lane, job)) => plan.add(lane, &job),
                 Err(rejection) => {
                     rejections += 1;
-                    voice.insist(&format!("would be rejected: {rejection}"));
+                    terminal.error(&format!("would be rejected: {rejection}"));
                 }
             }
         }
@@ -154,8 +155,8 @@ where
     read.await.context("the jobs could not be read").or_exit(Exit::Failed)
 }
 
-fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
-    if !output::is_for_people(common.json) {
+fn print(lines: &[Line<'_>], json: bool) -> Result<(), Problem> {
+    if !output::is_for_people(json) {
         return output::print(&lines.iter().map(output::json_line).collect::<String>());
     }
     let mut table = Table::new(["IMAGE", "REGION", "SHARE", "CANCEL", "UNCHANGED", "REQUESTS", ""]);
@@ -174,10 +175,10 @@ fn print(lines: &[Line<'_>], common: &Common) -> Result<(), Problem> {
 }
 
 /// What would go wrong, as far as a reading can tell.
-fn trouble(change: &Change) -> Option<String> {
+fn trouble(change: &PlannedChange) -> Option<String> {
     if change.exceeds_cancel_limit {
-        return Some("this SYNC would cancel more than half of the list and be refused; if that is right, set \"force\": true in the job, \
-             or --force of imageshare sync"
+        return Some("this SYNC would cancel more than half of the list and fail (expected \"force\": true in the job, or --force of \
+             imageshare sync)"
                 .to_owned());
     }
     (change.over_cap > 0).then(|| format!("{} accounts would not fit under the image's cap", change.over_cap))
@@ -188,15 +189,15 @@ fn pace(work: &Work, lane: LaneId) -> Duration {
 }
 
 /// A reading that there is not, as the end of a command.
-pub(crate) fn unreadable(image_id: ImageId, error: &ReadError) -> Problem {
+pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure) -> Problem {
     Problem::new(exit_of(error), unread(image_id, error))
 }
 
-fn unread(image_id: ImageId, error: &ReadError) -> String {
-    format!("{image_id}: who has it cannot be read: {error}")
+fn unread(image_id: ImageId, error: &ReadFailure) -> String {
+    format!("{image_id}: cannot list its shares: {error}")
 }
 
-fn exit_of(error: &ReadError) -> Exit {
+fn exit_of(error: &ReadFailure) -> Exit {
     match error.class() {
         None => Exit::OutOfReach,
         Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,

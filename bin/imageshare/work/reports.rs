@@ -19,7 +19,7 @@ use super::{
 use crate::{
     exit::{Exit, OrExit as _, Problem},
     files, output,
-    voice::Voice,
+    terminal::Terminal,
 };
 
 /// Takes the reports of a run. Taking never waits: every place has a writer of its own, so that one which is slow, dead
@@ -48,19 +48,24 @@ pub(crate) struct Written {
 impl Reports {
     /// Reports go to the file, if there is one, and to standard output, if that is for programs. A file that the
     /// command reads is not touched.
-    pub(crate) fn open(file: Option<&Path>, inputs: &Inputs, to_stdout: bool, voice: &Voice) -> Result<Self, Problem> {
+    pub(crate) fn open(
+        file: Option<&Path>,
+        inputs: &Inputs,
+        to_stdout: bool,
+        terminal: &Terminal,
+    ) -> Result<Self, Problem> {
         let mut sinks = Vec::new();
         if let Some(path) = file {
-            sinks.push(Sink::start(files::name(path), create(path, inputs, to_stdout)?, voice)?);
+            sinks.push(Sink::start(files::name(path), create(path, inputs, to_stdout)?, terminal)?);
         }
         if to_stdout {
             if file.is_none() && output::is_lost() {
-                voice.insist(
-                    "imageshare: standard output is closed or discarded: the reports are lost (expected an open standard \
-                     output, or --report FILE)",
+                terminal.warn(
+                    "standard output: closed or discarded; the reports are lost (expected an open standard output, or \
+                     --report FILE)",
                 );
             }
-            sinks.push(Sink::start("standard output".to_owned(), io::stdout(), voice)?);
+            sinks.push(Sink::start("standard output".to_owned(), io::stdout(), terminal)?);
         }
         Ok(Self { sinks, backlog: Backlog::default(), tally: Tally::default() })
     }
@@ -85,7 +90,7 @@ impl Reports {
 
     /// Waits until all is written, but when `impatience` comes to a moment, only until then: a reader of the reports
     /// that takes none would hold up an end that somebody wants.
-    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, voice: &Voice) -> Written {
+    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, terminal: &Terminal) -> Written {
         let mut is_incomplete = false;
         let mut impatience = std::pin::pin!(impatience);
         let mut deadline = None;
@@ -100,7 +105,7 @@ impl Reports {
                 }
             };
             if ended.is_none() {
-                voice.insist(&format!("imageshare: {name}: nobody takes the reports, so some are not written"));
+                terminal.error(&format!("{name}: not read; some reports are not written"));
             }
             // A writer that broke down has said so itself.
             is_incomplete |= !matches!(ended, Some(Ok(Ok(()))));
@@ -116,17 +121,17 @@ async fn until(deadline: Option<Instant>) {
 }
 
 impl Sink {
-    fn start(name: String, out: impl Write + Send + 'static, voice: &Voice) -> Result<Self, Problem> {
+    fn start(name: String, out: impl Write + Send + 'static, terminal: &Terminal) -> Result<Self, Problem> {
         let (lines, waiting) = mpsc::channel();
         let (done, written) = oneshot::channel();
-        let (called, voice) = (name.clone(), voice.clone());
+        let (called, terminal) = (name.clone(), terminal.clone());
         let write = move || {
             let ended = write(&waiting, BufWriter::new(out));
             if let Err(error) = &ended
                 // A reader that went away, as `head` does, has seen what it wanted.
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
-                voice.insist(&format!("imageshare: {called} cannot be written: {error}; the work goes on without it"));
+                terminal.error(&format!("{called}: cannot write: {error}; continuing without it"));
             }
             // Nobody waits for it any more if it came too late.
             drop(done.send(ended));
@@ -160,7 +165,7 @@ fn create(path: &Path, inputs: &Inputs, to_stdout: bool) -> Result<File, Problem
     let file = opened.with_context(flag).or_exit(Exit::Failed)?;
     let taken = inputs.name_of(&file).or_else(|| inputs::of_stdout(&file).filter(|_| to_stdout));
     if let Some(taken) = taken {
-        let words = format!("{}: found the same file as {taken}, allowed is another one: it is replaced", flag());
+        let words = format!("{}: same file as {taken} (expected another file: reports replace its contents)", flag());
         return Err(Problem::new(Exit::Usage, words));
     }
     // A device or a pipe has no length.

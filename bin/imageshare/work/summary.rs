@@ -26,16 +26,19 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
     table.row(["seconds".into(), format!("{:.1}", took.as_secs_f64()), String::new()]);
     text.push_str(table.to_text("").trim_start_matches('\n'));
     if is_interrupted {
-        line(&mut text, "interrupted: what was not reached is reported as Local.NotAttempted; run it again to go on");
+        line(
+            &mut text,
+            "interrupted: accounts that were not attempted are reported as Local.NotAttempted; run the file again to continue",
+        );
     }
     if extent.end != End::Whole {
         line(
             &mut text,
             &extent.last_line.map_or_else(
-                || "no job of the input was read".to_owned(),
+                || "no job was read".to_owned(),
                 |last| {
                     format!(
-                        "jobs up to line {last} of the input were read; later ones are in no report and in no number"
+                        "jobs up to line {last} of the input were read; later jobs are neither reported nor counted"
                     )
                 },
             ),
@@ -44,7 +47,10 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
     if summary.jobs_unsettled > 0 {
         line(
             &mut text,
-            &format!("{} jobs were under way when it was stopped and have no report", summary.jobs_unsettled),
+            &format!(
+                "{} jobs were in progress when the command was stopped and have no report",
+                summary.jobs_unsettled
+            ),
         );
     }
     text
@@ -100,7 +106,7 @@ fn outcomes(tally: &Tally) -> String {
     parts([
         (tally.changed, "changed"),
         (tally.unchanged, "unchanged"),
-        (tally.cancelled, "taken off by a SYNC"),
+        (tally.cancelled, "removed by SYNC"),
         (tally.failed, "failed"),
     ])
 }

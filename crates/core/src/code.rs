@@ -1,24 +1,24 @@
-//! Error codes and whose fault they are: one table.
+//! Error codes and their classes, in one table.
 //!
-//! A code is looked up whole first, then by the part before its first dot; what is found by neither is
-//! [`Class::Unknown`]. `docs/errors.md` explains every row to people and a test keeps the two equal.
+//! A code is looked up whole first, then by the part before its first dot; any other code is [`Class::Unknown`].
+//! `docs/errors.md` explains every row, and a test compares the two.
 //!
 //! The table is transcribed from the vendor's pages, such as
 //! [Error Codes (213/33281)](https://www.tencentcloud.com/document/api/213/33281): the common codes, the 20 codes of
-//! ModifyImageSharePermission, those of the reading actions and of STS, and the neighbours in the CVM table that fit.
+//! ModifyImageSharePermission, those of the other actions and of STS, and similar ones of the CVM table.
 
-/// Whose fault a refusal is, and so what can be done about it.
+/// The cause of an error, which decides what can be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// One account of the list is at fault; the answer does not say which.
+    /// One account of the list is at fault; the response does not show which.
     Account,
-    /// One account of the list is at fault, or else the caller or the image: only trying accounts alone tells.
+    /// One account of the list is at fault, or else the caller or the image. Sending accounts alone shows which.
     AccountOrOther,
-    /// An account of the list is already as wished; the answer says neither which nor what became of the others.
+    /// An account of the list is already in the requested state. The response shows neither which, nor the outcome of the others.
     AlreadyDone,
-    /// The list is longer than the API takes.
+    /// The list is longer than the API accepts.
     BatchTooLarge,
-    /// The image is occupied or not ready yet; clears with time.
+    /// The image is occupied or not ready yet, which passes.
     Busy,
     /// The signed timestamp is too far from the server's clock.
     Clock,
@@ -28,22 +28,22 @@ pub enum Class {
     Deployment,
     /// The image, or the job as a whole, can never succeed.
     Image,
-    /// The key is good but not allowed to do this.
+    /// The key is good but not permitted the call.
     Permission,
-    /// The image is shared with as many accounts as it may be.
+    /// The image is shared with the maximum number of accounts.
     Quota,
     /// Too many requests of this action in this second.
     Throttle,
     /// Too many requests of the whole account or address in this second.
     ThrottleAll,
-    /// The server failed; later it may not.
+    /// The server failed, perhaps temporarily.
     Transient,
-    /// In no table. Handled like [`Class::Transient`], then isolated like an account's fault.
+    /// In no table. Handled like [`Class::Transient`], then like the fault of an account.
     Unknown,
 }
 
 impl Class {
-    /// The class of an error code.
+    /// Returns the class of an error code.
     #[must_use]
     pub fn of(code: &str) -> Self {
         let exact = |code: &str| {
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_so_that_a_search_finds_every_row() {
+    fn table_is_sorted_for_binary_search() {
         assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for (code, class) in TABLE {
             assert_eq!(Class::of(code), *class, "{code}");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_twenty_codes_of_the_api_page_are_all_in_the_table() {
+    fn table_has_all_codes_of_the_api_page() {
         let page = [
             ("FailedOperation.AccountAlreadyExists", AlreadyDone),
             ("FailedOperation.AccountIsYourSelf", Account),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_is_not_listed_takes_the_class_of_its_first_part() {
+    fn unknown_code_has_the_class_of_its_prefix() {
         assert_eq!(Class::of("InternalError.DbError"), Transient);
         assert_eq!(Class::of("RequestLimitExceeded.SomethingNew"), Throttle);
         assert_eq!(Class::of("AuthFailure.SomethingNew"), Credential);

@@ -1,4 +1,4 @@
-//! Credentials: checked once, never shown, wiped when dropped.
+//! Credentials: validated once, never shown, wiped on drop.
 
 use alloc::string::String;
 use core::{fmt, str::FromStr};
@@ -6,15 +6,14 @@ use core::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-/// What stands in place of a secret wherever something is shown or serialized.
+/// The text in place of a secret where something is shown or serialized.
 pub const REDACTED: &str = "[secret]";
 
 /// Bytes that a part of a credential may have. Documented are 1,024 for a temporary id and key and 4,096 for a token;
 /// most HTTP servers refuse header lines beyond this.
 pub const PART_LEN_MAX: usize = 8_192;
 
-/// The public name of a key, such as `AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE`. It travels with every request and is no
-/// secret.
+/// The public name of a key, such as `AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE`. Every request contains it; it is not a secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SecretId(String);
 
@@ -26,7 +25,7 @@ pub struct SecretKey(Zeroizing<String>);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Zeroizing<String>);
 
-/// What a caller proves itself with.
+/// A key with its name, and its token if it is temporary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Credential {
     /// The name of the key.
@@ -48,32 +47,32 @@ pub enum Part {
     Token,
 }
 
-/// Why a text is no part of a credential. Never holds the text: an id may be a key that was put in the wrong place.
+/// A text is not a valid part of a credential. Never contains the text: an id may be a key in the wrong place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// Nothing there.
-    #[error("{0} is empty, allowed are 1 to {PART_LEN_MAX} bytes")]
+    /// The text is empty.
+    #[error("{0} is empty (expected 1 to {PART_LEN_MAX} bytes)")]
     Empty(Part),
-    /// Longer than any header line may be.
-    #[error("{part} has {len} bytes, allowed are 1 to {PART_LEN_MAX}")]
+    /// The text is longer than a header line may be.
+    #[error("{part} has {len} bytes (expected 1 to {PART_LEN_MAX})")]
     TooLong {
         /// Which part.
         part: Part,
         /// Its bytes.
         len: usize,
     },
-    /// A line feed at the end, most often.
-    #[error("{0} begins or ends with white space, allowed is the bare text without spaces or line ends around it")]
+    /// White space around the text, most often a line feed at the end.
+    #[error("{0} begins or ends with white space (expected the bare text, without spaces or line ends around it)")]
     WhiteSpaceAround(Part),
-    /// Something that no key of the vendor has and no header can carry.
-    #[error("{part} has a character that is not allowed at byte {at}, allowed are {allowed}")]
+    /// A character that no key of the vendor has and no header can contain.
+    #[error("{part}: invalid character at byte {at} (expected {expected})")]
     Character {
         /// Which part.
         part: Part,
         /// The byte's place, from 0.
         at: usize,
-        /// What would be right.
-        allowed: &'static str,
+        /// The valid characters.
+        expected: &'static str,
     },
 }
 
@@ -81,7 +80,7 @@ impl SecretId {
     /// Checks an id.
     ///
     /// # Errors
-    /// If it is empty, too long, or holds anything but visible ASCII, or a comma or a slash.
+    /// If it is empty, too long, or contains anything except visible ASCII, or a comma or a slash.
     pub fn new(text: impl Into<String>) -> Result<Self, CredentialError> {
         let text = text.into();
         check(Part::SecretId, &text)?;
@@ -117,7 +116,7 @@ impl Token {
     /// Checks a token.
     ///
     /// # Errors
-    /// If it is empty, too long, or holds anything but visible ASCII.
+    /// If it is empty, too long, or contains anything except visible ASCII.
     pub fn new(text: impl Into<String>) -> Result<Self, CredentialError> {
         let text = Zeroizing::new(text.into());
         check(Part::Token, &text)?;
@@ -203,8 +202,8 @@ macro_rules! never_shown {
 read_from_text!(SecretId SecretKey Token);
 never_shown!(SecretKey Token);
 
-/// Id and token stand in headers, so they are visible ASCII, and behind the id in `Authorization` comes a slash, then a
-/// comma. The key is only ever hashed, so it is any text.
+/// Id and token are header values, so they are visible ASCII. In `Authorization` a slash and a comma end the id. The key is only
+/// hashed, so it may be any text.
 fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     if text.is_empty() {
         return Err(CredentialError::Empty(part));
@@ -215,15 +214,15 @@ fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     if text.trim().len() != text.len() {
         return Err(CredentialError::WhiteSpaceAround(part));
     }
-    let (is_refused, allowed): (fn(char) -> bool, _) = match part {
-        Part::SecretKey => (char::is_control, "all but control characters"),
+    let (is_refused, expected): (fn(char) -> bool, _) = match part {
+        Part::SecretKey => (char::is_control, "no control characters"),
         Part::SecretId => {
-            (|c| !c.is_ascii_graphic() || matches!(c, ',' | '/'), "visible ASCII characters but comma and slash")
+            (|c| !c.is_ascii_graphic() || matches!(c, ',' | '/'), "visible ASCII characters except comma and slash")
         }
         Part::Token => (|c| !c.is_ascii_graphic(), "visible ASCII characters"),
     };
     match text.find(is_refused) {
-        Some(at) => Err(CredentialError::Character { part, at, allowed }),
+        Some(at) => Err(CredentialError::Character { part, at, expected }),
         None => Ok(()),
     }
 }
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_display_and_serialization_show_the_id_and_neither_key_nor_token() {
+    fn only_the_secret_id_is_shown() {
         let credential = sample();
         assert_eq!(
             alloc::format!("{credential:?}"),
@@ -276,37 +275,33 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_which_part_and_why_and_not_what_stood_there() {
-        check_refused(SecretId::new(""), "the secret id is empty, allowed are 1 to 8192 bytes");
-        check_refused(SecretKey::new(""), "the secret key is empty, allowed are 1 to 8192 bytes");
-        check_refused(Token::new(""), "the token is empty, allowed are 1 to 8192 bytes");
-        check_refused(Token::new("x".repeat(8_193)), "the token has 8193 bytes, allowed are 1 to 8192");
+    fn error_names_the_part_without_the_text() {
+        check_refused(SecretId::new(""), "the secret id is empty (expected 1 to 8192 bytes)");
+        check_refused(SecretKey::new(""), "the secret key is empty (expected 1 to 8192 bytes)");
+        check_refused(Token::new(""), "the token is empty (expected 1 to 8192 bytes)");
+        check_refused(Token::new("x".repeat(8_193)), "the token has 8193 bytes (expected 1 to 8192)");
         for around in ["topsecret\n", " topsecret", "topsecret\u{a0}"] {
             check_refused(
                 SecretKey::new(around),
-                "the secret key begins or ends with white space, \
-                 allowed is the bare text without spaces or line ends around it",
+                "the secret key begins or ends with white space \
+                 (expected the bare text, without spaces or line ends around it)",
             );
         }
         check_refused(
             SecretKey::new("top\u{1b}secret"),
-            "the secret key has a character that is not allowed at byte 3, allowed are all but control characters",
+            "the secret key: invalid character at byte 3 (expected no control characters)",
         );
         for wrong in ["AKID x", "AKID/x", "AKID,x"] {
             check_refused(
                 SecretId::new(wrong),
-                "the secret id has a character that is not allowed at byte 4, \
-                 allowed are visible ASCII characters but comma and slash",
+                "the secret id: invalid character at byte 4 (expected visible ASCII characters except comma and slash)",
             );
         }
-        check_refused(
-            Token::new("tök"),
-            "the token has a character that is not allowed at byte 1, allowed are visible ASCII characters",
-        );
+        check_refused(Token::new("tök"), "the token: invalid character at byte 1 (expected visible ASCII characters)");
     }
 
     #[test]
-    fn a_refusal_while_reading_json_does_not_show_the_text_either() {
+    fn json_error_shows_no_text() {
         let error = serde_json::from_str::<SecretKey>("\"topsecret\\n\"").unwrap_err().to_string();
         assert!(error.starts_with("the secret key begins or ends with white space"), "{error}");
         assert!(!error.contains("topsecret"), "{error}");

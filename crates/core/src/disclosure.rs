@@ -1,4 +1,4 @@
-//! The rule that decides what of a configured value may be shown.
+//! Decides whether a configured value may be shown.
 //!
 //! Any setting, variable or argument may hold a secret by mistake: an address with a password in it, a key in place of
 //! the path of its file, two variables swapped. So errors, logs and tables show a value only if its form proves that it
@@ -8,13 +8,13 @@ use alloc::{borrow::ToOwned as _, string::String};
 
 use crate::text::{excerpt, is_printable, printable};
 
-/// What stands in place of a value that may not be shown.
+/// The text in place of a value that may not be shown.
 pub const NOT_SHOWN: &str = "a value that is not shown";
 
-/// What stands in place of a path that may not be one.
+/// The text in place of a path that may be something else.
 pub const PATH_NOT_SHOWN: &str = "[path not shown]";
 
-/// What stands in place of a name that may not be one.
+/// The text in place of a name that may be something else.
 pub const NAME_NOT_SHOWN: &str = "[name not shown]";
 
 /// Characters of a number with its unit.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_or_a_key_cannot_be_a_path() {
+    fn address_or_key_is_not_a_path() {
         for text in ["amqp://host", "u:p@host", "{}", "-----BEGIN", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "a\nb"] {
             assert!(cannot_be_path(text), "{text}");
         }

@@ -1,20 +1,19 @@
 //! The protocol of the Tencent Cloud API 3.0, as far as sharing machine images needs it, without IO.
 //!
-//! Bytes in, bytes out. Nothing here waits, reads a clock, draws a random number or opens anything: the crate is
-//! `no_std`, time and nonce are arguments, and what is to be sent is handed to whatever HTTP client the caller has.
+//! Nothing here waits, reads a clock, draws a random number or opens anything: the crate is `no_std`, time and nonce are
+//! arguments, and the caller sends the signed request with any HTTP client.
 //!
 //! # The contract
 //!
-//! 1. Text from outside is parsed once, at the edge, into the types of [`ids`] and [`credential`]. From then on an id
-//!    is right by its type, and a secret shows itself nowhere but through `expose`.
-//! 2. An [action](actions) is [prepared](request::prepare) for a target: body, hashes, nothing that depends on time.
+//! 1. Text from outside is parsed once, at the edge, into the types of [`ids`] and [`credential`]. After that an id is valid by
+//!    its type, and only `expose` returns a secret.
+//! 2. An [action](actions) is [prepared](request::prepare) for a target: body and hashes, nothing that depends on time.
 //! 3. At the moment of sending, and again for every retry, a [`Signer`](request::Signer) signs it for the current
-//!    second, which the server's clock may miss by at most 300 s.
-//! 4. Status and body go to [`response::parse`]. It gives the typed answer, or the API's refusal with its
-//!    [class](Class), or says that it was not the API that answered; then what became of the request is not known.
+//!    second, which may differ from the server's clock by at most 300 s.
+//! 4. [`response::parse`] takes status and body. It returns the typed answer, or the API's error with its [class](Class), or the
+//!    error that this is not an API response; then the outcome of the request is unknown.
 //!
-//! No input makes any function here panic; what is refused is refused with an error that says what was found and what
-//! is allowed, safe to print.
+//! No input makes a function panic. Errors name the problem and what is expected, and are safe to print.
 //!
 //! ```
 //! use imageshare_core::{

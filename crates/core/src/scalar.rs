@@ -1,4 +1,4 @@
-//! A JSON value of which only texts and whole numbers are looked at: how members of an answer are read leniently.
+//! A JSON value of which only texts and whole numbers are kept, to read members leniently.
 
 use alloc::{borrow::Cow, string::String};
 use core::fmt;
@@ -61,7 +61,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// What was found, for an error message.
+    /// The value, for an error message.
     pub(crate) fn to_excerpt(&self) -> String {
         match self {
             Self::Text(text) => excerpt(text),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_is_read_and_only_texts_and_whole_numbers_are_kept() {
+    fn only_texts_and_whole_numbers_are_kept() {
         check(r#""plain""#, &Scalar::Text("plain".into()));
         check(r#""esc\"aped""#, &Scalar::Text("esc\"aped".into()));
         check("7", &Scalar::Number(7));

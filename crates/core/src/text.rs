@@ -5,7 +5,7 @@ use alloc::string::String;
 /// Characters of foreign text that an error message shows at most.
 const EXCERPT_CHARS_MAX: usize = 60;
 
-/// The start of a foreign text in quotes, control characters and non-ASCII escaped, with what was cut said.
+/// Returns the start of a foreign text in quotes, with control characters and non-ASCII escaped, and its length if it was cut.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     let mut shown = String::with_capacity(EXCERPT_CHARS_MAX + 2);
@@ -20,15 +20,15 @@ pub fn excerpt(text: &str) -> String {
     shown
 }
 
-/// A message of the other side as one printable line of at most `chars_max` characters: control characters (line
+/// Returns a foreign message as one printable line of at most `chars_max` characters: control characters (line
 /// feeds, terminal escapes, bidirectional overrides) become spaces, the rest stays readable in any language.
 #[must_use]
 pub fn printable(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).map(|c| if is_printable(c) { c } else { ' ' }).collect()
 }
 
-/// Whether a character is shown as itself on a terminal: no control character, and none of the format characters that
-/// reorder or hide what follows them.
+/// Returns whether a terminal shows a character as itself: it is neither a control character nor a format character that
+/// reorders or hides others.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
     let is_invisible = matches!(
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_its_language_and_loses_its_control_characters() {
+    fn message_loses_its_control_characters() {
         assert_eq!(printable("镜像不存在\r\n\u{1b}[31mred\u{202e}\u{61c}", 100), "镜像不存在   [31mred  ");
         assert_eq!(printable("abcdef", 3), "abc");
     }

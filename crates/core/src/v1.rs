@@ -56,7 +56,7 @@ pub enum Algorithm {
     HmacSha256,
 }
 
-/// What every request says besides its own parameters.
+/// The parameters that every request has.
 #[derive(Clone, Debug)]
 pub struct Common<'a> {
     /// The action's exact name.
@@ -156,7 +156,7 @@ mod tests {
 
     /// The vendor's documented example, with the method said.
     #[test]
-    fn the_common_parameters_are_added_once_and_signed_with_the_others() {
+    fn common_parameters_are_signed_once() {
         let credential = Credential {
             secret_id: "AKIDEXAMPLE".parse().unwrap(),
             secret_key: "KEYEXAMPLE".parse().unwrap(),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_and_token_are_percent_encoded_on_the_wire_only() {
+    fn only_the_wire_form_is_percent_encoded() {
         let pairs: Pairs = [("Token", "a+b/c=")].into_iter().collect();
         assert_eq!(query(&pairs, "x+/="), "Signature=x%2B%2F%3D&Token=a%2Bb%2Fc%3D");
     }

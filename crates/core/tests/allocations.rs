@@ -24,7 +24,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn prepare_and_sign_allocate_nothing_once_their_buffers_have_grown() {
+fn signing_allocates_nothing_in_steady_state() {
     let credential = Credential {
         secret_id: "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE".parse().unwrap(),
         secret_key: "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE".parse().unwrap(),
@@ -64,7 +64,7 @@ fn reading_a_success_allocates_nothing() {
 }
 
 #[test]
-fn reading_a_refusal_allocates_its_code_and_its_message() {
+fn parsing_an_error_allocates_code_and_message() {
     let body = br#"{"Response":{"Error":{"Code":"InvalidAccountId.NotFound","Message":"The account does not exist."},
         "RequestId":"ed93f3cb-f35e-473f-b9f3-0d451b8b79c6"}}"#;
     let counted = measure(|| {
@@ -75,7 +75,7 @@ fn reading_a_refusal_allocates_its_code_and_its_message() {
 }
 
 #[test]
-fn reading_a_listing_allocates_the_list_alone_and_no_entry() {
+fn parsing_a_listing_allocates_only_the_list() {
     let entry =
         |nth: u64| format!(r#"{{"CreatedTime":"2026-11-24T07:00:00Z","AccountId":"{}"}}"#, 100_022_975_249 + nth);
     let set: Vec<String> = (0..500).map(entry).collect();

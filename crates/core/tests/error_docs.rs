@@ -21,7 +21,7 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 #[test]
-fn the_page_has_the_rows_of_the_table_and_no_others() {
+fn page_and_table_have_the_same_rows() {
     let of_api: Vec<_> = rows().into_iter().filter(|(code, _)| !code.starts_with(OUR_OWN)).collect();
     let classes: Vec<(&str, &str)> = of_api.iter().map(|(code, cells)| (*code, cells[0])).collect();
     let page: BTreeMap<&str, &str> = classes.iter().copied().collect();
@@ -31,7 +31,7 @@ fn the_page_has_the_rows_of_the_table_and_no_others() {
 }
 
 #[test]
-fn every_row_of_the_page_says_what_it_means_and_what_to_do() {
+fn every_row_has_meaning_and_action() {
     let rows = rows();
     assert!(rows.len() > code::table().len(), "our own codes are on the page as well");
     for (code, cells) in rows {
@@ -42,7 +42,7 @@ fn every_row_of_the_page_says_what_it_means_and_what_to_do() {
 }
 
 #[test]
-fn every_row_stands_under_the_heading_of_its_class() {
+fn every_row_is_under_its_class() {
     let mut heading = "";
     for line in PAGE.lines() {
         if line.starts_with('#') {

@@ -270,7 +270,7 @@ fn every_vector_agrees_in_every_stage() {
 /// The request that production sends. The vector's content type has a charset, which we never send; without it the
 /// signature was computed by a program that shares nothing with this crate, from the vector's signing key.
 #[test]
-fn prepare_and_sign_give_the_vector_of_our_own_shape() {
+fn prepare_and_sign_match_the_vector() {
     const SIGNATURE: &str = "6ad2c934559e7e0d7427af9ec89cad3258461bced11e57092b6b41b2a665ca72";
 
     let vectors = vectors();

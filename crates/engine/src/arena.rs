@@ -1,4 +1,4 @@
-//! Storage for things that name each other: small typed keys instead of references.
+//! Storage for values that refer to each other, by small typed keys.
 
 use alloc::vec::Vec;
 use core::{
@@ -8,13 +8,13 @@ use core::{
     ops::{Index, IndexMut},
 };
 
-/// The name of a `T` in its [`Arena`]. Four bytes, also as an `Option`.
+/// The key of a `T` in its [`Arena`]. Four bytes, also as an `Option`.
 pub(crate) struct Key<T> {
     number: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
-/// Holds values of one type; the places of removed ones are used again.
+/// Holds values of one type. The places of removed values are used again.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     places: Vec<Place<T>>,
@@ -33,7 +33,7 @@ impl<T> Arena<T> {
         Self { places: Vec::new(), free: None, len: 0 }
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -53,7 +53,7 @@ impl<T> Arena<T> {
         Key::new(number.expect("an arena never holds 2^32 values: the bound on operations is far below"))
     }
 
-    /// Takes the value out; its key must not be used again.
+    /// Removes a value. Its key must not be used again.
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         let place = self.places.get_mut(key.place())?;
         if matches!(place, Place::Free { .. }) {
@@ -87,7 +87,7 @@ impl<T> Index<Key<T>> for Arena<T> {
     type Output = T;
 
     /// # Panics
-    /// If the value was removed: keys are dropped with what they name, so that is a bug of the engine.
+    /// If the value was removed. Keys are dropped with their values, so that is a bug of the engine.
     fn index(&self, key: Key<T>) -> &T {
         self.get(key).expect("a key is dropped when its value is removed")
     }

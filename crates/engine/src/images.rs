@@ -1,4 +1,4 @@
-//! All images, by key and by name, and where the engine has each.
+//! All images, by key and by name, with their places in the queues and on the schedule.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -9,17 +9,17 @@ use crate::{
     time::Instant,
 };
 
-/// An image, and where the engine has it.
+/// An image, and its places in the queues and on the schedule.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) image: Image,
-    /// Its next moment, as it is on the schedule.
+    /// Its moment on the schedule.
     pub(crate) alarm: Option<Instant>,
-    /// Whether it stands in the lane's queue for each kind of call.
+    /// Whether it is in the lane's queue for each kind of call.
     pub(crate) queued: [bool; 3],
-    /// Whether it is among those that have jobs to settle.
+    /// Whether it is in the queue of images with jobs to settle.
     pub(crate) is_finishing: bool,
-    /// Calls about it that were not answered yet, probes included.
+    /// Calls about it in flight, including probes.
     pub(crate) calls: u32,
 }
 
@@ -77,20 +77,19 @@ impl Images {
         self.entries.get(arrival.image).is_some_and(|entry| entry.image.holds(arrival.job, arrival.seq))
     }
 
-    /// The images of a lane, those first that were refused longest ago: each has its turn to show what the key may do.
+    /// The images of a lane, the one with the oldest refusal first: each has its turn to show what the key is permitted.
     pub(crate) fn by_refusal(&self, lane: &Lane) -> Vec<Key<Entry>> {
         let mut keys: Vec<_> = lane.images().iter().copied().collect();
         keys.sort_by_key(|&key| self.image(key).not_permitted().map(NotPermitted::again));
         keys
     }
 
-    /// The image to list, to see whether the lane works: one whose listing is awaited and not under way. First those that can
-    /// have nothing to write before that, then those whose refused listing shows whether the key may list again.
+    /// The image whose listing shows whether the lane works: one that awaits a listing.
     pub(crate) fn awaiting_listing(&self, lane: &Lane) -> Option<Key<Entry>> {
         self.by_refusal(lane).into_iter().find(|&key| self.image(key).awaits_listing())
     }
 
-    /// The image to ask about, to see whether the lane works: one with jobs if there is one.
+    /// The image whose state is queried to see whether the lane works: one with jobs, if there is one.
     pub(crate) fn to_ask(&self, lane: &Lane) -> Option<Key<Entry>> {
         let keys = lane.images();
         keys.iter().copied().find(|&key| self.image(key).in_hand()).or_else(|| keys.first().copied())

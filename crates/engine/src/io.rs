@@ -182,12 +182,12 @@ pub enum Answer {
     /// DescribeImageSharePermission: the accounts that the image is shared with.
     Shares(Vec<AccountId>),
     /// DescribeImages: the state of the image.
-    Image(ImageState),
+    Image(ImageReadiness),
 }
 
-/// The state of an image as DescribeImages returns it.
+/// Whether an image can be shared, by the state that DescribeImages returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageState {
+pub enum ImageReadiness {
     /// It can be shared.
     Normal,
     /// It is being created or copied, and may become NORMAL.

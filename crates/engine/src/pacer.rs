@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_second_holds_more_than_the_limit_however_late_requests_are_written(
+        fn late_requests_never_exceed_the_limit(
             limit in 1_u32..60,
             idle in proptest::collection::vec(prop_oneof![9 => 0_u64..30, 1 => 0_u64..3000], 1..200),
         ) {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_backlog_at_least_95_percent_of_the_limit_is_used() {
+    fn backlog_uses_95_percent_of_the_limit() {
         for limit in [1.0_f64, 10.0, 40.0, 100.0] {
             let mut pacer = Pacer::new(limit, Instant(0));
             let mut sent = 0;
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_slot_is_an_interval_after_the_beginning() {
+    fn first_slot_is_one_interval_later() {
         assert_eq!(Pacer::new(10.0, Instant(5000)).next(), Instant(5105));
     }
 
     #[test]
-    fn one_refusal_lowers_the_rate_by_a_twentieth_many_halve_it_and_it_recovers() {
+    fn throttling_lowers_the_rate_which_recovers() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for n in 0..20 {
             pacer.call_ended(Instant(n * 100), Throttled::No);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn another_limit_holds_at_once_unless_refusals_had_lowered_the_rate() {
+    fn new_limit_holds_unless_the_rate_was_lowered() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         pacer.set_limit(100.0);
         assert!((pacer.rate - 100.0).abs() < 1e-9);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_without_end_leave_a_rate_to_try_again_with() {
+    fn endless_throttling_leaves_a_minimum_rate() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for n in 0..1000 {
             pacer.call_ended(Instant(n), Throttled::Yes);

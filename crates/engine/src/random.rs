@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_never_zero_and_never_more_than_the_whole() {
+    fn random_part_is_within_its_bounds() {
         let mut random = Random::new(7);
         for whole in [0, 1, 2, 1000, u64::MAX / 2] {
             for _ in 0..1000 {

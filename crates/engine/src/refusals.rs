@@ -1,4 +1,4 @@
-//! Refusals of accounts, remembered for jobs that are redelivered.
+//! Refusals of single accounts, kept for jobs that are redelivered.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +14,7 @@ use crate::{
     time::Instant,
 };
 
-/// An account of an image, and what was refused for it.
+/// An account of an image, and the refused change.
 type Name = (ImageName, AccountId, Permission);
 
 /// The refusals of all images.
@@ -25,7 +25,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// The refusal that still counts.
+    /// Returns the refusal of this change, if it still counts.
     pub(crate) fn get(
         &self,
         now: Instant,
@@ -37,7 +37,7 @@ impl Refusals {
         (*until > now).then_some(failure)
     }
 
-    /// Remembers a refusal that blames the account.
+    /// Keeps a refusal that is about the account.
     pub(crate) fn remember(
         &mut self,
         now: Instant,
@@ -47,7 +47,7 @@ impl Refusals {
         failure: &Failure,
     ) {
         let name = (image, account, permission);
-        // The redelivered job may not be the one that the request was made for.
+        // The request may not have been sent for the job that is redelivered.
         let remembered = (now + REFUSAL_KEPT_FOR, failure.without_request());
         if self.by_name.insert(name, remembered).is_none() {
             self.order.push_back(name);
@@ -59,7 +59,7 @@ impl Refusals {
         }
     }
 
-    /// A write was accepted: what was refused before is no longer so.
+    /// A write was accepted: an earlier refusal no longer counts.
     pub(crate) fn forget(&mut self, image: ImageName, account: AccountId, permission: Permission) {
         self.by_name.remove(&(image, account, permission));
     }

@@ -1,10 +1,10 @@
-//! When the engine looks at what: the one list of moments.
+//! The one list of moments at which something is due.
 
 use alloc::collections::BTreeSet;
 
 use crate::{arena::Key, call::Kind, images::Entry, io::LaneId, time::Instant};
 
-/// What is looked at when its time comes.
+/// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Alarm {
     Image(Key<Entry>),
@@ -12,7 +12,7 @@ pub(crate) enum Alarm {
     Slot(LaneId, Kind),
 }
 
-/// The moments at which something is looked at. Each thing has at most one.
+/// The next moment of each image, lane and slot; each has at most one.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     moments: BTreeSet<(Instant, Alarm)>,
@@ -31,7 +31,7 @@ impl Schedule {
         self.moments.insert((at, alarm));
     }
 
-    /// Puts the next moment of something in place of the one that stood there.
+    /// Replaces the moment of an image or lane.
     pub(crate) fn replace(&mut self, standing: Option<Instant>, at: Option<Instant>, alarm: Alarm) {
         if standing == at {
             return;

@@ -2,22 +2,21 @@
 
 use std::time::SystemTime;
 
+use imageshare_amqp::{BrokerVersion, Decoder, Frame, IncomingMessage, Scrubber};
 use imageshare_engine::{
     io::LaneId,
     job::{AccountOutcome, Failure, Job as EngineJob, Mode, Report},
 };
 use imageshare_worker::{
     broker::{
-        BrokerVersion, DeadLetter, Message, Reply, Route,
+        DeadLetter, Message, Reply, Route,
         delivery::{self, Lane, NoJob, Taken},
-        frames::{self, Decoder, Frame},
         headers as ours,
-        inflow::Scrubber,
         letters::{Desk, Letters},
         topology::is_ours,
     },
-    driver::{Delivery, Epoch, Settled},
-    settings::Regions,
+    lane::Regions,
+    lane_messages::{Delivery, Epoch, SettledJob},
     wire::{Defaults, Job, job},
 };
 use lapin::{
@@ -45,6 +44,10 @@ const DEPTH_MAX: u32 = 16;
 
 /// Bytes of the headers of a dead letter, ours among them. A frame has room for 128 KiB.
 const HEADERS_LEN_MAX: usize = 40 * 1024;
+
+/// Bytes of a body that is kept whole, and of a longer one.
+const BODY_LEN_MAX: usize = 1024 * 1024;
+const TRUNCATED_LEN: usize = 64 * 1024;
 
 /// Who does it.
 const DESK: Desk<'static> = Desk { lane: "asia", worker: "host:17" };
@@ -99,7 +102,7 @@ fn message(properties: &BasicProperties, body: &[u8]) -> message::Delivery {
 }
 
 /// The message as a lane reads it from frames that come in pieces of so many bytes.
-fn decoded(raw: &[u8], body: &[u8], piece: usize) -> frames::Message {
+fn decoded(raw: &[u8], body: &[u8], piece: usize) -> IncomingMessage {
     let deliver = [&[0, 60, 0, 60, 1, b'c'][..], &17_u64.to_be_bytes(), &[0, 0, 0]].concat();
     let [before @ .., _, _, _, _, _, _, _, _] = BEFORE_PROPERTIES;
     let properties = [&before[..], &(body.len() as u64).to_be_bytes(), raw].concat();
@@ -109,7 +112,7 @@ fn decoded(raw: &[u8], body: &[u8], piece: usize) -> frames::Message {
         let size = u32::try_from(payload.len()).expect("its length has two bytes");
         bytes.extend([&[kind, 0, 1][..], &size.to_be_bytes(), payload, &FRAME.1].concat());
     }
-    let (mut decoder, mut waiting, mut complete) = (Decoder::default(), Vec::new(), None);
+    let (mut decoder, mut waiting, mut complete) = (Decoder::new(BODY_LEN_MAX, TRUNCATED_LEN), Vec::new(), None);
     for piece in bytes.chunks(piece) {
         waiting.extend_from_slice(piece);
         loop {
@@ -131,28 +134,28 @@ fn scrubbed(raw: &[u8]) -> Vec<u8> {
     let payload = [&BEFORE_PROPERTIES, raw].concat();
     let size = u32::try_from(payload.len()).expect("its length has two bytes");
     let frame = [&FRAME.0[..], &size.to_be_bytes(), &payload, &FRAME.1].concat();
-    let given = given(&frame, frame.len());
-    assert_eq!(given.len(), frame.len(), "nothing is lost");
-    assert_eq!(given, self::given(&frame, 3), "in whatever pieces it comes");
-    assert_eq!(given, self::given(&given, frame.len()), "what was scrubbed is clean");
-    given[HEAD_LEN + BEFORE_PROPERTIES.len()..given.len() - FRAME.1.len()].to_vec()
+    let read = scrub_in_pieces(&frame, frame.len());
+    assert_eq!(read.len(), frame.len(), "no byte is lost");
+    assert_eq!(read, scrub_in_pieces(&frame, 3), "the pieces make no difference");
+    assert_eq!(read, scrub_in_pieces(&read, frame.len()), "scrubbed bytes stay unchanged");
+    read[HEAD_LEN + BEFORE_PROPERTIES.len()..read.len() - FRAME.1.len()].to_vec()
 }
 
-/// What is given on of what comes in pieces of so many bytes.
-fn given(bytes: &[u8], piece: usize) -> Vec<u8> {
-    let (mut scrubber, mut given, mut room) = (Scrubber::default(), Vec::new(), [0; 64]);
+/// Returns what the library reads when the bytes arrive in pieces of this length.
+fn scrub_in_pieces(bytes: &[u8], piece: usize) -> Vec<u8> {
+    let (mut scrubber, mut read, mut room) = (Scrubber::default(), Vec::new(), [0; 64]);
     for piece in bytes.chunks(piece) {
-        let mut came = piece.to_vec();
-        let whole = scrubber.look(&mut came);
-        given.extend_from_slice(&came[..whole]);
+        let mut bytes = piece.to_vec();
+        let usable = scrubber.scrub(&mut bytes);
+        read.extend_from_slice(&bytes[..usable]);
         loop {
-            match scrubber.give(&mut room) {
+            match scrubber.read(&mut room) {
                 0 => break,
-                len => given.extend_from_slice(&room[..len]),
+                len => read.extend_from_slice(&room[..len]),
             }
         }
     }
-    given
+    read
 }
 
 fn check_taken(taken: Taken, body: &[u8]) {
@@ -175,7 +178,7 @@ fn check_taken(taken: Taken, body: &[u8]) {
     let report = Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
     let at = SystemTime::UNIX_EPOCH;
     let mode = Mode::from(identity.permission);
-    let settled = Settled { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
+    let settled = SettledJob { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
     let Letters { report, dead_letter, reply } = Letters::of_job(settled, DESK);
     check_reply(reply.as_deref());
     check_report(&report, if account_ids.len() > 1 { "partial" } else { "failed" });

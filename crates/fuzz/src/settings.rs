@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use imageshare_core::{disclosure::PATH_NOT_SHOWN, text::printable};
-use imageshare_worker::settings::{Environment, Flags, Origin, Setting, Settings, SettingsError};
+use imageshare_core::text::printable;
+use imageshare_worker::{
+    environment::Environment,
+    settings::{EffectiveSetting, Flags, Settings, SettingsError},
+};
 use toml::{Table, Value};
 
 use crate::{shown::assert_shown, source::documents};
@@ -13,6 +16,9 @@ const FILE: &str = "settings.toml";
 
 /// What stands for a secret in an input.
 const SECRET: &str = "SECRET";
+
+/// The end of what stands for a path, a name or a user that may be a secret.
+const NOT_SHOWN: &str = "not shown]";
 
 /// Two secrets, alike in everything but what they are: their first letter may show what is wrong with a text without quotes.
 const SECRETS: [&str; 2] = ["xfirstsecretvalue", "xothersecretvalue"];
@@ -80,22 +86,26 @@ fn said(text: &str) -> String {
 fn check_problems(error: &SettingsError) {
     assert!(!error.problems.is_empty());
     for problem in &error.problems {
-        assert_shown(problem, usize::MAX);
+        let hint = problem.hint.clone().unwrap_or_default();
+        let problem = problem.to_string();
+        assert_shown(&problem, usize::MAX);
+        assert_shown(&hint, usize::MAX);
         let rest = problem.strip_prefix(FILE).unwrap_or_else(|| panic!("no place: {problem}"));
-        assert!(rest.starts_with(": ") || rest.starts_with(" line "), "no place: {problem}");
+        assert!(rest.starts_with(':'), "no place: {problem}");
     }
 }
 
 fn check_printed(settings: &Settings, text: &str) {
-    for Setting { key, value, .. } in settings.describe() {
+    let described = settings.describe();
+    for EffectiveSetting { key, value, .. } in &described {
         assert_shown(key, usize::MAX);
-        assert_shown(value, usize::MAX);
+        assert_shown(value.as_deref().unwrap_or_default(), usize::MAX);
     }
     // A value that may be a secret is replaced, and what stands in its place need not be accepted.
-    if settings.describe().iter().any(|setting| setting.value == PATH_NOT_SHOWN) {
+    if described.iter().any(|setting| setting.value.as_deref().is_some_and(|value| value.contains(NOT_SHOWN))) {
         return;
     }
-    let printed = printed(settings.describe());
+    let printed = printed(&described);
     let again = read(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
     assert_eq!(values(&again), values(settings), "{printed}");
     assert_eq!(
@@ -109,32 +119,35 @@ fn check_printed(settings: &Settings, text: &str) {
     let is_whole = |value: &str| value.chars().count() < SHOWN_CHARS_MAX;
     let text = text.replace(['\n', '\r', '\t'], " ");
     let is_plain = !text.contains('\\') && printable(&text, usize::MAX) == text;
-    if is_plain && settings.describe().iter().all(|setting| is_whole(&setting.value)) {
+    if is_plain && described.iter().all(|setting| is_whole(setting.value.as_deref().unwrap_or_default())) {
         assert_eq!(again.lanes, settings.lanes, "{printed}");
         assert_eq!(again.broker.trust, settings.broker.trust, "{printed}");
-        assert_eq!(again.outside, settings.outside, "{printed}");
+        assert_eq!(again.outside.trust, settings.outside.trust, "{printed}");
     }
 }
 
 /// The values as they are shown. Addresses without their user, which is shown only beside a password.
-fn values(settings: &Settings) -> BTreeMap<&str, &str> {
-    let without_user = |value| str::rsplit_once(value, '@').map_or(value, |(_, rest)| rest);
-    let is_address = |value: &str| value.starts_with("amqp");
-    let shown = |value| if is_address(value) { without_user(value) } else { value };
-    settings.describe().iter().map(|Setting { key, value, .. }| (key.as_str(), shown(value.as_str()))).collect()
+fn values(settings: &Settings) -> BTreeMap<String, Option<String>> {
+    let without_user =
+        |value: String| value.rsplit_once('@').map_or_else(|| value.clone(), |(_, rest)| rest.to_owned());
+    let is_address = |key: &str| ["broker.url", "http.proxy"].contains(&key);
+    let shown = |key: &str, value| if is_address(key) { without_user(value) } else { value };
+    let described = settings.describe().into_iter();
+    described.map(|EffectiveSetting { key, value, .. }| (key.clone(), value.map(|value| shown(&key, value)))).collect()
 }
 
 /// A settings file of these settings.
-fn printed(settings: &[Setting]) -> String {
+fn printed(settings: &[EffectiveSetting]) -> String {
     let mut text = String::new();
-    for Setting { key, value, origin } in settings {
-        let (path, key) = key.rsplit_once('.').unwrap_or(("", key));
+    for EffectiveSetting { key, value, origin } in settings {
+        // A file has no settings without a section.
+        let (Some(value), Some((path, key))) = (value, key.rsplit_once('.')) else { continue };
         let path = match path.split_once('.') {
             Some((section, name)) => format!("{section}.{}.", quoted(name)),
             None => format!("{path}."),
         };
-        // What there is without settings and has no words in a file.
-        if *origin == Origin::Default && (key == "regions" || key == "source") {
+        // Defaults that a file cannot express.
+        if origin == "default" && (key == "regions" || key == "source") {
             continue;
         }
         let value = match key {

@@ -57,7 +57,7 @@ fn every_input_of_the_corpus_passes() {
 }
 
 #[test]
-fn every_target_has_a_corpus_and_calls_its_check() {
+fn every_target_has_corpus_and_check() {
     let targets: BTreeSet<_> = TARGETS.map(|(name, _)| name.to_owned()).into();
     assert_eq!(names("fuzz_targets"), targets);
     assert_eq!(names("corpus"), targets);

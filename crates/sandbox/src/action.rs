@@ -1,35 +1,35 @@
-//! The actions that the sandbox answers.
+//! The actions that the sandbox implements.
 
 use std::{fmt, str::FromStr};
 
-use imageshare_core::text::excerpt;
+use imageshare_core::{actions, text::excerpt};
 use serde::{Deserialize, Serialize};
 
-/// An action of CVM or STS, or what an instance asks of the metadata service beside it.
+/// An action of CVM or STS, or a request of an instance to the metadata service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Action {
     /// STS: temporary keys.
     AssumeRole,
-    /// STS: temporary keys, for a token of an identity provider.
+    /// STS: temporary keys in exchange for the token of an identity provider.
     AssumeRoleWithWebIdentity,
-    /// CVM: who has an image.
+    /// CVM: the accounts that an image is shared with.
     DescribeImageSharePermission,
-    /// CVM: what images are.
+    /// CVM: the attributes of images.
     DescribeImages,
-    /// STS: whose key it is.
+    /// STS: the account of the key.
     GetCallerIdentity,
-    /// The temporary key of an instance's role. No action of the API: it has a path of its own.
+    /// The temporary key of an instance's role. It is served by the metadata service, not by the API.
     InstanceRole,
-    /// CVM: share an image, or take it back.
+    /// CVM: share an image, or cancel its shares.
     ModifyImageSharePermission,
 }
 
-/// A name that is no action of the sandbox.
+/// A name that is not an action of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "found {0}, allowed are AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, \
-     GetCallerIdentity, InstanceRole and ModifyImageSharePermission"
+    "unknown action {0} (expected AssumeRole, AssumeRoleWithWebIdentity, DescribeImageSharePermission, DescribeImages, \
+     GetCallerIdentity, InstanceRole or ModifyImageSharePermission)"
 )]
 pub struct ActionError(String);
 
@@ -47,40 +47,39 @@ impl Action {
     /// The API's spelling.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AssumeRole => "AssumeRole",
-            Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
-            Self::DescribeImageSharePermission => "DescribeImageSharePermission",
-            Self::DescribeImages => "DescribeImages",
-            Self::GetCallerIdentity => "GetCallerIdentity",
-            Self::InstanceRole => "InstanceRole",
-            Self::ModifyImageSharePermission => "ModifyImageSharePermission",
-        }
+        self.api()[0]
     }
 
-    /// The product it belongs to, as in a credential scope.
+    /// The product of the action, as in a credential scope.
     #[must_use]
     pub const fn service(self) -> &'static str {
-        match self {
-            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "sts",
-            Self::InstanceRole => "metadata",
-            Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => "cvm",
-        }
+        self.api()[1]
     }
 
-    /// The version of that product's API.
+    /// The API version of that product.
     #[must_use]
     pub const fn version(self) -> &'static str {
+        self.api()[2]
+    }
+
+    /// Name, service and version.
+    const fn api(self) -> [&'static str; 3] {
+        const fn of<A: actions::Action>() -> [&'static str; 3] {
+            [A::NAME, A::SERVICE, A::VERSION]
+        }
         match self {
-            Self::AssumeRole | Self::AssumeRoleWithWebIdentity | Self::GetCallerIdentity => "2018-08-13",
-            Self::InstanceRole => "latest",
-            Self::DescribeImageSharePermission | Self::DescribeImages | Self::ModifyImageSharePermission => {
-                "2017-03-12"
-            }
+            Self::AssumeRole => of::<actions::AssumeRole>(),
+            Self::AssumeRoleWithWebIdentity => of::<actions::AssumeRoleWithWebIdentity>(),
+            Self::DescribeImageSharePermission => of::<actions::DescribeImageSharePermission>(),
+            Self::DescribeImages => of::<actions::DescribeImages>(),
+            Self::GetCallerIdentity => of::<actions::GetCallerIdentity>(),
+            Self::InstanceRole => ["InstanceRole", "metadata", "latest"],
+            Self::ModifyImageSharePermission => of::<actions::ModifyImageSharePermission>(),
         }
     }
 
-    /// Requests a second for one key, as documented, where the sharing actions have `rps` (documented: 10).
+    /// The documented limit in requests per second and key; the sharing actions have `rps` (documented: 10). 0 is
+    /// unlimited.
     #[must_use]
     pub const fn limit(self, rps: u32) -> u32 {
         match self {
@@ -121,16 +120,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_is_found_by_its_exact_name() {
+    fn actions_parse_by_exact_name() {
         for action in Action::ALL {
             assert_eq!(action.as_str().parse(), Ok(action));
         }
         let error = "describeImages\u{1b}".parse::<Action>().unwrap_err().to_string();
-        assert!(error.starts_with(r#"found "describeImages\u{1b}", allowed are AssumeRole"#), "{error}");
+        assert!(error.starts_with(r#"unknown action "describeImages\u{1b}" (expected AssumeRole, "#), "{error}");
     }
 
     #[test]
-    fn without_a_limit_no_action_has_one() {
+    fn zero_rps_disables_all_limits() {
         assert_eq!(Action::ALL.map(|action| action.limit(0)), [0; 7]);
         assert_eq!(Action::ALL.map(|action| action.limit(10)), [600, 20, 10, 40, 20, 0, 10]);
     }

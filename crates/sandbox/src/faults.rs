@@ -1,13 +1,13 @@
-//! The script of faults: what goes wrong, with which request, how often.
+//! The script of faults: which requests fail, how, and how often.
 //!
 //! ```json
 //! {"unknown_accounts": ["100000000001"], "busy_images": {"img-6pb6lrmy": 12.5},
 //!  "script": [{"action": "ModifyImageSharePermission", "nth": 3, "times": 2, "do": "throttle"}]}
 //! ```
 //!
-//! Requests of an action are counted from 1 since the faults were set, whatever becomes of them. An entry strikes
-//! `times` (default 1) requests from the `nth` (default 1) on; of several entries that fit, the first does.
-//! [`Fault`] lists what `do` may say.
+//! Requests of an action are counted from 1 since the faults were set, whether they succeed or not. An entry affects
+//! `times` (default 1) requests, beginning with the `nth` (default 1). If several entries match, the first one applies.
+//! [`Fault`] lists the values of `do`.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
@@ -20,16 +20,15 @@ use serde::Deserialize;
 
 use crate::action::Action;
 
-/// Bytes of a faults file, as many as the sandbox's own interface takes.
+/// The maximum length of a faults file in bytes, equal to that of a request body.
 pub const FILE_LEN_MAX: u64 = 10 * 1024 * 1024;
 
-/// Seconds that a time in the script may be at most: a day.
+/// The maximum of a time in the script: one day, in seconds.
 const SECONDS_MAX: f64 = 86_400.0;
 
-/// What goes wrong with one request.
+/// The failure of one request.
 ///
-/// The first group answers in place of the API, before any check and without an effect. The second lets the API do
-/// its work and spoils the answer.
+/// The first group replaces the API: no check, no effect. The second group spoils the response of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Fault {
@@ -41,32 +40,32 @@ pub enum Fault {
     Http500,
     /// `html`: status 200 with an HTML page.
     Html,
-    /// `hang`: no answer at all.
+    /// `hang`: no response.
     Hang,
     /// `reset_before`: the connection is reset.
     ResetBefore,
-    /// `endless`: an answer whose body never ends.
+    /// `endless`: a response whose body never ends.
     Endless,
     /// `expired_credential`: `AuthFailure.TokenFailure`.
     ExpiredCredential,
     /// `code:SOME.Code`: that error code.
     Code(String),
 
-    /// `skew`: for this request the server's clock is an hour ahead, in its check of the timestamp as in the header
-    /// `Date`. Who signs by the right time gets `AuthFailure.SignatureExpire`; who follows that `Date` is let through
-    /// as long as the fault lasts.
+    /// `skew`: for this request the server's clock is one hour ahead, both for the check of the timestamp and in the
+    /// header `Date`. A client with the right time gets `AuthFailure.SignatureExpire`. A client that follows `Date` is
+    /// accepted while the fault lasts.
     Skew,
-    /// `truncate`: half of the answer's body, then the end of the connection.
+    /// `truncate`: half of the response body, then the end of the connection.
     Truncate,
-    /// `reset_after`: the effect, then a reset in place of the answer.
+    /// `reset_after`: the effect, then a reset instead of the response.
     ResetAfter,
-    /// `apply_late:SECONDS`: the connection is held for so long, then the effect takes place and the connection is
-    /// reset. It takes place also when the client has gone before.
+    /// `apply_late:SECONDS`: the connection is held for that time, then the effect takes place and the connection is
+    /// reset. The effect takes place even if the client has disconnected.
     ApplyLate(Duration),
 }
 
 impl Fault {
-    /// The word for it in the log.
+    /// The name in the log.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -87,11 +86,11 @@ impl Fault {
     }
 }
 
-/// A `do` that there is not.
+/// An invalid value of `do`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "do: found {0}, allowed are throttle, internal_error, http_500, html, truncate, hang, endless, reset_before, \
-     reset_after, apply_late:SECONDS (0 to 86400), expired_credential, skew and code:SOME.Code"
+    "do: unknown fault {0} (expected throttle, internal_error, http_500, html, truncate, hang, endless, reset_before, \
+     reset_after, apply_late:SECONDS with 0 to 86400 seconds, expired_credential, skew or code:SOME.Code)"
 )]
 pub struct FaultError(String);
 
@@ -137,7 +136,7 @@ pub(crate) fn is_code(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
 }
 
-/// Seconds, if there are between none and a day of them.
+/// Seconds as a duration, unless negative or above [`SECONDS_MAX`].
 fn duration(seconds: f64) -> Option<Duration> {
     (0.0..=SECONDS_MAX).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
@@ -145,9 +144,9 @@ fn duration(seconds: f64) -> Option<Duration> {
 /// A faults file, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Ids that are no account.
+    /// Account ids that do not exist.
     pub unknown_accounts: Vec<AccountId>,
-    /// Images that another operation occupies, and for how long from when the faults are set.
+    /// Images that another operation occupies, with the time from when the faults are set until it ends.
     pub busy_images: BTreeMap<ImageId, Duration>,
     script: Vec<Entry>,
     /// Requests of an action so far.
@@ -170,24 +169,24 @@ const fn first() -> u64 {
     1
 }
 
-/// A faults file that cannot be used.
+/// An invalid faults file.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultsError {
-    /// Not JSON, or a member or value that is not allowed.
+    /// Not JSON, or an unknown member or invalid value.
     #[error("faults: {0}")]
     Shape(String),
     /// A time out of range.
-    #[error("faults: busy_images.{image}: found {found}, allowed are 0 to 86400 seconds")]
+    #[error("faults: busy_images.{image}: invalid time {seconds} (expected 0 to 86400 seconds)")]
     Seconds {
         /// The image.
         image: ImageId,
         /// The time.
-        found: f64,
+        seconds: f64,
     },
-    /// A count that begins below 1.
-    #[error("faults: script[{entry}].nth: found 0, allowed is 1 or more")]
+    /// A count that starts at 0.
+    #[error("faults: script[{entry}].nth: invalid count 0 (expected 1 or more)")]
     Nth {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
     },
 }
@@ -196,7 +195,7 @@ impl Faults {
     /// Reads and checks a faults file.
     ///
     /// # Errors
-    /// With the place, what was found and what is allowed.
+    /// If the file is not JSON of that form. The error has the location and the expectation.
     pub fn parse(json: &[u8]) -> Result<Self, FaultsError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -213,18 +212,19 @@ impl Faults {
         if let Some(entry) = script.iter().position(|entry| entry.nth == 0) {
             return Err(FaultsError::Nth { entry });
         }
-        let busy =
-            |(image, found)| duration(found).map(|length| (image, length)).ok_or(FaultsError::Seconds { image, found });
+        let busy = |(image, seconds)| {
+            duration(seconds).map(|length| (image, length)).ok_or(FaultsError::Seconds { image, seconds })
+        };
         let busy_images = busy_images.into_iter().map(busy).collect::<Result<_, _>>()?;
         Ok(Self { unknown_accounts, busy_images, script, seen: BTreeMap::new() })
     }
 
-    /// Counts a request and says what goes wrong with it.
+    /// Counts a request and returns its fault, if any.
     pub fn strike(&mut self, action: Action) -> Option<Fault> {
         let seen = self.seen.entry(action).or_default();
         *seen += 1;
-        let hit = |entry: &&Entry| entry.action == action && *seen >= entry.nth && *seen - entry.nth < entry.times;
-        self.script.iter().find(hit).map(|entry| entry.fault.clone())
+        let affects = |entry: &&Entry| entry.action == action && *seen >= entry.nth && *seen - entry.nth < entry.times;
+        self.script.iter().find(affects).map(|entry| entry.fault.clone())
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_strikes_so_many_requests_of_its_action_from_the_nth_on() {
+    fn entry_affects_its_requests_from_the_nth_on() {
         let mut faults = Faults::parse(
             br#"{"script": [{"action": "ModifyImageSharePermission", "nth": 3, "times": 2, "do": "throttle"},
                             {"action": "ModifyImageSharePermission", "nth": 4, "times": 2, "do": "hang"}]}"#,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_do_is_read_by_its_name() {
+    fn faults_parse_by_name() {
         for name in [
             "throttle",
             "internal_error",
@@ -273,22 +273,22 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_with_what_is_allowed() {
+    fn mistakes_are_named_with_the_expectation() {
         let scripted = |entry: &str| format!(r#"{{"script": [{{"action": "DescribeImages", {entry}}}]}}"#);
         for bad in ["Throttle", "code:", "code:a b", "apply_late", "apply_late:-1", "apply_late:NaN", "hang:3"] {
-            check_refused(&scripted(&format!(r#""do": "{bad}""#)), "allowed are throttle");
+            check_refused(&scripted(&format!(r#""do": "{bad}""#)), "(expected throttle");
         }
-        check_refused(&scripted(r#""do": "hang", "nth": 0"#), "script[0].nth: found 0");
+        check_refused(&scripted(r#""do": "hang", "nth": 0"#), "script[0].nth: invalid count 0");
         check_refused(&scripted(r#""do": "hang", "time": 1"#), "unknown field `time`");
-        check_refused(r#"{"script": [{"action": "Share", "do": "hang"}]}"#, "allowed are AssumeRole");
-        check_refused(r#"{"busy_images": {"img-6pb6lrmy": -1}}"#, "busy_images.img-6pb6lrmy: found -1");
-        check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "allowed is img-");
+        check_refused(r#"{"script": [{"action": "Share", "do": "hang"}]}"#, "(expected AssumeRole");
+        check_refused(r#"{"busy_images": {"img-6pb6lrmy": -1}}"#, "busy_images.img-6pb6lrmy: invalid time -1");
+        check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "lhbp-1");
         check_refused(r#"{"unknown_accounts": ["x"]}"#, "root account id");
         check_refused("[]x", "faults: ");
     }
 
     #[test]
-    fn an_error_shows_no_value_and_nothing_raw() {
+    fn errors_show_no_values_or_control_characters() {
         for json in [
             r#"{"script": "topsecret"}"#,
             r#"{"busy_images": {"img-6pb6lrmy": "topsecret"}}"#,

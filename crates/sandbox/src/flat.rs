@@ -1,5 +1,5 @@
-//! Parses queries and forms: from text to flat pairs, and from flat pairs to the object that was flattened. Any client may send
-//! them, so everything is bounded.
+//! Parses queries and forms: from text to flat pairs, and from flat pairs to the object that was flattened. The input
+//! comes from any client, so number and depth are bounded.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -9,87 +9,87 @@ use std::{
 use imageshare_core::{params::Pairs, text::excerpt};
 use serde_json::Value;
 
-/// Pairs that one request may have: thirty times as many as an image may have accounts.
+/// The maximum number of pairs in a request: thirty times the documented cap of accounts per image.
 pub const PAIRS_MAX: usize = 16_384;
 
-/// Parts that a name may have: `Filters.0.Values.0` has four, nothing documented has more than six.
+/// The maximum number of parts in a name: `Filters.0.Values.0` has four, and no documented name has more than six.
 pub const DEPTH_MAX: usize = 8;
 
-/// Why pairs are no parameters. Each holds the start of the name, safe to print.
+/// Malformed pairs. Each variant holds the start of the name, safe to print.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum FlatError {
     /// Two values for one name.
-    #[error("parameter {0} occurs twice, allowed is once")]
+    #[error("parameter {0}: duplicate (expected one value)")]
     Duplicate(String),
     /// `A..B`, `.A`, `A.` or no name at all.
-    #[error("parameter {0} has an empty part in its name, allowed are parts of at least one character")]
+    #[error("parameter {0}: empty part in its name (expected NAME.NAME or NAME.INDEX)")]
     EmptyPart(String),
     /// A list whose indexes leave some out.
-    #[error("list {name} goes on with index {found} where {expected} is allowed")]
+    #[error("list {name}: invalid index {index} (expected {expected})")]
     Gap {
         /// The list.
         name: String,
-        /// The index found.
-        found: u32,
-        /// The index that had to come.
+        /// The index in the request.
+        index: u32,
+        /// The next index of the list.
         expected: u32,
     },
     /// An index with a leading zero or beyond 32 bits.
-    #[error("parameter {0} has an index that is allowed only as a decimal number of 32 bits without leading zeros")]
+    #[error("parameter {0}: invalid index (expected a decimal number below 4294967296 without leading zeros)")]
     Index(String),
     /// A name that is a list and an object, or that has a value and parts below it.
-    #[error("parameter {0} is used in two ways, allowed is one of value, list (indexes) or object (names)")]
+    #[error("parameter {0}: conflicting uses (expected a value, a list of indexes or an object of names)")]
     Mixed(String),
-    /// An escape that is cut or not hexadecimal, or bytes that are not UTF-8.
-    #[error("found {0}, allowed is percent-encoded UTF-8")]
+    /// A truncated or invalid escape, or bytes that are not UTF-8.
+    #[error("invalid encoding {0} (expected percent-encoded UTF-8)")]
     NotEncoded(String),
-    /// A name of too many parts.
-    #[error("parameter {0} has too many parts in its name, allowed are {DEPTH_MAX}")]
+    /// A name with too many parts.
+    #[error("parameter {0}: too many parts in its name (expected at most {DEPTH_MAX})")]
     TooDeep(String),
     /// Too many pairs.
-    #[error("more than {PAIRS_MAX} parameters, which are the most allowed")]
+    #[error("too many parameters (expected at most {PAIRS_MAX})")]
     TooMany,
 }
 
-/// Parses pairs as they stand after the `?` of a URL or in a form. They are decoded and keep their order. A space may be `+`; a
-/// part without `=` has an empty value; empty parts are skipped.
+/// Parses the pairs of a query or form. They are decoded and keep their order. A `+` is a space, a part without `=` has
+/// an empty value, and empty parts are skipped.
 ///
 /// # Errors
 /// If there are more than [`PAIRS_MAX`] or one cannot be decoded.
-pub fn parse(text: &[u8]) -> Result<Pairs, ReadError> {
+pub fn parse(text: &[u8]) -> Result<Pairs, FlatError> {
     let mut pairs = Vec::new();
     for part in text.split(|&byte| byte == b'&').filter(|part| !part.is_empty()) {
         if pairs.len() == PAIRS_MAX {
-            return Err(ReadError::TooMany);
+            return Err(FlatError::TooMany);
         }
         let mut sides = part.splitn(2, |&byte| byte == b'=');
         let mut side = || decode(sides.next().unwrap_or_default());
         let pair = side().zip(side());
-        pairs.push(pair.ok_or_else(|| ReadError::NotEncoded(excerpt(&String::from_utf8_lossy(part))))?);
+        pairs.push(pair.ok_or_else(|| FlatError::NotEncoded(excerpt(&String::from_utf8_lossy(part))))?);
     }
     Ok(pairs.into_iter().collect())
 }
 
-/// Returns the object that was flattened. All its leaves are texts.
+/// Returns the object that was flattened. All its leaves are strings.
 ///
 /// # Errors
 /// If a name occurs twice, has an empty part or more than [`DEPTH_MAX`] parts, is both a value and the beginning of another
 /// name, or if the indexes of a list do not run from 0 without a gap.
-pub fn tree(pairs: Pairs) -> Result<Value, ReadError> {
+pub fn tree(pairs: Pairs) -> Result<Value, FlatError> {
     let mut root = Branch::new();
     for (count, (name, value)) in pairs.into_iter().enumerate() {
         if count == PAIRS_MAX {
-            return Err(ReadError::TooMany);
+            return Err(FlatError::TooMany);
         }
         insert(&mut root, &name, value)?;
     }
     match finish(root, "")? {
-        Value::Array(_) => Err(ReadError::Index(excerpt("0"))),
+        Value::Array(_) => Err(FlatError::Index(excerpt("0"))),
         object => Ok(object),
     }
 }
 
-/// A part of a name. Indexes stand before names and in numerical order.
+/// A part of a name. Indexes come before names, in numerical order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Index(u32),
@@ -112,10 +112,10 @@ impl fmt::Display for Part {
     }
 }
 
-/// Puts a value where its name says.
-fn insert(root: &mut Branch, name: &str, value: String) -> Result<(), ReadError> {
+/// Inserts a value at the path of its name.
+fn insert(root: &mut Branch, name: &str, value: String) -> Result<(), FlatError> {
     if name.split('.').nth(DEPTH_MAX).is_some() {
-        return Err(ReadError::TooDeep(excerpt(name)));
+        return Err(FlatError::TooDeep(excerpt(name)));
     }
     let (parents, last) = name.rsplit_once('.').map_or((None, name), |(parents, last)| (Some(parents), last));
     let mut branch = root;
@@ -123,7 +123,7 @@ fn insert(root: &mut Branch, name: &str, value: String) -> Result<(), ReadError>
         let node = branch.entry(part(parent, name)?).or_insert_with(|| Node::Branch(Branch::new()));
         branch = match node {
             Node::Branch(below) => below,
-            Node::Leaf(_) => return Err(ReadError::Mixed(excerpt(name))),
+            Node::Leaf(_) => return Err(FlatError::Mixed(excerpt(name))),
         };
     }
     match branch.entry(part(last, name)?) {
@@ -132,25 +132,25 @@ fn insert(root: &mut Branch, name: &str, value: String) -> Result<(), ReadError>
             Ok(())
         }
         Entry::Occupied(taken) => Err(match taken.get() {
-            Node::Leaf(_) => ReadError::Duplicate(excerpt(name)),
-            Node::Branch(_) => ReadError::Mixed(excerpt(name)),
+            Node::Leaf(_) => FlatError::Duplicate(excerpt(name)),
+            Node::Branch(_) => FlatError::Mixed(excerpt(name)),
         }),
     }
 }
 
-fn part(text: &str, name: &str) -> Result<Part, ReadError> {
+fn part(text: &str, name: &str) -> Result<Part, FlatError> {
     if text.is_empty() {
-        return Err(ReadError::EmptyPart(excerpt(name)));
+        return Err(FlatError::EmptyPart(excerpt(name)));
     }
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(Part::Name(text.to_string()));
     }
     let has_leading_zero = text.len() > 1 && text.starts_with('0');
-    text.parse().ok().filter(|_| !has_leading_zero).map(Part::Index).ok_or_else(|| ReadError::Index(excerpt(name)))
+    text.parse().ok().filter(|_| !has_leading_zero).map(Part::Index).ok_or_else(|| FlatError::Index(excerpt(name)))
 }
 
-/// A branch as a list or an object. The depth is bounded by [`insert`].
-fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
+/// Converts a branch to a list or an object. The depth is bounded by [`insert`].
+fn finish(branch: Branch, path: &str) -> Result<Value, FlatError> {
     let is_list = matches!(branch.first_key_value(), Some((Part::Index(_), _)));
     let mut list = Vec::new();
     let mut object = serde_json::Map::new();
@@ -161,14 +161,14 @@ fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
             Node::Branch(below) => finish(below, &format!("{path}.{part}"))?,
         };
         match part {
-            Part::Index(found) => {
+            Part::Index(index) => {
                 let expected = u32::try_from(list.len()).unwrap_or(u32::MAX);
-                if found != expected {
-                    return Err(ReadError::Gap { name: excerpt(path), found, expected });
+                if index != expected {
+                    return Err(FlatError::Gap { name: excerpt(path), index, expected });
                 }
                 list.push(value);
             }
-            Part::Name(_) if is_list => return Err(ReadError::Mixed(excerpt(path))),
+            Part::Name(_) if is_list => return Err(FlatError::Mixed(excerpt(path))),
             Part::Name(name) => {
                 object.insert(name, value);
             }
@@ -177,10 +177,10 @@ fn finish(branch: Branch, path: &str) -> Result<Value, ReadError> {
     Ok(if is_list { Value::Array(list) } else { Value::Object(object) })
 }
 
-/// The text that was encoded, digits of either case, `+` as a space; `None` if a `%` is not followed by two digits or
-/// the bytes are not UTF-8.
+/// Decodes percent-encoded text. Returns `None` if a `%` is not followed by two hexadecimal digits or the bytes are not
+/// UTF-8.
 ///
-/// The official SDKs write a space as `+` in queries as well as in forms, so it is taken in both.
+/// The official SDKs write a space as `+` in queries as well as in forms, so `+` is a space in both.
 fn decode(encoded: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.iter();
@@ -212,12 +212,12 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Value, ReadError> {
+    fn read(text: &str) -> Result<Value, FlatError> {
         parse(text.as_bytes()).and_then(tree)
     }
 
     #[test]
-    fn names_become_lists_and_objects_again() {
+    fn names_become_lists_and_objects() {
         assert_eq!(
             read("Filters.0.Values.1=b&Filters.0.Name=image-name&Filters.0.Values.0=a+b&Limit=20&Empty=&Bare"),
             Ok(json!({
@@ -241,41 +241,44 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_single_meaning_is_refused() {
-        check("A=1&A=1", r#"parameter "A" occurs twice, allowed is once"#);
-        check("A.0=1&A.0=1", r#"parameter "A.0" occurs twice, allowed is once"#);
-        check("A.0=1&A.2=1", r#"list "A" goes on with index 2 where 1 is allowed"#);
-        check("A.1=1", r#"list "A" goes on with index 1 where 0 is allowed"#);
-        let mixed = "is used in two ways, allowed is one of value, list (indexes) or object (names)";
-        check("A=1&A.0=1", &format!("parameter \"A.0\" {mixed}"));
-        check("A.0=1&A=1", &format!("parameter \"A\" {mixed}"));
-        check("A.0=1&A.B=1", &format!("parameter \"A\" {mixed}"));
-        let index = "has an index that is allowed only as a decimal number of 32 bits without leading zeros";
-        check("A.00=1", &format!("parameter \"A.00\" {index}"));
-        check("A.4294967296=1", &format!("parameter \"A.4294967296\" {index}"));
-        check("0=1", &format!("parameter \"0\" {index}"));
-        let empty = "has an empty part in its name, allowed are parts of at least one character";
+    fn ambiguous_pairs_are_refused() {
+        check("A=1&A=1", r#"parameter "A": duplicate (expected one value)"#);
+        check("A.0=1&A.0=1", r#"parameter "A.0": duplicate (expected one value)"#);
+        check("A.0=1&A.2=1", r#"list "A": invalid index 2 (expected 1)"#);
+        check("A.1=1", r#"list "A": invalid index 1 (expected 0)"#);
+        let mixed = "conflicting uses (expected a value, a list of indexes or an object of names)";
+        check("A=1&A.0=1", &format!("parameter \"A.0\": {mixed}"));
+        check("A.0=1&A=1", &format!("parameter \"A\": {mixed}"));
+        check("A.0=1&A.B=1", &format!("parameter \"A\": {mixed}"));
+        let index = "invalid index (expected a decimal number below 4294967296 without leading zeros)";
+        check("A.00=1", &format!("parameter \"A.00\": {index}"));
+        check("A.4294967296=1", &format!("parameter \"A.4294967296\": {index}"));
+        check("0=1", &format!("parameter \"0\": {index}"));
+        let empty = "empty part in its name (expected NAME.NAME or NAME.INDEX)";
         for name in ["", "A.", ".A", "A..B"] {
-            check(&format!("{name}=1"), &format!("parameter \"{name}\" {empty}"));
+            check(&format!("{name}=1"), &format!("parameter \"{name}\": {empty}"));
         }
-        check("A=%zz\u{1b}", r#"found "A=%zz\u{1b}", allowed is percent-encoded UTF-8"#);
+        check("A=%zz\u{1b}", r#"invalid encoding "A=%zz\u{1b}" (expected percent-encoded UTF-8)"#);
         assert_eq!(
             parse(b"A=\xff").unwrap_err().to_string(),
-            r#"found "A=\u{fffd}", allowed is percent-encoded UTF-8"#
+            r#"invalid encoding "A=\u{fffd}" (expected percent-encoded UTF-8)"#
         );
     }
 
     #[test]
-    fn depth_and_number_are_bounded() {
+    fn depth_and_count_are_bounded() {
         assert!(read("A.0.B.0.C.0.D.0=1").is_ok());
-        check("A.0.B.0.C.0.D.0.E=1", r#"parameter "A.0.B.0.C.0.D.0.E" has too many parts in its name, allowed are 8"#);
+        check(
+            "A.0.B.0.C.0.D.0.E=1",
+            r#"parameter "A.0.B.0.C.0.D.0.E": too many parts in its name (expected at most 8)"#,
+        );
         let many = |count: usize| (0..count).map(|n| (format!("A.{n}"), "x")).collect::<Pairs>();
         assert!(read(&many(PAIRS_MAX).to_query()).is_ok());
-        assert_eq!(read(&many(PAIRS_MAX + 1).to_query()), Err(ReadError::TooMany));
-        assert_eq!(tree(many(PAIRS_MAX + 1)), Err(ReadError::TooMany));
+        assert_eq!(read(&many(PAIRS_MAX + 1).to_query()), Err(FlatError::TooMany));
+        assert_eq!(tree(many(PAIRS_MAX + 1)), Err(FlatError::TooMany));
     }
 
-    /// The same value with every leaf as text, as a query holds it.
+    /// The same value with every leaf as a string, as in a query.
     fn texts(value: &Value) -> Value {
         match value {
             Value::Array(entries) => entries.iter().map(texts).collect(),
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(queries, 9);
     }
 
-    /// Objects of text, with lists and objects that are not empty inside: what has a flat form.
+    /// Objects of strings with nonempty lists and objects: the values that have a flat form.
     fn any_tree() -> impl Strategy<Value = Value> {
         let name = || "[A-Za-z_][A-Za-z0-9_]{0,6}";
         let text = proptest::collection::vec(any::<char>(), 0..10).prop_map(String::from_iter);
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_escapes_and_bytes_that_are_no_text_are_refused() {
+    fn broken_escapes_and_invalid_utf8_are_refused() {
         for bad in ["%", "%1", "a%", "%zz", "%+1", "%ff", "%E6%9C"] {
             assert_eq!(decode(bad.as_bytes()), None, "{bad}");
         }
@@ -327,25 +330,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_decoded_as_it_was(chars in proptest::collection::vec(any::<char>(), 0..40)) {
+        fn any_text_survives_encoding(chars in proptest::collection::vec(any::<char>(), 0..40)) {
             let text = String::from_iter(chars);
             prop_assert_eq!(decode(encode(&text).as_bytes()), Some(text));
         }
 
         #[test]
-        fn what_was_made_flat_comes_back(tree in any_tree()) {
+        fn flattened_object_is_restored(tree in any_tree()) {
             prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_parsed_or_refused(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(tree) = parse(&text).and_then(tree) {
                 prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));
             }
         }
 
         #[test]
-        fn any_few_parts_are_read_or_refused(text in "([A.01=&%+]{0,6}&){0,8}") {
+        fn any_few_parts_are_parsed_or_refused(text in "([A.01=&%+]{0,6}&){0,8}") {
             if let Ok(tree) = read(&text) {
                 prop_assert!(tree.is_object());
                 prop_assert_eq!(read(&Pairs::flatten(&tree).to_query()), Ok(tree));

@@ -1,32 +1,31 @@
-//! A local stand-in for the part of the CVM API that shares images: it speaks the real protocol to real clients, and
-//! what happens is decided by a script instead of by luck.
+//! A local fake of the Tencent Cloud API for sharing CVM images. It accepts the real protocol from real clients, and a
+//! script decides which requests fail and how.
 //!
-//! # The contract
+//! # Contract
 //!
-//! 1. A request is decided at the moment it has arrived, all of it under one lock: counted, matched with the script of
-//!    [`faults`], [verified](verify), metered, and carried out in the [`ledger`]. Latency and faults only change what
-//!    its client learns of that, and when; the one exception is `apply_late`.
-//! 2. What the API layer decides has status 200, the content type `application/json` to the letter, a `RequestId` and
-//!    a `Date`, as the real one has.
-//! 3. What nobody outside the cloud knows is a [dial](ledger::Dials), not an opinion.
-//! 4. Nothing that a client sends makes it fall over or grow without bound.
+//! 1. A request is processed completely when it has arrived, under one lock: counted, matched with the script of
+//!    [`faults`], [verified](verify), metered, and applied to the [`ledger`]. Latency and faults only change the
+//!    response and its time. The one exception is `apply_late`.
+//! 2. A response of the API has status 200, the content type `application/json`, a `RequestId` and a `Date`.
+//! 3. Undocumented behavior of the cloud is a [dial](ledger::Dials).
+//! 4. No request can stop the sandbox or grow its memory without bound.
 //!
-//! # Where things are
+//! # Modules
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | [`ledger`] | images, accounts, shares and the rules. Pure: the simulation of the engine runs on it too |
-//! | [`rate`] | rate windows. Pure as well; these two are all that is left without the feature `server` |
-//! | [`verify`] | both signature versions, recomputed; shares no code with the signer in `imageshare-core` |
-//! | [`world`] | the world file: what there is at the start |
-//! | [`faults`] | the script: what goes wrong, with which request |
-//! | [`flat`] | queries and forms, parsed |
-//! | [`server`] | sockets, the five actions, the admin interface under `/_sandbox/` |
-//! | [`stats`], [`log`] | what came in |
+//! | [`ledger`] | images, accounts, shares and the rules. Pure: the simulation of the engine uses it too |
+//! | [`rate`] | rate windows. Also pure; without the feature `server` only these two modules are built |
+//! | [`verify`] | both signature versions; shares no code with the signer in `imageshare-core` |
+//! | [`world`] | the world file: the state at the start |
+//! | [`faults`] | the script: which requests fail, and how |
+//! | [`flat`] | the parser of queries and forms |
+//! | [`server`] | sockets, the actions, the admin interface under `/_sandbox/` |
+//! | [`stats`], [`log`] | counters and the request log |
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 #![cfg_attr(
     not(feature = "server"),
-    allow(rustdoc::broken_intra_doc_links, reason = "the page is written for all of it")
+    allow(rustdoc::broken_intra_doc_links, reason = "the page describes the whole crate")
 )]
 
 extern crate alloc;
@@ -52,6 +51,6 @@ pub mod verify;
 pub mod world;
 
 #[cfg(feature = "server")]
-pub use server::{Config, Sandbox, StartError};
+pub use server::{Config, Sandbox, Scheme, StartError};
 #[cfg(feature = "server")]
 pub use world::World;

@@ -1,7 +1,7 @@
-//! Rate windows: how many requests a second are let through, and which second was the busiest.
+//! Rate limits, and the busiest second.
 //!
-//! Both work in ticks of the caller's clock (milliseconds in the simulation, microseconds in the server), given with
-//! the number of ticks in a second.
+//! Both count in ticks of the caller's clock: milliseconds in the simulation, microseconds in the server. The caller
+//! passes the number of ticks in a second.
 
 use alloc::{collections::VecDeque, format};
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::ledger::Refusal;
 
-/// Where a second begins. Which of the two the cloud uses is not documented, so it is a dial.
+/// Where a second begins. The cloud does not document it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
@@ -23,36 +23,36 @@ pub enum Window {
 /// The limit of one action for one key.
 #[derive(Clone, Debug)]
 pub struct Meter {
-    /// Requests let through in a second; 0 for no limit.
+    /// The maximum number of requests in a second; 0 is unlimited.
     limit: u32,
     window: Window,
     second: u64,
-    /// Arrivals of requests that were let through, oldest first, at most `limit`.
+    /// Arrival times of admitted requests, oldest first, at most `limit`.
     admitted: VecDeque<u64>,
-    /// Requests refused since the window was last empty enough.
+    /// Requests refused since the last admitted one.
     refused: u32,
 }
 
 /// A request over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Requests of this second, this one included.
+    /// Requests in this second, including this one.
     pub seen: u32,
-    /// Requests allowed in a second.
+    /// The maximum number of requests in a second.
     pub limit: u32,
 }
 
 impl Meter {
-    /// A meter of `limit` requests (0 for no limit) in every `second` ticks.
+    /// Returns a meter of `limit` requests (0 is unlimited) per `second` ticks.
     #[must_use]
     pub const fn new(limit: u32, window: Window, second: u64) -> Self {
         Self { limit, window, second, admitted: VecDeque::new(), refused: 0 }
     }
 
-    /// Counts a request that arrives at `now`. Refused requests do not use up the limit.
+    /// Counts a request that arrives at `now`. Refused requests do not count against the limit.
     ///
     /// # Errors
-    /// If the second it falls in has had its limit already.
+    /// If its second has reached the limit.
     pub fn admit(&mut self, now: u64) -> Result<(), Exceeded> {
         if self.limit == 0 {
             return Ok(());
@@ -70,7 +70,7 @@ impl Meter {
         Err(Exceeded { seen: used.saturating_add(self.refused), limit: self.limit })
     }
 
-    /// Whether nothing was let through in the second that ends now, so that a new meter would do as well.
+    /// Whether no request was admitted in the second that ends now, so that a new meter is equivalent.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
         self.admitted.back().is_none_or(|&then| !self.same_second(then, now))
@@ -85,7 +85,7 @@ impl Meter {
 }
 
 impl From<Exceeded> for Refusal {
-    /// The documented form of the message, with its two numbers in backticks.
+    /// Returns the documented message, with both numbers in backticks.
     fn from(Exceeded { seen, limit }: Exceeded) -> Self {
         Self::new(
             "RequestLimitExceeded",
@@ -97,23 +97,23 @@ impl From<Exceeded> for Refusal {
     }
 }
 
-/// The most arrivals in any one second, wherever it begins.
+/// The largest number of arrivals in any second.
 #[derive(Clone, Debug)]
 pub struct BusiestSecond {
     second: u64,
-    /// Arrivals of the second that ends now, oldest first.
+    /// Arrival times in the second that ends now, oldest first.
     recent: VecDeque<u64>,
     most: usize,
 }
 
 impl BusiestSecond {
-    /// Counts in seconds of `second` ticks.
+    /// Returns a counter with seconds of `second` ticks.
     #[must_use]
     pub const fn new(second: u64) -> Self {
         Self { second, recent: VecDeque::new(), most: 0 }
     }
 
-    /// Counts an arrival; `now` does not run backwards.
+    /// Counts an arrival. `now` must not decrease.
     pub fn arrival(&mut self, now: u64) {
         while self.recent.front().is_some_and(|&then| now.saturating_sub(then) >= self.second) {
             self.recent.pop_front();
@@ -122,13 +122,13 @@ impl BusiestSecond {
         self.most = self.most.max(self.recent.len());
     }
 
-    /// Whether nothing arrived in the second that ends now.
+    /// Whether no request arrived in the second that ends now.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
         self.recent.back().is_none_or(|&then| now.saturating_sub(then) >= self.second)
     }
 
-    /// The most so far.
+    /// Returns the largest number so far.
     #[must_use]
     pub const fn most(&self) -> usize {
         self.most
@@ -144,25 +144,25 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(window: Window, limit: u32, arrivals: &[u64], let_through: &[bool]) {
+    fn check(window: Window, limit: u32, arrivals: &[u64], expected: &[bool]) {
         let mut meter = Meter::new(limit, window, 1000);
-        let found: Vec<bool> = arrivals.iter().map(|&now| meter.admit(now).is_ok()).collect();
-        assert_eq!(found, let_through);
+        let admitted: Vec<bool> = arrivals.iter().map(|&now| meter.admit(now).is_ok()).collect();
+        assert_eq!(admitted, expected);
     }
 
     #[test]
-    fn a_sliding_second_begins_anywhere_and_a_fixed_one_at_a_whole_second() {
+    fn sliding_and_fixed_windows_differ() {
         check(Window::Sliding, 2, &[900, 950, 1000, 1899, 1900], &[true, true, false, false, true]);
         check(Window::Fixed, 2, &[900, 950, 999, 1000, 1001, 1002], &[true, true, false, true, true, false]);
     }
 
     #[test]
-    fn no_limit_lets_everything_through() {
+    fn zero_limit_admits_everything() {
         check(Window::Sliding, 0, &[0; 5], &[true; 5]);
     }
 
     #[test]
-    fn the_message_names_both_numbers_in_backticks() {
+    fn throttle_message_has_both_numbers() {
         let mut meter = Meter::new(1, Window::Sliding, 1000);
         assert_eq!(meter.admit(0), Ok(()));
         assert_eq!(meter.admit(1), Err(Exceeded { seen: 2, limit: 1 }));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_second_is_found_over_whole_second_borders() {
+    fn busiest_second_spans_whole_second_borders() {
         let mut busiest = BusiestSecond::new(1000);
         for now in [0, 600, 1100, 1599, 1600, 5000] {
             busiest.arrival(now);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_is_idle_when_its_second_is_over() {
+    fn meter_is_idle_after_its_second() {
         for (window, now) in [(Window::Sliding, 1900), (Window::Fixed, 1000)] {
             let mut meter = Meter::new(1, window, 1000);
             assert!(meter.is_idle(0));
@@ -193,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_sliding_second_lets_more_than_the_limit_through(
+        fn sliding_window_never_exceeds_its_limit(
             gaps in prop::collection::vec(0_u64..400, 1..200), limit in 1_u32..12,
         ) {
             let mut meter = Meter::new(limit, Window::Sliding, 1000);

@@ -1,4 +1,4 @@
-//! Counters of what came in.
+//! Counters of requests.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,29 @@ use serde_json::{Value, json};
 
 use crate::{action::Action, rate::BusiestSecond};
 
-/// Ticks in a second of the clock that the counters are given: microseconds.
+/// Clock ticks per second: the counters use microseconds.
 const SECOND: u64 = 1_000_000;
 
-/// Pairs of action and key that are watched at once before those that are idle are forgotten.
+/// The number of pairs of action and key above which idle pairs are dropped.
 const SECONDS_MAX: usize = 10_000;
 
-/// A client that writes to an image. Clients are told apart by their `Host` header.
+/// A client that writes to an image. Clients are distinguished by their `Host` header.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Writer {
     /// The image.
     pub image: ImageId,
-    /// The `Host` header, or nothing.
+    /// The `Host` header, or empty.
     pub host: String,
 }
 
-/// Counters since the start or the last reset. All requests count on arrival, whatever the answer.
+/// Counters since the start or the last reset. Every request counts on arrival, whether it succeeds or not.
 #[derive(Debug, Default)]
 pub struct Stats {
     requests: u64,
     by_action: BTreeMap<&'static str, u64>,
     by_code: BTreeMap<String, u64>,
-    /// The second that ends now, for each action and key. Keys that are not known share one, so that strangers cannot
-    /// fill the memory.
+    /// The second that ends now, for each action and key. Unknown keys share one entry, so that they cannot fill the
+    /// memory.
     seconds: BTreeMap<(&'static str, String), BusiestSecond>,
     max_in_any_second: BTreeMap<&'static str, usize>,
     writes_in_flight: BTreeMap<Writer, u64>,
@@ -51,7 +51,7 @@ impl Stats {
         *most = second.most().max(*most);
     }
 
-    /// Counts what was decided about a request.
+    /// Counts the outcome of a request.
     pub fn decided(&mut self, code: &str) {
         match self.by_code.get_mut(code) {
             Some(count) => *count += 1,
@@ -61,14 +61,20 @@ impl Stats {
         }
     }
 
-    /// A client's write to an image begins.
+    /// Counts the start of a write.
     pub fn write_begins(&mut self, writer: Writer) {
         let writes = self.writes_in_flight.entry(writer).or_default();
         *writes += 1;
         self.max_writes_in_flight = self.max_writes_in_flight.max(*writes);
     }
 
-    /// A client's write to an image was answered, or the client is gone.
+    /// Whether a write on an image is in flight, of any client.
+    #[must_use]
+    pub fn is_written(&self, image: ImageId) -> bool {
+        self.writes_in_flight.keys().any(|writer| writer.image == image)
+    }
+
+    /// Counts the end of a write: its response was sent, or its client disconnected.
     pub fn write_ends(&mut self, writer: &Writer) {
         if let Some(writes) = self.writes_in_flight.get_mut(writer) {
             *writes -= 1;
@@ -78,14 +84,14 @@ impl Stats {
         }
     }
 
-    /// All counters to naught, but for the writes that are in flight.
+    /// Resets all counters except the writes in flight.
     pub fn reset(&mut self) {
         let writes_in_flight = std::mem::take(&mut self.writes_in_flight);
         let max_writes_in_flight = writes_in_flight.values().copied().max().unwrap_or_default();
         *self = Self { writes_in_flight, max_writes_in_flight, ..Self::default() };
     }
 
-    /// The counters as the admin interface shows them.
+    /// Returns the counters as the admin interface shows them.
     #[must_use]
     pub fn report(&self, repeated_accounts: u64) -> Value {
         json!({
@@ -104,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_busiest_second_is_of_the_busiest_key_and_each_action_has_its_own() {
+    fn busiest_second_is_counted_per_action_and_key() {
         let mut stats = Stats::default();
         let write = Some(Action::ModifyImageSharePermission);
         for (now, action, key) in
@@ -125,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_come_and_go_do_not_fill_the_memory_and_the_maximum_stays() {
+    fn idle_keys_are_dropped_and_the_maximum_stays() {
         let mut stats = Stats::default();
         let action = Some(Action::DescribeImages);
         stats.arrival(0, action, "busy");
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_in_flight_are_counted_by_image_and_client() {
+    fn writes_in_flight_count_per_image_and_client() {
         let mut stats = Stats::default();
         let writer = |image: &str, host: &str| Writer { image: image.parse().unwrap(), host: host.to_owned() };
         let one = writer("img-6pb6lrmy", "a");

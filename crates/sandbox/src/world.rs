@@ -1,4 +1,4 @@
-//! The world file: images, accounts, keys and dials, in TOML, read and checked.
+//! The world file: images, accounts, keys and dials, in TOML.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,76 +8,81 @@ use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::{excerpt, printable},
 };
+use jiff::Timestamp;
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::{
+    action::Action,
     faults::is_code,
     ledger::{Access, Accounts, Dials, Image, ImageState, ImageType, Ledger, License},
     rate::Window,
     verify::{Key, Keys},
 };
 
-/// The id of the key that the sandbox knows from the start.
+/// The id of the built-in key.
 pub const SECRET_ID: &str = "AKIDSANDBOXEXAMPLE";
 
-/// The secret half of that key. It opens nothing but a sandbox.
+/// The secret key of the built-in key. It is valid for sandboxes only.
 pub const SECRET_KEY: &str = "sandbox-secret-key-example";
 
-/// The root account that key belongs to.
+/// The root account of the built-in key.
 pub const ACCOUNT: &str = "100009999999";
 
-/// Images and shares that a world file may hold.
+/// The maximum number of shares in a world file.
 const SHARES_MAX: usize = 1_000_000;
 
-/// Bytes of a world file: as many shares as there may be, each written as a text.
+/// The maximum length of a world file in bytes: enough for [`SHARES_MAX`] shares.
 pub const FILE_LEN_MAX: u64 = 32 * 1024 * 1024;
 
-/// Problems of a world file that are reported.
+/// The maximum number of reported problems.
 const PROBLEMS_MAX: usize = 100;
 
-/// Characters of a key of the file that messages show.
+/// The maximum length of a key of the file in messages, in characters.
 const KEY_CHARS_MAX: usize = 40;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// The world as it is at the start, and after each reset.
+/// The world at the start and after each reset.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// Accounts and dials, without images: those have times that run from the start.
+    /// Accounts and dials, without the images, whose times are relative to the start.
     ledger: Ledger,
     images: BTreeMap<ImageId, Placed>,
     pub(crate) keys: Keys,
     pub(crate) window: Window,
     pub(crate) read_lag_ms: u64,
-    /// Providers and tokens of identities; if there are none, all that look like one are good.
+    /// Providers and tokens of identities. If empty, every well-formed token is accepted.
     pub(crate) web_identities: Vec<(String, String)>,
     pub(crate) instance_role: Option<InstanceRole>,
+    /// Actions that the policy of a key denies, by the id of the key.
+    denied: BTreeMap<String, BTreeSet<Action>>,
 }
 
-/// The role of the instance that asks the metadata service.
+/// The role of the instance that uses the metadata service.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceRole {
     pub(crate) name: String,
     pub(crate) account: AccountId,
-    /// How long a key of it lives.
+    /// The lifetime of its keys in seconds.
     pub(crate) seconds: u64,
 }
 
-/// An image as it is at the start.
+/// An image at the start.
 #[derive(Clone, Debug)]
 struct Placed {
     image: Image,
-    /// Milliseconds after the start at which it becomes normal.
+    /// When it becomes `NORMAL`, in milliseconds after the start.
     normal_after: Option<u64>,
-    /// Who has it.
+    /// The accounts that have it.
     shared: Vec<AccountId>,
 }
 
-/// A world file that cannot be used: every problem, one a line.
+/// An invalid world file, with one line for each problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("world: {}", problems.join("\nworld: "))]
 pub struct WorldError {
-    /// Where, what was found, what is allowed.
+    /// The problems, each with its location and the expectation.
     pub problems: Vec<String>,
 }
 
@@ -85,13 +90,13 @@ impl World {
     /// The world of `examples/world.toml`.
     ///
     /// # Panics
-    /// Never: a test reads the file that is compiled in.
+    /// Never: a test parses the file.
     #[must_use]
     pub fn example() -> Self {
-        Self::parse(include_str!("../../../examples/world.toml")).expect("the example that is compiled in is a world")
+        Self::parse(include_str!("../../../examples/world.toml")).expect("a test parses the example")
     }
 
-    /// A world in which any well-formed image and account exists, with the one key.
+    /// Returns a world where every well-formed image and account exists, with the built-in key.
     ///
     /// # Panics
     /// Never: a test calls it.
@@ -101,21 +106,23 @@ impl World {
             "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = {SECRET_ID:?}\nsecret_key = \
              {SECRET_KEY:?}\naccount = {ACCOUNT:?}\n[instance_role]\nname = \"imageshare\""
         );
-        Self::parse(&file).expect("the file above is a world")
+        Self::parse(&file).expect("a test parses the file above")
     }
 
     /// Reads and checks a world file.
     ///
     /// # Errors
-    /// If it is no TOML of the right shape, with the first such problem; else with every value that is not allowed.
+    /// If it is not TOML or has an unknown key or a wrong type, with the first such problem; else with every invalid
+    /// value.
     pub fn parse(text: &str) -> Result<Self, WorldError> {
         let file: File = toml::from_str(text).map_err(|error| {
-            // The error's own form quotes the line, which may hold a key.
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            WorldError { problems: vec![format!("line {line}: {}", without_value(error.message()))] }
+            // The error's own display quotes the line, which may hold a secret key.
+            let start = error.span().map_or(0, |span| span.start);
+            let key = key_of_value(text, start).map(|key| format!("{key}: ")).unwrap_or_default();
+            let line = line_at(text, start);
+            WorldError { problems: vec![format!("line {line}: {key}{}", without_value(error.message()))] }
         })?;
-        let mut check = Check::default();
+        let mut check = Check { text, ..Check::default() };
         let world = check.world(&file);
         let Check { mut problems, more, .. } = check;
         if more > 0 {
@@ -124,25 +131,30 @@ impl World {
         if problems.is_empty() { Ok(world) } else { Err(WorldError { problems }) }
     }
 
-    /// Accounts an image may be shared with.
+    /// Sets the maximum number of accounts that an image is shared with.
     pub const fn set_cap(&mut self, cap: usize) {
         self.ledger.dials.cap = cap;
     }
 
-    /// Accounts one request may name.
+    /// Sets the maximum number of accounts in a request; 0 is unlimited.
     pub const fn set_batch_limit(&mut self, limit: usize) {
-        self.ledger.dials.batch_limit = Some(limit);
+        self.ledger.dials.batch_limit = if limit > 0 { Some(limit) } else { None };
     }
 
-    /// Ids that are no account.
+    /// Whether the policy of a key denies an action.
+    pub(crate) fn denies(&self, secret_id: &str, action: Action) -> bool {
+        self.denied.get(secret_id).is_some_and(|actions| actions.contains(&action))
+    }
+
+    /// Returns the account ids that do not exist.
     pub(crate) const fn unknown_accounts(&self) -> &BTreeSet<AccountId> {
         &self.ledger.accounts.unknown
     }
 
-    /// The ledger of a world that begins now, in milliseconds.
+    /// Returns the ledger of a world that starts at `now`, in milliseconds.
     pub(crate) fn begin(&self, now: u64) -> Ledger {
         let mut ledger = self.ledger.clone();
-        // Shared long enough ago that no reading, however late, is from before.
+        // Before the time of any listing, however stale.
         let shared_at = now.saturating_sub(DAY_MS);
         for (&id, Placed { image, normal_after, shared }) in &self.images {
             let normal_at = normal_after.map(|after| now.saturating_add(after));
@@ -155,40 +167,53 @@ impl World {
     }
 }
 
-/// The file as it is written. Values that have a form of their own are text here, so that all mistakes are found.
+/// Returns the line of a position, from 1.
+fn line_at(text: &str, position: usize) -> usize {
+    text.get(..position).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// Returns the plain key of the value at a position of a file.
+fn key_of_value(text: &str, position: usize) -> Option<&str> {
+    let (key, _) = text.get(..position)?.lines().next_back()?.split_once('=')?;
+    let key = key.trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (key.len() <= KEY_CHARS_MAX && key.bytes().all(is_plain)).then_some(key)
+}
+
+/// The file as written. Ids are strings here, so that all mistakes are reported at once.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Whether every well-formed image id is an image of who writes to it first.
+    /// Whether every well-formed image id exists and is owned by the first account that writes to it.
     #[serde(default)]
     open_images: bool,
-    /// Whether every well-formed account id is an account.
+    /// Whether every well-formed account id exists.
     #[serde(default)]
     open_accounts: bool,
-    /// Ids that are accounts where not all are.
+    /// Accounts that exist while `open_accounts` is false.
     #[serde(default)]
     accounts: Vec<String>,
     #[serde(default)]
     unknown_accounts: Vec<String>,
     #[serde(default)]
     sub_accounts: Vec<String>,
-    /// Account id to the code with which every request that names it fails.
+    /// The code with which every request for an account fails, by account id.
     #[serde(default)]
     account_faults: BTreeMap<String, String>,
     #[serde(default)]
     dials: Dials,
-    /// Where the second of a rate limit begins.
+    /// How the seconds of rate limits are counted.
     #[serde(default)]
     rate_window: Window,
-    /// Seconds by which readings of who has an image lag behind, at most what `dials.history_ms` remembers.
+    /// How stale listings are, in seconds, at most `dials.history_ms`.
     #[serde(default)]
     read_lag: f64,
     #[serde(default)]
     keys: Vec<FileKey>,
-    /// What identity providers say, for AssumeRoleWithWebIdentity.
+    /// Identity tokens for AssumeRoleWithWebIdentity.
     #[serde(default)]
     web_identities: Vec<FileWebIdentity>,
-    /// The role of the instance that asks the metadata service.
+    /// The role of the instance that uses the metadata service.
     instance_role: Option<FileInstanceRole>,
     #[serde(default)]
     images: Vec<FileImage>,
@@ -197,9 +222,12 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileKey {
-    secret_id: String,
+    secret_id: Spanned<String>,
     secret_key: String,
-    account: String,
+    account: Spanned<String>,
+    /// Actions that its policy denies.
+    #[serde(default)]
+    deny: BTreeSet<Action>,
 }
 
 #[derive(Deserialize)]
@@ -213,9 +241,9 @@ struct FileWebIdentity {
 #[serde(deny_unknown_fields)]
 struct FileInstanceRole {
     name: String,
-    /// By default the account of the first key.
+    /// Default: the account of the first key.
     account: Option<String>,
-    /// How long a key of the role lives.
+    /// The lifetime of its keys in seconds.
     #[serde(default = "two_hours")]
     seconds: u64,
 }
@@ -227,12 +255,16 @@ const fn two_hours() -> u64 {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileImage {
-    id: String,
-    region: String,
-    /// By default the account of the first key.
-    owner: Option<String>,
+    id: Spanned<String>,
+    region: Spanned<String>,
+    /// Default: the account of the first key.
+    owner: Option<Spanned<String>>,
     #[serde(default)]
     name: String,
+    /// RFC 3339. Default: 2026-11-02T08:15:30Z.
+    created: Option<Spanned<String>>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
     #[serde(default)]
     state: ImageState,
     /// Seconds after the start.
@@ -252,7 +284,7 @@ struct FileImage {
     shared_range: Option<SharedRange>,
 }
 
-/// So many accounts with ids one after the other.
+/// Accounts with consecutive ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SharedRange {
@@ -260,16 +292,18 @@ struct SharedRange {
     count: u64,
 }
 
-/// Turns text into values and notes what does not go.
+/// Converts strings to values and collects the problems.
 #[derive(Default)]
-struct Check {
+struct Check<'a> {
+    /// The file, for the lines of problems.
+    text: &'a str,
     problems: Vec<String>,
-    /// Problems beyond those.
+    /// The number of problems beyond the maximum.
     more: usize,
     shares: usize,
 }
 
-impl Check {
+impl Check<'_> {
     fn world(&mut self, file: &File) -> World {
         let accounts = Accounts {
             open: file.open_accounts,
@@ -281,52 +315,58 @@ impl Check {
         let mut keys = Keys::default();
         let mut first_account = None;
         for (index, key) in file.keys.iter().enumerate() {
-            let account = self.value(&format!("keys[{index}].account"), &key.account);
-            for (name, text) in [("secret_id", &key.secret_id), ("secret_key", &key.secret_key)] {
+            let account = self.spanned(&format!("keys[{index}].account"), &key.account);
+            for (name, text) in [("secret_id", key.secret_id.get_ref()), ("secret_key", &key.secret_key)] {
                 if text.is_empty() || text.len() > 1024 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    self.note(&format!("keys[{index}].{name}"), "1 to 1024 printable ASCII characters are allowed");
+                    self.note(
+                        &format!("keys[{index}].{name}"),
+                        "invalid value (expected 1 to 1024 printable ASCII characters)",
+                    );
                 }
             }
-            if keys.contains(&key.secret_id) {
-                self.note(&format!("keys[{index}].secret_id"), "it occurs twice, allowed is once");
+            if keys.contains(key.secret_id.get_ref()) {
+                let at = self.place(&format!("keys[{index}].secret_id"), &key.secret_id);
+                self.note(&at, "duplicate id (expected once)");
             }
             first_account = first_account.or(account);
             if let Some(account) = account {
                 let secret_key = key.secret_key.clone();
-                keys.insert(key.secret_id.clone(), Key { secret_key, account, temporary: None });
+                keys.insert(key.secret_id.get_ref().clone(), Key { secret_key, account, temporary: None });
             }
         }
         if file.keys.is_empty() {
-            self.note("keys", "found none, at least one is needed");
+            self.note("keys", "missing (expected at least one key)");
         }
         let mut images = BTreeMap::new();
         for (index, image) in file.images.iter().enumerate() {
             let Some((id, placed)) = self.image(index, image, first_account) else { continue };
             if images.insert(id, placed).is_some() {
-                self.note(&format!("images[{index}].id"), &format!("{id} occurs twice, allowed is once"));
+                let at = self.place(&format!("images[{index}].id"), &image.id);
+                self.note(&at, &format!("duplicate id {id} (expected once)"));
             }
         }
         let read_lag_ms = self.milliseconds("read_lag", file.read_lag).unwrap_or_default();
         if read_lag_ms > file.dials.history_ms {
-            self.note("read_lag", "it is longer than dials.history_ms remembers");
+            self.note("read_lag", "too long (expected at most dials.history_ms)");
         }
         let mut ledger = Ledger::default();
         ledger.open_images = file.open_images;
         ledger.accounts = accounts;
         ledger.dials = file.dials.clone();
+        let denied = file.keys.iter().map(|key| (key.secret_id.get_ref().clone(), key.deny.clone())).collect();
         let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
         let web_identities = file.web_identities.iter().map(identity).collect();
         let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
-        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role }
+        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role, denied }
     }
 
     fn instance_role(&mut self, file: &FileInstanceRole, first_account: Option<AccountId>) -> Option<InstanceRole> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
         if file.name.is_empty() || file.name.len() > 128 || !file.name.bytes().all(is_name) {
-            self.note("instance_role.name", "1 to 128 letters, digits and _+=,.@- are allowed");
+            self.note("instance_role.name", "invalid value (expected 1 to 128 letters, digits and _+=,.@-)");
         }
         if !(1..=DAY_MS / 1000).contains(&file.seconds) {
-            self.note("instance_role.seconds", &format!("found {}, allowed are 1 to 86400", file.seconds));
+            self.note("instance_role.seconds", &format!("invalid value {} (expected 1 to 86400)", file.seconds));
         }
         let account = match &file.account {
             Some(text) => self.value("instance_role.account", text),
@@ -335,13 +375,13 @@ impl Check {
         Some(InstanceRole { name: file.name.clone(), account: account?, seconds: file.seconds })
     }
 
-    /// An image with its id.
+    /// Converts an image and its id.
     fn image(&mut self, index: usize, file: &FileImage, first_account: Option<AccountId>) -> Option<(ImageId, Placed)> {
         let at = |name: &str| format!("images[{index}].{name}");
-        let id: Option<ImageId> = self.value(&at("id"), &file.id);
-        let region: Option<Region> = self.value(&at("region"), &file.region);
+        let id: Option<ImageId> = self.spanned(&at("id"), &file.id);
+        let region: Option<Region> = self.spanned(&at("region"), &file.region);
         let owner = match &file.owner {
-            Some(text) => self.value(&at("owner"), text),
+            Some(text) => self.spanned(&at("owner"), text),
             None => first_account,
         };
         let normal_after = file.normal_after.and_then(|seconds| self.milliseconds(&at("normal_after"), seconds));
@@ -350,24 +390,31 @@ impl Check {
             shared.extend(self.range(&at("shared_range"), range));
         }
         self.shares += shared.len();
+        let created = file.created.as_ref().and_then(|text| self.created(&at("created"), text));
+        let normal = Image::normal(owner?, region?);
         let image = Image {
             name: file.name.clone(),
+            created: created.unwrap_or(normal.created),
+            tags: file.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             state: file.state,
             image_type: file.image_type,
             license: file.license,
             encrypted: file.encrypted,
             instance_image: file.instance_image,
             access: file.access,
-            ..Image::normal(owner?, region?)
+            ..normal
         };
         Some((id?, Placed { image, normal_after, shared }))
     }
 
     fn account_fault(&mut self, id: &str, code: &str) -> Option<(AccountId, String)> {
         if !is_code(code) {
-            let found = excerpt(code);
+            let code = excerpt(code);
             let id = printable(id, KEY_CHARS_MAX);
-            self.note(&format!("account_faults.{id}"), &format!("found {found}, allowed are letters, digits and dots"));
+            self.note(
+                &format!("account_faults.{id}"),
+                &format!("invalid code {code} (expected letters, digits and dots)"),
+            );
         }
         Some((self.value("account_faults", id)?, code.to_owned()))
     }
@@ -376,13 +423,13 @@ impl Check {
         let Some(first) = self.value::<AccountId>(&format!("{at}.first"), &range.first) else { return Vec::new() };
         let room = SHARES_MAX.saturating_sub(self.shares);
         if usize::try_from(range.count).map_or(true, |count| count > room) {
-            self.note(&format!("{at}.count"), &format!("found {}, allowed are {room}", range.count));
+            self.note(&format!("{at}.count"), &format!("invalid count {} (expected at most {room})", range.count));
             return Vec::new();
         }
         let ids: Option<Vec<_>> =
             (0..range.count).map(|n| first.get().checked_add(n).and_then(|id| AccountId::new(id).ok())).collect();
         ids.unwrap_or_else(|| {
-            self.note(at, "the last id has over 19 digits");
+            self.note(at, "last id too long (expected at most 19 digits)");
             Vec::new()
         })
     }
@@ -391,14 +438,35 @@ impl Check {
         texts.iter().enumerate().filter_map(|(index, text)| self.value(&format!("{at}[{index}]"), text)).collect()
     }
 
+    /// Converts a string whose line is known.
+    fn spanned<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &Spanned<String>) -> Option<T> {
+        let at = self.place(at, text);
+        self.value(&at, text.get_ref())
+    }
+
+    /// Returns a place with its line.
+    fn place(&self, at: &str, text: &Spanned<String>) -> String {
+        format!("line {}: {at}", line_at(self.text, text.span().start))
+    }
+
     fn value<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, at: &str, text: &str) -> Option<T> {
         text.parse().map_err(|error: T::Err| self.note(at, &error.to_string())).ok()
     }
 
-    /// Seconds as milliseconds.
+    /// Converts a time to Unix seconds.
+    fn created(&mut self, at: &str, text: &Spanned<String>) -> Option<u64> {
+        let seconds = text.get_ref().parse::<Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok());
+        if seconds.is_none() {
+            let (at, text) = (self.place(at, text), excerpt(text.get_ref()));
+            self.note(&at, &format!("invalid time {text} (expected RFC 3339 such as 2026-11-02T08:15:30Z)"));
+        }
+        seconds
+    }
+
+    /// Converts seconds to milliseconds.
     fn milliseconds(&mut self, at: &str, seconds: f64) -> Option<u64> {
         if !(0.0..=86_400.0).contains(&seconds) {
-            self.note(at, &format!("found {}, allowed are 0 to 86400 seconds", excerpt(&seconds.to_string())));
+            self.note(at, &format!("invalid time {seconds} (expected 0 to 86400 seconds)"));
             return None;
         }
         u64::try_from(std::time::Duration::from_secs_f64(seconds).as_millis()).ok()
@@ -424,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worlds_that_are_compiled_in_are_worlds() {
+    fn built_in_worlds_are_valid() {
         let example = World::example();
         assert!(example.keys.contains(SECRET_ID));
         let ledger = example.begin(0);
@@ -434,7 +502,18 @@ mod tests {
     }
 
     #[test]
-    fn times_run_from_when_the_world_begins() {
+    fn example_files_of_the_manual_are_valid() {
+        let page = include_str!("../../../docs/sandbox.md");
+        let block = |language: &str| {
+            let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+            rest.split_once("```").unwrap().0
+        };
+        World::parse(block("toml")).unwrap();
+        crate::faults::Faults::parse(block("json").as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn times_are_relative_to_the_start() {
         let file = format!(
             "{KEY}[[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\nstate = \"CREATING\"\n\
              normal_after = 4.0\nshared_range = {{ first = \"200000000000\", count = 3 }}\nshared = [\"1038493875\"]"
@@ -455,10 +534,14 @@ mod tests {
         world.set_batch_limit(3);
         let dials = world.begin(0).dials;
         assert_eq!((dials.cap, dials.batch_limit), (7, Some(3)));
+        world.set_batch_limit(0);
+        assert_eq!(world.begin(0).dials.batch_limit, None);
+        let unlimited = World::parse(&format!("[dials]\nbatch_limit = 0\n{KEY}")).unwrap();
+        assert_eq!(unlimited.begin(0).dials.batch_limit, None);
     }
 
     #[test]
-    fn every_wrong_value_is_reported_with_its_key() {
+    fn every_invalid_value_is_reported_with_its_key() {
         let file = "read_lag = -1.0\naccount_faults = { 10001 = \"a b\", x = \"OverQuota\" }\nunknown_accounts = [\"1038493875\", \"x\"]\n\
                     [[keys]]\nsecret_id = \"\"\nsecret_key = \"B\"\naccount = \"0\"\n\
                     [[images]]\nid = \"lhbp-1\"\nregion = \"Mars\"\nowner = \"no\"\nnormal_after = 1e9\n\
@@ -466,18 +549,22 @@ mod tests {
                     [[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\n\
                     shared_range = { first = \"200000000000\", count = 1000001 }";
         let error = World::parse(file).unwrap_err();
-        let keys: Vec<_> = error.problems.iter().filter_map(|problem| problem.split(": ").next()).collect();
+        let key = |problem: &String| {
+            let words = if problem.starts_with("line ") { 2 } else { 1 };
+            problem.split(": ").take(words).collect::<Vec<_>>().join(": ")
+        };
+        let keys: Vec<_> = error.problems.iter().map(key).collect();
         assert_eq!(
             keys,
             [
                 "unknown_accounts[1]",
                 "account_faults.10001",
                 "account_faults",
-                "keys[0].account",
+                "line 7: keys[0].account",
                 "keys[0].secret_id",
-                "images[0].id",
-                "images[0].region",
-                "images[0].owner",
+                "line 9: images[0].id",
+                "line 10: images[0].region",
+                "line 11: images[0].owner",
                 "images[0].normal_after",
                 "images[0].shared_range",
                 "images[1].shared_range.count",
@@ -485,25 +572,26 @@ mod tests {
             ]
         );
         let text = error.to_string();
-        assert!(text.contains("world: images[0].region: found \"Mars\", allowed is a region id"), "{text}");
+        assert!(text.contains("world: line 10: images[0].region: ") && text.contains("\"Mars\""), "{text}");
     }
 
     #[test]
-    fn what_is_not_of_the_shape_is_refused_with_its_line() {
+    fn malformed_file_is_refused_with_its_line() {
         for (file, part) in [
             ("open_image = true", "unknown field `open_image`"),
-            ("[dials]\ncap = \"x\"", "line 2"),
+            ("[dials]\ncap = \"x\"", "line 2: cap: invalid type"),
             ("[[images]]\nid = \"img-6pb6lrmy\"", "missing field `region`"),
             ("[[images]]\nid = 1", "line 2"),
+            ("[[keys]]\nsecret_id = \"A\"\ndeny = [\"Share\"]", "line 3"),
         ] {
             let error = World::parse(file).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        assert_eq!(World::parse("").unwrap_err().problems, ["keys: found none, at least one is needed"]);
+        assert_eq!(World::parse("").unwrap_err().problems, ["keys: missing (expected at least one key)"]);
     }
 
     #[test]
-    fn an_error_shows_no_value_and_nothing_raw() {
+    fn errors_show_no_values_or_control_characters() {
         for file in [
             "[[keys]]\nsecret_id = \"A\"\nsecret_key = \"topsecret\\q\"",
             "[[keys]]\nsecret_key = \"topsecret",
@@ -519,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problems_of_a_file_are_bounded() {
+    fn reported_problems_are_bounded() {
         let accounts = "\"x\",".repeat(PROBLEMS_MAX + 5);
         let error = World::parse(&format!("accounts = [{accounts}]\n{KEY}")).unwrap_err();
         assert_eq!(error.problems.len(), PROBLEMS_MAX + 1);
@@ -527,14 +615,14 @@ mod tests {
     }
 
     #[test]
-    fn no_id_may_occur_twice() {
+    fn duplicate_ids_are_refused() {
         let image = "[[images]]\nid = \"img-6pb6lrmy\"\nregion = \"ap-singapore\"\n";
         let error = World::parse(&format!("{KEY}{KEY}{image}{image}")).unwrap_err();
         assert_eq!(
             error.problems,
             [
-                "keys[1].secret_id: it occurs twice, allowed is once",
-                "images[1].id: img-6pb6lrmy occurs twice, allowed is once",
+                "line 6: keys[1].secret_id: duplicate id (expected once)",
+                "line 13: images[1].id: duplicate id img-6pb6lrmy (expected once)",
             ]
         );
     }

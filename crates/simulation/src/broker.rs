@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn acks_on_their_way_are_lost_with_the_connection() {
+    fn unsent_acks_are_lost_with_the_connection() {
         let mut queue = queue_of(4, Dials::default());
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn every_dial_has_a_name_on_the_command_line() {
+    fn every_dial_has_a_command_line_name() {
         for (name, values) in Dials::NAMES {
             for value in values.split('|') {
                 let value = if value.chars().all(char::is_uppercase) { "7" } else { value };

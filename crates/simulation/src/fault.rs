@@ -101,7 +101,7 @@ impl Fault {
             Self::Credential => "credential refused",
             Self::Deployment => "forbidden by the vendor",
             Self::ListingRefused => "listing refused",
-            Self::Html => "no answer of the API",
+            Self::Html => "not an API response",
             Self::InternalError => "internal error",
             Self::Late => "applied late",
             Self::Skew => "clock skew",

@@ -83,7 +83,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn the_order_in_an_account_holds_under_any_interleaving(
+    fn account_order_holds_under_any_interleaving(
         wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
     ) {
         let ended = history(&wishes, &faults, seed);
@@ -100,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_inputs_give_the_same_commands_to_the_byte(
+    fn same_inputs_give_the_same_commands(
         wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
     ) {
         let history = || history(&wishes, &faults, seed).log;

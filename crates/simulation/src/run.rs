@@ -8,12 +8,12 @@ use imageshare_core::{
 };
 use imageshare_engine::{
     LaneStatus,
-    io::{Action, Answer, CallId, Command, DeliveryId, ImageState, Input, LaneId, Notice, Outcome},
+    io::{Action, Answer, CallId, Command, DeliveryId, ImageReadiness, Input, LaneId, Notice, Outcome},
     job::Report,
     time::Instant,
 };
 use imageshare_sandbox::{
-    ledger::{ImageState as State, Refusal},
+    ledger::{ImageState, Refusal},
     rate::Meter,
 };
 
@@ -568,7 +568,7 @@ impl Run {
             }
             Action::ReadImage { region, image_id } => {
                 let seen = ledger.image(self.now, caller, *region, *image_id);
-                seen.map(|view| Answer::Image(view.map_or(ImageState::Missing, |view| state_of(view.state))))
+                seen.map(|view| Answer::Image(view.map_or(ImageReadiness::Missing, |view| readiness(view.state))))
             }
         };
         if let Action::Modify { image_id, account_ids, .. } = action {
@@ -993,12 +993,12 @@ fn refused(code: &str, message: &str, request_id: RequestId) -> Outcome {
     }
 }
 
-fn state_of(state: State) -> ImageState {
+fn readiness(state: ImageState) -> ImageReadiness {
     match state {
-        State::Normal => ImageState::Normal,
-        State::CreateFailed | State::ImportFailed => ImageState::Broken(state.as_str().into()),
-        State::Creating | State::Importing | State::Syncing | State::Using => {
-            ImageState::Pending(state.as_str().into())
+        ImageState::Normal => ImageReadiness::Normal,
+        ImageState::CreateFailed | ImageState::ImportFailed => ImageReadiness::Broken(state.as_str().into()),
+        ImageState::Creating | ImageState::Importing | ImageState::Syncing | ImageState::Using => {
+            ImageReadiness::Pending(state.as_str().into())
         }
     }
 }

@@ -47,12 +47,12 @@ fn check_all(seeds: Range<u64>) {
 // Two tests, so that two cores share the work.
 
 #[test]
-fn no_history_of_the_first_half_of_all_seeds_breaks_an_invariant() {
+fn first_half_of_seeds_breaks_no_invariant() {
     check_all(0..HISTORIES / 2);
 }
 
 #[test]
-fn no_history_of_the_second_half_of_all_seeds_breaks_an_invariant() {
+fn second_half_of_seeds_breaks_no_invariant() {
     check_all(HISTORIES / 2..HISTORIES);
 }
 
@@ -138,7 +138,7 @@ fn proof_needs_a_longer_disconnect_timeout() {
 }
 
 #[test]
-fn silent_old_worker_needs_to_see_the_end_first() {
+fn silent_worker_must_see_the_end_first() {
     check_dial("--end-seen-within 60", "sends a write after it lost the lane");
 }
 
@@ -167,7 +167,7 @@ fn place_everywhere(seed: u64) {
 }
 
 #[test]
-fn a_fault_at_any_step_of_a_short_history_breaks_no_invariant() {
+fn a_fault_at_any_step_breaks_no_invariant() {
     (0..200).for_each(place_everywhere);
 }
 
@@ -206,7 +206,7 @@ fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
 
 /// Every history of such jobs with a kill at each step and a lost answer at each call, enumerated.
 #[test]
-fn two_jobs_on_two_accounts_with_a_kill_and_a_lost_answer_anywhere_end_right() {
+fn two_jobs_survive_kill_and_lost_response() {
     const MODES: [Mode; 3] = [Mode::Cancel, Mode::Share, Mode::Sync];
     const LISTS: [&[u64]; 3] = [&[0], &[1], &[0, 1]];
     let jobs = || MODES.into_iter().flat_map(|mode| LISTS.into_iter().map(move |list| (mode, list)));
@@ -247,7 +247,7 @@ fn kill_and_lose(world: &World) -> u64 {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_history_to_the_byte() {
+fn same_seed_gives_the_same_history() {
     for seed in 0..300 {
         let history = || run(World::draw(seed), seed, true).log;
         assert_eq!(history(), history(), "seed {seed}");
@@ -255,7 +255,7 @@ fn the_same_seed_gives_the_same_history_to_the_byte() {
 }
 
 #[test]
-fn ten_thousand_one_account_jobs_cost_two_hundred_writes_and_the_time_that_the_limit_allows() {
+fn ten_thousand_jobs_cost_two_hundred_writes() {
     let load = Load { images: 20, lanes: 1, ..Load::of(10_000) };
     let carried = carry(load, |_| {});
     assert_eq!(carried.writes, 200);
@@ -268,7 +268,7 @@ fn load() -> Load {
 }
 
 #[test]
-fn a_load_takes_little_more_than_the_limit_allows_also_where_calls_or_accounts_fail() {
+fn a_load_with_failures_takes_little_more_time() {
     let makespan = |load| carry(load, |_| {}).makespan();
     assert!(makespan(load()) < 1.06);
     assert!(makespan(Load { transient: 10, ..load() }) < 1.12);
@@ -276,7 +276,7 @@ fn a_load_takes_little_more_than_the_limit_allows_also_where_calls_or_accounts_f
 }
 
 #[test]
-fn an_engine_with_nothing_to_do_allocates_nothing_when_it_is_woken() {
+fn idle_engine_allocates_nothing() {
     let mut allocations = 0;
     let look = |engine: &mut Engine| {
         let told = engine.poll(Instant(0));

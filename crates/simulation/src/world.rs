@@ -101,6 +101,9 @@ impl World {
     pub fn quiet() -> Self {
         let mut ledger = Ledger::default();
         ledger.accounts = Accounts::open();
+        ledger.dials.batch_limit = None;
+        ledger.dials.share_again_alone = Repeat::Succeeds;
+        ledger.dials.share_again_in_batch = Repeat::Succeeds;
         Self {
             ledger,
             rate: (10, Window::Sliding),

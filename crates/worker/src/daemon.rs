@@ -1,4 +1,4 @@
-//! The daemon: the driver, a supervisor for each lane, the publisher, and what holds them together.
+//! The daemon: the driver, a supervisor for each lane, the publisher, and the channels between them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,46 +15,49 @@ use tokio::{
 
 use crate::{
     broker::{self, Publisher, Setup, Supervisor, TimeOuts, Url},
-    driver::{Driver, Lane, Lines, Order},
+    driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
     events,
     http::Client,
+    lane::LaneConfig,
+    lanes::OpenLane,
     settings::{self, Settings, SettingsError},
-    status::Status,
+    status::{PublisherStatus, Status},
     tls::TlsError,
     wire::report::worker_name,
 };
 
-/// Events of all lanes that the driver has not taken yet.
-const EVENTS_MAX: usize = 256;
+/// Messages of all lanes that the driver has not received yet.
+const MESSAGES_MAX: usize = 256;
 
-/// Orders that the driver has not taken yet: more say nothing new.
+/// Orders that the driver has not received yet.
 const ORDERS_MAX: usize = 4;
 
 /// A daemon that runs.
 #[derive(Debug)]
 pub struct Daemon {
-    orders: mpsc::Sender<Order>,
-    lanes: Vec<Lane>,
+    orders: mpsc::Sender<DriverOrder>,
+    lanes: Vec<OpenLane>,
     settings: Settings,
-    /// The driver, the supervisors, the publisher. In this order they end, but who watches need not see it so.
+    /// The driver, the supervisors, the publisher. They end in this order.
     parts: JoinSet<()>,
-    /// What each part is.
+    /// The name of each part.
     names: Vec<(task::Id, &'static str)>,
 }
 
-/// A task broke down, which is a bug. Nothing is lost by it: what was in hand comes again when the process has ended.
+/// A task panicked, which is a bug. Nothing is lost: the jobs in hand are redelivered after the process has ended.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} broke down, and this is a bug")]
+#[error("{0} broke down; this is a bug")]
 pub struct BrokenDown(&'static str);
 
 impl Daemon {
-    /// Starts it: for the lanes of these settings, at this broker. Those that have no credential yet are closed until their
-    /// source gives one. With `declares`, whatever is missing at the broker is made. `status` has the same lanes. Must be called on the runtime.
+    /// Starts a daemon for the lanes of these settings at a broker. Lanes without a credential are closed until their source
+    /// has one. With `declares`, missing queues and exchanges are declared. `status` has the same lanes. Must be called on
+    /// the runtime.
     #[must_use]
     pub fn start(
         settings: Settings,
-        lanes: Vec<Lane>,
-        client: Client,
+        lanes: Vec<OpenLane>,
+        client: &Client,
         url: Url,
         declares: bool,
         status: &Arc<Status>,
@@ -70,9 +73,10 @@ impl Daemon {
             client,
             Arc::clone(status),
         );
-        status.has_broker(publisher.state());
+        let state = publisher.state();
+        status.has_broker(move || publisher_status(&state.borrow()));
         let publishing = publishing.watched(Arc::clone(status.of_process()));
-        let (events, events_in) = mpsc::channel(EVENTS_MAX);
+        let (events, events_in) = mpsc::channel(MESSAGES_MAX);
         let setup = Arc::new(Setup {
             url,
             worker,
@@ -93,25 +97,27 @@ impl Daemon {
             lines.push(line);
         }
         let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
-        let lines = Lines { events: events_in, lanes: lines, orders: orders_in };
-        names.push((parts.spawn(driver.serve(lines)).id(), "the driver"));
+        let source = BrokerSource::new(DriverChannels { messages: events_in, lanes: lines, orders: orders_in });
+        names.push((parts.spawn(async move { drop(driver.run(source).await) }).id(), "the driver"));
         names.push((parts.spawn(publishing.run()).id(), "the publisher"));
         Self { orders, lanes, parts, names, settings }
     }
 
-    /// Takes over what may change while it runs: the limits of the engine and of the lanes, and what the sources of the
-    /// credentials have now. Everything stays as it is if the settings are wrong.
-    /// `trust` is whether the client could read again whom to trust.
+    /// Applies the settings that may change while it runs: the limits of the engine and of the lanes. Loads all credentials
+    /// again. Invalid settings change nothing. `trust` is the result of reading the trusted authorities again.
     pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
             Ok(settings) => settings,
-            Err(error) => return error.problems.iter().for_each(|problem| events::ReloadFailed { problem }.record()),
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string);
+                return problems.for_each(|problem| events::ReloadFailed { problem: &problem }.record());
+            }
         };
         if let Err(error) = trust {
             events::ReloadFailed { problem: &error.to_string() }.record();
         }
         let needs_restart = is_fixed_part_different(&self.settings, &settings);
-        // Lanes that are new or gone wait for the restart.
+        // Added and removed lanes take effect after a restart.
         for lane in &mut self.lanes {
             if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
                 (lane.limits, lane.account) = (of.limits, of.account);
@@ -119,21 +125,21 @@ impl Daemon {
         }
         let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
         let limits = limits(&settings, self.settings.broker.prefetch);
-        // A driver that has ended takes no orders, and whoever waits for it finds out.
-        drop(self.orders.send(Order::Reload { limits: Box::new(limits), lanes }).await);
+        // A driver that has ended receives no orders; the caller waits for its end.
+        drop(self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await);
         events::Reloaded { needs_restart }.record();
     }
 
-    /// Asks it to end: calls in flight end, what is finished is settled, all lanes are given back.
+    /// Starts the shutdown: calls in flight end, finished jobs are settled, all lanes are requeued.
     pub async fn drain(&self) {
-        drop(self.orders.send(Order::Drain).await);
+        drop(self.orders.send(DriverOrder::Drain).await);
     }
 
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// If a part of it broke down. Whoever is told so has to end the process at once: what else is held goes back in
-    /// its order only so.
+    /// If a part of it broke down. The caller must end the process at once: only so are the jobs in hand requeued in their
+    /// order.
     pub async fn ended(&mut self) -> Result<(), BrokenDown> {
         while let Some(ended) = self.parts.join_next().await {
             ended.map_err(|error| {
@@ -145,7 +151,23 @@ impl Daemon {
     }
 }
 
-/// The engine's limits for a daemon whose lanes have this window.
+/// Returns the state of the publisher as the admin server shows it.
+pub(crate) fn publisher_status(state: &broker::State) -> PublisherStatus {
+    let (is_ready, state, detail) = match state {
+        broker::State::Blocked => (false, "blocked", None),
+        broker::State::Connected => (true, "connected", None),
+        broker::State::Connecting => (false, "connecting", None),
+        broker::State::Down(error) => (false, "down", Some(error.to_string())),
+        broker::State::Refused { to, .. } => (false, "refused", Some(format!("{to}: refuses messages"))),
+        broker::State::TooLong(to) => {
+            (false, "too_long", Some(format!("{to}: message longer than the broker accepts")))
+        }
+        broker::State::Unroutable(to) => (false, "unroutable", Some(format!("{to}: no queue is bound to it"))),
+    };
+    PublisherStatus { is_ready, state, detail }
+}
+
+/// Returns the engine's limits for a daemon whose lanes have this window.
 fn limits(settings: &Settings, prefetch: u16) -> Limits {
     let lease = settings.broker.lease.min(Duration::from_hours(24));
     let limits = Limits::new(LimitValues {
@@ -156,9 +178,9 @@ fn limits(settings: &Settings, prefetch: u16) -> Limits {
     limits.expect("the settings were validated, and so were the lease and the prefetch")
 }
 
-/// Whether something differs that is looked at only when the process starts.
+/// Returns whether a setting differs that is only read at the start.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
-    let fixed = |lane: &settings::Lane| settings::Lane { limits: LaneLimits::default(), account: None, ..lane.clone() };
+    let fixed = |lane: &LaneConfig| LaneConfig { limits: LaneLimits::default(), account: None, ..lane.clone() };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
     lanes(old) != lanes(new)

@@ -1,12 +1,9 @@
 //! Where the API is reached: scheme, host and port, checked once.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
-use imageshare_core::{disclosure::has_key, request::Host};
+use imageshare_core::{disclosure::has_key, request};
+use url::Host;
 
 /// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
 const HOST_LEN_MAX: usize = 253;
@@ -24,7 +21,7 @@ const LABEL_LEN_MAX: usize = 63;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     scheme: Scheme,
-    host: Address,
+    host: Host<String>,
     /// What stands in the Host header: the host, and the port unless it is the scheme's own.
     authority: String,
     port: u16,
@@ -43,28 +40,20 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Plain HTTP to somewhere else.
-    #[error(
-        "found \"http://{authority}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
-         (127.0.0.0/8, [::1], localhost)"
-    )]
+    #[error("plain http:// to {authority}, which is not a loopback address")]
     PlainToElsewhere {
         /// The host and the port.
         authority: String,
     },
     /// Anything else.
-    #[error("found {0}, allowed is https://host[:port] or a bare host, without user info, path, query or fragment")]
+    #[error("{0}")]
     Form(&'static str),
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Address {
-    /// Lower case.
-    Name(String),
-    V4(Ipv4Addr),
-    V6(Ipv6Addr),
-}
-
 impl Endpoint {
+    /// What an endpoint looks like.
+    pub const EXPECTED: &str = "https://host[:port] or a bare host; http:// only to a loopback address";
+
     /// How it is spoken to.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
@@ -73,8 +62,8 @@ impl Endpoint {
 
     /// The Host header: the host, and the port unless it is the scheme's own.
     #[must_use]
-    pub fn authority(&self) -> Host<'_> {
-        Host::new(&self.authority).expect("an endpoint is made of a checked host and port")
+    pub fn authority(&self) -> request::Host<'_> {
+        request::Host::new(&self.authority).expect("an endpoint is made of a checked host and port")
     }
 
     /// The host alone, lower case, an IPv6 address in brackets.
@@ -92,36 +81,23 @@ impl Endpoint {
     /// Whether it is on this machine, whatever the scheme.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.host.is_loopback()
+        is_loopback(&self.host)
     }
 
     /// Where the service for temporary keys is that belongs to this endpoint: the same site's, in whatever region; a
     /// stand-in has it at the same place.
     #[must_use]
     pub(crate) fn sts(&self) -> Self {
-        let Address::Name(name) = &self.host else { return self.clone() };
+        let Host::Domain(name) = &self.host else { return self.clone() };
         let site = ["internal.", "intl.", ""].map(|part| format!("{part}tencentcloudapi.com"));
         let site = site.iter().find(|site| name.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')));
         match site {
-            Some(site) if self.scheme == Scheme::Https => Self::https(Address::Name(format!("sts.{site}"))),
+            Some(site) if self.scheme == Scheme::Https => Self::https(Host::Domain(format!("sts.{site}"))),
             _ => self.clone(),
         }
     }
 
-    /// Parses the address of the metadata service of an instance, which is plain: beside what an endpoint may be,
-    /// `http://metadata.tencentyun.com` and link-local addresses such as `http://169.254.0.23`.
-    ///
-    /// # Errors
-    /// If it is neither.
-    pub(crate) fn of_metadata(text: &str) -> Result<Self, EndpointError> {
-        Self::parse(text, |host| match host {
-            Address::Name(name) => name == METADATA_HOST,
-            Address::V4(address) => address.is_link_local(),
-            Address::V6(_) => false,
-        })
-    }
-
-    fn https(host: Address) -> Self {
+    fn https(host: Host<String>) -> Self {
         Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
     }
 
@@ -130,7 +106,7 @@ impl Endpoint {
     #[must_use]
     pub fn service<'a>(&'a self, otherwise: &'a str) -> &'a str {
         match &self.host {
-            Address::Name(name) if !self.host.is_loopback() => name.split('.').next().unwrap_or(otherwise),
+            Host::Domain(name) if !is_loopback(&self.host) => name.split('.').next().unwrap_or(otherwise),
             _ => otherwise,
         }
     }
@@ -146,34 +122,52 @@ impl FromStr for Endpoint {
 
 impl Endpoint {
     /// Parses an address. Plain HTTP goes to this machine, and to hosts for which `is_plain` returns true.
-    fn parse(text: &str, is_plain: impl Fn(&Address) -> bool) -> Result<Self, EndpointError> {
+    fn parse(text: &str, is_plain: impl Fn(&Host<String>) -> bool) -> Result<Self, EndpointError> {
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some(_) => return Err(EndpointError::Form("another scheme")),
+            Some(_) => return Err(EndpointError::Form("unknown scheme")),
         };
         if rest.contains('@') {
-            return Err(EndpointError::Form("user info (an @)"));
+            return Err(EndpointError::Form("has a user or a password"));
         }
         if rest.contains(['/', '?', '#']) {
-            return Err(EndpointError::Form("a path, a query or a fragment"));
+            return Err(EndpointError::Form("has a path, a query or a fragment"));
         }
-        let (host, port) = split_port(rest).ok_or(EndpointError::Form("another port than 1 to 65535"))?;
-        let host = Address::parse(host).ok_or(EndpointError::Form("no host that could be one"))?;
+        let (host, port) = split_port(rest).ok_or(EndpointError::Form("invalid port"))?;
+        let host = parse_host(host).ok_or(EndpointError::Form("invalid host"))?;
         // It would be part of the signed name, which the API does not know.
-        if matches!(&host, Address::Name(name) if name.ends_with('.')) {
-            return Err(EndpointError::Form("a name with a dot at its end"));
+        if matches!(&host, Host::Domain(name) if name.ends_with('.')) {
+            return Err(EndpointError::Form("host ends in a dot"));
         }
         if is_bare_word(text) {
             return Err(EndpointError::Form("a word without a dot, a scheme or a port"));
         }
         let port = port.unwrap_or_else(|| scheme.default_port());
         let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
-        if scheme == Scheme::Http && !host.is_loopback() && !is_plain(&host) {
+        if scheme == Scheme::Http && !is_loopback(&host) && !is_plain(&host) {
             return Err(EndpointError::PlainToElsewhere { authority });
         }
         Ok(Self { scheme, host, authority, port })
+    }
+}
+
+/// The metadata service of an instance, which is plain: beside what an endpoint may be, `http://metadata.tencentyun.com`
+/// and link-local addresses such as `http://169.254.0.23`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MetadataEndpoint(pub(crate) Endpoint);
+
+impl FromStr for MetadataEndpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let endpoint = Endpoint::parse(text, |host| match host {
+            Host::Domain(name) => name == METADATA_HOST,
+            Host::Ipv4(address) => address.is_link_local(),
+            Host::Ipv6(_) => false,
+        });
+        endpoint.map(Self)
     }
 }
 
@@ -215,43 +209,30 @@ impl fmt::Display for Scheme {
     }
 }
 
-impl Address {
-    fn parse(text: &str) -> Option<Self> {
-        if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return address.parse().ok().map(Self::V6);
+/// Parses a host: a name, which becomes lower case, an IPv4 address, or an IPv6 address in brackets.
+///
+/// `url` also reads `127.1` and `0x7f.1` as addresses, and decodes percent escapes and Unicode in names. These are refused:
+/// others read them as names.
+fn parse_host(text: &str) -> Option<Host<String>> {
+    let host = Host::parse(text).ok()?;
+    let is_allowed = match &host {
+        Host::Ipv4(address) => address.to_string() == text,
+        Host::Ipv6(_) => true,
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            // A key in place of an address would pass for a name.
+            let is_plain = name.len() <= HOST_LEN_MAX && !name.starts_with('-') && !has_key(text);
+            is_plain && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
         }
-        if let Ok(address) = text.parse() {
-            return Some(Self::V4(address));
-        }
-        // A name that ends in a number would be read as an address by some and as a name by others.
-        let ends_in_number =
-            text.trim_end_matches('.').rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        // A key in place of an address would pass for a name.
-        let name = text.strip_suffix('.').unwrap_or(text);
-        let is_name = name.len() <= HOST_LEN_MAX
-            && name.split('.').all(is_label)
-            && !name.starts_with('-')
-            && !ends_in_number
-            && !has_key(text);
-        is_name.then(|| Self::Name(text.to_ascii_lowercase()))
-    }
-
-    fn is_loopback(&self) -> bool {
-        match self {
-            Self::Name(name) => name == "localhost",
-            Self::V4(address) => address.is_loopback(),
-            Self::V6(address) => address.is_loopback(),
-        }
-    }
+    };
+    is_allowed.then_some(host)
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::V4(address) => fmt::Display::fmt(address, f),
-            Self::V6(address) => write!(f, "[{address}]"),
-        }
+fn is_loopback(host: &Host<String>) -> bool {
+    match host {
+        Host::Domain(name) => name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
     }
 }
 
@@ -259,7 +240,7 @@ impl fmt::Display for Address {
 /// thing.
 pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = split_port(text)?;
-    Some((Address::parse(host)?.to_string(), port))
+    Some((parse_host(host)?.to_string(), port))
 }
 
 /// The host and the port; `None` if there is a colon but no port of 1 to 65,535 behind it.
@@ -350,13 +331,7 @@ mod tests {
             "http://0.0.0.0:9700",
         ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!(
-                    "found \"{text}\", allowed is https://host[:port]; plain http:// goes only to a loopback address \
-                     (127.0.0.0/8, [::1], localhost)"
-                )
-            );
+            assert_eq!(error, format!("plain {}, which is not a loopback address", text.replace("//", "// to ")));
         }
     }
 
@@ -365,11 +340,12 @@ mod tests {
         for text in
             ["http://metadata.tencentyun.com", "http://169.254.0.23", "http://127.0.0.1:80", "https://a.example"]
         {
-            assert!(Endpoint::of_metadata(text).is_ok(), "{text}");
+            assert!(text.parse::<MetadataEndpoint>().is_ok(), "{text}");
         }
         assert_eq!("http://169.254.0.23".parse::<Endpoint>().ok(), None);
         for text in ["http://10.0.0.1", "http://metadata.tencentyun.com.example", "http://a.metadata.tencentyun.com"] {
-            assert!(matches!(Endpoint::of_metadata(text), Err(EndpointError::PlainToElsewhere { .. })), "{text}");
+            let error = text.parse::<MetadataEndpoint>().unwrap_err();
+            assert!(matches!(error, EndpointError::PlainToElsewhere { .. }), "{text}");
         }
     }
 
@@ -403,9 +379,9 @@ mod tests {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form(_))), "{text:?}");
         }
         let error = "host.example.".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.starts_with("found a name with a dot at its end, "), "{error}");
+        assert!(error == "host ends in a dot", "{error}");
         let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error.starts_with("found a path, a query or a fragment, allowed is https://host[:port] or"), "{error}");
+        assert!(error == "has a path, a query or a fragment", "{error}");
     }
 
     #[test]

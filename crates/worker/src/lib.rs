@@ -1,17 +1,25 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
 //! HTTP client, the broker, the driver that owns the engine, and what the process says of itself.
 
+mod causes;
 mod events;
 mod metrics;
 mod net;
+mod paths;
 
 pub mod admin;
+pub mod api;
 pub mod broker;
 pub mod credentials;
 pub mod daemon;
 pub mod driver;
 pub mod endpoint;
+pub mod environment;
 pub mod http;
+pub mod lane;
+pub mod lane_messages;
+pub mod lanes;
+pub mod listing;
 pub mod pauses;
 pub mod plan;
 pub mod proof;

@@ -1,6 +1,6 @@
-//! The pauses between tries: the only place that uses the crate `backoff`.
+//! The pauses between retries: the only module that uses the crate `backoff`.
 //!
-//! `backoff` reads a clock and a random source at every step, so it can not live in the engine. It makes the list of
+//! `backoff` reads a clock and a random source at every step, so the engine cannot use it. It makes the list of
 //! pauses once, here, and the engine waits a random fraction of each (full jitter), drawn from its own seed.
 
 use std::time::Duration;
@@ -8,12 +8,10 @@ use std::time::Duration;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 use imageshare_engine::time::Millis;
 
-use crate::broker;
-
 /// The pause after the first failure.
 const FIRST: Duration = Duration::from_millis(500);
 
-/// What each next pause is longer by.
+/// The factor from one pause to the next.
 const FACTOR: f64 = 2.0;
 
 /// The longest pause.
@@ -25,8 +23,8 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause after a broken connection to the broker.
 const RECONNECT_CAP: Duration = Duration::from_secs(5);
 
-/// The pause when the broker refuses us: that changes when somebody mends a setting, and each try stands in its log.
-const REFUSED: Duration = Duration::from_secs(10);
+/// The pause after the broker refused the connection. That changes only with a setting, and each attempt fills its log.
+pub(crate) const REFUSED: Duration = Duration::from_secs(10);
 
 /// The pause after a queue refused a message for the first time.
 const REFUSAL_FIRST: Duration = Duration::from_millis(200);
@@ -34,13 +32,13 @@ const REFUSAL_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause after a queue refused a message.
 const REFUSAL_CAP: Duration = Duration::from_secs(30);
 
-/// The pause after a source gave no credential.
+/// The pause after a load of a credential failed.
 const RENEW_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest pause after a source gave no credential.
+/// The longest pause after a load of a credential failed.
 const RENEW_CAP: Duration = Duration::from_secs(30);
 
-/// The part of a pause by which it is longer or shorter at random, so that not all come back at once.
+/// The random part of a pause, so that not all clients retry at once.
 const JITTER: f64 = 0.5;
 
 /// The pauses between connections to the broker: 0.2 s, doubling to 5 s, with jitter, without end.
@@ -54,21 +52,18 @@ impl Default for Reconnects {
 }
 
 impl Reconnects {
-    /// How long to wait after this error.
-    pub fn after(&mut self, error: &broker::Error) -> Duration {
-        if error.is_configuration() {
-            return REFUSED;
-        }
+    /// Returns the next pause.
+    pub(crate) fn next(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(RECONNECT_CAP).min(RECONNECT_CAP)
     }
 
-    /// The connection did its work: the next pause is short again.
+    /// Starts again with the first pause, after a connection that worked.
     pub fn reset(&mut self) {
         self.0.reset();
     }
 }
 
-/// The pauses between tries to publish to a queue that refuses messages: 0.2 s, doubling to 30 s, with jitter, without
+/// The pauses before a message is published again to a queue that refuses messages: 0.2 s, doubling to 30 s, with jitter, without
 /// end.
 #[derive(Debug)]
 pub(crate) struct Refused(ExponentialBackoff);
@@ -80,18 +75,18 @@ impl Default for Refused {
 }
 
 impl Refused {
-    /// How long to wait until the next try.
+    /// Returns the next pause.
     pub(crate) fn next(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(REFUSAL_CAP).min(REFUSAL_CAP)
     }
 
-    /// The queue took a message: the next pause is short again.
+    /// Starts again with the first pause, after the queue accepted a message.
     pub(crate) fn reset(&mut self) {
         self.0.reset();
     }
 }
 
-/// The pauses between questions to the source of a credential that has to be renewed: 1 s, doubling to 30 s, with
+/// The pauses between loads of a credential that must be renewed: 1 s, doubling to 30 s, with
 /// jitter, without end.
 #[derive(Debug)]
 pub(crate) struct Renewals(ExponentialBackoff);
@@ -103,22 +98,22 @@ impl Default for Renewals {
 }
 
 impl Renewals {
-    /// How long to wait until the next one.
+    /// Returns the next pause.
     pub(crate) fn next(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(RENEW_CAP).min(RENEW_CAP)
     }
 
-    /// A new one came.
+    /// Starts again with the first pause, after a new credential.
     pub(crate) fn reset(&mut self) {
         self.0.reset();
     }
 }
 
-/// The pauses for [`Limits::pauses`](imageshare_engine::limits::Limits::pauses): 0.5 s, doubling, up to 30 s, which
+/// Returns the pauses for [`Limits::pauses`](imageshare_engine::limits::Limits::pauses): 0.5 s, doubling, up to 30 s, which
 /// repeats.
 #[must_use]
 pub fn pauses() -> Vec<Millis> {
-    // Its own jitter would be on top of the engine's.
+    // Its jitter would be added to that of the engine.
     let mut backoff = doubling(FIRST, CAP, 0.0);
     let mut pauses = Vec::new();
     while let Some(pause) = backoff.next_backoff() {
@@ -131,7 +126,7 @@ pub fn pauses() -> Vec<Millis> {
     pauses
 }
 
-/// Pauses that double up to a cap. Its own time limit would count from now, so it has none.
+/// Returns pauses that double up to a cap. Their time limit would count from now, so they have none.
 fn doubling(first: Duration, cap: Duration, jitter: f64) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(first)
@@ -155,16 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn reconnects_never_end_and_never_wait_longer_than_the_cap() {
-        let lost = broker::Error::Lost { call: "test", detail: String::new() };
+    fn reconnects_never_end_and_stay_below_the_cap() {
         let mut reconnects = Reconnects::default();
-        let first = reconnects.after(&lost);
+        let first = reconnects.next();
         assert!((RECONNECT_FIRST / 2..=RECONNECT_FIRST * 3 / 2).contains(&first), "{first:?}");
-        let later: Vec<_> = (0..1000).map(|_| reconnects.after(&lost)).collect();
+        let later: Vec<_> = (0..1000).map(|_| reconnects.next()).collect();
         assert!(later.iter().skip(5).all(|pause| (RECONNECT_CAP / 2..=RECONNECT_CAP).contains(pause)));
         reconnects.reset();
-        assert!(reconnects.after(&lost) <= RECONNECT_FIRST * 3 / 2);
-        let refused = broker::Error::Refused { code: 403, text: String::new() };
-        assert_eq!(reconnects.after(&refused), REFUSED);
+        assert!(reconnects.next() <= RECONNECT_FIRST * 3 / 2);
     }
 }

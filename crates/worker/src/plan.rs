@@ -1,4 +1,4 @@
-//! What jobs would do, without doing it: wishes summed up for each image, set against who has it.
+//! A dry run: the requested state of each image, compared with its listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,60 +12,61 @@ use imageshare_engine::{
     limits::{LaneLimits, Limits},
 };
 
-/// An image as a lane reaches it.
-pub type Target = (LaneId, Region, ImageId);
+/// An image of a lane.
+pub type PlannedImage = (LaneId, Region, ImageId);
 
-/// The wishes of all jobs. Holds every account of every image once, so it grows with them and not with the jobs.
+/// The requested state of all images. Holds each account of each image once, so its size depends on these and not on the
+/// number of jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// The images in order, each with what is wished of it.
-    pub images: BTreeMap<Target, Wishes>,
+    /// The images in order.
+    pub images: BTreeMap<PlannedImage, RequestedState>,
 }
 
-/// What is wished of an image in the end: of jobs that contradict each other the last one counts.
+/// The requested state of an image after all jobs. Of contradictory jobs the last one counts.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct RequestedState {
     accounts: BTreeMap<AccountId, Permission>,
-    /// After a SYNC: whoever is not named goes.
-    others_go: bool,
-    /// Whether the last SYNC said that it may cancel however many it takes.
+    /// Whether a SYNC removes all other accounts.
+    removes_others: bool,
+    /// Whether the last SYNC may exceed the cancel limit.
     force: bool,
 }
 
-/// What would be done to an image.
+/// The change that an image needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Accounts it would be shared with.
+pub struct PlannedChange {
+    /// Accounts that it would be shared with.
     pub share: usize,
-    /// Accounts it would be taken back from.
+    /// Accounts that it would be cancelled for.
     pub cancel: usize,
-    /// Accounts that are as wished already.
+    /// Accounts that are in the requested state already.
     pub unchanged: usize,
-    /// Write requests, when none is refused.
+    /// Write requests, if none is refused.
     pub requests: usize,
-    /// Accounts that are to be shared with and would not fit under the image's cap.
+    /// Accounts that should be shared with and exceed the image's cap.
     pub over_cap: usize,
-    /// Whether a SYNC would be refused because it cancels too much of the list.
+    /// Whether a SYNC would be refused because it exceeds the cancel limit.
     pub exceeds_cancel_limit: bool,
 }
 
 impl Plan {
-    /// Adds a job that goes to this lane.
+    /// Adds a job of a lane.
     pub fn add(&mut self, lane: LaneId, job: &Job) {
-        let wishes = self.images.entry((lane, job.region, job.image_id)).or_default();
+        let requested = self.images.entry((lane, job.region, job.image_id)).or_default();
         if job.mode == Mode::Sync {
-            *wishes = Wishes { others_go: true, force: job.force, ..Wishes::default() };
+            *requested = RequestedState { removes_others: true, force: job.force, ..RequestedState::default() };
         }
-        wishes.accounts.extend(job.account_ids.iter().map(|account| (*account, job.mode.permission())));
+        requested.accounts.extend(job.account_ids.iter().map(|account| (*account, job.mode.permission())));
     }
 }
 
-impl Wishes {
-    /// What would be done to an image that these accounts have.
+impl RequestedState {
+    /// Returns the change that an image needs which is shared with these accounts.
     #[must_use]
-    pub fn against(&self, shared: &[AccountId], lane: &LaneLimits, limits: &Limits) -> Change {
+    pub fn against(&self, shared: &[AccountId], lane: &LaneLimits, limits: &Limits) -> PlannedChange {
         let shared: BTreeSet<AccountId> = shared.iter().copied().collect();
-        let mut change = Change::default();
+        let mut change = PlannedChange::default();
         for (account, permission) in &self.accounts {
             match (permission, shared.contains(account)) {
                 (Permission::Share, false) => change.share += 1,
@@ -73,7 +74,7 @@ impl Wishes {
                 (Permission::Share, true) | (Permission::Cancel, false) => change.unchanged += 1,
             }
         }
-        if self.others_go {
+        if self.removes_others {
             change.cancel += shared.iter().filter(|account| !self.accounts.contains_key(account)).count();
             let allowed = shared.len() * usize::try_from(limits.cancel_limit_percent).unwrap_or(usize::MAX);
             change.exceeds_cancel_limit = !self.force && change.cancel * 100 > allowed;
@@ -108,47 +109,53 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(jobs: &[Job], shared: impl IntoIterator<Item = u64>, expected: Change) {
+    fn check(jobs: &[Job], shared: impl IntoIterator<Item = u64>, expected: PlannedChange) {
         let mut plan = Plan::default();
         jobs.iter().for_each(|job| plan.add(LaneId(0), job));
         assert_eq!(plan.images.len(), 1);
-        let wishes = plan.images.values().next().unwrap();
-        assert_eq!(wishes.against(&ids(shared), &LaneLimits::default(), &Limits::default()), expected);
+        let requested = plan.images.values().next().unwrap();
+        assert_eq!(requested.against(&ids(shared), &LaneLimits::default(), &Limits::default()), expected);
     }
 
     #[test]
-    fn wishes_are_set_against_who_has_the_image() {
+    fn requested_state_is_compared_with_the_listing() {
         let jobs = [job(Mode::Share, 10_000..10_060), job(Mode::Cancel, 20_000..20_002)];
-        let expected = Change { share: 55, cancel: 1, unchanged: 6, requests: 3, ..Change::default() };
+        let expected = PlannedChange { share: 55, cancel: 1, unchanged: 6, requests: 3, ..PlannedChange::default() };
         check(&jobs, (10_000..10_005).chain([20_001, 30_000]), expected);
     }
 
     #[test]
-    fn of_contradictory_jobs_the_last_one_counts() {
+    fn last_of_contradictory_jobs_counts() {
         let (share, cancel) = (job(Mode::Share, [10_001]), job(Mode::Cancel, [10_001]));
-        check(&[share.clone(), cancel.clone()], [], Change { unchanged: 1, ..Change::default() });
-        check(&[cancel, share], [], Change { share: 1, requests: 1, ..Change::default() });
+        check(&[share.clone(), cancel.clone()], [], PlannedChange { unchanged: 1, ..PlannedChange::default() });
+        check(&[cancel, share], [], PlannedChange { share: 1, requests: 1, ..PlannedChange::default() });
     }
 
     #[test]
-    fn a_sync_takes_back_what_it_does_not_name_and_what_came_before_it_does_not_count() {
+    fn sync_removes_others_and_replaces_earlier_jobs() {
         let jobs = [job(Mode::Cancel, [10_001]), job(Mode::Sync, [10_001, 10_002]), job(Mode::Share, [10_009])];
-        let expected = Change { share: 1, cancel: 1, unchanged: 2, requests: 2, ..Change::default() };
+        let expected = PlannedChange { share: 1, cancel: 1, unchanged: 2, requests: 2, ..PlannedChange::default() };
         check(&jobs, [10_001, 10_002, 10_003], expected);
     }
 
     #[test]
-    fn a_sync_that_cancels_more_than_half_needs_force() {
+    fn sync_that_cancels_more_than_half_needs_force() {
         let sync = job(Mode::Sync, [10_001]);
-        let expected = Change { cancel: 2, unchanged: 1, requests: 1, exceeds_cancel_limit: true, ..Change::default() };
+        let expected = PlannedChange {
+            cancel: 2,
+            unchanged: 1,
+            requests: 1,
+            exceeds_cancel_limit: true,
+            ..PlannedChange::default()
+        };
         check(std::slice::from_ref(&sync), [10_001, 10_002, 10_003], expected);
         let forced = Job { force: true, ..sync };
-        check(&[forced], [10_001, 10_002, 10_003], Change { exceeds_cancel_limit: false, ..expected });
+        check(&[forced], [10_001, 10_002, 10_003], PlannedChange { exceeds_cancel_limit: false, ..expected });
     }
 
     #[test]
-    fn what_does_not_fit_under_the_cap_is_counted() {
-        let expected = Change { share: 1, requests: 1, over_cap: 2, ..Change::default() };
+    fn accounts_above_the_cap_are_counted() {
+        let expected = PlannedChange { share: 1, requests: 1, over_cap: 2, ..PlannedChange::default() };
         check(&[job(Mode::Share, 20_000..20_003)], 10_000..10_499, expected);
     }
 }

@@ -1,31 +1,31 @@
-//! The proof that a lane is ours: without a fresh one no call leaves.
+//! The ownership proof of a lane. No call leaves without a fresh one.
 //!
-//! The broker gives a lane to another worker when this one has been silent for two heartbeats or more. So whoever can
-//! show that the broker knew its consumer less than one heartbeat ago is the only one who calls.
+//! The broker gives a lane to another worker after this one was silent for two heartbeats. So a worker whose consumer the
+//! broker confirmed less than one heartbeat ago is the only one that makes calls.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::{sync::watch, time::Instant};
 
-/// The last good proof of one subscription. Whoever obtains proofs renews it, whoever calls asks for it.
+/// The last proof of one subscription. The subscription renews it, and calls wait for it.
 #[derive(Debug)]
 pub struct Proof {
     good_for: Duration,
-    state: watch::Sender<State>,
+    state: watch::Sender<ProofState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
-    /// None was obtained yet.
+enum ProofState {
+    /// No proof yet.
     None,
-    /// The last good one began then.
+    /// The request for the last proof was sent at this moment.
     Since(Moment),
-    /// The lane is lost: there will be no other.
+    /// The lane is lost, for good.
     Revoked,
 }
 
-/// A moment by both clocks. The monotonic one may stand still while a virtual machine does, the other one may be set
-/// back: the later of what they show counts.
+/// A moment by both clocks. The monotonic clock may stand still while a virtual machine is suspended, and the wall clock may
+/// be set back, so the clock on which more time has passed counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     monotonic: Instant,
@@ -33,13 +33,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Now.
+    /// Returns the current moment.
     #[must_use]
     pub fn now() -> Self {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// How long ago it was, by the clock that says it was longer.
+    /// Returns the time since then, by the clock on which more has passed.
     #[must_use]
     pub fn age(self) -> Duration {
         self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
@@ -47,48 +47,48 @@ impl Moment {
 }
 
 impl Proof {
-    /// No proof yet. Each one will be good for this long from its beginning: one heartbeat of the connection.
+    /// Returns a proof that was not obtained yet. Each one is fresh for this long: one heartbeat of the connection.
     #[must_use]
     pub fn new(good_for: Duration) -> Self {
-        Self { good_for, state: watch::Sender::new(State::None) }
+        Self { good_for, state: watch::Sender::new(ProofState::None) }
     }
 
-    /// A good proof was obtained that began at this moment.
+    /// Records a proof whose request was sent at this moment.
     pub fn renew(&self, began: Moment) {
         self.state.send_if_modified(|state| {
-            let holds = !matches!(state, State::Revoked);
+            let holds = !matches!(state, ProofState::Revoked);
             if holds {
-                *state = State::Since(began);
+                *state = ProofState::Since(began);
             }
             holds
         });
     }
 
-    /// The lane is lost, for good.
+    /// Records that the lane is lost, for good.
     pub fn revoke(&self) {
-        self.state.send_replace(State::Revoked);
+        self.state.send_replace(ProofState::Revoked);
     }
 
-    /// Whether a call may leave at this moment.
+    /// Returns whether a call may leave at this moment.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         match *self.state.borrow() {
-            State::Since(began) => began.age() < self.good_for,
-            State::None | State::Revoked => false,
+            ProofState::Since(began) => began.age() < self.good_for,
+            ProofState::None | ProofState::Revoked => false,
         }
     }
 
-    /// Waits until a call may leave; false if none ever will.
+    /// Waits until a call may leave. Returns false if the lane is lost.
     pub async fn fresh(&self) -> bool {
         let mut changes = self.state.subscribe();
         loop {
-            if matches!(*changes.borrow_and_update(), State::Revoked) {
+            if matches!(*changes.borrow_and_update(), ProofState::Revoked) {
                 return false;
             }
             if self.is_fresh() {
                 return true;
             }
-            // The sender is this one.
+            // The sender is a part of this.
             if changes.changed().await.is_err() {
                 return false;
             }
@@ -107,7 +107,7 @@ mod tests {
     const HEARTBEAT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_proof_is_good_for_less_than_a_heartbeat_from_its_beginning() {
+    async fn proof_is_fresh_for_less_than_a_heartbeat() {
         let proof = Proof::new(HEARTBEAT);
         assert!(!proof.is_fresh(), "there is none yet");
         let began = Moment::now();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_stood_still_does_not_keep_a_proof_fresh() {
+    async fn suspended_clock_keeps_no_proof_fresh() {
         let proof = Proof::new(HEARTBEAT);
         let now = Moment::now();
         proof.renew(Moment { wall: now.wall - HEARTBEAT, ..now });
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_proof_goes_on_with_the_next_one_and_ends_with_the_lane() {
+    async fn waiting_ends_with_the_next_proof_or_with_the_lane() {
         let proof = Arc::new(Proof::new(HEARTBEAT));
         let waiting = tokio::spawn({
             let proof = Arc::clone(&proof);

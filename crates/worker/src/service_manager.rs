@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsStr, future::pending, io, process, time::D
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{settings::Environment, status::Status};
+use crate::{environment::Environment, status::Status};
 
 /// Where it listens. A name that begins with `@` is none of a file.
 const SOCKET: &str = "NOTIFY_SOCKET";

@@ -1,9 +1,9 @@
-//! What state the process and its lanes are in: noted by whoever finds out, read by whoever is asked.
+//! The state of the process and its lanes: the driver and the broker write it, the admin server reads it.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
@@ -11,10 +11,10 @@ use std::{
 
 use imageshare_core::text::printable;
 use imageshare_engine::io::{CloseReason, LaneId};
-use tokio::sync::watch;
+use parking_lot::{Mutex, MutexGuard};
+use tracing::{debug, info, warn};
 
 use crate::{
-    broker, events,
     metrics::{self, Metrics},
     wire::report::Status as LineStatus,
 };
@@ -22,10 +22,10 @@ use crate::{
 /// Characters of the last error of a lane that are kept.
 const ERROR_CHARS_MAX: usize = 500;
 
-/// How many heartbeats a lane may be without an ownership proof and without an acknowledgement.
+/// Heartbeats that a lane may be without an ownership proof and without an acknowledgement.
 const SILENT_HEARTBEATS_MAX: u32 = 2;
 
-/// How long the loop may be still until it counts as stuck. It comes round twice a second.
+/// How long the driver's loop may be still before it counts as stuck. It turns at least twice per second.
 const STILL_MAX: Duration = Duration::from_secs(10);
 
 /// The state of the process and of all its lanes.
@@ -37,11 +37,11 @@ pub struct Status {
     /// Milliseconds from then to the last turn of the driver's loop.
     turned_at: AtomicU64,
     is_draining: AtomicBool,
-    /// How it is with the publisher, where there is a broker.
-    publisher: OnceLock<watch::Receiver<broker::State>>,
+    /// Reads the state of the publisher, with a broker.
+    publisher: OnceLock<ReadPublisher>,
 }
 
-/// The state of one lane. Looking and noting never wait.
+/// The state of one lane. Reading and writing never wait.
 #[derive(Debug)]
 pub struct OfLane {
     name: String,
@@ -49,31 +49,49 @@ pub struct OfLane {
     facts: Mutex<Facts>,
 }
 
-/// What is known of a lane.
+/// What the state of a lane is made of.
 #[derive(Clone, Debug, Default)]
 struct Facts {
-    subscription: Subscription,
+    subscription: SubscriptionState,
     closed: Option<CloseReason>,
     is_blocked: bool,
-    /// What was said last.
-    said: LaneState,
+    /// The state that was logged last.
+    logged: LaneState,
     last_error: Option<LastError>,
-    /// When the lane last showed that it moves, by an ownership proof or an acknowledgement, and how long it may be without
-    /// either.
+    /// When the lane last had an ownership proof or an acknowledgement, and how long it may be without either.
     sign: Option<(Instant, Duration)>,
 }
 
-/// What went wrong last.
+/// The state of the connection that publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherStatus {
+    /// Whether it can publish.
+    pub is_ready: bool,
+    /// The state in one word.
+    pub state: &'static str,
+    /// What is wrong, if it is not ready.
+    pub detail: Option<String>,
+}
+
+struct ReadPublisher(Box<dyn Fn() -> PublisherStatus + Send + Sync>);
+
+impl fmt::Debug for ReadPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadPublisher")
+    }
+}
+
+/// The last error of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastError {
-    /// When.
+    /// When it occurred.
     pub at: SystemTime,
-    /// One printable line.
+    /// The error as one printable line.
     pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Subscription {
+enum SubscriptionState {
     #[default]
     None,
     Silent,
@@ -83,22 +101,22 @@ enum Subscription {
 /// The state of a lane in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LaneState {
-    /// No calls of the API, for this reason; jobs wait.
+    /// Closed for this reason: no calls are made, and jobs wait.
     Closed(CloseReason),
-    /// There is no subscription.
+    /// Without a subscription.
     #[default]
     Disconnected,
-    /// All that its window holds waits for images that are not ready.
+    /// All jobs of its window wait for images that are not ready.
     Blocked,
-    /// There is a subscription on which nothing came yet: another worker has the lane, or it is empty. AMQP does not say
+    /// Subscribed, without a delivery yet: another worker is the consumer of the lane, or it is empty. AMQP does not tell
     /// which.
     Subscribed,
-    /// Jobs come.
+    /// Receiving jobs.
     Serving,
 }
 
 impl Status {
-    /// Of lanes with these names, numbered in this order, none of them subscribed.
+    /// Returns the state of lanes with these names, numbered in this order, none of them subscribed.
     #[must_use]
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names: Vec<&str> = names.into_iter().collect();
@@ -113,42 +131,42 @@ impl Status {
         }
     }
 
-    /// All lanes in their order.
+    /// Returns the lanes in their order.
     pub fn lanes(&self) -> impl Iterator<Item = &OfLane> {
         self.lanes.iter()
     }
 
-    /// All metrics, as Prometheus reads them.
+    /// Returns all metrics in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.metrics.text(self.publisher.get().is_some())
     }
 
-    /// How long ago the loop that does the work came round last. It does at least twice a second.
+    /// Returns how long ago the driver's loop turned. It does at least twice per second.
     #[must_use]
     pub fn still_for(&self) -> Duration {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.turned_at.load(Relaxed)))
     }
 
-    /// Whether the loop that does the work comes round.
+    /// Returns whether the driver's loop turns.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         is_alive_after(self.still_for())
     }
 
-    /// Whether the process is about to end.
+    /// Returns whether the process is shutting down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Relaxed)
     }
 
-    /// How it is with the connection that publishes; nothing if there is no broker.
+    /// Returns the state of the publisher; `None` without a broker.
     #[must_use]
-    pub fn publisher(&self) -> Option<broker::State> {
-        self.publisher.get().map(|state| state.borrow().clone())
+    pub fn publisher(&self) -> Option<PublisherStatus> {
+        self.publisher.get().map(|ReadPublisher(read)| read())
     }
 
-    /// What was read is no job, or none that a lane takes. It counts for the lane that it names, or the only one.
+    /// Counts an invalid job for the lane that it names, or for the only lane.
     pub fn rejected(&self, lane: Option<&str>) {
         let named = self.lanes.iter().find(|of| lane == Some(of.name.as_str()));
         let only = self.lanes.first().filter(|_| self.lanes.len() == 1);
@@ -157,13 +175,13 @@ impl Status {
         }
     }
 
-    /// The process works with a broker.
-    pub(crate) fn has_broker(&self, publisher: watch::Receiver<broker::State>) {
+    /// Sets how the state of the publisher is read, of a process with a broker.
+    pub(crate) fn has_broker(&self, publisher: impl Fn() -> PublisherStatus + Send + Sync + 'static) {
         // There is one publisher.
-        self.publisher.set(publisher).ok();
+        self.publisher.set(ReadPublisher(Box::new(publisher))).ok();
     }
 
-    /// The loop came round.
+    /// Records that the driver's loop turned.
     pub(crate) fn turned(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.turned_at.store(millis, Relaxed);
@@ -173,18 +191,18 @@ impl Status {
         self.is_draining.store(true, Relaxed);
     }
 
-    /// One lane.
+    /// Returns a lane.
     pub(crate) fn lane(&self, lane: LaneId) -> &OfLane {
         self.lanes.get(lane.place()).expect("a lane is numbered by its place")
     }
 
-    /// What counts for no lane.
+    /// Returns the metrics that belong to no lane.
     pub(crate) fn of_process(&self) -> &std::sync::Arc<metrics::OfProcess> {
         &self.metrics.of_process
     }
 }
 
-/// Whether a loop that was still for so long may be alive.
+/// Returns whether a loop that was still for this long may be alive.
 pub(crate) const fn is_alive_after(still_for: Duration) -> bool {
     still_for.as_millis() < STILL_MAX.as_millis()
 }
@@ -196,48 +214,48 @@ impl OfLane {
         lane
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its state now.
+    /// Returns its state now.
     #[must_use]
     pub fn state(&self) -> LaneState {
         self.lock().state()
     }
 
-    /// Whether there is a subscription.
+    /// Returns whether it has a subscription.
     #[must_use]
     pub fn is_consuming(&self) -> bool {
-        self.lock().subscription != Subscription::None
+        self.lock().subscription != SubscriptionState::None
     }
 
-    /// What went wrong last, if anything did.
+    /// Returns its last error.
     #[must_use]
     pub fn last_error(&self) -> Option<LastError> {
         self.lock().last_error.clone()
     }
 
-    /// Whether the lane is consumed, and has had neither an ownership proof nor an acknowledgement for longer than two
-    /// heartbeats.
+    /// Returns whether the lane is consumed and has had neither an ownership proof nor an acknowledgement for longer than
+    /// two heartbeats.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let facts = self.lock();
         let is_late = facts.sign.is_some_and(|(at, silence_max)| at.elapsed() > silence_max);
-        is_late && facts.subscription != Subscription::None
+        is_late && facts.subscription != SubscriptionState::None
     }
 
-    /// There is a subscription whose connection has this heartbeat.
+    /// Records a subscription, whose connection has this heartbeat.
     pub(crate) fn subscribed(&self, heartbeat: Duration) {
-        self.note(|facts| {
-            facts.subscription = Subscription::Silent;
+        self.update(|facts| {
+            facts.subscription = SubscriptionState::Silent;
             facts.sign = Some((Instant::now(), heartbeat * SILENT_HEARTBEATS_MAX));
         });
     }
 
-    /// The broker proved that the lane is ours, or deliveries were acknowledged.
+    /// Records an ownership proof, or an acknowledgement.
     pub(crate) fn moves(&self) {
         if let Some((at, _)) = &mut self.lock().sign {
             *at = Instant::now();
@@ -245,52 +263,67 @@ impl OfLane {
     }
 
     pub(crate) fn delivered(&self) {
-        if self.lock().subscription != Subscription::Delivering {
-            self.note(|facts| facts.subscription = Subscription::Delivering);
+        if self.lock().subscription != SubscriptionState::Delivering {
+            self.update(|facts| facts.subscription = SubscriptionState::Delivering);
         }
     }
 
     pub(crate) fn disconnected(&self) {
-        self.note(|facts| (facts.subscription, facts.is_blocked) = (Subscription::None, false));
+        self.update(|facts| (facts.subscription, facts.is_blocked) = (SubscriptionState::None, false));
         let jobs = self.metrics.lost_all();
         if jobs > 0 {
-            events::AckLost { lane: self, job_id: None, jobs }.record();
+            self.acks_lost(None, jobs);
         }
     }
 
     pub(crate) fn close(&self, reason: CloseReason) {
-        self.note(|facts| facts.closed = Some(reason));
+        self.update(|facts| facts.closed = Some(reason));
     }
 
     pub(crate) fn open(&self) {
-        self.note(|facts| facts.closed = None);
+        self.update(|facts| facts.closed = None);
     }
 
     pub(crate) fn block(&self, is_blocked: bool) {
-        self.note(|facts| facts.is_blocked = is_blocked);
+        self.update(|facts| facts.is_blocked = is_blocked);
     }
 
-    /// Something went wrong, in words for people.
-    pub(crate) fn went_wrong(&self, message: &str) {
+    /// Records an error.
+    pub(crate) fn record_error(&self, message: &str) {
         let message = printable(message, ERROR_CHARS_MAX);
         self.lock().last_error = Some(LastError { at: SystemTime::now(), message });
     }
 
-    /// Notes something, and says what it makes of the lane if that is something new. In one step, so that what is said
-    /// last is so.
-    fn note(&self, what: impl FnOnce(&mut Facts)) {
-        let mut facts = self.lock();
-        what(&mut facts);
-        let state = facts.state();
-        self.metrics.shows_state(state.as_str(), facts.subscription != Subscription::None);
-        if mem::replace(&mut facts.said, state) != state {
-            events::LaneChanged { lane: &self.name, state }.record();
+    /// Counts and logs settled deliveries that can no longer be acknowledged, so they are redelivered. `job_id` is the job if
+    /// it is one whose id is still known.
+    pub(crate) fn acks_lost(&self, job_id: Option<&str>, jobs: u64) {
+        self.metrics.of_process.acks_lost.inc_by(jobs);
+        debug!(lane = self.name, job_id, jobs, "not acknowledged; will be redelivered");
+    }
+
+    fn log(&self, state: LaneState) {
+        let (lane, name) = (&self.name, state.as_str());
+        match state {
+            LaneState::Closed(reason) => warn!(lane, state = name, reason = reason.as_str(), "lane state"),
+            LaneState::Blocked | LaneState::Disconnected => warn!(lane, state = name, "lane state"),
+            LaneState::Serving | LaneState::Subscribed => info!(lane, state = name, "lane state"),
         }
     }
 
-    /// What a panic left behind is whole: everything in here is set in one step.
+    /// Changes a fact, and logs the state if it changed. All under one lock, so that the last state in the log is the
+    /// current one.
+    fn update(&self, what: impl FnOnce(&mut Facts)) {
+        let mut facts = self.lock();
+        what(&mut facts);
+        let state = facts.state();
+        self.metrics.shows_state(state.as_str(), facts.subscription != SubscriptionState::None);
+        if mem::replace(&mut facts.logged, state) != state {
+            self.log(state);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock()
     }
 }
 
@@ -298,16 +331,16 @@ impl Facts {
     const fn state(&self) -> LaneState {
         match (self.closed, self.subscription) {
             (Some(reason), _) => LaneState::Closed(reason),
-            (None, Subscription::None) => LaneState::Disconnected,
+            (None, SubscriptionState::None) => LaneState::Disconnected,
             (None, _) if self.is_blocked => LaneState::Blocked,
-            (None, Subscription::Silent) => LaneState::Subscribed,
-            (None, Subscription::Delivering) => LaneState::Serving,
+            (None, SubscriptionState::Silent) => LaneState::Subscribed,
+            (None, SubscriptionState::Delivering) => LaneState::Serving,
         }
     }
 }
 
 impl LaneState {
-    /// The word for it in logs, metrics and documentation.
+    /// Returns the word for it in logs, metrics and documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -325,13 +358,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_stood_still_for_long_is_not_alive() {
+    fn loop_that_is_still_for_long_is_not_alive() {
         assert!(is_alive_after(STILL_MAX.saturating_sub(Duration::from_millis(1))));
         assert!(!is_alive_after(STILL_MAX));
     }
 
     #[test]
-    fn a_lane_is_in_the_state_that_explains_most() {
+    fn lane_has_the_state_that_explains_most() {
         let status = Status::new(["eu"]);
         let lane = status.lane(LaneId(0));
         assert_eq!((lane.name(), lane.state()), ("eu", LaneState::Disconnected));
@@ -351,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_without_proof_and_ack_is_stalled() {
+    fn lane_without_proof_and_ack_is_stalled() {
         let status = Status::new(["eu"]);
         let lane = status.lane(LaneId(0));
         assert!(!lane.is_stalled(), "it is not consumed");

@@ -1,4 +1,4 @@
-//! What the reports of a run come to, in numbers and in a bounded list of what failed.
+//! The totals of a run's reports, with a bounded list of its failures.
 
 use std::collections::BTreeMap;
 
@@ -6,46 +6,46 @@ use imageshare_core::ids::{AccountId, ImageId};
 
 use crate::wire::report::{Counts, FailureGroup, Report, Status};
 
-/// Kinds of failure that are kept apart; the accounts of further ones are counted.
+/// Kinds of failures that are listed; the accounts of the others are counted.
 const KINDS_MAX: usize = 50;
 
-/// Accounts of one kind of failure that are named; further ones are counted.
+/// Accounts of one kind of failure that are listed; the others are counted.
 const ACCOUNTS_MAX: usize = 20;
 
-/// Rejections that are kept; further ones are counted.
+/// Rejections that are listed; the others are counted.
 const REJECTIONS_MAX: usize = 20;
 
-/// The sum of reports. Its size does not depend on how many there are.
+/// The totals of reports. Their size does not depend on the number of reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Jobs by their status.
     pub jobs: BTreeMap<Status, u64>,
-    /// Accounts brought to what was wished.
+    /// Accounts that were brought to the requested state.
     pub changed: u64,
-    /// Accounts that were as wished.
+    /// Accounts that were in the requested state already.
     pub unchanged: u64,
-    /// Accounts that a SYNC took off a list.
+    /// Accounts that a SYNC removed.
     pub cancelled: u64,
-    /// Accounts that are not known to be as wished.
+    /// Accounts that are not known to be in the requested state.
     pub failed: u64,
     /// Failed accounts by image and code, in the order of image and code.
     pub failures: BTreeMap<(Option<ImageId>, String), Failures>,
-    /// Failed accounts of kinds beyond those.
+    /// Failed accounts that are not listed.
     pub failures_more: u64,
     /// Why jobs were rejected.
     pub rejections: Vec<String>,
-    /// Rejections beyond those.
+    /// Rejections that are not listed.
     pub rejections_more: u64,
 }
 
 /// Accounts that failed on one image with one code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failures {
-    /// What was said of the first of them.
+    /// The message of the first of them.
     pub message: String,
     /// The first of them.
     pub account_ids: Vec<AccountId>,
-    /// How many more there are.
+    /// How many more failed.
     pub more: u64,
 }
 
@@ -71,13 +71,13 @@ impl Tally {
         }
     }
 
-    /// Jobs with this status.
+    /// Returns the number of jobs with this status.
     #[must_use]
     pub fn jobs(&self, status: Status) -> u64 {
         self.jobs.get(&status).copied().unwrap_or_default()
     }
 
-    /// Whether every job was done for every account.
+    /// Returns whether every job succeeded for every account.
     #[must_use]
     pub fn is_all_done(&self) -> bool {
         self.failed == 0 && self.jobs.keys().all(|status| *status == Status::Succeeded)
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_report_counts_as_a_whole_one() {
+    fn truncated_report_counts_as_a_whole_one() {
         let mut tally = Tally::default();
         let counts = Counts { changed: 3, unchanged: 0, cancelled: 1, failed: 2 };
         let mut truncated = report(Status::Partial, "img-6pb6lrmy", &[]);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_any_size_keeps_bounded_lists_and_exact_numbers() {
+    fn lists_are_bounded_and_numbers_exact() {
         let mut tally = Tally::default();
         for id in 20_000..20_100 {
             tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(id, "A"), (id, &format!("B{id}"))]));

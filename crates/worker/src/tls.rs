@@ -1,11 +1,10 @@
-//! Whom we trust in TLS, and what we show of ourselves: the same for the API and the broker, with one provider (ring).
+//! TLS settings for the API and the broker, with one provider (ring): the trusted authorities, the client certificate, and
+//! what an error of a handshake means.
 
 use std::{
-    env,
-    error::Error,
-    fmt,
+    env, fmt,
     fs::{self, File},
-    io::{self, Read as _},
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,9 +17,9 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::settings::{Environment, shown_path};
+use crate::{environment::Environment, paths::shown_path};
 
-/// Bytes that a file with certificates or a key may have: all authorities of a system have less than a quarter of it.
+/// Bytes of a file with certificates or a key. Those of all authorities of a system have less than a quarter of it.
 const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
 
 /// Characters of a foreign text that are shown.
@@ -29,47 +28,47 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// Names of a certificate that are shown.
 const NAMES_SHOWN_MAX: usize = 5;
 
-/// Whom to trust, and what to show.
+/// The authorities to trust, and the client certificate.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// A file with the authorities to trust, in place of those of this machine.
+    /// A file with the authorities to trust; `None` for those of this machine.
     pub ca_file: Option<PathBuf>,
-    /// What shows who we are, where the other side asks.
+    /// The client certificate, for servers that ask for one.
     pub client: Option<ClientFiles>,
 }
 
 /// The files of a client certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// The certificate, and those of the authorities between it and one that the other side trusts, in PEM.
+    /// The certificate and the intermediate certificates of its chain, in PEM.
     pub certificate: PathBuf,
     /// Its key, in PEM.
     pub key: PathBuf,
 }
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Nobody is trusted.
+    /// No authority is trusted.
     #[error("no root certificates on this machine: {0}")]
     NoRoots(String),
-    /// A file is not what it should be. Nothing of it is shown.
+    /// A file is invalid. Its content is not shown.
     #[error("{path}: found {found}, allowed is {allowed}")]
     File {
         /// The file, safe to print.
         path: String,
-        /// What was found.
+        /// What is wrong with it.
         found: String,
-        /// What would be right.
+        /// What is expected.
         allowed: &'static str,
     },
-    /// The library refuses its own defaults, or a certificate and a key that do not belong together.
+    /// The library refuses its own defaults, or a certificate and a key that do not match.
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }
 
 impl fmt::Debug for Trust {
-    /// Shows what the paths may show: a setting may hold a key in place of its path.
+    /// Shows of the paths only what may be shown: a setting may hold a key in place of its path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ca_file = self.ca_file.as_deref().map(shown_path);
         f.debug_struct("Trust").field("ca_file", &ca_file).field("client", &self.client).finish()
@@ -84,20 +83,20 @@ impl fmt::Debug for ClientFiles {
 }
 
 impl Trust {
-    /// Whether the files are what they should be now.
+    /// Checks the files as they are now.
     ///
     /// # Errors
-    /// With the first that is not.
+    /// With the first one that is invalid.
     pub fn check(&self) -> Result<(), TlsError> {
         self.config().map(drop)
     }
 
-    /// The settings of a connection, by what the files hold now.
+    /// Returns the settings of a connection, from the files as they are now.
     pub(crate) fn config(&self) -> Result<ClientConfig, TlsError> {
         self.config_with(self.roots()?)
     }
 
-    /// Those that trust nobody, so that a connection fails and says so.
+    /// Returns settings that trust no authority, so that every connection fails and says so.
     pub(crate) fn config_without_roots(&self) -> Result<ClientConfig, TlsError> {
         self.config_with(RootCertStore::empty())
     }
@@ -132,7 +131,7 @@ impl Trust {
     }
 }
 
-/// An error of the library, without a path that may be something else.
+/// Returns an error of the library, with the path only as far as it may be shown.
 fn without_path(error: &rustls_native_certs::Error) -> String {
     match &error.kind {
         rustls_native_certs::ErrorKind::Io { inner, path } => {
@@ -146,14 +145,14 @@ fn without_path(error: &rustls_native_certs::Error) -> String {
 const ROOTS_FILE: &str = "SSL_CERT_FILE";
 const ROOTS_FOLDERS: &str = "SSL_CERT_DIR";
 
-/// Where root certificates are otherwise, on the usual systems.
+/// The usual places of root certificates.
 const USUAL_FILES: [&str; 2] = ["/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"];
 const USUAL_FOLDER: &str = "/etc/ssl/certs";
 
-/// Files of one folder with root certificates.
+/// Files of one folder that are listed.
 const ROOTS_MAX: usize = 10_000;
 
-/// Returns the files with root certificates of this machine, as far as they are there.
+/// Returns the files with root certificates of this machine.
 pub(crate) fn system_files(environment: &Environment) -> Vec<PathBuf> {
     let folders = environment.path(ROOTS_FOLDERS).unwrap_or_else(|| USUAL_FOLDER.into());
     let in_folders = env::split_paths(&folders).filter_map(|folder| fs::read_dir(folder).ok());
@@ -194,10 +193,10 @@ fn refused(path: &Path, found: String, allowed: &'static str) -> TlsError {
     TlsError::File { path: shown_path(path), found, allowed }
 }
 
-/// What is wrong with a connection, in words that say where to look.
+/// Returns what is wrong with a connection, and what to do about it.
 pub(crate) fn explain(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(error) => certificate(error),
+        rustls::Error::InvalidCertificate(error) => explain_certificate(error),
         rustls::Error::AlertReceived(
             alert @ (AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired
@@ -211,73 +210,70 @@ pub(crate) fn explain(error: &rustls::Error) -> String {
     }
 }
 
-fn certificate(error: &CertificateError) -> String {
-    let names = |names: &[String]| {
-        // They come as `DnsName("name")` and the like.
-        let bare = |name: &str| {
-            let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-            printable(inner.trim_matches('"'), SHOWN_CHARS_MAX)
-        };
-        let names = names.iter().take(NAMES_SHOWN_MAX).map(|name| bare(name));
-        names.collect::<Vec<_>>().join(", ")
-    };
-    match error {
-        CertificateError::Expired => "the certificate has expired".to_owned(),
+fn explain_certificate(error: &CertificateError) -> String {
+    let problem = match error {
+        CertificateError::Expired => "the certificate has expired; renew it",
         CertificateError::ExpiredContext { time, not_after } => {
             let ago = time.as_secs().saturating_sub(not_after.as_secs());
-            format!("the certificate has expired {} ago by this machine's clock", days(ago))
+            return format!("the certificate has expired {} ago by this machine's clock; renew it", days(ago));
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet, by this machine's clock".to_owned()
+            "the certificate is not valid yet, by this machine's clock; check that clock"
         }
-        CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+        CertificateError::NotValidForName => "the certificate is for another name",
         CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            "the certificate names no host; make one with a subjectAltName for the host".to_owned()
+            "the certificate names no host; make one with a subjectAltName for the host"
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("the certificate is not for {}, but for {}", expected.to_str(), names(presented))
+            let names: Vec<String> = presented.iter().take(NAMES_SHOWN_MAX).map(|name| shown_name(name)).collect();
+            return format!("the certificate is not for {}, but for {}", expected.to_str(), names.join(", "));
         }
-        CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted here".to_owned(),
-        CertificateError::Revoked => "the certificate was revoked".to_owned(),
+        CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted here",
+        CertificateError::Revoked => "the certificate was revoked; replace it",
+        CertificateError::BadEncoding => "the certificate is not one of X.509; replace it",
+        CertificateError::BadSignature => {
+            "the certificate is not signed by the authority that it names; make one with that authority's key"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "the certificate is not for servers; make one with extendedKeyUsage serverAuth"
+        }
         CertificateError::Other(other) => match other.0.downcast_ref() {
-            Some(error) => form(error),
-            None => printable(&format!("the certificate is not valid: {}", other.0), SHOWN_CHARS_MAX),
+            Some(error) => return explain_form(error),
+            None => return invalid(&other.0),
         },
-        other => format!("the certificate is not valid: {}", words(other)),
-    }
+        other => return invalid(other),
+    };
+    problem.to_owned()
 }
 
-/// What is wrong with the form of a certificate, and how to make another one. (`openssl req -x509` makes a certificate of
-/// an authority unless it is told otherwise, and an old `openssl x509 -req` one of version 1.)
-fn form(error: &webpki::Error) -> String {
+/// Returns what is wrong with the form of a certificate, and how to make another one. (`openssl req -x509` makes the
+/// certificate of an authority unless it is told otherwise, and an old `openssl x509 -req` one of version 1.)
+fn explain_form(error: &webpki::Error) -> String {
     let problem = match error {
         webpki::Error::CaUsedAsEndEntity => {
             "the server shows the certificate of an authority (CA:TRUE); make one with basicConstraints CA:FALSE and a \
              subjectAltName"
         }
         webpki::Error::EndEntityUsedAsCa => {
-            "the certificate was issued with a certificate that is not one of an authority (CA:FALSE)"
+            "the certificate was issued with a certificate that is not one of an authority (CA:FALSE); issue it with one \
+             that has basicConstraints CA:TRUE"
         }
         webpki::Error::UnsupportedCertVersion => {
             "the certificate is of X.509 version 1; make one of version 3, with a subjectAltName"
         }
-        other => return format!("the certificate is not valid: {}", words(other)),
+        other => return invalid(other),
     };
     problem.to_owned()
 }
 
-/// The words of the name that a library gives to an error, of which it has no other.
-fn words(error: &impl fmt::Debug) -> String {
-    let name = format!("{error:?}");
-    let name = name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    let mut words = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.push(c.to_ascii_lowercase());
-    }
-    words
+fn invalid(error: &impl fmt::Display) -> String {
+    printable(&format!("the certificate is not valid: {error}"), SHOWN_CHARS_MAX)
+}
+
+/// Returns a name of a certificate, which the library gives as `DnsName("name")` or the like.
+fn shown_name(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    printable(inner.trim_matches('"'), SHOWN_CHARS_MAX)
 }
 
 fn days(seconds: u64) -> String {
@@ -288,20 +284,50 @@ fn days(seconds: u64) -> String {
     }
 }
 
-/// The error of the TLS library among the causes of another one. An `io::Error` made of another error hides that one
-/// from `source`.
-pub(crate) fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    // No chain of causes is that long.
-    for _ in 0..16 {
-        let error = next?;
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+        pki_types::{ServerName, UnixTime},
+    };
+
+    use super::*;
+
+    /// Made by `openssl x509 -req -signkey` of OpenSSL 3.0, which writes version 1 unless it is given extensions.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBJDCBywIUQWykPG2ioy+UjP+C7DzAa+6HDZIwCgYIKoZIzj0EAwIwFDESMBAG\n\
+        A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDIxMTQ0M1oYDzIxMjYxMTA2MjExNDQz\n\
+        WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+        AAR3zAkZiiSLxU4WdmA5G4h8LDsJuvBLDq5mANlZt+xM8Z///KiHMiTiIKR5AGDk\n\
+        O67DrvpVRiWUEnRcpE4HBGBUMAoGCCqGSM49BAMCA0gAMEUCIDWmZ/I9ouq3UAT+\n\
+        dGQ/oH/ICDnKABSe4UAuTPZHKQf8AiEA4POUP9KlyL4TmHc8p6K0O+bgNfeykPN8\n\
+        lZz2uhEgSUo=\n\
+        -----END CERTIFICATE-----";
+
+    /// Returns the explanation of a verifier that trusts another authority.
+    fn explained(certificate: &CertificateDer<'_>) -> String {
+        let mut roots = RootCertStore::empty();
+        let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
+        roots.add(other.cert.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        explain(&verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).unwrap_err())
     }
-    None
+
+    #[test]
+    fn certificate_of_version_1_is_named() {
+        let certificate = CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap();
+        let expected = "the certificate is of X.509 version 1; make one of version 3, with a subjectAltName";
+        assert_eq!(explained(&certificate), expected);
+    }
+
+    #[test]
+    fn self_signed_certificate_of_an_authority_is_named() {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let explained = explained(certificate.der());
+        assert!(explained.contains("(CA:TRUE); make one with basicConstraints CA:FALSE"), "{explained}");
+    }
 }

@@ -81,7 +81,7 @@ def panel_of(panel, style):
         "title": panel["title"],
         "description": panel["description"],
         "fieldConfig": {"defaults": defaults, "overrides": style.get("overrides", [])},
-        "links": [link("Runbook", f"{INPUT['runbook']}#{style['runbook']}")],
+        "links": [link("Runbook section", f"{INPUT['runbook']}#{style['runbook']}")],
         "options": kind["options"] | style["options"],
         "targets": targets,
     }
@@ -91,7 +91,7 @@ def queries(panel):
     """Returns the expressions of a panel by legend."""
     if "quantiles" not in panel:
         return panel.get("queries") or {panel["style"].get("legend", "__auto"): panel["query"]}
-    # The quantile of no observations is NaN, which `>= 0` drops and `or vector(0)` replaces.
+    # Quantiles of no observations are NaN, which `>= 0` drops and `or vector(0)` replaces.
     rate = f"rate({panel['quantiles'].replace('{', '_bucket{')}[$__rate_interval])"
     return {
         legend: f"(histogram_quantile({quantile}, sum by (le) ({rate})) >= 0) or vector(0)"

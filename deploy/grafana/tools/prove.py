@@ -29,7 +29,7 @@ def main():
     given = arguments.parse_args()
     requests = [(place, filled(expression, given.rate_interval, given.range)) for place, expression, _ in of_panels()]
     for place, expression in requests + [(place, expression) for place, expression, _ in of_rules()]:
-        # What `!=` leaves out must exist too.
+        # The value excluded by `!=` must exist too.
         requests += [(place, "".join(selector).replace("!=", "=")) for selector in SELECTOR.findall(expression)]
     failed = 0
     for place, expression in requests:

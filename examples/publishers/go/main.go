@@ -55,7 +55,7 @@ func publish(url, lane string, send job) error {
 	if err := channel.Confirm(false); err != nil {
 		return err
 	}
-	// What no queue takes comes back here, before it is confirmed.
+	// The broker returns an unroutable message before it confirms it.
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 1))
 	closed := channel.NotifyClose(make(chan *amqp.Error, 1))
@@ -66,7 +66,7 @@ func publish(url, lane string, send job) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	// The lane's own exchange. With one for each lane the broker can say who may publish to which.
+	// The lane's own exchange, so that broker permissions apply per lane.
 	err = channel.PublishWithContext(ctx, "imageshare.jobs."+lane, lane, true, false, amqp.Publishing{
 		MessageId:    send.JobID,
 		ContentType:  "application/json",

@@ -13,13 +13,13 @@ const job = { job_id: randomUUID(), image_id, region, permission, account_ids };
 const connection = await amqp.connect(process.env.IMAGESHARE_BROKER_URL);
 try {
   const channel = await connection.createConfirmChannel();
-  // What no queue takes comes back here, before it is confirmed.
+  // The broker returns an unroutable message before it confirms it.
   let returned = false;
   channel.on("return", () => (returned = true));
-  // So does why the broker closed the channel, such as a missing exchange.
+  // The reason for a closed channel, such as a missing exchange.
   let closed;
   channel.on("error", (error) => (closed = error));
-  // The lane's own exchange. With one for each lane the broker can say who may publish to which.
+  // The lane's own exchange, so that broker permissions apply per lane.
   channel.publish(`imageshare.jobs.${lane}`, lane, Buffer.from(JSON.stringify(job)), {
     messageId: job.job_id,
     contentType: "application/json",

@@ -28,7 +28,7 @@ def main(image_id, region, permission, *account_ids):
     try:
         channel = connection.channel()
         channel.confirm_delivery()
-        # The lane's own exchange. With one for each lane the broker can say who may publish to which.
+        # The lane's own exchange, so that broker permissions apply per lane.
         channel.basic_publish("imageshare.jobs." + LANE, LANE, json.dumps(job), properties, mandatory=True)
     except pika.exceptions.UnroutableError:
         sys.exit(NO_LANE)

@@ -36,7 +36,7 @@ fn check_outage(
     fail(&setup, &endpoint);
     setup.publish_random(&mut history, 100);
     let reason = format!(r#""reason":"{reason}""#);
-    worker.wait_for_log_after(0, &["the lane is closed", &reason]);
+    worker.wait_for_log_after(0, &["lane closed", &reason]);
     if closed_for == ClosedFor::Long {
         worker.wait_for_log_after(0, &["given back", r#""reason":"closed""#]);
     }
@@ -45,7 +45,7 @@ fn check_outage(
     let mark = worker.mark();
     mend(&setup, &endpoint);
     // The next probe may be due in a minute.
-    worker.wait_for_log_after(mark, &["the lane is open again"]);
+    worker.wait_for_log_after(mark, &["lane opened"]);
     setup.check_all_succeeded(&history);
     worker.drain();
 }

@@ -15,16 +15,16 @@ use crate::{
     scalar::Scalar,
 };
 
-/// Asks for a temporary credential, signed with a lasting key.
+/// Requests a temporary credential, signed with a permanent key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssumeRole {
     /// The role, such as `qcs::cam::uin/100009999999:roleName/share`.
     pub role_arn: String,
     /// The name under which the calls are logged: 2 to 128 letters, digits or `+=,.@_-`.
     pub role_session_name: String,
-    /// How long it is to live, in seconds: 7,200 if not given, at most 43,200.
+    /// Its lifetime in seconds: 7,200 if not given, at most 43,200.
     pub duration_seconds: Option<u64>,
-    /// What the role's owner agreed upon with whom may assume it: 2 to 128 letters, digits or `+=,.@:/-`.
+    /// The external id that the role's owner requires: 2 to 128 letters, digits or `+=,.@:/-`.
     pub external_id: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Action for AssumeRole {
     }
 }
 
-/// The answer of every action that gives a temporary credential.
+/// The response of every action that returns a temporary credential.
 pub(super) fn assumed_role<'de, D: Deserializer<'de>>(
     members: D,
 ) -> Result<Result<AssumedRole, NotAnAnswer>, D::Error> {
@@ -89,9 +89,9 @@ pub(super) fn assumed_role<'de, D: Deserializer<'de>>(
     let number = || expired_time?.to_number().and_then(|seconds| UnixSeconds::new(seconds).ok());
     let text =
         || expiration.as_ref().and_then(Scalar::as_text).and_then(UnixSeconds::from_rfc3339).map(|(time, _)| time);
-    let expires_at = number()
-        .or_else(text)
-        .ok_or_else(|| NotAnAnswer::new("found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"));
+    let expires_at = number().or_else(text).ok_or_else(|| {
+        NotAnAnswer::new("no expiry (expected ExpiredTime in seconds or Expiration as YYYY-MM-DDThh:mm:ssZ)")
+    });
     let Credentials { secret_id, secret_key, token } = credentials;
     let credential = Credential { secret_id, secret_key, token: Some(token) };
     Ok(expires_at.map(|expires_at| AssumedRole { credential, expires_at }))
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_as_documented_is_a_credential_and_its_end() {
+    fn documented_response_is_a_credential_with_expiry() {
         let role = parse::<AssumeRole>(200, BODY.as_bytes()).unwrap().answer;
         assert_eq!(role.credential.secret_id.as_str(), "AKIDc-apxB00RKU82wHDzxL7");
         assert_eq!(role.credential.secret_key.expose(), "q95K84wrzuE48frtQzyTkwNL4dXZ");
@@ -148,12 +148,12 @@ mod tests {
         let body = body.replace("2018-12-04T09:06:16Z", "soon");
         assert_eq!(
             parse::<AssumeRole>(200, body.as_bytes()).unwrap_err().to_string(),
-            "no answer of the API: found neither ExpiredTime in seconds nor Expiration as YYYY-MM-DDThh:mm:ssZ"
+            "not an API response: no expiry (expected ExpiredTime in seconds or Expiration as YYYY-MM-DDThh:mm:ssZ)"
         );
     }
 
     #[test]
-    fn key_and_token_are_shown_neither_in_the_answer_nor_in_any_failure_to_read_it() {
+    fn role_key_and_token_are_never_shown() {
         let secrets = ["1siMD5", "q95K84"];
         let role = parse::<AssumeRole>(200, BODY.as_bytes()).unwrap();
         let shown = alloc::format!("{role:?}");

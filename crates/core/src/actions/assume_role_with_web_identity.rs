@@ -1,4 +1,4 @@
-//! AssumeRoleWithWebIdentity: a temporary credential of a role, for a token that somebody else vouches for.
+//! AssumeRoleWithWebIdentity: a temporary credential of a role, for a token of an identity provider.
 //!
 //! The vendor's list of STS actions: [API Category (1150/49443)](https://www.tencentcloud.com/document/product/1150/49443).
 
@@ -13,19 +13,19 @@ use crate::{
     response::NotAnAnswer,
 };
 
-/// Asks for a temporary credential with an identity token, such as a pod of a cluster has. The token is all the proof
-/// there is: the request is [not signed](crate::request::Prepared::unsigned).
+/// Requests a temporary credential with an identity token, such as that of a pod. The token is the only proof: the request is
+/// [not signed](crate::request::Prepared::unsigned).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssumeRoleWithWebIdentity {
-    /// The name of the identity provider, as the account knows it.
+    /// The name of the identity provider in the account.
     pub provider_id: String,
-    /// What the provider says of the caller, a JWT.
+    /// The token of the provider, a JWT.
     pub web_identity_token: Token,
     /// The role, such as `qcs::cam::uin/100009999999:roleName/share`.
     pub role_arn: String,
     /// The name under which the calls are logged: 2 to 128 letters, digits or `+=,.@_-`.
     pub role_session_name: String,
-    /// How long it is to live, in seconds: 7,200 if not given, at most 43,200.
+    /// Its lifetime in seconds: 7,200 if not given, at most 43,200.
     pub duration_seconds: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! DescribeImageSharePermission: which accounts have an image.
+//! DescribeImageSharePermission: the accounts that an image is shared with.
 //!
 //! The vendor's page: [DescribeImageSharePermission (213/33273)](https://www.tencentcloud.com/document/api/213/33273).
 
@@ -15,19 +15,19 @@ use crate::{
     scalar::Scalar,
 };
 
-/// Asks with whom an image is shared. There is no paging: up to 500 entries come in one answer.
+/// Lists the accounts that an image is shared with. There is no paging: a response has up to 500 entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribeImageSharePermission {
     /// The image.
     pub image_id: ImageId,
 }
 
-/// An account that has the image.
+/// An account that the image is shared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedAccount {
     /// The account.
     pub account_id: AccountId,
-    /// Since when, if the answer says so in the documented form.
+    /// Since when, if the response has it in the documented form.
     pub created_time: Option<UnixSeconds>,
 }
 
@@ -43,8 +43,8 @@ impl Action for DescribeImageSharePermission {
     const VERSION: &'static str = CVM.1;
     type Answer = Vec<SharedAccount>;
 
-    /// A set that is not there, or an entry whose account cannot be read, makes the whole answer unreadable: left out,
-    /// it would prove that an account does not have the image.
+    /// A missing set, or an entry with an invalid account, makes the whole response invalid: without it, the listing would prove
+    /// that an account does not have the image.
     fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Vec<SharedAccount>, NotAnAnswer>, D::Error> {
         #[derive(Deserialize)]
         struct Members {
@@ -77,7 +77,7 @@ impl Listed for SharedAccount {
         let account = entry.account_id.as_ref().or(entry.account.as_ref()).unwrap_or(&Scalar::Null);
         let account_id = account.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
-                "SharePermissionSet[{index}].AccountId: found {}, allowed is a root account id of 5 to 19 digits",
+                "SharePermissionSet[{index}].AccountId: invalid value {} (expected a root account id of 5 to 19 digits)",
                 account.to_excerpt()
             ))
         })?;
@@ -151,22 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn a_null_set_is_empty_and_a_missing_one_proves_nothing() {
+    fn null_set_is_empty_and_missing_is_invalid() {
         assert!(ids("null").is_empty());
         assert!(ids("[]").is_empty());
         let body = br#"{"Response":{"MaxSharePermission":50,"RequestId":"x"}}"#;
         assert_eq!(
             parse::<DescribeImageSharePermission>(200, body).unwrap_err().to_string(),
-            "no answer of the API: SharePermissionSet: found nothing, allowed is a list or null"
+            "not an API response: SharePermissionSet: missing (expected a list or null)"
         );
     }
 
     #[test]
-    fn an_account_that_cannot_be_read_makes_the_answer_unreadable() {
+    fn invalid_account_makes_the_response_invalid() {
         let message = |found: &str| {
             alloc::format!(
-                "no answer of the API: SharePermissionSet[1].AccountId: found {found}, \
-                 allowed is a root account id of 5 to 19 digits"
+                "not an API response: SharePermissionSet[1].AccountId: invalid value {found} \
+                 (expected a root account id of 5 to 19 digits)"
             )
         };
         for (entry, found) in [

@@ -15,13 +15,13 @@ use crate::{
     scalar::Scalar,
 };
 
-/// Entries of an answer if the request does not say how many.
+/// Entries of a response if the request has no limit.
 const LIMIT_DEFAULT: usize = 20;
 
-/// Asks for images by their ids. An id that does not exist is missing in the answer.
+/// Describes images by their ids. An id that does not exist is missing in the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribeImages {
-    /// The images, 1 to 100: that many come in one answer.
+    /// The images, 1 to 100, the most that a response has.
     pub image_ids: Vec<ImageId>,
 }
 
@@ -112,8 +112,8 @@ impl Action for DescribeImages {
     const VERSION: &'static str = CVM.1;
     type Answer = Vec<Image>;
 
-    /// A set that is not there, or an entry whose id cannot be read, makes the whole answer unreadable: left out, it
-    /// would say that an image does not exist.
+    /// A missing set, or an entry with an invalid id, makes the whole response invalid: without it, the response would show that
+    /// an image does not exist.
     fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Vec<Image>, NotAnAnswer>, D::Error> {
         #[derive(Deserialize)]
         struct Members {
@@ -145,7 +145,7 @@ impl Listed for Image {
         let found = entry.image_id.as_ref().unwrap_or(&Scalar::Null);
         let image_id = found.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
-                "ImageSet[{index}].ImageId: found {}, allowed is img- and 4 to 32 lower-case letters or digits",
+                "ImageSet[{index}].ImageId: invalid value {} (expected img- followed by 4 to 32 lowercase letters or digits)",
                 found.to_excerpt()
             ))
         })?;
@@ -165,7 +165,7 @@ mod tests {
     use crate::{params::json, response::parse};
 
     #[test]
-    fn the_body_lists_the_images_and_asks_for_all_of_them() {
+    fn body_lists_the_images_with_a_limit() {
         let image_id = |n: usize| alloc::format!("img-{n:08}").parse().unwrap();
         let few = DescribeImages { image_ids: [image_id(1)].into() };
         assert_eq!(json(&few), r#"{"ImageIds":["img-00000001"]}"#);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_keeps_its_spelling_and_a_new_one_is_other() {
+    fn every_state_keeps_its_spelling() {
         for text in ["CREATEFAILED", "CREATING", "IMPORTFAILED", "IMPORTING", "NORMAL", "SYNCING", "USING"] {
             let state = one(&alloc::format!(r#","ImageState":"{text}""#)).unwrap().image_state.unwrap();
             assert_eq!(state.as_str(), text);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_missing_null_or_of_another_type_are_none() {
+    fn missing_or_mistyped_members_are_none() {
         for members in ["", r#","ImageState":null,"ImageType":7,"LicenseType":[]"#] {
             let image = one(members).unwrap();
             assert_eq!((image.image_state, image.image_type, image.license_type), (None, None, None));
@@ -248,20 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_set_does_not_say_that_an_image_is_unknown() {
+    fn missing_set_is_invalid() {
         assert_eq!(
             parse::<DescribeImages>(200, br#"{"Response":{"TotalCount":0,"RequestId":"x"}}"#).unwrap_err().to_string(),
-            "no answer of the API: ImageSet: found nothing, allowed is a list or null"
+            "not an API response: ImageSet: missing (expected a list or null)"
         );
     }
 
     #[test]
-    fn an_id_that_cannot_be_read_makes_the_answer_unreadable() {
+    fn invalid_id_makes_the_response_invalid() {
         let body = br#"{"Response":{"ImageSet":[{"ImageId":"lhbp-1"}],"RequestId":"x"}}"#;
         assert_eq!(
             parse::<DescribeImages>(200, body).unwrap_err().to_string(),
-            "no answer of the API: ImageSet[0].ImageId: found \"lhbp-1\", \
-             allowed is img- and 4 to 32 lower-case letters or digits"
+            "not an API response: ImageSet[0].ImageId: invalid value \"lhbp-1\" \
+             (expected img- followed by 4 to 32 lowercase letters or digits)"
         );
     }
 }

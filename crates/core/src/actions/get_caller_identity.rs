@@ -1,4 +1,4 @@
-//! GetCallerIdentity: who the credential belongs to.
+//! GetCallerIdentity: the account that the credential belongs to.
 //!
 //! The vendor's list of STS actions: [API Category (1150/49443)](https://www.tencentcloud.com/document/product/1150/49443).
 
@@ -14,11 +14,11 @@ use crate::{
     scalar::Scalar,
 };
 
-/// Asks who is calling. It has no parameters.
+/// Requests the identity of the caller. It has no parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GetCallerIdentity;
 
-/// Who is calling.
+/// The identity of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerIdentity {
     /// The root account: an image cannot be shared with it.
@@ -49,7 +49,7 @@ impl Action for GetCallerIdentity {
         let Members { account_id: found, arn } = Members::deserialize(members)?;
         let account_id = found.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
-                "AccountId: found {}, allowed is a root account id of 5 to 19 digits",
+                "AccountId: invalid value {} (expected a root account id of 5 to 19 digits)",
                 found.to_excerpt()
             ))
         });
@@ -89,8 +89,8 @@ mod tests {
         let body = br#"{"Response":{"AccountId":"me","RequestId":"x"}}"#;
         assert_eq!(
             parse::<GetCallerIdentity>(200, body).unwrap_err().to_string(),
-            "no answer of the API: AccountId: found \"me\", \
-             allowed is a root account id of 5 to 19 digits"
+            "not an API response: AccountId: invalid value \"me\" \
+             (expected a root account id of 5 to 19 digits)"
         );
         assert!(parse::<GetCallerIdentity>(200, br#"{"Response":{"RequestId":"x"}}"#).is_err());
     }

@@ -1,4 +1,4 @@
-//! The actions of the API that sharing needs, one file each: request, answer, how the answer is read.
+//! The actions of the API that sharing needs, one file each: the request, and its response.
 //!
 //! Any other action is a type that implements [`Parameters`] and [`Action`], in any crate:
 //!
@@ -72,7 +72,7 @@ const CVM: (&str, &str) = ("cvm", "2017-03-12");
 /// The service and version of the security token actions.
 const STS: (&str, &str) = ("sts", "2018-08-13");
 
-/// A call of the API: its name, its parameters and how its answer is read.
+/// A call of the API: its name, its parameters and its response.
 pub trait Action: Parameters {
     /// The exact name, as in the header `X-TC-Action`.
     const NAME: &'static str;
@@ -80,14 +80,13 @@ pub trait Action: Parameters {
     const SERVICE: &'static str;
     /// The version of the service's API.
     const VERSION: &'static str;
-    /// What it answers.
+    /// The members of its response.
     type Answer;
 
-    /// Reads the answer from the members of `Response`, of which it passes over those that it does not know. Call
-    /// [`response::parse`](crate::response::parse), which takes the members of every answer out of them, and finds out
-    /// whether it is a success.
+    /// Reads the answer from the members of `Response`, ignoring unknown ones. Call
+    /// [`response::parse`](crate::response::parse), which removes the members that every response has and handles errors.
     ///
     /// # Errors
-    /// The reader's own if a member does not have the shape that is needed; else, within, why there is no answer.
+    /// The deserializer's error if a member has the wrong type; the inner error if a member is invalid.
     fn answer<'de, D: Deserializer<'de>>(members: D) -> Result<Result<Self::Answer, NotAnAnswer>, D::Error>;
 }

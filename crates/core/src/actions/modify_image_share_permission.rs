@@ -1,4 +1,4 @@
-//! ModifyImageSharePermission: share an image with accounts, or take it back.
+//! ModifyImageSharePermission: share an image with accounts, or stop sharing it.
 //!
 //! The vendor's page: [ModifyImageSharePermission (213/15710)](https://cloud.tencent.com/document/api/213/15710).
 
@@ -14,7 +14,7 @@ use crate::{
     response::NotAnAnswer,
 };
 
-/// Gives one image to a list of accounts, or takes it back from them. The answer says nothing but that it was done.
+/// Shares an image with a list of accounts, or stops sharing it. The response has no members of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModifyImageSharePermission {
     /// The image, in state NORMAL.
@@ -22,7 +22,7 @@ pub struct ModifyImageSharePermission {
     /// Root accounts, each once, at least one. No limit is documented; an image may be shared with 500. The vendor's page calls
     /// the parameter `AccountIds.N`, after its [flat form](crate::params#flattening-accountidsn).
     pub account_ids: Vec<AccountId>,
-    /// Give or take.
+    /// The change.
     pub permission: Permission,
 }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_compact_json_with_ids_as_texts() {
+    fn body_is_compact_json_with_text_ids() {
         assert_eq!(
             json(&sample()),
             r#"{"ImageId":"img-6pb6lrmy","AccountIds":["1038493875","100022975249"],"Permission":"SHARE"}"#
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flat_form_is_that_of_the_vendors_example() {
+    fn flat_form_equals_the_vendors_example() {
         assert_eq!(
             Pairs::of(&sample()).to_query(),
             "AccountIds.0=1038493875&AccountIds.1=100022975249&ImageId=img-6pb6lrmy&Permission=SHARE"

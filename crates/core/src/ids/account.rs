@@ -14,11 +14,11 @@ use super::super::text::excerpt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(NonZeroU64);
 
-/// Why a text or number is no account id.
+/// A text or number is not a valid account id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is a root account id of 5 to 19 digits without a leading zero")]
+#[error("invalid value {found} (expected a root account id of 5 to 19 digits without a leading zero)")]
 pub struct AccountIdError {
-    /// The start of what was found, safe to print.
+    /// The start of the value, safe to print.
     found: String,
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_seen_in_the_vendors_documents_are_accepted_and_come_back_unchanged() {
+    fn documented_ids_are_accepted_unchanged() {
         for text in ["2700036", "12345678", "909619400", "1038493875", "100022975249", "9999999999999999999", "10000"] {
             assert_eq!(text.parse::<AccountId>().unwrap().to_string(), text);
         }
@@ -141,12 +141,12 @@ mod tests {
         }
         assert_eq!(
             "10384\u{1b}[31m".parse::<AccountId>().unwrap_err().to_string(),
-            r#"found "10384\u{1b}[31m", allowed is a root account id of 5 to 19 digits without a leading zero"#
+            r#"invalid value "10384\u{1b}[31m" (expected a root account id of 5 to 19 digits without a leading zero)"#
         );
     }
 
     #[test]
-    fn json_text_and_number_are_the_same_id_and_are_written_as_text() {
+    fn json_text_and_number_are_the_same_id() {
         let text: AccountId = serde_json::from_str(r#""1038493875""#).unwrap();
         let number: AccountId = serde_json::from_str("1038493875").unwrap();
         assert_eq!(text, number);

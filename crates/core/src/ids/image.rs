@@ -13,11 +13,11 @@ use super::{super::text::excerpt, inline::InlineAscii};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageId(InlineAscii<36>);
 
-/// Why a text is no image id.
+/// A text is not a valid image id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is img- and 4 to 32 lower-case letters or digits")]
+#[error("invalid value {found} (expected img- followed by 4 to 32 lowercase letters or digits)")]
 pub struct ImageIdError {
-    /// The start of what was found, safe to print.
+    /// The start of the value, safe to print.
     found: String,
 }
 
@@ -102,7 +102,7 @@ mod tests {
         assert!(alloc::format!("img-{}", "a".repeat(33)).parse::<ImageId>().is_err());
         assert_eq!(
             "lhbp-a1b2c3d4".parse::<ImageId>().unwrap_err().to_string(),
-            r#"found "lhbp-a1b2c3d4", allowed is img- and 4 to 32 lower-case letters or digits"#
+            r#"invalid value "lhbp-a1b2c3d4" (expected img- followed by 4 to 32 lowercase letters or digits)"#
         );
     }
 }

@@ -1,11 +1,10 @@
-//! A short ASCII text that lives where it stands, so that ids are `Copy` and cost no allocation.
+//! A short ASCII text without an allocation, so that ids are `Copy`.
 
 use core::fmt;
 
 /// At most `N` bytes of ASCII (`N` at most 255).
 ///
-/// Behind the text stand zeros, so that comparing all bytes compares the texts. Ids are keys of every map: that is done
-/// often.
+/// The rest is zero, so that comparing all bytes compares the texts, which is frequent: ids are the keys of every map.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct InlineAscii<const N: usize> {
     bytes: [u8; N],

@@ -1,4 +1,4 @@
-//! The names of things: accounts, images, regions, requests. Parsed once at the edge, `Copy` and checked from then on.
+//! Ids of accounts, images, regions and requests. Validated once, at the edge, and `Copy`.
 
 mod account;
 mod image;

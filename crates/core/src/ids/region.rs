@@ -11,11 +11,11 @@ use super::{super::text::excerpt, inline::InlineAscii};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(InlineAscii<32>);
 
-/// Why a text is no region id.
+/// A text is not a valid region id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is a region id such as ap-singapore, at most 32 characters")]
+#[error("invalid value {found} (expected a region id such as ap-singapore, at most 32 characters)")]
 pub struct RegionError {
-    /// The start of what was found, safe to print.
+    /// The start of the value, safe to print.
     found: String,
 }
 

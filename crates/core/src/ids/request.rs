@@ -1,4 +1,4 @@
-//! Request ids, the handle under which the vendor's support finds a call.
+//! Request ids, by which the vendor's support finds a call.
 
 use core::fmt;
 
@@ -6,8 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::inline::InlineAscii;
 
-/// The `RequestId` of an answer. Documented as UUID text; nothing relies on that, so what comes is kept as it is
-/// if it is 1 to 64 printable ASCII characters and is no request id otherwise.
+/// The `RequestId` of a response: 1 to 64 printable ASCII characters. Documented as UUID text, on which nothing relies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(InlineAscii<64>);
 

@@ -9,8 +9,8 @@ use crate::ids::AccountId;
 /// Decimal and hexadecimal.
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// The parameters as compact JSON: no white space, members in the order of the description, text as it is but for
-/// what JSON wants escaped.
+/// Returns the parameters as compact JSON: no white space, members in the order of the description, and only the escapes that
+/// JSON requires.
 #[must_use]
 pub fn json(parameters: &impl Parameters) -> String {
     let mut body = Vec::new();
@@ -18,7 +18,7 @@ pub fn json(parameters: &impl Parameters) -> String {
     String::from_utf8(body).expect("it is made of texts and of ASCII")
 }
 
-/// As [`json`], appended to `body`. Allocates nothing but what the text needs to grow.
+/// As [`json`], appended to `body`, which grows as needed.
 pub fn write_json(parameters: &impl Parameters, body: &mut Vec<u8>) {
     let mut writer = JsonWriter { body, before: b'{' };
     parameters.write_parameters(&mut writer);

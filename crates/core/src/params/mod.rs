@@ -51,14 +51,14 @@ pub use percent::encode;
 
 use crate::ids::AccountId;
 
-/// What can describe its parameters.
+/// A type that describes its parameters.
 pub trait Parameters {
-    /// Gives every parameter that is set, once, to the writer. A parameter that is not set is left out: the vendor
-    /// advises against empty ones.
+    /// Writes every parameter that is set, once. A parameter that is not set is left out: the vendor advises against empty
+    /// ones.
     fn write_parameters(&self, to: &mut impl ParameterWriter);
 }
 
-/// Takes the parameters of a call in the order in which they are to stand in a body.
+/// Receives the parameters of a call in the order of the body.
 ///
 /// Names are those of the vendor's page and need no escaping.
 pub trait ParameterWriter {

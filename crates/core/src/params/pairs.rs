@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_lists_and_objects_get_dotted_names_from_index_0() {
+    fn nested_values_get_dotted_names() {
         let value = json!({
             "Filters": [{"Name": "image-name", "Values": ["未", "a b"]}], "Limit": 20, "DryRun": false, "Unset": null,
         });
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_sorted_by_encoded_name_in_byte_order() {
+    fn text_is_sorted_by_encoded_name() {
         let pairs: Pairs = [("B.2", "x"), ("B.12", "y"), ("A", "")].into_iter().collect();
         assert_eq!(pairs.to_query(), "A=&B.12=y&B.2=x");
         assert_eq!(Pairs::default().to_query(), "");

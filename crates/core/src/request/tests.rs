@@ -134,7 +134,7 @@ fn kept_key_follows_day_and_service() {
 proptest! {
     /// One signer and one set of buffers for everything, as in production.
     #[test]
-    fn any_sequence_is_signed_as_if_each_were_first(
+    fn any_sequence_is_signed_independently(
         calls in proptest::collection::vec(
             (
                 proptest::collection::vec(10_000..=9_999_999_999_999_999_999_u64, 0..60),

@@ -1,5 +1,5 @@
-//! The envelope, in one pass over the body: what every answer has is taken out of `Response` on the way, and the action
-//! reads the rest.
+//! The envelope, in one pass over the body: the members that every response has are taken out of `Response` on the way, and
+//! the action reads the rest.
 
 use alloc::{borrow::Cow, string::ToString};
 use core::{fmt, marker::PhantomData};
@@ -7,7 +7,7 @@ use core::{fmt, marker::PhantomData};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeSeed, Error as _, MapAccess, Visitor,
+        DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor,
         value::{CowStrDeserializer, MapAccessDeserializer},
     },
 };
@@ -23,11 +23,11 @@ use crate::{
 /// Bytes that an error code may have; the longest documented one has 66.
 const CODE_LEN_MAX: usize = 128;
 
+const RESPONSE: &str = "Response";
 const ERROR: &str = "Error";
 const REQUEST_ID: &str = "RequestId";
 
-/// What every `Response` has. A member that is there has its shape: an `Error` that is null is neither a success nor a
-/// refusal.
+/// The members that every `Response` has. An `Error` that is null is neither a success nor a refusal.
 #[derive(Default)]
 pub(super) struct Head<'a> {
     pub(super) error: Option<ErrorMember<'a>>,
@@ -44,12 +44,14 @@ pub(super) struct ErrorMember<'a> {
 
 impl ErrorMember<'_> {
     /// # Errors
-    /// If the code cannot be one.
+    /// If the code is invalid.
     pub(super) fn read(self, request_id: Option<RequestId>) -> Result<ApiError, NotAnAnswer> {
         let is_code = (1..=CODE_LEN_MAX).contains(&self.code.len()) && self.code.bytes().all(|b| b.is_ascii_graphic());
         if !is_code {
             let found = excerpt(&self.code);
-            let reason = alloc::format!("found error code {found}, allowed are 1 to {CODE_LEN_MAX} visible characters");
+            let reason = alloc::format!(
+                "error code: invalid value {found} (expected 1 to {CODE_LEN_MAX} visible ASCII characters)"
+            );
             return Err(NotAnAnswer::new(reason));
         }
         let message = self.message.as_ref().and_then(Scalar::as_text).unwrap_or_default();
@@ -57,21 +59,56 @@ impl ErrorMember<'_> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Envelope<T> {
-    #[serde(rename = "Response")]
-    response: T,
+struct Envelope<'a, A: Action> {
+    response: Whole<'a, A>,
 }
 
-/// Reads what every answer has, and what the action makes of the rest.
+/// Reads the members that every response has, and the answer of the action from the rest.
 pub(super) fn whole<A: Action>(body: &[u8]) -> Result<(Head<'_>, Result<A::Answer, NotAnAnswer>), serde_json::Error> {
-    serde_json::from_slice::<Envelope<Whole<'_, A>>>(body).map(|Envelope { response }| (response.head, response.answer))
+    serde_json::from_slice::<Envelope<'_, A>>(body).map(|Envelope { response }| (response.head, response.answer))
 }
 
-/// Reads what every answer has, and passes over all else, as the one action does whose answer says nothing more.
+/// Reads the members that every response has and ignores the others, as the action does whose answer is empty.
 pub(super) fn head(body: &[u8]) -> Result<Head<'_>, serde_json::Error> {
     whole::<ModifyImageSharePermission>(body).map(|(head, _)| head)
+}
+
+impl<'de: 'a, 'a, A: Action> Deserialize<'de> for Envelope<'a, A> {
+    /// Ignores members beside `Response`, as the vendor's SDKs do, if that is an object with a `RequestId`. Without one,
+    /// something on the way may have written the body.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EnvelopeVisitor<A>(PhantomData<A>);
+
+        impl<'de, A: Action> Visitor<'de> for EnvelopeVisitor<A> {
+            type Value = Envelope<'de, A>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Envelope<'de, A>, M::Error> {
+                let mut response: Option<Whole<'de, A>> = None;
+                let mut unknown = 0_u32;
+                while let Some(Name(name)) = members.next_key()? {
+                    match &*name {
+                        RESPONSE if response.is_some() => return Err(M::Error::duplicate_field(RESPONSE)),
+                        RESPONSE => response = Some(members.next_value()?),
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                            unknown = unknown.saturating_add(1);
+                        }
+                    }
+                }
+                let response = response.ok_or_else(|| M::Error::missing_field(RESPONSE))?;
+                if unknown > 0 && matches!(response.head.request_id, None | Some(Scalar::Null)) {
+                    return Err(M::Error::missing_field(REQUEST_ID));
+                }
+                Ok(Envelope { response })
+            }
+        }
+
+        deserializer.deserialize_map(EnvelopeVisitor(PhantomData))
+    }
 }
 
 struct Whole<'a, A: Action> {
@@ -101,7 +138,7 @@ impl<'de: 'a, 'a, A: Action> Deserialize<'de> for Whole<'a, A> {
     }
 }
 
-/// The members of `Response` without those of the head, which are put there.
+/// The members of `Response` without those of the head.
 struct Rest<'h, 'de, M> {
     members: M,
     head: &'h mut Head<'de>,

@@ -1,4 +1,4 @@
-//! A list that an answer of its action always has.
+//! A list that every response of an action has.
 
 use alloc::vec::Vec;
 use core::{fmt, marker::PhantomData};
@@ -10,25 +10,24 @@ use serde::{
 
 use super::NotAnAnswer;
 
-/// What is made of each entry of a list.
+/// An entry of a list.
 pub(crate) trait Listed: Sized {
-    /// The entry as it comes.
+    /// The entry in JSON.
     type Entry<'a>: Deserialize<'a>;
 
     /// # Errors
-    /// If the entry cannot be read; says its place in the list.
+    /// If the entry is invalid; the error names its index.
     fn read(entry: &Self::Entry<'_>, index: usize) -> Result<Self, NotAnAnswer>;
 }
 
-/// A list of which each entry is read when it comes; null is an empty one. One that cannot be read makes the whole
-/// unreadable: left out, it would prove that it does not exist.
+/// A list whose entries are read one by one; null is an empty list. An invalid entry makes the whole list invalid: without it,
+/// the list would prove that it does not exist.
 pub(crate) struct List<T>(Result<Vec<T>, NotAnAnswer>);
 
 impl<T: Listed> List<T> {
-    /// What was read of a list by its name. One that is not there proves nothing: taken for an empty one, it would say of
-    /// every entry that it does not exist.
+    /// Returns the list with this name. A missing list is an error: an empty one would show that no entry exists.
     pub(crate) fn read(name: &str, member: Option<Self>) -> Result<Vec<T>, NotAnAnswer> {
-        let missing = || NotAnAnswer::new(alloc::format!("{name}: found nothing, allowed is a list or null"));
+        let missing = || NotAnAnswer::new(alloc::format!("{name}: missing (expected a list or null)"));
         member.ok_or_else(missing)?.0
     }
 }

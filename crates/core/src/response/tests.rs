@@ -40,7 +40,7 @@ fn check_no_answer(status: u16, body: &str, reason: &str) {
 }
 
 #[test]
-fn a_refusal_has_code_class_message_and_request_id_whatever_the_status() {
+fn error_is_read_at_any_status() {
     for status in [200, 400, 500, 0] {
         let Err(Failure::Api(error)) = modify(status, REFUSAL) else { panic!("status {status}") };
         assert_eq!(error.code, "InvalidAccountId.NotFound");
@@ -52,7 +52,7 @@ fn a_refusal_has_code_class_message_and_request_id_whatever_the_status() {
 }
 
 #[test]
-fn an_error_counts_even_beside_members_of_a_success() {
+fn error_counts_beside_success_members() {
     let body = r#"{"Response":{"SharePermissionSet":[],"Error":{"Code":"OverQuota","Message":"m"},"RequestId":"x"}}"#;
     assert!(matches!(
         parse::<DescribeImageSharePermission>(200, body.as_bytes()),
@@ -61,7 +61,7 @@ fn an_error_counts_even_beside_members_of_a_success() {
 }
 
 #[test]
-fn a_message_is_made_printable_and_bounded_and_may_be_missing() {
+fn message_is_printable_bounded_and_optional() {
     let error = |message: &str| alloc::format!(r#"{{"Response":{{"Error":{{"Code":"A.B"{message}}}}}}}"#);
     check_refused(200, &error(r#","Message":"镜像\u001b[31m\n不存在""#), "A.B", "镜像 [31m 不存在");
     check_refused(200, &error(""), "A.B", "");
@@ -71,20 +71,20 @@ fn a_message_is_made_printable_and_bounded_and_may_be_missing() {
 }
 
 #[test]
-fn a_code_that_cannot_be_one_is_no_answer() {
+fn invalid_code_is_not_a_response() {
     let error =
         |code: &str| alloc::format!(r#"{{"Response":{{"Error":{{"Code":{code},"Message":"m"}},"RequestId":"x"}}}}"#);
-    let allowed = "allowed are 1 to 128 visible characters";
-    check_no_answer(200, &error(r#""""#), &alloc::format!(r#"found error code "", {allowed}"#));
-    check_no_answer(200, &error(r#""a b""#), &alloc::format!(r#"found error code "a b", {allowed}"#));
-    check_no_answer(200, &error(r#""错""#), &alloc::format!(r#"found error code "\u{{9519}}", {allowed}"#));
+    let expected = "(expected 1 to 128 visible ASCII characters)";
+    check_no_answer(200, &error(r#""""#), &alloc::format!(r#"error code: invalid value "" {expected}"#));
+    check_no_answer(200, &error(r#""a b""#), &alloc::format!(r#"error code: invalid value "a b" {expected}"#));
+    check_no_answer(200, &error(r#""错""#), &alloc::format!(r#"error code: invalid value "\u{{9519}}" {expected}"#));
     let long = "x".repeat(129);
-    let shown = alloc::format!(r#"found error code "{}" and so on (129 bytes), {allowed}"#, "x".repeat(60));
+    let shown = alloc::format!(r#"error code: invalid value "{}" and so on (129 bytes) {expected}"#, "x".repeat(60));
     check_no_answer(200, &error(&alloc::format!(r#""{long}""#)), &shown);
 }
 
 #[test]
-fn what_does_not_have_the_shape_of_the_envelope_is_no_answer() {
+fn invalid_envelope_is_not_a_response() {
     for body in [
         "{}",
         r#"{"Response":null}"#,
@@ -92,7 +92,9 @@ fn what_does_not_have_the_shape_of_the_envelope_is_no_answer() {
         r#"{"Response":"ok"}"#,
         r#"{"response":{"RequestId":"x"}}"#,
         r#"{"RequestId":"x"}"#,
-        r#"{"Response":{"RequestId":"x"},"Extra":1}"#,
+        r#"{"Response":{},"Extra":1}"#,
+        r#"{"Extra":1,"Response":{"RequestId":null}}"#,
+        r#"{"Response":{"Error":{"Code":"A.B"}},"Extra":1}"#,
         r#"{"Response":{"RequestId":"x"},"Response":{"RequestId":"x"}}"#,
         r#"{"Response":{"RequestId":"x"}} trailing"#,
         r#"{"Response":{"RequestId":"x"}"#,
@@ -107,10 +109,17 @@ fn what_does_not_have_the_shape_of_the_envelope_is_no_answer() {
 }
 
 #[test]
-fn a_success_needs_status_200_and_a_request_id() {
+fn unknown_members_beside_response_are_ignored() {
+    let success = r#"{"Extra":{"Response":[1,{"a":null}]},"Response":{"RequestId":"x"},"extra":1,"extra":2}"#;
+    assert_eq!(modify(200, success).unwrap().request_id.unwrap().as_str(), "x");
+    check_refused(400, r#"{"Extra":1,"Response":{"Error":{"Code":"A.B","Message":"m"},"RequestId":"x"}}"#, "A.B", "m");
+}
+
+#[test]
+fn success_needs_status_200_and_request_id() {
     assert_eq!(modify(200, r#"{"Response":{"RequestId":"x","DeprecatedWarning":"old"}}"#).unwrap().answer, ());
-    check_no_answer(502, r#"{"Response":{"RequestId":"x"}}"#, "found a success with status 502, allowed is 200");
-    let reason = "found a success without RequestId, which every answer has";
+    check_no_answer(502, r#"{"Response":{"RequestId":"x"}}"#, "success with status 502 (expected 200)");
+    let reason = "success without RequestId";
     check_no_answer(200, r#"{"Response":{}}"#, reason);
     check_no_answer(200, r#"{"Response":{"RequestId":null}}"#, reason);
     // One that cannot be shown still proves that the API layer was reached.
@@ -120,30 +129,28 @@ fn a_success_needs_status_200_and_a_request_id() {
 
 #[test]
 fn noise_is_named_with_status_and_beginning() {
-    check_no_answer(200, "", "found an empty body, allowed is a JSON object");
-    check_no_answer(204, " \r\n", "found status 204, allowed is 200; found an empty body, allowed is a JSON object");
+    check_no_answer(200, "", "empty body (expected a JSON object)");
+    check_no_answer(204, " \r\n", "status 204 (expected 200): empty body (expected a JSON object)");
     check_no_answer(
         502,
         "<html>\u{1b}[31m502</html>",
-        "found status 502, allowed is 200; found \"<html>\\u{1b}[31m502</html>\", allowed is a JSON object",
+        "status 502 (expected 200): invalid body \"<html>\\u{1b}[31m502</html>\" (expected a JSON object)",
     );
     check_no_answer(
         200,
         r#"{"Response":{"RequestId""#,
-        "in a body of 24 bytes at line 1 column 24: it ends too early, \
-         allowed is an object with the single member Response",
+        "body of 24 bytes, line 1 column 24: it ends too early (expected an object with the member Response)",
     );
     check_no_answer(
         200,
         r#"{"Response":{"RequestId":x}}"#,
-        "in a body of 28 bytes at line 1 column 26: it is not JSON, \
-         allowed is an object with the single member Response",
+        "body of 28 bytes, line 1 column 26: it is not JSON (expected an object with the member Response)",
     );
     check_no_answer(
         200,
         "{}",
-        "in a body of 2 bytes at line 1 column 2: a member is missing, doubled, unknown or not of its type, \
-         allowed is an object with the single member Response",
+        "body of 2 bytes, line 1 column 2: a member is missing, repeated or of the wrong type \
+         (expected an object with the member Response)",
     );
 }
 
@@ -154,7 +161,7 @@ fn a_body_is_bounded() {
         alloc::format!("{envelope}{}", " ".repeat(len - envelope.len()))
     };
     assert!(modify(200, &body(BODY_LEN_MAX)).is_ok());
-    check_no_answer(200, &body(BODY_LEN_MAX + 1), "status 200, found 1048577 bytes, allowed are 1048576");
+    check_no_answer(200, &body(BODY_LEN_MAX + 1), "status 200: body of 1048577 bytes (expected at most 1048576)");
 }
 
 /// Reads a body as every action does and checks what holds for all answers.

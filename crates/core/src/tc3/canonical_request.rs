@@ -15,7 +15,7 @@ pub enum Method {
     Post,
 }
 
-/// What of a request is signed.
+/// The signed parts of a request.
 #[derive(Clone, Debug)]
 pub struct CanonicalRequest<'a> {
     /// The method.
@@ -35,15 +35,15 @@ pub struct SignedHeaders<'a> {
     values: Vec<&'a str>,
 }
 
-/// Why a list of headers cannot be signed.
+/// A list of headers cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignedHeadersError {
-    /// The request does not have it.
+    /// The request does not have the header.
     #[error("signed header {0} is not among the headers of the request")]
     Absent(String),
-    /// Not in the order in which the server puts them.
+    /// The list is not in the server's order.
     #[error(
-        "signed headers: found {found}, allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+        "signed headers: invalid value {found} (expected lowercase names, each once, in ASCII order, separated by semicolons)"
     )]
     Order {
         /// The start of the list.
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sorted_list_of_headers_that_are_there_can_be_signed() {
+    fn signed_headers_must_be_sorted_and_present() {
         check_refused(
             "content-type;host;x-tc-region",
             r#"signed header "x-tc-region" is not among the headers of the request"#,
@@ -158,8 +158,8 @@ mod tests {
             check_refused(
                 names,
                 &alloc::format!(
-                    "signed headers: found \"{names}\", \
-                     allowed are lower-case names, each once, in ASCII order, separated by semicolons"
+                    "signed headers: invalid value \"{names}\" \
+                     (expected lowercase names, each once, in ASCII order, separated by semicolons)"
                 ),
             );
         }

@@ -65,7 +65,7 @@ use crate::{Credential, UnixSeconds};
 /// The name of the algorithm.
 pub const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
-/// Every stage of a signature, to be looked at one by one; without `Debug`, as its last ones are not for logs.
+/// Every stage of a signature. Without `Debug`, since the last ones must not be logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stages {
     /// Stage 1.

@@ -115,7 +115,7 @@ mod tests {
     /// An HMAC is made of two states of its hash and a buffer. They are wiped only with the feature `zeroize` of the hash
     /// crates, without which this does not compile.
     #[test]
-    fn all_parts_of_a_key_are_wiped_on_drop() {
+    fn key_is_wiped_on_drop() {
         const fn is_wiped<T: ZeroizeOnDrop>() {}
         is_wiped::<<Sha256 as CoreProxy>::Core>();
         is_wiped::<Buffer<<HmacReset<Sha256> as CoreProxy>::Core>>();

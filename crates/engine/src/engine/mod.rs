@@ -1,5 +1,5 @@
-//! The engine: lanes, images, the calls in flight and the schedule. It carries inputs to the lane or image that they
-//! concern, and what these have done to the others.
+//! The engine: lanes, images, the calls in flight and the schedule. It passes each input to its lane or image, and their
+//! effects to the others.
 
 mod calls;
 mod lanes;
@@ -49,47 +49,47 @@ pub struct Engine {
     finishing: VecDeque<Key<Entry>>,
     commands: VecDeque<Command>,
     work: Work,
-    /// What images have done, until it is carried on.
+    /// Effects of images that are not applied yet.
     effects: Vec<Effect>,
     jobs: usize,
     items: usize,
     draining: bool,
 }
 
-/// Whether calls are made on a lane, for the driver and for people.
+/// Whether a lane makes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneStatus {
     /// Not up.
     Down,
-    /// Calls are made.
+    /// It makes calls.
     Open,
-    /// No calls but probes, since that moment and for that reason.
+    /// No calls except probes, since that moment and for that reason.
     Closed(Instant, CloseReason),
-    /// No new calls; it is about to leave.
+    /// No new calls; its jobs are about to end.
     Leaving,
-    /// It was closed too long and its jobs were reported as not attempted.
+    /// It was closed for too long, and its jobs were reported.
     GivenUp(CloseReason),
 }
 
 /// The numbers of a lane at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LaneNumbers {
-    /// Writes a second that are allowed now, at most the lane's limit.
+    /// Writes a second now, at most the lane's limit.
     pub write_rate: f64,
-    /// DescribeImageSharePermission a second, likewise.
+    /// DescribeImageSharePermission requests a second now.
     pub read_rate: f64,
-    /// DescribeImages a second, likewise.
+    /// DescribeImages requests a second now.
     pub image_rate: f64,
-    /// Accounts that the next request may hold: the lane's limit, or what the API taught.
+    /// Accounts that the next request may contain: the lane's limit, or fewer after the API refused a longer list.
     pub batch: u32,
-    /// Accounts in hand with an operation. Those of a job that waits behind a SYNC have none yet.
+    /// Accounts with an operation. Those of a job that waits behind a SYNC have none yet.
     pub operations: usize,
-    /// Times that a refused list was split, since the engine was made.
+    /// How often a list was split since the engine was made.
     pub splits: u64,
 }
 
 impl Engine {
-    /// Two places in arrival a job: the cancels that a SYNC adds stand before its shares.
+    /// Two places in arrival a job: the cancels of a SYNC come before its shares.
     const SEQ_STEP: u64 = 2;
 
     /// An engine without lanes. The seed decides every random choice.
@@ -118,9 +118,9 @@ impl Engine {
         }
     }
 
-    /// Takes in something that happened at `now`. A time before an earlier one counts as that earlier one.
+    /// Handles something that happened at `now`. If `now` is before the last one, that one is used.
     ///
-    /// Afterwards, [`poll`](Self::poll) until it answers [`Command::WaitUntil`] or [`Command::Idle`].
+    /// Call [`poll`](Self::poll) afterwards, until it returns [`Command::WaitUntil`] or [`Command::Idle`].
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.begin_turn(now);
         match input {
@@ -155,8 +155,8 @@ impl Engine {
         }
     }
 
-    /// The next thing to do. Calling it early or repeatedly does no harm. After much work it answers
-    /// [`Command::WaitUntil`] this moment.
+    /// Returns the next command. Calling it early or repeatedly has no effect. If a call does much work, it returns
+    /// [`Command::WaitUntil`] with this moment.
     pub fn poll(&mut self, now: Instant) -> Command {
         self.begin_turn(now);
         loop {
@@ -178,26 +178,26 @@ impl Engine {
         }
     }
 
-    /// Jobs that are not settled.
+    /// Returns the number of jobs that are not settled.
     #[must_use]
     pub const fn jobs(&self) -> usize {
         self.jobs
     }
 
-    /// Items that are held: the size of what is in hand, which the driver bounds.
+    /// Returns the number of items that are held, which the driver bounds.
     #[must_use]
     pub const fn operations(&self) -> usize {
         self.items
     }
 
-    /// Whether calls are made on a lane.
+    /// Returns whether a lane makes calls.
     #[must_use]
     pub fn lane_status(&self, lane: LaneId) -> LaneStatus {
         self.lanes.get(&lane).map_or(LaneStatus::Down, Lane::status)
     }
 
-    /// The numbers of a lane as of the last input or poll; nothing of a lane that was never up. Looks at each image of
-    /// the lane, so it is not to be asked at every turn.
+    /// Returns the numbers of a lane as of the last input or poll; `None` if it was never up. Visits each image of the lane, so
+    /// it is too slow for every turn.
     #[must_use]
     pub fn lane_numbers(&self, lane: LaneId) -> Option<LaneNumbers> {
         let found = self.lanes.get(&lane)?;
@@ -212,7 +212,7 @@ impl Engine {
         })
     }
 
-    /// Whether everything that the lane's window holds waits for busy images.
+    /// Returns whether all jobs in the lane's window wait for busy images.
     #[must_use]
     pub fn is_blocked(&self, lane: LaneId) -> bool {
         let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
@@ -269,7 +269,7 @@ impl Engine {
         let now = self.now;
         let found = self.lane(lane);
         found.add_job(now, is_leased.then_some(arrival));
-        // A lane that is closed because nothing in hand was permitted opens for an image that was not tried yet.
+        // A lane that is closed for missing permissions opens for an image that was not tried yet.
         if is_new && found.is_closed_for_permission() {
             self.change_lane(lane, |lane, _, changes| lane.open(changes));
         } else {
@@ -278,7 +278,7 @@ impl Engine {
         self.reschedule(image);
     }
 
-    /// Settles jobs until so much work is done.
+    /// Settles jobs, within the work of one call.
     fn settle_finished(&mut self) {
         while !self.work.is_much()
             && let Some(image) = self.finishing.pop_front()
@@ -290,19 +290,18 @@ impl Engine {
         }
     }
 
-    /// Calls into an image, and looks at it again: any call may have changed when it has to be looked at, and what it
-    /// wants.
+    /// Calls into an image and reschedules it: any call may have changed its next moment and the calls that it wants.
     fn visit<T>(&mut self, image: Key<Entry>, call: impl FnOnce(&mut Image, &mut Context<'_>) -> T) -> T {
         let result = self.enter(image, call);
         self.reschedule(image);
         result
     }
 
-    /// Calls into an image, and carries on what that has done. Only where it is looked at a moment later.
+    /// Calls into an image and applies the effects. The caller reschedules the image.
     fn enter<T>(&mut self, key: Key<Entry>, call: impl FnOnce(&mut Image, &mut Context<'_>) -> T) -> T {
         let image = self.images.image(key);
         let name = image.name();
-        // Only a busy image asks, and the answer needs a look at all of them.
+        // Only a busy image needs this, and it takes a visit of all images.
         let is_blocked = image.is_busy() && self.is_blocked(name.lane);
         let image_wait = if is_blocked { self.limits.image_wait_blocked } else { self.limits.image_wait };
         let lane = self.lanes.get(&name.lane).expect("an image belongs to a lane that exists");
@@ -323,12 +322,12 @@ impl Engine {
         let result = call(image, &mut cx);
         self.jobs = self.jobs + image.jobs() - before.0;
         self.items = self.items + image.items() - before.1;
-        self.carry_on(name);
+        self.apply_effects(name);
         result
     }
 
-    /// Carries on what an image has done, to its lane and to the driver.
-    fn carry_on(&mut self, name: ImageName) {
+    /// Applies effects of an image to its lane, and passes them to the driver.
+    fn apply_effects(&mut self, name: ImageName) {
         if self.effects.is_empty() {
             return;
         }
@@ -353,7 +352,7 @@ impl Engine {
         self.effects = effects;
     }
 
-    /// Does what is due for an image, puts it into the queues of the calls it wants, and sets its next moment.
+    /// Does what is due for an image, puts it into the queues of the calls that it wants, and sets its next moment.
     fn reschedule(&mut self, key: Key<Entry>) {
         if !self.images.contains(key) {
             return;
@@ -380,7 +379,7 @@ impl Engine {
             self.finishing.push_back(key);
         }
         let is_idle = next.is_none() && entry.calls == 0 && !entry.is_finishing && !entry.queued.contains(&true);
-        // One image stays, so that a lane that closes has something to probe by.
+        // One image stays, so that a lane that closes has something to probe with.
         if is_forgettable && is_idle && self.lane(lane).images().len() > 1 {
             self.images.remove(key);
             self.lane(lane).remove_image(key);
@@ -392,7 +391,7 @@ impl Engine {
     }
 }
 
-/// Settles a job that never begins, all its accounts for one reason.
+/// Settles a job that never begins: all its accounts fail.
 fn refused_whole(id: DeliveryId, job: &Job, why: &str) -> Command {
     let failure = failure(local::NOT_ATTEMPTED, why, None);
     let mut report = Report { outcomes: Vec::new(), cancelled: Vec::new(), duplicates: 0, requests: 0 };

@@ -8,7 +8,7 @@ use super::{Image, failure};
 use crate::{
     call::{EndedCall, Kind},
     context::{Context, LaneFacts},
-    io::{CallId, ImageState, Notice},
+    io::{CallId, ImageReadiness, Notice},
     job::{Failure, local},
     limits::{
         PERMISSION_PAUSE_MAX, PERMISSION_PAUSE_MIN, PERMISSION_REFUSALS_MIN, QUERY_PAUSE_MAX, QUERY_PAUSE_MIN,
@@ -158,16 +158,16 @@ impl Image {
     }
 
     /// DescribeImages returned this state.
-    pub(super) fn image_seen(&mut self, cx: &mut Context<'_>, state: &ImageState) {
+    pub(super) fn image_seen(&mut self, cx: &mut Context<'_>, state: &ImageReadiness) {
         let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
         match state {
             // For an image that is not listed, the response to a write shows the reason.
-            ImageState::Normal | ImageState::Missing => busy.query_at = None,
-            ImageState::Pending(_) => {
+            ImageReadiness::Normal | ImageReadiness::Missing => busy.query_at = None,
+            ImageReadiness::Pending(_) => {
                 busy.seen = cx.now;
                 busy.query_later(cx.now);
             }
-            ImageState::Broken(state) => {
+            ImageReadiness::Broken(state) => {
                 let (code, request_id, call) = (busy.failure.code.clone(), busy.failure.request_id, busy.call);
                 let message = alloc::format!("the image is in state {state}, which never becomes NORMAL");
                 self.obstacle = None;

@@ -16,7 +16,7 @@ use crate::{
     arena::Key,
     call::{EndedCall, Kind},
     context::{Context, Effect},
-    io::{Answer, CallId, ImageState, Outcome},
+    io::{Answer, CallId, ImageReadiness, Outcome},
     job::{Failure, local},
     limits::{THROTTLE_JITTER, THROTTLE_PAUSE},
     reaction::{Applied, Concerns, Next, ObstacleEffect, Reaction},
@@ -83,9 +83,9 @@ impl Image {
             Outcome::Refused { class, .. } => match Reaction::to(class).next {
                 Next::SendAgain | Next::SendAfterPause | Next::Retry => self.query_again(cx.now),
                 // The state is not available: a write has to show it.
-                _ => self.image_seen(cx, &ImageState::Missing),
+                _ => self.image_seen(cx, &ImageReadiness::Missing),
             },
-            Outcome::Accepted(_) => self.image_seen(cx, &ImageState::Missing),
+            Outcome::Accepted(_) => self.image_seen(cx, &ImageReadiness::Missing),
         }
     }
 

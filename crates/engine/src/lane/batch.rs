@@ -1,6 +1,6 @@
-//! The search for the longest list that the API takes.
+//! The search for the longest list that the API accepts.
 
-/// What is known of the longest list.
+/// The bounds of the longest list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct BatchSearch {
     /// The longest list that was accepted.
@@ -10,17 +10,17 @@ pub(super) struct BatchSearch {
 }
 
 impl BatchSearch {
-    /// The length to send: what is settled until it is refused, then halfway between what went and what did not.
-    pub(super) fn next(self, settled: u32) -> u32 {
+    /// The length to send: the configured one until it is refused, then halfway between accepted and refused lengths.
+    pub(super) fn next(self, configured: u32) -> u32 {
         let searched =
-            if self.refused == 0 { settled } else { self.accepted.midpoint(self.refused).max(self.accepted) };
-        searched.min(settled).max(1)
+            if self.refused == 0 { configured } else { self.accepted.midpoint(self.refused).max(self.accepted) };
+        searched.min(configured).max(1)
     }
 
     pub(super) fn accepted(&mut self, len: u32) {
         self.accepted = self.accepted.max(len);
         if self.refused <= self.accepted {
-            // What was too long once is taken now: the API's limit has changed.
+            // The API's limit has changed.
             self.refused = 0;
         }
     }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_search_for_the_longest_list_ends_at_it() {
+    fn search_ends_at_the_longest_list() {
         for longest in 1..=50 {
             let mut search = BatchSearch::default();
             let mut tries = 0;

@@ -1,8 +1,8 @@
-//! What the key in use was permitted.
+//! The calls that the key in use was permitted.
 
 use crate::{call::Kind, limits::PERMITTED_FOR, time::Instant};
 
-/// When the key in use was last permitted a call, by when that call began.
+/// When the last permitted calls of the key in use began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Permitted {
     write: Option<Instant>,
@@ -18,8 +18,8 @@ impl Permitted {
         self.listing = self.listing.max(Some(began));
     }
 
-    /// Whether such a call was permitted at `since` or later, and that still counts. A key that may write can be trusted to be
-    /// a good one by an image whose listing is refused, but not the other way around.
+    /// Whether such a call was permitted at `since` or later and still counts. A permitted write also counts for listings, but
+    /// not the other way around.
     pub(crate) fn since(self, kind: Kind, since: Instant, now: Instant) -> bool {
         let permitted = match kind {
             Kind::Write => self.write,

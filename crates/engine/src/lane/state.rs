@@ -1,4 +1,4 @@
-//! Whether calls are made on a lane, and what changes that.
+//! The state of a lane.
 
 use alloc::boxed::Box;
 
@@ -10,51 +10,51 @@ use crate::{
     time::{Instant, Millis},
 };
 
-/// Whether calls are made.
+/// Whether a lane makes calls.
 ///
 /// | from | to | when |
 /// |---|---|---|
 /// | `Down` | `Open` | the lane comes up |
 /// | `Open` | `Refreshing` | a credential is refused for the first time |
-/// | `Refreshing` | `Open` | another credential is there |
-/// | `Refreshing` | `Closed` | there is none |
+/// | `Refreshing` | `Open` | another credential is in use |
+/// | `Refreshing` | `Closed` | there is no other one |
 /// | `Open` | `Suspect` | five calls without a usable response, on one or two images |
 /// | `Open` | `Closed` | the same on three images; a clock, account or permission that makes every call fail |
 /// | `Suspect` | `Closed` | the probe fails |
 /// | `Suspect`, `Closed` | `Open` | a probe, or the last call in flight, shows that the reason is gone |
-/// | any but `Down`, `GivenUp` | `Leaving` | the lane is to be left: its lease ended, or the process ends |
+/// | any but `Down`, `GivenUp` | `Leaving` | the lease of a job ends, or the process does |
 /// | `Leaving` | `Down` | the last call in flight has ended and the jobs are requeued |
-/// | `Open`, `Suspect`, `Closed` | `GivenUp` | closed, or silent, for `closed_for`, where jobs cannot be requeued |
-/// | any | `Down` | the lane is lost |
+/// | `Open`, `Suspect`, `Closed` | `GivenUp` | closed, or silent, for `closed_for`, if jobs are reported |
+/// | any | `Down` | the lane belongs to another worker |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LaneState {
-    /// Not ours.
+    /// It has no jobs, or another worker has it.
     Down,
     Open,
-    /// A credential was refused for this kind of call, in these words, and another one is being fetched.
+    /// A credential was refused for this kind of call, with this error, and another one is being fetched.
     Refreshing(Kind, Box<str>),
-    /// It may have to be closed: the next probe decides.
+    /// The next probe decides whether it is closed.
     Suspect(Closed),
     Closed(Closed),
-    /// No new calls; when the last one in flight has ended, the lane leaves.
+    /// No new calls. Its jobs end when the last call in flight has ended.
     Leaving,
-    /// It left, in the way of one-shot commands: what comes now is not attempted.
+    /// Its jobs were reported, and new jobs are not attempted.
     GivenUp(CloseReason),
 }
 
-/// A lane without calls but for one probe at a time.
+/// A lane without calls except one probe at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closed {
     pub(super) reason: CloseReason,
-    /// Since when nothing worked.
+    /// Since when no call was good.
     pub(super) since: Instant,
-    /// What the API, or the connection, said last.
+    /// The last error of the API or the connection.
     pub(super) detail: Box<str>,
     /// The kind of call that shows whether it works again.
     pub(super) probe: Kind,
     /// When to probe next; `None` while a probe is in flight.
     pub(super) probe_at: Option<Instant>,
-    /// Probes that failed. Tries of operations do not count from the first one on.
+    /// Probes that failed. From the first one on, failures of operations do not count.
     pub(super) failed_probes: u32,
     pub(super) jobs: ClosedJobs,
 }
@@ -63,7 +63,7 @@ pub(super) struct Closed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClosedJobs {
     Held,
-    /// They were requeued already, and the lane goes on probing.
+    /// They were requeued, and the lane still probes.
     Requeued,
 }
 
@@ -82,7 +82,7 @@ impl Closed {
 }
 
 impl LaneState {
-    /// What is known of a lane without calls.
+    /// The details of a lane without calls.
     pub(super) const fn closed(&self) -> Option<&Closed> {
         match self {
             Self::Suspect(closed) | Self::Closed(closed) => Some(closed),
@@ -102,7 +102,7 @@ impl LaneState {
         !matches!(self, Self::Down | Self::Leaving | Self::GivenUp(_))
     }
 
-    /// When a lane without calls leaves. One that is only suspected has nothing to requeue yet in a worker.
+    /// When the jobs of a lane without calls end. A worker does not requeue the jobs of a lane that is only suspected.
     pub(super) fn leaves_at(&self, unfinished: Unfinished, limits: &Limits) -> Option<Instant> {
         let closed = self.closed()?;
         let is_certain = matches!(self, Self::Closed(_));

@@ -14,14 +14,14 @@ use crate::{
 pub(super) struct Streak {
     calls: u32,
     since: Option<Instant>,
-    /// Why the last one got none.
+    /// The last failure.
     detail: Box<str>,
-    /// Some of the images, as many as matter.
+    /// Different images of these calls, at most `FAILED_IMAGES_MIN`.
     images: Vec<Key<Entry>>,
 }
 
 impl Streak {
-    /// A call got no usable response. Returns whether that is enough to close the lane, or to suspect that it must be.
+    /// A call got no usable response. Returns whether there are enough to close or suspect the lane.
     pub(super) fn failed(&mut self, image: Key<Entry>, began: Instant, detail: Box<str>) -> bool {
         self.calls += 1;
         self.detail = detail;

@@ -1,4 +1,4 @@
-//! Which accounts exist, and what is wrong with some of them.
+//! Which accounts exist, and which of them are refused.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -12,13 +12,13 @@ use super::Refusal;
 /// The accounts of the world.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    /// Whether every well-formed id is an account, but for those in `unknown`.
+    /// Whether every well-formed id is an account, except those in `unknown`.
     pub open: bool,
-    /// Accounts that exist where not all do.
+    /// Accounts that exist while `open` is false.
     pub known: BTreeSet<AccountId>,
-    /// Ids that are no account, whatever the rest says.
+    /// Ids that do not exist, regardless of the other fields.
     pub unknown: BTreeSet<AccountId>,
-    /// Accounts that are collaborators and no root accounts.
+    /// Accounts that are collaborators, not root accounts.
     pub sub_accounts: BTreeSet<AccountId>,
     /// Accounts for which every request fails with a code.
     pub faults: BTreeMap<AccountId, String>,
@@ -38,7 +38,7 @@ impl Accounts {
         is_known && !self.unknown.contains(&account)
     }
 
-    /// What is wrong with naming an account, `shared` saying whether it has the image.
+    /// Checks an account of a request; `shared` is whether it has the image.
     pub(super) fn check(
         &self,
         caller: AccountId,
@@ -52,7 +52,7 @@ impl Accounts {
         if let Some(code) = self.faults.get(&account) {
             return Err(Refusal::account_fault(code.clone(), account));
         }
-        // An account that was closed after it got the image can still lose it.
+        // An account that was closed after the share can still be cancelled.
         if permission == Permission::Cancel && shared {
             return Ok(());
         }

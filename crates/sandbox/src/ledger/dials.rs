@@ -1,36 +1,44 @@
-//! What nobody outside the cloud knows, as settings.
+//! Undocumented behavior of the cloud, as settings.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-/// What becomes of the good accounts of a request that fails for a bad one.
-///
-/// It also says which bad account is the one blamed, where there are several.
+/// Which accounts of a request are applied when one of them is refused, and which refusal is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailingBatch {
-    /// Nothing is applied; the first bad account of the request is blamed.
+    /// None is applied. The first refusal is returned.
     #[default]
     Nothing,
-    /// Those before the first bad one are applied.
+    /// Those before the first refused account are applied.
     UntilFirst,
-    /// The request is worked off from its end: those after the last bad one are applied.
+    /// The request is processed from its end: those after the last refused account are applied.
     UntilLast,
-    /// Every good one is applied; the first bad one is blamed.
+    /// All others are applied. The first refusal is returned.
     Others,
 }
 
-/// Whether asking for what is so already succeeds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Whether a request for the current state succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repeat {
-    /// It does, and changes nothing.
-    #[default]
+    /// It succeeds and changes nothing.
     Succeeds,
-    /// It does not, and the account is blamed.
+    /// It fails with a code for the account.
     Fails,
 }
 
-/// What a reading of an image that does not exist answers.
+/// Whether a second write is accepted while another write on the same image is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SimultaneousWrite {
+    /// It is applied after the first one.
+    #[default]
+    Accepted,
+    /// It fails with `InvalidParameterValue.InvalidImageState`.
+    Refused,
+}
+
+/// The response to a read of an image that does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
@@ -45,13 +53,14 @@ pub enum Unknown {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dials {
-    /// Accounts an image may be shared with.
+    /// The maximum number of accounts that an image is shared with.
     pub cap: usize,
-    /// Accounts that one request may name; `None` for no limit.
+    /// The maximum number of accounts in a request; `None` is unlimited, written as 0 in a file.
+    #[serde(deserialize_with = "zero_is_unlimited")]
     pub batch_limit: Option<usize>,
-    /// Entries that a listing of shares holds at most; `None` for all.
+    /// The maximum number of entries in a listing; `None` is unlimited.
     pub listing_limit: Option<usize>,
-    /// What becomes of the good accounts of a failing request.
+    /// Which accounts of a failing request are applied.
     pub failing_batch: FailingBatch,
     /// SHARE of one account that has the image.
     pub share_again_alone: Repeat,
@@ -59,28 +68,35 @@ pub struct Dials {
     pub share_again_in_batch: Repeat,
     /// CANCEL of an account that does not have the image.
     pub cancel_absent: Repeat,
+    /// A write while another one on the image is in flight. The server applies it; the ledger has no time in flight.
+    pub simultaneous_write: SimultaneousWrite,
     /// DescribeImages of an image that does not exist.
     pub describe_unknown: Unknown,
     /// DescribeImageSharePermission of an image that does not exist.
     pub list_unknown: Unknown,
-    /// Milliseconds for which changes are remembered, so that a reading can be answered as of then.
+    /// For how many milliseconds changes are kept, so that a listing can lag by as much.
     pub history_ms: u64,
 }
 
 impl Default for Dials {
-    /// What the vendor documents, and the likelier half of what it does not.
+    /// The documented values, and the likelier ones where nothing is documented.
     fn default() -> Self {
         Self {
             cap: 500,
-            batch_limit: None,
+            batch_limit: Some(100),
             listing_limit: None,
             failing_batch: FailingBatch::default(),
-            share_again_alone: Repeat::default(),
-            share_again_in_batch: Repeat::default(),
-            cancel_absent: Repeat::default(),
+            share_again_alone: Repeat::Fails,
+            share_again_in_batch: Repeat::Fails,
+            cancel_absent: Repeat::Succeeds,
+            simultaneous_write: SimultaneousWrite::default(),
             describe_unknown: Unknown::Empty,
             list_unknown: Unknown::Error,
             history_ms: 60_000,
         }
     }
+}
+
+fn zero_is_unlimited<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    usize::deserialize(from).map(|limit| (limit > 0).then_some(limit))
 }

@@ -1,4 +1,4 @@
-//! One image: what it is, and who has it, now and a while ago.
+//! One image: its attributes, its shares and their recent history.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -26,7 +26,7 @@ pub enum ImageState {
     Normal,
     /// `SYNCING`
     Syncing,
-    /// `USING`, of older documents.
+    /// `USING`, from older documents.
     Using,
 }
 
@@ -73,10 +73,10 @@ impl ImageType {
     }
 }
 
-/// The licences of images. BYOL images cannot be shared.
+/// The licenses of images. BYOL images cannot be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum License {
-    /// `BYOL`: bring your own licence.
+    /// `BYOL`: bring your own license.
     #[serde(rename = "BYOL")]
     Byol,
     /// `TencentCloud`
@@ -95,7 +95,7 @@ impl License {
     }
 }
 
-/// What the access policy of the owner's key allows on an image.
+/// The actions on an image that the access policy of the owner's key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
@@ -113,39 +113,48 @@ impl Default for Access {
     }
 }
 
-/// What an image is.
+/// When images were created whose time is not set: 2026-11-02T08:15:30Z in Unix seconds.
+const CREATED_DEFAULT: u64 = 1_793_607_330;
+
+/// The attributes of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The root account it belongs to.
+    /// The root account that owns it.
     pub owner: AccountId,
-    /// The region it lives in; elsewhere it does not exist.
+    /// Its region; in other regions it does not exist.
     pub region: Region,
-    /// Its name, for people.
+    /// Its name.
     pub name: String,
+    /// When it was created, in Unix seconds.
+    pub created: u64,
+    /// Its tags, as keys and values.
+    pub tags: Vec<(String, String)>,
     /// Its state until `normal_at`.
     pub state: ImageState,
-    /// When it becomes `NORMAL`, in milliseconds of the ledger's clock; `None` for never.
+    /// When it becomes `NORMAL`, in milliseconds of the ledger's clock; `None` is never.
     pub normal_at: Option<u64>,
     /// Its kind.
     pub image_type: ImageType,
-    /// Its licence.
+    /// Its license.
     pub license: License,
     /// Whether it is encrypted.
     pub encrypted: bool,
     /// Whether it is an image of a whole instance.
     pub instance_image: bool,
-    /// What the access policy allows.
+    /// The actions that the access policy allows.
     pub access: Access,
 }
 
 impl Image {
-    /// A private image that can be shared at once.
+    /// Returns a private image in state `NORMAL`.
     #[must_use]
     pub fn normal(owner: AccountId, region: Region) -> Self {
         Self {
             owner,
             region,
             name: String::new(),
+            created: CREATED_DEFAULT,
+            tags: Vec::new(),
             state: ImageState::Normal,
             normal_at: None,
             image_type: ImageType::Private,
@@ -161,13 +170,13 @@ impl Image {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) image: Image,
-    /// Who has it now, and since when.
+    /// The accounts that have it, each with the time of its share.
     pub(super) shares: BTreeMap<AccountId, u64>,
-    /// Changes of the last while, oldest first, so that a reading can be answered as of an earlier time.
+    /// Recent changes, oldest first, so that a listing can be answered as of an earlier time.
     changes: VecDeque<Change>,
 }
 
-/// What an account had before a change.
+/// The share of an account before a change.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     at: u64,
@@ -180,24 +189,24 @@ impl Entry {
         Self { image, shares: BTreeMap::new(), changes: VecDeque::new() }
     }
 
-    /// The state at a time, as far as the image itself goes.
+    /// Returns the state at a time, without regard to other operations.
     pub(super) fn state(&self, now: u64) -> ImageState {
         if self.image.normal_at.is_some_and(|at| at <= now) { ImageState::Normal } else { self.image.state }
     }
 
-    /// What kind of image it is to a caller.
+    /// Returns the type that a caller sees.
     pub(super) fn type_for(&self, caller: AccountId) -> ImageType {
         let is_receiver = self.image.owner != caller && self.shares.contains_key(&caller);
         if is_receiver { ImageType::Shared } else { self.image.image_type }
     }
 
-    /// Whether a caller sees the image in a region.
+    /// Whether the image is visible to a caller in a region.
     pub(super) fn is_visible(&self, caller: AccountId, region: Region) -> bool {
         let is_for_caller = self.image.owner == caller || self.type_for(caller) != ImageType::Private;
         self.image.region == region && is_for_caller
     }
 
-    /// Shares or takes back, whatever the rules; false if it was so already.
+    /// Adds or removes a share without any check. Returns whether that was a change.
     pub(super) fn set(&mut self, at: u64, account: AccountId, shared: bool) -> bool {
         let before = self.shares.get(&account).copied();
         if before.is_some() == shared {
@@ -212,7 +221,7 @@ impl Entry {
         true
     }
 
-    /// Where in the history we are, for [`Self::roll_back`].
+    /// Returns the position in the history, for [`Self::roll_back`].
     pub(super) fn mark(&self) -> usize {
         self.changes.len()
     }
@@ -228,15 +237,15 @@ impl Entry {
         }
     }
 
-    /// Forgets changes from before a time.
+    /// Drops the changes from before a time.
     pub(super) fn forget(&mut self, before: u64) {
         while self.changes.front().is_some_and(|change| change.at < before) {
             self.changes.pop_front();
         }
     }
 
-    /// Who had it at a time, in order of the ids, at most `limit`. A time from before what is remembered is answered
-    /// with the oldest state that is.
+    /// Returns the shares at a time, ordered by account id, at most `limit`. For a time before the history begins, it
+    /// returns the oldest known state.
     pub(super) fn shares_at(&self, as_of: u64, limit: usize) -> Vec<(AccountId, u64)> {
         let mut then = BTreeMap::new();
         for change in self.changes.iter().rev().take_while(|change| change.at > as_of) {
@@ -247,9 +256,9 @@ impl Entry {
         }
         let unchanged = self.shares.iter().filter(|(account, _)| !then.contains_key(account)).map(|(&a, &c)| (a, c));
         let undone = then.iter().filter_map(|(&account, before)| before.map(|created| (account, created)));
-        let mut found: Vec<_> = unchanged.chain(undone).collect();
-        found.sort_unstable();
-        found.truncate(limit);
-        found
+        let mut shares: Vec<_> = unchanged.chain(undone).collect();
+        shares.sort_unstable();
+        shares.truncate(limit);
+        shares
     }
 }

@@ -1,8 +1,8 @@
-//! The ledger: which image is shared with whom, and the rules of the API for changing and reading that.
+//! The ledger: images, their shares, and the rules of the API for changing and listing them.
 //!
-//! Pure and deterministic. `now` and `as_of` are milliseconds of one clock that the caller keeps: virtual time in the
-//! simulation, wall time in the server. A write that arrives late is a call of [`Ledger::modify`] with a later `now`;
-//! a reading that lags is a call of [`Ledger::shares`] with an earlier `as_of`.
+//! It is pure and deterministic. `now` and `as_of` are milliseconds of one clock of the caller: virtual time in the
+//! simulation, wall time in the server. A late write is a call of [`Ledger::modify`] with a later `now`. A stale listing
+//! is a call of [`Ledger::shares`] with an earlier `as_of`.
 
 mod accounts;
 mod dials;
@@ -12,7 +12,11 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 use imageshare_core::{
     Permission,
@@ -20,25 +24,25 @@ use imageshare_core::{
 };
 
 pub use accounts::Accounts;
-pub use dials::{Dials, FailingBatch, Repeat, Unknown};
+pub use dials::{Dials, FailingBatch, Repeat, SimultaneousWrite, Unknown};
 use image::Entry;
 pub use image::{Access, Image, ImageState, ImageType, License};
 pub use refusal::Refusal;
 
-/// Images that come into being by being named, at most, so that a client cannot fill the memory.
+/// The maximum number of images in an open world, which creates each image at its first write.
 const OPEN_IMAGES_MAX: usize = 100_000;
 
 /// Images, accounts, shares and dials.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     images: BTreeMap<ImageId, Entry>,
-    /// Until when another operation occupies an image, held already or not.
+    /// The end of another operation on an image. The image need not exist yet.
     busy: BTreeMap<ImageId, u64>,
-    /// Whether every well-formed image id is an image of whoever writes to it first.
+    /// Whether every well-formed image id exists and is owned by the first account that writes to it.
     pub open_images: bool,
     /// Which accounts exist.
     pub accounts: Accounts,
-    /// What nobody outside the cloud knows. May change at any time.
+    /// Undocumented behavior. May change at any time.
     pub dials: Dials,
     repeated_accounts: u64,
 }
@@ -46,26 +50,30 @@ pub struct Ledger {
 /// An image as a caller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageView<'a> {
-    /// The root account it belongs to.
+    /// The root account that owns it.
     pub owner: AccountId,
-    /// Its name, for people.
+    /// Its name.
     pub name: &'a str,
-    /// Its state at the time of the reading.
+    /// When it was created, in Unix seconds.
+    pub created: u64,
+    /// Its tags, as keys and values.
+    pub tags: &'a [(String, String)],
+    /// Its state at the time of the read.
     pub state: ImageState,
-    /// Its kind to this caller: who an image is shared with sees a `SHARED_IMAGE`.
+    /// Its type for this caller: accounts that it is shared with see a `SHARED_IMAGE`.
     pub image_type: ImageType,
-    /// Its licence.
+    /// Its license.
     pub license: License,
 }
 
 impl Ledger {
-    /// A ledger in which every well-formed image and account exists.
+    /// Returns a ledger where every well-formed image and account exists.
     #[must_use]
     pub fn open() -> Self {
         Self { open_images: true, accounts: Accounts::open(), ..Self::default() }
     }
 
-    /// Puts an image into the world, or changes what it is without changing who has it.
+    /// Adds an image, or replaces its attributes without changing its shares.
     pub fn put_image(&mut self, id: ImageId, image: Image) {
         match self.images.get_mut(&id) {
             Some(entry) => entry.image = image,
@@ -75,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// Lets another operation occupy an image until a time, whether the ledger holds the image or not.
+    /// Starts another operation on an image, which ends at a time. The image need not exist yet.
     pub fn occupy(&mut self, id: ImageId, until: u64) {
         self.busy.insert(id, until);
     }
@@ -85,21 +93,20 @@ impl Ledger {
         self.busy.clear();
     }
 
-    /// Lets the owner's key do everything with an image from now on.
+    /// Allows the owner's key all actions on an image.
     pub fn permit(&mut self, id: ImageId) {
         if let Some(entry) = self.images.get_mut(&id) {
             entry.image.access = Access::default();
         }
     }
 
-    /// What the owner's key may do with an image, if the ledger holds it.
+    /// Returns the actions on an image that the owner's key is allowed, or `None` if the image does not exist.
     #[must_use]
     pub fn access(&self, id: ImageId) -> Option<Access> {
         self.images.get(&id).map(|entry| entry.image.access)
     }
 
-    /// Changes who has an image past all rules, as somebody at the console would. False if it was so already or the
-    /// ledger does not hold the image.
+    /// Adds or removes a share without any check. Returns whether that was a change; false if the image does not exist.
     pub fn impose(&mut self, now: u64, id: ImageId, account: AccountId, permission: Permission) -> bool {
         let horizon = now.saturating_sub(self.dials.history_ms);
         self.images.get_mut(&id).is_some_and(|entry| {
@@ -111,7 +118,7 @@ impl Ledger {
     /// ModifyImageSharePermission. `now` does not run backwards.
     ///
     /// # Errors
-    /// With the documented code. What is applied then, the dial `failing_batch` says.
+    /// With the documented code. The dial `failing_batch` decides which accounts are applied all the same.
     pub fn modify(
         &mut self,
         now: u64,
@@ -149,6 +156,7 @@ impl Ledger {
             accounts: &self.accounts,
             dials: &self.dials,
             shared_before: entry.shares.len(),
+            added: accounts.iter().filter(|account| !entry.shares.contains_key(account)).collect::<BTreeSet<_>>().len(),
             entry,
             repeated: 0,
         };
@@ -157,8 +165,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// DescribeImageSharePermission as of a time at most `history_ms` ago: who had the image, and since when, in
-    /// order of the ids.
+    /// DescribeImageSharePermission as of a time at most `history_ms` ago: the accounts with the times of their shares,
+    /// ordered by account id.
     ///
     /// # Errors
     /// With the documented code.
@@ -185,7 +193,7 @@ impl Ledger {
         Ok(entry.shares_at(as_of, self.dials.listing_limit.unwrap_or(usize::MAX)))
     }
 
-    /// DescribeImages for one image. `None` if it does not exist for the caller and the answer is an empty set.
+    /// DescribeImages for one image. Returns `None` if the caller sees no such image and the response is an empty set.
     ///
     /// # Errors
     /// With the documented code.
@@ -197,9 +205,10 @@ impl Ledger {
         image: ImageId,
     ) -> Result<Option<ImageView<'_>>, Refusal> {
         if self.open_images && !self.images.contains_key(&image) {
-            let (image_type, license) = (ImageType::default(), License::default());
+            let normal = Image::normal(caller, region);
             let state = if self.busy.get(&image).is_some_and(|&until| now < until) { BUSY } else { ImageState::Normal };
-            return Ok(Some(ImageView { owner: caller, name: "", state, image_type, license }));
+            let Image { owner, created, image_type, license, .. } = normal;
+            return Ok(Some(ImageView { owner, name: "", created, tags: &[], state, image_type, license }));
         }
         let Some(entry) = self.images.get(&image).filter(|entry| entry.is_visible(caller, region)) else {
             return match self.dials.describe_unknown {
@@ -213,7 +222,7 @@ impl Ledger {
         Ok(Some(self.view(image, entry, now, caller)))
     }
 
-    /// DescribeImages for all images a caller sees in a region, in order of the ids.
+    /// DescribeImages for all images that a caller sees in a region, ordered by image id.
     pub fn images(
         &self,
         now: u64,
@@ -232,18 +241,18 @@ impl Ledger {
         self.images.get(&image).is_some_and(|entry| entry.shares.contains_key(&account))
     }
 
-    /// How many accounts have an image now.
+    /// Returns the number of accounts that have an image now.
     #[must_use]
     pub fn shared_count(&self, image: ImageId) -> usize {
         self.images.get(&image).map_or(0, |entry| entry.shares.len())
     }
 
-    /// The whole truth now: every image the ledger holds and who has it, both in order of the ids.
+    /// Returns every image with the accounts that have it now, both ordered by id.
     pub fn state(&self) -> impl Iterator<Item = (ImageId, impl Iterator<Item = AccountId> + '_)> + '_ {
         self.images.iter().map(|(&id, entry)| (id, entry.shares.keys().copied()))
     }
 
-    /// Accounts in accepted writes that were already as asked for.
+    /// Returns how many accounts in accepted writes were already in the requested state.
     #[must_use]
     pub const fn repeated_accounts(&self) -> u64 {
         self.repeated_accounts
@@ -254,6 +263,8 @@ impl Ledger {
         ImageView {
             owner: image.owner,
             name: &image.name,
+            created: image.created,
+            tags: &image.tags,
             state: state(entry, &self.busy, id, now),
             image_type: entry.type_for(caller),
             license: image.license,
@@ -261,15 +272,15 @@ impl Ledger {
     }
 }
 
-/// The state of an image while another operation occupies it: being copied to another region is the common case.
+/// The state of an image during another operation. Copying to another region is the common one.
 const BUSY: ImageState = ImageState::Syncing;
 
-/// The state of an image at a time.
+/// Returns the state of an image at a time.
 fn state(entry: &Entry, busy: &BTreeMap<ImageId, u64>, id: ImageId, now: u64) -> ImageState {
     if busy.get(&id).is_some_and(|&until| now < until) { BUSY } else { entry.state(now) }
 }
 
-/// What forbids any write to an image.
+/// Checks the image of a write.
 fn check_image(
     image: &Image,
     state: ImageState,
@@ -301,7 +312,7 @@ fn check_image(
     }
 }
 
-/// A write that has passed the checks of its image.
+/// A write whose image has passed its checks.
 struct Write<'a> {
     now: u64,
     caller: AccountId,
@@ -309,6 +320,8 @@ struct Write<'a> {
     permission: Permission,
     alone: bool,
     shared_before: usize,
+    /// Distinct accounts of the request that do not have the image.
+    added: usize,
     accounts: &'a Accounts,
     dials: &'a Dials,
     entry: &'a mut Entry,
@@ -320,18 +333,18 @@ impl Write<'_> {
         match self.dials.failing_batch {
             FailingBatch::Nothing => {
                 let mark = self.entry.mark();
-                let done = accounts.iter().try_for_each(|&account| self.one(account, accounts.len()));
+                let done = accounts.iter().try_for_each(|&account| self.one(account));
                 if done.is_err() {
                     self.entry.roll_back(mark);
                 }
                 done
             }
-            FailingBatch::UntilFirst => accounts.iter().try_for_each(|&account| self.one(account, accounts.len())),
-            FailingBatch::UntilLast => accounts.iter().rev().try_for_each(|&account| self.one(account, accounts.len())),
+            FailingBatch::UntilFirst => accounts.iter().try_for_each(|&account| self.one(account)),
+            FailingBatch::UntilLast => accounts.iter().rev().try_for_each(|&account| self.one(account)),
             FailingBatch::Others => {
                 let mut first = Ok(());
                 for &account in accounts {
-                    let done = self.one(account, accounts.len());
+                    let done = self.one(account);
                     first = first.and(done);
                 }
                 first
@@ -339,7 +352,7 @@ impl Write<'_> {
         }
     }
 
-    fn one(&mut self, account: AccountId, named: usize) -> Result<(), Refusal> {
+    fn one(&mut self, account: AccountId) -> Result<(), Refusal> {
         let shared = self.entry.shares.contains_key(&account);
         self.accounts.check(self.caller, account, self.permission, shared)?;
         if Permission::of_presence(shared) == self.permission {
@@ -355,7 +368,7 @@ impl Write<'_> {
             return Ok(());
         }
         if self.permission == Permission::Share && self.entry.shares.len() >= self.dials.cap {
-            return Err(Refusal::over_quota(self.image, self.shared_before, named, self.dials.cap));
+            return Err(Refusal::over_quota(self.image, self.shared_before, self.added, self.dials.cap));
         }
         self.entry.set(self.now, account, self.permission == Permission::Share);
         Ok(())

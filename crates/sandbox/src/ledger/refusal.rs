@@ -1,10 +1,10 @@
-//! What the API answers when it does not do what was asked.
+//! Errors of the API.
 
 use alloc::{borrow::Cow, format, string::String};
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 
-/// An error of the API: the code that clients act on, and a message for people.
+/// An error of the API: a code for programs, and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
@@ -15,7 +15,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a code and a message.
+    /// Returns a refusal with a code and a message.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
     }
@@ -24,10 +24,10 @@ impl Refusal {
         Self::new("MissingParameter", format!("The request is missing a required parameter `{name}`."))
     }
 
-    pub(super) fn too_many_ids(found: usize, limit: usize) -> Self {
+    pub(super) fn too_many_ids(count: usize, limit: usize) -> Self {
         Self::new(
             "InvalidParameterValue.LimitExceeded",
-            format!("The number of `AccountIds` is {found}, which exceeds the limit {limit} of a request."),
+            format!("The number of `AccountIds` is {count}, which exceeds the limit {limit} of a request."),
         )
     }
 
@@ -74,7 +74,7 @@ impl Refusal {
         Self::new("FailedOperation.BYOLImageShareFailed", format!("The BYOL image `{image}` cannot be shared for now."))
     }
 
-    pub(super) fn image_busy(image: ImageId, state: &str) -> Self {
+    pub(crate) fn image_busy(image: ImageId, state: &str) -> Self {
         Self::new(
             "InvalidParameterValue.InvalidImageState",
             format!("The image `{image}` is in the state {state}, occupied by another operation. Try again later."),

@@ -1,4 +1,4 @@
-//! Tests of the rules, one by one, and of the ledger as a whole.
+//! Tests of each rule, and of the whole ledger against a model.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -57,7 +57,7 @@ fn check_code(done: Result<(), Refusal>, code: &str) {
 }
 
 #[test]
-fn sharing_and_taking_back_change_who_has_the_image() {
+fn share_and_cancel_change_the_shares() {
     let mut ledger = world();
     share(&mut ledger, &[20_000, 10_000]).unwrap();
     assert_eq!(shared(&ledger), [10_000, 20_000]);
@@ -68,7 +68,7 @@ fn sharing_and_taking_back_change_who_has_the_image() {
 }
 
 #[test]
-fn what_is_wrong_with_the_image_is_said_by_its_documented_code() {
+fn image_problems_have_documented_codes() {
     let normal = || Image::normal(owner(), here());
     let cases = [
         (Image { region: "ap-guangzhou".parse().unwrap(), ..normal() }, "InvalidImageId.NotFound"),
@@ -91,7 +91,7 @@ fn what_is_wrong_with_the_image_is_said_by_its_documented_code() {
 }
 
 #[test]
-fn what_is_wrong_with_an_account_is_said_by_its_documented_code() {
+fn account_problems_have_documented_codes() {
     let mut ledger = world();
     ledger.accounts.unknown.insert(account(10_001));
     ledger.accounts.sub_accounts.insert(account(10_002));
@@ -112,7 +112,18 @@ fn what_is_wrong_with_an_account_is_said_by_its_documented_code() {
 }
 
 #[test]
-fn an_account_that_was_closed_can_still_lose_the_image() {
+fn defaults_follow_the_evidence() {
+    let mut ledger = world();
+    let hundred: Vec<u64> = (10_000..10_100).collect();
+    share(&mut ledger, &hundred).unwrap();
+    check_code(share(&mut ledger, &[&hundred[..], &[20_000]].concat()), "InvalidParameterValue.LimitExceeded");
+    check_code(share(&mut ledger, &[10_000]), "FailedOperation.AccountAlreadyExists");
+    check_code(share(&mut ledger, &[20_000, 10_000]), "FailedOperation.AccountAlreadyExists");
+    cancel(&mut ledger, &[20_000]).unwrap();
+}
+
+#[test]
+fn closed_account_can_be_cancelled() {
     let mut ledger = world();
     share(&mut ledger, &[10_001]).unwrap();
     ledger.accounts.unknown.insert(account(10_001));
@@ -122,16 +133,20 @@ fn an_account_that_was_closed_can_still_lose_the_image() {
 }
 
 #[test]
-fn the_cap_and_the_batch_limit_are_kept_and_named() {
+fn cap_and_batch_limit_are_enforced() {
     let mut ledger = world();
     ledger.dials.cap = 3;
     ledger.dials.batch_limit = Some(4);
+    ledger.dials.share_again_in_batch = Repeat::Succeeds;
     share(&mut ledger, &[10_001, 10_002]).unwrap();
     let refusal = share(&mut ledger, &[10_003, 10_004]).unwrap_err();
     assert_eq!(refusal.code, "OverQuota");
     assert_eq!(refusal.message, "The image `img-6pb6lrmy` is shared with 2 accounts; 2 more exceed the quota of 3.");
     assert_eq!(shared(&ledger), [10_001, 10_002]);
     share(&mut ledger, &[10_001, 10_003]).unwrap();
+    let refusal = share(&mut ledger, &[10_001, 10_004, 10_004]).unwrap_err();
+    let message = "The image `img-6pb6lrmy` is shared with 3 accounts; 1 more exceed the quota of 3.";
+    assert_eq!(refusal.message, message, "accounts that have the image do not count");
     check_code(share(&mut ledger, &[10_001, 10_002, 10_003, 10_004, 10_005]), "InvalidParameterValue.LimitExceeded");
 }
 
@@ -146,7 +161,7 @@ fn check_failing_batch(dial: FailingBatch, blamed: u64, applied: &[u64]) {
 }
 
 #[test]
-fn a_failing_batch_is_applied_as_the_dial_says() {
+fn failing_batch_follows_the_dial() {
     check_failing_batch(FailingBatch::Nothing, 10_002, &[]);
     check_failing_batch(FailingBatch::UntilFirst, 10_002, &[10_001]);
     check_failing_batch(FailingBatch::UntilLast, 10_004, &[10_005]);
@@ -154,7 +169,7 @@ fn a_failing_batch_is_applied_as_the_dial_says() {
 }
 
 #[test]
-fn a_batch_that_is_undone_leaves_the_dates_of_before() {
+fn rolled_back_batch_keeps_dates() {
     let mut ledger = world();
     share(&mut ledger, &[10_001]).unwrap();
     let before = ledger.shares(9, owner(), here(), golden()).unwrap();
@@ -166,8 +181,10 @@ fn a_batch_that_is_undone_leaves_the_dates_of_before() {
 }
 
 #[test]
-fn asking_for_what_is_so_succeeds_or_fails_as_the_dials_say() {
+fn repeated_requests_follow_the_dials() {
     let mut ledger = world();
+    ledger.dials.share_again_alone = Repeat::Succeeds;
+    ledger.dials.share_again_in_batch = Repeat::Succeeds;
     share(&mut ledger, &[10_001]).unwrap();
     share(&mut ledger, &[10_001]).unwrap();
     share(&mut ledger, &[10_001, 10_002]).unwrap();
@@ -184,7 +201,7 @@ fn asking_for_what_is_so_succeeds_or_fails_as_the_dials_say() {
 }
 
 #[test]
-fn an_image_becomes_normal_when_its_time_has_come_and_when_nothing_occupies_it() {
+fn image_becomes_normal_on_time_unless_occupied() {
     let mut ledger = world();
     let creating = Image { state: ImageState::Creating, normal_at: Some(4000), ..Image::normal(owner(), here()) };
     ledger.put_image(golden(), creating);
@@ -197,7 +214,7 @@ fn an_image_becomes_normal_when_its_time_has_come_and_when_nothing_occupies_it()
 }
 
 #[test]
-fn an_unknown_image_reads_as_the_dials_say() {
+fn unknown_image_follows_the_dials() {
     let mut ledger = Ledger::default();
     let list = |ledger: &Ledger| ledger.shares(0, owner(), here(), golden()).map_err(|refusal| refusal.code);
     let image = |ledger: &Ledger| {
@@ -210,12 +227,12 @@ fn an_unknown_image_reads_as_the_dials_say() {
 }
 
 #[test]
-fn reading_may_be_forbidden_or_cut_short() {
+fn listing_may_be_denied_or_truncated() {
     let mut ledger = world();
     share(&mut ledger, &[10_001, 10_002, 10_003]).unwrap();
     ledger.dials.listing_limit = Some(2);
-    let found = ledger.shares(0, owner(), here(), golden()).unwrap();
-    assert_eq!(found, [(account(10_001), 0), (account(10_002), 0)]);
+    let listing = ledger.shares(0, owner(), here(), golden()).unwrap();
+    assert_eq!(listing, [(account(10_001), 0), (account(10_002), 0)]);
     check_code(
         ledger.shares(0, account(10_001), here(), golden()).map(|_| ()),
         "UnauthorizedOperation.ImageNotBelongToAccount",
@@ -228,7 +245,7 @@ fn reading_may_be_forbidden_or_cut_short() {
 }
 
 #[test]
-fn who_an_image_is_shared_with_sees_it_as_a_shared_one_and_others_do_not_see_it() {
+fn receivers_see_a_shared_image_and_others_none() {
     let mut ledger = world();
     share(&mut ledger, &[10_001]).unwrap();
     let seen = |caller| ledger.image(0, account(caller), here(), golden()).unwrap().map(|view| view.image_type);
@@ -239,7 +256,7 @@ fn who_an_image_is_shared_with_sees_it_as_a_shared_one_and_others_do_not_see_it(
 }
 
 #[test]
-fn in_an_open_world_an_image_belongs_to_who_writes_first() {
+fn open_image_belongs_to_its_first_writer() {
     let mut ledger = Ledger::open();
     ledger.occupy(golden(), 1);
     let state = |ledger: &Ledger, now| ledger.image(now, owner(), here(), golden()).unwrap().unwrap().state;
@@ -253,7 +270,7 @@ fn in_an_open_world_an_image_belongs_to_who_writes_first() {
 }
 
 #[test]
-fn changes_from_outside_follow_no_rules() {
+fn imposed_changes_bypass_the_rules() {
     let mut ledger = world();
     ledger.dials.cap = 0;
     assert!(ledger.impose(1, golden(), owner(), Permission::Share));
@@ -261,7 +278,7 @@ fn changes_from_outside_follow_no_rules() {
     assert_eq!(shared(&ledger), [OWNER]);
 }
 
-/// A request of the property test: later by so much, SHARE or CANCEL, these accounts.
+/// A request of the property test: the delay before it, whether it is a SHARE, and its accounts.
 type Step = (u64, bool, Vec<u64>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -269,13 +286,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// A model that keeps a whole copy of the list for every moment answers every reading the same.
+    /// Compares listings with a model that keeps a copy of the list for every time.
     #[test]
-    fn a_reading_as_of_any_remembered_time_equals_the_list_of_that_time(
+    fn past_listing_equals_the_list_of_that_time(
         steps in steps(), cap in 1_usize..12, dial in 0_usize..4,
     ) {
         let mut ledger = world();
         ledger.dials.cap = cap;
+        ledger.dials.share_again_alone = Repeat::Succeeds;
+        ledger.dials.share_again_in_batch = Repeat::Succeeds;
         ledger.accounts.unknown.insert(account(10_011));
         ledger.dials.failing_batch =
             [FailingBatch::Nothing, FailingBatch::UntilFirst, FailingBatch::UntilLast, FailingBatch::Others][dial];

@@ -1,4 +1,4 @@
-//! What people and tests ask the sandbox itself, under `/_sandbox/`.
+//! The admin interface under `/_sandbox/`, for people and tests.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,17 @@ use serde_json::{Value, json};
 use super::{Shared, api::page, payload::Payload, sts::SECONDS_MAX};
 use crate::{faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX};
 
-/// Answers a request of a path below `/_sandbox/`.
+/// Answers a request for a path below `/_sandbox/`.
 pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<Bytes, Refusal>) -> Response<Payload> {
     let body = match body {
         Ok(body) => body,
         Err(Refusal { message, .. }) => return problem(StatusCode::PAYLOAD_TOO_LARGE, &message),
     };
     match (&parts.method, path) {
+        (&Method::GET, "ca.pem") => {
+            page(StatusCode::OK, "application/x-pem-file", Payload::whole(shared.authority.pem()))
+        }
+        (&Method::GET, "health") => json(StatusCode::OK, &json!({ "status": "ok" })),
         (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
         (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
         (&Method::GET, "stats") => {
@@ -40,22 +44,29 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             state.reset(now);
             json(StatusCode::OK, &json!({}))
         }
-        (_, "state" | "requests" | "stats") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is GET"),
-        (_, "faults" | "reset") => problem(StatusCode::METHOD_NOT_ALLOWED, "allowed is POST"),
-        _ => problem(StatusCode::NOT_FOUND, "there are state, requests, stats, faults and reset"),
+        (_, "ca.pem" | "health" | "state" | "requests" | "stats") => {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET)")
+        }
+        (_, "faults" | "reset" | "temporary_key") => {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected POST)")
+        }
+        _ => problem(
+            StatusCode::NOT_FOUND,
+            "path: not found (expected ca.pem, health, state, requests, stats, faults, temporary_key or reset)",
+        ),
     }
 }
 
-/// A temporary key of the world's first account that lives for so many seconds, as a file of the worker's has it.
+/// Issues a temporary key of an account, in the format of the worker's credential file.
 fn temporary_key(shared: &Shared, body: &[u8]) -> Response<Payload> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Wanted {
+    struct KeyRequest {
         account: AccountId,
         seconds: u64,
     }
     match serde_json::from_slice(body) {
-        Ok(Wanted { account, seconds }) => {
+        Ok(KeyRequest { account, seconds }) => {
             let mut state = shared.lock();
             let expires_at = shared.now().unix_seconds.saturating_add(seconds.min(SECONDS_MAX));
             json(StatusCode::OK, &state.temporary_key(account, expires_at).file())
@@ -65,7 +76,7 @@ fn temporary_key(shared: &Shared, body: &[u8]) -> Response<Payload> {
 }
 
 fn state(shared: &Shared) -> Value {
-    // Ids in order as texts, which is not their order as numbers.
+    // Ids are sorted as text, which differs from their order as numbers.
     let texts = |accounts: &mut dyn Iterator<Item = String>| {
         let mut texts: Vec<String> = accounts.collect();
         texts.sort_unstable();
@@ -83,10 +94,10 @@ fn state(shared: &Shared) -> Value {
 fn requests(shared: &Shared, query: &str) -> Response<Payload> {
     let last = match flat::parse(query.as_bytes()).ok().as_ref().and_then(|pairs| pairs.get("last")) {
         None if query.is_empty() => Some(ENTRIES_MAX),
-        found => found.and_then(|text| text.parse().ok()),
+        last => last.and_then(|text| text.parse().ok()),
     };
     let Some(last) = last else {
-        return problem(StatusCode::BAD_REQUEST, "the query is not last=N, N a whole number");
+        return problem(StatusCode::BAD_REQUEST, "query: invalid (expected last=N with a whole number)");
     };
     let state = shared.lock();
     let entries: Vec<_> = state.log.last(last).collect();

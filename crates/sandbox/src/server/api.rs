@@ -1,9 +1,9 @@
-//! One request, from its arrival to its answer.
+//! One request, from its arrival to its response.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming as HttpBody};
 use tokio::{
@@ -19,40 +19,53 @@ use super::{
     payload::{Aborted, Payload},
     socket::ResetSwitch,
     state::{Decision, SKEW_SECONDS},
+    tunnel::{self, TunnelSlot},
 };
 use crate::{faults::Fault, ledger::Refusal, stats::Writer};
 
 /// How long a body may take to arrive.
 const BODY_SECONDS_MAX: Duration = Duration::from_secs(30);
 
-/// Bytes of a body that need no room set aside for them.
+/// Bodies of at most this many bytes need no reservation.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
 
-/// How long a request hangs if its client does not give up.
+/// How long a request hangs unless its client disconnects.
 const HANG: Duration = Duration::from_secs(600);
 
-const HTML: &str = "<html><head><title>Error</title></head><body><h1>The gateway is unwell</h1></body></html>";
+/// A header of the SDKs that the API echoes.
+const TRACE_ID: &str = "x-tc-traceid";
 
-/// Answers a request, or ends its connection.
+const HTML: &str = "<html><head><title>Error</title></head><body><h1>The gateway is broken</h1></body></html>";
+
+/// Answers a request, or aborts its connection.
 pub(super) async fn answer(
     shared: Arc<Shared>,
     switch: ResetSwitch,
+    slot: Option<TunnelSlot>,
     request: Request<HttpBody>,
 ) -> Result<Response<Payload>, Aborted> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Ok(tunnel::answer(slot.as_ref(), &mut parts));
+    }
     let (body, room) = read(&shared, body).await?;
     if let Some(path) = parts.uri.path().strip_prefix("/_sandbox/") {
         return Ok(admin::answer(&shared, path, &parts, body));
     }
     if let Some(path) = parts.uri.path().strip_prefix(metadata::PATH) {
         return match metadata::answer(&shared, path, &parts) {
-            metadata::Found::Page(page) => Ok(page),
-            metadata::Found::Key(decision) => reply(&shared, &switch, decision, 0).await,
+            metadata::Answer::Page(page) => Ok(page),
+            metadata::Answer::Key(decision) => reply(&shared, &switch, decision, 0).await,
         };
     }
     if parts.uri.path() != "/" {
-        return Ok(page(StatusCode::NOT_FOUND, "text/plain", Payload::whole("The API has the path / only.\n")));
+        return Ok(page(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            Payload::whole("path: not found (expected / for the API, /_sandbox/ or /latest/meta-data/)\n"),
+        ));
     }
+    let trace_id = parts.headers.get(TRACE_ID).cloned();
     let incoming = Incoming::read(parts, body);
     let (mut decision, generation) = {
         let mut state = shared.lock();
@@ -62,10 +75,14 @@ pub(super) async fn answer(
     drop(room);
     let _write = decision.write.take().map(|writer| WriteInFlight { shared: Arc::clone(&shared), writer });
     sleep_if_any(shared.latency).await;
-    reply(&shared, &switch, decision, generation).await
+    let mut response = reply(&shared, &switch, decision, generation).await?;
+    if let Some(trace_id) = trace_id {
+        response.headers_mut().insert(TRACE_ID, trace_id);
+    }
+    Ok(response)
 }
 
-/// Sends what was decided, as well as the fault lets it.
+/// Sends the response as far as the fault allows.
 async fn reply(
     shared: &Arc<Shared>,
     switch: &ResetSwitch,
@@ -88,7 +105,7 @@ async fn reply(
         Some(Fault::Endless) => Ok(json(Payload::endless())),
         Some(Fault::Truncate) => Ok(json(Payload::truncated(body))),
         Some(Fault::ApplyLate(delay)) => {
-            // A task of its own, since this one ends when the client hangs up.
+            // A separate task, since this one ends when the client disconnects.
             let applied = tokio::spawn({
                 let shared = Arc::clone(shared);
                 async move {
@@ -118,9 +135,9 @@ async fn reply(
     }
 }
 
-/// Reads a body into memory that is there for it, or says why not.
+/// Reads a body, after reserving memory if it is large.
 ///
-/// The room that comes with a large one is to be held for as long as the body is.
+/// The permit of a large body must be held for as long as the body.
 async fn read(
     shared: &Shared,
     body: HttpBody,
@@ -158,7 +175,7 @@ async fn sleep_if_any(duration: Duration) {
     }
 }
 
-/// Ends a write in the counters when it is answered or its client hangs up.
+/// Counts the end of a write when it is answered or its client disconnects.
 struct WriteInFlight {
     shared: Arc<Shared>,
     writer: Writer,

@@ -1,4 +1,4 @@
-//! A call that passed the gateway: the typed request of each action.
+//! The typed request of each action, after the checks of the gateway.
 
 use imageshare_core::{
     Permission,
@@ -13,16 +13,18 @@ use super::{
 };
 use crate::{action::Action, ledger::Refusal};
 
-/// A call, and who makes it where.
+/// A call with its account and region.
 #[derive(Debug)]
 pub(super) struct Call {
     /// `None` for a request that needs no signature.
     pub(super) account: Option<AccountId>,
     pub(super) region: Region,
     pub(super) request: Request,
+    /// Whether another write on the image was in flight when it arrived.
+    pub(super) is_simultaneous: bool,
 }
 
-/// What is asked.
+/// The parameters of an action.
 #[derive(Debug)]
 pub(super) enum Request {
     AssumeRole(Role),
@@ -34,6 +36,10 @@ pub(super) enum Request {
 }
 
 impl Request {
+    pub(super) const fn is_of_cvm(&self) -> bool {
+        matches!(self, Self::Images(_) | Self::Modify { .. } | Self::Shares { .. })
+    }
+
     pub(super) fn read(action: Action, mut from: Parameters) -> Result<Self, Refusal> {
         let request = match action {
             Action::AssumeRole => Self::AssumeRole(Role::read(&mut from)?),
@@ -44,7 +50,9 @@ impl Request {
             Action::DescribeImageSharePermission => Self::Shares { image: image(&from.required_text("ImageId")?)? },
             Action::DescribeImages => Self::Images(ImagesQuery::read(&mut from)?),
             Action::GetCallerIdentity => Self::CallerIdentity,
-            Action::InstanceRole => return Err(Refusal::new("InvalidAction", "The action does not exist.")),
+            Action::InstanceRole => {
+                return Err(Refusal::new("InvalidAction", "The action does not exist for this product."));
+            }
             Action::ModifyImageSharePermission => Self::Modify {
                 image: image(&from.required_text("ImageId")?)?,
                 accounts: accounts(
@@ -75,9 +83,6 @@ fn accounts(texts: &[String]) -> Result<Vec<AccountId>, Refusal> {
 }
 
 fn permission(text: &str) -> Result<Permission, Refusal> {
-    match text {
-        "CANCEL" => Ok(Permission::Cancel),
-        "SHARE" => Ok(Permission::Share),
-        _ => Err(invalid("InvalidParameterValue", "Permission", text, "allowed are SHARE and CANCEL")),
-    }
+    let is_invalid = |_| invalid("InvalidParameterValue", "Permission", text, "expected SHARE or CANCEL");
+    text.parse().map_err(is_invalid)
 }

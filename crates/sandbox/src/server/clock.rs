@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// Wall time for signatures and dates, and a time that never runs backwards for everything else.
+/// Wall time for signatures and dates, and monotonic time for everything else.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -17,12 +17,13 @@ impl Clock {
         Self { started: Instant::now(), started_at: wall_micros() }
     }
 
-    /// Microseconds since 1970 as of the start, going on evenly whatever happens to the machine's wall clock.
+    /// Returns microseconds since 1970: the wall clock at the start plus monotonic time since then.
     pub(super) fn micros(&self) -> u64 {
         self.started_at.saturating_add(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// The wall clock in Unix seconds. A suspended machine stops the other clock, and signatures are from this one.
+    /// Returns the wall clock in Unix seconds. The monotonic clock stops while the machine is suspended, so signatures
+    /// are compared with this one.
     pub(super) fn unix_seconds() -> u64 {
         wall_micros() / 1_000_000
     }
@@ -33,12 +34,12 @@ fn wall_micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `YYYY-MM-DDThh:mm:ssZ`, as the API writes times.
+/// Formats a time as the API does: `YYYY-MM-DDThh:mm:ssZ`.
 pub(super) fn api_time(unix_seconds: u64) -> String {
     format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ")
 }
 
-/// The form of the header `Date`.
+/// Formats a time for the header `Date`.
 pub(super) fn http_date(unix_seconds: u64) -> String {
     format(unix_seconds, "%a, %d %b %Y %H:%M:%S GMT")
 }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_the_forms_of_the_api_and_of_http() {
+    fn times_have_the_formats_of_api_and_http() {
         assert_eq!(api_time(1_700_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(api_time(u64::MAX).len(), "9999-12-30T22:00:00Z".len());

@@ -1,11 +1,13 @@
-//! DescribeImages: which images are asked for, and what is told of them.
+//! DescribeImages: its parameters and its response.
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     call::image,
+    clock::api_time,
     parameters::{Parameters, invalid},
+    response::Members,
 };
 use crate::ledger::{ImageView, Ledger, Refusal};
 
@@ -14,7 +16,7 @@ const LIMIT_MAX: u64 = 100;
 const FILTERS_MAX: usize = 10;
 const VALUES_MAX: usize = 5;
 
-/// Which images are asked for.
+/// The images that a request selects.
 #[derive(Debug)]
 pub(super) struct ImagesQuery {
     ids: Option<Vec<ImageId>>,
@@ -40,13 +42,14 @@ impl ImagesQuery {
             ));
         }
         if filters.len() > FILTERS_MAX {
-            let message = format!("There are {} `Filters`, allowed are {FILTERS_MAX}.", filters.len());
+            let message =
+                format!("The number of `Filters` is {}, which exceeds the limit {FILTERS_MAX}.", filters.len());
             return Err(Refusal::new("InvalidParameterValue.LimitExceeded", message));
         }
         let limit = from.number("Limit")?.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             let code = "InvalidParameterValue.InvalidParameterValueLimit";
-            return Err(invalid(code, "Limit", &limit.to_string(), "allowed are 1 to 100"));
+            return Err(invalid(code, "Limit", &limit.to_string(), "expected 1 to 100"));
         }
         let offset = from.number("Offset")?.unwrap_or_default();
         from.text("InstanceType")?;
@@ -64,21 +67,23 @@ impl ImagesQuery {
         now: u64,
         caller: AccountId,
         region: Region,
-    ) -> Result<Map<String, Value>, Refusal> {
-        let found: Vec<(ImageId, ImageView<'_>)> = match self.ids {
+    ) -> Result<Members, Refusal> {
+        let mut images: Vec<(ImageId, ImageView<'_>)> = match self.ids {
             Some(ids) => {
                 let view = |id| ledger.image(now, caller, region, id).map(|view| view.map(|view| (id, view)));
                 ids.into_iter().filter_map(|id| view(id).transpose()).collect::<Result<_, Refusal>>()?
             }
             None => ledger
                 .images(now, caller, region)
-                .filter(|(id, view)| self.filters.iter().all(|filter| filter.lets_through(*id, view)))
+                .filter(|(id, view)| self.filters.iter().all(|filter| filter.matches(*id, view)))
                 .collect(),
         };
-        let total = found.len();
+        // Newest first, as recorded. Images of one time keep the order of the request or of their ids.
+        images.sort_by_key(|(_, view)| std::cmp::Reverse(view.created));
+        let total = images.len();
         let page: Vec<Value> =
-            found.into_iter().skip(self.offset).take(self.limit).map(|(id, view)| describe(id, &view)).collect();
-        Ok(Map::from_iter([("ImageSet".to_owned(), Value::Array(page)), ("TotalCount".to_owned(), json!(total))]))
+            images.into_iter().skip(self.offset).take(self.limit).map(|(id, view)| describe(id, &view)).collect();
+        Ok(vec![("TotalCount", json!(total)), ("ImageSet", Value::Array(page))])
     }
 }
 
@@ -87,34 +92,56 @@ impl Filter {
         let name = from.required_text("Name")?;
         let values = from.texts("Values")?.unwrap_or_default();
         from.finish()?;
-        let is_known = ["image-id", "image-name", "image-type", "platform", "tag-key", "tag-value"];
+        let is_known = [
+            "cdc-cache-status",
+            "dedicated-cluster-id",
+            "image-id",
+            "image-name",
+            "image-type",
+            "platform",
+            "tag-key",
+            "tag-value",
+        ];
         if !is_known.contains(&name.as_str()) && !name.starts_with("tag:") {
             return Err(invalid("InvalidFilter", "Filters.Name", &name, "it is not a filter of this action"));
         }
         if values.len() > VALUES_MAX {
-            let message = format!("A filter has {} `Values`, allowed are {VALUES_MAX}.", values.len());
+            let message = format!(
+                "The number of `Values` of a filter is {}, which exceeds the limit {VALUES_MAX}.",
+                values.len()
+            );
             return Err(Refusal::new("InvalidFilterValue.LimitExceeded", message));
         }
         Ok(Self { name, values })
     }
 
-    fn lets_through(&self, id: ImageId, view: &ImageView<'_>) -> bool {
+    fn matches(&self, id: ImageId, view: &ImageView<'_>) -> bool {
         let value = match self.name.as_str() {
             "image-id" => id.as_str(),
             "image-name" => view.name,
             "image-type" => view.image_type.as_str(),
             "platform" => PLATFORM,
-            // No image of the sandbox has tags.
-            _ => return false,
+            "tag-key" => return view.tags.iter().any(|(key, _)| self.values.contains(key)),
+            "tag-value" => return view.tags.iter().any(|(_, value)| self.values.contains(value)),
+            name => {
+                let Some(tag) = name.strip_prefix("tag:") else {
+                    // No image of the sandbox is in a dedicated cluster or its cache.
+                    return false;
+                };
+                return view.tags.iter().any(|(key, value)| key == tag && self.values.contains(value));
+            }
         };
-        self.values.iter().any(|wanted| wanted == value)
+        self.values.iter().any(|expected| expected == value)
     }
 }
 
 const PLATFORM: &str = "TencentOS";
 
-/// The members of an image in an answer. What the world does not say is the same for every image.
+/// The members of an image in the response. Members that the world file does not set are the same for every image.
+///
+/// Beside the documented members, it has those that recorded responses have.
 fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
+    let tag = |(key, value): &(String, String)| json!({"Key": key, "Value": value, "tagKey": key, "tagValue": value});
     json!({
         "ImageId": id,
         "ImageName": view.name,
@@ -126,7 +153,7 @@ fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
         "OsName": "TencentOS Server 4 for x86_64",
         "Platform": PLATFORM,
         "Architecture": "x86_64",
-        "CreatedTime": "2026-11-02T08:15:30Z",
+        "CreatedTime": api_time(view.created),
         "ImageSource": "CREATE_IMAGE",
         "ImageSize": 50,
         "SyncPercent": null,
@@ -134,6 +161,13 @@ fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
         "ImageDeprecated": false,
         "ImageFamily": null,
         "SnapshotSet": [],
-        "Tags": [],
+        "Tags": view.tags.iter().map(tag).collect::<Vec<_>>(),
+        "CdcCacheStatus": null,
+        "CreatePercent": null,
+        "GPUDriverList": [],
+        "ImageFormat": "RAW",
+        "IsSupportAutoInstallGPUDriver": false,
+        "_ImageClass": "SystemImage",
+        "isSupportCloudinit": true,
     })
 }

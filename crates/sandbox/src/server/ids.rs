@@ -1,8 +1,8 @@
-//! Request ids and temporary keys: unlike each other, and unlike those of another sandbox.
+//! Unique request ids and temporary keys, distinct between sandboxes.
 
 use sha2::{Digest, Sha256};
 
-/// Makes them from a start value and a counter.
+/// Derives ids from a start value and a counter.
 #[derive(Debug)]
 pub(super) struct Ids {
     start: u64,
@@ -14,7 +14,7 @@ impl Ids {
         Self { start, made: 0 }
     }
 
-    /// 64 hex digits that were not there before. Nobody must be kept from guessing them.
+    /// Returns 64 new hex digits. They are predictable, which is acceptable in a sandbox.
     pub(super) fn next(&mut self) -> String {
         self.made += 1;
         let mut hash = Sha256::new();
@@ -23,7 +23,7 @@ impl Ids {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A request id in the form of a UUID of version 4.
+    /// Returns a request id in the form of a version 4 UUID.
     pub(super) fn request_id(&mut self) -> String {
         let hex = self.next();
         let part = |range| hex.get(range).unwrap_or_default();
@@ -36,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_ids_have_the_form_of_uuids_and_differ() {
+    fn request_ids_are_distinct_uuids() {
         let mut ids = Ids::new(1);
-        let (one, other) = (ids.request_id(), ids.request_id());
-        assert_ne!(one, other);
-        let lengths: Vec<_> = one.split('-').map(str::len).collect();
+        let (first, second) = (ids.request_id(), ids.request_id());
+        assert_ne!(first, second);
+        let lengths: Vec<_> = first.split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12]);
     }
 }

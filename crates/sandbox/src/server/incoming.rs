@@ -1,4 +1,4 @@
-//! A request of the API as it came in, before anything is believed of it.
+//! An API request as received, before it is verified.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use super::parameters::Parameters;
+use super::{parameters::Parameters, response::Language};
 use crate::{
     action::Action,
     flat,
@@ -21,25 +21,25 @@ use crate::{
     verify::{Received, SignatureVersion},
 };
 
-/// Bytes of the query of a GET.
+/// The maximum length of the query of a GET in bytes.
 const QUERY_BYTES_MAX: usize = 32 * 1024;
 
-/// Bytes of the body of a POST with signature version 3.
+/// The maximum length of the body of a POST with signature version 3 in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// Bytes of the body of a POST with signature version 1.
+/// The maximum length of the body of a POST with signature version 1 in bytes.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
 
-/// Characters of a client's tag that are kept.
+/// The maximum length of a client's tag in characters.
 const CLIENT_TAG_CHARS_MAX: usize = 128;
 
-/// Characters of a `Host` header that are kept.
+/// The maximum length of a `Host` header in the log in characters.
 const HOST_CHARS_MAX: usize = 128;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// Parameters that every call with signature version 1 may have beside those of its action.
+/// The common parameters of signature version 1.
 const COMMON: [&str; 11] = [
     "Action",
     "Language",
@@ -54,30 +54,31 @@ const COMMON: [&str; 11] = [
     "Version",
 ];
 
-/// The request, and what it says of itself.
+/// A request and its unverified attributes.
 #[derive(Debug)]
 pub(super) struct Incoming {
     parts: Parts,
     body: Bytes,
-    /// Why the body was not read to its end.
+    /// The refusal of a body that is too long.
     unread: Option<Refusal>,
     /// The pairs of the query or form.
     pairs: Pairs,
-    /// The parameters of the action, or why there are none.
+    /// The parameters of the action, or why they are malformed.
     members: Result<Map<String, Value>, Refusal>,
     pub(super) version: SignatureVersion,
     pub(super) action_name: Option<String>,
     pub(super) api_version: Option<String>,
     pub(super) region: Option<String>,
     pub(super) secret_id: String,
+    pub(super) language: Language,
     pub(super) client_tag: Option<String>,
     /// The `Host` header, made printable.
     pub(super) host: Option<String>,
-    /// The image it names, if well formed.
+    /// The image, if well formed.
     pub(super) image: Option<ImageId>,
-    /// The permission it names, if there is such a one.
+    /// The permission, if valid.
     pub(super) permission: Option<Permission>,
-    /// The well-formed accounts it names, the first few hundred.
+    /// The well-formed accounts, at most [`ACCOUNTS_MAX`].
     pub(super) accounts: Vec<AccountId>,
 }
 
@@ -93,6 +94,7 @@ impl Incoming {
             api_version: None,
             region: None,
             secret_id: String::new(),
+            language: Language::English,
             client_tag: None,
             host: None,
             image: None,
@@ -103,13 +105,14 @@ impl Incoming {
             unread,
         };
         incoming.members = incoming.read_members();
-        incoming.note_members();
+        incoming.copy_logged_members();
         let client_tag = match version {
             SignatureVersion::V3 => {
                 incoming.action_name = incoming.header("x-tc-action");
                 incoming.api_version = incoming.header("x-tc-version");
                 incoming.region = incoming.header("x-tc-region");
                 incoming.secret_id = incoming.claimed_secret_id().unwrap_or_default();
+                incoming.language = Language::of(incoming.header("x-tc-language").as_deref());
                 incoming.header("x-tc-requestclient")
             }
             SignatureVersion::V1 => {
@@ -117,6 +120,7 @@ impl Incoming {
                 incoming.api_version = incoming.pair("Version");
                 incoming.region = incoming.pair("Region");
                 incoming.secret_id = incoming.pair("SecretId").unwrap_or_default();
+                incoming.language = Language::of(incoming.pairs.get("Language"));
                 incoming.pair("RequestClient")
             }
         };
@@ -125,7 +129,7 @@ impl Incoming {
         incoming
     }
 
-    /// Method, content type and size, by the rules of the API.
+    /// Checks method, content type and size.
     pub(super) fn check_form(&self) -> Result<(), Refusal> {
         if let Some(refusal) = &self.unread {
             return Err(refusal.clone());
@@ -134,31 +138,31 @@ impl Incoming {
         let is_v3 = self.version == SignatureVersion::V3;
         let size = match (&self.parts.method, content_type.as_str()) {
             (&Method::GET, FORM) => (self.query().len(), QUERY_BYTES_MAX),
-            // A plain URL is a request of version 1 too; only signing it needs a content type in version 3.
+            // Version 3 signs the content type; version 1 does not need it.
             (&Method::GET, "") if !is_v3 => (self.query().len(), QUERY_BYTES_MAX),
             (&Method::POST, JSON) if is_v3 => (self.body.len(), BODY_BYTES_MAX),
             (&Method::POST, FORM) if !is_v3 => (self.body.len(), FORM_BYTES_MAX),
             (&Method::POST, JSON) => {
                 return Err(Refusal::new(
                     "AuthFailure.InvalidAuthorization",
-                    "The header `Authorization`, which a JSON request needs, is missing.",
+                    "The header `Authorization` is missing, which is required for a JSON request.",
                 ));
             }
             (&Method::GET | &Method::POST, _) => {
                 return Err(Refusal::new(
                     "InvalidParameter",
                     format!(
-                        "The content type {} does not go with this method and signature: GET takes {FORM}, POST takes \
-                         {JSON} with signature version 3 and {FORM} with version 1.",
+                        "The content type {} is invalid for this method and signature version (expected {FORM} for GET, \
+                         {JSON} for POST with version 3, {FORM} for POST with version 1).",
                         imageshare_core::text::excerpt(&content_type)
                     ),
                 ));
             }
             _ => return Err(Refusal::new("UnsupportedProtocol", "Only the methods GET and POST are supported.")),
         };
-        let (found, limit) = size;
-        if found > limit {
-            return Err(too_large(found, limit));
+        let (length, limit) = size;
+        if length > limit {
+            return Err(too_large(length, limit));
         }
         Ok(())
     }
@@ -173,30 +177,30 @@ impl Incoming {
         }
     }
 
-    /// The action, if the sandbox has it.
+    /// Returns the action, if the sandbox implements it.
     pub(super) fn action(&self) -> Option<Action> {
         self.action_name.as_deref()?.parse().ok()
     }
 
-    /// Whether it carries a signature, right or wrong.
+    /// Whether it has a signature, valid or not.
     pub(super) fn is_signed(&self) -> bool {
         self.version == SignatureVersion::V3 || self.pairs.get("Signature").is_some()
     }
 
-    /// Whether it is the one request that needs no signature, and has none.
+    /// Whether it is an unsigned request of the one action that needs no signature.
     pub(super) fn skips_signature(&self) -> bool {
         self.action() == Some(Action::AssumeRoleWithWebIdentity)
             && self.header("authorization").as_deref() == Some("SKIP")
     }
 
-    /// The parameters of the action, once.
+    /// Takes the parameters of the action.
     pub(super) fn take_parameters(&mut self) -> Result<Parameters, Refusal> {
         let is_flat = self.parts.method == Method::GET || self.version == SignatureVersion::V1;
         mem::replace(&mut self.members, Ok(Map::new())).map(|members| Parameters::new(members, is_flat))
     }
 
-    /// Notes what the log wants to know of the parameters.
-    fn note_members(&mut self) {
+    /// Copies the parameters that the log shows.
+    fn copy_logged_members(&mut self) {
         let Ok(members) = &self.members else { return };
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let listed = members.get("AccountIds").and_then(Value::as_array).into_iter().flatten();
@@ -213,6 +217,8 @@ impl Incoming {
         if self.parts.method == Method::POST && self.content_type() != FORM {
             return match serde_json::from_slice(&self.body) {
                 Ok(Value::Object(members)) => Ok(members),
+                // The Ruby SDK sends `null` for an action without parameters.
+                Ok(Value::Null) => Ok(Map::new()),
                 Ok(_) => Err(unreadable("the body is not a JSON object".to_owned())),
                 Err(error) => Err(unreadable(error.to_string())),
             };
@@ -222,15 +228,15 @@ impl Incoming {
             return Err(too_large(encoded.len(), FORM_BYTES_MAX));
         }
         self.pairs = flat::parse(encoded).map_err(|error| unreadable(error.to_string()))?;
-        let mut own = self.pairs.clone();
+        let mut pairs = self.pairs.clone();
         if self.version == SignatureVersion::V1 {
             for name in COMMON {
-                own.take(name);
+                pairs.take(name);
             }
         }
-        match flat::tree(own).map_err(|error| unreadable(error.to_string()))? {
+        match flat::tree(pairs).map_err(|error| unreadable(error.to_string()))? {
             Value::Object(members) => Ok(members),
-            _ => Err(unreadable("the pairs are a list without a name".to_owned())),
+            _ => Err(unreadable("a list has no name".to_owned())),
         }
     }
 
@@ -239,7 +245,7 @@ impl Incoming {
         rest.split_once('/').map(|(secret_id, _)| secret_id.to_owned())
     }
 
-    /// The media type, lower case, without its parameters.
+    /// Returns the media type in lower case, without its parameters.
     fn content_type(&self) -> String {
         let value = self.header("content-type").unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -259,9 +265,9 @@ impl Incoming {
     }
 }
 
-pub(super) fn too_large(found: usize, limit: usize) -> Refusal {
+pub(super) fn too_large(length: usize, limit: usize) -> Refusal {
     Refusal::new(
         "RequestSizeLimitExceeded",
-        format!("The request of {found} bytes exceeds the limit of {limit} bytes."),
+        format!("The request of {length} bytes exceeds the limit of {limit} bytes."),
     )
 }

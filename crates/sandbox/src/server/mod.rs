@@ -17,15 +17,18 @@ mod api;
 mod call;
 mod clock;
 mod describe_images;
+pub(crate) mod hosts;
 mod ids;
 mod incoming;
 mod metadata;
 mod parameters;
 mod payload;
+mod response;
 mod socket;
 mod state;
 mod sts;
 mod tls;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -51,49 +54,51 @@ use tokio_rustls::TlsAcceptor;
 use clock::Clock;
 use socket::{ResetSwitch, Socket};
 use state::{Now, State};
-pub use tls::TlsError;
+use tls::Authority;
+pub use tls::{CertificateError, is_certificate_name};
+use tunnel::{Protocol, Tunnel, TunnelSlot};
 
 use crate::{faults::Faults, world::World};
 
-/// Connections at once.
+/// The maximum number of connections.
 const CONNECTIONS_MAX: usize = 2048;
 
-/// How long the head of a request may take, and how long a connection may idle.
+/// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_SECONDS_MAX: Duration = Duration::from_secs(30);
 
-/// Bytes of a request's head, the query of a GET among them, and of what is read ahead of a body.
+/// The maximum length of a request's head with its query in bytes, and of the read buffer of a body.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
-/// Kilobytes of large bodies in memory at once. What is read from them may take ten times as much, for as long as it
-/// takes to decide.
+/// The maximum length of all large bodies in memory, in KiB. Their parsed form may take ten times as much while the
+/// request is processed.
 const BODY_ROOM_KILOBYTES: usize = 32 * 1024;
 
-/// How long a stop waits for answers that are on their way.
+/// How long a stop waits for responses in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How a sandbox is to be.
+/// The settings of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens; port 0 for any that is free.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The world at the start.
     pub world: World,
-    /// What goes wrong from the start.
+    /// The faults at the start.
     pub faults: Faults,
-    /// How long each answer takes.
+    /// The delay of each response.
     pub latency: Duration,
-    /// Requests a second of each sharing action and key; 0 for no limit. DescribeImages has four times as many, the
-    /// actions of STS have their documented limits.
+    /// The limit in requests per second of each sharing action and key; 0 is unlimited. DescribeImages has four times the
+    /// limit; the actions of STS have their documented limits.
     pub rps: u32,
-    /// Whether it speaks TLS.
-    pub tls: bool,
+    /// The protocol of the address.
+    pub scheme: Scheme,
 }
 
 impl Default for Config {
-    /// The open world on any free port of the loopback, with the documented limits, without faults or latency.
+    /// The open world on a free port of the loopback address, with the documented limits, without faults or latency.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -101,32 +106,43 @@ impl Default for Config {
             faults: Faults::default(),
             latency: Duration::ZERO,
             rps: 10,
-            tls: false,
+            scheme: Scheme::Http,
         }
     }
 }
 
-/// Why a sandbox does not start.
+/// The protocol that a sandbox speaks on its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS, with a certificate for the names of the API, for this machine and for these names: DNS names or IP
+    /// addresses.
+    Https(Vec<String>),
+}
+
+/// A sandbox could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The sandbox cannot listen on the address.
     #[error("cannot listen on {addr}: {reason}")]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The error of the system.
         reason: io::Error,
     },
-    /// There is no TLS.
+    /// TLS could not be set up.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] CertificateError),
 }
 
-/// A sandbox that runs. Dropping it stops it without waiting.
+/// A running sandbox. Dropping it stops it without waiting.
 #[derive(Debug)]
 pub struct Sandbox {
     addr: SocketAddr,
-    certificate_pem: Option<String>,
+    scheme: &'static str,
+    authority: Arc<Authority>,
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -135,11 +151,17 @@ impl Sandbox {
     /// Starts a sandbox on the runtime of the caller. It is listening when this returns.
     ///
     /// # Errors
-    /// If the address cannot be listened on or TLS cannot be set up.
+    /// If it cannot listen on the address or TLS cannot be set up.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { listen, world, faults, latency, rps, tls } = config;
-        let (tls, certificate_pem) =
-            if tls { tls::acceptor().map(|(tls, pem)| (Some(tls), Some(pem)))? } else { (None, None) };
+        let Config { listen, world, faults, latency, rps, scheme } = config;
+        let authority = Arc::new(Authority::new()?);
+        let (tls, scheme) = match scheme {
+            Scheme::Http => (None, "http"),
+            Scheme::Https(names) => {
+                let names = hosts::certificate_names().into_iter().chain(names).collect();
+                (Some(authority.acceptor(names)?), "https")
+            }
+        };
         let unable = |reason| StartError::Listen { addr: listen, reason };
         let listener = TcpListener::bind(listen).await.map_err(unable)?;
         let addr = listener.local_addr().map_err(unable)?;
@@ -150,75 +172,76 @@ impl Sandbox {
             clock,
             latency,
             body_room: Semaphore::new(BODY_ROOM_KILOBYTES),
+            authority: Arc::clone(&authority),
         });
         let (stop, stopped) = watch::channel(());
         let task = tokio::spawn(accept(listener, shared, tls, stopped));
-        Ok(Self { addr, certificate_pem, stop, task })
+        Ok(Self { addr, scheme, authority, stop, task })
     }
 
-    /// The address it listens on.
+    /// Returns the address it listens on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The endpoint for clients.
+    /// Returns the endpoint for clients.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.certificate_pem.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
-    /// The certificate of the authority that clients are to trust, where it speaks TLS.
+    /// Returns the PEM certificate of the authority that clients must trust, for TLS and for `CONNECT`.
     #[must_use]
-    pub fn certificate_pem(&self) -> Option<&str> {
-        self.certificate_pem.as_deref()
+    pub fn ca_pem(&self) -> String {
+        self.authority.pem()
     }
 
-    /// Takes no more connections, lets answers that are on their way go out for a second, and ends.
+    /// Stops accepting connections, waits up to one second for responses in flight, and ends.
     pub async fn stop(self) {
         let Self { stop, task, .. } = self;
         drop(stop);
-        // An error would mean that the task panicked, and then there is nothing left to stop.
+        // An error means that the task panicked, and then nothing is left to stop.
         drop(task.await);
     }
 }
 
-/// What all connections share.
+/// The state of all connections.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     clock: Clock,
     latency: Duration,
     body_room: Semaphore,
+    authority: Arc<Authority>,
 }
 
 impl Shared {
-    /// The state. A panic under the lock would be a bug of one request and must not take the others along.
+    /// Locks the state. A panic in one request must not affect the others, so a poisoned lock is ignored.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time. Taken under the lock, so that arrivals are counted in the order of their times.
+    /// Returns the time. Call it with the lock held, so that arrivals are counted in the order of their times.
     fn now(&self) -> Now {
         Now { micros: self.clock.micros(), unix_seconds: Clock::unix_seconds() }
     }
 }
 
-/// Takes connections until it is told to stop or the handle is gone.
+/// Accepts connections until the handle is stopped or dropped.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>, stopped: watch::Receiver<()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut stop = stopped.clone();
     loop {
         while connections.try_join_next().is_some() {}
-        let taken = async {
+        let accept = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
         let (place, accepted) = tokio::select! {
             _ = stop.changed() => break,
-            taken = taken => taken,
+            accepted = accept => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -228,7 +251,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
                     drop(place);
                 });
             }
-            // Out of file handles, most likely: others will end.
+            // Most likely out of file descriptors, until other connections end.
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
@@ -239,41 +262,69 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
     }
 }
 
-/// Serves a connection. How it ends is the client's business.
+/// Serves a connection. Its errors concern only the client.
 async fn connection(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>, stopped: watch::Receiver<()>) {
-    // Answers are small and are written at once; where this is refused they come late, not wrong.
+    // Responses are small and written at once. Without this option they are only slower.
     drop(stream.set_nodelay(true));
     let switch = ResetSwitch::default();
     let socket = Socket::new(stream, switch.clone());
+    let client = Client { switch, shared, stopped };
+    let slot = TunnelSlot::default();
     match tls {
-        None => serve(socket, switch, shared, stopped).await,
-        Some(tls) => {
-            if let Ok(Ok(socket)) = timeout(HANDSHAKE_SECONDS_MAX, tls.accept(socket)).await {
-                serve(socket, switch, shared, stopped).await;
+        None => client.serve(socket, Some(&slot)).await,
+        Some(tls) => client.serve_tls(tls, socket, Some(&slot)).await,
+    }
+    let Some(Tunnel { protocol, upgrade }) = slot.take() else { return };
+    let Ok(tunnel) = upgrade.await.map(TokioIo::new) else { return };
+    match protocol {
+        Protocol::Http => client.serve(tunnel, None).await,
+        Protocol::Tls(name) => {
+            if let Ok(tls) = client.shared.authority.acceptor(vec![name]) {
+                client.serve_tls(tls, tunnel, None).await;
             }
         }
     }
 }
 
-async fn serve(
-    socket: impl AsyncRead + AsyncWrite + Unpin,
+/// A connected client.
+struct Client {
     switch: ResetSwitch,
     shared: Arc<Shared>,
-    mut stopped: watch::Receiver<()>,
-) {
-    let service = service_fn(move |request| api::answer(Arc::clone(&shared), switch.clone(), request));
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_SECONDS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(socket), service)
-    );
-    tokio::select! {
-        ended = connection.as_mut() => drop(ended),
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+    stopped: watch::Receiver<()>,
+}
+
+impl Client {
+    async fn serve_tls<S>(&self, tls: TlsAcceptor, socket: S, slot: Option<&TunnelSlot>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Ok(Ok(socket)) = timeout(HANDSHAKE_SECONDS_MAX, tls.accept(socket)).await {
+            self.serve(socket, slot).await;
+        }
+    }
+
+    /// Serves requests until the connection ends or becomes a tunnel, which is then in the slot.
+    async fn serve<S>(&self, socket: S, slot: Option<&TunnelSlot>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service =
+            service_fn(|request| api::answer(Arc::clone(&self.shared), self.switch.clone(), slot.cloned(), request));
+        let mut stopped = self.stopped.clone();
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_SECONDS_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            ended = connection.as_mut() => drop(ended),
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The parameters of a call, taken one by one; what is left over is unknown.
+//! The parameters of a call. An action takes them one by one; the remaining ones are unknown.
 
 use imageshare_core::text::excerpt;
 use serde_json::{Map, Value};
 
 use crate::ledger::Refusal;
 
-/// Members that are still to be taken.
+/// Parameters that the action has not taken yet.
 #[derive(Debug)]
 pub(super) struct Parameters {
     members: Map<String, Value>,
-    /// Whether they came as flat pairs, where numbers are text.
+    /// Whether they are from flat pairs, where numbers are strings.
     is_flat: bool,
 }
 
@@ -18,12 +18,12 @@ impl Parameters {
         Self { members, is_flat }
     }
 
-    /// A text that must be there.
+    /// Takes a required string.
     pub(super) fn required_text(&mut self, name: &str) -> Result<String, Refusal> {
         self.text(name)?.ok_or_else(|| Refusal::missing_parameter(name))
     }
 
-    /// A text.
+    /// Takes a string.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         match self.take(name) {
             None => Ok(None),
@@ -32,7 +32,7 @@ impl Parameters {
         }
     }
 
-    /// A list of texts.
+    /// Takes a list of strings.
     pub(super) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
         let text = |value| match value {
             Value::String(text) => Ok(text),
@@ -45,7 +45,7 @@ impl Parameters {
         }
     }
 
-    /// A whole number that is not negative.
+    /// Takes a nonnegative whole number.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let number = match self.take(name) {
             None => return Ok(None),
@@ -56,7 +56,7 @@ impl Parameters {
         number.map(Some).ok_or_else(|| wrong_type(name, "a whole number"))
     }
 
-    /// A list of objects.
+    /// Takes a list of objects.
     pub(super) fn objects(&mut self, name: &str) -> Result<Vec<Self>, Refusal> {
         let object = |value| match value {
             Value::Object(members) => Ok(Self::new(members, self.is_flat)),
@@ -69,12 +69,12 @@ impl Parameters {
         }
     }
 
-    /// A member of any kind, which the sandbox does not look at.
+    /// Drops a parameter of any type, which the sandbox does not use.
     pub(super) fn ignore(&mut self, name: &str) {
         self.members.remove(name);
     }
 
-    /// Ends the taking.
+    /// Checks that no parameter remains.
     pub(super) fn finish(self) -> Result<(), Refusal> {
         match self.members.keys().next() {
             None => Ok(()),
@@ -84,14 +84,14 @@ impl Parameters {
         }
     }
 
-    /// A member, with null as if it were not there.
+    /// Takes a parameter; null counts as absent.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 }
 
-pub(super) fn invalid(code: &'static str, name: &str, found: &str, allowed: &str) -> Refusal {
-    Refusal::new(code, format!("The value {} of the parameter `{name}` is not valid: {allowed}.", excerpt(found)))
+pub(super) fn invalid(code: &'static str, name: &str, value: &str, problem: &str) -> Refusal {
+    Refusal::new(code, format!("The value {} of the parameter `{name}` is invalid: {problem}.", excerpt(value)))
 }
 
 fn wrong_type(name: &str, expected: &str) -> Refusal {

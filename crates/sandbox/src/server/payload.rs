@@ -1,4 +1,4 @@
-//! Bodies of answers, sound and spoiled.
+//! Bodies of responses, complete and spoiled.
 
 use std::{
     pin::Pin,
@@ -8,30 +8,30 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Bytes of each piece of a body without end.
+/// A piece of an endless body.
 const PIECE: [u8; 16 * 1024] = [b' '; 16 * 1024];
 
 /// A body.
 #[derive(Debug)]
 pub(super) enum Payload {
-    /// All of it.
+    /// The complete body.
     Whole(Option<Bytes>),
-    /// The first half of what its length promises, then the end of the connection.
+    /// Half of the body that the content length promises, then the end of the connection.
     Truncated {
-        /// What is sent, until it is.
+        /// The half, until it is sent.
         half: Option<Bytes>,
-        /// Bytes promised.
+        /// The content length.
         promised: u64,
-        /// Whether the connection was given the time to send the half.
+        /// Whether the connection had time to send the half.
         is_sent: bool,
     },
-    /// JSON white space without end, after this beginning.
+    /// This beginning, then white space without end.
     Endless(Option<Bytes>),
 }
 
-/// The connection ends here, on purpose.
+/// The connection is aborted on purpose.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the connection is ended on purpose")]
+#[error("connection aborted on purpose")]
 pub(super) struct Aborted;
 
 impl Payload {
@@ -61,7 +61,7 @@ impl Body for Payload {
                 Some(half) => Some(Ok(Frame::data(half))),
                 None if *is_sent => Some(Err(Aborted)),
                 None => {
-                    // An error at once would discard what is not on its way yet; after a pause it has been sent.
+                    // An error at once would discard the half before it is sent.
                     *is_sent = true;
                     context.waker().wake_by_ref();
                     return Poll::Pending;

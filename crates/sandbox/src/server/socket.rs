@@ -1,4 +1,4 @@
-//! A TCP stream that can be told to end with a reset, as a broken network ends connections.
+//! A TCP stream that can end with a reset, like connections in a broken network.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Says that a stream shall end with a reset.
+/// Requests that a stream ends with a reset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
@@ -29,7 +29,7 @@ impl ResetSwitch {
     }
 }
 
-/// The stream. It sits below TLS.
+/// The stream, below TLS.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
@@ -45,8 +45,8 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.switch.is_on() {
-            // With no time to linger, closing discards what was not sent and tells the peer by a reset. Where the
-            // system refuses, the connection ends in the ordinary way, which is a lesser fault.
+            // Without linger time, close sends a reset and discards unsent bytes. If that fails, the connection is closed
+            // in the ordinary way, which is a lesser fault.
             drop(self.stream.set_zero_linger());
         }
     }

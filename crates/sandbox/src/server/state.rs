@@ -1,40 +1,48 @@
-//! Everything that changes, behind one lock, and the decision about a request.
+//! The mutable state, behind one lock, and the processing of a request.
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{AccountId, Region};
-use serde_json::{Map, Value, json};
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region},
+    text::printable,
+};
+use serde_json::{Value, json};
 
 use super::{
     call::{Call, Request},
     clock::api_time,
+    hosts,
     ids::Ids,
     incoming::Incoming,
+    response::{self, Members, Origin},
     sts::{self, Role, TemporaryKey},
 };
 use crate::{
     action::Action,
     faults::{Fault, Faults},
-    ledger::{Ledger, Refusal},
+    ledger::{Ledger, Refusal, SimultaneousWrite},
     log::{Late, Log, LogEntry},
     rate::Meter,
     stats::{Stats, Writer},
-    verify::{Key, Keys, verify},
+    verify::{Key, Keys, signed_text, verify},
     world::{InstanceRole, World},
 };
 
 const SECOND_MICROS: u64 = 1_000_000;
 
-/// Pairs of action and key that are metered at once before those that are idle are forgotten.
+/// The maximum length of region and key id in the log, in characters.
+const LOGGED_CHARS_MAX: usize = 128;
+
+/// The number of pairs of action and key above which idle meters are dropped.
 const METERS_MAX: usize = 10_000;
 
-/// Seconds by which the server's clock is ahead under the fault `skew`.
+/// How far the server's clock is ahead with the fault `skew`, in seconds.
 pub(super) const SKEW_SECONDS: u64 = 3600;
 
-/// The time at which a request arrived, on both clocks.
+/// The arrival time of a request on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    /// Of the clock that never runs backwards.
+    /// Of the monotonic clock.
     pub(super) micros: u64,
     /// Of the wall clock.
     pub(super) unix_seconds: u64,
@@ -52,42 +60,42 @@ impl Now {
     }
 }
 
-/// What changes.
+/// The mutable state.
 #[derive(Debug)]
 pub(super) struct State {
     world: World,
     rps: u32,
     pub(super) ledger: Ledger,
     keys: Keys,
-    /// For each action and key.
+    /// By action and key.
     meters: BTreeMap<(Action, String), Meter>,
     faults: Faults,
     pub(super) stats: Stats,
     pub(super) log: Log,
     ids: Ids,
-    /// What an instance was shown last.
+    /// The key that an instance received last.
     instance_key: Option<TemporaryKey>,
-    /// Counts the resets, so that what was to be applied late is not applied to another world.
+    /// Counts the resets, so that a late call is not applied after a reset.
     pub(super) generation: u64,
 }
 
-/// A call that is carried out after its client's connection was held for some time.
+/// A call that takes effect after a delay.
 #[derive(Debug)]
 pub(super) struct LateCall {
     call: Call,
     request_id: String,
 }
 
-/// What was decided about a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(super) struct Decision {
-    /// The body of the answer.
+    /// The body of the response.
     pub(super) body: String,
-    /// What goes wrong with it.
+    /// The fault of this request.
     pub(super) fault: Option<Fault>,
-    /// What is to be done later, under the fault `apply_late`.
+    /// The delayed call, with the fault `apply_late`.
     pub(super) late: Option<LateCall>,
-    /// The image that is being written to.
+    /// The client and image of a write.
     pub(super) write: Option<Writer>,
 }
 
@@ -110,7 +118,7 @@ impl State {
         state
     }
 
-    /// Empties faults, counters and log, and restores the world.
+    /// Clears faults, counters and log, and restores the world.
     pub(super) fn reset(&mut self, now: Now) {
         self.ledger = self.world.begin(now.millis());
         self.keys = self.world.keys.clone();
@@ -134,25 +142,36 @@ impl State {
         self.faults = faults;
     }
 
-    /// Counts, logs and decides, all at the moment of arrival.
+    /// Processes a request at the time of its arrival.
     pub(super) fn decide(&mut self, mut incoming: Incoming, now: Now) -> Decision {
         let action = incoming.action();
         let key = if self.keys.contains(&incoming.secret_id) { incoming.secret_id.as_str() } else { "" };
         self.stats.arrival(now.micros, action, key);
         let image = incoming.image.filter(|_| action == Some(Action::ModifyImageSharePermission));
         let write = image.map(|image| Writer { image, host: incoming.host.clone().unwrap_or_default() });
+        let is_simultaneous = image.is_some_and(|image| self.stats.is_written(image));
         if let Some(writer) = &write {
             self.stats.write_begins(writer.clone());
         }
+        let request_id = self.ids.request_id();
+        let language = incoming.language;
+        let mut origin = Origin::Gateway;
+        let mut process = |state: &mut Self, incoming: &mut Incoming, clock: Now| {
+            let result = state.admit(incoming, is_simultaneous, clock).and_then(|call| {
+                origin = if call.request.is_of_cvm() { Origin::Product } else { Origin::Gateway };
+                state.perform(call, now)
+            });
+            decided(result.map_err(|refusal| response::complete(refusal, &request_id, language)))
+        };
         let fault = action.and_then(|action| self.faults.strike(action));
         let mut late = None;
         let (code, result) = match &fault {
             Some(fault @ (Fault::Hang | Fault::Http500 | Fault::Html | Fault::ResetBefore | Fault::Endless)) => {
-                (fault.as_str().to_owned(), Ok(Map::new()))
+                (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(fault @ Fault::ApplyLate(_)) => {
-                late = self.admit(&mut incoming, now).ok();
-                (fault.as_str().to_owned(), Ok(Map::new()))
+                late = self.admit(&mut incoming, is_simultaneous, now).ok();
+                (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(Fault::Throttle) => decided(Err(self.throttled(action))),
             Some(Fault::InternalError) => {
@@ -161,19 +180,24 @@ impl State {
             Some(Fault::ExpiredCredential) => {
                 decided(Err(Refusal::new("AuthFailure.TokenFailure", "The token has expired.")))
             }
-            Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "The script of faults says so."))),
+            Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "Injected by the script of faults."))),
             Some(Fault::Skew) => {
                 let ahead = Now { unix_seconds: now.unix_seconds + SKEW_SECONDS, ..now };
-                decided(self.admit(&mut incoming, ahead).and_then(|call| self.perform(call, now)))
+                process(self, &mut incoming, ahead)
             }
-            None | Some(Fault::Truncate | Fault::ResetAfter) => {
-                decided(self.admit(&mut incoming, now).and_then(|call| self.perform(call, now)))
-            }
+            None | Some(Fault::Truncate | Fault::ResetAfter) => process(self, &mut incoming, now),
         };
         self.stats.decided(&code);
         let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
-        let request_id = self.ids.request_id();
+        let signed_text = (fault.is_none() && code == "AuthFailure.SignatureFailure")
+            .then(|| signed_text(&incoming.received()))
+            .flatten();
+        let text = |text: &str| (!text.is_empty()).then(|| printable(text, LOGGED_CHARS_MAX));
         self.log.push(LogEntry {
+            method: incoming.received().method.to_owned(),
+            region: incoming.region.as_deref().and_then(text),
+            secret_id: text(&incoming.secret_id),
+            signed_text,
             time: now.text(),
             action: action.map(Action::as_str),
             code,
@@ -187,39 +211,46 @@ impl State {
             host: incoming.host,
             late: None,
         });
-        let late = late.map(|call| LateCall { call, request_id: request_id.clone() });
-        Decision { body: envelope(result, request_id), fault, late, write }
+        let body = response::body(result, &request_id, origin);
+        Decision { body, fault, late: late.map(|call| LateCall { call, request_id }), write }
     }
 
-    /// The gateway: form, signature, action, region, rate, parameters.
-    fn admit(&mut self, incoming: &mut Incoming, now: Now) -> Result<Call, Refusal> {
+    /// The checks of the gateway: form, signature, action, region, rate, parameters.
+    fn admit(&mut self, incoming: &mut Incoming, is_simultaneous: bool, now: Now) -> Result<Call, Refusal> {
         incoming.check_form()?;
         let caller = match incoming.skips_signature() {
             true => None,
             false => Some(verify(&incoming.received(), &self.keys, now.unix_seconds)?),
         };
-        let action = check_action(incoming, caller.as_ref().and_then(|caller| caller.service.as_deref()))?;
+        let service = caller.as_ref().and_then(|caller| caller.service.as_deref());
+        let host = incoming.host.as_deref().unwrap_or_default();
+        let action = check_action(incoming, service.filter(|service| !hosts::is_cut_from_address(service, host)))?;
         let region = incoming.region.as_deref().ok_or_else(|| Refusal::missing_parameter("Region"))?;
         let region: Region = region.parse().map_err(|_| {
-            let found = imageshare_core::text::excerpt(region);
-            Refusal::new("UnsupportedRegion", format!("The region {found} is not supported."))
+            let region = imageshare_core::text::excerpt(region);
+            Refusal::new("UnsupportedRegion", format!("The region {region} is not supported."))
         })?;
+        if let Some(caller) = &caller
+            && self.world.denies(&caller.secret_id, action)
+        {
+            return Err(not_authorized(action, region, caller.account, incoming.image));
+        }
         let (account, secret_id) = caller.map(|caller| (caller.account, caller.secret_id)).unzip();
         self.meter(action, secret_id.unwrap_or_default(), now.micros).admit(now.micros)?;
         let request = Request::read(action, incoming.take_parameters()?)?;
-        Ok(Call { account, region, request })
+        Ok(Call { account, region, request, is_simultaneous })
     }
 
-    /// Carries out a call that was held back, and records what the API did. No client is left to receive the response.
+    /// Performs a delayed call and records its outcome. No client receives the response.
     pub(super) fn perform_late(&mut self, late: LateCall, now: Now) {
         let LateCall { call, request_id } = late;
         let (code, _) = decided(self.perform(call, now));
         self.log.late(&request_id, Late { time: now.text(), code });
     }
 
-    /// Does what is asked.
-    fn perform(&mut self, call: Call, now: Now) -> Result<Map<String, Value>, Refusal> {
-        let Call { account, region, request } = call;
+    /// Performs a call.
+    fn perform(&mut self, call: Call, now: Now) -> Result<Members, Refusal> {
+        let Call { account, region, request, is_simultaneous } = call;
         match (request, account) {
             (Request::AssumeRole(role), Some(account)) => self.assume(&role, Some(account), now),
             (Request::AssumeRoleWithWebIdentity(role, identity), account) => {
@@ -229,9 +260,14 @@ impl State {
             (_, None) => Err(Refusal::new("AuthFailure.InvalidAuthorization", "The request has no signature.")),
             (Request::CallerIdentity, Some(account)) => Ok(sts::caller_identity(account)),
             (Request::Images(query), Some(account)) => query.answer(&self.ledger, now.millis(), account, region),
+            (Request::Modify { image, .. }, _)
+                if is_simultaneous && self.ledger.dials.simultaneous_write == SimultaneousWrite::Refused =>
+            {
+                Err(Refusal::image_busy(image, "NORMAL"))
+            }
             (Request::Modify { image, accounts, permission }, Some(account)) => {
                 self.ledger.modify(now.millis(), account, region, image, &accounts, permission)?;
-                Ok(Map::new())
+                Ok(Members::new())
             }
             (Request::Shares { image }, Some(account)) => {
                 let as_of = now.millis().saturating_sub(self.world.read_lag_ms);
@@ -240,20 +276,20 @@ impl State {
                     .into_iter()
                     .map(|(id, created)| json!({"AccountId": id, "CreatedTime": api_time(created / 1000)}))
                     .collect();
-                Ok(Map::from_iter([("SharePermissionSet".to_owned(), Value::Array(set))]))
+                Ok(vec![("SharePermissionSet", Value::Array(set))])
             }
         }
     }
 
-    /// A temporary key of a role, for whoever may assume it.
-    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Map<String, Value>, Refusal> {
+    /// Issues a temporary key of a role.
+    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Members, Refusal> {
         if !self.ledger.accounts.exists(role.account) && Some(role.account) != caller {
             return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
         }
-        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).answer())
+        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).members())
     }
 
-    /// A new temporary key of an account, which is known from now on.
+    /// Issues a temporary key of an account.
     pub(super) fn temporary_key(&mut self, account: AccountId, expires_at: u64) -> TemporaryKey {
         let key = TemporaryKey {
             secret_id: format!("AKID{}", self.ids.next()),
@@ -266,13 +302,13 @@ impl State {
         key
     }
 
-    /// The role of the instance that asks, and its account, if it has one.
+    /// Returns the role of the instance, if it has one.
     pub(super) fn instance_role(&self) -> Option<&InstanceRole> {
         self.world.instance_role.as_ref()
     }
 
-    /// The temporary key of the instance's role. It is renewed when half of its time is over, as the cloud renews it
-    /// well before its end.
+    /// Returns the temporary key of the instance's role. It is replaced after half of its lifetime, as the cloud replaces
+    /// it well before it expires.
     pub(super) fn decide_instance_role(&mut self, now: Now) -> Decision {
         let action = Action::InstanceRole;
         self.stats.arrival(now.micros, Some(action), "");
@@ -300,7 +336,7 @@ impl State {
     fn meter(&mut self, action: Action, secret_id: String, now: u64) -> &mut Meter {
         let (rps, window) = (self.rps, self.world.window);
         if self.meters.len() >= METERS_MAX {
-            // Temporary keys come and go; the limit of one that rests is whole again.
+            // The limit of an idle key is unused, so its meter can be dropped.
             self.meters.retain(|_, meter| !meter.is_idle(now));
         }
         self.meters.entry((action, secret_id)).or_insert_with(|| Meter::new(action.limit(rps), window, SECOND_MICROS))
@@ -312,25 +348,28 @@ impl State {
     }
 }
 
-/// The code of a result, for counters and log, beside it.
-fn decided(result: Result<Map<String, Value>, Refusal>) -> (String, Result<Map<String, Value>, Refusal>) {
+/// Returns the code of a result, for counters and log, with the result.
+fn decided(result: Result<Members, Refusal>) -> (String, Result<Members, Refusal>) {
     let code = result.as_ref().map_or_else(|refusal| refusal.code.to_string(), |_| "ok".to_owned());
     (code, result)
 }
 
-/// The body of a response.
-fn envelope(result: Result<Map<String, Value>, Refusal>, request_id: String) -> String {
-    let mut response = result
-        .unwrap_or_else(|Refusal { code, message }| Map::from_iter([("Error".to_owned(), error(&code, &message))]));
-    response.insert("RequestId".to_owned(), Value::String(request_id));
-    json!({ "Response": response }).to_string()
+/// Returns the refusal of an action that the policy of the key denies. CVM has a code of its own for it.
+fn not_authorized(action: Action, region: Region, account: AccountId, image: Option<ImageId>) -> Refusal {
+    let service = action.service();
+    let (code, resource) = match (service, image) {
+        ("cvm", Some(image)) => ("UnauthorizedOperation", format!("image/{image}")),
+        ("cvm", None) => ("UnauthorizedOperation", "image/*".to_owned()),
+        _ => ("AuthFailure.UnauthorizedOperation", "*".to_owned()),
+    };
+    let message = format!(
+        "you are not authorized to perform operation ({service}:{action})\nresource \
+         (qcs::{service}:{region}:uin/{account}:{resource}) has no permission\n"
+    );
+    Refusal::new(code, message)
 }
 
-fn error(code: &str, message: &str) -> Value {
-    json!({"Code": code, "Message": message})
-}
-
-/// Whether the product has the action in the version that is asked for.
+/// Checks that the product has the action in the requested version.
 fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Refusal> {
     let name = incoming.action_name.as_deref().ok_or_else(|| Refusal::missing_parameter("Action"))?;
     if service.is_some_and(|service| !["cvm", "sts"].contains(&service)) {
@@ -341,13 +380,13 @@ fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Re
         .ok()
         .filter(|action: &Action| service.is_none_or(|service| service == action.service()))
         .ok_or_else(|| {
-            let found = imageshare_core::text::excerpt(name);
-            Refusal::new("InvalidAction", format!("The action {found} does not exist for this product."))
+            let name = imageshare_core::text::excerpt(name);
+            Refusal::new("InvalidAction", format!("The action {name} does not exist for this product."))
         })?;
     let version = incoming.api_version.as_deref().ok_or_else(|| Refusal::missing_parameter("Version"))?;
     if version != action.version() {
-        let found = imageshare_core::text::excerpt(version);
-        return Err(Refusal::new("NoSuchVersion", format!("The version {found} does not exist for this product.")));
+        let version = imageshare_core::text::excerpt(version);
+        return Err(Refusal::new("NoSuchVersion", format!("The version {version} does not exist for this product.")));
     }
     Ok(action)
 }

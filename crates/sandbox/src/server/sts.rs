@@ -1,36 +1,37 @@
-//! STS: temporary keys, and whose key it is.
+//! STS: temporary keys, and the identity of the caller.
 
 use std::fmt;
 
 use imageshare_core::{ids::AccountId, text::excerpt};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     clock::api_time,
     parameters::{Parameters, invalid},
+    response::Members,
 };
 use crate::ledger::Refusal;
 
 const SECONDS_DEFAULT: u64 = 7200;
-/// The longest that a temporary key lives.
+/// The maximum lifetime of a temporary key in seconds.
 pub(super) const SECONDS_MAX: u64 = 43_200;
 
-/// A role that is to be assumed.
+/// The role in a request.
 #[derive(Debug)]
 pub(super) struct Role {
-    /// The root account that has the role, and that the temporary key acts for.
+    /// The root account that owns the role and that the temporary key belongs to.
     pub(super) account: AccountId,
     seconds: u64,
 }
 
-/// What somebody else says of the caller.
+/// An identity token of a third party.
 #[derive(Debug)]
 pub(super) struct WebIdentity {
     provider_id: String,
     token: String,
 }
 
-/// A temporary key as the answer shows it.
+/// A temporary key.
 pub(super) struct TemporaryKey {
     pub(super) secret_id: String,
     pub(super) secret_key: String,
@@ -47,17 +48,17 @@ impl Role {
             from.text(text)?;
         }
         from.ignore("Tags");
-        let refused = |name, found: &str, allowed| Err(invalid("InvalidParameter.ParamError", name, found, allowed));
+        let refused = |name, value: &str, problem| Err(invalid("InvalidParameter.ParamError", name, value, problem));
         let Some(account) = account_of(&arn) else {
-            return refused("RoleArn", &arn, "allowed is qcs::cam::uin/UIN:roleName/NAME or :role/ID");
+            return refused("RoleArn", &arn, "expected qcs::cam::uin/UIN:roleName/NAME or :role/ID");
         };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
         if !(2..=128).contains(&session.len()) || !session.bytes().all(is_name) {
-            return refused("RoleSessionName", &session, "allowed are 2 to 128 letters, digits and _+=,.@-");
+            return refused("RoleSessionName", &session, "expected 2 to 128 letters, digits and _+=,.@-");
         }
         if !(1..=SECONDS_MAX).contains(&seconds) {
             let code = "InvalidParameter.OverTimeError";
-            return Err(invalid(code, "DurationSeconds", &seconds.to_string(), "allowed are 1 to 43200"));
+            return Err(invalid(code, "DurationSeconds", &seconds.to_string(), "expected 1 to 43200"));
         }
         Ok(Self { account, seconds })
     }
@@ -71,7 +72,7 @@ impl WebIdentity {
     pub(super) fn read(from: &mut Parameters) -> Result<Self, Refusal> {
         let identity =
             Self { provider_id: from.required_text("ProviderId")?, token: from.required_text("WebIdentityToken")? };
-        // A JWT is three texts with points between them.
+        // A JWT is three nonempty strings separated by dots.
         let parts: Vec<_> = identity.token.split('.').collect();
         if parts.len() != 3 || parts.contains(&"") {
             return Err(identity.refused());
@@ -79,7 +80,7 @@ impl WebIdentity {
         Ok(identity)
     }
 
-    /// Whether the world vouches for it; one that names no identities vouches for all.
+    /// Checks that the world contains it. A world without identities accepts every token.
     pub(super) fn check(&self, known: &[(String, String)]) -> Result<(), Refusal> {
         let is_this =
             |(provider_id, token): &(String, String)| *provider_id == self.provider_id && *token == self.token;
@@ -87,20 +88,20 @@ impl WebIdentity {
     }
 
     fn refused(&self) -> Refusal {
-        let message = format!("The identity token is not one of the provider {}.", excerpt(&self.provider_id));
+        let message = format!("The identity token is not valid for the provider {}.", excerpt(&self.provider_id));
         Refusal::new("InvalidParameter.WebIdentityTokenError", message)
     }
 }
 
 impl fmt::Debug for TemporaryKey {
-    /// Neither key nor token is shown.
+    /// Shows neither secret key nor token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TemporaryKey").field("secret_id", &self.secret_id).finish_non_exhaustive()
     }
 }
 
 impl TemporaryKey {
-    /// As a file of the worker's has it.
+    /// Returns the worker's credential file.
     pub(super) fn file(&self) -> Value {
         json!({
             "secret_id": self.secret_id, "secret_key": self.secret_key, "token": self.token,
@@ -108,7 +109,7 @@ impl TemporaryKey {
         })
     }
 
-    /// As the metadata service shows it.
+    /// Returns the document of the metadata service.
     pub(super) fn of_instance(&self) -> Value {
         json!({
             "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key, "Token": self.token,
@@ -116,31 +117,29 @@ impl TemporaryKey {
         })
     }
 
-    pub(super) fn answer(&self) -> Map<String, Value> {
-        Map::from_iter([
-            (
-                "Credentials".to_owned(),
-                json!({"Token": self.token, "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key}),
-            ),
-            ("ExpiredTime".to_owned(), json!(self.expires_at)),
-            ("Expiration".to_owned(), json!(api_time(self.expires_at))),
-        ])
+    pub(super) fn members(&self) -> Members {
+        let credentials = json!({"Token": self.token, "TmpSecretId": self.secret_id, "TmpSecretKey": self.secret_key});
+        vec![
+            ("Credentials", credentials),
+            ("ExpiredTime", json!(self.expires_at)),
+            ("Expiration", json!(api_time(self.expires_at))),
+        ]
     }
 }
 
-/// GetCallerIdentity.
-pub(super) fn caller_identity(account: AccountId) -> Map<String, Value> {
+/// Returns the response to GetCallerIdentity.
+pub(super) fn caller_identity(account: AccountId) -> Members {
     let id = account.to_string();
-    Map::from_iter([
-        ("Arn".to_owned(), json!(format!("qcs::cam::uin/{id}:uin/{id}"))),
-        ("AccountId".to_owned(), json!(id)),
-        ("UserId".to_owned(), json!(id)),
-        ("PrincipalId".to_owned(), json!(id)),
-        ("Type".to_owned(), json!("CAMUser")),
-    ])
+    vec![
+        ("Arn", json!(format!("qcs::cam::uin/{id}:uin/{id}"))),
+        ("AccountId", json!(id)),
+        ("UserId", json!(id)),
+        ("PrincipalId", json!(id)),
+        ("Type", json!("CAMUser")),
+    ]
 }
 
-/// `qcs::cam::uin/<uin>:roleName/<name>` or `...:role/<id>`.
+/// Returns the account in `qcs::cam::uin/<uin>:roleName/<name>` or `...:role/<id>`.
 fn account_of(arn: &str) -> Option<AccountId> {
     let (account, role) = arn.strip_prefix("qcs::cam::uin/")?.split_once(':')?;
     let name = role.strip_prefix("roleName/").or_else(|| role.strip_prefix("role/"))?;
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_of_a_role_is_in_its_name() {
+    fn role_arn_contains_its_account() {
         for arn in [
             "qcs::cam::uin/100009999999:roleName/share",
             "qcs::cam::uin/100009999999:role/4611686018427397919",

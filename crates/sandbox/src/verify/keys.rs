@@ -1,4 +1,4 @@
-//! The keys that the sandbox knows.
+//! The API keys of the sandbox.
 
 use std::{collections::BTreeMap, collections::VecDeque, fmt};
 
@@ -6,29 +6,29 @@ use imageshare_core::ids::AccountId;
 
 use crate::ledger::Refusal;
 
-/// Temporary keys that are kept; the oldest makes room.
+/// The maximum number of temporary keys; the oldest is dropped.
 const TEMPORARY_KEYS_MAX: usize = 10_000;
 
-/// A key.
+/// An API key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The secret half.
+    /// The secret key.
     pub secret_key: String,
-    /// The root account it belongs to.
+    /// The root account that owns it.
     pub account: AccountId,
-    /// The token that must come with a temporary key, and the Unix second it expires at.
+    /// The token of a temporary key, and when it expires in Unix seconds. `None` for a permanent key.
     pub temporary: Option<(String, u64)>,
 }
 
 impl Key {
-    /// Whether the token that came, if any, is the one that must come.
+    /// Checks the token of a request against the key.
     pub(super) fn check_token(&self, token: Option<&str>, now: u64) -> Result<(), Refusal> {
         let failure = |message: &str| Err(Refusal::new("AuthFailure.TokenFailure", message));
         match (&self.temporary, token.filter(|token| !token.is_empty())) {
             (None, None) => Ok(()),
             (None, Some(_)) => failure("The token does not belong to the key."),
             (Some(_), None) => failure("The token of the temporary key is missing."),
-            (Some((expected, _)), Some(found)) if expected != found => failure("The token is invalid."),
+            (Some((expected, _)), Some(token)) if expected != token => failure("The token is invalid."),
             (Some((_, expires_at)), Some(_)) if *expires_at <= now => failure("The token has expired."),
             (Some(_), Some(_)) => Ok(()),
         }
@@ -36,13 +36,13 @@ impl Key {
 }
 
 impl fmt::Debug for Key {
-    /// Neither key nor token is shown.
+    /// Shows neither secret key nor token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
-/// Keys by their ids.
+/// API keys by their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
     by_id: BTreeMap<String, Key>,
@@ -64,7 +64,7 @@ impl Keys {
         self.by_id.insert(secret_id, key);
     }
 
-    /// Whether there is a key of that id.
+    /// Whether a key with this id exists.
     #[must_use]
     pub fn contains(&self, secret_id: &str) -> bool {
         self.by_id.contains_key(secret_id)

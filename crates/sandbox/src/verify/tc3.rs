@@ -1,16 +1,17 @@
-//! Signature version 3, TC3-HMAC-SHA256: the header `Authorization` recomputed from what arrived.
+//! Signature version 3, TC3-HMAC-SHA256: recomputes the header `Authorization` from the received request.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
+use super::{Caller, Keys, Received, SignedText, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 const ALGORITHM: &str = "TC3-HMAC-SHA256";
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
-    let authorization = Authorization::parse(received.header("authorization").ok_or_else(|| malformed("no ASCII"))?)?;
+    let authorization =
+        Authorization::parse(received.header("authorization").ok_or_else(|| malformed("it is not ASCII"))?)?;
     let timestamp = received.header("x-tc-timestamp").ok_or_else(|| Refusal::missing_parameter("Timestamp"))?;
     let seconds = whole_number("Timestamp", timestamp)?;
     let key = keys.get(authorization.secret_id)?;
@@ -21,9 +22,16 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
             "The date in the credential scope is not the UTC date of the timestamp.",
         ));
     }
-    let canonical_request = canonical_request(received, authorization.signed_headers)?;
-    let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
-    if signature(&key.secret_key, &authorization, &string_to_sign) != authorization.signature {
+    let mut is_valid = false;
+    for host in received.signed_hosts() {
+        let canonical_request = canonical_request(received, authorization.signed_headers, host)?;
+        let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
+        is_valid |= signature(&key.secret_key, &authorization, &string_to_sign) == authorization.signature;
+        if is_valid {
+            break;
+        }
+    }
+    if !is_valid {
         return Err(mismatch());
     }
     key.check_token(received.header("x-tc-token"), now)?;
@@ -34,7 +42,17 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
     })
 }
 
-/// The parts of the header.
+/// Returns canonical request and string to sign, with the host as sent.
+pub(super) fn signed_text(received: &Received<'_>) -> Option<SignedText> {
+    let authorization = Authorization::parse(received.header("authorization")?).ok()?;
+    let host = received.header("host").unwrap_or_default();
+    let canonical_request = canonical_request(received, authorization.signed_headers, host).ok()?;
+    let timestamp = received.header("x-tc-timestamp")?;
+    let string_to_sign = string_to_sign(timestamp, authorization.scope, &canonical_request);
+    Some(SignedText { canonical_request: Some(canonical_request), string_to_sign })
+}
+
+/// The parts of the header `Authorization`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     secret_id: &'a str,
@@ -59,10 +77,10 @@ impl<'a> Authorization<'a> {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
-                _ => return Err(malformed("it has an item that is not known")),
+                _ => return Err(malformed("it has an unknown item")),
             };
             if place.replace(value).is_some() {
-                return Err(malformed("it has an item twice"));
+                return Err(malformed("it has a duplicate item"));
             }
         }
         let credential = credential.ok_or_else(|| malformed("`Credential` is missing"))?;
@@ -84,16 +102,20 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// The canonical request, its headers in ASCII order of their names whatever the order of the list.
-pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str) -> Result<String, Refusal> {
+/// Returns the canonical request. Its headers are sorted by name, whatever the order of `signed_headers`.
+pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str, host: &str) -> Result<String, Refusal> {
     let mut names: Vec<&str> = signed_headers.split(';').collect();
     names.sort_unstable();
     if !(names.contains(&"content-type") && names.contains(&"host")) {
-        return Err(malformed("`SignedHeaders` must hold content-type and host"));
+        return Err(malformed("`SignedHeaders` must contain content-type and host"));
     }
     let mut headers = String::new();
     for name in names {
-        let value = received.header(name).ok_or_else(|| malformed("a signed header is missing"))?;
+        let value = match received.header(name) {
+            Some(_) if name == "host" => host,
+            Some(value) => value,
+            None => return Err(malformed("a signed header is missing")),
+        };
         headers.push_str(&format!("{name}:{}\n", value.trim().to_lowercase()));
     }
     let payload: &[u8] = match received.header("x-tc-content-sha256") {
@@ -138,7 +160,7 @@ fn malformed(why: &str) -> Refusal {
     Refusal::new("AuthFailure.InvalidAuthorization", format!("The header `Authorization` is not well formed: {why}."))
 }
 
-/// Signs with the same mathematics, for tests of the server that must not depend on another signer.
+/// Signs with the code of the verifier, so that tests of the server depend on no other signer.
 #[cfg(test)]
 pub(crate) fn authorize(received: &Received<'_>, secret_id: &str, secret_key: &str, service: &str) -> String {
     let timestamp = received.header("x-tc-timestamp").unwrap();
@@ -146,7 +168,8 @@ pub(crate) fn authorize(received: &Received<'_>, secret_id: &str, secret_key: &s
     let scope = format!("{date}/{service}/tc3_request");
     let signed_headers = "content-type;host;x-tc-action";
     let authorization = Authorization { secret_id, scope: &scope, date: &date, service, signed_headers, signature: "" };
-    let canonical_request = canonical_request(received, signed_headers).unwrap();
+    let host = received.header("host").unwrap();
+    let canonical_request = canonical_request(received, signed_headers, host).unwrap();
     let signature = signature(secret_key, &authorization, &string_to_sign(timestamp, &scope, &canonical_request));
     format!("{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={signed_headers}, Signature={signature}")
 }

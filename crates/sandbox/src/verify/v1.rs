@@ -1,4 +1,4 @@
-//! Signature version 1, HmacSHA1 and HmacSHA256: the parameter `Signature` recomputed from what arrived.
+//! Signature version 1, HmacSHA1 and HmacSHA256: recomputes the parameter `Signature` from the received request.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -6,7 +6,7 @@ use imageshare_core::text::excerpt;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::{Caller, Keys, Received, check_clock, mismatch, whole_number};
+use super::{Caller, Keys, Received, SignedText, check_clock, mismatch, whole_number};
 use crate::ledger::Refusal;
 
 pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<Caller, Refusal> {
@@ -18,24 +18,37 @@ pub(super) fn verify(received: &Received<'_>, keys: &Keys, now: u64) -> Result<C
     if whole_number("Nonce", parameter("Nonce")?)? == 0 {
         return Err(Refusal::new("InvalidParameter", "The parameter `Nonce` must be a positive whole number."));
     }
-    let found = parameter("Signature")?;
+    let claimed = parameter("Signature")?;
     let key = keys.get(secret_id)?;
     check_clock(timestamp, now)?;
     let method = received.pairs.get("SignatureMethod").unwrap_or("HmacSHA1");
-    let host = received.header("host").unwrap_or_default();
-    let text = string_to_sign(received.method, host, received.pairs.iter());
-    let expected = signature(method, &key.secret_key, &text).ok_or_else(|| {
-        let found = excerpt(method);
-        Refusal::new("InvalidParameterValue", format!("`SignatureMethod` is {found}; allowed: HmacSHA1, HmacSHA256."))
-    })?;
-    if expected != found {
+    // The Ruby SDK sends the line feed at the end of its Base64.
+    let claimed = claimed.trim_ascii();
+    let signature = |host| {
+        let text = string_to_sign(received.method, host, received.pairs.iter());
+        signature(method, &key.secret_key, &text)
+    };
+    let mut expected = received.signed_hosts().filter_map(signature).peekable();
+    if expected.peek().is_none() {
+        let value = excerpt(method);
+        let message = format!("The value {value} of the parameter `SignatureMethod` is not HmacSHA1 or HmacSHA256.");
+        return Err(Refusal::new("InvalidParameterValue", message));
+    }
+    if !expected.any(|expected| expected == claimed) {
         return Err(mismatch());
     }
     key.check_token(received.pairs.get("Token"), now)?;
     Ok(Caller { secret_id: secret_id.to_owned(), account: key.account, service: None })
 }
 
-/// Method, host, `/?` and every pair but the signature, raw, in byte order of the names.
+/// Returns the string to sign, with the host as sent.
+pub(super) fn signed_text(received: &Received<'_>) -> SignedText {
+    let host = received.header("host").unwrap_or_default();
+    let string_to_sign = string_to_sign(received.method, host, received.pairs.iter());
+    SignedText { canonical_request: None, string_to_sign }
+}
+
+/// Returns method, host, `/?` and all pairs except the signature, not encoded, sorted by name.
 pub(super) fn string_to_sign<'a>(method: &str, host: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut signed: Vec<_> = pairs.filter(|(name, _)| *name != "Signature").collect();
     signed.sort_unstable();
@@ -43,7 +56,7 @@ pub(super) fn string_to_sign<'a>(method: &str, host: &str, pairs: impl Iterator<
     format!("{method}{host}/?{}", joined.join("&"))
 }
 
-/// The signature, or `None` for a method that there is not.
+/// Returns the signature, or `None` for an unknown method.
 fn signature(method: &str, secret_key: &str, text: &str) -> Option<String> {
     match method {
         "HmacSHA1" => Some(mac::<Hmac<Sha1>>(secret_key, text)),
@@ -58,7 +71,7 @@ fn mac<M: Mac + KeyInit>(key: &str, text: &str) -> String {
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// Signs with the same mathematics, for tests of the server that must not depend on another signer.
+/// Signs with the code of the verifier, so that tests of the server depend on no other signer.
 #[cfg(test)]
 pub(crate) fn sign<'a>(
     http_method: &str,

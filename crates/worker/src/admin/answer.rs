@@ -1,4 +1,4 @@
-//! What is answered to a request.
+//! The response to a request.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -7,21 +7,21 @@ use hyper::body::Body;
 use serde::Serialize;
 
 use super::{
-    meant::Meant,
+    host_check::HostCheck,
     page::page,
-    shown::{Alive, Ready, Shown},
+    status_json::{AliveJson, ReadyJson, StatusJson},
 };
 use crate::{metrics, status::Status};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What nobody may do with an answer, whatever it is.
+/// The content policy of every response but the page.
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Answers a request. One that brings a body wants something that nobody does here.
-pub(super) fn answer<B: Body>(status: &Status, meant: Meant, request: &Request<B>) -> Response<Full<Bytes>> {
-    if !meant.is_met_by(request.uri(), request.headers()) {
+/// Returns the response to a request. A request with a body is refused: nothing here takes one.
+pub(super) fn answer<B: Body>(status: &Status, host_check: HostCheck, request: &Request<B>) -> Response<Full<Bytes>> {
+    if !host_check.accepts(request.uri(), request.headers()) {
         return text(StatusCode::MISDIRECTED_REQUEST, "allowed as a host are localhost and addresses\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -35,15 +35,15 @@ pub(super) fn answer<B: Body>(status: &Status, meant: Meant, request: &Request<B
     match request.uri().path() {
         "/" => html(),
         "/livez" => {
-            let alive = Alive::of(status);
+            let alive = AliveJson::new(status);
             json(ok_if(alive.alive), &alive)
         }
         "/metrics" => of_type(StatusCode::OK, metrics::CONTENT_TYPE, status.metrics().into()),
         "/readyz" => {
-            let ready = Ready::of(status);
+            let ready = ReadyJson::new(status);
             json(ok_if(ready.ready), &ready)
         }
-        "/status" => json(StatusCode::OK, &Shown::of(status)),
+        "/status" => json(StatusCode::OK, &StatusJson::new(status)),
         _ => text(StatusCode::NOT_FOUND, "there are /, /livez, /metrics, /readyz and /status\n"),
     }
 }

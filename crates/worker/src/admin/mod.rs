@@ -1,24 +1,22 @@
-//! The admin server: what a process says of itself, by HTTP, to whoever may reach it. It changes nothing and knows no
-//! secret.
+//! The admin server: the state of the process, by HTTP. It changes nothing and holds no secret.
 //!
-//! | path | answers |
+//! | path | response |
 //! |---|---|
-//! | `/` | a page for people that shows `/status` and keeps itself up to date |
-//! | `/livez` | 200 while the loop that does the work comes round, else 503 |
+//! | `/` | a page for people that shows `/status` and refreshes itself |
+//! | `/livez` | 200 while the driver's loop turns, else 503 |
 //! | `/readyz` | 200 if every lane can work, else 503 with the reasons |
-//! | `/status` | everything about every lane |
-//! | `/metrics` | for Prometheus |
+//! | `/status` | the state of every lane |
+//! | `/metrics` | metrics for Prometheus |
 //!
-//! On a loopback address it answers only what was asked of that address or of `localhost`: `meant.rs` says why.
+//! On a loopback address it accepts only requests for that address or for `localhost` (see `host_check.rs`).
 //!
-//! Nothing here waits for the work, or holds it up: all is read from what others have noted, on a thread of its own, so
-//! that it answers however busy the others are. Clients that are slow, or many, take the place of each other and nothing
-//! else.
+//! It runs on a thread of its own and only reads [`Status`], so it neither waits for the work nor delays it. Slow and numerous
+//! clients replace each other and take nothing else.
 
 mod answer;
-mod meant;
+mod host_check;
 mod page;
-mod shown;
+mod status_json;
 
 #[cfg(test)]
 mod tests;
@@ -35,32 +33,32 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{answer::answer, meant::Meant};
+use self::{answer::answer, host_check::HostCheck};
 use crate::status::Status;
 
-/// Connections at once. For one more, the oldest has to go.
+/// Connections at once. Another one closes the oldest.
 const CONNECTIONS_MAX: usize = 32;
 
-/// How long the head of a request may take.
+/// The time-out of a request's head.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 
-/// How long a connection may take from its beginning to its end: it carries one request.
+/// The time-out of a connection, which carries one request.
 const CONNECTION_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of a request's head.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 
-/// How long to wait when no connection can be taken, most likely for want of file descriptors.
+/// The pause after a connection could not be accepted, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server that runs. Dropped, it ends.
+/// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
     _runs: oneshot::Sender<Infallible>,
 }
 
-/// Why there is no server.
+/// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr} for status and metrics: {reason}")]
 pub struct CannotListen {
@@ -69,10 +67,10 @@ pub struct CannotListen {
 }
 
 impl Admin {
-    /// Starts one. Port 0 is any that is free. It is listening when this returns.
+    /// Starts a server. Port 0 is any free port. It listens when this returns.
     ///
     /// # Errors
-    /// If the address cannot be listened on, or there is no thread for it.
+    /// If it cannot listen on the address, or its thread cannot be started.
     pub fn start(listen: SocketAddr, status: Arc<Status>) -> Result<Self, CannotListen> {
         Self::try_start(listen, status).map_err(|reason| CannotListen { addr: listen, reason })
     }
@@ -81,7 +79,7 @@ impl Admin {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
-        let meant = Meant::of(addr);
+        let host_check = HostCheck::new(addr);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -91,8 +89,8 @@ impl Admin {
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    never = accept(listener, status, meant) => match never {},
-                    // Only its drop can come.
+                    never = accept(listener, status, host_check) => match never {},
+                    // It ends with its drop only.
                     _ = ended => {}
                 }
             });
@@ -100,15 +98,15 @@ impl Admin {
         Ok(Self { addr, _runs: runs })
     }
 
-    /// The address it listens on.
+    /// Returns the address on which it listens.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 }
 
-/// Takes connections for ever.
-async fn accept(listener: TcpListener, status: Arc<Status>, meant: Meant) -> Infallible {
+/// Accepts connections.
+async fn accept(listener: TcpListener, status: Arc<Status>, host_check: HostCheck) -> Infallible {
     let mut connections = JoinSet::new();
     let mut in_order: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -123,15 +121,15 @@ async fn accept(listener: TcpListener, status: Arc<Status>, meant: Meant) -> Inf
         {
             oldest.abort();
         }
-        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), meant))));
+        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), host_check))));
     }
 }
 
-/// Answers one request. How the connection ends is the client's business.
-async fn serve(stream: TcpStream, status: Arc<Status>, meant: Meant) {
+/// Responds to one request. Errors of the connection do not matter.
+async fn serve(stream: TcpStream, status: Arc<Status>, host_check: HostCheck) {
     let service = service_fn(|request| {
-        let answered = answer(&status, meant, &request);
-        async { Ok::<_, Infallible>(answered) }
+        let response = answer(&status, host_check, &request);
+        async { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,4 +1,4 @@
-//! The page for people: one file with all that it needs, and the policy that keeps a browser from anything else.
+//! The page for people: one file, and the content policy that allows a browser nothing else.
 
 use std::sync::LazyLock;
 
@@ -11,11 +11,11 @@ const TEXT: &str = include_str!("page.html");
 /// The page.
 pub(super) struct Page {
     pub(super) text: &'static str,
-    /// Its own style and script, `/status`, and nothing else.
+    /// Allows its own style and script, and `/status`.
     pub(super) policy: HeaderValue,
 }
 
-/// The page, made ready once.
+/// Returns the page.
 pub(super) fn page() -> &'static Page {
     static PAGE: LazyLock<Page> = LazyLock::new(|| {
         let policy = format!(
@@ -29,7 +29,7 @@ pub(super) fn page() -> &'static Page {
     &PAGE
 }
 
-/// The hash of what stands between two tags, as the policy names it.
+/// Returns the hash of the text between two tags, in the form of the policy.
 fn hash_of(begin: &str, end: &str) -> String {
     let between = TEXT.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(between, _)| between);
     format!("sha256-{}", STANDARD.encode(Sha256::digest(between)))

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::broker;
+use crate::{broker, daemon};
 
 /// Longer than any of these tests takes.
 const HEARTBEAT: Duration = Duration::from_hours(1);
@@ -66,7 +66,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
     assert_eq!(get(&admin, "/readyz").await.json()["lanes"]["asia"]["reason"], "blocked");
     asia.block(false);
     asia.close(CloseReason::Credential);
-    asia.went_wrong("AuthFailure.SecretIdNotFound: no such \u{1b}[31mkey");
+    asia.record_error("AuthFailure.SecretIdNotFound: no such \u{1b}[31mkey");
     let answer = get(&admin, "/readyz").await;
     let lane = &answer.json()["lanes"]["asia"];
     assert_eq!((&lane["state"], &lane["reason"]), (&"closed".into(), &"credential".into()));
@@ -90,7 +90,7 @@ async fn without_a_publisher_that_is_connected_nothing_is_ready() {
     let (admin, status) = start(&["asia"]).await;
     status.lanes().next().unwrap().subscribed(HEARTBEAT);
     let (state, follow) = watch::channel(broker::State::Connecting);
-    status.has_broker(follow);
+    status.has_broker(move || daemon::publisher_status(&follow.borrow()));
     for (now, word, is_ready) in [
         (broker::State::Connecting, "connecting", false),
         (broker::State::Connected, "connected", true),
@@ -121,7 +121,7 @@ async fn the_status_has_every_lane_with_its_numbers() {
     let asia = status.lanes().next().unwrap();
     asia.metrics.jobs_held.set(7);
     asia.metrics.oldest_wait.set(1.23456);
-    asia.went_wrong("something");
+    asia.record_error("something");
     let json = get(&admin, "/status").await.json();
     let lane = &json["lanes"][0];
     assert_eq!((&lane["name"], &lane["state"]), (&"asia".into(), &"disconnected".into()));

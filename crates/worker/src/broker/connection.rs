@@ -1,15 +1,15 @@
 //! One AMQP connection: opened within a time-out, never repaired, ended in one of two ways.
 
-use std::{fmt, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use futures_core::Stream as _;
+use futures_util::StreamExt as _;
+use imageshare_amqp::BrokerVersion;
 use lapin::{Channel, ConnectionProperties, Consumer, ErrorKind, Event, message::Delivery};
 use tokio::time::timeout;
 
 use super::{
-    BrokerVersion, Error, Url,
-    held::Held,
-    transport::{Cut, Stream, Transport},
+    Error, Url,
+    transport::{Cut, SharedWithStream, Stream, Transport},
 };
 
 /// The code with which a connection is closed that has done its work (AMQP 0-9-1, reply-success).
@@ -43,7 +43,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub struct Connection {
     library: lapin::Connection,
     cut: Cut,
-    held: Arc<Held>,
+    shared: Arc<SharedWithStream>,
     time_outs: TimeOuts,
 }
 
@@ -72,14 +72,14 @@ impl Connection {
     /// The same with frames of at most so many bytes. The library has room for 64 of them, which it fills in the course
     /// of time.
     pub(super) async fn open_with(url: &Url, name: &str, time_outs: TimeOuts, frame_max: u32) -> Result<Self, Error> {
-        let (cut, held) = (Cut::default(), Arc::new(Held::default()));
+        let (cut, shared) = (Cut::default(), Arc::<SharedWithStream>::default());
         let heartbeat = u16::try_from(time_outs.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
-        let (kept, held_here, url_of_socket) = (cut.clone(), Arc::clone(&held), url.clone());
+        let (kept, of_stream, url_of_socket) = (cut.clone(), Arc::clone(&shared), url.clone());
         let unanswered_max = time_outs.heartbeat * 2;
         let limit = time_outs.connect_limit();
         // The library runs this on a thread of its own, which goes on when nobody waits for it any more.
         let connect = async move |_, _| {
-            let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&held_here));
+            let connecting = Stream::connect(&url_of_socket, unanswered_max, &kept, Arc::clone(&of_stream));
             let connected = timeout(limit, connecting).await;
             let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             stream.map(lapin::tcp::AsyncTcpStream::Plain).map_err(lapin::Error::from)
@@ -88,7 +88,7 @@ impl Connection {
         let opening =
             lapin::Connection::connector(url.to_uri(heartbeat, frame_max), runtime, connect, properties(name));
         match timeout(limit, opening).await {
-            Ok(Ok(library)) => Ok(Self { library, cut, held, time_outs }),
+            Ok(Ok(library)) => Ok(Self { library, cut, shared, time_outs }),
             Ok(Err(error)) => {
                 cut.cut();
                 Err(Error::of_opening(&error, url.is_tls()))
@@ -103,7 +103,7 @@ impl Connection {
     /// The version of the broker.
     #[must_use]
     pub fn broker(&self) -> BrokerVersion {
-        self.held.broker()
+        self.shared.broker.get().cloned().unwrap_or_default()
     }
 
     /// Opens a channel.
@@ -137,8 +137,8 @@ impl Connection {
 
     /// From now on no more is read while the library holds too many bytes of messages that
     /// [`next_delivery`](Self::next_delivery) has not returned.
-    pub(super) fn hold_back(&self) {
-        self.held.limit();
+    pub(super) fn limit_reading(&self) {
+        self.shared.read_limit.turn_on();
     }
 
     /// Returns the next delivery of a consumer; `None` if the consumer ended. Dropping the future loses no delivery.
@@ -146,14 +146,13 @@ impl Connection {
         /// How long the library may return nothing until what it holds must be the beginning of a longer message.
         const PARTIAL: Duration = Duration::from_millis(100);
         loop {
-            let next = poll_fn(|cx| Pin::new(&mut *consumer).poll_next(cx));
-            let Ok(next) = timeout(PARTIAL, next).await else {
+            let Ok(next) = timeout(PARTIAL, consumer.next()).await else {
                 // That beginning must not keep the rest of the message from being read.
-                self.held.took(usize::MAX);
+                self.shared.read_limit.taken(usize::MAX);
                 continue;
             };
             if let Some(Ok(delivery)) = &next {
-                self.held.took(delivery.data.len());
+                self.shared.read_limit.taken(delivery.data.len());
             }
             return next;
         }

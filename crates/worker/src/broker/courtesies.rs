@@ -5,7 +5,6 @@
 //! once. Those that do not arrive are counted, and hold nothing up.
 
 use std::{
-    future::poll_fn,
     pin::pin,
     sync::{
         Arc,
@@ -14,20 +13,20 @@ use std::{
     time::Duration,
 };
 
-use futures_core::Stream as _;
-use lapin::{Event, options::ConfirmSelectOptions};
+use futures_util::StreamExt as _;
+use imageshare_amqp::{InFlight, Message, Outgoing, PublishOutcome};
+use lapin::Event;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
+use super::events;
 use super::{
-    Connection, Error, Message, Reply, TimeOuts, Url, bounded,
-    flight::{Flight, Outcome, Outgoing, PUBLISH},
+    Connection, Error, Reply, TimeOuts, Url, bounded,
     letters::courtesy,
-    publisher::{CONFIRM_MAX, FRAME_MAX},
+    publishing::{CONFIRM_MAX, FRAME_MAX, PUBLISH},
 };
-use crate::events;
 
 /// Courtesies that wait to be sent, and those in flight.
 const COURTESIES_MAX: usize = 1_000;
@@ -115,38 +114,37 @@ impl CourtesySender {
     async fn serve(&mut self, first: Courtesy) -> Result<(), Error> {
         let connecting = async {
             let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
-            let channel = connection.channel().await?;
-            let select = channel.confirm_select(ConfirmSelectOptions::default());
-            bounded(self.time_outs.call, "confirm.select", select).await?;
-            Ok((connection, channel))
+            let opening = InFlight::open(connection.channel().await?);
+            let in_flight = bounded(self.time_outs.call, "confirm.select", opening).await?;
+            Ok((connection, in_flight))
         };
-        let (connection, channel) = connecting.await.inspect_err(|_| self.lose(1))?;
-        let mut flight = Flight::new(channel);
-        flight.send(first);
-        let ended = self.pump(&connection, &mut flight).await;
-        self.lose(flight.into_unproven().count());
+        let (connection, mut in_flight) = connecting.await.inspect_err(|_| self.lose(1))?;
+        in_flight.send(first);
+        let ended = self.pump(&connection, &mut in_flight).await;
+        self.lose(in_flight.into_unproven().count());
         ended?;
         drop(connection.close().await);
         Ok(())
     }
 
-    async fn pump(&mut self, connection: &Connection, flight: &mut Flight<Courtesy>) -> Result<(), Error> {
+    async fn pump(&mut self, connection: &Connection, in_flight: &mut InFlight<Courtesy>) -> Result<(), Error> {
         let mut events = pin!(connection.events());
         let mut progress = Instant::now();
         let mut is_open = true;
-        while is_open || flight.len() > 0 {
-            let is_idle = flight.len() == 0;
-            let (has_room, is_late) = (flight.len() < COURTESIES_MAX, !is_idle && !connection.is_blocked());
+        while is_open || !in_flight.is_empty() {
+            let is_idle = in_flight.is_empty();
+            let (has_room, is_late) = (in_flight.len() < COURTESIES_MAX, !is_idle && !connection.is_blocked());
             tokio::select! {
                 biased;
-                event = poll_fn(|cx| events.as_mut().poll_next(cx)) => match event {
+                event = events.next() => match event {
                     Some(Event::Error(error)) => return Err(Error::of_call(PUBLISH, &error)),
                     Some(_) => progress = Instant::now(),
                     None => return Err(Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() }),
                 },
-                proven = flight.proven() => {
+                proven = in_flight.proven() => {
                     progress = Instant::now();
-                    let lost = proven?.into_iter().filter(|(_, outcome)| *outcome != Outcome::Confirmed);
+                    let proven = proven.map_err(|error| Error::of_call(PUBLISH, &error))?;
+                    let lost = proven.into_iter().filter(|(_, outcome)| *outcome != PublishOutcome::Confirmed);
                     self.lose(lost.count());
                 }
                 () = sleep_until(progress + CONFIRM_MAX), if is_late => {
@@ -158,7 +156,7 @@ impl CourtesySender {
                         if is_idle {
                             progress = Instant::now();
                         }
-                        flight.send(courtesy);
+                        in_flight.send(courtesy);
                     }
                     None => is_open = false,
                 },

@@ -6,6 +6,7 @@
 
 use std::{mem, pin::pin, time::Duration};
 
+use imageshare_amqp::{Message, PERSISTENT};
 use imageshare_core::text::printable;
 use lapin::{
     Acker, BasicProperties, Channel, Consumer, Queue,
@@ -16,11 +17,10 @@ use lapin::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Connection, Error, Message, Route, TimeOuts, Url, bounded,
+    Connection, Error, Route, TimeOuts, Url, bounded,
     delivery::{default_id, header_text},
     headers,
     letters::untouched,
-    publisher::PERSISTENT,
     topology,
 };
 use crate::wire::{
@@ -51,7 +51,7 @@ const DEATHS: &str = "x-death";
 ///
 /// They are consumed, since what was taken by `basic.get` comes back in another order from 33 letters on, and all at once:
 /// of letters that came back before, the broker puts those that come back again behind the others (measured). The
-/// transport reads only as far ahead as [`BODIES_LEN_MAX`](super::inflow::BODIES_LEN_MAX) allows, whatever the queue holds.
+/// transport reads only as far ahead as [`BODIES_LEN_MAX`](imageshare_amqp::BODIES_LEN_MAX) allows, whatever the queue holds.
 #[derive(Debug)]
 pub struct DeadLetters {
     // Its end has to come before the consumer's, or newer ones come back first.
@@ -107,7 +107,7 @@ impl DeadLetters {
     /// If the broker is out of reach, or there is no such queue.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
-        connection.hold_back();
+        connection.limit_reading();
         let channel = connection.channel().await?;
         let queue = look(&channel, time_outs).await?;
         let qos = channel.basic_qos(HELD_MAX, BasicQosOptions::default());

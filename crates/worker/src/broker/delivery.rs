@@ -8,15 +8,16 @@ use std::{
     time::SystemTime,
 };
 
+use imageshare_amqp::{BrokerVersion, IncomingMessage};
 use imageshare_core::tc3::HexDigest;
 use imageshare_engine::{io::LaneId, job::Job as EngineJob};
 use jiff::Timestamp;
 use lapin::{BasicProperties, types::AMQPValue};
 
-use super::{BrokerVersion, frames::Message, topology};
+use super::topology;
 use crate::{
-    driver::{Delivery, Epoch},
-    settings::Regions,
+    lane::Regions,
+    lane_messages::{Delivery, Epoch},
     wire::{
         Defaults, Identity, Job, Rejection,
         job::{self, is_job_id},
@@ -104,8 +105,8 @@ pub type Taken = Delivery<Box<Envelope>>;
 ///
 /// # Errors
 /// If it is no job for this lane.
-pub fn read(message: Message, epoch: Epoch, lane: &Lane, broker: &BrokerVersion) -> Result<Taken, Box<NoJob>> {
-    let Message { tag, redelivered, properties, body, len } = message;
+pub fn read(message: IncomingMessage, epoch: Epoch, lane: &Lane, broker: &BrokerVersion) -> Result<Taken, Box<NoJob>> {
+    let IncomingMessage { tag, redelivered, properties, body, len } = message;
     let reply = reply(&properties).map(Box::new);
     // A bug that one message finds must not keep all others from being read, each time it comes back.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
@@ -256,9 +257,9 @@ mod tests {
         Lane { id: LaneId(3), name: "asia".to_owned(), regions }
     }
 
-    fn message(body: &str, properties: BasicProperties) -> Message {
+    fn message(body: &str, properties: BasicProperties) -> IncomingMessage {
         let (body, len) = (body.as_bytes().to_vec(), body.len() as u64);
-        Message { tag: 17, redelivered: true, properties, body, len }
+        IncomingMessage { tag: 17, redelivered: true, properties, body, len }
     }
 
     fn broker(version: &str) -> BrokerVersion {
@@ -322,11 +323,7 @@ mod tests {
 
     #[test]
     fn what_is_no_job_for_this_lane_keeps_its_bytes_and_says_why() {
-        check_rejected(
-            "[1]",
-            "text",
-            "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)",
-        );
+        check_rejected("[1]", "text", "is a list (expected one JSON object per line; convert a list with jq -c '.[]')");
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
             "route",
@@ -367,10 +364,10 @@ mod tests {
 
     #[test]
     fn message_that_was_cut_is_rejected_for_its_length() {
-        let message = Message { len: 21_000_000, ..message(JOB, BasicProperties::default()) };
+        let message = IncomingMessage { len: 21_000_000, ..message(JOB, BasicProperties::default()) };
         let no_job = read(message, Epoch(2), &lane(), &broker("3.10.8")).unwrap_err();
         let reason = no_job.rejection.reason();
-        assert_eq!(reason, "found a text of 21000000 bytes, allowed are 1048576");
+        assert_eq!(reason, "21000000 bytes (expected at most 1048576)");
         assert_eq!((no_job.reason, no_job.len, no_job.body.as_slice()), ("text", 21_000_000, JOB.as_bytes()));
     }
 

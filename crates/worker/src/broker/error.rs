@@ -6,7 +6,11 @@ use imageshare_core::text::printable;
 use lapin::ErrorKind;
 
 use super::{mechanism::NotOffered, transport::FrameMax};
-use crate::tls::{self, TlsError};
+use crate::{
+    causes,
+    pauses::{REFUSED, Reconnects},
+    tls::{self, TlsError},
+};
 
 /// Characters of a foreign message that are shown.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -148,7 +152,7 @@ impl Error {
 
     /// No connection could be made.
     pub(super) fn unreachable(error: &io::Error, is_tls: bool) -> Self {
-        if let Some(error) = tls::cause(error) {
+        if let Some(error) = causes::find(error) {
             return Self::Untrusted { detail: tls::explain(error) };
         }
         if let Some(frame_max) = error.get_ref().and_then(|error| error.downcast_ref()) {
@@ -178,4 +182,23 @@ fn is_hung_up(error: &io::Error) -> bool {
 
 fn shown(text: &str) -> String {
     printable(text, DETAIL_CHARS_MAX)
+}
+
+impl Reconnects {
+    /// Returns the pause after this error.
+    pub(super) fn after(&mut self, error: &Error) -> Duration {
+        if error.is_configuration() { REFUSED } else { self.next() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_connection_has_a_pause_of_its_own() {
+        let mut reconnects = Reconnects::default();
+        assert_eq!(reconnects.after(&Error::Refused { code: 403, text: String::new() }), REFUSED);
+        assert!(reconnects.after(&Error::Lost { call: "test", detail: String::new() }) < REFUSED);
+    }
 }

@@ -47,7 +47,7 @@ impl Follower {
     /// If the broker is out of reach, or there is no exchange for reports.
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
-        connection.hold_back();
+        connection.limit_reading();
         let limit = time_outs.call;
         let channel = connection.channel().await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };

@@ -1,7 +1,7 @@
 //! The connection of one lane: it consumes one queue, acknowledges, and asks whether the lane is still ours. It is never
 //! repaired, and it is ended in one of two ways, as [`Connection`](super::Connection) is.
 //!
-//! It has no thread of its own, and no buffers for frames that do not come; see [`frames`](super::frames).
+//! It has no thread of its own, and no buffers for frames that do not come; see [`Decoder`].
 
 use std::{
     collections::VecDeque,
@@ -13,8 +13,12 @@ use std::{
     time::Duration,
 };
 
+use imageshare_amqp::{
+    BrokerVersion, Decoder, FRAME_MAX, Frame, IncomingMessage, Malformed, PROTOCOL_HEADER, encode_heartbeat,
+    encode_method,
+};
 use lapin::{
-    protocol::{AMQPClass, basic, channel, connection, parse_class, queue},
+    protocol::{AMQPClass, basic, channel, connection, queue},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use tokio::{
@@ -27,14 +31,17 @@ use tokio::{
 use super::{
     Error, TimeOuts, Url,
     connection::REPLY_SUCCESS,
-    frames::{self, Decoder, Frame, Malformed, Message, PROTOCOL_HEADER, kept_len},
     mechanism::Mechanism,
     topology::PROOF,
     transport::{Cut, Wire},
 };
+use crate::wire::job::JOB_BYTES_MAX;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 16 * 1024;
+
+/// Bytes of a body that are kept if it is longer than a job may be: enough to recognize it.
+const TRUNCATED_LEN: usize = 64 * 1024;
 
 /// The one channel.
 const CHANNEL: u16 = 1;
@@ -66,12 +73,8 @@ pub(super) struct Outgoing {
     broker: BrokerVersion,
 }
 
-/// The version that a broker reported when the connection was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BrokerVersion(Option<Box<str>>);
-
 /// A message and the bytes that are reserved for its body.
-pub(super) type Reserved = (Message, OwnedSemaphorePermit);
+pub(super) type Reserved = (IncomingMessage, OwnedSemaphorePermit);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -97,45 +100,6 @@ impl Progress {
     /// Whether an answer may still stand behind deliveries: some came since that moment, or no more are read.
     pub(super) const fn is_behind_since(self, before: Self) -> bool {
         !self.is_reading || self.came > before.came
-    }
-}
-
-impl BrokerVersion {
-    /// Returns the version and the list of mechanisms in the payload of `connection.start`.
-    pub(super) fn of_start(payload: &[u8]) -> (Self, Vec<u8>) {
-        match parse_class(payload) {
-            Ok((_, AMQPClass::Connection(connection::AMQPMethod::Start(start)))) => {
-                (Self::of(&start), start.mechanisms.as_bytes().to_vec())
-            }
-            _ => Default::default(),
-        }
-    }
-
-    fn of(start: &connection::Start) -> Self {
-        match start.server_properties.inner().get("version") {
-            Some(AMQPValue::LongString(version)) => Self::from_text(&String::from_utf8_lossy(version.as_bytes())),
-            _ => Self::default(),
-        }
-    }
-
-    /// A version as a broker writes it.
-    #[must_use]
-    pub fn from_text(text: &str) -> Self {
-        Self(Some(imageshare_core::text::printable(text, 40).into()))
-    }
-
-    /// Whether the broker delivers the messages of a quorum queue by their priority: RabbitMQ does from 4.0 on. A broker
-    /// whose version cannot be read is taken for one that does.
-    #[must_use]
-    pub fn acts_on_priority(&self) -> bool {
-        let major = self.0.as_deref().and_then(|text| text.split('.').next()?.parse::<u32>().ok());
-        major.is_none_or(|major| major >= 4)
-    }
-}
-
-impl std::fmt::Display for BrokerVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.as_deref().unwrap_or("unknown"))
     }
 }
 
@@ -167,7 +131,7 @@ impl LaneConnection {
             wire: read,
             bytes: Vec::new(),
             decoded: 0,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(JOB_BYTES_MAX, TRUNCATED_LEN),
             room,
             shared: Arc::clone(&shared),
         };
@@ -178,9 +142,9 @@ impl LaneConnection {
         });
         let start = start.await?;
         url.mechanism().check(start.mechanisms.as_bytes()).map_err(Error::Login)?;
-        let broker = BrokerVersion::of(&start);
+        let broker = BrokerVersion::from_start(&start);
         let start_ok = connection::AMQPMethod::StartOk(start_ok(url, name));
-        write.write_all(&frames::method(0, &AMQPClass::Connection(start_ok))).await.map_err(unreachable)?;
+        write.write_all(&encode_method(0, &AMQPClass::Connection(start_ok))).await.map_err(unreachable)?;
         let tune = incoming.opening(url.is_tls(), |method| match method {
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => Some(tune),
             _ => None,
@@ -190,12 +154,12 @@ impl LaneConnection {
         let heartbeat = lower(tune.heartbeat.into(), asked.into());
         let tune_ok = connection::TuneOk {
             channel_max: tune.channel_max,
-            frame_max: lower(tune.frame_max, frames::FRAME_MAX),
+            frame_max: lower(tune.frame_max, FRAME_MAX),
             heartbeat: u16::try_from(heartbeat).unwrap_or(asked),
         };
         let open = connection::Open { virtual_host: short(url.vhost()) };
         for method in [connection::AMQPMethod::TuneOk(tune_ok), connection::AMQPMethod::Open(open)] {
-            write.write_all(&frames::method(0, &AMQPClass::Connection(method))).await.map_err(unreachable)?;
+            write.write_all(&encode_method(0, &AMQPClass::Connection(method))).await.map_err(unreachable)?;
         }
         let opened = incoming.opening(url.is_tls(), |method| match method {
             AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => Some(()),
@@ -203,7 +167,7 @@ impl LaneConnection {
         });
         opened.await?;
         let open = AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}));
-        write.write_all(&frames::method(CHANNEL, &open)).await.map_err(unreachable)?;
+        write.write_all(&encode_method(CHANNEL, &open)).await.map_err(unreachable)?;
         let opened = incoming.opening(url.is_tls(), |method| match method {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => Some(()),
             _ => None,
@@ -264,7 +228,7 @@ impl LaneConnection {
         let Self { incoming, outgoing } = self;
         let (reply_code, reply_text) = (REPLY_SUCCESS, short("OK"));
         let close = connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 };
-        outgoing.write(&frames::method(0, &AMQPClass::Connection(connection::AMQPMethod::Close(close))));
+        outgoing.write(&encode_method(0, &AMQPClass::Connection(connection::AMQPMethod::Close(close))));
         let is_closed =
             |method: &AMQPClass| matches!(method, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)));
         within(outgoing.time_outs.call, "connection.close", incoming.discard(is_closed)).await
@@ -279,7 +243,7 @@ impl Incoming {
         loop {
             let message = match self.frame().await.map_err(|error| lost("basic.deliver", &error))? {
                 Frame::Content(len) => {
-                    let bytes = u32::try_from(kept_len(len)).unwrap_or(u32::MAX);
+                    let bytes = u32::try_from(len).unwrap_or(u32::MAX);
                     let permit = Arc::clone(&self.room).acquire_many_owned(bytes).await;
                     reserved = Some(permit.map_err(|_| lost("basic.deliver", &io::ErrorKind::Interrupted.into()))?);
                     self.decoder.begin_body()
@@ -355,7 +319,7 @@ impl Incoming {
     async fn frame(&mut self) -> io::Result<Frame> {
         loop {
             let rest = self.bytes.get_mut(self.decoded..).unwrap_or_default();
-            let (taken, frame) = self.decoder.decode(rest).map_err(io::Error::from)?;
+            let (taken, frame) = self.decoder.decode(rest).map_err(malformed)?;
             self.decoded += taken;
             if let Some(frame) = frame {
                 return Ok(frame);
@@ -435,7 +399,7 @@ impl Outgoing {
     }
 
     fn send(&self, method: &AMQPClass) {
-        self.write(&frames::method(CHANNEL, method));
+        self.write(&encode_method(CHANNEL, method));
     }
 
     fn write(&self, frame: &[u8]) {
@@ -462,7 +426,7 @@ async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<Shared>, cut: Cut, pau
                 () = shared.written.notified() => false,
                 () = sleep(pause), if !pause.is_zero() => true,
             };
-            if is_idle { wire.write_all(&frames::heartbeat()).await } else { continue }
+            if is_idle { wire.write_all(&encode_heartbeat()).await } else { continue }
         } else {
             wire.write_all(&bytes).await
         };
@@ -529,6 +493,10 @@ fn lost(call: &'static str, error: &io::Error) -> Error {
     Error::Lost { call, detail: imageshare_core::text::printable(&error.to_string(), 200) }
 }
 
+fn malformed(error: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
 async fn within<T>(
     limit: Duration,
     call: &'static str,
@@ -542,12 +510,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl From<Malformed> for io::Error {
-    fn from(malformed: Malformed) -> Self {
-        Self::new(io::ErrorKind::InvalidData, malformed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -555,7 +517,7 @@ mod tests {
     #[test]
     fn lower_limit_counts_and_zero_is_none() {
         for (broker, agreed) in [(0, 131_072), (4096, 4096), (131_072, 131_072), (u32::MAX, 131_072)] {
-            assert_eq!(lower(broker, frames::FRAME_MAX), agreed);
+            assert_eq!(lower(broker, FRAME_MAX), agreed);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use imageshare_amqp::{Message, PERSISTENT};
 use imageshare_core::text::printable;
 use imageshare_engine::job::{AccountOutcome, Report as EngineReport};
 use jiff::Timestamp;
@@ -13,13 +14,12 @@ use lapin::{
 };
 
 use super::{
-    Envelope, Message, Reply,
+    Envelope, Reply,
     delivery::{NoJob, TRACEPARENT, traceparent},
-    publisher::PERSISTENT,
     topology,
 };
 use crate::{
-    driver::Settled,
+    lane_messages::SettledJob,
     wire::{Defaults, Permission, Report, job, report::Circumstances},
 };
 
@@ -113,8 +113,8 @@ pub struct Desk<'a> {
 impl Letters {
     /// Of a job that was carried out.
     #[must_use]
-    pub fn of_job(settled: Settled<Box<Envelope>>, desk: Desk<'_>) -> Self {
-        let Settled { identity: envelope, report, received_at, finished_at, .. } = settled;
+    pub fn of_job(settled: SettledJob<Box<Envelope>>, desk: Desk<'_>) -> Self {
+        let SettledJob { identity: envelope, report, received_at, finished_at, .. } = settled;
         let trace = envelope.traceparent.as_deref();
         let dead_letter = dead_letter(&envelope, &report, desk);
         let circumstances = Circumstances {
@@ -362,7 +362,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        driver::Epoch,
+        lane_messages::Epoch,
         wire::{Defaults, Rejection},
     };
 
@@ -395,7 +395,7 @@ mod tests {
         let outcomes = outcomes.into_iter().map(|(id, outcome)| (id.to_string().parse().unwrap(), outcome)).collect();
         let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
         let at = SystemTime::UNIX_EPOCH;
-        let settled = Settled {
+        let settled = SettledJob {
             identity: envelope(permission),
             lane: LaneId(0),
             mode: Mode::Share,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::pending};
 use tokio::sync::mpsc;
 
 use super::Envelope;
-use crate::driver::{Epoch, ToLane};
+use crate::lane_messages::{Epoch, ToLane};
 
 /// One order.
 pub(super) type Order = ToLane<Box<Envelope>>;
@@ -54,7 +54,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::driver::Requeue;
+    use crate::lane_messages::Requeue;
 
     const EPOCH: Epoch = Epoch(7);
 

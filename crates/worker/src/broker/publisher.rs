@@ -7,24 +7,17 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    message::Delivery,
-    types::{FieldTable, ShortString},
-};
+use imageshare_amqp::{Message, Outgoing};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use super::{
-    Error, Reply, Route, TimeOuts, Url,
+    Error, Reply, TimeOuts, Url,
     courtesies::Courtesies,
-    flight::Outgoing,
     publishing::Publishing,
     room::{Class, Room, Rooms},
     topology,
@@ -32,29 +25,6 @@ use super::{
 
 /// Messages that wait to be sent at most, beside those in flight.
 const WAITING_MAX: usize = 64;
-
-/// The longest frame, in bytes. Longer bodies go in several; headers have to find room in one, and
-/// [`letters`](super::letters) sees to it that they do. The usual 128 KiB would take 8 MiB of memory.
-pub(super) const FRAME_MAX: u32 = 48 * 1024;
-
-/// How long the broker may confirm nothing while something is in flight, unless it has said that it is blocked.
-pub(super) const CONFIRM_MAX: Duration = Duration::from_secs(30);
-
-/// AMQP's mode 2: kept on disk.
-pub(super) const PERSISTENT: u8 = 2;
-
-/// A message on its way out. Cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    /// Where to; empty for the queue that the routing key names.
-    pub exchange: ShortString,
-    /// By which key.
-    pub routing_key: ShortString,
-    /// What goes with it.
-    pub properties: BasicProperties,
-    /// What it says.
-    pub body: Bytes,
-}
 
 /// What is done with a message that no queue takes. One that a queue refuses is published again and again in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,52 +107,6 @@ pub(super) struct Request {
     /// When it was handed over.
     pub(super) published_at: Instant,
     pub(super) _room: Room,
-}
-
-impl Message {
-    /// JSON that the broker keeps on disk.
-    #[must_use]
-    pub fn json(exchange: &str, routing_key: ShortString, message_id: ShortString, body: Vec<u8>) -> Self {
-        let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(PERSISTENT)
-            .with_message_id(message_id);
-        // Without the capacity that it was written with.
-        let body = body.into_boxed_slice().into();
-        Self { exchange: exchange.into(), routing_key, properties, body }
-    }
-
-    /// A job, which the broker keeps on disk.
-    #[must_use]
-    pub fn job(route: Route, message_id: ShortString, body: Vec<u8>) -> Self {
-        let Route { exchange, routing_key } = route;
-        Self { exchange, ..Self::json("", routing_key, message_id, body) }
-    }
-
-    /// With these headers.
-    #[must_use]
-    pub fn with_headers(self, headers: FieldTable) -> Self {
-        Self { properties: self.properties.with_headers(headers), ..self }
-    }
-
-    /// Whether it is what was delivered or returned. The broker changes none of this on the way back.
-    pub(super) fn equals(&self, delivery: &Delivery) -> bool {
-        self.routing_key == delivery.routing_key
-            && self.exchange == delivery.exchange
-            && self.properties.message_id() == delivery.properties.message_id()
-            && self.body == delivery.data
-    }
-
-    /// Exchange and routing key, printable.
-    pub(crate) fn to(&self) -> String {
-        destination(&self.exchange, &self.routing_key)
-    }
-}
-
-/// Exchange and routing key, printable.
-pub(super) fn destination(exchange: &ShortString, routing_key: &ShortString) -> String {
-    let shown = |text: &ShortString| imageshare_core::text::excerpt(text.as_str());
-    format!("exchange {} with routing key {}", shown(exchange), shown(routing_key))
 }
 
 impl Outgoing for Request {

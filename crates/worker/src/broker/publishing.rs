@@ -4,25 +4,36 @@
 //! [growing pauses](super::refusals). Neither holds up the others. Whatever has no confirm when the connection is lost is
 //! published again on the next one, in its order.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
-use futures_core::Stream;
-use lapin::{Event, options::ConfirmSelectOptions};
+use futures_util::StreamExt as _;
+use imageshare_amqp::{InFlight, Message, Outgoing, PublishOutcome, destination};
+use lapin::Event;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use super::events;
 use super::{
     Connection, Error, Insistence, Lost, State, TimeOuts, Url, bounded,
     courtesies::{Courtesies, CourtesySender},
-    flight::{Flight, Outcome, PUBLISH},
     letters::shorten,
-    publisher::{CONFIRM_MAX, FRAME_MAX, Request, destination},
+    publisher::Request,
     refusals::{Refusals, Why},
     topology,
 };
-use crate::{events, metrics::OfProcess, pauses::Reconnects};
+use crate::{metrics::OfProcess, pauses::Reconnects};
+
+/// The longest frame, in bytes. Longer bodies go in several; headers have to find room in one, and
+/// [`letters`](super::letters) sees to it that they do. The usual 128 KiB would take 8 MiB of memory.
+pub(super) const FRAME_MAX: u32 = 48 * 1024;
+
+/// How long the broker may confirm nothing while something is in in_flight, unless it has said that it is blocked.
+pub(super) const CONFIRM_MAX: Duration = Duration::from_secs(30);
+
+/// The call that an error names, whether a confirm or an event of the connection brings it.
+pub(super) const PUBLISH: &str = "basic.publish";
 
 /// The reply code with which a broker refuses a message that is longer than its `max_message_size`
 /// (PRECONDITION_FAILED). It closes the channel. Nothing else in our messages is a precondition.
@@ -61,10 +72,10 @@ pub struct Publishing {
 type Numbered = (u64, Request);
 
 /// A request on its way, with its number.
-struct InFlight(Numbered);
+struct Sent(Numbered);
 
-impl super::flight::Outgoing for InFlight {
-    fn message(&self) -> &super::Message {
+impl Outgoing for Sent {
+    fn message(&self) -> &Message {
         &self.0.1.message
     }
 }
@@ -131,19 +142,17 @@ impl Publishing {
     /// One connection, from its beginning to its end.
     async fn publish(&mut self, reconnects: &mut Reconnects) -> Result<(), Error> {
         let connection = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await?;
-        let channel = connection.channel().await?;
-        let select = channel.confirm_select(ConfirmSelectOptions::default());
-        bounded(self.time_outs.call, "confirm.select", select).await?;
-        let mut flight = Flight::new(channel);
+        let opening = InFlight::open(connection.channel().await?);
+        let mut in_flight = bounded(self.time_outs.call, "confirm.select", opening).await?;
         let mut again: Vec<_> = self.again.drain(..).chain(self.too_long.drain(..)).collect();
         again.sort_unstable_by_key(|(number, _)| *number);
         for (number, request) in again {
-            self.dispatch(&mut flight, number, request);
+            self.dispatch(&mut in_flight, number, request);
         }
         self.show_connected(&connection);
-        let ended = self.pump(&connection, &mut flight, reconnects).await;
+        let ended = self.pump(&connection, &mut in_flight, reconnects).await;
         self.refusals.disconnected();
-        let unproven: Vec<_> = flight.into_unproven().map(|InFlight(numbered)| numbered).collect();
+        let unproven: Vec<_> = in_flight.into_unproven().map(|Sent(numbered)| numbered).collect();
         self.longest = unproven.iter().map(|(_, request)| request.message.body.len()).max().unwrap_or_default();
         for (number, request) in unproven {
             if self.refusals.holds(&request.message) {
@@ -162,28 +171,28 @@ impl Publishing {
     async fn pump(
         &mut self,
         connection: &Connection,
-        flight: &mut Flight<InFlight>,
+        in_flight: &mut InFlight<Sent>,
         reconnects: &mut Reconnects,
     ) -> Result<(), Error> {
         let mut events = pin!(connection.events());
         let mut is_open = true;
         let mut progress = Instant::now();
-        while is_open || flight.len() > 0 || !self.is_done() {
-            let is_waiting = flight.len() > 0 && !connection.is_blocked();
+        while is_open || !in_flight.is_empty() || !self.is_done() {
+            let is_waiting = !in_flight.is_empty() && !connection.is_blocked();
             let next_at = self.refusals.next_at();
             tokio::select! {
                 biased;
-                event = poll_fn(|cx| events.as_mut().poll_next(cx)) => {
+                event = events.next() => {
                     hear(event)?;
                     progress = Instant::now();
                 }
-                proven = flight.proven() => {
-                    let proven = proven?;
+                proven = in_flight.proven() => {
+                    let proven = proven.map_err(|error| Error::of_call(PUBLISH, &error))?;
                     progress = Instant::now();
                     if !proven.is_empty() {
                         reconnects.reset();
                     }
-                    for (InFlight((number, request)), outcome) in proven {
+                    for (Sent((number, request)), outcome) in proven {
                         self.settle(progress, number, request, outcome);
                     }
                 }
@@ -191,21 +200,21 @@ impl Publishing {
                     return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
                 }
                 () = sleep_until(next_at.unwrap_or(progress)), if next_at.is_some() => {
-                    if flight.len() == 0 {
+                    if in_flight.is_empty() {
                         progress = Instant::now();
                     }
                     while let Some((number, request)) = self.refusals.next(Instant::now()) {
-                        self.send(flight, number, request);
+                        self.send(in_flight, number, request);
                     }
                 }
                 request = self.requests.recv(), if is_open => match request {
                     Some(request) => {
-                        if flight.len() == 0 {
+                        if in_flight.is_empty() {
                             progress = Instant::now();
                         }
                         let number = self.next;
                         self.next += 1;
-                        self.dispatch(flight, number, request);
+                        self.dispatch(in_flight, number, request);
                     }
                     None => is_open = false,
                 },
@@ -216,17 +225,17 @@ impl Publishing {
     }
 
     /// Sends a message, unless it has to wait behind others of its destination.
-    fn dispatch(&mut self, flight: &mut Flight<InFlight>, number: u64, request: Request) {
+    fn dispatch(&mut self, in_flight: &mut InFlight<Sent>, number: u64, request: Request) {
         if self.refusals.holds(&request.message) {
             let message = request.message.clone();
             self.refusals.wait(&message, number, request);
         } else {
-            self.send(flight, number, request);
+            self.send(in_flight, number, request);
         }
     }
 
     /// Sends a message, in a form that the broker accepts if it accepts any.
-    fn send(&mut self, flight: &mut Flight<InFlight>, number: u64, mut request: Request) {
+    fn send(&mut self, in_flight: &mut InFlight<Sent>, number: u64, mut request: Request) {
         if let Some((len_max, since)) = self.len_max
             && since.elapsed() < LEN_MAX_KEPT
             && request.message.body.len() > len_max
@@ -252,14 +261,14 @@ impl Publishing {
                 }
             }
         }
-        flight.send(InFlight((number, request)));
+        in_flight.send(Sent((number, request)));
     }
 
     /// Tells whoever wants to know, or keeps the message to be sent again.
-    fn settle(&mut self, now: Instant, number: u64, request: Request, outcome: Outcome) {
+    fn settle(&mut self, now: Instant, number: u64, request: Request, outcome: PublishOutcome) {
         let message = request.message.clone();
         let why = match (request.insistence, outcome) {
-            (insistence, Outcome::Confirmed) => {
+            (insistence, PublishOutcome::Confirmed) => {
                 let is_behind = insistence == Insistence::UntilAnswered && self.refusals.is_overtaken(&message, number);
                 self.refusals.taken(now, &message, number);
                 if is_behind {
@@ -275,12 +284,12 @@ impl Publishing {
                 // Nobody may wait for it any more.
                 return drop(request.done.send(Ok(())));
             }
-            (Insistence::UntilAnswered, Outcome::Unroutable) => {
+            (Insistence::UntilAnswered, PublishOutcome::Unroutable) => {
                 self.refusals.give_up(&message, number);
-                return drop(request.done.send(Err(Lost::Unroutable { to: message.to() })));
+                return drop(request.done.send(Err(Lost::Unroutable { to: message.destination() })));
             }
-            (_, Outcome::Nacked) => Why::Refused,
-            (Insistence::UntilConfirmed, Outcome::Unroutable) => Why::Unroutable,
+            (_, PublishOutcome::Nacked) => Why::Refused,
+            (Insistence::UntilConfirmed, PublishOutcome::Unroutable) => Why::Unroutable,
         };
         self.refusals.refuse(now, &message, number, request, why);
     }
@@ -305,7 +314,7 @@ impl Publishing {
         let now = if connection.is_blocked() {
             State::Blocked
         } else if let Some((_, request)) = self.too_long.first() {
-            State::TooLong(request.message.to())
+            State::TooLong(request.message.destination())
         } else {
             match self.refusals.first() {
                 Some((exchange, key, Why::Refused, since)) => {

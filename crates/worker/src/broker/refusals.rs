@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imageshare_amqp::Message;
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
-use super::Message;
 use crate::pauses::Refused;
 
 /// Why a queue did not take a message.

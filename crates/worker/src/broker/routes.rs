@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use imageshare_amqp::Message;
 use lapin::types::ShortString;
 
 use super::{Connection, Error, TimeOuts, Url, topology};
@@ -41,6 +42,13 @@ impl Route {
     #[must_use]
     pub fn shared(lane: &str) -> Self {
         Self { exchange: topology::EXCHANGE.into(), routing_key: ShortString::try_new(lane).unwrap_or_default() }
+    }
+
+    /// Returns the message of a job, which the broker keeps on disk.
+    #[must_use]
+    pub fn job(self, message_id: ShortString, body: Vec<u8>) -> Message {
+        let Self { exchange, routing_key } = self;
+        Message { exchange, ..Message::json("", routing_key, message_id, body) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::events::Finished;
+use super::events::Finished;
 
 /// A delivery and the confirms that it waits for.
 #[derive(Debug)]

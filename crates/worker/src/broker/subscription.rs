@@ -22,6 +22,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use super::events::{self, Finished};
 use super::{
     Confirmation, Envelope, Error, Lane, Lost, Publisher,
     acks::{self, Ack},
@@ -34,8 +35,7 @@ use super::{
     topology,
 };
 use crate::{
-    driver::{Epoch, FromLane, Requeue, ToLane},
-    events::{self, Finished},
+    lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
     proof::{Moment, Proof},
     status::OfLane,

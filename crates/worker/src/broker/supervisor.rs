@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::events;
 use super::{
     Connection, Envelope, Error, Lane, Publisher, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
@@ -23,8 +24,7 @@ use super::{
     topology::{self, Difference},
 };
 use crate::{
-    driver::{Epoch, FromLane, ToLane},
-    events,
+    lane_messages::{Epoch, FromLane, ToLane},
     metrics::Up,
     pauses::Reconnects,
     status::{OfLane, Status},

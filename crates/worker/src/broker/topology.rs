@@ -385,9 +385,10 @@ fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
     table
 }
 
-/// A channel that is replaced whenever an answer has cost it.
+/// A channel that is replaced whenever an answer closes it.
 ///
-/// Each has a number of its own: a number that is used again brings the answer that closed its last channel (lapin 4.12).
+/// No number is used twice: it would return the error of the channel that had it before
+/// ([fault of lapin](imageshare_amqp)).
 struct Channels<'a> {
     connection: &'a Connection,
     open: Option<Channel>,

@@ -8,7 +8,7 @@ use std::{
     fmt, io, mem,
     net::{Shutdown, SocketAddr, TcpStream as Socket},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use async_rs::{
     traits::{Executor, Reactor, RuntimeKit},
     util::Task,
 };
+use imageshare_amqp::{BrokerVersion, FRAME_MAX_MIN, ReadLimit, Scrubber};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -27,17 +28,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{
-    Url,
-    held::Held,
-    inflow::{FRAME_MAX_LEAST, Scrubber},
-    mechanism::Mechanism,
-};
+use super::{Url, mechanism::Mechanism};
 use crate::net::Network;
 
 /// The broker allows only frames that are shorter than those of the client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("frame_max: the broker allows {bytes} bytes (expected at least {FRAME_MAX_LEAST})")]
+#[error("frame_max: the broker allows {bytes} bytes (expected at least {FRAME_MAX_MIN})")]
 pub struct FrameMax {
     bytes: usize,
 }
@@ -50,9 +46,16 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Stream {
     wire: Wire,
     scrubber: Scrubber,
-    held: Arc<Held>,
+    shared: Arc<SharedWithStream>,
     /// The one that the library uses.
     mechanism: Mechanism,
+}
+
+/// What a connection shares with the stream under the library.
+#[derive(Debug, Default)]
+pub(super) struct SharedWithStream {
+    pub(super) read_limit: ReadLimit,
+    pub(super) broker: OnceLock<BrokerVersion>,
 }
 
 /// The socket, with or without TLS.
@@ -78,10 +81,15 @@ enum Kept {
 pub(super) struct Transport(Tokio);
 
 impl Stream {
-    /// Connects as [`Wire::connect`] does. `held` is what the library holds.
-    pub(super) async fn connect(url: &Url, unanswered_max: Duration, cut: &Cut, held: Arc<Held>) -> io::Result<Self> {
+    /// Connects as [`Wire::connect`] does.
+    pub(super) async fn connect(
+        url: &Url,
+        unanswered_max: Duration,
+        cut: &Cut,
+        shared: Arc<SharedWithStream>,
+    ) -> io::Result<Self> {
         let wire = Wire::connect(url, unanswered_max, cut).await?;
-        Ok(Self { wire, scrubber: Scrubber::default(), held, mechanism: url.mechanism() })
+        Ok(Self { wire, scrubber: Scrubber::default(), shared, mechanism: url.mechanism() })
     }
 }
 
@@ -188,30 +196,31 @@ impl Reactor for Transport {
 
 impl futures_io::AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Self { wire, scrubber, held, mechanism } = self.get_mut();
+        let Self { wire, scrubber, shared, mechanism } = self.get_mut();
         loop {
-            let given = scrubber.give(buf);
-            if given > 0 || buf.is_empty() {
-                return Poll::Ready(Ok(given));
+            let copied = scrubber.read(buf);
+            if copied > 0 || buf.is_empty() {
+                return Poll::Ready(Ok(copied));
             }
-            if !held.has_room(cx.waker()) {
+            if !shared.read_limit.has_room(cx.waker()) {
                 return Poll::Pending;
             }
             let mut read = ReadBuf::new(buf);
             ready!(Pin::new(&mut *wire).poll_read(cx, &mut read))?;
             let len = read.filled().len();
-            let Some(came) = buf.get_mut(..len).filter(|came| !came.is_empty()) else { return Poll::Ready(Ok(0)) };
-            let whole = scrubber.look(came);
-            held.add(scrubber.take_bodies());
+            let Some(bytes) = buf.get_mut(..len).filter(|bytes| !bytes.is_empty()) else { return Poll::Ready(Ok(0)) };
+            let usable = scrubber.scrub(bytes);
+            shared.read_limit.received(scrubber.take_bodies());
             if let Some((broker, offered)) = scrubber.take_broker() {
-                held.opened_by(broker);
+                // A connection is opened once.
+                drop(shared.broker.set(broker));
                 mechanism.check(&offered).map_err(io::Error::other)?;
             }
             if let Some(bytes) = scrubber.unusable_frame_max() {
                 return Poll::Ready(Err(io::Error::other(FrameMax { bytes })));
             }
-            if whole > 0 {
-                return Poll::Ready(Ok(whole));
+            if usable > 0 {
+                return Poll::Ready(Ok(usable));
             }
         }
     }

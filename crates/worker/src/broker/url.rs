@@ -1,9 +1,10 @@
 //! Where the broker is and who we are there: `amqp://user:password@host:port/vhost`, checked once. It is a secret.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use imageshare_core::{disclosure::has_key, params::encode};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::mechanism::Mechanism;
@@ -24,9 +25,6 @@ const DEFAULT_VHOST: &str = "/";
 /// What stands for a user without a password: it may be a token.
 const USER_NOT_SHOWN: &str = "[user not shown]";
 
-const ALLOWED: &str =
-    "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash in a name and %40 for an @";
-
 /// The address of a broker. Shown without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
@@ -44,13 +42,17 @@ pub struct Url {
 
 /// Why a text is no address of a broker. Never holds any of the text: a password may stand anywhere in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is {ALLOWED}")]
+#[error("{problem}")]
 pub struct UrlError {
-    found: &'static str,
+    problem: &'static str,
 }
 
 impl Url {
-    /// Whether it is spoken to over TLS.
+    /// What the address of a broker looks like.
+    pub const EXPECTED: &str =
+        "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash and %40 for an @";
+
+    /// Returns whether connections use TLS.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.is_tls
@@ -125,45 +127,47 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() > URL_LEN_MAX {
-            return Err(UrlError { found: "a text of more than 2048 bytes" });
+            return Err(UrlError { problem: "longer than 2048 bytes" });
         }
-        let (scheme, rest) = text.split_once("://").ok_or(UrlError { found: "no amqp:// in front" })?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError { problem: "no scheme amqp:// or amqps://" })?;
         let is_tls = match scheme.to_ascii_lowercase().as_str() {
             "amqp" => false,
             "amqps" => true,
-            _ => return Err(UrlError { found: "another scheme" }),
+            _ => return Err(UrlError { problem: "unknown scheme" }),
         };
         if rest.contains(['?', '#']) {
             return Err(UrlError {
-                found: "a ? or a #: write %3F and %23 in a password (what a query could say are settings of their own)",
+                problem: "has a query or a fragment; write %3F for a ? and %23 for a # in a password",
             });
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // A slash that is not escaped in a password ends the authority too early: what follows is no virtual host.
         if path.contains('@') {
-            return Err(UrlError { found: "an @ after a slash: a slash or an @ that is not escaped" });
+            return Err(UrlError {
+                problem: "an @ after a slash; write %2F for a slash and %40 for an @ in a password",
+            });
         }
         // A password may hold an @ that somebody forgot to escape; a host never does.
         let (who, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = who.split_once(':').unwrap_or((who, if who.is_empty() { DEFAULT_NAME } else { "" }));
-        let name = |text: &str, default: &str, found| {
+        let name = |text: &str, default: &str, problem| {
             let text =
-                if text.is_empty() { default.to_owned() } else { percent_decoded(text).ok_or(UrlError { found })? };
+                if text.is_empty() { default.to_owned() } else { percent_decoded(text).ok_or(UrlError { problem })? };
             let is_allowed = text.len() <= NAME_LEN_MAX && !text.contains(char::is_control);
-            is_allowed.then_some(text).ok_or(UrlError { found })
+            is_allowed.then_some(text).ok_or(UrlError { problem })
         };
         if path.contains('/') {
-            return Err(UrlError { found: "a virtual host with a slash in it" });
+            return Err(UrlError { problem: "slash in the virtual host; write %2F" });
         }
-        let (host, port) = host_and_port(host).ok_or(UrlError { found: "no host and port that could be one" })?;
+        let (host, port) = host_and_port(host).ok_or(UrlError { problem: "invalid host or port" })?;
         Ok(Self {
             is_tls,
             names_user: !who.is_empty(),
-            user: name(user, DEFAULT_NAME, "a user that cannot be read")?,
-            password: Zeroizing::new(name(password, "", "a password that cannot be read")?),
+            user: name(user, DEFAULT_NAME, "invalid user")?,
+            password: Zeroizing::new(name(password, "", "invalid password")?),
             host: host.trim_matches(['[', ']']).to_owned(),
             port: port.unwrap_or(if is_tls { 5671 } else { 5672 }),
-            vhost: name(path, DEFAULT_VHOST, "a virtual host that cannot be read")?,
+            vhost: name(path, DEFAULT_VHOST, "invalid virtual host")?,
             trust: Trust::default(),
         })
     }
@@ -192,20 +196,11 @@ impl fmt::Debug for Url {
     }
 }
 
-/// A text with its percent escapes resolved; `None` if one is not whole or the result is not UTF-8.
+/// Returns a text with its percent escapes decoded; `None` if one is incomplete or the result is not UTF-8.
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                digit()? * 16 + digit()?
-            }
-            _ => byte,
-        });
-    }
-    String::from_utf8(decoded).ok()
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    let are_whole = text.split('%').skip(1).all(is_escape);
+    percent_decode_str(text).decode_utf8().ok().filter(|_| are_whole).map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -284,7 +279,7 @@ mod tests {
         ] {
             let error = text.parse::<Url>().unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(shown.starts_with("found ") && !shown.contains("topsecret"), "{text}: {shown}");
+            assert!(!shown.contains("topsecret"), "{text}: {shown}");
         }
         assert!(format!("amqp://{}", "a".repeat(2048)).parse::<Url>().is_err());
         assert!(format!("amqp://{}:b@c.example", "a".repeat(256)).parse::<Url>().is_err());

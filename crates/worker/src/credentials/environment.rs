@@ -3,7 +3,7 @@
 use imageshare_core::credential::{Credential, CredentialError, SecretId, SecretKey, Token};
 
 use super::CredentialsError;
-use crate::settings::Environment;
+use crate::environment::Environment;
 
 /// The variable of the key's name.
 pub(super) const SECRET_ID: &str = "TENCENTCLOUD_SECRET_ID";
@@ -12,7 +12,7 @@ pub(super) const SECRET_KEY: &str = "TENCENTCLOUD_SECRET_KEY";
 /// The variables of a temporary key's token, as different tools name it; the first one that is set counts.
 pub(super) const TOKENS: [&str; 2] = ["TENCENTCLOUD_TOKEN", "TENCENTCLOUD_SECURITY_TOKEN"];
 
-/// The credential that the variables hold, `None` if none of them is set.
+/// Returns the credential of the variables; `None` if none of them is set.
 pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, CredentialsError> {
     let secret_id = part(environment, SECRET_ID, SecretId::new)?;
     let secret_key = part(environment, SECRET_KEY, SecretKey::new)?;
@@ -34,7 +34,7 @@ pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, Cred
     }
 }
 
-/// Returns the value of a variable, `None` if it is not set.
+/// Returns the value of a variable; `None` if it is not set.
 pub(super) fn variable(environment: &Environment, name: &'static str) -> Result<Option<String>, CredentialsError> {
     let text = environment.text(name);
     text.map_err(|problem| CredentialsError::Variable { name, problem: problem.to_string() })
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vendors_variables_are_read_and_the_first_token_counts() {
+    fn vendor_variables_are_read_and_the_first_token_counts() {
         let both = [(SECRET_ID, "AKIDx"), (SECRET_KEY, "topsecret")];
         let credential = load(&Environment::of(both)).unwrap().unwrap();
         assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_no_credential_and_no_error() {
+    fn no_variable_is_no_credential_and_no_error() {
         assert_eq!(load(&Environment::of([])).unwrap(), None);
     }
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_untrimmed_values_are_refused_without_showing_them() {
+    fn empty_and_untrimmed_values_are_refused_unseen() {
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "")],
             "found TENCENTCLOUD_SECRET_ID without TENCENTCLOUD_SECRET_KEY, allowed are all parts of a credential or none: \
@@ -104,14 +104,13 @@ mod tests {
         );
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "\"topsecret\"")],
-            "TENCENTCLOUD_SECRET_KEY: invalid value in quotation marks (expected the bare value; docker --env-file does not \
-             remove the marks)",
+            "TENCENTCLOUD_SECRET_KEY: value is in quotation marks, which docker --env-file does not remove",
         );
         for key in ["topsecret\n", " topsecret"] {
             check(
                 [(SECRET_ID, "AKIDx"), (SECRET_KEY, key)],
-                "TENCENTCLOUD_SECRET_KEY: the secret key begins or ends with white space, \
-                 allowed is the bare text without spaces or line ends around it",
+                "TENCENTCLOUD_SECRET_KEY: the secret key begins or ends with white space \
+                 (expected the bare text, without spaces or line ends around it)",
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Why there is no credential. None of it ever holds a key or a token.
+//! Why a credential cannot be loaded. No error holds a key or a token.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,10 +6,10 @@ use imageshare_core::{Class, credential::CredentialError, response::ApiError};
 
 use super::shown;
 
-/// Why there is no credential.
+/// Why a credential cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// A part of one in a file is not usable.
+    /// A part of a credential in a file is invalid.
     #[error("{place}: {problem}")]
     Part {
         /// The file, line and key.
@@ -17,7 +17,7 @@ pub enum CredentialsError {
         /// What is wrong with it.
         problem: CredentialError,
     },
-    /// A variable is not usable.
+    /// A variable is invalid.
     #[error("{name}: {problem}")]
     Variable {
         /// The variable.
@@ -25,7 +25,7 @@ pub enum CredentialsError {
         /// What is wrong with it, without its value.
         problem: String,
     },
-    /// Only a part of one is set in the environment.
+    /// Only a part of a credential is set in the environment.
     #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
     HalfSet {
         /// The variables that are set.
@@ -33,7 +33,7 @@ pub enum CredentialsError {
         /// Those that are not.
         missing: String,
     },
-    /// Only a part of one was found in a file.
+    /// Only a part of a credential is in a file.
     #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
     Half {
         /// What is there.
@@ -42,7 +42,7 @@ pub enum CredentialsError {
         missing: String,
     },
     /// A variable that should name a file names none. What it holds is not shown: it may be the file itself.
-    #[error("{name}: {problem}, allowed is the path of a file")]
+    #[error("{name}: {problem} (expected the path of a file)")]
     NoPath {
         /// The variable.
         name: &'static str,

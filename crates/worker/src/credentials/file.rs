@@ -1,4 +1,4 @@
-//! A credential from a file, or a folder of files, that a secret store keeps up to date.
+//! A credential from a file or a folder that a secret store keeps up to date.
 
 use std::{
     io,
@@ -19,11 +19,11 @@ use super::{
     shown,
 };
 
-/// What the file holds.
+/// What the file must hold.
 const WHAT: &str = "a JSON object with secret_id, secret_key and, for a temporary key, token and expires_at";
 
-/// How often the files of a folder are read until two readings are the same.
-const READINGS_MAX: usize = 4;
+/// Reads of a folder until two in a row are the same.
+const READS_MAX: usize = 4;
 
 /// The parts of a credential as text.
 #[derive(Deserialize, PartialEq, Eq)]
@@ -35,10 +35,10 @@ struct Parts {
     expires_at: Option<String>,
 }
 
-/// The parts of a credential that have files of their own in a folder.
+/// The parts of a credential that have a file each in a folder.
 const NAMES: [&str; 3] = ["secret_id", "secret_key", "token"];
 
-/// The file, and those of the parts if it is a folder.
+/// Returns the file, and those of the parts if it is a folder.
 pub(super) fn paths(path: &Path) -> impl Iterator<Item = PathBuf> {
     [path.to_owned()].into_iter().chain(NAMES.map(|name| path.join(name)))
 }
@@ -53,10 +53,10 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// The credential of a file, or of a folder.
+/// Loads the credential of a file or a folder.
 pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
     let parts = match path.is_dir() {
-        true => of_folder(path)?,
+        true => load_folder(path)?,
         false => read_json(path, WHAT)?,
     };
     let part = |name, problem| part(path, name, problem);
@@ -83,11 +83,11 @@ pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
     Ok(Loaded { credential, origin: shown(path), expires_at })
 }
 
-/// A file for each part, as a mounted secret has it. The parts belong together, so they are read until two readings in a
-/// row are the same: who changes them one by one is let finish.
-fn of_folder(folder: &Path) -> Result<Parts, CredentialsError> {
+/// Reads a file for each part, as in a mounted secret. The parts belong together, so they are read until two reads in a row
+/// are the same: a writer may be replacing them one by one.
+fn load_folder(folder: &Path) -> Result<Parts, CredentialsError> {
     let mut last = read_folder(folder)?;
-    for _ in 1..READINGS_MAX {
+    for _ in 1..READS_MAX {
         let again = read_folder(folder)?;
         if again == last {
             return Ok(again);
@@ -102,7 +102,7 @@ fn read_folder(folder: &Path) -> Result<Parts, CredentialsError> {
     let part = |name: &str| -> Result<Option<Secret>, CredentialsError> {
         let path: PathBuf = folder.join(name);
         match read(&path) {
-            // Editors, and some secret stores, end a file with a line end.
+            // Editors and some secret stores append a line end.
             Ok(text) => Ok(Some(Secret(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CredentialsError::Unreadable { path, problem: error.to_string() }),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_a_credential_and_when_it_ends() {
+    fn file_holds_a_credential_and_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.json");
         let text = r#"{"secret_id": "AKIDx", "secret_key": "k", "token": "t", "expires_at": "2026-11-24T09:00:00Z"}"#;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_half_written_is_no_credential() {
+    fn half_written_file_is_refused() {
         let half = format!(
             "FILE: found only the beginning, or nothing: it is being written, or was never finished, allowed is {WHAT}"
         );
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_credential_is_refused_without_showing_it() {
+    fn invalid_credential_is_refused_unseen() {
         check_refused("topsecret", &format!("FILE: found no JSON at line 1, allowed is {WHAT}"));
         check_refused(r#""topsecret""#, &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"));
         check_refused(
@@ -173,13 +173,13 @@ mod tests {
         );
         check_refused(
             r#"{"secret_id": "AKIDx", "secret_key": "topsecret\n"}"#,
-            "FILE: secret_key: the secret key begins or ends with white space, \
-             allowed is the bare text without spaces or line ends around it",
+            "FILE: secret_key: the secret key begins or ends with white space \
+             (expected the bare text, without spaces or line ends around it)",
         );
     }
 
     #[test]
-    fn a_folder_has_a_file_for_each_part() {
+    fn folder_has_a_file_for_each_part() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("secret_id", "AKIDx\n");

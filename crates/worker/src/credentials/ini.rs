@@ -1,40 +1,40 @@
-//! The little of INI that a profile file needs: sections, `key = value`, comments. Shows nothing of a value.
+//! The part of INI that a profile file needs: sections, `key = value`, comments. No error shows a value.
 
 use std::fmt;
 
-/// One section's pairs.
+/// The pairs of one section.
 #[derive(Default)]
-pub(super) struct Section<'a> {
+pub(super) struct IniSection<'a> {
     pairs: Vec<(&'a str, &'a str, usize)>,
 }
 
-/// A line that is not as it should be.
+/// An invalid line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IniError {
     /// Counted from 1.
     pub(super) line: usize,
-    /// What was found and what is allowed.
+    /// What is wrong, and what is expected.
     pub(super) problem: &'static str,
 }
 
-impl fmt::Debug for Section<'_> {
-    /// Keys only: values are secrets.
+impl fmt::Debug for IniSection<'_> {
+    /// Shows keys only: values are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.pairs.iter().map(|(key, ..)| key)).finish()
     }
 }
 
-impl<'a> Section<'a> {
-    /// A key's value and its line.
+impl<'a> IniSection<'a> {
+    /// Returns the value of a key and its line.
     pub(super) fn get(&self, key: &str) -> Option<(&'a str, usize)> {
         self.pairs.iter().find(|(name, ..)| *name == key).map(|&(_, value, line)| (value, line))
     }
 }
 
-/// The section of this name, or the names of the sections that are there. White space around keys and values does not
-/// belong to them. A section may be continued further down.
-pub(super) fn section<'a>(text: &'a str, name: &str) -> Result<Result<Section<'a>, Vec<&'a str>>, IniError> {
-    let mut wanted: Option<Section<'a>> = None;
+/// Returns a section, or the names of all sections if it is missing. White space around keys and values is ignored. A section
+/// may occur in several places.
+pub(super) fn section<'a>(text: &'a str, name: &str) -> Result<Result<IniSection<'a>, Vec<&'a str>>, IniError> {
+    let mut wanted: Option<IniSection<'a>> = None;
     let mut names = Vec::new();
     let mut inside = false;
     let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_section_is_read_with_its_lines() {
+    fn section_is_read_with_its_lines() {
         let text = "\u{feff}# mine\r\n[default]\r\nsecret_id = AKIDx\r\n; more\r\n\r\nsecret_key=a=b \r\n[other]\nsecret_id=no\n";
         let section = section(text, "default").unwrap().unwrap();
         assert_eq!(section.get("secret_id"), Some(("AKIDx", 3)));
@@ -79,12 +79,12 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_is_missing_gives_those_that_are_there() {
+    fn missing_section_lists_the_others() {
         assert_eq!(section("[a]\nx=1\n[ b ]\n", "default").unwrap().unwrap_err(), ["a", "b"]);
     }
 
     #[test]
-    fn what_is_neither_section_nor_pair_is_refused_by_its_line() {
+    fn invalid_line_is_refused_by_its_number() {
         assert_eq!(section("[default]\nAKIDx topsecret\n", "default").unwrap_err().line, 2);
         assert_eq!(section("[default]\na=1\n[b]\na=1\n[default]\na=2", "default").unwrap_err().line, 6);
     }

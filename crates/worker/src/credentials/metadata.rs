@@ -1,4 +1,4 @@
-//! The credential of the role of the instance that this runs on, from the metadata service beside it.
+//! The credential of this instance's role, from the metadata service.
 
 use std::time::SystemTime;
 
@@ -13,18 +13,18 @@ use serde::Deserialize;
 use super::{CredentialsError, Loaded, shown_name};
 use crate::{
     endpoint::{Endpoint, METADATA_HOST},
-    http::{Client, Reply},
+    http::{Client, HttpReply},
 };
 
-/// Where the roles are.
+/// The path of the roles.
 const PATH: &str = "/latest/meta-data/cam/security-credentials/";
 
 /// Bytes of a role's name.
 const NAME_LEN_MAX: usize = 128;
 
-/// What the service shows.
+/// The response of the service.
 #[derive(Deserialize)]
-struct Shown {
+struct RoleCredential {
     #[serde(rename = "Code")]
     code: Option<String>,
     #[serde(rename = "TmpSecretId")]
@@ -34,15 +34,15 @@ struct Shown {
     #[serde(rename = "Token")]
     token: Option<Token>,
     #[serde(rename = "ExpiredTime")]
-    expires_at: Option<UnixSecondsOf>,
+    expires_at: Option<CheckedSeconds>,
 }
 
-/// Seconds, checked.
+/// Checked seconds.
 #[derive(Deserialize)]
 #[serde(try_from = "u64")]
-struct UnixSecondsOf(UnixSeconds);
+struct CheckedSeconds(UnixSeconds);
 
-impl TryFrom<u64> for UnixSecondsOf {
+impl TryFrom<u64> for CheckedSeconds {
     type Error = imageshare_core::time::UnixSecondsError;
 
     fn try_from(seconds: u64) -> Result<Self, Self::Error> {
@@ -50,13 +50,13 @@ impl TryFrom<u64> for UnixSecondsOf {
     }
 }
 
-/// Whether a text can be the name of a role, so that it can stand in a path.
+/// Returns whether a text can be the name of a role, so that a path may contain it.
 pub(crate) fn is_role_name(text: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte))
 }
 
-/// Asks for the credential of this role, or of the one that the instance has.
+/// Loads the credential of this role, or of the role that the instance has.
 pub(super) async fn load(
     client: &Client,
     endpoint: Option<&Endpoint>,
@@ -75,35 +75,39 @@ pub(super) async fn load(
                 (200, true) => name.to_owned(),
                 (404, _) => return Err(refused("no role: none is bound to this instance".to_owned())),
                 (200, false) => return Err(refused("another text as the name of the role".to_owned())),
-                (status, _) => return Err(unwell(&base, status)),
+                (status, _) => return Err(unexpected_status(&base, status)),
             }
         }
     };
-    let Reply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
+    let HttpReply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
     match status {
         200 => {}
         404 if is_named => return Err(CredentialsError::NoRole { base, role: shown_name(&role) }),
         404 => return Err(refused(format!("no role {} of this instance", shown_name(&role)))),
-        status => return Err(unwell(&base, status)),
+        status => return Err(unexpected_status(&base, status)),
     }
-    // The error of the parser may hold a part of the text.
-    let shown: Shown = serde_json::from_slice(&body)
+    // The error of the parser may hold a part of the secret.
+    let response: RoleCredential = serde_json::from_slice(&body)
         .map_err(|_| refused("something else, or only the beginning, in place of the role's credential".to_owned()))?;
-    match shown {
-        Shown { code: None, secret_id: Some(id), secret_key: Some(key), token: Some(token), expires_at: Some(end) } => {
-            Ok(loaded(id, key, token, &end, date, &role))
-        }
-        Shown {
+    match response {
+        RoleCredential {
+            code: None,
+            secret_id: Some(id),
+            secret_key: Some(key),
+            token: Some(token),
+            expires_at: Some(end),
+        } => Ok(loaded(id, key, token, &end, date, &role)),
+        RoleCredential {
             code: Some(code),
             secret_id: Some(id),
             secret_key: Some(key),
             token: Some(token),
             expires_at: Some(end),
         } if code == "Success" => Ok(loaded(id, key, token, &end, date, &role)),
-        Shown { code: Some(code), .. } => {
+        RoleCredential { code: Some(code), .. } => {
             Err(refused(format!("code {} in place of the role's credential", excerpt(&disclosed_name(&code)))))
         }
-        Shown { .. } => Err(refused("an answer without a whole credential".to_owned())),
+        RoleCredential { .. } => Err(refused("an answer without a whole credential".to_owned())),
     }
 }
 
@@ -111,7 +115,7 @@ fn loaded(
     secret_id: SecretId,
     secret_key: SecretKey,
     token: Token,
-    expires_at: &UnixSecondsOf,
+    expires_at: &CheckedSeconds,
     date: Option<SystemTime>,
     role: &str,
 ) -> Loaded {
@@ -119,15 +123,15 @@ fn loaded(
     Loaded::until(credential, format!("role {} of this instance", shown_name(role)), expires_at.0, date)
 }
 
-/// It answers, but not what it is asked.
-fn unwell(base: &str, status: u16) -> CredentialsError {
+/// Returns the error of a status that is neither a success nor a missing role.
+fn unexpected_status(base: &str, status: u16) -> CredentialsError {
     CredentialsError::Unreachable {
         whom: base.to_owned(),
         reason: format!("the metadata service answers status {status}"),
     }
 }
 
-async fn get(client: &Client, base: &str, path: &str) -> Result<Reply, CredentialsError> {
+async fn get(client: &Client, base: &str, path: &str) -> Result<HttpReply, CredentialsError> {
     let uri = format!("{base}{path}").parse().expect("an endpoint and a checked path make an address");
     let unreachable = |reason| CredentialsError::Unreachable { whom: base.to_owned(), reason };
     client.get(uri).await.map_err(|reason| unreachable(reason.to_string()))

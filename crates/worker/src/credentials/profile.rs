@@ -1,4 +1,4 @@
-//! A credential from a profile file, where the vendor's SDKs keep it.
+//! A credential from a profile file of the vendor's SDKs.
 
 use std::{
     io,
@@ -12,32 +12,32 @@ use imageshare_core::{
 };
 
 use super::{CredentialsError, ini, reading::read, section_of, shown, shown_name};
-use crate::settings::{Environment, path_problem};
+use crate::{environment::Environment, paths::path_problem};
 
 /// The variable that names the file.
 const FILE: &str = "TENCENTCLOUD_CREDENTIALS_FILE";
 
-/// Where the file is below the home directory.
+/// The place of the file in the home directory.
 const FILE_AT_HOME: &str = ".tencentcloud/credentials";
 
-/// Where the file is for everybody.
+/// The place of the file for all users.
 const FILE_OF_SYSTEM: &str = "/etc/tencentcloud/credentials";
 
 /// Sections that a message lists.
 const SECTIONS_SHOWN_MAX: usize = 20;
 
-/// Files to look at.
+/// The profile files to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
-    /// In this order; the first one that exists counts.
+    /// In this order. The first one that exists counts.
     pub(super) paths: Vec<PathBuf>,
-    /// Whether somebody named the file, so that it has to exist.
+    /// Whether the file was named, so that it must exist.
     pub(super) named: bool,
 }
 
 impl Places {
-    /// The file that was named in the settings, else the one that the environment names, else the usual ones.
-    /// An error if the environment names none where it has to.
+    /// Returns the file of the settings, else that of the environment, else the usual ones. Fails if the variable holds no
+    /// path.
     pub(super) fn new(path: Option<&Path>, environment: &Environment) -> Result<Self, CredentialsError> {
         if let Some(path) = path {
             return Ok(Self { paths: vec![path.to_owned()], named: true });
@@ -54,7 +54,7 @@ impl Places {
         }
     }
 
-    /// The credential of this section of the first file that exists, and that file.
+    /// Returns the credential of a section of the first file that exists, and that file.
     pub(super) fn load(&self, section: &str) -> Result<Option<(Credential, &Path)>, CredentialsError> {
         for path in &self.paths {
             match read(path) {
@@ -135,19 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_read() {
+    fn profile_is_read() {
         let credential = load("[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n").unwrap();
         assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
         assert_eq!(credential.token, None);
     }
 
     #[test]
-    fn the_token_of_a_temporary_key_is_read_with_it() {
+    fn token_of_a_temporary_key_is_read() {
         let key = "[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n";
         let credential = load(&format!("{key}token = of=a day\n[other]\ntoken = x").replace(" day", "+day")).unwrap();
         assert_eq!(credential.token.unwrap().expose(), "of=a+day");
         // Without its token a temporary key is worth nothing, so an empty one is not passed over.
-        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty, allowed are 1 to 8192 bytes");
+        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty (expected 1 to 8192 bytes)");
         check(
             "[default]\ntoken = topsecret\n",
             "found section [default] of FILE without secret_id and secret_key there, \
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_file_and_line_and_without_the_secret() {
+    fn errors_have_file_and_line_and_no_secret() {
         check(
             "[default]\nsecret_id = AKIDx\n",
             "found secret_id in section [default] of FILE without secret_key there, \
@@ -183,7 +183,7 @@ mod tests {
         );
         check(
             "[default]\nsecret_id =\nsecret_key = topsecret\n",
-            "FILE line 2: secret_id: the secret id is empty, allowed are 1 to 8192 bytes",
+            "FILE line 2: secret_id: the secret id is empty (expected 1 to 8192 bytes)",
         );
         check(
             "[default]\ntopsecret\n",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_named_must_exist_and_a_usual_one_need_not() {
+    fn named_file_must_exist() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         let named = Places::new(Some(&missing), &Environment::of([])).unwrap();
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_names_no_file_is_refused_without_what_it_holds() {
+    fn variable_without_a_path_is_refused_unseen() {
         let check = |value: &str, found: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
-            assert_eq!(error.to_string(), format!("{FILE}: found {found}, allowed is the path of a file"));
+            assert_eq!(error.to_string(), format!("{FILE}: {found} (expected the path of a file)"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
-        check("\"/run/keys\"", "a path in quotation marks");
-        check("[default]\nsecret_key = topsecret\n", "a text with line ends or other control characters");
+        check("\"/run/keys\"", "path is in quotation marks");
+        check("[default]\nsecret_key = topsecret\n", "path has line ends or other control characters");
     }
 }

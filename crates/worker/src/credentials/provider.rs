@@ -1,4 +1,4 @@
-//! Asking a source once.
+//! Loads a credential from its source, once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,35 +6,40 @@ use imageshare_core::{Credential, actions::CallerIdentity};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
-    CredentialsError, Loaded, Role, Source, metadata,
-    sts::{Identity, Sts},
+    CredentialsError, Loaded, Source, metadata,
+    sts::{PodIdentity, Sts},
 };
-use crate::{endpoint::Endpoint, http::Client, settings::Environment};
+use crate::{endpoint::Endpoint, environment::Environment, http::Client};
 
-/// Gives what a source has now. Cheap to clone.
+/// Loads the current credential of a source. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Provider {
     source: Arc<Source>,
     environment: Environment,
     client: Client,
-    /// Where the service for temporary keys is unless the source says otherwise.
-    sts: Endpoint,
-    /// One reading of files at a time: one that hangs keeps its thread, and must not keep more.
-    reading: Arc<Semaphore>,
+    sts: Sts,
+    /// One read of files at a time: a read that hangs keeps its thread, and must not keep more.
+    file_read: Arc<Semaphore>,
 }
 
 impl Provider {
-    /// One that asks there. `endpoint` is that of a lane: the service for temporary keys of the same site is asked.
+    /// Returns the provider of a source for lanes with this endpoint. It uses the STS of the endpoint's site unless the
+    /// source names another one.
     #[must_use]
     pub fn new(source: Source, environment: Environment, client: Client, endpoint: &Endpoint) -> Self {
-        let (source, reading) = (Arc::new(source), Arc::new(Semaphore::new(1)));
-        Self { source, environment, client, sts: endpoint.sts(), reading }
+        let role = match &source {
+            Source::AssumeRole { role, .. } | Source::TkeOidc { role, .. } => Some(role),
+            _ => None,
+        };
+        let sts_endpoint = role.and_then(|role| role.endpoint.clone()).unwrap_or_else(|| endpoint.sts());
+        let sts = Sts::new(client.clone(), sts_endpoint, role.and_then(|role| role.region));
+        Self { source: Arc::new(source), environment, client, sts, file_read: Arc::new(Semaphore::new(1)) }
     }
 
-    /// What the source has now. Each call over the network ends within the client's time-outs.
+    /// Loads the current credential. Each call over the network ends within the client's time-outs.
     ///
     /// # Errors
-    /// If there is none, or what is there is not usable.
+    /// If the source has none, or it is not usable.
     pub async fn load(&self) -> Result<Loaded, CredentialsError> {
         match &*self.source {
             Source::CvmRole { role, endpoint } => {
@@ -42,50 +47,37 @@ impl Provider {
             }
             Source::AssumeRole { role, external_id, base, .. } => {
                 let base = self.read(base).await?;
-                let assumed = self.sts(role).assume(role, external_id.as_deref(), base.credential).await?;
+                let assumed = self.sts.assume(role, external_id.as_deref(), base.credential).await?;
                 Ok(Loaded { origin: format!("{} by {}", assumed.origin, base.origin), ..assumed })
             }
             Source::TkeOidc { role, provider_id, token_file } => {
                 let (environment, of) = (self.environment.clone(), role.clone());
                 let (provider_id, token_file) = (provider_id.clone(), token_file.clone());
-                let read = move || Identity::read(&of, provider_id.as_deref(), token_file.as_deref(), &environment);
-                self.sts(role).assume_by_identity(role, self.blocking(read).await?).await
+                let read = move || PodIdentity::read(&of, provider_id.as_deref(), token_file.as_deref(), &environment);
+                self.sts.assume_by_identity(role, self.blocking(read).await?).await
             }
             _ => self.read(&self.source).await,
         }
     }
 
-    /// Whose credential it is, by the service for temporary keys.
+    /// Returns the account and user that a credential belongs to, by STS.
     ///
     /// # Errors
-    /// If that refuses, or cannot be asked.
+    /// If STS refuses, or gives no usable response.
     pub async fn identify(&self, credential: Credential) -> Result<CallerIdentity, CredentialsError> {
-        let role = match &*self.source {
-            Source::AssumeRole { role, .. } | Source::TkeOidc { role, .. } => Some(role),
-            _ => None,
-        };
-        self.sts_of(role).identify(credential).await
+        self.sts.identify(credential).await
     }
 
-    /// How long its answer may take: two calls, each of which has its own end.
+    /// Returns how long a load may take: two calls, each of which has its own time-out.
     pub(super) fn patience(&self) -> Duration {
-        self.client.time_outs().call.saturating_mul(2)
+        self.sts.time_outs().call.saturating_mul(2)
     }
 
     pub(super) fn is_on_disk(&self) -> bool {
         self.source.is_on_disk()
     }
 
-    fn sts(&self, role: &Role) -> Sts {
-        self.sts_of(Some(role))
-    }
-
-    fn sts_of(&self, role: Option<&Role>) -> Sts {
-        let endpoint = role.and_then(|role| role.endpoint.clone()).unwrap_or_else(|| self.sts.clone());
-        Sts { client: self.client.clone(), endpoint, region: role.and_then(|role| role.region) }
-    }
-
-    /// What a source that needs nobody else has. The one behind an assumed role may be the instance's.
+    /// Loads from a source that needs no STS. The source behind an assumed role may be the instance's role.
     async fn read(&self, source: &Source) -> Result<Loaded, CredentialsError> {
         if let Source::CvmRole { role, endpoint } = source {
             return metadata::load(&self.client, endpoint.as_ref(), role.as_deref()).await;
@@ -95,7 +87,7 @@ impl Provider {
         match found {
             Some(loaded) => Ok(loaded),
             None => {
-                let looked = source.looked(&self.environment)?;
+                let looked = source.places(&self.environment)?;
                 Err(CredentialsError::Nowhere { looked, remedy: source.remedy() })
             }
         }
@@ -105,7 +97,7 @@ impl Provider {
         &self,
         read: impl FnOnce() -> Result<T, CredentialsError> + Send + 'static,
     ) -> Result<T, CredentialsError> {
-        let alone = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| CredentialsError::StillReading)?;
+        let alone = Arc::clone(&self.file_read).try_acquire_owned().map_err(|_| CredentialsError::StillReading)?;
         let read = spawn_blocking(move || {
             let read = read();
             drop(alone);
@@ -137,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_environment_comes_before_the_profile() {
+    async fn environment_comes_before_the_profile() {
         let folder = tempfile::tempdir().unwrap();
         let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
         let id = async |environment| {
@@ -156,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_credential_says_where_was_looked_and_what_to_set() {
+    async fn missing_credential_names_places_and_remedy() {
         let error = provider(Source::Environment, Environment::of([])).load().await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -166,10 +158,10 @@ mod tests {
         let quoted = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "'/run/keys'")]);
         assert_eq!(
             provider(Source::Chain, quoted).load().await.unwrap_err().to_string(),
-            "TENCENTCLOUD_CREDENTIALS_FILE: found a path in quotation marks, allowed is the path of a file"
+            "TENCENTCLOUD_CREDENTIALS_FILE: path is in quotation marks (expected the path of a file)"
         );
         assert!(Source::Chain.remedy().ends_with(", or write secret_id and secret_key into a profile file"));
-        let looked = Source::Chain.looked(&Environment::of([("HOME", "/home/ada")])).unwrap();
+        let looked = Source::Chain.places(&Environment::of([("HOME", "/home/ada")])).unwrap();
         assert_eq!(
             looked,
             "TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, then section [default] of \

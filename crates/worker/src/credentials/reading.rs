@@ -1,4 +1,4 @@
-//! Reading a file that holds secrets: whole, bounded, wiped when dropped.
+//! Reads files that hold secrets: whole, bounded, wiped when dropped.
 
 use std::{
     fs::File,
@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 
 use super::{CredentialsError, shown};
 
-/// Bytes that a file with a credential may have.
+/// Bytes of a file with a credential.
 pub(super) const FILE_LEN_MAX: u64 = 64 * 1024;
 
-/// The whole file.
+/// Reads a whole file.
 pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    // As large as it can become, so that it never moves and leaves a copy behind.
+    // With its final capacity, so that it never moves and leaves a copy behind.
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(FILE_LEN_MAX).unwrap_or(0) + 1));
     File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_LEN_MAX {
@@ -27,12 +27,12 @@ pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Why a part of the credential of a file cannot be one.
+/// Returns the error of a part of a credential in a file.
 pub(super) fn part(path: &Path, name: &str, problem: CredentialError) -> CredentialsError {
     CredentialsError::Part { place: format!("{}: {name}", shown(path)), problem }
 }
 
-/// The JSON object in a file. What is wrong with it is said without its text.
+/// Reads the JSON object in a file. Errors show nothing of its text.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CredentialsError> {
     let refused = |found: String| CredentialsError::Content { path: path.to_owned(), found, allowed: what };
     let text = read(path)

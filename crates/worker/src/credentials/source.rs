@@ -1,4 +1,4 @@
-//! Where a credential comes from: the closed set of sources, and their words.
+//! The sources of credentials, and their texts.
 
 use std::{
     fmt,
@@ -14,19 +14,19 @@ use super::{
     CredentialsError, Loaded, SHOWN_CHARS_MAX, environment, file, profile::Places, section_of, shown, shown_name, sts,
     tccli,
 };
-use crate::{endpoint::Endpoint, settings::Environment};
+use crate::{endpoint::Endpoint, environment::Environment};
 
-/// The profile that is meant when none is named.
+/// The default profile.
 pub const DEFAULT_SECTION: &str = "default";
 
-/// The longest that a role's credential lives.
+/// The longest lifetime of a role's credential in seconds.
 pub(crate) const ROLE_SECONDS_MAX: u64 = 43_200;
 
-/// Where a credential comes from.
+/// The source of a credential.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The environment, then the profile file. What is half there or not readable stops the search: a credential that
-    /// somebody meant to give is never passed over for another one.
+    /// The environment, then the profile file. An incomplete or unreadable credential ends the search: it is never replaced
+    /// by another one silently.
     Chain,
     /// The environment alone.
     Environment,
@@ -37,7 +37,7 @@ pub enum Source {
         /// The section.
         section: String,
     },
-    /// What the vendor's command line keeps.
+    /// A profile of the vendor's command line.
     Tccli {
         /// The file; `None` for the one of the profile.
         path: Option<PathBuf>,
@@ -49,22 +49,22 @@ pub enum Source {
         /// The file or the folder.
         path: PathBuf,
     },
-    /// The role of the instance that this runs on.
+    /// The role of this instance.
     CvmRole {
-        /// The role; `None` for the one that the instance says it has.
+        /// The role; `None` for the role that the instance has.
         role: Option<String>,
-        /// Where the metadata service is; `None` for where every instance has it.
+        /// The metadata service; `None` for its usual address.
         endpoint: Option<Endpoint>,
     },
     /// A role, assumed with another credential.
     AssumeRole {
         /// The role.
         role: Role,
-        /// What the service for temporary keys wants to hear beside it.
+        /// The external id that STS expects.
         external_id: Option<String>,
         /// The name of the other credential.
         credential: String,
-        /// Where that one comes from. No assumed role itself.
+        /// Its source, which is not an assumed role.
         base: Box<Self>,
     },
     /// A role, assumed with the identity token of a pod.
@@ -78,23 +78,23 @@ pub enum Source {
     },
 }
 
-/// A role that is to be assumed.
+/// A role to assume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Its resource name; empty where the environment has it.
+    /// Its resource name; `None` for that of the environment.
     pub arn: Option<String>,
-    /// The name under which the calls are logged.
+    /// The name of the session in the logs of the cloud.
     pub session: String,
-    /// How long its credential is to live.
+    /// The lifetime of its credential in seconds.
     pub seconds: u64,
-    /// Where the service for temporary keys is; `None` for that of the lane's site.
+    /// The endpoint of STS; `None` for that of the lane's site.
     pub endpoint: Option<Endpoint>,
-    /// The region that is named there.
+    /// The region of the calls.
     pub region: Option<Region>,
 }
 
 impl Source {
-    /// Reads a source on this machine. Blocks.
+    /// Reads a source on this machine; `None` if it has no credential. Blocks.
     pub(super) fn read(&self, environment: &Environment) -> Result<Option<Loaded>, CredentialsError> {
         match self {
             Self::Chain => match Self::Environment.read(environment)? {
@@ -116,7 +116,7 @@ impl Source {
         }
     }
 
-    /// Returns the files that it reads, or would read if they were there.
+    /// Returns the files that it reads, whether they exist or not.
     pub(crate) fn files(&self, environment: &Environment) -> Vec<PathBuf> {
         let places =
             |path: Option<&Path>| Places::new(path, environment).map_or_else(|_| Vec::new(), |found| found.paths);
@@ -135,7 +135,7 @@ impl Source {
         }
     }
 
-    /// Whether it is worth looking at again and again: somebody may change it at any time, and looking is cheap.
+    /// Returns whether it is made of files, which may change at any time and are cheap to read.
     pub(super) const fn is_on_disk(&self) -> bool {
         match self {
             Self::Chain | Self::Profile { .. } | Self::Tccli { .. } | Self::File { .. } => true,
@@ -143,13 +143,13 @@ impl Source {
         }
     }
 
-    /// Whether somebody else has to be asked for it.
+    /// Returns whether it needs a call over the network.
     #[must_use]
     pub const fn needs_network(&self) -> bool {
         matches!(self, Self::CvmRole { .. } | Self::AssumeRole { .. } | Self::TkeOidc { .. })
     }
 
-    /// The word for it in settings.
+    /// Returns the word for it in settings.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -164,8 +164,8 @@ impl Source {
         }
     }
 
-    /// The places where it looks, for people.
-    pub(super) fn looked(&self, environment: &Environment) -> Result<String, CredentialsError> {
+    /// Returns the places that it reads, for people.
+    pub(super) fn places(&self, environment: &Environment) -> Result<String, CredentialsError> {
         let variables = || format!("{} and {}", environment::SECRET_ID, environment::SECRET_KEY);
         let files = |path: &Option<PathBuf>, section: &str| {
             let paths = Places::new(path.as_deref(), environment)?.paths;
@@ -180,7 +180,7 @@ impl Source {
         }
     }
 
-    /// What to do so that it finds one.
+    /// Returns what to do so that it has a credential.
     pub(super) fn remedy(&self) -> String {
         let [token, _] = environment::TOKENS;
         let set =
@@ -196,7 +196,7 @@ impl Source {
 }
 
 impl fmt::Debug for Source {
-    /// As it may be shown: a path or a name may be a key in the wrong place.
+    /// Hides paths and names that may be a key in the wrong place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -229,7 +229,7 @@ impl fmt::Display for Source {
 }
 
 impl Role {
-    /// Its name, safe to print.
+    /// Returns its name, safe to print.
     pub(super) fn shown(&self) -> String {
         self.arn.as_deref().map_or_else(|| "that TKE_ROLE_ARN names".to_owned(), shown_name)
     }

@@ -1,27 +1,27 @@
-//! The service for temporary keys: roles, and whose key it is.
+//! STS, the service for temporary keys: roles, and the account of a key.
 
 use std::{
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use imageshare_core::{
-    Class, Credential, UnixSeconds,
+    Credential,
     actions::{Action, AssumeRole, AssumeRoleWithWebIdentity, AssumedRole, CallerIdentity, GetCallerIdentity},
     credential::Token,
     ids::Region,
-    request::{Language, Prepared, Signer, Stamp, Target},
-    response::{self, Answered, Failure},
 };
 
 use super::{CredentialsError, Loaded, Role, environment::variable, reading::read, shown};
 use crate::{
+    api::{ApiClient, ApiFailure, ApiSender, CallOutcome, RetryPolicy, SharedClock},
     endpoint::Endpoint,
-    http::{Client, Sending, into_http},
-    settings::{Environment, path_problem},
+    environment::Environment,
+    http::{Client, TimeOuts},
+    paths::path_problem,
 };
 
-/// The region that is named when nobody says otherwise, as the vendor's SDKs do. Roles belong to no region.
+/// The region that calls name unless the settings set one, as in the vendor's SDKs. Roles belong to no region.
 const USUAL_REGION: &str = "ap-guangzhou";
 
 /// The variables that the cluster sets for a pod.
@@ -30,37 +30,47 @@ const PROVIDER_ID: &str = "TKE_PROVIDER_ID";
 pub(super) const TOKEN_FILE: &str = "TKE_WEB_IDENTITY_TOKEN_FILE";
 const ROLE_ARN: &str = "TKE_ROLE_ARN";
 
-/// The service as one credential uses it.
+/// STS for one credential source, before it has a credential.
 #[derive(Clone, Debug)]
 pub(super) struct Sts {
-    pub(super) client: Client,
-    pub(super) endpoint: Endpoint,
-    pub(super) region: Option<Region>,
+    /// Without a credential. Calls share its clock.
+    sender: ApiSender,
+    region: Option<Region>,
 }
 
 impl Sts {
-    /// The credential of a role, assumed with another one.
+    pub(super) fn new(client: Client, endpoint: Endpoint, region: Option<Region>) -> Self {
+        Self { sender: ApiSender::new(client, endpoint, SharedClock::default(), None), region }
+    }
+
+    pub(super) fn time_outs(&self) -> TimeOuts {
+        self.sender.time_outs()
+    }
+
+    /// Returns the credential of a role, assumed with another credential.
     pub(super) async fn assume(
         &self,
         role: &Role,
         external_id: Option<&str>,
         base: Credential,
     ) -> Result<Loaded, CredentialsError> {
-        let arn = role.arn.clone().unwrap_or_default();
         let action = AssumeRole {
-            role_arn: arn.clone(),
+            role_arn: role.arn.clone().unwrap_or_default(),
             role_session_name: role.session.clone(),
             duration_seconds: Some(role.seconds),
             external_id: external_id.map(str::to_owned),
         };
-        let (AssumedRole { credential, expires_at }, date) = self.call(&action, Some(base)).await?;
+        let (AssumedRole { credential, expires_at }, date) = self.call(&action, self.region, Some(base)).await?;
         Ok(Loaded::until(credential, format!("role {}", role.shown()), expires_at, date))
     }
 
-    /// The credential of a role, assumed with the identity of a pod. Its token is read anew each time: it is renewed by
-    /// whoever wrote it.
-    pub(super) async fn assume_by_identity(&self, role: &Role, identity: Identity) -> Result<Loaded, CredentialsError> {
-        let Identity { role_arn, provider_id, token, region } = identity;
+    /// Returns the credential of a role, assumed with the identity of a pod.
+    pub(super) async fn assume_by_identity(
+        &self,
+        role: &Role,
+        identity: PodIdentity,
+    ) -> Result<Loaded, CredentialsError> {
+        let PodIdentity { role_arn, provider_id, token, region } = identity;
         let action = AssumeRoleWithWebIdentity {
             provider_id,
             web_identity_token: token,
@@ -68,68 +78,47 @@ impl Sts {
             role_session_name: role.session.clone(),
             duration_seconds: Some(role.seconds),
         };
-        let sts = Self { region: self.region.or(region), ..self.clone() };
-        let (AssumedRole { credential, expires_at }, date) = sts.call(&action, None).await?;
+        let (AssumedRole { credential, expires_at }, date) = self.call(&action, self.region.or(region), None).await?;
         let shown = Role { arn: Some(role_arn), ..role.clone() }.shown();
         Ok(Loaded::until(credential, format!("role {shown} by this pod's identity"), expires_at, date))
     }
 
-    /// Whose credential it is.
+    /// Returns the account and user that a credential belongs to.
     pub(super) async fn identify(&self, credential: Credential) -> Result<CallerIdentity, CredentialsError> {
-        self.call(&GetCallerIdentity, Some(credential)).await.map(|(identity, _)| identity)
+        self.call(&GetCallerIdentity, self.region, Some(credential)).await.map(|(identity, _)| identity)
     }
 
-    /// One call, signed if there is something to sign with, and once more by the server's clock if that differs. Beside
-    /// the answer, what that clock showed.
+    /// Makes one call, signed if there is a credential. Returns the answer and the time of the server's clock.
     async fn call<A: Action>(
         &self,
         action: &A,
+        region: Option<Region>,
         credential: Option<Credential>,
     ) -> Result<(A::Answer, Option<SystemTime>), CredentialsError> {
-        let region = self.region.or_else(|| USUAL_REGION.parse().ok());
-        let target = Target { host: self.endpoint.authority(), region, language: Some(Language::English) };
-        let prepared = Prepared::new(action, &target);
-        let uri = format!("{}/", self.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port");
-        let mut signer = credential.map(Signer::new);
-        let mut second = unix_seconds(SystemTime::now());
-        let mut is_corrected = false;
-        loop {
-            let request = match &mut signer {
-                Some(signer) => into_http(&signer.sign(&prepared, second), &uri),
-                None => into_http(&prepared.unsigned(second, &mut Stamp::default()), &uri),
-            };
-            // Asking twice for a key, or for a name, does no harm: whether it was sent does not matter.
-            let reply = self
-                .client
-                .call(request, &Sending::new(|| true))
-                .await
-                .map_err(|error| self.unreachable(error.reason.to_string()))?;
-            match response::parse::<A>(reply.status, &reply.body) {
-                Ok(Answered { answer, .. }) => return Ok((answer, reply.date)),
-                Err(Failure::Api(error)) => match (error.class(), reply.date, is_corrected) {
-                    (Class::Clock, Some(date), false) => (second, is_corrected) = (unix_seconds(date), true),
-                    _ => return Err(CredentialsError::Refused { action: A::NAME, error: Box::new(error) }),
-                },
-                Err(Failure::NotAnAnswer(error)) => return Err(self.unreachable(error.to_string())),
+        let region = region.or_else(|| USUAL_REGION.parse().ok());
+        let mut api = ApiClient::new(self.sender.with_credential(credential), Duration::ZERO);
+        // The cache of the credential repeats what failed, with pauses.
+        let CallOutcome { result, date, .. } = api.call(action, region, RetryPolicy::ClockOnly).await;
+        let answer = result.map_err(|failure| match failure {
+            ApiFailure::Refused(error) => CredentialsError::Refused { action: A::NAME, error: Box::new(error) },
+            other => {
+                CredentialsError::Unreachable { whom: self.sender.endpoint().to_string(), reason: other.to_string() }
             }
-        }
-    }
-
-    fn unreachable(&self, reason: String) -> CredentialsError {
-        CredentialsError::Unreachable { whom: self.endpoint.to_string(), reason }
+        })?;
+        Ok((answer, date))
     }
 }
 
-/// What a pod is known by.
-pub(super) struct Identity {
+/// The identity of a pod, as the cluster gives it.
+pub(super) struct PodIdentity {
     role_arn: String,
     provider_id: String,
     token: Token,
     region: Option<Region>,
 }
 
-impl Identity {
-    /// Reads it. Blocks.
+impl PodIdentity {
+    /// Reads it. Blocks. The token is read each time, since the cluster renews it.
     pub(super) fn read(
         role: &Role,
         provider_id: Option<&str>,
@@ -160,10 +149,4 @@ impl Identity {
         let region = variable(REGION)?.and_then(|text| text.parse().ok());
         Ok(Self { role_arn, provider_id, token, region })
     }
-}
-
-/// Whole seconds since 1970.
-fn unix_seconds(time: SystemTime) -> UnixSeconds {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    UnixSeconds::new(seconds).unwrap_or(UnixSeconds::MAX)
 }

@@ -1,4 +1,4 @@
-//! A credential from where the vendor's command line keeps it.
+//! A credential from a profile of the vendor's command line.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,17 +18,17 @@ use super::{
     reading::{part, read_json},
     shown,
 };
-use crate::settings::Environment;
+use crate::environment::Environment;
 
 /// The variable that names the profile.
 const PROFILE: &str = "TCCLI_PROFILE";
 
-/// What the file holds.
+/// What the file must hold.
 const WHAT: &str = "a JSON object with secretId and secretKey, as tccli configure writes it";
 
-/// What is looked at in such a file. There is more in it.
+/// The members of the file that are read. It has more.
 #[derive(Deserialize)]
-struct Kept {
+struct TccliFile {
     #[serde(rename = "secretId")]
     secret_id: Option<String>,
     #[serde(rename = "secretKey")]
@@ -40,15 +40,15 @@ struct Kept {
     role_arn: Option<String>,
 }
 
-/// The credential of a profile.
+/// Loads the credential of a profile.
 pub(super) fn load(
     path: Option<&Path>,
     profile: Option<&str>,
     environment: &Environment,
 ) -> Result<Loaded, CredentialsError> {
     let path = self::path(path, profile, environment)?;
-    let Kept { secret_id, secret_key, token, expires_at, role_arn } = read_json(&path, WHAT)?;
-    // The vendor's tool would assume the role. To use the key in its place would be another account's, or too much.
+    let TccliFile { secret_id, secret_key, token, expires_at, role_arn } = read_json(&path, WHAT)?;
+    // The vendor's tool would assume the role. The key in its place may belong to another account, or permit too much.
     if role_arn.is_some_and(|arn| !arn.is_empty()) {
         let found = "a role that is to be assumed (role-arn)".to_owned();
         let allowed = "a profile with a key alone; name the role in a credential with source assume_role";
@@ -65,24 +65,24 @@ pub(super) fn load(
         secret_key: SecretKey::new(key).map_err(|problem| part("secretKey", problem))?,
         token: filled(token).map(Token::new).transpose().map_err(|problem| part("token", problem))?,
     };
-    // Without a token it is a lasting key, whatever else is written there.
+    // Without a token it is a lasting key, whatever the file says.
     let expires_at = expires_at
         .filter(|at| *at > 0 && credential.token.is_some())
         .and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)));
     Ok(Loaded { credential, origin: shown(&path), expires_at })
 }
 
-/// The file of this path, or of a profile.
+/// Returns this path, or the file of a profile.
 pub(super) fn path(
     path: Option<&Path>,
     profile: Option<&str>,
     environment: &Environment,
 ) -> Result<PathBuf, CredentialsError> {
-    path.map_or_else(|| usual(profile, environment), |path| Ok(path.to_owned()))
+    path.map_or_else(|| profile_path(profile, environment), |path| Ok(path.to_owned()))
 }
 
-/// The file of a profile.
-fn usual(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, CredentialsError> {
+/// Returns the file of a profile.
+fn profile_path(profile: Option<&str>, environment: &Environment) -> Result<PathBuf, CredentialsError> {
     let of_variable = variable(environment, PROFILE)?;
     let profile = profile.map(str::to_owned).or(of_variable).unwrap_or_else(|| DEFAULT_SECTION.to_owned());
     let is_name = !profile.is_empty()
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_is_the_one_that_is_named_or_that_the_variable_names_or_default() {
+    fn profile_is_named_or_of_the_variable_or_default() {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".tccli")).unwrap();
         for profile in ["default", "golden", "spare"] {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_key_has_its_end() {
+    fn temporary_key_has_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::write(&path, r#"{"secretId":"AKIDx","secretKey":"k","token":"t","expiresAt":1795510800}"#).unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_without_showing_it() {
+    fn invalid_key_is_refused_unseen() {
         check(
             "{",
             &format!(

@@ -1,296 +1,346 @@
-//! The lanes of a run, and which of them a job belongs to.
+//! The lanes of a driver: how each calls the API, with which credential, and whose that is.
 
 use std::collections::BTreeMap;
 
-use http::Uri;
-use imageshare_core::{
-    ids::{AccountId, Region},
-    text::excerpt,
+use imageshare_core::{Class, Credential, ids::AccountId};
+use imageshare_engine::{
+    io::{CloseReason, Input, LaneId, Notice, Outcome},
+    limits::LaneLimits,
 };
-use imageshare_engine::{io::LaneId, limits::LaneLimits};
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
+use super::jobs::JobsInHand;
 use crate::{
-    credentials::{CredentialsError, IfMissing, Keeper, Provider},
+    api::{ApiSender, SharedClock},
+    credentials::{CredentialCache, Loaded, Newest, OwnedCredential, Owner},
     endpoint::Endpoint,
-    http::Client,
-    settings::{self, Environment, Regions},
+    events,
+    http::{Client, WaitGuard},
+    lane::{LaneConflict, Regions},
+    lanes::OpenLane,
 };
 
-/// A lane: one credential at one endpoint, and so one rate limit of the API.
-#[derive(Clone, Debug)]
-pub struct Lane {
-    /// What jobs call it.
-    pub name: String,
-    /// Where its calls go.
-    pub endpoint: Endpoint,
-    /// The regions whose images it serves.
-    pub regions: Regions,
-    /// What its calls are signed with.
-    pub keeper: Keeper,
-    /// The account that its credential has to be of, if the settings say so.
-    pub account: Option<AccountId>,
-    /// How much it may do.
-    pub limits: LaneLimits,
+/// Changes that the driver has not handled yet. A task that has another one waits.
+const CHANGES_MAX: usize = 16;
+
+/// The lanes, and the tasks that follow their credentials.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: Vec<DrivenLane>,
+    sender: mpsc::Sender<CredentialChange>,
+    changes: mpsc::Receiver<CredentialChange>,
+    tasks: JoinSet<()>,
 }
 
-/// Why a lane cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("lane {lane}: {error}")]
-pub struct NoCredential {
-    /// Its name.
-    pub lane: String,
-    /// Why it has no credential.
-    pub error: CredentialsError,
+#[derive(Debug)]
+struct DrivenLane {
+    /// Without a credential until the lane has its first one. It is not consumed before that, so it makes no calls.
+    api: ApiSender,
+    regions: Regions,
+    limits: LaneLimits,
+    credentials: CredentialCache,
+    /// The account of the credential, as far as the engine knows it.
+    owner: Owner,
+    /// The generation of the newest credential that was refused.
+    refused: Option<u64>,
+    /// Why the source has no credential, as the last event said.
+    source_problem: Option<String>,
+    /// From the first call without a response to the next one with a response.
+    unanswered: Option<WaitGuard>,
 }
 
-/// The lanes of the settings, each with its credential, which is kept once for all lanes that have it. All sources are
-/// asked at the same time. Must be called on the runtime.
-///
-/// # Errors
-/// If one has none, unless that [can pass](CredentialsError::can_pass) and may be waited for.
-pub async fn open_lanes(
-    lanes: &[settings::Lane],
-    environment: &Environment,
-    client: &Client,
-    if_missing: IfMissing,
-) -> Result<Vec<Lane>, NoCredential> {
-    // Lanes of one credential at different sites ask different services for temporary keys.
-    let key = |lane: &settings::Lane| (lane.credential.clone(), lane.endpoint.sts());
-    let mut starting: BTreeMap<_, JoinHandle<_>> = BTreeMap::new();
-    for lane in lanes {
-        starting.entry(key(lane)).or_insert_with(|| {
-            let provider = Provider::new(lane.source.clone(), environment.clone(), client.clone(), &lane.endpoint);
-            tokio::spawn(Keeper::start(provider, if_missing))
+/// A change of a lane's credential.
+#[derive(Debug)]
+pub(super) enum CredentialChange {
+    /// The cache has another credential.
+    Renewed(LaneId, Box<Loaded>),
+    /// The credential was loaded again because it was refused: what the source has, or why it has none.
+    Refreshed(LaneId, Result<Credential, String>),
+    /// More is known of the account of the credential.
+    Owner(LaneId),
+    /// The source has no credential, for this reason: one printable line. The last one is kept.
+    SourceFailed(LaneId, String),
+    /// The source has the same credential again.
+    SourceWorks(LaneId),
+}
+
+impl Lanes {
+    pub(super) fn new(lanes: &[OpenLane], client: &Client) -> Self {
+        let (sender, changes) = mpsc::channel(CHANGES_MAX);
+        // Lanes with the same endpoint share its clock.
+        let mut clocks: BTreeMap<Endpoint, SharedClock> = BTreeMap::new();
+        let driven = |lane: &OpenLane| {
+            let clock = clocks.entry(lane.endpoint.clone()).or_default().clone();
+            DrivenLane {
+                api: ApiSender::new(client.clone(), lane.endpoint.clone(), clock, lane.credentials.credential()),
+                regions: lane.regions.clone(),
+                limits: lane.limits,
+                credentials: lane.credentials.clone(),
+                owner: Owner::Asked,
+                refused: None,
+                source_problem: None,
+                unanswered: None,
+            }
+        };
+        Self { lanes: lanes.iter().map(driven).collect(), sender, changes, tasks: JoinSet::new() }
+    }
+
+    /// Returns the lanes in their order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + use<> {
+        (0..).map(LaneId).take(self.lanes.len())
+    }
+
+    /// Returns what the calls of a lane are made with.
+    pub(super) fn api(&self, lane: LaneId) -> &ApiSender {
+        &self.get(lane).api
+    }
+
+    pub(super) fn limits(&self, lane: LaneId) -> LaneLimits {
+        self.get(lane).limits
+    }
+
+    pub(super) fn set_limits(&mut self, lane: LaneId, limits: LaneLimits) {
+        self.get_mut(lane).limits = limits;
+    }
+
+    /// Records what an outcome shows of the lane: whether its endpoint gives a response, and a refused credential.
+    pub(super) fn record(&mut self, lane: LaneId, outcome: &Outcome, generation: Option<u64>) {
+        let DrivenLane { api, refused, unanswered, .. } = self.get_mut(lane);
+        if matches!(outcome, Outcome::Unanswered { .. }) {
+            unanswered.get_or_insert_with(|| api.wait());
+        } else {
+            *unanswered = None;
+        }
+        if matches!(outcome, Outcome::Refused { class: Class::Credential, .. }) {
+            *refused = (*refused).max(generation);
+        }
+    }
+
+    /// Waits for the next change. Cancel safe.
+    pub(super) async fn next(&mut self) -> CredentialChange {
+        self.changes.recv().await.expect("this holds a sender")
+    }
+
+    /// Handles a change.
+    pub(super) fn handle<I>(&mut self, change: CredentialChange, jobs: &mut JobsInHand<I>) {
+        // The tasks that have ended have sent all their changes.
+        while self.tasks.try_join_next().is_some() {}
+        match change {
+            CredentialChange::Renewed(lane, loaded) => self.renewed(lane, *loaded, jobs),
+            CredentialChange::Refreshed(lane, result) => self.refreshed(lane, result, jobs),
+            CredentialChange::Owner(lane) => self.read_owner(lane, jobs),
+            CredentialChange::SourceFailed(lane, problem) => self.source_failed(lane, problem, jobs),
+            CredentialChange::SourceWorks(lane) => {
+                if self.get_mut(lane).source_problem.take().is_some() {
+                    events::SourceWorks { lane: jobs.status().lane(lane) }.record();
+                }
+            }
+        }
+    }
+
+    /// Follows the accounts of the credentials from now on.
+    pub(super) fn follow_owners(&mut self) {
+        for (id, lane) in (0..).map(LaneId).zip(&self.lanes) {
+            self.tasks.spawn(follow_owner(id, lane.credentials.identity(), self.sender.clone()));
+        }
+    }
+
+    /// Follows the accounts of the credentials, and waits until they are known as far as they can be, for at most the time
+    /// of a connection: the reports of the first jobs that name the key's own account must not depend on which response is
+    /// faster.
+    pub(super) async fn await_owners<I>(&mut self, jobs: &mut JobsInHand<I>) {
+        self.follow_owners();
+        let identities: Vec<_> = self.lanes.iter().map(|lane| lane.credentials.identity()).collect();
+        let patience = self.lanes.first().map(|lane| lane.api.time_outs().connect).unwrap_or_default();
+        let deadline = Instant::now() + patience;
+        for (id, mut identity) in self.ids().zip(identities) {
+            let known = timeout_at(deadline, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
+            if known.is_ok() {
+                self.read_owner(id, jobs);
+            }
+        }
+    }
+
+    /// Follows the credentials of the lanes from now on. Lanes without one stay closed until there is one.
+    pub(super) fn follow_credentials<I>(&mut self, jobs: &mut JobsInHand<I>) {
+        for id in self.ids() {
+            let mut newest = self.get(id).credentials.newest();
+            let known = newest.borrow_and_update().clone();
+            match known.loaded.clone() {
+                None => self.await_credential(id, known.problem.clone().unwrap_or_default(), jobs),
+                Some(loaded) if self.api(id).credential().is_none() => self.renewed(id, loaded, jobs),
+                Some(loaded) => {
+                    jobs.status().lane(id).metrics.shows_credential(loaded.expires_at);
+                    // It may have changed since the lane was made.
+                    self.api(id).replace_credential(loaded.credential);
+                }
+            }
+            self.tasks.spawn(follow_credential(id, known, newest, self.sender.clone()));
+        }
+    }
+
+    /// Loads another credential, since the one in use was refused.
+    pub(super) fn refresh<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
+        let DrivenLane { api, refused, credentials, .. } = self.get(lane);
+        // A call that was signed before the credential was replaced shows nothing of the one in use now.
+        if *refused < Some(api.generation()) {
+            return self.credential_replaced(lane, jobs);
+        }
+        let (credentials, sender) = (credentials.clone(), self.sender.clone());
+        self.tasks.spawn(async move {
+            let result = credentials.refresh().await;
+            drop(sender.send(CredentialChange::Refreshed(lane, result)).await);
         });
     }
-    let mut keepers: BTreeMap<_, Keeper> = BTreeMap::new();
-    let mut opened = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        if let Some(start) = starting.remove(&key(lane)) {
-            let started = start.await.unwrap_or(Err(CredentialsError::BrokeDown));
-            let keeper = started.map_err(|error| NoCredential { lane: lane.name.clone(), error })?;
-            keepers.insert(key(lane), keeper);
-        }
-        let keeper = keepers.get(&key(lane)).expect("the first lane of a credential inserts its keeper");
-        opened.push(Lane::new(lane, keeper.clone()));
-    }
-    Ok(opened)
-}
 
-impl Lane {
-    /// A lane of the settings with its credential.
-    #[must_use]
-    pub fn new(of: &settings::Lane, keeper: Keeper) -> Self {
-        Self {
-            name: of.name.clone(),
-            endpoint: of.endpoint.clone(),
-            regions: of.regions.clone(),
-            keeper,
-            account: of.account,
-            limits: of.limits,
-        }
+    /// Loads the credential of a lane again. If it differs, the cache has it.
+    pub(super) fn reload(&mut self, lane: LaneId) {
+        let credentials = self.get(lane).credentials.clone();
+        self.tasks.spawn(async move { drop(credentials.refresh().await) });
     }
 
-    /// Where requests are posted to.
-    pub(crate) fn uri(&self) -> Uri {
-        format!("{}/", self.endpoint).parse().expect("an endpoint is a scheme, a checked host and a port")
-    }
-}
-
-/// A lane as far as it decides which jobs are its own. Who sends jobs to a lane needs no credential of it.
-pub trait Routed {
-    /// What jobs call it.
-    fn name(&self) -> &str;
-
-    /// The regions whose images it serves.
-    fn regions(&self) -> &Regions;
-}
-
-impl Routed for Lane {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn regions(&self) -> &Regions {
-        &self.regions
-    }
-}
-
-impl Routed for settings::Lane {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn regions(&self) -> &Regions {
-        &self.regions
-    }
-}
-
-/// Why no lane takes a job.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RouteError {
-    /// There is no lane of that name.
-    #[error("lane: found {found}, allowed are {lanes}")]
-    NoSuchLane {
-        /// The start of what was found, safe to print.
-        found: String,
-        /// The names of all lanes.
-        lanes: String,
-    },
-    /// The lane of that name does not serve the region.
-    #[error("region: found {region}, allowed in lane {lane} are {regions}")]
-    NotInLane {
-        /// The job's region.
-        region: Region,
-        /// The lane.
-        lane: String,
-        /// Its regions.
-        regions: String,
-    },
-    /// No lane serves the region.
-    #[error("region: found {region}, which no lane serves, allowed are {regions}")]
-    NoLane {
-        /// The job's region.
-        region: Region,
-        /// The regions of all lanes.
-        regions: String,
-    },
-    /// More than one lane serves the region, with different accounts.
-    #[error("lane: found none, and region {region} is served by the lanes {lanes}, allowed is the name of one of them")]
-    Ambiguous {
-        /// The job's region.
-        region: Region,
-        /// The names of the lanes that serve it.
-        lanes: String,
-    },
-}
-
-/// The lane that serves a job: the one that it names, else the only one that serves its region. Lanes are numbered in
-/// the order of the slice, as the driver numbers them.
-///
-/// # Errors
-/// If there is none or more than one, or the one that is named does not serve the region.
-pub fn route(lanes: &[impl Routed], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
-    let numbered = || (0..).map(LaneId).zip(lanes);
-    if let Some(name) = lane {
-        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name() == name) else {
-            let lanes = list(lanes.iter().map(Routed::name));
-            return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
+    /// The engine asked for another credential, and its source answered.
+    fn refreshed<I>(&mut self, lane: LaneId, result: Result<Credential, String>, jobs: &mut JobsInHand<I>) {
+        let is_replaced = match result {
+            Ok(credential) => self.api(lane).replace_credential(credential),
+            Err(problem) => {
+                self.source_failed(lane, problem, jobs);
+                false
+            }
         };
-        if !lane.regions().contains(*region) {
-            let (lane, regions) = (lane.name().to_owned(), lane.regions().to_string());
-            return Err(RouteError::NotInLane { region: *region, lane, regions });
-        }
-        return Ok(id);
-    }
-    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions().contains(*region)).collect();
-    match serving.as_slice() {
-        [(id, _)] => Ok(*id),
-        [] => {
-            let regions = list(lanes.iter().map(|lane| lane.regions().to_string()));
-            Err(RouteError::NoLane { region: *region, regions })
-        }
-        several => {
-            let lanes = list(several.iter().map(|(_, lane)| lane.name()));
-            Err(RouteError::Ambiguous { region: *region, lanes })
+        if is_replaced {
+            self.credential_replaced(lane, jobs);
+        } else {
+            jobs.handle(Input::RefreshFailed(lane));
         }
     }
-}
 
-fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let mut list = String::new();
-    for name in names {
-        if !list.is_empty() {
-            list.push_str(", ");
+    /// The cache of a lane has another credential.
+    fn renewed<I>(&mut self, lane: LaneId, loaded: Loaded, jobs: &mut JobsInHand<I>) {
+        let is_first = self.api(lane).credential().is_none();
+        // A worker that starts with the keys refuses such settings. Of keys that come later the first one is used.
+        if is_first && let Some(problem) = self.shared_key(lane, &loaded.credential, jobs) {
+            return self.await_credential(lane, problem, jobs);
         }
-        list.push_str(name.as_ref());
+        let status = jobs.status().lane(lane);
+        status.metrics.shows_credential(loaded.expires_at);
+        events::CredentialRenewed { lane: status, expires_at: loaded.expires_at }.record();
+        self.get_mut(lane).source_problem = None;
+        if self.api(lane).replace_credential(loaded.credential) {
+            self.credential_replaced(lane, jobs);
+        }
+        if is_first {
+            jobs.notice(lane, Notice::Opened);
+        }
     }
-    list
-}
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
+    /// Tells the engine that a lane signs with another credential, and its account as far as that is known.
+    fn credential_replaced<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
+        jobs.handle(Input::CredentialRefreshed(lane));
+        self.read_owner(lane, jobs);
+    }
 
-    use imageshare_core::Credential;
-
-    use super::*;
-    use crate::{
-        http::TimeOuts,
-        settings::{Flags, Settings},
-    };
-
-    fn lane(name: &str, regions: &[&str]) -> Lane {
-        let credential =
-            Credential { secret_id: "AKIDEXAMPLE".parse().unwrap(), secret_key: "key".parse().unwrap(), token: None };
-        let regions = match regions {
-            [] => Regions::All,
-            some => Regions::These(some.iter().map(|region| region.parse().unwrap()).collect()),
+    /// Tells the engine the account of the credential that a lane signs with. Where it cannot be identified, the lane
+    /// continues without.
+    fn read_owner<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
+        let driven = self.get_mut(lane);
+        let Some(credential) = driven.api.credential() else { return };
+        let owner = driven.credentials.owner_of(&credential);
+        if owner == Owner::Asked {
+            return;
+        }
+        let before = std::mem::replace(&mut driven.owner, owner.clone());
+        let was_unknown = matches!(before, Owner::Unreached(_) | Owner::Unknown(_));
+        let news: Option<Result<AccountId, String>> = match &owner {
+            Owner::Known(account) => (before != owner).then_some(Ok(*account)),
+            Owner::Unreached(reason) | Owner::Unknown(reason) => (!was_unknown).then(|| Err(reason.clone())),
+            Owner::Asked => None,
         };
-        Lane {
-            name: name.into(),
-            endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
-            regions,
-            keeper: Keeper::fixed(credential, "100009999999".parse().unwrap()),
-            account: None,
-            limits: LaneLimits::default(),
+        if let Some(owner) = &news {
+            events::OwnerIdentified { lane: jobs.status().lane(lane), owner }.record();
+        }
+        match owner {
+            Owner::Known(account) => jobs.handle(Input::OwnAccount(lane, account)),
+            Owner::Unknown(_) => jobs.handle(Input::OwnerUnknown(lane)),
+            Owner::Unreached(_) | Owner::Asked => {}
         }
     }
 
-    #[track_caller]
-    fn check(lanes: &[Lane], named: Option<&str>, region: &str, expected: Result<u32, &str>) {
-        let routed = route(lanes, named, &region.parse().unwrap()).map_err(|error| error.to_string());
-        assert_eq!(routed, expected.map(LaneId).map_err(str::to_owned));
+    /// Keeps a lane closed, for this reason, until it has its first credential.
+    fn await_credential<I>(&mut self, lane: LaneId, problem: String, jobs: &mut JobsInHand<I>) {
+        self.get_mut(lane).source_problem = Some(problem.clone());
+        jobs.notice(lane, Notice::Closed { reason: CloseReason::Credential, detail: problem.into() });
     }
 
-    #[test]
-    fn one_lane_with_all_regions_takes_everything() {
-        let lanes = [lane("default", &[])];
-        check(&lanes, None, "ap-singapore", Ok(0));
-        check(&lanes, Some("default"), "ap-singapore", Ok(0));
-        let other = "lane: found \"other\\u{1b}\", allowed are default";
-        check(&lanes, Some("other\u{1b}"), "ap-singapore", Err(other));
-    }
-
-    #[test]
-    fn a_job_goes_to_the_lane_that_serves_its_region() {
-        let lanes = [lane("asia", &["ap-singapore", "ap-jakarta"]), lane("europe", &["eu-frankfurt"])];
-        check(&lanes, None, "eu-frankfurt", Ok(1));
-        check(&lanes, Some("asia"), "ap-jakarta", Ok(0));
-        let wrong = "region: found eu-frankfurt, allowed in lane asia are ap-jakarta, ap-singapore";
-        check(&lanes, Some("asia"), "eu-frankfurt", Err(wrong));
-        let none = "region: found na-siliconvalley, which no lane serves, \
-                    allowed are ap-jakarta, ap-singapore, eu-frankfurt";
-        check(&lanes, None, "na-siliconvalley", Err(none));
-    }
-
-    #[test]
-    fn a_region_of_several_lanes_needs_the_lanes_name() {
-        let lanes = [lane("red", &["ap-singapore"]), lane("blue", &[])];
-        let ambiguous = "lane: found none, and region ap-singapore is served by the lanes red, blue, \
-                         allowed is the name of one of them";
-        check(&lanes, None, "ap-singapore", Err(ambiguous));
-        check(&lanes, Some("blue"), "ap-singapore", Ok(1));
-        check(&lanes, None, "eu-frankfurt", Ok(1));
-    }
-
-    #[tokio::test]
-    async fn missing_settings_are_an_error_even_if_waiting() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("settings.toml");
-        fs::write(&path, "[credentials.default]\nsource = \"environment\"\n").unwrap();
-        let settings = Settings::load(&Flags { config: Some(path), ..Flags::default() }, &Environment::of([])).unwrap();
-        let client = Client::new(TimeOuts::default()).unwrap();
-        for variables in [[("A", "")], [("TENCENTCLOUD_SECRET_ID", "AKIDx")], [("TENCENTCLOUD_SECRET_ID", "'x'")]] {
-            let environment = Environment::of(variables);
-            assert!(open_lanes(&settings.lanes, &environment, &client, IfMissing::Wait).await.is_err());
+    /// The source of a lane has no credential, for this reason. One event reports it.
+    fn source_failed<I>(&mut self, lane: LaneId, problem: String, jobs: &mut JobsInHand<I>) {
+        let reported = &mut self.get_mut(lane).source_problem;
+        if reported.as_ref() != Some(&problem) {
+            *reported = Some(problem.clone());
+            jobs.credential_failed(lane, problem);
         }
     }
 
-    #[test]
-    fn the_key_of_a_lane_is_not_shown() {
-        let shown = format!("{:?}", lane("default", &[]));
-        assert!(shown.contains("AKIDEXAMPLE") && shown.contains("secret_key: [secret]"), "{shown}");
+    /// Returns why a lane may not use a credential whose key another lane uses, if that is so.
+    fn shared_key<I>(&self, lane: LaneId, credential: &Credential, jobs: &JobsInHand<I>) -> Option<String> {
+        let of = |lane: &DrivenLane| (lane.api.endpoint().host(), lane.regions.clone());
+        let (host, regions) = of(self.get(lane));
+        self.lanes.iter().zip(jobs.status().lanes()).find_map(|(other, status)| {
+            let is_same = other.api.credential().is_some_and(|key| key.secret_id == credential.secret_id);
+            let (other_host, other_regions) = of(other);
+            let LaneConflict { what, .. } =
+                LaneConflict::by(&(host.as_str(), &regions), &(other_host.as_str(), &other_regions))
+                    .filter(|_| is_same)?;
+            Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", status.name()))
+        })
+    }
+
+    fn get(&self, lane: LaneId) -> &DrivenLane {
+        self.lanes.get(lane.place()).expect("the engine names only lanes of the driver")
+    }
+
+    fn get_mut(&mut self, lane: LaneId) -> &mut DrivenLane {
+        self.lanes.get_mut(lane.place()).expect("the engine names only lanes of the driver")
+    }
+}
+
+/// Sends a change for every credential that a cache has after `last`, and one for each new problem of its source.
+async fn follow_credential(
+    lane: LaneId,
+    mut last: Newest,
+    mut newest: watch::Receiver<Newest>,
+    changes: mpsc::Sender<CredentialChange>,
+) {
+    while newest.changed().await.is_ok() {
+        let next = newest.borrow_and_update().clone();
+        let change = match (&next.loaded, &next.problem) {
+            (Some(loaded), _) if next.credential() != last.credential() => {
+                CredentialChange::Renewed(lane, Box::new(loaded.clone()))
+            }
+            (_, Some(problem)) => CredentialChange::SourceFailed(lane, problem.clone()),
+            (_, None) => CredentialChange::SourceWorks(lane),
+        };
+        if changes.send(change).await.is_err() {
+            return;
+        }
+        last = next;
+    }
+}
+
+/// Sends a change whenever more is known of the account of a lane's credential.
+async fn follow_owner(
+    lane: LaneId,
+    mut identity: watch::Receiver<OwnedCredential>,
+    changes: mpsc::Sender<CredentialChange>,
+) {
+    loop {
+        identity.mark_unchanged();
+        if changes.send(CredentialChange::Owner(lane)).await.is_err() || identity.changed().await.is_err() {
+            return;
+        }
     }
 }

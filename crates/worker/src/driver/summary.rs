@@ -1,33 +1,33 @@
-//! What a whole run came to.
+//! The summary of a run.
 
 use std::collections::BTreeMap;
 
 use imageshare_engine::io::{CloseReason, LaneId};
 
-/// What a whole run came to.
+/// The summary of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Jobs that were held at the end and have no report. Not 0 only if it was broken off.
+    /// Jobs without a report. Always 0 unless calls were broken off.
     pub jobs_unsettled: u64,
     /// Requests written to a connection, by the API's name of the action.
     pub calls: BTreeMap<&'static str, u64>,
-    /// Requests refused because there were too many.
+    /// Requests that were throttled.
     pub calls_throttled: u64,
-    /// For every lane that was ever closed, why it was the last time.
+    /// The last closing of each lane that was ever closed.
     pub closed: BTreeMap<LaneId, Closing>,
-    /// Whether somebody wanted it to end before it was done.
+    /// Whether it was interrupted.
     pub is_interrupted: bool,
-    /// Reports that nobody took: the receiver was gone, or too slow when an interrupted run came to its end.
+    /// Reports without a receiver: it was gone, or too slow at the end of an interrupted run.
     pub reports_lost: u64,
 }
 
 /// Why a lane was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
-    /// Whose fault it was.
+    /// Why it was closed.
     pub reason: CloseReason,
-    /// What the API, or the connection, said last.
+    /// The last message of the API or of the connection.
     pub detail: Box<str>,
-    /// Whether the lane went on working afterwards.
+    /// Whether the lane opened again.
     pub is_over: bool,
 }

@@ -1,4 +1,4 @@
-//! What happens between us and the API. There may be a thousand calls a second, so each is told of only when asked for.
+//! Events of API calls. There may be a thousand calls per second, so they are logged at low levels.
 
 use std::time::Duration;
 
@@ -12,35 +12,35 @@ use tracing::{debug, field::display, trace};
 use crate::status::OfLane;
 
 /// A request was written.
-pub(crate) struct Sent<'a> {
+pub(crate) struct CallSent<'a> {
     pub(crate) lane: &'a OfLane,
-    pub(crate) call: &'a Call,
+    pub(crate) call: &'a CallDetails,
 }
 
 /// A call ended.
-pub(crate) struct Answered<'a> {
+pub(crate) struct CallEnded<'a> {
     pub(crate) lane: &'a OfLane,
-    pub(crate) call: &'a Call,
+    pub(crate) call: &'a CallDetails,
     pub(crate) outcome: &'a Outcome,
-    /// Of an accepted one; a refused one has its own.
+    /// The request id of an accepted request; a refusal has its own.
     pub(crate) request_id: Option<RequestId>,
-    /// Since it was written, if it was.
+    /// The time since its request was written, if it was.
     pub(crate) took: Option<Duration>,
 }
 
-/// What is told of a call.
+/// What events show of a call.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct CallDetails {
     /// The API's name of the action.
     pub(crate) action: &'static str,
     pub(crate) image_id: ImageId,
-    /// Accounts that it names, if it is a write.
+    /// The number of accounts that it names, if it is a write.
     pub(crate) accounts: Option<u32>,
 }
 
-impl Sent<'_> {
+impl CallSent<'_> {
     pub(crate) fn record(&self) {
-        let Self { lane, call: Call { action, image_id, accounts } } = *self;
+        let Self { lane, call: CallDetails { action, image_id, accounts } } = *self;
         lane.metrics.requests_in_flight.inc();
         if let Some(accounts) = accounts {
             lane.metrics.batch_accounts.observe(f64::from(*accounts));
@@ -49,10 +49,10 @@ impl Sent<'_> {
     }
 }
 
-impl Answered<'_> {
+impl CallEnded<'_> {
     pub(crate) fn record(&self) {
         self.count();
-        self.say();
+        self.log();
     }
 
     fn count(&self) {
@@ -67,17 +67,17 @@ impl Answered<'_> {
         if let Some(why) = retry(self.outcome).filter(|_| self.call.accounts.is_some()) {
             metrics.retries.of(why).inc();
         }
-        let is_answer = !matches!(
+        let is_progress = !matches!(
             self.outcome,
             Outcome::Unanswered { .. } | Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. }
         );
-        if is_answer {
+        if is_progress {
             metrics.progressed();
         }
     }
 
-    fn say(&self) {
-        let Self { lane, call: Call { action, image_id, accounts }, request_id, took, .. } = self;
+    fn log(&self) {
+        let Self { lane, call: CallDetails { action, image_id, accounts }, request_id, took, .. } = self;
         let milliseconds = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         let request_id = request_id.map(display);
         let name = lane.name();
@@ -87,21 +87,21 @@ impl Answered<'_> {
             }
             Outcome::Refused { code, class, message, request_id } => {
                 let (class, request_id) = (class.as_str(), request_id.map(display));
-                lane.went_wrong(&format!("{action}: {code}: {message}"));
+                lane.record_error(&format!("{action}: {code}: {message}"));
                 debug!(lane = name, action, %image_id, accounts, %code, class, request_id, milliseconds, "refused");
             }
             Outcome::Unanswered { sent, reason } => {
-                lane.went_wrong(&format!("{action}: {reason}"));
+                lane.record_error(&format!("{action}: {reason}"));
                 debug!(lane = name, action, %image_id, accounts, sent, %reason, milliseconds, "no answer");
             }
             Outcome::Skewed => {
-                debug!(lane = name, action, %image_id, milliseconds, "refused for the time; the clock is corrected");
+                debug!(lane = name, action, %image_id, milliseconds, "refused for its time; clock corrected");
             }
         }
     }
 }
 
-/// How a request ended, in one word; nothing of what was none.
+/// Returns the result of a request in one word; `None` if it was not sent.
 const fn result(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Accepted(_) => Some("ok"),
@@ -117,7 +117,7 @@ const fn result(outcome: &Outcome) -> Option<&'static str> {
     }
 }
 
-/// Why it has to be sent again, if it has.
+/// Returns why a request must be sent again, if it must.
 const fn retry(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. } => Some("throttle"),

@@ -1,30 +1,30 @@
-//! What happens to the process as a whole.
+//! Events of the process as a whole.
 
 use tracing::{error, info, warn};
 
-/// Settings were read again and taken over.
+/// Settings were reloaded.
 pub(crate) struct Reloaded {
-    /// Whether some of what differs is looked at only when the process starts.
+    /// Whether a setting differs that is only read at the start.
     pub(crate) needs_restart: bool,
 }
 
-/// Settings were read again and are wrong.
+/// Reloaded settings are invalid.
 pub(crate) struct ReloadFailed<'a> {
-    /// Printable, without secrets.
+    /// What is wrong: printable, without secrets.
     pub(crate) problem: &'a str,
 }
 
 impl Reloaded {
     pub(crate) fn record(&self) {
-        info!("settings and credentials are read again");
+        info!("settings and credentials reloaded");
         if self.needs_restart {
-            warn!("some of what changed in the settings needs a restart: lanes, the broker, or time-outs");
+            warn!("some changed settings need a restart: lanes, broker, or time-outs");
         }
     }
 }
 
 impl ReloadFailed<'_> {
     pub(crate) fn record(&self) {
-        error!(problem = self.problem, "the settings are wrong and were not taken over");
+        error!(problem = self.problem, "settings invalid; keeping the old ones");
     }
 }

@@ -1,18 +1,18 @@
-//! What happens to single jobs. There may be ten thousand a second, so what goes well is said only when asked for.
+//! Events of single jobs. There may be ten thousand per second, so successes are logged at low levels.
 
 use std::time::SystemTime;
 
+use imageshare_core::ids::ImageId;
 use imageshare_engine::job::{AccountOutcome, Mode, Report};
 use tracing::{debug, info, trace, warn};
 
 use crate::{
-    broker::Envelope,
-    driver,
+    lane_messages::SettledJob,
     status::OfLane,
     wire::{Rejection, report::Status},
 };
 
-/// A message came.
+/// A message was delivered.
 pub(crate) struct Delivered<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) is_redelivered: bool,
@@ -23,37 +23,46 @@ pub(crate) struct Read<'a> {
     pub(crate) lane: &'a OfLane,
 }
 
-/// A message is no job, or none for its lane.
+/// A message is invalid.
 pub(crate) struct Rejected<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) rejection: &'a Rejection,
-    /// In one word.
+    /// The reason in one word.
     pub(crate) reason: &'static str,
     pub(crate) traceparent: Option<&'a str>,
 }
 
-/// It is known what became of each account of a job.
+/// Each account of a job has an outcome.
 pub(crate) struct Settled<'a> {
     lane: &'a OfLane,
     mode: Mode,
     report: &'a Report,
-    /// Of a job that came from a queue.
-    envelope: Option<&'a Envelope>,
+    /// `None` of a job from an input.
+    queued: Option<QueuedJob<'a>>,
 }
 
-/// The report of a job is out, and with a broker confirmed.
+/// A job from a queue.
+#[derive(Clone, Copy)]
+pub(crate) struct QueuedJob<'a> {
+    pub(crate) job_id: &'a str,
+    pub(crate) image_id: ImageId,
+    pub(crate) is_redelivered: bool,
+    pub(crate) traceparent: Option<&'a str>,
+}
+
+/// The report of a job was written, or published and confirmed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished {
     pub(crate) status: Status,
     pub(crate) received_at: SystemTime,
-    /// Whether something of it is a dead letter.
+    /// Whether it has a dead letter.
     pub(crate) is_dead: bool,
 }
 
-/// Jobs were done, and their deliveries can no longer be acknowledged: they come again.
+/// Settled deliveries can no longer be acknowledged, so they are redelivered.
 pub(crate) struct AckLost<'a> {
     pub(crate) lane: &'a OfLane,
-    /// If it is one whose name is still known.
+    /// The job, if it is one whose id is still known.
     pub(crate) job_id: Option<&'a str>,
     pub(crate) jobs: u64,
 }
@@ -92,22 +101,23 @@ impl Rejected<'_> {
 }
 
 impl<'a> Settled<'a> {
-    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a driver::Settled<I>) -> Self {
-        Self { lane, mode: settled.mode, report: &settled.report, envelope: None }
+    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
+        Self { lane, mode: settled.mode, report: &settled.report, queued: None }
     }
 
-    /// The same of a job from a queue, which is told of.
-    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a driver::Settled<Box<Envelope>>) -> Self {
-        Self { envelope: Some(&settled.identity), ..Self::of(lane, settled) }
+    /// Returns the same event of a job from a queue, which is logged.
+    pub(crate) fn with_queued_job(self, job: QueuedJob<'a>) -> Self {
+        Self { queued: Some(job), ..self }
     }
 
     pub(crate) fn record(&self) {
         let Self { lane, mode, report, .. } = self;
         let failed = self.count(*mode, &report.outcomes) + self.count(Mode::Cancel, &report.cancelled);
         lane.metrics.settled();
-        let Some(Envelope { identity, redelivered, traceparent, .. }) = self.envelope else { return };
-        let (lane, job_id, image_id) = (lane.name(), identity.job_id.as_str(), &identity.image_id);
-        let traceparent = traceparent.as_deref();
+        let Some(QueuedJob { job_id, image_id, is_redelivered: redelivered, traceparent }) = self.queued else {
+            return;
+        };
+        let lane = lane.name();
         if failed == 0 {
             debug!(lane, job_id, %image_id, redelivered, traceparent, "settled");
         } else {
@@ -116,7 +126,7 @@ impl<'a> Settled<'a> {
         }
     }
 
-    /// Counts accounts by what became of them, and says how many failed.
+    /// Counts accounts by their outcomes, and returns how many failed.
     fn count<A>(&self, mode: Mode, outcomes: &[(A, AccountOutcome)]) -> u64 {
         let (mut changed, mut unchanged, mut failed) = (0, 0, 0);
         for (_, outcome) in outcomes {
@@ -136,7 +146,7 @@ impl<'a> Settled<'a> {
         failed
     }
 
-    /// That of the first refusal.
+    /// Returns the request id of the first refusal.
     fn request_id(&self) -> Option<String> {
         let outcomes = self.report.outcomes.iter().chain(&self.report.cancelled);
         let mut failures = outcomes.filter_map(|(_, outcome)| match outcome {
@@ -163,7 +173,6 @@ impl Finished {
 impl AckLost<'_> {
     pub(crate) fn record(&self) {
         let Self { lane, job_id, jobs } = *self;
-        lane.metrics.of_process.acks_lost.inc_by(jobs);
-        debug!(lane = lane.name(), job_id, jobs, "not acknowledged, so it comes again");
+        lane.acks_lost(job_id, jobs);
     }
 }

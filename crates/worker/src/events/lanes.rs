@@ -1,4 +1,4 @@
-//! What happens to lanes.
+//! Events of lanes.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,91 +6,73 @@ use imageshare_core::ids::AccountId;
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
-use crate::status::{LaneState, OfLane};
+use crate::status::OfLane;
 
-/// A lane is in another state than before. (The metric of its state is set whether that is new or not.)
-pub(crate) struct LaneChanged<'a> {
-    pub(crate) lane: &'a str,
-    pub(crate) state: LaneState,
-}
-
-/// The engine found something out.
+/// The engine gave a notice.
 pub(crate) struct Noticed<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) notice: &'a Notice,
 }
 
-/// A source gave a credential: the first one of a lane that waited for it, or one in the place of another.
+/// A lane has its first credential, or another one than before.
 pub(crate) struct CredentialRenewed<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) expires_at: Option<SystemTime>,
 }
 
-/// It is known whose the credential of a lane is, or why not.
-pub(crate) struct OwnerLearned<'a> {
+/// The account of a credential was identified, or cannot be.
+pub(crate) struct OwnerIdentified<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) owner: &'a Result<AccountId, String>,
 }
 
-/// The source of a credential gives again what it gave before.
+/// A source that failed has the same credential again.
 pub(crate) struct SourceWorks<'a> {
     pub(crate) lane: &'a OfLane,
 }
 
-/// The source of a credential gives none: it was looked at, or asked. The last one is kept, and a lane that has had none
-/// waits.
-pub(crate) struct RefreshFailed<'a> {
+/// The source of a credential has none. The last one is kept; a lane that has had none waits.
+pub(crate) struct CredentialFailed<'a> {
     pub(crate) lane: &'a OfLane,
     /// One printable line.
     pub(crate) reason: &'a str,
 }
 
-/// The process did not run for so long that others may have taken over its lanes.
-pub(crate) struct StoodStill {
+/// The process was suspended for so long that other workers may have taken over its lanes.
+pub(crate) struct Suspended {
     pub(crate) length: Duration,
-}
-
-impl LaneChanged<'_> {
-    pub(crate) fn record(&self) {
-        let (lane, state) = (self.lane, self.state.as_str());
-        match self.state {
-            LaneState::Closed(reason) => warn!(lane, state, reason = reason.as_str(), "lane state"),
-            LaneState::Blocked | LaneState::Disconnected => warn!(lane, state, "lane state"),
-            LaneState::Serving | LaneState::Subscribed => info!(lane, state, "lane state"),
-        }
-    }
 }
 
 impl Noticed<'_> {
     pub(crate) fn record(&self) {
         let lane = self.lane.name();
         match self.notice {
-            Notice::BatchReduced(batch) => info!(lane, batch, "the API takes no more accounts a request than this"),
+            Notice::BatchReduced(batch) => info!(lane, batch, "API accepts no more accounts per request"),
             Notice::CannotList { image_id, code } => {
-                warn!(lane, %image_id, %code, "who has the image cannot be read; going on without");
+                warn!(lane, %image_id, %code, "cannot list the image's shares; continuing without");
             }
             Notice::CapReduced { image_id, cap } => {
-                info!(lane, %image_id, cap, "the image can be shared with no more accounts than this");
+                info!(lane, %image_id, cap, "image cannot be shared with more accounts");
             }
             Notice::Closed { reason, detail } => {
-                self.lane.went_wrong(detail);
-                error!(lane, reason = reason.as_str(), %detail, "the lane is closed; its jobs wait");
+                self.lane.record_error(detail);
+                error!(lane, reason = reason.as_str(), %detail, "lane closed; its jobs wait");
             }
             Notice::ImageBusy { image_id, code } => {
-                info!(lane, %image_id, %code, "the image is not ready; its jobs wait");
+                info!(lane, %image_id, %code, "image not ready; its jobs wait");
             }
-            Notice::Opened => info!(lane, "the lane is open again"),
+            Notice::Opened => info!(lane, "lane opened"),
         }
     }
 }
 
-impl OwnerLearned<'_> {
+impl OwnerIdentified<'_> {
     pub(crate) fn record(&self) {
         let lane = self.lane.name();
         match self.owner {
-            Ok(account) => info!(lane, %account, "the account of the key"),
+            Ok(account) => info!(lane, %account, "account of the key identified"),
             Err(reason) => {
-                warn!(lane, %reason, "whose key it is cannot be learned; the API refuses jobs that name its own account");
+                warn!(lane, %reason, "account of the key not identified; the API refuses jobs that name it");
             }
         }
     }
@@ -99,28 +81,28 @@ impl OwnerLearned<'_> {
 impl CredentialRenewed<'_> {
     pub(crate) fn record(&self) {
         let expires_at = self.expires_at.and_then(|at| jiff::Timestamp::try_from(at).ok());
-        let expires_at = expires_at.map_or_else(|| "not known".to_owned(), |at| format!("{at:.0}"));
-        info!(lane = self.lane.name(), expires_at, "a new credential is there");
+        let expires_at = expires_at.map_or_else(|| "unknown".to_owned(), |at| format!("{at:.0}"));
+        info!(lane = self.lane.name(), expires_at, "credential refreshed");
     }
 }
 
 impl SourceWorks<'_> {
     pub(crate) fn record(&self) {
-        info!(lane = self.lane.name(), "the source of the credential gives one again");
+        info!(lane = self.lane.name(), "credential source works again");
     }
 }
 
-impl RefreshFailed<'_> {
+impl CredentialFailed<'_> {
     pub(crate) fn record(&self) {
-        self.lane.went_wrong(self.reason);
+        self.lane.record_error(self.reason);
         let (lane, reason) = (self.lane.name(), self.reason);
-        error!(lane, reason, "the source of the credential gives none; the last one is kept if there was one");
+        error!(lane, reason, "credential source failed; keeping the last credential, if any");
     }
 }
 
-impl StoodStill {
+impl Suspended {
     pub(crate) fn record(&self) {
         let milliseconds = u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX);
-        warn!(milliseconds, "this process stood still; its lanes are given up, since others may have taken them over");
+        warn!(milliseconds, "process was suspended; releasing all lanes");
     }
 }

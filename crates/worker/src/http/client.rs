@@ -1,8 +1,8 @@
-//! One call: connect or take a pooled connection, write, read a bounded answer, all within the time-outs.
+//! One call: takes a pooled connection or connects, writes, and reads a bounded response, all within the time-outs.
 
 use std::{
     error::Error,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,55 +16,56 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use imageshare_core::response::BODY_LEN_MAX;
+use parking_lot::RwLock;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CallError, HEAD_LEN_MAX, Outside, Proxy, Reason, Sending, Stage, Waits,
+    CallError, CallStage, FailureReason, HEAD_LEN_MAX, NetworkSettings, Proxy, Sending, Waits,
+    connector::{Connector, ProxyConnector},
     sending::WatchedBody,
-    way::{Connector, Way},
 };
 use crate::tls::TlsError;
 
-/// How long a connection without a call is kept. The vendor closes them after about 30 s, and a request that meets
-/// the closing is lost without anybody knowing whether it was applied.
+/// How long an idle connection is kept. The vendor closes one after about 30 s, and a request that is written at that moment
+/// is in doubt.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Connections without a call that are kept for one endpoint: as many as a lane has calls in flight by default.
+/// Idle connections that are kept for one endpoint: as many as a lane has calls in flight by default.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeOuts {
-    /// A connection that the request can be written to: TCP, the proxy's tunnel, TLS. The lookup of the name is not part of
-    /// it.
+    /// The connection: TCP, the proxy's tunnel, TLS. The lookup of the name is not part of it.
     pub connect: Duration,
-    /// The whole call, from its beginning to the last byte of the answer.
+    /// The whole call, from its beginning to the last byte of the response.
     pub call: Duration,
 }
 
-/// The client. Cheap to clone; clones share the pool.
+/// The HTTP client. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: Arc<RwLock<Pool>>,
-    outside: Arc<Outside>,
+    pool: Arc<RwLock<ConnectionPool>>,
+    network: Arc<NetworkSettings>,
     time_outs: TimeOuts,
     waits: Waits,
 }
 
-/// The connections, and why none over TLS can be had, if so.
+/// The connections.
 #[derive(Clone, Debug)]
-struct Pool {
+struct ConnectionPool {
     connections: legacy::Client<Connector, WatchedBody>,
+    /// Why no root certificates are available.
     roots_missing: Option<Arc<str>>,
 }
 
-/// What came back: any status, whoever answered.
+/// A response with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct HttpReply {
     /// The HTTP status.
     pub status: u16,
-    /// What the server's clock showed, if it said so.
+    /// The header `Date`.
     pub date: Option<SystemTime>,
     /// The whole body, at most [`BODY_LEN_MAX`] bytes.
     pub body: Bytes,
@@ -77,69 +78,68 @@ impl Default for TimeOuts {
 }
 
 impl TimeOuts {
-    /// How long the lookup of a name may take: what a call leaves beside the connection, and at least half of the call.
+    /// Returns the time-out of a name lookup: the time of a call without that of its connection, and at least half of the
+    /// call.
     pub(super) fn lookup(self) -> Duration {
         self.call.saturating_sub(self.connect).max(self.call / 2)
     }
 }
 
 impl Client {
-    /// A client that trusts the root certificates of this machine, or those that `SSL_CERT_FILE` names, and goes through
-    /// no proxy.
+    /// Returns a client that trusts the root certificates of this machine, or those of `SSL_CERT_FILE`, and uses no proxy.
     ///
     /// # Errors
-    /// If the TLS library refuses its own defaults, which means that it was built wrongly.
+    /// If the TLS library refuses its own defaults.
     pub fn new(time_outs: TimeOuts) -> Result<Self, TlsError> {
-        Self::with(Outside::default(), time_outs)
+        Self::with(NetworkSettings::default(), time_outs)
     }
 
-    /// A client of the caller's trust and proxy. Where a machine has no root certificates, calls over TLS fail and say so;
-    /// plain ones to a sandbox on this machine need none.
+    /// Returns a client with these settings. On a machine without root certificates calls over TLS fail and say so; plain
+    /// calls to a sandbox on this machine need none.
     ///
     /// # Errors
-    /// If a file that was named is not what it should be.
-    pub fn with(outside: Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
-        let pool = Pool::new(&outside, time_outs)?;
-        Ok(Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::new(outside), time_outs, waits: Waits::default() })
+    /// If a file of the settings is invalid.
+    pub fn with(network: NetworkSettings, time_outs: TimeOuts) -> Result<Self, TlsError> {
+        let pool = ConnectionPool::new(&network, time_outs)?;
+        Ok(Self { pool: Arc::new(RwLock::new(pool)), network: Arc::new(network), time_outs, waits: Waits::default() })
     }
 
-    /// A client with TLS settings of the caller's.
+    /// Returns a client with these TLS settings.
     #[cfg(test)]
     pub(crate) fn with_tls(tls: ClientConfig, time_outs: TimeOuts) -> Self {
-        let pool = Pool { connections: connections(tls, None, time_outs), roots_missing: None };
-        Self { pool: Arc::new(RwLock::new(pool)), outside: Arc::default(), time_outs, waits: Waits::default() }
+        let pool = ConnectionPool { connections: connections(tls, None, time_outs), roots_missing: None };
+        Self { pool: Arc::new(RwLock::new(pool)), network: Arc::default(), time_outs, waits: Waits::default() }
     }
 
-    /// Trusts from now on whom the files say now. Calls that are under way end as they began.
+    /// Reads the files with certificates again. Calls in flight keep their connections.
     ///
     /// # Errors
-    /// If a file is not what it should be: then all stays as it is.
+    /// If a file is invalid. Then nothing changes.
     pub fn reread_trust(&self) -> Result<(), TlsError> {
-        let pool = Pool::new(&self.outside, self.time_outs)?;
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool;
+        *self.pool.write() = ConnectionPool::new(&self.network, self.time_outs)?;
         Ok(())
     }
 
-    /// How long a call may take.
+    /// Returns how long a call may take.
     #[must_use]
     pub const fn time_outs(&self) -> TimeOuts {
         self.time_outs
     }
 
-    /// Which hosts its callers wait for. Each call is a wait of its own.
+    /// Returns the waits of its callers. Each call is a wait of its own.
     #[must_use]
     pub const fn waits(&self) -> &Waits {
         &self.waits
     }
 
-    /// Sends a request with an absolute address and a body that is not empty, once, and reads the answer. Redirects
-    /// are answers like others. A request that a pooled connection lost before any of it was written is written to
-    /// another one; nothing else is repeated.
+    /// Sends a request with an absolute address and a body that is not empty, once, and reads the response. Redirects are not
+    /// followed. A request that a pooled connection lost before any of it was written is written to another one; nothing
+    /// else is repeated.
     ///
     /// # Errors
-    /// If no whole answer came within the time-outs. [`CallError::sent`] is false only if no byte of the request left
+    /// If no complete response came within the time-outs. [`CallError::sent`] is false only if no byte of the request left
     /// and none will.
-    pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
+    pub async fn call(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<HttpReply, CallError> {
         let host = authority(request.uri()).to_owned();
         let waiting = self.waits.begin(&host);
         let result = self.exchange(request, sending).await;
@@ -148,41 +148,45 @@ impl Client {
         result
     }
 
-    async fn exchange(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<Reply, CallError> {
+    async fn exchange(&self, request: Request<Bytes>, sending: &Arc<Sending>) -> Result<HttpReply, CallError> {
         let call = self.time_outs.call;
         let deadline = Instant::now() + call;
         let request = request.map(|bytes| WatchedBody::new(bytes, Arc::clone(sending)));
         let pool = self.pool();
         let exchange = pool.connections.request(request);
-        let too_late = |stage, after| CallError { sent: true, reason: Reason::TimeOut { stage, after } };
+        let too_late = |stage, after| CallError { sent: true, reason: FailureReason::TimeOut { stage, after } };
 
         let answer = match timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
             Err(_) if sending.abandon() => {
-                let reason = Reason::TimeOut { stage: Stage::Connection, after: call };
+                let reason = FailureReason::TimeOut { stage: CallStage::Connection, after: call };
                 return Err(CallError { sent: false, reason });
             }
-            Err(_) => return Err(too_late(Stage::Answer, call)),
+            Err(_) => return Err(too_late(CallStage::Answer, call)),
         };
         let (head, body) = match answer {
             Ok(answer) => answer.into_parts(),
             Err(error) => return Err(CallError { sent: !sending.abandon(), reason: pool.reason(&error) }),
         };
-        let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(Stage::Body, call))?;
+        let body = timeout_at(deadline, read(body)).await.map_err(|_| too_late(CallStage::Body, call))?;
         let body = body.map_err(|reason| CallError { sent: true, reason })?;
-        Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body })
+        Ok(HttpReply { status: head.status.as_u16(), date: date(&head.headers), body })
     }
 
-    /// Reads a page, within the time of a call.
+    /// Gets a page, within the time-out of a call.
     ///
     /// # Errors
-    /// If no whole answer came in that time.
-    pub(crate) async fn get(&self, uri: Uri) -> Result<Reply, Reason> {
+    /// If no complete response came in that time.
+    pub(crate) async fn get(&self, uri: Uri) -> Result<HttpReply, FailureReason> {
         self.get_as(uri, None).await
     }
 
-    /// The same with a user and a password for whoever answers.
-    pub(crate) async fn get_as(&self, uri: Uri, authorization: Option<HeaderValue>) -> Result<Reply, Reason> {
+    /// The same with a header `Authorization`.
+    pub(crate) async fn get_as(
+        &self,
+        uri: Uri,
+        authorization: Option<HeaderValue>,
+    ) -> Result<HttpReply, FailureReason> {
         let after = self.time_outs.call;
         let host = authority(&uri).to_owned();
         let _waiting = self.waits.begin(&host);
@@ -195,22 +199,22 @@ impl Client {
         let exchange = async {
             let answer = pool.connections.request(request).await.map_err(|error| pool.reason(&error))?;
             let (head, body) = answer.into_parts();
-            Ok(Reply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
+            Ok(HttpReply { status: head.status.as_u16(), date: date(&head.headers), body: read(body).await? })
         };
         let result = timeout(after, exchange).await;
-        let result = result.unwrap_or(Err(Reason::TimeOut { stage: Stage::Answer, after }));
+        let result = result.unwrap_or(Err(FailureReason::TimeOut { stage: CallStage::Answer, after }));
         self.waits.ended(&host, &result);
         result
     }
 
-    fn pool(&self) -> Pool {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn pool(&self) -> ConnectionPool {
+        self.pool.read().clone()
     }
 }
 
-impl Pool {
-    fn new(outside: &Outside, time_outs: TimeOuts) -> Result<Self, TlsError> {
-        let Outside { trust, proxy } = outside;
+impl ConnectionPool {
+    fn new(network: &NetworkSettings, time_outs: TimeOuts) -> Result<Self, TlsError> {
+        let NetworkSettings { trust, proxy } = network;
         let (tls, roots_missing) = match trust.config() {
             Ok(tls) => (tls, None),
             Err(missing @ TlsError::NoRoots(_)) => (trust.config_without_roots()?, Some(missing.to_string().into())),
@@ -219,21 +223,21 @@ impl Pool {
         Ok(Self { connections: connections(tls, proxy.clone(), time_outs), roots_missing })
     }
 
-    /// What an error is about, with what is known of this machine.
-    fn reason(&self, error: &(dyn Error + 'static)) -> Reason {
-        match (Reason::of(error), &self.roots_missing) {
-            (Reason::Tls(detail), Some(missing)) => Reason::Tls(format!("{detail}; {missing}")),
+    /// Returns the reason of an error, with what is missing on this machine.
+    fn reason(&self, error: &(dyn Error + 'static)) -> FailureReason {
+        match (FailureReason::of(error), &self.roots_missing) {
+            (FailureReason::Tls(detail), Some(missing)) => FailureReason::Tls(format!("{detail}; {missing}")),
             (reason, _) => reason,
         }
     }
 }
 
 fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> legacy::Client<Connector, WatchedBody> {
-    let way = Way::new(proxy);
+    let inner = ProxyConnector::new(proxy);
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    let connector = Connector::new(https.wrap_connector(way.clone()), way, time_outs);
+    let connector = Connector::new(https.wrap_connector(inner.clone()), inner, time_outs);
     legacy::Client::builder(TokioExecutor::new())
-        // Without a timer of its own the pool never closes anything.
+        // Without a timer the pool never closes a connection.
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -241,28 +245,27 @@ fn connections(tls: ClientConfig, proxy: Option<Proxy>, time_outs: TimeOuts) -> 
         .build(connector)
 }
 
-/// The host and port of an address, which holds no user.
-pub(crate) fn authority(uri: &Uri) -> &str {
+/// Returns the host and port of an address, which has no user.
+fn authority(uri: &Uri) -> &str {
     uri.authority().map_or("", |authority| authority.as_str())
 }
 
-/// The whole body, unless it is longer than any answer: then what is still to come is not waited for, and the
-/// connection is dropped with it.
-async fn read(mut body: Incoming) -> Result<Bytes, Reason> {
+/// Reads the whole body. If it is longer than any response of the API, the connection is dropped with the rest.
+async fn read(mut body: Incoming) -> Result<Bytes, FailureReason> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Reason::of(&error))?;
+        let frame = frame.map_err(|error| FailureReason::of(&error))?;
         // Trailers mean nothing to the API.
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > BODY_LEN_MAX {
-            return Err(Reason::BodyTooLong(BODY_LEN_MAX));
+            return Err(FailureReason::BodyTooLong(BODY_LEN_MAX));
         }
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
 }
 
-/// The time in a `Date` header, which HTTP writes in the one form `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Returns the time of the header `Date`, which HTTP writes in the one form `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }

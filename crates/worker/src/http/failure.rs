@@ -1,61 +1,62 @@
-//! Why a call brought no answer, in one line that says where to look.
+//! Why a call has no response, in one line that says where to look.
 
 use std::{error::Error, fmt, io, time::Duration};
 
 use imageshare_core::text::printable;
 
-use super::way::{ConnectTimeOut, NoTunnel};
-use crate::{net::NetError, tls};
+use super::connector::{ConnectTimeOut, NoTunnel};
+use crate::{
+    causes::{causes, find},
+    net::NetError,
+    tls,
+};
 
-/// Characters of a cause's own words that are kept.
+/// Characters of a cause's text that are kept.
 const DETAIL_CHARS_MAX: usize = 200;
 
-/// Causes of causes that are looked at.
-const CAUSES_MAX: usize = 16;
-
-/// A call that brought no answer.
+/// A call without a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct CallError {
     /// Whether any byte of the request may have left, so that it may have been applied.
     pub sent: bool,
     /// Why.
-    pub reason: Reason,
+    pub reason: FailureReason,
 }
 
-/// Why a call brought no answer. Every text in it is one printable line.
+/// Why a call has no response. Every text in it is one printable line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// The name server's fault, or the endpoint's name is wrong.
+pub enum FailureReason {
+    /// The lookup of the endpoint's name failed.
     #[error("the endpoint's name cannot be resolved ({0}); check the endpoint and this machine's name server")]
     Name(String),
-    /// The network's fault, or nobody listens there.
+    /// No address of the endpoint accepts a connection.
     #[error("no connection to the endpoint ({0}); check the endpoint, the network and its firewalls")]
     Connect(String),
-    /// The proxy's fault, or its address is wrong.
+    /// The proxy makes no tunnel.
     #[error("no tunnel through the proxy ({0}); check HTTPS_PROXY, NO_PROXY and the proxy")]
     Proxy(String),
-    /// The endpoint's certificate or the trusted roots of this machine.
+    /// The TLS handshake failed.
     #[error("no trusted connection to the endpoint ({0}); check its certificate and this machine's root certificates")]
     Tls(String),
-    /// Something took too long.
+    /// A time-out.
     #[error("no {stage} within {}; check {}", seconds(*.after), stage.suspects())]
     TimeOut {
-        /// What did not come.
-        stage: Stage,
-        /// How long it was waited for.
+        /// What is missing.
+        stage: CallStage,
+        /// The time-out.
         after: Duration,
     },
     /// The other side, or something on the way, ended the connection.
     #[error("the endpoint ended the connection before its answer was complete ({0})")]
     Closed(String),
-    /// Whatever answers there does not speak HTTP/1.
+    /// The endpoint does not speak HTTP/1.
     #[error("what the endpoint sent is not HTTP ({0})")]
     NotHttp(String),
-    /// The head of the answer is longer than is read.
+    /// The head of the response is longer than the limit.
     #[error("the head of the answer is too long ({0}), allowed are {max} bytes", max = super::HEAD_LEN_MAX)]
     HeadTooLong(String),
-    /// The body of the answer is longer than is read.
+    /// The body of the response is longer than the limit.
     #[error("the body of the answer is too long, allowed are {0} bytes")]
     BodyTooLong(usize),
     /// Anything else.
@@ -65,7 +66,7 @@ pub enum Reason {
 
 /// What a call waits for, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum CallStage {
     /// The name, the connection, and the handshake.
     Connection,
     /// The head of the answer.
@@ -74,7 +75,7 @@ pub enum Stage {
     Body,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connection => "connection to the endpoint",
@@ -84,8 +85,8 @@ impl fmt::Display for Stage {
     }
 }
 
-impl Stage {
-    /// What to look at when it does not come.
+impl CallStage {
+    /// Returns what to check when it is missing.
     const fn suspects(self) -> &'static str {
         match self {
             Self::Connection => "the endpoint, the network and its firewalls",
@@ -94,26 +95,26 @@ impl Stage {
     }
 }
 
-impl Reason {
-    /// Finds out what an error of the HTTP library is about. Its own types say little, so its causes are asked.
+impl FailureReason {
+    /// Returns the reason of an error of the HTTP library, by the types of its causes: its own types tell little.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        let causes = causes(error);
-        let root = causes.last().map_or_else(String::new, |cause| printable(&cause.to_string(), DETAIL_CHARS_MAX));
-        if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+        let root =
+            causes(error).last().map_or_else(String::new, |cause| printable(&cause.to_string(), DETAIL_CHARS_MAX));
+        if let Some(error) = find::<rustls::Error>(error) {
             return Self::Tls(tls::explain(error));
         }
-        if causes.iter().any(|cause| cause.is::<NoTunnel>()) {
+        if find::<NoTunnel>(error).is_some() {
             return Self::Proxy(root);
         }
-        if let Some(ConnectTimeOut(after)) = causes.iter().find_map(|cause| cause.downcast_ref()) {
-            return Self::TimeOut { stage: Stage::Connection, after: *after };
+        if let Some(ConnectTimeOut(after)) = find(error) {
+            return Self::TimeOut { stage: CallStage::Connection, after: *after };
         }
-        match causes.iter().find_map(|cause| cause.downcast_ref()) {
+        match find(error) {
             Some(NetError::Lookup(_)) => return Self::Name(root),
             Some(NetError::Connect(_)) => return Self::Connect(root),
             None => {}
         }
-        if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
+        if let Some(error) = find::<hyper::Error>(error) {
             if error.is_parse_too_large() {
                 return Self::HeadTooLong(root);
             }
@@ -124,7 +125,7 @@ impl Reason {
                 return Self::Closed(root);
             }
         }
-        match causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
+        match find::<io::Error>(error).map(io::Error::kind) {
             Some(
                 io::ErrorKind::BrokenPipe
                 | io::ErrorKind::ConnectionAborted
@@ -137,27 +138,7 @@ impl Reason {
     }
 }
 
-/// An error and what caused it, outermost first. An `io::Error` made of another error hides that one from `source`.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
-    let mut causes = vec![error];
-    let mut last = error;
-    while let Some(next) = cause(last)
-        && causes.len() < CAUSES_MAX
-    {
-        causes.push(next);
-        last = next;
-    }
-    causes
-}
-
-fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
-}
-
-/// A length of time as people write it: `3 s`, `0.25 s`.
+/// Returns a length of time as people write it: `3 s`, `0.25 s`.
 fn seconds(length: Duration) -> String {
     format!("{} s", length.as_secs_f64())
 }
@@ -167,33 +148,33 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(error: impl Error + 'static, reason: &Reason) {
-        assert_eq!(&Reason::of(&error), reason);
+    fn check(error: impl Error + 'static, reason: &FailureReason) {
+        assert_eq!(&FailureReason::of(&error), reason);
     }
 
     #[test]
-    fn an_error_inside_an_io_error_is_found() {
+    fn error_inside_an_io_error_is_found() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let inner = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
-        check(inner, &Reason::Tls("the certificate is from an authority that is not trusted here".into()));
+        check(inner, &FailureReason::Tls("the certificate is from an authority that is not trusted here".into()));
     }
 
     #[test]
-    fn the_ends_of_a_connection_are_told_from_other_errors() {
-        check(io::Error::new(io::ErrorKind::ConnectionReset, "reset"), &Reason::Closed("reset".into()));
-        check(io::Error::new(io::ErrorKind::PermissionDenied, "no"), &Reason::Other("no".into()));
+    fn ends_of_a_connection_have_a_reason_of_their_own() {
+        check(io::Error::new(io::ErrorKind::ConnectionReset, "reset"), &FailureReason::Closed("reset".into()));
+        check(io::Error::new(io::ErrorKind::PermissionDenied, "no"), &FailureReason::Other("no".into()));
     }
 
     #[test]
-    fn what_others_say_is_cut_to_one_printable_line() {
+    fn text_of_a_cause_is_cut_to_one_printable_line() {
         let long = format!("a\n\u{1b}[31m{}", "b".repeat(1000));
-        let Reason::Other(shown) = Reason::of(&io::Error::other(long)) else { panic!("another reason") };
+        let FailureReason::Other(shown) = FailureReason::of(&io::Error::other(long)) else { panic!("another reason") };
         assert_eq!(shown, format!("a  [31m{}", "b".repeat(DETAIL_CHARS_MAX - 7)));
     }
 
     #[test]
-    fn a_time_out_says_what_did_not_come_and_how_long_that_took() {
-        let reason = Reason::TimeOut { stage: Stage::Body, after: Duration::from_millis(2500) };
+    fn time_out_names_what_is_missing_and_the_time() {
+        let reason = FailureReason::TimeOut { stage: CallStage::Body, after: Duration::from_millis(2500) };
         assert_eq!(reason.to_string(), "no complete answer within 2.5 s; check the endpoint and the network");
     }
 }

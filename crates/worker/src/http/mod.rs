@@ -1,23 +1,20 @@
-//! The HTTP client: one pool of connections for all lanes, everything bounded, and the truth about what was sent.
+//! The HTTP client: one pool of connections for all lanes, bounded in every part, which records whether a request left.
 
 mod client;
+mod connector;
 mod failure;
 mod no_proxy;
-mod request;
 mod sending;
 mod waits;
-mod way;
 
-pub(crate) use client::authority;
-pub use client::{Client, Reply, TimeOuts};
-pub use failure::{CallError, Reason, Stage};
+pub use client::{Client, HttpReply, TimeOuts};
+pub use connector::{NetworkSettings, Proxy, ProxyError};
+pub use failure::{CallError, CallStage, FailureReason};
 pub use no_proxy::NoProxy;
-pub(crate) use request::into_http;
 pub use sending::Sending;
-pub use waits::{Waiting, Waits};
-pub use way::{Outside, Proxy};
+pub use waits::{WaitGuard, Waits};
 
-/// Bytes of an answer's head that are read at most. Those of the API have less than 1 kB.
+/// Bytes of a response's head. Those of the API have less than 1 kB.
 const HEAD_LEN_MAX: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! `NO_PROXY`: the hosts that are reached without the proxy.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use imageshare_core::disclosure::is_name;
 use ipnet::IpNet;
 
 use crate::endpoint::host_and_port;
-
-/// The forms of an entry.
-const ALLOWED: &str = "expected names, .suffixes, addresses and networks, each with an optional port, or *";
 
 /// Hosts that are reached without the proxy.
 ///
@@ -33,6 +30,9 @@ enum Hosts {
 }
 
 impl NoProxy {
+    /// What the list looks like.
+    pub const EXPECTED: &str = "names, .suffixes, addresses and networks, each with an optional port, or *";
+
     /// Returns whether a host is reached without the proxy. An IPv6 address may be in brackets.
     #[must_use]
     pub(super) fn contains(&self, host: &str, port: u16) -> bool {
@@ -70,6 +70,25 @@ impl Hosts {
     }
 }
 
+impl fmt::Display for NoProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.0.iter().map(Entry::to_string).collect();
+        f.write_str(&shown.join(","))
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.hosts, self.port) {
+            (Hosts::All, _) => f.write_str("*")?,
+            (Hosts::Name(name), _) => f.write_str(name)?,
+            (Hosts::Network(network), Some(_)) if network.addr().is_ipv6() => write!(f, "[{network}]")?,
+            (Hosts::Network(network), _) => write!(f, "{network}")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 impl FromStr for NoProxy {
     type Err = String;
 
@@ -79,7 +98,7 @@ impl FromStr for NoProxy {
         let entries = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
         let parse = |(number, text): (usize, &str)| {
             let quoted = if is_name(text) { format!(" \"{text}\"") } else { String::new() };
-            entry(text).ok_or_else(|| format!("invalid entry {}{quoted} ({ALLOWED})", number + 1))
+            entry(text).ok_or_else(|| format!("invalid entry {}{quoted}", number + 1))
         };
         entries.enumerate().map(parse).collect::<Result<_, _>>().map(Self)
     }
@@ -131,16 +150,16 @@ mod tests {
     #[test]
     fn entry_that_is_not_understood_is_an_error() {
         for (text, problem) in [
-            ("a.example,10.0.0.0/33", "invalid entry 2 ("),
-            ("10.0.0.0/x", "invalid entry 1 ("),
-            ("http://a.example", "invalid entry 1 ("),
-            ("a.example:0x50", "invalid entry 1 ("),
-            ("a.example:99999", "invalid entry 1 ("),
-            ("a*.example", "invalid entry 1 ("),
-            ("a.example/8", "invalid entry 1 ("),
-            ("a..example", "invalid entry 1 \"a..example\" ("),
-            ("user:topsecret@a.example", "invalid entry 1 ("),
-            ("a;b.example", "invalid entry 1 ("),
+            ("a.example,10.0.0.0/33", "invalid entry 2"),
+            ("10.0.0.0/x", "invalid entry 1"),
+            ("http://a.example", "invalid entry 1"),
+            ("a.example:0x50", "invalid entry 1"),
+            ("a.example:99999", "invalid entry 1"),
+            ("a*.example", "invalid entry 1"),
+            ("a.example/8", "invalid entry 1"),
+            ("a..example", "invalid entry 1 \"a..example\""),
+            ("user:topsecret@a.example", "invalid entry 1"),
+            ("a;b.example", "invalid entry 1"),
         ] {
             let error = text.parse::<NoProxy>().unwrap_err();
             assert!(error.starts_with(problem) && !error.contains("topsecret"), "{text}: {error}");

@@ -1,87 +1,88 @@
-//! Whether a request has left: the one fact that a call without an answer must not get wrong.
+//! Records whether a request has left: the fact that decides whether a call without a response is in doubt.
 
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 
-/// The turning point of a call. Before it nothing was written; after it the request may have been applied, whatever
-/// comes back.
+/// The moment at which a request leaves. Before it nothing was written; after it the call may have taken effect, whatever
+/// the response is.
 ///
-/// It is passed when the HTTP library asks for the body, which it does when it has an open connection and writes the
-/// head into it. The caller may close the way first ([`Sending::abandon`]); then the request can not leave any more,
-/// although the library works in a task of its own. So "nothing was sent" is never a guess.
-pub struct Sending(Mutex<State>);
+/// It is the moment at which the HTTP library polls the body, which it does when it writes the head into an open connection.
+/// The caller may abandon the request before ([`Sending::abandon`]). Then the request cannot leave any more, although the
+/// library works in a task of its own. So "nothing was sent" is never a guess.
+pub struct Sending(Mutex<SendingState>);
 
-enum State {
+enum SendingState {
     Waiting(Box<dyn FnOnce() -> bool + Send>),
     Sent,
     Abandoned,
 }
 
 impl Sending {
-    /// A call that was not yet sent. `may_leave` is asked at the turning point, inside the HTTP library's task: it must
-    /// not wait. If it says no, the way is closed.
+    /// Returns a request that was not sent yet. `may_leave` is called when the request would leave, inside the HTTP library's
+    /// task, so it must not wait. If it returns false the request is abandoned.
     pub fn new(may_leave: impl FnOnce() -> bool + Send + 'static) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Waiting(Box::new(may_leave)))))
+        Arc::new(Self(Mutex::new(SendingState::Waiting(Box::new(may_leave)))))
     }
 
-    /// Makes sure that nothing is sent any more, and says whether it was in time: false if the request had left.
+    /// Abandons the request. Returns whether that was in time: false if the request had left.
     pub fn abandon(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, State::Sent) {
-            *state = State::Abandoned;
+        let mut state = self.0.lock();
+        if !matches!(*state, SendingState::Sent) {
+            *state = SendingState::Abandoned;
         }
-        matches!(*state, State::Abandoned)
+        matches!(*state, SendingState::Abandoned)
     }
 
-    /// Passes the turning point, unless the way is closed.
+    /// Lets the request leave, unless it was abandoned. Returns whether it leaves.
     fn pass(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Waiting(may_leave) = std::mem::replace(&mut *state, State::Abandoned)
-            // Asked under the lock, so that whoever sees that the request left can rely on it having been asked.
+        let mut state = self.0.lock();
+        if let SendingState::Waiting(may_leave) = std::mem::replace(&mut *state, SendingState::Abandoned)
+            // Called under the lock, so that it was called before any caller sees that the request left.
             && may_leave()
         {
-            *state = State::Sent;
+            *state = SendingState::Sent;
         }
-        matches!(*state, State::Sent)
+        matches!(*state, SendingState::Sent)
     }
 }
 
 impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Waiting(_) => "Waiting",
-            State::Sent => "Sent",
-            State::Abandoned => "Abandoned",
+        f.write_str(match *self.0.lock() {
+            SendingState::Waiting(_) => "Waiting",
+            SendingState::Sent => "Sent",
+            SendingState::Abandoned => "Abandoned",
         })
     }
 }
 
-/// A request body that passes the turning point when it is first asked for. Must not be empty: nobody asks for an
-/// empty body.
+/// A request body that lets its request leave when it is first polled. Must not be empty: the library does not poll an empty
+/// body.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     bytes: Option<Bytes>,
     sending: Arc<Sending>,
 }
 
-/// The way was closed before the body was asked for.
+/// The request was abandoned before the body was polled.
 #[derive(Debug, thiserror::Error)]
-#[error("the call was given up before it was sent")]
-pub(super) struct GivenUp;
+#[error("the request was abandoned before it was sent")]
+pub(super) struct Abandoned;
 
 impl WatchedBody {
     pub(super) const fn new(bytes: Bytes, sending: Arc<Sending>) -> Self {
         Self { bytes: Some(bytes), sending }
     }
 
-    /// No body: for what is read and not sent.
+    /// Returns no body, for GET.
     pub(super) fn none() -> Self {
         Self { bytes: None, sending: Sending::new(|| true) }
     }
@@ -89,11 +90,11 @@ impl WatchedBody {
 
 impl Body for WatchedBody {
     type Data = Bytes;
-    type Error = GivenUp;
+    type Error = Abandoned;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
         let bytes = self.bytes.take();
-        Poll::Ready(bytes.map(|bytes| if self.sending.pass() { Ok(Frame::data(bytes)) } else { Err(GivenUp) }))
+        Poll::Ready(bytes.map(|bytes| if self.sending.pass() { Ok(Frame::data(bytes)) } else { Err(Abandoned) }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_look_at_the_body_is_the_turning_point() {
+    async fn first_poll_of_the_body_sends_the_request() {
         let (calls, sending) = counted();
         let body = WatchedBody::new(Bytes::from_static(b"{}"), Arc::clone(&sending));
         assert!(!body.is_end_stream());
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_abandoned_never_leaves() {
+    async fn abandoned_request_never_leaves() {
         let (calls, sending) = counted();
         assert!(sending.abandon());
         assert!(sending.abandon(), "asking again changes nothing");
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_not_leave_does_not_and_was_not_sent() {
+    async fn request_that_may_not_leave_is_not_sent() {
         let sending = Sending::new(|| false);
         assert!(WatchedBody::new(Bytes::from_static(b"{}"), Arc::clone(&sending)).collect().await.is_err());
         assert!(sending.abandon());

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{CallError, Client, NoProxy, Outside, Proxy, Reason, Reply, Sending, Stage, TimeOuts};
+use super::{CallError, CallStage, Client, FailureReason, HttpReply, NetworkSettings, Proxy, Sending, TimeOuts};
 use crate::tls::Trust;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -30,7 +30,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 /// A call on its way, and the moment it was sent.
 struct Calling {
     sent: oneshot::Receiver<()>,
-    call: tokio::task::JoinHandle<Result<Reply, CallError>>,
+    call: tokio::task::JoinHandle<Result<HttpReply, CallError>>,
 }
 
 impl Calling {
@@ -45,7 +45,7 @@ impl Calling {
         Self { sent, call: tokio::spawn(async move { client.call(request, &sending).await }) }
     }
 
-    async fn result(self) -> Result<Reply, CallError> {
+    async fn result(self) -> Result<HttpReply, CallError> {
         self.call.await.unwrap()
     }
 }
@@ -78,7 +78,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
 }
 
 /// What a call brings to whom such an answer is sent, after which the connection is closed.
-async fn answered_by(answer: impl Into<Vec<u8>>) -> Result<Reply, CallError> {
+async fn answered_by(answer: impl Into<Vec<u8>>) -> Result<HttpReply, CallError> {
     let answer: Arc<[u8]> = answer.into().into();
     let address = serve(move |mut stream| {
         let answer = Arc::clone(&answer);
@@ -94,7 +94,7 @@ async fn answered_by(answer: impl Into<Vec<u8>>) -> Result<Reply, CallError> {
 }
 
 #[track_caller]
-fn check_sent(result: Result<Reply, CallError>, is_expected: impl Fn(&Reason) -> bool) {
+fn check_sent(result: Result<HttpReply, CallError>, is_expected: impl Fn(&FailureReason) -> bool) {
     let error = result.unwrap_err();
     assert!(error.sent, "{error}");
     assert!(is_expected(&error.reason), "{error:?}");
@@ -138,7 +138,7 @@ async fn the_request_goes_out_as_given_and_offers_no_compression() {
     let calling = Calling::to(&client(), format!("http://{address}/"));
     let request = read_request(&mut listener.accept().await.unwrap().0).await;
     assert_eq!(request, format!("POST / HTTP/1.1\r\nhost: {address}\r\ncontent-length: 2\r\n\r\n{{}}"));
-    check_sent(calling.result().await, |reason| matches!(reason, Reason::Closed(_)));
+    check_sent(calling.result().await, |reason| matches!(reason, FailureReason::Closed(_)));
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_not_used() {
 
 #[tokio::test]
 async fn what_is_cut_is_no_answer() {
-    let is_closed = |reason: &Reason| matches!(reason, Reason::Closed(_));
+    let is_closed = |reason: &FailureReason| matches!(reason, FailureReason::Closed(_));
     check_sent(answered_by("").await, is_closed);
     check_sent(answered_by("HTTP/1.1 200 O").await, is_closed);
     check_sent(answered_by(format!("{OK}content-length: 10\r\n\r\n{{\"Resp")).await, is_closed);
@@ -210,14 +210,14 @@ async fn a_reset_says_that_the_request_may_have_been_applied() {
     })
     .await;
     check_sent(Calling::to(&client(), format!("http://{address}/")).result().await, |reason| {
-        matches!(reason, Reason::Closed(_))
+        matches!(reason, FailureReason::Closed(_))
     });
 }
 
 #[tokio::test]
 async fn what_is_not_http_is_said_to_be_so() {
     let result = answered_by("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n").await;
-    check_sent(result, |reason| matches!(reason, Reason::NotHttp(_)));
+    check_sent(result, |reason| matches!(reason, FailureReason::NotHttp(_)));
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_long_body_is_read_to_the_bound_and_no_further() {
         })
         .await;
         let result = Calling::to(&client(), format!("http://{address}/")).result().await;
-        check_sent(result, |reason| *reason == Reason::BodyTooLong(BODY_LEN_MAX));
+        check_sent(result, |reason| *reason == FailureReason::BodyTooLong(BODY_LEN_MAX));
         let written = is_gone.await.unwrap();
         assert!(written < 50 << 20, "{written} bytes were taken from the sender");
     }
@@ -251,7 +251,7 @@ async fn a_long_body_is_read_to_the_bound_and_no_further() {
 
 #[tokio::test]
 async fn endless_headers_are_not_read_for_ever() {
-    let is_too_long = |reason: &Reason| matches!(reason, Reason::HeadTooLong(_));
+    let is_too_long = |reason: &FailureReason| matches!(reason, FailureReason::HeadTooLong(_));
     let one = format!("{OK}x: {}", "x".repeat(10 << 20));
     check_sent(answered_by(one).await, is_too_long);
     let many = format!("{OK}{}", "x: y\r\n".repeat(100_000));
@@ -265,7 +265,7 @@ async fn nobody_at_the_port_means_that_nothing_was_sent() {
     drop(listener);
     let error = Calling::to(&client(), format!("http://{address}/")).result().await.unwrap_err();
     assert!(!error.sent);
-    assert!(matches!(error.reason, Reason::Connect(_)), "{error:?}");
+    assert!(matches!(error.reason, FailureReason::Connect(_)), "{error:?}");
     assert_eq!(
         error.to_string(),
         "no connection to the endpoint (Connection refused (os error 111)); \
@@ -278,7 +278,7 @@ async fn a_name_that_is_none_means_that_nothing_was_sent() {
     // Longer than a label of a name may be, so that no name server is asked.
     let error = Calling::to(&client(), format!("http://{}.invalid/", "x".repeat(64))).result().await.unwrap_err();
     assert!(!error.sent);
-    assert!(matches!(error.reason, Reason::Name(_)), "{error:?}");
+    assert!(matches!(error.reason, FailureReason::Name(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
     let error = (&mut calling.call).await.unwrap().unwrap_err();
     assert!(!error.sent);
     assert!(
-        matches!(error.reason, Reason::TimeOut { stage: Stage::Connection, .. } | Reason::Connect(_)),
+        matches!(error.reason, FailureReason::TimeOut { stage: CallStage::Connection, .. } | FailureReason::Connect(_)),
         "both clocks of three seconds end at once: {error:?}"
     );
     assert!(calling.sent.await.is_err(), "it was never sent and never will be");
@@ -306,16 +306,16 @@ async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
 
 #[tokio::test]
 async fn a_call_waits_for_the_answer_no_longer_than_its_time_out() {
-    check_silence("", Stage::Answer).await;
+    check_silence("", CallStage::Answer).await;
 }
 
 #[tokio::test]
 async fn a_call_waits_for_the_body_no_longer_than_its_time_out() {
-    check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), Stage::Body).await;
+    check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), CallStage::Body).await;
 }
 
 /// Sends the start of an answer and then nothing more.
-async fn check_silence(start: &str, stage: Stage) {
+async fn check_silence(start: &str, stage: CallStage) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut calling = Calling::to(&client(), format!("http://{}/", listener.local_addr().unwrap()));
     let mut stream = listener.accept().await.unwrap().0;
@@ -324,7 +324,7 @@ async fn check_silence(start: &str, stage: Stage) {
     stream.write_all(start.as_bytes()).await.unwrap();
     let after = Duration::from_secs(10);
     tokio::time::pause();
-    check_sent(calling.result().await, |reason| *reason == Reason::TimeOut { stage, after });
+    check_sent(calling.result().await, |reason| *reason == FailureReason::TimeOut { stage, after });
 }
 
 #[tokio::test]
@@ -336,7 +336,10 @@ async fn an_untrusted_certificate_means_that_nothing_was_sent() {
     assert!(refused.is_err());
     let error = calling.result().await.unwrap_err();
     assert!(!error.sent);
-    assert_eq!(error.reason, Reason::Tls("the certificate is from an authority that is not trusted here".into()));
+    assert_eq!(
+        error.reason,
+        FailureReason::Tls("the certificate is from an authority that is not trusted here".into())
+    );
 }
 
 /// Calls a listener with this certificate, trusting its authority, and gives why that failed.
@@ -349,7 +352,7 @@ fn refused_by(authority: &Authority, made: &rcgen::CertificateParams, words: &st
         assert!(tls.acceptor.accept(tls.listener.accept().await.unwrap().0).await.is_err());
         let error = calling.result().await.unwrap_err();
         assert!(!error.sent);
-        let Reason::Tls(found) = &error.reason else { panic!("{error}") };
+        let FailureReason::Tls(found) = &error.reason else { panic!("{error}") };
         assert!(found.contains(&words), "{found}");
     }
 }
@@ -374,7 +377,12 @@ async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
     refused_by(&authority, &nameless, "the certificate names no host; make one with a subjectAltName").await;
     let mut for_clients = made("localhost");
     for_clients.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    refused_by(&authority, &for_clients, "the certificate is not valid: invalid purpose context").await;
+    refused_by(
+        &authority,
+        &for_clients,
+        "the certificate is not for servers; make one with extendedKeyUsage serverAuth",
+    )
+    .await;
     let stranger = Authority { file: authority.file, ..Authority::new() };
     let unknown = "the certificate is from an authority that is not trusted here";
     refused_by(&stranger, &made("localhost"), unknown).await;
@@ -390,7 +398,7 @@ async fn an_authority_of_the_settings_is_trusted_and_read_again_when_that_is_ask
     std::fs::write(authority.file.path(), Authority::new().pem).unwrap();
     let client = Client::with(authority.outside(), TimeOuts::default()).unwrap();
     let refused = Calling::to(&client, address.clone()).result().await.unwrap_err();
-    assert!(matches!(refused.reason, Reason::Tls(_)), "{refused}");
+    assert!(matches!(refused.reason, FailureReason::Tls(_)), "{refused}");
     std::fs::write(authority.file.path(), "no certificate").unwrap();
     let error = client.reread_trust().unwrap_err().to_string();
     assert!(error.ends_with("found no certificate, allowed is a file with at least one certificate in PEM"), "{error}");
@@ -425,8 +433,8 @@ async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
     let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap());
     let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
     tokio::spawn(tls.serve());
-    let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
-    let client = Client::with(Outside { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
+    let through = Some(format!("http://ada:topsecret@{at}").parse::<Proxy>().unwrap());
+    let client = Client::with(NetworkSettings { proxy: through, ..authority.outside() }, TimeOuts::default()).unwrap();
     let reply = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap();
     assert_eq!(reply.status, 200);
     let head = head.await.unwrap();
@@ -442,8 +450,10 @@ async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "unsuccessful"),
     ] {
         let at = proxy(answer, SocketAddr::from(([127, 0, 0, 1], 1))).await.0;
-        let through = Some(Proxy::new(&format!("http://ada:topsecret@{at}"), NoProxy::default()).unwrap());
-        let client = Client::with(Outside { proxy: through, ..Outside::default() }, TimeOuts::default()).unwrap();
+        let through = Some(format!("http://ada:topsecret@{at}").parse::<Proxy>().unwrap());
+        let client =
+            Client::with(NetworkSettings { proxy: through, ..NetworkSettings::default() }, TimeOuts::default())
+                .unwrap();
         let error = Calling::to(&client, "https://api.example/".to_owned()).result().await.unwrap_err();
         assert!(!error.sent);
         let text = error.to_string();
@@ -477,7 +487,10 @@ async fn a_handshake_that_nobody_answers_ends_with_the_connect_time_out() {
     tokio::time::pause();
     let error = calling.result().await.unwrap_err();
     let after = Duration::from_secs(3);
-    assert_eq!(error, CallError { sent: false, reason: Reason::TimeOut { stage: Stage::Connection, after } });
+    assert_eq!(
+        error,
+        CallError { sent: false, reason: FailureReason::TimeOut { stage: CallStage::Connection, after } }
+    );
 }
 
 #[tokio::test]
@@ -528,9 +541,9 @@ impl Authority {
         Self { issuer, pem, file }
     }
 
-    fn outside(&self) -> Outside {
+    fn outside(&self) -> NetworkSettings {
         let trust = Trust { ca_file: Some(self.file.path().to_owned()), client: None };
-        Outside { trust, proxy: None }
+        NetworkSettings { trust, proxy: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which hosts are being waited for, so that a person can be told.
+//! The hosts that callers wait for, to announce them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,20 +12,20 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How long a wait is not worth a word. Most answers come in a tenth of this.
+/// How long a wait is not announced. Most responses take a tenth of this.
 const SHORT: Duration = Duration::from_secs(2);
 
 /// The waits of a client. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(Arc<watch::Sender<State>>);
+pub struct Waits(Arc<watch::Sender<WaitsState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct WaitsState {
     next_id: u64,
     waits: BTreeMap<u64, Wait>,
-    /// Why the last call to a host failed, until one is answered.
+    /// Why the last call to a host failed, until one has a response.
     problems: BTreeMap<Box<str>, String>,
-    /// Hosts that were announced. One line for each is enough: how it ends is said at the end.
+    /// Hosts that were announced. One line for each is enough: the command ends with the result.
     announced: BTreeSet<Box<str>>,
 }
 
@@ -35,27 +35,27 @@ struct Wait {
     since: Instant,
 }
 
-/// One wait. Ends when it is dropped.
+/// A wait. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitGuard {
     waits: Waits,
     id: u64,
 }
 
 impl Waits {
-    /// Begins a wait for a host. It may go on over several calls and the pauses between them.
+    /// Begins a wait for a host. It may cover several calls and the pauses between them.
     #[must_use]
-    pub fn begin(&self, host: &str) -> Waiting {
+    pub fn begin(&self, host: &str) -> WaitGuard {
         let mut id = 0;
         self.0.send_modify(|state| {
             id = state.next_id;
             state.next_id += 1;
             state.waits.insert(id, Wait { host: host.into(), since: Instant::now() });
         });
-        Waiting { waits: self.clone(), id }
+        WaitGuard { waits: self.clone(), id }
     }
 
-    /// Notes how a call to a host ended.
+    /// Records the result of a call to a host.
     pub(super) fn ended<T>(&self, host: &str, result: &Result<T, impl ToString>) {
         self.0.send_if_modified(|state| match result {
             Ok(_) => state.problems.remove(host).is_some(),
@@ -66,7 +66,7 @@ impl Waits {
         });
     }
 
-    /// Says once for each host that it is waited for, when that has taken 2 s, until the result is dropped.
+    /// Announces each host once, when a wait for it has taken 2 s, until the result is dropped.
     pub async fn announce(&self, say: impl Fn(&str)) -> Infallible {
         let mut changes = self.0.subscribe();
         loop {
@@ -76,7 +76,7 @@ impl Waits {
                 continue;
             }
             tokio::select! {
-                // `self` has a sender, so there is always another change to wait for.
+                // `self` holds a sender, so the channel stays open.
                 _ = changes.changed() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -87,7 +87,7 @@ impl Waits {
     fn due_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         self.0.send_modify(|state| {
-            let State { waits, problems, announced, .. } = state;
+            let WaitsState { waits, problems, announced, .. } = state;
             let now = Instant::now();
             for wait in waits.values().filter(|wait| wait.since + SHORT <= now) {
                 if announced.insert(wait.host.clone()) {
@@ -102,15 +102,15 @@ impl Waits {
     }
 }
 
-impl State {
-    /// When the next line is due.
+impl WaitsState {
+    /// Returns when the next line is due.
     fn due(&self) -> Option<Instant> {
         let waits = self.waits.values().filter(|wait| !self.announced.contains(&wait.host));
         waits.map(|wait| wait.since + SHORT).min()
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.waits.0.send_modify(|state| drop(state.waits.remove(&self.id)));
     }
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said while `work` is done, with the seconds at which it was.
+    /// Returns the lines during `work`, with the second of each.
     async fn said(waits: &Waits, work: impl Future<Output = ()>) -> Vec<(f32, String)> {
         let (started, lines) = (Instant::now(), Mutex::new(Vec::new()));
         let say = |line: &str| lines.lock().unwrap().push((started.elapsed().as_secs_f32().round(), line.to_owned()));

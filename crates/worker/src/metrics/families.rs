@@ -22,7 +22,7 @@ pub(super) struct Families {
     pub(super) jobs_received: IntCounterVec,
     pub(super) jobs_finished: IntCounterVec,
     pub(super) jobs_held: IntGaugeVec,
-    pub(super) given_back: IntCounterVec,
+    pub(super) requeues: IntCounterVec,
     pub(super) job_duration: HistogramVec,
     pub(super) accounts: IntCounterVec,
     pub(super) account_failures: IntCounterVec,
@@ -57,184 +57,184 @@ impl Families {
         Self {
             build_info: to.int_gauges(family(
                 "imageshare_build_info",
-                "Always 1. Which build this is.",
+                "Always 1. The labels identify the build.",
                 &["version", "revision"],
             )),
             jobs_received: to.counters(family(
                 "imageshare_jobs_received_total",
-                "Jobs taken in, each delivery once more: from a queue of the broker, or from a file, standard input or \
-                 flags.",
+                "Jobs received from a queue or from an input (file, standard input, flags). A redelivery counts \
+                 again.",
                 &["source"],
             )),
             jobs_finished: to.counters(family(
                 "imageshare_jobs_finished_total",
-                "Jobs whose report is out. With a broker: confirmed.",
+                "Jobs whose report is written or, with a broker, confirmed.",
                 &["lane", "status"],
             )),
             jobs_held: to.int_gauges(family(
                 "imageshare_jobs_held",
-                "Jobs in hand: delivered, and not yet acknowledged. At most the prefetch; as many as that means that more \
-                 wait.",
+                "Jobs in hand: delivered and not acknowledged. At most the prefetch; at that value more jobs wait in \
+                 the broker.",
                 &["lane"],
             )),
-            given_back: to.counters(of_broker(
-                "imageshare_lanes_given_back_total",
-                "Times that the lane, with all that was held of it, went back to the broker.",
+            requeues: to.counters(of_broker(
+                "imageshare_lane_requeues_total",
+                "Times that the lane was requeued: the broker redelivers all its unacknowledged jobs.",
                 &["lane", "reason"],
             )),
             job_duration: to.histograms(
                 family(
                     "imageshare_job_duration_seconds",
-                    "From the first delivery of a job to this process until its report is out.",
+                    "Seconds from the first delivery of a job to this process until its report is written or \
+                     confirmed.",
                     &["lane"],
                 ),
                 &JOB_SECONDS,
             ),
             accounts: to.counters(family(
                 "imageshare_accounts_total",
-                "Accounts of jobs by what became of them: the throughput. A SYNC counts the accounts of its list as SHARE \
-                 and those that lose the image as CANCEL.",
+                "Accounts of jobs by outcome. A SYNC counts the accounts of its list as SHARE and those that lose \
+                 their share as CANCEL.",
                 &["lane", "permission", "outcome"],
             )),
             account_failures: to.counters(family(
                 "imageshare_account_failures_total",
-                "Accounts that failed, by the code in their report.",
+                "Failed accounts by the code in their report.",
                 &["code"],
             )),
             requests: to.counters(family(
                 "imageshare_api_requests_total",
-                "Requests that have ended: accepted, refused by the class of the code, or without a usable answer.",
+                "Completed requests: accepted, refused (by class of the code), or without a usable response.",
                 &["lane", "action", "result"],
             )),
             request_duration: to.histograms(
                 family(
                     "imageshare_api_request_duration_seconds",
-                    "From sending a request until its answer is read, or given up. Without the wait for the pace.",
+                    "Seconds from sending a request until its response is read or abandoned, without the wait for the \
+                     rate limit.",
                     &["lane", "action"],
                 ),
                 &REQUEST_SECONDS,
             ),
             requests_in_flight: to.int_gauges(family(
                 "imageshare_api_requests_in_flight",
-                "Requests that are sent and not answered.",
+                "Requests that are sent and have no response.",
                 &["lane"],
             )),
             batch_accounts: to.histograms(
                 family(
                     "imageshare_api_batch_accounts",
-                    "Accounts in a request of ModifyImageSharePermission.",
+                    "Accounts per request of ModifyImageSharePermission.",
                     &["lane"],
                 ),
                 &BATCHES,
             ),
             rate_limit: to.gauges(family(
                 "imageshare_api_rate_limit",
-                "Requests a second that are allowed now. Lower than the setting after a throttle; the setting where \
-                 another process works on the lane.",
+                "Current limit in requests per second. Below the setting after a throttle; equal to the setting on a \
+                 standby.",
                 &["lane", "action"],
             )),
             retries: to.counters(family(
                 "imageshare_api_retries_total",
-                "Requests whose accounts have to be sent again, unless their tries are used up, by why. An unknown code \
-                 is transient.",
+                "Requests whose accounts are sent again while attempts remain. An unknown code counts as transient.",
                 &["lane", "reason"],
             )),
             splits: to.counters(family(
                 "imageshare_api_splits_total",
-                "Times that the accounts of a refused request were split, to find those at fault.",
+                "Refused requests whose accounts were split to find the bad ones.",
                 &["lane"],
             )),
             batch_limit: to.int_gauges(family(
                 "imageshare_batch_limit",
-                "Accounts that a request may hold now: the setting, or what the API taught.",
+                "Current limit of accounts per request: the setting, or the longest list that the API accepts.",
                 &["lane"],
             )),
             clock_offset: to.int_gauges(family(
                 "imageshare_clock_offset_seconds",
-                "What is added to this machine's clock when a request is signed, as the API's clock showed.",
+                "Seconds added to this machine's clock when a request is signed, computed from the API's clock.",
                 &["lane"],
             )),
             lane_state: to.int_gauges(family(
                 "imageshare_lane_state",
-                "1 for the state that the lane is in, else 0.",
+                "1 for the current state of the lane, 0 for the others.",
                 &["lane", "state"],
             )),
             operations_pending: to.int_gauges(family(
                 "imageshare_lane_operations_pending",
-                "Accounts in hand without an outcome. Neighbouring wishes of one account for the same are one.",
+                "Operations in hand without an outcome. Consecutive items of an account with the same permission are \
+                 one.",
                 &["lane"],
             )),
             oldest_wait: to.gauges(family(
                 "imageshare_lane_oldest_wait_seconds",
-                "How long the oldest job in hand has waited since it was delivered to this process. 0 if there is none.",
+                "Seconds since the delivery of the oldest job in hand to this process. 0 without jobs.",
                 &["lane"],
             )),
             consuming: to.int_gauges(of_broker(
                 "imageshare_consuming",
-                "1 if the process has a consumer on the queue of the lane that the broker knows. One that stands by has \
-                 one too.",
+                "1 if the broker has a consumer of this process on the lane's queue. A standby has one too.",
                 &["lane"],
             )),
             last_delivery: to.gauges(of_broker(
                 "imageshare_last_delivery_timestamp_seconds",
-                "When a job of the lane was last delivered. 0 if never.",
+                "Unix time of the lane's last delivery. 0 if there was none.",
                 &["lane"],
             )),
             last_progress: to.gauges(family(
                 "imageshare_last_progress_timestamp_seconds",
-                "When the API last answered with anything but a throttle, an account got its outcome, a delivery was \
-                 acknowledged, or a job came while none was held. 0 if never.",
+                "Unix time of the last response other than a throttle, outcome, acknowledgement, or delivery to an \
+                 idle lane. 0 if there was none.",
                 &["lane"],
             )),
             broker_connected: to.int_gauges(of_broker(
                 "imageshare_broker_connected",
-                "1 while the connection is open: the one that publishes, and one for each lane.",
+                "1 while the connection is open. There is one for the publisher and one per lane.",
                 &["connection"],
             )),
             broker_blocked: to.int_gauges(of_broker(
                 "imageshare_broker_blocked",
-                "1 while the broker takes nothing, for want of memory or disk.",
+                "1 while the broker accepts no messages because it lacks memory or disk.",
                 &["connection"],
             )),
             broker_reconnects: to.counters(of_broker(
                 "imageshare_broker_reconnects_total",
-                "Times that a connection ended or did not come about against our will, so that the next one follows.",
+                "Connections that ended unexpectedly or failed, so that the worker reconnects.",
                 &["reason"],
             )),
             publish_duration: to.histogram(
                 of_broker(
                     "imageshare_broker_publish_duration_seconds",
-                    "From publishing a message until the broker confirms it.",
+                    "Seconds from publishing a message until the broker confirms it.",
                     &[],
                 ),
                 &PUBLISH_SECONDS,
             ),
             acks_lost: to.counter(of_broker(
                 "imageshare_acks_lost_total",
-                "Jobs that were done and whose delivery could not be acknowledged, so that they come again.",
+                "Finished jobs whose delivery could not be acknowledged. The broker redelivers them.",
                 &[],
             )),
             redelivered: to.counter(of_broker(
                 "imageshare_messages_redelivered_total",
-                "Messages that the broker marked as delivered before.",
+                "Messages that the broker marked as redelivered.",
                 &[],
             )),
             rejected: to.counters(of_broker(
                 "imageshare_messages_rejected_total",
-                "Messages that are no job: not one JSON object within the bounds, a member missing or wrong, another \
-                 lane's, or with a priority.",
+                "Invalid messages: not one JSON object within the bounds, a missing or wrong member, for another \
+                 lane, or with a priority.",
                 &["reason"],
             )),
             dead_letters: to.counters(of_broker(
                 "imageshare_dead_letters_total",
-                "Dead letters that the broker has confirmed: what is left of jobs in which accounts failed, and what is \
-                 no job.",
+                "Dead letters that the broker confirmed: failed accounts of a job, or an invalid message.",
                 &["lane", "reason"],
             )),
             credential_expiry: to.gauges(family(
                 "imageshare_credential_expiry_timestamp_seconds",
-                "When the credential in use ends; 0 if it does not, or nobody knows. A source that can renew it does so at \
-                 least ten minutes before, or halfway if it lives for less than twenty.",
+                "Unix time when the current credential expires, 0 if never or unknown. A renewable one is renewed at \
+                 least ten minutes before, or halfway through a lifetime below twenty minutes.",
                 &["lane"],
             )),
         }

@@ -16,7 +16,7 @@ use imageshare_engine::{
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::{Metrics, labels};
-use crate::{driver::Settled, events, status::Status};
+use crate::{broker, events, lane_messages::SettledJob, status::Status};
 
 fn of_repository(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
@@ -64,7 +64,7 @@ fn without_a_broker_there_is_nothing_about_one() {
     let (metrics, _of_lanes) = Metrics::new(["default"]);
     let names: Vec<String> = metrics.families(false).iter().map(|family| family.name().to_owned()).collect();
     assert!(names.contains(&"imageshare_accounts_total".to_owned()));
-    let of_broker = ["broker_", "consuming", "last_delivery_", "acks_", "messages_", "dead_", "lanes_given_back_"];
+    let of_broker = ["broker_", "consuming", "last_delivery_", "acks_", "messages_", "dead_", "lane_requeues_"];
     for name in &names {
         let is_of_broker = of_broker.iter().any(|what| name.starts_with(&format!("imageshare_{what}")));
         assert!(!is_of_broker, "{name}");
@@ -114,8 +114,8 @@ fn refused(lane: &crate::status::OfLane, action: &'static str, code: &str) {
         message: "no".into(),
         request_id: RequestId::new("71e69b56"),
     };
-    let call = events::Call { action, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: None };
-    events::Answered { lane, call: &call, outcome: &outcome, request_id: None, took: None }.record();
+    let call = events::CallDetails { action, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: None };
+    events::CallEnded { lane, call: &call, outcome: &outcome, request_id: None, took: None }.record();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn hostile_codes_become_other_and_no_label() {
         let at = std::time::SystemTime::now();
         let lane_id = imageshare_engine::io::LaneId(0);
         let settled =
-            Settled { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+            SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
         events::Settled::of(lane, &settled).record();
     }
     let text = status.metrics();
@@ -172,7 +172,8 @@ fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() 
     let report = Report { outcomes: vec![], cancelled: vec![], duplicates: 0, requests: 0 };
     let at = std::time::SystemTime::now();
     let lane_id = imageshare_engine::io::LaneId(0);
-    let settled = Settled { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+    let settled =
+        SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
     events::Settled::of(lane, &settled).record();
     events::Settled::of(lane, &settled).record();
     let status_of = crate::wire::report::Status::Succeeded;
@@ -186,7 +187,8 @@ fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() 
 fn what_goes_well_is_recorded_without_an_allocation() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
-    let call = events::Call { action: labels::WRITE, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: Some(50) };
+    let call =
+        events::CallDetails { action: labels::WRITE, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: Some(50) };
     let outcome = Outcome::Accepted(Answer::Modified);
     let request_id = RequestId::new("71e69b56");
     let account = "100022975249".parse().unwrap();
@@ -194,14 +196,15 @@ fn what_goes_well_is_recorded_without_an_allocation() {
         Report { outcomes: vec![(account, AccountOutcome::Changed)], cancelled: vec![], duplicates: 0, requests: 1 };
     let at = std::time::SystemTime::now();
     let lane_id = imageshare_engine::io::LaneId(0);
-    let settled = Settled { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+    let settled =
+        SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
     let took = std::time::Duration::from_millis(80);
     let allocated = measure(|| {
         events::Delivered { lane, is_redelivered: false }.record();
-        events::Sent { lane, call: &call }.record();
-        events::Answered { lane, call: &call, outcome: &outcome, request_id, took: Some(took) }.record();
+        events::CallSent { lane, call: &call }.record();
+        events::CallEnded { lane, call: &call, outcome: &outcome, request_id, took: Some(took) }.record();
         events::Settled::of(lane, &settled).record();
-        events::Confirmed { metrics: status.of_process(), took }.record();
+        broker::events::Confirmed { metrics: status.of_process(), took }.record();
         let status = crate::wire::report::Status::Succeeded;
         events::Finished { status, received_at: at, is_dead: false }.record(lane);
     });

@@ -1,7 +1,7 @@
-//! TCP connections by name, the same for the API and the broker: lookups that are shared, and several addresses of a name
-//! tried side by side.
+//! TCP connections by name, for the API and the broker: lookups are shared, and the addresses of a name are tried side by
+//! side.
 
-mod names;
+mod resolver;
 
 use std::{
     io,
@@ -12,9 +12,11 @@ use std::{
 
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 
-use names::Names;
+use resolver::Resolver;
 
-/// How long an address may be silent before the next one is tried beside it (RFC 8305, section 5).
+pub(crate) use resolver::LookupError;
+
+/// How long an address is silent before the next one is tried beside it (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// Addresses of a name that are tried.
@@ -23,29 +25,29 @@ const ADDRESSES_MAX: usize = 16;
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetError {
-    /// The name has no address, or no name server answered. Holds the resolver's own words.
-    #[error("{0}")]
-    Lookup(String),
-    /// No address took the connection. Holds the error of the last one.
-    #[error("{0}")]
-    Connect(#[source] io::Error),
+    /// The name has no address, or no name server answered.
+    #[error(transparent)]
+    Lookup(LookupError),
+    /// No address accepted the connection. Holds the error of the last one.
+    #[error(transparent)]
+    Connect(io::Error),
 }
 
 /// Connects by name. Clones share their lookups.
 #[derive(Clone, Debug)]
-pub(crate) struct Network(Names);
+pub(crate) struct Network(Resolver);
 
 impl Network {
     /// Returns the network of this process.
     pub(crate) fn of_process() -> Self {
-        static NETWORK: LazyLock<Network> = LazyLock::new(|| Network(Names::of_system()));
+        static NETWORK: LazyLock<Network> = LazyLock::new(|| Network(Resolver::system()));
         NETWORK.clone()
     }
 
     /// Looks up the addresses of a host. A host that is an address is its own.
     ///
     /// # Errors
-    /// [`NetError::Lookup`] if the name has none. Dropping the future ends no lookup: a late answer serves the next call.
+    /// [`NetError::Lookup`] if the name has none. Dropping the future ends no lookup: a late result serves the next call.
     pub(crate) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, NetError> {
         let bare = host.trim_matches(['[', ']']);
         if let Ok(address) = bare.parse() {
@@ -57,7 +59,7 @@ impl Network {
     /// Connects to a host. Waits until an address answers; the caller limits that time.
     ///
     /// # Errors
-    /// If the name has no address, or none of them takes the connection.
+    /// If the name has no address, or none of them accepts the connection.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, NetError> {
         connect_any(in_turn(self.lookup(host).await?), port).await.map_err(NetError::Connect)
     }
@@ -162,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn address_needs_no_lookup() {
-        let network = Network(Names::by(|_| panic!("looked up")));
+        let network = Network(Resolver::by(|_| panic!("looked up")));
         assert_eq!(network.lookup("[::1]").await.unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -1,28 +1,21 @@
-//! Where a process answers what is asked about it.
+//! Where a process serves its status and metrics.
 
 use std::net::SocketAddr;
 
-use imageshare_core::disclosure::disclosed;
-
 use super::{
-    choices::Choices,
-    file::Section,
-    origin::{Given, Setting},
+    resolver::section,
+    values::{Invalid, Parser},
 };
 
-/// Where to listen for status and metrics; nothing listens unless somebody says where. `outside` is what the environment
-/// and the flags give.
-pub(super) fn read(
-    mut section: Section,
-    outside: Vec<Given>,
-    choices: &mut Choices<'_>,
-) -> (Option<SocketAddr>, Option<Setting>) {
-    let listen = section.take("listen", &mut choices.problems).into_iter().chain(outside).collect();
-    section.finish("listen", &mut choices.problems);
-    choices.choose_any("admin.listen", listen, address).unzip()
+section! {
+    /// Where a process serves its status and metrics.
+    AdminSettings from RawAdmin () {
+        /// Where a worker listens for requests of its status and metrics; if unset, it does not listen (`run` has
+        /// `--metrics`)
+        listen: Option<SocketAddr> = None, address().optional(), variables &["IMAGESHARE_ADMIN"], flag "--admin";
+    }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("found {}, allowed is an address and a port, such as 127.0.0.1:9701", disclosed(text)))
+fn address() -> Parser<SocketAddr> {
+    Parser::of_text("an address and a port, such as 127.0.0.1:9701", |text| text.parse().map_err(|_| Invalid::Value))
 }

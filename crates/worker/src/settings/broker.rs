@@ -11,16 +11,16 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    choices::{Choices, Shown},
-    file::Section,
-    origin::Setting,
-    values::{FilePath, duration, file_path, path_problem, shown_path, whole},
+    error::Problem,
+    resolver::{Resolver, section},
+    values::{duration, file_path, parsed, whole, whole_seconds},
 };
 use crate::{
     broker::{
         Url, UrlError,
         management::{ManagementUrl, ManagementUrlError},
     },
+    paths::shown_path,
     tls::{ClientFiles, Trust},
 };
 
@@ -33,26 +33,52 @@ const MANAGEMENT_URL: &str = "IMAGESHARE_MANAGEMENT_URL";
 /// Bytes that a file with the address may have.
 const FILE_LEN_MAX: u64 = 4096;
 
-/// Messages that a lane may hold: AMQP has two bytes for them, and means another number by 0.
-const PREFETCHES: std::ops::RangeInclusive<u32> = 1..=65_535;
-
 const SECOND: Duration = Duration::from_secs(1);
+
+section! {
+    /// How the broker is reached and consumed.
+    BrokerSettings from RawBroker () {
+        /// `%2F` is a slash in a name, `%23` a `#` and `%3F` a `?` in a password. With `broker.client_certificate` and no
+        /// user, the certificate logs in (EXTERNAL). Shown without its password
+        url: Option<Url> = None, parsed(Url::EXPECTED).optional(), variables &[URL];
+        /// A file with that address, which is read when it is needed
+        url_file: Option<PathBuf> = None, file_path("a file with the address").optional();
+        /// The broker's management interface, by which `check --connect` and a worker inspect policies. Shown without user
+        /// and password. Over TLS the files `broker.ca_file` and `broker.client_certificate` count
+        management_url: Option<ManagementUrl> = None, parsed(ManagementUrl::EXPECTED).optional(),
+            variables &[MANAGEMENT_URL];
+        /// A file with that address
+        management_url_file: Option<PathBuf> = None, file_path("a file with the address").optional();
+        /// Jobs that a lane holds at once, from which it forms requests. AMQP has two bytes for the number
+        prefetch: u16 = 10_000, whole(1..=65_535, "jobs"), variables &["IMAGESHARE_PREFETCH"];
+        /// A broker, or a worker, that is silent for twice as long is dead
+        heartbeat: Duration = 10 * SECOND, whole_seconds(SECOND..=60 * SECOND);
+        /// How long a job may be held before its lane is requeued. The broker closes the channel after 30m
+        lease: Duration = 20 * 60 * SECOND, duration(SECOND..=25 * 60 * SECOND);
+        /// Authorities to trust, with `amqps://`; default as for `http.ca_file`
+        ca_file: Option<PathBuf> = None, file_path("a PEM file with certificates").optional();
+        /// The certificate to present, and those between it and its authority; with `amqps://`
+        client_certificate: Option<PathBuf> = None, file_path("a PEM file with certificates").optional();
+        /// Its private key, without a password
+        client_key: Option<PathBuf> = None, file_path("a PEM file with a private key").optional();
+    }
+}
 
 /// How the broker is reached and consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
-    /// Where its address is; `None` if nobody says.
+    /// Where its address is; `None` if it is not set.
     pub url: Option<UrlSource>,
-    /// Where the address of its management interface is; `None` if policies are not to be inspected.
+    /// Where the address of its management interface is; `None` if policies are not inspected.
     pub management: Option<UrlSource<ManagementUrl>>,
-    /// Messages that a lane holds at most: its coalescing window.
+    /// Messages that a lane holds at most: the window from which requests are formed.
     pub prefetch: u16,
-    /// The heartbeat that is asked for, in whole seconds. A peer that is silent for twice as long is dead.
+    /// The heartbeat to negotiate, in whole seconds. A peer that is silent for twice as long is dead.
     pub heartbeat: Duration,
-    /// How long a job may be held before its lane is given back. Below the half hour after which the broker ends the
+    /// How long a job may be held before its lane is requeued. Below the 30 minutes after which the broker closes the
     /// channel.
     pub lease: Duration,
-    /// Whom to trust there and what to show, over TLS.
+    /// The authorities to trust there, and the certificate to present, over TLS.
     pub trust: Trust,
 }
 
@@ -68,11 +94,11 @@ pub enum UrlSource<U = Url> {
 /// Why there is no address of the broker. Never holds any of what a file holds.
 #[derive(Debug, thiserror::Error)]
 pub enum NoBroker {
-    /// Nobody says where it is.
-    #[error("broker.url: found nothing, allowed is the address of a RabbitMQ in {URL} or in the settings file")]
+    /// No setting has it.
+    #[error("broker.url: missing (expected the address of a RabbitMQ in {URL} or in the settings file)")]
     Missing,
     /// The file cannot be read.
-    #[error("broker.url_file: {path}: found that it cannot be read ({error}), allowed is a file with the address")]
+    #[error("broker.url_file: {path}: cannot read the file: {error} (expected a file with the address)")]
     Unreadable {
         /// The file.
         path: String,
@@ -80,7 +106,7 @@ pub enum NoBroker {
         error: io::Error,
     },
     /// The file holds something else.
-    #[error("broker.url_file: {path}: {error}")]
+    #[error("broker.url_file: {path}: {error} (expected {})", Url::EXPECTED)]
     Malformed {
         /// The file.
         path: String,
@@ -101,20 +127,13 @@ pub enum NoManagement {
         error: io::Error,
     },
     /// The file holds something else.
-    #[error("broker.management_url_file: {path}: {error}")]
+    #[error("broker.management_url_file: {path}: {error} (expected {})", ManagementUrl::EXPECTED)]
     Malformed {
         /// The file.
         path: String,
         /// What is wrong.
         error: ManagementUrlError,
     },
-}
-
-impl Default for Broker {
-    fn default() -> Self {
-        let (heartbeat, lease) = (Duration::from_secs(10), Duration::from_mins(20));
-        Self { url: None, management: None, prefetch: 10_000, heartbeat, lease, trust: Trust::default() }
-    }
 }
 
 impl Broker {
@@ -158,98 +177,79 @@ fn contents(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-pub(super) fn read(mut section: Section, choices: &mut Choices<'_>) -> (Broker, Vec<Setting>) {
-    let mut take = |key: &str| section.take(key, &mut choices.problems).into_iter().collect::<Vec<_>>();
-    let (url, url_file) = (take("url"), take("url_file"));
-    let (management, management_file) = (take("management_url"), take("management_url_file"));
-    let (mut prefetch, heartbeat, lease) = (take("prefetch"), take("heartbeat"), take("lease"));
-    let (ca_file, certificate, client_key) = (take("ca_file"), take("client_certificate"), take("client_key"));
-    section.finish(
-        "url, url_file, management_url, management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, \
-         client_key",
-        &mut choices.problems,
-    );
-    if let ([_, ..], [file, ..]) = (url.as_slice(), url_file.as_slice()) {
-        choices.problems.push(format!("{}: found it beside broker.url, allowed is one of them", file.origin));
-    }
-    if let ([_, ..], [file, ..]) = (management.as_slice(), management_file.as_slice()) {
-        choices.problems.push(format!("{}: set beside broker.management_url (expected one of them)", file.origin));
-    }
-    prefetch.extend(choices.variable("IMAGESHARE_PREFETCH"));
-    let of_variable = choices.variable(URL).into_iter().collect();
-    let management_of_variable = choices.variable(MANAGEMENT_URL).into_iter().collect();
-
-    let default = Broker::default();
-    let key = |key: &str| format!("broker.{key}");
-    let in_file = choices.choose_any(&key("url_file"), url_file, |text| {
-        let path = PathBuf::from(text);
-        let problem = path_problem(&path).map(|problem| format!("{problem}, allowed is the path of a file with it"));
-        problem.map_or(Ok(UrlSource::<Url>::File(path)), Err)
-    });
-    let parse = |text: &str| text.parse().map(UrlSource::Given).map_err(|error: UrlError| error.to_string());
-    let given = choices.choose_any(&key("url"), url, parse);
-    let of_variable = choices.choose_any(&key("url"), of_variable, parse);
-    let (url, of_url) = of_variable.or(given).or(in_file).unzip();
-
-    let in_file = choices.choose_any(&key("management_url_file"), management_file, |text| {
-        file_path(text, "a file with the address").map(|FilePath(path)| UrlSource::File(path))
-    });
-    let parse = |text: &str| text.parse().map(UrlSource::Given).map_err(|error: ManagementUrlError| error.to_string());
-    let given = choices.choose_any(&key("management_url"), management, parse);
-    let of_variable = choices.choose_any(&key("management_url"), management_of_variable, parse);
-    let (management, of_management) = of_variable.or(given).or(in_file).unzip();
-    let prefetch = choices
-        .choose(key("prefetch"), u32::from(default.prefetch), prefetch, |text| whole(text, PREFETCHES, "messages"));
-    let heartbeat = choices.choose(key("heartbeat"), default.heartbeat, heartbeat, |text| {
-        let heartbeat = duration(text, SECOND..=60 * SECOND)?;
-        let is_whole = heartbeat.subsec_nanos() == 0;
-        is_whole.then_some(heartbeat).ok_or_else(|| format!("found {heartbeat:?}, allowed are whole seconds"))
-    });
-    let lease = choices.choose(key("lease"), default.lease, lease, |text| duration(text, SECOND..=25 * 60 * SECOND));
-
-    let mut file =
-        |name: &str, given, what| choices.choose_any(&key(name), given, |text| file_path(text, what)).unzip();
-    let (ca_file, of_ca_file) = file("ca_file", ca_file, "a file with certificates");
-    let (certificate, of_certificate) = file("client_certificate", certificate, "a file with certificates");
-    let (client_key, of_client_key) = file("client_key", client_key, "a file with a private key");
-    let client = match (certificate, client_key) {
-        (Some(FilePath(certificate)), Some(FilePath(key))) => Some(ClientFiles { certificate, key }),
-        (None, None) => None,
-        _ => {
-            let half = of_certificate.as_ref().map(|setting| (setting, "broker.client_key"));
-            let half = half.or_else(|| Some((of_client_key.as_ref()?, "broker.client_certificate")));
-            if let Some((found, missing)) = half {
-                choices
-                    .problems
-                    .push(format!("{}: found it without {missing}, allowed are both or none", found.origin));
+impl BrokerSettings {
+    /// Returns the broker of these settings, and records settings that contradict each other.
+    pub(super) fn broker(&self, resolver: &mut Resolver<'_>) -> Broker {
+        let client = match (&self.client_certificate.value, &self.client_key.value) {
+            (Some(certificate), Some(key)) => Some(ClientFiles { certificate: certificate.clone(), key: key.clone() }),
+            (None, None) => None,
+            (certificate, _) => {
+                let (set, origin, missing) = match certificate {
+                    Some(_) => ("client_certificate", &self.client_certificate.origin, "client_key"),
+                    None => ("client_key", &self.client_key.origin, "client_certificate"),
+                };
+                let fault = format!("set without broker.{missing}");
+                resolver.report(Problem::of_key(origin.clone(), format!("broker.{set}"), fault, "both or neither"));
+                None
             }
-            None
+        };
+        let trust = Trust { ca_file: self.ca_file.value.clone(), client };
+        if self.url.value.as_ref().is_some_and(|url| !url.is_tls()) {
+            let files = [
+                ("ca_file", &self.ca_file),
+                ("client_certificate", &self.client_certificate),
+                ("client_key", &self.client_key),
+            ];
+            for (key, setting) in files.into_iter().filter(|(_, setting)| setting.value.is_some()) {
+                let fault = "set beside an amqp:// address".to_owned();
+                let key = format!("broker.{key}");
+                resolver.report(Problem::of_key(setting.origin.clone(), key, fault, "an amqps:// address"));
+            }
         }
-    };
-    let trust = Trust { ca_file: ca_file.map(|FilePath(path)| path), client };
-    if let Some(UrlSource::Given(given)) = &url
-        && !given.is_tls()
-        && trust != Trust::default()
-    {
-        let set = [&of_ca_file, &of_certificate, &of_client_key].into_iter().flatten();
-        for setting in set {
-            choices.problems.push(format!(
-                "{}: found it beside an address with amqp://, allowed is it with amqps://",
-                setting.origin
-            ));
+        Broker {
+            url: source(&self.url.value, &self.url_file.value),
+            management: source(&self.management_url.value, &self.management_url_file.value),
+            prefetch: self.prefetch.value,
+            heartbeat: self.heartbeat.value,
+            lease: self.lease.value,
+            trust,
         }
     }
-
-    let of_files = [of_ca_file, of_certificate, of_client_key].into_iter().flatten();
-    let settings =
-        of_url.into_iter().chain(of_management).chain([prefetch.1, heartbeat.1, lease.1]).chain(of_files).collect();
-    let prefetch = u16::try_from(prefetch.0).expect("it was checked to be at most 65,535");
-    (Broker { url, management, prefetch, heartbeat: heartbeat.0, lease: lease.0, trust }, settings)
 }
 
-impl<U: fmt::Display> Shown for UrlSource<U> {
-    fn shown(&self) -> String {
-        self.to_string()
+impl RawBroker {
+    /// Leaves one of an address and its file: a variable takes precedence over both. Records the two beside each other.
+    pub(super) fn without_replaced(mut self, resolver: &mut Resolver<'_>) -> Self {
+        let pairs = [
+            (URL, "url", self.url.is_some(), &mut self.url_file),
+            (MANAGEMENT_URL, "management_url", self.management_url.is_some(), &mut self.management_url_file),
+        ];
+        for (variable, key, is_set, in_file) in pairs {
+            if resolver.environment.text(variable) != Ok(None) {
+                *in_file = None;
+            } else if is_set && in_file.is_some() {
+                let path = ["broker".to_owned(), format!("{key}_file")];
+                let fault = format!("set beside broker.{key}");
+                resolver.report(Problem::of_key(resolver.file.origin(&path), path.join("."), fault, "one of them"));
+            }
+        }
+        self
+    }
+}
+
+fn source<U: Clone>(url: &Option<U>, file: &Option<PathBuf>) -> Option<UrlSource<U>> {
+    let given = url.clone().map(UrlSource::Given);
+    given.or_else(|| file.clone().map(UrlSource::File))
+}
+
+impl<U> UrlSource<U> {
+    /// Returns the file that holds the address, if one does.
+    #[must_use]
+    pub const fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Given(_) => None,
+        }
     }
 }
 

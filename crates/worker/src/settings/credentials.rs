@@ -1,23 +1,25 @@
-//! Which credentials there are and where each is looked for.
+//! Credentials: the source of each, and what the source needs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    time::Duration,
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use imageshare_core::{
+    disclosure::is_name,
+    ids::{AccountId, Region},
+    text::printable,
 };
-
-use imageshare_core::{credential::REDACTED, disclosure::is_name, ids::AccountId, text::printable};
+use serde::{Serialize, Serializer};
 
 use super::{
     DEFAULT_NAME,
-    choices::{Choices, Shown},
-    file::Section,
-    origin::{Given, Origin, Setting},
-    values::{FilePath, duration, file_path, parsed, region},
+    error::{Fault, Problem},
+    file::joined,
+    resolver::{Resolver, section},
+    setting::{Origin, Secret, Setting},
+    values::{Parser, file_path, form, one_of, parsed, region, whole_seconds, word},
 };
 use crate::{
     credentials::{DEFAULT_SECTION, ROLE_SECONDS_MAX, Role, Source, is_role_name},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, MetadataEndpoint},
 };
 
 /// Characters of a text that has no form of its own.
@@ -26,259 +28,289 @@ const TEXT_CHARS_MAX: usize = 200;
 /// Bytes of the part of a role's resource name that is its own.
 const ROLE_LEN_MAX: usize = 256;
 
-/// The words for the sources, and which keys each has.
-const SOURCES: [(&str, &[&str]); 7] = [
-    ("environment", &[]),
-    ("profile", &["path", "section"]),
-    ("tccli", &["path", "profile"]),
-    ("file", &["path"]),
-    ("cvm_role", &["role", "endpoint"]),
-    ("assume_role", &["role_arn", "session_name", "duration", "external_id", "credential", "endpoint", "region"]),
-    ("tke_oidc", &["role_arn", "session_name", "duration", "provider_id", "token_file", "endpoint", "region"]),
+/// The kinds of sources, and the keys that each uses.
+const KINDS: [(SourceKind, &[&str]); 7] = [
+    (SourceKind::Environment, &[]),
+    (SourceKind::Profile, &["path", "section"]),
+    (SourceKind::Tccli, &["path", "profile"]),
+    (SourceKind::File, &["path"]),
+    (SourceKind::CvmRole, &["role", "endpoint"]),
+    (
+        SourceKind::AssumeRole,
+        &["role_arn", "session_name", "duration", "external_id", "credential", "endpoint", "region"],
+    ),
+    (SourceKind::TkeOidc, &["role_arn", "session_name", "duration", "provider_id", "token_file", "endpoint", "region"]),
 ];
 
-/// How long a role's credential lives if nobody says otherwise, as the vendor has it.
-const ROLE_LIFE: Duration = Duration::from_hours(2);
-
-/// Under which name a role's calls are logged.
-const SESSION: &str = "imageshare";
-
-/// The sources of the credentials by name.
-pub(super) type Sources = BTreeMap<String, Found>;
-
-/// Where a credential comes from, and the settings that say so.
-pub(super) struct Found {
-    pub(super) source: Source,
-    pub(super) settings: Vec<Setting>,
+section! {
+    /// A credential of the settings. A source uses only some of the keys.
+    CredentialSettings from RawCredential (kind: SourceKind, bases: &[String]) {
+        /// [Below](#where-keys-come-from)
+        source: SourceKind = SourceKind::Chain, source_kind();
+        /// A profile file with source `profile`; default: the file of the variable TENCENTCLOUD_CREDENTIALS_FILE, else
+        /// `~/.tencentcloud/credentials`, else `/etc/tencentcloud/credentials`. With `tccli` and `file` the file or folder itself
+        path: Option<PathBuf> = None, file_path(kind.path_is()).optional();
+        /// A section of the profile file; with `profile`
+        section: String = DEFAULT_SECTION.to_owned(), plain_text();
+        /// A profile of the vendor's command line; with `tccli`. Default: that of the variable TCCLI_PROFILE, else `default`
+        profile: Option<String> = None, plain_text().optional();
+        /// A role's name; with `cvm_role`. Default: the role that is bound to the instance
+        role: Option<String> = None, form("1 to 128 letters, digits and _+=,.@-", is_role_name).optional();
+        /// With `assume_role` and `tke_oidc`; the latter has the variable TKE_ROLE_ARN for its default
+        role_arn: Option<String> = None, form("qcs::cam::uin/UIN:roleName/NAME or :role/ID", is_role_arn).optional();
+        /// The name under which the role's calls are logged; with `assume_role` and `tke_oidc`
+        session_name: String = "imageshare".to_owned(), form("2 to 128 letters, digits and _+=,.@-", is_session_name);
+        /// How long a role's key lives; with `assume_role` and `tke_oidc`
+        duration: Duration = Duration::from_hours(2),
+            whole_seconds(Duration::from_secs(1)..=Duration::from_secs(ROLE_SECONDS_MAX));
+        /// What the role's owner agreed on with you; with `assume_role`. Not shown
+        external_id: Option<Secret> = None,
+            form("2 to 128 letters, digits and _+=,.@:/-", is_external_id).map(Secret).optional();
+        /// The credential that the role is assumed with, not an assumed role itself; with `assume_role`
+        credential: String = DEFAULT_NAME.to_owned(), base(bases);
+        /// The identity provider; with `tke_oidc`. Default: that of the variable TKE_PROVIDER_ID
+        provider_id: Option<String> = None, plain_text().optional();
+        /// The file with the pod's token; with `tke_oidc`. Default: that of the variable TKE_WEB_IDENTITY_TOKEN_FILE
+        token_file: Option<PathBuf> = None, file_path("the file with the pod's token").optional();
+        /// The service for temporary keys, by default that of the lane's site; with `cvm_role` the metadata service, by
+        /// default `http://metadata.tencentyun.com`, or a link-local address such as `http://169.254.0.23`
+        endpoint: Option<Endpoint> = None, kind.endpoint().optional();
+        /// The region in requests for temporary keys, by default `ap-guangzhou`; with `tke_oidc` that of the variable
+        /// TKE_REGION
+        region: Option<Region> = None, region().optional();
+    }
 }
 
-/// The sources of the credentials. There is always one of the name `default`.
-pub(super) fn read(mut sections: Section, choices: &mut Choices<'_>) -> Sources {
-    let mut sources = BTreeMap::from([(DEFAULT_NAME.to_owned(), Found::chain())]);
-    // Roles that are assumed with another credential wait until all others are known.
-    let mut assumed = Vec::new();
-    for name in sections.names() {
-        // Names are shown wherever a credential is spoken of.
+/// The kind of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceKind {
+    /// The environment, then the profile file: what is used without settings.
+    Chain,
+    Environment,
+    Profile,
+    Tccli,
+    File,
+    CvmRole,
+    AssumeRole,
+    TkeOidc,
+}
+
+impl SourceKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "environment, then profile",
+            Self::Environment => "environment",
+            Self::Profile => "profile",
+            Self::Tccli => "tccli",
+            Self::File => "file",
+            Self::CvmRole => "cvm_role",
+            Self::AssumeRole => "assume_role",
+            Self::TkeOidc => "tke_oidc",
+        }
+    }
+
+    fn keys(self) -> &'static [&'static str] {
+        KINDS.into_iter().find(|(kind, _)| *kind == self).map_or(&[], |(_, keys)| keys)
+    }
+
+    const fn path_is(self) -> &'static str {
+        match self {
+            Self::Tccli => "a credential file of tccli",
+            Self::File => "a file or a folder with a credential",
+            _ => "a profile file",
+        }
+    }
+
+    fn endpoint(self) -> Parser<Endpoint> {
+        match self {
+            Self::CvmRole => parsed(Endpoint::EXPECTED).map(|MetadataEndpoint(endpoint)| endpoint),
+            _ => parsed(Endpoint::EXPECTED),
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A credential with the keys that its source uses.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Credential(pub(super) CredentialSettings);
+
+impl Serialize for Credential {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let keys = self.0.source.value.keys();
+        let used = self.0.shown().into_iter().filter(|(key, _)| key == "source" || keys.contains(&key.as_str()));
+        serializer.collect_map(used)
+    }
+}
+
+/// Resolves the credentials by name. One of the name `default` exists without settings.
+pub(super) fn resolve(
+    mut raw: BTreeMap<String, RawCredential>,
+    resolver: &mut Resolver<'_>,
+) -> BTreeMap<String, Credential> {
+    let implicit = (!raw.contains_key(DEFAULT_NAME)).then(RawCredential::default);
+    raw.extend(implicit.map(|raw| (DEFAULT_NAME.to_owned(), raw)));
+    let kinds: BTreeMap<String, Option<SourceKind>> =
+        raw.iter().map(|(name, raw)| (name.clone(), raw.kind(name))).collect();
+    let is_base = |kind: &Option<SourceKind>| kind.is_some_and(|kind| kind != SourceKind::AssumeRole);
+    let bases: Vec<String> = kinds.iter().filter(|(_, kind)| is_base(kind)).map(|(name, _)| name.clone()).collect();
+    let mut credentials = BTreeMap::new();
+    for (name, raw) in raw {
+        let section = ["credentials", &name];
+        let path = section.map(str::to_owned);
+        // Names are shown wherever a credential is.
         if !is_name(&name) {
-            let origin = sections.origin(&name);
-            choices.problems.push(format!(
-                "{origin}: invalid name of a credential (expected 1 to 63 letters, digits, dots, spaces, underscores or \
-                 hyphens, and nothing that looks like a key)"
-            ));
+            let expected =
+                "1 to 63 letters, digits, dots, spaces, underscores or hyphens, and nothing that looks like a key";
+            let fault = "invalid name of a credential".to_owned();
+            let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+            resolver.report(problem);
         }
-        let section = sections.section(&name, &mut choices.problems);
-        let Some(mut one) = One::read(&name, section, choices) else { continue };
-        match one.source(choices) {
-            Some(source) => drop(sources.insert(name, Found { source, settings: one.settings })),
-            None => assumed.push((name, one)),
-        }
-    }
-    let is_assumed = |name: &String| assumed.iter().any(|(other, _)| other == name);
-    let bases: BTreeMap<String, Source> = sources
-        .iter()
-        .filter(|(name, _)| !is_assumed(name))
-        .map(|(name, found)| (name.clone(), found.source.clone()))
-        .collect();
-    for (name, mut one) in assumed {
-        // What is not right was reported; a lane may name it all the same.
-        let source = one.assumed_role(&bases, choices).unwrap_or(Source::Environment);
-        sources.insert(name, Found { source, settings: one.settings });
-    }
-    sources
-}
-
-impl Found {
-    /// The credential that there is without settings.
-    fn chain() -> Self {
-        let (source, key) = (Source::Chain, format!("credentials.{DEFAULT_NAME}.source"));
-        let setting = Setting { key, value: source.to_string(), origin: Origin::Default };
-        Self { source, settings: vec![setting] }
-    }
-}
-
-/// The keys of one credential, taken one by one.
-struct One {
-    name: String,
-    kind: &'static str,
-    given: BTreeMap<&'static str, Given>,
-    /// Those that were given.
-    known: BTreeSet<&'static str>,
-    section: Section,
-    settings: Vec<Setting>,
-}
-
-impl One {
-    /// All that is given, if it is known for what kind of source.
-    fn read(name: &str, mut section: Section, choices: &mut Choices<'_>) -> Option<Self> {
-        let problems = &mut choices.problems;
-        let words: Vec<&str> = SOURCES.iter().map(|(word, _)| *word).collect();
-        let allowed = format!("allowed is {}", list(&words));
-        let (source, origin) = (section.take("source", problems), section.origin("source"));
-        let keys: BTreeSet<&'static str> = SOURCES.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
-        let mut given = BTreeMap::new();
-        for key in &keys {
-            if let Some(value) = section.take(key, problems) {
-                given.insert(*key, value);
+        let Some(kind) = kinds.get(&name).copied().flatten() else {
+            if raw.source.is_none() {
+                report_missing("source", &source_kind().expected, &path, resolver);
             }
-        }
-        let known = SOURCES.into_iter().find(|(word, _)| source.as_ref().is_some_and(|source| source.text == *word));
-        let may_stand: Vec<&str> = match known {
-            Some((_, own)) => ["source"].into_iter().chain(own.iter().copied()).collect(),
-            None => ["source"].into_iter().chain(keys).collect(),
+            // An invalid source is recorded here; which keys it needs is unknown.
+            CredentialSettings::resolve(raw, &section, resolver, SourceKind::Chain, &bases);
+            continue;
         };
-        section.report_rest(&may_stand.join(", "), problems);
-        if source.is_none() {
-            problems.push(format!("{origin}: found nothing, {allowed}"));
-            return None;
+        let settings = CredentialSettings::resolve(raw, &section, resolver, kind, &bases);
+        settings.check(&path, &bases, resolver);
+        credentials.insert(name, Credential(settings));
+    }
+    credentials
+}
+
+impl RawCredential {
+    /// Returns the kind of source, if it is valid.
+    fn kind(&self, name: &str) -> Option<SourceKind> {
+        match &self.source {
+            None => (name == DEFAULT_NAME).then_some(SourceKind::Chain),
+            Some(source) => source_kind().parse(source).ok(),
         }
-        let Some((kind, own)) = known else {
-            // The text is not shown: it may be a key in the wrong place.
-            problems.push(format!("{origin}: found another text, {allowed}"));
-            return None;
-        };
-        for (key, value) in given.iter().filter(|(key, _)| !own.contains(key)) {
-            let with = SOURCES.iter().filter(|(_, keys)| keys.contains(key)).map(|(word, _)| *word);
-            let with = list(&with.collect::<Vec<_>>());
-            problems.push(format!("{}: found it beside source {kind}, allowed is it with {with}", value.origin));
+    }
+}
+
+impl CredentialSettings {
+    /// Returns all settings as they are shown, by key.
+    fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(settings)) => settings,
+            _ => serde_json::Map::new(),
         }
-        let setting = Setting { key: format!("credentials.{name}.source"), value: kind.to_owned(), origin };
-        let known = given.keys().copied().collect();
-        Some(Self { name: name.to_owned(), kind, given, known, section, settings: vec![setting] })
     }
 
-    /// The source, unless it is a role that is assumed with another credential.
-    fn source(&mut self, choices: &mut Choices<'_>) -> Option<Source> {
-        let source = match self.kind {
-            "environment" => Source::Environment,
-            "profile" => Source::Profile {
-                path: self.path("path", "a profile file", choices),
-                section: match self.any("section", choices, text) {
-                    Some(section) => section,
-                    None => self.default("section", DEFAULT_SECTION.to_owned()),
-                },
-            },
-            "tccli" => Source::Tccli {
-                path: self.path("path", "a credential file of tccli", choices),
-                profile: self.any("profile", choices, text),
-            },
-            "file" => {
-                let what = "a file or a folder with a credential";
-                let path = self.path("path", what, choices);
-                let path = self.needed("path", path, &format!("the path of {what}"), choices);
-                Source::File { path: path.unwrap_or_default() }
+    /// Records keys that the source does not use, and keys that it needs.
+    fn check(&self, section: &[String], bases: &[String], resolver: &mut Resolver<'_>) {
+        let kind = self.source.value;
+        for (key, setting) in self.shown() {
+            let is_used = key == "source" || kind.keys().contains(&key.as_str());
+            let is_default = setting.get("origin").is_some_and(|origin| *origin == Origin::Default.to_string());
+            if is_used || is_default {
+                continue;
             }
-            "cvm_role" => Source::CvmRole {
-                role: self.any("role", choices, |text| {
-                    of_form(text, is_role_name(text), "1 to 128 letters, digits and _+=,.@-")
-                }),
-                endpoint: self
-                    .any("endpoint", choices, |text| Endpoint::of_metadata(text).map_err(|error| error.to_string())),
-            },
-            "tke_oidc" => Source::TkeOidc {
-                role: self.role(choices),
-                provider_id: self.any("provider_id", choices, text),
-                token_file: self.path("token_file", "the file with the pod's token", choices),
-            },
-            _ => return None,
-        };
-        Some(source)
-    }
-
-    fn assumed_role(&mut self, bases: &BTreeMap<String, Source>, choices: &mut Choices<'_>) -> Option<Source> {
-        let role = self.role(choices);
-        let arn = self.needed("role_arn", role.arn.clone(), "qcs::cam::uin/UIN:roleName/NAME", choices);
-        let external_id = self.any("external_id", choices, |text| {
-            let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
-            let is_allowed = (2..=128).contains(&text.len()) && text.bytes().all(is_one);
-            of_form(text, is_allowed, "2 to 128 letters, digits and _+=,.@:/-").map(ExternalId)
-        });
-        let external_id = external_id.map(|ExternalId(text)| text);
-        let names = bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let allowed = format!("the name of a credential that is no assumed role: {names}");
-        let named = self.any("credential", choices, |text| match bases.contains_key(text) {
-            true => Ok(text.to_owned()),
-            // A text that is no name is not shown: it may be a key in the wrong place.
-            false => Err(format!("found another text, allowed is {allowed}")),
-        });
-        let default = || bases.contains_key(DEFAULT_NAME).then(|| DEFAULT_NAME.to_owned());
-        let credential = match named {
-            None if !self.known.contains("credential") => default().map(|name| self.default("credential", name)),
-            named => named,
-        };
-        let credential = self.needed("credential", credential, &allowed, choices)?;
-        let base = Box::new(bases.get(&credential)?.clone());
-        arn.map(|_| Source::AssumeRole { role, external_id, credential, base })
-    }
-
-    fn role(&mut self, choices: &mut Choices<'_>) -> Role {
-        let arn = self.any("role_arn", choices, |text| {
-            of_form(text, is_role_arn(text), "qcs::cam::uin/UIN:roleName/NAME or :role/ID")
-        });
-        let session = self.any("session_name", choices, |text| {
-            of_form(text, text.len() >= 2 && is_role_name(text), "2 to 128 letters, digits and _+=,.@-")
-        });
-        let life = self.any("duration", choices, |text| {
-            let life = duration(text, Duration::from_secs(1)..=Duration::from_secs(ROLE_SECONDS_MAX))?;
-            let is_whole = life.subsec_nanos() == 0;
-            is_whole.then_some(life).ok_or_else(|| format!("found {life:?}, allowed are whole seconds"))
-        });
-        let session = session.unwrap_or_else(|| self.default("session_name", SESSION.to_owned()));
-        let seconds = life.unwrap_or_else(|| self.default("duration", ROLE_LIFE)).as_secs();
-        let endpoint = self.any("endpoint", choices, parsed::<Endpoint>);
-        let region = self.any("region", choices, |text| region(text, false));
-        Role { arn, session, seconds, endpoint, region }
-    }
-
-    /// A value that may be given.
-    fn any<T: Shown>(
-        &mut self,
-        key: &'static str,
-        choices: &mut Choices<'_>,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let given = self.given.remove(key).into_iter().collect();
-        let (value, setting) = choices.choose_any(&format!("credentials.{}.{key}", self.name), given, parse)?;
-        self.settings.push(setting);
-        Some(value)
-    }
-
-    fn path(&mut self, key: &'static str, what: &str, choices: &mut Choices<'_>) -> Option<PathBuf> {
-        self.any(key, choices, |text| file_path(text, what)).map(|FilePath(path)| path)
-    }
-
-    /// What has to be given. One that was and is not right was reported.
-    fn needed<T>(&self, key: &str, value: Option<T>, allowed: &str, choices: &mut Choices<'_>) -> Option<T> {
-        if value.is_none() && !self.known.contains(key) {
-            choices.problems.push(format!("{}: found nothing, allowed is {allowed}", self.section.origin(key)));
+            let users = KINDS.iter().filter(|(_, keys)| keys.contains(&key.as_str())).map(|(kind, _)| kind.as_str());
+            let expected = format!("it with source {}", one_of(&users.collect::<Vec<_>>()));
+            let path: Vec<String> = section.iter().cloned().chain([key]).collect();
+            let fault = format!("not used by source {kind}");
+            resolver.report(Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected));
         }
-        value
+        if kind == SourceKind::File && is_unset(&self.path) {
+            report_missing("path", "the path of a file or a folder with a credential", section, resolver);
+        }
+        if kind == SourceKind::AssumeRole && is_unset(&self.role_arn) {
+            report_missing("role_arn", "qcs::cam::uin/UIN:roleName/NAME", section, resolver);
+        }
+        if kind == SourceKind::AssumeRole && !bases.contains(&self.credential.value) {
+            report_missing("credential", &base(bases).expected, section, resolver);
+        }
     }
 
-    fn default<T: Shown>(&mut self, key: &str, value: T) -> T {
-        let key = format!("credentials.{}.{key}", self.name);
-        self.settings.push(Setting { key, value: value.shown(), origin: Origin::Default });
-        value
+    /// Returns where the credential comes from. A role that is assumed needs the other credentials.
+    pub(super) fn source(&self, all: &BTreeMap<String, Credential>) -> Source {
+        match self.source.value {
+            SourceKind::Chain => Source::Chain,
+            SourceKind::Environment => Source::Environment,
+            SourceKind::Profile => {
+                Source::Profile { path: self.path.value.clone(), section: self.section.value.clone() }
+            }
+            SourceKind::Tccli => Source::Tccli { path: self.path.value.clone(), profile: self.profile.value.clone() },
+            SourceKind::File => Source::File { path: self.path.value.clone().unwrap_or_default() },
+            SourceKind::CvmRole => {
+                Source::CvmRole { role: self.role.value.clone(), endpoint: self.endpoint.value.clone() }
+            }
+            SourceKind::AssumeRole => {
+                let name = self.credential.value.clone();
+                let base = all.get(&name).filter(|base| base.0.source.value != SourceKind::AssumeRole);
+                Source::AssumeRole {
+                    role: self.assumed(),
+                    external_id: self.external_id.value.clone().map(|Secret(id)| id),
+                    base: Box::new(base.map_or(Source::Chain, |base| base.0.source(all))),
+                    credential: name,
+                }
+            }
+            SourceKind::TkeOidc => Source::TkeOidc {
+                role: self.assumed(),
+                provider_id: self.provider_id.value.clone(),
+                token_file: self.token_file.value.clone(),
+            },
+        }
+    }
+
+    fn assumed(&self) -> Role {
+        Role {
+            arn: self.role_arn.value.clone(),
+            session: self.session_name.value.clone(),
+            seconds: self.duration.value.as_secs(),
+            endpoint: self.endpoint.value.clone(),
+            region: self.region.value,
+        }
     }
 }
 
-/// What the owner of a role agreed on with us. Nobody else need know it.
-struct ExternalId(String);
-
-impl Shown for ExternalId {
-    fn shown(&self) -> String {
-        REDACTED.to_owned()
-    }
+/// Returns whether a setting is not set; one with an invalid value is, and was recorded.
+fn is_unset<T>(setting: &Setting<Option<T>>) -> bool {
+    setting.value.is_none() && setting.origin == Origin::Default
 }
 
-/// A text of a form. Another one is not shown: it may be a key in the wrong place.
-fn of_form(text: &str, is_allowed: bool, allowed: &str) -> Result<String, String> {
-    is_allowed.then(|| text.to_owned()).ok_or_else(|| format!("found another text, allowed is {allowed}"))
+fn report_missing(key: &str, expected: &str, section: &[String], resolver: &mut Resolver<'_>) {
+    let path: Vec<String> = section.iter().cloned().chain([key.to_owned()]).collect();
+    resolver.report(Problem {
+        origin: resolver.file.origin(&path),
+        key: Some(joined(&path)),
+        fault: Fault::Missing,
+        expected: Some(expected.to_owned()),
+        hint: None,
+    });
+}
+
+fn source_kind() -> Parser<SourceKind> {
+    let kinds = KINDS.map(|(kind, _)| (kind.as_str().to_owned(), kind));
+    word(kinds)
+}
+
+fn base(names: &[String]) -> Parser<String> {
+    let expected = format!("the name of a credential that is not an assumed role: {}", names.join(", "));
+    let (words, names) = (names.to_vec(), names.to_vec());
+    form(&expected, move |text| names.iter().any(|name| name == text)).known(words)
 }
 
 /// Any text that can be shown whole.
-fn text(text: &str) -> Result<String, String> {
-    let is_plain = !text.is_empty() && printable(text, TEXT_CHARS_MAX) == text;
-    of_form(text, is_plain, "a text of 1 to 200 printable characters")
+fn plain_text() -> Parser<String> {
+    form("a text of 1 to 200 printable characters", |text| !text.is_empty() && printable(text, TEXT_CHARS_MAX) == text)
+}
+
+fn is_session_name(text: &str) -> bool {
+    text.len() >= 2 && is_role_name(text)
+}
+
+fn is_external_id(text: &str) -> bool {
+    let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
+    (2..=128).contains(&text.len()) && text.bytes().all(is_one)
 }
 
 /// `qcs::cam::uin/<uin>:roleName/<name>` or `...:role/<id>`.
@@ -289,13 +321,4 @@ fn is_role_arn(text: &str) -> bool {
     account.parse::<AccountId>().is_ok()
         && (1..=ROLE_LEN_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@/-".contains(&byte))
-}
-
-/// `a, b or c`.
-fn list(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
-    }
 }

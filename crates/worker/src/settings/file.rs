@@ -1,153 +1,138 @@
-//! The settings file: TOML tables whose keys are taken one by one, so that what is left is not known.
+//! The settings file as it is written: raw values, and the line of each.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path, sync::Arc};
 
 use imageshare_core::{
-    disclosure::disclosed_name,
-    text::{excerpt, printable},
+    disclosure::{disclosed_name, without_value},
+    text::printable,
 };
-use toml::{Table, Value};
+use serde::{Deserialize, de::IgnoredAny};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Deserializer},
+};
 
 use super::{
-    origin::{Given, Origin},
-    values::shown_path,
+    admin::RawAdmin, broker::RawBroker, credentials::RawCredential, engine::RawEngine, error::SettingsError,
+    http::RawHttp, lanes::RawLane, setting::Origin,
 };
+use crate::paths::{path_problem, shown_path};
 
 /// Bytes that a settings file may have.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
-/// Characters of the file's name that messages show.
-const FILE_CHARS_MAX: usize = 200;
+/// Characters of the file's name, or of a parser's message, that an error shows.
+const SHOWN_CHARS_MAX: usize = 200;
 
-/// One table of a settings file.
-pub(super) struct Section {
-    file: String,
-    /// Its key, empty for the whole file.
-    path: String,
-    table: Table,
+/// Keys of a section that no setting has.
+pub(super) type Unknown = BTreeMap<String, IgnoredAny>;
+
+/// The sections of a settings file. Each value is of any kind, so that all that is wrong is found at once.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, expecting = "a table")]
+pub(super) struct RawFile {
+    pub(super) lanes: BTreeMap<String, RawLane>,
+    pub(super) credentials: BTreeMap<String, RawCredential>,
+    pub(super) engine: RawEngine,
+    pub(super) http: RawHttp,
+    pub(super) broker: RawBroker,
+    pub(super) admin: RawAdmin,
+    #[serde(flatten)]
+    pub(super) unknown: Unknown,
 }
 
-impl Section {
-    /// The whole file.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let open = File::open(path).map_err(|error| {
-            format!("{}: found that it cannot be read ({error}), allowed is a settings file", shown_path(path))
-        })?;
-        // What can be opened is a path, whatever it looks like.
-        let file = printable(&path.to_string_lossy(), FILE_CHARS_MAX);
-        let mut text = String::new();
-        let read = open.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
-        read.map_err(|error| format!("{file}: found that it cannot be read ({error}), allowed is a settings file"))?;
-        if text.len() as u64 > FILE_LEN_MAX {
-            return Err(format!("{file}: found more than {FILE_LEN_MAX} bytes, allowed are {FILE_LEN_MAX}"));
+/// The lines of a settings file that keys and elements of lists stand on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileLines {
+    name: Arc<str>,
+    lines: BTreeMap<Vec<String>, usize>,
+}
+
+impl RawFile {
+    pub(super) const KEYS: [&str; 6] = ["lanes", "credentials", "engine", "http", "broker", "admin"];
+}
+
+/// Reads the file that a flag or a variable names.
+pub(super) fn read(path: &Path, named_by: Origin) -> Result<(RawFile, FileLines), SettingsError> {
+    const EXPECTED: &str = "the path of a settings file";
+
+    if let Some(problem) = path_problem(path) {
+        return Err(SettingsError::of_file(named_by, problem, Some(EXPECTED)));
+    }
+    let cannot_read = |name: String, error: std::io::Error| {
+        let origin = Origin::File { file: name.into(), line: None };
+        SettingsError::of_file(origin, format!("cannot read the file: {error}"), Some("a settings file"))
+    };
+    let open = File::open(path).map_err(|error| cannot_read(shown_path(path), error))?;
+    // What can be opened is a path, whatever it looks like.
+    let name = printable(&path.to_string_lossy(), SHOWN_CHARS_MAX);
+    let mut text = String::new();
+    let read = open.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
+    read.map_err(|error| cannot_read(name.clone(), error))?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        let origin = Origin::File { file: name.into(), line: None };
+        let expected = format!("at most {FILE_LEN_MAX} bytes");
+        return Err(SettingsError::of_file(origin, "file is too long", Some(&expected)));
+    }
+    parse(&name, &text)
+}
+
+/// Reads the text of a file that messages call `name`.
+pub(super) fn parse(name: &str, text: &str) -> Result<(RawFile, FileLines), SettingsError> {
+    let name: Arc<str> = name.into();
+    let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+    let line_of = |at: usize| ends.partition_point(|&end| end < at) + 1;
+    let problem = |error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| line_of(span.start));
+        let origin = Origin::File { file: Arc::clone(&name), line: Some(line) };
+        // The error's own form quotes the line, which may hold a secret.
+        let message = printable(&without_value(error.message()), SHOWN_CHARS_MAX);
+        match message.split_once(", expected ") {
+            Some((fault, "a map")) => SettingsError::of_file(origin, fault, Some("a table")),
+            Some((fault, expected)) => SettingsError::of_file(origin, fault, Some(expected)),
+            None => SettingsError::of_file(origin, message, Some("TOML")),
         }
-        Self::parse(&file, &text)
-    }
+    };
+    let table = DeTable::parse(text).map_err(problem)?;
+    let mut lines = BTreeMap::new();
+    add_lines(table.get_ref(), &mut Vec::new(), &line_of, &mut lines);
+    let raw = RawFile::deserialize(Deserializer::from(table)).map_err(problem)?;
+    Ok((raw, FileLines { name, lines }))
+}
 
-    pub(super) fn parse(file: &str, text: &str) -> Result<Self, String> {
-        let table = text.parse().map_err(|error: toml::de::Error| {
-            // The error's own form quotes the line, which may hold a secret.
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            format!("{file} line {line}: found {}, allowed is TOML", printable(error.message(), FILE_CHARS_MAX))
-        })?;
-        Ok(Self { file: file.to_owned(), path: String::new(), table })
+impl FileLines {
+    /// Returns where the file sets a key, or the section that lacks it.
+    pub(super) fn origin(&self, path: &[String]) -> Origin {
+        let line = (0..=path.len()).rev().find_map(|len| self.lines.get(path.get(..len)?));
+        Origin::File { file: Arc::clone(&self.name), line: line.copied() }
     }
+}
 
-    /// A table within this one, empty if it is not there.
-    pub(super) fn section(&mut self, key: &str, problems: &mut Vec<String>) -> Self {
-        let table = match self.table.remove(key) {
-            None => Table::new(),
-            Some(Value::Table(table)) => table,
-            Some(other) => {
-                problems.push(format!("{}: found {}, allowed is a table", self.origin(key), kind(&other)));
-                Table::new()
+/// Joins the parts of a key as a file would have them, without names that may be secrets.
+pub(super) fn joined(path: &[String]) -> String {
+    path.iter().map(|name| disclosed_name(name)).collect::<Vec<_>>().join(".")
+}
+
+fn add_lines(
+    table: &DeTable<'_>,
+    path: &mut Vec<String>,
+    line_of: &impl Fn(usize) -> usize,
+    lines: &mut BTreeMap<Vec<String>, usize>,
+) {
+    for (key, value) in table {
+        path.push(key.get_ref().to_string());
+        lines.insert(path.clone(), line_of(key.span().start));
+        match value.get_ref() {
+            DeValue::Table(inner) => add_lines(inner, path, line_of, lines),
+            DeValue::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    path.push(index.to_string());
+                    lines.insert(path.clone(), line_of(Spanned::span(element).start));
+                    path.pop();
+                }
             }
-        };
-        Self { file: self.file.clone(), path: self.path_of(key), table }
-    }
-
-    /// The names of the tables within this one.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.table.keys().cloned().collect()
-    }
-
-    /// A text or a number.
-    pub(super) fn take(&mut self, key: &str, problems: &mut Vec<String>) -> Option<Given> {
-        let value = self.table.remove(key)?;
-        let origin = self.origin(key);
-        let text = scalar(&value);
-        if text.is_none() {
-            problems.push(format!("{origin}: found {}, allowed is a text or a number", kind(&value)));
+            _ => {}
         }
-        Some(Given { text: text?, origin })
-    }
-
-    /// A list of texts.
-    pub(super) fn take_list(&mut self, key: &str, problems: &mut Vec<String>) -> Option<Vec<Given>> {
-        let value = self.table.remove(key)?;
-        let Value::Array(elements) = value else {
-            problems.push(format!("{}: found {}, allowed is a list", self.origin(key), kind(&value)));
-            return None;
-        };
-        let mut given = Vec::new();
-        for (index, element) in elements.iter().enumerate() {
-            let origin = self.origin_of_element(key, index);
-            match scalar(element) {
-                Some(text) => given.push(Given { text, origin }),
-                None => problems.push(format!("{origin}: found {}, allowed is a text", kind(element))),
-            }
-        }
-        Some(given)
-    }
-
-    /// Reports the keys that nobody took. Their values are not shown: who writes a key in the wrong place may have
-    /// written a secret there.
-    pub(super) fn finish(self, allowed: &str, problems: &mut Vec<String>) {
-        self.report_rest(allowed, problems);
-    }
-
-    /// The same for a table whose keys are still to be spoken of.
-    pub(super) fn report_rest(&self, allowed: &str, problems: &mut Vec<String>) {
-        for key in self.table.keys() {
-            let shown = excerpt(&disclosed_name(key));
-            let place = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-            problems.push(format!("{}: {place}found the key {shown}, allowed are {allowed}", self.file));
-        }
-    }
-
-    /// Where a key of this table stands.
-    pub(super) fn origin(&self, key: &str) -> Origin {
-        Origin::File { file: self.file.clone(), key: self.path_of(key) }
-    }
-
-    /// Where an element of a list of this table stands.
-    fn origin_of_element(&self, key: &str, index: usize) -> Origin {
-        Origin::File { file: self.file.clone(), key: format!("{}[{index}]", self.path_of(key)) }
-    }
-
-    fn path_of(&self, key: &str) -> String {
-        let key = disclosed_name(key);
-        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
-    }
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Float(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::String(_) => "a text",
-        Value::Integer(_) | Value::Float(_) => "a number",
-        Value::Boolean(_) => "true or false",
-        Value::Datetime(_) => "a time",
-        Value::Array(_) => "a list",
-        Value::Table(_) => "a table",
+        path.pop();
     }
 }

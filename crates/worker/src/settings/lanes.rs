@@ -1,278 +1,167 @@
-//! Lanes: which credential, which endpoint, which regions, how fast.
+//! Lanes: credential, endpoint, regions and limits of each.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeMap;
 
-use imageshare_core::{
-    credential::SecretId,
-    ids::{AccountId, Region},
-};
+use imageshare_core::{credential::SecretId, ids::AccountId};
 use imageshare_engine::limits::{LaneLimitValues, LaneLimits};
 
 use super::{
     DEFAULT_NAME,
-    choices::Choices,
-    credentials::Sources,
-    file::Section,
-    origin::{Given, Origin, Setting},
-    values,
+    engine::refused,
+    error::Problem,
+    file::joined,
+    resolver::{Resolver, section},
+    setting::Origin,
+    values::{Invalid, Parser, decimal_within, parsed, region, whole},
 };
-use crate::{credentials::Source, endpoint::Endpoint, wire::job::is_lane_name};
+use crate::{
+    credentials::Source,
+    endpoint::Endpoint,
+    lane::{LaneConfig, LaneConflict, Regions},
+    wire::job::is_lane_name,
+};
 
-/// Where the API is reached if nobody says otherwise: the international site.
+/// The API's endpoint by default: that of the international site.
 pub const DEFAULT_ENDPOINT: &str = "cvm.intl.tencentcloudapi.com";
 
-/// Calls in flight that a lane may be set to.
-const CONCURRENCIES: std::ops::RangeInclusive<u32> = 1..=1000;
+/// Variable and flag of the endpoint, which replace all lanes by one.
+const ENDPOINT: (&str, &str) = ("IMAGESHARE_ENDPOINT", "--endpoint");
 
-/// One rate-limit bucket of the API: a credential and an endpoint's host.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Lane {
-    /// Its name, which a job may give.
-    pub name: String,
-    /// Where its calls go.
-    pub endpoint: Endpoint,
-    /// The regions whose images it serves.
-    pub regions: Regions,
-    /// The name of its credential.
-    pub credential: String,
-    /// Where that credential is looked for.
-    pub source: Source,
-    /// The account that its credential has to be of.
-    pub account: Option<AccountId>,
-    /// How fast it goes.
-    pub limits: LaneLimits,
-}
-
-/// Regions that a lane serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Regions {
-    /// All there are.
-    All,
-    /// Just these, at least one.
-    These(BTreeSet<Region>),
-}
-
-/// What is given for all lanes at once, by variable or flag.
-pub(super) struct Overrides {
-    pub(super) endpoint: Vec<Given>,
-    pub(super) rate: Vec<Given>,
-    pub(super) batch: Vec<Given>,
-}
-
-/// A lane, its settings, and where it is defined.
-pub(super) struct Found {
-    pub(super) lane: Lane,
-    pub(super) settings: Vec<Setting>,
-    origin: Origin,
-}
-
-impl Lane {
-    /// Its host and its regions.
-    fn place(&self) -> (String, &Regions) {
-        (self.endpoint.host(), &self.regions)
+section! {
+    /// A lane of the settings.
+    LaneSettings from RawLane (credentials: &[String]) {
+        /// A host, or `https://host[:port]`; `http://` only to a loopback address. Variable and flag replace all lanes by one
+        endpoint: Endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host"), parsed(Endpoint::EXPECTED),
+            variables &[ENDPOINT.0], flag "--endpoint";
+        /// The regions whose images the lane serves, as a list
+        regions: Regions = Regions::All, regions();
+        /// The credential of the lane
+        credential: String = DEFAULT_NAME.to_owned(), name_of_credential(credentials);
+        /// The account (UIN) that the lane's key must belong to; [below](#the-account-of-a-key)
+        account: Option<AccountId> = None, account().optional();
+        /// For each action but DescribeImages, which has 40 requests a second. The API allows 10
+        rate: f64 = LaneLimitValues::default().rate, decimal_within(0.01..=1000.0, "requests a second"),
+            variables &["IMAGESHARE_RATE"], flag "--rate";
+        /// Accounts that one request names at most
+        batch: u32 = LaneLimitValues::default().batch, whole(1..=500, "accounts per request"),
+            variables &["IMAGESHARE_BATCH"], flag "--batch";
+        /// Requests in flight
+        concurrency: u32 = LaneLimitValues::default().concurrency, whole(1..=1000, "requests in flight");
     }
 }
 
-impl Regions {
-    /// Whether a region is among them.
-    #[must_use]
-    pub fn contains(&self, region: Region) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(regions) => regions.contains(&region),
-        }
-    }
-
-    /// A region that both hold, as text.
-    fn shared(&self, other: &Self) -> Option<String> {
-        match (self, other) {
-            (Self::All, Self::All) => Some("all of them".to_owned()),
-            (Self::These(regions), Self::All) | (Self::All, Self::These(regions)) => {
-                regions.first().map(ToString::to_string)
-            }
-            (Self::These(a), Self::These(b)) => a.intersection(b).next().map(ToString::to_string),
-        }
-    }
-}
-
-impl fmt::Display for Regions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::These(regions) => {
-                let regions: Vec<&str> = regions.iter().map(Region::as_str).collect();
-                f.write_str(&regions.join(", "))
-            }
-        }
-    }
-}
-
-/// The lanes of the file, or the one lane that there is without any; with an endpoint from outside the file, that one
-/// lane alone.
-pub(super) fn read(
-    mut sections: Section,
-    overrides: &Overrides,
-    sources: &Sources,
-    choices: &mut Choices<'_>,
-) -> Vec<Found> {
-    let mut found = Vec::new();
-    for name in sections.names() {
-        let origin = sections.origin(&name);
-        let section = sections.section(&name, &mut choices.problems);
-        if is_lane_name(&name) {
-            found.extend(read_one(&name, section, origin, overrides, sources, choices));
-        } else {
-            choices.problems.push(format!(
-                "{origin}: found it as the name of a lane, allowed are 1 to 63 lower-case letters, digits and hyphens"
-            ));
-        }
-    }
-    if found.is_empty() || !overrides.endpoint.is_empty() {
-        let nothing = sections.section(DEFAULT_NAME, &mut choices.problems);
-        return read_one(DEFAULT_NAME, nothing, Origin::Default, overrides, sources, choices).into_iter().collect();
-    }
-    refuse_shared(&found, &mut choices.problems);
-    found
-}
-
-fn read_one(
-    name: &str,
-    mut section: Section,
-    origin: Origin,
-    overrides: &Overrides,
-    sources: &Sources,
-    choices: &mut Choices<'_>,
-) -> Option<Found> {
-    let problems = &mut choices.problems;
-    let mut take = |key: &str| section.take(key, problems);
-    let (endpoint, rate, batch) = (take("endpoint"), take("rate"), take("batch"));
-    let (concurrency, credential, account) = (take("concurrency"), take("credential"), take("account"));
-    let regions = section.take_list("regions", problems).map(|list| (list, section.origin("regions")));
-    section.finish("endpoint, regions, credential, account, rate, batch, concurrency", problems);
-
-    let key = |key: &str| format!("lanes.{name}.{key}");
-    let LaneLimitValues { rate: default_rate, image_rate, batch: default_batch, concurrency: default_concurrency } =
-        LaneLimitValues::default();
-    let outside = |given: &[Given], of_file: Option<Given>| of_file.into_iter().chain(given.iter().cloned()).collect();
-    let default_endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host");
-
-    let endpoint = choices.choose(
-        key("endpoint"),
-        default_endpoint,
-        outside(&overrides.endpoint, endpoint),
-        values::parsed::<Endpoint>,
-    );
-    let regions = read_regions(key("regions"), regions, choices);
-    let credential =
-        choices.choose(key("credential"), DEFAULT_NAME.to_owned(), credential.into_iter().collect(), |text| {
-            // A text that is no name is not shown: it may be a key in the wrong place.
-            match sources.contains_key(text) {
-                true => Ok(text.to_owned()),
-                false => {
-                    let names = sources.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    Err(format!("found another text, allowed is the name of a credential: {names}"))
-                }
-            }
+impl LaneSettings {
+    /// Returns the lane of these settings; `None` if the engine refuses its limits, which is recorded.
+    pub(super) fn lane(&self, name: &str, source: Source, resolver: &mut Resolver<'_>) -> Option<LaneConfig> {
+        let limits = LaneLimits::new(LaneLimitValues {
+            rate: self.rate.value,
+            batch: self.batch.value,
+            concurrency: self.concurrency.value,
+            ..LaneLimitValues::default()
         });
-    let rate = choices.choose(key("rate"), default_rate, outside(&overrides.rate, rate), values::rate);
-    let batch = choices.choose(key("batch"), default_batch, outside(&overrides.batch, batch), values::batch);
-    let concurrency =
-        choices.choose(key("concurrency"), default_concurrency, concurrency.into_iter().collect(), |text| {
-            values::whole(text, CONCURRENCIES, "calls in flight")
-        });
-
-    let account = choices.choose_any(&key("account"), account.into_iter().collect(), |text| {
-        // A text that is no account is not shown: it may be a key in the wrong place.
-        text.parse::<AccountId>().map_err(|_| "invalid account id (expected 5 to 19 digits)".to_owned())
-    });
-
-    let mut settings = vec![endpoint.1, regions.1, credential.1, rate.1, batch.1, concurrency.1];
-    let account = account.map(|(account, setting)| {
-        settings.push(setting);
-        account
-    });
-    let limits = LaneLimitValues { rate: rate.0, image_rate, batch: batch.0, concurrency: concurrency.0 };
-    let limits =
-        LaneLimits::new(limits).map_err(|error| choices.problems.push(format!("lanes.{name}.{error}"))).ok()?;
-    let source = sources.get(&credential.0)?.source.clone();
-    let (endpoint, regions, credential) = (endpoint.0, regions.0, credential.0);
-    let lane = Lane { name: name.to_owned(), endpoint, regions, credential, source, account, limits };
-    Some(Found { lane, settings, origin })
-}
-
-fn read_regions(key: String, given: Option<(Vec<Given>, Origin)>, choices: &mut Choices<'_>) -> (Regions, Setting) {
-    let (regions, origin) = match given {
-        None => (Regions::All, Origin::Default),
-        Some((list, origin)) => {
-            if list.is_empty() {
-                choices.problems.push(format!("{origin}: found an empty list, allowed is at least one region"));
-            }
-            let mut regions = BTreeSet::new();
-            for given in list {
-                match values::region(&given.text, false) {
-                    Ok(region) => drop(regions.insert(region)),
-                    Err(problem) => choices.problems.push(format!("{}: {problem}", given.origin)),
-                }
-            }
-            (Regions::These(regions), origin)
-        }
-    };
-    let setting = Setting { key, value: regions.to_string(), origin };
-    (regions, setting)
-}
-
-/// Lanes with one source have one key.
-fn refuse_shared(found: &[Found], problems: &mut Vec<String>) {
-    for (index, Found { lane: second, origin, .. }) in found.iter().enumerate() {
-        for Found { lane: first, .. } in found.iter().take(index).filter(|first| first.lane.source == second.source) {
-            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
-                let (name, credential) = (&first.name, &second.credential);
-                problems.push(format!(
-                    "{origin}: found credential {credential} and {what} as in lane {name}, allowed {allowed}"
-                ));
-            }
-        }
+        let limits = limits.map_err(|error| resolver.report(refused(&format!("lanes.{name}"), &error))).ok()?;
+        Some(LaneConfig {
+            name: name.to_owned(),
+            endpoint: self.endpoint.value.clone(),
+            regions: self.regions.value.clone(),
+            credential: self.credential.value.clone(),
+            source,
+            account: self.account.value,
+            limits,
+        })
     }
 }
 
-/// Different sources may hold one key: what [`refuse_shared`] says, by the ids of the lanes' keys.
-pub(super) fn refuse_shared_keys<'a>(
-    lanes: &[Lane],
+/// Resolves the lanes of the file, or the one lane that exists without any. An endpoint from outside the file replaces all
+/// lanes by that one, and they are not read.
+pub(super) fn resolve(
+    mut raw: BTreeMap<String, RawLane>,
+    credentials: &[String],
+    resolver: &mut Resolver<'_>,
+) -> BTreeMap<String, LaneSettings> {
+    let (variable, flag) = ENDPOINT;
+    let is_replaced = resolver.flags.get(flag).is_some() || resolver.environment.text(variable) != Ok(None);
+    if is_replaced {
+        raw.clear();
+    }
+    if raw.is_empty() {
+        raw.insert(DEFAULT_NAME.to_owned(), RawLane::default());
+    }
+    let mut lanes = BTreeMap::new();
+    for (name, raw) in raw {
+        if !is_lane_name(&name) {
+            let path = ["lanes".to_owned(), name];
+            let expected = "1 to 63 lowercase letters, digits and hyphens";
+            let problem = Problem::of_key(
+                resolver.file.origin(&path),
+                joined(&path),
+                "invalid name of a lane".to_owned(),
+                expected,
+            );
+            resolver.report(problem);
+            continue;
+        }
+        let settings = LaneSettings::resolve(raw, &["lanes", &name], resolver, credentials);
+        lanes.insert(name, settings);
+    }
+    lanes
+}
+
+/// Records lanes that have one source, and so one key, and share a host or a region.
+pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut Resolver<'_>) {
+    for (second, first, what) in conflicts(lanes.iter().map(|lane| (lane, &lane.source))) {
+        let LaneConflict { what, expected } = what;
+        let path = ["lanes".to_owned(), second.name.clone()];
+        let fault = format!("credential {} and {what} as in lane {}", second.credential, first.name);
+        let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+        resolver.report(problem);
+    }
+}
+
+/// Returns the same for lanes whose different sources have one key, by the ids of the keys.
+pub(super) fn shared_keys<'a>(
+    lanes: &[LaneConfig],
     ids: impl IntoIterator<Item = Option<&'a SecretId>>,
-) -> Vec<String> {
-    let with_ids: Vec<_> = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?))).collect();
-    let mut problems = Vec::new();
-    for (index, (second, id)) in with_ids.iter().enumerate() {
-        for (first, _) in with_ids.iter().take(index).filter(|(_, other)| other == id) {
-            if let Some(Shared { what, allowed }) = Shared::by(&first.place(), &second.place()) {
-                problems.push(format!(
-                    "lanes.{}: found credential {}, which has the key of credential {}, and {what} as in lane {}, \
-                     allowed {allowed}",
-                    second.name, second.credential, first.credential, first.name
-                ));
-            }
-        }
-    }
-    problems
+) -> Vec<Problem> {
+    let with_ids = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?)));
+    let problem = |(second, first, LaneConflict { what, expected }): (&LaneConfig, &LaneConfig, LaneConflict)| {
+        let fault = format!(
+            "credential {} has the key of credential {}, and {what} as in lane {}",
+            second.credential, first.credential, first.name
+        );
+        Problem::of_key(Origin::Default, format!("lanes.{}", second.name), fault, expected)
+    };
+    conflicts(with_ids).into_iter().map(problem).collect()
 }
 
-/// What two lanes of one key share and may not.
-pub(crate) struct Shared {
-    pub(crate) what: String,
-    allowed: &'static str,
+/// Returns the pairs of lanes that have one key and share a host or a region, the later lane first.
+fn conflicts<'a, K: PartialEq>(
+    lanes: impl Iterator<Item = (&'a LaneConfig, K)>,
+) -> Vec<(&'a LaneConfig, &'a LaneConfig, LaneConflict)> {
+    let lanes: Vec<_> = lanes.collect();
+    let mut conflicts = Vec::new();
+    for (index, (second, key)) in lanes.iter().enumerate() {
+        for (first, _) in lanes.iter().take(index).filter(|(_, other)| other == key) {
+            let shared = LaneConflict::by(&first.place(), &second.place());
+            conflicts.extend(shared.map(|shared| (*second, *first, shared)));
+        }
+    }
+    conflicts
 }
 
-impl Shared {
-    /// Two lanes with one key would count against one limit without knowing of each other if their hosts were the
-    /// same, and would write to one image at once if they shared a region.
-    pub(crate) fn by<S: AsRef<str>>(first: &(S, &Regions), second: &(S, &Regions)) -> Option<Self> {
-        let host = second.0.as_ref();
-        if first.0.as_ref() == host {
-            let allowed = "is one lane for a credential and a host: they have one limit together";
-            return Some(Self { what: format!("host {host}"), allowed });
-        }
-        let region = first.1.shared(second.1)?;
-        let allowed = "are regions of its own: lanes of one account never share a region";
-        Some(Self { what: format!("region {region}"), allowed })
-    }
+fn regions() -> Parser<Regions> {
+    region().list().map(|regions| Regions::These(regions.into_iter().collect()))
+}
+
+fn name_of_credential(names: &[String]) -> Parser<String> {
+    let (expected, names) = (format!("the name of a credential: {}", names.join(", ")), names.to_vec());
+    let words = names.clone();
+    // A text that is not a name is not shown: it may be a key in the wrong place.
+    let read = move |text: &str| names.iter().find(|name| *name == text).cloned().ok_or(Invalid::Hidden);
+    Parser::of_text(expected, read).known(words)
+}
+
+fn account() -> Parser<AccountId> {
+    // A text that is not an account is not shown: it may be a key in the wrong place.
+    Parser::of_text("an account id of 5 to 19 digits", |text| text.parse().map_err(|_| Invalid::Hidden))
 }

@@ -1,42 +1,60 @@
-//! Settings: one file, the environment and flags become checked values that remember where they came from.
+//! Settings: a file, the environment and flags become resolved values that remember their origin.
+//!
+//! Each section has a file, which lists its settings: description, type, default, parser, variable, flag. From this list
+//! come the raw struct that the file is read into, the resolved struct, what `imageshare check` prints, and the table in
+//! the manual. `resolver` decides which value counts. The resolved structs build the configuration of other modules, none
+//! of which needs this one.
 
 mod admin;
 mod broker;
-mod choices;
 mod credentials;
-mod environment;
+mod engine;
+mod error;
 mod file;
+mod http;
 mod lanes;
-mod limits;
-mod origin;
+mod process;
+mod resolver;
+mod setting;
+mod table;
 mod values;
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use imageshare_core::{credential::SecretId, disclosure::disclosed, ids::Region};
+use imageshare_core::{credential::SecretId, ids::Region};
 use imageshare_engine::limits::LimitValues;
+use serde::Serialize;
+use serde_json::Value;
 
-use self::{choices::Choices, file::Section, lanes::Overrides, values::region};
+use self::{
+    admin::AdminSettings,
+    broker::BrokerSettings,
+    credentials::Credential,
+    engine::EngineSettings,
+    file::{FileLines, RawFile},
+    http::HttpSettings,
+    lanes::LaneSettings,
+    process::{JobSettings, OutputSettings, RawJobs, RawOutput},
+    resolver::{CONFIG, Resolver},
+};
 use crate::{
-    credentials::Source,
-    http::{Outside, TimeOuts},
+    environment::Environment,
+    http::{NetworkSettings, TimeOuts},
+    lane::LaneConfig,
     tls::{self, ClientFiles, Trust},
 };
 
 pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
-pub use environment::{Environment, VariableError};
-pub(crate) use lanes::Shared;
-pub use lanes::{DEFAULT_ENDPOINT, Lane, Regions};
-pub use origin::{Origin, Setting};
-pub use values::duration;
-pub(crate) use values::{path_problem, shown_path};
+pub use error::{Fault, Problem, SettingsError};
+pub use lanes::DEFAULT_ENDPOINT;
+pub use process::Output;
+pub use setting::{Origin, Setting};
+pub use values::{DurationError, duration_of_flag};
 
-/// The name of the lane that there is without a settings file, and of the credential of a lane that names none.
+/// The name of the lane that exists without a settings file, and of the credential of a lane that names none.
 pub const DEFAULT_NAME: &str = "default";
 
-const CONFIG: &str = "IMAGESHARE_CONFIG";
-
-/// What the command line gave, unchecked: no part of it may be shown as it is.
+/// The flags of the command line as they were given. No part of them may be shown as it is.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--config`: the settings file.
@@ -49,87 +67,167 @@ pub struct Flags {
     pub batch: Option<String>,
     /// `--lane`: the lane of jobs that name none.
     pub lane: Option<String>,
-    /// `--region`: the region of jobs without one.
+    /// `--region`: the region of jobs that name none.
     pub region: Option<String>,
-    /// `--admin`: where to listen for status and metrics.
+    /// `--admin`: where to listen for requests of status and metrics.
     pub admin: Option<String>,
+    /// `--give-up-after`: how long a command waits.
+    pub give_up_after: Option<String>,
+    /// `--grace`: how long a worker may take to shut down.
+    pub grace: Option<String>,
+    /// `--log`: how much a worker logs.
+    pub log: Option<String>,
+    /// `--json`.
+    pub json: bool,
+    /// `--quiet`.
+    pub quiet: bool,
 }
 
-/// Everything that can be set, checked.
+/// All settings, resolved and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// At least one, no two of a name.
-    pub lanes: Vec<Lane>,
+    /// At least one, with different names.
+    pub lanes: Vec<LaneConfig>,
     /// The lane of jobs that name none; one of [`Settings::lanes`]. `None` if the region decides.
     pub lane: Option<String>,
-    /// The region of jobs without one.
+    /// The region of jobs that name none.
     pub region: Option<Region>,
-    /// The engine's limits. How jobs end and the pauses between tries are not settings and stand at their defaults.
+    /// The engine's limits. How jobs end and the pauses between tries are not settings.
     pub limits: LimitValues,
-    /// How long the HTTP client waits.
+    /// The time-outs of the HTTP client.
     pub http: TimeOuts,
-    /// Whom it trusts, and by which proxy it goes.
-    pub outside: Outside,
+    /// The authorities that it trusts, and its proxy.
+    pub outside: NetworkSettings,
     /// The broker.
     pub broker: Broker,
-    /// Where a daemon listens for status and metrics; `None` for nowhere.
+    /// Where a daemon listens for requests of status and metrics; `None` for nowhere.
     pub admin: Option<SocketAddr>,
-    described: Vec<Setting>,
+    /// How long a command waits for what does not work.
+    pub give_up_after: Duration,
+    /// How long a worker may take to shut down.
+    pub grace: Duration,
+    /// What a command prints and logs.
+    pub output: Output,
+    resolved: Resolved,
 }
 
-/// Everything that is wrong with the settings, each with where, what was found, and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsError {
-    /// At least one.
-    pub problems: Vec<String>,
+/// All settings with their origins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Resolved {
+    lanes: BTreeMap<String, LaneSettings>,
+    credentials: BTreeMap<String, Credential>,
+    engine: EngineSettings,
+    http: HttpSettings,
+    broker: BrokerSettings,
+    admin: AdminSettings,
+    #[serde(flatten)]
+    output: OutputSettings,
+    #[serde(flatten)]
+    jobs: JobSettings,
+}
+
+/// A setting in effect, for `imageshare check`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EffectiveSetting {
+    /// Its key, as a settings file would have it.
+    pub key: String,
+    /// Its value, safe to print; `None` if it is not set.
+    pub value: Option<String>,
+    /// Where it was set.
+    pub origin: String,
+}
+
+impl Flags {
+    /// Returns what was given for a flag.
+    fn get(&self, flag: &str) -> Option<&str> {
+        let text = match flag {
+            "--endpoint" => &self.endpoint,
+            "--rate" => &self.rate,
+            "--batch" => &self.batch,
+            "--lane" => &self.lane,
+            "--region" => &self.region,
+            "--admin" => &self.admin,
+            "--give-up-after" => &self.give_up_after,
+            "--grace" => &self.grace,
+            "--log" => &self.log,
+            "--json" => return self.json.then_some("true"),
+            "--quiet" => return self.quiet.then_some("true"),
+            _ => &None,
+        };
+        text.as_deref()
+    }
 }
 
 impl Settings {
-    /// Reads the file that `--config` or `IMAGESHARE_CONFIG` names, the variables `IMAGESHARE_*` and the flags; each
-    /// goes before those before it.
+    /// Reads the flags, the variables, and the file that `--config` or `IMAGESHARE_CONFIG` names. Of the values of one
+    /// setting the first in this order counts, and the others are not read.
     ///
     /// # Errors
     /// If anything is not allowed: all problems at once.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
         let of_flag = flags.config.clone().map(|path| (path, Origin::Flag("--config")));
         let path = of_flag.or_else(|| Some((environment.path(CONFIG)?, Origin::Variable(CONFIG))));
-        let file = match path {
-            None => Section::parse("", ""),
-            Some((path, origin)) => match path_problem(&path) {
-                None => Section::read(&path),
-                Some(problem) => Err(format!("{origin}: {problem}, allowed is the path of a settings file")),
-            },
-        };
-        let file = file.map_err(|problem| SettingsError { problems: vec![problem] })?;
-        Self::read(file, flags, environment)
+        let file = path.map_or_else(|| file::parse("", ""), |(path, origin)| file::read(&path, origin));
+        let (raw, lines) = file?;
+        Self::resolve(raw, lines, flags, environment)
     }
 
-    /// The same with the text of a settings file, which messages call `file`, in place of the one that is named.
+    /// Does the same with the text of a settings file, which messages call `file`.
     ///
     /// # Errors
     /// If anything is not allowed: all problems at once.
     pub fn parse(file: &str, text: &str, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
-        let file = Section::parse(file, text).map_err(|problem| SettingsError { problems: vec![problem] })?;
-        Self::read(file, flags, environment)
+        let (raw, lines) = file::parse(file, text)?;
+        Self::resolve(raw, lines, flags, environment)
     }
 
-    /// Checks the lanes once their keys are there, since two sources may hold one key: lanes of one key share neither
-    /// host nor region. `ids` are those of the keys, in the order of [`Settings::lanes`]; `None` where there is none.
+    /// Reads only what a process needs before it reads a file: what it prints and logs.
+    ///
+    /// # Errors
+    /// If a value of these is not allowed.
+    pub fn output(flags: &Flags, environment: &Environment) -> Result<Output, SettingsError> {
+        let mut resolver = Resolver::new(flags, environment, FileLines::default());
+        let output = OutputSettings::resolve(RawOutput::default(), &[], &mut resolver);
+        if resolver.problems.is_empty() {
+            Ok(Output::from(&output))
+        } else {
+            Err(SettingsError { problems: resolver.problems })
+        }
+    }
+
+    /// Checks the lanes once their keys are known, since two sources may hold one key: lanes of one key share neither
+    /// host nor region. `ids` are those of the keys, in the order of [`Settings::lanes`]; `None` where one is missing.
     ///
     /// # Errors
     /// If any do: all problems at once.
     pub fn check_keys<'a>(&self, ids: impl IntoIterator<Item = Option<&'a SecretId>>) -> Result<(), SettingsError> {
-        let problems = lanes::refuse_shared_keys(&self.lanes, ids);
+        let problems = lanes::shared_keys(&self.lanes, ids);
         if problems.is_empty() { Ok(()) } else { Err(SettingsError { problems }) }
     }
 
-    /// Every setting in effect and where it came from.
+    /// Returns every setting in effect, in the order of the keys.
+    ///
+    /// It walks the serialized settings, so that it cannot omit one.
     #[must_use]
-    pub fn describe(&self) -> &[Setting] {
-        &self.described
+    pub fn describe(&self) -> Vec<EffectiveSetting> {
+        let mut described = Vec::new();
+        if let Ok(settings) = serde_json::to_value(&self.resolved) {
+            describe(String::new(), &settings, &mut described);
+        }
+        described
     }
 
-    /// Returns the files that are read for these settings, each with what names it: nothing may be written there.
+    /// Returns all settings that exist, as a table of Markdown.
+    #[must_use]
+    pub fn table() -> String {
+        let (flags, environment) = (Flags::default(), Environment::of([]));
+        let mut resolver = Resolver::new(&flags, &environment, FileLines::default());
+        Resolved::resolve(RawFile::default(), &mut resolver);
+        table::markdown(&resolver.rows)
+    }
+
+    /// Returns the files that are read for these settings, each with the setting that names it: nothing may be written
+    /// there.
     #[must_use]
     pub fn files(&self, environment: &Environment) -> Vec<(String, PathBuf)> {
         let named = |name: &str, path: &PathBuf| (name.to_owned(), path.clone());
@@ -139,14 +237,9 @@ impl Settings {
         let of_client = client.iter().flat_map(|ClientFiles { certificate, key }| {
             [named("broker.client_certificate", certificate), named("broker.client_key", key)]
         });
-        let of_url = self.broker.url.iter().filter_map(|url| match url {
-            UrlSource::File(path) => Some(named("broker.url_file", path)),
-            UrlSource::Given(_) => None,
-        });
-        let of_management = self.broker.management.iter().filter_map(|url| match url {
-            UrlSource::File(path) => Some(named("broker.management_url_file", path)),
-            UrlSource::Given(_) => None,
-        });
+        let of_url = self.broker.url.iter().filter_map(UrlSource::file).map(|path| named("broker.url_file", path));
+        let of_management = self.broker.management.iter().filter_map(UrlSource::file);
+        let of_management = of_management.map(|path| named("broker.management_url_file", path));
         let of_lanes = self.lanes.iter().flat_map(|lane| {
             let name = format!("a file of credential {}", lane.credential);
             lane.source.files(environment).into_iter().map(move |path| (name.clone(), path))
@@ -157,65 +250,81 @@ impl Settings {
         of_api.chain(of_broker).chain(of_lanes).chain(of_system).collect()
     }
 
-    fn read(mut file: Section, flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
-        let mut choices = Choices { environment, problems: Vec::new() };
-        let mut described = Vec::new();
-
-        let overrides = Overrides {
-            endpoint: choices.outside("IMAGESHARE_ENDPOINT", "--endpoint", flags.endpoint.as_deref()),
-            rate: choices.outside("IMAGESHARE_RATE", "--rate", flags.rate.as_deref()),
-            batch: choices.outside("IMAGESHARE_BATCH", "--batch", flags.batch.as_deref()),
+    fn resolve(
+        raw: RawFile,
+        lines: FileLines,
+        flags: &Flags,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let mut resolver = Resolver::new(flags, environment, lines);
+        let resolved = Resolved::resolve(raw, &mut resolver);
+        let lane = |(name, settings): (&String, &LaneSettings)| {
+            let credential = resolved.credentials.get(&settings.credential.value)?;
+            settings.lane(name, credential.0.source(&resolved.credentials), &mut resolver)
         };
-        let credentials = credentials::read(file.section("credentials", &mut choices.problems), &mut choices);
-        let lanes = file.section("lanes", &mut choices.problems);
-        let lanes = lanes::read(lanes, &overrides, &credentials, &mut choices);
-        let (lanes, of_lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|found| (found.lane, found.settings)).unzip();
-        described.extend(of_lanes.into_iter().flatten());
-        // Those of the lanes, and those that are behind them.
-        let is_used = |name: &str| {
-            let is_behind =
-                |source: &Source| matches!(source, Source::AssumeRole { credential, .. } if credential == name);
-            lanes.iter().any(|lane| lane.credential == name || is_behind(&lane.source))
-        };
-        described
-            .extend(credentials.into_iter().filter(|(name, _)| is_used(name)).flat_map(|(_, found)| found.settings));
-
-        let given = choices.outside("IMAGESHARE_LANE", "--lane", flags.lane.as_deref());
-        let lane = choices.choose_any("lane", given, |text| lane_named(text, &lanes));
-        let given = choices.outside("TENCENTCLOUD_REGION", "--region", flags.region.as_deref());
-        let region = choices.choose_any("region", given, |text| region(text, flags.region.as_deref() == Some(text)));
-        let (limits, of_engine) = limits::read_engine(file.section("engine", &mut choices.problems), &mut choices);
-        let (http, outside, of_http) = limits::read_http(file.section("http", &mut choices.problems), &mut choices);
-        let (broker, of_broker) = broker::read(file.section("broker", &mut choices.problems), &mut choices);
-        let given = choices.outside("IMAGESHARE_ADMIN", "--admin", flags.admin.as_deref());
-        let (admin, of_admin) = admin::read(file.section("admin", &mut choices.problems), given, &mut choices);
-        described.extend(lane.iter().map(|lane| lane.1.clone()));
-        described.extend(region.iter().map(|region| region.1.clone()));
-        described.extend(of_engine.into_iter().chain(of_http).chain(of_broker).chain(of_admin));
-        file.finish("lanes, credentials, engine, http, broker, admin", &mut choices.problems);
-
-        let (lane, region) = (lane.map(|lane| lane.0), region.map(|region| region.0));
-        if choices.problems.is_empty() {
-            Ok(Self { lanes, lane, region, limits, http, outside, broker, admin, described })
-        } else {
-            Err(SettingsError { problems: choices.problems })
+        let lanes: Vec<LaneConfig> = resolved.lanes.iter().filter_map(lane).collect();
+        let limits = resolved.engine.limits(&mut resolver);
+        // The default that stands in for an invalid value may be that of another lane.
+        if resolver.problems.is_empty() {
+            lanes::refuse_shared(&lanes, &mut resolver);
         }
+        let broker = resolved.broker.broker(&mut resolver);
+        resolver.refuse_unknown_variables();
+        if !resolver.problems.is_empty() {
+            return Err(SettingsError { problems: resolver.problems });
+        }
+        Ok(Self {
+            lanes,
+            lane: resolved.jobs.lane.value.clone(),
+            region: resolved.jobs.region.value,
+            limits,
+            http: resolved.http.time_outs(),
+            outside: resolved.http.outside(),
+            broker,
+            admin: resolved.admin.listen.value,
+            give_up_after: resolved.jobs.give_up_after.value,
+            grace: resolved.jobs.grace.value,
+            output: Output::from(&resolved.output),
+            resolved,
+        })
     }
 }
 
-impl std::error::Error for SettingsError {}
-
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problems.join("\n"))
+impl Resolved {
+    fn resolve(raw: RawFile, resolver: &mut Resolver<'_>) -> Self {
+        let RawFile { lanes, credentials, engine, http, broker, admin, unknown } = raw;
+        resolver.refuse_unknown(&[], &unknown, &RawFile::KEYS);
+        let mut names: Vec<String> = credentials.keys().cloned().collect();
+        if !names.iter().any(|name| name == DEFAULT_NAME) {
+            names.push(DEFAULT_NAME.to_owned());
+        }
+        let credentials = credentials::resolve(credentials, resolver);
+        let lanes = lanes::resolve(lanes, &names, resolver);
+        let engine = EngineSettings::resolve(engine, &["engine"], resolver);
+        let http = HttpSettings::resolve(http, &["http"], resolver);
+        http.check(resolver);
+        let broker = broker.without_replaced(resolver);
+        let broker = BrokerSettings::resolve(broker, &["broker"], resolver);
+        let admin = AdminSettings::resolve(admin, &["admin"], resolver);
+        let output = OutputSettings::resolve(RawOutput::default(), &[], resolver);
+        let names: Vec<String> = lanes.keys().cloned().collect();
+        let served: Vec<_> = lanes.values().map(|lane| &lane.regions.value).collect();
+        let jobs = JobSettings::resolve(RawJobs::default(), &[], resolver, &names, &served);
+        Self { lanes, credentials, engine, http, broker, admin, output, jobs }
     }
 }
 
-fn lane_named(text: &str, lanes: &[Lane]) -> Result<String, String> {
-    let names = || lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>().join(", ");
-    match lanes.iter().any(|lane| lane.name == text) {
-        true => Ok(text.to_owned()),
-        false => Err(format!("found {}, allowed is a lane of the settings: {}", disclosed(text), names())),
+/// Adds the settings in a serialized section. A setting is an object with a value and an origin.
+fn describe(key: String, section: &Value, described: &mut Vec<EffectiveSetting>) {
+    let Some(members) = section.as_object() else { return };
+    if let (Some(value), Some(origin)) = (members.get("value"), members.get("origin").and_then(Value::as_str)) {
+        let value = value.as_str().map(str::to_owned);
+        described.push(EffectiveSetting { key, value, origin: origin.to_owned() });
+        return;
+    }
+    for (name, member) in members {
+        let separator = if key.is_empty() { "" } else { "." };
+        describe(format!("{key}{separator}{name}"), member, described);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What settings come out of a file, variables and flags, and every way in which they are refused.
+//! Settings from a file, variables and flags, and every way in which they are refused.
 
 use imageshare_engine::{
     limits::{LaneLimitValues, LaneLimits, LimitValues},
@@ -6,7 +6,10 @@ use imageshare_engine::{
 };
 
 use super::*;
-use crate::credentials::{Role, Source};
+use crate::{
+    credentials::{Role, Source},
+    lane::Regions,
+};
 
 fn load<const N: usize>(file: &str, variables: [(&str, &str); N], flags: &Flags) -> Result<Settings, SettingsError> {
     Settings::parse("imageshare.toml", file, flags, &Environment::of(variables))
@@ -19,29 +22,38 @@ fn load_file(file: &str) -> Result<Settings, SettingsError> {
 /// The value and the origin of a setting in effect.
 #[track_caller]
 fn described(settings: &Settings, key: &str) -> (String, String) {
-    let mut found = settings.describe().iter().filter(|setting| setting.key == key);
-    let setting = found.next().unwrap();
-    assert!(found.next().is_none(), "{key} twice");
-    (setting.value.clone(), setting.origin.to_string())
+    let setting = settings.describe().into_iter().find(|setting| setting.key == key).unwrap();
+    (setting.value.unwrap_or_default(), setting.origin)
 }
 
 #[track_caller]
 fn check(file: &str, problems: &[&str]) {
-    assert_eq!(load_file(file).unwrap_err().problems, problems);
+    check_lines(&load_file(file).unwrap_err(), problems);
+}
+
+/// Compares problems, which begin with `imageshare.toml:` where they begin with a colon.
+#[track_caller]
+fn check_lines(error: &SettingsError, expected: &[&str]) {
+    let expected: Vec<String> = expected
+        .iter()
+        .map(|line| if line.starts_with(':') { format!("imageshare.toml{line}") } else { (*line).to_owned() })
+        .collect();
+    let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
+    assert_eq!(lines, expected, "{error}");
 }
 
 #[test]
-fn without_anything_there_is_one_lane_with_the_defaults() {
+fn defaults_apply_without_any_setting() {
     let settings = load_file("").unwrap();
     let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
     assert_eq!((lane.name.as_str(), lane.endpoint.authority().as_str()), ("default", "cvm.intl.tencentcloudapi.com"));
     assert_eq!((&lane.regions, &lane.source, lane.limits), (&Regions::All, &Source::Chain, LaneLimits::default()));
     assert_eq!((settings.region, &settings.lane, &settings.limits), (None, &None, &LimitValues::default()));
-    assert_eq!((settings.http, &settings.broker), (TimeOuts::default(), &Broker::default()));
+    assert_eq!((settings.http, settings.broker.prefetch), (TimeOuts::default(), 10_000));
     assert!(matches!(settings.broker.url(), Err(NoBroker::Missing)));
     assert_eq!(described(&settings, "lanes.default.rate"), ("10".to_owned(), "default".to_owned()));
     assert_eq!(described(&settings, "engine.write_lag"), ("30s".to_owned(), "default".to_owned()));
-    assert!(settings.describe().iter().all(|setting| setting.origin == Origin::Default));
+    assert!(settings.describe().iter().all(|setting| setting.origin == "default"));
 }
 
 const WHOLE: &str = r#"
@@ -79,7 +91,7 @@ call_timeout = "20s"
 "#;
 
 #[test]
-fn a_file_sets_everything() {
+fn file_sets_all_values() {
     let settings = load_file(WHOLE).unwrap();
     let [finance, intl] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
     assert_eq!((intl.name.as_str(), intl.credential.as_str(), finance.name.as_str()), ("intl", "golden", "finance"));
@@ -93,18 +105,19 @@ fn a_file_sets_everything() {
     assert_eq!((limits.write_lag, limits.read_lag), (Millis(45_000), Millis(2_000)));
     assert_eq!((limits.image_wait, limits.image_wait_blocked), (Millis(300_000), Millis(300_000)));
     assert_eq!((settings.http.connect.as_millis(), settings.http.call.as_millis()), (500, 20_000));
-    let of_file = |key: &str, value: &str| (value.to_owned(), format!("imageshare.toml: {key}"));
-    assert_eq!(described(&settings, "lanes.finance.rate"), of_file("lanes.finance.rate", "2.5"));
-    assert_eq!(described(&settings, "lanes.intl.regions"), of_file("lanes.intl.regions", "ap-singapore, eu-frankfurt"));
-    for (key, value) in [("source", "profile"), ("path", "/etc/imageshare/keys"), ("section", "golden")] {
-        let key = format!("credentials.golden.{key}");
-        assert_eq!(described(&settings, &key), of_file(&key, value));
+    for (key, value, line) in [
+        ("lanes.finance.rate", "2.5", 13),
+        ("lanes.intl.regions", "ap-singapore, eu-frankfurt", 3),
+        ("credentials.golden.source", "profile", 16),
+        ("credentials.golden.path", "/etc/imageshare/keys", 17),
+        ("credentials.golden.section", "golden", 18),
+    ] {
+        assert_eq!(described(&settings, key), (value.to_owned(), format!("imageshare.toml:{line}")));
     }
-    assert!(!settings.describe().iter().any(|setting| setting.key.starts_with("credentials.spare")));
 }
 
 #[test]
-fn a_flag_goes_before_a_variable_and_that_before_the_file() {
+fn precedence_is_flag_variable_file_default() {
     let variables = [("IMAGESHARE_RATE", "4"), ("IMAGESHARE_BATCH", "20"), ("IMAGESHARE_WRITE_LAG", "1s")];
     let flags = Flags { batch: Some("30".to_owned()), lane: Some("intl".to_owned()), ..Flags::default() };
     let settings = load(WHOLE, variables, &flags).unwrap();
@@ -120,7 +133,7 @@ fn a_flag_goes_before_a_variable_and_that_before_the_file() {
 }
 
 #[test]
-fn an_endpoint_from_outside_the_file_makes_one_lane_with_all_regions() {
+fn endpoint_from_outside_replaces_all_lanes() {
     let settings = load(WHOLE, [("IMAGESHARE_ENDPOINT", "http://127.0.0.1:9700")], &Flags::default()).unwrap();
     let [lane] = settings.lanes.as_slice() else { panic!("{:?}", settings.lanes) };
     assert_eq!((lane.name.as_str(), lane.endpoint.authority().as_str()), ("default", "127.0.0.1:9700"));
@@ -128,14 +141,14 @@ fn an_endpoint_from_outside_the_file_makes_one_lane_with_all_regions() {
     assert_eq!(described(&settings, "lanes.default.endpoint").1, "IMAGESHARE_ENDPOINT");
     assert!(!settings.describe().iter().any(|setting| setting.key.starts_with("lanes.intl")));
     assert_eq!(settings.limits.cap, 50);
-    // It is the endpoint that is replaced, so a default lane of the file leaves nothing behind either.
+    // A lane `default` of the file is replaced like any other.
     let file = "[lanes.default]\nrate = 2\nregions = [\"ap-tokyo\"]";
     let settings = load(file, [("IMAGESHARE_ENDPOINT", "localhost:1")], &Flags::default()).unwrap();
     assert_eq!((settings.lanes[0].limits.rate, &settings.lanes[0].regions), (10.0, &Regions::All));
 }
 
 #[test]
-fn the_region_comes_from_the_flag_or_the_vendors_variable() {
+fn region_is_given_by_flag_or_vendor_variable() {
     let variable = [("TENCENTCLOUD_REGION", "ap-tokyo")];
     let flags = Flags { region: Some("eu-frankfurt".to_owned()), ..Flags::default() };
     let region = |flags: &Flags| load("", variable, flags).unwrap().region.unwrap().to_string();
@@ -143,7 +156,7 @@ fn the_region_comes_from_the_flag_or_the_vendors_variable() {
 }
 
 #[test]
-fn all_problems_are_reported_together_with_where_found_and_allowed() {
+fn all_problems_are_reported_together() {
     let flags = Flags {
         rate: Some("0".to_owned()),
         lane: Some("us".to_owned()),
@@ -151,84 +164,170 @@ fn all_problems_are_reported_together_with_where_found_and_allowed() {
         ..Flags::default()
     };
     let variables = [("IMAGESHARE_BATCH", "501"), ("IMAGESHARE_READ_LAG", "soon")];
-    let file = "[lanes.eu]\nendpoint = \"http://cvm.tencentcloudapi.com\"\nrate = \"fast\"\n[engine]\nattempts = 0";
-    let problems = load(file, variables, &flags).unwrap_err().problems;
-    assert_eq!(
-        problems,
-        [
-            "imageshare.toml: lanes.eu.endpoint: found \"http://cvm.tencentcloudapi.com\", \
-             allowed is https://host[:port]; plain http:// goes only to a loopback address \
-             (127.0.0.0/8, [::1], localhost)",
-            "imageshare.toml: lanes.eu.rate: found a value that is not shown, allowed are 0.01 to 1000 requests a second",
-            "--rate: found \"0\", allowed are 0.01 to 1000 requests a second",
-            "IMAGESHARE_BATCH: found \"501\", allowed are 1 to 500 accounts a request",
-            "--lane: found a value that is not shown, allowed is a lane of the settings: eu",
+    let file =
+        "[lanes.eu]\nendpoint = \"http://cvm.tencentcloudapi.com\"\nconcurrency = \"fast\"\n[engine]\nattempts = 0";
+    let error = load(file, variables, &flags).unwrap_err();
+    check_lines(
+        &error,
+        &[
+            ":2: lanes.eu.endpoint: plain http:// to cvm.tencentcloudapi.com, which is not a loopback address \
+             (expected https://host[:port] or a bare host; http:// only to a loopback address)",
+            "--rate: invalid value \"0\" (expected 0.01 to 1000 requests a second)",
+            "IMAGESHARE_BATCH: invalid value \"501\" (expected 1 to 500 accounts per request)",
+            ":3: lanes.eu.concurrency: invalid value, which is not shown (expected 1 to 1000 requests in flight)",
+            ":5: engine.attempts: invalid value \"0\" (expected 1 to 100 tries)",
+            "IMAGESHARE_READ_LAG: invalid value, which is not shown \
+             (expected 0s to 10m)",
+            "hint: write a length of time as 500ms, 30s or 2h, or as a number of seconds",
+            "--lane: invalid value \"us\" (expected a lane of the settings: eu)",
             "--region: invalid value \"tokyo\" (expected a region id such as ap-singapore, at most 32 characters)",
-            "imageshare.toml: engine.attempts: found \"0\", allowed are 1 to 100 tries",
-            "IMAGESHARE_READ_LAG: found a value that is not shown, allowed are 0s to 10m, \
-             written such as 500ms, 30s, 2h, or as a number of seconds",
-        ]
+        ],
     );
-    let error = SettingsError { problems };
-    assert_eq!(error.to_string().lines().count(), 8);
+    let problem = &error.problems[1];
+    assert_eq!((&problem.origin, problem.key.as_deref()), (&Origin::Flag("--rate"), Some("lanes.eu.rate")));
+    assert_eq!(problem.fault, Fault::InvalidValue(Some("\"0\"".to_owned())));
 }
 
 #[test]
-fn a_value_that_another_goes_before_has_to_be_allowed_too() {
-    let flags = Flags { rate: Some("5".to_owned()), ..Flags::default() };
-    assert!(load("[lanes.eu]\nrate = -1", [], &flags).is_err());
+fn overridden_values_are_not_read() {
+    let flags = Flags { rate: Some("5".to_owned()), batch: Some("6".to_owned()), ..Flags::default() };
+    let file = "[lanes.eu]\nrate = -1\nbatch = []";
+    let variables = [("IMAGESHARE_RATE", "topsecret"), ("IMAGESHARE_BATCH", "'quoted'")];
+    let settings = load(file, variables, &flags).unwrap();
+    assert_eq!((settings.lanes[0].limits.rate, settings.lanes[0].limits.batch), (5.0, 6));
+    // Lanes are replaced as a whole.
+    let flags = Flags { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+    assert!(load("[lanes.EU]\nrat = 1", [], &flags).is_ok());
+    let address = "[broker]\nurl = \"topsecret\"\nurl_file = \"a\\u0000b\"";
+    assert!(load(address, [("IMAGESHARE_BROKER_URL", "amqp://a.example")], &Flags::default()).is_ok());
 }
 
 #[test]
-fn keys_that_are_not_known_are_refused_without_their_values() {
+fn unknown_keys_are_refused_without_their_values() {
     check(
         "brokers = 1\n[lanes.eu]\nspeed = 1\n[credentials.a]\nsource = \"environment\"\nsecret_key = \"topsecret\"\n\
-         [engine]\ncaps = 1\n[http]\nproxy = 1\n\
+         [engine]\ncaps = 1\n[http]\nproxies = 1\n\
          [broker]\nuri = \"topsecret\"\n[admin]\naddress = \"x\"",
         &[
-            "imageshare.toml: credentials.a: found the key \"secret_key\", allowed are source",
-            "imageshare.toml: lanes.eu: found the key \"speed\", \
-             allowed are endpoint, regions, credential, account, rate, batch, concurrency",
-            "imageshare.toml: engine: found the key \"caps\", \
-             allowed are attempts, cap, write_lag, read_lag, image_wait",
-            "imageshare.toml: http: found the key \"proxy\", allowed are connect_timeout, call_timeout, ca_file",
-            "imageshare.toml: broker: found the key \"uri\", allowed are url, url_file, management_url, \
-             management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key",
-            "imageshare.toml: admin: found the key \"address\", allowed are listen",
-            "imageshare.toml: found the key \"brokers\", allowed are lanes, credentials, engine, http, broker, admin",
+            ":1: brokers: unknown key (expected lanes, credentials, engine, http, broker, admin)",
+            "hint: did you mean broker?",
+            ":6: credentials.a.secret_key: unknown key (expected source, path, section, profile, role, role_arn, \
+             session_name, duration, external_id, credential, provider_id, token_file, endpoint, region)",
+            ":3: lanes.eu.speed: unknown key \
+             (expected endpoint, regions, credential, account, rate, batch, concurrency)",
+            ":8: engine.caps: unknown key (expected attempts, cap, write_lag, read_lag, image_wait)",
+            "hint: did you mean cap?",
+            ":10: http.proxies: unknown key (expected connect_timeout, call_timeout, ca_file, proxy, no_proxy)",
+            ":12: broker.uri: unknown key (expected url, url_file, management_url, \
+             management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key)",
+            "hint: did you mean url?",
+            ":14: admin.address: unknown key (expected listen)",
         ],
     );
 }
 
 #[test]
-fn values_of_another_kind_are_refused() {
-    check(
-        "lanes = 3\nhttp = \"x\"\n[engine]\ncap = true",
+fn unknown_variables_are_refused() {
+    let load = |variable: (&str, &str)| load("", [variable], &Flags::default());
+    let refused = |name: &str, lines: &[&str]| check_lines(&load((name, "topsecret")).unwrap_err(), lines);
+    refused("IMAGESHARE_RAET", &["IMAGESHARE_RAET: unknown variable", "hint: did you mean IMAGESHARE_RATE?"]);
+    refused(
+        "IMAGESHARE_READ_DELAY",
+        &["IMAGESHARE_READ_DELAY: unknown variable", "hint: did you mean IMAGESHARE_READ_LAG?"],
+    );
+    refused("IMAGESHARE_LANDING", &["IMAGESHARE_LANDING: unknown variable"]);
+    refused("IMAGESHARE_PORT_OF_ADMIN", &["IMAGESHARE_PORT_OF_ADMIN: unknown variable"]);
+    assert!(load(("IMAGESHARE_LANDING", "")).is_ok(), "an empty variable counts as unset");
+    assert!(load(("OTHER_RATE", "x")).is_ok());
+    // A cluster sets these in each pod of a namespace that has services `imageshare` and `imageshare-admin`.
+    for name in [
+        "IMAGESHARE_SERVICE_HOST",
+        "IMAGESHARE_SERVICE_PORT",
+        "IMAGESHARE_SERVICE_PORT_HTTP",
+        "IMAGESHARE_PORT",
+        "IMAGESHARE_PORT_9701_TCP",
+        "IMAGESHARE_PORT_9701_TCP_ADDR",
+        "IMAGESHARE_ADMIN_SERVICE_HOST",
+        "IMAGESHARE_ADMIN_PORT_9701_TCP_PROTO",
+    ] {
+        assert!(load((name, "tcp://10.0.0.1:9701")).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn empty_variables_count_as_unset() {
+    for name in
+        ["IMAGESHARE_RATE", "IMAGESHARE_JSON", "IMAGESHARE_CONFIG", "IMAGESHARE_LANE", "HTTPS_PROXY", "NO_PROXY"]
+    {
+        assert!(load("", [(name, "")], &Flags::default()).is_ok(), "{name}");
+    }
+    let settings = load("[lanes.eu]\nrate = 2", [("IMAGESHARE_RATE", "")], &Flags::default()).unwrap();
+    assert_eq!(settings.lanes[0].limits.rate, 2.0);
+}
+
+#[test]
+fn output_and_waits_have_origins_too() {
+    let variables = [("IMAGESHARE_LOG", "debug"), ("IMAGESHARE_JSON", "1"), ("IMAGESHARE_GRACE", "1m")];
+    let flags = Flags { quiet: true, give_up_after: Some("5".to_owned()), ..Flags::default() };
+    let settings = load("", variables, &flags).unwrap();
+    let Output { json, quiet, log } = settings.output;
+    assert_eq!((json, quiet, log), (true, true, tracing::Level::DEBUG));
+    assert_eq!((settings.give_up_after.as_secs(), settings.grace.as_secs()), (5, 60));
+    assert_eq!(described(&settings, "quiet"), ("true".to_owned(), "--quiet".to_owned()));
+    assert_eq!(described(&settings, "log"), ("debug".to_owned(), "IMAGESHARE_LOG".to_owned()));
+    assert_eq!(Settings::output(&flags, &Environment::of(variables)), Ok(settings.output));
+    let error = load("", [("IMAGESHARE_LOG", "dbug"), ("IMAGESHARE_QUIET", "please")], &Flags::default()).unwrap_err();
+    check_lines(
+        &error,
         &[
-            "imageshare.toml: lanes: found a number, allowed is a table",
-            "imageshare.toml: engine.cap: found true or false, allowed is a text or a number",
-            "imageshare.toml: http: found a text, allowed is a table",
+            "IMAGESHARE_QUIET: invalid value, which is not shown (expected true, yes, on or 1, or false, no, off or 0)",
+            "IMAGESHARE_LOG: invalid value, which is not shown (expected error, warn, info, debug or trace)",
+            "hint: did you mean debug?",
+        ],
+    );
+}
+
+/// A setting that is missing in what `check` prints would be missing in the manual too.
+#[test]
+fn manual_has_the_table_of_all_settings() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/jobs.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let table = Settings::table();
+    assert!(page.contains(&table), "docs/jobs.md needs this table:\n{table}");
+    let file = "[lanes.NAME]\n[credentials.NAME]\nsource = \"profile\"".replace("NAME", "name");
+    for EffectiveSetting { key, .. } in load_file(&file).unwrap().describe() {
+        let key = key.replace(".name.", ".NAME.");
+        let flag = format!("`--{}`", key.replace('_', "-"));
+        let is_listed = table.contains(&format!("| `{key}` |")) || table.contains(&flag);
+        assert!(is_listed || key.starts_with("credentials.default"), "{key}");
+    }
+}
+
+#[test]
+fn values_of_another_type_are_refused() {
+    check("lanes = 3", &[":1: invalid type (expected a table)"]);
+    check("[engine]\n\n[http]\n[lanes]\neu = \"topsecret\"", &[":5: invalid type (expected a table)"]);
+    check(
+        "[engine]\ncap = true\n[lanes.eu]\nregions = \"ap-tokyo\"\n[lanes.us]\nregions = [1,\n \"x\", []]\nendpoint = \"a.example\"",
+        &[
+            ":4: lanes.eu.regions: invalid type string (expected a region id such as ap-singapore, at most 32 characters)",
+            ":6: lanes.us.regions[0]: invalid value \"1\" \
+             (expected a region id such as ap-singapore, at most 32 characters)",
+            ":2: engine.cap: invalid type boolean (expected 1 to 100000 accounts per image)",
         ],
     );
     check(
-        "[lanes.eu]\nregions = \"ap-tokyo\"\n[lanes.us]\nregions = [1, \"x\", []]\nendpoint = \"a.example\"",
-        &[
-            "imageshare.toml: lanes.eu.regions: found a text, allowed is a list",
-            "imageshare.toml: lanes.us.regions[2]: found a list, allowed is a text",
-            "imageshare.toml: lanes.us.regions[0]: invalid value \"1\" \
-             (expected a region id such as ap-singapore, at most 32 characters)",
-            "imageshare.toml: lanes.us.regions[1]: invalid value, which is not shown \
-             (expected a region id such as ap-singapore, at most 32 characters)",
-        ],
+        "[lanes.us]\nregions = [\"ap-tokyo\",\n \"topsecret\"]",
+        &[":3: lanes.us.regions[1]: invalid value, which is not shown \
+           (expected a region id such as ap-singapore, at most 32 characters)"],
     );
     check(
         "[lanes.eu]\nregions = []",
-        &["imageshare.toml: lanes.eu.regions: found an empty list, allowed is at least one region"],
+        &[":2: lanes.eu.regions: empty list (expected a region id such as ap-singapore, at most 32 characters)"],
     );
     check(
         "[lanes.EU]\n",
-        &["imageshare.toml: lanes.EU: found it as the name of a lane, \
-           allowed are 1 to 63 lower-case letters, digits and hyphens"],
+        &[":1: lanes.EU: invalid name of a lane (expected 1 to 63 lowercase letters, digits and hyphens)"],
     );
 }
 
@@ -236,15 +335,15 @@ fn values_of_another_kind_are_refused() {
 fn lanes_of_one_credential_share_neither_host_nor_region() {
     check(
         "[lanes.a]\nregions = [\"ap-tokyo\"]\n[lanes.b]\nregions = [\"eu-frankfurt\"]",
-        &["imageshare.toml: lanes.b: found credential default and host cvm.intl.tencentcloudapi.com as in lane a, \
-           allowed is one lane for a credential and a host: they have one limit together"],
+        &[":3: lanes.b: credential default and host cvm.intl.tencentcloudapi.com as in lane a \
+           (expected one lane per credential and host, since they have one rate limit)"],
     );
     let shared = |region: &str, b: &str| {
         check(
             &format!("[lanes.a]\nregions = [\"ap-tokyo\", \"eu-frankfurt\"]\n[lanes.b]\nendpoint = \"b.example\"\n{b}"),
             &[&format!(
-                "imageshare.toml: lanes.b: found credential default and region {region} as in lane a, \
-                 allowed are regions of its own: lanes of one account never share a region"
+                ":3: lanes.b: credential default and region {region} as in lane a \
+                 (expected other regions, since two lanes of one account would write to one image at once)"
             )],
         );
     };
@@ -255,35 +354,34 @@ fn lanes_of_one_credential_share_neither_host_nor_region() {
 }
 
 #[test]
-fn credentials_are_checked_and_a_text_in_the_wrong_place_is_not_shown() {
+fn credentials_are_checked_without_showing_misplaced_keys() {
     let sources = "environment, profile, tccli, file, cvm_role, assume_role or tke_oidc";
     check(
-        "[credentials.a]\nsource = \"topsecret\"\n[credentials.b]\npath = \"x\"\n\
-         [credentials.c]\nsource = \"environment\"\npath = \"x\"\n[lanes.eu]\ncredential = \"d\"",
+        "[credentials.a]\nsource = \"topsecret\"\n[credentials.b]\npath = \"/x\"\n\
+         [credentials.c]\nsource = \"environment\"\npath = \"/x\"\n[lanes.eu]\ncredential = \"d\"",
         &[
-            &format!("imageshare.toml: credentials.a.source: found another text, allowed is {sources}"),
-            &format!("imageshare.toml: credentials.b.source: found nothing, allowed is {sources}"),
-            "imageshare.toml: credentials.c.path: found it beside source environment, \
-             allowed is it with profile, tccli or file",
-            "imageshare.toml: lanes.eu.credential: found another text, \
-             allowed is the name of a credential: c, default",
+            &format!(":2: credentials.a.source: invalid value, which is not shown (expected {sources})"),
+            &format!(":3: credentials.b.source: missing (expected {sources})"),
+            ":7: credentials.c.path: not used by source environment (expected it with source profile, tccli or file)",
+            ":9: lanes.eu.credential: invalid value, which is not shown \
+             (expected the name of a credential: a, b, c, default)",
         ],
     );
     check(
         "[credentials.\"a\\u001b\"]\nsource = \"environment\"\n[credentials.b]\nsource = \"profile\"\npath = \"\"\n\
          [credentials.c]\nsource = \"profile\"\npath = \"secret_key = topsecret\\n\"",
         &[
-            "imageshare.toml: credentials.[name not shown]: invalid name of a credential (expected 1 to 63 letters, \
-             digits, dots, spaces, underscores or hyphens, and nothing that looks like a key)",
-            "imageshare.toml: credentials.b.path: found that it is set but empty, allowed is the path of a profile file",
-            "imageshare.toml: credentials.c.path: found a text with line ends or other control characters, \
-             allowed is the path of a profile file",
+            ":1: credentials.[name not shown]: invalid name of a credential (expected 1 to 63 letters, digits, dots, \
+             spaces, underscores or hyphens, and nothing that looks like a key)",
+            ":5: credentials.b.path: empty path (expected the path of a profile file)",
+            ":8: credentials.c.path: path has line ends or other control characters \
+             (expected the path of a profile file)",
         ],
     );
 }
 
 #[test]
-fn every_source_of_a_credential_can_be_set() {
+fn every_source_can_be_set() {
     let source = |file: &str| {
         let file = format!("[credentials.x]\n{file}\n[lanes.a]\ncredential = \"x\"");
         load_file(&file).unwrap().lanes.remove(0).source
@@ -321,49 +419,54 @@ fn every_source_of_a_credential_can_be_set() {
 }
 
 #[test]
-fn all_that_is_wrong_with_roles_is_said_at_once() {
-    let at = |key: &str, rest: &str| format!("imageshare.toml: credentials.{key}: {rest}");
-    let problems = [
-        at("c.path", "found nothing, allowed is the path of a file or a folder with a credential"),
-        at("d.role_arn", "found it beside source cvm_role, allowed is it with assume_role or tke_oidc"),
-        at("d.role", "found another text, allowed is 1 to 128 letters, digits and _+=,.@-"),
-        at("a.role_arn", "found another text, allowed is qcs::cam::uin/UIN:roleName/NAME or :role/ID"),
-        at("a.session_name", "found another text, allowed is 2 to 128 letters, digits and _+=,.@-"),
-        at(
-            "a.duration",
-            "found \"13h\", allowed are 1s to 12h, written such as 500ms, 30s, 2h, or as a number of seconds",
-        ),
-        at(
-            "a.credential",
-            "found another text, allowed is the name of a credential that is no assumed role: c, d, default",
-        ),
-        at("b.role_arn", "found nothing, allowed is qcs::cam::uin/UIN:roleName/NAME"),
-    ];
-    let problems: Vec<&str> = problems.iter().map(String::as_str).collect();
+fn all_problems_of_roles_are_reported() {
     check(
         "[credentials.a]\nsource = \"assume_role\"\nrole_arn = \"topsecret\"\nsession_name = \"x\"\nduration = \"13h\"\n\
          credential = \"b\"\n[credentials.b]\nsource = \"assume_role\"\n[credentials.c]\nsource = \"file\"\n\
          [credentials.d]\nsource = \"cvm_role\"\nrole = \"../x\"\nrole_arn = \"x\"",
-        &problems,
+        &[
+            ":3: credentials.a.role_arn: invalid value, which is not shown \
+             (expected qcs::cam::uin/UIN:roleName/NAME or :role/ID)",
+            ":4: credentials.a.session_name: invalid value, which is not shown \
+             (expected 2 to 128 letters, digits and _+=,.@-)",
+            ":5: credentials.a.duration: invalid value \"13h\" \
+             (expected 1s to 12h in whole seconds)",
+            "hint: write a length of time as 500ms, 30s or 2h, or as a number of seconds",
+            ":6: credentials.a.credential: invalid value, which is not shown \
+             (expected the name of a credential that is not an assumed role: c, d, default)",
+            ":7: credentials.b.role_arn: missing (expected qcs::cam::uin/UIN:roleName/NAME)",
+            ":9: credentials.c.path: missing (expected the path of a file or a folder with a credential)",
+            ":13: credentials.d.role: invalid value, which is not shown \
+             (expected 1 to 128 letters, digits and _+=,.@-)",
+            ":14: credentials.d.role_arn: invalid value, which is not shown \
+             (expected qcs::cam::uin/UIN:roleName/NAME or :role/ID)",
+            ":14: credentials.d.role_arn: not used by source cvm_role \
+             (expected it with source assume_role or tke_oidc)",
+        ],
+    );
+    check(
+        "[credentials.default]\nsource = \"assume_role\"\nrole_arn = \"qcs::cam::uin/100009999999:roleName/share\"",
+        &[":1: credentials.default.credential: missing \
+           (expected the name of a credential that is not an assumed role: )"],
     );
 }
 
 #[test]
-fn lanes_whose_sources_hold_one_key_share_neither_host_nor_region() {
+fn lanes_of_one_key_share_neither_host_nor_region() {
     let (one, other): (SecretId, SecretId) = ("AKIDONE".parse().unwrap(), "AKIDOTHER".parse().unwrap());
     let sources = "[credentials.env]\nsource = \"environment\"\n[lanes.b]\ncredential = \"env\"\n";
     let lanes = |a: &str, b: &str| load_file(&format!("{sources}{b}\n[lanes.a]\n{a}")).unwrap();
     let check = |settings: &Settings, ids: [Option<&SecretId>; 2], expected: &[&str]| {
-        let problems = settings.check_keys(ids).map_or_else(|error| error.problems, |()| Vec::new());
-        assert_eq!(problems, expected);
+        let problems = settings.check_keys(ids).map_or_else(|error| error.to_string(), |()| String::new());
+        assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
     };
     let same_host = lanes("regions = [\"ap-tokyo\"]", "regions = [\"eu-frankfurt\"]");
     check(
         &same_host,
         [Some(&one), Some(&one)],
-        &["lanes.b: found credential env, which has the key of credential default, \
-           and host cvm.intl.tencentcloudapi.com as in lane a, \
-           allowed is one lane for a credential and a host: they have one limit together"],
+        &["lanes.b: credential env has the key of credential default, \
+           and host cvm.intl.tencentcloudapi.com as in lane a \
+           (expected one lane per credential and host, since they have one rate limit)"],
     );
     check(&same_host, [Some(&one), Some(&other)], &[]);
     check(&same_host, [Some(&one), None], &[]);
@@ -372,32 +475,32 @@ fn lanes_whose_sources_hold_one_key_share_neither_host_nor_region() {
     check(
         &same_region,
         [Some(&one), Some(&one)],
-        &["lanes.b: found credential env, which has the key of credential default, and region ap-tokyo as in lane a, \
-           allowed are regions of its own: lanes of one account never share a region"],
+        &["lanes.b: credential env has the key of credential default, and region ap-tokyo as in lane a \
+           (expected other regions, since two lanes of one account would write to one image at once)"],
     );
     let nothing = lanes("regions = [\"eu-frankfurt\"]", "endpoint = \"b.example\"\nregions = [\"ap-tokyo\"]");
     check(&nothing, [Some(&one), Some(&one)], &[]);
 }
 
 #[test]
-fn a_connection_may_not_take_longer_than_the_whole_call() {
+fn connection_time_is_at_most_that_of_the_call() {
     check(
         "[http]\nconnect_timeout = \"11s\"",
-        &["imageshare.toml: http.connect_timeout: found 11s, allowed is at most http.call_timeout, 10s"],
+        &[":2: http.connect_timeout: invalid value 11s (expected at most http.call_timeout, 10s)"],
     );
     check(
         "[http]\ncall_timeout = \"2s\"",
-        &["imageshare.toml: http.call_timeout: found 2s, allowed is at least http.connect_timeout, 3s"],
+        &[":2: http.call_timeout: invalid value 2s (expected at least http.connect_timeout, 3s)"],
     );
 }
 
 #[test]
-fn the_broker_s_address_is_shown_without_its_password() {
+fn broker_address_is_shown_without_password() {
     let file = "[broker]\nurl = \"amqp://a:topsecret@b.example/c\"\nprefetch = 7\nheartbeat = \"5s\"\nlease = \"10m\"";
     let settings = load_file(file).unwrap();
     let Broker { prefetch, heartbeat, lease, .. } = settings.broker;
     assert_eq!((prefetch, heartbeat.as_secs(), lease.as_secs()), (7, 5, 600));
-    let shown = ("amqp://a@b.example:5672/c".to_owned(), "imageshare.toml: broker.url".to_owned());
+    let shown = ("amqp://a@b.example:5672/c".to_owned(), "imageshare.toml:2".to_owned());
     assert_eq!(described(&settings, "broker.url"), shown);
     assert!(!format!("{settings:?}").contains("topsecret"));
     let variables = [("IMAGESHARE_BROKER_URL", "amqps://d:topsecret@e.example"), ("IMAGESHARE_PREFETCH", "65535")];
@@ -407,7 +510,7 @@ fn the_broker_s_address_is_shown_without_its_password() {
 }
 
 #[test]
-fn the_management_address_is_a_secret_too() {
+fn management_address_is_a_secret() {
     let file = "[broker]\nmanagement_url = \"http://a:topsecret@b.example\"";
     let settings = load_file(file).unwrap();
     assert_eq!(described(&settings, "broker.management_url").0, "http://b.example:15672");
@@ -423,30 +526,30 @@ fn the_management_address_is_a_secret_too() {
     assert!(missing.contains("url: cannot read the file: No such file"), "{missing}");
     std::fs::write(&path, "topsecret").unwrap();
     let malformed = settings.broker.management_url().unwrap_err();
-    assert!(malformed.to_string().contains("url: no http:// in front (expected http://user"), "{malformed}");
+    assert!(malformed.to_string().contains("url: no scheme http:// or https:// (expected http://user"), "{malformed}");
     assert!(!format!("{malformed} {malformed:?}").contains("topsecret"));
     std::fs::write(&path, "http://a:topsecret@b.example\n").unwrap();
     assert!(settings.broker.management_url().unwrap().is_some());
     assert!(load_file("[broker]").unwrap().broker.management_url().unwrap().is_none());
     check(
         &format!("{file}\nmanagement_url_file = \"/x\""),
-        &["imageshare.toml: broker.management_url_file: set beside broker.management_url (expected one of them)"],
+        &[":3: broker.management_url_file: set beside broker.management_url (expected one of them)"],
     );
 }
 
 #[test]
-fn the_broker_s_address_may_stand_in_a_file() {
+fn broker_address_is_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
     let settings = load_file(&format!("[broker]\nurl_file = '{}'", path.display())).unwrap();
     assert_eq!(described(&settings, "broker.url_file").0, path.display().to_string());
     let missing = settings.broker.url().unwrap_err().to_string();
-    assert!(missing.contains("url: found that it cannot be read (No such file"), "{missing}");
+    assert!(missing.contains("url: cannot read the file: No such file"), "{missing}");
     std::fs::write(&path, "amqp://a:topsecret@b.example\n").unwrap();
     assert_eq!(settings.broker.url().unwrap().to_string(), "amqp://a@b.example:5672/%2F");
     std::fs::write(&path, "topsecret").unwrap();
     let malformed = settings.broker.url().unwrap_err();
-    assert!(malformed.to_string().contains("url: found no amqp:// in front, allowed is amqp://"), "{malformed}");
+    assert!(malformed.to_string().contains("url: no scheme amqp:// or amqps:// (expected amqp://"), "{malformed}");
     assert!(!format!("{malformed} {malformed:?}").contains("topsecret"));
 }
 
@@ -484,7 +587,11 @@ fn misplaced_secret_is_not_shown() {
     ];
     let check = |what: &str, loaded: Result<Settings, SettingsError>| {
         let shown = match loaded {
-            Ok(settings) => format!("{settings:?} {:?}", settings.broker.url().map_err(|error| error.to_string())),
+            Ok(settings) => format!(
+                "{settings:?} {:?} {:?}",
+                settings.describe(),
+                settings.broker.url().map_err(|error| error.to_string())
+            ),
             Err(error) => error.to_string(),
         };
         assert!(!shown.contains("secret@") && !shown.contains("topsecret"), "{what}: {shown}");
@@ -509,6 +616,9 @@ fn misplaced_secret_is_not_shown() {
             "TENCENTCLOUD_REGION",
             "HTTPS_PROXY",
             "NO_PROXY",
+            "IMAGESHARE_LOG",
+            "IMAGESHARE_JSON",
+            "IMAGESHARE_GRACE",
         ] {
             check(variable, Settings::load(&Flags::default(), &Environment::of([(variable, secret)])));
         }
@@ -516,25 +626,26 @@ fn misplaced_secret_is_not_shown() {
 }
 
 #[test]
-fn what_is_wrong_with_the_broker_is_said_all_at_once_and_without_its_address() {
-    let problems = [
-        "imageshare.toml: broker.url_file: found it beside broker.url, allowed is one of them",
-        "imageshare.toml: broker.url: found another scheme, allowed is amqp://user:password@host:port/vhost \
-         or amqps://, with %2F for a slash in a name and %40 for an @",
-        "imageshare.toml: broker.prefetch: found \"0\", allowed are 1 to 65535 messages",
-        "imageshare.toml: broker.heartbeat: found 1.5s, allowed are whole seconds",
-        "imageshare.toml: broker.lease: found \"30m\", allowed are 1s to 25m, \
-         written such as 500ms, 30s, 2h, or as a number of seconds",
-    ];
+fn problems_of_the_broker_hide_its_address() {
     check(
         "[broker]\nurl = \"http://a:topsecret@b.example\"\nurl_file = \"x\"\nprefetch = 0\nheartbeat = 1.5\n\
          lease = \"30m\"",
-        &problems,
+        &[
+            ":3: broker.url_file: set beside broker.url (expected one of them)",
+            ":2: broker.url: unknown scheme (expected amqp://user:password@host:port/vhost or amqps://, \
+             with %2F for a slash and %40 for an @)",
+            ":4: broker.prefetch: invalid value \"0\" (expected 1 to 65535 jobs)",
+            ":5: broker.heartbeat: invalid value \"1.5\" \
+             (expected 1s to 1m in whole seconds)",
+            "hint: write a length of time as 500ms, 30s or 2h, or as a number of seconds",
+            ":6: broker.lease: invalid value \"30m\" (expected 1s to 25m)",
+            "hint: write a length of time as 500ms, 30s or 2h, or as a number of seconds",
+        ],
     );
 }
 
 #[test]
-fn a_text_that_is_no_toml_says_where_and_not_what() {
+fn invalid_toml_is_reported_by_line_alone() {
     for line in [
         "key = 'topsecret",
         "key = topsecret",
@@ -547,56 +658,57 @@ fn a_text_that_is_no_toml_says_where_and_not_what() {
         "[topsecret",
     ] {
         let error = load_file(&format!("[http]\n{line}\n")).unwrap_err().to_string();
-        assert!(error.starts_with("imageshare.toml line "), "{error}");
+        assert!(error.starts_with("imageshare.toml:"), "{error}");
         assert!(!error.contains("topsecret"), "{error}");
     }
 }
 
 #[test]
-fn the_file_is_the_one_that_the_flag_or_the_variable_names() {
+fn flag_or_variable_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("imageshare.toml");
     std::fs::write(&path, "[engine]\ncap = 7").unwrap();
     let variable = Environment::of([("IMAGESHARE_CONFIG", path.to_str().unwrap())]);
     assert_eq!(Settings::load(&Flags::default(), &variable).unwrap().limits.cap, 7);
-    for (path, found) in
-        [("'a.toml'", "a path in quotation marks"), ("[http]\n", "a text with line ends or other control characters")]
+    let of_flag = |path: &std::path::Path, environment: &Environment| {
+        let flags = Flags { config: Some(path.into()), ..Flags::default() };
+        Settings::load(&flags, environment).unwrap_err().to_string()
+    };
+    for (path, problem) in
+        [("'a.toml'", "path is in quotation marks"), ("[http]\n", "path has line ends or other control characters")]
     {
-        let expected = format!("found {found}, allowed is the path of a settings file");
+        let expected = format!("{problem} (expected the path of a settings file)");
         let variable = Settings::load(&Flags::default(), &Environment::of([("IMAGESHARE_CONFIG", path)]));
         assert_eq!(variable.unwrap_err().to_string(), format!("IMAGESHARE_CONFIG: {expected}"));
-        let flag = Settings::load(&Flags { config: Some(path.into()), ..Flags::default() }, &Environment::of([]));
-        assert_eq!(flag.unwrap_err().to_string(), format!("--config: {expected}"));
+        assert_eq!(of_flag(path.as_ref(), &Environment::of([])), format!("--config: {expected}"));
     }
-    let empty = Settings::load(&Flags { config: Some("".into()), ..Flags::default() }, &Environment::of([]));
-    let expected = "--config: found that it is set but empty, allowed is the path of a settings file";
-    assert_eq!(empty.unwrap_err().to_string(), expected);
-    let missing = Flags { config: Some(folder.path().join("missing.toml")), ..Flags::default() };
-    let error = Settings::load(&missing, &variable).unwrap_err().to_string();
-    assert!(error.contains("missing.toml: found that it cannot be read (No such file"), "{error}");
+    let empty = of_flag("".as_ref(), &Environment::of([]));
+    assert_eq!(empty, "--config: empty path (expected the path of a settings file)");
+    let missing = of_flag(&folder.path().join("missing.toml"), &variable);
+    assert!(missing.contains("missing.toml: cannot read the file: No such file"), "{missing}");
 }
 
 #[test]
-fn nothing_listens_for_status_unless_somebody_says_where() {
+fn admin_address_is_unset_by_default() {
     assert_eq!(load_file("").unwrap().admin, None);
     let file = "[admin]\nlisten = \"127.0.0.1:9701\"";
     let shown = |variables: &[(&str, &str); 1], flag: Option<&str>| {
         let flags = Flags { admin: flag.map(str::to_owned), ..Flags::default() };
         described(&load(file, *variables, &flags).unwrap(), "admin.listen").0
     };
-    let none = [("IMAGESHARE_X", "")];
+    let none = [("IMAGESHARE_ADMIN", "")];
     let variable = [("IMAGESHARE_ADMIN", "[::1]:9702")];
     assert_eq!(shown(&none, None), "127.0.0.1:9701");
     assert_eq!(shown(&variable, None), "[::1]:9702");
     assert_eq!(shown(&variable, Some("0.0.0.0:9703")), "0.0.0.0:9703");
     check(
         "[admin]\nlisten = \"9701\"",
-        &["imageshare.toml: admin.listen: found \"9701\", allowed is an address and a port, such as 127.0.0.1:9701"],
+        &[":2: admin.listen: invalid value \"9701\" (expected an address and a port, such as 127.0.0.1:9701)"],
     );
 }
 
 #[test]
-fn tls_and_the_proxy_are_set_and_passwords_are_not_shown() {
+fn tls_and_proxy_are_set_without_showing_passwords() {
     let file = "[http]\nca_file = \"/ca.pem\"\n[broker]\nurl = \"amqps://a:topsecret@b.example\"\nca_file = \"/b.pem\"\n\
                 client_certificate = \"/c.pem\"\nclient_key = \"/c.key\"";
     let variables = [("HTTPS_PROXY", "http://ada:topsecret@proxy.example:3128"), ("NO_PROXY", "internal.example")];
@@ -613,25 +725,26 @@ fn tls_and_the_proxy_are_set_and_passwords_are_not_shown() {
     let small = load("", [("https_proxy", "proxy.example:1"), ("HTTPS_PROXY", "")], &Flags::default()).unwrap();
     assert_eq!(described(&small, "http.proxy").0, "http://proxy.example:1");
     let wrong = load("", [("HTTPS_PROXY", "socks5://topsecret")], &Flags::default()).unwrap_err();
-    assert_eq!(wrong.problems, ["HTTPS_PROXY: found another scheme, allowed is http://host:port of a proxy"]);
+    check_lines(&wrong, &["HTTPS_PROXY: unknown scheme (expected http://[user:password@]host:port of a proxy)"]);
     check(
         "[broker]\nurl = \"amqp://b.example\"\nca_file = \"/b.pem\"\nclient_key = \"/c.key\"",
         &[
-            "imageshare.toml: broker.client_key: found it without broker.client_certificate, allowed are both or none",
-            "imageshare.toml: broker.ca_file: found it beside an address with amqp://, allowed is it with amqps://",
-            "imageshare.toml: broker.client_key: found it beside an address with amqp://, allowed is it with amqps://",
+            ":4: broker.client_key: set without broker.client_certificate (expected both or neither)",
+            ":3: broker.ca_file: set beside an amqp:// address (expected an amqps:// address)",
+            ":4: broker.client_key: set beside an amqp:// address (expected an amqps:// address)",
         ],
     );
 }
 
 #[test]
-fn lane_may_name_the_account_of_its_key() {
+fn lane_names_the_account_of_its_key() {
     let settings = load_file("[lanes.eu]\naccount = \"100009999999\"").unwrap();
     assert_eq!(settings.lanes[0].account, Some("100009999999".parse().unwrap()));
     assert_eq!(described(&settings, "lanes.eu.account").0, "100009999999");
     assert_eq!(load_file("[lanes.eu]").unwrap().lanes[0].account, None);
     for wrong in ["AKIDEXAMPLE", "0100009999999", "1234", ""] {
-        let problem = "imageshare.toml: lanes.eu.account: invalid account id (expected 5 to 19 digits)";
+        let problem =
+            ":2: lanes.eu.account: invalid value, which is not shown (expected an account id of 5 to 19 digits)";
         check(&format!("[lanes.eu]\naccount = \"{wrong}\""), &[problem]);
     }
 }

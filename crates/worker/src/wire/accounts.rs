@@ -46,7 +46,7 @@ pub fn read_accounts(reader: impl BufRead, file: &str) -> Result<Vec<AccountId>,
             }
             Ok(Some((_, line))) => account_id(line),
             Err(problem) => {
-                error.add(format!("{file} line {}: found that it cannot be read ({problem})", lines.number()));
+                error.add(format!("{file}:{}: cannot read the file: {problem}", lines.number()));
                 break;
             }
         };
@@ -54,25 +54,23 @@ pub fn read_accounts(reader: impl BufRead, file: &str) -> Result<Vec<AccountId>,
             Ok(None) => continue,
             // Not read on: the reader may never end.
             _ if count == ACCOUNTS_MAX => {
-                error.add(format!(
-                    "{file}: found more than {ACCOUNTS_MAX} account ids, allowed are 1 to {ACCOUNTS_MAX}"
-                ));
+                error.add(format!("{file}: more than {ACCOUNTS_MAX} account ids (expected 1 to {ACCOUNTS_MAX})"));
                 break;
             }
             Ok(Some(account_id)) => account_ids.push(account_id),
-            Err(problem) => error.add(format!("{file} line {}: {problem}", lines.number())),
+            Err(problem) => error.add(format!("{file}:{}: {problem}", lines.number())),
         }
         count += 1;
     }
     if count == 0 && error.problems.is_empty() {
-        error.add(format!("{file}: found no account ids, allowed are 1 to {ACCOUNTS_MAX}, one a line"));
+        error.add(format!("{file}: no account ids (expected 1 to {ACCOUNTS_MAX}, one per line)"));
     }
     if error.problems.is_empty() { Ok(account_ids) } else { Err(error) }
 }
 
 fn account_id(line: Line<'_>) -> Result<Option<AccountId>, String> {
     let Line::Bytes(bytes) = line else {
-        return Err(format!("found a line of more than {LINE_LEN_MAX} bytes, allowed are {LINE_LEN_MAX}"));
+        return Err(format!("line is too long (expected at most {LINE_LEN_MAX} bytes)"));
     };
     let text = str::from_utf8(bytes).map_err(|error| job::not_utf8(bytes, error))?;
     let text = text.split('#').next().unwrap_or_default().trim();
@@ -124,11 +122,11 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together() {
-        let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+        let expected = "(expected a root account id of 5 to 19 digits without a leading zero)";
         check(
             "1038493875\n01038493875\nabc\n",
             &format!(
-                "accounts.txt line 2: found \"01038493875\", {allowed}\naccounts.txt line 3: found \"abc\", {allowed}"
+                "accounts.txt:2: invalid value \"01038493875\" {expected}\naccounts.txt:3: invalid value \"abc\" {expected}"
             ),
         );
         let many = "x\n".repeat(30);
@@ -139,11 +137,8 @@ mod tests {
 
     #[test]
     fn none_and_too_many_are_refused() {
-        check("# nobody\n\n", "accounts.txt: found no account ids, allowed are 1 to 10000, one a line");
-        check(
-            &"1038493875\n".repeat(10_001),
-            "accounts.txt: found more than 10000 account ids, allowed are 1 to 10000",
-        );
+        check("# nobody\n\n", "accounts.txt: no account ids (expected 1 to 10000, one per line)");
+        check(&"1038493875\n".repeat(10_001), "accounts.txt: more than 10000 account ids (expected 1 to 10000)");
         assert_eq!(read_accounts("1038493875\n".repeat(10_000).as_bytes(), "f").unwrap().len(), 10_000);
     }
 
@@ -162,7 +157,7 @@ mod tests {
             fn consume(&mut self, _: usize) {}
         }
         let error = read_accounts(Endless(b"1038493875\n"), "-").unwrap_err().to_string();
-        assert_eq!(error, "-: found more than 10000 account ids, allowed are 1 to 10000");
+        assert_eq!(error, "-: more than 10000 account ids (expected 1 to 10000)");
         let error = read_accounts(Endless(b"y\n"), "-").unwrap_err().to_string();
         assert!(error.ends_with("\nand 9981 more"), "{error}");
     }

@@ -55,7 +55,7 @@ pub(super) const MEMBERS: [&[&str]; 9] = [
 const REQUIRED: [&str; 3] = ["image_id", "permission", "account_ids"];
 
 pub(super) const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
-const ALLOWED_IMAGE: &str = "img- and 4 to 32 lower-case letters or digits";
+const ALLOWED_IMAGE: &str = "img- followed by 4 to 32 lowercase letters or digits";
 const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
 const ALLOWED_PERMISSION: &str = "SHARE, CANCEL or SYNC in capitals";
 const ALLOWED_TIME: &str = "a time such as 2026-11-24T04:00:00Z (RFC 3339)";
@@ -208,12 +208,12 @@ pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
 /// The rejection of a text of so many bytes, of which only the beginning is there.
 #[must_use]
 pub fn too_long_text(defaults: &Defaults, len: u64) -> Rejection {
-    unreadable(defaults, format!("found a text of {len} bytes, allowed are {JOB_BYTES_MAX}"))
+    unreadable(defaults, format!("{len} bytes (expected at most {JOB_BYTES_MAX})"))
 }
 
 /// What is wrong with a text that is longer than a job may be.
 pub(super) fn too_long() -> String {
-    format!("found a text of more than {JOB_BYTES_MAX} bytes, allowed are {JOB_BYTES_MAX}")
+    format!("more than {JOB_BYTES_MAX} bytes (expected at most {JOB_BYTES_MAX})")
 }
 
 /// Says where a text stops being UTF-8, or what it is instead.
@@ -222,7 +222,7 @@ pub(super) fn not_utf8(body: &[u8], error: str::Utf8Error) -> String {
         return format.to_owned();
     }
     let byte = body.get(error.valid_up_to()).copied().unwrap_or_default();
-    format!("found byte 0x{byte:02x} at byte {}, allowed is UTF-8", error.valid_up_to())
+    format!("invalid byte 0x{byte:02x} at byte {} (expected UTF-8)", error.valid_up_to())
 }
 
 /// Returns what a text is instead of UTF-8, by its first bytes.
@@ -316,7 +316,7 @@ impl Slots<'_> {
 }
 
 fn missing(member: &str, allowed: &str) -> Problem {
-    Problem { member: member.to_owned(), problem: format!("found nothing, allowed is {allowed}") }
+    Problem { member: member.to_owned(), problem: format!("missing (expected {allowed})") }
 }
 
 fn job_id(value: &Value<'_>) -> Result<String, String> {
@@ -324,7 +324,7 @@ fn job_id(value: &Value<'_>) -> Result<String, String> {
         .text()
         .filter(|text| is_job_id(text))
         .map(Into::into)
-        .ok_or_else(|| format!("found {}, allowed are 1 to {JOB_ID_LEN_MAX} printable ASCII characters", value))
+        .ok_or_else(|| format!("invalid value {value} (expected 1 to {JOB_ID_LEN_MAX} printable ASCII characters)"))
 }
 
 /// Whether a text can be a job's name: 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters, spaces among them.
@@ -336,25 +336,25 @@ pub fn is_job_id(text: &str) -> bool {
 fn lane(value: &Value<'_>) -> Result<String, String> {
     value.text().filter(|text| is_lane_name(text)).map(Into::into).ok_or_else(|| {
         format!(
-            "found {}, allowed is a lane's name of 1 to {LANE_LEN_MAX} lower-case letters, digits and hyphens",
-            value
+            "invalid value {value} (expected a lane's name of 1 to {LANE_LEN_MAX} lowercase letters, digits and hyphens)"
         )
     })
 }
 
 fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, Problem> {
-    let allowed = format!("allowed are 1 to {ACCOUNTS_MAX} account ids");
-    let problem =
-        |found: &str| Problem { member: "account_ids".to_owned(), problem: format!("found {found}, {allowed}") };
+    let problem = |problem: String| Problem {
+        member: "account_ids".to_owned(),
+        problem: format!("{problem} (expected 1 to {ACCOUNTS_MAX} account ids)"),
+    };
     let elements = match value {
         Some(Value::Array(elements)) => elements,
-        Some(other) => return Err(problem(&other.to_string())),
-        None => return Err(problem("nothing")),
+        Some(other) => return Err(problem(format!("invalid value {other}"))),
+        None => return Err(problem("missing".to_owned())),
     };
     match elements.len() {
-        0 => return Err(problem("an empty list")),
+        0 => return Err(problem("empty list".to_owned())),
         1..=ACCOUNTS_MAX => {}
-        more => return Err(problem(&format!("{more} account ids"))),
+        more => return Err(problem(format!("{more} account ids"))),
     }
     let read = |(index, value): (usize, &Value<'_>)| {
         account_id(value).map_err(|problem| Problem { member: format!("account_ids[{index}]"), problem })
@@ -371,14 +371,14 @@ fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
 }
 
 fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
-    let problem = |member: String, found: &str, allowed: &str| Problem {
+    let problem = |member: String, problem: &str, expected: &str| Problem {
         member,
-        problem: format!("found {found}, allowed {allowed}"),
+        problem: format!("{problem} (expected {expected})"),
     };
     let of_all = |found: &str| {
-        problem("labels".to_owned(), found, &format!("is an object of at most {LABELS_MAX} labels, each value a text"))
+        problem("labels".to_owned(), found, &format!("an object of at most {LABELS_MAX} labels with string values"))
     };
-    let Value::Object(pairs) = value else { return Err(of_all(&value.to_string())) };
+    let Value::Object(pairs) = value else { return Err(of_all(&format!("invalid value {value}"))) };
     if pairs.len() > LABELS_MAX {
         return Err(of_all(&format!("{} labels", pairs.len())));
     }
@@ -386,16 +386,16 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
     for (key, value) in pairs {
         let member = format!("labels[{}]", excerpt(key));
         if !(1..=LABEL_KEY_LEN_MAX).contains(&key.len()) || key.contains(char::is_control) {
-            let allowed = format!("are 1 to {LABEL_KEY_LEN_MAX} bytes without control characters as a key");
-            return Err(problem(member, &format!("a key of {} bytes", key.len()), &allowed));
+            let expected = format!("1 to {LABEL_KEY_LEN_MAX} bytes without control characters");
+            return Err(problem(member, &format!("invalid key of {} bytes", key.len()), &expected));
         }
         let is_allowed = |text: &&str| text.len() <= LABEL_VALUE_LEN_MAX && !text.contains(char::is_control);
         let Some(text) = value.text().filter(is_allowed) else {
-            let allowed = format!("is a text of at most {LABEL_VALUE_LEN_MAX} bytes without control characters");
-            return Err(problem(member, &value.to_string(), &allowed));
+            let expected = format!("a string of at most {LABEL_VALUE_LEN_MAX} bytes without control characters");
+            return Err(problem(member, &format!("invalid value {value}"), &expected));
         };
         if labels.insert(key.to_string(), text.to_owned()).is_some() {
-            return Err(problem(member, "a second label of this name", "is one"));
+            return Err(problem(member, "set twice", "once"));
         }
     }
     Ok(labels)
@@ -403,7 +403,7 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
 
 fn time(value: &Value<'_>) -> Result<Timestamp, String> {
     let time = value.text().and_then(UnixSeconds::from_rfc3339);
-    time.map(timestamp).ok_or_else(|| format!("found {value}, allowed is {ALLOWED_TIME}"))
+    time.map(timestamp).ok_or_else(|| format!("invalid value {value} (expected {ALLOWED_TIME})"))
 }
 
 /// A time of RFC 3339. Those of the last day of the year 9999 count as the last that the library has.
@@ -414,9 +414,9 @@ fn timestamp((seconds, nanos): (UnixSeconds, u32)) -> Timestamp {
 }
 
 fn force(value: &Value<'_>, permission: Permission) -> Result<bool, String> {
-    let &Value::Bool(force) = value else { return Err(format!("found {value}, allowed is true or false")) };
+    let &Value::Bool(force) = value else { return Err(format!("invalid value {value} (expected true or false)")) };
     if force && permission != Permission::Sync {
-        return Err(format!("found it in a job that wishes {permission}, allowed is it with SYNC only"));
+        return Err(format!("set with {permission} (expected only with SYNC)"));
     }
     Ok(force)
 }

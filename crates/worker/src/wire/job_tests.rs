@@ -65,12 +65,12 @@ fn a_default_region_stands_in_for_a_missing_one_only() {
     let without = changed(r#""region":"ap-singapore","#, "");
     assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.region.as_str(), "eu-frankfurt");
     assert_eq!(parse(GOOD.as_bytes(), &given).unwrap().identity.region.as_str(), "ap-singapore");
-    check(&without, "region: found nothing, allowed is a region id such as ap-singapore, at most 32 characters");
+    check(&without, "region: missing (expected a region id such as ap-singapore, at most 32 characters)");
 }
 
 #[test]
 fn an_account_id_is_refused_with_its_place_in_the_list() {
-    let allowed = "allowed is a root account id of 5 to 19 digits without a leading zero";
+    let expected = "(expected a root account id of 5 to 19 digits without a leading zero)";
     for (bad, found) in [
         (r#""01038493875""#, r#""01038493875""#),
         (r#""10384a3875""#, r#""10384a3875""#),
@@ -83,7 +83,7 @@ fn an_account_id_is_refused_with_its_place_in_the_list() {
         ("null", "null"),
         ("[1]", "an array"),
     ] {
-        check(&changed("100022975249", bad), &format!("account_ids[1]: found {found}, {allowed}"));
+        check(&changed("100022975249", bad), &format!("account_ids[1]: invalid value {found} {expected}"));
     }
 }
 
@@ -94,16 +94,16 @@ fn the_number_of_accounts_is_bounded_below_and_above() {
         changed(r#"["1038493875",100022975249]"#, &format!("[{}]", ids.join(",")))
     };
     assert_eq!(read(&list(10_000)).unwrap().account_ids.len(), 10_000);
-    check(&list(0), "account_ids: found an empty list, allowed are 1 to 10000 account ids");
-    check(&list(0).replace("SHARE", "SYNC"), "account_ids: found an empty list, allowed are 1 to 10000 account ids");
-    check(&list(10_001), "account_ids: found 10001 account ids, allowed are 1 to 10000 account ids");
+    check(&list(0), "account_ids: empty list (expected 1 to 10000 account ids)");
+    check(&list(0).replace("SHARE", "SYNC"), "account_ids: empty list (expected 1 to 10000 account ids)");
+    check(&list(10_001), "account_ids: 10001 account ids (expected 1 to 10000 account ids)");
     check(
         &changed(r#"["1038493875",100022975249]"#, r#""1038493875""#),
-        r#"account_ids: found "1038493875", allowed are 1 to 10000 account ids"#,
+        r#"account_ids: invalid value "1038493875" (expected 1 to 10000 account ids)"#,
     );
     check(
         &changed(r#","account_ids":["1038493875",100022975249]"#, ""),
-        "account_ids: found nothing, allowed are 1 to 10000 account ids",
+        "account_ids: missing (expected 1 to 10000 account ids)",
     );
 }
 
@@ -111,28 +111,34 @@ fn the_number_of_accounts_is_bounded_below_and_above() {
 fn image_region_and_permission_are_refused_with_what_is_allowed() {
     check(
         &changed("img-6pb6lrmy", "lhbp-a1b2c3d4"),
-        r#"image_id: found "lhbp-a1b2c3d4", allowed is img- and 4 to 32 lower-case letters or digits"#,
+        r#"image_id: invalid value "lhbp-a1b2c3d4" (expected img- followed by 4 to 32 lowercase letters or digits)"#,
     );
     check(
         &changed(r#""img-6pb6lrmy""#, "17"),
-        "image_id: found 17, allowed is img- and 4 to 32 lower-case letters or digits",
+        "image_id: invalid value 17 (expected img- followed by 4 to 32 lowercase letters or digits)",
     );
     check(
         &changed("ap-singapore", "Singapore"),
-        r#"region: found "Singapore", allowed is a region id such as ap-singapore, at most 32 characters"#,
+        r#"region: invalid value "Singapore" (expected a region id such as ap-singapore, at most 32 characters)"#,
     );
-    check(&changed("SHARE", "share"), r#"permission: found "share", allowed is SHARE, CANCEL or SYNC in capitals"#);
-    check(&changed(r#""SHARE""#, "{}"), "permission: found an object, allowed is SHARE, CANCEL or SYNC in capitals");
+    check(
+        &changed("SHARE", "share"),
+        r#"permission: invalid value "share" (expected SHARE, CANCEL or SYNC in capitals)"#,
+    );
+    check(
+        &changed(r#""SHARE""#, "{}"),
+        "permission: invalid value an object (expected SHARE, CANCEL or SYNC in capitals)",
+    );
 }
 
 #[test]
 fn members_that_are_not_known_or_come_twice_are_named() {
     check(
         &changed(r#""labels""#, r#""account_id":"1038493875","labels""#),
-        "\"account_id\": found a member that is not known, allowed are job_id, lane, image_id, region, permission, \
-         account_ids, labels, expires_at, force",
+        "\"account_id\": unknown member (expected job_id, lane, image_id, region, permission, \
+         account_ids, labels, expires_at, force)",
     );
-    let twice = "found a second time, allowed is once (under any of its names)";
+    let twice = "set twice (expected once, under one of its names)";
     check(&changed(r#""labels""#, r#""region":"ap-tokyo","labels""#), &format!("region: {twice}"));
     check(&changed(r#""labels""#, r#""AccountIds":[1],"labels""#), &format!("AccountIds: {twice}"));
 }
@@ -143,7 +149,7 @@ fn names_and_labels_are_bounded() {
     assert!(read(&id(&"x".repeat(128))).is_ok());
     assert!(read(&id("with space")).is_ok());
     for (bad, found) in [("é", r#""\u{e9}""#), ("a\\nb", r#""a\nb""#)] {
-        check(&id(bad), &format!("job_id: found {found}, allowed are 1 to 128 printable ASCII characters"));
+        check(&id(bad), &format!("job_id: invalid value {found} (expected 1 to 128 printable ASCII characters)"));
     }
     assert!(read(&id(&"x".repeat(129))).is_err());
 
@@ -153,21 +159,21 @@ fn names_and_labels_are_bounded() {
         label(&format!("{{{}}}", labels.join(",")))
     };
     assert_eq!(read(&many(16)).unwrap().identity.labels.len(), 16);
-    let allowed = "allowed is an object of at most 16 labels, each value a text";
-    check(&many(17), &format!("labels: found 17 labels, {allowed}"));
-    check(&label("[]"), &format!("labels: found an array, {allowed}"));
-    let allowed = "allowed is a text of at most 256 bytes without control characters";
-    check(&label(r#"{"a":1}"#), &format!("labels[\"a\"]: found 1, {allowed}"));
-    check(&label(r#"{"a":"b\u0007"}"#), &format!("labels[\"a\"]: found \"b\\u{{7}}\", {allowed}"));
+    let expected = "(expected an object of at most 16 labels with string values)";
+    check(&many(17), &format!("labels: 17 labels {expected}"));
+    check(&label("[]"), &format!("labels: invalid value an array {expected}"));
+    let expected = "(expected a string of at most 256 bytes without control characters)";
+    check(&label(r#"{"a":1}"#), &format!("labels[\"a\"]: invalid value 1 {expected}"));
+    check(&label(r#"{"a":"b\u0007"}"#), &format!("labels[\"a\"]: invalid value \"b\\u{{7}}\" {expected}"));
     assert!(read(&label(&format!(r#"{{"a":"{}"}}"#, "x".repeat(256)))).is_ok());
     assert!(read(&label(&format!(r#"{{"a":"{}"}}"#, "x".repeat(257)))).is_err());
     assert!(read(&label(&format!(r#"{{"{}":""}}"#, "x".repeat(63)))).is_ok());
     check(
         &label(r#"{"":"b"}"#),
-        "labels[\"\"]: found a key of 0 bytes, allowed are 1 to 63 bytes without control characters as a key",
+        "labels[\"\"]: invalid key of 0 bytes (expected 1 to 63 bytes without control characters)",
     );
     assert!(read(&label(&format!(r#"{{"{}":""}}"#, "x".repeat(64)))).is_err());
-    check(&label(r#"{"a":"","a":""}"#), "labels[\"a\"]: found a second label of this name, allowed is one");
+    check(&label(r#"{"a":"","a":""}"#), "labels[\"a\"]: set twice (expected once)");
 }
 
 #[test]
@@ -176,7 +182,7 @@ fn lane_time_and_force_are_checked() {
     for bad in ["-a", "A", "a_b", &"x".repeat(64)] {
         let error = read(&with(&format!("\"lane\":\"{bad}\""))).unwrap_err().to_string();
         assert!(
-            error.starts_with("lane: found") && error.ends_with("lower-case letters, digits and hyphens"),
+            error.starts_with("lane: invalid value") && error.ends_with("lowercase letters, digits and hyphens)"),
             "{error}"
         );
     }
@@ -193,46 +199,43 @@ fn lane_time_and_force_are_checked() {
     ] {
         check(
             &with(&format!("\"expires_at\":\"{bad}\"")),
-            &format!("expires_at: found \"{bad}\", allowed is a time such as 2026-11-24T04:00:00Z (RFC 3339)"),
+            &format!("expires_at: invalid value \"{bad}\" (expected a time such as 2026-11-24T04:00:00Z (RFC 3339))"),
         );
     }
-    check(&with("\"force\":true"), "force: found it in a job that wishes SHARE, allowed is it with SYNC only");
-    check(&with("\"force\":1").replace("SHARE", "SYNC"), "force: found 1, allowed is true or false");
+    check(&with("\"force\":true"), "force: set with SHARE (expected only with SYNC)");
+    check(&with("\"force\":1").replace("SHARE", "SYNC"), "force: invalid value 1 (expected true or false)");
 }
 
 #[test]
 fn a_text_that_is_no_json_says_where() {
     check(
         &GOOD.replace(r#""region":"#, r#""region" "#),
-        "found malformed JSON (expected `:`) at column 65, allowed is one JSON object",
+        "malformed JSON at column 65: expected `:` (expected one JSON object)",
     );
     check(
         GOOD.trim_end_matches('}'),
-        &format!(
-            "found malformed JSON (EOF while parsing an object) at column {}, allowed is one JSON object",
-            GOOD.len() - 2
-        ),
+        &format!("malformed JSON at column {}: EOF while parsing an object (expected one JSON object)", GOOD.len() - 2),
     );
-    check("[1]", "found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)");
+    check("[1]", "is a list (expected one JSON object per line; convert a list with jq -c '.[]')");
     check(
         "{\"labels\":{",
-        "found malformed JSON (EOF while parsing an object) at column 11, allowed is one JSON object in one line; \
-         jq -c . makes that of one that is spread over lines",
+        "malformed JSON at column 11: EOF while parsing an object (expected one JSON object in one line; \
+         convert one over several lines with jq -c .)",
     );
-    check("", "found \"\", allowed is one JSON object");
+    check("", "invalid value \"\" (expected one JSON object)");
     check(
         &format!("{GOOD}{GOOD}"),
-        &format!("found malformed JSON (trailing characters) at column {}, allowed is one JSON object", GOOD.len() + 1),
+        &format!("malformed JSON at column {}: trailing characters (expected one JSON object)", GOOD.len() + 1),
     );
     let deep = format!("{{\"labels\":{}", "[".repeat(200_000));
-    check(&deep, "found brackets more than 16 deep at byte 25, allowed are 16");
+    check(&deep, "brackets are more than 16 deep at byte 25 (expected at most 16)");
     assert_eq!(
         parse(b"{\"job_id\":\"\xff\"}", &defaults()).unwrap_err().to_string(),
-        "found byte 0xff at byte 11, allowed is UTF-8"
+        "invalid byte 0xff at byte 11 (expected UTF-8)"
     );
     assert_eq!(
         parse(&vec![b' '; 1024 * 1024 + 1], &defaults()).unwrap_err().to_string(),
-        "found a text of more than 1048576 bytes, allowed are 1048576"
+        "more than 1048576 bytes (expected at most 1048576)"
     );
 }
 
@@ -247,7 +250,7 @@ fn optional_members_that_are_null_or_empty_count_as_absent() {
     assert!(job.identity.labels.is_empty());
     check(
         &changed(r#""img-6pb6lrmy""#, "null"),
-        "image_id: found null, allowed is img- and 4 to 32 lower-case letters or digits",
+        "image_id: invalid value null (expected img- followed by 4 to 32 lowercase letters or digits)",
     );
 }
 

@@ -21,7 +21,7 @@ pub enum Permission {
 
 /// Why a text is no permission.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found {found}, allowed is SHARE, CANCEL or SYNC in capitals")]
+#[error("invalid value {found} (expected SHARE, CANCEL or SYNC in capitals)")]
 pub struct PermissionError {
     /// The start of what was found, safe to print.
     found: String,

@@ -42,7 +42,7 @@ pub struct JobLine {
 /// {"image_id":"img-6pb6lrmy"}"#;
 /// let read: Vec<_> = JobReader::new(text.as_bytes(), "jobs.ndjson", None, None).collect();
 /// assert_eq!(read[0].as_ref().unwrap().job.identity.job_id, "line-1");
-/// assert!(read[1].as_ref().unwrap_err().to_string().starts_with("jobs.ndjson line 2: region: found nothing"));
+/// assert!(read[1].as_ref().unwrap_err().to_string().starts_with("jobs.ndjson:2: region: missing"));
 /// ```
 pub struct JobReader<R> {
     lines: Lines<R>,
@@ -108,7 +108,7 @@ impl<R: BufRead> JobReader<R> {
                 return;
             }
             Err(error) => {
-                let problem = format!("found that it cannot be read ({error}), the rest of the file was not read");
+                let problem = format!("cannot read the file: {error}; later lines were not read");
                 self.is_ended = true;
                 self.rows.reject(self.lines.number(), problem, &mut self.ready);
                 self.ready.extend(self.rows.finish());
@@ -119,8 +119,8 @@ impl<R: BufRead> JobReader<R> {
             self.format = Some(Format::of_first_line(bytes));
         }
         if self.format == Some(Format::Ndjson) && number == 1 && is_opening(line) {
-            let problem = "found JSON that is spread over lines (expected one object per line; jq -c . makes that of \
-                           objects, jq -c '.[]' of a list); nothing of the file was read";
+            let problem = "JSON object over several lines (expected one object per line; convert objects with jq -c ., a list with \
+                           jq -c '.[]'); nothing of the file was read";
             self.is_ended = true;
             self.rows.reject(1, problem.to_owned(), &mut self.ready);
             return;

@@ -48,8 +48,8 @@ fn a_malformed_line_costs_none_of_the_others() {
         &[
             "line-1 SHARE 1038493875",
             "line-2 SHARE 1038493875",
-            "jobs.ndjson line 3: found malformed JSON (EOF while parsing a value) at column 12, \
-             allowed is one JSON object",
+            "jobs.ndjson:3: malformed JSON at column 12: EOF while parsing a value \
+             (expected one JSON object)",
             "line-4 SHARE 1038493875",
             "line-6 SHARE 1038493875",
         ],
@@ -70,15 +70,15 @@ fn every_bad_input_is_named_by_file_line_and_member() {
         lines.join("\n"),
         "jobs.ndjson",
         &[
-            "jobs.ndjson line 1: \"image\": found a member that is not known, allowed are job_id, lane, image_id, \
-             region, permission, account_ids, labels, expires_at, force",
-            "jobs.ndjson line 2: account_ids[1]: found \"01038\", \
-             allowed is a root account id of 5 to 19 digits without a leading zero",
-            "jobs.ndjson line 3: image_id: found \"lhbp-a1b2c3d4\", \
-             allowed is img- and 4 to 32 lower-case letters or digits",
-            "jobs.ndjson line 4: permission: found \"share\", allowed is SHARE, CANCEL or SYNC in capitals",
-            "jobs.ndjson line 5: account_ids: found an empty list, allowed are 1 to 10000 account ids",
-            "jobs.ndjson line 6: account_ids: found 10001 account ids, allowed are 1 to 10000 account ids",
+            "jobs.ndjson:1: \"image\": unknown member (expected job_id, lane, image_id, \
+             region, permission, account_ids, labels, expires_at, force)",
+            "jobs.ndjson:2: account_ids[1]: invalid value \"01038\" \
+             (expected a root account id of 5 to 19 digits without a leading zero)",
+            "jobs.ndjson:3: image_id: invalid value \"lhbp-a1b2c3d4\" \
+             (expected img- followed by 4 to 32 lowercase letters or digits)",
+            "jobs.ndjson:4: permission: invalid value \"share\" (expected SHARE, CANCEL or SYNC in capitals)",
+            "jobs.ndjson:5: account_ids: empty list (expected 1 to 10000 account ids)",
+            "jobs.ndjson:6: account_ids: 10001 account ids (expected 1 to 10000 account ids)",
         ],
     );
 }
@@ -92,8 +92,8 @@ fn a_line_too_long_or_no_utf8_is_rejected_and_the_next_one_read() {
         &text,
         "jobs.ndjson",
         &[
-            "jobs.ndjson line 1: found a text of more than 1048576 bytes, allowed are 1048576",
-            "jobs.ndjson line 2: found byte 0xff at byte 11, allowed is UTF-8",
+            "jobs.ndjson:1: more than 1048576 bytes (expected at most 1048576)",
+            "jobs.ndjson:2: invalid byte 0xff at byte 11 (expected UTF-8)",
             "line-3 SHARE 1038493875",
         ],
     );
@@ -113,8 +113,8 @@ fn blank_rows_and_columns_of_csv_are_nothing() {
         format!("{header}\nimg-6pb6lrmy,x,ap-tokyo,SHARE,1038493875\nimg-6pb6lrmy,,ap-tokyo,SHARE,1038493875,,x\n"),
         "a.csv",
         &[
-            &format!("a.csv line 2: found \"x\" in column 2 ({blank})"),
-            &format!("a.csv line 3: found \"x\" in column 7 ({blank})"),
+            &format!("a.csv:2: value \"x\" in column 2 ({blank})"),
+            &format!("a.csv:3: value \"x\" in column 7 ({blank})"),
         ],
     );
     // As a spreadsheet exports a sheet that is as wide as it can be.
@@ -125,7 +125,7 @@ fn blank_rows_and_columns_of_csv_are_nothing() {
              img-6pb6lrmy,,ap-tokyo,SHARE,1038493876\nimg-6pb6lrmy,,ap-tokyo,SHARE,1038493877{wide}x\n"
         ),
         "a.csv",
-        &[&format!("a.csv line 5: found \"x\" in column 16389 ({blank})"), "line-2 SHARE 1038493875,1038493876"],
+        &[&format!("a.csv:5: value \"x\" in column 16389 ({blank})"), "line-2 SHARE 1038493875,1038493876"],
     );
     check(
         format!("{wide}image_id,region,permission,account_id\n{wide}img-6pb6lrmy,ap-tokyo,SHARE,1038493875\n"),
@@ -143,7 +143,7 @@ fn other_separators_are_named() {
                 format!("{text}\nimg-6pb6lrmy\n"),
                 file,
                 &[&format!(
-                    "{file} line 1: found columns separated by {name} (expected commas; save the sheet as CSV with \
+                    "{file}:1: columns are separated by {name} (expected commas; save the sheet as CSV with \
                      commas); nothing of the file was read"
                 )],
             );
@@ -162,7 +162,7 @@ fn file_that_is_no_text_is_named_and_not_read() {
     ] {
         for file in ["a.csv", "a.ndjson", "-"] {
             let [said] = &read(beginning, file)[..] else { panic!("{name} in {file}") };
-            assert!(said.starts_with(&format!("{file} line 1: {name} (expected ")), "{said}");
+            assert!(said.starts_with(&format!("{file}:1: {name} (expected ")), "{said}");
             assert!(said.ends_with("; nothing of the file was read"), "{said}");
         }
     }
@@ -172,7 +172,7 @@ fn file_that_is_no_text_is_named_and_not_read() {
 fn json_that_is_spread_over_lines_is_named_once() {
     for text in ["{\n  \"image_id\": \"img-6pb6lrmy\"\n}\n", "[\n  {}\n]\n", "[{\n}]", "\u{feff}{\r\n}"] {
         let [said] = &read(text, "a.json")[..] else { panic!("{text}") };
-        assert!(said.starts_with("a.json line 1: found JSON that is spread over lines (expected one object"), "{said}");
+        assert!(said.starts_with("a.json:1: JSON object over several lines (expected one object"), "{said}");
     }
 }
 
@@ -186,7 +186,7 @@ fn the_first_line_shows_the_format_where_the_name_does_not() {
         format!("[]\n{}", good()),
         "-",
         &[
-            "- line 1: found a list (expected one JSON object per line; jq -c '.[]' makes that of a list)",
+            "-:1: is a list (expected one JSON object per line; convert a list with jq -c '.[]')",
             "line-2 SHARE 1038493875",
         ],
     );
@@ -196,12 +196,12 @@ fn the_first_line_shows_the_format_where_the_name_does_not() {
         check(
             format!("{first}\n{}", good()),
             "-",
-            &[&format!("- line 1: found {}, allowed is one JSON object", excerpt(first)), "line-2 SHARE 1038493875"],
+            &[&format!("-:1: invalid value {} (expected one JSON object)", excerpt(first)), "line-2 SHARE 1038493875"],
         );
     }
     // One column is enough to see that a header was meant, and what is wrong with it.
     let read = read("image,region,permission,account\n", "-");
-    assert!(read[0].starts_with("- line 1: found a column \"image\", allowed is a header with"), "{read:?}");
+    assert!(read[0].starts_with("-:1: unknown column \"image\" (expected a header with"), "{read:?}");
     for (name, format) in
         [("a.CSV", Some(Format::Csv)), ("a.jsonl", Some(Format::Ndjson)), ("a.b/c", None), ("-", None)]
     {
@@ -217,7 +217,7 @@ fn a_file_that_cannot_be_read_on_says_so_and_gives_what_came_before() {
             Err(io::Error::other("gone"))
         }
     }
-    let problem = "line 3: found that it cannot be read (gone), the rest of the file was not read";
+    let problem = "cannot read the file: gone; later lines were not read";
     let results = |text: String, file: &str| {
         let reader = BufReader::new(io::Cursor::new(text).chain(Broken));
         let reader = JobReader::new(reader, file, Format::of_name(file), None);
@@ -225,16 +225,13 @@ fn a_file_that_cannot_be_read_on_says_so_and_gives_what_came_before() {
     };
     assert_eq!(
         results(format!("{0}\n{0}\n", good()), "a.ndjson"),
-        ["line-1", "line-2", &format!("a.ndjson {problem}")]
+        ["line-1", "line-2", &format!("a.ndjson:3: {problem}")]
     );
     let csv = |permission: &str| format!("{HEADER}\nimg-6pb6lrmy,ap-tokyo,{permission},1038493875\n");
-    assert_eq!(results(csv("SHARE"), "a.csv"), [format!("a.csv {problem}"), "line-2".to_owned()]);
+    assert_eq!(results(csv("SHARE"), "a.csv"), [format!("a.csv:3: {problem}"), "line-2".to_owned()]);
     // A SYNC whose list may go on would take the image from those who were to come.
     let sync = results(csv("SYNC"), "a.csv");
-    assert!(
-        sync[1].starts_with("a.csv line 2: found that line 3, which may belong to this SYNC, cannot be read"),
-        "{sync:?}"
-    );
+    assert!(sync[1].starts_with("a.csv:2: line 3 may belong to this SYNC and is invalid"), "{sync:?}");
 }
 
 const HEADER: &str = "image_id,region,permission,account_id";
@@ -271,12 +268,11 @@ fn a_bad_row_is_rejected_by_itself() {
         csv(&["a S 10001", "a S 1", "a s 10002", "x", "", "\"img-bbbbbbbb,ap-tokyo,SHARE,1", "a S 10003"]),
         "a.csv",
         &[
-            "a.csv line 3: account_id: found \"1\", \
-             allowed is a root account id of 5 to 19 digits without a leading zero",
-            "a.csv line 4: permission: found \"s\", allowed is SHARE, CANCEL or SYNC in capitals",
-            "a.csv line 5: found 1 fields, allowed are 4 as in the header",
-            "a.csv line 7: found a quote that is not closed, \
-             allowed are fields whose quotes are closed in their own line",
+            "a.csv:3: account_id: invalid value \"1\" \
+             (expected a root account id of 5 to 19 digits without a leading zero)",
+            "a.csv:4: permission: invalid value \"s\" (expected SHARE, CANCEL or SYNC in capitals)",
+            "a.csv:5: 1 fields (expected 4, as in the header)",
+            "a.csv:7: quote is not closed (expected the closing quote in the same line)",
             "line-2 SHARE 10001,10003",
         ],
     );
@@ -284,22 +280,18 @@ fn a_bad_row_is_rejected_by_itself() {
 
 #[test]
 fn a_quote_that_is_not_closed_or_a_carriage_return_hides_nothing() {
-    let unclosed =
-        "a.csv line 2: found a quote that is not closed, allowed are fields whose quotes are closed in their own line";
+    let unclosed = "a.csv:2: quote is not closed (expected the closing quote in the same line)";
     check(csv(&["img-aaaaaaaa,ap-tokyo,SHARE,\"10001"]), "a.csv", &[unclosed]);
     check(
         csv(&["img-aaaaaaaa,ap-tokyo,SHARE,\"10001\"", "a S \"\"\"10002"]),
         "a.csv",
-        &[
-            "a.csv line 3: found a quote that is not closed, allowed are fields whose quotes are closed in their own line",
-            "line-2 SHARE 10001",
-        ],
+        &["a.csv:3: quote is not closed (expected the closing quote in the same line)", "line-2 SHARE 10001"],
     );
     // The second account of such a line was once left out without a word.
     check(
         csv(&["img-aaaaaaaa,ap-tokyo,SHARE,10001\rimg-aaaaaaaa,ap-tokyo,SHARE,10002"]),
         "a.csv",
-        &["a.csv line 2: found \"ap-tokyo\" in column 5 \
+        &["a.csv:2: value \"ap-tokyo\" in column 5 \
            (expected a blank field, since the header does not name this column)"],
     );
 }
@@ -311,7 +303,7 @@ fn a_byte_order_mark_within_a_file_is_part_of_its_row() {
         format!("\u{feff}{HEADER}\n{row}\n\u{feff}{row}\n"),
         "a.csv",
         &[
-            "a.csv line 3: image_id: found \"\\u{feff}img-aaaaaaaa\", allowed is img- and 4 to 32 lower-case letters or digits",
+            "a.csv:3: image_id: invalid value \"\\u{feff}img-aaaaaaaa\" (expected img- followed by 4 to 32 lowercase letters or digits)",
             "line-2 SHARE 10001",
         ],
     );
@@ -326,13 +318,12 @@ fn a_sync_of_which_a_row_may_be_missing_is_not_carried_out() {
             assert!(read.starts_with(expected), "{read}");
         }
     };
-    let spoiled =
-        |line: u64, by: u64| format!("a.csv line {line}: found that line {by}, which may belong to this SYNC");
-    begins(&["a Y 10001", "a Y 1", "a Y 10003"], &["a.csv line 3: account_id", &spoiled(2, 3)]);
-    begins(&["x", "a Y 10001"], &["a.csv line 2: found 1 fields", &spoiled(3, 2)]);
-    begins(&["a Y 10001", "x"], &["a.csv line 3: found 1 fields", &spoiled(2, 3)]);
+    let spoiled = |line: u64, by: u64| format!("a.csv:{line}: line {by} may belong to this SYNC");
+    begins(&["a Y 10001", "a Y 1", "a Y 10003"], &["a.csv:3: account_id", &spoiled(2, 3)]);
+    begins(&["x", "a Y 10001"], &["a.csv:2: 1 fields", &spoiled(3, 2)]);
+    begins(&["a Y 10001", "x"], &["a.csv:3: 1 fields", &spoiled(2, 3)]);
     // Of these rows it is known that they belong to something else.
-    begins(&["b S 1", "a Y 10001", "a S 1"], &["a.csv line 2", "a.csv line 4", "line-3 SYNC 10001"]);
+    begins(&["b S 1", "a Y 10001", "a S 1"], &["a.csv:2: ", "a.csv:4: ", "line-3 SYNC 10001"]);
 }
 
 #[test]
@@ -343,7 +334,7 @@ fn ten_thousand_rows_are_one_job_and_a_sync_of_more_is_none() {
     };
     check(rows("S", 10_001), "a.csv", &["line-2 SHARE 10000", "line-10002 SHARE 20000"]);
     check(rows("Y", 10_000), "a.csv", &["line-2 SYNC 10000"]);
-    check(rows("Y", 10_002), "a.csv", &["a.csv line 2: found more than 10000 rows of one SYNC, allowed are 10000"]);
+    check(rows("Y", 10_002), "a.csv", &["a.csv:2: more than 10000 rows of one SYNC (expected at most 10000)"]);
 }
 
 #[test]
@@ -356,13 +347,13 @@ fn a_header_has_the_four_columns_in_any_order_and_no_others() {
     let bad = |header: &str, problem: &str| {
         let read = read(format!("{header}\nimg-6pb6lrmy,ap-tokyo,SHARE,10001\n"), "a.csv");
         assert_eq!(read.len(), 1, "{read:?}");
-        assert!(read[0].starts_with(&format!("a.csv line 1: {problem}, allowed is a header with")), "{read:?}");
+        assert!(read[0].starts_with(&format!("a.csv:1: {problem} (expected a header with")), "{read:?}");
         assert!(read[0].ends_with("; nothing of the file was read"), "{read:?}");
     };
-    bad("image_id,region,permission,account", "found a column \"account\"");
-    bad("image_id,region,permission", "found no column account_id");
-    bad("image_id,image_id,region,permission,account_id", "found the column \"image_id\" twice");
-    bad("image_id,permission,account_id", "found no column region");
+    bad("image_id,region,permission,account", "unknown column \"account\"");
+    bad("image_id,region,permission", "missing column account_id");
+    bad("image_id,image_id,region,permission,account_id", "column \"image_id\" twice");
+    bad("image_id,permission,account_id", "missing column region");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Why a text is no job: where it stood, which member, what was found and what is allowed.
+//! Why a text is not a job: place, member, problem, expectation.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -9,66 +9,66 @@ use super::{job::Identity, mode::Permission};
 /// Characters of a rejection's text that a report holds at most. Every part of it is bounded; this is the sum.
 const REASON_CHARS_MAX: usize = 2_000;
 
-/// A text that is no job.
+/// A text that is not a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Where the text stood; `None` where there is nothing but the text.
+    /// The place of the text; `None` if it has none.
     pub place: Option<Place>,
     /// Which member, such as `account_ids[2]`; `None` if it is about the text as a whole.
     pub member: Option<String>,
-    /// What was found and what is allowed, safe to print: `found "share", allowed is ...`.
+    /// The problem, safe to print: `invalid value "share" (expected ...)`.
     pub problem: String,
-    /// What could be read nevertheless, for the rejected job's report.
+    /// The members that are valid all the same, for the report of the rejected job.
     pub known: Box<Known>,
 }
 
-/// A line of a file, shown as `jobs.ndjson line 3`.
+/// A line of a file, shown as `jobs.ndjson:3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What the file is called, safe to print.
+    /// The name of the file, safe to print.
     pub file: Arc<str>,
     /// Counted from 1.
     pub line: u64,
 }
 
-/// What could be read of a job that was rejected.
+/// The valid members of a rejected job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Its name.
     pub job_id: Option<String>,
-    /// The lane that it named.
+    /// Its lane.
     pub lane: Option<String>,
     /// The image.
     pub image_id: Option<ImageId>,
     /// The region.
     pub region: Option<Region>,
-    /// What it wished.
+    /// The requested permission.
     pub permission: Option<Permission>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Rejection {
-    /// A rejection of a text as a whole.
+    /// Returns a rejection of a text as a whole.
     #[must_use]
     pub fn of_text(problem: impl Into<String>) -> Self {
         Self { place: None, member: None, problem: problem.into(), known: Box::default() }
     }
 
-    /// A rejection of a job that could be read, because of what it asks for: a lane or a region that nobody serves.
+    /// Returns a rejection of a well-formed job whose lane or region is not served.
     #[must_use]
     pub fn of_job(identity: &Identity, member: Option<&str>, problem: impl Into<String>) -> Self {
         let known = Box::new(Known::from(identity));
         Self { place: None, member: member.map(str::to_owned), problem: problem.into(), known }
     }
 
-    /// The same, and where it stood.
+    /// Adds the place of the text.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
     }
 
-    /// The whole as one line of bounded length: what a report gives as its `reason`.
+    /// Returns one line of bounded length, the `reason` of a report.
     #[must_use]
     pub fn reason(&self) -> String {
         imageshare_core::text::printable(&self.to_string(), REASON_CHARS_MAX)
@@ -91,7 +91,7 @@ impl fmt::Display for Rejection {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} line {}", self.file, self.line)
+        write!(f, "{}:{}", self.file, self.line)
     }
 }
 

@@ -448,7 +448,8 @@ mod tests {
             job::parse(text.as_bytes(), &defaults).unwrap_err().at(Place { file: "jobs.ndjson".into(), line: 3 });
         let report = Report::of_rejection(&rejection, circumstances());
         let text = serde_json::to_string(&report).unwrap();
-        let reason = r#"jobs.ndjson line 3: permission: found \"share\", allowed is SHARE, CANCEL or SYNC in capitals"#;
+        let reason =
+            r#"jobs.ndjson:3: permission: invalid value \"share\" (expected SHARE, CANCEL or SYNC in capitals)"#;
         assert!(
             text.starts_with(&format!(
                 r#"{{"job_id":"line-3","lane":null,"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":null,"status":"rejected","reason":"{reason}","changed":[],"#

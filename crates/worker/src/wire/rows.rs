@@ -136,9 +136,9 @@ impl Rows {
             }
             let column = COLUMNS.iter().position(|names| names.contains(&text));
             match column.and_then(|column| places.get_mut(column)) {
-                None => problem = Some(format!("found a column {}, allowed is {ALLOWED_HEADER}", excerpt(text))),
+                None => problem = Some(format!("unknown column {} (expected {ALLOWED_HEADER})", excerpt(text))),
                 Some(Some(_)) => {
-                    problem = Some(format!("found the column {} twice, allowed is {ALLOWED_HEADER}", excerpt(text)));
+                    problem = Some(format!("column {} twice (expected {ALLOWED_HEADER})", excerpt(text)));
                 }
                 Some(free) => *free = Some(place),
             }
@@ -148,7 +148,7 @@ impl Rows {
         {
             let name = if separator == '\t' { "tabs".to_owned() } else { format!("\"{separator}\"") };
             return Err(format!(
-                "found columns separated by {name} (expected commas; save the sheet as CSV with commas)"
+                "columns are separated by {name} (expected commas; save the sheet as CSV with commas)"
             ));
         }
         problem.map_or_else(|| Header::new(places, self.region), Err)
@@ -171,14 +171,14 @@ impl Rows {
         let count = count.map_err(whole)?;
         if let Some((number, found)) = nameless {
             let expected = "expected a blank field, since the header does not name this column";
-            return Err(whole(format!("found {found} in column {number} ({expected})")));
+            return Err(whole(format!("value {found} in column {number} ({expected})")));
         }
         if fields.iter().all(String::is_empty) {
             return Ok(None);
         }
         let width = header.width();
         if count < width {
-            return Err(whole(format!("found {count} fields, allowed are {width} as in the header")));
+            return Err(whole(format!("{count} fields (expected {width}, as in the header)")));
         }
         let [image_id, region, permission, account_id] = fields;
         let image_id: Result<ImageId, _> = image_id.parse();
@@ -244,7 +244,7 @@ impl Rows {
                 }
             }
         }
-        Err("found a quote that is not closed, allowed are fields whose quotes are closed in their own line".to_owned())
+        Err("quote is not closed (expected the closing quote in the same line)".to_owned())
     }
 
     /// Puts a good row to the group, or begins another one.
@@ -256,7 +256,7 @@ impl Rows {
                 group.account_ids.push(account_id);
             }
             Some(group) if group.key == key && is_sync => {
-                let problem = format!("found more than {ACCOUNTS_MAX} rows of one SYNC, allowed are {ACCOUNTS_MAX}");
+                let problem = format!("more than {ACCOUNTS_MAX} rows of one SYNC (expected at most {ACCOUNTS_MAX})");
                 group.spoiled.get_or_insert(problem);
             }
             _ => {
@@ -291,7 +291,7 @@ impl Header {
             let is_needed = region.is_none() || names.first() != Some(&"region");
             if place.is_none() && is_needed {
                 let name = names.first().copied().unwrap_or_default();
-                return Err(format!("found no column {name}, allowed is {ALLOWED_HEADER}"));
+                return Err(format!("missing column {name} (expected {ALLOWED_HEADER})"));
             }
         }
         Ok(Self { places })
@@ -335,7 +335,7 @@ fn job_id(line: u64) -> String {
 
 fn row_missing(line: u64) -> String {
     format!(
-        "found that line {line}, which may belong to this SYNC, cannot be read, allowed is a SYNC of which every row \
-         can be: it cancels what its list leaves out"
+        "line {line} may belong to this SYNC and is invalid (expected a SYNC with valid rows only, since it cancels all \
+         accounts that its list omits)"
     )
 }

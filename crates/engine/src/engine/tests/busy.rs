@@ -4,7 +4,7 @@ use imageshare_core::Permission;
 
 use super::kit::{Kit, LANE, job, refused};
 use crate::{
-    io::{Action, Answer, ImageState, Input, Notice, Outcome},
+    io::{Action, Answer, ImageReadiness, Input, Notice, Outcome},
     job::{AccountOutcome, Job, Mode},
     limits::{LaneLimits, LimitValues},
     policy::Policy,
@@ -23,13 +23,13 @@ fn busy_kit() -> (Kit, u64) {
 }
 
 #[test]
-fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
+fn busy_image_is_written_once_it_is_normal() {
     let (mut kit, delivery) = busy_kit();
     for _ in 0..5 {
-        kit.state(ImageState::Pending("CREATING".into()));
+        kit.state(ImageReadiness::Pending("CREATING".into()));
     }
     let before = kit.now;
-    kit.state(ImageState::Normal);
+    kit.state(ImageReadiness::Normal);
     assert_eq!(kit.write(Permission::Share), [1]);
     assert!(kit.now <= before + 1200);
     kit.accept();
@@ -39,21 +39,21 @@ fn a_busy_image_is_asked_about_and_written_to_the_moment_it_is_normal() {
 }
 
 #[test]
-fn a_state_that_never_becomes_normal_fails_at_once() {
+fn broken_image_fails_at_once() {
     let (mut kit, delivery) = busy_kit();
-    kit.state(ImageState::Broken("CREATEFAILED".into()));
+    kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
     assert_eq!(kit.outcomes(delivery), [BUSY]);
 }
 
 #[test]
-fn a_busy_image_is_waited_for_as_long_as_the_limits_say_and_not_longer() {
+fn busy_image_fails_after_image_wait() {
     let (mut kit, delivery) = busy_kit();
     let mut questions = 0;
     while !kit.is_settled(delivery) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
             questions += 1;
-            kit.state(ImageState::Pending("CREATING".into()));
+            kit.state(ImageReadiness::Pending("CREATING".into()));
         }
     }
     assert!((7_199_000..7_203_000).contains(&kit.now), "{}", kit.now);
@@ -68,7 +68,7 @@ fn kit_after_takeover() -> (Kit, u64) {
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse(BUSY);
-    kit.state(ImageState::Pending("CREATING".into()));
+    kit.state(ImageReadiness::Pending("CREATING".into()));
     kit.input(Input::LaneLost(LANE));
     kit.pass(Millis::from_secs(50 * 60));
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
@@ -78,14 +78,14 @@ fn kit_after_takeover() -> (Kit, u64) {
 }
 
 #[test]
-fn busy_image_is_asked_about_again_after_takeover() {
+fn busy_image_is_queried_after_takeover() {
     let (mut kit, delivery) = kit_after_takeover();
     kit.pass(Millis(200));
     let is_question = |action: &&Action| matches!(action, Action::ReadImage { .. });
     assert_eq!(kit.open.values().filter(is_question).count(), 1);
     let call = kit.open.iter().find(|(_, action)| is_question(action)).map(|(&call, _)| call).unwrap();
     kit.open.remove(&call);
-    let outcome = Outcome::Accepted(Answer::Image(ImageState::Normal));
+    let outcome = Outcome::Accepted(Answer::Image(ImageReadiness::Normal));
     kit.input(Input::Answer { call, outcome });
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -102,7 +102,7 @@ fn image_still_busy_after_takeover_fails_its_jobs() {
     for (call, action) in calls {
         kit.open.remove(&call);
         let answer = match action {
-            Action::ReadImage { .. } => Answer::Image(ImageState::Pending("CREATING".into())),
+            Action::ReadImage { .. } => Answer::Image(ImageReadiness::Pending("CREATING".into())),
             _ => Answer::Shares(Vec::new()),
         };
         kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
@@ -111,12 +111,12 @@ fn image_still_busy_after_takeover_fails_its_jobs() {
 }
 
 #[test]
-fn a_lane_whose_whole_window_waits_for_busy_images_waits_less() {
+fn blocked_window_waits_less() {
     check_waits_less(2, false);
 }
 
 #[test]
-fn full_lane_that_waits_for_busy_images_waits_less() {
+fn blocked_full_lane_waits_less() {
     check_waits_less(3, true);
 }
 
@@ -135,18 +135,18 @@ fn check_waits_less(window: u32, is_full: bool) {
     while !kit.is_settled(delivery) {
         kit.pass(Millis(1000));
         if !kit.open.is_empty() {
-            kit.state(ImageState::Pending("CREATING".into()));
+            kit.state(ImageReadiness::Pending("CREATING".into()));
         }
     }
     assert!((2_399_000..2_403_000).contains(&kit.now), "{}", kit.now);
 }
 
 #[test]
-fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
+fn normal_image_that_refuses_is_tried_rarely() {
     let (mut kit, _) = busy_kit();
     let mut writes = 0;
     while kit.now < 120_000 {
-        kit.state(ImageState::Normal);
+        kit.state(ImageReadiness::Normal);
         kit.write(Permission::Share);
         writes += 1;
         kit.refuse(BUSY);
@@ -157,7 +157,7 @@ fn an_image_that_is_normal_and_still_refuses_is_not_hammered() {
 #[test]
 fn others_go_on_while_an_image_is_busy() {
     let (mut kit, _) = busy_kit();
-    kit.state(ImageState::Pending("CREATING".into()));
+    kit.state(ImageReadiness::Pending("CREATING".into()));
     let other = kit.job(Mode::Share, 1, [1]);
     kit.list([]);
     assert_eq!(kit.write(Permission::Share), [1]);
@@ -166,19 +166,19 @@ fn others_go_on_while_an_image_is_busy() {
 }
 
 #[test]
-fn a_busy_image_is_never_left_unasked_for_longer_than_ten_seconds() {
+fn busy_image_is_queried_every_ten_seconds() {
     let (mut kit, _) = busy_kit();
     let mut asked_at = kit.now;
     for _ in 0..200 {
         assert!(kit.call_is_question());
         assert!(kit.now <= asked_at + 10_500, "asked at {asked_at} and again at {}", kit.now);
         asked_at = kit.now;
-        kit.state(ImageState::Pending("CREATING".into()));
+        kit.state(ImageReadiness::Pending("CREATING".into()));
     }
 }
 
 #[test]
-fn interrupted_job_of_a_busy_image_names_the_refusal() {
+fn interrupted_job_of_busy_image_reports_refusal() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let carried = kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);

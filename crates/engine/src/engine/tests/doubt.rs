@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn the_opposite_waits_until_a_lost_write_can_no_longer_land() {
+fn opposite_waits_while_a_write_is_in_doubt() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -59,7 +59,7 @@ fn last_listing_decides_after_all_tries() {
             sent = kit.now;
             kit.lose();
             if kit.call_is_question() {
-                kit.state(crate::io::ImageState::Normal);
+                kit.state(crate::io::ImageReadiness::Normal);
             }
         }
         kit.list(listed.then_some(1));
@@ -99,7 +99,7 @@ fn takeover_rereads_redelivered_jobs() {
 }
 
 #[test]
-fn after_a_takeover_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_found() {
+fn new_jobs_after_takeover_need_our_own_response() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let changed = kit.job(Mode::Share, 0, [1]);
     let unchanged = kit.job(Mode::Share, 0, [2]);
@@ -112,7 +112,7 @@ fn after_a_takeover_new_jobs_are_settled_by_our_own_answer_but_not_by_what_was_f
 }
 
 #[test]
-fn one_shot_commands_do_not_wait_for_a_worker_before() {
+fn commands_do_not_wait_for_an_earlier_worker() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;
@@ -122,7 +122,7 @@ fn one_shot_commands_do_not_wait_for_a_worker_before() {
 }
 
 #[test]
-fn a_request_that_never_left_counts_for_nobody() {
+fn request_that_never_left_is_not_counted() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { attempts: 2, ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -137,7 +137,7 @@ fn a_request_that_never_left_counts_for_nobody() {
 }
 
 #[test]
-fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_takeover() {
+fn refuted_write_still_counts_as_sent() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.refuse("UnauthorizedOperation");
@@ -150,7 +150,7 @@ fn a_write_that_was_sent_stays_one_when_its_outcome_is_doubted_after_a_takeover(
 }
 
 #[test]
-fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_at_again() {
+fn early_write_after_takeover_is_listed_again() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
@@ -166,7 +166,7 @@ fn a_write_that_began_before_the_calls_of_a_worker_before_had_landed_is_looked_a
 }
 
 #[test]
-fn a_later_operation_that_fails_leaves_the_last_word_to_the_one_before_it() {
+fn earlier_operation_counts_if_the_later_fails() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let first = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
@@ -220,7 +220,7 @@ fn takeover_rereads_before_the_opposite_operation() {
 }
 
 #[test]
-fn takeover_sends_the_opposite_once_a_later_listing_agrees() {
+fn takeover_sends_opposite_after_a_later_listing() {
     for at_once in [false, true] {
         let (mut kit, share, cancel) = opposite_behind(at_once);
         kit.list([1]);
@@ -294,7 +294,7 @@ fn takeover_ignores_a_listing_that_began_before() {
 }
 
 #[test]
-fn takeover_settles_nothing_by_a_write_that_began_before() {
+fn takeover_ignores_a_write_that_began_before() {
     for outcome in [
         Outcome::Accepted(crate::io::Answer::Modified),
         refused("FailedOperation.AccountAlreadyExists"),

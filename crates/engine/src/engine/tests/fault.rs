@@ -7,7 +7,7 @@ use imageshare_core::{Class, Permission, code::table, ids::AccountId};
 use super::kit::{Kit, LANE, NO_CHECKS, account_id};
 use crate::{
     LaneStatus,
-    io::{Action, Answer, CloseReason, ImageState, Input, Outcome},
+    io::{Action, Answer, CloseReason, ImageReadiness, Input, Outcome},
     job::{Job, Mode},
     limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
     policy::Policy,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
+fn image_that_cannot_be_shared_fails_all_jobs() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..120 {
         kit.job(Mode::Share, 0, [account]);
@@ -29,7 +29,7 @@ fn an_image_that_can_never_be_shared_fails_at_once_for_all_in_hand() {
 }
 
 #[test]
-fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
+fn refused_credential_costs_no_try() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -46,7 +46,7 @@ fn a_refused_credential_is_refreshed_once_and_costs_no_try() {
 }
 
 #[test]
-fn a_credential_that_is_refused_after_a_refresh_closes_the_lane() {
+fn credential_refused_after_refresh_closes_the_lane() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -98,7 +98,7 @@ fn refuse_image_0(
                     let listed = shared.iter().filter(|(of, _)| *of == image).map(|&(_, account)| account);
                     Outcome::Accepted(Answer::Shares(listed.collect()))
                 }
-                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(ImageState::Normal)),
+                (None, Action::ReadImage { .. }) => Outcome::Accepted(Answer::Image(ImageReadiness::Normal)),
             };
             kit.input(Input::Answer { call, outcome });
         }
@@ -111,7 +111,7 @@ const fn is_write(action: &Action) -> bool {
 }
 
 #[test]
-fn denied_image_fails_after_ten_minutes_while_others_work() {
+fn denied_image_fails_after_ten_minutes() {
     let mut shared = Shared::new();
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let denied = kit.job(Mode::Share, 0, [1]);
@@ -127,7 +127,7 @@ fn denied_image_fails_after_ten_minutes_while_others_work() {
 }
 
 #[test]
-fn denied_listing_fails_a_sync_only_while_others_work() {
+fn denied_listing_fails_sync_while_others_work() {
     let mut shared = Shared::new();
     let mut kit =
         Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(7200), ..LimitValues::default() });
@@ -183,7 +183,7 @@ fn permitted_write_counts_for_minutes_only() {
 }
 
 #[test]
-fn fresh_key_is_tried_at_once_on_denied_images() {
+fn new_key_is_tried_on_denied_images() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
@@ -224,7 +224,7 @@ fn report_names_no_request_of_another_job() {
 }
 
 #[test]
-fn where_no_write_was_ever_permitted_the_lane_closes() {
+fn lane_closes_if_no_write_was_permitted() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -250,7 +250,7 @@ fn a_clock_is_corrected_once() {
 }
 
 #[test]
-fn a_throttled_write_does_not_say_that_the_key_may_write() {
+fn throttled_write_shows_no_permission() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -262,7 +262,7 @@ fn a_throttled_write_does_not_say_that_the_key_may_write() {
 }
 
 #[test]
-fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in_time() {
+fn credential_refused_for_writes_is_probed_by_writes() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     while !kit.is_settled(delivery) {
@@ -274,7 +274,7 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
         match kit.call().1 {
             Action::Modify { .. } => kit.refuse("AuthFailure.MFAFailure"),
             Action::ReadShares { .. } => kit.list([]),
-            Action::ReadImage { .. } => kit.state(ImageState::Normal),
+            Action::ReadImage { .. } => kit.state(ImageReadiness::Normal),
         }
         if kit.refreshes == 1 && kit.lane_status() == LaneStatus::Open {
             kit.input(Input::CredentialRefreshed(LANE));
@@ -285,7 +285,7 @@ fn a_credential_that_only_writes_are_refused_is_probed_by_writes_and_given_up_in
 }
 
 #[test]
-fn a_lane_closed_for_what_was_not_permitted_tries_an_image_that_comes_later() {
+fn lane_without_permissions_tries_a_new_image() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -298,7 +298,7 @@ fn a_lane_closed_for_what_was_not_permitted_tries_an_image_that_comes_later() {
 }
 
 #[test]
-fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
+fn calls_signed_before_a_refresh_close_no_lane() {
     for outcome in [super::kit::refused("AuthFailure.TokenFailure"), Outcome::Skewed] {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         for image in 0..3 {
@@ -316,7 +316,7 @@ fn calls_signed_before_a_refresh_or_a_correction_do_not_close_the_lane() {
 }
 
 #[test]
-fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wished() {
+fn list_refusal_shows_nothing_about_one_account() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
@@ -331,7 +331,7 @@ fn a_refusal_of_a_list_says_nothing_of_the_one_account_of_it_that_is_still_wishe
 }
 
 #[test]
-fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
+fn own_account_fails_and_is_in_no_list() {
     let own = |account| Input::OwnAccount(LANE, account_id(account));
     for permission in [Permission::Share, Permission::Cancel] {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
@@ -348,7 +348,7 @@ fn the_account_of_the_key_fails_by_itself_and_is_in_no_list() {
 }
 
 #[test]
-fn the_account_of_the_key_is_left_out_of_a_sync() {
+fn own_account_is_left_out_of_sync() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::OwnAccount(LANE, account_id(2)));
     let delivery = kit.job(Mode::Sync, 0, [1, 2]);
@@ -357,7 +357,7 @@ fn the_account_of_the_key_is_left_out_of_a_sync() {
 }
 
 #[test]
-fn whose_key_it_is_may_be_known_late_and_outlives_the_lane() {
+fn own_account_may_be_known_late() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::LaneLost(LANE));
     kit.input(Input::OwnAccount(LANE, account_id(2)));
@@ -382,7 +382,7 @@ fn refuse_all(code: &str) -> (usize, Option<String>) {
     while writes < 30 && !kit.is_settled(delivery) {
         match kit.call().1 {
             Action::ReadShares { .. } => kit.list([]),
-            Action::ReadImage { .. } => kit.state(ImageState::Normal),
+            Action::ReadImage { .. } => kit.state(ImageReadiness::Normal),
             Action::Modify { .. } => {
                 writes += 1;
                 kit.refuse(code);
@@ -397,7 +397,7 @@ fn refuse_all(code: &str) -> (usize, Option<String>) {
 }
 
 #[test]
-fn every_code_is_retried_or_failed_as_its_class_demands() {
+fn every_code_follows_its_class() {
     let attempts = Limits::default().attempts as usize;
     for &(code, class) in table() {
         let (writes, outcome) = refuse_all(code);

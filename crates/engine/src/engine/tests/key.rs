@@ -135,7 +135,7 @@ fn unknown_account_is_waited_for_only_seconds() {
 }
 
 #[test]
-fn key_of_unknown_account_fails_no_job_for_its_image() {
+fn unproven_key_fails_no_job_for_its_image() {
     for code in ["UnauthorizedOperation.ImageNotBelongToAccount", "InvalidImageId.NotFound"] {
         for mode in [Mode::Share, Mode::Cancel, Mode::Sync] {
             let mut kit = worker();

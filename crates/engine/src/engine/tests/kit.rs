@@ -10,7 +10,7 @@ use imageshare_core::{
 use crate::{
     Engine, LaneStatus,
     image::Image,
-    io::{Action, Answer, CallId, Command, DeliveryId, ImageState, Input, LaneId, Notice, Outcome},
+    io::{Action, Answer, CallId, Command, DeliveryId, ImageReadiness, Input, LaneId, Notice, Outcome},
     job::{AccountOutcome, Job, Mode, Report},
     limits::{LaneLimitValues, LaneLimits, LimitValues, Limits},
     policy::{Policy, TakeoverChecks},
@@ -167,7 +167,7 @@ impl Kit {
 
     /// DescribeImages says this.
     #[track_caller]
-    pub(super) fn state(&mut self, state: ImageState) {
+    pub(super) fn state(&mut self, state: ImageReadiness) {
         let (_, action) = self.call();
         assert!(matches!(action, Action::ReadImage { .. }), "not a question about the image: {action:?}");
         self.answer(Outcome::Accepted(Answer::Image(state)));

@@ -29,7 +29,7 @@ fn fail_until(kit: &mut Kit, end: u64) {
 }
 
 #[test]
-fn five_calls_without_an_answer_on_three_images_close_the_lane() {
+fn five_lost_calls_on_three_images_close() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -42,7 +42,7 @@ fn five_calls_without_an_answer_on_three_images_close_the_lane() {
 }
 
 #[test]
-fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
+fn one_image_needs_a_query_to_close() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
@@ -50,14 +50,14 @@ fn with_one_image_a_question_about_it_decides_whether_the_endpoint_is_away() {
     }
     assert!(kit.call_is_question());
     assert_eq!(kit.lane_status(), LaneStatus::Open);
-    kit.state(crate::io::ImageState::Normal);
+    kit.state(crate::io::ImageReadiness::Normal);
     assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
     kit.accept();
     assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
 
 #[test]
-fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
+fn reopened_lane_forgives_tries() {
     let mut kit = Kit::new(
         Policy::COMMAND,
         LimitValues { attempts: 2, closed_for: Millis::from_secs(600), ..LimitValues::default() },
@@ -71,7 +71,7 @@ fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
             let answer = match action {
                 crate::io::Action::Modify { .. } => crate::io::Answer::Modified,
                 crate::io::Action::ReadShares { .. } => crate::io::Answer::Shares(Vec::new()),
-                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageState::Normal),
+                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageReadiness::Normal),
             };
             kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
         }
@@ -83,7 +83,7 @@ fn a_lane_opens_again_and_the_tries_of_that_time_do_not_count() {
 }
 
 #[test]
-fn a_one_shot_command_gives_up_a_closed_lane_and_says_what_was_not_attempted() {
+fn command_reports_jobs_of_a_closed_lane() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -98,7 +98,7 @@ fn a_one_shot_command_gives_up_a_closed_lane_and_says_what_was_not_attempted() {
 }
 
 #[test]
-fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
+fn worker_requeues_a_closed_lane_and_probes() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -109,7 +109,7 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(..)));
     kit.open.clear();
     kit.call();
-    kit.state(crate::io::ImageState::Normal);
+    kit.state(crate::io::ImageReadiness::Normal);
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let again = kit.job(Mode::Share, 0, [1]);
@@ -118,7 +118,7 @@ fn a_worker_gives_a_closed_lane_back_and_probes_until_it_is_well() {
 }
 
 #[test]
-fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
+fn lease_requeues_the_lane_between_calls() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues { lease: Some(Millis::from_secs(60)), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -131,7 +131,7 @@ fn at_the_lease_the_lane_goes_back_whole_and_only_between_calls() {
 }
 
 #[test]
-fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
+fn leaving_lane_is_requeued_between_calls() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -149,7 +149,7 @@ fn a_lane_that_is_told_to_leave_goes_back_between_calls_and_can_come_again() {
 }
 
 #[test]
-fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
+fn drain_finishes_calls_and_begins_none() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -171,7 +171,7 @@ fn drain_lets_calls_in_flight_finish_and_begins_no_others() {
 }
 
 #[test]
-fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
+fn lost_lane_forgets_jobs_and_keeps_state() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -188,7 +188,7 @@ fn a_lost_lane_forgets_its_jobs_and_keeps_what_it_learnt() {
 }
 
 #[test]
-fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
+fn lane_that_is_not_up_takes_no_job() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.input(Input::LaneLost(LANE));
     kit.job(Mode::Share, 0, [1]);
@@ -197,7 +197,7 @@ fn a_job_for_a_lane_that_is_not_up_is_not_taken() {
 }
 
 #[test]
-fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_it_made() {
+fn command_gives_up_a_silent_endpoint() {
     let mut kit =
         Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(12), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
@@ -215,7 +215,7 @@ fn a_one_shot_command_gives_up_an_endpoint_that_never_answers_however_few_calls_
 }
 
 #[test]
-fn what_was_refused_for_the_call_and_not_for_its_accounts_was_not_attempted() {
+fn refused_calls_are_reported_as_not_attempted() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -257,7 +257,7 @@ fn given_up_with_a_write_in_flight() -> (Kit, crate::io::CallId) {
 }
 
 #[test]
-fn an_answer_that_comes_after_the_lane_was_given_up_harms_nobody() {
+fn response_after_give_up_is_ignored() {
     let (mut kit, hanging) = given_up_with_a_write_in_flight();
     assert_eq!(kit.outcomes(0), ["Local.NoAnswer"], "its write may still be applied");
     assert_eq!(kit.outcomes(1), ["Local.NotAttempted"]);
@@ -271,7 +271,7 @@ fn an_answer_that_comes_after_the_lane_was_given_up_harms_nobody() {
 }
 
 #[test]
-fn an_interrupted_sync_that_waits_for_its_last_reading_is_settled() {
+fn interrupted_sync_before_last_listing_is_settled() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let sync = kit.job(Mode::Sync, 0, [1]);
     kit.list([]);
@@ -284,7 +284,7 @@ fn an_interrupted_sync_that_waits_for_its_last_reading_is_settled() {
 }
 
 #[test]
-fn a_job_that_comes_after_the_drain_is_settled_too() {
+fn job_after_drain_is_settled() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::Drain);
     let late = kit.job(Mode::Share, 0, [1]);
@@ -292,7 +292,7 @@ fn a_job_that_comes_after_the_drain_is_settled_too() {
 }
 
 #[test]
-fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
+fn short_jobs_do_not_reach_the_lease() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues { lease: Some(Millis::from_secs(60)), ..LimitValues::default() });
     while kit.now < 300_000 {
         // Always one job in hand, none of them for long.
@@ -309,7 +309,7 @@ fn a_lane_of_short_jobs_is_not_given_back_at_the_lease() {
 }
 
 #[test]
-fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
+fn closed_lane_that_is_up_again_can_leave() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -323,7 +323,7 @@ fn a_lane_that_is_consumed_again_while_it_is_closed_can_leave_again() {
 }
 
 #[test]
-fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
+fn suspected_lane_is_given_up_as_closed() {
     let mut kit =
         Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(12), ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
@@ -337,7 +337,7 @@ fn a_lane_that_is_given_up_while_it_is_only_suspected_is_said_to_be_closed() {
 }
 
 #[test]
-fn job_for_an_empty_closed_lane_is_probed_at_once() {
+fn job_for_empty_closed_lane_is_probed() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.deliver(crate::job::Job { deadline: Some(crate::time::Instant(5000)), ..job(Mode::Share, 0, [1]) });
     kit.list([]);

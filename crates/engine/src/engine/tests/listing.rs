@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn the_first_wish_reads_and_only_the_difference_is_sent() {
+fn first_job_lists_and_sends_the_difference() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([2]);
@@ -34,7 +34,7 @@ fn accounts_that_are_as_wished_cost_no_write() {
 }
 
 #[test]
-fn our_own_write_is_believed_until_a_reading_can_show_it() {
+fn own_write_counts_until_a_listing_shows_it() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -50,7 +50,7 @@ fn our_own_write_is_believed_until_a_reading_can_show_it() {
 }
 
 #[test]
-fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
+fn listing_of_the_same_millisecond_is_too_early() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { read_lag: Millis(0), ..LimitValues::default() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -62,7 +62,7 @@ fn a_reading_that_began_in_the_millisecond_of_our_own_write_does_not_undo_it() {
 }
 
 #[test]
-fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
+fn old_listing_reports_nothing_unchanged() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([1, 2]);
@@ -74,7 +74,7 @@ fn a_reading_older_than_thirty_seconds_calls_nothing_unchanged() {
 }
 
 #[test]
-fn a_listing_of_a_suspicious_length_proves_no_absence() {
+fn suspicious_length_proves_no_absence() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [777]);
     kit.list(0..20);
@@ -84,7 +84,7 @@ fn a_listing_of_a_suspicious_length_proves_no_absence() {
 }
 
 #[test]
-fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
+fn refused_listing_is_noticed_once() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
@@ -98,7 +98,7 @@ fn without_the_right_to_read_work_goes_on_and_that_is_said_once() {
 }
 
 #[test]
-fn a_reading_that_fails_for_a_moment_is_tried_again() {
+fn failed_listing_is_tried_again() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("InternalError");
@@ -108,7 +108,7 @@ fn a_reading_that_fails_for_a_moment_is_tried_again() {
 }
 
 #[test]
-fn jobs_that_come_while_a_reading_is_under_way_share_it() {
+fn jobs_share_a_listing_in_flight() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.call();
@@ -120,7 +120,7 @@ fn jobs_that_come_while_a_reading_is_under_way_share_it() {
 }
 
 #[test]
-fn a_read_is_of_the_image_and_region_of_the_job() {
+fn listing_names_image_and_region() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let job = super::kit::job(Mode::Share, 4, [1]);
     let (region, image_id) = (job.region, job.image_id);
@@ -129,7 +129,7 @@ fn a_read_is_of_the_image_and_region_of_the_job() {
 }
 
 #[test]
-fn an_image_that_cannot_be_read_is_forgotten_in_the_end() {
+fn unlistable_image_is_forgotten_eventually() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..30 {
         kit.job(Mode::Share, image, [1]);

@@ -18,7 +18,7 @@ fn numbers(kit: &Kit) -> LaneNumbers {
 }
 
 #[test]
-fn accounts_are_pending_until_they_have_their_outcome_each_once() {
+fn accounts_are_pending_until_their_outcome() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.job(Mode::Share, 0, [2, 3]);
@@ -38,7 +38,7 @@ fn accounts_are_pending_until_they_have_their_outcome_each_once() {
 }
 
 #[test]
-fn what_a_lost_lane_held_is_pending_no_more() {
+fn lost_lane_has_no_pending_operations() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     kit.job(Mode::Share, 0, 0..50);
     assert_eq!(numbers(&kit).operations, 50);
@@ -51,7 +51,7 @@ fn what_a_lost_lane_held_is_pending_no_more() {
 }
 
 #[test]
-fn a_list_is_split_until_the_account_at_fault_is_alone_and_each_time_counts() {
+fn each_split_of_a_list_is_counted() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);
@@ -64,7 +64,7 @@ fn a_list_is_split_until_the_account_at_fault_is_alone_and_each_time_counts() {
 }
 
 #[test]
-fn a_throttle_lowers_the_rate_of_its_kind_and_a_refused_length_the_batch() {
+fn throttle_lowers_rate_and_long_list_lowers_batch() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     assert_eq!(Engine::new(Policy::COMMAND, Limits::default(), 1).lane_numbers(LANE), None);
     kit.job(Mode::Share, 0, 0..50);

@@ -109,7 +109,7 @@ fn refusal_of_the_image_concerns_no_later_job() {
 }
 
 #[test]
-fn last_look_at_many_provisional_outcomes_is_spread_over_calls() {
+fn takeover_check_of_many_is_spread_over_calls() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Cancel, 0, [account]);
@@ -122,7 +122,7 @@ fn last_look_at_many_provisional_outcomes_is_spread_over_calls() {
 }
 
 #[test]
-fn failures_of_what_does_not_fit_are_spread_over_calls() {
+fn quota_failures_are_spread_over_calls() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, cap: 3, ..LimitValues::default() });
     for account in 10..70 {
         kit.job(Mode::Share, 0, [account]);
@@ -132,7 +132,7 @@ fn failures_of_what_does_not_fit_are_spread_over_calls() {
 }
 
 #[test]
-fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
+fn lost_lane_forgets_jobs_over_several_calls() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Cancel, 0, [account]);
@@ -153,7 +153,7 @@ fn lost_lane_forgets_its_jobs_over_calls_without_a_report() {
 }
 
 #[test]
-fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
+fn jobs_behind_sync_begin_in_order_over_calls() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 1, ..LimitValues::default() });
     let sync = kit.job(Mode::Sync, 0, [1]);
     let behind: Vec<u64> = (0..5).map(|_| kit.job(Mode::Share, 0, [1, 2])).collect();
@@ -165,7 +165,7 @@ fn jobs_behind_a_sync_begin_in_their_order_over_calls() {
 }
 
 #[test]
-fn operations_of_all_tickets_of_an_image_travel_together() {
+fn operations_of_an_image_travel_together() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..60 {
         kit.job(Mode::Share, 0, [account]);
@@ -179,7 +179,7 @@ fn operations_of_all_tickets_of_an_image_travel_together() {
 }
 
 #[test]
-fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
+fn cancel_after_share_ends_cancelled_in_order() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     let cancel = kit.job(Mode::Cancel, 0, [1]);
@@ -195,7 +195,7 @@ fn share_then_cancel_ends_cancelled_and_is_settled_in_order() {
 }
 
 #[test]
-fn neighbours_that_want_the_same_are_one_operation_even_in_flight() {
+fn same_requests_join_one_operation_in_flight() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -207,7 +207,7 @@ fn neighbours_that_want_the_same_are_one_operation_even_in_flight() {
 }
 
 #[test]
-fn a_wish_does_not_join_past_an_opposite_one() {
+fn items_do_not_join_past_an_opposite() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -224,7 +224,7 @@ fn a_wish_does_not_join_past_an_opposite_one() {
 }
 
 #[test]
-fn a_ticket_waits_for_every_earlier_one_that_names_one_of_its_accounts() {
+fn job_waits_for_earlier_jobs_of_its_accounts() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let early = kit.job(Mode::Share, 0, [1, 2]);
     let late = kit.job(Mode::Share, 0, [2]);
@@ -248,7 +248,7 @@ fn repeated_accounts_are_counted_and_sent_once() {
 }
 
 #[test]
-fn an_expired_job_is_not_begun_and_one_in_flight_is_awaited() {
+fn expired_job_does_not_begin_but_awaits_calls() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut late = job(Mode::Share, 0, [1]);
     late.deadline = Some(Instant(500));

@@ -45,7 +45,7 @@ fn write_times(latency: u64, images: u64) -> Vec<u64> {
 }
 
 #[test]
-fn calls_are_evenly_apart_and_the_first_an_interval_after_the_lane_came_up() {
+fn calls_are_evenly_spaced_from_lane_up() {
     let writes = write_times(80, 60);
     assert!(writes[0] >= 105);
     for second in writes.windows(11) {
@@ -56,7 +56,7 @@ fn calls_are_evenly_apart_and_the_first_an_interval_after_the_lane_came_up() {
 }
 
 #[test]
-fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
+fn throttled_write_costs_no_try() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -72,7 +72,7 @@ fn a_throttled_write_comes_again_after_a_second_and_costs_no_try() {
 }
 
 #[test]
-fn the_next_call_of_a_kind_waits_until_the_one_before_is_written() {
+fn next_call_waits_until_one_is_written() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut engine = crate::Engine::new(Policy::COMMAND, Limits::default(), 1);
     engine.handle(Instant(0), Input::LaneUp(super::kit::LANE, LaneLimits::default()));

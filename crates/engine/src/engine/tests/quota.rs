@@ -18,7 +18,7 @@ fn cap(cap: u32) -> LimitValues {
 }
 
 #[test]
-fn shares_are_filled_in_order_of_arrival_and_the_rest_fails_with_both_numbers() {
+fn shares_fill_the_quota_in_order_of_arrival() {
     let mut kit = Kit::new(Policy::COMMAND, cap(7));
     let first = kit.job(Mode::Share, 0, [1, 2]);
     let second = kit.job(Mode::Share, 0, [3, 4]);
@@ -47,7 +47,7 @@ fn cancels_that_arrived_earlier_make_room_first() {
 }
 
 #[test]
-fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
+fn later_cancel_does_not_save_a_share() {
     let mut kit = Kit::new(Policy::COMMAND, cap(3));
     let share = kit.job(Mode::Share, 0, [1]);
     let cancel = kit.job(Mode::Cancel, 0, [11]);
@@ -59,7 +59,7 @@ fn a_cancel_that_arrived_later_does_not_save_a_share_that_did_not_fit() {
 }
 
 #[test]
-fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either() {
+fn later_share_of_an_account_fails_too() {
     // Nothing can be settled before the first delivery, which a takeover keeps, so nothing else looks at the image again.
     let mut kit = Kit::new(Policy { takeover_checks: TakeoverChecks::On, ..Policy::COMMAND }, cap(1));
     let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
@@ -84,7 +84,7 @@ fn behind_a_share_that_does_not_fit_a_later_one_of_its_account_does_not_either()
 }
 
 #[test]
-fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
+fn two_single_refusals_show_the_cap() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..10);
     kit.list(20..23);
@@ -112,7 +112,7 @@ fn an_unforeseen_refusal_is_split_and_two_single_ones_teach_the_cap() {
 }
 
 #[test]
-fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
+fn without_listings_a_cancel_may_make_room() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.refuse("UnauthorizedOperation");
@@ -131,7 +131,7 @@ fn where_nothing_can_be_read_a_cancel_may_have_made_room() {
 }
 
 #[test]
-fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
+fn cancel_refused_for_quota_is_retried() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     let mut writes = 0;
@@ -148,7 +148,7 @@ fn a_cancel_that_is_refused_for_the_quota_has_as_many_tries_as_any() {
 }
 
 #[test]
-fn what_was_counted_since_an_old_reading_refuses_nobody() {
+fn count_since_an_old_listing_fails_no_share() {
     let mut kit = Kit::new(Policy::COMMAND, cap(3));
     kit.job(Mode::Share, 0, [1]);
     kit.list([11, 12]);
@@ -163,7 +163,7 @@ fn what_was_counted_since_an_old_reading_refuses_nobody() {
 }
 
 #[test]
-fn a_cap_that_refusals_taught_is_tried_again_after_ten_minutes() {
+fn observed_cap_is_tried_again_after_ten_minutes() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let refused = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([]);
@@ -199,7 +199,7 @@ fn lost_write_that_fills_the_image() -> (Kit, u64) {
 }
 
 #[test]
-fn no_cap_is_learned_from_a_count_that_may_miss_a_lost_write() {
+fn incomplete_count_shows_no_cap() {
     let (mut kit, _) = lost_write_that_fills_the_image();
     let mut shared = vec![1, 20, 21, 22];
     let refused = kit.job(Mode::Share, 0, [2, 3, 4]);
@@ -230,7 +230,7 @@ fn no_cap_is_learned_from_a_count_that_may_miss_a_lost_write() {
 }
 
 #[test]
-fn share_is_not_over_quota_by_its_own_lost_write() {
+fn own_lost_write_is_not_over_quota() {
     let (mut kit, lost) = lost_write_that_fills_the_image();
     let refused = kit.job(Mode::Share, 0, [2, 3, 4]);
     while !kit.is_settled(lost) || !kit.is_settled(refused) {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::kit::{Kit, NO_CHECKS, account_id, job, refused};
 use crate::{
-    io::{Action, Answer, ImageState, Input, Notice, Outcome},
+    io::{Action, Answer, ImageReadiness, Input, Notice, Outcome},
     job::Mode,
     limits::{LaneLimitValues, LimitValues},
     policy::Policy,
@@ -53,14 +53,14 @@ impl Cloud {
                 Answer::Modified
             }
             Action::ReadShares { .. } => Answer::Shares(self.shared.iter().copied().map(account_id).collect()),
-            Action::ReadImage { .. } => Answer::Image(ImageState::Normal),
+            Action::ReadImage { .. } => Answer::Image(ImageReadiness::Normal),
         };
         Outcome::Accepted(answer)
     }
 }
 
 #[test]
-fn one_bad_account_of_fifty_costs_at_most_nine_writes() {
+fn one_bad_account_costs_at_most_nine_writes() {
     for bad in 0..50 {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         let delivery = kit.job(Mode::Share, 0, 0..50);
@@ -83,7 +83,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whichever_accounts_are_bad_the_others_are_shared_and_nobody_is_lost(
+    fn bad_accounts_fail_and_others_are_shared(
         bad in proptest::collection::btree_set(0_u64..60, 0..20),
         batch in 1_u32..=60,
         code in prop_oneof![
@@ -107,7 +107,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
+fn partly_applied_list_is_listed_not_resent() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 3, 4]);
     kit.list([]);
@@ -120,7 +120,7 @@ fn what_a_refused_list_applied_in_part_is_read_back_and_not_sent_again() {
 }
 
 #[test]
-fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_nothing() {
+fn refused_sample_fails_the_whole_list() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..50);
     let mut cloud = Cloud::new(0..50, "InvalidParameterValue");
@@ -130,7 +130,7 @@ fn eight_accounts_refused_alone_settle_it_for_the_rest_of_an_image_that_took_not
 }
 
 #[test]
-fn a_list_that_fails_once_with_nobody_blamed_is_sent_again_whole() {
+fn list_that_fails_once_is_sent_again_whole() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([]);
@@ -142,7 +142,7 @@ fn a_list_that_fails_once_with_nobody_blamed_is_sent_again_whole() {
 }
 
 #[test]
-fn a_lone_operation_has_as_many_tries_as_the_limits_say() {
+fn lone_operation_is_tried_attempts_times() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { attempts: 3, ..LimitValues::default() });
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -155,7 +155,7 @@ fn a_lone_operation_has_as_many_tries_as_the_limits_say() {
 }
 
 #[test]
-fn a_cancel_that_blames_the_account_is_done_if_the_account_is_not_listed() {
+fn refused_cancel_is_done_if_not_listed() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1]);
     kit.list([1]);
@@ -166,7 +166,7 @@ fn a_cancel_that_blames_the_account_is_done_if_the_account_is_not_listed() {
 }
 
 #[test]
-fn an_account_that_has_the_image_already_is_as_wished() {
+fn already_shared_account_is_done() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.refuse("UnauthorizedOperation");
@@ -176,7 +176,7 @@ fn an_account_that_has_the_image_already_is_as_wished() {
 }
 
 #[test]
-fn a_refusal_is_remembered_for_a_job_that_comes_back_and_not_for_a_new_one() {
+fn refusal_is_kept_for_redelivered_jobs_only() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -207,7 +207,7 @@ fn the_longest_list_the_api_takes_is_searched() {
 }
 
 #[test]
-fn a_refusal_is_forgotten_when_the_account_is_accepted() {
+fn refusal_is_forgotten_after_acceptance() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -222,7 +222,7 @@ fn a_refusal_is_forgotten_when_the_account_is_accepted() {
 }
 
 #[test]
-fn a_sample_that_fails_for_other_reasons_than_the_list_does_not_speak_for_the_rest() {
+fn sample_with_other_codes_fails_no_list() {
     let code = "InvalidParameterValue";
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..20);

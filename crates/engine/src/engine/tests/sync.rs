@@ -16,7 +16,7 @@ fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
 }
 
 #[test]
-fn the_list_becomes_exactly_this_one_and_a_last_reading_shows_it() {
+fn sync_ends_with_a_listing_of_its_result() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1, 2, 3]);
     kit.list([2, 3, 9]);
@@ -77,7 +77,7 @@ fn cancel_limit_stops_sync() {
 }
 
 #[test]
-fn unknown_image_or_too_many_accounts_fail_at_once() {
+fn sync_of_too_many_accounts_fails_at_once() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { cap: 3, ..LimitValues::default() });
     let many = kit.job(Mode::Sync, 0, [1, 2, 3, 4, 4]);
     assert_eq!(kit.outcomes(many), ["Local.OverQuota"; 4]);
@@ -88,7 +88,7 @@ fn unknown_image_or_too_many_accounts_fail_at_once() {
 }
 
 #[test]
-fn cancels_go_before_shares_where_they_do_not_fit() {
+fn sync_cancels_before_shares_that_do_not_fit() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { cap: 3, ..LimitValues::default() });
     kit.deliver(forced([1, 2, 3]));
     kit.list([7, 8]);
@@ -102,7 +102,7 @@ fn cancels_go_before_shares_where_they_do_not_fit() {
 }
 
 #[test]
-fn what_the_last_reading_does_not_show_is_sent_again() {
+fn sync_sends_again_what_is_not_listed() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.list([]);
@@ -116,7 +116,7 @@ fn what_the_last_reading_does_not_show_is_sent_again() {
 }
 
 #[test]
-fn many_that_cannot_begin_are_settled_without_end_of_stack() {
+fn many_failing_syncs_need_no_deep_stack() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Sync, 0, [1]);
     for _ in 0..20_000 {
@@ -127,7 +127,7 @@ fn many_that_cannot_begin_are_settled_without_end_of_stack() {
 }
 
 #[test]
-fn after_a_takeover_a_sync_waits_until_a_reading_shows_what_the_worker_before_did() {
+fn sync_after_takeover_waits_for_a_reliable_listing() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.pass(Millis(34_900));

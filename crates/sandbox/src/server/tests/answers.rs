@@ -1,4 +1,4 @@
-//! What a client gets that does everything right.
+//! Responses to correct requests.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::world::World;
 
 #[tokio::test]
-async fn an_image_is_shared_listed_and_taken_back() {
+async fn image_is_shared_listed_and_cancelled() {
     let client = open().await;
     let answer = client.call("ModifyImageSharePermission", share(&["1038493875", "20000"])).await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -35,7 +35,7 @@ async fn an_image_is_shared_listed_and_taken_back() {
 }
 
 #[tokio::test]
-async fn a_get_of_either_version_and_a_form_do_the_same() {
+async fn get_and_form_of_both_versions_share() {
     let client = open().await;
     let own = |account| {
         [
@@ -70,20 +70,21 @@ async fn a_get_of_either_version_and_a_form_do_the_same() {
     let expected = json!({
         "action": "ModifyImageSharePermission", "code": "ok", "image_id": IMAGE, "permission": "SHARE",
         "accounts": ["10005"], "signature_version": "TC3", "client_tag": "kit", "fault": null,
-        "request_id": answer.response()["RequestId"], "host": client.host,
+        "request_id": answer.response()["RequestId"], "host": client.host, "method": "GET", "region": "ap-singapore",
+        "secret_id": "AKIDSANDBOXEXAMPLE",
     });
     assert_eq!(last, expected);
 }
 
 #[tokio::test]
-async fn the_host_header_is_verified_as_it_stands() {
+async fn host_header_is_verified_verbatim() {
     let mut client = open().await;
     client.host = format!("http://{}", client.sandbox.addr());
     assert_eq!(client.share(&["10001"]).await, "ok");
 }
 
 #[tokio::test]
-async fn images_are_found_by_id_by_filter_and_page_by_page() {
+async fn images_are_found_by_id_filter_and_page() {
     let client = start(Config { rps: 0, world: World::example(), ..Config::default() }).await;
     let names = |answer: super::kit::Answer| -> Vec<String> {
         let response = answer.response();
@@ -110,7 +111,52 @@ async fn images_are_found_by_id_by_filter_and_page_by_page() {
 }
 
 #[tokio::test]
-async fn an_assumed_role_gives_a_key_that_works_with_its_token_only() {
+async fn images_are_sorted_by_time_and_have_tags() {
+    let image = |id: &str, rest: &str| format!("[[images]]\nid = {id:?}\nregion = \"ap-singapore\"\n{rest}\n");
+    let world = [
+        "[[keys]]\nsecret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \"sandbox-secret-key-example\"\n\
+         account = \"100009999999\"\n"
+            .to_owned(),
+        image("img-aaaa", "created = \"2026-01-01T00:00:00Z\""),
+        image("img-bbbb", "created = \"2026-11-03T00:00:00Z\"\ntags = { env = \"prod\" }"),
+        image("img-cccc", ""),
+    ];
+    let world = World::parse(&world.concat()).unwrap();
+    let client = start(Config { rps: 0, world, ..Config::default() }).await;
+    let ids = async |parameters: Value| {
+        let response = client.call("DescribeImages", parameters).await.response();
+        let set = response["ImageSet"].as_array().unwrap().clone();
+        set.iter().map(|image| image["ImageId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(json!({})).await, ["img-bbbb", "img-cccc", "img-aaaa"]);
+    for (name, value, expected) in [
+        ("tag:env", "prod", 1),
+        ("tag:env", "test", 0),
+        ("tag-key", "env", 1),
+        ("tag-value", "prod", 1),
+        ("dedicated-cluster-id", "cluster-1", 0),
+        ("cdc-cache-status", "CACHED_ALL", 0),
+    ] {
+        let filters = json!({"Filters": [{"Name": name, "Values": [value]}]});
+        assert_eq!(ids(filters).await.len(), expected, "{name}={value}");
+    }
+    let image = client.call("DescribeImages", json!({"ImageIds": ["img-bbbb"]})).await.response();
+    let image = &image["ImageSet"][0];
+    assert_eq!(image["CreatedTime"], "2026-11-03T00:00:00Z");
+    assert_eq!(image["Tags"], json!([{"Key": "env", "Value": "prod", "tagKey": "env", "tagValue": "prod"}]));
+}
+
+#[tokio::test]
+async fn trace_id_is_echoed() {
+    let client = open().await;
+    let mut request = client.post("DescribeImages", "{}");
+    request.headers_mut().insert("x-tc-traceid", HeaderValue::from_static("trace-1"));
+    assert_eq!(client.send(request).await.unwrap().headers["x-tc-traceid"], "trace-1");
+    assert!(!client.call("DescribeImages", json!({})).await.headers.contains_key("x-tc-traceid"));
+}
+
+#[tokio::test]
+async fn key_of_an_assumed_role_needs_its_token() {
     let mut client = open().await;
     let identity = client.call("GetCallerIdentity", json!({})).await.response();
     assert_eq!(identity["AccountId"], "100009999999");
@@ -132,7 +178,7 @@ async fn an_assumed_role_gives_a_key_that_works_with_its_token_only() {
 }
 
 #[tokio::test]
-async fn an_identity_token_gives_a_key_without_a_signature_and_nothing_else_does() {
+async fn identity_token_needs_no_signature() {
     let world = "open_accounts = true\n[[keys]]\nsecret_id = \"A\"\nsecret_key = \"B\"\naccount = \"100009999999\"\n\
                  [[web_identities]]\nprovider_id = \"cls-12345678\"\ntoken = \"a.b.c\"";
     let mut client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
@@ -161,7 +207,7 @@ async fn an_identity_token_gives_a_key_without_a_signature_and_nothing_else_does
 }
 
 #[tokio::test]
-async fn an_instance_is_told_its_role_and_the_roles_key() {
+async fn metadata_returns_role_and_key() {
     let mut client = open().await;
     let get = async |client: &Client, path: &str| {
         let uri = format!("/latest/meta-data/{path}");
@@ -173,10 +219,11 @@ async fn an_instance_is_told_its_role_and_the_roles_key() {
     let shown: Value = serde_json::from_str(&get(&client, &format!("{folder}imageshare")).await.text).unwrap();
     assert_eq!(shown["Code"], "Success");
     let again = get(&client, &format!("{folder}imageshare")).await;
-    assert_eq!(serde_json::from_str::<Value>(&again.text).unwrap(), shown, "it is kept until half of its time is over");
-    for path in ["cam/security-credentials/other", "cam", "placement/zone"] {
+    assert_eq!(serde_json::from_str::<Value>(&again.text).unwrap(), shown, "the key is kept for half of its lifetime");
+    for path in ["cam/security-credentials/other", "cam", "placement/other"] {
         assert_eq!(get(&client, path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
+    assert_eq!(get(&client, "placement/region").await.text, "ap-singapore");
     let of = |name: &str| shown[name].as_str().unwrap().to_owned();
     (client.secret_id, client.secret_key, client.token) = (of("TmpSecretId"), of("TmpSecretKey"), Some(of("Token")));
     assert_eq!(client.call("GetCallerIdentity", json!({})).await.response()["AccountId"], "100009999999");
@@ -191,10 +238,10 @@ async fn an_instance_is_told_its_role_and_the_roles_key() {
 }
 
 #[tokio::test]
-async fn a_temporary_key_can_be_asked_for() {
+async fn temporary_key_is_issued_on_request() {
     let mut client = open().await;
-    let wanted = r#"{"account": "100012345678", "seconds": 900}"#;
-    let (status, key) = client.admin(Method::POST, "temporary_key", wanted).await;
+    let request = r#"{"account": "100012345678", "seconds": 900}"#;
+    let (status, key) = client.admin(Method::POST, "temporary_key", request).await;
     assert_eq!(status, StatusCode::OK);
     let of = |name: &str| key[name].as_str().unwrap().to_owned();
     (client.secret_id, client.secret_key, client.token) = (of("secret_id"), of("secret_key"), Some(of("token")));
@@ -203,26 +250,26 @@ async fn a_temporary_key_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn latency_delays_the_answer_and_not_the_effect() {
+async fn latency_delays_only_the_response() {
     let client = start(Config { latency: Duration::from_secs(3600), ..Config::default() }).await;
     let write = client.post("ModifyImageSharePermission", &share(&["10001"]).to_string());
     tokio::select! {
-        _ = client.send(write) => panic!("the answer came at once"),
+        _ = client.send(write) => panic!("the response was not delayed"),
         () = client.wait_for_state(json!(["10001"])) => {}
     }
 }
 
 #[tokio::test]
-async fn counters_tell_what_came_in_and_reset_restores_the_world() {
+async fn counters_count_and_reset_restores_the_world() {
     let client = start(Config { rps: 2, ..Config::default() }).await;
-    for code in ["ok", "ok", "RequestLimitExceeded"] {
+    for code in ["ok", "FailedOperation.AccountAlreadyExists", "RequestLimitExceeded"] {
         assert_eq!(client.share(&["10001"]).await, code);
     }
     let stats = client.stats().await;
     let write = "ModifyImageSharePermission";
     let expected = json!({
-        "requests": 3, "by_action": {write: 3}, "by_code": {"ok": 2, "RequestLimitExceeded": 1},
-        "max_in_any_second": {write: 3}, "max_writes_in_flight": 1, "repeated_accounts": 1,
+        "requests": 3, "by_action": {write: 3}, "by_code": {"ok": 1, "FailedOperation.AccountAlreadyExists": 1, "RequestLimitExceeded": 1},
+        "max_in_any_second": {write: 3}, "max_writes_in_flight": 1, "repeated_accounts": 0,
     });
     assert_eq!(stats, expected);
     client.fault("internal_error").await;

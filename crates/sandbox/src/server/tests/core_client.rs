@@ -1,4 +1,4 @@
-//! The project's own signer and reader against the sandbox, which shares no code with either.
+//! The signer and parser of core against the sandbox, which shares no code with them.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request};
@@ -49,7 +49,7 @@ async fn send<A: Action>(client: &Client, signed: &SignedRequest<'_>) -> Result<
 }
 
 #[tokio::test]
-async fn every_action_is_signed_answered_and_read() {
+async fn core_calls_every_action() {
     let client = start(Config { world: World::example(), ..Config::default() }).await;
     let image_id = IMAGE.parse().unwrap();
     let account = "1038493875".parse().unwrap();
@@ -87,7 +87,7 @@ async fn every_action_is_signed_answered_and_read() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_read_as_one() {
+async fn core_parses_a_refusal() {
     let client = start(Config { world: World::example(), ..Config::default() }).await;
     let image_id = "img-fu11c0de".parse().unwrap();
     let account_ids = vec!["1038493875".parse().unwrap()];

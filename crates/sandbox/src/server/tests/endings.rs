@@ -1,6 +1,6 @@
-//! How connections and the sandbox itself end, and TLS.
+//! The end of connections and of the sandbox.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use allocation_counter::measure;
 use serde_json::json;
@@ -9,14 +9,6 @@ use tokio::{
     net::TcpStream,
     runtime::Builder,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
-};
 
 use super::{
     super::{Config, HEAD_BYTES_MAX, Sandbox, StartError},
@@ -24,7 +16,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_sandbox_that_was_stopped_takes_no_connections() {
+async fn stopped_sandbox_accepts_no_connections() {
     let client = open().await;
     let addr = client.sandbox.addr();
     let mut idle = TcpStream::connect(addr).await.unwrap();
@@ -34,7 +26,7 @@ async fn a_sandbox_that_was_stopped_takes_no_connections() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_on_its_way_goes_out_before_the_stop() {
+async fn response_in_flight_is_sent_before_stop() {
     let client = start(Config { latency: Duration::from_millis(300), ..Config::default() }).await;
     let request = client.post("ModifyImageSharePermission", &share(&["10001"]).to_string());
     let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
@@ -54,20 +46,20 @@ async fn an_answer_that_is_on_its_way_goes_out_before_the_stop() {
     assert!(answer.contains("RequestId"), "{answer}");
 }
 
-/// Sends bytes and returns all that the server answers until it ends the connection.
+/// Sends bytes and returns everything that the server sends until it closes the connection.
 async fn answer_to(client: &Client, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
-    // It may have read enough before it has all.
+    // The server may close the connection before it has read all.
     let _ = stream.write_all(bytes).await;
     let _ = stream.shutdown().await;
     let mut answer = Vec::new();
-    // A reset ends the connection as well.
+    // A reset also ends the connection.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]
-async fn odd_requests_end_their_own_connection_only() {
+async fn malformed_requests_end_only_their_connection() {
     let client = open().await;
     let tls = answer_to(&client, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n").await;
     assert!(tls.starts_with("HTTP/1.1 400"), "{tls}");
@@ -99,39 +91,39 @@ async fn odd_requests_end_their_own_connection_only() {
     assert_eq!(client.share(&["10001"]).await, "ok");
 }
 
-/// Clients without a head, with a part of the longest one, and with one that does not end.
+/// Clients without a head, with almost the longest head, and with an endless head.
 #[test]
-fn many_clients_cost_little_and_keep_nobody_out() {
+fn many_clients_use_bounded_memory() {
     const CLIENTS: usize = 300;
-    /// If all was kept that they send, it would be 31 MiB.
+    /// The clients send 31 MiB in all.
     const BYTES_MAX: u64 = 24 * 1024 * 1024;
 
     let head = |len| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(len)).into_bytes();
     let heads = [Vec::new(), head(HEAD_BYTES_MAX - 100), head(4 * HEAD_BYTES_MAX)];
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    // Of this thread alone, so that its allocations are those of the sandbox and its clients.
+    // On one thread, so that the measured allocations are those of the sandbox and its clients.
     let used = measure(|| {
         runtime.block_on(async {
             let client = open().await;
             let mut clients = Vec::new();
             for head in heads.iter().cycle().take(CLIENTS) {
                 let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
-                // The server may end it before it has all.
+                // The server may close the connection before it has read all.
                 let _ = stream.write_all(head).await;
                 clients.push(stream);
             }
             assert_eq!(client.share(&["10001"]).await, "ok", "while they are connected");
             drop(clients);
-            assert_eq!(client.share(&["10002"]).await, "ok", "when they are gone");
+            assert_eq!(client.share(&["10002"]).await, "ok", "after they disconnected");
         });
     });
     assert!(used.bytes_max < BYTES_MAX, "{} bytes", used.bytes_max);
 }
 
 #[tokio::test]
-async fn a_client_that_is_slow_is_given_up() {
+async fn slow_client_is_disconnected() {
     let body = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{";
-    for (begun, goes_on) in [("", false), ("GET / HTTP/1.1\r\nX: ", true), (body, true)] {
+    for (begun, continues) in [("", false), ("GET / HTTP/1.1\r\nX: ", true), (body, true)] {
         let client = open().await;
         let mut stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -143,9 +135,9 @@ async fn a_client_that_is_slow_is_given_up() {
                 read = stream.read(&mut answer) => if matches!(read, Ok(0) | Err(_)) { break },
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
                     seconds += 1;
-                    assert!(seconds < 60, "{begun:?} is still waited for");
-                    if goes_on {
-                        // The other side may be about to end it.
+                    assert!(seconds < 60, "{begun:?} is still connected");
+                    if continues {
+                        // The server may be closing the connection.
                         let _ = stream.try_write(b"x");
                     }
                 }
@@ -156,36 +148,11 @@ async fn a_client_that_is_slow_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named() {
+async fn address_in_use_is_named() {
     let client = open().await;
     let addr = client.sandbox.addr();
     let error = Sandbox::start(Config { listen: addr, ..Config::default() }).await.unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }));
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
-    assert!(std::error::Error::source(&error).is_none(), "the program prints the sources of an error, too");
-}
-
-#[tokio::test]
-async fn tls_is_trusted_by_who_trusts_its_authority() {
-    let sandbox = Sandbox::start(Config { tls: true, ..Config::default() }).await.unwrap();
-    assert!(sandbox.url().starts_with("https://127.0.0.1:"));
-    let speak = async |roots: RootCertStore| {
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(sandbox.addr()).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        stream.write_all(b"GET /_sandbox/state HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(sandbox.certificate_pem().unwrap().as_bytes()).unwrap()).unwrap();
-    let answer = speak(roots).await.unwrap();
-    assert!(answer.ends_with(r#"{"images":{}}"#), "{answer}");
-    assert!(speak(RootCertStore::empty()).await.is_err());
+    assert!(std::error::Error::source(&error).is_none(), "the program also prints the sources of an error");
 }

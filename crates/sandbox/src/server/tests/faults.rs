@@ -1,4 +1,4 @@
-//! Every fault, as its client sees it.
+//! Every fault, as a client sees it.
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
@@ -8,7 +8,7 @@ use super::kit::{Client, IMAGE, open, share};
 
 const WRITE: &str = "ModifyImageSharePermission";
 
-/// The next write meets the fault and is answered with the code; the one after it succeeds.
+/// Checks that the next write gets the code and the one after it succeeds.
 async fn check_code(fault: &str, code: &str) {
     let client = open().await;
     client.fault(fault).await;
@@ -19,7 +19,7 @@ async fn check_code(fault: &str, code: &str) {
 }
 
 #[tokio::test]
-async fn faults_that_are_error_codes_have_no_effect() {
+async fn error_code_faults_have_no_effect() {
     check_code("throttle", "RequestLimitExceeded").await;
     check_code("internal_error", "InternalError").await;
     check_code("expired_credential", "AuthFailure.TokenFailure").await;
@@ -31,7 +31,7 @@ async fn write(client: &Client) -> Result<super::kit::Answer, hyper::Error> {
 }
 
 #[tokio::test]
-async fn pages_come_in_place_of_answers() {
+async fn html_faults_replace_the_response() {
     for (fault, status) in [("http_500", StatusCode::INTERNAL_SERVER_ERROR), ("html", StatusCode::OK)] {
         let client = open().await;
         client.fault(fault).await;
@@ -44,7 +44,7 @@ async fn pages_come_in_place_of_answers() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_breaks_off_after_the_effect() {
+async fn truncated_response_follows_the_effect() {
     let client = open().await;
     client.fault("truncate").await;
     let response = client.open(client.post(WRITE, &share(&["10001"]).to_string())).await.unwrap();
@@ -76,7 +76,7 @@ async fn resets_come_before_or_after_the_effect() {
 }
 
 #[tokio::test]
-async fn a_hanging_request_is_a_write_in_flight_until_its_client_gives_up() {
+async fn hanging_request_is_in_flight_until_disconnect() {
     let client = open().await;
     client.faults(json!({"script": [{"action": WRITE, "times": 2, "do": "hang"}]})).await;
     let both = async { tokio::join!(write(&client), write(&client)) };
@@ -86,10 +86,10 @@ async fn a_hanging_request_is_a_write_in_flight_until_its_client_gives_up() {
         }
     };
     tokio::select! {
-        _ = both => panic!("an answer came"),
+        _ = both => panic!("a response arrived"),
         () = seen => {}
     }
-    // Both clients are gone. Once the server has noticed, a reset starts from none in flight.
+    // Both clients have disconnected. When the server has noticed, a reset leaves no write in flight.
     loop {
         client.admin(Method::POST, "reset", "").await;
         if client.stats().await["max_writes_in_flight"] == 0 {
@@ -101,7 +101,7 @@ async fn a_hanging_request_is_a_write_in_flight_until_its_client_gives_up() {
 }
 
 #[tokio::test]
-async fn an_endless_body_goes_on_for_as_long_as_it_is_read() {
+async fn endless_body_continues_while_read() {
     let client = open().await;
     client.fault("endless").await;
     let response = client.open(client.post(WRITE, &share(&["10001"]).to_string())).await.unwrap();
@@ -116,12 +116,12 @@ async fn an_endless_body_goes_on_for_as_long_as_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_late_call_takes_effect_after_its_client_has_gone() {
+async fn late_call_takes_effect_after_disconnect() {
     let client = open().await;
     client.fault("apply_late:0.3").await;
     let request = client.post(WRITE, &share(&["10001"]).to_string());
     tokio::select! {
-        _ = client.send(request) => panic!("it was answered"),
+        _ = client.send(request) => panic!("a response arrived"),
         () = async {
             while client.stats().await["by_code"] != json!({"apply_late": 1}) {
                 tokio::task::yield_now().await;
@@ -137,7 +137,7 @@ async fn a_late_call_takes_effect_after_its_client_has_gone() {
 }
 
 #[tokio::test]
-async fn a_late_call_is_never_answered_and_not_applied_to_a_world_that_was_reset() {
+async fn late_call_is_dropped_after_a_reset() {
     let client = open().await;
     client.faults(json!({"script": [{"action": WRITE, "times": 2, "do": "apply_late:0.05"}]})).await;
     assert!(write(&client).await.is_err());
@@ -155,7 +155,7 @@ async fn a_late_call_is_never_answered_and_not_applied_to_a_world_that_was_reset
 }
 
 #[tokio::test]
-async fn a_skewed_clock_is_seen_in_date_and_who_follows_it_is_let_through() {
+async fn skewed_clock_is_shown_in_date() {
     let mut client = open().await;
     client.faults(json!({"script": [{"action": WRITE, "times": 2, "do": "skew"}]})).await;
     let answer = write(&client).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_skewed_clock_is_seen_in_date_and_who_follows_it_is_let_through() {
 }
 
 #[tokio::test]
-async fn faults_name_accounts_and_images_and_are_replaced_as_a_whole() {
+async fn faults_are_replaced_as_a_whole() {
     let client = open().await;
     client.faults(json!({"unknown_accounts": ["10001"], "busy_images": {IMAGE: 86400}})).await;
     assert_eq!(client.share(&["10002"]).await, "InvalidParameterValue.InvalidImageState");
@@ -184,7 +184,7 @@ async fn faults_name_accounts_and_images_and_are_replaced_as_a_whole() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_for_the_script_whatever_becomes_of_them() {
+async fn refused_requests_count_for_the_script() {
     let mut client = open().await;
     client.faults(json!({"script": [{"action": WRITE, "nth": 2, "do": "throttle"}]})).await;
     client.secret_key.push('x');

@@ -1,4 +1,4 @@
-//! A client and a sandbox to speak to.
+//! A sandbox with a client.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::{
 
 pub(super) const IMAGE: &str = "img-6pb6lrmy";
 
-/// Where things can be seen to happen, how long a test waits for them before it fails.
+/// How long a test waits for an observable event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A sandbox, and what a client of it uses.
+/// A sandbox and the settings of a client.
 pub(super) struct Client {
     pub(super) sandbox: Sandbox,
     pub(super) host: String,
@@ -34,7 +34,7 @@ pub(super) struct Client {
     pub(super) ahead: u64,
 }
 
-/// An answer that came whole.
+/// A complete response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// A client of an open world without limits.
+/// Starts an open world without limits.
 pub(super) async fn open() -> Client {
     start(Config { rps: 0, ..Config::default() }).await
 }
@@ -73,7 +73,7 @@ pub(super) async fn start(config: Config) -> Client {
 }
 
 impl Client {
-    /// POST JSON, signature version 3.
+    /// Calls an action by POST with JSON and signature version 3.
     pub(super) async fn call(&self, action: &str, parameters: Value) -> Answer {
         self.try_call(action, parameters).await.unwrap()
     }
@@ -82,7 +82,7 @@ impl Client {
         self.send(self.post(action, &parameters.to_string())).await
     }
 
-    /// Shares one image with accounts and gives the code.
+    /// Shares the image with accounts and returns the code.
     pub(super) async fn share(&self, accounts: &[&str]) -> String {
         self.call("ModifyImageSharePermission", share(accounts)).await.code()
     }
@@ -91,7 +91,7 @@ impl Client {
         self.signed(Method::POST, "/", "application/json", action, body)
     }
 
-    /// A request of signature version 3.
+    /// Returns a request with signature version 3.
     pub(super) fn signed(
         &self,
         method: Method,
@@ -128,7 +128,7 @@ impl Client {
         request
     }
 
-    /// Signs a request of version 3, again if need be.
+    /// Signs a request with version 3, replacing an earlier signature.
     pub(super) fn sign(&self, request: &mut Request<Full<Bytes>>, service: &str, body: &str) {
         let received = Received {
             method: request.method().as_str(),
@@ -141,7 +141,7 @@ impl Client {
         request.headers_mut().insert("authorization", HeaderValue::try_from(authorization).unwrap());
     }
 
-    /// A request of signature version 1.
+    /// Returns a request with signature version 1.
     pub(super) fn signed_v1(&self, method: Method, digest: &str, own: &[(&str, &str)]) -> Request<Full<Bytes>> {
         let timestamp = Clock::unix_seconds().to_string();
         let mut pairs: Pairs = own.iter().copied().collect();
@@ -178,7 +178,7 @@ impl Client {
         Ok(Answer { status: parts.status, headers: parts.headers, text })
     }
 
-    /// Sends a request on a connection of its own, and gives the answer as it begins.
+    /// Sends a request on a new connection and returns the response before its body.
     pub(super) async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
         let stream = TcpStream::connect(self.sandbox.addr()).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -199,7 +199,7 @@ impl Client {
         assert_eq!(answer, (StatusCode::OK, json!({})));
     }
 
-    /// One fault, for the next write.
+    /// Sets a fault for the next write.
     pub(super) async fn fault(&self, fault: &str) {
         self.faults(json!({"script": [{"action": "ModifyImageSharePermission", "do": fault}]})).await;
     }
@@ -208,12 +208,12 @@ impl Client {
         self.admin(Method::GET, "stats", "").await.1
     }
 
-    /// Who has the image.
+    /// Returns the accounts that have the image.
     pub(super) async fn state(&self) -> Value {
         self.admin(Method::GET, "state", "").await.1["images"][IMAGE].clone()
     }
 
-    /// Waits until the image is shared with exactly these.
+    /// Waits until the image is shared with exactly these accounts.
     pub(super) async fn wait_for_state(&self, expected: Value) {
         let seen = async {
             while self.state().await != expected {
@@ -224,7 +224,7 @@ impl Client {
     }
 }
 
-/// The parameters of a SHARE.
+/// Returns the parameters of a SHARE.
 pub(super) fn share(accounts: &[&str]) -> Value {
     json!({"ImageId": IMAGE, "AccountIds": accounts, "Permission": "SHARE"})
 }

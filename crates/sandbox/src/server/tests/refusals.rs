@@ -1,4 +1,4 @@
-//! What a client gets that does something wrong.
+//! Responses to incorrect requests.
 
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -13,12 +13,12 @@ use crate::world::World;
 const WRITE: &str = "ModifyImageSharePermission";
 
 #[track_caller]
-fn check(found: &str, expected: &str, what: &str) {
-    assert_eq!(found, expected, "{what}");
+fn check(code: &str, expected: &str, what: &str) {
+    assert_eq!(code, expected, "{what}");
 }
 
 #[tokio::test]
-async fn parameters_are_checked_by_name_type_and_value() {
+async fn parameters_are_checked() {
     let client = open().await;
     let one = |name: &str, value: Value| {
         let mut parameters = share(&["10001"]);
@@ -106,6 +106,12 @@ async fn keys_clock_and_signature_are_checked() {
     let mut client = open().await;
     client.secret_key.push('x');
     check(&client.share(&["10001"]).await, "AuthFailure.SignatureFailure", "wrong key");
+    let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
+    let text = &log["requests"][0]["signed_text"];
+    let canonical = text["canonical_request"].as_str().unwrap();
+    assert!(canonical.starts_with("POST\n/\n\ncontent-type:application/json\nhost:127.0.0.1:"), "{canonical}");
+    assert!(text["string_to_sign"].as_str().unwrap().starts_with("TC3-HMAC-SHA256\n"), "{text}");
+    check(&client.admin(Method::GET, "health", "").await.1.to_string(), r#"{"status":"ok"}"#, "health");
     client.secret_key.pop();
     client.secret_id.push('x');
     check(&client.share(&["10001"]).await, "AuthFailure.SecretIdNotFound", "unknown key");
@@ -117,7 +123,7 @@ async fn keys_clock_and_signature_are_checked() {
 }
 
 #[tokio::test]
-async fn methods_content_types_and_sizes_have_their_rules() {
+async fn methods_content_types_and_sizes_are_checked() {
     let client = open().await;
     let form = "application/x-www-form-urlencoded";
     let write = share(&["10001"]).to_string();
@@ -135,11 +141,11 @@ async fn methods_content_types_and_sizes_have_their_rules() {
     check(&client.send(big).await.unwrap().code(), "RequestSizeLimitExceeded", "a body over 10 MB");
     let padded = format!("{write}{}", " ".repeat(10 * 1024 * 1024 - write.len()));
     check(&client.send(client.post(WRITE, &padded)).await.unwrap().code(), "ok", "a body of 10 MB");
-    for body in ["", "[]", "{", "{\"a\":\"\\ud800\"}"] {
+    for body in ["", "[]", "{", "nul", "{\"a\":\"\\ud800\"}"] {
         check(&client.send(client.post(WRITE, body)).await.unwrap().code(), "InvalidParameter", body);
     }
     let gap = client.signed_v1(Method::GET, "HmacSHA1", &[("Action", WRITE), ("AccountIds.1", "10001")]);
-    check(&client.send(gap).await.unwrap().code(), "InvalidParameter", "a list that begins at 1");
+    check(&client.send(gap).await.unwrap().code(), "InvalidParameter", "a list that starts at 1");
     let nothing = Request::builder().uri("/").header("host", "x").body(Full::default()).unwrap();
     check(&client.send(nothing).await.unwrap().code(), "MissingParameter", "a browser");
     let (_, log) = client.admin(Method::GET, "requests?last=1", "").await;
@@ -149,7 +155,7 @@ async fn methods_content_types_and_sizes_have_their_rules() {
 }
 
 #[tokio::test]
-async fn the_rules_of_the_world_hold() {
+async fn rules_of_the_world_apply() {
     let mut world = World::example();
     world.set_batch_limit(2);
     let client = start(Config { rps: 0, world, ..Config::default() }).await;
@@ -172,7 +178,56 @@ async fn the_rules_of_the_world_hold() {
 }
 
 #[tokio::test]
-async fn the_admin_interface_says_what_it_takes() {
+async fn denied_actions_have_the_form_of_cam() {
+    let world = "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \
+                 \"sandbox-secret-key-example\"\naccount = \"100009999999\"\n\
+                 deny = [\"ModifyImageSharePermission\", \"GetCallerIdentity\"]";
+    let client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
+    let response = client.call(WRITE, share(&["10001"])).await.response();
+    let id = response["RequestId"].as_str().unwrap();
+    let message = format!(
+        "[request id:{id}]you are not authorized to perform operation (cvm:{WRITE})\nresource \
+         (qcs::cvm:ap-singapore:uin/100009999999:image/{IMAGE}) has no permission\n"
+    );
+    assert_eq!(response["Error"], json!({"Code": "UnauthorizedOperation", "Message": message}));
+    let response = client.call("GetCallerIdentity", json!({})).await.response();
+    assert_eq!(response["Error"]["Code"], "AuthFailure.UnauthorizedOperation");
+    assert!(response["Error"]["Message"].as_str().unwrap().contains("[[request id:"), "{response}");
+    assert_eq!(client.call("DescribeImages", json!({})).await.code(), "ok");
+}
+
+#[tokio::test]
+async fn throttle_message_is_translated() {
+    let client = start(Config { rps: 1, ..Config::default() }).await;
+    assert_eq!(client.share(&["10001"]).await, "ok");
+    let mut request = client.post(WRITE, &share(&["10001"]).to_string());
+    request.headers_mut().insert("x-tc-language", HeaderValue::from_static("zh-CN"));
+    let answer = client.send(request).await.unwrap();
+    assert!(answer.text.contains("超过了每秒频率上限`1`次"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn simultaneous_write_follows_the_dial() {
+    let world = "open_images = true\nopen_accounts = true\n[dials]\nsimultaneous_write = \"refused\"\n[[keys]]\n\
+                 secret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \"sandbox-secret-key-example\"\n\
+                 account = \"100009999999\"";
+    let client = start(Config { world: World::parse(world).unwrap(), ..Config::default() }).await;
+    client.fault("hang").await;
+    let first = client.post(WRITE, &share(&["10001"]).to_string());
+    let second = async {
+        while client.stats().await["by_code"] != json!({"hang": 1}) {
+            tokio::task::yield_now().await;
+        }
+        client.share(&["10002"]).await
+    };
+    tokio::select! {
+        _ = client.send(first) => panic!("a response arrived"),
+        code = second => check(&code, "InvalidParameterValue.InvalidImageState", "while a write is in flight"),
+    }
+}
+
+#[tokio::test]
+async fn admin_interface_names_what_it_accepts() {
     let client = open().await;
     for (method, path, body, status) in [
         (Method::POST, "faults", "{\"script\": [{}]}", StatusCode::BAD_REQUEST),
@@ -181,8 +236,8 @@ async fn the_admin_interface_says_what_it_takes() {
         (Method::POST, "state", "", StatusCode::METHOD_NOT_ALLOWED),
         (Method::GET, "nothing", "", StatusCode::NOT_FOUND),
     ] {
-        let (found, answer) = client.admin(method, path, body).await;
-        assert_eq!(found, status, "{path}");
+        let (actual, answer) = client.admin(method, path, body).await;
+        assert_eq!(actual, status, "{path}");
         assert!(answer["error"].is_string(), "{path}");
     }
 }

@@ -7,10 +7,8 @@ use std::{
 };
 
 use allocation_counter::measure;
-use bytes::Bytes;
-use http::Request;
-use imageshare_core::Class;
-use imageshare_engine::io::{CallId, Outcome};
+use imageshare_core::{Class, Permission};
+use imageshare_engine::io::{Action, CallId, Outcome};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,12 +17,10 @@ use tokio::{
 };
 
 use super::{
-    super::{
-        calls::{Flight, Kind},
-        event::News,
-    },
+    super::calls::{CallEvent, Flight},
     *,
 };
+use crate::api::{ApiSender, SharedClock};
 
 /// Bytes that a call may have in use at any moment, the server's among them.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -118,10 +114,10 @@ fn tricks() -> Vec<(&'static str, Trick, bool)> {
     tricks
 }
 
-/// Reads a request with the body `{}`. Returns false if the connection ends first.
+/// Reads a request whose body is a JSON object. Returns false if the connection ends first.
 async fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n{}") {
+    while !(request.windows(5).any(|window| window == b"\r\n\r\n{") && request.ends_with(b"}")) {
         if stream.read_buf(&mut request).await? == 0 {
             return Ok(false);
         }
@@ -166,12 +162,19 @@ async fn serve(listener: TcpListener, trick: Trick, is_reused: Arc<AtomicBool>) 
 }
 
 /// Sends a write and returns its outcome.
-async fn outcome(client: &Client, uri: &str) -> Outcome {
-    let (news, mut received) = mpsc::unbounded_channel();
-    let request = Request::post(uri).body(Bytes::from_static(b"{}")).unwrap();
-    Flight::new(CallId(1), Kind::Modify, None, news).fly(client.clone(), request).await;
+async fn outcome(client: &Client, endpoint: &str) -> Outcome {
+    let (events, mut received) = mpsc::unbounded_channel();
+    let credential = Some(credential("AKIDFIRST"));
+    let api = ApiSender::new(client.clone(), endpoint.parse().unwrap(), SharedClock::default(), credential);
+    let action = Action::Modify {
+        region: "ap-singapore".parse().unwrap(),
+        image_id: IMAGE.parse().unwrap(),
+        permission: Permission::Share,
+        account_ids: vec!["100001".parse().unwrap()],
+    };
+    Flight::new(CallId(1), None, events).fly(api, action).await;
     loop {
-        if let News::Answer { outcome, .. } = received.recv().await.unwrap() {
+        if let CallEvent::Ended { outcome, .. } = received.recv().await.unwrap() {
             return outcome;
         }
     }
@@ -199,9 +202,9 @@ fn harmful_response_is_never_taken_for_success() {
         let used = measure(|| {
             outcomes = Some(runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let uri = format!("http://{}/", listener.local_addr().unwrap());
+                let endpoint = format!("http://{}", listener.local_addr().unwrap());
                 tokio::spawn(serve(listener, trick, Arc::clone(&is_reused)));
-                (outcome(&client, &uri).await, outcome(&client, &uri).await)
+                (outcome(&client, &endpoint).await, outcome(&client, &endpoint).await)
             }));
         });
         let (tricked, next) = outcomes.unwrap();

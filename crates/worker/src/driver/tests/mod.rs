@@ -1,8 +1,8 @@
 //! The driver with the real engine against a scripted server, in virtual time.
 
 mod hostile;
-mod serve;
 mod server;
+mod subscriptions;
 
 use std::{
     sync::{
@@ -30,20 +30,23 @@ use tokio::{
 use self::server::{Does, Server};
 use super::*;
 use crate::{
-    credentials::{CredentialsError, IfMissing, Keeper, Loaded},
+    credentials::{CredentialCache, CredentialsError, IfMissing, Loaded},
     http::{Client, TimeOuts},
+    lane::Regions,
+    lane_messages::Delivery,
+    lanes::OpenLane,
+    listing::{ImageReader, interval},
     pauses::pauses,
-    settings::Regions,
 };
 
 const WRITE: &str = "ModifyImageSharePermission";
 const READ: &str = "DescribeImageSharePermission";
 const IMAGE: &str = "img-6pb6lrmy";
 
-/// A driver on its way, and the other ends of its connections.
+/// A driver that runs, and the other ends of its channels.
 struct Run {
     jobs: Option<mpsc::Sender<Delivery<u32>>>,
-    said: mpsc::Receiver<Said<u32>>,
+    said: mpsc::Receiver<DriverEvent<u32>>,
     interrupts: mpsc::Sender<()>,
     progress: Arc<Progress>,
     run: JoinHandle<Summary>,
@@ -58,14 +61,14 @@ impl Run {
         Self::of(lane(endpoint, source, time_outs).await, time_outs, room)
     }
 
-    fn of(lane: Lane, time_outs: TimeOuts, room: usize) -> Self {
-        let driver =
-            Driver::new(&[lane], Policy::COMMAND, Limits::new(limits()).unwrap(), Client::new(time_outs).unwrap());
+    fn of(lane: OpenLane, time_outs: TimeOuts, room: usize) -> Self {
+        let mut driver =
+            Driver::new(&[lane], Policy::COMMAND, Limits::new(limits()).unwrap(), &Client::new(time_outs).unwrap());
         let (jobs, jobs_in) = mpsc::channel(8);
         let (said_in, said) = mpsc::channel(room);
         let (interrupts, interrupts_in) = mpsc::channel(2);
         let progress = driver.progress();
-        let run = driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in });
+        let run = driver.run(source(jobs_in, said_in, interrupts_in));
         Self { jobs: Some(jobs), said, interrupts, progress, run: tokio::spawn(run) }
     }
 
@@ -77,8 +80,8 @@ impl Run {
         self.jobs.as_ref().unwrap().send(delivery).await.unwrap();
     }
 
-    /// Ends the source and waits for everything.
-    async fn finish(mut self) -> (Summary, Vec<Said<u32>>) {
+    /// Ends the input and waits for the rest.
+    async fn finish(mut self) -> (Summary, Vec<DriverEvent<u32>>) {
         self.jobs = None;
         let mut all = Vec::new();
         while let Some(said) = self.said.recv().await {
@@ -88,14 +91,23 @@ impl Run {
     }
 }
 
-/// What a lane's source does when it is asked once more. It may block.
+/// The source of a run.
+fn source(
+    jobs: mpsc::Receiver<Delivery<u32>>,
+    events: mpsc::Sender<DriverEvent<u32>>,
+    interrupts: mpsc::Receiver<()>,
+) -> InputSource<u32> {
+    InputSource::new(InputChannels { jobs, events, interrupts })
+}
+
+/// What a lane's source does when it is loaded once more. It may block.
 trait Asks: Fn() -> Result<Credential, CredentialsError> + Send + Sync + 'static {}
 
 impl<F: Fn() -> Result<Credential, CredentialsError> + Send + Sync + 'static> Asks for F {}
 
-async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
+async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> OpenLane {
     let (source, asked) = (Arc::new(source), AtomicU32::new(0));
-    let keeper = Keeper::asking(
+    let cache = CredentialCache::by(
         move || {
             let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
             let source = Arc::clone(&source);
@@ -109,17 +121,17 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> Lane {
         false,
         IfMissing::Fail,
     );
-    Lane {
+    OpenLane {
         name: "default".into(),
         endpoint: endpoint.parse().unwrap(),
         regions: Regions::All,
-        keeper: keeper.await.unwrap(),
+        credentials: cache.await.unwrap(),
         account: None,
         limits: LaneLimits::default(),
     }
 }
 
-/// Those of a command that runs once.
+/// The limits of a command that runs once.
 fn limits() -> LimitValues {
     LimitValues { pauses: pauses(), ..LimitValues::default() }
 }
@@ -141,16 +153,16 @@ fn credential(secret_id: &str) -> Credential {
     Credential { secret_id: secret_id.parse().unwrap(), secret_key: "key".parse().unwrap(), token: None }
 }
 
-/// A source that has what the lane was started with.
+/// A source that still has the first credential.
 fn same() -> Result<Credential, CredentialsError> {
     Ok(credential("AKIDFIRST"))
 }
 
-/// Who got which report: the identity, and `changed`, `unchanged` or the code of each account.
-fn reports(said: &[Said<u32>]) -> Vec<(u32, Vec<String>)> {
+/// The reports: the identity, and `changed`, `unchanged` or the code of each account.
+fn reports(said: &[DriverEvent<u32>]) -> Vec<(u32, Vec<String>)> {
     let settled = said.iter().filter_map(|said| match said {
-        Said::Settled(settled) => Some(settled),
-        Said::GivenBack { .. } | Said::Notice(..) | Said::RefreshFailed(..) => None,
+        DriverEvent::Settled(settled) => Some(settled),
+        DriverEvent::Requeued { .. } | DriverEvent::Notice(..) | DriverEvent::CredentialFailed(..) => None,
     });
     let word = |outcome: &AccountOutcome| match outcome {
         AccountOutcome::Changed => "changed".to_owned(),
@@ -169,7 +181,7 @@ fn report(identity: u32, outcomes: &[&str]) -> (u32, Vec<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_without_jobs_ends_by_itself() {
+async fn run_without_jobs_ends() {
     let server = Server::start(|_, _| Does::Works).await;
     let (summary, said) = Run::start(&server.endpoint, same).await.finish().await;
     assert_eq!(summary, Summary::default());
@@ -177,7 +189,7 @@ async fn a_run_without_jobs_ends_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_are_carried_out_and_every_one_has_its_report() {
+async fn every_job_has_its_report() {
     let server = Server::start(|_, _| Does::Works).await;
     let run = Run::start(&server.endpoint, same).await;
     let progress = Arc::clone(&run.progress);
@@ -197,7 +209,7 @@ async fn jobs_are_carried_out_and_every_one_has_its_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_too_late_when_it_comes_is_not_begun() {
+async fn expired_job_never_begins() {
     let server = Server::start(|_, _| Does::Works).await;
     let run = Run::start(&server.endpoint, same).await;
     run.send(Delivery { expires_at: Some(UNIX_EPOCH), ..delivery(1, &[100_001]) }).await;
@@ -210,7 +222,7 @@ async fn a_job_that_is_too_late_when_it_comes_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_call_is_counted_and_comes_again() {
+async fn throttled_call_is_counted_and_sent_again() {
     let server = Server::start(|seen, before| match (seen.action.as_str(), before) {
         (WRITE, 0) => Does::Refuses("RequestLimitExceeded"),
         _ => Does::Works,
@@ -226,7 +238,7 @@ async fn a_throttled_call_is_counted_and_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_differs_is_corrected_by_the_answer_and_the_call_signed_anew() {
+async fn wrong_clock_is_corrected_and_the_call_signed_again() {
     let ahead = Duration::from_secs(3600);
     let server = Server::start(move |seen, _| {
         let server_time = SystemTime::now() + ahead;
@@ -249,7 +261,7 @@ async fn a_clock_that_differs_is_corrected_by_the_answer_and_the_call_signed_ane
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
+async fn one_response_with_a_wrong_date_stops_nothing() {
     let server = Server::start(|seen, before| {
         let now = SystemTime::now();
         let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -268,7 +280,7 @@ async fn one_answer_that_is_wrong_about_the_time_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
+async fn clock_that_stays_wrong_closes_the_lane() {
     // Without a date, and with the last and the first one that can be written.
     for seconds in [None, Some(253_402_300_799), Some(0)] {
         let date = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
@@ -284,7 +296,7 @@ async fn a_clock_that_cannot_be_corrected_closes_the_lane() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_credential_is_replaced_by_the_next_one_of_its_source() {
+async fn refused_credential_is_replaced() {
     let server = Server::start(|seen, _| {
         let is_second = seen.authorization.contains("Credential=AKIDSECOND/");
         if is_second { Does::Works } else { Does::Refuses("AuthFailure.SecretIdNotFound") }
@@ -298,7 +310,7 @@ async fn a_refused_credential_is_replaced_by_the_next_one_of_its_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_signed_before_the_credential_was_replaced_says_nothing_of_the_new_one() {
+async fn refusal_of_a_replaced_credential_closes_nothing() {
     let server = Server::start(|seen, _| {
         let is_second = seen.authorization.contains("Credential=AKIDSECOND/");
         if is_second { Does::Works } else { Does::RefusesAfter("AuthFailure.TokenFailure", Duration::from_secs(5)) }
@@ -311,11 +323,11 @@ async fn a_call_that_was_signed_before_the_credential_was_replaced_says_nothing_
         Ok(credential("AKIDSECOND"))
     };
     let lane = lane(&server.endpoint, source, TimeOuts::default()).await;
-    let keeper = lane.keeper.clone();
+    let cache = lane.credentials.clone();
     let run = Run::of(lane, TimeOuts::default(), 100);
     run.share(1, &[100_001]).await;
     sleep(Duration::from_secs(2)).await;
-    keeper.refresh().await.unwrap();
+    cache.refresh().await.unwrap();
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
     assert_eq!(summary.closed, [].into(), "the lane was never closed");
@@ -338,33 +350,33 @@ async fn check_broken(refresh: impl Asks, reason: Option<&str>) {
     assert_eq!(asked.load(Ordering::SeqCst), 1, "a probe that is refused asks for no other credential");
     let closing = summary.closed.get(&LaneId(0)).unwrap();
     assert_eq!((closing.reason, closing.is_over), (CloseReason::Credential, false));
-    let is_closing = |said: &Said<u32>| matches!(said, Said::Notice(LaneId(0), Notice::Closed { .. }));
+    let is_closing = |said: &DriverEvent<u32>| matches!(said, DriverEvent::Notice(LaneId(0), Notice::Closed { .. }));
     assert!(said.iter().any(is_closing));
     let failed = said.iter().find_map(|said| match said {
-        Said::RefreshFailed(LaneId(0), reason) => Some(reason.as_str()),
+        DriverEvent::CredentialFailed(LaneId(0), reason) => Some(reason.as_str()),
         _ => None,
     });
     assert_eq!(failed, reason);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_with_nothing_new_closes_the_lane() {
+async fn source_with_the_same_key_closes_the_lane() {
     check_broken(|| Ok(credential("AKIDFIRST")), None).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_closes_the_lane_and_says_why() {
+async fn failing_source_closes_the_lane() {
     let gone = || CredentialsError::Unreachable { whom: "somebody".into(), reason: "is gone".into() };
     check_broken(move || Err(gone()), Some("somebody: is gone")).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_breaks_down_closes_the_lane() {
+async fn panicking_source_closes_the_lane() {
     check_broken(|| panic!("a bug in the source"), Some("the credential's source broke down")).await;
 }
 
 #[tokio::test]
-async fn a_source_that_hangs_is_not_waited_for() {
+async fn hanging_source_is_not_waited_for() {
     let server = Server::start(|_, _| Does::Refuses("AuthFailure.SignatureFailure")).await;
     let (release, hang) = std::sync::mpsc::channel::<()>();
     let hang = std::sync::Mutex::new(hang);
@@ -376,7 +388,7 @@ async fn a_source_that_hangs_is_not_waited_for() {
     let mut run = Run::with(&server.endpoint, refresh, time_outs, 100).await;
     run.share(1, &[100_001]).await;
     let reason = loop {
-        if let Said::RefreshFailed(_, reason) = run.said.recv().await.unwrap() {
+        if let DriverEvent::CredentialFailed(_, reason) = run.said.recv().await.unwrap() {
             break reason;
         }
     };
@@ -385,7 +397,7 @@ async fn a_source_that_hangs_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
+async fn unreachable_endpoint_closes_the_lane() {
     let run = Run::start("http://127.0.0.1:1", same).await;
     run.share(1, &[100_001]).await;
     let progress = Arc::clone(&run.progress);
@@ -402,7 +414,7 @@ async fn an_endpoint_that_is_away_closes_the_lane_and_the_jobs_are_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_interrupt_lets_calls_in_flight_end() {
+async fn first_interrupt_lets_calls_end() {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
     let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
@@ -418,7 +430,7 @@ async fn the_first_interrupt_lets_calls_in_flight_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_interrupt_ends_calls_and_still_reports_what_is_known() {
+async fn second_interrupt_breaks_calls_off_and_reports() {
     let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
     let run = Run::start(&server.endpoint, same).await;
     run.share(1, &[100_001]).await;
@@ -434,7 +446,7 @@ async fn the_second_interrupt_ends_calls_and_still_reports_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupted_run_ends_although_nobody_takes_its_reports() {
+async fn interrupted_run_ends_without_a_receiver() {
     for interrupts_sent in [1, 2] {
         check_unheard(interrupts_sent).await;
     }
@@ -458,7 +470,7 @@ async fn check_unheard(interrupts_sent: u32) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reports_without_a_reader_are_counted_and_the_work_goes_on() {
+async fn lost_reports_are_counted() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut run = Run::start(&server.endpoint, same).await;
     run.said.close();
@@ -469,7 +481,7 @@ async fn reports_without_a_reader_are_counted_and_the_work_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
+async fn full_outbox_stops_the_intake_of_jobs() {
     const JOBS: u32 = 10_050;
 
     let server = Server::start(|_, _| Does::Works).await;
@@ -494,7 +506,7 @@ async fn no_more_jobs_are_taken_in_while_nobody_takes_the_reports() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
+async fn millions_of_waiting_outcomes_stop_the_intake() {
     const ACCOUNTS: u64 = 10_000;
 
     let server = Server::start(|_, _| Does::Works).await;
@@ -515,20 +527,21 @@ async fn no_more_jobs_are_taken_in_while_millions_of_outcomes_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
+async fn caller_is_told_that_all_lanes_were_given_up() {
     let driver = Driver::<u32>::new(
         &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
         Policy::COMMAND,
         Limits::new(limits()).unwrap(),
-        Client::new(TimeOuts::default()).unwrap(),
+        &Client::new(TimeOuts::default()).unwrap(),
     );
-    let given_up = driver.given_up();
     let (jobs, jobs_in) = mpsc::channel(8);
     let (said_in, mut said) = mpsc::channel(100);
     let (_interrupts, interrupts_in) = mpsc::channel(2);
-    let run = tokio::spawn(driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in }));
+    let source = source(jobs_in, said_in, interrupts_in);
+    let gave_up_all = source.gave_up_all();
+    let run = tokio::spawn(driver.run(source));
     jobs.send(delivery(1, &[100_001])).await.unwrap();
-    given_up.await;
+    gave_up_all.await;
     drop(jobs);
     let summary = run.await.unwrap();
     assert!(!summary.closed.get(&LaneId(0)).unwrap().is_over);
@@ -540,7 +553,7 @@ async fn whoever_brings_jobs_learns_that_every_lane_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
+async fn silent_endpoint_is_the_reason_after_any_patience() {
     let server = Server::start(|_, _| Does::Hangs).await;
     for seconds in (1..90).step_by(2) {
         let limits = LimitValues { closed_for: Millis::from_secs(seconds), ..limits() };
@@ -548,24 +561,24 @@ async fn a_silent_endpoint_is_the_reason_whenever_the_patience_ends() {
             &[lane(&server.endpoint, same, TimeOuts::default()).await],
             Policy::COMMAND,
             Limits::new(limits).unwrap(),
-            Client::new(TimeOuts::default()).unwrap(),
+            &Client::new(TimeOuts::default()).unwrap(),
         );
         let (jobs, jobs_in) = mpsc::channel(1);
         let (said_in, _said) = mpsc::channel(100);
         let (_interrupts, interrupts_in) = mpsc::channel(1);
         jobs.send(delivery(1, &[100_001])).await.unwrap();
         drop(jobs);
-        let summary = driver.run(Connections { jobs: jobs_in, said: said_in, interrupts: interrupts_in }).await;
+        let summary = driver.run(source(jobs_in, said_in, interrupts_in)).await;
         let closing = summary.closed.get(&LaneId(0)).unwrap_or_else(|| panic!("after {seconds} s: {summary:?}"));
         assert_eq!((closing.reason, closing.is_over), (CloseReason::Endpoint, false), "after {seconds} s");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_is_tried_again_as_long_as_there_is_time() {
+async fn listing_is_repeated_while_time_is_left() {
     let server = Server::start(|_, before| if before < 3 { Does::Refuses("InternalError") } else { Does::Works }).await;
-    let mut reader = Reader::new(
-        Client::new(TimeOuts::default()).unwrap(),
+    let mut reader = ImageReader::new(
+        &Client::new(TimeOuts::default()).unwrap(),
         &lane(&server.endpoint, same, TimeOuts::default()).await,
     );
     let image = ("ap-singapore".parse().unwrap(), IMAGE.parse().unwrap());
@@ -575,10 +588,10 @@ async fn a_reading_is_tried_again_as_long_as_there_is_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
+async fn failed_listing_returns_the_last_refusal() {
     let server = Server::start(|_, _| Does::Refuses("InternalError")).await;
-    let mut reader = Reader::new(
-        Client::new(TimeOuts::default()).unwrap(),
+    let mut reader = ImageReader::new(
+        &Client::new(TimeOuts::default()).unwrap(),
         &lane(&server.endpoint, same, TimeOuts::default()).await,
     );
     let begun = Instant::now();
@@ -589,7 +602,7 @@ async fn a_reading_that_comes_to_nothing_says_what_was_said_last() {
 }
 
 #[test]
-fn the_interval_is_the_engines() {
+fn interval_is_that_of_the_engine() {
     let mut engine = Engine::new(Policy::COMMAND, Limits::new(limits()).unwrap(), 0);
     engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
     engine.handle(

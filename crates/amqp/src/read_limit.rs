@@ -1,0 +1,92 @@
+//! Limits how many bytes of messages the client library holds.
+//!
+//! lapin 4.12.3 reads as fast as the broker sends and keeps all of it, whether or not anything takes the messages. So the
+//! transport under it stops reading while it holds [`BODIES_LEN_MAX`] bytes of messages that were not taken.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+/// Bytes of bodies that the library may hold. The last read may exceed it.
+pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// The bytes that the library of one connection holds.
+#[derive(Debug, Default)]
+pub struct ReadLimit(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: usize,
+    is_on: bool,
+    /// The reader that waits.
+    waiting: Option<Waker>,
+}
+
+impl ReadLimit {
+    /// Turns the limit on. From now on the consumer has to report what it takes.
+    pub fn turn_on(&self) {
+        self.lock().is_on = true;
+    }
+
+    /// Adds bytes that the library received.
+    pub fn received(&self, bytes: usize) {
+        self.lock().bytes += bytes;
+    }
+
+    /// Subtracts bytes that the consumer took.
+    pub fn taken(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        if state.bytes < BODIES_LEN_MAX
+            && let Some(waiting) = state.waiting.take()
+        {
+            waiting.wake();
+        }
+    }
+
+    /// Returns whether more may be read. If not, wakes the reader once it may.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        let has_room = !state.is_on || state.bytes < BODIES_LEN_MAX;
+        if !has_room {
+            state.waiting = Some(waker.clone());
+        }
+        has_room
+    }
+
+    /// Each critical section leaves a valid state, also after a panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        struct Count(AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = std::sync::Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(std::sync::Arc::clone(&count));
+        let limit = ReadLimit::default();
+        limit.received(BODIES_LEN_MAX);
+        assert!(limit.has_room(&waker), "it is off");
+        limit.turn_on();
+        assert!(!limit.has_room(&waker));
+        limit.taken(1);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(limit.has_room(&waker));
+        limit.taken(usize::MAX);
+        limit.received(1);
+        assert!(limit.has_room(&waker));
+    }
+}

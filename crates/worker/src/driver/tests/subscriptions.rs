@@ -1,0 +1,369 @@
+//! The source of a daemon, with the test in the place of the subscriptions.
+
+use std::{future::ready, pin::Pin, sync::Mutex};
+
+use imageshare_engine::{limits::LaneLimitValues, policy::TakeoverChecks};
+use tokio::time::advance;
+
+use super::{
+    super::{BrokerSource, DriverChannels, DriverOrder},
+    *,
+};
+use crate::{
+    lane_messages::{Epoch, FromLane, Requeue, ToLane},
+    proof::{Moment, Proof},
+    status::{LaneState, Status},
+};
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const LANE: LaneId = LaneId(0);
+/// No other worker had the lane.
+const NO_CHECKS: Policy = Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER };
+
+/// A daemon's driver with one lane, whose subscription is the test.
+struct Daemon {
+    events: mpsc::Sender<FromLane<u32>>,
+    told: mpsc::UnboundedReceiver<ToLane<u32>>,
+    /// What the other lanes are told.
+    others: Vec<mpsc::UnboundedReceiver<ToLane<u32>>>,
+    orders: mpsc::Sender<DriverOrder>,
+    status: Arc<Status>,
+    run: JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start(endpoint: &str, source: impl Asks) -> Self {
+        Self::with_lanes(1, endpoint, source).await
+    }
+
+    async fn with_lanes(count: usize, endpoint: &str, source: impl Asks) -> Self {
+        Self::of(&vec![lane(endpoint, source, TimeOuts::default()).await; count])
+    }
+
+    fn of(lanes: &[OpenLane]) -> Self {
+        let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+        let mut driver = Driver::new(lanes, NO_CHECKS, limits, &Client::new(TimeOuts::default()).unwrap());
+        let (events, events_in) = mpsc::channel(8);
+        let (tell, told) = mpsc::unbounded_channel();
+        let (orders, orders_in) = mpsc::channel(1);
+        let status = driver.shared_status();
+        let (tell_others, others): (Vec<_>, _) = (1..lanes.len()).map(|_| mpsc::unbounded_channel()).unzip();
+        let lanes = [tell].into_iter().chain(tell_others).collect();
+        let source = BrokerSource::new(DriverChannels { messages: events_in, lanes, orders: orders_in });
+        let run = tokio::spawn(async move { drop(driver.run(source).await) });
+        Self { events, told, others, orders, status, run }
+    }
+
+    async fn told(&mut self) -> ToLane<u32> {
+        self.told.recv().await.expect("the driver runs")
+    }
+
+    async fn is_told_to_consume(&mut self) {
+        let told = self.told().await;
+        assert!(matches!(told, ToLane::Consume), "{told:?}");
+    }
+
+    async fn is_told_to_requeue(&mut self, epoch: u64) -> Requeue {
+        match self.told().await {
+            ToLane::Requeue(found, why) if found == Epoch(epoch) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The identity and the outcomes of the next report.
+    async fn settled(&mut self) -> (u32, Vec<String>) {
+        match self.told().await {
+            ToLane::Settled(settled, _) => reports(&[DriverEvent::Settled(settled)]).remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The lane comes up with a proof that is fresh for a heartbeat.
+    async fn up(&self, epoch: u64) -> Arc<Proof> {
+        let proof = Arc::new(Proof::new(HEARTBEAT));
+        proof.renew(Moment::now());
+        self.tell(FromLane::Up { lane: LANE, epoch: Epoch(epoch), proof: Arc::clone(&proof) }).await;
+        proof
+    }
+
+    /// The same, and the proof is renewed as long as the test runs.
+    async fn up_for_good(&self, epoch: u64) -> Arc<Proof> {
+        let proof = self.up(epoch).await;
+        let renewed = Arc::clone(&proof);
+        tokio::spawn(async move {
+            loop {
+                sleep(HEARTBEAT / 4).await;
+                renewed.renew(Moment::now());
+            }
+        });
+        proof
+    }
+
+    async fn deliver(&self, epoch: u64, identity: u32, accounts: &[u64]) {
+        self.tell(FromLane::Delivered(Epoch(epoch), delivery(identity, accounts))).await;
+    }
+
+    async fn down(&self, epoch: u64) {
+        self.tell(FromLane::Down { lane: LANE, epoch: Epoch(epoch) }).await;
+    }
+
+    async fn tell(&self, event: FromLane<u32>) {
+        self.events.send(event).await.unwrap();
+    }
+
+    /// Drains, with nothing left to be told.
+    async fn end(mut self) {
+        self.orders.send(DriverOrder::Drain).await.unwrap();
+        self.run.await.unwrap();
+        while let Some(told) = self.told.recv().await {
+            assert!(matches!(told, ToLane::Requeue(_, Requeue::Drain)), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_an_owned_lane_are_settled() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    daemon.deliver(1, 8, &[100_001, 100_002]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_of_an_ended_subscription_are_dropped() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.deliver(1, 6, &[100_006]).await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_007]).await;
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    daemon.deliver(1, 8, &[100_008]).await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(1, 9, &[100_009]).await;
+    daemon.down(1).await;
+    daemon.deliver(2, 10, &[100_010]).await;
+    assert_eq!(daemon.settled().await, report(10, &["changed"]));
+    daemon.end().await;
+    let written = |id: &str| server.seen().iter().any(|seen| seen.body.to_string().contains(id));
+    assert!(written("100010") && ["100006", "100007", "100008", "100009"].iter().all(|id| !written(id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_for_a_fresh_proof() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up(1).await;
+    sleep(HEARTBEAT * 2).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    sleep(HEARTBEAT * 6).await;
+    assert!(server.seen().is_empty());
+    proof.renew(Moment::now());
+    assert_eq!(daemon.settled().await, report(7, &["changed"]), "no try was used up by waiting");
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_call_never_leaves_after_the_lane_is_lost() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up(1).await;
+    sleep(HEARTBEAT).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    sleep(HEARTBEAT).await;
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    proof.renew(Moment::now());
+    sleep(HEARTBEAT).await;
+    assert!(server.seen().is_empty());
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspended_loop_releases_its_lanes() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    let proof = daemon.up_for_good(1).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(proof.is_fresh(), "having nothing to do is no standstill");
+    advance(Duration::from_millis(2_600)).await;
+    let told = daemon.told().await;
+    assert!(matches!(told, ToLane::Cut(Epoch(1))), "{told:?}");
+    daemon.is_told_to_consume().await;
+    assert!(!proof.is_fresh());
+    // What the subscription says of its end then is no news.
+    daemon.down(1).await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closed_lane_is_requeued_and_consumed_when_it_opens() {
+    let begun = Instant::now();
+    let server = Server::start(move |_, _| {
+        if begun.elapsed() < Duration::from_secs(300) {
+            Does::Refuses("AuthFailure.SecretIdNotFound")
+        } else {
+            Does::Works
+        }
+    })
+    .await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Closed(CloseReason::Credential));
+    let state = || daemon.status.lane(LANE).state();
+    assert_eq!(state(), LaneState::Closed(CloseReason::Credential));
+    assert!(begun.elapsed() < Duration::from_secs(70));
+    daemon.down(1).await;
+    daemon.is_told_to_consume().await;
+    assert!(begun.elapsed() > Duration::from_secs(300), "only after a good probe");
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_without_credential_holds_up_no_other() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let first = lane(&server.endpoint, same, TimeOuts::default()).await;
+    let given = Arc::new(Mutex::new(None));
+    let source = Arc::clone(&given);
+    let ask = move || -> Pin<Box<dyn Future<Output = Result<Loaded, CredentialsError>> + Send>> {
+        let found = source.lock().unwrap().map(|id| Loaded {
+            credential: credential(id),
+            origin: "test".into(),
+            expires_at: None,
+        });
+        Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
+    };
+    let cache = CredentialCache::by(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
+    let mut daemon = Daemon::of(&[first.clone(), OpenLane { name: "awaited".into(), credentials: cache, ..first }]);
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    let awaited = daemon.status.lane(LaneId(1));
+    let error = || awaited.last_error().unwrap().message;
+    assert_eq!(awaited.state(), LaneState::Closed(CloseReason::Credential));
+    assert!(error().contains("still being read"), "{}", error());
+    // The key of the other lane, which has the same host.
+    *given.lock().unwrap() = Some("AKIDFIRST");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(awaited.state(), LaneState::Closed(CloseReason::Credential));
+    assert!(error().contains("also that of lane default"), "{}", error());
+    assert!(daemon.others[0].try_recv().is_err());
+    *given.lock().unwrap() = Some("AKIDSECOND");
+    let told = timeout(Duration::from_secs(10), daemon.others[0].recv()).await;
+    assert!(matches!(told, Ok(Some(ToLane::Consume))), "{told:?}");
+    assert_eq!(awaited.state(), LaneState::Disconnected);
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_lane_finishes_its_jobs_and_is_requeued() {
+    let server = Server::start(|_, _| Does::Works).await;
+    // With so many lanes the share of each is one job of the greatest length.
+    let mut daemon = Daemon::with_lanes(200, &server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    let other = FromLane::Up { lane: LaneId(1), epoch: Epoch(9), proof: daemon.up_for_good(1).await };
+    daemon.tell(other).await;
+    let (first, second): (Vec<u64>, Vec<u64>) = ((100_000..106_000).collect(), (200_000..206_000).collect());
+    daemon.deliver(1, 7, &first).await;
+    daemon.deliver(1, 8, &second).await;
+    daemon.deliver(1, 9, &[100_000]).await;
+    let elsewhere = Delivery { lane: LaneId(1), ..delivery(5, &[300_000]) };
+    daemon.tell(FromLane::Delivered(Epoch(9), elsewhere)).await;
+    assert_eq!(daemon.settled().await.0, 7, "what was taken in is finished");
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Operations, "and nothing after it was taken in");
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 8, &second).await;
+    daemon.deliver(2, 9, &[100_000]).await;
+    assert_eq!((daemon.settled().await.0, daemon.settled().await.0), (8, 9));
+    let mut told = Vec::new();
+    while let Ok(order) = daemon.others[0].try_recv() {
+        told.push(order);
+    }
+    assert!(matches!(&told[..], [ToLane::Consume, ToLane::Settled(settled, _)] if settled.identity == 5), "{told:?}");
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_that_holds_nothing_takes_any_job() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::with_lanes(1_000, &server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &(100_000..110_000).collect::<Vec<u64>>()).await;
+    assert_eq!(daemon.settled().await.0, 7);
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_settles_finished_jobs_before_the_requeue() {
+    let mut server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    server.saw(WRITE).await;
+    daemon.orders.send(DriverOrder::Drain).await.unwrap();
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Drain);
+    assert!(daemon.told.recv().await.is_none(), "the line ends");
+    daemon.run.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscription_that_comes_up_in_a_drain_is_requeued() {
+    let mut server = Server::start(|_, _| Does::Hangs).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    server.saw(READ).await;
+    daemon.orders.send(DriverOrder::Drain).await.unwrap();
+    daemon.down(1).await;
+    daemon.up_for_good(2).await;
+    let (mut orders, run) = (daemon.told, daemon.run);
+    run.await.unwrap();
+    while let Some(told) = orders.recv().await {
+        assert!(matches!(told, ToLane::Requeue(Epoch(1 | 2), Requeue::Drain)), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_brings_another_key_and_limits() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    daemon.settled().await;
+    let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+    let lanes = vec![(LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap(), None)];
+    daemon.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    daemon.deliver(1, 8, &[100_002, 100_003]).await;
+    assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
+    let writes: Vec<_> = server.seen().into_iter().filter(|seen| seen.action == WRITE).collect();
+    let key_of = |nth: usize| writes[nth].authorization.contains("Credential=AKIDSECOND/");
+    assert_eq!(writes.len(), 3, "one account a request");
+    assert!(!key_of(0) && key_of(1) && key_of(2));
+    daemon.end().await;
+}

@@ -1,0 +1,118 @@
+//! The lane that serves a job.
+
+use imageshare_core::{ids::Region, text::excerpt};
+use imageshare_engine::io::LaneId;
+
+use super::OpenLane;
+use crate::lane::{LaneConfig, Regions};
+
+/// A lane to which jobs are routed. A sender of jobs needs no credential of it.
+pub trait Routed {
+    /// Returns its name, which jobs use.
+    fn name(&self) -> &str;
+
+    /// Returns the regions whose images it serves.
+    fn regions(&self) -> &Regions;
+}
+
+impl Routed for OpenLane {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+}
+
+impl Routed for LaneConfig {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn regions(&self) -> &Regions {
+        &self.regions
+    }
+}
+
+/// Why no lane serves a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// There is no lane of that name.
+    #[error("lane: unknown lane {found} (expected {lanes})")]
+    NoSuchLane {
+        /// The start of the name, safe to print.
+        found: String,
+        /// The names of all lanes.
+        lanes: String,
+    },
+    /// The lane of that name does not serve the region.
+    #[error("region: {region} is not served by lane {lane} (expected {regions})")]
+    NotInLane {
+        /// The job's region.
+        region: Region,
+        /// The lane.
+        lane: String,
+        /// Its regions.
+        regions: String,
+    },
+    /// No lane serves the region.
+    #[error("region: no lane serves {region} (expected {regions})")]
+    NoLane {
+        /// The job's region.
+        region: Region,
+        /// The regions of all lanes.
+        regions: String,
+    },
+    /// More than one lane serves the region, with different accounts.
+    #[error("lane: missing, and region {region} is served by the lanes {lanes} (expected one of them)")]
+    Ambiguous {
+        /// The job's region.
+        region: Region,
+        /// The names of the lanes that serve it.
+        lanes: String,
+    },
+}
+
+/// Returns the lane that serves a job: the lane that it names, else the only one that serves its region. Lanes are numbered
+/// in the order of the slice, as the driver numbers them.
+///
+/// # Errors
+/// If no lane serves it, or more than one, or the named lane does not serve the region.
+pub fn route(lanes: &[impl Routed], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
+    let numbered = || (0..).map(LaneId).zip(lanes);
+    if let Some(name) = lane {
+        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name() == name) else {
+            let lanes = list(lanes.iter().map(Routed::name));
+            return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
+        };
+        if !lane.regions().contains(*region) {
+            let (lane, regions) = (lane.name().to_owned(), lane.regions().to_string());
+            return Err(RouteError::NotInLane { region: *region, lane, regions });
+        }
+        return Ok(id);
+    }
+    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions().contains(*region)).collect();
+    match serving.as_slice() {
+        [(id, _)] => Ok(*id),
+        [] => {
+            let regions = list(lanes.iter().map(|lane| lane.regions().to_string()));
+            Err(RouteError::NoLane { region: *region, regions })
+        }
+        several => {
+            let lanes = list(several.iter().map(|(_, lane)| lane.name()));
+            Err(RouteError::Ambiguous { region: *region, lanes })
+        }
+    }
+}
+
+fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut list = String::new();
+    for name in names {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
+        list.push_str(name.as_ref());
+    }
+    list
+}

@@ -1,0 +1,115 @@
+//! Reads which accounts have an image, without the engine: for `list`, `--dry-run` and `check --connect`, which change
+//! nothing.
+
+use std::time::Duration;
+
+use imageshare_core::{
+    Class,
+    actions::{Action, DescribeImageSharePermission, DescribeImages, SharedAccount},
+    ids::{ImageId, Region},
+    response::ApiError,
+};
+use tokio::time::Instant;
+
+use crate::{
+    api::{ApiClient, ApiFailure, ApiSender, RetryPolicy, SharedClock},
+    credentials::CredentialCache,
+    http::Client,
+    lanes::OpenLane,
+};
+
+/// Returns the time between two requests at a rate, in requests per second. Like the pace of the engine it is 5 % longer
+/// than the limit asks, so that no second has more requests than the limit.
+#[must_use]
+pub fn interval(rate: f64) -> Duration {
+    Duration::from_millis(1050).div_f64(rate)
+}
+
+/// Reads with one lane's credential, one call after the other, at the lane's pace.
+#[derive(Debug)]
+pub struct ImageReader {
+    api: ApiClient,
+    credentials: CredentialCache,
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadFailure {
+    /// The API refused it.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(ApiError),
+    /// The API gave no usable response: its host, and why.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+impl ImageReader {
+    /// Returns a reader for a lane.
+    #[must_use]
+    pub fn new(client: &Client, lane: &OpenLane) -> Self {
+        let credentials = lane.credentials.clone();
+        let sender =
+            ApiSender::new(client.clone(), lane.endpoint.clone(), SharedClock::default(), credentials.credential());
+        Self { api: ApiClient::new(sender, interval(lane.limits.rate)), credentials }
+    }
+
+    /// Returns the accounts that an image is shared with. Throttled calls and those without a usable response are repeated
+    /// for `give_up_after`, and once after the credential was refused if its source has another one.
+    ///
+    /// # Errors
+    /// If the API refuses, or gives no usable response in that time.
+    pub async fn shares(
+        &mut self,
+        region: Region,
+        image_id: ImageId,
+        give_up_after: Duration,
+    ) -> Result<Vec<SharedAccount>, ReadFailure> {
+        let give_up_at = Instant::now() + give_up_after;
+        let action = DescribeImageSharePermission { image_id };
+        let mut result = self.read(&action, region, RetryPolicy::For(give_up_after)).await;
+        let is_credential_refused = result.as_ref().is_err_and(|failure| failure.class() == Some(Class::Credential));
+        if is_credential_refused && self.renew_credential().await {
+            let left = give_up_at.saturating_duration_since(Instant::now());
+            result = self.read(&action, region, RetryPolicy::For(left)).await;
+        }
+        result
+    }
+
+    /// Calls each reading action for an image once, to see whether the credential may. Returns the actions' names with the
+    /// results.
+    pub async fn probe(&mut self, region: Region, image_id: ImageId) -> [(&'static str, Result<(), ReadFailure>); 2] {
+        let shares = self.read(&DescribeImageSharePermission { image_id }, region, RetryPolicy::ClockOnly).await;
+        let images = self.read(&DescribeImages { image_ids: vec![image_id] }, region, RetryPolicy::ClockOnly).await;
+        [(DescribeImageSharePermission::NAME, shares.map(drop)), (DescribeImages::NAME, images.map(drop))]
+    }
+
+    async fn read<A: Action>(
+        &mut self,
+        action: &A,
+        region: Region,
+        policy: RetryPolicy,
+    ) -> Result<A::Answer, ReadFailure> {
+        let outcome = self.api.call(action, Some(region), policy).await;
+        outcome.result.map_err(|failure| match failure {
+            ApiFailure::Refused(error) => ReadFailure::Refused(error),
+            other => ReadFailure::Unanswered(format!("{}: {other}", self.api.sender().host())),
+        })
+    }
+
+    /// Returns whether the credential's source has another credential by now.
+    async fn renew_credential(&self) -> bool {
+        let refreshed = self.credentials.refresh().await;
+        refreshed.is_ok_and(|credential| self.api.sender().replace_credential(credential))
+    }
+}
+
+impl ReadFailure {
+    /// Returns whose fault a refusal is; `None` if the API gave no usable response.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Refused(error) => Some(error.class()),
+            Self::Unanswered(_) => None,
+        }
+    }
+}
