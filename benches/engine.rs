@@ -1,4 +1,4 @@
-//! The engine: what an operation costs, from few to millions, each with its calls, answers and virtual time.
+//! The engine's cost per operation, from thousands to millions, with calls and responses in virtual time.
 //!
 //! `cargo bench --package imageshare-simulation --bench engine`; `README.md` says what the figures mean.
 #![allow(
@@ -15,42 +15,42 @@ use std::{
 
 use imageshare_simulation::scale::{Load, carry};
 
-/// The loads of the curve; what an operation of one of them costs is what the others are held against.
+/// The loads of the curve, and the one to which the others are compared.
 const CURVE: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const MIDDLE: u64 = 1_000_000;
 
-/// Accounts of an image.
+/// Accounts per image.
 const ACCOUNTS: u64 = 500;
 
-/// Operations that each load is repeated for, and the least and most that it is repeated.
+/// Operations per load over all runs, and the bounds of the number of runs.
 const OPERATIONS: u64 = 3_000_000;
-const REPEATED: std::ops::RangeInclusive<u64> = 2..=300;
+const RUNS: std::ops::RangeInclusive<u64> = 2..=300;
 
-/// Jobs that come again at once: what a worker holds at most of six lanes.
+/// Jobs that are redelivered at once: the maximum of a worker with six lanes.
 const REDELIVERED: u64 = 60_000;
 
 fn main() {
-    println!("{:>12}  {:>10}  {:>12}  {:>8}", "operations", "ns each", "a second", "");
-    let found = CURVE.map(|operations| (operations, nanos(load(operations))));
-    let middle = found.iter().find(|(operations, _)| *operations == MIDDLE).map_or(1.0, |(_, nanos)| *nanos);
-    for (operations, nanos) in found {
+    println!("{:>12}  {:>10}  {:>12}  {:>8}", "operations", "ns each", "per second", "");
+    let costs = CURVE.map(|operations| (operations, nanos(load(operations))));
+    let middle = costs.iter().find(|(operations, _)| *operations == MIDDLE).map_or(1.0, |(_, nanos)| *nanos);
+    for (operations, nanos) in costs {
         println!("{operations:>12}  {nanos:>10.0}  {:>12.0}  {:>6.2} x", 1e9 / nanos, nanos / middle);
     }
-    let again = nanos(Load { redelivered: true, ..load(REDELIVERED) });
-    let anew = nanos(load(REDELIVERED));
-    println!("\n{REDELIVERED} jobs: {anew:.0} ns each; redelivered, all of it done: {again:.0} ns each");
+    let redelivered = nanos(Load { redelivered: true, ..load(REDELIVERED) });
+    let new = nanos(load(REDELIVERED));
+    println!("\n{REDELIVERED} jobs: {new:.0} ns each; redelivered and finished: {redelivered:.0} ns each");
 }
 
-/// One-account jobs, as many for each image as it may be shared with.
+/// Returns a load of one-account jobs, with the maximum number of accounts per image.
 fn load(operations: u64) -> Load {
     Load { images: operations / ACCOUNTS, ..Load::of(operations) }
 }
 
-/// The least time of an operation, of several runs: on a shared machine all that is added is somebody else's.
+/// Returns the minimum time per operation over several runs. On a shared machine, any excess is due to other processes.
 fn nanos(load: Load) -> f64 {
-    let repeated = (OPERATIONS / load.operations).clamp(*REPEATED.start(), *REPEATED.end());
+    let runs = (OPERATIONS / load.operations).clamp(*RUNS.start(), *RUNS.end());
     let mut least = Duration::MAX;
-    for _ in 0..repeated {
+    for _ in 0..runs {
         let begun = Instant::now();
         black_box(carry(load, |_| {}));
         least = least.min(begun.elapsed());

@@ -1,4 +1,4 @@
-//! Reading answers: from the body as it came to a typed answer or refusal, against the least that a reader of JSON does.
+//! Parsing responses: from the body to a typed response or API error, compared with bare serde_json.
 //!
 //! `cargo bench --package imageshare-core --bench parse`; `README.md` says what the figures mean.
 #![allow(
@@ -20,54 +20,54 @@ use imageshare_core::{
 };
 use serde::Deserialize;
 
-use timing::{Row, against_the_first};
+use timing::{Row, compare_with_first};
 
 const SUCCESS: &str = r#"{"Response":{"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
 
 const REFUSAL: &str = r#"{"Response":{"Error":{"Code":"InvalidAccountId.NotFound","Message":"The specified account `1038493875` does not exist."},"RequestId":"ed93f3cb-f35e-473f-b9f3-0d451b8b79c6"}}"#;
 
-/// Entries of the listing: as many as an image may be shared with.
+/// Entries of the listing: the API's limit of accounts per image.
 const ENTRIES: u64 = 500;
 
-/// The barest types: texts where they stand in the body, nothing that may be missing, nothing checked or converted.
+/// Minimal types: borrowed texts, no optional members, no validation or conversion.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Envelope<T> {
+struct BareEnvelope<T> {
     response: T,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Success<'a> {
+struct BareSuccess<'a> {
     request_id: &'a str,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Refusal<'a> {
+struct BareRefusal<'a> {
     #[serde(borrow)]
-    error: Error<'a>,
+    error: BareError<'a>,
     request_id: &'a str,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Error<'a> {
+struct BareError<'a> {
     code: &'a str,
     message: &'a str,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listing<'a> {
+struct BareListing<'a> {
     #[serde(borrow)]
-    share_permission_set: Vec<Entry<'a>>,
+    share_permission_set: Vec<BareEntry<'a>>,
     request_id: &'a str,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+struct BareEntry<'a> {
     created_time: &'a str,
     account_id: &'a str,
 }
@@ -75,13 +75,13 @@ struct Entry<'a> {
 fn main() {
     let listing = listing();
     let rows = vec![
-        Row::new("bare serde_json", || bare::<Success<'_>>(SUCCESS).request_id.len()),
+        Row::new("bare serde_json", || bare::<BareSuccess<'_>>(SUCCESS).request_id.len()),
         Row::new("parse", || parse::<ModifyImageSharePermission>(200, SUCCESS.as_bytes()).unwrap()),
     ];
-    against_the_first("success", rows);
+    compare_with_first("success", rows);
     let rows = vec![
         Row::new("bare serde_json", || {
-            let Refusal { error: Error { code, message }, request_id } = bare(REFUSAL);
+            let BareRefusal { error: BareError { code, message }, request_id } = bare(REFUSAL);
             code.len() + message.len() + request_id.len()
         }),
         Row::new("parse", || match parse::<ModifyImageSharePermission>(200, REFUSAL.as_bytes()) {
@@ -89,20 +89,20 @@ fn main() {
             other => panic!("{other:?}"),
         }),
     ];
-    against_the_first("refusal", rows);
+    compare_with_first("refusal", rows);
     let rows = vec![
         Row::new("bare serde_json", || {
-            let Listing { share_permission_set, request_id } = bare(&listing);
+            let BareListing { share_permission_set, request_id } = bare(&listing);
             let texts = share_permission_set.iter().map(|entry| entry.created_time.len() + entry.account_id.len());
             texts.sum::<usize>() + request_id.len()
         }),
         Row::new("parse", || parse::<DescribeImageSharePermission>(200, listing.as_bytes()).unwrap()),
     ];
-    against_the_first(&format!("listing of {ENTRIES}, {} bytes", listing.len()), rows);
+    compare_with_first(&format!("listing of {ENTRIES}, {} bytes", listing.len()), rows);
 }
 
 fn bare<'a, T: Deserialize<'a>>(body: &'a str) -> T {
-    serde_json::from_slice::<Envelope<T>>(body.as_bytes()).unwrap().response
+    serde_json::from_slice::<BareEnvelope<T>>(body.as_bytes()).unwrap().response
 }
 
 fn listing() -> String {

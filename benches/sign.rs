@@ -1,4 +1,4 @@
-//! Signing: from a typed action to headers and body that are ready to be sent, against the least hashing that it needs.
+//! Signing: from a typed action to headers and body, compared with the minimum of hashing.
 //!
 //! `cargo bench --package imageshare-core --bench sign`; `README.md` says what the figures mean.
 #![allow(
@@ -29,20 +29,20 @@ use imageshare_core::{
 use serde::Serialize;
 use sha2::block_api::compress256;
 
-use timing::{Row, against_the_first};
+use timing::{Row, compare_with_first};
 
 const HOST: &str = "cvm.intl.tencentcloudapi.com";
 const ID: &str = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE";
 const KEY: &str = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE";
 
-/// The second at which the benches begin, in the middle of a day that the timestamps do not leave.
+/// The first timestamp, at noon, so that all timestamps are on the same day.
 const NOON: u64 = 1_751_025_600;
 
-/// Compressions that a request of one account needs whatever is kept: two of the body, two of the canonical request after
-/// the blocks that every request has in common, three of the HMAC with a day's key.
+/// SHA-256 compressions that a request of one account needs despite all caches: two for the body, two for the canonical
+/// request after its constant blocks, three for the HMAC with the day's key.
 const ONE_ACCOUNT: usize = 7;
 
-/// Those of the HMAC alone, which is all that a new timestamp changes.
+/// Compressions of the HMAC, all that a new timestamp needs.
 const HMAC: usize = 3;
 
 fn main() {
@@ -52,7 +52,7 @@ fn main() {
     stages();
 }
 
-/// A request from its action, with a new timestamp each time; the same signed again; and other libraries.
+/// Measures a request from its action with a new timestamp each time, signing it again, and aws-sigv4.
 fn whole(accounts: u64) {
     let action = share(accounts);
     let target = target();
@@ -60,8 +60,8 @@ fn whole(accounts: u64) {
     let body = prepared.body().to_owned();
     let compressions = ONE_ACCOUNT - compressions(body_of(1).len()) + compressions(body.len());
     let mut signer = Signer::new(credential());
-    let (mut again_signer, again_prepared) = (Signer::new(credential()), prepared.clone());
-    let (mut clock, mut again_clock, mut aws_clock) = (clock(), clock(), clock());
+    let (mut second_signer, second_prepared) = (Signer::new(credential()), prepared.clone());
+    let (mut clock, mut second_clock, mut aws_clock) = (clock(), clock(), clock());
     let ids: Vec<String> = action.account_ids.iter().map(AccountId::to_string).collect();
     let flat = Flat { image_id: "img-6pb6lrmy", account_ids: &ids, permission: "SHARE" };
     assert_eq!(serde_json::to_vec(&flat).unwrap(), body);
@@ -72,7 +72,7 @@ fn whole(accounts: u64) {
             prepare(&action, &target, &mut prepared);
             sum(&signer.sign(&prepared, clock()))
         }),
-        Row::new("sign again", move || sum(&again_signer.sign(&again_prepared, again_clock()))),
+        Row::new("sign again", move || sum(&second_signer.sign(&second_prepared, second_clock()))),
         Row::new("aws-sigv4, the same body by serde_json", move || {
             let body = serde_json::to_vec(&flat).unwrap();
             let settings = SigningSettings::default();
@@ -98,17 +98,17 @@ fn whole(accounts: u64) {
         }),
         Row::new("floor of one account: 7 compressions", floor(ONE_ACCOUNT)),
     ];
-    let found = against_the_first(&format!("{accounts} accounts"), rows);
-    let [_, ours, again, aws, one] = &found[..] else { return };
+    let times = compare_with_first(&format!("{accounts} accounts"), rows);
+    let [_, ours, again, aws, one] = &times[..] else { return };
     println!(
         "  {:>4.2} x the floor; signed again {:.2} x that of one account; aws-sigv4 {:.1} x ours\n",
-        ours.nanos / found[0].nanos,
+        ours.nanos / times[0].nanos,
         again.nanos / one.nanos,
         aws.nanos / ours.nanos
     );
 }
 
-/// What the parts cost by themselves.
+/// Measures the stages separately.
 fn stages() {
     let scope = CredentialScope::new(UnixSeconds::new(NOON).unwrap(), "cvm");
     let mut key = SigningKey::derive(&credential().secret_key, scope.clone());
@@ -130,10 +130,10 @@ fn stages() {
             HexDigest::sha256(&bytes)
         }));
     }
-    against_the_first("stages", rows);
+    compare_with_first("stages", rows);
 }
 
-/// The action as others would describe it, of texts that are there already.
+/// The action as other libraries describe it, with preformatted ids.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Flat<'a> {
@@ -142,7 +142,7 @@ struct Flat<'a> {
     permission: &'a str,
 }
 
-/// So many compressions in one chain, by the hash crate that signs.
+/// Returns a chain of compressions with the same hash crate.
 fn floor(compressions: usize) -> impl FnMut() -> [u32; 8] {
     let blocks = vec![[7; 64]; compressions];
     let mut state = [1; 8];
@@ -152,7 +152,7 @@ fn floor(compressions: usize) -> impl FnMut() -> [u32; 8] {
     }
 }
 
-/// Compressions of so many bytes: the padding takes at least nine more.
+/// Returns the compressions of a message: the padding adds at least nine bytes.
 const fn compressions(len: usize) -> usize {
     (len + 9).div_ceil(64)
 }
@@ -177,7 +177,7 @@ fn credential() -> Credential {
     Credential { secret_id: ID.parse().unwrap(), secret_key: KEY.parse().unwrap(), token: None }
 }
 
-/// Seconds of one day, each another one.
+/// Returns a clock with a new second of the same day at each call.
 fn clock() -> impl FnMut() -> UnixSeconds + Clone {
     let mut second = 0;
     move || {
@@ -186,7 +186,7 @@ fn clock() -> impl FnMut() -> UnixSeconds + Clone {
     }
 }
 
-/// Looks at all that an HTTP client would be given.
+/// Reads everything that an HTTP client would receive.
 fn sum(request: &SignedRequest<'_>) -> usize {
     request.headers().map(|(name, value)| name.len() + value.len()).sum::<usize>() + request.body().len()
 }

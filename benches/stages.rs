@@ -1,4 +1,4 @@
-//! What the worker itself does for a job, stage by stage: its message is read, its report is made and written.
+//! The worker's own cost per job: parsing the message, making and writing the report.
 //!
 //! `cargo bench --package imageshare-worker --bench stages`; `README.md` says what the figures mean.
 #![allow(
@@ -21,7 +21,7 @@ use imageshare_worker::wire::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use timing::{Row, against_the_first};
+use timing::{Row, compare_with_first};
 
 fn main() {
     for accounts in [1, 50, 500] {
@@ -30,14 +30,14 @@ fn main() {
         let read = || job::parse(message.as_bytes(), &defaults).unwrap();
         let report = || report(read(), accounts);
         let title = format!("{accounts} accounts, a message of {} bytes", message.len());
-        let made = report();
+        let finished = report();
         let rows = vec![
-            Row::new("bare: serde_json into values", || serde_json::from_str::<Value>(&message).unwrap()),
-            Row::new("the message is read", read),
-            Row::new("the same, and its report is made", report),
-            Row::new("a report is written", || serde_json::to_vec(&made).unwrap()),
+            Row::new("bare serde_json into values", || serde_json::from_str::<Value>(&message).unwrap()),
+            Row::new("parse the message", read),
+            Row::new("parse the message and make the report", report),
+            Row::new("write the report", || serde_json::to_vec(&finished).unwrap()),
         ];
-        against_the_first(&title, rows);
+        compare_with_first(&title, rows);
     }
 }
 
@@ -53,7 +53,7 @@ fn account_ids(accounts: u64) -> impl Iterator<Item = u64> {
     (0..accounts).map(|nth| 100_022_975_249 + nth * 7_919)
 }
 
-/// What becomes of a job that went well.
+/// Returns the report of a job that succeeded.
 fn report(job: Job, accounts: u64) -> Report {
     let (identity, _) = job.into_parts(None, false);
     let outcomes = account_ids(accounts).map(|id| (AccountId::new(id).unwrap(), AccountOutcome::Changed)).collect();

@@ -1,4 +1,4 @@
-"""Prints which RabbitMQ IMAGESHARE_TEST_BROKER names. Ends with one sentence if the tests cannot use it."""
+"""Prints the version of the broker that IMAGESHARE_TEST_BROKER names. Exits with an error if the tests cannot use it."""
 
 import sys
 from urllib.parse import unquote, urlsplit
@@ -9,9 +9,9 @@ import amqp
 def main(address):
     url = urlsplit(address)
     if url.scheme != "amqp" or not url.hostname:
-        sys.exit("error: IMAGESHARE_TEST_BROKER is no address (expected amqp://user:password@localhost:port/vhost)")
+        sys.exit("error: IMAGESHARE_TEST_BROKER: invalid address (expected amqp://user:password@localhost:port/vhost)")
     if url.hostname not in ("localhost", "127.0.0.1"):
-        sys.exit("error: IMAGESHARE_TEST_BROKER is on another machine; the tests send their load to this one only")
+        sys.exit("error: IMAGESHARE_TEST_BROKER: the broker is on another machine (expected localhost)")
     user, password, vhost = (unquote(part or "") for part in (url.username, url.password, url.path[1:]))
     login = {"userid": user or "guest", "password": password or "guest", "virtual_host": vhost or "/"}
     try:

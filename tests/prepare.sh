@@ -1,7 +1,7 @@
-# What tests/run and tests/deploy share: they first ask for everything, and install it in one call where they may.
+# Functions of tests/run and tests/deploy, which check all requirements first and install what is missing in one call.
 # shellcheck shell=bash
 
-# Downloads that later runs use again.
+# Downloads, which later runs reuse.
 cache=${IMAGESHARE_CACHE:-target/cache}
 missing=() packages=() by_hand=0
 
@@ -19,7 +19,7 @@ need() {
     shift 2
     if "$@" >/dev/null 2>&1; then return; fi
     missing+=("$name")
-    # One word a package.
+    # One word per package.
     # shellcheck disable=SC2206
     packages+=($package)
     if [[ -z "$package" ]]; then ((++by_hand)); fi
@@ -28,7 +28,7 @@ need() {
 # need_command COMMAND [PACKAGE]: The package has the name of the command unless another one is given.
 need_command() { need "$1" "${2:-$1}" command -v "$1"; }
 
-# at_least VERSION FOUND: FOUND may be empty.
+# at_least MINIMUM VERSION: VERSION may be empty.
 at_least() { printf '%s\n' "$1" "$2" | sort --version-sort --check=quiet; }
 
 need_rust() {
@@ -44,7 +44,7 @@ need_broker() {
     need "RabbitMQ 3.10 or later" rabbitmq-server at_least 3.10 "$version"
 }
 
-# Ends if something is missing, unless this may install all of it.
+# Installs the missing packages, or exits if it cannot install everything.
 provide() {
     if ((${#missing[@]} == 0)); then return; fi
     printf 'missing: %s\n' "${missing[@]}" >&2
@@ -54,14 +54,14 @@ provide() {
     ((by_hand == 0)) || fail "$by_hand of these must be installed by hand"
     [[ $EUID -eq 0 ]] || fail "only root may install packages"
     command -v apt-get >/dev/null || fail "this system has no apt-get" "install them with its package manager"
-    # No package starts a service.
+    # Prevents packages from starting services.
     local policy=/usr/sbin/policy-rc.d get=(apt-get -qq -o DPkg::Lock::Timeout=600 -o APT::Update::Error-Mode=any)
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod +x $policy
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
-    # For the lock of the lists, apt-get itself does not wait.
+    # apt-get does not wait for the lock of the package lists.
     local output tries=0
     until output=$("${get[@]}" update 2>&1); do
         [[ "$output" == *lists/lock* ]] && ((++tries < 120)) \
@@ -72,7 +72,7 @@ provide() {
         || fail "apt-get could not install ${packages[*]}"
 }
 
-# environment NAME FILE: Prints the Python of a virtual environment with the packages of FILE, made anew when it changes.
+# environment NAME FILE: Prints the Python of a virtual environment with the packages of FILE. Recreates it when FILE changes.
 environment() {
     local folder=$cache/python-$1
     if ! cmp --quiet "$2" "$folder/complete"; then

@@ -1,6 +1,6 @@
-//! The bare loop: the least that a program can do with the same client library and still lose nothing. It reads no job
-//! and makes no call, and is otherwise as the worker is: two connections, all that may be in flight is, and nothing
-//! waits for a turn of the library's own thread but confirms.
+//! The bare loop: the least that a program can do with the same client library without losing a message. It parses no job
+//! and sends no request. Otherwise it is like the worker: two connections, as many reports in flight, and only confirms wait
+//! for the library's thread.
 
 use std::{
     collections::VecDeque,
@@ -20,21 +20,21 @@ use tokio::runtime::Runtime;
 
 use kit::{
     properties,
-    stage::{QUEUE, REPORTS},
+    setup::{QUEUE, REPORTS},
 };
 
-/// Deliveries in the order in which they came, and the confirms that they wait for.
+/// Delivery tags in order of arrival, each with the pending confirm of its report.
 #[derive(Default)]
-struct InFlight(VecDeque<(u64, Later<Confirmation>)>);
+struct InFlight(VecDeque<(u64, Started<Confirmation>)>);
 
-/// What the library has taken on.
-type Later<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
+/// A started action of the library.
+type Started<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 
-/// Consumes the lane's queue as long as it is there: publishes a report of so many bytes for each message,
-/// and acknowledges it when the report is confirmed.
+/// Consumes the lane's queue until it is deleted. Publishes a report of `report_len` bytes for each message, and acknowledges
+/// the message once the report is confirmed.
 ///
 /// # Errors
-/// At the first one of the library.
+/// The first error of the library.
 pub(crate) fn run(url: &str, prefetch: u16, report_len: usize) -> lapin::Result<()> {
     Runtime::new()?.block_on(async {
         let (consuming, publishing) = (connect(url).await?, connect(url).await?);
@@ -49,11 +49,11 @@ pub(crate) fn run(url: &str, prefetch: u16, report_len: usize) -> lapin::Result<
         loop {
             tokio::select! {
                 biased;
-                tag = in_flight.confirmed() => drop(hand_over(acknowledge(jobs.clone(), tag?))),
+                tag = in_flight.confirmed() => drop(start(acknowledge(jobs.clone(), tag?))),
                 delivery = poll_fn(|cx| Pin::new(&mut consumer).poll_next(cx)), if in_flight.0.len() < IN_FLIGHT_MAX => {
                     let Some(delivery) = delivery else { return Ok(()) };
                     let tag = delivery?.delivery_tag;
-                    let confirm = hand_over(publish(reports.clone(), report.clone(), tag));
+                    let confirm = start(publish(reports.clone(), report.clone(), tag));
                     in_flight.0.push_back((tag, confirm));
                 }
             }
@@ -68,31 +68,31 @@ async fn connect(url: &str) -> lapin::Result<Connection> {
 
 async fn publish(channel: Channel, report: Vec<u8>, tag: u64) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let named: BasicProperties = properties().with_message_id(tag.to_string().into());
-    channel.basic_publish(REPORTS.into(), "default.succeeded".into(), options, &report, named).await?.await
+    let properties: BasicProperties = properties().with_message_id(tag.to_string().into());
+    channel.basic_publish(REPORTS.into(), "default.succeeded".into(), options, &report, properties).await?.await
 }
 
 async fn acknowledge(channel: Channel, tag: u64) -> lapin::Result<()> {
     channel.basic_ack(tag, BasicAckOptions::default()).await
 }
 
-/// Hands something over to the library, which does it in its turn: nobody waits until it is written.
-fn hand_over<T: Send + 'static>(action: impl Future<Output = lapin::Result<T>> + Send + 'static) -> Later<T> {
-    let mut action: Later<T> = Box::pin(action);
+/// Starts an action by polling it once, without waiting until its frame is written.
+fn start<T: Send + 'static>(action: impl Future<Output = lapin::Result<T>> + Send + 'static) -> Started<T> {
+    let mut action: Started<T> = Box::pin(action);
     match action.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Pending => action,
-        Poll::Ready(ended) => Box::pin(std::future::ready(ended)),
+        Poll::Ready(result) => Box::pin(std::future::ready(result)),
     }
 }
 
 impl InFlight {
-    /// The first one, once its report is confirmed.
+    /// Waits for the confirm of the oldest report, and returns the tag of its delivery.
     async fn confirmed(&mut self) -> lapin::Result<u64> {
         poll_fn(|cx| {
             let Some((tag, confirm)) = self.0.front_mut() else { return Poll::Pending };
-            let ended = ready!(confirm.as_mut().poll(cx)).map(|_| *tag);
+            let result = ready!(confirm.as_mut().poll(cx)).map(|_| *tag);
             self.0.pop_front();
-            Poll::Ready(ended)
+            Poll::Ready(result)
         })
         .await
     }

@@ -17,21 +17,21 @@ mod observed;
 use std::{collections::BTreeMap, env, time::Duration};
 
 use kit::{
-    Node, Program, Sandbox,
+    BrokerNode, Program, SandboxProcess,
     history::{REGIONS, account, image},
-    stage::{LANES, REPORTS, Stage},
+    setup::{LANES, REPORTS, TestSetup},
 };
 use serde_json::{Value, json};
 
-use crate::observed::{Observed, Process};
+use crate::observed::{MeasuredProcess, Observed};
 
-/// Jobs for each image, with an account each: as many as an image may be shared with.
-const JOBS_AN_IMAGE: usize = 500;
+/// Jobs for each image, with one account each: the API's limit of accounts.
+const JOBS_PER_IMAGE: usize = 500;
 
-/// How often both are measured, in turn; the best of each counts.
+/// Alternating measurements of the worker and the bare loop; the best of each counts.
 const ROUNDS: usize = 5;
 
-/// Deliveries that are held at once, where nothing else is said.
+/// The prefetch, unless a bench sets another one.
 const PREFETCH: u16 = 10_000;
 
 /// A mebibyte in kibibytes.
@@ -44,10 +44,10 @@ fn main() -> lapin::Result<()> {
     {
         return bare::run(url, PREFETCH, report_len.parse().unwrap());
     }
-    // Cargo says `--bench`.
+    // Cargo passes `--bench`.
     let chosen: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name);
-    let node = Node::start();
+    let node = BrokerNode::start();
     if is_chosen("start") {
         start(&node);
     }
@@ -69,66 +69,70 @@ fn main() -> lapin::Result<()> {
     Ok(())
 }
 
-/// How long from the start of the process until it consumes.
-fn start(node: &Node) {
-    let stage = stage(node, PREFETCH);
-    let times: Vec<Duration> =
-        (0..ROUNDS).map(|_| Process::start(stage.program("worker")).until_said(r#""state":"subscribed""#)).collect();
+/// Measures the time from the start of the process until it consumes.
+fn start(node: &BrokerNode) {
+    let setup = setup(node, PREFETCH);
+    let times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| MeasuredProcess::start(setup.program("worker")).wait_for_stderr(r#""state":"subscribed""#))
+        .collect();
     let (best, worst) = (times.iter().min().unwrap(), times.iter().max().unwrap());
     println!("start to consuming: {:.0} to {:.0} ms of {ROUNDS} (target: below 500 ms)", millis(*best), millis(*worst));
 }
 
-/// 20,000 jobs, worked off by the bare loop and by the worker in turn.
-fn throughput(node: &Node) {
+/// Measures 20,000 jobs with the bare loop and the worker in turn.
+fn throughput(node: &BrokerNode) {
     const JOBS: usize = 20_000;
     let report_len = report_len(node);
     println!("{JOBS} jobs over {} images, prefetch {PREFETCH}, reports of {report_len} bytes", images(JOBS));
     let mut best: BTreeMap<&str, Observed> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        for what in ["bare loop", "worker"] {
-            let stage = filled(node, JOBS, PREFETCH);
-            let program = match what {
-                "worker" => stage.program("worker"),
-                _ => Program::of(env::current_exe().unwrap(), ["bare", &stage.vhost.url(), &report_len.to_string()]),
+        for subject in ["bare loop", "worker"] {
+            let setup = filled(node, JOBS, PREFETCH);
+            let program = match subject {
+                "worker" => setup.program("worker"),
+                _ => Program::external(
+                    env::current_exe().unwrap(),
+                    ["bare", &setup.vhost.url(), &report_len.to_string()],
+                ),
             };
-            let observed = observed::work_off(&stage, Process::start(program), JOBS);
-            println!("  {what:<10} {observed}");
-            best.entry(what).and_modify(|best| *best = best.clone().better(&observed)).or_insert(observed);
+            let observed = observed::measure(&setup, MeasuredProcess::start(program), JOBS);
+            println!("  {subject:<10} {observed}");
+            best.entry(subject).and_modify(|best| *best = best.clone().better(&observed)).or_insert(observed);
         }
     }
-    let rate = |what| best.get(what).map_or(0.0, |observed: &Observed| observed.rate());
-    for (what, observed) in &best {
-        println!("best {what:<10} {observed}");
+    let rate = |subject| best.get(subject).map_or(0.0, |observed: &Observed| observed.rate());
+    for (subject, observed) in &best {
+        println!("best {subject:<10} {observed}");
     }
     println!("worker / bare loop: {:.0} % (target: 80 %)", 100.0 * rate("worker") / rate("bare loop"));
 }
 
-/// As many accounts in few long jobs as in many short ones.
-fn sizes(node: &Node) {
+/// Measures the same number of accounts in jobs of different sizes.
+fn sizes(node: &BrokerNode) {
     const ACCOUNTS: usize = 100_000;
-    println!("{ACCOUNTS} accounts in jobs of so many");
+    println!("{ACCOUNTS} accounts in jobs of several sizes");
     for each in [1, 5, 50, 500] {
-        let stage = stage(node, PREFETCH);
-        let (jobs, of_image) = (ACCOUNTS / each, (JOBS_AN_IMAGE / each) as u64);
+        let setup = setup(node, PREFETCH);
+        let (jobs, of_image) = (ACCOUNTS / each, (JOBS_PER_IMAGE / each) as u64);
         let job = |number: u64| {
             let first = number / (jobs as u64 / of_image) * each as u64;
             let accounts: Vec<String> =
                 (first..first + each as u64).map(|number| account(number).to_string()).collect();
             job(number, &image(number % (jobs as u64 / of_image)), REGIONS[0], &accounts)
         };
-        stage.publish(&(0..).take(jobs).map(job).collect::<Vec<_>>());
-        let observed = observed::work_off(&stage, Process::start(stage.program("worker")), jobs);
+        setup.publish(&(0..).take(jobs).map(job).collect::<Vec<_>>());
+        let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), jobs);
         println!("  {each:>3} accounts: {observed}");
     }
 }
 
-/// The same jobs on one lane and on several.
-fn lanes(node: &Node) {
+/// Measures the same jobs on one lane and on several.
+fn lanes(node: &BrokerNode) {
     const JOBS: usize = 20_000;
-    println!("{JOBS} jobs on so many lanes");
+    println!("{JOBS} jobs on several lanes");
     for count in [1, 2, 4, 8] {
         let broker = format!("prefetch = {PREFETCH}");
-        let stage = Stage::of_lanes(node, &LANES[..count], &[], "rate = 1000", &broker);
+        let setup = TestSetup::with_lanes(node, &LANES[..count], &[], "rate = 1000", &broker);
         let of_lane = images(JOBS / count);
         let job = |number: u64| {
             let (lane, number_of_lane) = (number % count as u64, number / count as u64);
@@ -136,53 +140,53 @@ fn lanes(node: &Node) {
             let region = REGIONS[usize::try_from(lane).unwrap()];
             job(number, &image, region, &[account(number_of_lane / of_lane).to_string()])
         };
-        stage.publish(&(0..).take(JOBS).map(job).collect::<Vec<_>>());
-        let observed = observed::work_off(&stage, Process::start(stage.program("worker")), JOBS);
+        setup.publish(&(0..).take(JOBS).map(job).collect::<Vec<_>>());
+        let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
         println!("  {count} lanes: {observed}");
     }
 }
 
-/// 100,000 jobs in the queue.
-fn backlog(node: &Node) {
+/// Measures a queue of 100,000 jobs.
+fn backlog(node: &BrokerNode) {
     const JOBS: usize = 100_000;
-    let stage = filled(node, JOBS, PREFETCH);
-    let observed = observed::work_off(&stage, Process::start(stage.program("worker")), JOBS);
+    let setup = filled(node, JOBS, PREFETCH);
+    let observed = observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), JOBS);
     println!("{JOBS} jobs, prefetch {PREFETCH}: {observed} (target: below 64 MiB)");
 }
 
-/// 60,000 jobs that are held since their images are busy, and then worked off.
-fn held(node: &Node) {
+/// Measures 60,000 unacknowledged jobs for busy images, and their completion.
+fn held(node: &BrokerNode) {
     const JOBS: u16 = 60_000;
-    let stage = filled(node, JOBS.into(), JOBS);
+    let setup = filled(node, JOBS.into(), JOBS);
     let busy_for = |seconds: f64| {
         let busy: BTreeMap<String, f64> = (0..images(JOBS.into())).map(|number| (image(number), seconds)).collect();
-        stage.sandbox.faults(&json!({"busy_images": busy}));
+        setup.sandbox.faults(&json!({"busy_images": busy}));
     };
     busy_for(3600.0);
-    let worker = Process::start(stage.program("worker"));
-    worker.until_said(r#""state":"blocked""#);
-    assert_eq!(stage.depth_of("default").held, u64::from(JOBS));
+    let worker = MeasuredProcess::start(setup.program("worker"));
+    worker.wait_for_stderr(r#""state":"blocked""#);
+    assert_eq!(setup.lane_depth("default").held, u64::from(JOBS));
     println!("{JOBS} jobs held: {:.1} MiB (target: below 128 MiB)", mib(worker.peak_kib()));
     busy_for(0.0);
-    println!("  and worked off then: {}", observed::work_off(&stage, worker, JOBS.into()));
+    println!("  then finished: {}", observed::measure(&setup, worker, JOBS.into()));
 }
 
-/// A broker's virtual host, a sandbox without a limit, and settings under which the worker has none to speak of.
-fn stage(node: &Node, prefetch: u16) -> Stage<'_> {
-    Stage::with_settings(node, Sandbox::start(&["--rps", "0"]), 1000, &format!("prefetch = {prefetch}"))
+/// Creates a setup with practically no rate limit.
+fn setup(node: &BrokerNode, prefetch: u16) -> TestSetup<'_> {
+    TestSetup::with_settings(node, SandboxProcess::start(&["--rps", "0"]), 1000, &format!("prefetch = {prefetch}"))
 }
 
-/// The same with jobs of one account each in the queue.
-fn filled(node: &Node, jobs: usize, prefetch: u16) -> Stage<'_> {
-    let stage = stage(node, prefetch);
+/// Creates a setup with jobs of one account each in the queue.
+fn filled(node: &BrokerNode, jobs: usize, prefetch: u16) -> TestSetup<'_> {
+    let setup = setup(node, prefetch);
     let images = images(jobs);
     let job = |number: u64| job(number, &image(number % images), REGIONS[0], &[account(number / images).to_string()]);
     let jobs: Vec<Value> = (0..).take(jobs).map(job).collect();
-    stage.publish(&jobs);
-    stage
+    setup.publish(&jobs);
+    setup
 }
 
-/// A job that shares an image.
+/// Returns a SHARE.
 fn job(number: u64, image: &str, region: &str, accounts: &[String]) -> Value {
     json!({
         "job_id": format!("job-{number:06}"), "image_id": image, "region": region, "permission": "SHARE",
@@ -190,23 +194,23 @@ fn job(number: u64, image: &str, region: &str, accounts: &[String]) -> Value {
     })
 }
 
-/// How many images so many jobs are for.
+/// Returns the number of images for a number of jobs.
 fn images(jobs: usize) -> u64 {
-    jobs.div_ceil(JOBS_AN_IMAGE) as u64
+    jobs.div_ceil(JOBS_PER_IMAGE) as u64
 }
 
-/// Bytes of a report of such a job.
-fn report_len(node: &Node) -> usize {
-    let stage = filled(node, 1, PREFETCH);
-    observed::work_off(&stage, Process::start(stage.program("worker")), 1);
-    stage.client().take(REPORTS, 1)[0].body.len()
+/// Measures the length of a report in bytes.
+fn report_len(node: &BrokerNode) -> usize {
+    let setup = filled(node, 1, PREFETCH);
+    observed::measure(&setup, MeasuredProcess::start(setup.program("worker")), 1);
+    setup.client().take(REPORTS, 1)[0].body.len()
 }
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-#[allow(clippy::cast_precision_loss, reason = "no memory is so large")]
+#[allow(clippy::cast_precision_loss, reason = "a memory size is far below 2^52 KiB")]
 fn mib(kib: u64) -> f64 {
     kib as f64 / MIB as f64
 }

@@ -1,36 +1,36 @@
-//! The page for people at `/`, in a real browser. Its pictures stay in the target folder for a developer to look at.
+//! The status page in a browser. The screenshots stay in the target folder.
 
 use std::{fs, path::Path};
 
 use serde_json::json;
 
 use kit::{
-    Folder, Node, Program, Sandbox,
-    history::{History, account, image},
+    Folder, Program,
+    history::{JobHistory, account, image},
     http,
-    stage::Stage,
-    until,
-    worker::Watched,
+    setup::TestSetup,
+    wait_until,
+    worker::MonitoredWorker,
 };
 
-/// Milliseconds of the page's own time until it is looked at; waiting for the server does not count.
-const LOOK_AFTER_MS: u32 = 5000;
+/// The page's virtual time until the screenshot, in milliseconds. Waiting for the server does not count.
+const VIRTUAL_TIME_MS: u32 = 5000;
 
-/// Opens a page, writes a picture of it, and gives its elements as they are once its script has run.
+/// Opens a page, writes a screenshot, and returns its elements after its script has run.
 #[track_caller]
-fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
+fn open(url: &str, scheme: u8, picture: &Path) -> String {
     let folder = Folder::new();
-    // Its own sandbox needs rights that neither root nor a container has. The page is ours.
-    let page = Program::of("chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+    // Chromium's sandbox needs permissions that neither root nor a container has.
+    let page = Program::external("chromium", ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
         .args(["--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"])
         .arg("--window-size=1200,800")
         .arg(format!("--user-data-dir={}", folder.path("profile").display()))
-        .arg(format!("--virtual-time-budget={LOOK_AFTER_MS}"))
+        .arg(format!("--virtual-time-budget={VIRTUAL_TIME_MS}"))
         .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
         .arg(format!("--screenshot={}", picture.display()))
         .args(["--dump-dom", url])
         .env("HOME", folder.path(""))
-        .ended_after(60)
+        .terminated_after(60)
         .run()
         .check(0);
     assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"), "{}", picture.display());
@@ -39,20 +39,20 @@ fn look_at(url: &str, scheme: u8, picture: &Path) -> String {
 
 #[test]
 fn page_shows_status_and_escapes_outside_text() {
-    // A gateway that answers with a page of its own: its tags become the lane's last error.
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 50);
+    // A gateway responds with an HTML page, whose tags become part of the lane's last error.
+    let setup = TestSetup::shared(50);
     let odd = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"]
         .map(|action| json!({"action": action, "times": 1_000_000, "do": "html"}));
-    stage.sandbox.faults(&json!({ "script": odd }));
-    let watched = Watched::start(stage.program("worker"));
-    let mut history = History::default();
+    setup.sandbox.faults(&json!({ "script": odd }));
+    let monitored = MonitoredWorker::start(setup.program("worker"));
+    let mut history = JobHistory::default();
     for number in 0..4 {
-        history.add(&image(number), true, [account(1), account(2), account(3)]);
+        history.share(&image(number), [account(1), account(2), account(3)]);
     }
-    stage.publish(&history.jobs);
-    watched.until_state("closed");
-    let lane = until("all jobs are there and the lane was probed", || {
-        let lane = http::get(&watched.admin, "/status").json()["lanes"][0].clone();
+    setup.publish(&history.jobs);
+    monitored.wait_for_state("closed");
+    let lane = wait_until("all jobs are delivered and the lane was probed", || {
+        let lane = http::get(&monitored.admin, "/status").json()["lanes"][0].clone();
         let is_probed = lane["last_error"]["message"].as_str()?.starts_with("DescribeImages: ");
         (lane["operations_pending"] == 12 && is_probed).then_some(lane)
     });
@@ -63,7 +63,7 @@ fn page_shows_status_and_escapes_outside_text() {
     let mut expected = vec![
         "<h2>default</h2><span class=\"badge bad\">closed: endpoint</span>".to_owned(),
         "class=\"badge bad\">not ready</span>".to_owned(),
-        // As a browser writes text.
+        // As a browser serializes text.
         format!(": {}</p>", message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")),
     ];
     for (name, value) in [
@@ -74,19 +74,19 @@ fn page_shows_status_and_escapes_outside_text() {
         ("accounts a request, max", &lane["batch_limit"]),
         ("writes a second, max", &lane["rate"]["ModifyImageSharePermission"]),
     ] {
-        // A script writes 50 in place of 50.0.
+        // JavaScript prints 50.0 as 50.
         expected.push(format!("<dt>{name}</dt><dd>{}</dd>", value.as_f64().unwrap()));
     }
-    // As the browser counts what people prefer.
+    // Chromium's numbers of the color schemes.
     for (scheme, name) in [(1, "light"), (0, "dark")] {
         let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
-        let page = look_at(&format!("http://{}/", watched.admin), scheme, &picture);
+        let page = open(&format!("http://{}/", monitored.admin), scheme, &picture);
         for text in &expected {
             assert!(page.contains(text), "{text} is not in\n{page}");
         }
-        assert_eq!(page.matches("<title>").count(), 1, "the gateway's title is no element");
+        assert_eq!(page.matches("<title>").count(), 1, "the gateway's title is text");
         assert!(!page.contains("<h1>The gateway"), "{page}");
     }
-    // It would keep what it holds for a minute more.
-    watched.worker.kill();
+    // A drain would wait for the jobs for a minute.
+    monitored.worker.kill();
 }

@@ -3,10 +3,10 @@
 use std::{fs, path::Path};
 
 use kit::{
-    Folder, Node, Sandbox,
-    history::{History, OF_SECOND_REGION, account, image},
-    stage::{DEAD, Stage, TWO_LANES},
-    until,
+    BrokerNode, Folder, SandboxProcess,
+    history::{JobHistory, SECOND_REGION_START, account, image},
+    setup::{DEAD, TWO_LANES, TestSetup},
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -14,33 +14,35 @@ const ROLE: &str = "qcs::cam::uin/100009999999:roleName/share";
 
 #[test]
 fn missing_key_blocks_no_other_lane() {
-    let stage = Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "");
+    let setup = TestSetup::with_lanes(BrokerNode::shared(), &TWO_LANES, &[], "", "");
     let denied = json!({"action": "GetCallerIdentity", "times": 99, "do": "code:UnauthorizedOperation"});
-    stage.sandbox.faults(&json!({"script": [denied]}));
-    let mut history = History::of(64);
+    setup.sandbox.faults(&json!({"script": [denied]}));
+    let mut history = JobHistory::for_scenario(64);
     history.add_random(20, 0);
-    history.add_random(20, OF_SECOND_REGION);
-    stage.publish(&history.jobs);
-    stage.change_keys(&TWO_LANES[..1]);
-    let worker = stage.worker();
-    worker.until_logged_after(0, &["lane closed", r#""lane":"two""#, r#""reason":"credential""#]);
-    until("the other lane is done", || (stage.depth_of("one").ready + stage.depth_of("one").held == 0).then_some(()));
-    assert_eq!((stage.depth_of("two").ready, stage.depth_of("two").consumers), (20, 0));
-    stage.change_keys(&TWO_LANES);
-    stage.check_done(&history);
+    history.add_random(20, SECOND_REGION_START);
+    setup.publish(&history.jobs);
+    setup.change_keys(&TWO_LANES[..1]);
+    let worker = setup.worker();
+    worker.wait_for_log_after(0, &["lane closed", r#""lane":"two""#, r#""reason":"credential""#]);
+    wait_until("the other lane is settled", || {
+        (setup.lane_depth("one").ready + setup.lane_depth("one").held == 0).then_some(())
+    });
+    assert_eq!((setup.lane_depth("two").ready, setup.lane_depth("two").consumers), (20, 0));
+    setup.change_keys(&TWO_LANES);
+    setup.check_all_succeeded(&history);
     let log = worker.drain();
     assert_eq!(log.matches("account of the key not identified").count(), 2, "{log}");
-    assert_eq!(stage.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
+    assert_eq!(setup.sandbox.stats()["by_action"]["GetCallerIdentity"], 2);
 }
 
-/// A stage whose lane has this credential.
-fn stage(sandbox: Sandbox, credential: &str) -> Stage<'static> {
-    Stage::with_settings(Node::shared(), sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
+/// Creates a setup with this credential.
+fn setup(sandbox: SandboxProcess, credential: &str) -> TestSetup<'static> {
+    TestSetup::with_settings(BrokerNode::shared(), sandbox, 100, &format!("[credentials.default]\n{credential}\n"))
 }
 
-/// A stage whose lane has the key of a file.
-fn stage_with_file(sandbox: Sandbox, path: &Path) -> Stage<'static> {
-    stage(sandbox, &format!("source = \"file\"\npath = {path:?}"))
+/// Creates a setup with a key file.
+fn stage_with_file(sandbox: SandboxProcess, path: &Path) -> TestSetup<'static> {
+    setup(sandbox, &format!("source = \"file\"\npath = {path:?}"))
 }
 
 fn write_key(path: &Path, key: &Value) {
@@ -49,28 +51,28 @@ fn write_key(path: &Path, key: &Value) {
 
 #[test]
 fn expired_key_holds_jobs_until_file_is_valid() {
-    let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3));
-    let stage = stage_with_file(sandbox, &path);
-    let mut history = History::of(61);
-    let worker = stage.worker();
-    stage.publish_random(&mut history, 50);
-    worker.until_serving();
-    // Jobs come until the key has ended.
+    let setup = stage_with_file(sandbox, &path);
+    let mut history = JobHistory::for_scenario(61);
+    let worker = setup.worker();
+    setup.publish_random(&mut history, 50);
+    worker.wait_until_serving();
+    // Publish until the key has expired.
     let closed = ["lane closed", r#""reason":"credential""#];
-    while !worker.said().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
-        add_while_few(&stage, &mut history);
+    while !worker.stderr().lines().any(|line| closed.iter().all(|part| line.contains(part))) {
+        publish_if_few(&setup, &mut history);
     }
-    // Its successor is written, and only half of it is there, which is logged once however often it is read.
-    let key = stage.sandbox.temporary_key(3_600);
+    // A partly written file is logged once, however often it is read.
+    let key = setup.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
-    worker.until_logged_after(mark, &["credential source failed", "found only the beginning"]);
+    worker.wait_for_log_after(mark, &["credential source failed", "found only the beginning"]);
     write_key(&path, &key);
-    worker.until_logged_after(mark, &["lane opened"]);
-    assert_eq!(stage.client().ready(DEAD), 0);
-    stage.check_done(&history);
+    worker.wait_for_log_after(mark, &["lane opened"]);
+    assert_eq!(setup.client().ready(DEAD), 0);
+    setup.check_all_succeeded(&history);
     let log = worker.drain();
     assert!(!log.contains(key["secret_key"].as_str().unwrap()), "{log}");
     assert_eq!(log.matches("credential source failed").count(), 1, "{log}");
@@ -78,24 +80,24 @@ fn expired_key_holds_jobs_until_file_is_valid() {
 
 #[test]
 fn key_file_replaced_in_time_costs_no_call() {
-    let (sandbox, folder) = (Sandbox::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
+    let (sandbox, folder) = (SandboxProcess::start(&["--rps", "0", "--latency", "20ms"]), Folder::new());
     let path = folder.path("key.json");
     write_key(&path, &sandbox.temporary_key(3_600));
-    let stage = stage_with_file(sandbox, &path);
-    let mut history = History::of(62);
-    let worker = stage.worker();
+    let setup = stage_with_file(sandbox, &path);
+    let mut history = JobHistory::for_scenario(62);
+    let worker = setup.worker();
     for _ in 0..3 {
-        stage.publish_random(&mut history, 50);
-        worker.until_serving();
+        setup.publish_random(&mut history, 50);
+        worker.wait_until_serving();
         let mark = worker.mark();
-        // As secret stores do it.
-        write_key(&folder.path("next"), &stage.sandbox.temporary_key(3_600));
+        // Secret stores replace files this way.
+        write_key(&folder.path("next"), &setup.sandbox.temporary_key(3_600));
         fs::rename(folder.path("next"), &path).unwrap();
-        worker.until_logged_after(mark, &["credential refreshed"]);
+        worker.wait_for_log_after(mark, &["credential refreshed"]);
     }
-    stage.check_done(&history);
+    setup.check_all_succeeded(&history);
     assert!(!worker.drain().contains("lane closed"));
-    check_no_refused_key(&stage);
+    check_no_refused_key(&setup);
 }
 
 #[test]
@@ -106,69 +108,69 @@ fn key_of_another_account_closes_the_lane() {
     };
     let keys = [key("AKIDOURS", "100009999999"), key("AKIDOTHER", "100008888888")].concat();
     let world = folder.file("world.toml", format!("open_images = true\nopen_accounts = true\n{keys}"));
-    let sandbox = Sandbox::start(&["--rps", "0", "--world", world.to_str().unwrap()]);
+    let sandbox = SandboxProcess::start(&["--rps", "0", "--world", world.to_str().unwrap()]);
     let path = folder.path("key.json");
     let put = |id: &str| write_key(&path, &json!({"secret_id": id, "secret_key": format!("secret-{id}")}));
     put("AKIDOURS");
-    let stage = stage_with_file(sandbox, &path);
-    let mut history = History::of(65);
-    let worker = stage.worker();
-    stage.publish_random(&mut history, 20);
-    stage.until_worked_off();
-    let (mark, calls) = (worker.mark(), stage.sandbox.writes());
+    let setup = stage_with_file(sandbox, &path);
+    let mut history = JobHistory::for_scenario(65);
+    let worker = setup.worker();
+    setup.publish_random(&mut history, 20);
+    setup.wait_until_settled();
+    let (mark, calls) = (worker.mark(), setup.sandbox.writes());
     put("AKIDOTHER");
-    worker.until_logged_after(mark, &["lane closed", r#""reason":"account""#, "100008888888"]);
-    // Jobs of other accounts: one that needs no write could be done without the API.
+    worker.wait_for_log_after(mark, &["lane closed", r#""reason":"account""#, "100008888888"]);
+    // New accounts, since a job that needs no write could succeed without the API.
     let first = history.jobs.len();
     for number in 1000..1050 {
-        history.add(&image(0), true, [account(number)]);
+        history.share(&image(0), [account(number)]);
     }
-    stage.publish(&history.jobs[first..]);
-    until("the jobs are held", || (stage.depth_of("default").held == 50).then_some(()));
-    assert_eq!(stage.sandbox.writes(), calls);
+    setup.publish(&history.jobs[first..]);
+    wait_until("the jobs are held", || (setup.lane_depth("default").held == 50).then_some(()));
+    assert_eq!(setup.sandbox.writes(), calls);
     let mark = worker.mark();
     put("AKIDOURS");
-    worker.until_logged_after(mark, &["lane opened"]);
-    stage.check_done(&history);
-    // The operator says that the other account is right.
+    worker.wait_for_log_after(mark, &["lane opened"]);
+    setup.check_all_succeeded(&history);
+    // The operator sets the other account.
     let mark = worker.mark();
     put("AKIDOTHER");
-    worker.until_logged_after(mark, &["lane closed", r#""reason":"account""#]);
-    stage.change_settings(stage.sandbox.port(), "[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
+    worker.wait_for_log_after(mark, &["lane closed", r#""reason":"account""#]);
+    setup.change_settings(setup.sandbox.port(), "[lanes.default]\n", "[lanes.default]\naccount = \"100008888888\"\n");
     worker.signal("HUP");
-    worker.until_logged_after(mark, &["lane opened"]);
+    worker.wait_for_log_after(mark, &["lane opened"]);
     worker.drain();
 }
 
 #[test]
 fn role_is_renewed_before_it_expires() {
-    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "20ms"]);
+    let sandbox = SandboxProcess::start(&["--rps", "0", "--latency", "20ms"]);
     let role = format!(
         "source = \"assume_role\"\nrole_arn = \"{ROLE}\"\nduration = \"6s\"\ncredential = \"base\"\n\
          [credentials.base]\nsource = \"environment\""
     );
-    let stage = stage(sandbox, &role);
-    let mut history = History::of(63);
-    let worker = stage.worker();
-    worker.until_subscribed();
-    while stage.sandbox.stats()["by_action"]["AssumeRole"].as_u64().unwrap_or_default() < 4 {
-        add_while_few(&stage, &mut history);
+    let setup = setup(sandbox, &role);
+    let mut history = JobHistory::for_scenario(63);
+    let worker = setup.worker();
+    worker.wait_until_subscribed();
+    while setup.sandbox.stats()["by_action"]["AssumeRole"].as_u64().unwrap_or_default() < 4 {
+        publish_if_few(&setup, &mut history);
     }
-    stage.check_done(&history);
+    setup.check_all_succeeded(&history);
     assert!(!worker.drain().contains("lane closed"));
-    check_no_refused_key(&stage);
+    check_no_refused_key(&setup);
 }
 
-/// Publishes more jobs unless enough wait.
-fn add_while_few(stage: &Stage<'_>, history: &mut History) {
-    let depth = stage.depth_of("default");
+/// Publishes more jobs if fewer than 100 are pending.
+fn publish_if_few(setup: &TestSetup<'_>, history: &mut JobHistory) {
+    let depth = setup.lane_depth("default");
     if depth.ready + depth.held < 100 {
-        stage.publish_random(history, 20);
+        setup.publish_random(history, 20);
     }
 }
 
 #[track_caller]
-fn check_no_refused_key(stage: &Stage<'_>) {
-    let codes = stage.sandbox.stats()["by_code"].clone();
+fn check_no_refused_key(setup: &TestSetup<'_>) {
+    let codes = setup.sandbox.stats()["by_code"].clone();
     assert!(!codes.as_object().unwrap().keys().any(|code| code.starts_with("AuthFailure")), "{codes}");
 }

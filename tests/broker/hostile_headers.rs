@@ -1,4 +1,4 @@
-//! Headers that no library writes: a message with them goes its way like any other, and so does what follows it.
+//! Malformed headers that no client library writes. They must not affect their message or later ones.
 
 use std::collections::BTreeMap;
 
@@ -6,34 +6,34 @@ use lapin::BasicProperties;
 use serde_json::json;
 
 use kit::{
-    Amqp, Node, Relay, Sandbox,
-    history::{History, account, image},
+    AmqpClient, Relay,
+    history::{JobHistory, account, image},
     properties,
-    stage::{DEAD, QUEUE, Stage},
-    text, until, with_headers,
+    setup::{DEAD, QUEUE, TestSetup},
+    text, wait_until, with_headers,
 };
 
-/// Bytes of a frame that the broker takes (`frame_max`, its default).
+/// The broker's default `frame_max`, in bytes.
 const FRAME_MAX: usize = 131_072;
 
-/// Bytes of a frame with the properties of the kit and one header of one letter, beside the header's text: the frame's
-/// own, class, weight, size, flags, `content_type`, length of the table, name, kind and length of the text, and
-/// `delivery_mode`.
-const BESIDE_TEXT: usize = 8 + 2 + 2 + 8 + 2 + 17 + 4 + 2 + 5 + 1;
+/// Bytes of a header frame with [`properties`] and a header with a name of one letter, without the header's text: frame
+/// overhead, class, weight, size, flags, `content_type`, table length, name, type and length of the text, `delivery_mode`.
+const OVERHEAD: usize = 8 + 2 + 2 + 8 + 2 + 17 + 4 + 2 + 5 + 1;
 
-fn long(text: &[u8]) -> Vec<u8> {
+fn long_string(text: &[u8]) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
 }
 
-/// The inside of a table or a list of this kind that holds another one, and so on.
+/// Returns the content of nested tables or lists.
 fn nested(depth: usize, kind: u8, before: &[u8]) -> Vec<u8> {
-    let value = (0..depth).fold(b"V".to_vec(), |inner, _| [&[kind], &long(&[before, &inner].concat())[..]].concat());
-    // Without its kind and length.
+    let value =
+        (0..depth).fold(b"V".to_vec(), |inner, _| [&[kind], &long_string(&[before, &inner].concat())[..]].concat());
+    // Skips type and length.
     value[5..].to_vec()
 }
 
-/// What no library writes, and the broker takes: properties as a library writes them, and what a relay makes of some
-/// bytes. A text becomes a table or a list with the kind that stands before it.
+/// Returns headers that the broker accepts: a name, properties as the library writes them, and bytes that the relay replaces.
+/// Replacing the type byte turns a text into a table or a list.
 fn hostile() -> Vec<(&'static str, BasicProperties, &'static [u8], &'static [u8])> {
     let (tables, lists) = (nested(9_000, b'F', b"\x01a"), nested(20_000, b'A', b""));
     vec![
@@ -43,20 +43,20 @@ fn hostile() -> Vec<(&'static str, BasicProperties, &'static [u8], &'static [u8]
         ("an address not in UTF-8", properties().with_reply_to("~.queue".into()), b"\x07~.queue", b"\x07\xff.queue"),
         ("tables in tables", with_headers([("~F", text(tables))]), b"\x02~FS", b"\x02~FF"),
         ("lists in lists", with_headers([("~A", text(lists))]), b"\x02~AS", b"\x02~AA"),
-        ("the longest text", with_headers([("a", text(vec![b'x'; FRAME_MAX - BESIDE_TEXT]))]), b"", b""),
+        ("the longest text", with_headers([("a", text(vec![b'x'; FRAME_MAX - OVERHEAD]))]), b"", b""),
     ]
 }
 
 #[test]
 fn redelivered_hostile_headers_stop_nothing() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let relay = Relay::to(stage.vhost.node.port);
-    let client = Amqp::open(&stage.vhost.url_by(relay.port));
-    let mut history = History::default();
+    let setup = TestSetup::shared(500);
+    let relay = Relay::to(setup.vhost.node.port);
+    let client = AmqpClient::connect(&setup.vhost.url_with_port(relay.port));
+    let mut history = JobHistory::default();
     let mut names = BTreeMap::new();
     for (number, (name, properties, from, to)) in (0..).zip(hostile()) {
-        names.insert(history.add(&image(0), true, [account(number)]), name);
-        for body in [b"no job".to_vec(), history.jobs.last().unwrap().to_string().into_bytes()] {
+        names.insert(history.share(&image(0), [account(number)]), name);
+        for body in [b"invalid".to_vec(), history.jobs.last().unwrap().to_string().into_bytes()] {
             if !from.is_empty() {
                 relay.set(|state| state.replacement = Some((from, to)));
             }
@@ -65,23 +65,23 @@ fn redelivered_hostile_headers_stop_nothing() {
         }
     }
     let count = names.len() as u64;
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
-    let worker = stage.worker();
-    until("what is no job is gone", || {
-        let depth = stage.depth_of("default");
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 3600.0}}));
+    let worker = setup.worker();
+    wait_until("the invalid messages are dead-lettered", || {
+        let depth = setup.lane_depth("default");
         (depth.ready == 0 && depth.held == count).then_some(())
     });
-    // Now the broker counts their deliveries, in one header more.
+    // A redelivery has one more header, the broker's delivery count.
     worker.kill();
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 0.0}}));
-    let worker = stage.worker();
-    stage.until_worked_off();
-    stage.check_state(&history);
-    let mut reports = stage.reports();
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 0.0}}));
+    let worker = setup.worker();
+    setup.wait_until_settled();
+    setup.check_state(&history);
+    let mut reports = setup.reports();
     names.retain(|job_id, _| reports.remove(job_id).is_none_or(|report| report["status"] != "succeeded"));
-    assert!(names.is_empty(), "no good report of {names:?}");
-    let dead = stage.client().take_all(DEAD);
+    assert!(names.is_empty(), "not reported as succeeded: {names:?}");
+    let dead = setup.client().take_all(DEAD);
     assert_eq!(dead.len() as u64, count);
-    assert!(dead.iter().all(|message| message.body == b"no job"));
+    assert!(dead.iter().all(|message| message.body == b"invalid"));
     worker.drain();
 }

@@ -1,4 +1,4 @@
-//! Scenarios with RabbitMQ: nodes of the tests' own, workers, the real sandbox.
+//! Scenarios with RabbitMQ nodes, workers and sandboxes.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -7,7 +7,7 @@
     reason = "a helper of a test fails the test, as the test itself would"
 )]
 
-/// Scenarios that do no harm to their broker: they also run with the one that `IMAGESHARE_TEST_BROKER` names.
+/// Scenarios that leave the broker unharmed. They also run with the broker that `IMAGESHARE_TEST_BROKER` names.
 mod any_broker {
     mod closed_lanes;
     mod service;
@@ -17,12 +17,11 @@ mod any_broker {
 mod broker_faults;
 mod cluster;
 mod credentials;
-mod dead;
+mod dead_letters;
 mod documentation;
-mod hand_over;
 mod hostile_headers;
 mod hostile_publisher;
-mod junk;
+mod invalid_messages;
 mod message_properties;
 mod metrics;
 mod outside;
@@ -30,5 +29,6 @@ mod permissions;
 mod publish;
 mod rabbitmq;
 mod reload;
+mod takeover;
 mod tls;
 mod transcripts;

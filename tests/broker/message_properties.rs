@@ -1,4 +1,4 @@
-//! What properties and headers of a message do, as the table of the manual lists them.
+//! The effects of message properties and headers that the manual's table lists.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,18 @@ use lapin::{
 use serde_json::{Value, json};
 
 use kit::{
-    Node, Sandbox,
     history::{account, image},
-    pages::Page,
+    markdown::MarkdownPage,
     properties,
-    stage::{DEAD, QUEUE, REPORTS, Stage},
-    text, until, with_headers,
+    setup::{DEAD, QUEUE, REPORTS, TestSetup},
+    text, wait_until, with_headers,
 };
 
-/// A broker's answer to a message that it refuses (AMQP 0-9-1).
+/// The reply code of AMQP 0-9-1.
 const PRECONDITION_FAILED: u16 = 406;
 
-/// Another queue than ours.
-const OTHER: &str = "somebody-elses";
+/// A queue that imageshare does not own.
+const OTHER: &str = "foreign";
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -29,7 +28,7 @@ fn header(name: &'static str, value: AMQPValue) -> BasicProperties {
     with_headers([(name, value)])
 }
 
-/// The properties that a worker and the broker take as if they were not there.
+/// Returns properties that the worker and the broker ignore.
 fn without_effect() -> Vec<(&'static str, BasicProperties)> {
     let mut death = FieldTable::default();
     death.insert("queue".into(), text("imageshare.jobs.other"));
@@ -55,14 +54,14 @@ fn job(name: &str) -> Vec<u8> {
 
 #[test]
 fn message_properties_do_what_the_table_says() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let client = stage.client();
-    client.declare_another(OTHER);
+    let setup = TestSetup::shared(500);
+    let client = setup.client();
+    client.declare_foreign(OTHER);
     let publish = |name: &str, properties| client.publish_to("", QUEUE, [(job(name), properties)]);
     let mut checked = BTreeSet::new();
 
     publish("expiration", properties().with_expiration("1".into()));
-    until("the broker drops the job", || (client.ready(DEAD) == 1).then_some(()));
+    wait_until("the broker drops the job", || (client.ready(DEAD) == 1).then_some(()));
     client.take_all(DEAD);
     for (name, refused) in [
         ("expiration", properties().with_expiration("soon".into())),
@@ -89,15 +88,15 @@ fn message_properties_do_what_the_table_says() {
     nameless.as_object_mut().unwrap().remove("job_id");
     let named = reply.with_message_id("message_id".into());
     client.publish_to("", QUEUE, [(nameless.to_string().into_bytes(), named)]);
-    let worker = stage.worker();
-    stage.until_worked_off();
+    let worker = setup.worker();
+    setup.wait_until_settled();
     let done = ["CC", "BCC", "traceparent", "reply_to", "message_id"];
     let done: BTreeSet<_> = done.into_iter().chain(without_effect().into_iter().map(|(name, _)| name)).collect();
-    let reports = stage.reports();
+    let reports = setup.reports();
     assert_eq!(reports.keys().map(String::as_str).collect::<BTreeSet<_>>(), done);
     assert!(reports.values().all(|report| report["status"] == "succeeded"), "{reports:?}");
-    assert_eq!((client.ready(DEAD), client.ready(REPORTS)), (0, 0), "nothing else came of them");
-    let mut held = client.hold(OTHER, 2);
+    assert_eq!((client.ready(DEAD), client.ready(REPORTS)), (0, 0), "no other message was published");
+    let mut held = client.consume(OTHER, 2);
     let mut correlation_id =
         || held.next("a copy of a report").properties.correlation_id().clone().unwrap().to_string();
     let correlation_ids = BTreeSet::from([correlation_id(), correlation_id()]);
@@ -107,9 +106,9 @@ fn message_properties_do_what_the_table_says() {
     publish("priority", properties().with_priority(9));
     let packed = [b"\x1f\x8b\x08\0\0\0\0\0\x02\x03", &[0; 64][..]].concat();
     client.publish_to("", QUEUE, [(packed, properties().with_message_id("packed".into()))]);
-    until("both are reported", || (client.ready(REPORTS) == 2).then_some(()));
-    let reports = stage.reports();
-    let version = stage.vhost.node.version();
+    wait_until("both jobs are reported", || (client.ready(REPORTS) == 2).then_some(()));
+    let reports = setup.reports();
+    let version = setup.vhost.node.version();
     let status = if version < [4, 0] { "succeeded" } else { "rejected" };
     assert_eq!(reports["priority"]["status"], status, "RabbitMQ {version:?}");
     checked.insert("priority");
@@ -117,7 +116,7 @@ fn message_properties_do_what_the_table_says() {
     assert!(reason.starts_with("compressed with gzip"), "{reason}");
     worker.drain();
 
-    let page = Page::of("docs/jobs.md");
+    let page = MarkdownPage::read("docs/jobs.md");
     let (_, section) = page.text.split_once("### Message properties\n").unwrap();
     let rows =
         section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));

@@ -1,140 +1,146 @@
-//! What a worker says of itself: that it is true in every state, that it can be watched, and that it holds no secret.
+//! Metrics, status and logs of a worker: correct in every state, and without secrets.
 
 use serde_json::json;
 
 use kit::{
-    Node, Relay, Sandbox,
-    history::{History, account, image},
+    BrokerNode, Relay, SandboxProcess,
+    broker::{PASSWORD, WRONG_PASSWORD},
+    history::{JobHistory, account, image},
     http, json_lines, properties,
-    stage::{DEAD, REPORTS, Stage},
-    text, until, with_headers,
-    worker::{Watched, count, sum},
+    setup::{DEAD, REPORTS, TestSetup},
+    text, wait_until, with_headers,
+    worker::{MonitoredWorker, count, sum},
 };
 
 use crate::hostile_publisher::hostile;
 
 const WRITE: &str = "ModifyImageSharePermission";
 
-/// Jobs in which no account of an image is named twice.
-fn distinct(history: &mut History, jobs: u64, from: u64) {
+/// Adds jobs with distinct accounts for each image.
+fn add_distinct(history: &mut JobHistory, jobs: u64, from: u64) {
     for number in from..from + jobs {
-        history.add(&image(number % 5), true, [account(2 * number), account(2 * number + 1)]);
+        history.share(&image(number % 5), [account(2 * number), account(2 * number + 1)]);
     }
 }
 
 #[test]
 fn metrics_count_what_was_done() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let watched = Watched::start(stage.program("worker"));
-    assert_eq!(watched.until_state("subscribed").0, 200);
-    let mut history = History::default();
-    distinct(&mut history, 300, 0);
-    stage.publish(&history.jobs);
-    stage.check_done(&history);
-    until("the last job is counted", || {
-        let metrics = watched.metrics();
+    let setup = TestSetup::shared(500);
+    let monitored = MonitoredWorker::start(setup.program("worker"));
+    assert_eq!(monitored.wait_for_state("subscribed").0, 200);
+    let mut history = JobHistory::default();
+    add_distinct(&mut history, 300, 0);
+    setup.publish(&history.jobs);
+    setup.check_all_succeeded(&history);
+    wait_until("the last job is counted", || {
+        let metrics = monitored.metrics();
         (count(&metrics, &["imageshare_jobs_finished_total", "succeeded"]) == 300).then_some(())
     });
-    let metrics = watched.metrics();
+    let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_accounts_total", "SHARE", "changed"]), 600);
     let writes = count(&metrics, &["imageshare_api_requests_total", WRITE, "ok"]);
-    assert_eq!(writes, stage.sandbox.writes());
+    assert_eq!(writes, setup.sandbox.writes());
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_count"]), writes);
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_sum"]), 600);
     assert_eq!(count(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]), writes);
-    for nothing in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
-        assert_eq!(count(&metrics, &[&format!("imageshare_{nothing}")]), 0, "{nothing}");
+    for name in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
+        assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 0, "{name}");
     }
-    let out = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
-    assert_eq!(out, 300, "a report each");
-    assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one that publishes, one of the lane");
+    let published = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
+    assert_eq!(published, 300, "a report for each job");
+    assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one to publish, one for the lane");
     let series = metrics.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 400, "{series}");
 
-    let status = http::get(&watched.admin, "/status").json();
+    let status = http::get(&monitored.admin, "/status").json();
     let lane = &status["lanes"][0];
     assert_eq!((&status["ready"], &status["publisher"]["state"]), (&json!(true), &json!("connected")));
     assert_eq!((&lane["state"], &lane["shared"]["changed"]), (&json!("serving"), &json!(600)));
     assert_eq!((&lane["jobs"]["succeeded"], &lane["batch_limit"]), (&json!(300), &json!(50)));
-    assert!(http::get(&watched.admin, "/").body.contains("<title>imageshare</title>"));
-    watched.worker.drain();
+    assert!(http::get(&monitored.admin, "/").body.contains("<title>imageshare</title>"));
+    monitored.worker.drain();
 }
 
 #[test]
 fn every_lane_state_is_shown_with_its_reason() {
-    let stage = Stage::with_settings(Node::shared(), Sandbox::start(&["--rps", "0"]), 100, "prefetch = 2");
-    let broker = Relay::to(stage.vhost.node.port);
-    let watched = Watched::start(stage.program_between("worker", broker.port, stage.sandbox.port()));
-    watched.until_ready();
-    assert_eq!(watched.until_state("subscribed").0, 200);
-    assert_eq!(http::get(&watched.admin, "/livez").code, 200);
+    let setup =
+        TestSetup::with_settings(BrokerNode::shared(), SandboxProcess::start(&["--rps", "0"]), 100, "prefetch = 2");
+    let broker = Relay::to(setup.vhost.node.port);
+    let monitored = MonitoredWorker::start(setup.program_via("worker", broker.port, setup.sandbox.port()));
+    monitored.wait_until_ready();
+    assert_eq!(monitored.wait_for_state("subscribed").0, 200);
+    assert_eq!(http::get(&monitored.admin, "/livez").code, 200);
 
-    // All that its window holds waits for images that are not ready.
-    stage.sandbox.faults(&json!({"busy_images": {image(0): 3600.0, image(1): 3600.0}}));
-    let mut history = History::default();
-    history.add(&image(0), true, [account(1)]);
-    history.add(&image(1), true, [account(1)]);
-    stage.publish(&history.jobs);
-    let (code, lane) = watched.until_state("blocked");
+    // All jobs of the prefetch window are for images that are not ready.
+    setup.sandbox.faults(&json!({"busy_images": {image(0): 3600.0, image(1): 3600.0}}));
+    let mut history = JobHistory::default();
+    history.share(&image(0), [account(1)]);
+    history.share(&image(1), [account(1)]);
+    setup.publish(&history.jobs);
+    let (code, lane) = monitored.wait_for_state("blocked");
     assert_eq!((code, &lane["reason"]), (503, &json!("blocked")));
-    let metrics = watched.metrics();
+    let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_jobs_held"]), 2);
     assert_eq!(count(&metrics, &["imageshare_lane_operations_pending"]), 2);
-    until("the oldest has waited", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) > 0.0).then_some(()));
-    stage.sandbox.faults(&json!({}));
-    stage.until_worked_off();
-    stage.check_state(&history);
-    assert_eq!(watched.until_state("serving").0, 200);
-    until("nothing waits", || (watched.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
+    wait_until("the oldest operation waits", || {
+        (monitored.sum(&["imageshare_lane_oldest_wait_seconds"]) > 0.0).then_some(())
+    });
+    setup.sandbox.faults(&json!({}));
+    setup.wait_until_settled();
+    setup.check_state(&history);
+    assert_eq!(monitored.wait_for_state("serving").0, 200);
+    wait_until("no operation waits", || (monitored.sum(&["imageshare_lane_oldest_wait_seconds"]) == 0.0).then_some(()));
 
     // The credential is refused.
-    stage.sandbox.fail_all("expired_credential");
-    history.add(&image(2), true, [account(1)]);
-    stage.publish(&history.jobs[2..]);
-    let (code, lane) = watched.until_state("closed");
+    setup.sandbox.fail_all("expired_credential");
+    history.share(&image(2), [account(1)]);
+    setup.publish(&history.jobs[2..]);
+    let (code, lane) = monitored.wait_for_state("closed");
     assert_eq!((code, &lane["reason"]), (503, &json!("credential")));
     assert!(lane["detail"].as_str().unwrap().contains("AuthFailure"), "{lane}");
-    assert_eq!(watched.count(&["imageshare_lane_state", "closed"]), 1);
-    stage.sandbox.faults(&json!({}));
-    stage.until_worked_off();
-    stage.check_state(&history);
-    assert_eq!(watched.until_state("serving").0, 200);
+    assert_eq!(monitored.count(&["imageshare_lane_state", "closed"]), 1);
+    setup.sandbox.faults(&json!({}));
+    setup.wait_until_settled();
+    setup.check_state(&history);
+    assert_eq!(monitored.wait_for_state("serving").0, 200);
 
-    // The broker is gone.
+    // The broker is unreachable.
     broker.refuse();
     broker.cut();
-    let (code, lane) = watched.until_state("disconnected");
+    let (code, lane) = monitored.wait_for_state("disconnected");
     assert_eq!((code, &lane["reason"]), (503, &json!("disconnected")));
-    until("the publisher is down too", || {
-        let publisher = http::get(&watched.admin, "/readyz").json()["publisher"].clone();
+    wait_until("the publisher is down", || {
+        let publisher = http::get(&monitored.admin, "/readyz").json()["publisher"].clone();
         (publisher["state"] == "down" && publisher["ready"] == false).then_some(())
     });
-    let metrics = watched.metrics();
+    let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_broker_connected"]) + count(&metrics, &["imageshare_consuming"]), 0);
     assert!(sum(&metrics, &["imageshare_broker_reconnects_total"]) >= 2.0, "{metrics}");
     broker.serve_again();
-    watched.until_ready();
-    assert_eq!(watched.until_state("subscribed").0, 200);
-    watched.worker.drain();
+    monitored.wait_until_ready();
+    assert_eq!(monitored.wait_for_state("subscribed").0, 200);
+    monitored.worker.drain();
 }
 
 #[test]
 fn failure_metrics_use_a_closed_set_of_reasons() {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
+    let setup = TestSetup::shared(500);
     let throttle = json!({"action": WRITE, "times": 1, "do": "throttle"});
     let odd = json!({"action": WRITE, "times": 100, "do": "code:NeverHeard.OfThis"});
-    stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()], "script": [throttle]}));
-    let watched = Watched::start(stage.program("worker"));
-    let mut history = History::default();
-    history.add(&image(0), true, (0..8).map(account));
-    stage.publish(&history.jobs);
-    let bodies = ["no job", r#"{"image_id": 7}"#];
+    setup.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()], "script": [throttle]}));
+    let monitored = MonitoredWorker::start(setup.program("worker"));
+    let mut history = JobHistory::default();
+    history.share(&image(0), (0..8).map(account));
+    setup.publish(&history.jobs);
+    let bodies = ["invalid", r#"{"image_id": 7}"#];
     let elsewhere = history.jobs[0].to_string().replacen('{', r#"{"lane":"elsewhere","#, 1);
     let bodies = bodies.into_iter().chain([elsewhere.as_str()]).map(|body| (body.as_bytes().to_vec(), properties()));
-    stage.client().publish_to("imageshare", "default", bodies);
-    stage.until_worked_off();
-    until("all four are counted", || (watched.count(&["imageshare_jobs_finished_total"]) == 4).then_some(()));
-    let metrics = watched.metrics();
+    setup.client().publish_to("imageshare", "default", bodies);
+    setup.wait_until_settled();
+    wait_until("all four messages are counted", || {
+        (monitored.count(&["imageshare_jobs_finished_total"]) == 4).then_some(())
+    });
+    let metrics = monitored.metrics();
     assert_eq!(count(&metrics, &["imageshare_account_failures_total", "\"InvalidAccountId.NotFound\""]), 1);
     assert_eq!(count(&metrics, &["imageshare_accounts_total", "failed"]), 1);
     assert_eq!(count(&metrics, &["imageshare_dead_letters_total", "failed"]), 1);
@@ -144,58 +150,60 @@ fn failure_metrics_use_a_closed_set_of_reasons() {
     }
     assert_eq!(count(&metrics, &["imageshare_api_requests_total", WRITE, "throttle"]), 1);
     assert_eq!(count(&metrics, &["imageshare_api_retries_total", "throttle"]), 1);
-    until("the split is shown", || (watched.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
+    wait_until("the split is counted", || (monitored.sum(&["imageshare_api_splits_total"]) >= 1.0).then_some(()));
 
-    stage.sandbox.faults(&json!({ "script": [odd] }));
-    history.add(&image(1), true, (0..2).map(account));
-    stage.publish(&history.jobs[1..]);
-    stage.until_worked_off();
+    setup.sandbox.faults(&json!({ "script": [odd] }));
+    history.share(&image(1), (0..2).map(account));
+    setup.publish(&history.jobs[1..]);
+    setup.wait_until_settled();
     let hostile = hostile();
     let all = 5 + hostile.len() as u64;
-    stage.client().publish_to("imageshare", "default", hostile);
-    until("all are counted", || (watched.count(&["imageshare_jobs_finished_total"]) == all).then_some(()));
-    let after = watched.metrics();
+    setup.client().publish_to("imageshare", "default", hostile);
+    wait_until("all messages are counted", || {
+        (monitored.count(&["imageshare_jobs_finished_total"]) == all).then_some(())
+    });
+    let after = monitored.metrics();
     let series = |metrics: &str| metrics.lines().count();
-    assert_eq!(series(&after), series(&metrics), "no series comes from outside");
+    assert_eq!(series(&after), series(&metrics), "no message adds a series");
     assert!(after.is_ascii());
-    watched.worker.drain();
+    monitored.worker.drain();
 }
 
 #[test]
 fn worker_shows_no_secret_even_at_trace() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
-    stage.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()]}));
-    let broker = Relay::to(stage.vhost.node.port);
-    let key = stage.sandbox.temporary_key(3_600);
+    let setup = TestSetup::shared(100);
+    setup.sandbox.faults(&json!({"unknown_accounts": [account(3).to_string()]}));
+    let broker = Relay::to(setup.vhost.node.port);
+    let key = setup.sandbox.temporary_key(3_600);
     let [id, secret_key, token] = ["secret_id", "secret_key", "token"].map(|part| key[part].as_str().unwrap());
-    let program = stage.program_between("worker", broker.port, stage.sandbox.port()).env("IMAGESHARE_LOG", "trace");
-    let watched = Watched::start(program.key(id, secret_key).env("TENCENTCLOUD_TOKEN", token));
-    let mut history = History::default();
-    history.add(&image(0), true, (0..8).map(account));
+    let program = setup.program_via("worker", broker.port, setup.sandbox.port()).env("IMAGESHARE_LOG", "trace");
+    let monitored = MonitoredWorker::start(program.key(id, secret_key).env("TENCENTCLOUD_TOKEN", token));
+    let mut history = JobHistory::default();
+    history.share(&image(0), (0..8).map(account));
     let traced = with_headers([("traceparent", text(TRACE))]);
-    let bodies = [history.jobs[0].to_string(), "no job".to_owned()];
-    stage.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
-    stage.until_worked_off();
-    // What goes wrong says more than what goes well.
+    let bodies = [history.jobs[0].to_string(), "invalid".to_owned()];
+    setup.client().publish_to("imageshare", "default", bodies.map(|body| (body.into_bytes(), traced.clone())));
+    setup.wait_until_settled();
+    // Errors log more than successes do.
     broker.refuse();
     broker.cut();
-    watched.until_state("disconnected");
-    stage.vhost.set_password(false);
+    monitored.wait_for_state("disconnected");
+    setup.vhost.set_password(WRONG_PASSWORD);
     broker.serve_again();
-    watched.worker.until_logged_after(0, &["refused", "no subscription"]);
-    stage.vhost.set_password(true);
-    watched.worker.until_subscribed_after(watched.worker.mark());
-    stage.sandbox.fail_all("expired_credential");
-    history.add(&image(1), true, [account(0)]);
-    stage.publish(&history.jobs[1..]);
-    watched.until_state("closed");
+    monitored.worker.wait_for_log_after(0, &["refused", "no subscription"]);
+    setup.vhost.set_password(PASSWORD);
+    monitored.worker.wait_until_subscribed_after(monitored.worker.mark());
+    setup.sandbox.fail_all("expired_credential");
+    history.share(&image(1), [account(0)]);
+    setup.publish(&history.jobs[1..]);
+    monitored.wait_for_state("closed");
 
-    let mut said: Vec<String> =
-        ["/", "/livez", "/metrics", "/readyz", "/status"].map(|path| http::get(&watched.admin, path).body).into();
-    let lines = |queue| stage.client().take_all(queue).into_iter().map(|message| format!("{message:?}"));
-    said.extend(lines(REPORTS).chain(lines(DEAD)));
-    let log = watched.worker.drain();
+    let mut outputs: Vec<String> =
+        ["/", "/livez", "/metrics", "/readyz", "/status"].map(|path| http::get(&monitored.admin, path).body).into();
+    let lines = |queue| setup.client().take_all(queue).into_iter().map(|message| format!("{message:?}"));
+    outputs.extend(lines(REPORTS).chain(lines(DEAD)));
+    let log = monitored.worker.drain();
     let entries = json_lines(&log);
     let settled = entries.iter().find(|entry| entry["message"] == "settled with failures").unwrap();
     assert_eq!((&settled["job_id"], &settled["lane"]), (&json!("job-00000"), &json!("default")));
@@ -207,12 +215,12 @@ fn worker_shows_no_secret_even_at_trace() {
         let entry = entries.iter().find(|entry| entry["message"] == message).unwrap_or_else(|| panic!("{message}"));
         assert_eq!((&entry["level"], &entry["image_id"]), (&json!(level), &json!(image(0))), "{entry}");
     }
-    said.push(log);
+    outputs.push(log);
     for secret in [secret_key, token, "correct/horse", "correct%2Fhorse", "battery@staple", "Signature="] {
-        assert!(said.iter().all(|text| !text.contains(secret)), "{secret}");
+        assert!(outputs.iter().all(|text| !text.contains(secret)), "{secret}");
     }
-    // A signature, or a key made from the secret one, is 64 of these in a row.
+    // A signature or a derived key is 64 hexadecimal digits.
     let is_signature = |word: &str| word.len() >= 64;
-    let holds_one = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
-    assert!(!said.iter().any(holds_one), "a signature");
+    let has_signature = |text: &String| text.split(|c: char| !c.is_ascii_hexdigit()).any(is_signature);
+    assert!(!outputs.iter().any(has_signature), "a signature");
 }

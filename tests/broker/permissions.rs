@@ -1,4 +1,4 @@
-//! Which user of the broker reaches what, with the permissions that `docs/security.md` recommends.
+//! The broker permissions that `docs/security.md` recommends: what each user may reach.
 
 use std::fs;
 
@@ -10,28 +10,27 @@ use lapin::{
 use serde_json::json;
 
 use kit::{
-    Amqp, Node, of_repository, properties,
-    stage::{DEAD, REPORTS, Stage, TWO_LANES, queue_of},
+    AmqpClient, BrokerNode, properties, repository_path,
+    setup::{DEAD, REPORTS, TWO_LANES, TestSetup, lane_queue},
     text, with_headers,
     worker::Worker,
 };
 
-/// The reply code ACCESS_REFUSED of AMQP.
+/// The reply code of AMQP 0-9-1.
 const ACCESS_REFUSED: u16 = 403;
 
-/// What the page recommends, as configure, write and read.
+/// The recommended permissions: configure, write, read.
 const PUBLISHER: [&str; 3] = ["^$", r"^imageshare\.jobs\.LANE$", "^$"];
 const PUBLISHER_OF_ALL: [&str; 3] = ["^$", r"^imageshare\.jobs\..*$", "^$"];
 const WORKER: [&str; 3] = ["^$", r"^imageshare\.(dead|reports)$", r"^imageshare\.(jobs\..*|proof)$"];
 
-/// A stage with two lanes.
-fn stage() -> Stage<'static> {
-    Stage::of_lanes(Node::shared(), &TWO_LANES, &[], "", "")
+fn setup() -> TestSetup<'static> {
+    TestSetup::with_lanes(BrokerNode::shared(), &TWO_LANES, &[], "", "")
 }
 
-fn add_publisher(stage: &Stage<'_>, lane: &str) -> String {
+fn add_publisher(setup: &TestSetup<'_>, lane: &str) -> String {
     let [configure, write, read] = PUBLISHER.map(|names| names.replace("LANE", lane));
-    stage.vhost.add_user(lane, [&configure, &write, &read])
+    setup.vhost.add_user(lane, [&configure, &write, &read])
 }
 
 fn job(id: &str, lane: usize) -> String {
@@ -44,7 +43,7 @@ fn job(id: &str, lane: usize) -> String {
 
 #[test]
 fn recommended_permissions_are_tested() {
-    let page = fs::read_to_string(of_repository("docs/security.md")).unwrap();
+    let page = fs::read_to_string(repository_path("docs/security.md")).unwrap();
     for permissions in [PUBLISHER, PUBLISHER_OF_ALL, WORKER] {
         let [configure, write, read] = permissions.map(|names| names.replace('|', "\\|"));
         let row = format!("| `{configure}` | `{write}` | `{read}` |");
@@ -54,11 +53,11 @@ fn recommended_permissions_are_tested() {
 
 #[test]
 fn lane_publisher_reaches_that_lane_only() {
-    let stage = stage();
+    let setup = setup();
     let [own, other] = TWO_LANES;
-    let (of_own, of_other) = (add_publisher(&stage, own), add_publisher(&stage, other));
+    let (of_own, of_other) = (add_publisher(&setup, own), add_publisher(&setup, other));
     let publish = |url: &str, lane: usize| {
-        let program = stage.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", url);
+        let program = setup.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", url);
         program.input(job("published", lane)).run()
     };
     publish(&of_own, 0).check(0);
@@ -67,9 +66,9 @@ fn lane_publisher_reaches_that_lane_only() {
         let refused = publish(url, lane).check(3);
         assert!(refused.stderr.contains("403 ACCESS_REFUSED"), "{}", refused.stderr);
     }
-    let amqp = Amqp::open(&of_own);
-    // Nothing but the lane's own exchange takes anything of theirs, and copies stay in the lane.
-    let (own_queue, other_queue) = (queue_of(own), queue_of(other));
+    let amqp = AmqpClient::connect(&of_own);
+    // The publisher may write to the lane's own exchange only, and copies stay in the lane.
+    let (own_queue, other_queue) = (lane_queue(own), lane_queue(other));
     let exchanges =
         ["imageshare", "", &other_queue, DEAD, REPORTS, "amq.direct", "amq.topic", "amq.fanout", "amq.headers"];
     for exchange in exchanges {
@@ -86,27 +85,31 @@ fn lane_publisher_reaches_that_lane_only() {
     let reply = properties().with_reply_to(other_queue.as_str().into());
     assert_eq!(amqp.try_publish(&own_queue, "any key", reply), Ok(()));
     check_all_refused(&amqp, &own_queue, &other_queue);
-    // A passive declare shows no more than how much waits. From RabbitMQ 4.3 on it asks for some permission.
+    // A passive declare returns the depth only. From RabbitMQ 4.3 on it needs a permission.
     let ready = |queue: &str| {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declare =
             async |channel: Channel| channel.queue_declare(queue.into(), options, FieldTable::default()).await;
         amqp.attempt(declare).map(|queue| queue.message_count())
     };
-    let of_other = if stage.vhost.node.version() < [4, 3] { Ok(1) } else { Err(ACCESS_REFUSED) };
+    let of_other = if setup.vhost.node.version() < [4, 3] { Ok(1) } else { Err(ACCESS_REFUSED) };
     assert_eq!((ready(&own_queue), ready(&other_queue)), (Ok(10), of_other));
-    assert_eq!((stage.depth_of(own).ready, stage.depth_of(other).ready), (10, 1));
-    assert_eq!((stage.client().ready(DEAD), stage.client().ready(REPORTS)), (0, 0));
+    assert_eq!((setup.lane_depth(own).ready, setup.lane_depth(other).ready), (10, 1));
+    assert_eq!((setup.client().ready(DEAD), setup.client().ready(REPORTS)), (0, 0));
 }
 
-/// Tries something with a queue, which the broker must refuse.
+/// Asserts that the broker refuses an action.
 #[track_caller]
-fn check_refused<T, F: Future<Output = lapin::Result<T>>>(amqp: &Amqp, queue: &str, action: impl FnOnce(Channel) -> F) {
+fn check_refused<T, F: Future<Output = lapin::Result<T>>>(
+    amqp: &AmqpClient,
+    queue: &str,
+    action: impl FnOnce(Channel) -> F,
+) {
     assert_eq!(amqp.attempt(action).err(), Some(ACCESS_REFUSED), "{queue}");
 }
 
-/// What else a publisher of a lane could try is refused.
-fn check_all_refused(amqp: &Amqp, own: &str, other: &str) {
+/// Asserts that the broker refuses every other action of a lane's publisher.
+fn check_all_refused(amqp: &AmqpClient, own: &str, other: &str) {
     let none = FieldTable::default;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
@@ -136,49 +139,49 @@ fn check_all_refused(amqp: &Amqp, own: &str, other: &str) {
         }
     };
     [own, other, DEAD, REPORTS].into_iter().for_each(refused);
-    // A queue of one's own.
+    // An exclusive queue.
     check_refused(amqp, "", async |channel| channel.queue_declare("".into(), exclusive, none()).await.map(drop));
 }
 
 #[test]
 fn general_publisher_reaches_jobs_only() {
-    let stage = stage();
-    let url = stage.vhost.add_user("all", PUBLISHER_OF_ALL);
-    let program = stage.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", &url);
+    let setup = setup();
+    let url = setup.vhost.add_user("all", PUBLISHER_OF_ALL);
+    let program = setup.program("publish").arg("-").env("IMAGESHARE_BROKER_URL", &url);
     program.input([job("a", 0), job("b", 1)].concat()).run().check(0);
-    let amqp = Amqp::open(&url);
+    let amqp = AmqpClient::connect(&url);
     for exchange in ["", DEAD, REPORTS, "amq.direct"] {
         assert_eq!(amqp.try_publish(exchange, DEAD, properties()), Err(ACCESS_REFUSED), "{exchange:?}");
     }
-    assert_eq!(TWO_LANES.map(|lane| stage.depth_of(lane).ready), [1, 1]);
+    assert_eq!(TWO_LANES.map(|lane| setup.lane_depth(lane).ready), [1, 1]);
 }
 
 #[test]
 fn worker_works_with_least_permissions() {
-    let stage = stage();
-    let url = stage.vhost.add_user("worker", WORKER);
-    let own = Amqp::open(&add_publisher(&stage, TWO_LANES[0]));
-    // Answers that a publisher asks for: from a queue of ours, and from one that only the worker could reach.
-    stage.client().declare_another("answers");
-    for to in [queue_of(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
+    let setup = setup();
+    let url = setup.vhost.add_user("worker", WORKER);
+    let own = AmqpClient::connect(&add_publisher(&setup, TWO_LANES[0]));
+    // A publisher requests copies of reports in imageshare's queues, and in one that only the worker could reach.
+    setup.client().declare_foreign("answers");
+    for to in [lane_queue(TWO_LANES[1]).as_str(), DEAD, REPORTS, "answers"] {
         let properties: BasicProperties = properties().with_reply_to(to.into());
-        assert_eq!(own.try_publish(&queue_of(TWO_LANES[0]), "", properties), Ok(()));
+        assert_eq!(own.try_publish(&lane_queue(TWO_LANES[0]), "", properties), Ok(()));
     }
-    let publish = stage.program("publish").arg("-").input([job("a", 0), job("b", 1)].concat());
+    let publish = setup.program("publish").arg("-").input([job("a", 0), job("b", 1)].concat());
     publish.run().check(0);
-    let worker = Worker::start(stage.program("worker").env("IMAGESHARE_BROKER_URL", &url));
-    stage.until_worked_off();
+    let worker = Worker::start(setup.program("worker").env("IMAGESHARE_BROKER_URL", &url));
+    setup.wait_until_settled();
     worker.drain();
-    let reports = stage.reports();
+    let reports = setup.reports();
     assert_eq!((&reports["a"]["status"], &reports["b"]["status"]), (&json!("succeeded"), &json!("succeeded")));
-    let client = stage.client();
-    // A refused answer may cost the connection that a dead letter goes by, and then that is sent once more.
+    let client = setup.client();
+    // A refused copy may close the connection, and a dead letter in flight is then published again.
     assert!(client.ready(DEAD) >= 4);
     assert_eq!(client.ready("answers"), 0);
-    assert_eq!(TWO_LANES.map(|lane| stage.depth_of(lane).ready), [0, 0]);
-    let amqp = Amqp::open(&url);
-    for exchange in ["", "imageshare", &queue_of(TWO_LANES[0]), "amq.direct"] {
+    assert_eq!(TWO_LANES.map(|lane| setup.lane_depth(lane).ready), [0, 0]);
+    let amqp = AmqpClient::connect(&url);
+    for exchange in ["", "imageshare", &lane_queue(TWO_LANES[0]), "amq.direct"] {
         assert_eq!(amqp.try_publish(exchange, TWO_LANES[1], properties()), Err(ACCESS_REFUSED), "{exchange:?}");
     }
-    assert_eq!(amqp.try_publish(DEAD, "nobody's", properties()), Ok(()));
+    assert_eq!(amqp.try_publish(DEAD, "unbound", properties()), Ok(()));
 }

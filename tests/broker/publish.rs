@@ -1,4 +1,4 @@
-//! What the broker needs is made, and jobs get into their lanes' queues whatever happens on the way.
+//! `topology` and `publish`: jobs reach their lanes' queues despite faults.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
 use kit::{
-    Amqp, Ended, Folder, Node, Program, Relay, Running, Vhost, json_lines, properties,
-    stage::{DEAD, QUEUE, REPORTS},
-    until,
+    AmqpClient, BrokerNode, Folder, Program, ProgramOutput, Relay, Running, Vhost, json_lines, properties,
+    setup::{DEAD, QUEUE, REPORTS},
+    wait_until,
 };
 
 fn program(command: &str, url: &str) -> Program {
@@ -24,26 +24,26 @@ fn declare(vhost: &Vhost<'_>) -> Vec<Value> {
     program("topology", &vhost.url()).arg("--declare").run().check(0).json()
 }
 
-/// A virtual host of the shared node with what there has to be.
+/// Creates a virtual host on the shared node and declares the queues.
 fn declared() -> Vhost<'static> {
-    let vhost = Node::shared().vhost();
+    let vhost = BrokerNode::shared().vhost();
     declare(&vhost);
     vhost
 }
 
-/// Publishes jobs with these flags, to its end.
-fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Ended {
+/// Runs `publish` with flags and jobs.
+fn publish(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> ProgramOutput {
     program("publish", url).arg("-").args(flags).input(lines(jobs)).run()
 }
 
-/// A publish that runs. Its input ends after the jobs that it starts with; without any, it stays open for others.
-struct Publishing {
+/// A running `publish`. If it starts without jobs, its input stays open for more.
+struct PublishCommand {
     running: Running,
     stdout: ChildStdout,
     stdin: Option<ChildStdin>,
 }
 
-impl Publishing {
+impl PublishCommand {
     fn start(url: &str, flags: &[&str], jobs: impl IntoIterator<Item = Value>) -> Self {
         let lines = lines(jobs);
         let is_open = lines.is_empty();
@@ -56,15 +56,15 @@ impl Publishing {
         self.stdin.as_mut().unwrap().write_all(lines(jobs.iter().cloned()).as_bytes()).unwrap();
     }
 
-    /// Ends its input, and returns what it printed and logged when it has ended with this code.
+    /// Closes the input, asserts the exit code, and returns the reports and the log.
     #[track_caller]
-    fn end(self, code: i32) -> (Vec<Value>, String) {
+    fn finish(self, code: i32) -> (Vec<Value>, String) {
         let Self { running, mut stdout, stdin } = self;
         drop(stdin);
         let mut text = String::new();
         stdout.read_to_string(&mut text).unwrap();
-        let (ended, log) = running.end();
-        assert_eq!(ended, Some(code), "{log}");
+        let (exit_code, log) = running.wait();
+        assert_eq!(exit_code, Some(code), "{log}");
         (json_lines(&text), log)
     }
 }
@@ -86,9 +86,9 @@ fn numbered(count: usize) -> Vec<Value> {
     (0..count).map(|number| job(&format!("job-{number}"))).collect()
 }
 
-/// A publish that ends with this code and these words.
+/// Asserts the exit code and words of the error of a `publish`.
 #[track_caller]
-fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, words: &[&str]) {
+fn check_exit(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, words: &[&str]) {
     let ended = publish(&vhost.url(), flags, jobs).check(code);
     for words in words {
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
@@ -99,25 +99,26 @@ fn check_ends(vhost: &Vhost<'_>, flags: &[&str], jobs: Vec<Value>, code: i32, wo
 fn cut_publish_loses_no_job_and_keeps_order() {
     const JOBS: usize = 3000;
     let vhost = declared();
-    let relay = Relay::to(Node::shared().port);
-    let mut publishing = Publishing::start(&vhost.url_by(relay.port), &[], []);
+    let relay = Relay::to(BrokerNode::shared().port);
+    let mut publishing = PublishCommand::start(&vhost.url_with_port(relay.port), &[], []);
     for (part, jobs) in numbered(JOBS).chunks(JOBS / 10).enumerate() {
         relay.set(|state| state.allowance = Some(20_000 + part * 7_919));
         publishing.write(jobs);
     }
-    let (_, log) = publishing.end(0);
+    let (_, log) = publishing.finish(0);
     assert!(log.contains(&format!("published and confirmed: {JOBS} jobs")), "{log}");
     assert!(relay.state().accepted > 3, "it was cut");
-    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    let stored: Vec<_> =
+        AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(kit::ReceivedMessage::json).collect();
     let last: HashMap<_, _> = ids(&stored).into_iter().zip(0..).collect();
-    let places = (0..JOBS).map(|number| last[&*format!("job-{number}")]).collect::<Vec<usize>>();
-    assert!(places.is_sorted(), "a job came after one that stands behind it");
+    let positions = (0..JOBS).map(|number| last[&*format!("job-{number}")]).collect::<Vec<usize>>();
+    assert!(positions.is_sorted(), "jobs are out of order");
 }
 
 #[test]
 fn restart_or_memory_alarm_delays_publish() {
     const JOBS: usize = 2000;
-    let node = Node::start_with("max_message_size = 4096\n");
+    let node = BrokerNode::start_with("max_message_size = 4096\n");
     let vhost = node.vhost();
     declare(&vhost);
     let mut long = job("long");
@@ -127,23 +128,24 @@ fn restart_or_memory_alarm_delays_publish() {
         "(expected at most 4096",
         "jobs up to line 1 of the input are confirmed",
     ];
-    check_ends(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
+    check_exit(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
     let jobs = numbered(JOBS);
-    let mut publishing = Publishing::start(&vhost.url(), &[], []);
+    let mut publishing = PublishCommand::start(&vhost.url(), &[], []);
     publishing.write(&jobs[..JOBS / 4]);
-    until("some have arrived", || (vhost.depth(QUEUE).ready > 1).then_some(()));
+    wait_until("some jobs have arrived", || (vhost.depth(QUEUE).ready > 1).then_some(()));
     node.kill();
     publishing.write(&jobs[JOBS / 4..JOBS / 2]);
     node.start_again();
-    until("all of these have arrived", || (vhost.depth(QUEUE).ready > JOBS as u64 / 2).then_some(()));
+    wait_until("half of the jobs have arrived", || (vhost.depth(QUEUE).ready > JOBS as u64 / 2).then_some(()));
     node.memory_alarm(true);
     publishing.write(&jobs[JOBS / 2..]);
-    publishing.running.until_said("the broker accepts no messages");
+    publishing.running.wait_for_stderr("the broker accepts no messages");
     let words = ["short of memory or disk (gave up after 3 s)"];
-    check_ends(&vhost, &["--give-up-after", "3"], numbered(1), 4, &words);
+    check_exit(&vhost, &["--give-up-after", "3"], numbered(1), 4, &words);
     node.memory_alarm(false);
-    publishing.end(0);
-    let stored: Vec<_> = Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(kit::Message::json).collect();
+    publishing.finish(0);
+    let stored: Vec<_> =
+        AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(kit::ReceivedMessage::json).collect();
     let stored: HashSet<_> = ids(&stored).into_iter().collect();
     assert!(numbered(JOBS).iter().all(|job| stored.contains(job["job_id"].as_str().unwrap())));
 }
@@ -161,24 +163,24 @@ fn publish_wait_exits_like_run() {
             "labels": {}, "worker": "test:1"})
     };
     for (status, code) in [("succeeded", 0), ("failed", 1)] {
-        let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("a"), job("b")]);
-        let amqp = Amqp::open(&vhost.url());
+        let publishing = PublishCommand::start(&vhost.url(), &["--wait"], [job("a"), job("b")]);
+        let amqp = AmqpClient::connect(&vhost.url());
         assert_eq!(amqp.take(QUEUE, 2).len(), 2);
         let reports =
-            [report("b", "succeeded"), report("somebody else's", "failed"), report("b", "failed"), report("a", status)];
+            [report("b", "succeeded"), report("foreign", "failed"), report("b", "failed"), report("a", status)];
         let reports = reports.map(|report| (report.to_string().into_bytes(), properties()));
         amqp.publish_to(REPORTS, "default.any", reports);
-        assert_eq!(ids(&publishing.end(code).0), ["b", "a"]);
+        assert_eq!(ids(&publishing.finish(code).0), ["b", "a"]);
     }
-    // Nobody works: an interrupt says what is missing.
-    let publishing = Publishing::start(&vhost.url(), &["--wait"], [job("c")]);
-    until("it is published", || (vhost.depth(QUEUE).ready == 1).then_some(()));
+    // Without a worker, an interrupt prints the number of missing reports.
+    let publishing = PublishCommand::start(&vhost.url(), &["--wait"], [job("c")]);
+    wait_until("the job is published", || (vhost.depth(QUEUE).ready == 1).then_some(()));
     publishing.running.signal("INT");
-    let (_, log) = publishing.end(130);
+    let (_, log) = publishing.finish(130);
     assert!(log.contains("1 jobs have no report yet"), "{log}");
 }
 
-/// A publisher of the client library, and what it runs on.
+/// Starts a publisher of the worker's library on its own runtime.
 fn publisher(vhost: &Vhost<'_>) -> (Runtime, Publisher, JoinHandle<()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (publisher, publishing) = Publisher::new(vhost.url().parse().unwrap(), "test", TimeOuts::default());
@@ -219,12 +221,12 @@ fn unroutable_message_is_named() {
 fn required_publish_waits_for_its_queue() {
     let vhost = declared();
     let (runtime, publisher, publishing) = publisher(&vhost);
-    let insisted = message(topology::EXCHANGE, "later");
-    let confirmation = runtime.block_on(publisher.publish(insisted, PublishMode::UntilConfirmed)).unwrap();
+    let required = message(topology::EXCHANGE, "later");
+    let confirmation = runtime.block_on(publisher.publish(required, PublishMode::UntilConfirmed)).unwrap();
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
-    until("it is said that no queue takes it", is_waiting);
+    wait_until("the message is unroutable", is_waiting);
     let other = runtime.block_on(publisher.publish(message("", QUEUE), PublishMode::UntilConfirmed)).unwrap();
-    assert_eq!(runtime.block_on(other), Ok(()), "it holds up no other");
+    assert_eq!(runtime.block_on(other), Ok(()), "other messages are not blocked");
     let folder = Folder::new();
     let settings = folder.file("imageshare.toml", "[lanes.later]\n");
     program("topology", &vhost.url()).arg("--declare").arg("--config").arg(&settings).run().check(0);
@@ -238,46 +240,46 @@ fn required_publish_waits_for_its_queue() {
 fn full_queue_ends_or_delays_publish() {
     const JOBS: usize = 300;
     let vhost = declared();
-    let client = Amqp::open(&vhost.url());
-    // In the place of the lane's own.
-    client.declare_full(QUEUE, 20, &topology::jobs_exchange("default"), "default");
+    let client = AmqpClient::connect(&vhost.url());
+    // Replaces the lane's queue.
+    client.declare_bounded(QUEUE, 20, &topology::jobs_exchange("default"), "default");
     let words =
         ["queue \"imageshare.jobs.default\"", "refuses messages", "are confirmed; of later ones some may have arrived"];
-    check_ends(&vhost, &["--give-up-after", "2"], numbered(JOBS), 3, &words);
+    check_exit(&vhost, &["--give-up-after", "2"], numbered(JOBS), 3, &words);
     let ready = client.ready(QUEUE);
     assert!((1..JOBS).contains(&ready), "{ready} jobs");
 
-    // With room again, it gets its jobs in order.
+    // Once the queue has room, it receives the jobs in order.
     client.purge(QUEUE);
-    let publishing = Publishing::start(&vhost.url(), &[], numbered(JOBS));
-    publishing.running.until_said("refuses messages");
-    // A job may arrive twice, but then the last arrivals stand in the order of the file.
+    let publishing = PublishCommand::start(&vhost.url(), &[], numbered(JOBS));
+    publishing.running.wait_for_stderr("refuses messages");
+    // A job may arrive twice. The last arrivals must be in the order of the file.
     let is_in_order = |numbers: &[usize]| {
         let last = |number: usize| numbers.iter().rposition(|arrived| *arrived == number);
         (0..JOBS).map(last).is_sorted() && last(0).is_some()
     };
-    let number = |message: &kit::Message| {
+    let number = |message: &kit::ReceivedMessage| {
         message.json()["job_id"].as_str().unwrap().trim_start_matches("job-").parse::<usize>().unwrap()
     };
     let mut numbers = Vec::new();
-    let mut held = client.hold(QUEUE, 1);
+    let mut held = client.consume(QUEUE, 1);
     while !is_in_order(&numbers) {
         numbers.push(number(&held.take("another job")));
     }
-    publishing.end(0);
-    // What it holds comes back with its connection.
+    publishing.finish(0);
+    // Closing the connection requeues the unacknowledged messages.
     drop(client);
-    numbers.extend(Amqp::open(&vhost.url()).take_all(QUEUE).iter().map(number));
+    numbers.extend(AmqpClient::connect(&vhost.url()).take_all(QUEUE).iter().map(number));
     assert!(numbers.len() <= 2 * JOBS, "{} messages", numbers.len());
     assert!(is_in_order(&numbers), "{numbers:?}");
 }
 
-/// The broker drops the jobs that a publish waits for.
+/// Makes the broker drop the jobs that a `publish --wait` waits for.
 #[track_caller]
-fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason: &str) {
-    let publishing = Publishing::start(url, &["--wait"], [job("a"), job("b")]);
-    drop(&Amqp::open(&vhost.url()));
-    let (reports, log) = publishing.end(1);
+fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&AmqpClient), reason: &str) {
+    let publishing = PublishCommand::start(url, &["--wait"], [job("a"), job("b")]);
+    drop(&AmqpClient::connect(&vhost.url()));
+    let (reports, log) = publishing.finish(1);
     let mut ids = ids(&reports);
     ids.sort_unstable();
     assert_eq!(ids, ["a", "b"]);
@@ -293,33 +295,33 @@ fn check_dropped(vhost: &Vhost<'_>, url: &str, drop: impl FnOnce(&Amqp), reason:
 #[test]
 fn dropped_jobs_end_publish() {
     let vhost = declared();
-    let until_published = || until("both are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
+    let until_published = || wait_until("both jobs are published", || (vhost.depth(QUEUE).ready == 2).then_some(()));
     let expire = || vhost.set_policy("^imageshare[.]jobs", &[("message-ttl", "100")]);
     let no_letter = "its queue is empty and no worker is subscribed";
     expire();
     check_dropped(&vhost, &vhost.url(), |_| (), "its time to live ended");
-    let too_long = |client: &Amqp| {
+    let too_long = |client: &AmqpClient| {
         until_published();
-        // A dead letter that is longer than what the client library may hold does not stop the one that waits.
+        // A dead letter that exceeds the client library's limit does not block the wait.
         client.publish_to(DEAD, DEAD, [(vec![b'x'; 17 << 20], properties())]);
         vhost.set_policy("^imageshare[.]jobs", &[("max-length", "1"), ("overflow", "<<\"drop-head\">>")]);
         client.publish_to("imageshare", "default", [b"x", b"y"].map(|body| (body.to_vec(), properties())));
     };
     check_dropped(&vhost, &vhost.url(), too_long, "the queue was longer than its limit");
-    Amqp::open(&vhost.url()).take_all(QUEUE);
-    let purge = |client: &Amqp| {
+    AmqpClient::connect(&vhost.url()).take_all(QUEUE);
+    let purge = |client: &AmqpClient| {
         until_published();
         client.purge(QUEUE);
     };
     check_dropped(&vhost, &vhost.url(), purge, no_letter);
-    // A user who may not read the dead letters sees it by the queue.
+    // A user without access to the dead letters observes the queue instead.
     let url = vhost.add_user(
         "waits",
         ["^amq[.]gen-.*$", "^(imageshare[.]jobs[.]default|amq[.]gen-.*)$", "^(amq[.]gen-.*|imageshare[.]reports)$"],
     );
     expire();
     check_dropped(&vhost, &url, |_| (), no_letter);
-    let delete = |client: &Amqp| {
+    let delete = |client: &AmqpClient| {
         until_published();
         client.delete(QUEUE);
     };

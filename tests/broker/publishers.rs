@@ -1,4 +1,4 @@
-//! The examples that publish from other languages, as their readers would run them.
+//! The example publishers in other languages.
 
 use std::{
     env,
@@ -6,13 +6,13 @@ use std::{
 };
 
 use kit::{
-    Node, Program, Sandbox, of_repository,
-    stage::{QUEUE, Stage},
+    Program, repository_path,
+    setup::{QUEUE, TestSetup},
 };
 
 const IMAGE: &str = "img-6pb6lrmy";
 
-/// Returns what `tests/deploy` prepared.
+/// Returns a path that `tests/deploy` prepared.
 fn prepared(variable: &str) -> OsString {
     env::var_os(variable).unwrap_or_else(|| panic!("{variable} is set by tests/deploy, which runs this test"))
 }
@@ -20,34 +20,34 @@ fn prepared(variable: &str) -> OsString {
 /// Publishes one job of two accounts with an example; a worker completes it. A lane without a queue is refused.
 #[track_caller]
 fn check(program: &OsStr, arguments: &[OsString]) {
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 100);
+    let setup = TestSetup::shared(100);
     let publish = |lane: &str| {
-        Program::of(program, arguments)
+        Program::external(program, arguments)
             .args([IMAGE, "ap-singapore", "SHARE", "100022975249", "1038493875"])
-            .env("IMAGESHARE_BROKER_URL", stage.vhost.url())
+            .env("IMAGESHARE_BROKER_URL", setup.vhost.url())
             .env("IMAGESHARE_LANE", lane)
             .env("PATH", prepared("PATH"))
             .run()
     };
     let published = publish("default").check(0);
     let job_id = published.stdout.trim().strip_prefix("published ").unwrap();
-    let refused = publish("nobodys").check(1);
-    let words = "no queue for the lane nobodys; make it with: imageshare topology --declare";
+    let refused = publish("missing").check(1);
+    let words = "no queue for the lane missing; make it with: imageshare topology --declare";
     assert!(refused.stderr.contains(words), "{}", refused.stderr);
 
-    assert_eq!(stage.client().ready(QUEUE), 1);
-    let worker = stage.worker();
-    stage.until_worked_off();
+    assert_eq!(setup.client().ready(QUEUE), 1);
+    let worker = setup.worker();
+    setup.wait_until_settled();
     worker.drain();
-    let reports = stage.reports();
+    let reports = setup.reports();
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[job_id]["status"], "succeeded");
-    assert_eq!(stage.sandbox.shared(IMAGE), [1_038_493_875, 100_022_975_249].into());
+    assert_eq!(setup.sandbox.shared(IMAGE), [1_038_493_875, 100_022_975_249].into());
 }
 
 #[test]
 fn python_publisher_works() {
-    check(&prepared("TEST_PYTHON"), &["-B".into(), of_repository("examples/publishers/python/publish.py").into()]);
+    check(&prepared("TEST_PYTHON"), &["-B".into(), repository_path("examples/publishers/python/publish.py").into()]);
 }
 
 #[test]

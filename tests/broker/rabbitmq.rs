@@ -1,13 +1,13 @@
-//! What the design relies on at RabbitMQ.
+//! Properties of RabbitMQ that the design relies on.
 
 use std::{thread, time::Duration};
 
-use kit::{Amqp, Held, Node, Program, Relay, Vhost, properties, stage::QUEUE, until};
+use kit::{AmqpClient, BrokerNode, Program, Relay, TestConsumer, Vhost, properties, setup::QUEUE, wait_until};
 
-/// A lane's queue with numbers in it, and a relay to its broker.
-fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
+/// Creates a lane's queue that contains numbers, and a relay to its broker.
+fn filled(node: &BrokerNode, count: usize) -> (Vhost<'_>, AmqpClient, Relay) {
     let vhost = node.vhost();
-    let kit = Amqp::open(&vhost.url());
+    let kit = AmqpClient::connect(&vhost.url());
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
     kit.publish_to("", QUEUE, (0..count).map(|number| (number.to_string().into_bytes(), properties())));
     let relay = Relay::to(vhost.node.port);
@@ -16,60 +16,60 @@ fn filled(node: &Node, count: usize) -> (Vhost<'_>, Amqp, Relay) {
 
 #[test]
 fn killed_consumer_requeues_in_order() {
-    let (vhost, kit, relay) = filled(Node::shared(), 300);
-    let first = Amqp::open(&vhost.url_by(relay.port));
-    let mut held = first.hold(QUEUE, 100);
+    let (vhost, kit, relay) = filled(BrokerNode::shared(), 300);
+    let first = AmqpClient::connect(&vhost.url_with_port(relay.port));
+    let mut held = first.consume(QUEUE, 100);
     for number in 0..100 {
         assert_eq!(held.next("a delivery").data, number.to_string().as_bytes());
     }
     let depth = vhost.depth(QUEUE);
     assert_eq!((depth.ready, depth.held, depth.consumers), (200, 100, 1));
-    // As if the process had been killed: nothing is said, the connection ends.
+    // As if the process were killed: the connection ends without a close.
     relay.cut();
-    let again = kit.take(QUEUE, 300);
-    for (number, message) in again.iter().enumerate() {
+    let redelivered = kit.take(QUEUE, 300);
+    for (number, message) in redelivered.iter().enumerate() {
         assert_eq!(message.body, number.to_string().as_bytes());
         assert_eq!(message.redelivered, number < 100);
     }
-    until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
+    wait_until("acks are applied", || (vhost.depth(QUEUE).ready + vhost.depth(QUEUE).held == 0).then_some(()));
 }
 
-/// Why every consumer of a lane has the same window: one that takes fewer messages than had come back leaves some of
-/// them, and what it gives back itself goes behind those.
+/// Why every consumer of a lane needs the same prefetch: a consumer that takes fewer messages than were requeued leaves some
+/// of them, and its own messages are then requeued behind those.
 #[test]
 fn smaller_window_reorders_redelivery() {
-    let (vhost, _, relay) = filled(Node::shared(), 20);
+    let (vhost, _, relay) = filled(BrokerNode::shared(), 20);
     for (prefetch, expected) in [(10, "0 1 2 3 4 5 6 7 8 9"), (4, "0 1 2 3"), (10, "4 5 6 7 8 9 0 1 2 3")] {
-        let consumer = Amqp::open(&vhost.url_by(relay.port));
-        let mut held = consumer.hold(QUEUE, prefetch);
+        let consumer = AmqpClient::connect(&vhost.url_with_port(relay.port));
+        let mut held = consumer.consume(QUEUE, prefetch);
         let order: Vec<_> = (0..prefetch).map(|_| String::from_utf8(held.next("a delivery").data).unwrap()).collect();
         assert_eq!(order.join(" "), expected);
         relay.cut();
-        until("they came back", || (vhost.depth(QUEUE).ready == 20).then_some(()));
+        wait_until("the messages are requeued", || (vhost.depth(QUEUE).ready == 20).then_some(()));
     }
 }
 
-/// Why `consumer_timeout` of the broker must be above the lease. Before RabbitMQ 4.3 it returns all that the consumer held.
-/// From 4.3 on it returns only what is overdue, and the next consumer gets that and what waited before the rest comes back.
+/// Why the broker's `consumer_timeout` must exceed the lease. Before RabbitMQ 4.3 the broker requeues all messages of the
+/// consumer. From 4.3 on it requeues overdue messages only, so the next consumer receives later messages before the rest.
 #[test]
 fn late_acknowledgement_keeps_the_order_before_4_3() {
-    let node = Node::start();
+    let node = BrokerNode::start();
     for name in ["channel_tick_interval", "consumer_timeout"] {
         node.eval(&format!("application:set_env(rabbit, {name}, 2000)."));
     }
     let (vhost, ..) = filled(&node, 40);
-    let first = Amqp::open(&vhost.url());
-    let mut held = first.hold(QUEUE, 10);
-    // Not waiting for anything: the first ten and the next five are not to be overdue at the same time.
+    let first = AmqpClient::connect(&vhost.url());
+    let mut held = first.consume(QUEUE, 10);
+    // The first ten and the next five must not be overdue at the same time.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..5 {
         held.take("a delivery");
     }
-    let next = |held: &mut Held| String::from_utf8(held.next("a delivery").data).unwrap();
+    let next = |held: &mut TestConsumer| String::from_utf8(held.next("a delivery").data).unwrap();
     let all_held: Vec<_> = (0..10).map(|_| next(&mut held)).collect();
     assert_eq!(all_held.join(" "), "5 6 7 8 9 10 11 12 13 14");
-    let second = Amqp::open(&vhost.url());
-    let mut others = second.hold(QUEUE, 10);
+    let second = AmqpClient::connect(&vhost.url());
+    let mut others = second.consume(QUEUE, 10);
     let order: Vec<_> = (0..10).map(|_| next(&mut others)).collect();
     let expected = if node.version() < [4, 3] { "5 6 7 8 9 10 11 12 13 14" } else { "5 6 7 8 9 15 16 17 18 19" };
     assert_eq!(order.join(" "), expected);

@@ -1,18 +1,18 @@
-//! TLS to the broker: which authority is trusted, which certificate is shown, and what a refused one is reported as.
+//! TLS to the broker: trusted authorities, client certificates, and the errors for rejected certificates.
 
-use kit::{Authority, Certificate, Ended, Folder, Node, Program, Vhost, free_port};
+use kit::{BrokerNode, Certificate, CertificateAuthority, Folder, Program, ProgramOutput, Vhost, free_port};
 
-/// A broker that speaks TLS with whoever has a certificate of its authority, and what a client of it uses.
-struct Broker {
-    node: Node,
+/// A broker that requires TLS client certificates, and the files of a client.
+struct TlsBroker {
+    node: BrokerNode,
     port: u16,
-    authority: Authority,
+    authority: CertificateAuthority,
     folder: Folder,
 }
 
-impl Broker {
+impl TlsBroker {
     fn start() -> Self {
-        let (authority, folder, port) = (Authority::new("trusted"), Folder::new(), free_port());
+        let (authority, folder, port) = (CertificateAuthority::new("trusted"), Folder::new(), free_port());
         let path = |name: &str| folder.path(name).display().to_string();
         let more = format!(
             "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
@@ -24,18 +24,18 @@ impl Broker {
         folder.file("ca.pem", authority.pem());
         put(&folder, "server", &authority.issue("127.0.0.1"));
         put(&folder, "client", &authority.issue("imageshare"));
-        Self { node: Node::start_with(&more), port, authority, folder }
+        Self { node: BrokerNode::start_with(&more), port, authority, folder }
     }
 
-    /// The broker shows this from now on.
-    fn show(&self, certificate: &Certificate) {
+    /// Replaces the broker's certificate.
+    fn use_certificate(&self, certificate: &Certificate) {
         put(&self.folder, "server", certificate);
         assert_eq!(self.node.eval("ssl:clear_pem_cache()."), "ok");
     }
 
-    /// Makes what imageshare needs at the broker, with these settings beside its address.
-    fn declare(&self, vhost: &Vhost<'_>, settings: &str) -> Ended {
-        let url = vhost.url_by(self.port).replace("amqp://", "amqps://");
+    /// Runs `topology --declare` with these settings of the section `broker`.
+    fn declare(&self, vhost: &Vhost<'_>, settings: &str) -> ProgramOutput {
+        let url = vhost.url_with_port(self.port).replace("amqp://", "amqps://");
         let folder = self.folder.path("").display().to_string();
         let settings = settings.replace("{folder}", folder.trim_end_matches('/'));
         Program::new(["topology", "--declare", "--config"])
@@ -51,35 +51,35 @@ fn put(folder: &Folder, name: &str, Certificate { pem, key }: &Certificate) {
 }
 
 const TRUSTED: &str = "ca_file = \"{folder}/ca.pem\"";
-const SHOWN: &str = "client_certificate = \"{folder}/client.pem\"\nclient_key = \"{folder}/client.key\"";
+const CLIENT_CERTIFICATE: &str = "client_certificate = \"{folder}/client.pem\"\nclient_key = \"{folder}/client.key\"";
 
 #[test]
 fn mutual_tls_with_private_authority_works() {
-    let broker = Broker::start();
+    let broker = TlsBroker::start();
     let vhost = broker.node.vhost();
-    let both = format!("{TRUSTED}\n{SHOWN}");
+    let both = format!("{TRUSTED}\n{CLIENT_CERTIFICATE}");
     broker.declare(&vhost, &both).check(0);
 
     let refused = |settings: &str, words: &str| {
         let ended = broker.declare(&vhost, settings).check(4);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     };
-    // What the broker says of it may be lost with the connection, so it is either said or supposed.
+    // The broker's alert may be lost with the connection, so the program may have to infer the cause.
     let ours = "the other side refuses our certificate, or the lack of one";
     refused(TRUSTED, ours);
-    put(&broker.folder, "client", &Authority::new("another").issue("imageshare"));
+    put(&broker.folder, "client", &CertificateAuthority::new("another").issue("imageshare"));
     refused(&both, ours);
     put(&broker.folder, "client", &broker.authority.issue("imageshare"));
 
-    broker.show(&broker.authority.issue_until("127.0.0.1", 2020));
+    broker.use_certificate(&broker.authority.issue_until("127.0.0.1", 2020));
     refused(&both, "no trusted connection to the broker: the certificate has expired");
-    broker.show(&broker.authority.issue("broker.example"));
+    broker.use_certificate(&broker.authority.issue("broker.example"));
     refused(&both, "no trusted connection to the broker: the certificate is not for 127.0.0.1, but for broker.example");
-    broker.show(&Authority::new("another").issue("127.0.0.1"));
+    broker.use_certificate(&CertificateAuthority::new("another").issue("127.0.0.1"));
     refused(&both, "the certificate is from an authority that is not trusted here");
 
-    let next = Authority::new("next");
-    broker.show(&next.issue("127.0.0.1"));
+    let next = CertificateAuthority::new("next");
+    broker.use_certificate(&next.issue("127.0.0.1"));
     broker.folder.file("next.pem", next.pem());
     broker.declare(&vhost, &both.replace("ca.pem", "next.pem")).check(0);
 }

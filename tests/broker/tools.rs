@@ -1,4 +1,4 @@
-//! Scenarios with RabbitMQ and one more tool each: a browser, a Prometheus server, publishers in other languages.
+//! Scenarios with RabbitMQ and another tool: a browser, a Prometheus server, publishers in other languages.
 //! `tests/deploy` runs them.
 #![allow(
     clippy::indexing_slicing,

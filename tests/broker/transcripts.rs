@@ -1,38 +1,37 @@
-//! The pages in `transcripts/`: commands that need a broker, and what they print. Each page is a test with a virtual host
-//! of its own.
+//! Runs the pages in `transcripts/`: commands that need a broker, and their output. Each page has its own virtual host.
 
-use kit::{Node, files_of_repository, free_port, pages::Page, shell::Shell};
+use kit::{BrokerNode, free_port, markdown::MarkdownPage, repository_files, shell::Shell};
 
 const FOLDER: &str = "tests/broker/transcripts/";
 
-pub(crate) fn follow(shell: Shell, node: &Node, page: &str) {
-    shell.at(&node.vhost()).follow(&Page::of(&format!("{FOLDER}{page}.md")));
+pub(crate) fn follow(shell: Shell, node: &BrokerNode, page: &str) {
+    shell.with_vhost(&node.vhost()).follow(&MarkdownPage::read(&format!("{FOLDER}{page}.md")));
 }
 
 #[test]
 fn dead_letters() {
-    follow(Shell::new(), Node::shared(), "dead_letters");
+    follow(Shell::new(), BrokerNode::shared(), "dead_letters");
 }
 
 #[test]
 fn policies() {
     let port = free_port();
-    let node = Node::start_with(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
+    let node = BrokerNode::start_with(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
     follow(Shell::new().env("MANAGEMENT_PORT", port.to_string()), &node, "policies");
 }
 
 #[test]
 fn publish() {
-    follow(Shell::new(), Node::shared(), "publish");
+    follow(Shell::new(), BrokerNode::shared(), "publish");
 }
 
 #[test]
 fn topology() {
-    follow(Shell::new(), Node::shared(), "topology");
+    follow(Shell::new(), BrokerNode::shared(), "topology");
 }
 
 #[test]
 fn every_transcript_is_run() {
     let pages = ["check", "dead_letters", "policies", "publish", "topology"];
-    assert_eq!(files_of_repository(FOLDER, ""), pages.map(|page| format!("{FOLDER}{page}.md")));
+    assert_eq!(repository_files(FOLDER, ""), pages.map(|page| format!("{FOLDER}{page}.md")));
 }

@@ -1,11 +1,11 @@
-//! What a transcript cannot show of commands: the end of a sandbox, text that is another one in each version, and many
-//! jobs against the API's limit.
+//! Command behavior that a transcript cannot show: the exit of a sandbox, output that depends on the version, and many jobs
+//! at the API's rate limit.
 
 use std::{fmt::Write as _, time::Instant};
 
 use serde_json::{Value, json};
 
-use kit::{Folder, Program, Sandbox, job};
+use kit::{Folder, Program, SandboxProcess, job};
 
 #[test]
 fn schemas_completions_and_version_are_printed() {
@@ -26,7 +26,7 @@ fn schemas_completions_and_version_are_printed() {
 fn sandbox_tls_needs_its_own_authority() {
     let folder = Folder::new();
     let authority = folder.path("ca.pem").to_str().unwrap().to_owned();
-    let sandbox = Sandbox::start(&["--tls", "--tls-ca", &authority]);
+    let sandbox = SandboxProcess::start(&["--tls", "--tls-ca", &authority]);
     let share = || {
         Program::new(["share", "--give-up-after", "1", "--endpoint", &format!("https://{}", sandbox.address)])
             .args(["--image", "img-6pb6lrmy", "--region", "ap-singapore", "--account", "100000000001"])
@@ -34,11 +34,11 @@ fn sandbox_tls_needs_its_own_authority() {
     };
     let report = share().env("SSL_CERT_FILE", &authority).run().check(0).report("share");
     assert_eq!(report["changed"], json!(["100000000001"]));
-    let trusting = |ca_file: &str| {
+    let share_with_ca = |ca_file: &str| {
         share().arg("--config").arg(folder.file("settings.toml", format!("[http]\nca_file = {ca_file:?}\n"))).run()
     };
-    trusting(&authority).check(0);
-    let invalid = trusting(folder.file("client.key", "topsecret").to_str().unwrap()).check(2);
+    share_with_ca(&authority).check(0);
+    let invalid = share_with_ca(folder.file("client.key", "topsecret").to_str().unwrap()).check(2);
     let words = "found no certificate, allowed is a file with at least one certificate in PEM";
     assert!(invalid.stderr.contains(words) && !invalid.stderr.contains("topsecret"), "{}", invalid.stderr);
     let refused = share().run().check(4);
@@ -46,14 +46,14 @@ fn sandbox_tls_needs_its_own_authority() {
     assert_eq!(sandbox.interrupt(), Some(0));
 }
 
-/// The same at full size, with the time that it takes, is a command in the manual.
+/// The manual has the command for the full size, with its duration.
 #[test]
 fn many_jobs_use_fewest_requests_within_limit() {
     const IMAGES: u64 = 6;
     const ACCOUNTS: u64 = 250;
-    const LEAST_WRITES: u64 = IMAGES * ACCOUNTS.div_ceil(50);
+    const WRITES_MIN: u64 = IMAGES * ACCOUNTS.div_ceil(50);
 
-    let sandbox = Sandbox::start(&["--rps", "0", "--latency", "80ms"]);
+    let sandbox = SandboxProcess::start(&["--rps", "0", "--latency", "80ms"]);
     let mut jobs = String::new();
     for account in 0..ACCOUNTS {
         for image in 0..IMAGES {
@@ -69,8 +69,8 @@ fn many_jobs_use_fewest_requests_within_limit() {
     let stats = sandbox.stats();
     let number = |pointer: &str| stats.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let writes = number("/by_action/ModifyImageSharePermission");
-    assert!(writes >= LEAST_WRITES && writes * 10 <= LEAST_WRITES * 11, "{writes} writes: {stats}");
-    // By the worker's own clock; a busy machine may bring the writes of two seconds together at the sandbox.
+    assert!(writes >= WRITES_MIN && writes * 10 <= WRITES_MIN * 11, "{writes} writes: {stats}");
+    // The limit holds by the worker's clock. On a busy machine the writes of two seconds may arrive together.
     let seconds = begun.elapsed().as_secs_f64();
     assert!(writes as f64 <= 10.0 * seconds + 1.0, "{writes} writes in {seconds} s");
     assert_eq!(number("/max_writes_in_flight"), 1, "{stats}");

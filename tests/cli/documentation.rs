@@ -1,4 +1,4 @@
-//! The manual tells the truth: what it names exists, what exists is named, and what it shows happens.
+//! Checks the manual: names exist, lists are complete, and commands print what the pages show.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,15 +6,16 @@ use std::{
 };
 
 use kit::{
-    Folder, Program, Sandbox, free_port, of_repository,
-    pages::Page,
-    shell::{AT_END, Shell, check_printed, shown, with_port},
+    Folder, Program, SandboxProcess, free_port,
+    markdown::MarkdownPage,
+    repository_path,
+    shell::{KILL_JOBS_AT_EXIT, Shell, check_output_contains, commands_and_output, with_port},
 };
 use serde_json::Value;
 
-/// A sandbox with the world of the examples, and a shell that finds it.
-fn with_sandbox() -> (Sandbox, Shell) {
-    let sandbox = Sandbox::start(&["--world", of_repository("examples/world.toml").to_str().unwrap()]);
+/// Starts a sandbox with the world of the examples, and a shell that uses it.
+fn start() -> (SandboxProcess, Shell) {
+    let sandbox = SandboxProcess::start(&["--world", repository_path("examples/world.toml").to_str().unwrap()]);
     let mut shell = Shell::new();
     shell.use_sandbox(&sandbox);
     (sandbox, shell)
@@ -22,26 +23,26 @@ fn with_sandbox() -> (Sandbox, Shell) {
 
 #[test]
 fn commands_of_the_readme_print_what_it_shows() {
-    let (sandbox, mut shell) = with_sandbox();
-    shell.follow(&Page::of("README.md"));
-    let accounts = fs::read_to_string(of_repository("examples/accounts.txt")).unwrap();
+    let (sandbox, mut shell) = start();
+    shell.follow(&MarkdownPage::read("README.md"));
+    let accounts = fs::read_to_string(repository_path("examples/accounts.txt")).unwrap();
     let accounts = accounts.lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
-    let left: BTreeSet<u64> = accounts.filter(|account| *account != 1_038_493_875).collect();
-    assert_eq!(sandbox.shared("img-6pb6lrmy"), left);
+    let remaining: BTreeSet<u64> = accounts.filter(|account| *account != 1_038_493_875).collect();
+    assert_eq!(sandbox.shared("img-6pb6lrmy"), remaining);
 }
 
 #[test]
 fn commands_of_other_pages_print_what_they_show() {
-    let (_sandbox, shell) = with_sandbox();
-    let mut shell = shell.env("CHECKOUT", of_repository("").to_str().unwrap().to_owned());
-    // One of them changes files there.
+    let (_sandbox, shell) = start();
+    let mut shell = shell.env("CHECKOUT", repository_path("").to_str().unwrap().to_owned());
+    // One of the commands changes files there.
     shell.run("cp -r \"$CHECKOUT/deploy\" deploy").check(0);
-    for page in Page::all() {
+    for page in MarkdownPage::all() {
         if page.name != "README.md" && !page.name.contains("/transcripts/") {
             shell.follow(&page);
         }
     }
-    // It puts another address into alerts, dashboards and units.
+    // It replaces the address in alerts, dashboards and units.
     let count = "grep -rl https://docs.example.com deploy/prometheus deploy/grafana/dashboards deploy/systemd || true\n\
                  grep -rho 'https://YOUR/ADDRESS#[a-z-]*' deploy | sort -u | wc -l\n";
     let linked: usize = shell.run(count).check(0).stdout.trim().parse().expect("no file has the old address");
@@ -50,10 +51,10 @@ fn commands_of_other_pages_print_what_they_show() {
 
 #[test]
 fn commands_marked_as_run_elsewhere_are_named_there() {
-    for page in Page::all() {
+    for page in MarkdownPage::all() {
         for block in &page.blocks {
-            let Some(file) = block.mark.strip_prefix("elsewhere=") else { continue };
-            let text = fs::read_to_string(of_repository(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let Some(file) = block.attribute.strip_prefix("elsewhere=") else { continue };
+            let text = fs::read_to_string(repository_path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             let program = block.text.split([' ', '\n', '=']).find(|word| *word != "export").unwrap();
             assert!(text.contains(program), "{}: {file} does not run\n{}", page.name, block.text);
         }
@@ -63,10 +64,10 @@ fn commands_marked_as_run_elsewhere_are_named_there() {
 #[test]
 fn tests_named_in_the_manual_exist() {
     let mut count = 0;
-    for page in Page::all() {
-        for code in page.code() {
+    for page in MarkdownPage::all() {
+        for code in page.inline_code() {
             let Some((file, name)) = code.split_once(".rs::") else { continue };
-            let text = fs::read_to_string(of_repository(&format!("{file}.rs"))).unwrap_or_default();
+            let text = fs::read_to_string(repository_path(&format!("{file}.rs"))).unwrap_or_default();
             assert!(text.contains(&format!("fn {name}(")), "{}: {code} does not exist", page.name);
             count += 1;
         }
@@ -74,8 +75,8 @@ fn tests_named_in_the_manual_exist() {
     assert!(count > 100, "{count} are named");
 }
 
-/// JSON without the values that differ in each run.
-fn without_circumstances(json: &str) -> Value {
+/// Returns JSON without the values that differ between runs.
+fn without_volatile_members(json: &str) -> Value {
     fn clear(value: &mut Value) {
         for (name, value) in value.as_object_mut().unwrap() {
             if ["received_at", "finished_at", "shared_at", "request_id", "worker"].contains(&name.as_str()) {
@@ -93,15 +94,15 @@ fn without_circumstances(json: &str) -> Value {
 
 #[test]
 fn json_in_the_manual_is_true() {
-    let (readme, jobs) = (Page::of("README.md"), Page::of("docs/jobs.md"));
-    let shown = |page: &Page, beginning| without_circumstances(&page.blocks[page.find(beginning)].text);
+    let (readme, jobs) = (MarkdownPage::read("README.md"), MarkdownPage::read("docs/jobs.md"));
+    let shown = |page: &MarkdownPage, prefix| without_volatile_members(&page.blocks[page.find(prefix)].text);
     let run_job = |job: &str| format!("imageshare run - <<'END'\n{job}\nEND\n");
-    // Runs commands in a world where an account has the image already.
+    // Runs commands in a world in which the image is shared with an account.
     let printed = |account: &str, commands: &str, code| -> Vec<Value> {
-        let (_sandbox, shell) = with_sandbox();
+        let (_sandbox, shell) = start();
         let share = "imageshare share -q --image img-6pb6lrmy --region ap-singapore --account";
         let ended = shell.run(&format!("{share} {account} >before\n{commands}")).check(code);
-        ended.stdout.lines().map(without_circumstances).collect()
+        ended.stdout.lines().map(without_volatile_members).collect()
     };
 
     let mut report = shown(&readme, "{\"job_id\":\"line-1\"");
@@ -131,17 +132,17 @@ fn json_in_the_manual_is_true() {
 
 #[test]
 fn measurement_of_the_manual_gives_the_counts_shown() {
-    let (sandbox, _) = shown("docs/jobs.md", "imageshare sandbox");
-    let (commands, output) = shown("docs/jobs.md", "awk");
-    // The program keeps to 10 a second by its own clock. A busy machine may bring the requests of two seconds together.
+    let (sandbox, _) = commands_and_output("docs/jobs.md", "imageshare sandbox");
+    let (commands, output) = commands_and_output("docs/jobs.md", "awk");
+    // The program limits the rate by its own clock. On a busy machine the requests of two seconds may arrive together.
     let sandbox = sandbox.trim().replace("--rps 10 ", "--rps 20 ");
-    // In another terminal.
-    let script = format!("{AT_END}{sandbox} &\n{commands}");
+    // The manual runs the sandbox in another terminal.
+    let script = format!("{KILL_JOBS_AT_EXIT}{sandbox} &\n{commands}");
     let ended = Shell::new().run(&with_port(&script, "9700", free_port())).check(0);
-    let (people, stats) = (ended.stderr.as_str(), ended.stdout.as_str());
+    let (summary, stats) = (ended.stderr.as_str(), ended.stdout.as_str());
     let output = output.unwrap().text;
-    let (for_people, counted) = output.split_at(output.find('{').unwrap());
-    check_printed(people, for_people);
+    let (shown_summary, counted) = output.split_at(output.find('{').unwrap());
+    check_output_contains(summary, shown_summary);
     let mut counted: Value = serde_json::from_str(counted).unwrap();
     let mut stats: Value = serde_json::from_str(stats.lines().last().unwrap()).unwrap();
     let [most, shown] = [&mut stats, &mut counted].map(|counts| counts["max_in_any_second"].take());
@@ -151,7 +152,7 @@ fn measurement_of_the_manual_gives_the_counts_shown() {
     assert_eq!(stats, counted);
 }
 
-/// What stands for something in the manual, and something that it may stand for.
+/// Placeholders in the manual, with an example value each.
 const PLACEHOLDERS: [(&str, &str); 9] = [
     ("ADDRESS", "127.0.0.1:0"),
     ("CODE", "InternalError"),
@@ -164,13 +165,13 @@ const PLACEHOLDERS: [(&str, &str); 9] = [
     ("SHELL", "bash"),
 ];
 
-/// The program understands a command line. With `--help` behind it, it says what is not understood before it helps, and
-/// does nothing.
+/// Asserts that a command line can be parsed. With `--help` appended, the program still reports invalid arguments, and does
+/// nothing.
 #[track_caller]
-fn check_understood(place: &str, line: &str) {
+fn check_parses(place: &str, line: &str) {
     let filled = line.split_whitespace().skip(1).map(|word| {
-        let found = PLACEHOLDERS.iter().find(|(name, _)| *name == word);
-        found.map_or(word, |(_, value)| value)
+        let placeholder = PLACEHOLDERS.iter().find(|(name, _)| *name == word);
+        placeholder.map_or(word, |(_, value)| value)
     });
     let ended = Program::new(filled).arg("--help").run();
     assert_eq!(ended.code, Some(0), "{place}: {line}\n{}", ended.stderr);
@@ -179,10 +180,10 @@ fn check_understood(place: &str, line: &str) {
 #[test]
 fn commands_in_the_text_are_understood() {
     let mut count = 0;
-    for page in Page::all() {
-        for code in page.code() {
+    for page in MarkdownPage::all() {
+        for code in page.inline_code() {
             if code.starts_with("imageshare ") {
-                check_understood(&page.name, &code);
+                check_parses(&page.name, &code);
                 count += 1;
             }
         }
@@ -190,16 +191,16 @@ fn commands_in_the_text_are_understood() {
     assert!(count > 20, "{count} are named");
 }
 
-/// The commands and the flags of each, as the help of each says; the flags that all have stand under no name.
+/// Returns the flags of each command, from its help. Those that all commands have are under the empty name.
 fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut commands = BTreeMap::new();
     for (command, help) in helps(|program| program) {
         let (own, common) = help.split_once("\nEverywhere:\n").unwrap();
         if let Some((_, example)) = help.split_once("\nExample: ") {
-            // Before it there may be a variable, behind it where the output goes; then there may be another paragraph.
+            // A variable may precede the command, a redirection and another paragraph may follow.
             let example = example.split("\n\n").next().unwrap();
             let line = example.get(example.find("imageshare ").unwrap()..).unwrap();
-            check_understood(&command, line.split(" > ").next().unwrap());
+            check_parses(&command, line.split(" > ").next().unwrap());
         } else {
             assert!(command.starts_with("dead "), "{command} has no example");
         }
@@ -212,7 +213,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn commands_page_lists_every_command_and_flag() {
     let mut page = BTreeMap::new();
-    for line in Page::of("docs/commands.md").text.lines() {
+    for line in MarkdownPage::read("docs/commands.md").text.lines() {
         let Some(row) = line.strip_prefix("| `imageshare") else { continue };
         let (usage, rest) = row.split_once("` |").unwrap();
         let is_of_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -227,13 +228,13 @@ fn commands_page_lists_every_command_and_flag() {
 #[test]
 fn exit_codes_equal_those_of_the_manual() {
     let of_program: BTreeSet<u8> = {
-        let code = fs::read_to_string(of_repository("bin/imageshare/exit.rs")).unwrap();
+        let code = fs::read_to_string(repository_path("bin/imageshare/exit.rs")).unwrap();
         let (_, function) = code.split_once("const fn code(self) -> u8 {").unwrap();
         let arms = function.lines().take_while(|line| line != &"    }").filter_map(|line| line.split_once(" => "));
         arms.map(|(_, number)| number.trim_end_matches(',').parse().unwrap()).collect()
     };
     assert!(of_program.len() > 4, "{of_program:?}");
-    let page = Page::of("docs/jobs.md");
+    let page = MarkdownPage::read("docs/jobs.md");
     let (_, section) = page.text.split_once("## Exit codes\n").unwrap();
     let rows = section.lines().take_while(|line| !line.starts_with('#')).filter_map(|line| line.strip_prefix("| "));
     let of_page = rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect::<BTreeSet<u8>>();
@@ -245,13 +246,12 @@ fn exit_codes_equal_those_of_the_manual() {
     };
     let help = Program::new(["--help"]).run().check(0).stdout;
     assert_eq!(numbers(&help), of_program, "imageshare --help");
-    let readme = Page::of("README.md").text;
+    let readme = MarkdownPage::read("README.md").text;
     let at = readme.find("Exit codes: ").unwrap();
     assert_eq!(numbers(readme.get(at..).unwrap()), of_program, "README.md");
 }
 
-/// What `--help` says of each command that does something, by the command's words. The program is called in a way that the
-/// caller may change.
+/// Returns the help of each command without subcommands. `call` may modify the program before it runs.
 pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, String> {
     let mut helps = BTreeMap::new();
     let mut waiting = vec![String::new()];
@@ -263,9 +263,9 @@ pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, Strin
             let name = line.strip_prefix("  ")?.split_whitespace().next()?;
             (!line.starts_with("   ") && name != "help").then(|| format!("{command} {name}").trim().to_owned())
         });
-        let before = waiting.len();
+        let count = waiting.len();
         waiting.extend(names);
-        if waiting.len() == before {
+        if waiting.len() == count {
             helps.insert(command, help);
         }
     }
@@ -273,7 +273,7 @@ pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, Strin
     helps
 }
 
-/// The flags that a help lists, but the one that asks for help.
+/// Returns the flags in a help text, except `--help`.
 pub(crate) fn flags(help: &str) -> BTreeSet<String> {
     let name = |line: &str| {
         let (short, long) = line.split_at_checked(6)?;
@@ -284,10 +284,10 @@ pub(crate) fn flags(help: &str) -> BTreeSet<String> {
     help.lines().filter_map(name).filter(|flag| flag != "--help").collect()
 }
 
-/// The sections, with a name where they have names, and the sources of a credential.
+/// The sections of the settings.
 const SECTIONS: [&str; 6] = ["lanes", "credentials", "engine", "http", "broker", "admin"];
 
-/// The keys of each section, by what the program says is allowed there.
+/// Returns the keys of each section, from the error for an unknown key.
 fn keys() -> BTreeMap<String, BTreeSet<String>> {
     let folder = Folder::new();
     let mut file = String::from("stranger = 1\n");
@@ -297,24 +297,24 @@ fn keys() -> BTreeMap<String, BTreeSet<String>> {
         file.push_str(&format!("[{table}]\nstranger = 1\n"));
     }
     let path = folder.file("settings.toml", file);
-    let said = Program::new(["check", "--config"]).arg(path).run().check(2).stderr;
+    let errors = Program::new(["check", "--config"]).arg(path).run().check(2).stderr;
     let mut keys = BTreeMap::new();
-    for line in said.lines() {
+    for line in errors.lines() {
         let Some((place, rest)) = line.split_once("stranger: unknown key (expected ") else { continue };
         let place = place.trim_end_matches(['.', ' ']).rsplit(": ").next().unwrap();
         let section = if place.contains(".toml") { "" } else { place.trim_end_matches(".x") };
         let expected = rest.trim_end_matches(')').split(", ");
         keys.insert(section.to_owned(), expected.map(str::to_owned).collect());
     }
-    assert_eq!(keys.get(""), Some(&SECTIONS.map(str::to_owned).into()), "{said}");
+    assert_eq!(keys.get(""), Some(&SECTIONS.map(str::to_owned).into()), "{errors}");
     keys.remove("");
-    assert_eq!(keys.len(), SECTIONS.len(), "{said}");
+    assert_eq!(keys.len(), SECTIONS.len(), "{errors}");
     keys
 }
 
 #[test]
 fn example_shows_all_settings_and_no_others() {
-    let text = fs::read_to_string(of_repository("examples/imageshare.toml")).unwrap();
+    let text = fs::read_to_string(repository_path("examples/imageshare.toml")).unwrap();
     let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut section = String::new();
     for line in text.lines() {
@@ -333,7 +333,7 @@ fn example_shows_all_settings_and_no_others() {
 
 #[test]
 fn page_lists_all_settings_and_no_others() {
-    let text = fs::read_to_string(of_repository("docs/jobs.md")).unwrap();
+    let text = fs::read_to_string(repository_path("docs/jobs.md")).unwrap();
     let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {
         let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) else { continue };

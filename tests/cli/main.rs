@@ -1,4 +1,4 @@
-//! Scenarios of the command line: real processes, the real sandbox, real files. They need nothing but Rust.
+//! Scenarios of the command line with processes, sandboxes and files. They need only Rust.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -11,21 +11,21 @@ use std::{sync::Mutex, thread};
 
 mod commands;
 mod documentation;
-mod endings;
+mod interrupts;
 mod repository;
 mod secrets;
 mod transcripts;
 
-/// Checks these, eight at a time, since their programs mostly wait.
-fn side_by_side<T: Sync>(all: &[T], check: impl Fn(&T) + Sync) {
-    let rest = Mutex::new(all.iter());
-    // The lock is not held while one is checked.
+/// Runs a check for each case, eight at a time, since the programs mostly wait.
+fn run_concurrently<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
+    let rest = Mutex::new(cases.iter());
+    // A closure, so that the lock is released before the check.
     let next = || rest.lock().unwrap().next();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                while let Some(one) = next() {
-                    check(one);
+                while let Some(case) = next() {
+                    check(case);
                 }
             });
         }

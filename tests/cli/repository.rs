@@ -1,5 +1,5 @@
-//! Rules of the repository that no compiler keeps: which packages the pure crates may use, which crates may know each
-//! other, one TLS provider, licenses, and names that have no place here.
+//! Rules of the repository that the compiler does not check: packages of the pure crates, dependencies between crates, one TLS
+//! provider, licenses, forbidden names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,19 +7,19 @@ use std::{
     process::Command,
 };
 
-use kit::{files_of_repository, of_repository};
+use kit::{repository_files, repository_path};
 
-/// What the pure crates may be made of: hashing, parsing, wiping. Nothing that waits, reads, or asks for the time.
+/// The packages that the pure crates may use: hashing, parsing, wiping. None does I/O or reads the time.
 const PURE: &str = "
     base64 block-buffer cfg-if cmov cpufeatures crypto-common ctutils digest hmac hybrid-array imageshare-core
     imageshare-engine imageshare-sandbox itoa memchr proc-macro2 quote serde serde_core serde_derive serde_json sha1 sha2
     syn thiserror thiserror-impl typenum unicode-ident zeroize zmij";
 
-/// The packages that a crate of the workspace is built with, and their licenses, by cargo's own tree.
+/// Returns the dependencies of a crate and their licenses, from `cargo tree`.
 fn tree(package: &str, features: &[&str]) -> BTreeMap<String, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .current_dir(of_repository(""))
+        .current_dir(repository_path(""))
         .args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{l}|"])
         .args(["--package", package])
         .args(features)
@@ -64,8 +64,8 @@ fn crates_know_each_other_in_one_direction_only() {
 
 #[test]
 fn ring_is_the_one_tls_provider() {
-    // The lock file has the packages of every platform.
-    let lock = fs::read_to_string(of_repository("Cargo.lock")).unwrap();
+    // The lock file includes the packages of every platform.
+    let lock = fs::read_to_string(repository_path("Cargo.lock")).unwrap();
     let has = |name: &str| lock.lines().any(|line| line == format!("name = \"{name}\""));
     assert!(has("ring") && has("rustls"));
     for other in ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"] {
@@ -75,13 +75,13 @@ fn ring_is_the_one_tls_provider() {
 
 #[test]
 fn every_package_may_be_redistributed() {
-    let deny = fs::read_to_string(of_repository("deny.toml")).unwrap();
+    let deny = fs::read_to_string(repository_path("deny.toml")).unwrap();
     let (_, rest) = deny.split_once("\nallow = [\n").unwrap();
     let allowed: BTreeSet<_> = rest.split_once(']').unwrap().0.split('"').skip(1).step_by(2).collect();
     for (package, license) in tree("imageshare", &[]) {
         let license = license.replace('/', " OR ");
         let is_allowed = |name: &str| allowed.contains(name.trim_matches(['(', ')', ' ']));
-        // Of alternatives one is enough; of parts all are needed.
+        // One alternative suffices; every conjunct is needed.
         let is_free = license.split(" AND ").all(|part| part.split(" OR ").any(is_allowed));
         assert!(is_free, "{package} has the license {license:?}");
     }
@@ -89,7 +89,7 @@ fn every_package_may_be_redistributed() {
 
 #[test]
 fn no_file_names_a_registry_or_private_path() {
-    // In two parts, so that this file does not hold them itself.
+    // In two parts, so that this file does not contain them.
     let forbidden = [
         ("crates", ".io"),
         ("pypi", ".org"),
@@ -99,10 +99,10 @@ fn no_file_names_a_registry_or_private_path() {
         ("/ro", "ot/"),
         ("/wo", "rk/"),
     ];
-    // Cargo writes where each package comes from, and git where a worktree belongs.
-    let is_written = |name: &String| name != ".git" && !name.ends_with("Cargo.lock");
-    for name in files_of_repository("", "").into_iter().filter(is_written) {
-        let text = fs::read(of_repository(&name)).unwrap();
+    // Cargo writes the registry, and git the path of a worktree.
+    let is_checked = |name: &String| name != ".git" && !name.ends_with("Cargo.lock");
+    for name in repository_files("", "").into_iter().filter(is_checked) {
+        let text = fs::read(repository_path(&name)).unwrap();
         let text = String::from_utf8_lossy(&text);
         for (one, other) in forbidden {
             assert!(!text.contains(&format!("{one}{other}")), "{name} names {one}{other}");

@@ -1,22 +1,22 @@
-//! The pages in `transcripts/`: commands and what they print. Each page is a test, and runs in a folder of its own.
+//! Runs the pages in `transcripts/`: commands and their output. Each page is a test and runs in its own folder.
 
 use std::panic::catch_unwind;
 
-use kit::{files_of_repository, pages::Page, shell::Shell};
+use kit::{markdown::MarkdownPage, repository_files, shell::Shell};
 
 macro_rules! transcripts {
     ($($page:ident)*) => {
         $(
             #[test]
             fn $page() {
-                Shell::new().follow(&Page::of(concat!("tests/cli/transcripts/", stringify!($page), ".md")));
+                Shell::new().follow(&MarkdownPage::read(concat!("tests/cli/transcripts/", stringify!($page), ".md")));
             }
         )*
 
         #[test]
         fn every_transcript_is_run() {
             let pages = [$(concat!("tests/cli/transcripts/", stringify!($page), ".md")),*];
-            assert_eq!(files_of_repository("tests/cli/transcripts/", ""), pages);
+            assert_eq!(repository_files("tests/cli/transcripts/", ""), pages);
         }
     };
 }
@@ -40,7 +40,7 @@ transcripts! {
 
 #[test]
 fn transcript_fails_unless_all_of_it_is_true() {
-    let run = |page: &str| catch_unwind(|| Shell::new().follow(&Page::parse("a page", page)));
+    let run = |page: &str| catch_unwind(|| Shell::new().follow(&MarkdownPage::parse("a page", page)));
     let commands = "```sh exit=3\necho one two three; echo four; echo five >&2; exit 3\n```\n";
     let shown = |block: &str| run(&format!("{commands}```{block}\n```\n"));
     for block in ["stdout\none[..]three\nfour", "stdout\n...\nf[..]", "stdout\n[..]two[..]\n...", "stderr\nfive"] {

@@ -1,4 +1,4 @@
-"""The sandbox of all tests, and the vendor's clients: the Python SDK with every signature, and the command line."""
+"""Fixtures: a sandbox, and the vendor's clients, which are the Python SDK with every signature and the command line."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tencentcloud.cvm.v20170312 import models as cvm_models
 from tencentcloud.sts.v20180813 import models as sts_models
 from tencentcloud.sts.v20180813 import sts_client
 
-# A proxy of the machine must not stand between a client and its loopback.
+# The machine's proxy must not apply to the loopback.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 
 REGION = "ap-singapore"
@@ -56,7 +56,7 @@ class Client:
 
     def call_command(self, service, action, parameters):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TENCENTCLOUD_")}
-        # Without a home of its own it would use the profile of the developer.
+        # With the developer's home it would use their profile.
         environment |= {"HOME": str(self.home), "TENCENTCLOUD_REGION": REGION}
         environment |= {"TENCENTCLOUD_SECRET_ID": self.secret_id, "TENCENTCLOUD_SECRET_KEY": self.secret_key}
         if self.token:

@@ -82,7 +82,7 @@ def test_faults_of_the_sandbox_reach_the_client(sandbox, client):
     modify(client, ACCOUNT)
 
 
-# Starting the command line takes too long for so many requests a second.
+# The command line starts too slowly for more than ten requests per second.
 @pytest.mark.parametrize("client", SIGNATURES, indirect=True, ids="-".join)
 def test_more_than_ten_requests_a_second_are_throttled(sandbox, client):
     def code(_):

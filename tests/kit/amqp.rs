@@ -1,4 +1,4 @@
-//! A client of the broker that is not the one under test: publishes jobs, collects what comes out, meddles with queues.
+//! The tests' own AMQP client: publishes jobs, takes reports, changes queues.
 
 use std::{future::Future, pin::Pin, sync::OnceLock};
 
@@ -15,31 +15,31 @@ use lapin::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 /// A connection with one channel.
-pub struct Amqp {
+pub struct AmqpClient {
     connection: Connection,
     channel: Channel,
 }
 
-/// What came out of a queue.
+/// A message from a queue.
 #[derive(Debug)]
-pub struct Message {
+pub struct ReceivedMessage {
     pub body: Vec<u8>,
     pub headers: Option<FieldTable>,
     pub redelivered: bool,
 }
 
-/// Messages that a consumer of the kit holds. Dropped, they stay with the connection, which ends with its `Amqp`.
-pub struct Held {
+/// A consumer. Its unacknowledged messages stay with the connection, which its [`AmqpClient`] closes on drop.
+pub struct TestConsumer {
     consumer: Consumer,
 }
 
-impl Amqp {
+impl AmqpClient {
     #[track_caller]
-    pub fn open(url: &str) -> Self {
-        wait("a connection of the kit", async {
+    pub fn connect(url: &str) -> Self {
+        block_on("the test client connects", async {
             let runtime = async_rs::Runtime::tokio_current();
             let connection = Connection::connect_with_runtime(url, ConnectionProperties::default(), runtime).await?;
             let channel = connection.create_channel().await?;
@@ -48,7 +48,7 @@ impl Amqp {
         })
     }
 
-    /// Publishes messages as they are, and waits until the broker has them all.
+    /// Publishes messages and waits for all confirms. Panics if one is nacked or returned.
     #[track_caller]
     pub fn publish_to(
         &self,
@@ -57,7 +57,7 @@ impl Amqp {
         messages: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>,
     ) {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        wait("a publish of the kit", async {
+        block_on("the test client publishes", async {
             let mut confirms = Vec::new();
             for (body, properties) in messages {
                 let sent = self.channel.basic_publish(exchange.into(), key.into(), options, &body, properties);
@@ -65,34 +65,37 @@ impl Amqp {
             }
             for confirm in confirms {
                 let confirmation = confirm.await?;
-                assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "no queue takes {key}");
+                assert!(
+                    confirmation.is_ack() && confirmation.take_message().is_none(),
+                    "{exchange:?} {key}: unroutable"
+                );
             }
             Ok(())
         });
     }
 
-    /// Does something on a channel of its own.
+    /// Runs an action on a new channel.
     ///
     /// # Errors
     ///
-    /// The reply code with which the broker refuses it.
+    /// The reply code with which the broker closes the channel.
     #[track_caller]
     pub fn attempt<T, F>(&self, action: impl FnOnce(Channel) -> F) -> Result<T, u16>
     where
         F: Future<Output = lapin::Result<T>>,
     {
-        let channel = wait("a channel of the kit", self.connection.create_channel());
-        try_to("an attempt of the kit", action(channel)).map_err(|error| match error.kind() {
+        let channel = block_on("the test client opens a channel", self.connection.create_channel());
+        try_block_on("the test client attempts an action", action(channel)).map_err(|error| match error.kind() {
             ErrorKind::ProtocolError(error) => error.get_id(),
             other => panic!("{other:?}"),
         })
     }
 
-    /// Publishes a message.
+    /// Publishes a message on a new channel.
     ///
     /// # Errors
     ///
-    /// The reply code with which the broker refuses it.
+    /// The reply code with which the broker closes the channel.
     #[track_caller]
     pub fn try_publish(&self, exchange: &str, key: &str, properties: BasicProperties) -> Result<(), u16> {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
@@ -102,108 +105,107 @@ impl Amqp {
         })
     }
 
-    /// Takes so many messages off a queue, in its order.
+    /// Consumes and acknowledges `count` messages of a queue, in its order.
     #[track_caller]
-    pub fn take(&self, queue: &str, count: usize) -> Vec<Message> {
-        let mut held = self.hold(queue, u16::MAX);
-        (1..=count).map(|number| held.take(&format!("message {number} of {count} in {queue}"))).collect()
+    pub fn take(&self, queue: &str, count: usize) -> Vec<ReceivedMessage> {
+        let mut consumer = self.consume(queue, u16::MAX);
+        (1..=count).map(|number| consumer.take(&format!("message {number} of {count} in {queue}"))).collect()
     }
 
-    /// Everything that a queue holds now.
+    /// Consumes and acknowledges every ready message of a queue.
     #[track_caller]
-    pub fn take_all(&self, queue: &str) -> Vec<Message> {
+    pub fn take_all(&self, queue: &str) -> Vec<ReceivedMessage> {
         self.take(queue, self.ready(queue))
     }
 
-    /// Begins to consume and acknowledges nothing.
+    /// Starts a consumer that acknowledges nothing by itself.
     #[track_caller]
-    pub fn hold(&self, queue: &str, prefetch: u16) -> Held {
-        let consumer = wait("a consumer of the kit", async {
+    pub fn consume(&self, queue: &str, prefetch: u16) -> TestConsumer {
+        let consumer = block_on("the test client consumes", async {
             let channel = self.connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let options = BasicConsumeOptions::default();
             channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
         });
-        Held { consumer }
+        TestConsumer { consumer }
     }
 
-    /// Messages of a queue that wait for a consumer.
+    /// Returns the number of ready messages of a queue.
     #[track_caller]
     pub fn ready(&self, queue: &str) -> usize {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared = self.channel.queue_declare(queue.into(), options, FieldTable::default());
-        wait("a look at a queue", declared).message_count() as usize
+        block_on("a queue is declared passively", declared).message_count() as usize
     }
 
-    /// Makes a queue that is none of ours, also by its arguments.
+    /// Declares a queue that imageshare does not own, with arguments that its own queues do not have.
     #[track_caller]
-    pub fn declare_another(&self, queue: &str) {
+    pub fn declare_foreign(&self, queue: &str) {
         let quorum = ("x-queue-type", text("quorum"));
         self.declare(queue, [quorum, ("x-dead-letter-exchange", text("imageshare.dead"))]);
     }
 
-    /// Makes a classic queue that refuses messages beyond so many, with a binding.
+    /// Replaces a queue by a bound classic queue that rejects messages beyond `len_max`.
     #[track_caller]
-    pub fn declare_full(&self, queue: &str, len_max: u32, exchange: &str, key: &str) {
+    pub fn declare_bounded(&self, queue: &str, len_max: u32, exchange: &str, key: &str) {
         self.delete(queue);
         let len_max = ("x-max-length", AMQPValue::LongLongInt(len_max.into()));
         self.declare(queue, [len_max, ("x-overflow", text("reject-publish"))]);
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none);
-        wait("a binding of the kit", bound);
+        block_on("a queue is bound", bound);
     }
 
     fn declare(&self, queue: &str, arguments: impl IntoIterator<Item = (&'static str, AMQPValue)>) {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         let arguments = table(arguments);
-        wait("a queue of the kit", self.channel.queue_declare(queue.into(), options, arguments));
+        block_on("a queue is declared", self.channel.queue_declare(queue.into(), options, arguments));
     }
 
-    /// Removes what waits in a queue.
+    /// Removes all ready messages of a queue.
     #[track_caller]
     pub fn purge(&self, queue: &str) {
-        wait("the purge of a queue", self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
+        block_on("a queue is purged", self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
     }
 
-    /// Deletes a queue with what is in it.
+    /// Deletes a queue and its messages.
     #[track_caller]
     pub fn delete(&self, queue: &str) {
-        wait("the end of a queue", self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()));
+        block_on("a queue is deleted", self.channel.queue_delete(queue.into(), QueueDeleteOptions::default()));
     }
 }
 
-impl Held {
-    /// The next delivery.
+impl TestConsumer {
+    /// Waits for the next delivery and does not acknowledge it.
     #[track_caller]
     pub fn next(&mut self, what: &str) -> Delivery {
         let next = std::future::poll_fn(|context| Pin::new(&mut self.consumer).poll_next(context));
-        wait(what, async { next.await.transpose() }).expect("the consumer was not ended")
+        block_on(what, async { next.await.transpose() }).expect("the consumer is not cancelled")
     }
 
-    /// The next message, which is acknowledged.
+    /// Waits for the next message and acknowledges it.
     #[track_caller]
-    pub fn take(&mut self, what: &str) -> Message {
+    pub fn take(&mut self, what: &str) -> ReceivedMessage {
         let delivery = self.next(what);
-        wait("an ack of the kit", delivery.ack(BasicAckOptions::default()));
+        block_on("the test client acknowledges", delivery.ack(BasicAckOptions::default()));
         let (headers, redelivered) = (delivery.properties.headers().clone(), delivery.redelivered);
-        Message { body: delivery.data, headers, redelivered }
+        ReceivedMessage { body: delivery.data, headers, redelivered }
     }
 }
 
-impl Message {
-    /// Its body as JSON.
+impl ReceivedMessage {
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The text of a header.
+    /// Returns the text of a header.
     pub fn header(&self, name: &str) -> Option<String> {
         self.headers.as_ref()?.inner().get(name)?.as_long_string().map(ToString::to_string)
     }
 }
 
-/// Headers and arguments.
 fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in entries {
@@ -212,35 +214,35 @@ fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldT
     table
 }
 
-/// The properties of a message with headers.
+/// Returns [`properties`] with headers.
 pub fn with_headers(headers: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> BasicProperties {
     properties().with_headers(table(headers))
 }
 
-/// A header that is a text.
+/// Returns a text as the value of a header or argument.
 pub fn text(text: impl Into<Vec<u8>>) -> AMQPValue {
     AMQPValue::LongString(text.into().into())
 }
 
-/// Of a message that survives the broker's restart.
+/// Returns the properties of a persistent JSON message.
 pub fn properties() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into())
 }
 
-/// Waits for the broker, as long as the kit's patience lasts.
+/// Runs an action of the client. Panics if it fails, or after [`TIMEOUT`].
 #[track_caller]
-fn wait<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> T {
-    try_to(what, action).unwrap_or_else(|error| panic!("{what}: {error}"))
+fn block_on<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> T {
+    try_block_on(what, action).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// The same where the broker may refuse.
+/// As [`block_on`], for an action that the broker may refuse.
 #[track_caller]
-fn try_to<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
-    let ended = runtime().block_on(async { tokio::time::timeout(PATIENCE, action).await });
-    ended.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+fn try_block_on<T>(what: &str, action: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    let result = runtime().block_on(async { tokio::time::timeout(TIMEOUT, action).await });
+    result.unwrap_or_else(|_| panic!("timed out: {what}"))
 }
 
-/// The runtime of the kit's own connections.
+/// Returns the runtime of the tests' own connections.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

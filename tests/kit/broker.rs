@@ -1,5 +1,5 @@
-//! A RabbitMQ node of the tests' own, from the package's own scripts: its name, ports and files are its own, it works
-//! as any user, knows nothing of a broker that is installed beside it, and ends with its handle.
+//! RabbitMQ nodes that the tests start with the scripts of the installed package. A node has its own name, ports and files,
+//! runs as any user, ignores the machine's own broker, and ends when its handle is dropped.
 
 use std::{
     env,
@@ -19,34 +19,33 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    existing::{Existing, Turn},
-    keeper::Keeper,
-    until,
+    external_broker::{ExternalBroker, VhostLock},
+    process_group::ProcessGroup,
+    wait_until,
 };
 
-/// The package's own scripts. What is on the path changes the user first.
+/// The package's scripts. Those in `PATH` are wrappers that change the user first.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
-/// Names a folder with the files of another system, whose RabbitMQ is used instead.
+/// Variable that names the root folder of another system, whose RabbitMQ is used instead.
 const ROOT: &str = "IMAGESHARE_TEST_ROOT";
 
-/// Runs a script in such a folder, in a mount namespace, as the same process. The files of the tests stay where they are.
+/// Runs a script in such a root, in its own mount namespace, as the same process. The paths of the tests' files stay valid.
 const IN_ROOT: &str = r#"mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && mount --bind "$2" "$1$2" || exit
 root=$1; shift 2
 exec /usr/sbin/chroot "$root" sh -c 'cd "$0" && exec "$@"' "$PWD" "$0" "$@""#;
 
-/// What the nodes and who asks them know from each other.
+/// The Erlang cookie of all nodes.
 pub const COOKIE: &str = "imageshare";
 
-/// How long the nodes of a broker bear another's silence. As it is by default, it is longer than a worker's heartbeat.
+/// How long a node may be silent before the others of its cluster drop it. Longer than a worker's heartbeat, as by default.
 const TICK_SECONDS: u64 = 8;
 
-/// The path of a script of the package.
 fn script(name: &str) -> String {
     format!("{SCRIPTS}/{name}")
 }
 
-/// A command for a script of the RabbitMQ that is used, which takes more arguments.
+/// Returns the words that run a script of the selected RabbitMQ; arguments may follow.
 pub(crate) fn command(name: &str) -> Vec<String> {
     let script = script(name);
     let Ok(root) = env::var(ROOT) else { return vec![script] };
@@ -55,52 +54,52 @@ pub(crate) fn command(name: &str) -> Vec<String> {
     [&in_root[..], &[script, root, folder]].concat()
 }
 
-/// A node. It ends with its handle.
-pub struct Node {
-    /// Clients' port, which stays over restarts.
+/// A node. It is killed on drop.
+pub struct BrokerNode {
+    /// The port for clients. A restart keeps it.
     pub port: u16,
-    /// Empty if it is not ours.
+    /// Empty for an external broker.
     name: String,
-    existing: Option<Existing>,
+    external: Option<ExternalBroker>,
     process: Mutex<Option<Child>>,
-    /// Goes before the folder, in which its processes write.
-    keeper: Keeper,
+    /// Dropped before the folder, where its processes write.
+    process_group: ProcessGroup,
     folder: TempDir,
 }
 
-/// A virtual host of a node, with a user who may do anything there and nothing elsewhere.
+/// A virtual host of a node, with a user who has every permission there and none elsewhere.
 pub struct Vhost<'a> {
-    pub node: &'a Node,
+    pub node: &'a BrokerNode,
     pub name: String,
-    turn: Option<Turn>,
+    lock: Option<VhostLock>,
 }
 
-/// What a queue holds.
+/// The messages and consumers of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Depth {
-    /// Waits for a consumer.
+pub struct QueueDepth {
+    /// Messages that wait for a consumer.
     pub ready: u64,
-    /// Is with a consumer.
+    /// Messages that were delivered and are not acknowledged.
     pub held: u64,
     pub consumers: u64,
 }
 
-impl Node {
-    /// The node of all tests that do no harm to it. Each takes a virtual host.
+impl BrokerNode {
+    /// Returns the node that all scenarios share, each in its own virtual host.
     pub fn shared() -> &'static Self {
-        static NODE: OnceLock<Node> = OnceLock::new();
-        // Nobody drops it: its keeper ends it with the process.
+        static NODE: OnceLock<BrokerNode> = OnceLock::new();
+        // A static is never dropped; the process group ends the node.
         NODE.get_or_init(Self::start)
     }
 
-    /// The broker that `IMAGESHARE_TEST_BROKER` names, or else [`Node::shared`].
+    /// Returns the broker that `IMAGESHARE_TEST_BROKER` names, or else [`BrokerNode::shared`].
     pub fn any() -> &'static Self {
-        static NODE: OnceLock<Option<Node>> = OnceLock::new();
-        NODE.get_or_init(|| Existing::of_environment().map(Self::existing)).as_ref().unwrap_or_else(Self::shared)
+        static NODE: OnceLock<Option<BrokerNode>> = OnceLock::new();
+        NODE.get_or_init(|| ExternalBroker::from_env().map(Self::external)).as_ref().unwrap_or_else(Self::shared)
     }
 
-    fn existing(existing: Existing) -> Self {
-        Self { port: existing.port, existing: Some(existing), ..Self::without_files(String::new()) }
+    fn external(external: ExternalBroker) -> Self {
+        Self { port: external.port, external: Some(external), ..Self::without_files(String::new()) }
     }
 
     fn without_files(name: String) -> Self {
@@ -108,53 +107,53 @@ impl Node {
         Self {
             port: free_port(),
             name,
-            existing: None,
+            external: None,
             process: Mutex::new(None),
-            keeper: Keeper::new(Some(folder.path())),
+            process_group: ProcessGroup::new(Some(folder.path())),
             folder,
         }
     }
 
-    /// A node of one's own, to be harmed.
+    /// Starts a separate node, for a scenario that stops or reconfigures it.
     pub fn start() -> Self {
         Self::start_with("")
     }
 
-    /// A node of one's own with more in its settings, such as a listener with TLS or a management interface.
+    /// Starts a separate node with additional settings, such as a TLS listener or the management interface.
     pub fn start_with(more: &str) -> Self {
         let [node] = Self::set_up(more);
         node.start_again();
         node
     }
 
-    /// Three nodes that are one broker, of which a part that is cut off serves nobody.
+    /// Starts a cluster of three nodes. A minority that is cut off serves no client.
     pub fn cluster() -> [Self; 3] {
         let nodes: [Self; 3] = Self::set_up("cluster_partition_handling = pause_minority\n");
         for node in &nodes {
-            node.begin_to_start();
+            node.spawn();
         }
-        Self::until_one_broker(&nodes);
+        Self::wait_until_clustered(&nodes);
         nodes
     }
 
-    /// Waits until all nodes serve as one broker. (One that was away comes back by a restart of its own, and the others
-    /// may go through one too when they find that they do not all see the same nodes.)
+    /// Waits until all nodes form one cluster. (A node that was cut off restarts itself, and so may the others if they
+    /// disagree about the members.)
     #[track_caller]
-    pub fn until_one_broker(nodes: &[Self]) {
+    pub fn wait_until_clustered(nodes: &[Self]) {
         for node in nodes {
-            node.until_booted();
+            node.wait_until_booted();
         }
-        until("the nodes are one broker", || {
+        wait_until("the nodes form one cluster", || {
             let all = |node: &Self| node.try_eval("length(rabbit_nodes:all_running()).") == Ok(nodes.len().to_string());
             nodes.iter().all(all).then_some(())
         });
     }
 
-    /// The files of nodes that know of each other.
+    /// Writes the files of nodes that form one cluster.
     fn set_up<const COUNT: usize>(more: &str) -> [Self; COUNT] {
         static NODES: AtomicU32 = AtomicU32::new(0);
         let server = env::var(ROOT).unwrap_or_default() + &script("rabbitmq-server");
-        assert!(Path::new(&server).exists(), "{server} is not here; tests/run installs the package rabbitmq-server");
+        assert!(Path::new(&server).exists(), "{server} is missing; tests/run installs the package rabbitmq-server");
         let nodes: [String; COUNT] = std::array::from_fn(|_| {
             let number = NODES.fetch_add(1, Ordering::Relaxed);
             format!("imageshare-{}-{number}@localhost", std::process::id())
@@ -177,15 +176,15 @@ impl Node {
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
         let plugin = if more.contains("management.") { "rabbitmq_management" } else { "" };
         fs::write(file("plugins"), format!("[{plugin}].\n")).unwrap();
-        // RabbitMQ 4 takes 16 MiB unless it is told otherwise, the ones before it 128 MiB.
+        // The default is 16 MiB in RabbitMQ 4, and 128 MiB before.
         let len_max = if more.contains("max_message_size") { "" } else { "max_message_size = 134217728\n" };
         let settings = format!(
             "{len_max}listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 10MB\n\
              log.console = false\nlog.file = node.log\n{more}"
         );
         fs::write(file("rabbitmq.conf"), settings).unwrap();
-        // A node that says nothing is given up by the others after this, or a quarter sooner or later.
-        // RabbitMQ 4.3 keeps what a consumer at such a node holds for so long.
+        // The others drop a silent node after the tick time, give or take a quarter. RabbitMQ 4.3 keeps the unacknowledged
+        // messages of a consumer at such a node until the second timeout.
         let kept = 1000 * (TICK_SECONDS + 2);
         let advanced = format!(
             "[{{kernel, [{{net_ticktime, {TICK_SECONDS}}}]}}, {{rabbit, [{{consumer_disconnected_timeout, {kept}}}]}}].\n"
@@ -194,30 +193,30 @@ impl Node {
         node
     }
 
-    /// Starts it on the files it had, and waits until it serves.
+    /// Starts the node again with its files, and waits until it serves clients.
     #[track_caller]
     pub fn start_again(&self) {
-        self.begin_to_start();
-        self.until_booted();
+        self.spawn();
+        self.wait_until_booted();
     }
 
-    /// Waits until it serves.
+    /// Waits until the node serves clients.
     #[track_caller]
-    fn until_booted(&self) {
-        until("the broker serves", || {
+    fn wait_until_booted(&self) {
+        wait_until("the broker serves clients", || {
             let ended = self.process().as_mut().and_then(|process| process.try_wait().unwrap());
             let log = self.folder.path().join("node.log");
             assert_eq!(ended, None, "the broker ended; its log is {log:?}:\n{:?}", fs::read_to_string(&log));
-            // A call costs more than a connection, and the port opens last.
+            // The port opens last, and a connection costs less than a call.
             TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
             self.try_eval("rabbit:is_booted().").ok().filter(|answer| answer == "true")
         });
     }
 
-    /// Starts it and does not wait.
-    fn begin_to_start(&self) {
+    /// Starts the process and does not wait.
+    fn spawn(&self) {
         let mut process = self.process();
-        assert!(process.is_none(), "the broker runs");
+        assert!(process.is_none(), "the broker is already running");
         let file = |name: &str| self.folder.path().join(name);
         let command = command("rabbitmq-server");
         let mut server = Command::new(&command[0]);
@@ -228,7 +227,7 @@ impl Node {
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
             .env("LANG", "C.UTF-8")
-            .env("ERL_EPMD_PORT", names_port())
+            .env("ERL_EPMD_PORT", epmd_port())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_DIST_PORT", free_port().to_string())
@@ -236,73 +235,73 @@ impl Node {
             .env("RABBITMQ_LOG_BASE", self.folder.path())
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins"))
             .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
-            // None of the machine's own settings.
+            // Ignore the machine's own settings.
             .env("RABBITMQ_CONF_ENV_FILE", file("none"))
             .env("RABBITMQ_CONFIG_FILES", file("none"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", file("advanced.config"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false")
-            // The script then becomes the node, so that a signal to the process is a signal to the node.
+            // Makes the script exec the node, so that signals reach the node.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.keeper.keep(&mut server);
+        self.process_group.add(&mut server);
         *process = Some(server.spawn().unwrap());
     }
 
-    /// Stops it in good order.
+    /// Stops the node with SIGTERM and waits until it exits.
     #[track_caller]
     pub fn stop(&self) {
         self.signal("TERM");
         let mut process = self.process().take().unwrap();
-        until("the broker stopped", || process.try_wait().unwrap());
+        wait_until("the broker stopped", || process.try_wait().unwrap());
     }
 
-    /// Kills it.
+    /// Kills the node.
     #[track_caller]
     pub fn kill(&self) {
-        // The broker writes down half a second late which quorum queues it has: one that was declared just before would
-        // be empty after a kill, whatever was confirmed, and without a leader for ever (measured).
+        // The broker writes its list of quorum queues half a second late. Without this, a queue declared just before the
+        // kill would be empty and without a leader for ever, whatever was confirmed (measured).
         self.eval("[dets:sync(Table) || Table <- dets:all()].");
-        let mut process = self.process().take().expect("the broker runs");
+        let mut process = self.process().take().expect("the broker is running");
         process.kill().unwrap();
         process.wait().unwrap();
     }
 
-    /// Sends it a signal by its name.
+    /// Sends a signal to the node, such as `STOP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let process = self.process().as_ref().expect("the broker runs").id();
+        let process = self.process().as_ref().expect("the broker is running").id();
         crate::program::signal(process, name);
     }
 
-    /// A new virtual host with a name that no other test has, and its user.
+    /// Creates a virtual host and its user.
     pub fn vhost(&self) -> Vhost<'_> {
         static VHOSTS: AtomicU32 = AtomicU32::new(0);
-        if let Some(existing) = &self.existing {
-            let vhost = Vhost { node: self, name: existing.vhost.clone(), turn: None };
-            return Vhost { turn: Some(existing.turn(vhost.url())), ..vhost };
+        if let Some(external) = &self.external {
+            let vhost = Vhost { node: self, name: external.vhost.clone(), lock: None };
+            return Vhost { lock: Some(external.lock(vhost.url())), ..vhost };
         }
         let name = format!("test-{}", VHOSTS.fetch_add(1, Ordering::Relaxed));
         self.eval(&format!("ok = rabbit_vhost:add(<<\"{name}\">>, <<\"kit\">>)."));
-        let vhost = Vhost { node: self, name, turn: None };
+        let vhost = Vhost { node: self, name, lock: None };
         vhost.set_user(&vhost.name, [".*"; 3]);
         vhost
     }
 
-    /// Cuts it off from other nodes of its broker, which may not come back before it is [`joined`](Self::join) again.
+    /// Cuts the node off from others of its cluster until they [`join`](Self::join) again.
     pub fn cut_off(&self, others: &[&Self]) {
         for other in others {
             for (at, of) in [(self, other), (other, &self)] {
                 at.eval(&format!("erlang:set_cookie('{}', cut_off_at_{}).", of.name, at.port));
             }
         }
-        // All at once: while one of them still sees it, RabbitMQ before 4.3 cuts off the ones that do not from each other.
+        // In one call: RabbitMQ before 4.3 also separates nodes that disagree about whether this one is alive.
         let others = others.iter().map(|other| format!("'{}'", other.name)).collect::<Vec<_>>().join(", ");
-        self.eval(&format!("[erlang:disconnect_node(Node) || Node <- [{others}]]."));
+        self.eval(&format!("[erlang:disconnect_node(BrokerNode) || BrokerNode <- [{others}]]."));
     }
 
-    /// Lets it find the other nodes again.
+    /// Lets the node connect to the others again.
     pub fn join(&self, others: &[&Self]) {
         for other in others {
             for (at, of) in [(self, other), (other, &self)] {
@@ -324,41 +323,41 @@ impl Node {
         std::array::from_fn(|_| numbers.next().unwrap())
     }
 
-    /// Runs an Erlang expression in the node and gives its value as text. (A call of `rabbitmqctl` would take seconds.)
+    /// Evaluates an Erlang expression in the node and returns its value as text. (`rabbitmqctl` would take seconds.)
     #[track_caller]
     pub fn eval(&self, expression: &str) -> String {
-        self.try_eval(expression).unwrap_or_else(|said| panic!("{expression}\ngave {said}"))
+        self.try_eval(expression).unwrap_or_else(|error| panic!("{expression}\n{error}"))
     }
 
-    /// The same at a node that may not be able to.
+    /// As [`Self::eval`], for a node that may be down.
     fn try_eval(&self, expression: &str) -> Result<String, String> {
-        // A caller with a name that the node still connects with the one before it gets no answer.
+        // The node does not answer a caller whose name it still associates with an earlier one.
         const NAMES: u32 = 1000;
         static CALLS: AtomicU32 = AtomicU32::new(0);
         let caller = format!("kit{}", CALLS.fetch_add(1, Ordering::Relaxed) % NAMES);
         let mut call = Command::new("erl_call");
-        // The package erlang-base puts it where no shell looks.
+        // The package erlang-base installs it outside of the default PATH.
         call.env("PATH", "/usr/lib/erlang/bin:/usr/lib64/erlang/bin")
             .args(["-n", &self.name, "-h", &caller, "-c", COOKIE, "-timeout", "10", "-e"])
-            .env("ERL_EPMD_PORT", names_port())
+            .env("ERL_EPMD_PORT", epmd_port())
             .env("HOME", self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut call = call.spawn().expect("erl_call is where the package erlang-base puts it");
-        // One that cannot connect ends without reading.
+        let mut call = call.spawn().expect("the package erlang-base installs erl_call");
+        // The call ends without reading if it cannot connect.
         drop(writeln!(call.stdin.take().unwrap(), "{expression}"));
         let output = call.wait_with_output().unwrap();
-        let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        let (text, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
         let value = text.trim().strip_prefix("{ok, ").and_then(|text| text.strip_suffix('}'));
-        value.map(str::to_owned).ok_or_else(|| format!("{text}{said}"))
+        value.map(str::to_owned).ok_or_else(|| format!("{text}{errors}"))
     }
 
-    /// What `rabbitmqctl` has to know to find the node, beside the [`COOKIE`] in its user's home.
-    pub fn control(&self) -> [(&'static str, String); 4] {
+    /// Returns the variables with which `rabbitmqctl` reaches the node. It also needs the [`COOKIE`] in its home folder.
+    pub fn rabbitmqctl_env(&self) -> [(&'static str, String); 4] {
         let none = self.folder.path().join("none").to_str().unwrap().to_owned();
         [
-            ("ERL_EPMD_PORT", names_port()),
+            ("ERL_EPMD_PORT", epmd_port()),
             ("LANG", "C.UTF-8".to_owned()),
             ("RABBITMQ_CONF_ENV_FILE", none),
             ("RABBITMQ_NODENAME", self.name.clone()),
@@ -370,44 +369,47 @@ impl Node {
     }
 }
 
-/// The port of the process that knows the names of nodes. The one that a node starts by itself would stay for ever.
-fn names_port() -> String {
-    static NAMES: OnceLock<(u16, Child)> = OnceLock::new();
+/// Starts epmd once and returns its port. An epmd that a node starts by itself would never end.
+fn epmd_port() -> String {
+    static EPMD: OnceLock<(u16, Child)> = OnceLock::new();
     let start = || {
         let port = free_port();
-        let mut names = Command::new("epmd");
-        names.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-        Keeper::of_all_tests().keep(names.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-        let names = names.spawn().unwrap();
-        until("names are kept", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
-        (port, names)
+        let mut epmd = Command::new("epmd");
+        epmd.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+        ProcessGroup::shared().add(epmd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let epmd = epmd.spawn().unwrap();
+        wait_until("epmd serves", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+        (port, epmd)
     };
-    NAMES.get_or_init(start).0.to_string()
+    EPMD.get_or_init(start).0.to_string()
 }
 
-/// The password of every user that the kit makes.
-const PASSWORD: &str = "correct/horse:battery@staple";
+/// The password of every user that the tests create.
+pub const PASSWORD: &str = "correct/horse:battery@staple";
+
+/// Another password.
+pub const WRONG_PASSWORD: &str = "another";
 
 impl Vhost<'_> {
-    /// Where clients find it.
+    /// Returns the address for clients.
     pub fn url(&self) -> String {
-        self.url_by(self.node.port)
+        self.url_with_port(self.node.port)
     }
 
-    /// The same through a relay.
-    pub fn url_by(&self, port: u16) -> String {
+    /// Returns the address with another port, such as that of a relay.
+    pub fn url_with_port(&self, port: u16) -> String {
         let Self { name, .. } = self;
-        match &self.node.existing {
-            Some(Existing { user, .. }) => format!("amqp://{user}@127.0.0.1:{port}/{name}"),
+        match &self.node.external {
+            Some(ExternalBroker { user, .. }) => format!("amqp://{user}@127.0.0.1:{port}/{name}"),
             None => format!("amqp://{name}:correct%2Fhorse%3Abattery%40staple@127.0.0.1:{port}/{name}"),
         }
     }
 
-    /// Which of the nodes leads a quorum queue.
+    /// Returns the index of the node that leads a quorum queue.
     #[track_caller]
-    pub fn leader_of(&self, queue: &str, nodes: &[Node]) -> usize {
+    pub fn leader_of(&self, queue: &str, nodes: &[BrokerNode]) -> usize {
         let name = &self.name;
-        until("the queue has a leader", || {
+        wait_until("the queue has a leader", || {
             let leader = self.node.eval(&format!(
                 "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
                  {{ok, _, {{_, Leader}}}} = ra:members(amqqueue:get_pid(Q)), Leader."
@@ -416,16 +418,15 @@ impl Vhost<'_> {
         })
     }
 
-    /// Gives its user another password, or the right one again.
-    pub fn set_password(&self, right: bool) {
-        let password = if right { PASSWORD } else { "another" };
+    /// Changes the password of the user.
+    pub fn set_password(&self, password: &str) {
         let name = &self.name;
         self.node.eval(&format!(
             "ok = rabbit_auth_backend_internal:change_password(<<\"{name}\">>, <<\"{password}\">>, <<\"kit\">>)."
         ));
     }
 
-    /// Adds a user with these permissions (configure, write, read) to it, and gives the address for it.
+    /// Adds a user with permissions (configure, write, read), and returns the address for this user.
     pub fn add_user(&self, user: &str, permissions: [&str; 3]) -> String {
         let name = &self.name;
         let user = format!("{name}-{user}");
@@ -444,7 +445,7 @@ impl Vhost<'_> {
         ));
     }
 
-    /// Sets a policy for its queues whose names match.
+    /// Sets the policy of the queues whose names match a pattern.
     pub fn set_policy(&self, queues: &str, definition: &[(&str, &str)]) {
         let definition: Vec<_> = definition.iter().map(|(key, value)| format!("{{<<\"{key}\">>, {value}}}")).collect();
         self.node.eval(&format!(
@@ -454,18 +455,17 @@ impl Vhost<'_> {
         ));
     }
 
-    /// Takes that policy away, if it is there.
+    /// Removes the policy, if there is one.
     pub fn clear_policy(&self) {
         let Self { node, name, .. } = self;
         node.eval(&format!("rabbit_policy:delete(<<\"{name}\">>, <<\"kit\">>, <<\"kit\">>)."));
     }
 
-    /// What a quorum queue holds by its leader's state, which is never late. A node or a leader that is just gone is asked
-    /// again.
+    /// Returns the depth of a quorum queue from its leader's state, which is never stale. Retries while there is no leader.
     #[track_caller]
-    pub fn depth(&self, queue: &str) -> Depth {
+    pub fn depth(&self, queue: &str) -> QueueDepth {
         let name = &self.name;
-        until(&format!("the leader of {queue} says what it holds"), || {
+        wait_until(&format!("the leader of {queue} returns its depth"), || {
             let text = self.node.try_eval(&format!(
                 "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{name}\">>, queue, <<\"{queue}\">>)), \
                  {{Server, _}} = amqqueue:get_pid(Q), \
@@ -476,19 +476,19 @@ impl Vhost<'_> {
             let numbers: Vec<u64> =
                 text.trim_matches(['{', '}']).split(',').filter_map(|number| number.trim().parse().ok()).collect();
             let [ready, held, consumers] = numbers[..] else { panic!("{queue}: {text}") };
-            Some(Depth { ready, held, consumers })
+            Some(QueueDepth { ready, held, consumers })
         })
     }
 
-    /// Whether its broker tells what a worker holds.
-    pub const fn shows_held(&self) -> bool {
-        self.turn.is_none()
+    /// Whether the broker can be inspected beyond AMQP, which an external one cannot.
+    pub const fn can_inspect(&self) -> bool {
+        self.lock.is_none()
     }
 
-    /// Deletes it with its queues and its user, unless it is not ours.
+    /// Deletes the virtual host, its queues and its user, unless the broker is external.
     pub fn delete(self) {
         let name = &self.name;
-        if !self.shows_held() {
+        if !self.can_inspect() {
             return;
         }
         self.node.eval(&format!(
@@ -497,7 +497,7 @@ impl Vhost<'_> {
         ));
     }
 
-    /// Closes every connection to it, as an operator does.
+    /// Closes every connection, as an operator may.
     pub fn close_connections(&self) {
         let name = &self.name;
         self.node.eval(&format!(
@@ -507,18 +507,17 @@ impl Vhost<'_> {
     }
 }
 
-/// A port that nobody uses, outside of the range from which the system takes ports for clients: what is stopped and
-/// started again finds its port free.
+/// Returns an unused port outside of the range of ephemeral ports, so that a server can be restarted on it.
 pub fn free_port() -> u16 {
-    listen_anywhere().1
+    bind_free_port().1
 }
 
-/// The same while somebody listens there.
-pub fn listen_anywhere() -> (TcpListener, u16) {
+/// Binds such a port.
+pub fn bind_free_port() -> (TcpListener, u16) {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    // Runs side by side begin at different places.
+    // Concurrent test runs start at different offsets.
     let begin = u16::try_from(std::process::id() % 200 * 97 % u32::from(COUNT)).unwrap();
     loop {
         let port = FIRST + (begin + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;

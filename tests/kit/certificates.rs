@@ -1,12 +1,12 @@
-//! Certificates that are made on the fly.
+//! A certificate authority for tests.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// An authority of its own name.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// A certificate authority with its own key.
+pub struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
 pub struct Certificate {
@@ -14,7 +14,7 @@ pub struct Certificate {
     pub key: String,
 }
 
-impl Authority {
+impl CertificateAuthority {
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -23,17 +23,17 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate, which is to be trusted.
+    /// Returns the authority's certificate, which clients must trust.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a name or an address, of a server or of its client.
+    /// Issues a certificate for a name or an address, for servers and clients.
     pub fn issue(&self, name: &str) -> Certificate {
         self.issue_until(name, 2100)
     }
 
-    /// The same, valid until the beginning of a year.
+    /// As [`Self::issue`], valid until the beginning of a year.
     pub fn issue_until(&self, name: &str, year: i32) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -1,4 +1,4 @@
-//! Jobs by a seed, and what has to be true when they are done.
+//! Random jobs from a seed, and the state that they must lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::seed;
 
-/// Numbers that are the same for the same seed (SplitMix64).
+/// A pseudorandom generator (SplitMix64).
 #[derive(Default)]
-pub struct Random(u64);
+pub struct SplitMix64(u64);
 
-/// Where images are. The first is that of those below [`OF_SECOND_REGION`], the second that of all others of a history.
+/// Regions of images. A history has images in the first two: the second one begins at [`SECOND_REGION_START`].
 pub const REGIONS: [&str; 8] = [
     "ap-singapore",
     "ap-guangzhou",
@@ -22,32 +22,33 @@ pub const REGIONS: [&str; 8] = [
     "na-siliconvalley",
 ];
 
-/// The number of the first image in the second region.
-pub const OF_SECOND_REGION: u64 = 50;
+/// Number of the first image in the second region.
+pub const SECOND_REGION_START: u64 = 50;
 
-/// The images of random jobs.
+/// Number of images that random jobs name.
 pub const IMAGES: u64 = 6;
 
-/// Jobs in the order in which they are published.
+/// Jobs in publish order.
 #[derive(Default)]
-pub struct History {
-    pub random: Random,
+pub struct JobHistory {
+    pub random: SplitMix64,
     pub jobs: Vec<Value>,
-    wished: BTreeMap<String, BTreeMap<u64, bool>>,
+    requested: BTreeMap<String, BTreeMap<u64, bool>>,
 }
 
-impl Random {
-    /// The numbers of one seed, whatever the seed of the run.
+impl SplitMix64 {
+    /// Returns a generator that is independent of the run's seed.
     pub const fn from_seed(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The numbers of a scenario, others for each seed of a run.
-    pub fn of(scenario: u64) -> Self {
+    /// Returns the generator of a scenario, which depends on the run's seed.
+    pub fn for_scenario(scenario: u64) -> Self {
         let mut seed = Self(seed());
         Self(scenario ^ seed.below(u64::MAX))
     }
 
+    /// Returns a number from 0 up to `bound`, exclusive.
     pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -57,13 +58,18 @@ impl Random {
     }
 }
 
-impl History {
-    /// An empty one whose random jobs are those of a scenario.
-    pub fn of(scenario: u64) -> Self {
-        Self { random: Random::of(scenario), ..Self::default() }
+impl JobHistory {
+    /// Returns an empty history with the random generator of a scenario.
+    pub fn for_scenario(scenario: u64) -> Self {
+        Self { random: SplitMix64::for_scenario(scenario), ..Self::default() }
     }
 
-    /// Adds a job and gives its `job_id`.
+    /// Adds a SHARE and returns its `job_id`.
+    pub fn share(&mut self, image: &str, accounts: impl IntoIterator<Item = u64>) -> String {
+        self.add(image, true, accounts)
+    }
+
+    /// Adds a SHARE or a CANCEL and returns its `job_id`.
     pub fn add(&mut self, image: &str, is_share: bool, accounts: impl IntoIterator<Item = u64>) -> String {
         let accounts: BTreeSet<u64> = accounts.into_iter().collect();
         let job_id = format!("job-{:05}", self.jobs.len());
@@ -73,13 +79,12 @@ impl History {
             "job_id": job_id, "image_id": image, "region": region(image), "permission": permission,
             "account_ids": texts,
         }));
-        let image = self.wished.entry(image.to_owned()).or_default();
+        let image = self.requested.entry(image.to_owned()).or_default();
         image.extend(accounts.into_iter().map(|account| (account, is_share)));
         job_id
     }
 
-    /// Adds jobs of a few accounts each, of which two jobs of one image often name the same. Images are numbered from
-    /// `first` on.
+    /// Adds jobs with up to six accounts each, which often overlap, for the images from number `first` on.
     pub fn add_random(&mut self, count: usize, first: u64) {
         const ACCOUNTS: u64 = 120;
         for _ in 0..count {
@@ -90,12 +95,12 @@ impl History {
         }
     }
 
-    /// Who has each image when all is done.
+    /// Returns the accounts of each image once every job has succeeded.
     pub fn expected(&self) -> BTreeMap<String, BTreeSet<u64>> {
-        let shared = |wishes: &BTreeMap<u64, bool>| {
-            wishes.iter().filter(|(_, is_shared)| **is_shared).map(|(account, _)| *account).collect::<BTreeSet<u64>>()
+        let shared = |accounts: &BTreeMap<u64, bool>| {
+            accounts.iter().filter(|(_, is_shared)| **is_shared).map(|(account, _)| *account).collect::<BTreeSet<u64>>()
         };
-        self.wished.iter().map(|(image, wishes)| (image.clone(), shared(wishes))).collect()
+        self.requested.iter().map(|(image, accounts)| (image.clone(), shared(accounts))).collect()
     }
 }
 
@@ -104,7 +109,7 @@ pub fn image(number: u64) -> String {
 }
 
 pub(crate) fn region(of: &str) -> &'static str {
-    REGIONS[usize::from(*of >= *image(OF_SECOND_REGION))]
+    REGIONS[usize::from(*of >= *image(SECOND_REGION_START))]
 }
 
 pub const fn account(number: u64) -> u64 {

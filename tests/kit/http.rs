@@ -1,4 +1,4 @@
-//! Asking a server of this machine by HTTP, without a client library.
+//! A minimal HTTP client for servers on this machine.
 
 use std::{
     io::{Read as _, Write as _},
@@ -7,42 +7,42 @@ use std::{
 
 use serde_json::Value;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
-/// What a server answered.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub code: u16,
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 
-/// Gets something from a server that is there.
+/// Sends a GET request. Panics if the server does not respond.
 #[track_caller]
-pub fn get(address: &str, path: &str) -> Answer {
-    try_get(address, path).unwrap_or_else(|| panic!("{address} gave no answer to {path}"))
+pub fn get(address: &str, path: &str) -> HttpResponse {
+    try_get(address, path).unwrap_or_else(|| panic!("{address}{path}: no response"))
 }
 
-/// The same from one that may not be there.
-pub fn try_get(address: &str, path: &str) -> Option<Answer> {
-    call(address, "GET", path, "")
+/// Sends a GET request; `None` if the server does not respond.
+pub fn try_get(address: &str, path: &str) -> Option<HttpResponse> {
+    request(address, "GET", path, "")
 }
 
-/// Sends a request to a server that may not be there.
-pub fn call(address: &str, method: &str, path: &str, body: &str) -> Option<Answer> {
+/// Sends a request; `None` if the server does not respond.
+pub fn request(address: &str, method: &str, path: &str, body: &str) -> Option<HttpResponse> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    // In the version without chunks.
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    // HTTP/1.0 has no chunked responses.
     let len = body.len();
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {len}\r\n\r\n{body}").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some(Answer { code: head.split(' ').nth(1)?.parse().ok()?, body: body.to_owned() })
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    let (head, body) = response.split_once("\r\n\r\n")?;
+    Some(HttpResponse { code: head.split(' ').nth(1)?.parse().ok()?, body: body.to_owned() })
 }

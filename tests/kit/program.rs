@@ -1,4 +1,4 @@
-//! The program under test as a process.
+//! Runs the program under test, and others.
 
 use std::{
     env,
@@ -12,12 +12,12 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{keeper::Keeper, of_repository, until};
+use crate::{process_group::ProcessGroup, repository_path, wait_until};
 
 /// Returns the path of the program under test.
 ///
-/// Cargo names it to the tests of its package. For other packages it is beside the folder of the test executable, and is
-/// built first where cargo runs the test.
+/// Cargo passes the path to tests of the same package. For other packages the program is built first if cargo runs the test,
+/// and is in the parent of the test executable's folder.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -30,47 +30,48 @@ pub fn path() -> &'static Path {
             let release = folder.ends_with("release").then_some("--release");
             let mut build = Command::new(cargo);
             build.args(["test", "--quiet", "--locked", "--workspace", "--no-run", "--test", "cli"]).args(release);
-            assert!(build.current_dir(of_repository("")).status().unwrap().success(), "the program was not built");
+            assert!(build.current_dir(repository_path("")).status().unwrap().success(), "the program was not built");
         }
         folder.join("imageshare")
     })
 }
 
-/// Sends a signal to a process by its name, such as `TERM`. (A bare Debian has no other `kill` than the shell's.)
+/// Sends a signal to a process, such as `TERM`. (A minimal Debian has only the shell's `kill`.)
 pub fn signal(process: u32, name: &str) {
     let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()]).status();
     assert!(status.unwrap().success(), "{name} was not sent to process {process}");
 }
 
-/// A call of the program with nothing of this process's environment.
+/// A program to run, with an empty environment.
 pub struct Program {
     command: Command,
-    /// What it has on standard input.
+    /// Standard input.
     input: Vec<u8>,
 }
 
-/// The program while it runs. It ends with its handle.
+/// A running program. It is killed on drop.
 pub struct Running {
     child: Child,
-    said: Arc<Mutex<String>>,
-    listener: Option<JoinHandle<()>>,
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
 }
 
-/// The program after it ended.
-pub struct Ended {
-    /// `None` if a signal ended it.
+/// The exit code and output of a program.
+pub struct ProgramOutput {
+    /// `None` if a signal killed it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Program {
+    /// Returns the program under test with arguments.
     pub fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        Self::of(path(), arguments)
+        Self::external(path(), arguments)
     }
 
-    /// A call of another program.
-    pub fn of<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
+    /// Returns another program with arguments.
+    pub fn external<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Self {
         let mut command = Command::new(program);
         command.env_clear().args(arguments);
         Self { command, input: Vec::new() }
@@ -90,31 +91,31 @@ impl Program {
         self
     }
 
-    /// With this key.
+    /// Sets the API credential.
     pub fn key(self, id: &str, key: &str) -> Self {
         self.env("TENCENTCLOUD_SECRET_ID", id).env("TENCENTCLOUD_SECRET_KEY", key)
     }
 
-    /// With this on standard input.
+    /// Sets standard input.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
     }
 
-    /// The same, asked to end after so many seconds.
-    pub fn ended_after(self, seconds: u32) -> Self {
+    /// Sends SIGTERM after some seconds.
+    pub fn terminated_after(self, seconds: u32) -> Self {
         let seconds = seconds.to_string();
         let words = [OsStr::new("-s"), OsStr::new("TERM"), OsStr::new(&seconds), self.command.get_program()];
-        let timeout = Self::of("timeout", words.into_iter().chain(self.command.get_args()));
+        let timeout = Self::external("timeout", words.into_iter().chain(self.command.get_args()));
         timeout.with_environment_of(&self.command)
     }
 
-    /// The same on a terminal of its own, without colours; all that it says is on standard output.
-    pub fn on_a_terminal(self) -> Self {
+    /// Runs in a pseudoterminal without colors. Standard output then contains standard error.
+    pub fn on_terminal(self) -> Self {
         let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
         let words: Vec<_> =
             [self.command.get_program()].into_iter().chain(self.command.get_args()).map(quoted).collect();
-        let script = Self::of("script", ["-qefc", &words.join(" "), "/dev/null"]);
+        let script = Self::external("script", ["-qefc", &words.join(" "), "/dev/null"]);
         script.with_environment_of(&self.command).env("NO_COLOR", "1")
     }
 
@@ -123,26 +124,26 @@ impl Program {
         self
     }
 
-    /// Runs it to its end.
-    pub fn run(mut self) -> Ended {
+    /// Runs the program and waits until it exits.
+    pub fn run(mut self) -> ProgramOutput {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A program that ends without having read everything is not a failure of the one who writes.
+        // The program may exit before it has read everything.
         let writer = thread::spawn(move || drop(stdin.write_all(&self.input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
         let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        Ended { code: output.status.code(), stdout, stderr }
+        ProgramOutput { code: output.status.code(), stdout, stderr }
     }
 
-    /// Starts it, with standard output for the caller and nothing on standard input.
+    /// Starts the program without standard input. The caller reads standard output.
     pub fn start(mut self) -> (Running, ChildStdout) {
         self.command.stdin(Stdio::null());
         self.spawn()
     }
 
-    /// Starts it with its input on a standard input that does not end before the result is dropped.
+    /// As [`Self::start`], with a standard input that stays open after the input until it is dropped.
     pub fn start_with_open_input(mut self) -> (Running, ChildStdout, ChildStdin) {
         self.command.stdin(Stdio::piped());
         let input = std::mem::take(&mut self.input);
@@ -152,93 +153,93 @@ impl Program {
         (running, stdout, stdin)
     }
 
-    /// Starts it with standard error somewhere else, so that it is heard to say nothing.
-    pub fn start_with_log_to(mut self, log: impl Into<Stdio>) -> Running {
-        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Keeper::of_all_tests().keep(&mut self.command);
+    /// Starts the program with another standard error, which [`Running::stderr`] then lacks.
+    pub fn start_with_stderr(mut self, stderr: impl Into<Stdio>) -> Running {
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        ProcessGroup::shared().add(&mut self.command);
         let child = self.command.spawn().unwrap();
-        Running { child, said: Arc::default(), listener: None }
+        Running { child, stderr: Arc::default(), stderr_reader: None }
     }
 
     fn spawn(mut self) -> (Running, ChildStdout) {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Keeper::of_all_tests().keep(&mut self.command);
+        ProcessGroup::shared().add(&mut self.command);
         let mut child = self.command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        let said = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&said);
-        let listener = thread::spawn(move || {
-            for line in errors.lines() {
-                let mut heard = heard.lock().unwrap();
-                heard.push_str(&line.unwrap());
-                heard.push('\n');
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&stderr);
+        let stderr_reader = thread::spawn(move || {
+            for line in pipe.lines() {
+                let mut text = text.lock().unwrap();
+                text.push_str(&line.unwrap());
+                text.push('\n');
             }
         });
-        (Running { child, said, listener: Some(listener) }, stdout)
+        (Running { child, stderr, stderr_reader: Some(stderr_reader) }, stdout)
     }
 }
 
 impl Running {
-    /// Sends a signal by its name.
+    /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
-    /// The process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Memory that it has in KiB.
+    /// Returns the resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.kib("VmRSS:").unwrap()
     }
 
-    /// Memory that it had in KiB at its most; nothing when it has ended.
+    /// Returns the peak resident memory in KiB; `None` after the exit.
     pub fn peak_kib(&self) -> Option<u64> {
         self.kib("VmHWM:")
     }
 
-    fn kib(&self, what: &str) -> Option<u64> {
+    fn kib(&self, field: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().next()?.parse().ok()
     }
 
-    /// What it said on standard error so far.
-    pub fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
+    /// Returns standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits until it said something on standard error, and gives the rest of that line.
+    /// Waits until standard error contains some words, and returns the rest of their line.
     #[track_caller]
-    pub fn until_said(&self, words: &str) -> String {
-        until("it said so", || {
-            let said = self.said.lock().unwrap();
-            said.lines().find_map(|line| line.split_once(words)).map(|(_, rest)| rest.to_owned())
+    pub fn wait_for_stderr(&self, words: &str) -> String {
+        wait_until(&format!("standard error has {words:?}"), || {
+            let stderr = self.stderr.lock().unwrap();
+            stderr.lines().find_map(|line| line.split_once(words)).map(|(_, rest)| rest.to_owned())
         })
     }
 
-    /// Waits for its end.
+    /// Waits for the exit, and returns the exit code and standard error.
     #[track_caller]
-    pub fn end(mut self) -> (Option<i32>, String) {
-        let status = until("the program ended", || self.child.try_wait().unwrap());
-        self.listener.take().map(JoinHandle::join).transpose().unwrap();
-        (status.code(), self.said.lock().unwrap().clone())
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let status = wait_until("the program exits", || self.child.try_wait().unwrap());
+        self.stderr_reader.take().map(JoinHandle::join).transpose().unwrap();
+        (status.code(), self.stderr())
     }
 
-    /// Waits for its end by a signal, and says whether the system made a core dump of it.
+    /// Waits for the end by a signal, and returns whether the system dumped core.
     #[track_caller]
     pub fn dumped_core(mut self) -> bool {
         use std::os::unix::process::ExitStatusExt as _;
 
-        let status = until("the program ended", || self.child.try_wait().unwrap());
+        let status = wait_until("the program exits", || self.child.try_wait().unwrap());
         assert!(status.signal().is_some(), "{status}");
         status.core_dumped()
     }
 
-    /// Ends it with all that it holds, and waits.
+    /// Kills the process.
     pub fn kill(self) {
         drop(self);
     }
@@ -247,15 +248,15 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("the program said:\n{}", self.said());
+            eprintln!("standard error:\n{}", self.stderr());
         }
-        // It may have ended by itself.
+        // It may have exited by itself.
         drop((self.child.kill(), self.child.wait()));
     }
 }
 
-impl Ended {
-    /// Fails with everything that it said, unless it ended with this code, and never with a panic.
+impl ProgramOutput {
+    /// Asserts the exit code, and that nothing panicked.
     #[track_caller]
     pub fn check(self, code: i32) -> Self {
         let Self { stdout, stderr, .. } = &self;
@@ -264,21 +265,21 @@ impl Ended {
         self
     }
 
-    /// Standard output as lines of JSON.
+    /// Parses standard output as lines of JSON.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
         json_lines(&self.stdout)
     }
 
-    /// The report of a job.
+    /// Returns the report of a job.
     #[track_caller]
     pub fn report(&self, job_id: &str) -> Value {
-        let found = self.json().into_iter().find(|report| report["job_id"] == job_id);
-        found.unwrap_or_else(|| panic!("no report of {job_id} in\n{}", self.stdout))
+        let report = self.json().into_iter().find(|report| report["job_id"] == job_id);
+        report.unwrap_or_else(|| panic!("no report of {job_id} in\n{}", self.stdout))
     }
 }
 
-/// A text as lines of JSON.
+/// Parses a text as lines of JSON.
 #[track_caller]
 pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -1,4 +1,4 @@
-//! A relay between clients and a server that can do what networks do: cut, freeze, trickle, refuse.
+//! A TCP relay that simulates network faults: cut, freeze, throttle, refuse.
 
 use std::{
     net::{Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream},
@@ -17,74 +17,80 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{amqp::runtime, broker::listen_anywhere, until};
+use crate::{amqp::runtime, broker::bind_free_port, wait_until};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 * 1024;
 
-/// A relay. Its connections end with it.
+/// A relay. Its connections are closed on drop.
 pub struct Relay {
     pub port: u16,
     target: u16,
-    state: watch::Sender<State>,
+    state: watch::Sender<RelayState>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a relay does, and has done so far.
+/// The faults and counters of a relay.
 #[derive(Clone, Default)]
-pub struct State {
-    /// Accepts bytes and connections, and passes nothing on. Neither side can notice.
+pub struct RelayState {
+    /// Accepts bytes and connections, and forwards nothing. Neither side can notice.
     pub is_frozen: bool,
-    /// How many bytes from the server a connection passes on per second, ten times a second.
-    pub bytes_a_second: Option<usize>,
-    /// Bytes that may still go to the server before all connections are cut, also in the middle of a frame.
+    /// Bytes per second that a connection forwards from the server, in ten parts.
+    pub bytes_per_second: Option<usize>,
+    /// Bytes that are forwarded to the server before all connections are cut, possibly within a frame.
     pub allowance: Option<usize>,
-    /// Bytes to the server that are replaced once, and as many others.
+    /// Bytes to the server that are replaced once by others of the same length.
     pub replacement: Option<(&'static [u8], &'static [u8])>,
     cuts: usize,
-    /// Connections.
+    /// Connections accepted.
     pub accepted: usize,
-    /// Bytes that clients sent, passed on or not.
+    /// Bytes received from clients, whether forwarded or not.
     pub to_server: usize,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToServer,
+    ToClient,
+}
+
 impl Relay {
-    /// A relay to a port of this machine.
+    /// Starts a relay to a port of this machine.
     pub fn to(target: u16) -> Self {
-        let (listener, port) = listen_anywhere();
+        let (listener, port) = bind_free_port();
         let relay = Self { port, target, state: watch::Sender::default(), accepting: Mutex::default() };
         relay.serve(listener);
         relay
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> RelayState {
         self.state.borrow().clone()
     }
 
-    pub fn set(&self, change: impl FnOnce(&mut State)) {
+    pub fn set(&self, change: impl FnOnce(&mut RelayState)) {
         self.state.send_modify(change);
     }
 
-    /// Ends all connections, and accepts new ones.
+    /// Closes all connections. New ones are accepted.
     pub fn cut(&self) {
-        self.set(State::cut);
+        self.set(RelayState::cut);
     }
 
     pub fn freeze(&self) {
         self.set(|state| state.is_frozen = true);
     }
 
-    /// Passes bytes on again, those that were held first.
+    /// Forwards the delayed bytes, and new ones.
     pub fn thaw(&self) {
         self.set(|state| state.is_frozen = false);
     }
 
-    /// Ends all connections and refuses new ones.
+    /// Closes all connections and refuses new ones.
     pub fn refuse(&self) {
         if let Some(accepting) = self.accepting.lock().unwrap().take() {
             accepting.abort();
         }
-        until("the relay refuses", || StdStream::connect((Ipv4Addr::LOCALHOST, self.port)).err());
+        wait_until("the relay refuses connections", || StdStream::connect((Ipv4Addr::LOCALHOST, self.port)).err());
         self.cut();
     }
 
@@ -110,33 +116,36 @@ impl Drop for Relay {
     }
 }
 
-impl State {
+impl RelayState {
     fn cut(&mut self) {
         self.cuts += 1;
         self.allowance = None;
     }
 }
 
-async fn accept(listener: TcpListener, target: u16, state: watch::Sender<State>) {
+async fn accept(listener: TcpListener, target: u16, state: watch::Sender<RelayState>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        // Without a server, the connection of the client ends at once.
+        // Without a server, the client's connection is closed.
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { continue };
         drop((client.set_nodelay(true), server.set_nodelay(true)));
         state.send_modify(|state| state.accepted += 1);
         let cuts = state.borrow().cuts;
-        tokio::spawn(carry(client, server, state.clone(), cuts));
+        tokio::spawn(forward(client, server, state.clone(), cuts));
     }
 }
 
-/// Carries bytes in both directions until both sides have ended, or until the next cut.
-async fn carry(mut client: TcpStream, mut server: TcpStream, state: watch::Sender<State>, cuts: usize) {
+/// Forwards bytes in both directions until both sides are closed, or until the next cut.
+async fn forward(mut client: TcpStream, mut server: TcpStream, state: watch::Sender<RelayState>, cuts: usize) {
     let mut changes = state.subscribe();
     {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let both = async {
-            tokio::join!(pass_on(from_client, to_server, &state, true), pass_on(from_server, to_client, &state, false))
+            tokio::join!(
+                copy(from_client, to_server, &state, Direction::ToServer),
+                copy(from_server, to_client, &state, Direction::ToClient)
+            )
         };
         tokio::select! {
             _ = changes.wait_for(|state| state.cuts != cuts) => {}
@@ -146,13 +155,13 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, state: watch::Sende
     drop((client.shutdown().await, server.shutdown().await));
 }
 
-/// Carries bytes in one direction. They are also read while nothing is passed on, as by a network that loses them.
-async fn pass_on(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: &watch::Sender<State>, is_to_server: bool) {
+/// Forwards bytes in one direction. Reads while frozen too, so that the sender does not notice.
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: &watch::Sender<RelayState>, direction: Direction) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<u8>>();
     let read = async move {
         let mut chunk = vec![0; CHUNK];
         while let Ok(len @ 1..) = from.read(&mut chunk).await {
-            if is_to_server {
+            if direction == Direction::ToServer {
                 state.send_modify(|state| state.to_server += len);
             }
             if sender.send(chunk[..len].to_vec()).is_err() {
@@ -162,31 +171,30 @@ async fn pass_on(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: &watch::S
     };
     let write = async {
         while let Some(chunk) = receiver.recv().await {
-            until_thawed(state).await;
-            let is_written = if is_to_server {
-                write_to_server(&mut to, chunk, state).await
-            } else {
-                write_to_client(&mut to, chunk, state).await
+            wait_until_thawed(state).await;
+            let written = match direction {
+                Direction::ToServer => write_to_server(&mut to, chunk, state).await,
+                Direction::ToClient => write_to_client(&mut to, chunk, state).await,
             };
-            if is_written.is_err() {
+            if written.is_err() {
                 return;
             }
         }
-        // The end of one side arrives no sooner than its bytes.
-        until_thawed(state).await;
+        // The end of a stream must not overtake its bytes.
+        wait_until_thawed(state).await;
         drop(to.shutdown().await);
     };
     tokio::join!(read, write);
 }
 
-async fn until_thawed(state: &watch::Sender<State>) {
+async fn wait_until_thawed(state: &watch::Sender<RelayState>) {
     drop(state.subscribe().wait_for(|state| !state.is_frozen).await);
 }
 
 async fn write_to_server(
     to: &mut WriteHalf<'_>,
     mut chunk: Vec<u8>,
-    state: &watch::Sender<State>,
+    state: &watch::Sender<RelayState>,
 ) -> std::io::Result<()> {
     let mut is_last = false;
     state.send_modify(|state| {
@@ -204,20 +212,24 @@ async fn write_to_server(
     });
     to.write_all(&chunk).await?;
     if is_last {
-        state.send_modify(State::cut);
+        state.send_modify(RelayState::cut);
     }
     Ok(())
 }
 
-async fn write_to_client(to: &mut WriteHalf<'_>, chunk: Vec<u8>, state: &watch::Sender<State>) -> std::io::Result<()> {
+async fn write_to_client(
+    to: &mut WriteHalf<'_>,
+    chunk: Vec<u8>,
+    state: &watch::Sender<RelayState>,
+) -> std::io::Result<()> {
     let mut rest = &chunk[..];
     while !rest.is_empty() {
-        let bytes_a_second = state.borrow().bytes_a_second;
-        let Some(bytes_a_second) = bytes_a_second else { return to.write_all(rest).await };
-        let (piece, others) = rest.split_at(rest.len().min((bytes_a_second / 10).max(1)));
-        sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_a_second as f64)).await;
+        let bytes_per_second = state.borrow().bytes_per_second;
+        let Some(bytes_per_second) = bytes_per_second else { return to.write_all(rest).await };
+        let (piece, remainder) = rest.split_at(rest.len().min((bytes_per_second / 10).max(1)));
+        sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_per_second as f64)).await;
         to.write_all(piece).await?;
-        rest = others;
+        rest = remainder;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A sandbox in a process of its own, and what it counted.
+//! A sandbox process.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,57 +10,58 @@ use serde_json::Value;
 
 use crate::{Program, Running, http};
 
-/// A sandbox. It ends with its handle.
-pub struct Sandbox {
+/// A sandbox process. It is killed on drop.
+pub struct SandboxProcess {
     pub address: String,
     running: Running,
-    /// Open, since a process whose standard output is closed could not write.
+    /// Kept open, since a closed pipe would fail the sandbox's writes.
     _stdout: ChildStdout,
 }
 
-impl Sandbox {
-    /// A sandbox with these flags.
+impl SandboxProcess {
+    /// Starts a sandbox with flags.
     #[track_caller]
     pub fn start(flags: &[&str]) -> Self {
         let (running, stdout) = Program::new(["sandbox", "--listen", "127.0.0.1:0"]).args(flags).start();
         let mut lines = BufReader::with_capacity(1, stdout);
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("found {line:?}")).trim().to_owned();
+        let address =
+            line.strip_prefix("listening on ").unwrap_or_else(|| panic!("invalid line {line:?}")).trim().to_owned();
         Self { address, running, _stdout: lines.into_inner() }
     }
 
-    /// Its port on this machine.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap()
     }
 
-    /// The program, pointed at this sandbox with the key that it knows.
+    /// Returns a command of the program with the sandbox's endpoint and key.
     pub fn program(&self, command: &str) -> Program {
         Program::new([command, "--endpoint", &format!("http://{}", self.address)])
             .key("AKIDSANDBOXEXAMPLE", "sandbox-secret-key-example")
     }
 
-    /// What it counted.
+    /// Returns the counters.
     pub fn stats(&self) -> Value {
         self.admin("GET", "stats", "")
     }
 
-    /// How many requests it remembers.
-    pub const REMEMBERED: usize = 10_000;
+    /// Requests that the sandbox keeps in its log.
+    pub const REQUESTS_MAX: usize = 10_000;
 
-    /// The requests that it remembers, oldest first.
+    /// Returns the logged requests, oldest first.
     pub fn requests(&self) -> Vec<Value> {
-        let mut answer = self.admin("GET", &format!("requests?last={}", Self::REMEMBERED), "");
-        answer["requests"].as_array_mut().map(std::mem::take).unwrap()
+        let mut log = self.admin("GET", &format!("requests?last={}", Self::REQUESTS_MAX), "");
+        log["requests"].as_array_mut().map(std::mem::take).unwrap()
     }
 
-    /// Write requests that it counted.
+    /// Returns the number of write requests.
     pub fn writes(&self) -> u64 {
         self.stats()["by_action"]["ModifyImageSharePermission"].as_u64().unwrap_or_default()
     }
 
-    /// Who has each image, by its id.
+    /// Returns the accounts of each image.
     pub fn state(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let state = self.admin("GET", "state", "");
         let accounts = |set: &Value| {
@@ -69,37 +70,36 @@ impl Sandbox {
         state["images"].as_object().unwrap().iter().map(|(image, set)| (image.clone(), accounts(set))).collect()
     }
 
-    /// Who has this image.
+    /// Returns the accounts of an image.
     pub fn shared(&self, image: &str) -> BTreeSet<u64> {
         self.state().remove(image).unwrap_or_default()
     }
 
-    /// A key of the account that its own key has, which lives for so many seconds, as a file of the worker's has it.
+    /// Returns a temporary key for the sandbox's account, in the format of a worker's key file.
     pub fn temporary_key(&self, seconds: u64) -> Value {
-        let wanted = serde_json::json!({"account": "100009999999", "seconds": seconds});
-        self.admin("POST", "temporary_key", &wanted.to_string())
+        let body = serde_json::json!({"account": "100009999999", "seconds": seconds});
+        self.admin("POST", "temporary_key", &body.to_string())
     }
 
-    /// Replaces the script of faults.
+    /// Replaces the faults.
     pub fn faults(&self, faults: &Value) {
-        let answer = self.admin("POST", "faults", &faults.to_string());
-        assert_eq!(answer, serde_json::json!({}), "{answer}");
+        assert_eq!(self.admin("POST", "faults", &faults.to_string()), serde_json::json!({}));
     }
 
-    /// Answers everything with a fault until the script is replaced.
+    /// Fails every request until the faults are replaced.
     pub fn fail_all(&self, fault: &str) {
         let fail = |action| serde_json::json!({"action": action, "times": 1_000_000, "do": fault});
         let actions = ["ModifyImageSharePermission", "DescribeImageSharePermission", "DescribeImages"];
         self.faults(&serde_json::json!({ "script": actions.map(fail) }));
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Interrupts the sandbox and returns its exit code.
     pub fn interrupt(self) -> Option<i32> {
         self.running.signal("INT");
-        self.running.end().0
+        self.running.wait().0
     }
 
-    fn admin(&self, method: &str, what: &str, body: &str) -> Value {
-        http::call(&self.address, method, &format!("/_sandbox/{what}"), body).unwrap().json()
+    fn admin(&self, method: &str, path: &str, body: &str) -> Value {
+        http::request(&self.address, method, &format!("/_sandbox/{path}"), body).unwrap().json()
     }
 }

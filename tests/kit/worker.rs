@@ -1,15 +1,15 @@
-//! `imageshare worker` as a process.
+//! A worker process.
 
 use std::{ops::Deref, process::ChildStdout};
 
 use serde_json::Value;
 
-use crate::{Program, Running, http, until};
+use crate::{Program, Running, http, wait_until};
 
-/// A worker. It is killed with its handle.
+/// A worker. It is killed on drop.
 pub struct Worker {
     running: Running,
-    /// Open as long as it runs.
+    /// Kept open while the worker runs.
     _stdout: ChildStdout,
 }
 
@@ -19,72 +19,72 @@ impl Worker {
         Self { running, _stdout: stdout }
     }
 
-    /// Where its log is now. What is waited for comes after it.
+    /// Returns the current end of the log, for [`Self::wait_for_log_after`].
     pub fn mark(&self) -> usize {
-        self.said().len()
+        self.stderr().len()
     }
 
-    /// Waits until a line of its log after a mark holds all of this, and gives the line.
+    /// Waits until a line of the log after a mark contains all parts, and returns the line.
     #[track_caller]
-    pub fn until_logged_after(&self, mark: usize, parts: &[&str]) -> String {
-        until(&format!("the worker logged {parts:?}"), || {
-            let said = self.said();
-            let mut lines = said.get(mark..).unwrap().lines();
+    pub fn wait_for_log_after(&self, mark: usize, parts: &[&str]) -> String {
+        wait_until(&format!("the worker logs {parts:?}"), || {
+            let log = self.stderr();
+            let mut lines = log.get(mark..).unwrap().lines();
             lines.find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })
     }
 
-    /// Waits until it consumes its lane.
+    /// Waits until the worker consumes its lane.
     #[track_caller]
-    pub fn until_subscribed(&self) {
-        self.until_subscribed_after(0);
+    pub fn wait_until_subscribed(&self) {
+        self.wait_until_subscribed_after(0);
     }
 
-    /// Waits until it consumes its lane anew.
+    /// Waits until the worker consumes its lane again.
     #[track_caller]
-    pub fn until_subscribed_after(&self, mark: usize) {
-        self.until_logged_after(mark, &[r#""state":"subscribed""#]);
+    pub fn wait_until_subscribed_after(&self, mark: usize) {
+        self.wait_for_log_after(mark, &[r#""state":"subscribed""#]);
     }
 
-    /// Waits until deliveries come to it.
+    /// Waits until the worker receives deliveries.
     #[track_caller]
-    pub fn until_serving(&self) {
-        self.until_logged_after(0, &[r#""state":"serving""#]);
+    pub fn wait_until_serving(&self) {
+        self.wait_for_log_after(0, &[r#""state":"serving""#]);
     }
 
-    /// Whether a lane's deliveries came to it, by the last that it said of this lane.
+    /// Whether the worker receives the deliveries of a lane, by the last state in its log.
     pub fn serves(&self, lane: &str) -> bool {
-        let said = self.said();
+        let log = self.stderr();
         let of_lane = format!(r#""lane":"{lane}","state":"#);
-        let last = said.lines().rfind(|line| line.contains(&of_lane)).unwrap_or_default();
-        // Its window may be full of jobs whose images are busy.
+        let last = log.lines().rfind(|line| line.contains(&of_lane)).unwrap_or_default();
+        // A lane is blocked if all its jobs are for busy images.
         ["serving", "blocked"].iter().any(|state| last.contains(&format!(r#""state":"{state}""#)))
     }
 
-    /// Open files, sockets among them, and threads that it has.
+    /// Returns the number of open files, including sockets, and of threads.
     pub fn files_and_threads(&self) -> (usize, usize) {
         let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.id())).unwrap().count();
         (count("fd"), count("task"))
     }
 
-    /// Kills it.
+    /// Kills the worker.
     pub fn kill(self) {
         self.running.kill();
     }
 
-    /// Waits for its end.
+    /// Waits for the exit, and returns the exit code and the log.
     #[track_caller]
-    pub fn end(self) -> (Option<i32>, String) {
-        self.running.end()
+    pub fn wait(self) -> (Option<i32>, String) {
+        self.running.wait()
     }
 
-    /// Asks it to end and waits until it did, which has to be well.
+    /// Sends SIGTERM, asserts that the worker exits with 0, and returns its log.
     #[track_caller]
     pub fn drain(self) -> String {
-        // A process that has only just begun listens to no signal, and dies of one.
-        self.until_logged_after(0, &["starting"]);
+        // Until then the process has no signal handler.
+        self.wait_for_log_after(0, &["starting"]);
         self.signal("TERM");
-        let (code, log) = self.end();
+        let (code, log) = self.wait();
         assert!(code == Some(0) && !log.contains("panicked"), "{code:?}: {log}");
         log
     }
@@ -98,60 +98,60 @@ impl Deref for Worker {
     }
 }
 
-/// A worker of a stage that answers what is asked about it.
-pub struct Watched {
+/// A worker with an admin server.
+pub struct MonitoredWorker {
     pub worker: Worker,
-    /// The address of its admin server.
+    /// The address of the admin server.
     pub admin: String,
 }
 
-impl Watched {
+impl MonitoredWorker {
     pub fn start(program: Program) -> Self {
         let worker = Worker::start(program.args(["--admin", "127.0.0.1:0"]));
-        let line = worker.until_logged_after(0, &["status and metrics"]);
+        let line = worker.wait_for_log_after(0, &["status and metrics"]);
         let line: Value = serde_json::from_str(&line).unwrap();
         Self { admin: line["address"].as_str().unwrap().to_owned(), worker }
     }
 
-    /// Its metrics.
+    /// Returns the metrics.
     pub fn metrics(&self) -> String {
         http::get(&self.admin, "/metrics").body
     }
 
-    /// The sum of all series whose name and labels hold all of this.
+    /// Returns the sum of all series whose name and labels contain all parts.
     pub fn sum(&self, parts: &[&str]) -> f64 {
         sum(&self.metrics(), parts)
     }
 
-    /// The same of what is counted.
+    /// As [`Self::sum`], for counters.
     pub fn count(&self, parts: &[&str]) -> u64 {
         count(&self.metrics(), parts)
     }
 
-    /// Waits until all of the worker is ready: its publisher comes back by itself, before or after its lanes.
+    /// Waits until lanes and publisher are ready. The publisher reconnects independently of the lanes.
     #[track_caller]
-    pub fn until_ready(&self) {
-        until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
+    pub fn wait_until_ready(&self) {
+        wait_until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
     }
 
-    /// Waits until the lane is in a state, and gives what `/readyz` says of it then.
+    /// Waits until the lane is in a state, and returns its part of `/readyz` and the status code.
     #[track_caller]
-    pub fn until_state(&self, state: &str) -> (u16, Value) {
-        until(&format!("the lane is {state}"), || {
-            let answer = http::get(&self.admin, "/readyz");
-            let lane = answer.json()["lanes"]["default"].clone();
-            (lane["state"] == state).then_some((answer.code, lane))
+    pub fn wait_for_state(&self, state: &str) -> (u16, Value) {
+        wait_until(&format!("the lane is {state}"), || {
+            let response = http::get(&self.admin, "/readyz");
+            let lane = response.json()["lanes"]["default"].clone();
+            (lane["state"] == state).then_some((response.code, lane))
         })
     }
 }
 
-/// The same of what is counted: Prometheus knows only floats, and these are small whole numbers.
+/// As [`sum`], for counters, which are small whole numbers.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn count(metrics: &str, parts: &[&str]) -> u64 {
     sum(metrics, parts) as u64
 }
 
-/// The sum of all series of a text whose name and labels hold all of this.
+/// Returns the sum of all series whose name and labels contain all parts.
 pub fn sum(metrics: &str, parts: &[&str]) -> f64 {
     let lines = metrics.lines().filter(|line| parts.iter().all(|part| line.contains(part)) && !line.starts_with('#'));
     lines.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| value.parse::<f64>().unwrap()).sum()

@@ -1,4 +1,4 @@
-# The checks of a started program that the stages package and container share.
+# Checks of a running worker for the stages package and container.
 # shellcheck shell=bash
 source tests/prepare.sh
 
@@ -11,7 +11,7 @@ until_logged() {
     fail "\"$2\" was not logged: $(cat "$1")"
 }
 
-# check_worker LOG COMMAND...: The worker waits for a broker that is not there, is alive, and ends without an error.
+# check_worker LOG COMMAND...: Checks that the worker retries an unreachable broker, is alive, and exits with 0.
 check_worker() {
     local log=$1 address worker
     shift

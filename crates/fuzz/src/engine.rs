@@ -1,4 +1,4 @@
-//! A world, jobs and faults, for the simulation and its checker.
+//! Histories for the simulation and its checker.
 
 use imageshare_core::Permission;
 use imageshare_engine::{
@@ -18,20 +18,21 @@ use imageshare_simulation::{
 
 use crate::source::Source;
 
-/// Jobs of a history. More make it longer and show nothing else.
+/// Maximum number of jobs of a history. More jobs reach no other states.
 const JOBS_MAX: usize = 16;
 
-/// Faults of a history.
+/// Maximum number of faults of a history.
 const FAULTS_MAX: usize = 16;
 
-/// The accounts of a world. Each bit of a job's byte names one, or three: a list of more than sixteen is treated otherwise.
+/// The accounts of a world. Each bit of a job's byte names one or three accounts, since the engine treats lists of more than
+/// 16 differently.
 const ACCOUNTS: u64 = 3 * BITS;
 const BITS: u64 = 8;
 
 /// Images of a world.
 const IMAGES: usize = 2;
 
-/// How long after the one before it a job comes, in milliseconds.
+/// Milliseconds between two jobs.
 const GAPS: [u64; 8] = [0, 0, 100, 500, 1900, 3000, 40_000, 10_000_000];
 
 /// Codes that an account may fail with.
@@ -40,12 +41,11 @@ const CODES: [&str; 3] = ["InternalError", "NeverHeardOf.This", "InvalidParamete
 /// Ends a history; another one follows.
 const END: [u8; 4] = [0xff; 4];
 
-/// Histories: the first three bytes of each are the seed and the limits. Then each four bytes are a job, a fault, a dial
-/// of the cloud, something about an account or an image, or the end. Nothing that the simulation's checker watches is
-/// broken.
+/// Checks histories: three bytes for seed and limits, then four bytes for each job, fault, dial of the ledger, property of an
+/// account or image, or the end. The simulation's checker must report no violation.
 ///
 /// # Panics
-/// If something is.
+/// If it reports one.
 pub fn engine(data: &[u8]) {
     let mut source = Source::new(data);
     while check_history(&mut source) {}
@@ -54,7 +54,7 @@ pub fn engine(data: &[u8]) {
 /// Checks the next history. Returns whether another one follows.
 fn check_history(source: &mut Source<'_>) -> bool {
     let [seed, limits, lane] = [source.byte(), source.byte(), source.byte()];
-    let mut plan = Plan::new(limits, lane);
+    let mut plan = WorldBuilder::new(limits, lane);
     let mut has_next = false;
     while let Some(record) = source.take() {
         if record == END {
@@ -82,20 +82,20 @@ fn check_history(source: &mut Source<'_>) -> bool {
     has_next
 }
 
-/// A world as it is read.
-struct Plan {
+/// Builds a world from the records of an input.
+struct WorldBuilder {
     world: World,
     is_one_shot: bool,
     now: u64,
     faults: Vec<(u64, Fault)>,
-    /// How many accounts the cloud lets an image have, and whether the engine knows.
+    /// The cap of accounts per image, and whether the engine's settings have it.
     cap: Option<(u8, bool)>,
     lag: u64,
     shared: Vec<(u64, u64)>,
     images: [Image; IMAGES],
 }
 
-impl Plan {
+impl WorldBuilder {
     fn new(limits: u8, lane: u8) -> Self {
         let mut world = World::quiet();
         let bit = |nth: u8| limits & (1 << nth) != 0;

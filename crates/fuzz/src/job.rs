@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::{shown::assert_shown, source::documents};
 
-/// Characters that the words for a text that is no job have at most, all in all: what its report holds of them.
+/// Maximum length of a rejection in characters: that of a report's `reason`.
 const REASON_CHARS_MAX: usize = 2_000;
 
-/// Jobs as JSON: what is accepted is within its bounds, is what a plain reading of it says, and written again is read as
-/// the same job; what is refused is refused in words that can be shown and are not cut.
+/// Checks jobs as JSON. An accepted job is within its bounds, agrees with a plain `serde_json` reading, and survives writing
+/// and parsing. A rejection is printable and not truncated.
 ///
 /// # Panics
-/// If that does not hold.
+/// If a property does not hold.
 pub fn job(data: &[u8]) {
     documents(data).for_each(check_document);
 }
@@ -34,7 +34,7 @@ fn check_document(data: &[u8]) {
     }
 }
 
-/// A job that was accepted, by whichever way.
+/// Checks the bounds of an accepted job.
 pub(crate) fn check_job(job: &Job) {
     let Job { identity, account_ids, expires_at, force } = job;
     assert!(job::is_job_id(&identity.job_id));

@@ -1,11 +1,11 @@
-//! What must hold for any bytes: one function for each fuzz target, which panics where it does not hold.
+//! The checks of the fuzz targets: one function per target, which panics if a property does not hold.
 //!
-//! The targets in `fuzz/` are one line each and call these; `tests/replay.rs` calls them with every input of the
-//! committed corpus, so that what was found once stays mended without libFuzzer. Each asserts more than that nothing
-//! panics: that two readings agree, that a way there and back is the identity, that what is refused is refused in words
-//! that can be shown. Nothing here reads a file or a clock, and nothing is larger than its input allows.
+//! The targets in `fuzz/` are one line each and call these functions. `tests/replay.rs` calls them with every input of the
+//! committed corpus, which catches regressions without libFuzzer. Each checks more than the absence of panics: two parsers
+//! agree, a round trip is the identity, errors are printable. Nothing reads a file or a clock, and memory is bounded by the
+//! input.
 //!
-//! | target | what goes in |
+//! | target | input |
 //! |---|---|
 //! | [`engine`] | histories: a world, jobs and faults, four bytes each |
 //! | [`headers`] | messages: properties and body |
@@ -15,11 +15,7 @@
 //! | [`response`] | response bodies |
 //! | [`settings`] | settings files |
 //! | [`signature`] | requests with their credentials |
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "what a target asserts fails by a panic, which is what a fuzzer looks for"
-)]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a fuzz target reports a failure by a panic")]
 
 mod engine;
 mod headers;
@@ -41,7 +37,7 @@ pub use response::response;
 pub use settings::settings;
 pub use signature::signature;
 
-/// A target: its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`, and its check.
+/// The name of a target, which its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` share, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.

@@ -1,4 +1,4 @@
-//! A file of jobs or of accounts, read line by line.
+//! Files of jobs or accounts.
 
 use std::{
     io::{BufRead, BufReader},
@@ -18,20 +18,19 @@ use crate::{
     source::documents,
 };
 
-/// Bytes of a line of accounts.
+/// Maximum length of a line of accounts in bytes.
 const ACCOUNT_LINE_LEN_MAX: usize = 4_096;
 
-/// Characters that the words for a file of accounts have at most: twenty-one lines of them.
+/// Maximum length of the error of an account file in characters: 21 lines.
 const ERROR_CHARS_MAX: usize = 21 * 300;
 
 type Read = Vec<Result<JobLine, Rejection>>;
 
-/// Files, each as CSV, as NDJSON and as a list of accounts: in whatever pieces it comes, the same is read; each line gives one
-/// job or account or one refusal with its number, in words that can be shown; and rows without quotes mean what a plain
-/// splitting at commas says.
+/// Checks files as CSV, NDJSON and account lists. The result does not depend on the size of reads. Each line gives a job, an
+/// account or a printable rejection with the line number. Rows without quotes agree with splitting at commas.
 ///
 /// # Panics
-/// If that does not hold.
+/// If a property does not hold.
 pub fn lines(data: &[u8]) {
     documents(data).for_each(check_document);
 }
@@ -49,8 +48,8 @@ fn read_jobs(data: &[u8], format: Format, region: Option<Region>) -> Read {
     let read = |reader: &mut dyn BufRead| JobReader::new(reader, "f", Some(format), region).collect::<Read>();
     let whole = read(&mut { data });
     assert_eq!(read(&mut BufReader::with_capacity(1, data)), whole, "byte by byte");
-    for found in &whole {
-        match found {
+    for line in &whole {
+        match line {
             Ok(JobLine { place, job }) => {
                 assert!(place.line >= 1);
                 check_job(job);
@@ -64,7 +63,7 @@ fn read_jobs(data: &[u8], format: Format, region: Option<Region>) -> Read {
     whole
 }
 
-/// The lines that are not blank, with their numbers.
+/// Returns the lines that are not blank, with their numbers.
 fn filled(data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let data = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
     let lines = data.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -81,11 +80,11 @@ fn check_objects(data: &[u8], region: Option<Region>) {
         let defaults = Defaults { job_id: format!("line-{number}"), region };
         (number, job::parse(line, &defaults).map_err(|rejection| rejection.problem))
     });
-    let found = read.into_iter().map(|found| match found {
+    let parsed = read.into_iter().map(|line| match line {
         Ok(JobLine { place, job }) => (place.line, Ok(job)),
         Err(rejection) => (line_of(&rejection), Err(rejection.problem)),
     });
-    assert!(found.eq(expected), "each line by itself");
+    assert!(parsed.eq(expected), "a line depends on others");
 }
 
 /// Returns whether the first line shows another format, or JSON that is spread over lines.
@@ -100,24 +99,24 @@ fn line_of(rejection: &Rejection) -> u64 {
     rejection.place.as_ref().map_or(0, |place| place.line)
 }
 
-type Key = (ImageId, Region, Permission);
+type RowKey = (ImageId, Region, Permission);
 
-/// A job's first line, its key, its accounts.
-type Group = (u64, Key, Vec<AccountId>);
+/// The first line, key and accounts of a job.
+type RowGroup = (u64, RowKey, Vec<AccountId>);
 
 fn check_rows(data: &[u8], region: Option<Region>) {
     let read = read_jobs(data, Format::Csv, region);
     let rows: Vec<_> = filled(data).collect();
     let accounts = read.iter().flatten().map(|read| read.job.account_ids.len()).sum::<usize>();
     let refused = read.iter().filter_map(|read| read.as_ref().err()).count();
-    assert!(accounts + refused <= rows.len(), "more comes out than stands there");
-    // Quotes may hold commas, and a SYNC suffers from what stands around it.
+    assert!(accounts + refused <= rows.len(), "more accounts and rejections than rows");
+    // Quoted fields may contain commas, and the rows of a SYNC depend on each other.
     if data.contains(&b'"') || data.windows(4).any(|four| four == b"SYNC") {
         return;
     }
     let Some((&(_, header), rows)) = rows.split_first() else { return assert!(read.is_empty()) };
     let Some(places) = places(header, region) else { return assert_eq!((accounts, refused), (0, 1)) };
-    let (mut expected, mut bad): (Vec<Group>, Vec<u64>) = Default::default();
+    let (mut expected, mut bad): (Vec<RowGroup>, Vec<u64>) = Default::default();
     for &(number, line) in rows {
         match row(line, &places, region) {
             None => bad.push(number),
@@ -129,21 +128,21 @@ fn check_rows(data: &[u8], region: Option<Region>) {
             },
         }
     }
-    let mut found: Vec<Group> = Vec::new();
+    let mut parsed: Vec<RowGroup> = Vec::new();
     let mut refused = Vec::new();
     for read in read {
         match read {
             Ok(JobLine { place, job }) => {
                 let key = (job.identity.image_id, job.identity.region, job.identity.permission);
-                found.push((place.line, key, job.account_ids.into()));
+                parsed.push((place.line, key, job.account_ids.into()));
             }
             Err(rejection) => refused.push(line_of(&rejection)),
         }
     }
-    assert_eq!((found, refused), (expected, bad));
+    assert_eq!((parsed, refused), (expected, bad));
 }
 
-/// Where the columns stand, and how many fields a row has at least.
+/// Returns the minimum number of fields of a row, and the index of each column.
 fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize>; 4])> {
     const COLUMNS: [[&str; 2]; 4] =
         [["image_id", "ImageId"], ["region", "Region"], ["permission", "Permission"], ["account_id", "AccountId"]];
@@ -160,17 +159,17 @@ fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize
     is_whole.then(|| (filled_len(&fields), places))
 }
 
-/// How many fields there are without the blank ones at the end.
+/// Returns the number of fields without trailing blank ones.
 fn filled_len(fields: &[&str]) -> usize {
     fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1)
 }
 
-/// What a row says; `Some(None)` if all of it is blank.
+/// Parses a row; `Some(None)` if it is blank.
 fn row(
     line: &[u8],
     (width, places): &(usize, [Option<usize>; 4]),
     region: Option<Region>,
-) -> Option<Option<(Key, AccountId)>> {
+) -> Option<Option<(RowKey, AccountId)>> {
     let fields: Vec<_> = str::from_utf8(line).ok()?.split(',').map(str::trim).collect();
     let len = filled_len(&fields);
     if len == 0 {

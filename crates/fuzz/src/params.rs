@@ -1,4 +1,4 @@
-//! Parameters of a call: as a JSON value, as pairs of a URL, as an action describes itself.
+//! Parameters of a call: JSON values, pairs of a URL, actions.
 
 use imageshare_core::{
     Permission,
@@ -14,14 +14,14 @@ use crate::{
     source::{Source, documents},
 };
 
-/// Characters that the words for pairs that are no parameters have at most.
+/// Maximum length of an error in characters.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// Parameters in each of their forms: the way to flat pairs, to the text of a URL and back is the identity; pairs are read
-/// as another crate reads them; and an action has the same parameters in its body and in its URL.
+/// Checks parameters. Flattening, URL encoding and parsing are lossless, pairs agree with `form_urlencoded`, and an action has
+/// the same parameters in body and URL.
 ///
 /// # Panics
-/// If that does not hold.
+/// If a property does not hold.
 pub fn params(data: &[u8]) {
     documents(data).for_each(check_document);
 }
@@ -39,7 +39,7 @@ fn check_text(text: &[u8]) {
         Ok(pairs) => pairs,
         Err(error) => return assert_shown(&error.to_string(), REASON_CHARS_MAX),
     };
-    // Of what cannot be decoded the other reader takes what it can; ours refuses it.
+    // The other parser replaces invalid bytes; this one rejects them.
     assert!(pairs.iter().eq(form_urlencoded::parse(text).collect::<Vec<_>>().iter().map(|(n, v)| (&**n, &**v))));
     assert_eq!(sorted(&read(&pairs)), sorted(&pairs));
     match flat::tree(pairs) {
@@ -61,7 +61,7 @@ fn check_value(value: &Value) {
     }
 }
 
-/// What comes back when a value was made flat: its leaves as texts, without what has no flat form.
+/// Returns a value after flattening and parsing: leaves are texts, and values without a flat form are absent.
 fn flat_form(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,

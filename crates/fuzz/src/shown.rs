@@ -1,9 +1,9 @@
-//! What may be shown to people.
+//! Text that is printed.
 
 use imageshare_core::text::printable;
 
-/// Text that reaches a terminal or a log: of bounded length, and nothing in it that a terminal acts on.
+/// Asserts that a text is printable and has at most `chars_max` characters.
 #[track_caller]
 pub(crate) fn assert_shown(text: &str, chars_max: usize) {
-    assert_eq!(printable(text, chars_max), text, "it is shown to people, {chars_max} characters at most");
+    assert_eq!(printable(text, chars_max), text, "not printable, or more than {chars_max} characters");
 }

@@ -1,4 +1,4 @@
-//! A request and who signs it: our signer against the verification of the sandbox, which shares no code with it.
+//! Signed requests: core's signer against the sandbox's verification, which shares no code with it.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use imageshare_core::{
@@ -17,25 +17,24 @@ use imageshare_sandbox::{
 
 use crate::source::Source;
 
-/// Seconds by which the clocks may differ.
+/// Maximum clock skew in seconds.
 const SKEW_MAX: u64 = 300;
 
-/// Seconds by which a signature may have been made before another one: two days.
+/// Maximum age in seconds of the signature before: two days.
 const EARLIER_MAX: u64 = 2 * 86_400;
 
-/// The last second of which both sides know the date.
+/// The last second whose date both sides support.
 const SECONDS_MAX: u64 = 253_402_207_200;
 
 /// Names of the parameters that signature version 1 adds.
 const COMMON: [&str; 9] =
     ["Action", "Version", "Timestamp", "Nonce", "SecretId", "SignatureMethod", "Region", "Token", "Signature"];
 
-/// Requests. One signed in version 3 with a kept key and kept buffers is signed as the stages of the specification sign it
-/// from the start, and accepted by the sandbox within the skew of the clocks and not beyond it; with any byte changed of what is signed it is refused.
-/// The same of version 1.
+/// Checks requests. A signer that keeps its key and buffers signs as the stages of the specification do from the start. The
+/// sandbox accepts the signature within the clock skew only, and rejects it once any signed byte changes. Versions 3 and 1.
 ///
 /// # Panics
-/// If that does not hold.
+/// If a property does not hold.
 pub fn signature(data: &[u8]) {
     let mut source = Source::new(data);
     loop {
@@ -48,8 +47,8 @@ pub fn signature(data: &[u8]) {
 
 fn check_request(source: &mut Source<'_>) {
     let now = UnixSeconds::new(source.number() % SECONDS_MAX).expect("it is before the last second");
-    let caller = Caller::read(source);
-    let change = Change { at: source.number(), by: source.byte() };
+    let caller = KnownCaller::read(source);
+    let change = ByteChange { at: source.number(), by: source.byte() };
     let hosts = [source.text(), "cvm.intl.tencentcloudapi.com".to_owned()];
     let host = hosts.iter().find_map(|text| Host::new(text).ok()).expect("the second one is a host");
     let region = source.text().parse().ok();
@@ -85,13 +84,13 @@ fn check_request(source: &mut Source<'_>) {
     }
 }
 
-/// Who signs, and what the sandbox knows of it.
-struct Caller {
+/// A credential, and the sandbox's key for it.
+struct KnownCaller {
     credential: Credential,
     keys: Keys,
 }
 
-impl Caller {
+impl KnownCaller {
     fn read(source: &mut Source<'_>) -> Self {
         let credential = Credential {
             secret_id: source.parsed("AKIDEXAMPLE"),
@@ -109,16 +108,16 @@ impl Caller {
     }
 }
 
-/// Which byte is changed, and how.
+/// A change of one byte.
 #[derive(Clone, Copy)]
-struct Change {
+struct ByteChange {
     at: u64,
     by: u8,
 }
 
-impl Change {
-    /// The same text with one byte changed; `None` if there is none.
-    fn of(self, text: &[u8]) -> Option<Vec<u8>> {
+impl ByteChange {
+    /// Returns a changed text; `None` if the text is empty.
+    fn apply(self, text: &[u8]) -> Option<Vec<u8>> {
         let at = usize::try_from(self.at.checked_rem(text.len() as u64)?).ok()?;
         let mut changed = text.to_vec();
         *changed.get_mut(at)? ^= self.by.max(1);
@@ -126,20 +125,20 @@ impl Change {
     }
 }
 
-/// What is signed, but for its action.
+/// The parameters of a request without its action.
 struct Signed<'a> {
-    caller: &'a Caller,
-    /// What it keeps from one signature to the next may not show.
+    caller: &'a KnownCaller,
+    /// Keeps a key and buffers between signatures, which must not affect the result.
     signer: Signer,
     host: Host<'a>,
     region: Option<Region>,
     now: UnixSeconds,
-    change: Change,
+    change: ByteChange,
 }
 
 impl Signed<'_> {
     fn check<A: Action>(&mut self, action: &A) {
-        let Self { caller: Caller { credential, keys }, signer, host, region, now, change } = self;
+        let Self { caller: KnownCaller { credential, keys }, signer, host, region, now, change } = self;
         let language = Some(if change.by == 0 { Language::Chinese } else { Language::English });
         let prepared = Prepared::new(action, &Target { host: *host, region: *region, language });
         let before = UnixSeconds::new(now.get().saturating_sub(change.at % EARLIER_MAX)).unwrap_or(*now);
@@ -152,7 +151,7 @@ impl Signed<'_> {
         let stages = tc3::sign(&canonical, A::SERVICE, credential, *now);
         assert!(
             given.contains(&("Authorization", stages.authorization.as_str())),
-            "what is kept from earlier signatures does not show"
+            "the signature depends on earlier ones"
         );
 
         let headers: HeaderMap = given
@@ -166,12 +165,15 @@ impl Signed<'_> {
         assert_eq!(verify(&received, keys, seconds).map(|caller| caller.service), Ok(Some(A::SERVICE.to_owned())));
         check_clock(&received, keys, seconds, change.at);
 
-        if let Some(body) = change.of(request.body()) {
-            assert!(verify(&Received { body: &body, ..received }, keys, seconds).is_err(), "another body");
+        if let Some(body) = change.apply(request.body()) {
+            assert!(
+                verify(&Received { body: &body, ..received }, keys, seconds).is_err(),
+                "a changed body is accepted"
+            );
         }
         for name in ["authorization", "content-type", "host", "x-tc-action", "x-tc-timestamp", "x-tc-token"] {
             let Some(value) = headers.get(name) else { continue };
-            let Some(changed) = change.of(value.as_bytes()).filter(|changed| !means_the_same(name, value, changed))
+            let Some(changed) = change.apply(value.as_bytes()).filter(|changed| !is_equivalent(name, value, changed))
             else {
                 continue;
             };
@@ -179,12 +181,12 @@ impl Signed<'_> {
             let mut headers = headers.clone();
             headers.insert(name, changed);
             let accepted = verify(&Received { headers: &headers, ..received }, keys, seconds);
-            assert!(accepted.is_err(), "another header: {headers:?}");
+            assert!(accepted.is_err(), "a changed header is accepted: {headers:?}");
         }
     }
 
     fn check_v1(&self, algorithm: Algorithm, method: Method, mut pairs: Pairs) {
-        let Self { caller: Caller { credential, keys }, host, region, now, change, .. } = self;
+        let Self { caller: KnownCaller { credential, keys }, host, region, now, change, .. } = self;
         let (region, nonce) = (region.as_ref().map(|region| region.as_str()), change.at.max(1));
         let common = Common { action: "A", version: "B", region, timestamp: *now, nonce, algorithm };
         common.push_to(&mut pairs, credential);
@@ -192,21 +194,24 @@ impl Signed<'_> {
         let query = v1::query(&pairs, &signature);
         let headers: HeaderMap = header("host", host.as_str().as_bytes()).into_iter().collect();
         let of = |text: &[u8]| flat::parse(text).ok();
-        let sent = of(query.as_bytes()).expect("what is sent can be read");
+        let sent = of(query.as_bytes()).expect("the query can be parsed");
         let received = Received { method: method.as_str(), query: &query, headers: &headers, body: b"", pairs: &sent };
         let seconds = now.get();
         assert_eq!(verify(&received, keys, seconds).map(|caller| caller.service), Ok(None));
         check_clock(&received, keys, seconds, change.at);
         let other = if method == Method::Get { "POST" } else { "GET" };
-        assert!(verify(&Received { method: other, ..received }, keys, seconds).is_err(), "another method");
-        let Some(changed) = change.of(query.as_bytes()).and_then(|query| of(&query)) else { return };
-        // Values are signed as they are, so `A=1&B=2` may be one pair or two: a weakness of version 1.
-        let what_is_signed = |mut pairs: Pairs| {
+        assert!(verify(&Received { method: other, ..received }, keys, seconds).is_err(), "another method is accepted");
+        let Some(changed) = change.apply(query.as_bytes()).and_then(|query| of(&query)) else { return };
+        // Version 1 signs values without escapes, so `A=1&B=2` may be one pair or two.
+        let signed_content = |mut pairs: Pairs| {
             let signature = pairs.take("Signature");
             (signature, v1::string_to_sign(method, *host, &pairs))
         };
-        if what_is_signed(changed.clone()) != what_is_signed(sent.clone()) {
-            assert!(verify(&Received { pairs: &changed, ..received }, keys, seconds).is_err(), "another query");
+        if signed_content(changed.clone()) != signed_content(sent.clone()) {
+            assert!(
+                verify(&Received { pairs: &changed, ..received }, keys, seconds).is_err(),
+                "a changed query is accepted"
+            );
         }
     }
 }
@@ -218,8 +223,8 @@ fn check_clock(received: &Received<'_>, keys: &Keys, seconds: u64, skew: u64) {
     }
 }
 
-/// Whether a header says the same in other bytes: letters of another case and white space around what is signed.
-fn means_the_same(name: &str, value: &HeaderValue, changed: &[u8]) -> bool {
+/// Whether two values of a header are equivalent: they differ in case or surrounding white space only.
+fn is_equivalent(name: &str, value: &HeaderValue, changed: &[u8]) -> bool {
     let (Ok(value), Ok(changed)) = (value.to_str(), str::from_utf8(changed)) else { return false };
     match name {
         "authorization" => value.split(',').map(str::trim).eq(changed.split(',').map(str::trim)),

@@ -47,7 +47,7 @@ def series_of(panel, api, end):
             yield legend, [(time - end) / 60 for time in times], [float(value) for value in values]
 
 
-def look(panel, value):
+def text_and_color(panel, value):
     """Returns the text and the color of a value."""
     defaults = panel["fieldConfig"]["defaults"]
     for mapping in defaults["mappings"]:
@@ -63,7 +63,7 @@ def look(panel, value):
 
 def draw_lines(axes, panel, series):
     defaults = panel["fieldConfig"]["defaults"]
-    axes.yaxis.set_major_formatter(lambda value, _: look(panel, value)[0])
+    axes.yaxis.set_major_formatter(lambda value, _: text_and_color(panel, value)[0])
     for legend, minutes, values in series:
         axes.plot(minutes, values, label=legend, linewidth=1)
     top = max([1e-3, *(value for _, _, values in series for value in values)])
@@ -75,7 +75,7 @@ def draw_lines(axes, panel, series):
 
 def draw_bars(axes, panel, series):
     for legend, _, values in series:
-        text, color = look(panel, round(values[-1]))
+        text, color = text_and_color(panel, round(values[-1]))
         axes.barh(f"{text}  {legend}", values[-1], color=color)
     axes.set_xlim(0, 1.1 * max([1, *(values[-1] for _, _, values in series)]))
     axes.tick_params(axis="y", direction="in", pad=-8)
@@ -87,16 +87,16 @@ def draw_numbers(axes, panel, series):
     axes.set_axis_off()
     axes.set_xlim(0, len(series))
     for place, (legend, _, values) in enumerate(series):
-        text, color = look(panel, values[-1])
+        text, color = text_and_color(panel, values[-1])
         axes.text(place + 0.5, 0.6, text, color=color, size=12, ha="center")
         axes.text(place + 0.5, 0.2, legend, ha="center")
 
 
 def draw_states(axes, panel, series):
     for legend, minutes, values in series:
-        looks = [look(panel, value) for value in values]
-        axes.scatter(minutes, [legend] * len(minutes), c=[color for _, color in looks], marker="s", s=110)
-        axes.annotate(looks[-1][0], (minutes[-1], legend), xytext=(-6, 8), textcoords="offset points", ha="right")
+        styles = [text_and_color(panel, value) for value in values]
+        axes.scatter(minutes, [legend] * len(minutes), c=[color for _, color in styles], marker="s", s=110)
+        axes.annotate(styles[-1][0], (minutes[-1], legend), xytext=(-6, 8), textcoords="offset points", ha="right")
     axes.margins(y=0.5)
 
 

@@ -1,46 +1,46 @@
-//! What systemd receives from a worker, and what `check --connect` prints before there is one.
+//! Notifications to systemd, and `check --connect` before the first start.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use kit::{Folder, Node, Sandbox, shell::Shell, stage::Stage, worker::Worker};
+use kit::{BrokerNode, Folder, SandboxProcess, setup::TestSetup, shell::Shell, worker::Worker};
 
 use crate::transcripts::follow;
 
-/// What the service manager hears next.
-fn heard(manager: &UnixDatagram) -> String {
+/// Returns the next notification.
+fn receive(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 256];
-    let len = manager.recv(&mut buffer).expect("the worker says something in time");
+    let len = manager.recv(&mut buffer).expect("the worker sends a notification in time");
     String::from_utf8(buffer[..len].to_vec()).unwrap()
 }
 
 #[test]
 fn service_manager_receives_states_and_is_optional() {
-    let stage = Stage::new(Node::any(), Sandbox::start(&["--rps", "0"]), 100);
+    let setup = TestSetup::new(BrokerNode::any(), SandboxProcess::start(&["--rps", "0"]), 100);
     let folder = Folder::new();
     let path = folder.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let program = stage.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let program = setup.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let worker = Worker::start(program);
-    assert_eq!(heard(&manager), "READY=1");
+    assert_eq!(receive(&manager), "READY=1");
     for _ in 0..3 {
-        assert_eq!(heard(&manager), "WATCHDOG=1");
+        assert_eq!(receive(&manager), "WATCHDOG=1");
     }
     worker.signal("TERM");
-    let mut said = heard(&manager);
-    while said == "WATCHDOG=1" {
-        said = heard(&manager);
+    let mut notification = receive(&manager);
+    while notification == "WATCHDOG=1" {
+        notification = receive(&manager);
     }
-    assert_eq!(said, "STOPPING=1");
-    assert_eq!(worker.end().0, Some(0));
+    assert_eq!(notification, "STOPPING=1");
+    assert_eq!(worker.wait().0, Some(0));
 
-    let worker = Worker::start(stage.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
-    worker.until_logged_after(0, &["WARN", "NOTIFY_SOCKET"]);
-    worker.until_subscribed();
+    let worker = Worker::start(setup.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
+    worker.wait_for_log_after(0, &["WARN", "NOTIFY_SOCKET"]);
+    worker.wait_until_subscribed();
     worker.drain();
 }
 
 #[test]
 fn check_names_what_is_missing_and_changes_nothing() {
-    follow(Shell::new(), Node::any(), "check");
+    follow(Shell::new(), BrokerNode::any(), "check");
 }

@@ -1,4 +1,4 @@
-//! The API refuses what is too much: nothing fails for it, and what it lets through is used.
+//! API rate limits: throttled requests fail no job, and the worker uses the rate that the API admits.
 
 use std::{
     thread,
@@ -8,76 +8,75 @@ use std::{
 use serde_json::json;
 
 use kit::{
-    Node, Sandbox,
-    history::{History, account, image},
-    size,
-    stage::Stage,
-    until,
+    BrokerNode, SandboxProcess,
+    history::{JobHistory, account, image},
+    setup::TestSetup,
+    size, wait_until,
     worker::Worker,
 };
 
 const IMAGES: u64 = 10;
 
-/// Requests a second that the API lets through, and that the worker believes to be allowed.
-const ALLOWED: u32 = 10;
-const BELIEVED: u32 = 20;
+/// Requests per second: the API's limit, and the worker's setting.
+const LIMIT: u32 = 10;
+const SETTING: u32 = 20;
 
-/// How long the worker may take to find out what is allowed, and how long it is watched then.
-const LEARNS: Duration = Duration::from_secs(10);
-const WATCHED: Duration = Duration::from_secs(10);
+/// How long the worker may take to detect the limit, and how long its rate is then measured.
+const DETECTION: Duration = Duration::from_secs(10);
+const MEASUREMENT: Duration = Duration::from_secs(10);
 
-/// Requests that were let through and those that were too many.
-fn counts(stage: &Stage<'_>) -> (u64, u64) {
-    let stats = stage.sandbox.stats();
+/// Returns the numbers of admitted and of throttled requests.
+fn counts(setup: &TestSetup<'_>) -> (u64, u64) {
+    let stats = setup.sandbox.stats();
     let of = |code: &str| stats["by_code"][code].as_u64().unwrap_or_default();
     (of("ok"), of("RequestLimitExceeded"))
 }
 
-/// A worker that believes in a higher limit than there is, and jobs of one account each, so many of them in a request.
+/// Starts a worker whose rate is above the limit, and publishes jobs of one account each.
 #[track_caller]
-fn start(jobs: u32, batch: &str) -> (Stage<'static>, History, Worker) {
-    let sandbox = Sandbox::start(&["--rps", &ALLOWED.to_string(), "--latency", "20ms"]);
-    let stage = Stage::new(Node::any(), sandbox, BELIEVED);
-    let mut history = History::default();
+fn start(jobs: u32, batch: &str) -> (TestSetup<'static>, JobHistory, Worker) {
+    let sandbox = SandboxProcess::start(&["--rps", &LIMIT.to_string(), "--latency", "20ms"]);
+    let setup = TestSetup::new(BrokerNode::any(), sandbox, SETTING);
+    let mut history = JobHistory::default();
     for number in 0..u64::from(jobs) {
-        history.add(&image(number % IMAGES), true, [account(number)]);
+        history.share(&image(number % IMAGES), [account(number)]);
     }
-    stage.publish(&history.jobs);
-    let worker = Worker::start(stage.program("worker").env("IMAGESHARE_BATCH", batch));
-    until("something is written", || (stage.sandbox.writes() > 0).then_some(()));
-    (stage, history, worker)
+    setup.publish(&history.jobs);
+    let worker = Worker::start(setup.program("worker").env("IMAGESHARE_BATCH", batch));
+    wait_until("the worker writes", || (setup.sandbox.writes() > 0).then_some(()));
+    (setup, history, worker)
 }
 
 #[test]
 fn lower_rate_limit_is_detected_and_used() {
-    let (stage, history, worker) = start(30 * ALLOWED, "1");
-    // Not waiting for anything: it may take so long.
-    thread::sleep(LEARNS);
-    let (before, since) = (counts(&stage), Instant::now());
-    thread::sleep(WATCHED);
-    let (now, took) = (counts(&stage), since.elapsed());
-    let (let_through, refused) = (now.0 - before.0, now.1 - before.1);
-    let possible = took.as_secs_f64() * f64::from(ALLOWED);
-    assert!(let_through as f64 >= 0.9 * possible, "{let_through} of {possible} possible requests were let through");
-    assert!(refused * 20 <= let_through + refused, "{refused} refused beside {let_through}");
-    stage.check_done(&history);
+    let (setup, history, worker) = start(30 * LIMIT, "1");
+    // The time for detection is a bound, not a condition to wait for.
+    thread::sleep(DETECTION);
+    let (before, since) = (counts(&setup), Instant::now());
+    thread::sleep(MEASUREMENT);
+    let (now, took) = (counts(&setup), since.elapsed());
+    let (admitted, throttled) = (now.0 - before.0, now.1 - before.1);
+    let possible = took.as_secs_f64() * f64::from(LIMIT);
+    assert!(admitted as f64 >= 0.9 * possible, "{admitted} of {possible} possible requests were admitted");
+    assert!(throttled * 20 <= admitted + throttled, "{throttled} throttled, {admitted} admitted");
+    setup.check_all_succeeded(&history);
     worker.drain();
 }
 
 #[test]
 fn throttle_storm_lowers_rate_and_fails_no_job() {
     let storm = Duration::from_secs(size(5, 60));
-    // Few requests: what is lost of the rate comes back slowly.
-    let (stage, history, worker) = start(50 * ALLOWED, "20");
-    stage.sandbox.fail_all("throttle");
-    let before = counts(&stage);
-    // Not waiting for anything: it is to last so long.
+    // Few requests, since the rate recovers slowly.
+    let (setup, history, worker) = start(50 * LIMIT, "20");
+    setup.sandbox.fail_all("throttle");
+    let before = counts(&setup);
+    // The length of the storm is a parameter, not a condition to wait for.
     thread::sleep(storm);
-    let refused = counts(&stage).1 - before.1;
-    // Halved every other second, and never quite silent.
-    assert!(refused > 0 && refused <= u64::from(4 * BELIEVED) + storm.as_secs(), "{refused} were refused");
-    stage.sandbox.faults(&json!({}));
-    assert!(!worker.said().contains("lane closed"), "{}", worker.said());
-    stage.check_done(&history);
+    let throttled = counts(&setup).1 - before.1;
+    // The rate is halved every other second, but never to zero.
+    assert!(throttled > 0 && throttled <= u64::from(4 * SETTING) + storm.as_secs(), "{throttled} throttled");
+    setup.sandbox.faults(&json!({}));
+    assert!(!worker.stderr().contains("lane closed"), "{}", worker.stderr());
+    setup.check_all_succeeded(&history);
     worker.drain();
 }

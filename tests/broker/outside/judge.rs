@@ -6,13 +6,13 @@
 //! 2. **Correct end state?** Each account is as the last job that succeeded for it requested.
 //! 3. **True outcomes?** Each outcome of each report agrees with the requests and effects in the sandbox's log.
 //!
-//! A round with a plan of its own also tells whether jobs may fail, and how much may be written twice.
+//! A round with given faults also bounds failures and repeated writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     outcomes,
-    record::{DeadLetter, Job, Kind, Outcome, Record, Report, Timeline},
+    record::{JobKind, JobReport, PublishedJob, Record, RecordedDeadLetter, ReportedOutcome, Timeline},
 };
 
 /// Returns every broken promise of a round.
@@ -27,8 +27,8 @@ pub(super) fn judge(record: &Record) -> Vec<String> {
     problems
 }
 
-fn reports_by_job(record: &Record) -> BTreeMap<&str, Vec<&Report>> {
-    let mut reports: BTreeMap<&str, Vec<&Report>> = BTreeMap::new();
+fn reports_by_job(record: &Record) -> BTreeMap<&str, Vec<&JobReport>> {
+    let mut reports: BTreeMap<&str, Vec<&JobReport>> = BTreeMap::new();
     for report in &record.reports {
         reports.entry(&report.job_id).or_default().push(report);
     }
@@ -42,7 +42,7 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
         lost(format!("the queues still hold {} messages", record.left));
     }
     let mut reports = reports_by_job(record);
-    let mut dead: BTreeMap<&str, Vec<&DeadLetter>> = BTreeMap::new();
+    let mut dead: BTreeMap<&str, Vec<&RecordedDeadLetter>> = BTreeMap::new();
     for letter in &record.dead {
         dead.entry(&letter.body.job_id).or_default().push(letter);
     }
@@ -55,8 +55,9 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
         let failed: Vec<_> = reports.iter().flat_map(|report| report.failed()).collect();
         for &(account, failure) in &failed {
             // The dead letter of a SYNC contains its own list, not the accounts that it failed to remove.
-            let holds =
-                |letter: &&DeadLetter| letter.body.accounts.contains(&account) || !job.accounts.contains(&account);
+            let holds = |letter: &&RecordedDeadLetter| {
+                letter.body.accounts.contains(&account) || !job.accounts.contains(&account)
+            };
             if !letters.iter().any(|letter| letter.reason == "failed" && letter.code.is_some() && holds(letter)) {
                 let code = &failure.code;
                 lost(format!("{}: {account} failed ({code}), no dead letter", job.id));
@@ -80,11 +81,11 @@ fn lost(record: &Record, problems: &mut Vec<String>) {
     }
 }
 
-/// Checks that no job failed, and that little was written that was so already.
+/// Checks that no job failed, and that few writes had no effect.
 fn calm(record: &Record, problems: &mut Vec<String>) {
-    /// A listing of this length may have been cut off and then proves no absence, so that a CANCEL repeats nothing. The
-    /// first CANCEL after the next listing may have been on its way when that came.
-    const CUT_OFF: [usize; 3] = [20, 50, 100];
+    /// A listing of one of these lengths may be truncated and proves no absence, so a CANCEL after it is not a repetition.
+    /// Neither is the first CANCEL after the next listing, which may have been in flight at that time.
+    const TRUNCATED: [usize; 3] = [20, 50, 100];
     for report in record.reports.iter().filter(|report| record.is_calm && report.status != "succeeded") {
         problems.push(format!("calm: {} is {}", report.job_id, report.status));
     }
@@ -95,7 +96,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
         let image = request.image.as_deref().unwrap_or_default();
         let shared = state.entry(image.to_owned()).or_default();
         match request.share() {
-            None if CUT_OFF.contains(&shared.len()) => drop(unproven.insert(image, true)),
+            None if TRUNCATED.contains(&shared.len()) => drop(unproven.insert(image, true)),
             None => drop(unproven.get_mut(image).map(|lasts| *lasts = false)),
             Some(share) => {
                 let is_change = |account: &&u64| if share { shared.insert(**account) } else { shared.remove(*account) };
@@ -117,7 +118,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
 
 /// Checks that each report matches its job, names each account once, and is the only one of its delivery.
 fn shapes(record: &Record, problems: &mut Vec<String>) {
-    let mut deliveries: BTreeMap<(&str, &str, i64), &Report> = BTreeMap::new();
+    let mut deliveries: BTreeMap<(&str, &str, i64), &JobReport> = BTreeMap::new();
     for report in &record.reports {
         let Some(job) = record.job(&report.job_id).map(|place| &record.jobs[place]) else { continue };
         let mut untrue = |text: String| problems.push(format!("untrue: {}: {text}", job.id));
@@ -125,7 +126,7 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
             untrue(format!("the report names {}", report.image));
         }
         if !record.hosts.contains_key(&report.worker) {
-            untrue(format!("the report is from process {}, which is no worker", report.worker));
+            untrue(format!("the report is from process {}, which is not a worker of the round", report.worker));
         }
         let named: BTreeSet<u64> = report.outcomes.iter().map(|(account, _)| *account).collect();
         if named.len() != report.outcomes.len() {
@@ -135,14 +136,14 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
             untrue(format!("the report has no outcome for {account}"));
         }
         for (account, outcome) in &report.outcomes {
-            let (is_listed, is_sync) = (job.accounts.contains(account), job.kind == Kind::Sync);
+            let (is_listed, is_sync) = (job.accounts.contains(account), job.kind == JobKind::Sync);
             let fits = match outcome {
-                Outcome::Changed | Outcome::Unchanged => is_listed,
-                Outcome::Cancelled => is_sync && !is_listed,
-                Outcome::Failed(_) => is_sync || is_listed,
+                ReportedOutcome::Changed | ReportedOutcome::Unchanged => is_listed,
+                ReportedOutcome::Cancelled => is_sync && !is_listed,
+                ReportedOutcome::Failed(_) => is_sync || is_listed,
             };
             if !fits {
-                untrue(format!("{account} is {outcome:?}, which does not go with the job's list"));
+                untrue(format!("{account} is {outcome:?}, which contradicts the job's list"));
             }
         }
         let failed = report.failed().count();
@@ -164,7 +165,7 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
     }
 }
 
-/// Whether an account must be shared; `None` if a write may or may not have taken effect, and no later job decides.
+/// Whether an account must be shared; `None` if that depends on a write in doubt.
 type Expected = Option<bool>;
 
 /// Checks the end states.
@@ -174,7 +175,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
         record.initial.keys().chain(record.last.keys()).chain(record.jobs.iter().map(|job| &job.image)).collect();
     for image in images {
         let (initial, last) = (record.initial.get(image), record.last.get(image));
-        let jobs: Vec<&Job> = record.jobs.iter().filter(|job| job.image == *image).collect();
+        let jobs: Vec<&PublishedJob> = record.jobs.iter().filter(|job| job.image == *image).collect();
         let named = jobs.iter().flat_map(|job| &job.accounts).chain(initial.into_iter().flatten());
         let accounts: BTreeSet<u64> = named.chain(last.into_iter().flatten()).copied().collect();
         let replayed = timeline.last(image);
@@ -189,7 +190,7 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
             let words = |shared| if shared { "shared" } else { "not shared" };
             if expected != is_shared {
                 let [is, was] = [is_shared, expected].map(words);
-                problems.push(format!("end state: {image} is {is} with {account}, requested was {was}"));
+                problems.push(format!("end state: {image} is {is} with {account} (expected {was})"));
             }
             if replayed.contains(&account) != is_shared {
                 let is = words(is_shared);
@@ -200,16 +201,16 @@ fn end_state(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
 }
 
 /// Returns the state that an account must have after a job, given the failures in the reports of the job.
-fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[&Report]) -> Expected {
+fn after(record: &Record, before: Expected, job: &PublishedJob, account: u64, reports: &[&JobReport]) -> Expected {
     let shared = match job.kind {
-        Kind::Share | Kind::Cancel if !job.accounts.contains(&account) => return before,
-        Kind::Share => true,
-        Kind::Cancel => false,
-        Kind::Sync => job.accounts.contains(&account),
+        JobKind::Share | JobKind::Cancel if !job.accounts.contains(&account) => return before,
+        JobKind::Share => true,
+        JobKind::Cancel => false,
+        JobKind::Sync => job.accounts.contains(&account),
     };
     // Whether the report says that the account is as requested; `None` if that is unknown.
-    let done = |report: &&Report| match report.outcome(account) {
-        Some(Outcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
+    let done = |report: &&JobReport| match report.outcome(account) {
+        Some(ReportedOutcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
         Some(_) => Some(true),
         // A SYNC removes the accounts that are not in its list, unless it failed as a whole.
         None if !report.failed_as_a_whole() => Some(true),
@@ -221,8 +222,8 @@ fn after(record: &Record, before: Expected, job: &Job, account: u64, reports: &[
         let mut writes = record.requests.iter().filter(|request| request.writes(&job.image, account));
         writes.any(|request| request.share() == Some(shared) && request.effect() >= received)
     };
-    let said: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
-    match said.into_iter().collect::<Vec<_>>()[..] {
+    let results: BTreeSet<Option<bool>> = reports.iter().map(done).collect();
+    match results.into_iter().collect::<Vec<_>>()[..] {
         [Some(true)] => Some(shared),
         [Some(false)] if !took_effect() => before,
         // Both results of this job are the same.

@@ -1,10 +1,10 @@
-//! Proof that the judge detects errors: a record is good, and each kind of falsification of it is detected.
+//! Tests that the judge accepts a correct record and detects every kind of falsification.
 
 use serde_json::json;
 
 use super::{
     judge::judge,
-    record::{Failure, Kind, Outcome, Record, Request},
+    record::{JobKind, LoggedRequest, Record, ReportedFailure, ReportedOutcome},
 };
 
 type Falsify = fn(&mut Record);
@@ -63,12 +63,12 @@ fn good_round_has_no_problem() {
 }
 
 /// Replaces an outcome by its place in the report of a job.
-fn put(record: &mut Record, report: usize, at: usize, outcome: Outcome) {
+fn put(record: &mut Record, report: usize, at: usize, outcome: ReportedOutcome) {
     record.reports[report].outcomes[at].1 = outcome;
 }
 
-fn failed(code: &str, request_id: Option<&str>) -> Outcome {
-    Outcome::Failed(Failure { code: code.to_owned(), request_id: request_id.map(str::to_owned) })
+fn failed(code: &str, request_id: Option<&str>) -> ReportedOutcome {
+    ReportedOutcome::Failed(ReportedFailure { code: code.to_owned(), request_id: request_id.map(str::to_owned) })
 }
 
 #[test]
@@ -81,20 +81,23 @@ fn every_falsification_is_detected() {
         ("lost", "although nothing failed", |record| record.dead[0].body.job_id = "a".to_owned()),
         ("lost", "was never published", |record| drop(record.jobs.pop())),
         ("lost", "an invalid message", |record| record.invalid = ["x".to_owned()].into()),
-        ("end state", "requested was", |record| record.last.clear()),
+        ("end state", "(expected ", |record| record.last.clear()),
         ("end state", "unlike in the sandbox's log", |record| record.last.clear()),
-        ("end state", "requested was", |record| record.jobs.swap(0, 3)),
+        ("end state", "(expected ", |record| record.jobs.swap(0, 3)),
         // A write that no worker sent.
-        ("end state", "requested was", |record| {
-            let cancel =
-                Request { permission: Some(Kind::Cancel), host: "foreign".to_owned(), ..record.requests[5].clone() };
+        ("end state", "(expected ", |record| {
+            let cancel = LoggedRequest {
+                permission: Some(JobKind::Cancel),
+                host: "foreign".to_owned(),
+                ..record.requests[5].clone()
+            };
             record.requests.push(cancel);
             record.last.remove("j");
         }),
-        ("untrue", "caused it", |record| put(record, 0, 0, Outcome::Unchanged)),
-        ("untrue", "sent no request", |record| put(record, 0, 1, Outcome::Changed)),
-        ("untrue", "it was not so", |record| put(record, 2, 1, Outcome::Changed)),
-        ("untrue", "it was not so", |record| put(record, 2, 1, Outcome::Unchanged)),
+        ("untrue", "caused it", |record| put(record, 0, 0, ReportedOutcome::Unchanged)),
+        ("untrue", "sent no request", |record| put(record, 0, 1, ReportedOutcome::Changed)),
+        ("untrue", "was not as requested", |record| put(record, 2, 1, ReportedOutcome::Changed)),
+        ("untrue", "was not as requested", |record| put(record, 2, 1, ReportedOutcome::Unchanged)),
         ("untrue", "Local.NotAttempted", |record| put(record, 0, 0, failed("Local.NotAttempted", None))),
         ("untrue", "Local.CancelLimit", |record| put(record, 0, 0, failed("Local.CancelLimit", None))),
         ("untrue", UNKNOWN, |record| put(record, 0, 0, failed(UNKNOWN, None))),
@@ -104,14 +107,14 @@ fn every_falsification_is_detected() {
         ("untrue", "another worker sent", |record| record.requests[3].host = "foreign".to_owned()),
         ("untrue", "two reports of one delivery differ", |record| {
             record.reports.push(record.reports[0].clone());
-            put(record, 5, 0, Outcome::Unchanged);
+            put(record, 5, 0, ReportedOutcome::Unchanged);
         }),
-        ("untrue", "says None of 9", |record| drop(record.reports[3].outcomes.pop())),
+        ("untrue", "reports None for 9", |record| drop(record.reports[3].outcomes.pop())),
         ("untrue", "no outcome", |record| drop(record.reports[0].outcomes.pop())),
-        ("untrue", "twice", |record| record.reports[0].outcomes.push((1, Outcome::Changed))),
-        ("untrue", "does not go with", |record| put(record, 0, 0, Outcome::Cancelled)),
+        ("untrue", "twice", |record| record.reports[0].outcomes.push((1, ReportedOutcome::Changed))),
+        ("untrue", "contradicts", |record| put(record, 0, 0, ReportedOutcome::Cancelled)),
         ("untrue", "names k", |record| record.reports[0].image = "k".to_owned()),
-        ("untrue", "is no worker", |record| record.reports[0].worker = "2".to_owned()),
+        ("untrue", "not a worker", |record| record.reports[0].worker = "2".to_owned()),
         ("untrue", "the status is", |record| record.reports[0].status = "failed".to_owned()),
         ("untrue", "before it begins", |record| record.reports[0].finished = 0),
         ("calm", "c is partial", |record| record.is_calm = true),
@@ -124,7 +127,7 @@ fn every_falsification_is_detected() {
         let mut record = good();
         falsify(&mut record);
         let problems = judge(&record);
-        let is_meant = |problem: &String| problem.starts_with(rule) && problem.contains(words);
-        assert!(problems.iter().any(is_meant), "{words:?} is not among {problems:#?}");
+        let is_expected = |problem: &String| problem.starts_with(rule) && problem.contains(words);
+        assert!(problems.iter().any(is_expected), "{words:?} is not among {problems:#?}");
     }
 }

@@ -19,8 +19,8 @@ use std::{
 };
 
 use judge::judge;
-use kit::{Node, number, of_repository, seed};
-pub(crate) use plan::{Fault, Plan};
+use kit::{BrokerNode, env_number, repository_path, seed};
+pub(crate) use plan::{RoundFault, RoundPlan};
 use record::Record;
 use round::Round;
 
@@ -35,30 +35,30 @@ const ROUNDS_A_SEED: u64 = 10_000;
 
 #[test]
 fn rounds_lose_nothing_and_report_truly() {
-    let first = number("ROUND").unwrap_or_else(|| seed() * ROUNDS_A_SEED);
-    let rounds = if number("ROUND").is_some() { 1 } else { number("ROUNDS").unwrap_or(ROUNDS) };
+    let first = env_number("ROUND").unwrap_or_else(|| seed() * ROUNDS_A_SEED);
+    let rounds = if env_number("ROUND").is_some() { 1 } else { env_number("ROUNDS").unwrap_or(ROUNDS) };
     let next = AtomicU64::new(first);
-    // A broken round ends its track; the scope then fails the test, and the other tracks take the remaining rounds.
+    // A failed round ends its track, and the test fails after the other tracks have run the remaining rounds.
     thread::scope(|scope| {
-        for _ in 0..number("TRACKS").unwrap_or(TRACKS).min(rounds) {
+        for _ in 0..env_number("TRACKS").unwrap_or(TRACKS).min(rounds) {
             scope.spawn(|| {
-                let node = Node::start();
+                let node = BrokerNode::start();
                 loop {
                     let round = next.fetch_add(1, Ordering::Relaxed);
                     if round >= first + rounds {
                         return;
                     }
-                    check(&node, &Plan::new(round));
+                    check(&node, &RoundPlan::new(round));
                 }
             });
         }
     });
 }
 
-/// Runs a round with a plan, and fails with what the judge finds.
+/// Runs a round and asserts that the judge finds no problem.
 #[track_caller]
-pub(crate) fn check(node: &Node, plan: &Plan) {
-    let name = format!("round {}: {}", plan.seed, plan.words());
+pub(crate) fn check(node: &BrokerNode, plan: &RoundPlan) {
+    let name = format!("round {}: {}", plan.seed, plan.summary());
     let record = Round::run(node, plan);
     let raw = record.to_string();
     let record = Record::parse(record);
@@ -66,7 +66,7 @@ pub(crate) fn check(node: &Node, plan: &Plan) {
     let [jobs, reports, requests] = [record.jobs.len(), record.reports.len(), record.requests.len()];
     eprintln!("{name}: {jobs} jobs, {reports} reports, {requests} requests, {} problems", problems.len());
     if !problems.is_empty() {
-        let path = of_repository("target").join(format!("outside-{}.json", plan.seed));
+        let path = repository_path("target").join(format!("outside-{}.json", plan.seed));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, raw).unwrap();
         eprintln!("{name}: the record is in {}", path.display());

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Failure, Job, Kind, Micros, Outcome, Record, Report, Request, Timeline};
+use super::record::{
+    JobKind, JobReport, LoggedRequest, Micros, PublishedJob, Record, ReportedFailure, ReportedOutcome, Timeline,
+};
 
 /// Tolerance between the times of reports and of the sandbox: rounding to milliseconds, and two clocks.
 const SLACK: Micros = 5_000;
@@ -13,20 +15,20 @@ pub(super) fn is_cancel_limit(code: &str) -> bool {
 }
 
 /// The outcome of one account in one report.
-struct Item<'a> {
-    report: &'a Report,
+struct ReportedItem<'a> {
+    report: &'a JobReport,
     /// The index of its job in publish order.
     place: usize,
     /// Whether the job requests that the account is shared.
     shared: bool,
     /// `None` for an account that is in neither the list nor the report of a SYNC.
-    outcome: Option<&'a Outcome>,
+    outcome: Option<&'a ReportedOutcome>,
 }
 
 /// Checks every outcome of every report.
 pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
-    let mut stories: BTreeMap<(&str, u64, &str), Vec<Item<'_>>> = BTreeMap::new();
-    let mut reports: Vec<(Micros, usize, &Report)> = Vec::new();
+    let mut stories: BTreeMap<(&str, u64, &str), Vec<ReportedItem<'_>>> = BTreeMap::new();
+    let mut reports: Vec<(Micros, usize, &JobReport)> = Vec::new();
     for report in &record.reports {
         if let Some(place) = record.job(&report.job_id) {
             reports.push((report.received, place, report));
@@ -36,14 +38,14 @@ pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<Str
     for (_, place, report) in reports {
         let job = &record.jobs[place];
         for (account, outcome) in &report.outcomes {
-            let shared = job.kind == Kind::Share || (job.kind == Kind::Sync && job.accounts.contains(account));
-            let item = Item { report, place, shared, outcome: Some(outcome) };
+            let shared = job.kind == JobKind::Share || (job.kind == JobKind::Sync && job.accounts.contains(account));
+            let item = ReportedItem { report, place, shared, outcome: Some(outcome) };
             stories.entry((&job.image, *account, &report.worker)).or_default().push(item);
         }
-        if job.kind == Kind::Sync && !report.failed_as_a_whole() {
+        if job.kind == JobKind::Sync && !report.failed_as_a_whole() {
             for account in known_accounts(record, &job.image) {
                 if !job.accounts.contains(&account) && report.outcome(account).is_none() {
-                    let item = Item { report, place, shared: false, outcome: None };
+                    let item = ReportedItem { report, place, shared: false, outcome: None };
                     stories.entry((&job.image, account, &report.worker)).or_default().push(item);
                 }
             }
@@ -76,30 +78,30 @@ impl Story<'_> {
     /// Follows the outcomes in the order in which the worker decided them. For each there must be a moment at which the
     /// account was as requested, and the moments must not go backwards. Taking the earliest moment each time finds such a
     /// sequence if there is one.
-    fn check(&self, items: &[Item<'_>], problems: &mut Vec<String>) {
+    fn check(&self, items: &[ReportedItem<'_>], problems: &mut Vec<String>) {
         let mut decided = Micros::MIN;
-        let mut before: Option<&Item<'_>> = None;
-        // When the first job of a row with the same request was received: the worker may send one request for all of them.
+        let mut before: Option<&ReportedItem<'_>> = None;
+        // When the first of consecutive jobs with the same request was received: the worker may send one request for all.
         let mut began = Micros::MIN;
         for (at, item) in items.iter().enumerate() {
-            let Report { received, finished, .. } = *item.report;
+            let JobReport { received, finished, .. } = *item.report;
             if before.is_some_and(|before| item.place <= before.place) {
                 // The lane was lost, and its jobs were redelivered.
                 (decided, before) = (Micros::MIN, None);
             }
-            let goes_on =
+            let continues =
                 before.is_some_and(|before| before.shared == item.shared && before.report.finished + SLACK >= received);
-            if !goes_on {
+            if !continues {
                 began = received;
             }
             before = Some(item);
             let mut untrue = |text: String| {
                 let (job, outcome, account) = (&item.report.job_id, item.outcome, self.account);
-                problems.push(format!("untrue: {job} says {outcome:?} of {account}: {text}"));
+                problems.push(format!("untrue: {job} reports {outcome:?} for {account}: {text}"));
             };
-            if let Some(Outcome::Failed(failure)) = item.outcome {
+            if let Some(ReportedOutcome::Failed(failure)) = item.outcome {
                 // A later job with the same request may succeed meanwhile.
-                let meanwhile = |later: &&Item<'_>| later.report.received <= finished;
+                let meanwhile = |later: &&ReportedItem<'_>| later.report.received <= finished;
                 let is_retried = items[at + 1..].iter().take_while(meanwhile).any(|later| later.shared == item.shared);
                 let done = if is_retried { Ok(()) } else { self.check_not_done(item, failure, began) };
                 if let Err(text) = done.and_then(|()| self.check_failure(item, failure, began)) {
@@ -108,19 +110,19 @@ impl Story<'_> {
                 continue;
             }
             let mut from = decided.max(received - SLACK);
-            if item.outcome == Some(&Outcome::Changed) {
+            if item.outcome == Some(&ReportedOutcome::Changed) {
                 match self.first_write(item.shared, began, finished) {
-                    // The account may have been as requested before, and not when the request was sent.
+                    // The account may have been as requested before, but not when the request was sent.
                     Some(request) => from = from.max(request.at),
                     None => {
-                        untrue("the worker sent no request for it".to_owned());
+                        untrue("the worker sent no request".to_owned());
                         continue;
                     }
                 }
             }
             let moment = self.timeline.first(self.image, self.account, item.shared, from);
             let Some((moment, by)) = moment.filter(|&(moment, _)| moment <= finished + SLACK) else {
-                untrue("it was not so between receipt and report".to_owned());
+                untrue("the account was not as requested between receipt and report".to_owned());
                 continue;
             };
             // The worker's own request of this delivery, if it caused the state. An earlier job that reports the change
@@ -128,7 +130,7 @@ impl Story<'_> {
             let own = by.map(|place| &self.record.requests[place]);
             let own = own.filter(|by| by.host == self.host && by.at > received + SLACK);
             let own = own.filter(|by| !items[..at].iter().any(|earlier| earlier.accounts_for(by)));
-            if let (Some(Outcome::Unchanged) | None, Some(own)) = (item.outcome, own) {
+            if let (Some(ReportedOutcome::Unchanged) | None, Some(own)) = (item.outcome, own) {
                 untrue(format!("the worker's own request {} caused it", own.id));
                 continue;
             }
@@ -137,14 +139,14 @@ impl Story<'_> {
     }
 
     /// Returns the first request of the worker for the account that was in flight within a span.
-    fn first_write(&self, shared: bool, from: Micros, to: Micros) -> Option<&Request> {
+    fn first_write(&self, shared: bool, from: Micros, to: Micros) -> Option<&LoggedRequest> {
         self.own_writes().find(|request| {
             let longest = if request.fault.is_some() { self.record.in_doubt } else { self.record.in_flight };
             request.share() == Some(shared) && request.at <= to + SLACK && request.at + longest >= from
         })
     }
 
-    fn own_writes(&self) -> impl Iterator<Item = &Request> {
+    fn own_writes(&self) -> impl Iterator<Item = &LoggedRequest> {
         self.record
             .requests
             .iter()
@@ -152,8 +154,8 @@ impl Story<'_> {
     }
 
     /// Checks that the account could fail with this code.
-    fn check_failure(&self, item: &Item<'_>, failure: &Failure, began: Micros) -> Result<(), String> {
-        let Failure { code, request_id } = failure;
+    fn check_failure(&self, item: &ReportedItem<'_>, failure: &ReportedFailure, began: Micros) -> Result<(), String> {
+        let ReportedFailure { code, request_id } = failure;
         let job = &self.record.jobs[item.place];
         let request = match request_id {
             None => None,
@@ -166,8 +168,8 @@ impl Story<'_> {
         let request = match request {
             Some(request) => request,
             None => {
-                let is_meant = |request: &&Request| request.code == *code && request.share() == Some(item.shared);
-                self.own_writes().find(is_meant).ok_or("the worker got no such response for the account")?
+                let is_cause = |request: &&LoggedRequest| request.code == *code && request.share() == Some(item.shared);
+                self.own_writes().find(is_cause).ok_or("the worker got no such response for the account")?
             }
         };
         if request.code != *code {
@@ -183,12 +185,12 @@ impl Story<'_> {
     }
 
     /// Checks that no request of the worker made a failed account as requested.
-    fn check_not_done(&self, item: &Item<'_>, failure: &Failure, began: Micros) -> Result<(), String> {
-        if failure.code == "Local.NoAnswer" || self.record.jobs[item.place].kind == Kind::Sync {
+    fn check_not_done(&self, item: &ReportedItem<'_>, failure: &ReportedFailure, began: Micros) -> Result<(), String> {
+        if failure.code == "Local.NoAnswer" || self.record.jobs[item.place].kind == JobKind::Sync {
             return Ok(());
         }
         let finished = item.report.finished;
-        let is_done = |request: &&Request| {
+        let is_done = |request: &&LoggedRequest| {
             request.share() == Some(item.shared)
                 && request.effect().is_some_and(|effect| began <= effect && effect <= finished)
         };
@@ -201,7 +203,7 @@ impl Story<'_> {
     }
 
     /// Returns the request with an id, which the worker must have sent for this account, or for the image if it is a listing.
-    fn check_request(&self, job: &Job, id: &str) -> Result<&Request, String> {
+    fn check_request(&self, job: &PublishedJob, id: &str) -> Result<&LoggedRequest, String> {
         let request = self.record.requests.iter().find(|request| request.id == id);
         let request = request.ok_or_else(|| format!("the sandbox has no request {id}"))?;
         if request.host != self.host {
@@ -210,7 +212,7 @@ impl Story<'_> {
         if request.action != "DescribeImages" && request.image.as_deref() != Some(self.image) {
             return Err(format!("{id} was for {}", request.image.as_deref().unwrap_or("no image")));
         }
-        let fits = job.kind == Kind::Sync || request.share() == Some(job.kind == Kind::Share);
+        let fits = job.kind == JobKind::Sync || request.share() == Some(job.kind == JobKind::Share);
         if request.share().is_some() && !(fits && request.accounts.contains(&self.account)) {
             return Err(format!("{id} was not for this account and permission"));
         }
@@ -218,35 +220,44 @@ impl Story<'_> {
     }
 
     /// Checks the condition of one of the worker's own codes.
-    fn check_local(&self, item: &Item<'_>, job: &Job, code: &str, began: Micros) -> Result<(), String> {
-        let Report { received, finished, .. } = *item.report;
+    fn check_local(
+        &self,
+        item: &ReportedItem<'_>,
+        job: &PublishedJob,
+        code: &str,
+        began: Micros,
+    ) -> Result<(), String> {
+        let JobReport { received, finished, .. } = *item.report;
         let states = self.timeline.states(self.image, received - SLACK, finished + SLACK);
         let holds = match code {
             "Local.OverQuota" => states.iter().any(|state| state.len() >= self.record.cap),
             // A write without a response, or an account that appeared during a SYNC.
             "Local.NoAnswer" => {
-                let lost =
-                    |request: &Request| request.at <= finished + SLACK && request.at + self.record.in_doubt >= began;
-                let appeared = job.kind == Kind::Sync
+                let lost = |request: &LoggedRequest| {
+                    request.at <= finished + SLACK && request.at + self.record.in_doubt >= began
+                };
+                let appeared = job.kind == JobKind::Sync
                     && !job.accounts.contains(&self.account)
                     && states.iter().any(|state| state.contains(&self.account));
                 self.own_writes().any(lost) || appeared
             }
             code if is_cancel_limit(code) => {
                 let exceeds = |state: &BTreeSet<u64>| state.difference(&job.accounts).count() > state.len() / 2;
-                job.kind == Kind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
+                job.kind == JobKind::Sync && !job.force && item.report.failed_as_a_whole() && states.iter().any(exceeds)
             }
-            _ => return Err("no fault of the rounds leads to it".to_owned()),
+            _ => return Err("no fault of the rounds causes it".to_owned()),
         };
         if holds { Ok(()) } else { Err("its condition did not hold".to_owned()) }
     }
 }
 
-impl Item<'_> {
+impl ReportedItem<'_> {
     /// Whether this job reports the change that a request made.
-    fn accounts_for(&self, request: &Request) -> bool {
-        let Report { received, finished, .. } = *self.report;
+    fn accounts_for(&self, request: &LoggedRequest) -> bool {
+        let JobReport { received, finished, .. } = *self.report;
         let span = received - SLACK..=finished + SLACK;
-        self.outcome == Some(&Outcome::Changed) && request.share() == Some(self.shared) && span.contains(&request.at)
+        self.outcome == Some(&ReportedOutcome::Changed)
+            && request.share() == Some(self.shared)
+            && span.contains(&request.at)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use kit::history::{REGIONS, Random, account};
+use kit::history::{REGIONS, SplitMix64, account};
 
 /// How stale listings are in random rounds, in milliseconds.
 const READ_LAG: u64 = 200;
@@ -14,7 +14,7 @@ const FIRST_UNKNOWN: u64 = 900;
 
 /// A fault that is injected after a burst of jobs. Lengths are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum RoundFault {
     Nothing,
     /// SIGKILL.
     Kill,
@@ -54,17 +54,17 @@ pub(crate) enum Fault {
 }
 
 /// A burst of jobs, followed by a fault.
-pub(super) struct Step {
+pub(super) struct RoundStep {
     pub(super) jobs: Vec<Value>,
     /// Milliseconds between the jobs and the fault.
     pub(super) pause: u64,
-    pub(super) fault: Fault,
+    pub(super) fault: RoundFault,
     /// Which worker the fault hits: 2 is the newest, anything else the oldest.
     pub(super) victim: usize,
 }
 
 /// The plan of a round.
-pub(crate) struct Plan {
+pub(crate) struct RoundPlan {
     pub(super) seed: u64,
     pub(super) lanes: usize,
     pub(super) images: Vec<(String, usize)>,
@@ -73,7 +73,7 @@ pub(crate) struct Plan {
     pub(super) cap: usize,
     /// Whether the settings of the workers contain the cap.
     pub(super) cap_is_known: bool,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<RoundStep>,
     pub(super) invalid: BTreeSet<String>,
     /// Milliseconds.
     pub(super) write_lag: u64,
@@ -93,10 +93,10 @@ pub(crate) struct Plan {
     pub(super) is_calm: bool,
 }
 
-impl Plan {
+impl RoundPlan {
     /// Returns the plan of a seed.
     pub(super) fn new(seed: u64) -> Self {
-        let mut random = Random::from_seed(seed);
+        let mut random = SplitMix64::from_seed(seed);
         let random = &mut random;
         let lanes = if random.below(4) == 0 { 2 } else { 1 };
         let is_full = random.below(3) == 0;
@@ -129,7 +129,7 @@ impl Plan {
             lease: (random.below(10) == 0).then_some(write_lag / 1000 * 2 + 2),
             jobs_first: random.below(2) == 0,
             is_calm: false,
-            ..Self::of(seed, [])
+            ..Self::with_faults(seed, [])
         };
         let mut published = 0;
         for _ in 0..2 + random.below(3) {
@@ -140,17 +140,21 @@ impl Plan {
             let jobs = jobs.collect();
             // Short pauses prevail, so that most faults hit while jobs are in flight.
             let longest = 1 + random.below(500);
-            let step =
-                Step { jobs, pause: random.below(longest), fault: inject(random, write_lag), victim: index(random, 3) };
+            let step = RoundStep {
+                jobs,
+                pause: random.below(longest),
+                fault: inject(random, write_lag),
+                victim: index(random, 3),
+            };
             plan.steps.push(step);
         }
         plan
     }
 
     /// Returns a plan with these faults, each after 100 jobs and at a random moment. All jobs can succeed.
-    pub(crate) fn of(scenario: u64, faults: impl IntoIterator<Item = Fault>) -> Self {
+    pub(crate) fn with_faults(scenario: u64, faults: impl IntoIterator<Item = RoundFault>) -> Self {
         const POOL: u64 = 120;
-        let mut random = Random::of(scenario);
+        let mut random = SplitMix64::for_scenario(scenario);
         let random = &mut random;
         let images: Vec<_> = (0..8).map(|number| (format!("img-outside{number}"), 0)).collect();
         let mut plan = Self {
@@ -177,30 +181,31 @@ impl Plan {
         };
         for (number, fault) in (0..).zip(faults) {
             let jobs = (0..100).map(|job| plan.plain_job(random, 100 * number + job, POOL)).collect();
-            plan.steps.push(Step { jobs, pause: random.below(700), fault, victim: 0 });
+            plan.steps.push(RoundStep { jobs, pause: random.below(700), fault, victim: 0 });
         }
         plan
     }
 
-    /// Returns how many accounts of an image a worker may write although they are as requested, if the faults bound that:
-    /// the one request that a killed worker had in flight.
+    /// Returns how many accounts of an image a worker may write although they are as requested: those of the request that
+    /// a killed worker had in flight. `None` if the faults set no bound.
     pub(super) fn repeats_max(&self) -> Option<u64> {
-        let is_bounded =
-            |step: &Step| matches!(step.fault, Fault::Nothing | Fault::Kill | Fault::Drain | Fault::Busy(_));
-        let is_kill = |step: &Step| step.fault == Fault::Kill;
+        let is_bounded = |step: &RoundStep| {
+            matches!(step.fault, RoundFault::Nothing | RoundFault::Kill | RoundFault::Drain | RoundFault::Busy(_))
+        };
+        let is_kill = |step: &RoundStep| step.fault == RoundFault::Kill;
         let bound = if self.steps.iter().any(is_kill) { self.batch } else { 0 };
         (self.is_calm && self.steps.iter().all(is_bounded)).then_some(bound)
     }
 
-    /// Returns a SHARE or CANCEL of a few existing accounts.
-    fn plain_job(&self, random: &mut Random, number: usize, pool: u64) -> Value {
+    /// Returns a SHARE or CANCEL of a few external accounts.
+    fn plain_job(&self, random: &mut SplitMix64, number: usize, pool: u64) -> Value {
         let (image, lane) = &self.images[index(random, self.images.len())];
         let accounts: BTreeSet<u64> = (0..=random.below(5)).map(|_| account(random.below(pool))).collect();
         json!({"job_id": format!("job-{number:04}"), "image_id": image, "region": REGIONS[*lane],
             "permission": if random.below(5) < 3 { "SHARE" } else { "CANCEL" }, "account_ids": texts(&accounts)})
     }
 
-    fn job(&mut self, random: &mut Random, number: usize, pool: u64) -> Value {
+    fn job(&mut self, random: &mut SplitMix64, number: usize, pool: u64) -> Value {
         let mut job = self.plain_job(random, number, pool);
         let kind = random.below(100);
         if kind == 0 {
@@ -220,8 +225,8 @@ impl Plan {
         job
     }
 
-    /// Describes the round in one line.
-    pub(super) fn words(&self) -> String {
+    /// Returns a description of the round in one line.
+    pub(super) fn summary(&self) -> String {
         let faults: Vec<_> = self.steps.iter().map(|step| &step.fault).collect();
         format!("lanes {} cap {} {faults:?}", self.lanes, self.cap)
     }
@@ -232,40 +237,40 @@ pub(super) fn texts(accounts: &BTreeSet<u64>) -> Vec<String> {
 }
 
 /// Returns a random set of 1 to `at_most` accounts.
-fn some_of(random: &mut Random, pool: u64, at_most: usize) -> BTreeSet<u64> {
+fn some_of(random: &mut SplitMix64, pool: u64, at_most: usize) -> BTreeSet<u64> {
     let count = 1 + random.below(pool.min(u64::try_from(at_most).unwrap()));
     (0..count).map(|_| account(random.below(pool))).collect()
 }
 
-fn inject(random: &mut Random, write_lag: u64) -> Fault {
+fn inject(random: &mut SplitMix64, write_lag: u64) -> RoundFault {
     // A write that takes effect after the write lag would break the contract of the settings.
     let late = 100 + random.below(write_lag * 6 / 10);
     match random.below(64) {
-        0..4 => Fault::Nothing,
-        4..12 => Fault::Kill,
-        12..14 => Fault::KillBoth,
-        14..20 => Fault::Freeze(200 + random.below(3300)),
-        20..25 => Fault::Drain,
-        25..29 => Fault::Reload,
-        29..30 => Fault::BrokerKilled,
-        30..31 => Fault::BrokerRestarted,
-        31..32 => Fault::BrokerFrozen(300 + random.below(2500)),
-        32..34 => Fault::ConnectionsClosed,
-        34..37 => Fault::BrokerCut,
-        37..41 => Fault::BrokerSilent(500 + random.below(3000)),
-        41..44 => Fault::ApiCut,
-        44..46 => Fault::ApiSilent(100 + random.below(600)),
-        46..49 => Fault::HeldWrites,
-        49..55 => Fault::LateWrites(late),
-        55..57 => Fault::Throttle(1 + random.below(6)),
+        0..4 => RoundFault::Nothing,
+        4..12 => RoundFault::Kill,
+        12..14 => RoundFault::KillBoth,
+        14..20 => RoundFault::Freeze(200 + random.below(3300)),
+        20..25 => RoundFault::Drain,
+        25..29 => RoundFault::Reload,
+        29..30 => RoundFault::BrokerKilled,
+        30..31 => RoundFault::BrokerRestarted,
+        31..32 => RoundFault::BrokerFrozen(300 + random.below(2500)),
+        32..34 => RoundFault::ConnectionsClosed,
+        34..37 => RoundFault::BrokerCut,
+        37..41 => RoundFault::BrokerSilent(500 + random.below(3000)),
+        41..44 => RoundFault::ApiCut,
+        44..46 => RoundFault::ApiSilent(100 + random.below(600)),
+        46..49 => RoundFault::HeldWrites,
+        49..55 => RoundFault::LateWrites(late),
+        55..57 => RoundFault::Throttle(1 + random.below(6)),
         57..62 => {
             let errors = ["internal_error", "http_500", "html", "hang", "reset_before", "reset_after", "truncate"];
-            Fault::Errors(errors[index(random, errors.len())])
+            RoundFault::Errors(errors[index(random, errors.len())])
         }
-        _ => Fault::Busy(200 + random.below(1500)),
+        _ => RoundFault::Busy(200 + random.below(1500)),
     }
 }
 
-fn index(random: &mut Random, count: usize) -> usize {
+fn index(random: &mut SplitMix64, count: usize) -> usize {
     usize::try_from(random.below(u64::try_from(count).unwrap())).unwrap()
 }

@@ -13,17 +13,17 @@ pub(super) type Micros = i64;
 /// Which accounts have each image.
 pub(super) type Shares = BTreeMap<String, BTreeSet<u64>>;
 
-/// All that the judge receives.
+/// The input of the judge.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Record {
     /// In publish order. The broker confirmed every one.
-    pub(super) jobs: Vec<Job>,
+    pub(super) jobs: Vec<PublishedJob>,
     /// `job_id`s of messages that are not valid jobs.
     pub(super) invalid: BTreeSet<String>,
-    pub(super) reports: Vec<Report>,
-    pub(super) dead: Vec<DeadLetter>,
+    pub(super) reports: Vec<JobReport>,
+    pub(super) dead: Vec<RecordedDeadLetter>,
     /// In the order of arrival.
-    pub(super) requests: Vec<Request>,
+    pub(super) requests: Vec<LoggedRequest>,
     pub(super) initial: Shares,
     pub(super) last: Shares,
     /// Messages that are still in the queues of the lanes.
@@ -46,20 +46,20 @@ pub(super) struct Record {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Kind {
+pub(super) enum JobKind {
     Share,
     Cancel,
     Sync,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Job {
+pub(super) struct PublishedJob {
     #[serde(rename = "job_id")]
     pub(super) id: String,
     #[serde(rename = "image_id")]
     pub(super) image: String,
     #[serde(rename = "permission")]
-    pub(super) kind: Kind,
+    pub(super) kind: JobKind,
     #[serde(rename = "account_ids", deserialize_with = "accounts")]
     pub(super) accounts: BTreeSet<u64>,
     #[serde(default)]
@@ -67,22 +67,22 @@ pub(super) struct Job {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ReportedOutcome {
     Changed,
     Unchanged,
     /// Removed by a SYNC.
     Cancelled,
-    Failed(Failure),
+    Failed(ReportedFailure),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct ReportedFailure {
     pub(super) code: String,
     pub(super) request_id: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Report {
+pub(super) struct JobReport {
     pub(super) job_id: String,
     #[serde(rename = "image_id", default)]
     pub(super) image: String,
@@ -96,14 +96,14 @@ pub(super) struct Report {
     #[serde(deserialize_with = "process")]
     pub(super) worker: String,
     #[serde(flatten, deserialize_with = "outcomes")]
-    pub(super) outcomes: Vec<(u64, Outcome)>,
+    pub(super) outcomes: Vec<(u64, ReportedOutcome)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct DeadLetter {
+pub(super) struct RecordedDeadLetter {
     pub(super) reason: String,
     pub(super) code: Option<String>,
-    /// Of an invalid message, whatever of it is as in a job.
+    /// For an invalid message, the members that are as in a job.
     pub(super) body: DeadBody,
 }
 
@@ -115,7 +115,7 @@ pub(super) struct DeadBody {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Request {
+pub(super) struct LoggedRequest {
     #[serde(rename = "request_id")]
     pub(super) id: String,
     #[serde(rename = "time", deserialize_with = "time")]
@@ -124,17 +124,17 @@ pub(super) struct Request {
     pub(super) action: String,
     pub(super) code: String,
     pub(super) fault: Option<String>,
-    pub(super) late: Option<Late>,
+    pub(super) late: Option<LateEffect>,
     #[serde(rename = "image_id")]
     pub(super) image: Option<String>,
-    pub(super) permission: Option<Kind>,
+    pub(super) permission: Option<JobKind>,
     #[serde(deserialize_with = "accounts")]
     pub(super) accounts: Vec<u64>,
 }
 
 /// The outcome of a write that takes effect later than its response.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Late {
+pub(super) struct LateEffect {
     code: String,
     #[serde(deserialize_with = "time")]
     time: Micros,
@@ -153,32 +153,32 @@ impl Record {
     }
 }
 
-impl Report {
-    pub(super) fn outcome(&self, account: u64) -> Option<&Outcome> {
+impl JobReport {
+    pub(super) fn outcome(&self, account: u64) -> Option<&ReportedOutcome> {
         self.outcomes.iter().find(|(named, _)| *named == account).map(|(_, outcome)| outcome)
     }
 
     /// The accounts that failed, with the reason.
-    pub(super) fn failed(&self) -> impl Iterator<Item = (u64, &Failure)> {
+    pub(super) fn failed(&self) -> impl Iterator<Item = (u64, &ReportedFailure)> {
         self.outcomes.iter().filter_map(|(account, outcome)| match outcome {
-            Outcome::Failed(failure) => Some((*account, failure)),
+            ReportedOutcome::Failed(failure) => Some((*account, failure)),
             _ => None,
         })
     }
 
     /// Whether every account failed. A SYNC may then have changed nothing at all.
     pub(super) fn failed_as_a_whole(&self) -> bool {
-        self.outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+        self.outcomes.iter().all(|(_, outcome)| matches!(outcome, ReportedOutcome::Failed(_)))
     }
 }
 
-impl Request {
-    /// Of a write: whether it is a SHARE.
+impl LoggedRequest {
+    /// Whether a write is a SHARE; `None` for other requests.
     pub(super) fn share(&self) -> Option<bool> {
-        self.permission.map(|permission| permission == Kind::Share)
+        self.permission.map(|permission| permission == JobKind::Share)
     }
 
-    /// When it took effect; `None` if it did not.
+    /// Returns the time at which a write took effect, if it did.
     pub(super) fn effect(&self) -> Option<Micros> {
         let late = self.late.as_ref().filter(|late| late.code == "ok").map(|late| late.time);
         let effect = if self.code == "ok" { Some(self.at) } else { late };
@@ -205,23 +205,27 @@ fn process<'de, D: Deserializer<'de>>(raw: D) -> Result<String, D::Error> {
     Ok(worker.rsplit(':').next().unwrap_or_default().to_owned())
 }
 
-/// The lists of a report. A failure names one account, or all that failed alike.
-fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, Outcome)>, D::Error> {
+/// Parses the lists of a report. A failure names one account, or all with the same cause.
+fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, ReportedOutcome)>, D::Error> {
     let report = BTreeMap::<String, Value>::deserialize(raw)?;
     let list = |member: &str| report.get(member).and_then(Value::as_array).into_iter().flatten();
     let number = |id: &Value| id.as_str().and_then(|id| id.parse().ok()).ok_or_else(|| Error::custom("account"));
     let mut outcomes = Vec::new();
-    for (member, outcome) in
-        [("changed", Outcome::Changed), ("unchanged", Outcome::Unchanged), ("cancelled", Outcome::Cancelled)]
-    {
+    for (member, outcome) in [
+        ("changed", ReportedOutcome::Changed),
+        ("unchanged", ReportedOutcome::Unchanged),
+        ("cancelled", ReportedOutcome::Cancelled),
+    ] {
         for account in list(member) {
             outcomes.push((number(account)?, outcome.clone()));
         }
     }
     for failure in list("failed") {
         let text = |member: &str| failure[member].as_str().map(str::to_owned);
-        let outcome =
-            Outcome::Failed(Failure { code: text("code").unwrap_or_default(), request_id: text("request_id") });
+        let outcome = ReportedOutcome::Failed(ReportedFailure {
+            code: text("code").unwrap_or_default(),
+            request_id: text("request_id"),
+        });
         for account in
             failure.get("account_id").into_iter().chain(failure["account_ids"].as_array().into_iter().flatten())
         {
@@ -233,13 +237,13 @@ fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, Outcome)>, D:
 
 /// The states of all images over a round.
 pub(super) struct Timeline {
-    images: BTreeMap<String, Vec<Change>>,
+    images: BTreeMap<String, Vec<ShareChange>>,
     initial: Shares,
 }
 
 /// A change of one account, by one request.
 #[derive(Clone, Copy)]
-struct Change {
+struct ShareChange {
     at: Micros,
     account: u64,
     shared: bool,
@@ -254,22 +258,22 @@ impl Timeline {
         // Requests that took effect in the same microsecond did so in the order of arrival.
         effects.sort_unstable();
         let mut state = record.initial.clone();
-        let mut images: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        let mut images: BTreeMap<String, Vec<ShareChange>> = BTreeMap::new();
         for (at, place) in effects {
             let request = &record.requests[place];
             let (Some(image), Some(shared)) = (&request.image, request.share()) else { continue };
             let accounts = state.entry(image.clone()).or_default();
             for &account in &request.accounts {
                 if if shared { accounts.insert(account) } else { accounts.remove(&account) } {
-                    images.entry(image.clone()).or_default().push(Change { at, account, shared, request: place });
+                    images.entry(image.clone()).or_default().push(ShareChange { at, account, shared, request: place });
                 }
             }
         }
         Self { images, initial: record.initial.clone() }
     }
 
-    /// Returns the first moment from `from` on at which an account is shared, or is not. If it was not so at `from`, the
-    /// index of the request that changed it comes with it.
+    /// Returns the first moment from `from` on at which an account has a state, with the index of the request that caused
+    /// the state, if it did not have it at `from`.
     pub(super) fn first(
         &self,
         image: &str,
@@ -315,7 +319,7 @@ impl Timeline {
         self.states(image, Micros::MAX, Micros::MAX).pop().unwrap_or_default()
     }
 
-    fn changes(&self, image: &str) -> &[Change] {
+    fn changes(&self, image: &str) -> &[ShareChange] {
         self.images.get(image).map_or(&[], Vec::as_slice)
     }
 }

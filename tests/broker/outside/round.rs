@@ -9,11 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::plan::{Fault, Plan, texts};
+use super::plan::{RoundFault, RoundPlan, texts};
 use kit::{
-    Message, Node, Relay, Sandbox,
+    BrokerNode, ReceivedMessage, Relay, SandboxProcess,
     history::REGIONS,
-    stage::{DEAD, REPORTS, Stage, TWO_LANES},
+    setup::{DEAD, REPORTS, TWO_LANES, TestSetup},
     worker::Worker,
 };
 
@@ -28,8 +28,8 @@ type Recover = fn(&Instance);
 
 /// A running round.
 pub(super) struct Round<'a> {
-    plan: &'a Plan,
-    stage: Stage<'a>,
+    plan: &'a RoundPlan,
+    setup: TestSetup<'a>,
     instances: Vec<Instance>,
     recoveries: Vec<(Instant, usize, Recover)>,
     reports: Vec<Value>,
@@ -55,17 +55,17 @@ impl Instance {
 
 impl<'a> Round<'a> {
     /// Runs a plan on a node and returns its record.
-    pub(super) fn run(node: &'a Node, plan: &'a Plan) -> Value {
-        let stage = set_up(node, plan);
-        let initial = stage.sandbox.state();
+    pub(super) fn run(node: &'a BrokerNode, plan: &'a RoundPlan) -> Value {
+        let setup = set_up(node, plan);
+        let initial = setup.sandbox.state();
         let (instances, recoveries, reports) = (Vec::new(), Vec::new(), Vec::new());
-        let mut round = Self { plan, stage, instances, recoveries, reports };
+        let mut round = Self { plan, setup, instances, recoveries, reports };
         if !plan.jobs_first {
             round.start_workers();
         }
         for step in &plan.steps {
             round.prepare(&step.fault);
-            round.stage.publish(&step.jobs);
+            round.setup.publish(&step.jobs);
             round.start_workers();
             round.pause(step.pause);
             round.inject(&step.fault, step.victim);
@@ -77,8 +77,8 @@ impl<'a> Round<'a> {
     /// Starts workers until two are running.
     fn start_workers(&mut self) {
         while self.alive().len() < 2 {
-            let (broker, api) = (Relay::to(self.stage.vhost.node.port), Relay::to(self.stage.sandbox.port()));
-            let worker = self.stage.worker_between(broker.port, api.port);
+            let (broker, api) = (Relay::to(self.setup.vhost.node.port), Relay::to(self.setup.sandbox.port()));
+            let worker = self.setup.worker_via(broker.port, api.port);
             self.instances.push(Instance { pid: worker.id(), worker: Some(worker), is_leaving: false, broker, api });
         }
     }
@@ -90,86 +90,86 @@ impl<'a> Round<'a> {
     }
 
     /// Configures the faults of the sandbox, which must precede the jobs.
-    fn prepare(&self, fault: &Fault) {
+    fn prepare(&self, fault: &RoundFault) {
         let write = "ModifyImageSharePermission";
         let list = "DescribeImageSharePermission";
         let faults = match fault {
-            Fault::LateWrites(late) => {
+            RoundFault::LateWrites(late) => {
                 let late = format!("apply_late:{}", Duration::from_millis(*late).as_secs_f64());
                 json!({"script": [{"action": write, "nth": 2, "times": 3, "do": late}]})
             }
-            Fault::Throttle(times) => json!({"script": [
+            RoundFault::Throttle(times) => json!({"script": [
                 {"action": write, "nth": 2, "times": times, "do": "throttle"},
                 {"action": list, "times": times, "do": "throttle"},
             ]}),
-            Fault::Errors(error) => json!({"script": [
+            RoundFault::Errors(error) => json!({"script": [
                 {"action": write, "nth": 2, "do": error},
                 {"action": write, "nth": 4, "times": 2, "do": error},
                 {"action": list, "nth": 2, "do": error},
             ]}),
-            Fault::Busy(length) => {
+            RoundFault::Busy(length) => {
                 let (image, _) = &self.plan.images[0];
                 json!({"busy_images": {image: Duration::from_millis(*length).as_secs_f64()}})
             }
             _ => return,
         };
-        self.stage.sandbox.faults(&faults);
+        self.setup.sandbox.faults(&faults);
     }
 
-    fn inject(&mut self, fault: &Fault, victim: usize) {
+    fn inject(&mut self, fault: &RoundFault, victim: usize) {
         let alive = self.alive();
         // The oldest worker is usually the active one.
         let place = alive[if victim == 2 { alive.len() - 1 } else { 0 }];
         let instance = &self.instances[place];
         match *fault {
-            Fault::Nothing | Fault::Throttle(_) | Fault::Errors(_) | Fault::Busy(_) => {}
-            Fault::Kill | Fault::LateWrites(_) => self.kill(place),
-            Fault::KillBoth => alive.into_iter().for_each(|place| self.kill(place)),
-            Fault::Freeze(length) => {
+            RoundFault::Nothing | RoundFault::Throttle(_) | RoundFault::Errors(_) | RoundFault::Busy(_) => {}
+            RoundFault::Kill | RoundFault::LateWrites(_) => self.kill(place),
+            RoundFault::KillBoth => alive.into_iter().for_each(|place| self.kill(place)),
+            RoundFault::Freeze(length) => {
                 self.instances[place].signal("STOP");
                 self.recover_after(length, place, |instance| instance.signal("CONT"));
             }
-            Fault::Drain => {
+            RoundFault::Drain => {
                 self.signal_started(place, "TERM");
                 self.instances[place].is_leaving = true;
             }
-            Fault::Reload => {
+            RoundFault::Reload => {
                 let batch = self.plan.batch;
-                let (found, replaced) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
-                self.stage.change_settings(instance.api.port, &found, &replaced);
+                let (from, to) = (format!("batch = {batch}\n"), format!("batch = {}\n", batch % 40 + 5));
+                self.setup.change_settings(instance.api.port, &from, &to);
                 self.signal_started(place, "HUP");
             }
-            Fault::BrokerKilled | Fault::BrokerRestarted => {
+            RoundFault::BrokerKilled | RoundFault::BrokerRestarted => {
                 self.finish_recoveries();
-                let node = self.stage.vhost.node;
-                if *fault == Fault::BrokerKilled {
+                let node = self.setup.vhost.node;
+                if *fault == RoundFault::BrokerKilled {
                     node.kill();
                 } else {
                     node.stop();
                 }
                 node.start_again();
             }
-            Fault::BrokerFrozen(length) => {
-                self.stage.vhost.node.signal("STOP");
+            RoundFault::BrokerFrozen(length) => {
+                self.setup.vhost.node.signal("STOP");
                 self.pause(length);
-                self.stage.vhost.node.signal("CONT");
+                self.setup.vhost.node.signal("CONT");
             }
-            Fault::ConnectionsClosed => self.stage.vhost.close_connections(),
-            Fault::BrokerCut => instance.broker.cut(),
-            Fault::BrokerCutAfter(bytes) => {
+            RoundFault::ConnectionsClosed => self.setup.vhost.close_connections(),
+            RoundFault::BrokerCut => instance.broker.cut(),
+            RoundFault::BrokerCutAfter(bytes) => {
                 let bytes = usize::try_from(bytes).unwrap();
                 instance.broker.set(|state| state.allowance = Some(bytes));
             }
-            Fault::BrokerSilent(length) => {
+            RoundFault::BrokerSilent(length) => {
                 instance.broker.freeze();
                 self.recover_after(length, place, |instance| instance.broker.thaw());
             }
-            Fault::ApiCut => instance.api.cut(),
-            Fault::ApiSilent(length) => {
+            RoundFault::ApiCut => instance.api.cut(),
+            RoundFault::ApiSilent(length) => {
                 instance.api.freeze();
                 self.recover_after(length, place, |instance| instance.api.thaw());
             }
-            Fault::HeldWrites => {
+            RoundFault::HeldWrites => {
                 instance.api.freeze();
                 self.pause(200);
                 self.kill(place);
@@ -184,15 +184,15 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Sends a signal to a worker that handles it: a process that has only just begun dies of it.
+    /// Sends a signal once the worker has signal handlers, before which it would die.
     fn signal_started(&mut self, place: usize, name: &str) {
-        while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.said().contains("starting")) {
+        while self.instances[place].worker.as_ref().is_some_and(|worker| !worker.stderr().contains("starting")) {
             self.pause(10);
         }
         self.instances[place].signal(name);
     }
 
-    /// Ends a fault of an instance this much later.
+    /// Schedules the end of a fault.
     fn recover_after(&mut self, milliseconds: u64, place: usize, recover: Recover) {
         self.recoveries.push((Instant::now() + Duration::from_millis(milliseconds), place, recover));
     }
@@ -208,7 +208,7 @@ impl<'a> Round<'a> {
             if now >= end {
                 return;
             }
-            // The plan decides the moments of the faults, so there is nothing to observe here.
+            // The plan determines the moments of the faults; there is no condition to wait for.
             thread::sleep(Duration::from_millis(10).min(end - now));
         }
     }
@@ -221,14 +221,14 @@ impl<'a> Round<'a> {
 
     /// Messages that wait in the queues of the lanes.
     fn left(&self) -> usize {
-        self.stage.queues().map(|queue| self.stage.client().ready(&queue)).sum()
+        self.setup.queues().map(|queue| self.setup.client().ready(&queue)).sum()
     }
 
     /// Ends all faults, waits until every job has a report and the queues are empty, and ends all workers, which then
     /// hold nothing.
     fn settle(&mut self) {
         self.finish_recoveries();
-        self.stage.sandbox.faults(&json!({}));
+        self.setup.sandbox.faults(&json!({}));
         self.start_workers();
         let begun = Instant::now();
         let mut missing: BTreeSet<&str> =
@@ -239,8 +239,8 @@ impl<'a> Round<'a> {
                 break;
             }
             self.pause(100);
-            let reports = self.stage.client().take_all(REPORTS);
-            self.reports.extend(reports.iter().map(Message::json));
+            let reports = self.setup.client().take_all(REPORTS);
+            self.reports.extend(reports.iter().map(ReceivedMessage::json));
             for report in &self.reports[self.reports.len() - reports.len()..] {
                 missing.remove(report["job_id"].as_str().unwrap_or_default());
             }
@@ -249,32 +249,32 @@ impl<'a> Round<'a> {
             self.instances[place].worker.take().map(Worker::drain);
         }
         for worker in self.instances.iter_mut().filter_map(|instance| instance.worker.take()) {
-            let (code, log) = worker.end();
+            let (code, log) = worker.wait();
             assert_eq!(code, Some(0), "{log}");
         }
-        // Late writes take effect; no worker sends anything more.
+        // LateEffect writes take effect; no worker sends anything more.
         let is_pending = |request: &Value| request["fault"] == "apply_late" && request.get("late").is_none();
-        let is_pending = self.stage.sandbox.requests().iter().any(is_pending);
+        let is_pending = self.setup.sandbox.requests().iter().any(is_pending);
         self.pause(if is_pending { self.plan.write_lag } else { 0 });
     }
 
     fn record(mut self, initial: &BTreeMap<String, BTreeSet<u64>>) -> Value {
-        let client = self.stage.client();
-        let requests = self.stage.sandbox.requests();
-        assert!(requests.len() < Sandbox::REMEMBERED, "the sandbox remembers all requests");
-        self.reports.extend(client.take_all(REPORTS).iter().map(Message::json));
-        let letter = |message: &Message| {
+        let client = self.setup.client();
+        let requests = self.setup.sandbox.requests();
+        assert!(requests.len() < SandboxProcess::REQUESTS_MAX, "the sandbox remembers all requests");
+        self.reports.extend(client.take_all(REPORTS).iter().map(ReceivedMessage::json));
+        let letter = |message: &ReceivedMessage| {
             json!({"reason": message.header("imageshare-reason"), "code": message.header("imageshare-code"),
                 "body": message.json()})
         };
         let longest_freeze = self.plan.steps.iter().map(|step| match step.fault {
-            Fault::Freeze(length) | Fault::ApiSilent(length) => length,
+            RoundFault::Freeze(length) | RoundFault::ApiSilent(length) => length,
             _ => 0,
         });
         let frozen = longest_freeze.max().unwrap_or_default();
         let host = |instance: &Instance| (instance.pid.to_string(), format!("127.0.0.1:{}", instance.api.port));
         let is_invalid = |job: &&Value| job["job_id"].as_str().is_some_and(|id| self.plan.invalid.contains(id));
-        let Plan { write_lag, latency, call_timeout, .. } = *self.plan;
+        let RoundPlan { write_lag, latency, call_timeout, .. } = *self.plan;
         let record = json!({
             "jobs": self.plan.steps.iter().flat_map(|step| &step.jobs).filter(|job| !is_invalid(job)).collect::<Vec<_>>(),
             "invalid": self.plan.invalid,
@@ -282,7 +282,7 @@ impl<'a> Round<'a> {
             "dead": client.take_all(DEAD).iter().map(letter).collect::<Vec<_>>(),
             "requests": requests,
             "initial": initial,
-            "last": self.stage.sandbox.state(),
+            "last": self.setup.sandbox.state(),
             "left": self.left(),
             "hosts": self.instances.iter().map(host).collect::<BTreeMap<_, _>>(),
             "unknown": self.plan.unknown,
@@ -293,14 +293,14 @@ impl<'a> Round<'a> {
             "repeats_max": self.plan.repeats_max(),
         });
         drop(client);
-        self.stage.vhost.delete();
+        self.setup.vhost.delete();
         record
     }
 }
 
 /// Starts the sandbox and declares the queues.
-fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
-    let Plan { write_lag, read_lag, call_timeout, heartbeat, prefetch, cap, .. } = *plan;
+fn set_up<'a>(node: &'a BrokerNode, plan: &RoundPlan) -> TestSetup<'a> {
+    let RoundPlan { write_lag, read_lag, call_timeout, heartbeat, prefetch, cap, .. } = *plan;
     let lag = Duration::from_millis(read_lag).as_secs_f64();
     let mut world =
         format!("open_accounts = true\nread_lag = {lag:?}\nunknown_accounts = {:?}\n", texts(&plan.unknown));
@@ -320,5 +320,5 @@ fn set_up<'a>(node: &'a Node, plan: &Plan) -> Stage<'a> {
     let of_lane = format!("rate = {}\nbatch = {}\n", plan.limits.1, plan.batch);
     let (latency, rps, cap) = (format!("{}ms", plan.latency), plan.limits.0.to_string(), cap.to_string());
     let flags = ["--latency", &latency, "--rps", &rps, "--cap", &cap];
-    Stage::in_world(node, &TWO_LANES[..plan.lanes], &flags, &world, &settings, &of_lane)
+    TestSetup::in_world(node, &TWO_LANES[..plan.lanes], &flags, &world, &settings, &of_lane)
 }

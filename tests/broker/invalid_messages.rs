@@ -1,4 +1,4 @@
-//! Messages that are no jobs.
+//! Messages that are not valid jobs.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use lapin::{BasicProperties, types::AMQPValue};
 use serde_json::json;
 
 use kit::{
-    Node, Relay, Sandbox,
-    history::{History, Random, image},
-    properties, size,
-    stage::{DEAD, Stage},
-    text, with_headers,
+    Relay,
+    history::{JobHistory, SplitMix64, image},
+    properties,
+    setup::{DEAD, TestSetup},
+    size, text, with_headers,
 };
 
-/// Bytes that a job may have, and those that are kept of a longer message.
+/// The maximum length of a job, and the length to which a longer message is truncated, in bytes.
 const LEN_MAX: usize = 1024 * 1024;
 const KEPT_LEN: usize = 64 * 1024;
 
-/// What a body of junk may look like. None is a job.
-fn body(random: &mut Random) -> Vec<u8> {
+/// Returns a random body that is not a job.
+fn invalid_body(random: &mut SplitMix64) -> Vec<u8> {
     let job =
         json!({"image_id": image(0), "region": "ap-singapore", "permission": "SHARE", "account_ids": ["100000000001"]});
     match random.below(14) {
@@ -39,7 +39,7 @@ fn body(random: &mut Random) -> Vec<u8> {
     }
 }
 
-fn hostile_headers(random: &mut Random) -> BasicProperties {
+fn hostile_headers(random: &mut SplitMix64) -> BasicProperties {
     let copies = vec![text("imageshare.jobs.default")];
     let copies = (random.below(2) == 0).then(|| ("CC", AMQPValue::FieldArray(copies.into())));
     let others = [
@@ -51,19 +51,19 @@ fn hostile_headers(random: &mut Random) -> BasicProperties {
     with_headers(others.into_iter().chain(copies)).with_message_id("\u{1b}[31m".into())
 }
 
-/// A body that is longer than a job may be is cut as it comes, however long it is, and the lane is served all the while.
+/// A body above the limit is truncated on arrival, whatever its length, and does not block the lane.
 #[test]
 fn invalid_messages_are_dead_lettered_unchanged() {
     let very_long = [17, 2, 40].map(|mib| vec![b'x'; mib * LEN_MAX]);
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let worker = stage.worker();
-    worker.until_subscribed();
+    let setup = TestSetup::shared(500);
+    let worker = setup.worker();
+    worker.wait_until_subscribed();
     let before = worker.resident_kib();
-    let mut history = History::of(31);
-    let mut bodies: Vec<_> = (0..size(400, 10_000)).map(|_| body(&mut history.random)).collect();
+    let mut history = JobHistory::for_scenario(31);
+    let mut bodies: Vec<_> = (0..size(400, 10_000)).map(|_| invalid_body(&mut history.random)).collect();
     bodies.extend(very_long);
     let count = bodies.len();
-    // What was published less what is dead: body, and the whole length if it was cut.
+    // Published less dead-lettered messages: body, and the complete length if it was truncated.
     let mut counts: BTreeMap<(Vec<u8>, Option<String>), i64> = BTreeMap::new();
     let mut messages = Vec::new();
     for (number, body) in bodies.into_iter().enumerate() {
@@ -77,10 +77,10 @@ fn invalid_messages_are_dead_lettered_unchanged() {
             messages.push((history.jobs.last().unwrap().to_string().into_bytes(), kit::properties()));
         }
     }
-    stage.publish_raw(messages);
-    stage.until_worked_off();
-    stage.check_state(&history);
-    let dead = stage.client().take_all(DEAD);
+    setup.publish_raw(messages);
+    setup.wait_until_settled();
+    setup.check_state(&history);
+    let dead = setup.client().take_all(DEAD);
     assert_eq!(dead.len(), count);
     for letter in dead {
         assert_eq!(letter.header("imageshare-reason").as_deref(), Some("rejected"), "{:?}", letter.headers);
@@ -88,30 +88,30 @@ fn invalid_messages_are_dead_lettered_unchanged() {
         assert!(!detail.is_empty() && !detail.contains(char::is_control), "{detail:?}");
         *counts.entry((letter.body.clone(), letter.header("imageshare-truncated"))).or_default() -= 1;
     }
-    assert!(counts.values().all(|count| *count == 0), "what was published is not what is dead");
-    let log = worker.said();
+    assert!(counts.values().all(|count| *count == 0), "published and dead-lettered messages differ");
+    let log = worker.stderr();
     assert!(!log.contains("\u{1b}") && !log.contains("disconnected"), "{log}");
     let after = worker.resident_kib();
     assert!(after < before + 64 * 1024, "from {before} to {after} KiB");
     worker.drain();
 }
 
-/// What the broker answers stands behind what it delivers. A lane that took such a late answer for a broken broker would
-/// be given up again and again, each time with all that it holds.
+/// The broker's responses queue behind its deliveries. A lane that took a late response for a failure would be requeued
+/// again and again.
 #[test]
 fn slow_network_with_long_messages_keeps_lane() {
     const COUNT: usize = 32;
-    /// All of them take more than two heartbeats.
-    const BYTES_A_SECOND: usize = 3 * 1024 * 1024;
+    /// The messages together take more than two heartbeats.
+    const BYTES_PER_SECOND: usize = 3 * 1024 * 1024;
 
-    let stage = Stage::new(Node::shared(), Sandbox::start(&["--rps", "0"]), 500);
-    let relay = Relay::to(stage.vhost.node.port);
-    let worker = stage.worker_between(relay.port, stage.sandbox.port());
-    worker.until_subscribed();
-    relay.set(|state| state.bytes_a_second = Some(BYTES_A_SECOND));
-    stage.publish_raw((0..COUNT).map(|_| (vec![b'x'; LEN_MAX], properties())));
-    stage.until_worked_off();
-    assert_eq!(stage.client().take_all(DEAD).len(), COUNT, "{}", worker.said());
-    assert!(!worker.said().contains("disconnected"), "{}", worker.said());
+    let setup = TestSetup::shared(500);
+    let relay = Relay::to(setup.vhost.node.port);
+    let worker = setup.worker_via(relay.port, setup.sandbox.port());
+    worker.wait_until_subscribed();
+    relay.set(|state| state.bytes_per_second = Some(BYTES_PER_SECOND));
+    setup.publish_raw((0..COUNT).map(|_| (vec![b'x'; LEN_MAX], properties())));
+    setup.wait_until_settled();
+    assert_eq!(setup.client().take_all(DEAD).len(), COUNT, "{}", worker.stderr());
+    assert!(!worker.stderr().contains("disconnected"), "{}", worker.stderr());
     worker.kill();
 }

@@ -1,4 +1,4 @@
-//! Dead letters: looked at without being moved, sent once more, removed.
+//! Dead letters: listed in place, replayed, dropped.
 
 use std::io::Read as _;
 
@@ -6,21 +6,21 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use kit::{
-    Amqp, Node, Program, Vhost, properties,
-    stage::{DEAD, QUEUE},
-    text, until, with_headers,
+    AmqpClient, BrokerNode, Program, Vhost, properties,
+    setup::{DEAD, QUEUE},
+    text, wait_until, with_headers,
 };
 
-/// A virtual host with what there has to be, and these dead letters.
+/// Creates a virtual host with declared queues and these dead letters.
 fn with_dead_letters(letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) -> Vhost<'static> {
-    let vhost = Node::shared().vhost();
+    let vhost = BrokerNode::shared().vhost();
     fill_dead_letters(&vhost, letters);
     vhost
 }
 
 fn fill_dead_letters(vhost: &Vhost<'_>, letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) {
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
-    Amqp::open(&vhost.url()).publish_to(DEAD, DEAD, letters);
+    AmqpClient::connect(&vhost.url()).publish_to(DEAD, DEAD, letters);
 }
 
 fn dead(vhost: &Vhost<'_>, arguments: &[&str]) -> Program {
@@ -31,7 +31,7 @@ fn headers(headers: &[(&'static str, &str)]) -> BasicProperties {
     with_headers(headers.iter().map(|(name, value)| (*name, text(*value))))
 }
 
-/// A dead letter of a job with this identifier.
+/// Returns the dead letter of a failed job.
 fn failed(job_id: &str) -> (Vec<u8>, BasicProperties) {
     let job = json!({"job_id": job_id, "image_id": "img-6pb6lrmy", "region": "ap-singapore", "permission": "SHARE",
         "account_ids": ["1038493875"]});
@@ -39,24 +39,25 @@ fn failed(job_id: &str) -> (Vec<u8>, BasicProperties) {
     (job.to_string().into_bytes(), headers(&why))
 }
 
-/// What is in a queue, which is empty then.
+/// Takes all messages of a queue and returns the ids of their jobs.
 fn ids(vhost: &Vhost<'_>, queue: &str) -> Vec<String> {
-    let id = |message: &kit::Message| message.json()["job_id"].as_str().unwrap().to_owned();
-    Amqp::open(&vhost.url()).take_all(queue).iter().map(id).collect()
+    let id = |message: &kit::ReceivedMessage| message.json()["job_id"].as_str().unwrap().to_owned();
+    AmqpClient::connect(&vhost.url()).take_all(queue).iter().map(id).collect()
 }
 
 fn names(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["job_id"].as_str().unwrap()).collect()
 }
 
-/// Jobs of the lane that the broker dropped, each for another reason, by the identifier of the job.
-fn dropped_by_the_broker(vhost: &Vhost<'_>) {
-    let amqp = Amqp::open(&vhost.url());
+/// Makes the broker drop jobs of the lane, each for another reason.
+fn drop_jobs(vhost: &Vhost<'_>) {
+    let amqp = AmqpClient::connect(&vhost.url());
     let publish = |id: &str, properties: BasicProperties| {
         amqp.publish_to(QUEUE, "", [(failed(id).0, properties)]);
     };
-    let is_dead = |count: u64| until("the broker dropped it", || (vhost.depth(DEAD).ready == count).then_some(()));
-    // Headers of ours from a publisher count for nothing.
+    let is_dead =
+        |count: u64| wait_until("the broker drops the job", || (vhost.depth(DEAD).ready == count).then_some(()));
+    // Forged imageshare headers have no effect.
     let forged = headers(&[("imageshare-lane", "gone"), ("imageshare-reason", "failed"), ("of", "yours")]);
     publish("by expiration", forged.with_expiration("1".into()));
     is_dead(1);
@@ -68,13 +69,13 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
     publish("kept", properties());
     is_dead(3);
     vhost.set_policy("^imageshare[.]jobs", &[("delivery-limit", "1")]);
-    until("it came too often", || {
-        let amqp = Amqp::open(&vhost.url());
-        let mut held = amqp.hold(QUEUE, 1);
+    wait_until("the delivery limit is reached", || {
+        let amqp = AmqpClient::connect(&vhost.url());
+        let mut held = amqp.consume(QUEUE, 1);
         drop(held.next("the job"));
         drop(amqp);
         drop(held);
-        until("it is back", || {
+        wait_until("the job is requeued", || {
             let depth = vhost.depth(QUEUE);
             (depth.held == 0 && depth.consumers == 0).then_some(())
         });
@@ -87,7 +88,7 @@ fn dropped_by_the_broker(vhost: &Vhost<'_>) {
 #[test]
 fn broker_dropped_jobs_are_listed_and_replayed() {
     let vhost = with_dead_letters([]);
-    dropped_by_the_broker(&vhost);
+    drop_jobs(&vhost);
     let all = dead(&vhost, &["list"]).run().check(0).json();
     assert_eq!(names(&all), ["by expiration", "by policy", "too many", "kept"]);
     let reasons: Vec<_> = all.iter().map(|line| line["reason"].as_str().unwrap()).collect();
@@ -106,15 +107,15 @@ fn broker_dropped_jobs_are_listed_and_replayed() {
 
 #[test]
 fn dropped_job_stays_until_dead_lettered() {
-    // How long the broker waits before it sends a dead letter again: three minutes, if nobody says otherwise.
-    Node::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
+    // How long the broker waits before it retries a dead letter; the default is three minutes.
+    BrokerNode::shared().eval("application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).");
     let vhost = with_dead_letters([]);
-    let amqp = Amqp::open(&vhost.url());
+    let amqp = AmqpClient::connect(&vhost.url());
     amqp.delete(DEAD);
     amqp.publish_to(QUEUE, "", [(failed("a").0, properties().with_expiration("1".into()))]);
-    until("it is dropped and kept", || (vhost.depth(QUEUE).ready == 0).then_some(()));
+    wait_until("the job is dropped", || (vhost.depth(QUEUE).ready == 0).then_some(()));
     Program::new(["topology", "--declare"]).env("IMAGESHARE_BROKER_URL", vhost.url()).run().check(0);
-    until("the dead letters have it", || (vhost.depth(DEAD).ready == 1).then_some(()));
+    wait_until("the job is dead-lettered", || (vhost.depth(DEAD).ready == 1).then_some(()));
 }
 
 #[test]
@@ -141,15 +142,15 @@ fn large_dead_letters_are_read_in_bounded_memory() {
                 len => text.push_str(str::from_utf8(&chunk[..len]).unwrap()),
             }
         }
-        let (code, said) = running.end();
-        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        let (code, log) = running.wait();
+        assert_eq!(code, Some(0), "{arguments:?}: {log}");
         assert!(peak < KIB_MAX, "{arguments:?}: {peak} KiB");
-        assert!(said.contains("dead letter"), "{said}");
+        assert!(log.contains("dead letter"), "{log}");
     }
     assert_eq!(ids(&vhost, QUEUE), expected[..9]);
-    // One that is longer than the library may hold stops nothing, nor does one that is no text.
+    // A letter that exceeds the client library's limit does not block others, nor does one that is not UTF-8.
     let bodies = [vec![b'x'; LONG], b"\xff\x00".to_vec()].map(|body| (body, properties()));
-    Amqp::open(&vhost.url()).publish_to("", DEAD, bodies.into_iter().chain([failed("job-2000")]));
+    AmqpClient::connect(&vhost.url()).publish_to("", DEAD, bodies.into_iter().chain([failed("job-2000")]));
     let all = dead(&vhost, &["list"]).run().check(0).json();
     assert_eq!((all.len(), &all[LETTERS - 9 + 2]["job_id"]), (LETTERS - 9 + 3, &json!("job-2000")));
     dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
@@ -159,11 +160,11 @@ fn large_dead_letters_are_read_in_bounded_memory() {
 
 #[test]
 fn slow_disk_brings_back_no_removed_letter() {
-    let node = Node::start();
+    let node = BrokerNode::start();
     let ids: Vec<_> = (0..400).map(|number| format!("job-{number}")).collect();
     let vhost = node.vhost();
     fill_dead_letters(&vhost, ids.iter().map(|id| failed(id)));
-    // The log of the queues does nothing for 700 ms at a time.
+    // Suspends the write-ahead log of the queues for 700 ms at a time.
     node.eval(
         "spawn(fun() -> Log = whereis(ra_log_wal), [begin erlang:suspend_process(Log), timer:sleep(700), \
          erlang:resume_process(Log), timer:sleep(2) end || _ <- lists:seq(1, 12)] end).",

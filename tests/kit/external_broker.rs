@@ -1,7 +1,8 @@
-//! A broker that runs already, such as one in a container: `IMAGESHARE_TEST_BROKER=amqp://user:password@localhost/vhost`.
+//! A broker that is already running, such as one in a container:
+//! `IMAGESHARE_TEST_BROKER=amqp://user:password@localhost/vhost`.
 //!
-//! The kit can only speak AMQP with it. So its scenarios take turns in the one virtual host, which has to be without
-//! imageshare's queues, and they see no delivery that a worker holds.
+//! It is accessible by AMQP only. So scenarios take turns in its virtual host, which must be without imageshare's queues, and
+//! cannot observe unacknowledged deliveries.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,27 +13,28 @@ use lapin::{
 };
 
 use crate::{
-    Amqp,
-    stage::{DEAD, LANES, REPORTS, queue_of},
+    AmqpClient,
+    setup::{DEAD, LANES, REPORTS, lane_queue},
 };
 
-/// Where it is.
-pub struct Existing {
+/// The address of an external broker.
+pub struct ExternalBroker {
     pub port: u16,
-    /// User and password, then the virtual host, as they stand in the address.
+    /// User and password, percent-encoded.
     pub user: String,
+    /// Percent-encoded.
     pub vhost: String,
 }
 
-/// The turn of one scenario. Removes what the scenario made when it is over.
-pub struct Turn {
+/// Exclusive use of the virtual host. Deletes imageshare's queues and exchanges on drop.
+pub struct VhostLock {
     url: String,
     _lock: MutexGuard<'static, ()>,
 }
 
-impl Existing {
-    /// The broker of the environment, if it names one. `tests/run` checks the address first.
-    pub fn of_environment() -> Option<Self> {
+impl ExternalBroker {
+    /// Returns the broker that the environment names, if any. `tests/run` has checked the address.
+    pub fn from_env() -> Option<Self> {
         let url = std::env::var("IMAGESHARE_TEST_BROKER").ok().filter(|url| !url.is_empty())?;
         let parsed: AMQPUri = url.parse().expect("IMAGESHARE_TEST_BROKER is an address");
         let rest = url.strip_prefix("amqp://").expect("IMAGESHARE_TEST_BROKER has no TLS");
@@ -42,26 +44,26 @@ impl Existing {
     }
 
     /// Waits until no other scenario uses the virtual host.
-    pub fn turn(&self, url: String) -> Turn {
-        static TURNS: Mutex<()> = Mutex::new(());
-        let lock = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn lock(&self, url: String) -> VhostLock {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = Amqp::open(&url)
+        let declared = AmqpClient::connect(&url)
             .attempt(async |channel| channel.queue_declare(REPORTS.into(), options, FieldTable::default()).await);
         assert!(
-            found.is_err(),
-            "{REPORTS} exists in the virtual host; name an empty one, since the scenarios delete it"
+            declared.is_err(),
+            "the virtual host has a queue {REPORTS} (expected an empty one, since the scenarios delete imageshare's queues)"
         );
-        Turn { url, _lock: lock }
+        VhostLock { url, _lock: lock }
     }
 }
 
-impl Drop for Turn {
+impl Drop for VhostLock {
     fn drop(&mut self) {
-        let amqp = Amqp::open(&self.url);
-        let lanes = LANES.into_iter().chain(["default"]).map(queue_of);
+        let amqp = AmqpClient::connect(&self.url);
+        let lanes = LANES.into_iter().chain(["default"]).map(lane_queue);
         for name in lanes.chain([REPORTS, DEAD, "imageshare"].map(str::to_owned)) {
-            // What is not there needs no end.
+            // Fails for a queue or exchange that the scenario did not create.
             amqp.attempt(async |channel| {
                 channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
                 channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await
