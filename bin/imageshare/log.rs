@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use imageshare_worker::settings::Output;
+use imageshare_worker::settings::OutputOptions;
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
@@ -44,7 +44,7 @@ struct Lines {
 
 impl Log {
     /// Begins to log. Must be called once.
-    pub(crate) fn start(output: Output) -> io::Result<Self> {
+    pub(crate) fn start(output: OutputOptions) -> io::Result<Self> {
         let (entries, entries_in) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let lines = Lines { entries: entries.clone(), lost: Arc::clone(&lost) };

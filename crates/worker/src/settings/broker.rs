@@ -11,8 +11,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    error::Problem,
-    resolver::{Resolver, section},
+    error::SettingsProblem,
+    resolver::{SettingsResolver, section},
     values::{duration, file_path, parsed, whole, whole_seconds},
 };
 use crate::{
@@ -179,7 +179,7 @@ fn contents(path: &Path) -> io::Result<Zeroizing<String>> {
 
 impl BrokerSettings {
     /// Returns the broker of these settings, and records settings that contradict each other.
-    pub(super) fn broker(&self, resolver: &mut Resolver<'_>) -> Broker {
+    pub(super) fn broker(&self, resolver: &mut SettingsResolver<'_>) -> Broker {
         let client = match (&self.client_certificate.value, &self.client_key.value) {
             (Some(certificate), Some(key)) => Some(ClientFiles { certificate: certificate.clone(), key: key.clone() }),
             (None, None) => None,
@@ -189,7 +189,12 @@ impl BrokerSettings {
                     None => ("client_key", &self.client_key.origin, "client_certificate"),
                 };
                 let fault = format!("set without broker.{missing}");
-                resolver.report(Problem::of_key(origin.clone(), format!("broker.{set}"), fault, "both or neither"));
+                resolver.report(SettingsProblem::of_key(
+                    origin.clone(),
+                    format!("broker.{set}"),
+                    fault,
+                    "both or neither",
+                ));
                 None
             }
         };
@@ -203,7 +208,7 @@ impl BrokerSettings {
             for (key, setting) in files.into_iter().filter(|(_, setting)| setting.value.is_some()) {
                 let fault = "set beside an amqp:// address".to_owned();
                 let key = format!("broker.{key}");
-                resolver.report(Problem::of_key(setting.origin.clone(), key, fault, "an amqps:// address"));
+                resolver.report(SettingsProblem::of_key(setting.origin.clone(), key, fault, "an amqps:// address"));
             }
         }
         Broker {
@@ -219,7 +224,7 @@ impl BrokerSettings {
 
 impl RawBroker {
     /// Leaves one of an address and its file: a variable takes precedence over both. Records the two beside each other.
-    pub(super) fn without_replaced(mut self, resolver: &mut Resolver<'_>) -> Self {
+    pub(super) fn without_replaced(mut self, resolver: &mut SettingsResolver<'_>) -> Self {
         let pairs = [
             (URL, "url", self.url.is_some(), &mut self.url_file),
             (MANAGEMENT_URL, "management_url", self.management_url.is_some(), &mut self.management_url_file),
@@ -230,7 +235,12 @@ impl RawBroker {
             } else if is_set && in_file.is_some() {
                 let path = ["broker".to_owned(), format!("{key}_file")];
                 let fault = format!("set beside broker.{key}");
-                resolver.report(Problem::of_key(resolver.file.origin(&path), path.join("."), fault, "one of them"));
+                resolver.report(SettingsProblem::of_key(
+                    resolver.file.origin(&path),
+                    path.join("."),
+                    fault,
+                    "one of them",
+                ));
             }
         }
         self

@@ -11,10 +11,10 @@ use serde::{Serialize, Serializer};
 
 use super::{
     DEFAULT_NAME,
-    error::{Fault, Problem},
+    error::{SettingsFault, SettingsProblem},
     file::joined,
-    resolver::{Resolver, section},
-    setting::{Origin, Secret, Setting},
+    resolver::{SettingsResolver, section},
+    setting::{SecretText, Setting, SettingOrigin},
     values::{Parser, file_path, form, one_of, parsed, region, whole_seconds, word},
 };
 use crate::{
@@ -64,8 +64,8 @@ section! {
         duration: Duration = Duration::from_hours(2),
             whole_seconds(Duration::from_secs(1)..=Duration::from_secs(ROLE_SECONDS_MAX));
         /// What the role's owner agreed on with you; with `assume_role`. Not shown
-        external_id: Option<Secret> = None,
-            form("2 to 128 letters, digits and _+=,.@:/-", is_external_id).map(Secret).optional();
+        external_id: Option<SecretText> = None,
+            form("2 to 128 letters, digits and _+=,.@:/-", is_external_id).map(SecretText).optional();
         /// The credential that the role is assumed with, not an assumed role itself; with `assume_role`
         credential: String = DEFAULT_NAME.to_owned(), base(bases);
         /// The identity provider; with `tke_oidc`. Default: that of the variable TKE_PROVIDER_ID
@@ -137,9 +137,9 @@ impl fmt::Display for SourceKind {
 
 /// A credential with the keys that its source uses.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Credential(pub(super) CredentialSettings);
+pub(super) struct CredentialEntry(pub(super) CredentialSettings);
 
-impl Serialize for Credential {
+impl Serialize for CredentialEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let keys = self.0.source.value.keys();
         let used = self.0.shown().into_iter().filter(|(key, _)| key == "source" || keys.contains(&key.as_str()));
@@ -150,8 +150,8 @@ impl Serialize for Credential {
 /// Resolves the credentials by name. One of the name `default` exists without settings.
 pub(super) fn resolve(
     mut raw: BTreeMap<String, RawCredential>,
-    resolver: &mut Resolver<'_>,
-) -> BTreeMap<String, Credential> {
+    resolver: &mut SettingsResolver<'_>,
+) -> BTreeMap<String, CredentialEntry> {
     let implicit = (!raw.contains_key(DEFAULT_NAME)).then(RawCredential::default);
     raw.extend(implicit.map(|raw| (DEFAULT_NAME.to_owned(), raw)));
     let kinds: BTreeMap<String, Option<SourceKind>> =
@@ -167,7 +167,7 @@ pub(super) fn resolve(
             let expected =
                 "1 to 63 letters, digits, dots, spaces, underscores or hyphens, and nothing that looks like a key";
             let fault = "invalid name of a credential".to_owned();
-            let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+            let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
             resolver.report(problem);
         }
         let Some(kind) = kinds.get(&name).copied().flatten() else {
@@ -180,7 +180,7 @@ pub(super) fn resolve(
         };
         let settings = CredentialSettings::resolve(raw, &section, resolver, kind, &bases);
         settings.check(&path, &bases, resolver);
-        credentials.insert(name, Credential(settings));
+        credentials.insert(name, CredentialEntry(settings));
     }
     credentials
 }
@@ -205,11 +205,11 @@ impl CredentialSettings {
     }
 
     /// Records keys that the source does not use, and keys that it needs.
-    fn check(&self, section: &[String], bases: &[String], resolver: &mut Resolver<'_>) {
+    fn check(&self, section: &[String], bases: &[String], resolver: &mut SettingsResolver<'_>) {
         let kind = self.source.value;
         for (key, setting) in self.shown() {
             let is_used = key == "source" || kind.keys().contains(&key.as_str());
-            let is_default = setting.get("origin").is_some_and(|origin| *origin == Origin::Default.to_string());
+            let is_default = setting.get("origin").is_some_and(|origin| *origin == SettingOrigin::Default.to_string());
             if is_used || is_default {
                 continue;
             }
@@ -217,7 +217,7 @@ impl CredentialSettings {
             let expected = format!("it with source {}", one_of(&users.collect::<Vec<_>>()));
             let path: Vec<String> = section.iter().cloned().chain([key]).collect();
             let fault = format!("not used by source {kind}");
-            resolver.report(Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected));
+            resolver.report(SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected));
         }
         if kind == SourceKind::File && is_unset(&self.path) {
             report_missing("path", "the path of a file or a folder with a credential", section, resolver);
@@ -231,7 +231,7 @@ impl CredentialSettings {
     }
 
     /// Returns where the credential comes from. A role that is assumed needs the other credentials.
-    pub(super) fn source(&self, all: &BTreeMap<String, Credential>) -> Source {
+    pub(super) fn source(&self, all: &BTreeMap<String, CredentialEntry>) -> Source {
         match self.source.value {
             SourceKind::Chain => Source::Chain,
             SourceKind::Environment => Source::Environment,
@@ -248,7 +248,7 @@ impl CredentialSettings {
                 let base = all.get(&name).filter(|base| base.0.source.value != SourceKind::AssumeRole);
                 Source::AssumeRole {
                     role: self.assumed(),
-                    external_id: self.external_id.value.clone().map(|Secret(id)| id),
+                    external_id: self.external_id.value.clone().map(|SecretText(id)| id),
                     base: Box::new(base.map_or(Source::Chain, |base| base.0.source(all))),
                     credential: name,
                 }
@@ -274,15 +274,15 @@ impl CredentialSettings {
 
 /// Returns whether a setting is not set; one with an invalid value is, and was recorded.
 fn is_unset<T>(setting: &Setting<Option<T>>) -> bool {
-    setting.value.is_none() && setting.origin == Origin::Default
+    setting.value.is_none() && setting.origin == SettingOrigin::Default
 }
 
-fn report_missing(key: &str, expected: &str, section: &[String], resolver: &mut Resolver<'_>) {
+fn report_missing(key: &str, expected: &str, section: &[String], resolver: &mut SettingsResolver<'_>) {
     let path: Vec<String> = section.iter().cloned().chain([key.to_owned()]).collect();
-    resolver.report(Problem {
+    resolver.report(SettingsProblem {
         origin: resolver.file.origin(&path),
         key: Some(joined(&path)),
-        fault: Fault::Missing,
+        fault: SettingsFault::Missing,
         expected: Some(expected.to_owned()),
         hint: None,
     });

@@ -8,9 +8,9 @@ use imageshare_engine::{
 };
 
 use super::{
-    error::{Fault, Problem},
-    resolver::{Resolver, section},
-    setting::Origin,
+    error::{SettingsFault, SettingsProblem},
+    resolver::{SettingsResolver, section},
+    setting::SettingOrigin,
     values::{duration, whole},
 };
 
@@ -37,7 +37,7 @@ section! {
 impl EngineSettings {
     /// Returns the engine's limits, and records one that the engine refuses. How jobs end and the pauses between tries are
     /// not settings.
-    pub(super) fn limits(&self, resolver: &mut Resolver<'_>) -> LimitValues {
+    pub(super) fn limits(&self, resolver: &mut SettingsResolver<'_>) -> LimitValues {
         let default = LimitValues::default();
         let image_wait = to_millis(self.image_wait.value);
         let limits = LimitValues {
@@ -57,9 +57,9 @@ impl EngineSettings {
 }
 
 /// Returns a limit that the engine refuses as a problem. The error begins with the name of the limit.
-pub(super) fn refused(section: &str, error: &LimitsError) -> Problem {
-    let fault = Fault::Other(format!("{section}.{error}"));
-    Problem { origin: Origin::Default, key: None, fault, expected: None, hint: None }
+pub(super) fn refused(section: &str, error: &LimitsError) -> SettingsProblem {
+    let fault = SettingsFault::Other(format!("{section}.{error}"));
+    SettingsProblem { origin: SettingOrigin::Default, key: None, fault, expected: None, hint: None }
 }
 
 const fn from_millis(length: Millis) -> Duration {

@@ -2,24 +2,24 @@
 
 use std::fmt;
 
-use super::setting::Origin;
+use super::setting::SettingOrigin;
 
 /// Everything that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     /// At least one.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<SettingsProblem>,
 }
 
 /// One thing that is wrong: where, what, and what was expected. Holds no value that may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct SettingsProblem {
     /// Where the value was set.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
     /// The key, such as `lanes.eu.rate`; `None` if the problem is not about one key.
     pub key: Option<String>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: SettingsFault,
     /// What would be right.
     pub expected: Option<String>,
     /// What the operator can do.
@@ -28,7 +28,7 @@ pub struct Problem {
 
 /// What is wrong with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SettingsFault {
     /// The value is not allowed. `None` if it may be a secret in the wrong place.
     InvalidValue(Option<String>),
     /// TOML has a value of this kind there.
@@ -43,24 +43,24 @@ pub enum Fault {
     Other(String),
 }
 
-impl Problem {
+impl SettingsProblem {
     /// Returns a problem that concerns more than one value.
-    pub(super) fn of_key(origin: Origin, key: String, fault: String, expected: impl Into<String>) -> Self {
-        Self { origin, key: Some(key), fault: Fault::Other(fault), expected: Some(expected.into()), hint: None }
+    pub(super) fn of_key(origin: SettingOrigin, key: String, fault: String, expected: impl Into<String>) -> Self {
+        Self { origin, key: Some(key), fault: SettingsFault::Other(fault), expected: Some(expected.into()), hint: None }
     }
 }
 
 impl SettingsError {
     /// Returns the error of a file that cannot be read, or that is not TOML.
-    pub(super) fn of_file(origin: Origin, fault: impl Into<String>, expected: Option<&str>) -> Self {
-        let (fault, expected) = (Fault::Other(fault.into()), expected.map(str::to_owned));
-        Self { problems: vec![Problem { origin, key: None, fault, expected, hint: None }] }
+    pub(super) fn of_file(origin: SettingOrigin, fault: impl Into<String>, expected: Option<&str>) -> Self {
+        let (fault, expected) = (SettingsFault::Other(fault.into()), expected.map(str::to_owned));
+        Self { problems: vec![SettingsProblem { origin, key: None, fault, expected, hint: None }] }
     }
 
     /// Returns the error of settings that could not be read at all, in these words.
     #[must_use]
     pub fn unreadable(problem: impl Into<String>) -> Self {
-        Self::of_file(Origin::Default, problem, None)
+        Self::of_file(SettingOrigin::Default, problem, None)
     }
 }
 
@@ -94,13 +94,13 @@ impl fmt::Display for SettingsError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingsProblem {
     /// `SUBJECT: PROBLEM (expected WHAT)`, without the hint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.origin, &self.key) {
-            (Origin::Default, None) => {}
-            (Origin::Default, Some(key)) => write!(f, "{key}: ")?,
-            (Origin::File { .. }, Some(key)) => write!(f, "{}: {key}: ", self.origin)?,
+            (SettingOrigin::Default, None) => {}
+            (SettingOrigin::Default, Some(key)) => write!(f, "{key}: ")?,
+            (SettingOrigin::File { .. }, Some(key)) => write!(f, "{}: {key}: ", self.origin)?,
             (origin, _) => write!(f, "{origin}: ")?,
         }
         write!(f, "{}", self.fault)?;
@@ -108,7 +108,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SettingsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidValue(Some(value)) => write!(f, "invalid value {value}"),

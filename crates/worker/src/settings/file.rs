@@ -14,7 +14,7 @@ use toml::{
 
 use super::{
     admin::RawAdmin, broker::RawBroker, credentials::RawCredential, engine::RawEngine, error::SettingsError,
-    http::RawHttp, lanes::RawLane, setting::Origin,
+    http::RawHttp, lanes::RawLane, setting::SettingOrigin,
 };
 use crate::paths::{path_problem, shown_path};
 
@@ -25,7 +25,7 @@ const FILE_LEN_MAX: u64 = 1024 * 1024;
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// Keys of a section that no setting has.
-pub(super) type Unknown = BTreeMap<String, IgnoredAny>;
+pub(super) type UnknownKeys = BTreeMap<String, IgnoredAny>;
 
 /// The sections of a settings file. Each value is of any kind, so that all that is wrong is found at once.
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +38,7 @@ pub(super) struct RawFile {
     pub(super) broker: RawBroker,
     pub(super) admin: RawAdmin,
     #[serde(flatten)]
-    pub(super) unknown: Unknown,
+    pub(super) unknown: UnknownKeys,
 }
 
 /// The lines of a settings file that keys and elements of lists stand on.
@@ -53,14 +53,14 @@ impl RawFile {
 }
 
 /// Reads the file that a flag or a variable names.
-pub(super) fn read(path: &Path, named_by: Origin) -> Result<(RawFile, FileLines), SettingsError> {
+pub(super) fn read(path: &Path, named_by: SettingOrigin) -> Result<(RawFile, FileLines), SettingsError> {
     const EXPECTED: &str = "the path of a settings file";
 
     if let Some(problem) = path_problem(path) {
         return Err(SettingsError::of_file(named_by, problem, Some(EXPECTED)));
     }
     let cannot_read = |name: String, error: std::io::Error| {
-        let origin = Origin::File { file: name.into(), line: None };
+        let origin = SettingOrigin::File { file: name.into(), line: None };
         SettingsError::of_file(origin, format!("cannot read the file: {error}"), Some("a settings file"))
     };
     let open = File::open(path).map_err(|error| cannot_read(shown_path(path), error))?;
@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path, named_by: Origin) -> Result<(RawFile, FileLines)
     let read = open.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| cannot_read(name.clone(), error))?;
     if text.len() as u64 > FILE_LEN_MAX {
-        let origin = Origin::File { file: name.into(), line: None };
+        let origin = SettingOrigin::File { file: name.into(), line: None };
         let expected = format!("at most {FILE_LEN_MAX} bytes");
         return Err(SettingsError::of_file(origin, "file is too long", Some(&expected)));
     }
@@ -84,7 +84,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<(RawFile, FileLines), Sett
     let line_of = |at: usize| ends.partition_point(|&end| end < at) + 1;
     let problem = |error: toml::de::Error| {
         let line = error.span().map_or(1, |span| line_of(span.start));
-        let origin = Origin::File { file: Arc::clone(&name), line: Some(line) };
+        let origin = SettingOrigin::File { file: Arc::clone(&name), line: Some(line) };
         // The error's own form quotes the line, which may hold a secret.
         let message = printable(&without_value(error.message()), SHOWN_CHARS_MAX);
         match message.split_once(", expected ") {
@@ -102,9 +102,9 @@ pub(super) fn parse(name: &str, text: &str) -> Result<(RawFile, FileLines), Sett
 
 impl FileLines {
     /// Returns where the file sets a key, or the section that lacks it.
-    pub(super) fn origin(&self, path: &[String]) -> Origin {
+    pub(super) fn origin(&self, path: &[String]) -> SettingOrigin {
         let line = (0..=path.len()).rev().find_map(|len| self.lines.get(path.get(..len)?));
-        Origin::File { file: Arc::clone(&self.name), line: line.copied() }
+        SettingOrigin::File { file: Arc::clone(&self.name), line: line.copied() }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    error::Problem,
-    resolver::{Resolver, section},
-    setting::{Origin, Setting},
+    error::SettingsProblem,
+    resolver::{SettingsResolver, section},
+    setting::{Setting, SettingOrigin},
     values::{Parser, duration, file_path, parsed, shown},
 };
 use crate::{
@@ -35,19 +35,19 @@ section! {
 
 impl HttpSettings {
     /// Records a connection that may take longer than the whole call. The value that was set is at fault.
-    pub(super) fn check(&self, resolver: &mut Resolver<'_>) {
+    pub(super) fn check(&self, resolver: &mut SettingsResolver<'_>) {
         let Self { connect_timeout: connect, call_timeout: call, .. } = self;
         if connect.value <= call.value {
             return;
         }
         let (key, at_fault, limit): (_, &Setting<Duration>, _) = match connect.origin {
-            Origin::Default => {
+            SettingOrigin::Default => {
                 ("call_timeout", call, format!("at least http.connect_timeout, {}", shown(connect.value)))
             }
             _ => ("connect_timeout", connect, format!("at most http.call_timeout, {}", shown(call.value))),
         };
         let fault = format!("invalid value {}", shown(at_fault.value));
-        resolver.report(Problem::of_key(at_fault.origin.clone(), format!("http.{key}"), fault, limit));
+        resolver.report(SettingsProblem::of_key(at_fault.origin.clone(), format!("http.{key}"), fault, limit));
     }
 
     pub(super) fn time_outs(&self) -> TimeOuts {

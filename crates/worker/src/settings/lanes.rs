@@ -8,10 +8,10 @@ use imageshare_engine::limits::{LaneLimitValues, LaneLimits};
 use super::{
     DEFAULT_NAME,
     engine::refused,
-    error::Problem,
+    error::SettingsProblem,
     file::joined,
-    resolver::{Resolver, section},
-    setting::Origin,
+    resolver::{SettingsResolver, section},
+    setting::SettingOrigin,
     values::{Invalid, Parser, decimal_within, parsed, region, whole},
 };
 use crate::{
@@ -52,7 +52,7 @@ section! {
 
 impl LaneSettings {
     /// Returns the lane of these settings; `None` if the engine refuses its limits, which is recorded.
-    pub(super) fn lane(&self, name: &str, source: Source, resolver: &mut Resolver<'_>) -> Option<LaneConfig> {
+    pub(super) fn lane(&self, name: &str, source: Source, resolver: &mut SettingsResolver<'_>) -> Option<LaneConfig> {
         let limits = LaneLimits::new(LaneLimitValues {
             rate: self.rate.value,
             batch: self.batch.value,
@@ -77,7 +77,7 @@ impl LaneSettings {
 pub(super) fn resolve(
     mut raw: BTreeMap<String, RawLane>,
     credentials: &[String],
-    resolver: &mut Resolver<'_>,
+    resolver: &mut SettingsResolver<'_>,
 ) -> BTreeMap<String, LaneSettings> {
     let (variable, flag) = ENDPOINT;
     let is_replaced = resolver.flags.get(flag).is_some() || resolver.environment.text(variable) != Ok(None);
@@ -92,7 +92,7 @@ pub(super) fn resolve(
         if !is_lane_name(&name) {
             let path = ["lanes".to_owned(), name];
             let expected = "1 to 63 lowercase letters, digits and hyphens";
-            let problem = Problem::of_key(
+            let problem = SettingsProblem::of_key(
                 resolver.file.origin(&path),
                 joined(&path),
                 "invalid name of a lane".to_owned(),
@@ -108,12 +108,12 @@ pub(super) fn resolve(
 }
 
 /// Records lanes that have one source, and so one key, and share a host or a region.
-pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut Resolver<'_>) {
+pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut SettingsResolver<'_>) {
     for (second, first, what) in conflicts(lanes.iter().map(|lane| (lane, &lane.source))) {
         let LaneConflict { what, expected } = what;
         let path = ["lanes".to_owned(), second.name.clone()];
         let fault = format!("credential {} and {what} as in lane {}", second.credential, first.name);
-        let problem = Problem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+        let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
         resolver.report(problem);
     }
 }
@@ -122,14 +122,14 @@ pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut Resolver<'_>) {
 pub(super) fn shared_keys<'a>(
     lanes: &[LaneConfig],
     ids: impl IntoIterator<Item = Option<&'a SecretId>>,
-) -> Vec<Problem> {
+) -> Vec<SettingsProblem> {
     let with_ids = lanes.iter().zip(ids).filter_map(|(lane, id)| Some((lane, id?)));
     let problem = |(second, first, LaneConflict { what, expected }): (&LaneConfig, &LaneConfig, LaneConflict)| {
         let fault = format!(
             "credential {} has the key of credential {}, and {what} as in lane {}",
             second.credential, first.credential, first.name
         );
-        Problem::of_key(Origin::Default, format!("lanes.{}", second.name), fault, expected)
+        SettingsProblem::of_key(SettingOrigin::Default, format!("lanes.{}", second.name), fault, expected)
     };
     conflicts(with_ids).into_iter().map(problem).collect()
 }

@@ -29,13 +29,13 @@ use serde_json::Value;
 use self::{
     admin::AdminSettings,
     broker::BrokerSettings,
-    credentials::Credential,
+    credentials::CredentialEntry,
     engine::EngineSettings,
     file::{FileLines, RawFile},
     http::HttpSettings,
     lanes::LaneSettings,
     process::{JobSettings, OutputSettings, RawJobs, RawOutput},
-    resolver::{CONFIG, Resolver},
+    resolver::{CONFIG, SettingsResolver},
 };
 use crate::{
     environment::Environment,
@@ -45,10 +45,10 @@ use crate::{
 };
 
 pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
-pub use error::{Fault, Problem, SettingsError};
+pub use error::{SettingsError, SettingsFault, SettingsProblem};
 pub use lanes::DEFAULT_ENDPOINT;
-pub use process::Output;
-pub use setting::{Origin, Setting};
+pub use process::OutputOptions;
+pub use setting::{Setting, SettingOrigin};
 pub use values::{DurationError, duration_of_flag};
 
 /// The name of the lane that exists without a settings file, and of the credential of a lane that names none.
@@ -107,7 +107,7 @@ pub struct Settings {
     /// How long a worker may take to shut down.
     pub grace: Duration,
     /// What a command prints and logs.
-    pub output: Output,
+    pub output: OutputOptions,
     resolved: Resolved,
 }
 
@@ -115,7 +115,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Resolved {
     lanes: BTreeMap<String, LaneSettings>,
-    credentials: BTreeMap<String, Credential>,
+    credentials: BTreeMap<String, CredentialEntry>,
     engine: EngineSettings,
     http: HttpSettings,
     broker: BrokerSettings,
@@ -165,8 +165,8 @@ impl Settings {
     /// # Errors
     /// If anything is not allowed: all problems at once.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, SettingsError> {
-        let of_flag = flags.config.clone().map(|path| (path, Origin::Flag("--config")));
-        let path = of_flag.or_else(|| Some((environment.path(CONFIG)?, Origin::Variable(CONFIG))));
+        let of_flag = flags.config.clone().map(|path| (path, SettingOrigin::Flag("--config")));
+        let path = of_flag.or_else(|| Some((environment.path(CONFIG)?, SettingOrigin::Variable(CONFIG))));
         let file = path.map_or_else(|| file::parse("", ""), |(path, origin)| file::read(&path, origin));
         let (raw, lines) = file?;
         Self::resolve(raw, lines, flags, environment)
@@ -185,11 +185,11 @@ impl Settings {
     ///
     /// # Errors
     /// If a value of these is not allowed.
-    pub fn output(flags: &Flags, environment: &Environment) -> Result<Output, SettingsError> {
-        let mut resolver = Resolver::new(flags, environment, FileLines::default());
+    pub fn output(flags: &Flags, environment: &Environment) -> Result<OutputOptions, SettingsError> {
+        let mut resolver = SettingsResolver::new(flags, environment, FileLines::default());
         let output = OutputSettings::resolve(RawOutput::default(), &[], &mut resolver);
         if resolver.problems.is_empty() {
-            Ok(Output::from(&output))
+            Ok(OutputOptions::from(&output))
         } else {
             Err(SettingsError { problems: resolver.problems })
         }
@@ -221,7 +221,7 @@ impl Settings {
     #[must_use]
     pub fn table() -> String {
         let (flags, environment) = (Flags::default(), Environment::of([]));
-        let mut resolver = Resolver::new(&flags, &environment, FileLines::default());
+        let mut resolver = SettingsResolver::new(&flags, &environment, FileLines::default());
         Resolved::resolve(RawFile::default(), &mut resolver);
         table::markdown(&resolver.rows)
     }
@@ -256,7 +256,7 @@ impl Settings {
         flags: &Flags,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
-        let mut resolver = Resolver::new(flags, environment, lines);
+        let mut resolver = SettingsResolver::new(flags, environment, lines);
         let resolved = Resolved::resolve(raw, &mut resolver);
         let lane = |(name, settings): (&String, &LaneSettings)| {
             let credential = resolved.credentials.get(&settings.credential.value)?;
@@ -284,14 +284,14 @@ impl Settings {
             admin: resolved.admin.listen.value,
             give_up_after: resolved.jobs.give_up_after.value,
             grace: resolved.jobs.grace.value,
-            output: Output::from(&resolved.output),
+            output: OutputOptions::from(&resolved.output),
             resolved,
         })
     }
 }
 
 impl Resolved {
-    fn resolve(raw: RawFile, resolver: &mut Resolver<'_>) -> Self {
+    fn resolve(raw: RawFile, resolver: &mut SettingsResolver<'_>) -> Self {
         let RawFile { lanes, credentials, engine, http, broker, admin, unknown } = raw;
         resolver.refuse_unknown(&[], &unknown, &RawFile::KEYS);
         let mut names: Vec<String> = credentials.keys().cloned().collect();

@@ -45,7 +45,7 @@ section! {
 
 /// What a command prints and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Output {
+pub struct OutputOptions {
     /// JSON on standard output, on a terminal too.
     pub json: bool,
     /// Errors only on standard error.
@@ -54,7 +54,7 @@ pub struct Output {
     pub log: Level,
 }
 
-impl From<&OutputSettings> for Output {
+impl From<&OutputSettings> for OutputOptions {
     fn from(settings: &OutputSettings) -> Self {
         Self { json: settings.json.value, quiet: settings.quiet.value, log: settings.log.value }
     }

@@ -8,9 +8,9 @@ use toml::Value;
 
 use super::{
     Flags,
-    error::{Fault, Problem, did_you_mean, nearest},
-    file::{FileLines, Unknown, joined},
-    setting::{Origin, Setting, Shown},
+    error::{SettingsFault, SettingsProblem, did_you_mean, nearest},
+    file::{FileLines, UnknownKeys, joined},
+    setting::{Setting, SettingOrigin, Shown},
     table::Row,
     values::{Invalid, Parser, scalar},
 };
@@ -23,11 +23,11 @@ const PREFIX: &str = "IMAGESHARE_";
 pub(super) const CONFIG: &str = "IMAGESHARE_CONFIG";
 
 /// Resolves settings and collects what is wrong with them.
-pub(super) struct Resolver<'a> {
+pub(super) struct SettingsResolver<'a> {
     pub(super) flags: &'a Flags,
     pub(super) environment: &'a Environment,
     pub(super) file: FileLines,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<SettingsProblem>,
     /// All settings that were resolved, for the manual.
     pub(super) rows: Vec<Row>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Definition<T> {
     pub(super) about: &'static str,
 }
 
-impl<'a> Resolver<'a> {
+impl<'a> SettingsResolver<'a> {
     pub(super) const fn new(flags: &'a Flags, environment: &'a Environment, file: FileLines) -> Self {
         Self { flags, environment, file, problems: Vec::new(), rows: Vec::new() }
     }
@@ -55,13 +55,13 @@ impl<'a> Resolver<'a> {
         self.rows.push(Row::from(&definition));
         let Definition { path, variables, flag, default, parser, .. } = definition;
         let (given, origin) = if let Some((flag, text)) = flag.and_then(|flag| Some((flag, self.flags.get(flag)?))) {
-            (Ok(Value::from(text)), Origin::Flag(flag))
+            (Ok(Value::from(text)), SettingOrigin::Flag(flag))
         } else if let Some((name, text)) = variables.iter().find_map(|name| self.variable(name)) {
-            (text.map(Value::String), Origin::Variable(name))
+            (text.map(Value::String), SettingOrigin::Variable(name))
         } else if let Some(value) = raw {
             (Ok(value), self.file.origin(&path))
         } else {
-            return Setting { value: default, origin: Origin::Default };
+            return Setting { value: default, origin: SettingOrigin::Default };
         };
         let value = match &given {
             Ok(value) => parser.parse(value),
@@ -78,7 +78,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Records a problem; once, if it concerns several lanes.
-    pub(super) fn report(&mut self, problem: Problem) {
+    pub(super) fn report(&mut self, problem: SettingsProblem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -86,13 +86,13 @@ impl<'a> Resolver<'a> {
 
     /// Records the keys of a section that do not exist. Their values are not shown: a key in the wrong place may have a
     /// secret for its value.
-    pub(super) fn refuse_unknown(&mut self, section: &[String], unknown: &Unknown, known: &[&str]) {
+    pub(super) fn refuse_unknown(&mut self, section: &[String], unknown: &UnknownKeys, known: &[&str]) {
         for name in unknown.keys() {
             let path: Vec<String> = section.iter().chain([name]).cloned().collect();
-            let problem = Problem {
+            let problem = SettingsProblem {
                 origin: self.file.origin(&path),
                 key: Some(joined(&path)),
-                fault: Fault::UnknownKey,
+                fault: SettingsFault::UnknownKey,
                 expected: Some(known.join(", ")),
                 hint: did_you_mean(name, known.iter().copied()),
             };
@@ -109,10 +109,10 @@ impl<'a> Resolver<'a> {
         for name in unknown.filter(|name| !known.contains(&name.as_str()) && !is_service_link(name)) {
             let word = name.trim_start_matches(PREFIX);
             let words = known.iter().map(|name| name.trim_start_matches(PREFIX));
-            let problem = Problem {
-                origin: Origin::Default,
+            let problem = SettingsProblem {
+                origin: SettingOrigin::Default,
                 key: Some(imageshare_core::disclosure::disclosed_name(&name)),
-                fault: Fault::UnknownVariable,
+                fault: SettingsFault::UnknownVariable,
                 expected: None,
                 hint: nearest(word, words).map(|word| format!("did you mean {PREFIX}{word}?")),
             };
@@ -128,11 +128,11 @@ impl<'a> Resolver<'a> {
     fn problem<T>(
         &self,
         path: &[String],
-        origin: Origin,
+        origin: SettingOrigin,
         invalid: Invalid,
         value: Option<&Value>,
         parser: &Parser<T>,
-    ) -> Problem {
+    ) -> SettingsProblem {
         let (index, invalid) = match invalid {
             Invalid::Element(index, invalid) => (Some(index), *invalid),
             invalid => (None, invalid),
@@ -140,10 +140,10 @@ impl<'a> Resolver<'a> {
         let value = index.map_or(value, |index| value.and_then(|list| list.get(index)));
         let text = value.and_then(scalar).unwrap_or_default();
         let fault = match invalid {
-            Invalid::Value => Fault::InvalidValue(shown(&text, &origin)),
-            Invalid::Hidden | Invalid::Element(..) => Fault::InvalidValue(None),
-            Invalid::Type(kind) => Fault::InvalidType(kind),
-            Invalid::Because(problem) => Fault::Other(problem),
+            Invalid::Value => SettingsFault::InvalidValue(shown(&text, &origin)),
+            Invalid::Hidden | Invalid::Element(..) => SettingsFault::InvalidValue(None),
+            Invalid::Type(kind) => SettingsFault::InvalidType(kind),
+            Invalid::Because(problem) => SettingsFault::Other(problem),
         };
         let mut path = path.to_vec();
         let mut key = joined(&path);
@@ -151,18 +151,18 @@ impl<'a> Resolver<'a> {
             path.push(index.to_string());
             key.push_str(&format!("[{index}]"));
         }
-        let origin = if matches!(origin, Origin::File { .. }) { self.file.origin(&path) } else { origin };
+        let origin = if matches!(origin, SettingOrigin::File { .. }) { self.file.origin(&path) } else { origin };
         let hint = did_you_mean(&text, parser.words.iter().map(String::as_str));
         let hint = hint.or_else(|| parser.hint.map(str::to_owned));
-        Problem { origin, key: Some(key), fault, expected: Some(parser.expected.clone()), hint }
+        SettingsProblem { origin, key: Some(key), fault, expected: Some(parser.expected.clone()), hint }
     }
 }
 
 /// Returns the value if it may be shown. The author of a flag reads the error, and the process list shows the flag, so
 /// plain words are shown too; in a file or a variable they may be a secret in the wrong place.
-fn shown(text: &str, origin: &Origin) -> Option<String> {
+fn shown(text: &str, origin: &SettingOrigin) -> Option<String> {
     let is_shown = match origin {
-        Origin::Flag(_) => disclosed_argument(text) != NOT_SHOWN,
+        SettingOrigin::Flag(_) => disclosed_argument(text) != NOT_SHOWN,
         _ => disclosed(text) != NOT_SHOWN,
     };
     is_shown.then(|| excerpt(text))
@@ -204,7 +204,7 @@ macro_rules! section {
         pub(super) struct $raw {
             $( pub(super) $key: Option<toml::Value>, )*
             #[serde(flatten)]
-            pub(super) unknown: $crate::settings::file::Unknown,
+            pub(super) unknown: $crate::settings::file::UnknownKeys,
         }
 
         $(#[$about_section])*
@@ -219,7 +219,7 @@ macro_rules! section {
             pub(super) fn resolve(
                 raw: $raw,
                 section: &[&str],
-                resolver: &mut $crate::settings::resolver::Resolver<'_>,
+                resolver: &mut $crate::settings::resolver::SettingsResolver<'_>,
                 $($context: $context_type),*
             ) -> Self {
                 let section: Vec<String> = section.iter().map(|name| (*name).to_owned()).collect();

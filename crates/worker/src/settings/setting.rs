@@ -24,7 +24,7 @@ use crate::{
 
 /// Where a value was set. A later variant takes precedence over an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// Nowhere: the default applies.
     Default,
     /// The settings file.
@@ -46,7 +46,7 @@ pub struct Setting<T> {
     /// The value.
     pub value: T,
     /// Where it was set.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// The form in which `imageshare check` shows a value; `None` if it is not set. Never a secret.
@@ -69,7 +69,7 @@ impl<T: Shown> fmt::Debug for Setting<T> {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -123,9 +123,9 @@ impl Shown for NoProxy {
 
 /// A text that is a secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(pub(super) String);
+pub(super) struct SecretText(pub(super) String);
 
-impl Shown for Secret {
+impl Shown for SecretText {
     fn shown(&self) -> Option<String> {
         Some(REDACTED.to_owned())
     }

@@ -184,8 +184,8 @@ fn all_problems_are_reported_together() {
         ],
     );
     let problem = &error.problems[1];
-    assert_eq!((&problem.origin, problem.key.as_deref()), (&Origin::Flag("--rate"), Some("lanes.eu.rate")));
-    assert_eq!(problem.fault, Fault::InvalidValue(Some("\"0\"".to_owned())));
+    assert_eq!((&problem.origin, problem.key.as_deref()), (&SettingOrigin::Flag("--rate"), Some("lanes.eu.rate")));
+    assert_eq!(problem.fault, SettingsFault::InvalidValue(Some("\"0\"".to_owned())));
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn output_and_waits_have_origins_too() {
     let variables = [("IMAGESHARE_LOG", "debug"), ("IMAGESHARE_JSON", "1"), ("IMAGESHARE_GRACE", "1m")];
     let flags = Flags { quiet: true, give_up_after: Some("5".to_owned()), ..Flags::default() };
     let settings = load("", variables, &flags).unwrap();
-    let Output { json, quiet, log } = settings.output;
+    let OutputOptions { json, quiet, log } = settings.output;
     assert_eq!((json, quiet, log), (true, true, tracing::Level::DEBUG));
     assert_eq!((settings.give_up_after.as_secs(), settings.grace.as_secs()), (5, 60));
     assert_eq!(described(&settings, "quiet"), ("true".to_owned(), "--quiet".to_owned()));

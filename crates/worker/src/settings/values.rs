@@ -17,10 +17,10 @@ pub(super) struct Parser<T> {
     pub(super) words: Vec<String>,
     /// What an error tells the operator beside that.
     pub(super) hint: Option<&'static str>,
-    read: Box<Read<T>>,
+    read: Box<ReadValue<T>>,
 }
 
-type Read<T> = dyn Fn(&Value) -> Result<T, Invalid>;
+type ReadValue<T> = dyn Fn(&Value) -> Result<T, Invalid>;
 
 /// Why a value is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

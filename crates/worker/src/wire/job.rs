@@ -141,7 +141,7 @@ fn write_with<A: Serialize>(
     expires_at: Option<Timestamp>,
     force: bool,
 ) -> Vec<u8> {
-    let written = Written {
+    let written = WrittenJob {
         job_id: &identity.job_id,
         lane: identity.lane.as_deref(),
         image_id: identity.image_id,
@@ -157,7 +157,7 @@ fn write_with<A: Serialize>(
 
 /// The members of a job in the order of [`MEMBERS`].
 #[derive(Serialize)]
-struct Written<'a, A> {
+struct WrittenJob<'a, A> {
     job_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'a str>,
@@ -245,7 +245,7 @@ pub fn is_lane_name(text: &str) -> bool {
 }
 
 /// A member and what is wrong with it.
-struct Problem {
+struct MemberProblem {
     member: String,
     problem: String,
 }
@@ -255,7 +255,7 @@ struct Slots<'a>([Option<Value<'a>>; MEMBERS.len()]);
 
 impl Slots<'_> {
     /// The whole job, or the first problem in the order of [`MEMBERS`].
-    fn job(&self, defaults: &Defaults) -> Result<Job, Problem> {
+    fn job(&self, defaults: &Defaults) -> Result<Job, MemberProblem> {
         let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());
         let lane = self.read("lane", lane)?;
         let image_id = self.required("image_id", |value| value.parsed(ALLOWED_IMAGE), ALLOWED_IMAGE)?;
@@ -300,9 +300,13 @@ impl Slots<'_> {
         (!is_absent).then_some(value)
     }
 
-    fn read<T>(&self, member: &str, read: impl Fn(&Value<'_>) -> Result<T, String>) -> Result<Option<T>, Problem> {
+    fn read<T>(
+        &self,
+        member: &str,
+        read: impl Fn(&Value<'_>) -> Result<T, String>,
+    ) -> Result<Option<T>, MemberProblem> {
         let read = self.get(member).map(read).transpose();
-        read.map_err(|problem| Problem { member: member.to_owned(), problem })
+        read.map_err(|problem| MemberProblem { member: member.to_owned(), problem })
     }
 
     fn required<T>(
@@ -310,13 +314,13 @@ impl Slots<'_> {
         member: &str,
         read: impl Fn(&Value<'_>) -> Result<T, String>,
         allowed: &str,
-    ) -> Result<T, Problem> {
+    ) -> Result<T, MemberProblem> {
         self.read(member, read)?.ok_or_else(|| missing(member, allowed))
     }
 }
 
-fn missing(member: &str, allowed: &str) -> Problem {
-    Problem { member: member.to_owned(), problem: format!("missing (expected {allowed})") }
+fn missing(member: &str, allowed: &str) -> MemberProblem {
+    MemberProblem { member: member.to_owned(), problem: format!("missing (expected {allowed})") }
 }
 
 fn job_id(value: &Value<'_>) -> Result<String, String> {
@@ -341,8 +345,8 @@ fn lane(value: &Value<'_>) -> Result<String, String> {
     })
 }
 
-fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, Problem> {
-    let problem = |problem: String| Problem {
+fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, MemberProblem> {
+    let problem = |problem: String| MemberProblem {
         member: "account_ids".to_owned(),
         problem: format!("{problem} (expected 1 to {ACCOUNTS_MAX} account ids)"),
     };
@@ -357,7 +361,7 @@ fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, Problem> {
         more => return Err(problem(format!("{more} account ids"))),
     }
     let read = |(index, value): (usize, &Value<'_>)| {
-        account_id(value).map_err(|problem| Problem { member: format!("account_ids[{index}]"), problem })
+        account_id(value).map_err(|problem| MemberProblem { member: format!("account_ids[{index}]"), problem })
     };
     elements.iter().enumerate().map(read).collect()
 }
@@ -370,8 +374,8 @@ fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
     }
 }
 
-fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, Problem> {
-    let problem = |member: String, problem: &str, expected: &str| Problem {
+fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, MemberProblem> {
+    let problem = |member: String, problem: &str, expected: &str| MemberProblem {
         member,
         problem: format!("{problem} (expected {expected})"),
     };
