@@ -197,8 +197,10 @@ pub fn without_value(message: &str) -> String {
     let shown = |text: &str| printable(text, MESSAGE_CHARS_MAX);
     for kind in ["invalid type", "invalid value", "invalid length", "unknown variant"] {
         if let Some(rest) = message.strip_prefix(kind) {
-            // The value comes first and may itself hold these words, so the last ones count.
-            let expected = rest.rfind(", expected ").and_then(|at| rest.get(at..)).unwrap_or_default();
+            // Serde and our own ids spell the expectation differently. The value comes first and may itself contain these
+            // words, so the last ones count.
+            let start = [", expected ", " (expected "].iter().filter_map(|words| rest.rfind(words)).max();
+            let expected = start.and_then(|at| rest.get(at..)).unwrap_or_default();
             return shown(&alloc::format!("{kind}{expected}"));
         }
     }
@@ -321,6 +323,8 @@ mod tests {
     fn the_message_of_a_parser_loses_the_value() {
         for (message, shown) in [
             ("invalid type: string \"topsecret\", expected u64", "invalid type, expected u64"),
+            ("invalid value \"topsecret\" (expected img-) at line 1", "invalid value (expected img-) at line 1"),
+            ("invalid value \", expected topsecret\" (expected img-)", "invalid value (expected img-)"),
             ("invalid value: string \"a, expected topsecret\", expected x", "invalid value, expected x"),
             ("unknown variant `topsecret`, expected `a` or `b`", "unknown variant, expected `a` or `b`"),
             ("unknown field `rte`, expected one of `a`, `b`", "unknown field `rte`, expected one of `a`, `b`"),

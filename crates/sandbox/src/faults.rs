@@ -282,7 +282,7 @@ mod tests {
         check_refused(&scripted(r#""do": "hang", "time": 1"#), "unknown field `time`");
         check_refused(r#"{"script": [{"action": "Share", "do": "hang"}]}"#, "(expected AssumeRole");
         check_refused(r#"{"busy_images": {"img-6pb6lrmy": -1}}"#, "busy_images.img-6pb6lrmy: invalid time -1");
-        check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "lhbp-1");
+        check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "invalid value (expected img-");
         check_refused(r#"{"unknown_accounts": ["x"]}"#, "root account id");
         check_refused("[]x", "faults: ");
     }
