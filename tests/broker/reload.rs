@@ -46,7 +46,7 @@ fn changed_settings_and_keys_lose_no_job() {
     let worker = setup.worker();
     wait_until("the worker writes", || (setup.sandbox.writes() > 0).then_some(()));
 
-    for (invalid, problem) in [("rate = 0", "lanes.one.rate"), ("rate = [", "TOML"), ("rat = 40", "rat")] {
+    for (invalid, problem) in [("rate = 0", "lanes.one.rate"), ("rate = [", "in array"), ("rat = 40", "rat")] {
         setup.change_settings(setup.sandbox.port(), &slow, invalid);
         reload(&worker, &[REJECTED, problem]);
     }

@@ -178,7 +178,7 @@ impl Pump {
         confirmed.map_err(|lost| {
             let words = match lost {
                 Lost::Ended | Lost::TooLong { .. } => lost.to_string(),
-                Lost::Unroutable { .. } => format!("{lost}: run `imageshare topology --declare`"),
+                Lost::Unroutable { .. } => format!("{lost}\nhint: run imageshare topology --declare"),
             };
             Problem::new(Exit::Refused, format!("the job of line {line}: {words}"))
         })?;

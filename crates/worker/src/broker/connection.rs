@@ -175,7 +175,7 @@ impl Connection {
     }
 
     /// Closes it by the protocol, with consumers and channels alive: the broker requeues deliveries in order. It may lose
-    /// acknowledgements that were sent less than half a second ago.
+    /// acknowledgements that it has not applied.
     ///
     /// # Errors
     /// If the broker does not answer in time. The connection is closed all the same.

@@ -189,15 +189,7 @@ impl LaneConnection {
             _ => None,
         });
         within(limit, "basic.qos", is_set).await?;
-        let consume = basic::Consume {
-            queue: short(queue),
-            consumer_tag: ShortString::default(),
-            no_local: false,
-            no_ack: false,
-            exclusive: false,
-            nowait: false,
-            arguments: FieldTable::default(),
-        };
+        let consume = consume(queue, "", FieldTable::default());
         outgoing.send(&AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
         let is_consumed = incoming.answer("basic.consume", |method| match method {
             AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)) => Some(()),
@@ -216,14 +208,30 @@ impl LaneConnection {
         self.outgoing.time_outs
     }
 
-    /// Waits, and drops what arrives, so that the broker is not blocked.
-    pub(super) async fn rest(&mut self, pause: Duration) {
-        // The connection may end before.
-        drop(timeout(pause, self.incoming.discard(|_| false)).await);
+    /// Waits until the broker has applied all acknowledgements, and drops what arrives meanwhile.
+    ///
+    /// The broker does not answer an acknowledgement, and a connection that ends loses those not yet applied: a channel has up
+    /// to 32 commands under way to a quorum queue and keeps further ones back. A consumer is added and removed by commands
+    /// that the queue applies in order and the broker answers: the first answer shows that what was under way is applied, the
+    /// second one the same of what was kept back. The consumer has a lower priority and receives nothing.
+    pub(super) async fn until_acks_are_applied(&mut self, queue: &str) -> Result<(), Error> {
+        /// Names the consumer on this channel.
+        const LAST: &str = "last";
+        let Self { incoming, outgoing } = self;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(-1));
+        let add = consume(queue, LAST, arguments);
+        outgoing.send(&AMQPClass::Basic(basic::AMQPMethod::Consume(add)));
+        let is_added = incoming.discard(|method| matches!(method, AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_))));
+        within(outgoing.time_outs.call, "basic.consume", is_added).await?;
+        let remove = basic::Cancel { consumer_tag: short(LAST), nowait: false };
+        outgoing.send(&AMQPClass::Basic(basic::AMQPMethod::Cancel(remove)));
+        let is_removed = incoming.discard(|method| matches!(method, AMQPClass::Basic(basic::AMQPMethod::CancelOk(_))));
+        within(outgoing.time_outs.call, "basic.cancel", is_removed).await
     }
 
     /// Closes it by the protocol, with consumer and channel alive: the broker requeues deliveries in order. It may lose
-    /// acknowledgements that were sent less than half a second ago.
+    /// acknowledgements that it has [not applied](Self::until_acks_are_applied).
     pub(super) async fn close(&mut self) -> Result<(), Error> {
         let Self { incoming, outgoing } = self;
         let (reply_code, reply_text) = (REPLY_SUCCESS, short("OK"));
@@ -475,6 +483,18 @@ fn start_ok(url: &Url, name: &str) -> connection::StartOk {
         mechanism: short(url.mechanism().as_str()),
         response: LongString::from(response),
         locale: short("en_US"),
+    }
+}
+
+fn consume(queue: &str, tag: &str, arguments: FieldTable) -> basic::Consume {
+    basic::Consume {
+        queue: short(queue),
+        consumer_tag: short(tag),
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait: false,
+        arguments,
     }
 }
 

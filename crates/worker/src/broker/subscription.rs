@@ -10,10 +10,7 @@
 //! while consumer and channel are alive, or its socket is shut down. Nothing is ever rejected, cancelled or closed
 //! one by one.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -36,10 +33,6 @@ use crate::{
 
 /// Invalid messages that wait to be published.
 const INVALID_MAX: usize = 16;
-
-/// How long after an acknowledgement was sent a connection may be closed. The broker loses acknowledgements that it has not
-/// processed when the close arrives.
-const ACKS_APPLIED_AFTER: Duration = Duration::from_millis(500);
 
 /// What a subscription uses.
 #[derive(Clone, Copy)]
@@ -120,8 +113,11 @@ impl Subscription {
         context.status.subscribed(self.connection.time_outs().heartbeat);
         let ended = self.run(orders, context).await;
         self.proof.revoke();
-        if let SubscriptionEnd::Requeued(_) = ended {
-            self.connection.rest(ACKS_APPLIED_AFTER).await;
+        if let SubscriptionEnd::Requeued(_) = ended
+            && self.acknowledged > 0
+        {
+            // If the broker does not answer, jobs that it did not remove are redelivered, and found done.
+            drop(self.connection.until_acks_are_applied(&topology::jobs_queue(&context.lane.name)).await);
         }
         if let SubscriptionEnd::Requeued(_) | SubscriptionEnd::Over = ended {
             // If the broker does not answer, the connection is cut all the same.

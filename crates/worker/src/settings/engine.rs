@@ -16,6 +16,7 @@ use super::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+// The second variable of a lag is its former name, which scripts set.
 section! {
     /// How the engine tries and waits.
     EngineSettings from RawEngine () {
@@ -25,10 +26,10 @@ section! {
         cap: u32 = LimitValues::default().cap, whole(1..=100_000, "accounts per image");
         /// How long after it was sent a write without a response may still take effect
         write_lag: Duration = from_millis(LimitValues::default().write_lag), duration(Duration::ZERO..=3_600 * SECOND),
-            variables &["IMAGESHARE_WRITE_LAG"];
+            variables &["IMAGESHARE_WRITE_LAG", "IMAGESHARE_LANDING"];
         /// How long after a write a listing may still show the state before it
         read_lag: Duration = from_millis(LimitValues::default().read_lag), duration(Duration::ZERO..=600 * SECOND),
-            variables &["IMAGESHARE_READ_LAG"];
+            variables &["IMAGESHARE_READ_LAG", "IMAGESHARE_READ_DELAY"];
         /// How long a job waits for an image that is not ready
         image_wait: Duration = from_millis(LimitValues::default().image_wait), duration(SECOND..=7 * 86_400 * SECOND);
     }

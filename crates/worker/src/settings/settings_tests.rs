@@ -232,8 +232,8 @@ fn unknown_variables_are_refused() {
     let refused = |name: &str, lines: &[&str]| check_lines(&load((name, "topsecret")).unwrap_err(), lines);
     refused("IMAGESHARE_RAET", &["IMAGESHARE_RAET: unknown variable", "hint: did you mean IMAGESHARE_RATE?"]);
     refused(
-        "IMAGESHARE_READ_DELAY",
-        &["IMAGESHARE_READ_DELAY: unknown variable", "hint: did you mean IMAGESHARE_READ_LAG?"],
+        "IMAGESHARE_READ_LAGS",
+        &["IMAGESHARE_READ_LAGS: unknown variable", "hint: did you mean IMAGESHARE_READ_LAG?"],
     );
     refused("IMAGESHARE_LANDING", &["IMAGESHARE_LANDING: unknown variable"]);
     refused("IMAGESHARE_PORT_OF_ADMIN", &["IMAGESHARE_PORT_OF_ADMIN: unknown variable"]);
