@@ -235,9 +235,9 @@ fn unknown_variables_are_refused() {
         "IMAGESHARE_READ_LAGS",
         &["IMAGESHARE_READ_LAGS: unknown variable", "hint: did you mean IMAGESHARE_READ_LAG?"],
     );
-    refused("IMAGESHARE_LANDING", &["IMAGESHARE_LANDING: unknown variable"]);
+    refused("IMAGESHARE_COLOUR", &["IMAGESHARE_COLOUR: unknown variable"]);
     refused("IMAGESHARE_PORT_OF_ADMIN", &["IMAGESHARE_PORT_OF_ADMIN: unknown variable"]);
-    assert!(load(("IMAGESHARE_LANDING", "")).is_ok(), "an empty variable counts as unset");
+    assert!(load(("IMAGESHARE_COLOUR", "")).is_ok(), "an empty variable counts as unset");
     assert!(load(("OTHER_RATE", "x")).is_ok());
     // A cluster sets these in each pod of a namespace that has services `imageshare` and `imageshare-admin`.
     for name in [
@@ -263,6 +263,18 @@ fn empty_variables_count_as_unset() {
     }
     let settings = load("[lanes.eu]\nrate = 2", [("IMAGESHARE_RATE", "")], &Flags::default()).unwrap();
     assert_eq!(settings.lanes[0].limits.rate, 2.0);
+}
+
+#[test]
+fn former_names_of_the_lags_are_accepted() {
+    for name in ["IMAGESHARE_WRITE_LAG", "IMAGESHARE_LANDING"] {
+        let settings = load("", [(name, "7s")], &Flags::default()).unwrap();
+        assert_eq!(settings.limits.write_lag, Millis(7_000), "{name}");
+    }
+    for name in ["IMAGESHARE_READ_LAG", "IMAGESHARE_READ_DELAY"] {
+        let settings = load("", [(name, "7s")], &Flags::default()).unwrap();
+        assert_eq!(settings.limits.read_lag, Millis(7_000), "{name}");
+    }
 }
 
 #[test]
