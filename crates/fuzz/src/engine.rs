@@ -152,7 +152,7 @@ impl WorldBuilder {
     fn fault(&mut self, which: u8, nth: u16) {
         let mut all = Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).cycle();
         let fault = all.nth(which.into()).expect("it is a cycle");
-        // Nobody takes over from a one-shot command.
+        // No worker takes over from a one-shot command.
         if self.faults.len() < FAULTS_MAX && !(self.is_one_shot && fault.is_hand_over()) {
             self.faults.push((1 + u64::from(nth % 512), fault));
         }

@@ -101,7 +101,7 @@ fn message(properties: &BasicProperties, body: &[u8]) -> message::Delivery {
     message
 }
 
-/// The message as a lane reads it from frames that come in pieces of so many bytes.
+/// The message as a lane reads it from frames that arrive in pieces of `piece` bytes.
 fn decoded(raw: &[u8], body: &[u8], piece: usize) -> IncomingMessage {
     let deliver = [&[0, 60, 0, 60, 1, b'c'][..], &17_u64.to_be_bytes(), &[0, 0, 0]].concat();
     let [before @ .., _, _, _, _, _, _, _, _] = BEFORE_PROPERTIES;

@@ -38,8 +38,8 @@ pub struct Checker {
     rejected: BTreeSet<usize>,
     /// Jobs that the broker dropped.
     dropped: BTreeSet<usize>,
-    /// When somebody else last changed an image: what is said of it by jobs that came before, or soon after, cannot be
-    /// held against the engine.
+    /// When another program last changed an image. The engine is not responsible for the reports of jobs that arrived
+    /// before that, or soon after.
     disturbed: BTreeMap<ImageId, u64>,
     /// Every change that was asked of the cloud.
     asked: BTreeSet<(ImageId, AccountId, Permission)>,
@@ -97,7 +97,7 @@ const READING_BELIEVED_FOR: u64 = 30_000;
 const FULL_BELIEVED_FOR: u64 = 600_000;
 
 impl Checker {
-    /// A checker for a world, paced at so many calls a second, and questions about images.
+    /// Creates a checker for a world, with the rate limits of all calls and of questions about images, per second.
     #[must_use]
     pub fn new(world: &World, (rate, image_rate): (u32, u32)) -> Self {
         let mut states = BTreeMap::new();
@@ -144,7 +144,7 @@ impl Checker {
     pub(crate) fn called(&mut self, worker: u64, call: CallId, action: &Action, away: Option<Away>, is_consumer: bool) {
         match (away, action) {
             (None, _) | (Some(Away::GaveBack), Action::ReadShares { .. } | Action::ReadImage { .. }) => {}
-            // What is given back may be another's already; only to ask whether the lane works harms nobody.
+            // Another worker may own a requeued lane already, so only a probe is allowed.
             (Some(away), _) => self.wrong(format!("{call:?} on a lane that is not ours ({away:?}): {action:?}")),
         }
         let Action::Modify { image_id, account_ids, .. } = action else { return };
@@ -246,13 +246,13 @@ impl Checker {
         self.writes.retain(|(other, _), _| *other != worker);
     }
 
-    /// Somebody else changed who has the image.
+    /// Records that another program changed the shares of the image.
     pub fn disturbed(&mut self, now: u64, image: ImageId) {
         self.disturbed.insert(image, now);
     }
 
-    /// Whether somebody else changed the job's image after the job came, or so shortly before that the engine may
-    /// believe a reading from before.
+    /// Returns whether another program changed the job's image after the job arrived, or so shortly before that the
+    /// engine may rely on a listing from before the change.
     fn is_disturbed(&self, world: &World, job: usize) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
         let believed = READING_BELIEVED_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
@@ -398,9 +398,9 @@ impl Checker {
                 continue;
             };
             if job.mode == Mode::Sync {
-                // Nobody else has the image then, but that is said only of those whom this delivery had to cancel. A
-                // SYNC of which nothing went well says nothing of the others.
-                // A list that may have been cut does not name everybody.
+                // No other account has the image then, but the report names only those that this delivery had to
+                // cancel. The report of a SYNC whose accounts all failed proves nothing about the others. A truncated
+                // listing may omit accounts.
                 let cut = world.ledger.dials.listing_limit.is_some_and(|limit| limit as u64 <= world.accounts);
                 let began = !cut && told_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
                 last.retain(|(image, _), _| *image != job.image_id || began);
@@ -434,8 +434,8 @@ impl Checker {
         states.iter().zip(until).any(|(&(_, state), until)| state == wished && until >= from)
     }
 
-    /// Whether the last job before that had a wish for this account got the opposite of this permission, so that a job
-    /// that was delivered once cannot have found it as wished.
+    /// Returns whether the last earlier job with an item for this account reached the opposite permission. A job that
+    /// was delivered once cannot report the account as unchanged then.
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
         let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
@@ -522,7 +522,7 @@ impl Checker {
     }
 }
 
-/// Every account a report speaks of, with what was wished of it.
+/// Every account in a report, with its requested permission and its outcome.
 fn told_of(mode: Mode, report: &Report) -> impl Iterator<Item = (AccountId, Permission, &AccountOutcome)> {
     let wished = report.outcomes.iter().map(move |(account, outcome)| (*account, mode.permission(), outcome));
     let gone = report.cancelled.iter().map(|(account, outcome)| (*account, Permission::Cancel, outcome));

@@ -17,7 +17,7 @@ pub enum Fault {
     Html,
     /// An InternalError that changes nothing.
     InternalError,
-    /// No answer; the call is applied up to `write_lag` after it was sent, whoever waits for it.
+    /// No response; the call takes effect up to `write_lag` after it was sent, even if its sender is gone.
     Late,
     /// The API says that the clocks differ, and correcting ours does not help.
     Clock,
@@ -43,7 +43,7 @@ pub enum Fault {
     Returned,
     /// The image is occupied for an hour.
     Busy,
-    /// Somebody else changes who has an image.
+    /// Another program changes the shares of an image.
     Outside,
     /// The endpoint is away for a minute or two.
     Outage,
@@ -158,7 +158,7 @@ impl Faults {
         Self { placed: placed.into(), ..Self::default() }
     }
 
-    /// Nobody takes a lane over, or loses it.
+    /// Disables the faults that make a worker lose or take over a lane.
     pub fn without_hand_overs(&mut self) {
         for (fault, rate) in Fault::OF_STEPS.iter().zip(&mut self.steps) {
             if fault.is_hand_over() {

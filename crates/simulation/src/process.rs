@@ -19,7 +19,7 @@ const ACK_APPLIED_AFTER: u64 = 500;
 /// One process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// Its number: what is meant for a process that is gone reaches nobody.
+    /// The number of the process. Events for a process that has ended are dropped.
     pub(crate) id: u64,
     pub(crate) engine: Engine,
     /// The jobs in hand.

@@ -35,12 +35,12 @@ pub struct Load {
     pub transient: u64,
     /// How many of each hundred accounts of an image do not exist.
     pub bad: u64,
-    /// Whether a worker before had done all of it and had acknowledged none, so that every job comes again.
+    /// Whether an earlier worker finished all jobs and acknowledged none, so that every job is redelivered.
     pub redelivered: bool,
 }
 
 impl Load {
-    /// So many one-account jobs over 2,000 images on 200 lanes, and nothing fails.
+    /// Returns a load of `operations` one-account jobs over 2,000 images on 200 lanes, without failures.
     #[must_use]
     pub const fn of(operations: u64) -> Self {
         Self { operations, images: 2000, lanes: 200, latency: 80, transient: 0, bad: 0, redelivered: false }
@@ -52,14 +52,14 @@ impl Load {
     }
 }
 
-/// What became of it.
+/// The result of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Carried {
     /// Write requests.
     pub writes: u64,
     /// When the last job was settled, in milliseconds of virtual time.
     pub settled_at: u64,
-    /// The least time that the limit allows for so many full requests, in milliseconds.
+    /// The least time in which the rate limit allows the full requests, in milliseconds.
     pub least: u64,
 }
 
@@ -110,7 +110,7 @@ impl Cloud {
         }
     }
 
-    /// Of each hundred accounts of an image so many do not exist, anywhere among them.
+    /// Returns whether the account does not exist: `bad` of each hundred accounts of an image, spread over the hundred.
     fn is_bad(&self, image: ImageId, account: AccountId) -> bool {
         let hundred = account.get() / 100;
         let place = image.as_str().bytes().fold(hundred, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));

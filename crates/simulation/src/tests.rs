@@ -153,7 +153,7 @@ fn place_everywhere(seed: u64) {
     let of_calls = Fault::OF_CALLS.into_iter().map(|fault| (fault, quiet.seen.0));
     let of_steps = Fault::OF_STEPS.into_iter().map(|fault| (fault, quiet.seen.1));
     for (fault, places) in of_calls.chain(of_steps) {
-        // Nobody takes over from a one-shot command.
+        // No worker takes over from a one-shot command.
         if one_shot && fault.is_hand_over() {
             continue;
         }

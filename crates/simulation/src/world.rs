@@ -77,7 +77,7 @@ pub const OWNER: u64 = 100_009_999_999;
 /// The account of a key that takes the place of the right one.
 pub const OTHER_OWNER: u64 = 100_008_888_888;
 
-/// How many settings of the dials there are: the cross product of what nobody outside the cloud knows.
+/// The number of dial settings: the cross product of the API's undocumented properties.
 pub const DIALS: u64 = 4 * 2 * 2 * 2 * 3 * 3 * 2 * 3 * 3 * 2 * 2 * 2 * 2;
 
 /// An image that is being made is NORMAL by then, in milliseconds.
@@ -211,7 +211,7 @@ impl World {
         self.broker.rejects_priority && self.priority != Priority::Ignored && has_priority
     }
 
-    /// A command that works off its jobs and ends: nobody was there before, and nothing is given back.
+    /// Turns the world into a one-shot command: it runs its jobs and ends, without an earlier worker or a requeue.
     fn make_one_shot(&mut self, random: &mut Random) {
         self.policy = Policy::COMMAND;
         self.limits.lease = None;
@@ -316,7 +316,7 @@ impl World {
         let is_plain = well && !is_cut && self.ledger.dials.batch_limit.is_none() && self.cap() >= 500;
         let tries = if faults.is_empty() { 1 } else { u64::from(self.limits.attempts) };
         let of_job = |job: &Job| {
-            // A SYNC takes the image from everybody whom it does not name.
+            // A SYNC cancels the shares of all accounts that it does not name.
             let others = if job.mode == Mode::Sync { self.accounts } else { 0 };
             let accounts = others.max(job.account_ids.len() as u64);
             let alone = if is_plain { 0 } else { 6 * tries * accounts };

@@ -9,8 +9,8 @@ use super::super::text::excerpt;
 
 /// A root account id: 5 to 19 decimal digits, the first not zero.
 ///
-/// The vendor documents no length; ids of 7 to 12 digits were seen. Without a leading zero the number gives back
-/// the text unchanged, so it is kept as a number.
+/// The vendor documents no length; ids of 7 to 12 digits were seen. Without a leading zero the number formats
+/// as the original text, so it is stored as a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(NonZeroU64);
 

@@ -1,4 +1,4 @@
-//! Parses responses: from the status and the body to a typed answer, or to the reason why there is none.
+//! Parses responses: from the status and the body to a typed response, or to the reason for its absence.
 //!
 //! The envelope is `{"Response": {...}}` with the members of the action and a `RequestId`, or with an `Error`. An `Error` is
 //! the only sign of failure: the status is 200 for everything that the API layer processed. The envelope is read strictly: a

@@ -616,7 +616,7 @@ impl Store {
         self.accounts[account].history.map(|history| &mut self.histories[history])
     }
 
-    /// The history of an account's writes, begun if there is none.
+    /// Returns the history of an account's writes, and creates it if it is missing.
     pub(super) fn history_mut(&mut self, account: Key<Account>) -> &mut History {
         let histories = &mut self.histories;
         let history = *self.accounts[account].history.get_or_insert_with(|| histories.insert(History::default()));

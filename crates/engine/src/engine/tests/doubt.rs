@@ -130,7 +130,7 @@ fn request_that_never_left_is_not_counted() {
         assert_eq!(kit.write(Permission::Share), [1]);
         kit.answer(Outcome::Unanswered { sent: false, reason: "connection refused".into() });
     }
-    // Somebody else has done it.
+    // Another program made the change.
     kit.list([1]);
     assert_eq!(kit.outcomes(delivery), ["unchanged"]);
     assert_eq!(kit.report(delivery).requests, 0);

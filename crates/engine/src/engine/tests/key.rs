@@ -30,7 +30,7 @@ fn is_closed(kit: &Kit) -> bool {
     matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Account))
 }
 
-/// Lets a while pass in which no call may be made.
+/// Lets `secs` seconds pass and checks that the engine makes no call.
 #[track_caller]
 fn check_no_call(kit: &mut Kit, secs: u64) {
     kit.pass(Millis::from_secs(secs));

@@ -111,7 +111,7 @@ impl Kit {
         delivery
     }
 
-    /// The only open call, waiting for it if there is none yet.
+    /// Returns the only open call, and waits for it if necessary.
     #[track_caller]
     pub(super) fn call(&mut self) -> (CallId, Action) {
         for _ in 0..100_000 {

@@ -1,4 +1,4 @@
-//! What whoever watches is told.
+//! Tests of the numbers for status and metrics.
 
 use imageshare_core::Permission;
 

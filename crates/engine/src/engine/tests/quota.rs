@@ -74,7 +74,7 @@ fn later_share_of_an_account_fails_too() {
     kit.call();
     kit.pass(Millis::from_secs(5));
     kit.list([0]);
-    // Of a list that is as long as may be, it is not known whom it leaves out: the first wish is sent again.
+    // A list of the greatest length may omit accounts, so the first item is sent again.
     assert_eq!(kit.write(Permission::Cancel), [1]);
     kit.accept();
     assert_eq!(kit.outcomes(cancel), ["unchanged", "changed"]);

@@ -27,7 +27,7 @@ impl Cloud {
         Self { bad: bad.into_iter().collect(), code, shared: BTreeSet::new(), writes: 0 }
     }
 
-    /// Answers calls until so many jobs are settled.
+    /// Answers calls until `jobs` jobs are settled.
     #[track_caller]
     fn serve(&mut self, kit: &mut Kit, jobs: usize) {
         while kit.settled.len() < jobs {
