@@ -16,7 +16,7 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Codes of AMQP that somebody has to mend: ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED.
+/// AMQP codes of problems that the operator must fix: ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED.
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;

@@ -62,7 +62,7 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
         DeadCommand::List(arguments) => (Deed::List, arguments),
         DeadCommand::Replay(arguments) => (Deed::Replay, arguments),
     };
-    // A dead letter may be of a lane that is no more, so --lane is none of the settings here.
+    // A dead letter may belong to a lane that was removed, so --lane is not checked against the settings.
     let give_up_after = arguments.give_up_after.clone();
     let settings = work::load(&Flags { give_up_after, lane: None, ..work::flags(common) })?;
     let url = broker::url(&settings)?;
@@ -186,7 +186,7 @@ impl Walk {
                     while !sent.has_room(len) {
                         self.confirm(&mut sent).await?;
                     }
-                    // A lane that nobody knows has no queue either, and so no route.
+                    // A letter without a lane has no queue, and therefore no route.
                     let route = match letter.lane.as_deref() {
                         Some(lane) => self.routes.find(lane).await,
                         None => Route::shared(""),

@@ -20,7 +20,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Lines that wait to be written. While nobody reads them more are lost, and the work goes on.
+/// The most lines that wait to be written. Further lines are dropped, so that a stalled reader does not stop the work.
 const LINES_MAX: usize = 1024;
 
 /// How long the last lines may take.
@@ -73,7 +73,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         let (end, ended) = mpsc::channel();
         if self.0.try_send(Entry::End(end)).is_ok() {
-            // Whoever reads nothing is not waited for.
+            // A stalled reader must not delay the exit.
             ended.recv_timeout(LAST_LINES).ok();
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::exit::Problem;
 
-/// Closes it to whoever runs as the same user: no core dump is made of it, wherever the system writes or sends those, no
-/// debugger is let in, and its environment, in which a key may stand, is read by root alone.
+/// Closes the memory to other processes of the same user: the system makes no core dump, no debugger can attach, and
+/// only root can read the environment, which may contain a key.
 ///
 /// The limit of core files would not do, since the system does not look at it where it hands cores to a program.
 #[cfg(target_os = "linux")]

@@ -54,7 +54,7 @@ impl Readings {
         let permit = Arc::clone(&self.permits).acquire_owned().await?;
         let (done, result) = oneshot::channel();
         let read = move || {
-            // Nobody waits for a result that comes too late.
+            // If the result is late, the receiver is gone.
             drop(done.send(read()));
             drop(permit);
         };

@@ -13,7 +13,7 @@ use crate::exit::{Exit, OrExit as _, Problem};
 /// Wishes to end that are kept: the first lets calls in flight end, the second ends at once, more say nothing new.
 const INTERRUPTS_MAX: usize = 2;
 
-/// Runs a command. What it left behind, such as a read of standard input that never ends, holds nobody up.
+/// Runs a command. A task that it left behind, such as an endless read of standard input, does not delay the exit.
 pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let runtime: Runtime = Builder::new_multi_thread()
         .enable_all()
@@ -34,7 +34,7 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Comes true with the first wish to end, whoever takes the messages; never if there is none.
+    /// Completes at the first interrupt, even if another receiver takes the messages. Otherwise it never completes.
     pub(crate) fn any(&self) -> impl Future<Output = ()> + use<> {
         let mut any = self.any.clone();
         async move {
@@ -57,7 +57,7 @@ pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Int
                 announce();
                 is_any.send_replace(true);
             }
-            // Whoever took them may have ended, or be about to: more wishes than that say nothing new.
+            // The receiver may be gone or the channel full; more interrupts have no effect then.
             sender.try_send(()).ok();
         }
     });

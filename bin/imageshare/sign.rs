@@ -1,4 +1,4 @@
-//! `imageshare sign`: every stage of a signature, to be compared with somebody else's.
+//! `imageshare sign`: every stage of a signature, to compare with another implementation.
 
 use std::{collections::BTreeMap, str::FromStr};
 

@@ -14,10 +14,10 @@ use crate::{
     runtime, work,
 };
 
-/// The virtual host of definitions for a broker whose address nobody gave.
+/// The virtual host in the definitions if no broker address is set.
 const DEFAULT_VHOST: &str = "/";
 
-/// What became of one exchange or queue.
+/// The outcome for one exchange or queue.
 #[derive(Serialize)]
 struct Line {
     what: String,

@@ -108,7 +108,7 @@ async fn start(readings: &Readings, flags: &Flags) -> Result<Start, Problem> {
 fn read(flags: &Flags) -> Result<Start, Problem> {
     let settings = Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)?;
     let url = settings.broker.url().or_exit(Exit::Usage)?;
-    // A call that takes longer than the proof of its lane is good for would keep the lane from being given back.
+    // A call that outlasts the lane's ownership proof would delay the requeue of the lane.
     let TimeOuts { connect, call } = settings.http;
     let heartbeat = settings.broker.heartbeat;
     let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
@@ -118,7 +118,7 @@ fn read(flags: &Flags) -> Result<Start, Problem> {
     Ok(Start { settings, url, client, management })
 }
 
-/// The client for the broker's management interface, which trusts whom the broker's connections trust.
+/// The client for the broker's management interface, with the same trusted authorities as the broker's connections.
 pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> {
     let outside = NetworkSettings { trust: settings.broker.trust.clone(), proxy: None };
     Client::with(outside, settings.http).or_exit(Exit::Usage)
@@ -170,7 +170,7 @@ impl Reload {
         }
     }
 
-    /// Waits for the current reading, and forever if there is none. Cancel safe.
+    /// Waits for the current reading; without one, never completes. Cancel safe.
     async fn read(&mut self) -> Reread {
         loop {
             let Some(reading) = &mut self.reading else { return pending().await };
@@ -184,7 +184,7 @@ impl Reload {
     }
 }
 
-/// Listens for whoever asks how the daemon is.
+/// Starts the server for status and metrics.
 fn admin(listen: SocketAddr, status: &Arc<Status>) -> Result<Admin, Problem> {
     let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
     info!(address = %admin.addr(), "status and metrics");

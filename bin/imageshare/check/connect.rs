@@ -1,4 +1,5 @@
-//! Whether everybody is there whom the settings name, and lets us do what has to be done. Reads, and changes nothing.
+//! `check --connect`: whether the API, STS and the broker of the settings are reachable and permit what is needed. Only
+//! reads; changes nothing.
 
 use imageshare_core::{
     Class,
@@ -59,7 +60,7 @@ async fn ask_whose(lane: &OpenLane, findings: &mut Findings) {
             findings.add(key, format!("the key of account {account}"), &lane.endpoint);
         }
         Ok(Owner::Unreached(reason) | Owner::Unknown(reason)) => {
-            // Work goes on without it.
+            // A worker continues without the account.
             findings.add(key, "not known: jobs that name the key's own account are refused by the API", &reason);
         }
         Ok(Owner::Asked) | Err(_) => {}
@@ -84,7 +85,7 @@ async fn ask_api(lane: &OpenLane, region: Region, client: &Client, findings: &mu
                 let exit = if class.is_none() { Exit::OutOfReach } else { Exit::Refused };
                 findings.problem(exit, &format!("lane {}: {action}: {error}", lane.name));
             }
-            // Of what became of the image that there is not nothing follows.
+            // The image does not exist, so its own result is irrelevant.
             (Ok(()) | Err(_), _) => findings.add(key, "allowed", &lane.endpoint),
         }
     }

@@ -1,5 +1,5 @@
-//! `imageshare check`: the settings in effect, where each comes from, and whether the credentials are there. Speaks to
-//! nobody unless it is told to.
+//! `imageshare check`: the settings in effect, the origin of each, and whether the credentials are available. Sends no
+//! request without `--connect`.
 
 mod connect;
 mod policy;
@@ -102,7 +102,7 @@ impl Findings {
         }
     }
 
-    /// Whether the files are there that say where the broker is and whom to trust there.
+    /// Checks the files with the broker's address and with the authorities to trust.
     fn look_for_broker(&mut self, settings: &Settings) {
         if let Some(file @ UrlSource::File(_)) = &settings.broker.url {
             match settings.broker.url() {

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::awaited::Awaited;
 use crate::exit::{Exit, OrExit as _, Problem};
 
-/// What became of a line.
+/// The outcome of a line.
 pub(super) enum Published {
     /// It is no job, or one that no lane takes.
     Rejected(Box<Rejection>),
@@ -29,7 +29,7 @@ pub(super) enum Published {
     },
 }
 
-/// What the thread needs. It ends with the file, with the publisher, or when nobody takes what it gives.
+/// The input of the reading thread. The thread ends with the file, with the publisher, or when its receiver is dropped.
 pub(super) struct Source {
     pub(super) lanes: Vec<LaneConfig>,
     /// The lane of jobs that name none.

@@ -145,7 +145,7 @@ where
     Ok(exit)
 }
 
-/// Listens for whoever asks how far it is.
+/// Starts the server for status and metrics.
 fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: &Terminal) -> Result<Admin, Problem> {
     let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
     terminal.note(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));

@@ -34,7 +34,7 @@ pub(crate) struct Reports {
 struct Sink {
     name: String,
     lines: mpsc::Sender<Waiting>,
-    /// What became of it, when all is written or nothing can be.
+    /// The result, sent when every line is written or writing has failed.
     written: oneshot::Receiver<io::Result<()>>,
 }
 
@@ -88,8 +88,8 @@ impl Reports {
         }
     }
 
-    /// Waits until all is written, but when `impatience` comes to a moment, only until then: a reader of the reports
-    /// that takes none would hold up an end that somebody wants.
+    /// Waits until every line is written. If `impatience` resolves to a deadline, waits until then at most: a stalled
+    /// reader of the reports must not delay a requested shutdown.
     pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, terminal: &Terminal) -> Written {
         let mut is_incomplete = false;
         let mut impatience = std::pin::pin!(impatience);
@@ -133,7 +133,7 @@ impl Sink {
             {
                 terminal.error(&format!("{called}: cannot write: {error}; continuing without it"));
             }
-            // Nobody waits for it any more if it came too late.
+            // If the result is late, the receiver is gone.
             drop(done.send(ended));
         };
         let thread = thread::Builder::new().name("writer".to_owned()).spawn(write);

@@ -16,8 +16,8 @@ const LABEL_LEN_MAX: usize = 63;
 
 /// An endpoint of the API: `https://host[:port]`, or `http://` to a loopback address.
 ///
-/// A request without transport encryption can be replayed and read by whoever carries it, so plain HTTP exists only
-/// for a stand-in on the same machine.
+/// An attacker on the network can read and replay an unencrypted request, so plain HTTP is allowed only for a sandbox
+/// on the same machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     scheme: Scheme,

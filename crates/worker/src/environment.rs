@@ -70,7 +70,7 @@ impl Environment {
         value.filter(|value| !value.is_empty())
     }
 
-    /// The home directory of whoever runs this.
+    /// Returns the home directory of the user who runs this process.
     #[must_use]
     pub fn home(&self) -> Option<PathBuf> {
         let name = if cfg!(windows) { "USERPROFILE" } else { "HOME" };

@@ -30,7 +30,7 @@ pub mod tally;
 pub mod tls;
 pub mod wire;
 
-/// The revision of the source that this was built from, as whoever built it said in `IMAGESHARE_REVISION`.
+/// The revision of the source, from the variable `IMAGESHARE_REVISION` at build time, or `unknown`.
 pub const REVISION: &str = match option_env!("IMAGESHARE_REVISION") {
     Some(revision) => revision,
     None => "unknown",

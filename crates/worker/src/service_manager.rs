@@ -1,5 +1,5 @@
-//! What the service manager is told, in the words of `sd_notify(3)`: that the process is ready, that its loop comes
-//! round, that it is about to end. Where nobody wants to know, nothing is said.
+//! Notifies the service manager by the protocol of `sd_notify(3)`: the process is ready, its main loop is alive, it is
+//! shutting down. Without a service manager it sends nothing.
 
 use std::{convert::Infallible, ffi::OsStr, future::pending, io, process, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{environment::Environment, status::Status};
 
-/// Where it listens. A name that begins with `@` is none of a file.
+/// The address of its socket. A name that begins with `@` is in the abstract namespace and not a file.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Microseconds within which it wants to hear that the process is alive.
@@ -16,7 +16,7 @@ const WATCHDOG_MICROS: &str = "WATCHDOG_USEC";
 /// Which process that is about; any, if it is not set.
 const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
 
-/// The service manager, if there is one; by default there is none.
+/// The service manager, if the process has one. The default is no service manager.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<socket::Socket>,
@@ -79,7 +79,7 @@ fn watchdog(environment: &Environment) -> Option<Duration> {
     let number = |name| environment.text(name).ok().flatten().and_then(|text| text.parse::<u64>().ok());
     let is_ours = number(WATCHDOG_PROCESS).is_none_or(|process| process == u64::from(process::id()));
     let micros = number(WATCHDOG_MICROS).filter(|micros| *micros > 0 && is_ours);
-    // An interval may not be nothing, and nobody wants to hear more often than this.
+    // The interval must not be zero, and more frequent notifications have no use.
     micros.map(|micros| Duration::from_micros(micros).max(Duration::from_millis(3)))
 }
 

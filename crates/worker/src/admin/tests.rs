@@ -1,4 +1,4 @@
-//! The server by itself: what it answers, and that nobody can hold it up.
+//! Tests of the server alone: its responses, and that no client can block it.
 
 use std::time::{Duration, Instant};
 

@@ -47,7 +47,7 @@ struct CurrentKey {
 /// The result of one call.
 #[derive(Debug)]
 pub struct CallOutcome<T> {
-    /// The answer, or why there is none.
+    /// The response, or the reason for its absence.
     pub result: Result<T, ApiFailure>,
     /// The request id of an answer. A refusal has its own.
     pub request_id: Option<RequestId>,
@@ -137,7 +137,7 @@ impl ApiSender {
         self.0.http.time_outs()
     }
 
-    /// Begins a wait for the endpoint that goes on over several calls.
+    /// Begins a wait for the endpoint that spans several calls.
     #[must_use]
     pub fn wait(&self) -> WaitGuard {
         self.0.http.waits().begin(self.host())

@@ -37,7 +37,7 @@ const HELD_MAX: u16 = u16::MAX;
 /// How long to wait for a letter while there is another consumer, which may have the ones that the broker counted.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// The same while there is none. A busy broker takes long over a long queue.
+/// How long to wait for a letter without another consumer. A busy broker is slow to read a long queue.
 const QUIET_ALONE: Duration = Duration::from_secs(60);
 
 /// How often to check whether the broker has requeued the letters.

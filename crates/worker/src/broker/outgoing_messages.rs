@@ -73,7 +73,7 @@ pub struct OutgoingMessages {
     pub report: Message,
     /// The dead letter, if something failed.
     pub dead_letter: Option<Message>,
-    /// Where a copy of the report goes once it is confirmed.
+    /// The recipient of a copy, sent after the broker confirms the report.
     pub reply: Option<Box<ReplyAddress>>,
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Settling<'a> {
 struct PartOfDelivery {
     /// In [`Settlement`].
     number: u64,
-    /// Where a copy goes once the message is confirmed.
+    /// The recipient of a copy, sent after the broker confirms the message.
     reply: Option<Box<ReplyAddress>>,
     /// What its bytes take until then.
     _room: Room,
@@ -294,7 +294,7 @@ async fn next_order(orders: &mut Orders, accepted: Accepted) -> Option<LaneOrder
     }
 }
 
-/// Waits for the answer to a question, forever if there is none.
+/// Waits for the answer to a question; without a question, never completes.
 async fn answer(question: &mut Option<Question<'_>>) -> Result<u32, Error> {
     match question {
         Some(question) => question.consumers.as_mut().await,

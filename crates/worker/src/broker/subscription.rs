@@ -76,7 +76,7 @@ pub(super) struct Served {
 pub(super) enum SubscriptionEnd {
     /// The driver requeued the lane. All that was due is acknowledged.
     Requeued(Requeue),
-    /// The driver found that the process was suspended.
+    /// The driver detected that the process was suspended.
     Cut,
     /// The broker, or the network.
     Broker(Error),

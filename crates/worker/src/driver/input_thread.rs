@@ -19,7 +19,7 @@ pub struct InputItem<I, R> {
     /// The line on which the job begins, from 1; `None` of an invalid job, which may be read before a job that began
     /// earlier is complete.
     pub line: Option<u64>,
-    /// A job, or why there is none.
+    /// A job, or the reason for its rejection.
     pub content: Result<Delivery<I>, R>,
 }
 

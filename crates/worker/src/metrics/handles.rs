@@ -63,13 +63,13 @@ pub(crate) struct OfLane {
     pub(crate) last_progress: Gauge,
     pub(crate) connected: IntGauge,
     pub(crate) dead_letters: Labelled<IntCounter>,
-    /// 0 as long as nobody says when it ends.
+    /// 0 if the credential never expires or its expiry is unknown.
     pub(crate) credential_expiry: Gauge,
     /// Jobs that are done and not acknowledged yet.
     owed: AtomicU64,
 }
 
-/// Accounts by what became of them.
+/// Counters of accounts by outcome.
 #[derive(Debug)]
 pub(crate) struct Outcomes {
     pub(crate) changed: IntCounter,
@@ -173,7 +173,7 @@ impl OfLane {
         self.progressed();
     }
 
-    /// All that is held comes again. Gives how many of the jobs were done.
+    /// Records that all held jobs will be redelivered. Returns how many of them were done.
     pub(crate) fn lost_all(&self) -> u64 {
         self.jobs_held.set(0);
         self.owed.swap(0, Relaxed)

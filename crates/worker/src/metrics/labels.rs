@@ -97,7 +97,7 @@ pub(super) const STATUSES: [&str; 4] = ["succeeded", "partial", "failed", "rejec
 /// States of a lane.
 pub(super) const STATES: [&str; 5] = ["serving", "subscribed", "blocked", "closed", "disconnected"];
 
-/// Why a lane is given back.
+/// Reasons for the requeue of a lane.
 pub(super) const GIVE_BACKS: [&str; 4] = ["closed", "drain", "lease", "operations"];
 
 /// Why a message is no job.

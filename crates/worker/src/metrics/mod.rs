@@ -26,7 +26,7 @@ pub(crate) use self::{
     register::{Labelled, Up},
 };
 
-/// What the text is, for whoever takes it.
+/// The `Content-Type` of the metrics text.
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// All metrics of a process, with a registry of their own.
@@ -47,7 +47,7 @@ impl Metrics {
         (Self { register, of_process }, lanes)
     }
 
-    /// All as Prometheus reads it. Without what is about a broker, where there is none.
+    /// Returns all metrics in the text format of Prometheus, those of the broker only if `has_broker`.
     pub(crate) fn text(&self, has_broker: bool) -> String {
         let mut text = Vec::with_capacity(64 * 1024);
         let encoded = TextEncoder::new().encode(&self.families(has_broker), &mut text);

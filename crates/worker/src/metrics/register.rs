@@ -98,7 +98,7 @@ pub(super) fn at<T: MetricVecBuilder>(family: &MetricVec<T>, values: &[&str]) ->
 }
 
 impl<M> Labelled<M> {
-    /// A handle for each of the values, the last of which stands for all that are none of them.
+    /// Creates a handle for each of the values. The last one stands for all values that are not listed.
     pub(super) fn new(values: &[&'static str], handle: impl Fn(&'static str) -> M) -> Self {
         Self(values.iter().map(|&value| (value, handle(value))).collect())
     }

@@ -137,10 +137,10 @@ pub enum NoManagement {
 }
 
 impl Broker {
-    /// The address, read from its file where it stands in one, and whom to trust there.
+    /// Returns the address, read from its file if the settings name one, with the authorities to trust.
     ///
     /// # Errors
-    /// If there is none.
+    /// If no address is set, or if its file cannot be read or contains no address.
     pub fn url(&self) -> Result<Url, NoBroker> {
         let path = match &self.url {
             None => return Err(NoBroker::Missing),

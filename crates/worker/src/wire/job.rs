@@ -205,7 +205,7 @@ pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
     Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
 }
 
-/// The rejection of a text of so many bytes, of which only the beginning is there.
+/// Returns the rejection of a text of `len` bytes, of which only the beginning was kept.
 #[must_use]
 pub fn too_long_text(defaults: &Defaults, len: u64) -> Rejection {
     unreadable(defaults, format!("{len} bytes (expected at most {JOB_BYTES_MAX})"))

@@ -30,7 +30,7 @@ const REPORT_LEN_PER_ACCOUNT: usize = 96;
 /// Characters of the reason in the shortest form of a report.
 const SHORT_REASON_CHARS_MAX: usize = 200;
 
-/// What became of one job. The members and their order are the wire format.
+/// The outcome of one job. The members and their order are the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
@@ -42,16 +42,16 @@ pub struct Report {
     pub image_id: Option<ImageId>,
     /// The region the image lives in.
     pub region: Option<Region>,
-    /// What was wished.
+    /// The requested change.
     pub permission: Option<Permission>,
     /// The outcome as one word.
     pub status: Status,
     /// Of a rejected job: which member, what was found, what is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Accounts for which a write was sent and that are now as wished.
+    /// Accounts for which a write was sent and that are now in the requested state.
     pub changed: Vec<AccountId>,
-    /// Accounts that were as wished when this delivery first looked.
+    /// Accounts that were in the requested state before this delivery.
     pub unchanged: Vec<AccountId>,
     /// Of a SYNC: accounts that had the image, were not in the list, and have it no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub enum Status {
     Succeeded,
     /// Some accounts failed and some did not.
     Partial,
-    /// No account is as wished.
+    /// No account is in the requested state.
     Failed,
     /// It was no job, or one that no lane takes.
     Rejected,
@@ -99,7 +99,7 @@ pub struct FailureGroup {
     pub code: String,
     /// The message of the first of these failures, in one line of at most [`MESSAGE_CHARS_MAX`] characters.
     pub message: String,
-    /// The refused request; `None` if there is none, or if failures of several requests share this group.
+    /// The id of the refused request; `None` without one, or if failures of several requests share this group.
     pub request_id: Option<String>,
     /// The accounts, in the order of the job.
     pub account_ids: Vec<AccountId>,
@@ -119,7 +119,7 @@ pub struct Counts {
     pub failed: u64,
 }
 
-/// When and by whom a job was done.
+/// When a job was done, and by which worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circumstances {
     /// Whether the job may have been worked on before.
@@ -230,7 +230,7 @@ impl Report {
         }
     }
 
-    /// Takes the next shorter form. Returns false if there is none.
+    /// Takes the next shorter form. Returns false if this is the shortest.
     fn shorten(&mut self) -> bool {
         if self.merge_by_code() {
             return true;

@@ -30,8 +30,8 @@ type Key = (ImageId, Region, Permission);
 
 /// Gathers consecutive rows of one image, region and permission into jobs of at most [`ACCOUNTS_MAX`] accounts.
 ///
-/// A row that cannot be read is rejected by itself. Only a SYNC suffers from it: that takes the image from everybody
-/// whom its list leaves out, so a list of which a row may be missing is rejected as a whole.
+/// An invalid row is rejected alone, except in a SYNC. A SYNC cancels the shares of all accounts that its list omits,
+/// so a list that may lack a row is rejected as a whole.
 pub(super) struct Rows {
     file: Arc<str>,
     region: Option<Region>,
@@ -73,7 +73,7 @@ impl Rows {
         Self { file, region, parser, field: Vec::new(), header: None, group: None, suspect: None }
     }
 
-    /// Takes one line, the header first. Breaks off if that is none: what the rows mean is then unknown.
+    /// Takes one line, the header first. Breaks if the header is invalid, since the rows have no meaning without it.
     pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
         let Some(header) = self.header else { return self.take_header(number, line, ready) };
         match self.row(header, line) {

@@ -23,7 +23,7 @@ use serde::{
 pub(super) const DEPTH_MAX: usize = 16;
 
 /// A JSON value; texts are borrowed from the source where they hold no escapes. An object keeps repeated names, so that
-/// whoever reads it can refuse them.
+/// its parser can refuse them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Null,
@@ -232,7 +232,7 @@ fn malformed(text: &str, error: &serde_json::Error) -> String {
     } else {
         format!("column {}", error.column())
     };
-    // The first line of an object that goes on in the next one ends so, and hardly ever one that was cut off.
+    // The first line of an object over several lines ends like this; a truncated line rarely does.
     let goes_on = error.is_eof() && text.trim_end().ends_with(['{', '[', ',']);
     let hint = if goes_on { " in one line; convert one over several lines with jq -c ." } else { "" };
     format!("malformed JSON at {place}: {said} (expected one JSON object{hint})")

@@ -276,7 +276,7 @@ async fn lane_without_credential_holds_up_no_other() {
 #[tokio::test(start_paused = true)]
 async fn full_lane_finishes_its_jobs_and_is_requeued() {
     let server = Server::start(|_, _| Does::Works).await;
-    // With so many lanes the share of each is one job of the greatest length.
+    // With 200 lanes the share of each is one job of the greatest length.
     let mut daemon = Daemon::with_lanes(200, &server.endpoint, same).await;
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;

@@ -1,7 +1,7 @@
-//! The JSON Schemas of jobs and reports, for whoever publishes the ones and reads the others.
+//! The JSON Schemas of jobs and reports, for programs that publish jobs and read reports.
 //!
-//! They are written by hand, since much of what a job is stands in its parser and not in a type; the tests below hold
-//! them against the parser and the types.
+//! They are written by hand, because the parser, not a type, has many of a job's rules. The tests below compare them
+//! with the parser and the types.
 
 /// The JSON Schema of a job (draft 2020-12).
 pub const JOB: &str = include_str!("job.json");
