@@ -32,7 +32,7 @@ pub fn response(data: &[u8]) {
 }
 
 fn check_document(data: &[u8]) {
-    // The parser ignores unknown members, so it may accept a body that is not plain JSON.
+    // The parser ignores unknown members, so it may accept a body that serde_json rejects.
     let plain = serde_json::from_slice::<Value>(data).ok();
     let members = plain.as_ref().and_then(members);
     check::<ModifyImageSharePermission>(data, plain.as_ref(), |()| {});

@@ -110,7 +110,7 @@ impl Cloud {
         }
     }
 
-    /// Returns whether the account does not exist: `bad` of each hundred accounts of an image, spread over the hundred.
+    /// Returns whether the account does not exist: `bad` of each hundred accounts of an image, at a pseudorandom place.
     fn is_bad(&self, image: ImageId, account: AccountId) -> bool {
         let hundred = account.get() / 100;
         let place = image.as_str().bytes().fold(hundred, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
