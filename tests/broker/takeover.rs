@@ -89,7 +89,7 @@ fn depart(setup: &TestSetup<'_>, workers: &mut Vec<RelayedWorker>, departure: De
             return workers.push(RelayedWorker::start(setup));
         }
         Departure::Released => {
-            departed.worker.wait_for_log_after(0, &["given back"]);
+            departed.worker.wait_for_log_after(0, &["lane requeued"]);
             set_busy(setup, 0.0);
             wait_for_owner(workers, TWO_LANES[0]);
             return workers.push(departed);

@@ -112,7 +112,7 @@ pub fn job(image: &str, permission: &str, accounts: impl IntoIterator<Item = u64
     )
 }
 
-/// Calls `probe` until it returns a value, and returns that. Panics after [`TIMEOUT`].
+/// Calls `probe` until it returns a value, and returns that. Panics after `TIMEOUT`.
 #[track_caller]
 pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();

@@ -32,7 +32,7 @@ pub const ACCOUNT: &str = "100009999999";
 /// The maximum number of shares in a world file.
 const SHARES_MAX: usize = 1_000_000;
 
-/// The maximum length of a world file in bytes: enough for [`SHARES_MAX`] shares.
+/// The maximum length of a world file in bytes: enough for `SHARES_MAX` shares.
 pub const FILE_LEN_MAX: u64 = 32 * 1024 * 1024;
 
 /// The maximum number of reported problems.

@@ -109,7 +109,7 @@ impl Renewals {
     }
 }
 
-/// Returns the pauses for [`Limits::pauses`](imageshare_engine::limits::Limits::pauses): 0.5 s, doubling, up to 30 s, which
+/// Returns the pauses for [`LimitValues::pauses`](imageshare_engine::limits::LimitValues::pauses): 0.5 s, doubling, up to 30 s, which
 /// repeats.
 #[must_use]
 pub fn pauses() -> Vec<Millis> {

@@ -38,7 +38,7 @@ fn check_outage(
     let reason = format!(r#""reason":"{reason}""#);
     worker.wait_for_log_after(0, &["lane closed", &reason]);
     if closed_for == ClosedFor::Long {
-        worker.wait_for_log_after(0, &["given back", r#""reason":"closed""#]);
+        worker.wait_for_log_after(0, &["lane requeued", r#""reason":"closed""#]);
     }
     // The length of the outage is a parameter, not a condition to wait for.
     thread::sleep(Duration::from_secs(size(5, 120)).saturating_sub(failed.elapsed()));

@@ -106,7 +106,7 @@ impl Requeued<'_> {
     pub(crate) fn record(&self) {
         let reason = self.why.as_str();
         self.lane.metrics.requeues.of(reason).inc();
-        info!(lane = self.lane.name(), reason, "the lane is given back to the broker");
+        info!(lane = self.lane.name(), reason, "lane requeued");
     }
 }
 

@@ -7,9 +7,9 @@
 //!
 //! The path of a delivery:
 //!
-//! 1. A source receives it (`input`, or `subscriptions` for those of a broker) and passes it to [`Driver::receive`].
+//! 1. A source receives it (`input`, or `subscriptions` for those of a broker) and passes it to `Driver::receive`.
 //! 2. `jobs` numbers the delivery and gives its job to the engine.
-//! 3. [`Driver::carry_out`] polls the engine for a call; `calls` starts it, by way of `lanes` for endpoint and credential.
+//! 3. `Driver::carry_out` polls the engine for a call; `calls` starts it, by way of `lanes` for endpoint and credential.
 //! 4. The task of the call waits for the ownership proof, signs, sends, and reports the outcome to the loop.
 //! 5. The engine settles the delivery; `jobs` puts its report into the outbox, and the source takes it from there.
 

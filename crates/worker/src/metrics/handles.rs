@@ -14,7 +14,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use super::{
     families::Families,
     labels::{
-        CODES, DEATHS, GIVE_BACKS, READ_IMAGE, READ_SHARES, RECONNECTS, REJECTIONS, RESULTS_OF_READINGS,
+        CODES, DEATHS, READ_IMAGE, READ_SHARES, RECONNECTS, REJECTIONS, REQUEUES, RESULTS_OF_READINGS,
         RESULTS_OF_WRITES, RETRIES, STATES, STATUSES, WRITE,
     },
     register::{Labelled, at},
@@ -109,7 +109,7 @@ impl OfLane {
             of_process: Arc::clone(of_process),
             jobs_finished: Labelled::new(&STATUSES, |status| at(&families.jobs_finished, &[lane, status])),
             jobs_held: at(&families.jobs_held, &[lane]),
-            requeues: Labelled::new(&GIVE_BACKS, |reason| at(&families.requeues, &[lane, reason])),
+            requeues: Labelled::new(&REQUEUES, |reason| at(&families.requeues, &[lane, reason])),
             job_duration: at(&families.job_duration, &[lane]),
             shared: Outcomes::new(families, lane, "SHARE"),
             cancelled: Outcomes::new(families, lane, "CANCEL"),

@@ -98,7 +98,7 @@ pub(super) const STATUSES: [&str; 4] = ["succeeded", "partial", "failed", "rejec
 pub(super) const STATES: [&str; 5] = ["serving", "subscribed", "blocked", "closed", "disconnected"];
 
 /// Reasons for the requeue of a lane.
-pub(super) const GIVE_BACKS: [&str; 4] = ["closed", "drain", "lease", "operations"];
+pub(super) const REQUEUES: [&str; 4] = ["closed", "drain", "lease", "operations"];
 
 /// Why a message is no job.
 pub(super) const REJECTIONS: [&str; 4] = ["member", "priority", "route", "text"];
