@@ -68,7 +68,7 @@ fn expired_key_holds_jobs_until_file_is_valid() {
     let key = setup.sandbox.temporary_key(3_600);
     let (text, mark) = (key.to_string(), worker.mark());
     fs::write(&path, text.get(..text.len() / 2).unwrap()).unwrap();
-    worker.wait_for_log_after(mark, &["credential source failed", "found only the beginning"]);
+    worker.wait_for_log_after(mark, &["credential source failed", "incomplete JSON"]);
     write_key(&path, &key);
     worker.wait_for_log_after(mark, &["lane opened"]);
     assert_eq!(setup.client().ready(DEAD), 0);

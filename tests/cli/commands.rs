@@ -39,7 +39,7 @@ fn sandbox_tls_needs_its_own_authority() {
     };
     share_with_ca(&authority).check(0);
     let invalid = share_with_ca(folder.file("client.key", "topsecret").to_str().unwrap()).check(2);
-    let words = "found no certificate, allowed is a file with at least one certificate in PEM";
+    let words = ": no certificate (expected at least one certificate in PEM)";
     assert!(invalid.stderr.contains(words) && !invalid.stderr.contains("topsecret"), "{}", invalid.stderr);
     let refused = share().run().check(4);
     assert!(refused.stderr.contains("no trusted connection to the endpoint"), "{}", refused.stderr);

@@ -156,11 +156,7 @@ impl Checker {
         }
         self.writes.insert((worker, call), *image_id);
         if account_ids.is_empty() || account_ids.len() > self.batch_max {
-            self.wrong(format!(
-                "{call:?}: a list of {} accounts, allowed are 1 to {}",
-                account_ids.len(),
-                self.batch_max
-            ));
+            self.wrong(format!("{call:?}: list of {} accounts (expected 1 to {})", account_ids.len(), self.batch_max));
         }
         let different: BTreeSet<_> = account_ids.iter().collect();
         if different.len() != account_ids.len() {

@@ -53,14 +53,14 @@ pub enum TlsError {
     #[error("no root certificates on this machine: {0}")]
     NoRoots(String),
     /// A file is invalid. Its content is not shown.
-    #[error("{path}: found {found}, allowed is {allowed}")]
+    #[error("{path}: {problem} (expected {expected})")]
     File {
         /// The file, safe to print.
         path: String,
         /// What is wrong with it.
-        found: String,
+        problem: String,
         /// What is expected.
-        allowed: &'static str,
+        expected: String,
     },
     /// The library refuses its own defaults, or a certificate and a key that do not match.
     #[error("TLS cannot be set up: {0}")]
@@ -119,10 +119,10 @@ impl Trust {
                 }
             }
             None => {
-                let found = rustls_native_certs::load_native_certs();
-                let (usable, _) = roots.add_parsable_certificates(found.certs);
+                let system = rustls_native_certs::load_native_certs();
+                let (usable, _) = roots.add_parsable_certificates(system.certs);
                 if usable == 0 {
-                    let why = found.errors.first().map_or_else(|| "none found".to_owned(), without_path);
+                    let why = system.errors.first().map_or_else(|| "none found".to_owned(), without_path);
                     return Err(TlsError::NoRoots(printable(&why, SHOWN_CHARS_MAX)));
                 }
             }
@@ -161,16 +161,16 @@ pub(crate) fn system_files(environment: &Environment) -> Vec<PathBuf> {
     environment.path(ROOTS_FILE).into_iter().chain(usual).chain(in_folders).collect()
 }
 
-const CERTIFICATES: &str = "a file with at least one certificate in PEM";
-const KEY: &str = "a file with a private key in PEM, without a password";
+const CERTIFICATES: &str = "at least one certificate in PEM";
+const KEY: &str = "a private key in PEM, without a password";
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path, CERTIFICATES)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(refused(path, "no certificate".to_owned(), CERTIFICATES)),
-        Err(_) => Err(refused(path, "something else, or a part of one".to_owned(), CERTIFICATES)),
+        Err(_) => Err(refused(path, "malformed or incomplete PEM".to_owned(), CERTIFICATES)),
     }
 }
 
@@ -179,18 +179,18 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&text).map_err(|_| refused(path, "no private key".to_owned(), KEY))
 }
 
-fn read(path: &Path, allowed: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+fn read(path: &Path, expected: &str) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let mut text = Zeroizing::new(Vec::new());
     let read = File::open(path).and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_end(&mut text));
-    read.map_err(|error| refused(path, format!("that it cannot be read ({error})"), allowed))?;
+    read.map_err(|error| refused(path, format!("cannot read the file: {error}"), expected))?;
     if text.len() as u64 > FILE_LEN_MAX {
-        return Err(refused(path, format!("more than {FILE_LEN_MAX} bytes"), allowed));
+        return Err(refused(path, "file is too long".to_owned(), &format!("at most {FILE_LEN_MAX} bytes")));
     }
     Ok(text)
 }
 
-fn refused(path: &Path, found: String, allowed: &'static str) -> TlsError {
-    TlsError::File { path: shown_path(path), found, allowed }
+fn refused(path: &Path, problem: String, expected: &str) -> TlsError {
+    TlsError::File { path: shown_path(path), problem, expected: expected.to_owned() }
 }
 
 /// Returns what is wrong with a connection, and what to do about it.

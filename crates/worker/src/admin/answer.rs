@@ -22,15 +22,15 @@ const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame
 /// Returns the response to a request. A request with a body is refused: nothing here takes one.
 pub(super) fn answer<B: Body>(status: &Status, host_check: HostCheck, request: &Request<B>) -> Response<Full<Bytes>> {
     if !host_check.accepts(request.uri(), request.headers()) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "allowed as a host are localhost and addresses\n");
+        return text(StatusCode::MISDIRECTED_REQUEST, "host: not allowed (expected localhost or an address)\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "allowed are GET and HEAD\n");
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET or HEAD)\n");
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     if !request.body().is_end_stream() {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "allowed is a request without a body\n");
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "body: not allowed (expected a request without a body)\n");
     }
     match request.uri().path() {
         "/" => html(),
@@ -44,7 +44,7 @@ pub(super) fn answer<B: Body>(status: &Status, host_check: HostCheck, request: &
             json(ok_if(ready.ready), &ready)
         }
         "/status" => json(StatusCode::OK, &StatusJson::new(status)),
-        _ => text(StatusCode::NOT_FOUND, "there are /, /livez, /metrics, /readyz and /status\n"),
+        _ => text(StatusCode::NOT_FOUND, "path: not found (expected /, /livez, /metrics, /readyz or /status)\n"),
     }
 }
 

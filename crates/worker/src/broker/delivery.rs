@@ -191,11 +191,11 @@ fn parse(
     let job = parsed.map_err(|rejection| (if rejection.member.is_some() { "member" } else { "text" }, rejection))?;
     let Identity { lane: named, region, .. } = &job.identity;
     if let Some(named) = named.as_ref().filter(|named| **named != lane.name) {
-        let problem = format!("found \"{named}\", allowed is {}, from whose queue it came", lane.name);
+        let problem = format!("\"{named}\" (expected \"{}\", the lane whose queue delivered it)", lane.name);
         return Err(("route", Rejection::of_job(&job.identity, Some("lane"), problem)));
     }
     if !lane.regions.contains(*region) {
-        let problem = format!("found {region}, allowed in lane {} are {}", lane.name, lane.regions);
+        let problem = format!("\"{region}\" (expected a region of lane \"{}\": {})", lane.name, lane.regions);
         return Err(("route", Rejection::of_job(&job.identity, Some("region"), problem)));
     }
     Ok(job)
@@ -256,7 +256,7 @@ fn taken(
 fn from_panic(panic: &(dyn Any + Send)) -> Rejection {
     let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let words = imageshare_core::text::excerpt(words.unwrap_or_default());
-    Rejection::of_text(format!("found a text that a bug of this program cannot read ({words}), allowed is a job"))
+    Rejection::of_text(format!("a bug of this program prevents parsing: {words} (expected a job)"))
 }
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
@@ -347,12 +347,12 @@ mod tests {
         check_rejected(
             &JOB.replacen('{', r#"{"lane":"europe","#, 1),
             "route",
-            "lane: found \"europe\", allowed is asia, from whose queue it came",
+            "lane: \"europe\" (expected \"asia\", the lane whose queue delivered it)",
         );
         check_rejected(
             &JOB.replace("ap-tokyo", "eu-frankfurt"),
             "route",
-            "region: found eu-frankfurt, allowed in lane asia are ap-tokyo",
+            "region: \"eu-frankfurt\" (expected a region of lane \"asia\": ap-tokyo)",
         );
     }
 
@@ -422,9 +422,6 @@ mod tests {
     fn panic_of_the_parser_is_a_rejection() {
         let panic = catch_unwind(|| panic!("at the disco\u{1b}")).unwrap_err();
         let reason = from_panic(&*panic).reason();
-        assert_eq!(
-            reason,
-            "found a text that a bug of this program cannot read (\"at the disco\\u{1b}\"), allowed is a job"
-        );
+        assert_eq!(reason, "a bug of this program prevents parsing: \"at the disco\\u{1b}\" (expected a job)");
     }
 }

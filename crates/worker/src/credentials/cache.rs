@@ -526,7 +526,7 @@ mod tests {
         fs::write(&path, whole("AKIDthree").get(..30).unwrap()).unwrap();
         newest.changed().await.unwrap();
         let problem = newest.borrow_and_update().problem.clone().unwrap();
-        assert!(problem.contains("found only the beginning"), "{problem}");
+        assert!(problem.contains("incomplete JSON"), "{problem}");
         assert_eq!(id(&cache), "AKIDtwo");
         fs::write(&path, whole("AKIDthree")).unwrap();
         newest.changed().await.unwrap();

@@ -22,7 +22,7 @@ pub(super) fn load(environment: &Environment) -> Result<Option<Credential>, Cred
             token = part(environment, name, Token::new)?.map(|token| (name, token));
         }
     }
-    let half = |found, missing: &str| Err(CredentialsError::HalfSet { found, missing: missing.to_owned() });
+    let half = |present, missing: &str| Err(CredentialsError::HalfSet { missing: missing.to_owned(), present });
     match (secret_id, secret_key, token) {
         (Some(secret_id), Some(secret_key), token) => {
             Ok(Some(Credential { secret_id, secret_key, token: token.map(|(_, token)| token) }))
@@ -84,14 +84,12 @@ mod tests {
 
     #[test]
     fn half_a_credential_names_the_missing_half() {
-        let rule = "allowed are all parts of a credential or none";
-        check([(SECRET_ID, "AKIDx")], &format!("found {SECRET_ID} without {SECRET_KEY}, {rule}: set {SECRET_KEY}"));
-        check([(SECRET_KEY, "topsecret")], &format!("found {SECRET_KEY} without {SECRET_ID}, {rule}: set {SECRET_ID}"));
+        let rule = "(expected all parts of a credential or none)";
+        check([(SECRET_ID, "AKIDx")], &format!("{SECRET_KEY}: not set, although {SECRET_ID} is set {rule}"));
+        check([(SECRET_KEY, "topsecret")], &format!("{SECRET_ID}: not set, although {SECRET_KEY} is set {rule}"));
         check(
             [("TENCENTCLOUD_TOKEN", "topsecret")],
-            &format!(
-                "found TENCENTCLOUD_TOKEN without {SECRET_ID} and {SECRET_KEY}, {rule}: set {SECRET_ID} and {SECRET_KEY}"
-            ),
+            &format!("{SECRET_ID} and {SECRET_KEY}: not set, although TENCENTCLOUD_TOKEN is set {rule}"),
         );
     }
 
@@ -99,8 +97,8 @@ mod tests {
     fn empty_and_untrimmed_values_are_refused_unseen() {
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "")],
-            "found TENCENTCLOUD_SECRET_ID without TENCENTCLOUD_SECRET_KEY, allowed are all parts of a credential or none: \
-             set TENCENTCLOUD_SECRET_KEY",
+            "TENCENTCLOUD_SECRET_KEY: not set, although TENCENTCLOUD_SECRET_ID is set \
+             (expected all parts of a credential or none)",
         );
         check(
             [(SECRET_ID, "AKIDx"), (SECRET_KEY, "\"topsecret\"")],

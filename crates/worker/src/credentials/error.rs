@@ -26,19 +26,19 @@ pub enum CredentialsError {
         problem: String,
     },
     /// Only a part of a credential is set in the environment.
-    #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
+    #[error("{missing}: not set, although {present} is set (expected all parts of a credential or none)")]
     HalfSet {
-        /// The variables that are set.
-        found: &'static str,
-        /// Those that are not.
+        /// The variables that are missing.
         missing: String,
+        /// A variable that is set.
+        present: &'static str,
     },
-    /// Only a part of a credential is in a file.
-    #[error("found {found} without {missing}, allowed are all parts of a credential or none: set {missing}")]
+    /// A file, a folder or a section lacks a part of the credential.
+    #[error("{place}: no {missing} (expected all parts of a credential; set {missing} there)")]
     Half {
-        /// What is there.
-        found: String,
-        /// What is not.
+        /// The file, folder or section, safe to print.
+        place: String,
+        /// The names of the missing parts.
         missing: String,
     },
     /// A variable that should name a file names none. What it holds is not shown: it may be the file itself.
@@ -46,51 +46,41 @@ pub enum CredentialsError {
     NoPath {
         /// The variable.
         name: &'static str,
-        /// What was found.
+        /// What is wrong with the value.
         problem: &'static str,
     },
-    /// A profile file could not be read.
-    #[error("{path}: {problem}, allowed is a profile file of at most {max} bytes", path = shown(path), max = super::reading::FILE_LEN_MAX)]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What happened.
-        problem: String,
-    },
     /// A file could not be read.
-    #[error("{path}: found that it cannot be read ({problem}), allowed is a file of at most {max} bytes", path = shown(path), max = super::reading::FILE_LEN_MAX)]
+    #[error("{path}: cannot read the file: {problem}", path = shown(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What happened.
         problem: String,
     },
-    /// A file holds something else.
-    #[error("{path}: found {found}, allowed is {allowed}", path = shown(path))]
+    /// The content of a file is invalid.
+    #[error("{path}: {problem} (expected {expected})", path = shown(path))]
     Content {
         /// The file.
         path: PathBuf,
-        /// What was found; nothing of its text.
-        found: String,
-        /// What would be right.
-        allowed: &'static str,
+        /// What is wrong with the content, without any of its text.
+        problem: String,
+        /// The valid content.
+        expected: &'static str,
     },
-    /// The metadata service of this instance has none.
-    #[error("the metadata service {base}: found {found}, allowed is a role that is bound to this instance")]
+    /// The metadata service of this instance gives no credential.
+    #[error("metadata service {base}: {problem} (expected the credential of a role that is bound to this instance)")]
     Metadata {
-        /// Where it is.
+        /// The address of the service.
         base: String,
-        /// What was found, safe to print.
-        found: String,
+        /// What is wrong with the response, safe to print.
+        problem: String,
     },
     /// The metadata service does not have the role of the settings.
-    #[error(
-        "the metadata service {base}: found no role {role} of this instance, allowed is a role that is bound to this instance"
-    )]
+    #[error("metadata service {base}: no role {role} (expected a role that is bound to this instance)")]
     NoRole {
-        /// Where it is.
+        /// The address of the service.
         base: String,
-        /// The role, safe to print.
+        /// The role, quoted and safe to print.
         role: String,
     },
     /// Whoever gives it could not be asked.
@@ -121,32 +111,32 @@ pub enum CredentialsError {
     /// A bug.
     #[error("the credential's source broke down")]
     BrokeDown,
-    /// A line of a profile file is not as it should be.
-    #[error("{path} line {line}: {problem}", path = shown(path))]
+    /// A line of a profile file is invalid.
+    #[error("{path}:{line}: {problem}", path = shown(path))]
     Line {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What was found and what is allowed; nothing that stood behind an equals sign.
+        /// What is wrong and what is expected, without any value.
         problem: String,
     },
     /// A profile file does not have the profile.
-    #[error("{path}: found no section [{section}], the sections are: {sections}", path = shown(path))]
+    #[error("{path}: no section [{section}] (expected {expected})", path = shown(path))]
     Section {
         /// The file.
         path: PathBuf,
         /// The profile that was looked for, safe to print.
         section: String,
-        /// Those that are there, safe to print.
-        sections: String,
+        /// The sections of the file, safe to print.
+        expected: String,
     },
-    /// Nothing anywhere.
-    #[error("found no credential; looked for {looked}; {remedy}")]
+    /// No place of the source has a credential.
+    #[error("no credential (expected {places}; {remedy})")]
     Nowhere {
-        /// The places, in the order in which they were looked at.
-        looked: String,
-        /// What to do so that there is one.
+        /// The places, in the order in which they are read.
+        places: String,
+        /// What to do so that one of them has a credential.
         remedy: String,
     },
 }
@@ -172,7 +162,6 @@ impl CredentialsError {
     pub fn can_pass(&self) -> bool {
         match self {
             Self::Content { .. }
-            | Self::File { .. }
             | Self::Half { .. }
             | Self::Line { .. }
             | Self::Part { .. }

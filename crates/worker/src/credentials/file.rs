@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CredentialsError, Loaded,
-    reading::{part, read, read_json},
+    reading::{half, part, read, read_json, unreadable},
     shown,
 };
 
@@ -60,9 +60,9 @@ pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
         false => read_json(path, WHAT)?,
     };
     let part = |name, problem| part(path, name, problem);
-    let missing = |name: &str| CredentialsError::Half { found: shown(path), missing: format!("{name} there") };
     let (Some(id), Some(key)) = (&parts.secret_id, &parts.secret_key) else {
-        return Err(missing(if parts.secret_id.is_none() { "secret_id" } else { "secret_key" }));
+        let present = [("secret_id", parts.secret_id.is_some()), ("secret_key", parts.secret_key.is_some())];
+        return Err(half(shown(path), present));
     };
     let credential = Credential {
         secret_id: SecretId::new(id.0.as_str()).map_err(|problem| part("secret_id", problem))?,
@@ -75,8 +75,8 @@ pub(super) fn load(path: &Path) -> Result<Loaded, CredentialsError> {
     let expires_at = match parts.expires_at.as_deref().map(UnixSeconds::from_rfc3339) {
         Some(Some((at, _))) => UNIX_EPOCH.checked_add(Duration::from_secs(at.get())),
         Some(None) => {
-            let (found, allowed) = ("another text as expires_at".to_owned(), "a time such as 2026-11-24T09:00:00Z");
-            return Err(CredentialsError::Content { path: path.to_owned(), found, allowed });
+            let (problem, expected) = ("expires_at: invalid time".to_owned(), "a time such as 2026-11-24T09:00:00Z");
+            return Err(CredentialsError::Content { path: path.to_owned(), problem, expected });
         }
         None => None,
     };
@@ -94,8 +94,9 @@ fn load_folder(folder: &Path) -> Result<Parts, CredentialsError> {
         }
         last = again;
     }
-    let found = "files that change while they are read".to_owned();
-    Err(CredentialsError::Content { path: folder.to_owned(), found, allowed: "a file for each part of a credential" })
+    let problem = "its files keep changing while they are read".to_owned();
+    let expected = "a stable file for each part of a credential";
+    Err(CredentialsError::Content { path: folder.to_owned(), problem, expected })
 }
 
 fn read_folder(folder: &Path) -> Result<Parts, CredentialsError> {
@@ -105,7 +106,7 @@ fn read_folder(folder: &Path) -> Result<Parts, CredentialsError> {
             // Editors and some secret stores append a line end.
             Ok(text) => Ok(Some(Secret(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(CredentialsError::Unreadable { path, problem: error.to_string() }),
+            Err(error) => Err(unreadable(&path, &error)),
         }
     };
     let [secret_id, secret_key, token] = NAMES.map(part);
@@ -147,9 +148,7 @@ mod tests {
 
     #[test]
     fn half_written_file_is_refused() {
-        let half = format!(
-            "FILE: found only the beginning, or nothing: it is being written, or was never finished, allowed is {WHAT}"
-        );
+        let half = format!("FILE: incomplete JSON; the file is empty or still being written (expected {WHAT})");
         check_refused("", &half);
         check_refused(r#"{"secret_id": "AKIDx", "secret_key": "topsec"#, &half);
         check_refused(r#"{"secret_id": "AKIDx", "secret_key": "topsecret""#, &half);
@@ -157,19 +156,19 @@ mod tests {
 
     #[test]
     fn invalid_credential_is_refused_unseen() {
-        check_refused("topsecret", &format!("FILE: found no JSON at line 1, allowed is {WHAT}"));
-        check_refused(r#""topsecret""#, &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"));
+        check_refused("topsecret", &format!("FILE: malformed JSON at line 1 (expected {WHAT})"));
+        check_refused(r#""topsecret""#, &format!("FILE: unexpected JSON at line 1 (expected {WHAT})"));
         check_refused(
             r#"{"secret_id": "x", "topsecret": 1}"#,
-            &format!("FILE: found JSON of another form at line 1, allowed is {WHAT}"),
+            &format!("FILE: unexpected JSON at line 1 (expected {WHAT})"),
         );
         check_refused(
             r#"{"secret_id": "AKIDx", "secret_key": "k", "expires_at": "topsecret"}"#,
-            "FILE: found another text as expires_at, allowed is a time such as 2026-11-24T09:00:00Z",
+            "FILE: expires_at: invalid time (expected a time such as 2026-11-24T09:00:00Z)",
         );
         check_refused(
             r#"{"secret_id": "AKIDx"}"#,
-            "found FILE without secret_key there, allowed are all parts of a credential or none: set secret_key there",
+            "FILE: no secret_key (expected all parts of a credential; set secret_key there)",
         );
         check_refused(
             r#"{"secret_id": "AKIDx", "secret_key": "topsecret\n"}"#,
@@ -184,7 +183,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("secret_id", "AKIDx\n");
         let half = load(folder.path()).unwrap_err().to_string();
-        assert!(half.contains("without secret_key there"), "{half}");
+        assert!(half.contains(": no secret_key ("), "{half}");
         write("secret_key", "k\r\n");
         let loaded = load(folder.path()).unwrap();
         assert_eq!((loaded.credential.secret_id.as_str(), loaded.credential.secret_key.expose()), ("AKIDx", "k"));

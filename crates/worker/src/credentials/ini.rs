@@ -42,23 +42,23 @@ pub(super) fn section<'a>(text: &'a str, name: &str) -> Result<Result<IniSection
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
-        if let Some(found) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            names.push(found.trim());
-            inside = found.trim() == name;
+        if let Some(header) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            names.push(header.trim());
+            inside = header.trim() == name;
             if inside {
                 wanted.get_or_insert_default();
             }
             continue;
         }
         let Some((key, value)) = content.split_once('=') else {
-            let problem = "found neither a section nor a key with a value, \
-                           allowed are [section], key = value, blank lines and comments that begin with # or ;";
+            let problem = "line is neither a section nor a key with a value \
+                           (expected [section], key = value, a blank line or a comment that begins with # or ;)";
             return Err(IniError { line, problem });
         };
         let (key, value) = (key.trim(), value.trim());
         let Some(section) = wanted.as_mut().filter(|_| inside) else { continue };
         if section.get(key).is_some() {
-            return Err(IniError { line, problem: "found a key for the second time in its section, allowed is once" });
+            return Err(IniError { line, problem: "duplicate key (expected each key once in its section)" });
         }
         section.pairs.push((key, value, line));
     }

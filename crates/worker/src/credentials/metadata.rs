@@ -63,7 +63,7 @@ pub(super) async fn load(
     role: Option<&str>,
 ) -> Result<Loaded, CredentialsError> {
     let base = endpoint.map_or_else(|| format!("http://{METADATA_HOST}"), ToString::to_string);
-    let refused = |found: String| CredentialsError::Metadata { base: base.clone(), found };
+    let refused = |problem: String| CredentialsError::Metadata { base: base.clone(), problem };
     let is_named = role.is_some();
     let role = match role {
         Some(role) => role.to_owned(),
@@ -73,8 +73,8 @@ pub(super) async fn load(
             let name = text.trim();
             match (reply.status, is_role_name(name)) {
                 (200, true) => name.to_owned(),
-                (404, _) => return Err(refused("no role: none is bound to this instance".to_owned())),
-                (200, false) => return Err(refused("another text as the name of the role".to_owned())),
+                (404, _) => return Err(refused("no role".to_owned())),
+                (200, false) => return Err(refused("invalid name of a role".to_owned())),
                 (status, _) => return Err(unexpected_status(&base, status)),
             }
         }
@@ -82,13 +82,13 @@ pub(super) async fn load(
     let HttpReply { status, date, body } = get(client, &base, &format!("{PATH}{role}")).await?;
     match status {
         200 => {}
-        404 if is_named => return Err(CredentialsError::NoRole { base, role: shown_name(&role) }),
-        404 => return Err(refused(format!("no role {} of this instance", shown_name(&role)))),
+        404 if is_named => return Err(CredentialsError::NoRole { base, role: excerpt(&disclosed_name(&role)) }),
+        404 => return Err(refused(format!("no role {}", excerpt(&disclosed_name(&role))))),
         status => return Err(unexpected_status(&base, status)),
     }
     // The error of the parser may hold a part of the secret.
-    let response: RoleCredential = serde_json::from_slice(&body)
-        .map_err(|_| refused("something else, or only the beginning, in place of the role's credential".to_owned()))?;
+    let response: RoleCredential =
+        serde_json::from_slice(&body).map_err(|_| refused("malformed or incomplete response".to_owned()))?;
     match response {
         RoleCredential {
             code: None,
@@ -104,10 +104,8 @@ pub(super) async fn load(
             token: Some(token),
             expires_at: Some(end),
         } if code == "Success" => Ok(loaded(id, key, token, &end, date, &role)),
-        RoleCredential { code: Some(code), .. } => {
-            Err(refused(format!("code {} in place of the role's credential", excerpt(&disclosed_name(&code)))))
-        }
-        RoleCredential { .. } => Err(refused("an answer without a whole credential".to_owned())),
+        RoleCredential { code: Some(code), .. } => Err(refused(format!("code {}", excerpt(&disclosed_name(&code))))),
+        RoleCredential { .. } => Err(refused("incomplete credential".to_owned())),
     }
 }
 

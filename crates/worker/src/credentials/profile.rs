@@ -11,7 +11,11 @@ use imageshare_core::{
     text::excerpt,
 };
 
-use super::{CredentialsError, ini, reading::read, section_of, shown, shown_name};
+use super::{
+    CredentialsError, ini,
+    reading::{half, read, unreadable},
+    section_of, shown, shown_name,
+};
 use crate::{environment::Environment, paths::path_problem};
 
 /// The variable that names the file.
@@ -60,9 +64,7 @@ impl Places {
             match read(path) {
                 Ok(text) => return parse(path, &text, section).map(|credential| Some((credential, path.as_path()))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.named => {}
-                Err(error) => {
-                    return Err(CredentialsError::File { path: path.clone(), problem: error.to_string() });
-                }
+                Err(error) => return Err(unreadable(path, &error)),
             }
         }
         Ok(None)
@@ -84,24 +86,22 @@ fn parse(path: &Path, text: &str, name: &str) -> Result<Credential, CredentialsE
                 .map(|name| excerpt(&disclosed_name(name)))
                 .collect::<Vec<_>>()
                 .join(", ");
-            match more {
-                0 if sections.is_empty() => sections.push_str("none"),
-                0 => {}
-                more => sections.push_str(&format!(" and {more} more")),
+            if more > 0 {
+                sections.push_str(&format!(" and {more} more"));
             }
-            CredentialsError::Section { path: path.to_owned(), section: shown_name(name), sections }
+            let expected = match sections.is_empty() {
+                true => "a profile file with that section".to_owned(),
+                false => format!("one of the file's sections: {sections}"),
+            };
+            CredentialsError::Section { path: path.to_owned(), section: shown_name(name), expected }
         })?;
-    let there = section_of(name, path);
-    let half = |found: String, missing: &str| CredentialsError::Half { found, missing: format!("{missing} there") };
     match (section.get("secret_id"), section.get("secret_key")) {
         (Some(id), Some(key)) => Ok(Credential {
             secret_id: part(path, "secret_id", id, |text| SecretId::new(text))?,
             secret_key: part(path, "secret_key", key, |text| SecretKey::new(text))?,
             token: section.get("token").map(|token| part(path, "token", token, |text| Token::new(text))).transpose()?,
         }),
-        (Some(_), None) => Err(half(format!("secret_id in {there}"), "secret_key")),
-        (None, Some(_)) => Err(half(format!("secret_key in {there}"), "secret_id")),
-        (None, None) => Err(half(there, "secret_id and secret_key")),
+        (id, key) => Err(half(section_of(name, path), [("secret_id", id.is_some()), ("secret_key", key.is_some())])),
     }
 }
 
@@ -111,8 +111,7 @@ fn part<T>(
     (text, line): (&str, usize),
     new: impl Fn(&str) -> Result<T, CredentialError>,
 ) -> Result<T, CredentialsError> {
-    new(text)
-        .map_err(|problem| CredentialsError::Part { place: format!("{} line {line}: {key}", shown(path)), problem })
+    new(text).map_err(|problem| CredentialsError::Part { place: format!("{}:{line}: {key}", shown(path)), problem })
 }
 
 #[cfg(test)]
@@ -147,11 +146,11 @@ mod tests {
         let credential = load(&format!("{key}token = of=a day\n[other]\ntoken = x").replace(" day", "+day")).unwrap();
         assert_eq!(credential.token.unwrap().expose(), "of=a+day");
         // Without its token a temporary key is worth nothing, so an empty one is not passed over.
-        check(&format!("{key}token =\n"), "FILE line 4: token: the token is empty (expected 1 to 8192 bytes)");
+        check(&format!("{key}token =\n"), "FILE:4: token: the token is empty (expected 1 to 8192 bytes)");
         check(
             "[default]\ntoken = topsecret\n",
-            "found section [default] of FILE without secret_id and secret_key there, \
-             allowed are all parts of a credential or none: set secret_id and secret_key there",
+            "section [default] of FILE: no secret_id and secret_key \
+             (expected all parts of a credential; set secret_id and secret_key there)",
         );
     }
 
@@ -164,36 +163,34 @@ mod tests {
     fn errors_have_file_and_line_and_no_secret() {
         check(
             "[default]\nsecret_id = AKIDx\n",
-            "found secret_id in section [default] of FILE without secret_key there, \
-             allowed are all parts of a credential or none: set secret_key there",
+            "section [default] of FILE: no secret_key (expected all parts of a credential; set secret_key there)",
         );
         check(
             "[default]\nsecret_key = topsecret\n",
-            "found secret_key in section [default] of FILE without secret_id there, \
-             allowed are all parts of a credential or none: set secret_id there",
+            "section [default] of FILE: no secret_id (expected all parts of a credential; set secret_id there)",
         );
-        check("[prod]\nsecret_key = topsecret\n", "FILE: found no section [default], the sections are: \"prod\"");
-        check("", "FILE: found no section [default], the sections are: none");
+        check(
+            "[prod]\nsecret_key = topsecret\n",
+            "FILE: no section [default] (expected one of the file's sections: \"prod\")",
+        );
+        check("", "FILE: no section [default] (expected a profile file with that section)");
         check(
             &"[a\u{1b}]\n".repeat(25),
             &format!(
-                "FILE: found no section [default], the sections are: {} and 5 more",
+                "FILE: no section [default] (expected one of the file's sections: {} and 5 more)",
                 ["\"[name not shown]\""; 20].join(", ")
             ),
         );
         check(
             "[default]\nsecret_id =\nsecret_key = topsecret\n",
-            "FILE line 2: secret_id: the secret id is empty (expected 1 to 8192 bytes)",
+            "FILE:2: secret_id: the secret id is empty (expected 1 to 8192 bytes)",
         );
         check(
             "[default]\ntopsecret\n",
-            "FILE line 2: found neither a section nor a key with a value, \
-             allowed are [section], key = value, blank lines and comments that begin with # or ;",
+            "FILE:2: line is neither a section nor a key with a value \
+             (expected [section], key = value, a blank line or a comment that begins with # or ;)",
         );
-        check(
-            &"x".repeat(64 * 1024 + 1),
-            "FILE: found more than 65536 bytes, allowed is a profile file of at most 65536 bytes",
-        );
+        check(&"x".repeat(64 * 1024 + 1), "FILE: cannot read the file: too long (expected at most 65536 bytes)");
     }
 
     #[test]
@@ -201,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         let named = Places::new(Some(&missing), &Environment::of([])).unwrap();
-        assert!(matches!(named.load("default"), Err(CredentialsError::File { .. })));
+        assert!(matches!(named.load("default"), Err(CredentialsError::Unreadable { .. })));
         assert_eq!(Places { named: false, ..named }.load("default").unwrap(), None);
     }
 
@@ -218,9 +215,9 @@ mod tests {
 
     #[test]
     fn variable_without_a_path_is_refused_unseen() {
-        let check = |value: &str, found: &str| {
+        let check = |value: &str, problem: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
-            assert_eq!(error.to_string(), format!("{FILE}: {found} (expected the path of a file)"));
+            assert_eq!(error.to_string(), format!("{FILE}: {problem} (expected the path of a file)"));
             assert!(!format!("{error:?}").contains("topsecret"), "{error:?}");
         };
         check("\"/run/keys\"", "path is in quotation marks");

@@ -83,12 +83,11 @@ impl Provider {
             return metadata::load(&self.client, endpoint.as_ref(), role.as_deref()).await;
         }
         let (of, environment) = (source.clone(), self.environment.clone());
-        let found = self.blocking(move || of.read(&environment)).await?;
-        match found {
+        match self.blocking(move || of.read(&environment)).await? {
             Some(loaded) => Ok(loaded),
             None => {
-                let looked = source.places(&self.environment)?;
-                Err(CredentialsError::Nowhere { looked, remedy: source.remedy() })
+                let places = source.places(&self.environment)?;
+                Err(CredentialsError::Nowhere { places, remedy: source.remedy() })
             }
         }
     }
@@ -143,8 +142,8 @@ mod tests {
     async fn half_a_credential_stops_the_chain() {
         let folder = tempfile::tempdir().unwrap();
         let file = ("TENCENTCLOUD_CREDENTIALS_FILE", &*profile(&folder, "k"));
-        let found = provider(Source::Chain, Environment::of([file, (ID, "AKIDenv")])).load().await;
-        assert!(matches!(found, Err(CredentialsError::HalfSet { .. })));
+        let loaded = provider(Source::Chain, Environment::of([file, (ID, "AKIDenv")])).load().await;
+        assert!(matches!(loaded, Err(CredentialsError::HalfSet { .. })));
     }
 
     #[tokio::test]
@@ -152,8 +151,8 @@ mod tests {
         let error = provider(Source::Environment, Environment::of([])).load().await.unwrap_err().to_string();
         assert_eq!(
             error,
-            "found no credential; looked for TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
-             set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key)"
+            "no credential (expected TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY; \
+             set TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY, and TENCENTCLOUD_TOKEN for a temporary key)"
         );
         let quoted = Environment::of([("TENCENTCLOUD_CREDENTIALS_FILE", "'/run/keys'")]);
         assert_eq!(

@@ -119,7 +119,7 @@ impl Source {
     /// Returns the files that it reads, whether they exist or not.
     pub(crate) fn files(&self, environment: &Environment) -> Vec<PathBuf> {
         let places =
-            |path: Option<&Path>| Places::new(path, environment).map_or_else(|_| Vec::new(), |found| found.paths);
+            |path: Option<&Path>| Places::new(path, environment).map_or_else(|_| Vec::new(), |places| places.paths);
         match self {
             Self::Chain => places(None),
             Self::Profile { path, .. } => places(path.as_deref()),
@@ -184,7 +184,7 @@ impl Source {
     pub(super) fn remedy(&self) -> String {
         let [token, _] = environment::TOKENS;
         let set =
-            format!("set {} and {} (and {token} for a temporary key)", environment::SECRET_ID, environment::SECRET_KEY);
+            format!("set {} and {}, and {token} for a temporary key", environment::SECRET_ID, environment::SECRET_KEY);
         let write = "write secret_id and secret_key into a profile file";
         match self {
             Self::Chain => format!("{set}, or {write}"),

@@ -12,7 +12,12 @@ use imageshare_core::{
     ids::Region,
 };
 
-use super::{CredentialsError, Loaded, Role, environment::variable, reading::read, shown};
+use super::{
+    CredentialsError, Loaded, Role,
+    environment::variable,
+    reading::{read, unreadable},
+    shown,
+};
 use crate::{
     api::{ApiClient, ApiFailure, ApiSender, CallOutcome, RetryPolicy, SharedClock},
     endpoint::Endpoint,
@@ -129,7 +134,7 @@ impl PodIdentity {
         let needed = |given: Option<String>, name: &'static str| match given {
             Some(text) => Ok(text),
             None => variable(name)?.ok_or_else(|| CredentialsError::Nowhere {
-                looked: name.to_owned(),
+                places: name.to_owned(),
                 remedy: format!("give the pod an identity, which sets {name}, or name it in the settings"),
             }),
         };
@@ -142,8 +147,7 @@ impl PodIdentity {
         if let Some(problem) = path_problem(&token_file) {
             return Err(CredentialsError::NoPath { name: TOKEN_FILE, problem });
         }
-        let text = read(&token_file)
-            .map_err(|error| CredentialsError::Unreadable { path: token_file.clone(), problem: error.to_string() })?;
+        let text = read(&token_file).map_err(|error| unreadable(&token_file, &error))?;
         let token = Token::new(text.trim_end_matches(['\n', '\r']))
             .map_err(|problem| CredentialsError::Part { place: shown(&token_file), problem })?;
         let region = variable(REGION)?.and_then(|text| text.parse().ok());

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{
     CredentialsError, DEFAULT_SECTION, Loaded,
     environment::variable,
-    reading::{part, read_json},
+    reading::{half, part, read_json},
     shown,
 };
 use crate::environment::Environment;
@@ -50,15 +50,15 @@ pub(super) fn load(
     let TccliFile { secret_id, secret_key, token, expires_at, role_arn } = read_json(&path, WHAT)?;
     // The vendor's tool would assume the role. The key in its place may belong to another account, or permit too much.
     if role_arn.is_some_and(|arn| !arn.is_empty()) {
-        let found = "a role that is to be assumed (role-arn)".to_owned();
-        let allowed = "a profile with a key alone; name the role in a credential with source assume_role";
-        return Err(CredentialsError::Content { path, found, allowed });
+        let problem = "role-arn: cannot assume the role of a profile".to_owned();
+        let expected = "a profile with only a key; name the role in a credential with source assume_role";
+        return Err(CredentialsError::Content { path, problem, expected });
     }
     let part = |name, problem| part(&path, name, problem);
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let (Some(id), Some(key)) = (filled(secret_id), filled(secret_key)) else {
-        let missing = "secretId and secretKey there".to_owned();
-        return Err(CredentialsError::Half { found: shown(&path), missing });
+    let (id, key) = match (filled(secret_id), filled(secret_key)) {
+        (Some(id), Some(key)) => (id, key),
+        (id, key) => return Err(half(shown(&path), [("secretId", id.is_some()), ("secretKey", key.is_some())])),
     };
     let credential = Credential {
         secret_id: SecretId::new(id).map_err(|problem| part("secretId", problem))?,
@@ -89,7 +89,7 @@ fn profile_path(profile: Option<&str>, environment: &Environment) -> Result<Path
         && profile.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@".contains(&b))
         && !profile.starts_with('.');
     let home = environment.home().filter(|_| is_name).ok_or_else(|| CredentialsError::Nowhere {
-        looked: format!("tccli profile {}", excerpt(&disclosed_name(&profile))),
+        places: format!("tccli profile {}", excerpt(&disclosed_name(&profile))),
         remedy: "name a profile of letters, digits and _-.@ and set HOME, or give its path".to_owned(),
     })?;
     Ok(home.join(".tccli").join(format!("{profile}.credential")))
@@ -129,7 +129,10 @@ mod tests {
         let variable = Environment::of([at_home, ("TCCLI_PROFILE", "spare")]);
         assert_eq!((id(None, &variable), id(Some("golden"), &variable)), ("AKIDspare".into(), "AKIDgolden".into()));
         let error = load(None, Some("../x"), &plain).unwrap_err().to_string();
-        assert!(error.starts_with("found no credential; looked for tccli profile \"[name not shown]\""), "{error}");
+        assert!(
+            error.starts_with("no credential (expected tccli profile \"[name not shown]\"; name a profile"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -143,21 +146,19 @@ mod tests {
 
     #[test]
     fn invalid_key_is_refused_unseen() {
-        check(
-            "{",
-            &format!(
-                "FILE: found only the beginning, or nothing: it is being written, or was never finished, allowed is {WHAT}"
-            ),
-        );
+        check("{", &format!("FILE: incomplete JSON; the file is empty or still being written (expected {WHAT})"));
         check(
             r#"{"secretId": "AKIDx", "secretKey": "topsecret", "role-arn": "qcs::cam::uin/1:roleName/x"}"#,
-            "FILE: found a role that is to be assumed (role-arn), allowed is a profile with a key alone; \
-             name the role in a credential with source assume_role",
+            "FILE: role-arn: cannot assume the role of a profile (expected a profile with only a key; \
+             name the role in a credential with source assume_role)",
         );
         check(
             r#"{"secretKey": "topsecret", "type": "cvm-role"}"#,
-            "found FILE without secretId and secretKey there, allowed are all parts of a credential or none: \
-             set secretId and secretKey there",
+            "FILE: no secretId (expected all parts of a credential; set secretId there)",
+        );
+        check(
+            r#"{"secretKey": "", "type": "cvm-role"}"#,
+            "FILE: no secretId and secretKey (expected all parts of a credential; set secretId and secretKey there)",
         );
     }
 }

@@ -54,10 +54,10 @@ pub enum FailureReason {
     #[error("what the endpoint sent is not HTTP ({0})")]
     NotHttp(String),
     /// The head of the response is longer than the limit.
-    #[error("the head of the answer is too long ({0}), allowed are {max} bytes", max = super::HEAD_LEN_MAX)]
+    #[error("the response head is too long: {0} (expected at most {max} bytes)", max = super::HEAD_LEN_MAX)]
     HeadTooLong(String),
     /// The body of the response is longer than the limit.
-    #[error("the body of the answer is too long, allowed are {0} bytes")]
+    #[error("the response body is too long (expected at most {0} bytes)")]
     BodyTooLong(usize),
     /// Anything else.
     #[error("the call failed ({0})")]
