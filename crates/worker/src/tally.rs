@@ -113,7 +113,7 @@ mod tests {
             region: None,
             permission: None,
             status,
-            reason: (status == Status::Rejected).then(|| "permission: found nothing".to_owned()),
+            reason: (status == Status::Rejected).then(|| "permission: missing".to_owned()),
             changed: vec![AccountId::new(10_001).unwrap()],
             unchanged: vec![AccountId::new(10_002).unwrap(), AccountId::new(10_003).unwrap()],
             cancelled: None,

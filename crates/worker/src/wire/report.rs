@@ -46,7 +46,7 @@ pub struct Report {
     pub permission: Option<Permission>,
     /// The outcome as one word.
     pub status: Status,
-    /// Of a rejected job: which member, what was found, what is allowed.
+    /// Of a rejected job: which member, what is wrong, what is expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Accounts for which a write was sent and that are now in the requested state.
