@@ -83,11 +83,11 @@ pub enum CredentialsError {
         /// The role, quoted and safe to print.
         role: String,
     },
-    /// Whoever gives it could not be asked.
-    #[error("{whom}: {reason}")]
+    /// The source of the credential did not answer.
+    #[error("{subject}: {reason}")]
     Unreachable {
-        /// Who it is.
-        whom: String,
+        /// The service and its address.
+        subject: String,
         /// Why.
         reason: String,
     },

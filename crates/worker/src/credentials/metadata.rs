@@ -124,13 +124,13 @@ fn loaded(
 /// Returns the error of a status that is neither a success nor a missing role.
 fn unexpected_status(base: &str, status: u16) -> CredentialsError {
     CredentialsError::Unreachable {
-        whom: base.to_owned(),
+        subject: base.to_owned(),
         reason: format!("the metadata service answers status {status}"),
     }
 }
 
 async fn get(client: &Client, base: &str, path: &str) -> Result<HttpReply, CredentialsError> {
     let uri = format!("{base}{path}").parse().expect("an endpoint and a checked path make an address");
-    let unreachable = |reason| CredentialsError::Unreachable { whom: base.to_owned(), reason };
+    let unreachable = |reason| CredentialsError::Unreachable { subject: base.to_owned(), reason };
     client.get(uri).await.map_err(|reason| unreachable(reason.to_string()))
 }

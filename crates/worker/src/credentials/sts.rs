@@ -107,7 +107,7 @@ impl Sts {
         let answer = result.map_err(|failure| match failure {
             ApiFailure::Refused(error) => CredentialsError::Refused { action: A::NAME, error: Box::new(error) },
             other => {
-                CredentialsError::Unreachable { whom: self.sender.endpoint().to_string(), reason: other.to_string() }
+                CredentialsError::Unreachable { subject: self.sender.endpoint().to_string(), reason: other.to_string() }
             }
         })?;
         Ok((answer, date))

@@ -366,7 +366,7 @@ async fn source_with_the_same_key_closes_the_lane() {
 
 #[tokio::test(start_paused = true)]
 async fn failing_source_closes_the_lane() {
-    let gone = || CredentialsError::Unreachable { whom: "somebody".into(), reason: "is gone".into() };
+    let gone = || CredentialsError::Unreachable { subject: "somebody".into(), reason: "is gone".into() };
     check_broken(move || Err(gone()), Some("somebody: is gone")).await;
 }
 
