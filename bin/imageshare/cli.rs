@@ -17,8 +17,8 @@ variables, and those over the settings file. The broker's address holds a passwo
 settings file; never a flag.\n
 Exit codes: 0 success: every account is in the requested state; 1 an account failed, a job was rejected, or output could \
 not be written; 2 invalid flags or settings, or an input that cannot be opened; 3 a credential is missing or refused, or \
-the broker refuses the user or lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 130 \
-interrupted.\n
+the broker refuses the user or lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 5 with sync \
+--exit-code, the shares differ; 130 interrupted.\n
 Example, without keys and without a cloud:
   imageshare run examples/jobs.ndjson --sandbox";
 
@@ -292,9 +292,29 @@ pub(crate) struct ImageArguments {
 pub(crate) struct SyncArguments {
     #[command(flatten)]
     pub(crate) of_image: ImageArguments,
+    #[command(flatten)]
+    pub(crate) options: SyncOptions,
+}
+
+/// Flags of `sync` alone.
+#[derive(Args, Debug, Default)]
+pub(crate) struct SyncOptions {
     /// Cancel even more than half of the list
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) drift: DriftArguments,
+}
+
+/// What a dry run does about differences beside printing them.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DriftArguments {
+    /// With --dry-run: exit with 5 if the shares differ from the list, also where the SYNC would be refused
+    #[arg(long, requires = "dry_run")]
+    pub(crate) exit_code: bool,
+    /// With --dry-run: write how many accounts are missing and extra to this file, for the textfile collector of Prometheus
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    pub(crate) metrics_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Refused,
     /// The endpoint is out of reach.
     OutOfReach,
+    /// A comparison that was asked for found a difference.
+    Differs,
     /// A signal ended it.
     Interrupted,
 }
@@ -47,6 +49,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Refused => 3,
             Self::OutOfReach => 4,
+            Self::Differs => 5,
             Self::Interrupted => 130,
         }
     }
@@ -59,11 +62,12 @@ impl Exit {
     const fn weight(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::Failed => 1,
-            Self::OutOfReach => 2,
-            Self::Refused => 3,
-            Self::Interrupted => 4,
-            Self::Usage => 5,
+            Self::Differs => 1,
+            Self::Failed => 2,
+            Self::OutOfReach => 3,
+            Self::Refused => 4,
+            Self::Interrupted => 5,
+            Self::Usage => 6,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Files that flags name: what messages call them, and reading them within a bound.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     path::Path,
+    process,
 };
 
 use anyhow::Context as _;
@@ -27,6 +29,34 @@ pub(crate) fn read(flag: &str, path: &Path, len_max: u64) -> Result<Vec<u8>, Pro
         return Err(Problem::new(Exit::Usage, words));
     }
     Ok(text)
+}
+
+/// Replaces the file that a flag names as a whole: a reader sees the old text or the new one, even after a crash.
+pub(crate) fn replace(flag: &str, path: &Path, text: &str) -> Result<(), Problem> {
+    let replace = || {
+        // Renaming would replace a link, or a device such as /dev/null, itself.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.exists() && !target.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "is not a file (expected a file that can be replaced)",
+            ));
+        }
+        let mut new = target.file_name().map_or_else(OsString::new, OsString::from);
+        // The textfile collector reads files whose names end in .prom, and only those.
+        new.push(format!(".{}.new", process::id()));
+        let new = target.with_file_name(new);
+        let written = File::create_new(&new).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &target)
+        });
+        if written.is_err() {
+            fs::remove_file(&new).ok();
+        }
+        written
+    };
+    replace().with_context(|| format!("{flag} {}", name(path))).or_exit(Exit::Failed)
 }
 
 /// Reads the text file that a flag names, of at most `len_max` bytes.

@@ -35,7 +35,7 @@ use clap::Parser as _;
 use imageshare_worker::wire::Permission;
 
 use crate::{
-    cli::{Cli, Command, SyncArguments},
+    cli::{Cli, Command, SyncArguments, SyncOptions},
     exit::{Ended, Exit},
 };
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn command(cli: Cli) -> Ended {
     let Cli { common, command } = cli;
     match &command {
-        Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, false),
+        Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, &SyncOptions::default()),
         Command::Check(arguments) => check::run(&common, arguments),
         Command::Completions { shell } => completions::run(*shell),
         Command::Dead(command) => dead::run(&common, command),
@@ -60,9 +60,9 @@ fn command(cli: Cli) -> Ended {
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
         Command::Schema { of } => schema::run(*of),
-        Command::Share(arguments) => share::run(&common, arguments, Permission::Share, false),
+        Command::Share(arguments) => share::run(&common, arguments, Permission::Share, &SyncOptions::default()),
         Command::Sign(arguments) => sign::run(arguments),
-        Command::Sync(SyncArguments { of_image, force }) => share::run(&common, of_image, Permission::Sync, *force),
+        Command::Sync(SyncArguments { of_image, options }) => share::run(&common, of_image, Permission::Sync, options),
         Command::Topology(arguments) => topology::run(&common, arguments),
         Command::Worker(arguments) => worker::run(&common, arguments),
     }

@@ -16,6 +16,7 @@ use crate::{
     work::{
         self,
         carry_out::{Target, carry_out},
+        drift::Drift,
         inputs::Inputs,
         plan,
     },
@@ -34,7 +35,7 @@ pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
     runtime::run(async {
         let work = work::prepare(settings, &arguments.work).await?;
         if arguments.work.dry_run {
-            plan::show(work, jobs).await
+            plan::show(work, jobs, Drift::default()).await
         } else {
             let target = Target { report: arguments.report.as_deref(), metrics: arguments.metrics, inputs: &inputs };
             carry_out(work, jobs, target).await

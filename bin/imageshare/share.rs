@@ -11,18 +11,24 @@ use imageshare_worker::{
 };
 
 use crate::{
-    cli::{Accounts, Common, ImageArguments},
+    cli::{Accounts, Common, ImageArguments, SyncOptions},
     exit::{Ended, Exit, OrExit as _, Problem},
     run, runtime,
     work::{
         self,
         carry_out::{Target, carry_out},
+        drift::Drift,
         inputs::Inputs,
         plan,
     },
 };
 
-pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permission, force: bool) -> Ended {
+pub(crate) fn run(
+    common: &Common,
+    arguments: &ImageArguments,
+    permission: Permission,
+    SyncOptions { force, drift }: &SyncOptions,
+) -> Ended {
     let settings = work::settings(common, &arguments.work, &arguments.image.region)?;
     let region = region(&settings)?;
     let account_ids = accounts(&arguments.accounts)?.into();
@@ -35,15 +41,16 @@ pub(crate) fn run(common: &Common, arguments: &ImageArguments, permission: Permi
         labels: BTreeMap::new(),
     };
     let place = Place { file: "command line".into(), line: 1 };
-    let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force } };
+    let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force: *force } };
     let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
+    let drift = Drift::new(drift, &inputs)?;
     runtime::run(async {
         let work = work::prepare(settings, &arguments.work).await?;
         route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
         let jobs = iter::once(Ok(line));
         if arguments.work.dry_run {
-            plan::show(work, jobs).await
+            plan::show(work, jobs, drift).await
         } else {
             carry_out(work, jobs, Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs }).await
         }

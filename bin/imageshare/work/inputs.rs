@@ -42,7 +42,16 @@ impl Inputs {
 
     /// What this file is, if it is one of them.
     pub(super) fn name_of(&self, file: &File) -> Option<&str> {
-        let found = id(&file.metadata().ok()?)?;
+        self.name_with(&file.metadata().ok()?)
+    }
+
+    /// What the file at this path is, if it is one of them.
+    pub(super) fn name_at(&self, path: &Path) -> Option<&str> {
+        self.name_with(&fs::metadata(path).ok()?)
+    }
+
+    fn name_with(&self, metadata: &Metadata) -> Option<&str> {
+        let found = id(metadata)?;
         self.0.iter().find(|(_, id)| *id == found).map(|(name, _)| name.as_str())
     }
 }

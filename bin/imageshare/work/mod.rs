@@ -1,6 +1,7 @@
 //! What all commands that work on images share: lanes, client, limits, and where the work goes.
 
 pub(crate) mod carry_out;
+pub(crate) mod drift;
 pub(crate) mod inputs;
 pub(crate) mod plan;
 

@@ -9,6 +9,7 @@ use imageshare_core::{
 };
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
+    drift::ComparedImage,
     lanes::route,
     listing::{ImageReader, ReadFailure, interval},
     plan::{Plan, PlannedChange},
@@ -17,7 +18,7 @@ use imageshare_worker::{
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::Work;
+use super::{Work, drift::Drift};
 use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
@@ -41,13 +42,13 @@ struct Line<'a> {
 }
 
 /// Shows the plan of these jobs.
-pub(crate) async fn show<S>(work: Work, jobs: S) -> Ended
+pub(crate) async fn show<S>(work: Work, jobs: S, drift: Drift<'_>) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let interrupts = runtime::interrupts(|| {})?;
     let ended = tokio::select! {
-        ended = planned(&work, jobs) => ended,
+        ended = planned(&work, jobs, drift) => ended,
         () = interrupts.any() => Ok(Exit::Interrupted),
     };
     if let Some(sandbox) = work.sandbox {
@@ -56,7 +57,7 @@ where
     ended
 }
 
-async fn planned<S>(work: &Work, jobs: S) -> Ended
+async fn planned<S>(work: &Work, jobs: S, drift: Drift<'_>) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
@@ -71,6 +72,7 @@ where
     let mut lines = Vec::new();
     for (&(lane, region, image_id), requested) in &plan.images {
         let of_lane = work.lane(lane);
+        let image = ComparedImage { image_id, region, lane: &of_lane.name };
         let (reader, patience) = readers
             .entry(lane)
             .or_insert_with(|| (ImageReader::new(&work.client, of_lane), work.settings.give_up_after));
@@ -80,8 +82,9 @@ where
                 let shares: Vec<_> = shares.iter().map(|share| share.account_id).collect();
                 let change = requested.against(&shares, &of_lane.limits, &work.limits);
                 let trouble = trouble(&change);
+                drift.add(&image, Some(&change));
                 if let Some(trouble) = &trouble {
-                    exit = exit.worse(Exit::Failed);
+                    exit = exit.worse(drift.exit_of_trouble());
                     terminal.error(&format!("{image_id}: {trouble}"));
                 }
                 (change, trouble)
@@ -90,6 +93,7 @@ where
                 // What was waited for in vain once is not waited for again with each image: one call each shows
                 // whether it has come back.
                 *patience = work.client.time_outs().call;
+                drift.add(&image, None);
                 exit = exit.worse(exit_of(&error));
                 terminal.error(&unread(image_id, &error));
                 (PlannedChange::default(), Some(error.to_string()))
@@ -100,6 +104,7 @@ where
         sum.cancel += change.cancel;
         sum.unchanged += change.unchanged;
         sum.requests += change.requests;
+        sum.over_cap += change.over_cap;
         lines.push(Line {
             image_id,
             region,
@@ -111,7 +116,8 @@ where
             problem,
         });
     }
-    let exit = exit.after(print(&lines, work.settings.output.json));
+    let exit = exit.worse(drift.exit(&sum));
+    let exit = exit.after(print(&lines, work.settings.output.json)).after(drift.write());
     // Lanes work beside each other; the slowest one decides.
     let took =
         requests.iter().map(|(&lane, &requests)| pace(work, lane) * u32::try_from(requests).unwrap_or(u32::MAX)).max();

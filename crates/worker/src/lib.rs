@@ -12,6 +12,7 @@ pub mod api;
 pub mod broker;
 pub mod credentials;
 pub mod daemon;
+pub mod drift;
 pub mod driver;
 pub mod endpoint;
 pub mod environment;

@@ -61,6 +61,20 @@ impl Plan {
     }
 }
 
+impl PlannedChange {
+    /// Returns how many accounts should have the image and do not.
+    #[must_use]
+    pub const fn missing(&self) -> usize {
+        self.share + self.over_cap
+    }
+
+    /// Whether the image is shared as requested.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.missing() == 0 && self.cancel == 0
+    }
+}
+
 impl RequestedState {
     /// Returns the change that an image needs which is shared with these accounts.
     #[must_use]

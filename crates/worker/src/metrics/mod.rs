@@ -65,5 +65,10 @@ impl Metrics {
 
 /// Seconds since 1970, as Prometheus has times.
 pub(crate) fn unix_seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    unix_seconds_of(SystemTime::now())
+}
+
+/// Returns a time as Prometheus has it; 0 before 1970.
+pub(crate) fn unix_seconds_of(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

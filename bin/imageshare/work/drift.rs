@@ -1,0 +1,61 @@
+//! What `sync --dry-run` does about differences beside printing them: an exit code, and a file for Prometheus.
+
+use std::{path::Path, time::SystemTime};
+
+use imageshare_worker::{
+    drift::{ComparedImage, DriftMetrics},
+    plan::PlannedChange,
+};
+
+use super::inputs::Inputs;
+use crate::{
+    cli::DriftArguments,
+    exit::{Exit, Problem},
+    files,
+};
+
+const FLAG: &str = "--metrics-file";
+
+/// The differences of a dry run, by default only printed.
+#[derive(Default)]
+pub(crate) struct Drift<'a> {
+    /// Whether the exit code shows a difference.
+    in_exit_code: bool,
+    file: Option<&'a Path>,
+    metrics: DriftMetrics,
+}
+
+impl<'a> Drift<'a> {
+    /// Returns the differences that these flags ask for. The file must not be one that the command reads.
+    pub(crate) fn new(arguments: &'a DriftArguments, inputs: &Inputs) -> Result<Self, Problem> {
+        let file = arguments.metrics_file.as_deref();
+        if let Some((path, input)) = file.and_then(|path| Some((path, inputs.name_at(path)?))) {
+            let name = files::name(path);
+            let words =
+                format!("{FLAG} {name}: same file as {input} (expected another file: metrics replace its contents)");
+            return Err(Problem::new(Exit::Usage, words));
+        }
+        Ok(Self { in_exit_code: arguments.exit_code, file, metrics: DriftMetrics::default() })
+    }
+
+    /// Adds an image with the change that it needs; `None` if it could not be listed.
+    pub(super) fn add(&self, image: &ComparedImage<'_>, change: Option<&PlannedChange>) {
+        self.metrics.add(image, change);
+    }
+
+    /// Returns the exit code of these differences.
+    pub(super) const fn exit(&self, sum: &PlannedChange) -> Exit {
+        if self.in_exit_code && !sum.is_empty() { Exit::Differs } else { Exit::Done }
+    }
+
+    /// Returns the exit code if carrying out the jobs would fail. Where the command was asked for differences, these decide.
+    pub(super) const fn exit_of_trouble(&self) -> Exit {
+        if self.in_exit_code { Exit::Differs } else { Exit::Failed }
+    }
+
+    /// Writes the file.
+    pub(super) fn write(&self) -> Result<(), Problem> {
+        let Some(path) = self.file else { return Ok(()) };
+        files::replace(FLAG, path, &self.metrics.to_text(SystemTime::now()))
+    }
+}
