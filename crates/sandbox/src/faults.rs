@@ -18,7 +18,7 @@ use imageshare_core::{
 };
 use serde::Deserialize;
 
-use crate::action::Action;
+use crate::actions::Action;
 
 /// The maximum length of a faults file in bytes, equal to that of a request body.
 pub const FILE_LEN_MAX: u64 = 10 * 1024 * 1024;

@@ -20,7 +20,8 @@
 //! | [`world`] | the world file: the state at the start |
 //! | [`faults`] | the script: which requests fail, and how |
 //! | [`flat`] | the parser of queries and forms |
-//! | [`server`] | sockets, the actions, the admin interface under `/_sandbox/` |
+//! | [`actions`] | the actions, one file each |
+//! | [`server`] | sockets, the checks of the gateway, the admin interface under `/_sandbox/` |
 //! | [`stats`], [`log`] | counters and the request log |
 #![cfg_attr(not(any(test, feature = "server")), no_std)]
 #![cfg_attr(
@@ -34,17 +35,23 @@ pub mod ledger;
 pub mod rate;
 
 #[cfg(feature = "server")]
-pub mod action;
+pub mod actions;
+#[cfg(feature = "server")]
+mod clock;
 #[cfg(feature = "server")]
 pub mod faults;
 #[cfg(feature = "server")]
 pub mod flat;
+#[cfg(feature = "server")]
+mod ids;
 #[cfg(feature = "server")]
 pub mod log;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
 pub mod stats;
+#[cfg(feature = "server")]
+mod temporary_key;
 #[cfg(feature = "server")]
 pub mod verify;
 #[cfg(feature = "server")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use imageshare_core::ids::ImageId;
 use serde_json::{Value, json};
 
-use crate::{action::Action, rate::BusiestSecond};
+use crate::{actions::Action, rate::BusiestSecond};
 
 /// Clock ticks per second: the counters use microseconds.
 const SECOND: u64 = 1_000_000;

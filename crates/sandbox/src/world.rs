@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{
-    action::Action,
+    actions::Action,
     faults::is_code,
     ledger::{Access, Accounts, Dials, Image, ImageState, ImageType, Ledger, License},
     rate::Window,

@@ -8,8 +8,8 @@ use imageshare_core::ids::AccountId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, api::page, payload::Payload, sts::SECONDS_MAX};
-use crate::{faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX};
+use super::{Shared, api::page, payload::Payload};
+use crate::{faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX, temporary_key::SECONDS_MAX};
 
 /// Answers a request for a path below `/_sandbox/`.
 pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<Bytes, Refusal>) -> Response<Payload> {

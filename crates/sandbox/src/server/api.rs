@@ -13,7 +13,6 @@ use tokio::{
 
 use super::{
     Shared, admin,
-    clock::{Clock, http_date},
     incoming::{BODY_BYTES_MAX, Incoming, too_large},
     metadata,
     payload::{Aborted, Payload},
@@ -21,7 +20,12 @@ use super::{
     state::{Decision, SKEW_SECONDS},
     tunnel::{self, TunnelSlot},
 };
-use crate::{faults::Fault, ledger::Refusal, stats::Writer};
+use crate::{
+    clock::{Clock, http_date},
+    faults::Fault,
+    ledger::Refusal,
+    stats::Writer,
+};
 
 /// How long a body may take to arrive.
 const BODY_SECONDS_MAX: Duration = Duration::from_secs(30);

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use imageshare_core::ids::Region;
 
-/// The products that the sandbox implements, as the first label of a host name.
-const PRODUCTS: [&str; 2] = ["cvm", "sts"];
+use crate::actions::Product;
 
 /// The domains of the API.
 const DOMAINS: [&str; 3] = ["tencentcloudapi.com", "tencentcloudapi.cn", "tencentcloudapi.com.cn"];
@@ -16,7 +15,7 @@ const METADATA: &str = "metadata.tencentyun.com";
 /// Returns the names without a region, for a certificate: those of the API, of the metadata service and of this machine.
 pub(super) fn certificate_names() -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1", METADATA].map(ToOwned::to_owned).to_vec();
-    for product in PRODUCTS {
+    for product in Product::API.map(Product::name) {
         names.push(format!("{product}.localhost"));
         names.extend(DOMAINS.iter().map(|domain| format!("{product}.{domain}")));
         names.extend(["intl", "internal"].map(|site| format!("{product}.{site}.tencentcloudapi.com")));
@@ -31,10 +30,11 @@ pub(super) fn is_service(name: &str) -> bool {
     let product = DOMAINS.iter().find_map(|domain| name.strip_suffix(domain)?.strip_suffix('.'));
     let is_api = product.is_some_and(|name| {
         let labels: Vec<&str> = name.split('.').collect();
+        let is_product = |label: &str| Product::API.iter().any(|product| product.name() == label);
         let is_region = |label: &str| label.parse::<Region>().is_ok();
         match labels.as_slice() {
-            [product] | [product, "intl" | "internal"] => PRODUCTS.contains(product),
-            [product, region] | [product, region, "intl"] => PRODUCTS.contains(product) && is_region(region),
+            [product] | [product, "intl" | "internal"] => is_product(product),
+            [product, region] | [product, region, "intl"] => is_product(product) && is_region(region),
             _ => false,
         }
     });

@@ -12,9 +12,9 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use super::{parameters::Parameters, response::Language};
+use super::response::Language;
 use crate::{
-    action::Action,
+    actions::{Action, Parameters},
     flat,
     ledger::Refusal,
     log::ACCOUNTS_MAX,

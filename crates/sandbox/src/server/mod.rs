@@ -14,19 +14,13 @@
 
 mod admin;
 mod api;
-mod call;
-mod clock;
-mod describe_images;
 pub(crate) mod hosts;
-mod ids;
 mod incoming;
 mod metadata;
-mod parameters;
 mod payload;
 mod response;
 mod socket;
 mod state;
-mod sts;
 mod tls;
 mod tunnel;
 
@@ -51,14 +45,17 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use clock::Clock;
 use socket::{ResetSwitch, Socket};
-use state::{Now, State};
+use state::State;
 use tls::Authority;
 pub use tls::{CertificateError, is_certificate_name};
 use tunnel::{Protocol, Tunnel, TunnelSlot};
 
-use crate::{faults::Faults, world::World};
+use crate::{
+    clock::{Clock, Now},
+    faults::Faults,
+    world::World,
+};
 
 /// The maximum number of connections.
 const CONNECTIONS_MAX: usize = 2560;

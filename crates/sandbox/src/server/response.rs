@@ -5,10 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Serializer, Value, json, ser::Formatter};
 
-use crate::ledger::Refusal;
-
-/// The members of a successful response in their order, without `RequestId`.
-pub(super) type Members = Vec<(&'static str, Value)>;
+use crate::{actions::Members, ledger::Refusal};
 
 /// Which part of the service answers. Recordings of CVM have a space after `:` and `,`; refusals of the gateway do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,25 +6,23 @@ use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::printable,
 };
-use serde_json::{Value, json};
 
 use super::{
-    call::{Call, Request},
-    clock::api_time,
     hosts,
-    ids::Ids,
     incoming::Incoming,
-    response::{self, Members, Origin},
-    sts::{self, Role, TemporaryKey},
+    response::{self, Origin},
 };
 use crate::{
-    action::Action,
+    actions::{Action, Context, Members, Product, Request},
+    clock::Now,
     faults::{Fault, Faults},
-    ledger::{Ledger, Refusal, SimultaneousWrite},
+    ids::Ids,
+    ledger::{Ledger, Refusal},
     log::{Late, Log, LogEntry},
     rate::Meter,
     stats::{Stats, Writer},
-    verify::{Key, Keys, signed_text, verify},
+    temporary_key::TemporaryKey,
+    verify::{Keys, signed_text, verify},
     world::{InstanceRole, World},
 };
 
@@ -38,27 +36,6 @@ const METERS_MAX: usize = 10_000;
 
 /// How far the server's clock is ahead with the fault `skew`, in seconds.
 pub(super) const SKEW_SECONDS: u64 = 3600;
-
-/// The arrival time of a request on both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    /// Of the monotonic clock.
-    pub(super) micros: u64,
-    /// Of the wall clock.
-    pub(super) unix_seconds: u64,
-}
-
-impl Now {
-    const fn millis(self) -> u64 {
-        self.micros / 1000
-    }
-
-    /// RFC 3339 in UTC, to the microsecond.
-    fn text(self) -> String {
-        let time = i64::try_from(self.micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-        time.unwrap_or(jiff::Timestamp::MAX).to_string()
-    }
-}
 
 /// The mutable state.
 #[derive(Debug)]
@@ -77,6 +54,18 @@ pub(super) struct State {
     instance_key: Option<TemporaryKey>,
     /// Counts the resets, so that a late call is not applied after a reset.
     pub(super) generation: u64,
+}
+
+/// A request that passed the checks of the gateway.
+#[derive(Debug)]
+struct Call {
+    action: Action,
+    /// `None` for a request that needs no signature.
+    account: Option<AccountId>,
+    region: Region,
+    request: Box<dyn Request>,
+    /// Whether another write on the image was in flight when it arrived.
+    is_simultaneous: bool,
 }
 
 /// A call that takes effect after a delay.
@@ -158,8 +147,8 @@ impl State {
         let mut origin = Origin::Gateway;
         let mut process = |state: &mut Self, incoming: &mut Incoming, clock: Now| {
             let result = state.admit(incoming, is_simultaneous, clock).and_then(|call| {
-                origin = if call.request.is_of_cvm() { Origin::Product } else { Origin::Gateway };
-                state.perform(call, now)
+                origin = if call.action.product() == Product::Cvm { Origin::Product } else { Origin::Gateway };
+                state.perform(&call, now)
             });
             decided(result.map_err(|refusal| response::complete(refusal, &request_id, language)))
         };
@@ -237,69 +226,35 @@ impl State {
         }
         let (account, secret_id) = caller.map(|caller| (caller.account, caller.secret_id)).unzip();
         self.meter(action, secret_id.unwrap_or_default(), now.micros).admit(now.micros)?;
-        let request = Request::read(action, incoming.take_parameters()?)?;
-        Ok(Call { account, region, request, is_simultaneous })
+        let request = action.read(incoming.take_parameters()?)?;
+        Ok(Call { action, account, region, request, is_simultaneous })
     }
 
     /// Performs a delayed call and records its outcome. No client receives the response.
     pub(super) fn perform_late(&mut self, late: LateCall, now: Now) {
         let LateCall { call, request_id } = late;
-        let (code, _) = decided(self.perform(call, now));
+        let (code, _) = decided(self.perform(&call, now));
         self.log.late(&request_id, Late { time: now.text(), code });
     }
 
     /// Performs a call.
-    fn perform(&mut self, call: Call, now: Now) -> Result<Members, Refusal> {
-        let Call { account, region, request, is_simultaneous } = call;
-        match (request, account) {
-            (Request::AssumeRole(role), Some(account)) => self.assume(&role, Some(account), now),
-            (Request::AssumeRoleWithWebIdentity(role, identity), account) => {
-                identity.check(&self.world.web_identities)?;
-                self.assume(&role, account, now)
-            }
-            (_, None) => Err(Refusal::new("AuthFailure.InvalidAuthorization", "The request has no signature.")),
-            (Request::CallerIdentity, Some(account)) => Ok(sts::caller_identity(account)),
-            (Request::Images(query), Some(account)) => query.answer(&self.ledger, now.millis(), account, region),
-            (Request::Modify { image, .. }, _)
-                if is_simultaneous && self.ledger.dials.simultaneous_write == SimultaneousWrite::Refused =>
-            {
-                Err(Refusal::image_busy(image, "NORMAL"))
-            }
-            (Request::Modify { image, accounts, permission }, Some(account)) => {
-                self.ledger.modify(now.millis(), account, region, image, &accounts, permission)?;
-                Ok(Members::new())
-            }
-            (Request::Shares { image }, Some(account)) => {
-                let as_of = now.millis().saturating_sub(self.world.read_lag_ms);
-                let shares = self.ledger.shares(as_of, account, region, image)?;
-                let set: Vec<Value> = shares
-                    .into_iter()
-                    .map(|(id, created)| json!({"AccountId": id, "CreatedTime": api_time(created / 1000)}))
-                    .collect();
-                Ok(vec![("SharePermissionSet", Value::Array(set))])
-            }
-        }
-    }
-
-    /// Issues a temporary key of a role.
-    fn assume(&mut self, role: &Role, caller: Option<AccountId>, now: Now) -> Result<Members, Refusal> {
-        if !self.ledger.accounts.exists(role.account) && Some(role.account) != caller {
-            return Err(Refusal::new("ResourceNotFound.RoleNotFound", "The role does not exist."));
-        }
-        Ok(self.temporary_key(role.account, role.expires_at(now.unix_seconds)).members())
+    fn perform(&mut self, call: &Call, now: Now) -> Result<Members, Refusal> {
+        let mut context = Context {
+            caller: call.account,
+            region: call.region,
+            is_simultaneous: call.is_simultaneous,
+            now,
+            ledger: &mut self.ledger,
+            keys: &mut self.keys,
+            ids: &mut self.ids,
+            world: &self.world,
+        };
+        call.request.perform(&mut context)
     }
 
     /// Issues a temporary key of an account.
     pub(super) fn temporary_key(&mut self, account: AccountId, expires_at: u64) -> TemporaryKey {
-        let key = TemporaryKey {
-            secret_id: format!("AKID{}", self.ids.next()),
-            secret_key: self.ids.next(),
-            token: self.ids.next(),
-            expires_at,
-        };
-        let temporary = Some((key.token.clone(), key.expires_at));
-        self.keys.insert(key.secret_id.clone(), Key { secret_key: key.secret_key.clone(), account, temporary });
-        key
+        TemporaryKey::issue(&mut self.ids, &mut self.keys, account, expires_at)
     }
 
     /// Returns the role of the instance, if it has one.
@@ -356,7 +311,7 @@ fn decided(result: Result<Members, Refusal>) -> (String, Result<Members, Refusal
 
 /// Returns the refusal of an action that the policy of the key denies. CVM has a code of its own for it.
 fn not_authorized(action: Action, region: Region, account: AccountId, image: Option<ImageId>) -> Refusal {
-    let service = action.service();
+    let service = action.product().name();
     let (code, resource) = match (service, image) {
         ("cvm", Some(image)) => ("UnauthorizedOperation", format!("image/{image}")),
         ("cvm", None) => ("UnauthorizedOperation", "image/*".to_owned()),
@@ -372,19 +327,19 @@ fn not_authorized(action: Action, region: Region, account: AccountId, image: Opt
 /// Checks that the product has the action in the requested version.
 fn check_action(incoming: &Incoming, service: Option<&str>) -> Result<Action, Refusal> {
     let name = incoming.action_name.as_deref().ok_or_else(|| Refusal::missing_parameter("Action"))?;
-    if service.is_some_and(|service| !["cvm", "sts"].contains(&service)) {
+    if service.is_some_and(|service| !Product::API.iter().any(|product| product.name() == service)) {
         return Err(Refusal::new("NoSuchProduct", "The product in the credential scope does not exist."));
     }
     let action: Action = name
         .parse()
         .ok()
-        .filter(|action: &Action| service.is_none_or(|service| service == action.service()))
+        .filter(|action: &Action| service.is_none_or(|service| service == action.product().name()))
         .ok_or_else(|| {
             let name = imageshare_core::text::excerpt(name);
             Refusal::new("InvalidAction", format!("The action {name} does not exist for this product."))
         })?;
     let version = incoming.api_version.as_deref().ok_or_else(|| Refusal::missing_parameter("Version"))?;
-    if version != action.version() {
+    if version != action.product().version() {
         let version = imageshare_core::text::excerpt(version);
         return Err(Refusal::new("NoSuchVersion", format!("The version {version} does not exist for this product.")));
     }

@@ -14,10 +14,13 @@ use imageshare_core::{
 };
 
 use super::{
-    super::{Config, clock::Clock},
+    super::Config,
     kit::{Client, IMAGE, start},
 };
-use crate::world::{SECRET_ID, SECRET_KEY, World};
+use crate::{
+    clock::Clock,
+    world::{SECRET_ID, SECRET_KEY, World},
+};
 
 fn credential() -> Credential {
     let (secret_id, secret_key) = (SECRET_ID.parse().unwrap(), SECRET_KEY.parse().unwrap());

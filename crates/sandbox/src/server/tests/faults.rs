@@ -165,7 +165,7 @@ async fn skewed_clock_is_shown_in_date() {
         jiff::fmt::rfc2822::parse(date).unwrap().timestamp().as_second()
     };
     let shown = seconds(&answer);
-    client.ahead = u64::try_from(shown).unwrap() - super::super::clock::Clock::unix_seconds();
+    client.ahead = u64::try_from(shown).unwrap() - crate::clock::Clock::unix_seconds();
     assert_eq!(write(&client).await.unwrap().code(), "ok");
     assert_eq!(write(&client).await.unwrap().code(), "AuthFailure.SignatureExpire");
 }

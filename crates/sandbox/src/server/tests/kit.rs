@@ -11,8 +11,10 @@ use imageshare_core::params::Pairs;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::super::{Config, Sandbox, clock::Clock};
+use super::super::{Config, Sandbox};
 use crate::{
+    actions::{Action, Product},
+    clock::Clock,
     verify::{Received, authorize, sign},
     world::{SECRET_ID, SECRET_KEY},
 };
@@ -100,10 +102,8 @@ impl Client {
         action: &str,
         body: &str,
     ) -> Request<Full<Bytes>> {
-        let (service, version) = match action {
-            "AssumeRole" | "AssumeRoleWithWebIdentity" | "GetCallerIdentity" => ("sts", "2018-08-13"),
-            _ => ("cvm", "2017-03-12"),
-        };
+        let product = action.parse().ok().map(Action::product).filter(|product| Product::API.contains(product));
+        let product = product.unwrap_or(Product::Cvm);
         let mut request = Request::new(Full::from(body.to_owned()));
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().unwrap();
@@ -112,7 +112,7 @@ impl Client {
             ("content-type", content_type),
             ("host", &self.host),
             ("x-tc-action", action),
-            ("x-tc-version", version),
+            ("x-tc-version", product.version()),
             ("x-tc-timestamp", &timestamp),
             ("x-tc-requestclient", "kit"),
         ] {
@@ -124,7 +124,7 @@ impl Client {
         if let Some(token) = &self.token {
             request.headers_mut().insert("x-tc-token", HeaderValue::from_str(token).unwrap());
         }
-        self.sign(&mut request, service, body);
+        self.sign(&mut request, product.name(), body);
         request
     }
 

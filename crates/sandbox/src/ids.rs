@@ -4,18 +4,18 @@ use sha2::{Digest, Sha256};
 
 /// Derives ids from a start value and a counter.
 #[derive(Debug)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     start: u64,
     made: u64,
 }
 
 impl Ids {
-    pub(super) const fn new(start: u64) -> Self {
+    pub(crate) const fn new(start: u64) -> Self {
         Self { start, made: 0 }
     }
 
     /// Returns 64 new hex digits. They are predictable, which is acceptable in a sandbox.
-    pub(super) fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         self.made += 1;
         let mut hash = Sha256::new();
         hash.update(self.start.to_le_bytes());
@@ -24,7 +24,7 @@ impl Ids {
     }
 
     /// Returns a request id in the form of a version 4 UUID.
-    pub(super) fn request_id(&mut self) -> String {
+    pub(crate) fn request_id(&mut self) -> String {
         let hex = self.next();
         let part = |range| hex.get(range).unwrap_or_default();
         format!("{}-{}-4{}-8{}-{}", part(0..8), part(8..12), part(13..16), part(17..20), part(20..32))

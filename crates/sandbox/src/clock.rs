@@ -6,26 +6,47 @@ use jiff::Timestamp;
 
 /// Wall time for signatures and dates, and monotonic time for everything else.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     started: Instant,
     /// Microseconds since 1970 at `started`.
     started_at: u64,
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { started: Instant::now(), started_at: wall_micros() }
     }
 
     /// Returns microseconds since 1970: the wall clock at the start plus monotonic time since then.
-    pub(super) fn micros(&self) -> u64 {
+    pub(crate) fn micros(&self) -> u64 {
         self.started_at.saturating_add(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     /// Returns the wall clock in Unix seconds. The monotonic clock stops while the machine is suspended, so signatures
     /// are compared with this one.
-    pub(super) fn unix_seconds() -> u64 {
+    pub(crate) fn unix_seconds() -> u64 {
         wall_micros() / 1_000_000
+    }
+}
+
+/// A time on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// Of the monotonic clock.
+    pub(crate) micros: u64,
+    /// Of the wall clock.
+    pub(crate) unix_seconds: u64,
+}
+
+impl Now {
+    pub(crate) const fn millis(self) -> u64 {
+        self.micros / 1000
+    }
+
+    /// RFC 3339 in UTC, to the microsecond.
+    pub(crate) fn text(self) -> String {
+        let time = i64::try_from(self.micros).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
+        time.unwrap_or(Timestamp::MAX).to_string()
     }
 }
 
@@ -35,12 +56,12 @@ fn wall_micros() -> u64 {
 }
 
 /// Formats a time as the API does: `YYYY-MM-DDThh:mm:ssZ`.
-pub(super) fn api_time(unix_seconds: u64) -> String {
+pub(crate) fn api_time(unix_seconds: u64) -> String {
     format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ")
 }
 
 /// Formats a time for the header `Date`.
-pub(super) fn http_date(unix_seconds: u64) -> String {
+pub(crate) fn http_date(unix_seconds: u64) -> String {
     format(unix_seconds, "%a, %d %b %Y %H:%M:%S GMT")
 }
 

@@ -1,20 +1,20 @@
 //! The parameters of a call. An action takes them one by one; the remaining ones are unknown.
 
-use imageshare_core::text::excerpt;
+use imageshare_core::{ids::ImageId, text::excerpt};
 use serde_json::{Map, Value};
 
 use crate::ledger::Refusal;
 
 /// Parameters that the action has not taken yet.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     members: Map<String, Value>,
     /// Whether they are from flat pairs, where numbers are strings.
     is_flat: bool,
 }
 
 impl Parameters {
-    pub(super) const fn new(members: Map<String, Value>, is_flat: bool) -> Self {
+    pub(crate) const fn new(members: Map<String, Value>, is_flat: bool) -> Self {
         Self { members, is_flat }
     }
 
@@ -43,6 +43,16 @@ impl Parameters {
             Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
             Some(_) => Err(wrong_type(name, "an array of strings")),
         }
+    }
+
+    /// Takes a required list of strings.
+    pub(super) fn required_texts(&mut self, name: &str) -> Result<Vec<String>, Refusal> {
+        self.texts(name)?.ok_or_else(|| Refusal::missing_parameter(name))
+    }
+
+    /// Takes a required image id.
+    pub(super) fn required_image(&mut self, name: &str) -> Result<ImageId, Refusal> {
+        image(&self.required_text(name)?)
     }
 
     /// Takes a nonnegative whole number.
@@ -88,6 +98,11 @@ impl Parameters {
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
+}
+
+pub(super) fn image(text: &str) -> Result<ImageId, Refusal> {
+    text.parse()
+        .map_err(|_| Refusal::new("InvalidImageId.Malformed", format!("The image id {} is malformed.", excerpt(text))))
 }
 
 pub(super) fn invalid(code: &'static str, name: &str, value: &str, problem: &str) -> Refusal {

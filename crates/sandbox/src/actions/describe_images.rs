@@ -1,15 +1,16 @@
 //! DescribeImages: its parameters and its response.
 
-use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_core::ids::ImageId;
 use serde_json::{Value, json};
 
 use super::{
-    call::image,
-    clock::api_time,
-    parameters::{Parameters, invalid},
-    response::Members,
+    Context, Members, Parameters, Request,
+    parameters::{image, invalid},
 };
-use crate::ledger::{ImageView, Ledger, Refusal};
+use crate::{
+    clock::api_time,
+    ledger::{ImageView, Refusal},
+};
 
 const LIMIT_DEFAULT: u64 = 20;
 const LIMIT_MAX: u64 = 100;
@@ -18,7 +19,7 @@ const VALUES_MAX: usize = 5;
 
 /// The images that a request selects.
 #[derive(Debug)]
-pub(super) struct ImagesQuery {
+pub(super) struct DescribeImages {
     ids: Option<Vec<ImageId>>,
     filters: Vec<Filter>,
     offset: usize,
@@ -31,8 +32,8 @@ struct Filter {
     values: Vec<String>,
 }
 
-impl ImagesQuery {
-    pub(super) fn read(from: &mut Parameters) -> Result<Self, Refusal> {
+impl Request for DescribeImages {
+    fn read(from: &mut Parameters) -> Result<Self, Refusal> {
         let ids = from.texts("ImageIds")?;
         let filters = from.objects("Filters")?;
         if ids.is_some() && !filters.is_empty() {
@@ -61,17 +62,13 @@ impl ImagesQuery {
         })
     }
 
-    pub(super) fn answer(
-        self,
-        ledger: &Ledger,
-        now: u64,
-        caller: AccountId,
-        region: Region,
-    ) -> Result<Members, Refusal> {
-        let mut images: Vec<(ImageId, ImageView<'_>)> = match self.ids {
+    fn perform(&self, context: &mut Context<'_>) -> Result<Members, Refusal> {
+        let (ledger, now) = (&*context.ledger, context.now.millis());
+        let (caller, region) = (context.account()?, context.region);
+        let mut images: Vec<(ImageId, ImageView<'_>)> = match &self.ids {
             Some(ids) => {
-                let view = |id| ledger.image(now, caller, region, id).map(|view| view.map(|view| (id, view)));
-                ids.into_iter().filter_map(|id| view(id).transpose()).collect::<Result<_, Refusal>>()?
+                let view = |&id| ledger.image(now, caller, region, id).map(|view| view.map(|view| (id, view)));
+                ids.iter().filter_map(|id| view(id).transpose()).collect::<Result<_, Refusal>>()?
             }
             None => ledger
                 .images(now, caller, region)
