@@ -142,14 +142,28 @@ fn measurement_of_the_manual_gives_the_counts_shown() {
     let (summary, stats) = (ended.stderr.as_str(), ended.stdout.as_str());
     let output = output.unwrap().text;
     let (shown_summary, counted) = output.split_at(output.find('{').unwrap());
-    check_output_contains(summary, shown_summary);
-    let mut counted: Value = serde_json::from_str(counted).unwrap();
-    let mut stats: Value = serde_json::from_str(stats.lines().last().unwrap()).unwrap();
-    let [most, shown] = [&mut stats, &mut counted].map(|counts| counts["max_in_any_second"].take());
-    for (action, shown) in shown.as_object().unwrap() {
-        assert!(most[action].as_u64().unwrap().abs_diff(shown.as_u64().unwrap()) <= 5, "{action}: {most}");
+    // A simulation asserts the exact counts. On a busy machine the first write of an image may leave before all its
+    // accounts are read, which adds a write, and requests of two seconds may arrive together.
+    let without_requests = |text: &str| -> String {
+        text.lines().filter(|line| !line.starts_with("requests")).map(|line| format!("{line}\n")).collect()
+    };
+    check_output_contains(&without_requests(summary), &without_requests(shown_summary));
+    let [counted, stats] = [counted, stats.lines().last().unwrap()]
+        .map(|text| counts("", &serde_json::from_str(text).unwrap()).into_iter().collect::<BTreeMap<_, _>>());
+    assert!(counted.keys().eq(stats.keys()), "{stats:?}");
+    for (name, shown) in counted {
+        assert!(stats[&name].abs_diff(shown) <= 5, "{name}: {stats:?}");
     }
-    assert_eq!(stats, counted);
+}
+
+/// Returns the numbers of a JSON object and of the objects in it, with their path.
+fn counts(path: &str, object: &Value) -> Vec<(String, u64)> {
+    let members = object.as_object().unwrap().iter().map(|(name, value)| (format!("{path}/{name}"), value));
+    let numbers = |(path, value): (String, &Value)| match value.as_u64() {
+        Some(number) => vec![(path, number)],
+        None => counts(&path, value),
+    };
+    members.flat_map(numbers).collect()
 }
 
 /// Placeholders in the manual, with an example value each.
