@@ -1,6 +1,6 @@
 //! `imageshare dead`: looks at what could not be done, sends it to its lanes once more, or removes it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::{
@@ -28,6 +28,9 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Rows of a table at most; a terminal shows no more anyway.
 const ROWS_MAX: u64 = 1_000;
+
+/// A letter whose queue is missing stays a dead letter, so it need not wait for the queue.
+const MODE: PublishMode = PublishMode::UntilAnswered { missing_max: Duration::ZERO };
 
 /// What the broker lists the connections under.
 const NAME: &str = "imageshare dead";
@@ -191,7 +194,7 @@ impl Walk {
                         Some(lane) => self.routes.find(lane).await,
                         None => Route::shared(""),
                     };
-                    let publish = self.publisher.publish(letter.take_message(route), PublishMode::UntilAnswered);
+                    let publish = self.publisher.publish(letter.take_message(route), MODE);
                     let confirmation = tokio::select! {
                         confirmation = publish => confirmation.or_exit(Exit::OutOfReach)?,
                         problem = self.watch.gives_up(&self.terminal) => return Err(problem),

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     io::{Read as _, Write as _},
     process::{ChildStdin, ChildStdout},
+    time::Duration,
 };
 
 use imageshare_worker::broker::{Confirmation, Message, PublishMode, Publisher, State, TimeOuts, topology};
@@ -202,7 +203,8 @@ fn unroutable_message_is_named() {
         for number in 0..MESSAGES {
             let is_routed = number % 7 != 3;
             let message = message(topology::EXCHANGE, if is_routed { "default" } else { "nowhere" });
-            sent.push((is_routed, publisher.publish(message, PublishMode::UntilAnswered).await.unwrap()));
+            let mode = PublishMode::UntilAnswered { missing_max: Duration::ZERO };
+            sent.push((is_routed, publisher.publish(message, mode).await.unwrap()));
         }
         drop(publisher);
         let mut wrong = 0;
@@ -221,8 +223,11 @@ fn unroutable_message_is_named() {
 fn required_publish_waits_for_its_queue() {
     let vhost = declared();
     let (runtime, publisher, publishing) = publisher(&vhost);
-    let required = message(topology::EXCHANGE, "later");
-    let confirmation = runtime.block_on(publisher.publish(required, PublishMode::UntilConfirmed)).unwrap();
+    let modes = [PublishMode::UntilConfirmed, PublishMode::UntilAnswered { missing_max: Duration::from_secs(600) }];
+    let confirmations = modes.map(|mode| {
+        let message = message(topology::EXCHANGE, "later");
+        runtime.block_on(publisher.publish(message, mode)).unwrap()
+    });
     let is_waiting = || matches!(*publisher.state().borrow(), State::Unroutable(_)).then_some(());
     wait_until("the message is unroutable", is_waiting);
     let other = runtime.block_on(publisher.publish(message("", QUEUE), PublishMode::UntilConfirmed)).unwrap();
@@ -230,10 +235,12 @@ fn required_publish_waits_for_its_queue() {
     let folder = Folder::new();
     let settings = folder.file("imageshare.toml", "[lanes.later]\n");
     program("topology", &vhost.url()).arg("--declare").arg("--config").arg(&settings).run().check(0);
-    assert_eq!(runtime.block_on(confirmation), Ok(()));
+    for confirmation in confirmations {
+        assert_eq!(runtime.block_on(confirmation), Ok(()));
+    }
     drop(publisher);
     runtime.block_on(publishing).unwrap();
-    assert_eq!((vhost.depth("imageshare.jobs.later").ready, vhost.depth(QUEUE).ready), (1, 1));
+    assert_eq!((vhost.depth("imageshare.jobs.later").ready, vhost.depth(QUEUE).ready), (2, 1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where jobs come from: read, routed and handed to the publisher on a thread of their own.
 
-use std::{io::BufRead, thread};
+use std::{io::BufRead, thread, time::Duration};
 
 use anyhow::Context as _;
 use imageshare_worker::{
@@ -13,6 +13,9 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::awaited::Awaited;
 use crate::exit::{Exit, OrExit as _, Problem};
+
+/// A broker that starts again returns messages until its queues are available.
+const MODE: PublishMode = PublishMode::UntilAnswered { missing_max: Duration::from_secs(3) };
 
 /// The outcome of a line.
 pub(super) enum Published {
@@ -54,7 +57,7 @@ impl Source {
         for read in jobs {
             let published = match read.and_then(|line| self.message(line, runtime)) {
                 Ok((line, accounts, message)) => {
-                    let handed_over = runtime.block_on(self.publisher.publish(message, PublishMode::UntilAnswered));
+                    let handed_over = runtime.block_on(self.publisher.publish(message, MODE));
                     let Ok(confirmation) = handed_over else { return };
                     Published::Sent { line, accounts, confirmation }
                 }

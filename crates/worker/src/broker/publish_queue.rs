@@ -29,8 +29,12 @@ const TOO_LONG: u16 = 406;
 /// What happens to a message that no queue accepts. One that a queue refuses is published again and again in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishMode {
-    /// It is lost, and its confirmation is an error. Messages of one destination arrive in order.
-    UntilAnswered,
+    /// It is lost if no queue accepts it for a time, and its confirmation is an error. Messages of one destination arrive in
+    /// order.
+    UntilAnswered {
+        /// How long its queue may be missing. A node that starts again returns messages until its queues are there.
+        missing_max: Duration,
+    },
     /// It is published again and again until a queue accepts it.
     UntilConfirmed,
 }
@@ -286,7 +290,7 @@ impl<T: Send + 'static> PublishQueue<T> {
                     self.refusals.give_up(&request);
                     return match request.mode {
                         PublishMode::UntilConfirmed => self.too_long.push(request),
-                        PublishMode::UntilAnswered => self.finish(request, Err(Lost::TooLong { len, len_max })),
+                        PublishMode::UntilAnswered { .. } => self.finish(request, Err(Lost::TooLong { len, len_max })),
                     };
                 }
             }
@@ -305,7 +309,8 @@ impl<T: Send + 'static> PublishQueue<T> {
     fn settle(&mut self, now: Instant, request: QueuedMessage<T>, outcome: PublishOutcome) {
         let reason = match (request.mode, outcome) {
             (mode, PublishOutcome::Confirmed) => {
-                let is_behind = mode == PublishMode::UntilAnswered && self.refusals.is_overtaken(&request);
+                let is_ordered = matches!(mode, PublishMode::UntilAnswered { .. });
+                let is_behind = is_ordered && self.refusals.is_overtaken(&request);
                 self.refusals.accepted(now, &request);
                 if is_behind {
                     // It arrived before an earlier one. Published again, it is the last one again.
@@ -314,13 +319,15 @@ impl<T: Send + 'static> PublishQueue<T> {
                 self.connection.confirmed(request.handed_over_at.elapsed());
                 return self.finish(request, Ok(()));
             }
-            (PublishMode::UntilAnswered, PublishOutcome::Unroutable) => {
+            (PublishMode::UntilAnswered { missing_max }, PublishOutcome::Unroutable)
+                if self.refusals.refused_for(now, &request) >= missing_max =>
+            {
                 self.refusals.give_up(&request);
                 let to = request.message.destination();
                 return self.finish(request, Err(Lost::Unroutable { to }));
             }
             (_, PublishOutcome::Nacked) => RefusalReason::Refused,
-            (PublishMode::UntilConfirmed, PublishOutcome::Unroutable) => RefusalReason::Unroutable,
+            (_, PublishOutcome::Unroutable) => RefusalReason::Unroutable,
         };
         self.refusals.refuse(now, request, reason);
     }

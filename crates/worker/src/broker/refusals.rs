@@ -4,7 +4,10 @@
 //! After a refusal one message is sent at a time, the oldest. Each accepted one doubles how many may be in flight. So the
 //! messages of a destination arrive in order, and a full queue is tried seldom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use imageshare_amqp::{Message, Outgoing};
 use lapin::types::ShortString;
@@ -96,6 +99,11 @@ impl<R: Numbered> RefusedMessages<R> {
         first.is_some_and(|(first, _)| *first < request.number())
     }
 
+    /// Returns how long the destination of a message has accepted nothing; zero if it refuses for the first time.
+    pub(super) fn refused_for(&self, now: Instant, request: &R) -> Duration {
+        self.of(request).map_or(Duration::ZERO, |refusal| now.saturating_duration_since(refusal.since))
+    }
+
     /// A message was accepted.
     pub(super) fn accepted(&mut self, now: Instant, request: &R) {
         if self.by_destination.is_empty() {
@@ -164,8 +172,6 @@ fn destination(message: &Message) -> Destination {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[derive(Debug, PartialEq)]
@@ -194,6 +200,16 @@ mod tests {
     /// Sends what is due at this moment.
     fn due(refusals: &mut RefusedMessages<TestRequest>, now: Instant) -> Vec<u64> {
         std::iter::from_fn(|| refusals.next(now)).map(|request| request.0).collect()
+    }
+
+    #[test]
+    fn refusal_time_is_counted_per_destination() {
+        let (mut refusals, start) = (RefusedMessages::default(), Instant::now());
+        assert_eq!(refusals.refused_for(start, &full(1)), Duration::ZERO);
+        refusals.refuse(start, full(1), RefusalReason::Unroutable);
+        let later = start + Duration::from_secs(3);
+        assert_eq!(refusals.refused_for(later, &full(2)), Duration::from_secs(3));
+        assert_eq!(refusals.refused_for(later, &to("other", 3)), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
