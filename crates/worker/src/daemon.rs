@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, Publishers, Setup, Supervisor, TimeOuts, Url},
+    broker::{self, Publishers, Setup, Supervisor, TimeOuts, Url, watch_depths},
     driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
     events,
     http::Client,
@@ -38,7 +38,7 @@ pub struct Daemon {
     orders: mpsc::Sender<DriverOrder>,
     lanes: Vec<OpenLane>,
     settings: Settings,
-    /// The driver, the supervisors, the publisher. They end in this order.
+    /// The driver, the supervisors, the publisher, the watch over depths. They end in this order.
     parts: JoinSet<()>,
     /// The name of each part.
     names: Vec<(task::Id, &'static str)>,
@@ -74,6 +74,7 @@ impl Daemon {
             Arc::clone(status),
         );
         let state = publishers.state();
+        let depths = watch_depths(url.clone(), worker.clone(), time_outs, Arc::clone(status), state.clone());
         status.has_broker(move || publisher_status(&state.borrow()));
         let (events, events_in) = mpsc::channel(MESSAGES_MAX);
         let setup = Arc::new(Setup {
@@ -87,7 +88,7 @@ impl Daemon {
             events,
             shared: broker::SharedByLanes::default(),
         });
-        let (mut parts, mut names) = (JoinSet::new(), Vec::with_capacity(lanes.len() + 2));
+        let (mut parts, mut names) = (JoinSet::new(), Vec::with_capacity(lanes.len() + 3));
         let mut lines = Vec::with_capacity(lanes.len());
         for (id, lane) in (0..).map(LaneId).zip(&lanes) {
             let lane = broker::BrokerLane { id, name: lane.name.clone(), regions: lane.regions.clone() };
@@ -99,6 +100,7 @@ impl Daemon {
         let source = BrokerSource::new(DriverChannels { messages: events_in, lanes: lines, orders: orders_in });
         names.push((parts.spawn(async move { drop(driver.run(source).await) }).id(), "the driver"));
         names.push((parts.spawn(connections.run()).id(), "the publisher"));
+        names.push((parts.spawn(depths).id(), "the watch over depths"));
         Self { orders, lanes, parts, names, settings }
     }
 

@@ -64,6 +64,9 @@ pub(super) struct StatusJson<'a> {
     draining: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     publisher: Option<PublisherJson>,
+    /// Dead letters that wait in the broker; `None` while unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letters_ready: Option<u64>,
     lanes: Vec<LaneJson<'a>>,
 }
 
@@ -75,6 +78,9 @@ struct LaneJson<'a> {
     reason: Option<&'static str>,
     ready: bool,
     consuming: bool,
+    /// Jobs that wait in the broker; `None` while unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_ready: Option<u64>,
     jobs_held: i64,
     operations_pending: i64,
     oldest_wait_seconds: f64,
@@ -157,6 +163,7 @@ impl<'a> StatusJson<'a> {
             ready,
             draining,
             publisher,
+            dead_letters_ready: depth(status.of_process().dead_letters_ready.get()),
             lanes: status.lanes().map(LaneJson::new).collect(),
         }
     }
@@ -174,6 +181,7 @@ impl<'a> LaneJson<'a> {
             reason: reason.filter(|reason| *reason != state),
             ready,
             consuming: lane.is_consuming(),
+            queue_ready: depth(metrics.queue_ready.get()),
             jobs_held: metrics.jobs_held.get(),
             operations_pending: metrics.operations_pending.get(),
             oldest_wait_seconds: rounded(metrics.oldest_wait.get()),
@@ -199,6 +207,12 @@ impl From<&Outcomes> for AccountsJson {
 
 fn counts(counters: &Labelled<IntCounter>) -> BTreeMap<&'static str, u64> {
     counters.all().map(|(value, counter)| (value, counter.get())).collect()
+}
+
+/// Returns the depth of a queue; `None` for NaN, which means unknown.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a depth is a u32 in a float")]
+fn depth(depth: f64) -> Option<u64> {
+    (!depth.is_nan()).then_some(depth as u64)
 }
 
 /// Returns a moment in seconds since 1970 as text; `None` for 0.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use imageshare_core::text::printable;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     BrokerVersion, Error, JobEnvelope, Message, State,
@@ -93,6 +93,12 @@ pub(crate) struct ReplyCopiesLost<'a> {
     /// All that were lost since the process started.
     pub(crate) lost: u64,
     /// How long none is sent.
+    pub(crate) pause: Duration,
+}
+
+/// The depths of queues could not be read, and are asked for again after a pause.
+pub(crate) struct DepthsUnknown<'a> {
+    pub(crate) detail: &'a Error,
     pub(crate) pause: Duration,
 }
 
@@ -214,6 +220,14 @@ impl ReplyCopiesLost<'_> {
         let Self { detail, lost, pause } = *self;
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(reason = detail.label(), %detail, lost, pause_ms, "connection for reply_to lost; dropping copies of reports");
+    }
+}
+
+impl DepthsUnknown<'_> {
+    pub(crate) fn record(&self) {
+        let Self { detail, pause } = *self;
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        debug!(reason = detail.label(), %detail, pause_ms, "depths of queues unknown; trying again");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The connection of one lane. It consumes one queue, acknowledges, and asks whether the lane is still ours. It is never
-//! repaired, and ends in one of two ways, as [`Connection`](super::Connection) does.
+//! repaired, and ends in one of two ways, as [`Connection`](super::Connection) does. One more of these asks for
+//! [depths](super::depths) and consumes nothing.
 //!
 //! It has no thread of its own, and no buffers for idle frames (see [`Decoder`]).
 
@@ -31,7 +32,7 @@ use super::{
     Error, TimeOuts, Url,
     connection::REPLY_SUCCESS,
     mechanism::Mechanism,
-    topology::PROOF,
+    topology::{Depth, PROOF},
     transport::{Cut, Wire},
 };
 use crate::wire::job::JOB_BYTES_MAX;
@@ -82,7 +83,7 @@ struct LaneConnectionState {
     bytes: Mutex<Vec<u8>>,
     written: Notify,
     /// Waits for the answer to `queue.declare`.
-    question: Mutex<Option<oneshot::Sender<u32>>>,
+    question: Mutex<Option<oneshot::Sender<Depth>>>,
     /// Bytes received so far.
     received: AtomicU64,
     /// Whether it is reading at the moment.
@@ -307,7 +308,7 @@ impl LaneReader {
             && let Some(question) = lock(&self.shared.question).take()
         {
             // The loop that asked may have ended.
-            question.send(declared.consumer_count).ok();
+            question.send(Depth { ready: declared.message_count, consumers: declared.consumer_count }).ok();
         }
         Ok(())
     }
@@ -355,16 +356,23 @@ impl LaneWriter {
         self.send(&AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack { delivery_tag: tag, multiple })));
     }
 
-    /// Asks how many consumers the queue has. Only one question may be outstanding.
-    ///
-    /// The answer arrives behind earlier deliveries. While those keep arriving, or reading has stopped, it is awaited without
-    /// limit, otherwise for a heartbeat.
+    /// Asks for the depth of a queue, with an answer that proves that the node can commit.
     ///
     /// A node that is cut off and led the queue answers from its own state. That proves nothing, since the other nodes may have
     /// another leader. So an empty quorum queue is read first, on the same channel. Such a read is an entry in the log of the
     /// queue, which a node commits only with a majority. A node without one answers neither call.
-    pub(super) async fn consumers(&self, queue: &str) -> Result<u32, Error> {
+    pub(super) async fn proven_depth(&self, queue: &str) -> Result<Depth, Error> {
         let get = basic::Get { queue: short(PROOF), no_ack: true };
+        self.send(&AMQPClass::Basic(basic::AMQPMethod::Get(get)));
+        self.depth(queue).await
+    }
+
+    /// Asks for the depth of a queue. Only one question may be outstanding. If the queue is missing, the broker closes the
+    /// channel.
+    ///
+    /// The answer arrives behind earlier deliveries. While those keep arriving, or reading has stopped, it is awaited without
+    /// limit, otherwise for a heartbeat.
+    pub(super) async fn depth(&self, queue: &str) -> Result<Depth, Error> {
         let declare = queue::Declare {
             queue: short(queue),
             passive: true,
@@ -376,7 +384,6 @@ impl LaneWriter {
         };
         let (question, mut answer) = oneshot::channel();
         *lock(&self.shared.question) = Some(question);
-        self.send(&AMQPClass::Basic(basic::AMQPMethod::Get(get)));
         self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         let (call, after) = ("queue.declare", self.time_outs.heartbeat);
         let mut before = self.progress();

@@ -5,6 +5,7 @@
 
 mod connection;
 mod dead;
+mod depths;
 mod error;
 pub(crate) mod events;
 mod follower;
@@ -38,6 +39,7 @@ pub mod topology;
 pub use connection::{Connection, TimeOuts, bounded};
 pub use dead::{DeadLetter, DeadLetters, Dropped};
 pub use delivery::{BrokerLane, JobEnvelope, ReplyAddress};
+pub(crate) use depths::watch_depths;
 pub use error::Error;
 pub use follower::{Followed, Follower};
 pub use imageshare_amqp::{BrokerVersion, Message};

@@ -19,6 +19,7 @@ use super::{
     room::{Room, RoomClass, Rooms},
     settlement::Settlement,
     subscription::{LaneContext, ReservedInvalid, SubscriptionEnd, void_order},
+    topology::Depth,
 };
 use crate::{
     lane_messages::{Epoch, Requeue, SettledJob, ToLane, UnpublishedOutcomes},
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// Proofs in a heartbeat.
-const PROOFS_PER_HEARTBEAT: u32 = 4;
+pub(super) const PROOFS_PER_HEARTBEAT: u32 = 4;
 
 /// The loop of one subscription.
 pub(super) struct Settling<'a> {
@@ -67,7 +68,7 @@ struct Question<'a> {
     asked_at: Moment,
     /// Whether it was asked after the last acknowledgement.
     is_for_acks: bool,
-    consumers: Pin<Box<dyn Future<Output = Result<u32, Error>> + Send + 'a>>,
+    depth: Pin<Box<dyn Future<Output = Result<Depth, Error>> + Send + 'a>>,
 }
 
 /// A delivery with its outcome.
@@ -144,7 +145,7 @@ impl<'a> Settling<'a> {
             let wakes_at = self.settlement.wakes_at();
             let step = tokio::select! {
                 biased;
-                consumers = answer(&mut self.question) => self.answered(consumers),
+                depth = answer(&mut self.question) => self.answered(depth),
                 _ = next_proof.tick(), if self.question.is_none() => {
                     self.ask();
                     Ok(())
@@ -264,15 +265,17 @@ impl<'a> Settling<'a> {
         self.question = Some(Question {
             asked_at: Moment::now(),
             is_for_acks: self.settlement.awaits_answer(),
-            consumers: Box::pin(self.outgoing.consumers(self.queue)),
+            depth: Box::pin(self.outgoing.proven_depth(self.queue)),
         });
     }
 
-    fn answered(&mut self, consumers: Result<u32, Error>) -> Result<(), SubscriptionEnd> {
+    fn answered(&mut self, depth: Result<Depth, Error>) -> Result<(), SubscriptionEnd> {
         let Some(Question { asked_at, is_for_acks, .. }) = self.question.take() else { return Ok(()) };
-        if consumers? == 0 {
-            return Err(SubscriptionEnd::NotOurs);
+        let Depth { ready, consumers } = depth?;
+        if consumers == 0 {
+            return Err(SubscriptionEnd::NoConsumer);
         }
+        self.context.status.metrics.queue_ready.set(ready.into());
         self.proof.renew(asked_at);
         self.context.status.moves();
         if is_for_acks {
@@ -295,9 +298,9 @@ async fn next_order(orders: &mut Orders, accepted: Accepted) -> Option<LaneOrder
 }
 
 /// Waits for the answer to a question; without a question, never completes.
-async fn answer(question: &mut Option<Question<'_>>) -> Result<u32, Error> {
+async fn answer(question: &mut Option<Question<'_>>) -> Result<Depth, Error> {
     match question {
-        Some(question) => question.consumers.as_mut().await,
+        Some(question) => question.depth.as_mut().await,
         None => pending().await,
     }
 }

@@ -83,7 +83,7 @@ pub(super) enum SubscriptionEnd {
     /// Something is missing or different at the broker.
     Topology(Vec<topology::Difference>),
     /// The broker has no consumer of this lane, and has not reported its end.
-    NotOurs,
+    NoConsumer,
     /// The broker ended the consumer, as it does when the queue is deleted, and from RabbitMQ 4.3 on when an
     /// acknowledgement takes longer than `consumer_timeout`. (Before, that closes the channel.)
     Cancelled,

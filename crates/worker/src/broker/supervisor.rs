@@ -184,7 +184,7 @@ impl Supervisor {
     fn pause(&mut self, ended: &SubscriptionEnd) -> Duration {
         match ended {
             SubscriptionEnd::Broker(error) => self.reconnects.after(error),
-            SubscriptionEnd::NotOurs | SubscriptionEnd::Cancelled => {
+            SubscriptionEnd::NoConsumer | SubscriptionEnd::Cancelled => {
                 self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
             }
             SubscriptionEnd::Topology(_) => TOPOLOGY_PAUSE,
@@ -208,9 +208,9 @@ impl Supervisor {
             SubscriptionEnd::Broker(error) => {
                 events::Reconnects { lane, reason: error.label(), detail: error, pause }.record();
             }
-            SubscriptionEnd::NotOurs => {
+            SubscriptionEnd::NoConsumer => {
                 let detail = &"the broker has no consumer of it";
-                events::Reconnects { lane, reason: "not_ours", detail, pause }.record();
+                events::Reconnects { lane, reason: "no_consumer", detail, pause }.record();
             }
             SubscriptionEnd::Cancelled => {
                 let detail = &"the broker ended the consumer: its queue was deleted, or an acknowledgement timed out";
@@ -218,7 +218,7 @@ impl Supervisor {
             }
             SubscriptionEnd::Cut => {
                 let detail = &"process was suspended";
-                events::Reconnects { lane, reason: "stood_still", detail, pause }.record();
+                events::Reconnects { lane, reason: "suspended", detail, pause }.record();
             }
             SubscriptionEnd::Over => {}
         }

@@ -273,12 +273,12 @@ pub(super) async fn lacks_exchange(connection: &Connection, lane: &str) -> Resul
     }
 }
 
-/// The content of a lane's queue.
+/// The content of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Jobs that are delivered to no worker.
+    /// Messages that are delivered to no consumer.
     pub ready: u32,
-    /// Workers that are subscribed.
+    /// Consumers, active or not.
     pub consumers: u32,
 }
 

@@ -1,6 +1,6 @@
 //! Every metric by its name, with its meaning and its labels.
 
-use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::register::{Register, family, of_broker};
 
@@ -39,6 +39,8 @@ pub(super) struct Families {
     pub(super) operations_pending: IntGaugeVec,
     pub(super) oldest_wait: GaugeVec,
     pub(super) consuming: IntGaugeVec,
+    pub(super) queue_ready: GaugeVec,
+    pub(super) dead_letters_ready: Gauge,
     pub(super) last_delivery: GaugeVec,
     pub(super) last_progress: GaugeVec,
     pub(super) broker_connected: IntGaugeVec,
@@ -175,6 +177,16 @@ impl Families {
                 "imageshare_consuming",
                 "1 if the broker has a consumer of this process on the lane's queue. A standby has one too.",
                 &["lane"],
+            )),
+            queue_ready: to.gauges(of_broker(
+                "imageshare_queue_ready",
+                "Jobs that wait in the lane's queue and are delivered to no process. NaN while unknown.",
+                &["lane"],
+            )),
+            dead_letters_ready: to.gauge(of_broker(
+                "imageshare_dead_letters_ready",
+                "Dead letters that wait in their queue. NaN while unknown.",
+                &[],
             )),
             last_delivery: to.gauges(of_broker(
                 "imageshare_last_delivery_timestamp_seconds",

@@ -34,6 +34,8 @@ pub(crate) struct OfProcess {
     pub(crate) publisher_connected: IntGauge,
     pub(crate) publisher_blocked: IntGauge,
     pub(crate) publish_duration: Histogram,
+    /// NaN while unknown.
+    pub(crate) dead_letters_ready: Gauge,
 }
 
 /// What counts for one lane.
@@ -59,6 +61,8 @@ pub(crate) struct OfLane {
     pub(crate) operations_pending: IntGauge,
     pub(crate) oldest_wait: Gauge,
     pub(crate) consuming: IntGauge,
+    /// NaN while unknown.
+    pub(crate) queue_ready: Gauge,
     pub(crate) last_delivery: Gauge,
     pub(crate) last_progress: Gauge,
     pub(crate) connected: IntGauge,
@@ -99,6 +103,7 @@ impl OfProcess {
             publisher_connected: at(&families.broker_connected, &["publisher"]),
             publisher_blocked: at(&families.broker_blocked, &["publisher"]),
             publish_duration: families.publish_duration.clone(),
+            dead_letters_ready: unknown(families.dead_letters_ready.clone()),
         }
     }
 }
@@ -126,6 +131,7 @@ impl OfLane {
             operations_pending: at(&families.operations_pending, &[lane]),
             oldest_wait: at(&families.oldest_wait, &[lane]),
             consuming: at(&families.consuming, &[lane]),
+            queue_ready: unknown(at(&families.queue_ready, &[lane])),
             last_delivery: at(&families.last_delivery, &[lane]),
             last_progress: at(&families.last_progress, &[lane]),
             connected: at(&families.broker_connected, &[&format!("lane:{lane}")]),
@@ -231,4 +237,10 @@ impl Requests {
             rate_limit: at(&families.rate_limit, &[lane, action]),
         }
     }
+}
+
+/// Returns a gauge whose value is not known yet. Zero would mean that nothing waits.
+fn unknown(gauge: Gauge) -> Gauge {
+    gauge.set(f64::NAN);
+    gauge
 }

@@ -49,7 +49,7 @@ pub(super) const RETRIES: [&str; 4] = ["throttle", "no_answer", "clock", "transi
 
 /// Why a connection to the broker, or a subscription, ended against our will.
 pub(super) const RECONNECTS: [&str; 9] =
-    ["closed", "refused", "time_out", "unreachable", "cancelled", "not_ours", "stood_still", "topology", "lost"];
+    ["closed", "refused", "time_out", "unreachable", "cancelled", "no_consumer", "suspended", "topology", "lost"];
 
 /// Codes that an account's failure is counted under: those that an account can fail with by the API's page, the
 /// commonest of others, and our own.

@@ -1,7 +1,7 @@
 //! Registering families, and handles that are looked up by a closed set of label values.
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, MetricVec, MetricVecBuilder},
     proto::MetricFamily,
 };
@@ -60,6 +60,10 @@ impl Register {
 
     pub(super) fn gauges(&self, family: Family<'_>) -> GaugeVec {
         self.add(&family, GaugeVec::new(Opts::new(family.name, family.help), family.labels))
+    }
+
+    pub(super) fn gauge(&self, family: Family<'_>) -> Gauge {
+        self.add(&family, Gauge::with_opts(Opts::new(family.name, family.help)))
     }
 
     pub(super) fn histograms(&self, family: Family<'_>, buckets: &[f64]) -> HistogramVec {
