@@ -71,6 +71,7 @@ func publish(url, lane string, send job) error {
 		MessageId:    send.JobID,
 		ContentType:  "application/json",
 		DeliveryMode: amqp.Persistent,
+		Timestamp:    time.Now(),
 		Body:         body,
 	})
 	if err != nil {

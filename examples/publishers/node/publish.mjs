@@ -24,6 +24,7 @@ try {
     messageId: job.job_id,
     contentType: "application/json",
     persistent: true,
+    timestamp: Math.floor(Date.now() / 1000),
     mandatory: true,
   });
   await channel.waitForConfirms().catch((error) => {

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import uuid
 
 import pika
@@ -23,6 +24,7 @@ def main(image_id, region, permission, *account_ids):
         message_id=job["job_id"],
         content_type="application/json",
         delivery_mode=pika.DeliveryMode.Persistent,
+        timestamp=int(time.time()),
     )
     connection = pika.BlockingConnection(pika.URLParameters(os.environ["IMAGESHARE_BROKER_URL"]))
     try:

@@ -21,6 +21,7 @@ use super::{
     delivery::{default_id, header_text},
     headers,
     outgoing_messages::without_broker_properties,
+    routes::published_now,
     topology,
 };
 use crate::wire::{
@@ -272,12 +273,12 @@ impl DeadLetter {
         Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker }
     }
 
-    /// Takes properties and body as a message for a lane.
+    /// Takes properties and body as a message for a lane that is published now.
     #[must_use]
     pub fn take_message(&mut self, route: Route) -> Message {
         let Route { exchange, routing_key } = route;
         let (properties, body) = (mem::take(&mut self.properties), mem::take(&mut self.body));
-        Message { exchange, routing_key, properties, body: body.into() }
+        Message { exchange, routing_key, properties: published_now(properties), body: body.into() }
     }
 
     /// Returns the length of its body in bytes.
@@ -360,6 +361,7 @@ mod tests {
         assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("imageshare.jobs.eu", "eu"));
         let names: Vec<_> =
             message.properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
+        assert!(message.properties.timestamp().is_some(), "its wait begins again");
         assert_eq!((names, message.properties.expiration(), &message.body[..]), (vec!["own"], &None, &b"{}"[..]));
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::SystemTime,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use imageshare_amqp::{BrokerVersion, IncomingMessage};
@@ -29,6 +29,12 @@ const HASH_DIGITS: usize = 16;
 
 /// The priority that RabbitMQ 4 gives to a message without one.
 const DEFAULT_PRIORITY: u8 = 4;
+
+/// How far a publisher's clock may be ahead of ours for its timestamp to count. Milliseconds in place of seconds are further.
+const AHEAD_MAX: Duration = Duration::from_hours(24);
+
+/// How long ago a timestamp may be to count. A job is worked on long before.
+const AGE_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// The header of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "traceparent";
@@ -56,6 +62,8 @@ pub struct JobEnvelope {
     pub redelivered: bool,
     /// What its report repeats.
     pub identity: Identity,
+    /// When it was published, by the publisher's clock, if its timestamp is plausible.
+    pub published_at: Option<SystemTime>,
     /// After this time no operation of it begins.
     pub expires_at: Option<Timestamp>,
     /// For SYNC: ignore the cancel limit.
@@ -225,6 +233,17 @@ pub(super) fn priority(properties: &BasicProperties) -> Option<u8> {
     properties.priority().filter(|priority| *priority != DEFAULT_PRIORITY)
 }
 
+/// Returns when a message was published, by its publisher's clock. The timestamp has whole seconds, so this is up to a second
+/// early. Returns `None` without a timestamp, or if it is more than a day ahead or a year ago.
+pub(super) fn published_at(properties: &BasicProperties) -> Option<SystemTime> {
+    let published_at = UNIX_EPOCH.checked_add(Duration::from_secs((*properties.timestamp())?))?;
+    let is_plausible = match published_at.elapsed() {
+        Ok(age) => age <= AGE_MAX,
+        Err(ahead) => ahead.duration() <= AHEAD_MAX,
+    };
+    is_plausible.then_some(published_at)
+}
+
 /// Returns the id for a job without one: that of the message, or a hash of the body.
 pub(super) fn default_id(body: &[u8], properties: &BasicProperties) -> String {
     match properties.message_id() {
@@ -248,8 +267,17 @@ fn taken(
     let (mut identity, job): (Identity, EngineJob) = job.into_parts(None, redelivered);
     // It is the lane of the queue.
     identity.lane = None;
-    let traceparent = traceparent(properties).map(Box::from);
-    let envelope = JobEnvelope { epoch, tag, redelivered, identity, expires_at: timestamp, force, reply, traceparent };
+    let envelope = JobEnvelope {
+        epoch,
+        tag,
+        redelivered,
+        identity,
+        published_at: published_at(properties),
+        expires_at: timestamp,
+        force,
+        reply,
+        traceparent: traceparent(properties).map(Box::from),
+    };
     Delivery { identity: Box::new(envelope), lane, job, expires_at }
 }
 
@@ -380,6 +408,22 @@ mod tests {
         for version in ["3.10.8", "3.13.7"] {
             assert!([0, 9].into_iter().all(|priority| read(Some(priority), version).is_ok()), "{version}");
         }
+    }
+
+    #[test]
+    fn only_plausible_timestamps_count() {
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let read = |timestamp: u64| published_at(&BasicProperties::default().with_timestamp(timestamp));
+        for timestamp in [now - 300 * 24 * 3600, now - 1, now, now + 3600] {
+            let expected = UNIX_EPOCH + Duration::from_secs(timestamp);
+            assert_eq!(read(timestamp), Some(expected), "{timestamp}");
+        }
+        for timestamp in [0, now - 400 * 24 * 3600, now + 2 * 24 * 3600, now * 1000, i64::MAX as u64, u64::MAX] {
+            assert_eq!(read(timestamp), None, "{timestamp}");
+        }
+        assert_eq!(published_at(&BasicProperties::default()), None);
+        let published = taken(JOB, BasicProperties::default().with_timestamp(now));
+        assert_eq!(published.identity.published_at, Some(UNIX_EPOCH + Duration::from_secs(now)));
     }
 
     #[test]

@@ -380,6 +380,7 @@ mod tests {
             tag: 7,
             redelivered: false,
             identity: job.identity,
+            published_at: None,
             expires_at: Some("2026-11-24T04:00:00Z".parse().unwrap()),
             force: false,
             reply: Some(Box::new(ReplyAddress { to: "answers".to_owned(), correlation_id: Some("c".to_owned()) })),

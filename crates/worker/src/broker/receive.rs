@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::events;
 use super::{
-    delivery::{priority, read},
+    delivery::{priority, published_at, read},
     lane_connection::{LaneReader, LaneWriter},
     subscription::{LaneContext, ReservedInvalid, SubscriptionEnd},
 };
@@ -44,7 +44,8 @@ pub(super) async fn receive(
             }
             *is_up = true;
         }
-        events::Delivered { lane: status, is_redelivered: message.redelivered }.record();
+        let published_at = published_at(&message.properties);
+        events::Delivered { lane: status, is_redelivered: message.redelivered, published_at }.record();
         if let Some(priority) = priority(&message.properties)
             && !outgoing.broker().acts_on_priority()
         {

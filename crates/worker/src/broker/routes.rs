@@ -1,9 +1,9 @@
 //! Where the jobs of a lane are published.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use imageshare_amqp::Message;
-use lapin::types::ShortString;
+use lapin::{BasicProperties, types::ShortString};
 
 use super::{Connection, Error, TimeOuts, Url, topology};
 
@@ -44,12 +44,18 @@ impl Route {
         Self { exchange: topology::EXCHANGE.into(), routing_key: ShortString::try_new(lane).unwrap_or_default() }
     }
 
-    /// Returns the message of a job, which the broker keeps on disk.
+    /// Returns the message of a job that is published now. The broker keeps it on disk.
     #[must_use]
     pub fn job(self, message_id: ShortString, body: Vec<u8>) -> Message {
         let Self { exchange, routing_key } = self;
-        Message { exchange, ..Message::json("", routing_key, message_id, body) }
+        let message = Message::json("", routing_key, message_id, body);
+        Message { exchange, properties: published_now(message.properties), ..message }
     }
+}
+
+/// Adds the time of publishing, from which a worker measures how long the job waits.
+pub(super) fn published_now(properties: BasicProperties) -> BasicProperties {
+    properties.with_timestamp(UNIX_EPOCH.elapsed().unwrap_or_default().as_secs())
 }
 
 impl Routes {

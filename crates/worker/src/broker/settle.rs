@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Error, JobEnvelope, PublishMode, ReplyAddress,
-    delivery::{InvalidMessage, traceparent},
+    delivery::{InvalidMessage, published_at, traceparent},
     events::{self, Finished},
     lane_connection::LaneWriter,
     orders::{LaneOrder, Orders},
@@ -207,22 +207,23 @@ impl<'a> Settling<'a> {
     }
 
     fn publish(&mut self, delivery: Reportable, rooms: ReportRooms) {
-        let (tag, status, received_at, messages, invalid_room) = match delivery {
+        let (tag, status, times, messages, invalid_room) = match delivery {
             Reportable::Job(settled, _outcomes) => {
-                let (tag, received_at) = (settled.identity.tag, settled.received_at);
-                let status = Status::of(&settled.report);
-                (tag, status, received_at, OutgoingMessages::from_job(*settled, self.reporter), None)
+                let JobEnvelope { tag, published_at, .. } = *settled.identity;
+                let (times, status) = ((published_at, settled.received_at), Status::of(&settled.report));
+                (tag, status, times, OutgoingMessages::from_job(*settled, self.reporter), None)
             }
             Reportable::Invalid(message, room) => {
-                let (tag, received_at) = (message.tag, message.received_at);
+                let (tag, times) = (message.tag, (published_at(&message.properties), message.received_at));
                 let messages = OutgoingMessages::from_invalid(*message, self.reporter);
-                (tag, Status::Rejected, received_at, messages, Some(room))
+                (tag, Status::Rejected, times, messages, Some(room))
             }
         };
         let OutgoingMessages { report, dead_letter, reply } = messages;
         // Room is reserved for every dead letter.
         let dead_letter = dead_letter.zip(rooms.dead_letter);
-        let finished = Finished { status, received_at, is_dead: dead_letter.is_some() };
+        let (published_at, received_at) = times;
+        let finished = Finished { status, published_at, received_at, is_dead: dead_letter.is_some() };
         let number = self.settlement.add(tag, 1 + usize::from(dead_letter.is_some()), finished);
         let mut publish = |message: imageshare_amqp::Message, mut room: Room, reply, invalid_room| {
             room.shrink_to(message.body.len());

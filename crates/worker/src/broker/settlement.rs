@@ -200,7 +200,7 @@ mod tests {
     use crate::wire::report::Status;
 
     fn finished() -> Finished {
-        Finished { status: Status::Succeeded, received_at: SystemTime::UNIX_EPOCH, is_dead: false }
+        Finished { status: Status::Succeeded, published_at: None, received_at: SystemTime::UNIX_EPOCH, is_dead: false }
     }
 
     /// Settles and confirms deliveries with these tags, in this order.

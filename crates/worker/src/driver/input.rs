@@ -106,7 +106,7 @@ impl<I: Send + 'static> InputSource<I> {
         let lane = driver.status().lane(settled.lane);
         events::Settled::of(lane, settled).record();
         let (status, received_at) = (ReportStatus::of(&settled.report), settled.received_at);
-        events::Finished { status, received_at, is_dead: false }.record(lane);
+        events::Finished { status, published_at: None, received_at, is_dead: false }.record(lane);
     }
 
     /// Records an event that nothing receives.

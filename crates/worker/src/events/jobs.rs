@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Delivered<'a> {
     pub(crate) lane: &'a OfLane,
     pub(crate) is_redelivered: bool,
+    /// By its publisher's clock, if that is known.
+    pub(crate) published_at: Option<SystemTime>,
 }
 
 /// A job was read from an input.
@@ -54,6 +56,8 @@ pub(crate) struct QueuedJob<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished {
     pub(crate) status: Status,
+    /// By its publisher's clock, if that is known.
+    pub(crate) published_at: Option<SystemTime>,
     pub(crate) received_at: SystemTime,
     /// Whether it has a dead letter.
     pub(crate) is_dead: bool,
@@ -73,6 +77,8 @@ impl Delivered<'_> {
         metrics.of_process.received_from_queue.inc();
         if self.is_redelivered {
             metrics.of_process.redelivered.inc();
+        } else if let Some(published_at) = self.published_at {
+            metrics.job_wait.observe(seconds_since(published_at));
         }
         metrics.last_delivery.set(crate::metrics::unix_seconds());
         metrics.took_in();
@@ -159,15 +165,23 @@ impl<'a> Settled<'a> {
 
 impl Finished {
     pub(crate) fn record(&self, lane: &OfLane) {
-        let Self { status, received_at, is_dead } = *self;
+        let Self { status, published_at, received_at, is_dead } = *self;
         let metrics = &lane.metrics;
         metrics.jobs_finished.of(status.as_str()).inc();
-        metrics.job_duration.observe(received_at.elapsed().unwrap_or_default().as_secs_f64());
+        metrics.job_duration.observe(seconds_since(received_at));
+        if let Some(published_at) = published_at {
+            metrics.job_total.observe(seconds_since(published_at));
+        }
         if is_dead {
             metrics.dead_letters.of(if status == Status::Rejected { "rejected" } else { "failed" }).inc();
         }
         metrics.finished();
     }
+}
+
+/// Returns the seconds since a moment; 0 if it is ahead, as a publisher's clock may be.
+fn seconds_since(moment: SystemTime) -> f64 {
+    moment.elapsed().unwrap_or_default().as_secs_f64()
 }
 
 impl AckLost<'_> {

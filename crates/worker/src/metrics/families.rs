@@ -5,13 +5,16 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounte
 use super::register::{Register, family, of_broker};
 
 /// Seconds from the delivery of a job to its report.
-const JOB_SECONDS: [f64; 7] = [0.5, 2.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
+const JOB_SECONDS: [f64; 5] = [1.0, 10.0, 60.0, 600.0, 3600.0];
+
+/// Seconds from publishing a job. Timestamps have whole seconds, so smaller buckets would show nothing.
+const SINCE_PUBLISHED: [f64; 6] = [2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
 
 /// Seconds of a request.
 const REQUEST_SECONDS: [f64; 6] = [0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Accounts of a request.
-const BATCHES: [f64; 6] = [1.0, 5.0, 10.0, 25.0, 50.0, 100.0];
+const BATCHES: [f64; 5] = [1.0, 5.0, 10.0, 25.0, 50.0];
 
 /// Seconds until a publish is confirmed.
 const PUBLISH_SECONDS: [f64; 6] = [0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
@@ -23,7 +26,9 @@ pub(super) struct Families {
     pub(super) jobs_finished: IntCounterVec,
     pub(super) jobs_held: IntGaugeVec,
     pub(super) requeues: IntCounterVec,
+    pub(super) job_wait: HistogramVec,
     pub(super) job_duration: HistogramVec,
+    pub(super) job_total: HistogramVec,
     pub(super) accounts: IntCounterVec,
     pub(super) account_failures: IntCounterVec,
     pub(super) requests: IntCounterVec,
@@ -84,6 +89,24 @@ impl Families {
                 "Times that the lane was requeued: the broker redelivers all its unacknowledged jobs.",
                 &["lane", "reason"],
             )),
+            job_wait: to.histograms(
+                of_broker(
+                    "imageshare_job_wait_seconds",
+                    "Seconds from publishing a job to its first delivery, by the AMQP `timestamp`, which has whole \
+                     seconds. Without one, and redelivered: not counted.",
+                    &["lane"],
+                ),
+                &SINCE_PUBLISHED,
+            ),
+            job_total: to.histograms(
+                of_broker(
+                    "imageshare_job_total_seconds",
+                    "Seconds from publishing a job, by the AMQP `timestamp`, until its report is confirmed. Without \
+                     one: not counted.",
+                    &["lane"],
+                ),
+                &SINCE_PUBLISHED,
+            ),
             job_duration: to.histograms(
                 family(
                     "imageshare_job_duration_seconds",

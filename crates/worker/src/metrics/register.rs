@@ -1,7 +1,8 @@
 //! Registering families, and handles that are looked up by a closed set of label values.
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
     core::{Collector, MetricVec, MetricVecBuilder},
     proto::MetricFamily,
 };
