@@ -57,6 +57,11 @@ pub(crate) fn print(text: &str) -> Result<(), Problem> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
 }
 
+/// Returns a number with its noun: `1 request`, `2 requests`.
+pub(crate) fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A value as one line of JSON. What a terminal would act on stands there escaped: in a label or a report a publisher may
 /// have written it.
 pub(crate) fn json_line(value: &impl Serialize) -> String {

@@ -173,8 +173,8 @@ fn item(read: Result<JobLine, Rejection>, lanes: &[OpenLane], lane: Option<&str>
     InputItem { line, content: read.and_then(|line| delivery(line, lanes, lane)) }
 }
 
-/// A job on its way to its lane.
-fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) -> Result<Delivery<Identity>, Rejection> {
+/// Returns a job on its way to its lane.
+pub(super) fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) -> Result<Delivery<Identity>, Rejection> {
     let JobLine { place, job } = line;
     // A time that this system cannot hold lies beyond the end of any run.
     let expires_at = job.expires_at.and_then(|time| SystemTime::try_from(time).ok());

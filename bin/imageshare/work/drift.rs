@@ -43,9 +43,9 @@ impl<'a> Drift<'a> {
         self.metrics.add(image, change);
     }
 
-    /// Returns the exit code of these differences.
-    pub(super) const fn exit(&self, sum: &PlannedChange) -> Exit {
-        if self.in_exit_code && !sum.is_empty() { Exit::Differs } else { Exit::Done }
+    /// Returns the exit code of a change.
+    pub(super) fn exit(&self, change: &PlannedChange) -> Exit {
+        if self.in_exit_code && !change.is_empty() { Exit::Differs } else { Exit::Done }
     }
 
     /// Returns the exit code if carrying out the jobs would fail. Where the command was asked for differences, these decide.

@@ -185,6 +185,13 @@ impl fmt::Display for LimitsError {
 
 impl core::error::Error for LimitsError {}
 
+/// Returns whether a listing of this many accounts may lack some: it has the length of a page, or as many accounts as the
+/// image can be shared with.
+#[must_use]
+pub fn may_be_truncated(listed: usize, cap: u32) -> bool {
+    SUSPICIOUS_LENGTHS.contains(&listed) || u32::try_from(listed).is_ok_and(|listed| listed >= cap)
+}
+
 // Bounds of the limits of a lane.
 
 const RATE_MIN: f64 = 0.01;

@@ -11,7 +11,7 @@ use crate::{
     context::{Context, Effect},
     io::{CallId, Notice},
     job::{Failure, local},
-    limits::{BLIND_REFUSALS_MAX, LISTING_AGE_MAX, SUSPICIOUS_LENGTHS, SYNC_LISTING_PAUSE, UNREADABLE_FOR},
+    limits::{BLIND_REFUSALS_MAX, LISTING_AGE_MAX, SYNC_LISTING_PAUSE, UNREADABLE_FOR, may_be_truncated},
     reaction::{KeyTrust, Next, Reaction},
     time::{Instant, Millis},
 };
@@ -79,7 +79,7 @@ impl Listing {
     fn new(cx: &Context<'_>, call: &EndedCall, mut accounts: Vec<AccountId>) -> Self {
         accounts.sort_unstable();
         accounts.dedup();
-        let is_whole = !SUSPICIOUS_LENGTHS.contains(&accounts.len()) && accounts.len() < cx.limits.cap as usize;
+        let is_whole = !may_be_truncated(accounts.len(), cx.limits.cap);
         // With a key of unknown account, an empty list may be that of another account's image.
         let is_ours = !accounts.is_empty() || call.trust(cx.lane.key_trust) == KeyTrust::Proven;
         let absence = if is_whole && is_ours { Absence::Proven } else { Absence::Unknown };

@@ -25,10 +25,10 @@ use crate::{
 
 /// Items (accounts of jobs) that a process holds before it takes in no more jobs, including the outcomes of reports that
 /// are not published yet. The lanes of a daemon have equal shares of it.
-pub(super) const ITEMS_MAX: usize = 2_000_000;
+pub(crate) const ITEMS_MAX: usize = 2_000_000;
 
 /// Deliveries that a run holds before it takes in no more jobs, including those whose report waits in the outbox.
-const DELIVERIES_MAX: usize = 10_000;
+pub(crate) const DELIVERIES_MAX: usize = 10_000;
 
 /// Low bits of a delivery's number that count deliveries; those above are its lane. No process lives to see a million
 /// million jobs, and no settings file has room for sixteen million lanes.

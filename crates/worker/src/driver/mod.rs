@@ -35,6 +35,7 @@ use imageshare_engine::{
 };
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::jobs::{DELIVERIES_MAX, ITEMS_MAX};
 use self::{
     calls::{CallEvent, Calls, EndedCall},
     jobs::{JobsInHand, outcomes},
