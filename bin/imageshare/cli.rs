@@ -156,7 +156,7 @@ pub(crate) struct RunArguments {
     /// Jobs, one JSON object per line or CSV; - is standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Write every job's report to this file, one JSON object per line
+    /// Write every job's report to this file, one JSON object per line; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
@@ -281,7 +281,7 @@ pub(crate) struct ImageArguments {
     pub(crate) image: Image,
     #[command(flatten)]
     pub(crate) accounts: Accounts,
-    /// Write every job's report to this file, one JSON object per line
+    /// Write every job's report to this file, one JSON object per line; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]

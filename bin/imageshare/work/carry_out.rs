@@ -65,6 +65,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Where reports are wanted beside standard output.
 pub(crate) struct Target<'a> {
+    /// A file; `-` is standard output.
     pub(crate) report: Option<&'a Path>,
     /// Where to listen for status and metrics, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
@@ -78,9 +79,11 @@ where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let started = Instant::now();
-    let for_people = output::is_for_people(work.settings.output.json);
+    let to_file = target.report.filter(|path| path.as_os_str() != "-");
+    let json = work.settings.output.json || (target.report.is_some() && to_file.is_none());
+    let for_people = output::is_for_people(json);
     let terminal = Terminal::new(work.settings.output.quiet, for_people || !output::is_terminal());
-    let reports = Reports::open(target.report, target.inputs, !for_people, &terminal)?;
+    let reports = Reports::open(to_file, target.inputs, !for_people, &terminal)?;
     let announcer = terminal.clone();
     let interrupts = runtime::interrupts(move || {
         announcer.note("interrupted: finishing requests in flight (interrupt again to stop now)");

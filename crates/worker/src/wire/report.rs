@@ -11,7 +11,7 @@ use imageshare_core::{
 };
 use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
 use jiff::{Timestamp, Unit};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{job::Identity, mode::Permission, rejection::Rejection};
 
@@ -68,8 +68,10 @@ pub struct Report {
     /// Whether the job may have been worked on before.
     pub redelivered: bool,
     /// When the job came in.
+    #[serde(serialize_with = "with_millis")]
     pub received_at: Timestamp,
     /// When it was done.
+    #[serde(serialize_with = "with_millis")]
     pub finished_at: Timestamp,
     /// The job's own, echoed.
     pub labels: BTreeMap<String, String>,
@@ -346,6 +348,11 @@ pub fn worker_name() -> String {
     format!("{}:{}", if host.is_empty() { "localhost" } else { &host }, std::process::id())
 }
 
+/// Writes a time with three digits of milliseconds, so that the times of all reports have one length and sort as text.
+fn with_millis<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
 /// Finer than a millisecond says nothing about a call over a network.
 fn to_millis(time: Timestamp) -> Timestamp {
     // Fails only beside the ends of time, where the time is as good unrounded.
@@ -403,7 +410,7 @@ mod tests {
                 r#""code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","#,
                 r#""account_ids":["10002"]}],"#,
                 r#""duplicates":1,"requests":3,"redelivered":false,"received_at":"2026-11-24T04:00:00.123Z","#,
-                r#""finished_at":"2026-11-24T04:00:03Z","labels":{"a":"b"},"worker":"host:17"}"#
+                r#""finished_at":"2026-11-24T04:00:03.000Z","labels":{"a":"b"},"worker":"host:17"}"#
             )
         );
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);

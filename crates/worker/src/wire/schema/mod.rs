@@ -230,8 +230,8 @@ mod tests {
         json!({"job_id": "j", "lane": "default", "image_id": "img-6pb6lrmy", "region": "ap-tokyo", "permission": "SYNC",
                "status": "partial", "changed": ["10001"], "unchanged": [], "cancelled": ["10002"],
                "failed": [{"code": "Local.NoAnswer", "message": "m", "request_id": null, "account_ids": ["10003"]}],
-               "duplicates": 0, "requests": 2, "redelivered": true, "received_at": "2026-11-24T04:00:00Z",
-               "finished_at": "2026-11-24T04:00:03.5Z", "labels": {"a": "b"}, "worker": "host:17"})
+               "duplicates": 0, "requests": 2, "redelivered": true, "received_at": "2026-11-24T04:00:00.000Z",
+               "finished_at": "2026-11-24T04:00:03.500Z", "labels": {"a": "b"}, "worker": "host:17"})
     }
 
     #[test]
