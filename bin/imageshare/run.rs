@@ -13,6 +13,7 @@ use crate::{
     cli::{Common, RunArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
     files, runtime,
+    terminal::Terminal,
     work::{
         self,
         carry_out::{Target, carry_out},
@@ -29,7 +30,8 @@ pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
     let settings = work::settings(common, &arguments.work, &arguments.region)?;
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
-    let jobs = JobReader::new(input, &name, format, settings.region);
+    let terminal = Terminal::new(settings.output.quiet, false);
+    let jobs = JobReader::new(input, &name, format, settings.region).with_notices(move |line| terminal.note(line));
     let mut inputs = Inputs::new(common, &arguments.work, &settings);
     inputs.add("the input", Some(&arguments.file));
     runtime::run(async {

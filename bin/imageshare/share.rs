@@ -7,13 +7,14 @@ use imageshare_core::ids::{AccountId, Region};
 use imageshare_worker::{
     lanes::route,
     settings::Settings,
-    wire::{Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
+    wire::{AccountsFile, Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
 };
 
 use crate::{
     cli::{Accounts, Common, ImageArguments, SyncOptions},
     exit::{Ended, Exit, OrExit as _, Problem},
     run, runtime,
+    terminal::Terminal,
     work::{
         self,
         carry_out::{Target, carry_out},
@@ -31,7 +32,7 @@ pub(crate) fn run(
 ) -> Ended {
     let settings = work::settings(common, &arguments.work, &arguments.image.region)?;
     let region = region(&settings)?;
-    let account_ids = accounts(&arguments.accounts)?.into();
+    let account_ids = accounts(&arguments.accounts, settings.output.quiet)?.into();
     let identity = Identity {
         job_id: permission.as_str().to_ascii_lowercase(),
         lane: settings.lane.clone(),
@@ -64,9 +65,15 @@ pub(crate) fn region(settings: &Settings) -> Result<Region, Problem> {
     settings.region.ok_or_else(|| Problem::new(Exit::Usage, missing))
 }
 
-fn accounts(accounts: &Accounts) -> Result<Vec<AccountId>, Problem> {
+fn accounts(accounts: &Accounts, is_quiet: bool) -> Result<Vec<AccountId>, Problem> {
     match &accounts.accounts_file {
-        Some(path) => of_file(path),
+        Some(path) => {
+            let AccountsFile { account_ids, notice } = of_file(path)?;
+            if let Some(notice) = notice {
+                Terminal::new(is_quiet, false).note(&notice);
+            }
+            Ok(account_ids)
+        }
         None if accounts.account.len() > ACCOUNTS_MAX => {
             let words = format!("--account: given {} times (expected 1 to {ACCOUNTS_MAX})", accounts.account.len());
             Err(Problem::new(Exit::Usage, words))
@@ -75,7 +82,7 @@ fn accounts(accounts: &Accounts) -> Result<Vec<AccountId>, Problem> {
     }
 }
 
-fn of_file(path: &Path) -> Result<Vec<AccountId>, Problem> {
+fn of_file(path: &Path) -> Result<AccountsFile, Problem> {
     let (input, name) = run::open(path)?;
     read_accounts(input, &name).context("--accounts-file").or_exit(Exit::Usage)
 }

@@ -29,6 +29,7 @@ transcripts! {
     dry_run
     endings
     examples
+    files_of_others
     metrics
     one_image
     report_files

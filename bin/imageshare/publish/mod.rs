@@ -56,7 +56,8 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
     let (url, time_outs) = (broker::url(&settings)?, broker::time_outs(&settings));
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
-    let jobs = JobReader::new(input, &name, format, settings.region);
+    let notices = Terminal::new(settings.output.quiet, false);
+    let jobs = JobReader::new(input, &name, format, settings.region).with_notices(move |line| notices.note(line));
     runtime::run(async {
         let started = Instant::now();
         let for_people = output::is_for_people(settings.output.json);

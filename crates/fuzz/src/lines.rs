@@ -18,16 +18,14 @@ use crate::{
     source::documents,
 };
 
-/// Maximum length of a line of accounts in bytes.
-const ACCOUNT_LINE_LEN_MAX: usize = 4_096;
-
 /// Maximum length of the error of an account file in characters: 21 lines.
 const ERROR_CHARS_MAX: usize = 21 * 300;
 
 type Read = Vec<Result<JobLine, Rejection>>;
 
-/// Checks files as CSV, NDJSON and account lists. The result does not depend on the size of reads. Each line gives a job, an
-/// account or a printable rejection with the line number. Rows without quotes agree with splitting at commas.
+/// Checks files as CSV, JSON and account lists. The result does not depend on the size of reads. Each line gives a job, an
+/// account or a printable rejection with the line number. Rows without quotes agree with splitting at commas, and lists of
+/// plain ids with splitting at line feeds.
 ///
 /// # Panics
 /// If a property does not hold.
@@ -76,6 +74,11 @@ fn check_objects(data: &[u8], region: Option<Region>) {
         assert!(matches!(&read[..], [Err(rejection)] if line_of(rejection) == 1), "rejected as a whole");
         return;
     }
+    if is_spread(data) {
+        // Each value and each error ends with a byte of its own, or with the file.
+        assert!(read.len() <= data.len() + 1, "more jobs than bytes");
+        return;
+    }
     let expected = filled(data).map(|(number, line)| {
         let defaults = Defaults { job_id: format!("line-{number}"), region };
         (number, job::parse(line, &defaults).map_err(|rejection| rejection.problem))
@@ -87,12 +90,20 @@ fn check_objects(data: &[u8], region: Option<Region>) {
     assert!(parsed.eq(expected), "a line depends on others");
 }
 
-/// Returns whether the first line shows another format, or JSON that is spread over lines.
+/// Returns whether the first line shows another format.
 fn is_foreign(data: &[u8]) -> bool {
-    const MARKS: [&[u8]; 5] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xff\xfe", b"\xfe\xff"];
+    const MARKS: [&[u8]; 6] =
+        [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xff\xfe", b"\xfe\xff", b"\xd0\xcf\x11\xe0"];
     let line = data.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let text = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii();
-    MARKS.iter().any(|mark| line.starts_with(mark)) || [&b"{"[..], b"[", b"[{"].contains(&text)
+    let zeros = line.first_chunk::<4>().map(|four| four.map(|byte| byte == 0));
+    MARKS.iter().any(|mark| line.starts_with(mark))
+        || [Some([false, true, false, true]), Some([true, false, true, false])].contains(&zeros)
+}
+
+/// Returns whether the first line begins a list, or an object that does not end in it.
+fn is_spread(data: &[u8]) -> bool {
+    let line = filled(data).next().map_or(&b""[..], |(_, line)| line.trim_ascii());
+    line.starts_with(b"[") || (line.starts_with(b"{") && matches!(line.last(), Some(b'{' | b'[' | b',')))
 }
 
 fn line_of(rejection: &Rejection) -> u64 {
@@ -110,8 +121,9 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     let accounts = read.iter().flatten().map(|read| read.job.account_ids.len()).sum::<usize>();
     let refused = read.iter().filter_map(|read| read.as_ref().err()).count();
     assert!(accounts + refused <= rows.len(), "more accounts and rejections than rows");
-    // Quoted fields may contain commas, and the rows of a SYNC depend on each other.
-    if data.contains(&b'"') || data.windows(4).any(|four| four == b"SYNC") {
+    // Quoted fields may contain commas, other bytes may separate them, and the rows of a SYNC depend on each other.
+    let is_sync = |four: &[u8]| four.eq_ignore_ascii_case(b"SYNC");
+    if data.iter().any(|byte| b"\";\t|#\r=".contains(byte)) || data.windows(4).any(is_sync) {
         return;
     }
     let Some((&(_, header), rows)) = rows.split_first() else { return assert!(read.is_empty()) };
@@ -142,41 +154,47 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     assert_eq!((parsed, refused), (expected, bad));
 }
 
-/// Returns the minimum number of fields of a row, and the index of each column.
-fn places(header: &[u8], region: Option<Region>) -> Option<(usize, [Option<usize>; 4])> {
-    const COLUMNS: [[&str; 2]; 4] =
-        [["image_id", "ImageId"], ["region", "Region"], ["permission", "Permission"], ["account_id", "AccountId"]];
-    let fields: Vec<_> = str::from_utf8(header).ok()?.split(',').map(str::trim).collect();
+/// The columns of a header: whether each has a name, and the index of those that are read.
+struct Columns {
+    is_named: Vec<bool>,
+    places: [Option<usize>; 4],
+}
+
+fn places(header: &[u8], region: Option<Region>) -> Option<Columns> {
+    const NAMES: [&[&str]; 4] = [&["imageid", "image"], &["region"], &["permission"], &["accountid", "account", "uin"]];
+    let fields: Vec<String> = str::from_utf8(header).ok()?.split(',').map(letters).collect();
     let mut places = [None; 4];
-    for (place, field) in fields.iter().enumerate().filter(|(_, field)| !field.is_empty()) {
-        let column = COLUMNS.iter().position(|names| names.contains(field))?;
-        if places[column].replace(place).is_some() {
+    for (place, names) in places.iter_mut().zip(NAMES) {
+        let name = names.iter().find(|name| fields.iter().any(|field| field == *name));
+        let found: Vec<usize> = (0..fields.len()).filter(|&at| Some(&fields[at].as_str()) == name).collect();
+        if found.len() > 1 {
             return None;
         }
+        *place = found.first().copied();
     }
     let [image_id, of_region, permission, account_id] = places;
     let is_whole = image_id.and(permission).and(account_id).is_some() && (of_region.is_some() || region.is_some());
-    is_whole.then(|| (filled_len(&fields), places))
+    let is_named = str::from_utf8(header).ok()?.split(',').map(|field| !field.trim().is_empty()).collect();
+    is_whole.then_some(Columns { is_named, places })
 }
 
-/// Returns the number of fields without trailing blank ones.
-fn filled_len(fields: &[&str]) -> usize {
-    fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1)
+/// Returns a name without white space, `_` and `-`, in lower case.
+fn letters(name: &str) -> String {
+    name.chars().filter(|c| !c.is_whitespace() && !"_-".contains(*c)).collect::<String>().to_ascii_lowercase()
 }
 
 /// Parses a row; `Some(None)` if it is blank.
 fn row(
     line: &[u8],
-    (width, places): &(usize, [Option<usize>; 4]),
+    Columns { is_named, places }: &Columns,
     region: Option<Region>,
 ) -> Option<Option<(RowKey, AccountId)>> {
     let fields: Vec<_> = str::from_utf8(line).ok()?.split(',').map(str::trim).collect();
-    let len = filled_len(&fields);
-    if len == 0 {
+    if fields.iter().all(|field| field.is_empty()) {
         return Some(None);
     }
-    let is_nameless = |place: usize| !fields[place].is_empty() && !places.contains(&Some(place));
-    if fields.len() < *width || (0..len).any(is_nameless) {
+    let is_nameless = |place: usize| !fields[place].is_empty() && is_named.get(place) != Some(&true);
+    if fields.len() <= places.iter().flatten().max().copied()? || (0..fields.len()).any(is_nameless) {
         return None;
     }
     let field = |column: usize| places[column].map_or("", |place| fields[place]);
@@ -184,29 +202,27 @@ fn row(
         ("", Some(region)) => region,
         (text, _) => text.parse().ok()?,
     };
-    Some(Some(((field(0).parse().ok()?, region, field(2).parse().ok()?), field(3).parse().ok()?)))
+    let permission = field(2).to_ascii_uppercase().parse().ok()?;
+    Some(Some(((field(0).parse().ok()?, region, permission), field(3).parse().ok()?)))
 }
 
 fn check_accounts(data: &[u8]) {
     let read = read_accounts(data, "f");
     assert_eq!(read_accounts(BufReader::with_capacity(1, data), "f"), read, "byte by byte");
-    let account = |line: &[u8]| -> Option<Option<AccountId>> {
-        let text = str::from_utf8(line).ok().filter(|text| text.len() <= ACCOUNT_LINE_LEN_MAX)?;
-        match text.split('#').next().unwrap_or_default().trim() {
-            "" => Some(None),
-            text => text.parse().ok().map(Some),
-        }
-    };
-    let expected: Option<Vec<_>> = filled(data).map(|(_, line)| account(line)).collect();
-    let expected = expected.map(|accounts| accounts.into_iter().flatten().collect::<Vec<_>>());
-    let expected = expected.filter(|accounts| (1..=ACCOUNTS_MAX).contains(&accounts.len()));
-    match read {
-        Ok(accounts) => assert_eq!(Some(accounts), expected),
+    match &read {
+        Ok(file) => assert!((1..=ACCOUNTS_MAX).contains(&file.account_ids.len())),
         Err(error) => {
-            assert_eq!(expected, None);
             let shown = error.to_string();
             assert!(shown.starts_with('f') && shown.chars().count() <= ERROR_CHARS_MAX, "{shown}");
             shown.lines().for_each(|line| assert_shown(line, ERROR_CHARS_MAX));
         }
     }
+    let lines: Vec<&[u8]> = filled(data).map(|(_, line)| line).collect();
+    if !lines.iter().all(|line| line.iter().all(u8::is_ascii_digit)) {
+        return;
+    }
+    let account = |line: &&[u8]| str::from_utf8(line).ok()?.parse().ok();
+    let expected: Option<Vec<AccountId>> = lines.iter().map(account).collect();
+    let expected = expected.filter(|accounts| (1..=ACCOUNTS_MAX).contains(&accounts.len()));
+    assert_eq!(read.ok().map(|file| file.account_ids), expected);
 }

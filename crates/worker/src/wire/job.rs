@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str};
 
 use imageshare_core::{
     UnixSeconds,
-    ids::{AccountId, ImageId, Region},
+    ids::{AccountId, AccountIdError, ImageId, Region},
     text::excerpt,
 };
 use imageshare_engine::{job::Job as EngineJob, time::Instant};
@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     mode::Permission,
     rejection::{Known, Rejection},
+    sheet,
     value::{self, Value},
 };
 
@@ -230,8 +231,12 @@ pub(super) fn foreign_format(beginning: &[u8]) -> Option<&'static str> {
     Some(match beginning {
         [0x1f, 0x8b, ..] => "compressed with gzip (expected plain UTF-8; unpack it with gunzip)",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "compressed with zstd (expected plain UTF-8; unpack it with unzstd)",
-        [b'P', b'K', 3, 4, ..] => "a workbook or a ZIP archive (expected plain UTF-8; save the sheet as CSV UTF-8)",
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16 (expected UTF-8; save it as CSV UTF-8 or with iconv)",
+        [b'P', b'K', 3, 4, ..] | [0xd0, 0xcf, 0x11, 0xe0, ..] => {
+            "a workbook or a ZIP archive (expected plain UTF-8; save the sheet as CSV UTF-8)"
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0, ..] | [0, 1..=255, 0, 1..=255, ..] => {
+            "text in UTF-16 (expected UTF-8; save it as CSV UTF-8, or convert it with iconv -f UTF-16 -t UTF-8)"
+        }
         _ => return None,
     })
 }
@@ -367,11 +372,20 @@ fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, MemberProb
 }
 
 /// An account id as a text or as a number. A number must stand there as plain digits: what `1e9` names is a guess.
-fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
+pub(super) fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
     match *value {
         Value::Natural(number) => AccountId::new(number).map_err(|error| error.to_string()),
+        Value::Text(ref text) => parse_account_id(text),
         _ => value.parsed(ALLOWED_ACCOUNT),
     }
+}
+
+/// Parses an account id. If a spreadsheet changed it, the error says how and what to do.
+pub(super) fn parse_account_id(text: &str) -> Result<AccountId, String> {
+    text.parse().map_err(|error: AccountIdError| match sheet::damage(text.trim()) {
+        Some(damage) => format!("invalid value {}, {damage}", excerpt(text)),
+        None => error.to_string(),
+    })
 }
 
 fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, MemberProblem> {

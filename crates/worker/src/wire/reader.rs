@@ -1,14 +1,16 @@
-//! Jobs of a file of any size: NDJSON or CSV, one after the other, with only one of them held.
+//! Jobs of a file of any size: JSON or CSV, one after the other, with only one of them held.
 
 use std::{collections::VecDeque, io::BufRead, sync::Arc};
 
 use imageshare_core::{ids::Region, text::printable};
 
 use super::{
+    documents::{Documents, Foreign, is_spread},
     job::{self, Defaults, JOB_BYTES_MAX, Job},
     lines::{Line, Lines},
     rejection::{Place, Rejection},
-    rows::{self, Rows},
+    rows::{COLUMNS, Rows},
+    sheet::{is_comment, is_header},
 };
 
 /// Characters of a file's name that messages show.
@@ -17,7 +19,7 @@ const FILE_CHARS_MAX: usize = 200;
 /// How jobs stand in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object a line; or objects over several lines, or lists of them.
     Ndjson,
     /// A header, then one account a line.
     Csv,
@@ -51,8 +53,13 @@ pub struct JobReader<R> {
     format: Option<Format>,
     region: Option<Region>,
     rows: Rows,
-    /// Read and not given out yet; two at most.
+    /// Splits JSON that is not one job per line; `None` if it is.
+    documents: Option<Documents>,
+    /// The line of the last job of JSON, and how many jobs begin on it.
+    last: (u64, u64),
+    /// Read and not given out yet: the jobs of one line.
     ready: VecDeque<Result<JobLine, Rejection>>,
+    notice: Option<Box<dyn FnMut(&str) + Send>>,
     is_ended: bool,
 }
 
@@ -62,7 +69,7 @@ impl Format {
     pub fn of_name(name: &str) -> Option<Self> {
         let (_, extension) = name.rsplit_once('.')?;
         match extension.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
+            "csv" | "tsv" => Some(Self::Csv),
             "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
             _ => None,
         }
@@ -71,7 +78,7 @@ impl Format {
     /// The format of a text whose first line this is. What names no column of CSV is an object, or a line that should
     /// be one and after which objects may follow.
     fn of_first_line(line: &[u8]) -> Self {
-        if rows::names_a_column(line) { Self::Csv } else { Self::Ndjson }
+        if is_header(line, &COLUMNS) { Self::Csv } else { Self::Ndjson }
     }
 }
 
@@ -87,9 +94,18 @@ impl<R: BufRead> JobReader<R> {
             file,
             format,
             region,
+            documents: None,
+            last: (0, 0),
             ready: VecDeque::new(),
+            notice: None,
             is_ended: false,
         }
+    }
+
+    /// Has what the reader ignores in a file, such as columns that no job needs, passed to `notice`: one line at a time.
+    #[must_use]
+    pub fn with_notices(self, notice: impl FnMut(&str) + Send + 'static) -> Self {
+        Self { notice: Some(Box::new(notice)), ..self }
     }
 
     /// Reads one line, which may make jobs or rejections ready.
@@ -105,6 +121,9 @@ impl<R: BufRead> JobReader<R> {
             Ok(None) => {
                 self.is_ended = true;
                 self.ready.extend(self.rows.finish());
+                if let Some((line, problem)) = self.documents.as_ref().and_then(Documents::finish) {
+                    self.rows.reject(line, problem, &mut self.ready);
+                }
                 return;
             }
             Err(error) => {
@@ -115,26 +134,78 @@ impl<R: BufRead> JobReader<R> {
                 return;
             }
         };
-        if let (None, Line::Bytes(bytes)) = (self.format, line) {
-            self.format = Some(Format::of_first_line(bytes));
-        }
-        if self.format == Some(Format::Ndjson) && number == 1 && is_opening(line) {
-            let problem = "JSON object over several lines (expected one object per line; convert objects with jq -c ., a list with \
-                           jq -c '.[]'); nothing of the file was read";
-            self.is_ended = true;
-            self.rows.reject(1, problem.to_owned(), &mut self.ready);
+        if self.format != Some(Format::Ndjson) && matches!(line, Line::Bytes(bytes) if is_comment(bytes)) {
             return;
         }
-        if self.format == Some(Format::Csv) {
-            self.is_ended = self.rows.take(number, line, &mut self.ready).is_break();
-            return;
-        }
-        let place = Place { file: self.file.clone(), line: number };
-        let defaults = Defaults { job_id: format!("line-{number}"), region: self.region };
-        let read = match line {
-            Line::Bytes(bytes) => job::parse(bytes, &defaults),
-            Line::TooLong | Line::Foreign(_) => Err(job::unreadable(&defaults, job::too_long())),
+        let format = *self.format.get_or_insert_with(|| match line {
+            Line::Bytes(bytes) => Format::of_first_line(bytes),
+            Line::TooLong | Line::Foreign(_) => Format::Ndjson,
+        });
+        self.is_ended = match format {
+            Format::Csv => {
+                let ended = self.rows.take(number, line, &mut self.ready).is_break();
+                if let (Some(notice), Some(say)) = (self.rows.take_notice(), &mut self.notice) {
+                    say(&format!("{}:{number}: {notice}", self.file));
+                }
+                ended
+            }
+            Format::Ndjson => {
+                let jobs = &mut JsonJobs {
+                    file: &self.file,
+                    region: self.region,
+                    last: &mut self.last,
+                    ready: &mut self.ready,
+                };
+                let is_first = jobs.last.0 == 0 && self.documents.is_none();
+                match line {
+                    Line::Bytes(bytes) => {
+                        if is_first && is_spread(bytes) {
+                            self.documents = Some(Documents::new(JOB_BYTES_MAX));
+                        }
+                        match &mut self.documents {
+                            Some(documents) => {
+                                documents.take(number, bytes, |(line, value)| jobs.add(line, value)).is_break()
+                            }
+                            None => {
+                                jobs.add(number, Ok(bytes));
+                                false
+                            }
+                        }
+                    }
+                    Line::TooLong | Line::Foreign(_) => {
+                        jobs.add(number, Err(job::too_long()));
+                        self.documents.is_some()
+                    }
+                }
+            }
         };
+    }
+}
+
+/// Makes jobs of JSON ready.
+struct JsonJobs<'a> {
+    file: &'a Arc<str>,
+    region: Option<Region>,
+    /// As in [`JobReader`].
+    last: &'a mut (u64, u64),
+    ready: &'a mut VecDeque<Result<JobLine, Rejection>>,
+}
+
+impl JsonJobs<'_> {
+    /// Adds the job that begins on this line, or the rejection of what is not a job.
+    fn add(&mut self, line: u64, value: Result<&[u8], String>) {
+        let nth = if self.last.0 == line { self.last.1 + 1 } else { 1 };
+        *self.last = (line, nth);
+        let job_id = if nth == 1 { format!("line-{line}") } else { format!("line-{line}-{nth}") };
+        let defaults = Defaults { job_id, region: self.region };
+        let read = value.map_err(|problem| job::unreadable(&defaults, problem)).and_then(|value| {
+            let explained = |rejection| match Foreign::of(value) {
+                Some(foreign) => job::unreadable(&defaults, foreign_jobs(foreign).to_owned()),
+                None => rejection,
+            };
+            job::parse(value, &defaults).map_err(explained)
+        });
+        let place = Place { file: Arc::clone(self.file), line };
         self.ready.push_back(match read {
             Ok(job) => Ok(JobLine { place, job }),
             Err(rejection) => Err(rejection.at(place)),
@@ -142,9 +213,15 @@ impl<R: BufRead> JobReader<R> {
     }
 }
 
-/// Returns whether a line only begins an object or a list. None of the lines behind it would be a job.
-fn is_opening(line: Line<'_>) -> bool {
-    matches!(line, Line::Bytes(bytes) if matches!(bytes.trim_ascii(), b"{" | b"[" | b"[{"))
+/// Returns why a file of another program has no jobs.
+const fn foreign_jobs(foreign: Foreign) -> &'static str {
+    match foreign {
+        Foreign::PackerManifest => "a manifest of Packer, which names images and no accounts (expected jobs)",
+        Foreign::TerraformOutput => {
+            "all outputs of Terraform (expected jobs; print one output with terraform output -json NAME; if it is a list of \
+             accounts, it is for --accounts-file)"
+        }
+    }
 }
 
 impl<R: BufRead> Iterator for JobReader<R> {

@@ -1,8 +1,7 @@
 //! Rows of CSV, one account each, gathered into jobs.
 
-use std::{collections::VecDeque, ops::ControlFlow, str, sync::Arc};
+use std::{collections::VecDeque, ops::ControlFlow, sync::Arc};
 
-use csv_core::{ReadFieldResult, ReaderBuilder, Terminator};
 use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::excerpt,
@@ -14,11 +13,14 @@ use super::{
     mode::Permission,
     reader::JobLine,
     rejection::{Known, Place, Rejection},
+    sheet::{Names, Sheet},
 };
 
 /// The columns and the names that a header may give them.
-const COLUMNS: [&[&str]; 4] =
-    [&["image_id", "ImageId"], &["region", "Region"], &["permission", "Permission"], &["account_id", "AccountId"]];
+pub(super) const COLUMNS: [Names; 4] = [&["image_id", "image"], &["region"], &["permission"], &ACCOUNT_NAMES];
+
+/// The names of a column of accounts.
+pub(super) const ACCOUNT_NAMES: [&str; 3] = ["account_id", "account", "uin"];
 
 const ALLOWED_HEADER: &str = "a header with the columns image_id, region, permission and account_id in any order, \
                               or NDJSON, which begins with {";
@@ -35,19 +37,13 @@ type Key = (ImageId, Region, Permission);
 pub(super) struct Rows {
     file: Arc<str>,
     region: Option<Region>,
-    parser: csv_core::Reader,
-    /// The text of one field.
-    field: Vec<u8>,
-    header: Option<Header>,
+    /// `None` until the header is read.
+    sheet: Option<Sheet<{ COLUMNS.len() }>>,
+    /// Which columns are ignored.
+    notice: Option<String>,
     group: Option<Group>,
     /// The last rejected row, if no good one came since, and what could be read of its key.
     suspect: Option<(u64, Option<Key>)>,
-}
-
-/// Where each of [`COLUMNS`] stands.
-#[derive(Clone, Copy)]
-struct Header {
-    places: [Option<usize>; COLUMNS.len()],
 }
 
 /// Rows that are one job so far.
@@ -68,15 +64,13 @@ struct BadRow {
 
 impl Rows {
     pub(super) fn new(file: Arc<str>, region: Option<Region>) -> Self {
-        // A carriage return within a line ends no row: what stands behind it would be lost.
-        let parser = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
-        Self { file, region, parser, field: Vec::new(), header: None, group: None, suspect: None }
+        Self { file, region, sheet: None, notice: None, group: None, suspect: None }
     }
 
     /// Takes one line, the header first. Breaks if the header is invalid, since the rows have no meaning without it.
     pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
-        let Some(header) = self.header else { return self.take_header(number, line, ready) };
-        match self.row(header, line) {
+        let Some(sheet) = &mut self.sheet else { return self.take_header(number, line, ready) };
+        match row(sheet, line, self.region) {
             // A blank row, of which spreadsheets leave many.
             Ok(None) => {}
             Ok(Some((key, account_id))) => self.add(number, key, account_id, ready),
@@ -109,12 +103,14 @@ impl Rows {
         self.group.take().map(|group| group.into_job(&self.file))
     }
 
+    /// Returns the notice of the header, once.
+    pub(super) fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
     fn take_header(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
         match self.header(line) {
-            Ok(header) => {
-                self.header = Some(header);
-                ControlFlow::Continue(())
-            }
+            Ok(()) => ControlFlow::Continue(()),
             Err(problem) => {
                 self.reject(number, format!("{problem}; nothing of the file was read"), ready);
                 ControlFlow::Break(())
@@ -122,129 +118,16 @@ impl Rows {
         }
     }
 
-    fn header(&mut self, line: Line<'_>) -> Result<Header, String> {
-        let mut places = [None; COLUMNS.len()];
-        let mut problem = None;
-        let mut first = String::new();
-        let count = self.split(line, |place, text| {
-            if place == 0 {
-                text.clone_into(&mut first);
-            }
-            // A blank column, which has no values either.
-            if text.is_empty() || problem.is_some() {
-                return;
-            }
-            let column = COLUMNS.iter().position(|names| names.contains(&text));
-            match column.and_then(|column| places.get_mut(column)) {
-                None => problem = Some(format!("unknown column {} (expected {ALLOWED_HEADER})", excerpt(text))),
-                Some(Some(_)) => {
-                    problem = Some(format!("column {} twice (expected {ALLOWED_HEADER})", excerpt(text)));
-                }
-                Some(free) => *free = Some(place),
-            }
-        })?;
-        if count == 1
-            && let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| first.contains(separator))
-        {
-            let name = if separator == '\t' { "tabs".to_owned() } else { format!("\"{separator}\"") };
-            return Err(format!(
-                "columns are separated by {name} (expected commas; save the sheet as CSV with commas)"
-            ));
-        }
-        problem.map_or_else(|| Header::new(places, self.region), Err)
-    }
-
-    /// What a row says; `None` if it is blank.
-    fn row(&mut self, header: Header, line: Line<'_>) -> Result<Option<(Key, AccountId)>, BadRow> {
-        let default_region = self.region;
-        let whole = |problem| BadRow { column: None, problem, known: Box::default() };
-        let mut fields: [String; COLUMNS.len()] = Default::default();
-        let mut nameless = None;
-        let count = self.split(line, |place, text| {
-            let column = header.places.iter().position(|of| *of == Some(place));
-            match column.and_then(|column| fields.get_mut(column)) {
-                Some(field) => text.clone_into(field),
-                None if text.is_empty() || nameless.is_some() => {}
-                None => nameless = Some((place + 1, excerpt(text))),
-            }
-        });
-        let count = count.map_err(whole)?;
-        if let Some((number, found)) = nameless {
-            let expected = "expected a blank field, since the header does not name this column";
-            return Err(whole(format!("value {found} in column {number} ({expected})")));
-        }
-        if fields.iter().all(String::is_empty) {
-            return Ok(None);
-        }
-        let width = header.width();
-        if count < width {
-            return Err(whole(format!("{count} fields (expected {width}, as in the header)")));
-        }
-        let [image_id, region, permission, account_id] = fields;
-        let image_id: Result<ImageId, _> = image_id.parse();
-        let region: Result<Region, _> = match (&*region, default_region) {
-            ("", Some(region)) => Ok(region),
-            (text, _) => text.parse(),
-        };
-        let permission: Result<Permission, _> = permission.parse();
-        let account_id: Result<AccountId, _> = account_id.parse();
-        let known = Known {
-            image_id: image_id.as_ref().ok().copied(),
-            region: region.as_ref().ok().copied(),
-            permission: permission.as_ref().ok().copied(),
-            ..Known::default()
-        };
-        match (image_id, region, permission, account_id) {
-            (Ok(image_id), Ok(region), Ok(permission), Ok(account_id)) => {
-                Ok(Some(((image_id, region, permission), account_id)))
-            }
-            (image_id, region, permission, account_id) => {
-                let problems = [
-                    image_id.err().map(|error| error.to_string()),
-                    region.err().map(|error| error.to_string()),
-                    permission.err().map(|error| error.to_string()),
-                    account_id.err().map(|error| error.to_string()),
-                ];
-                let first = COLUMNS.iter().zip(problems).find_map(|(names, problem)| Some((names, problem?)));
-                let (column, problem) =
-                    first.map_or_else(Default::default, |(names, problem)| (names.first(), problem));
-                Err(BadRow { column: column.map(|&name| name.to_owned()), problem, known: Box::new(known) })
+    fn header(&mut self, line: Line<'_>) -> Result<(), String> {
+        let (sheet, notice) = Sheet::new(bytes(line)?, COLUMNS)?;
+        for (column, names) in COLUMNS.iter().enumerate() {
+            let name = names.first().copied().unwrap_or_default();
+            if !sheet.has(column) && (name != "region" || self.region.is_none()) {
+                return Err(format!("missing column {name} (expected {ALLOWED_HEADER})"));
             }
         }
-    }
-
-    /// Calls `each` with every field of a line, in order, without the white space around it. Returns how many there are.
-    /// Only one field is in memory at a time, so a sheet may have any number of columns.
-    fn split(&mut self, line: Line<'_>, mut each: impl FnMut(usize, &str)) -> Result<usize, String> {
-        let Line::Bytes(bytes) = line else { return Err(job::too_long()) };
-        let text = str::from_utf8(bytes).map_err(|error| job::not_utf8(bytes, error))?;
-        self.field.resize(text.len() + 1, 0);
-        self.parser.reset();
-        // A byte order mark is no part of a file, and was taken off its first line. The parser takes one off whatever it
-        // reads first, so it reads the end of an empty line before each row.
-        self.parser.read_field(b"\n", &mut self.field);
-        let mut count = 0;
-        let mut written = 0;
-        // A line end ends the row, unless it stands within quotes.
-        for mut rest in [text.as_bytes(), b"\n"] {
-            while !rest.is_empty() {
-                let room = self.field.get_mut(written..).unwrap_or_default();
-                let (result, read, more_written) = self.parser.read_field(rest, room);
-                rest = rest.get(read..).unwrap_or_default();
-                written += more_written;
-                if let ReadFieldResult::Field { record_end } = result {
-                    // Quotes and commas are removed from UTF-8 and leave UTF-8.
-                    let field = self.field.get(..written).and_then(|field| str::from_utf8(field).ok());
-                    each(count, field.unwrap_or_default().trim());
-                    count += 1;
-                    written = 0;
-                    if record_end {
-                        return Ok(count);
-                    }
-                }
-            }
-        }
-        Err("quote is not closed (expected the closing quote in the same line)".to_owned())
+        (self.sheet, self.notice) = (Some(sheet), notice);
+        Ok(())
     }
 
     /// Puts a good row to the group, or begins another one.
@@ -284,25 +167,6 @@ impl Rows {
     }
 }
 
-impl Header {
-    /// Checks that no column is missing.
-    fn new(places: [Option<usize>; COLUMNS.len()], region: Option<Region>) -> Result<Self, String> {
-        for (names, place) in COLUMNS.iter().zip(places) {
-            let is_needed = region.is_none() || names.first() != Some(&"region");
-            if place.is_none() && is_needed {
-                let name = names.first().copied().unwrap_or_default();
-                return Err(format!("missing column {name} (expected {ALLOWED_HEADER})"));
-            }
-        }
-        Ok(Self { places })
-    }
-
-    /// Returns how many fields a row has at least.
-    fn width(&self) -> usize {
-        self.places.into_iter().flatten().max().map_or(0, |last| last + 1)
-    }
-}
-
 impl Group {
     fn into_job(self, file: &Arc<str>) -> Result<JobLine, Rejection> {
         let place = Place { file: file.clone(), line: self.line };
@@ -319,14 +183,54 @@ impl Group {
     }
 }
 
-/// Whether a line names a column, and so can be a header.
-pub(super) fn names_a_column(line: &[u8]) -> bool {
-    let is_column = |field: &[u8]| {
-        let field = field.trim_ascii();
-        let bare = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(field);
-        COLUMNS.iter().any(|names| names.iter().any(|name| name.as_bytes() == bare))
+/// What a row says; `None` if it is blank.
+fn row(
+    sheet: &mut Sheet<{ COLUMNS.len() }>,
+    line: Line<'_>,
+    default_region: Option<Region>,
+) -> Result<Option<(Key, AccountId)>, BadRow> {
+    let whole = |problem| BadRow { column: None, problem, known: Box::default() };
+    let Some(fields) = bytes(line).and_then(|bytes| sheet.row(bytes)).map_err(whole)? else { return Ok(None) };
+    let [image_id, region, permission, account_id] = fields;
+    let image_id: Result<ImageId, _> = image_id.parse();
+    let region: Result<Region, _> = match (&*region, default_region) {
+        ("", Some(region)) => Ok(region),
+        (text, _) => text.parse(),
     };
-    line.split(|byte| b",;\t|".contains(byte)).any(is_column)
+    let permission: Result<Permission, _> = permission
+        .to_ascii_uppercase()
+        .parse()
+        .map_err(|_| format!("invalid value {} (expected SHARE, CANCEL or SYNC)", excerpt(&permission)));
+    let account_id = job::parse_account_id(&account_id);
+    let known = Known {
+        image_id: image_id.as_ref().ok().copied(),
+        region: region.as_ref().ok().copied(),
+        permission: permission.as_ref().ok().copied(),
+        ..Known::default()
+    };
+    match (image_id, region, permission, account_id) {
+        (Ok(image_id), Ok(region), Ok(permission), Ok(account_id)) => {
+            Ok(Some(((image_id, region, permission), account_id)))
+        }
+        (image_id, region, permission, account_id) => {
+            let problems = [
+                image_id.err().map(|error| error.to_string()),
+                region.err().map(|error| error.to_string()),
+                permission.err(),
+                account_id.err(),
+            ];
+            let first = COLUMNS.iter().zip(problems).find_map(|(names, problem)| Some((names, problem?)));
+            let (column, problem) = first.map_or_else(Default::default, |(names, problem)| (names.first(), problem));
+            Err(BadRow { column: column.map(|&name| name.to_owned()), problem, known: Box::new(known) })
+        }
+    }
+}
+
+fn bytes(line: Line<'_>) -> Result<&[u8], String> {
+    match line {
+        Line::Bytes(bytes) => Ok(bytes),
+        Line::TooLong | Line::Foreign(_) => Err(job::too_long()),
+    }
 }
 
 fn job_id(line: u64) -> String {
