@@ -88,7 +88,7 @@ struct Rule {
 const NONE: fn(&Value) -> bool = |_| false;
 
 /// For the queues of jobs.
-const OF_JOBS: [Rule; 9] = [
+const OF_JOBS: [Rule; 10] = [
     Rule {
         key: "delivery-limit",
         is_allowed: |value| value.as_i64().is_some_and(|limit| limit >= topology::DELIVERY_LIMIT.into()),
@@ -123,7 +123,16 @@ const OF_JOBS: [Rule; 9] = [
         expected: "at-least-once",
         effect: "where the queue has no such argument, dead letters may be lost",
     },
+    Rule {
+        key: "consumer-timeout",
+        is_allowed: |value| value.as_u64().is_some_and(|millis| millis > LEASE_MAX_MILLIS),
+        expected: "more than 1500000, the longest broker.lease in milliseconds",
+        effect: "the broker takes a job back from a worker that still works on it",
+    },
 ];
+
+/// The upper bound of `broker.lease`: a worker requeues a job by then.
+const LEASE_MAX_MILLIS: u64 = 25 * 60 * 1_000;
 
 /// For the queue of dead letters.
 const OF_DEAD: [Rule; 5] = [
@@ -345,6 +354,14 @@ mod tests {
         check(&OF_JOBS, &json!({"delivery-limit": -1}), &[&words.replace(" 3 ", " -1 ")]);
         check(&OF_JOBS, &json!({"delivery-limit": 2_000_000}), &[]);
         check(&OF_JOBS, &json!([]), &[]);
+    }
+
+    #[test]
+    fn consumer_timeout_exceeds_the_longest_lease() {
+        let words = "queue q: policy blanket: consumer-timeout is 60000 \
+                     (expected more than 1500000, the longest broker.lease in milliseconds)";
+        check(&OF_JOBS, &json!({"consumer-timeout": 60_000}), &[words]);
+        check(&OF_JOBS, &json!({"consumer-timeout": 1_800_000}), &[]);
     }
 
     #[test]
