@@ -17,7 +17,7 @@ use crate::mib;
 /// How long a queue may remain unchanged before the bench fails.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pause between two declares, each of which costs the broker some microseconds.
+/// Pause between two declares. Each costs the broker a few microseconds.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Linux's processor ticks per second, the same on every platform.
@@ -115,7 +115,7 @@ fn wait_until(mut probe: impl FnMut() -> Result<(), usize>) {
 
 impl Observed {
     /// Returns jobs per second.
-    #[allow(clippy::cast_precision_loss, reason = "there are not so many jobs")]
+    #[allow(clippy::cast_precision_loss, reason = "there are far fewer than 2^52 jobs")]
     pub(crate) fn rate(&self) -> f64 {
         self.jobs as f64 / self.time.as_secs_f64()
     }
@@ -132,7 +132,7 @@ impl Observed {
 }
 
 impl fmt::Display for Observed {
-    #[allow(clippy::cast_precision_loss, reason = "there are not so many jobs")]
+    #[allow(clippy::cast_precision_loss, reason = "there are far fewer than 2^52 jobs")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.processor.as_secs_f64() * 1e6 / self.jobs as f64;
         let peak = mib(self.peak_kib);

@@ -26,12 +26,12 @@ const LINES_MAX: usize = 1024;
 /// How long the last lines may take.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// The log. Dropped, it sees to it that what was said is written.
+/// The log. Dropping it writes all pending events.
 pub(crate) struct Log(SyncSender<Entry>);
 
 enum Entry {
     Line(Vec<u8>),
-    /// All before it is to be written, and this told then.
+    /// A request to write everything before it and then to confirm.
     End(mpsc::Sender<()>),
 }
 

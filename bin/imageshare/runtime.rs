@@ -1,4 +1,4 @@
-//! The runtime that everything that waits runs on, and the wish to end it.
+//! The runtime of a command, and the signals that end it.
 
 use std::future::pending;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::exit::{Exit, OrExit as _, Problem};
 
-/// Wishes to end that are kept: the first lets calls in flight end, the second ends at once, more say nothing new.
+/// Interrupts that are kept: the first lets requests in flight finish, the second ends at once, others change nothing.
 const INTERRUPTS_MAX: usize = 2;
 
 /// Runs a command. A task that it left behind, such as an endless read of standard input, does not delay the exit.
@@ -25,7 +25,7 @@ pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Resul
     ended
 }
 
-/// The wishes to end of a command that has begun.
+/// The interrupts of a running command.
 pub(crate) struct Interrupts {
     /// A message for each Ctrl-C and each SIGTERM.
     pub(crate) each: mpsc::Receiver<()>,
@@ -45,7 +45,7 @@ impl Interrupts {
     }
 }
 
-/// The wishes to end from now on; the first is announced. Must be called on the runtime.
+/// Returns the interrupts from now on, and announces the first. Must be called on the runtime.
 pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Interrupts, Problem> {
     let (sender, each) = mpsc::channel(INTERRUPTS_MAX);
     let (is_any, any) = watch::channel(false);
@@ -64,7 +64,7 @@ pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Int
     Ok(Interrupts { each, any })
 }
 
-/// A message for each SIGHUP from now on, as far as there is room: one that is not taken yet says it already. Must be
+/// Returns a message for each SIGHUP from now on. One that is not received yet stands for later ones. Must be
 /// called on the runtime.
 #[cfg(unix)]
 pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {

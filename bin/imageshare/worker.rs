@@ -222,7 +222,7 @@ async fn serve(
     }
 }
 
-/// The end. What is held goes back to the broker in its order only if the process ends whole: a subscription that is
+/// Ends the worker. What is held is returned to the broker in its order only if the process ends whole: a subscription that is
 /// taken apart would say goodbye in the wrong order.
 fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
     match problem {

@@ -1,4 +1,4 @@
-//! A cluster of three nodes, one of which is killed, cut off or suspended.
+//! A cluster of three nodes. One is killed, cut off or suspended.
 
 use kit::{
     BrokerNode, Relay, SandboxProcess,

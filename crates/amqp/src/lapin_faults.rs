@@ -1,4 +1,4 @@
-//! The faults of lapin 4.12.3 for which this crate has workarounds. A test fails once the library no longer has the fault.
+//! The faults of lapin 4.12.3 that this crate works around. A test fails once the library no longer has the fault.
 
 use std::{
     sync::{

@@ -273,7 +273,7 @@ fn scrub_list(mut list: &mut [u8], depth: u32) -> Result<(), BadProperties> {
     Ok(())
 }
 
-/// Knows the types of RabbitMQ, which refuses any other.
+/// Accepts the types of RabbitMQ, which refuses any other.
 fn scrub_value(rest: &mut &mut [u8], depth: u32) -> Result<(), BadProperties> {
     let [kind] = take_array(rest)?;
     match *kind {

@@ -45,7 +45,7 @@ const KEY_LEN_MIN: usize = 16;
 /// The first characters of DER and of JSON in base64, which have less disorder.
 const KEY_BEGINNINGS: [&str; 2] = ["MII", "eyJ"];
 
-/// Pairs of neighboring characters of which at least one changes its class in a key, not counting a capital before a
+/// Pairs of neighboring characters. At least one of them changes its class in a key, not counting a capital before a
 /// small letter. In random text two pairs of five do, in names about one of five.
 const PAIRS_PER_CHANGE_MAX: usize = 4;
 

@@ -1,4 +1,4 @@
-//! A JSON value of which only texts and whole numbers are kept, to read members leniently.
+//! A JSON value that keeps only texts and whole numbers, to read members leniently.
 
 use alloc::{borrow::Cow, string::String};
 use core::fmt;

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-/// Characters of foreign text that an error message shows at most.
+/// The maximum number of characters of foreign text in an error message.
 const EXCERPT_CHARS_MAX: usize = 60;
 
 /// Returns the start of a foreign text in quotes, with control characters and non-ASCII escaped, and its length if it was cut.

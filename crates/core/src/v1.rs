@@ -154,7 +154,7 @@ fn keyed<M: Mac + KeyInit>(key: &[u8], message: &str) -> impl AsRef<[u8]> {
 mod tests {
     use super::*;
 
-    /// The vendor's documented example, with the method said.
+    /// The vendor's documented example, with an explicit method.
     #[test]
     fn common_parameters_are_signed_once() {
         let credential = Credential {

@@ -101,7 +101,7 @@ fn vectors() -> Vec<Vector> {
     serde_json::from_str(VECTORS).unwrap()
 }
 
-/// What is hashed for the payload: the body, or the text of the header that says that the body is not signed.
+/// What is hashed for the payload: the body, or the text of the header for an unsigned body.
 fn payload(tc3: &Tc3) -> &str {
     tc3.headers.get("X-TC-Content-SHA256").map_or(&tc3.body, String::as_str)
 }

@@ -22,7 +22,7 @@ pub struct LaneLimits(LaneLimitValues);
 pub struct LimitValues {
     /// Tries of an operation that fails for no named reason, alone or in its smallest batch. 1 to 255.
     pub attempts: u32,
-    /// The longest pause before each next try, of which a random fraction is waited (full jitter). The last one repeats. At
+    /// The longest pause before each next try. A random fraction of it is waited (full jitter). The last one repeats. At
     /// least one.
     pub pauses: Vec<Millis>,
     /// Accounts an image may be shared with, until refusals show another number. At least 1.
@@ -203,7 +203,7 @@ const BATCH_MAX: f64 = 500.0;
 
 /// How old a listing may be to report an account as unchanged.
 pub(crate) const LISTING_AGE_MAX: Millis = Millis::from_secs(30);
-/// Listings of these lengths may have been cut: a page of that length is what the API may return at most.
+/// Listings of these lengths may be truncated: the API may return pages of at most that length.
 pub(crate) const SUSPICIOUS_LENGTHS: [usize; 3] = [20, 50, 100];
 /// How long work continues without listings after a refusal that trying again at once would not change.
 pub(crate) const UNREADABLE_FOR: Millis = Millis::from_secs(10 * 60);

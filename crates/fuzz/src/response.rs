@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::{shown::assert_shown, source::documents};
 
-/// Characters that the words for a body that is no answer have at most.
+/// The maximum number of characters in the error for a malformed response.
 const REASON_CHARS_MAX: usize = 1_000;
 
 /// A secret that is shorter may be part of words of our own by chance.

@@ -39,7 +39,7 @@ pub struct Dials {
     /// How long the broker keeps the consumer of a silent connection, in milliseconds, least and most: 2.35 to 3
     /// heartbeats, and 60 s and more on clusters from RabbitMQ 4.3 on.
     pub disconnect_timeout: (u64, u64),
-    /// How much later than the broker a worker sees that its connection ended, in milliseconds, at most.
+    /// The maximum delay in milliseconds until a worker sees that the broker ended its connection.
     pub end_seen_within: u64,
     /// Whether a call needs an ownership proof that is younger than a heartbeat.
     pub proof: bool,

@@ -91,10 +91,10 @@ struct Deliveries {
 }
 
 /// How old a reading may be that is believed, in milliseconds.
-const READING_BELIEVED_FOR: u64 = 30_000;
+const LISTING_VALID_FOR: u64 = 30_000;
 
 /// How long the engine may go on believing that an image is full, in milliseconds: a learned cap, and a listing's age.
-const FULL_BELIEVED_FOR: u64 = 600_000;
+const FULL_VALID_FOR: u64 = 600_000;
 
 impl Checker {
     /// Creates a checker for a world, with the rate limits of all calls and of questions about images, per second.
@@ -251,7 +251,7 @@ impl Checker {
     /// engine may rely on a listing from before the change.
     fn is_disturbed(&self, world: &World, job: usize) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
-        let believed = READING_BELIEVED_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
+        let believed = LISTING_VALID_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
         self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
     }
 
@@ -294,14 +294,14 @@ impl Checker {
         let jobs = &world.jobs;
         let found = &jobs[job].1;
         let mut seen = BTreeSet::new();
-        let wished: Vec<_> = found.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
-        let told: Vec<_> = report.outcomes.iter().map(|&(account, _)| account).collect();
-        if wished != told {
-            self.wrong(format!("job {job}: outcomes for {told:?}, wished were {wished:?}"));
+        let requested: Vec<_> = found.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
+        let reported: Vec<_> = report.outcomes.iter().map(|&(account, _)| account).collect();
+        if requested != reported {
+            self.wrong(format!("job {job}: outcomes for {reported:?} (expected {requested:?})"));
         }
-        let repeats = found.account_ids.len() - wished.len();
+        let repeats = found.account_ids.len() - requested.len();
         if report.duplicates as usize != repeats {
-            self.wrong(format!("job {job}: {} duplicates counted, there were {repeats}", report.duplicates));
+            self.wrong(format!("job {job}: {} duplicates counted (expected {repeats})", report.duplicates));
         }
         for (earlier, (_, other)) in jobs[..job].iter().enumerate() {
             let related = other.image_id == found.image_id && other.account_ids.iter().any(|a| seen.contains(a));
@@ -309,51 +309,51 @@ impl Checker {
                 self.wrong(format!("job {job} is settled before job {earlier}, which names one of its accounts"));
             }
         }
-        self.check_told(world, job, &report, published);
+        self.check_outcomes(world, job, &report, published);
         if self.settled.insert(job, report).is_some() {
             self.wrong(format!("job {job} is settled twice"));
         }
     }
 
-    /// What a report tells must be true when it is told.
-    fn check_told(&mut self, world: &World, job: usize, report: &Report, published: usize) {
+    /// Each outcome of a report must be true when the job is settled.
+    fn check_outcomes(&mut self, world: &World, job: usize, report: &Report, published: usize) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
         let found = &jobs[job].1;
         self.check_causes(world, job, report);
-        for (account, permission, outcome) in told_of(found.mode, report) {
+        for (account, permission, outcome) in outcomes_of(found.mode, report) {
             if matches!(outcome, AccountOutcome::Unchanged) && self.was_changed_before(world, job, account, permission)
             {
-                self.wrong(format!("job {job}: {account} is said to be unchanged, and the job before changed it"));
+                self.wrong(format!("job {job}: {account} is reported as unchanged, but the job before changed it"));
             }
             let unfounded = matches!(outcome, AccountOutcome::Unchanged)
                 && !self.is_disturbed(world, job)
                 && !self.was_so(world, job, account, permission);
             if unfounded {
-                self.wrong(format!("job {job}: {account} is said to be unchanged, and was not {permission} since"));
+                self.wrong(format!("job {job}: {account} is reported as unchanged, but was not {permission} since"));
             }
             let later = job + 1..published.max(job + 1);
             let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
             let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
-            let told = !is_failed(outcome) && !overtaken && !self.is_disturbed(world, job);
-            if told && state != permission {
-                self.wrong(format!("job {job}: {account} is said to be {permission} ({outcome:?}) and is {state}"));
+            let is_claimed = !is_failed(outcome) && !overtaken && !self.is_disturbed(world, job);
+            if is_claimed && state != permission {
+                self.wrong(format!("job {job}: {account} is reported as {permission} ({outcome:?}), but is {state}"));
             }
         }
     }
 
-    /// What a report tells must have a cause: nothing is changed without a request, and nothing fails that is well.
+    /// Each outcome of a report must have a cause: `changed` a request, and a failure a fault that explains it.
     pub fn check_causes(&mut self, world: &World, job: usize, report: &Report) {
         let found = &world.jobs[job].1;
-        for (account, permission, outcome) in told_of(found.mode, report) {
+        for (account, permission, outcome) in outcomes_of(found.mode, report) {
             match outcome {
                 AccountOutcome::Changed if !self.asked.contains(&(found.image_id, account, permission)) => {
-                    self.wrong(format!("job {job}: {account} is said to be changed, and nothing was ever sent for it"));
+                    self.wrong(format!("job {job}: {account} is reported as changed, but no request named it"));
                 }
                 AccountOutcome::Failed(failure)
                     if !self.is_justified(world, job, account, permission, &failure.code) =>
                 {
                     let code = &failure.code;
-                    self.wrong(format!("job {job}: {account} failed with {code}, and nothing is wrong with it"));
+                    self.wrong(format!("job {job}: {account} failed with {code}, but no fault explains it"));
                 }
                 AccountOutcome::Failed(failure)
                     if failure.request_id.is_some_and(|id| !self.was_made_for(world, job, report, id)) =>
@@ -372,14 +372,14 @@ impl Checker {
     fn was_made_for(&self, world: &World, job: usize, report: &Report, id: RequestId) -> bool {
         let Some(request) = self.requests.get(&id) else { return false };
         let found = &world.jobs[job].1;
-        let mut named = told_of(found.mode, report).map(|(account, ..)| account);
+        let mut named = outcomes_of(found.mode, report).map(|(account, ..)| account);
         let names = request.accounts.is_empty() || named.any(|account| request.accounts.contains(&account));
         let first = self.first_delivery(job).unwrap_or_default();
         request.image == found.image_id && names && request.at + CALL_TIMEOUT >= first
     }
 
-    /// Nothing is left to happen: the world is as the last wish of each account asked, where that was not said to have
-    /// failed.
+    /// After the last event each account must be as the last job that names it requested, unless that job reported a
+    /// failure.
     pub fn finish(&mut self, world: &World) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
         let mut last: BTreeMap<(ImageId, AccountId), (usize, Permission, bool)> = BTreeMap::new();
@@ -398,20 +398,20 @@ impl Checker {
                 // cancel. The report of a SYNC whose accounts all failed proves nothing about the others. A truncated
                 // listing may omit accounts.
                 let cut = world.ledger.dials.listing_limit.is_some_and(|limit| limit as u64 <= world.accounts);
-                let began = !cut && told_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
+                let began = !cut && outcomes_of(job.mode, report).any(|(_, _, outcome)| !is_failed(outcome));
                 last.retain(|(image, _), _| *image != job.image_id || began);
                 let others = last.iter_mut().filter(|((image, _), _)| *image == job.image_id);
-                others.for_each(|(_, wish)| *wish = (nth, Permission::Cancel, false));
+                others.for_each(|(_, request)| *request = (nth, Permission::Cancel, false));
             }
-            for (account, permission, outcome) in told_of(job.mode, report) {
+            for (account, permission, outcome) in outcomes_of(job.mode, report) {
                 let failed = is_failed(outcome);
                 last.insert((job.image_id, account), (nth, permission, failed));
             }
         }
         for ((image, account), (job, permission, failed)) in last {
             let state = Permission::of_presence(ledger.is_shared(image, account));
-            let told = !failed && !self.is_disturbed(world, job);
-            if told && state != permission {
+            let is_claimed = !failed && !self.is_disturbed(world, job);
+            if is_claimed && state != permission {
                 self.wrong(format!("at the end {account} of {image} is {state}, job {job} asked for {permission}"));
             }
         }
@@ -421,13 +421,13 @@ impl Checker {
     /// came up, and not long before the delivery.
     fn was_so(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let Some(&Deliveries { last, .. }) = self.deliveries.get(&job) else { return true };
-        let believed_from = last.saturating_sub(READING_BELIEVED_FOR + CALL_TIMEOUT);
-        let from = self.up_at.max(believed_from.saturating_sub(world.lag_max));
+        let valid_from = last.saturating_sub(LISTING_VALID_FOR + CALL_TIMEOUT);
+        let from = self.up_at.max(valid_from.saturating_sub(world.lag_max));
         let image = world.jobs[job].1.image_id;
         let Some(states) = self.states.get(&(image, account)) else { return true };
-        let wished = permission == Permission::Share;
+        let is_requested = permission == Permission::Share;
         let until = states.iter().skip(1).map(|&(at, _)| at).chain([u64::MAX]);
-        states.iter().zip(until).any(|(&(_, state), until)| state == wished && until >= from)
+        states.iter().zip(until).any(|(&(_, state), until)| state == is_requested && until >= from)
     }
 
     /// Returns whether the last earlier job with an item for this account reached the opposite permission. A job that
@@ -435,7 +435,7 @@ impl Checker {
     fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
         let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
-        // After a hand-over calls of the process before may still land, and a reading may not show them yet.
+        // After a takeover requests of the process before may still take effect, and a listing may not show them yet.
         let LimitValues { write_lag, read_lag, .. } = &world.limits;
         let unsettled = if world.has_takeover_checks() { self.up_at + write_lag.0 + read_lag.0 } else { 0 };
         if is_redelivered || first < unsettled {
@@ -447,8 +447,8 @@ impl Checker {
         let undisturbed = named.filter(|&(nth, _)| !self.is_disturbed(world, nth));
         undisturbed.and_then(|(nth, (_, other))| Some((other.mode, self.settled.get(&nth)?))).is_some_and(
             |(mode, report)| {
-                let mut told = told_of(mode, report).filter(|&(told, ..)| told == account);
-                told.any(|(_, wished, outcome)| wished != permission && !is_failed(outcome))
+                let mut outcomes = outcomes_of(mode, report).filter(|&(other, ..)| other == account);
+                outcomes.any(|(_, requested, outcome)| requested != permission && !is_failed(outcome))
             },
         )
     }
@@ -456,7 +456,7 @@ impl Checker {
     /// Whether the image was full when the engine may have looked.
     fn was_full(&self, world: &World, job: usize, image: ImageId) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
-        let was_full = self.full_at.get(&image).is_some_and(|&at| at + FULL_BELIEVED_FOR >= first);
+        let was_full = self.full_at.get(&image).is_some_and(|&at| at + FULL_VALID_FOR >= first);
         was_full || world.ledger.shared_count(image) >= world.cap()
     }
 
@@ -512,24 +512,24 @@ impl Checker {
         }
     }
 
-    /// Something is wrong.
+    /// Records a violation.
     pub fn wrong(&mut self, what: String) {
         self.violations.push(what);
     }
 }
 
 /// Every account in a report, with its requested permission and its outcome.
-fn told_of(mode: Mode, report: &Report) -> impl Iterator<Item = (AccountId, Permission, &AccountOutcome)> {
-    let wished = report.outcomes.iter().map(move |(account, outcome)| (*account, mode.permission(), outcome));
+fn outcomes_of(mode: Mode, report: &Report) -> impl Iterator<Item = (AccountId, Permission, &AccountOutcome)> {
+    let requested = report.outcomes.iter().map(move |(account, outcome)| (*account, mode.permission(), outcome));
     let gone = report.cancelled.iter().map(|(account, outcome)| (*account, Permission::Cancel, outcome));
-    wished.chain(gone)
+    requested.chain(gone)
 }
 
 const fn is_failed(outcome: &AccountOutcome) -> bool {
     matches!(outcome, AccountOutcome::Failed(_))
 }
 
-/// Whether a job may undo a permission of an account. A SYNC has a wish for every account.
+/// Whether a job may undo a permission of an account. A SYNC requests a state for every account.
 fn may_undo(job: &Job, image: ImageId, account: AccountId, permission: Permission) -> bool {
     let opposite = job.mode.permission() != permission && job.account_ids.contains(&account);
     job.image_id == image && (job.mode == Mode::Sync || opposite)

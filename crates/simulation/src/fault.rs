@@ -19,11 +19,11 @@ pub enum Fault {
     InternalError,
     /// No response; the call takes effect up to `write_lag` after it was sent, even if its sender is gone.
     Late,
-    /// The API says that the clocks differ, and correcting ours does not help.
+    /// The API reports a clock skew, and correcting our clock does not help.
     Clock,
-    /// The API says that this account's arrangement with the vendor forbids the call.
+    /// The API refuses the call for the account's deployment.
     Deployment,
-    /// The API says that the clocks differ.
+    /// The API reports a clock skew.
     Skew,
     /// No answer, and the call is never applied.
     Swallowed,
@@ -35,7 +35,7 @@ pub enum Fault {
     Kill,
     /// The worker loses its connection and connects again.
     Lost,
-    /// The worker is told to end: it gives the lane back and another one takes its place.
+    /// The worker receives SIGTERM: it requeues its jobs, and another one takes over.
     Drained,
     /// Nothing comes from the worker's connection for up to 100 s: it is cut off from the broker, or suspended.
     Silent,

@@ -1,4 +1,4 @@
-//! Runs many histories and says what broke, how fast it went, and what was never reached.
+//! Runs many histories and reports violations, speed, and states that were never reached.
 #![allow(clippy::indexing_slicing, reason = "it ends where a bug shows, and sees nothing from outside")]
 
 use std::{
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
                          imageshare-simulation [--from SEED] --seeds COUNT --record FILE\n       \
                          imageshare-simulation --scale OPERATIONS [--latency MS] [--transient PER_MILLE] [--bad PER_CENT]";
             let dials = Dials::NAMES.map(|(name, values)| format!("\n  {name} {values}")).concat();
-            // Nothing can be said where standard error is gone.
+            // Standard error may be closed.
             _ = writeln!(std::io::stderr(), "{usage}\nDials of the broker (docs/broker.md):{dials}");
             return ExitCode::from(2);
         }
@@ -208,7 +208,7 @@ fn portion(first: u64, count: u64, broker: &Dials, found: &Mutex<Found>) {
             part.broken.push((seed, violation));
         }
     }
-    // A thread that panicked has said so by itself.
+    // A panic has printed its own message.
     let Ok(mut found) = found.lock() else { return };
     found.coverage.add_all(&part.coverage);
     found.calls += part.calls;

@@ -36,11 +36,11 @@ pub(crate) struct Process {
     pub(crate) cut_off_until: Option<u64>,
     /// Until when it is suspended.
     pub(crate) suspended_until: Option<u64>,
-    /// Whether it was told to end.
+    /// Whether it received SIGTERM.
     pub(crate) is_draining: bool,
     /// Whose key it signs with.
     pub(crate) key_owner: AccountId,
-    /// Whether it was told that its key is another account's.
+    /// Whether its key turned out to belong to another account.
     pub(crate) knows_foreign: bool,
     next_delivery: u64,
     acks: AckTimes,

@@ -16,10 +16,10 @@ use crate::{
     world::{OWNER, World, account, account_of, image, region},
 };
 
-/// What a job asks for, for which accounts, and how long after the one before it comes.
-type Wish = (Mode, Vec<u64>, u64);
+/// A job: mode, accounts, and the milliseconds after the job before.
+type TestJob = (Mode, Vec<u64>, u64);
 
-fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+fn jobs() -> impl Strategy<Value = Vec<TestJob>> {
     let modes = prop_oneof![3 => Just(Mode::Share), 3 => Just(Mode::Cancel), 1 => Just(Mode::Sync)];
     let accounts = proptest::sample::subsequence(vec![0, 1, 2], 1..=3);
     proptest::collection::vec((modes, accounts, prop_oneof![Just(0), 1_u64..500, 1_u64..60_000]), 1..10)
@@ -35,7 +35,7 @@ fn is_ours(fault: Fault) -> bool {
     !matches!(fault, Fault::Outside | Fault::Deployment | Fault::Busy)
 }
 
-fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
+fn history(jobs: &[TestJob], faults: &[(u64, Fault)], seed: u64) -> Ended {
     let mut world = World::quiet();
     world.images = 1;
     world.accounts = 3;
@@ -48,7 +48,7 @@ fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
     world.faults = Faults::placed(faults);
     world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));
     let mut at = 1000;
-    for (mode, accounts, gap) in wishes {
+    for (mode, accounts, gap) in jobs {
         at += gap;
         let job = Job {
             region: region(),
@@ -64,10 +64,10 @@ fn history(wishes: &[Wish], faults: &[(u64, Fault)], seed: u64) -> Ended {
     run(world, seed, true)
 }
 
-/// Who has the image when each wish is carried out in its turn.
-fn in_turn(wishes: &[Wish]) -> BTreeMap<u64, bool> {
+/// Returns which accounts have the image once every request is applied in order.
+fn apply_in_order(jobs: &[TestJob]) -> BTreeMap<u64, bool> {
     let mut shared: BTreeMap<u64, bool> = (0..3).map(|nth| (nth, false)).collect();
-    for (mode, accounts, _) in wishes {
+    for (mode, accounts, _) in jobs {
         for (nth, has) in &mut shared {
             match (mode, accounts.contains(nth)) {
                 (Mode::Share | Mode::Sync, true) => *has = true,
@@ -84,16 +84,16 @@ proptest! {
 
     #[test]
     fn account_order_holds_under_any_interleaving(
-        wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
+        jobs in jobs(), faults in faults(), seed in proptest::num::u64::ANY,
     ) {
-        let ended = history(&wishes, &faults, seed);
+        let ended = history(&jobs, &faults, seed);
         prop_assert!(ended.violations.is_empty(), "{:#?}", ended.violations);
         let failed = |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_));
         let all_went = !ended.reports.values().any(|report| {
             report.outcomes.iter().chain(&report.cancelled).any(|(_, outcome)| failed(outcome))
         });
         if all_went {
-            let expected = in_turn(&wishes);
+            let expected = apply_in_order(&jobs);
             let shared: BTreeMap<_, _> = (0..3).map(|nth| (nth, ended.shared.contains(&account(nth)))).collect();
             prop_assert_eq!(shared, expected);
         }
@@ -101,9 +101,9 @@ proptest! {
 
     #[test]
     fn same_inputs_give_the_same_commands(
-        wishes in wishes(), faults in faults(), seed in proptest::num::u64::ANY,
+        jobs in jobs(), faults in faults(), seed in proptest::num::u64::ANY,
     ) {
-        let history = || history(&wishes, &faults, seed).log;
+        let history = || history(&jobs, &faults, seed).log;
         prop_assert_eq!(history(), history());
     }
 }

@@ -53,7 +53,7 @@ pub struct Ended {
 }
 
 pub(crate) const LANE: LaneId = LaneId(0);
-/// A driver that gets no answer says so after this time, in milliseconds.
+/// The time after which a driver reports a call without an answer, in milliseconds.
 pub(crate) const CALL_TIMEOUT: u64 = 10_000;
 /// How long a delivery takes after another consumer became the active one, in milliseconds.
 const TAKEOVER: u64 = 7;
@@ -70,7 +70,7 @@ enum Event {
     Publish(usize),
     /// A request of a process is written; of this kind, if that is not counted yet.
     Sent(u64, CallId, Option<usize>),
-    /// A call reaches the cloud; if its client still waits, that is told what came of it then.
+    /// A call reaches the cloud. A client that still waits receives the outcome.
     Arrive {
         process: u64,
         call: CallId,
@@ -104,7 +104,7 @@ enum Event {
     Woken(u64, u64),
     /// Processes sign with a key of this account from now on.
     KeyReplaced(AccountId),
-    /// A process is told the account of the key in use, or that it cannot be learned.
+    /// A process receives the account of the key in use, or that it is unavailable.
     OwnerLearned(u64, Option<AccountId>),
     Interrupt,
     /// A moment at which something may go wrong.
@@ -382,7 +382,7 @@ impl Run {
         }
     }
 
-    /// A process has closed its connection. It ends if it was told to, and else consumes again, unless its lane is closed.
+    /// A process has closed its connection. It ends after SIGTERM. Otherwise it consumes again, unless its lane is closed.
     fn close(&mut self, id: u64, consumer: u64) {
         self.end_connection(consumer);
         let Some(process) = self.process(id) else { return };
@@ -838,7 +838,7 @@ impl Run {
         self.replace(id);
     }
 
-    /// The active process is told to end. Without a lane it does so at once.
+    /// The active process receives SIGTERM. Without a lane it ends at once.
     fn tell_to_end(&mut self) {
         let id = self.active_process();
         let Some(process) = self.process(id).filter(|process| process.suspended_until.is_none()) else { return };
@@ -854,7 +854,7 @@ impl Run {
         self.checker.ended(id);
         let Some(place) = self.processes.iter().position(|process| process.id == id) else { return };
         let last_owner = self.processes.remove(place).key_owner;
-        // One that is told nothing trusts the key that it begins with: then that is the right one again.
+        // A process without this information trusts its first key, so that must be the right one again.
         let is_told = self.world.expects_account && self.world.knows_owners;
         let next = self.begin_process(if is_told { last_owner } else { world::account_of(world::OWNER) });
         // Where there is a standby, that one has the lane meanwhile.
@@ -872,7 +872,7 @@ impl Run {
         }
     }
 
-    /// A process is told whose its key is, or that this cannot be learned, at once or later.
+    /// A process receives its key's account, or that it is unavailable, at once or later.
     fn identify(&mut self, id: u64, owner: AccountId) {
         let at = self.now + self.random.of(&[0, 20, 300, 6000]);
         let told = Some(owner).filter(|_| self.world.knows_owners);

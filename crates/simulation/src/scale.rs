@@ -47,7 +47,7 @@ impl Load {
     }
 
     /// The image and the account of an operation.
-    fn wish(&self, operation: u64) -> (ImageId, AccountId) {
+    fn item(&self, operation: u64) -> (ImageId, AccountId) {
         (world::image(operation % self.images), world::account(operation / self.images))
     }
 }
@@ -74,7 +74,7 @@ impl Carried {
     }
 }
 
-/// What the cloud of a load knows.
+/// The state of the cloud for a load.
 struct Cloud {
     random: Random,
     load: Load,
@@ -85,7 +85,7 @@ impl Cloud {
     fn new(load: Load) -> Self {
         let mut shared: BTreeMap<ImageId, Vec<AccountId>> = BTreeMap::new();
         for operation in (0..load.operations).filter(|_| load.redelivered) {
-            let (image, account) = load.wish(operation);
+            let (image, account) = load.item(operation);
             shared.entry(image).or_default().push(account);
         }
         Self { random: Random::new(1), load, shared }
@@ -182,7 +182,7 @@ pub fn carry(load: Load, held: impl FnOnce(&mut Engine)) -> Carried {
 
 fn deliver(load: &Load, operation: u64) -> Input {
     let lane = LaneId(u32::try_from(operation % load.images % u64::from(load.lanes)).unwrap_or_default());
-    let (image_id, account) = load.wish(operation);
+    let (image_id, account) = load.item(operation);
     let job = Job {
         region: world::region(),
         image_id,

@@ -171,7 +171,7 @@ fn a_fault_at_any_step_breaks_no_invariant() {
     (0..200).for_each(place_everywhere);
 }
 
-/// Two jobs on two accounts of one image, one of which has it at first or not, the second job so much later.
+/// Two jobs on two accounts of one image. The first account may have the image, and the second job is `gap` later.
 fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
     let mut world = World::quiet();
     world.images = 1;

@@ -52,7 +52,7 @@ pub struct World {
     pub interrupted_at: Option<u64>,
     /// Whether the key may not do everything with every image.
     pub may_be_denied: bool,
-    /// Whether processes are told which account their keys have to be of.
+    /// Whether processes receive the account that their keys must belong to.
     pub expects_account: bool,
     /// Whether it can be learned whose a key is.
     pub knows_owners: bool,
@@ -67,7 +67,7 @@ pub struct World {
     pub priorities: BTreeMap<usize, u8>,
     /// Workers that consume the lane, each one replaced when it ends: the active one and its standby.
     pub workers: u64,
-    /// Deliveries that a worker holds at most.
+    /// The maximum number of deliveries that a worker holds.
     pub prefetch: usize,
 }
 

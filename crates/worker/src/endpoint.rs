@@ -121,7 +121,7 @@ impl FromStr for Endpoint {
 }
 
 impl Endpoint {
-    /// Parses an address. Plain HTTP goes to this machine, and to hosts for which `is_plain` returns true.
+    /// Parses an address. Plain HTTP goes to this machine, and to hosts that `is_plain` accepts.
     fn parse(text: &str, is_plain: impl Fn(&Host<String>) -> bool) -> Result<Self, EndpointError> {
         let (scheme, rest) = match text.split_once("://") {
             None => (Scheme::Https, text),

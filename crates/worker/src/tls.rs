@@ -247,7 +247,7 @@ fn explain_certificate(error: &CertificateError) -> String {
 }
 
 /// Returns what is wrong with the form of a certificate, and how to make another one. (`openssl req -x509` makes the
-/// certificate of an authority unless it is told otherwise, and an old `openssl x509 -req` one of version 1.)
+/// certificate of an authority unless configured otherwise, and an old `openssl x509 -req` one of version 1.)
 fn explain_form(error: &webpki::Error) -> String {
     let problem = match error {
         webpki::Error::CaUsedAsEndEntity => {

@@ -99,7 +99,7 @@ impl fmt::Debug for Prepared {
     }
 }
 
-/// The canonical request of an action to a host, of which only the end changes: the hash of the body.
+/// The canonical request of an action to a host. Only its end changes: the hash of the body.
 #[derive(Clone)]
 struct CanonicalText {
     text: Vec<u8>,

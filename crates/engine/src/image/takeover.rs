@@ -74,7 +74,7 @@ impl Image {
 
     /// Whether a call of an earlier worker may still contradict an outcome that is known in this way.
     ///
-    /// It cannot if it rests on a response to our own write for an image of which no job was redelivered: no other worker
+    /// It cannot if it rests on a response to our own write for an image without redelivered jobs: no other worker
     /// worked on it. A listing may be contradicted, even one that shows our own write: it may show the state from before an
     /// earlier worker changed it back.
     pub(super) fn is_early(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {

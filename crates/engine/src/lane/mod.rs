@@ -1,4 +1,4 @@
-//! A lane: its pace, its state, and the account of its key. It knows images only by their keys.
+//! A lane: its pace, its state, and the account of its key. It refers to images by their keys only.
 
 mod batch;
 mod judge;

@@ -20,7 +20,7 @@ pub struct Accounts {
     pub unknown: BTreeSet<AccountId>,
     /// Accounts that are collaborators, not root accounts.
     pub sub_accounts: BTreeSet<AccountId>,
-    /// Accounts for which every request fails with a code.
+    /// Accounts that fail every request with a code.
     pub faults: BTreeMap<AccountId, String>,
 }
 

@@ -64,7 +64,7 @@ pub struct Dials {
     pub failing_batch: FailingBatch,
     /// SHARE of one account that has the image.
     pub share_again_alone: Repeat,
-    /// SHARE of several accounts of which one has the image.
+    /// SHARE of several accounts when one of them has the image.
     pub share_again_in_batch: Repeat,
     /// CANCEL of an account that does not have the image.
     pub cancel_absent: Repeat,

@@ -71,7 +71,7 @@ impl Authority {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Issues a certificate for names, of which there must be at least one.
+    /// Issues a certificate for at least one name.
     fn certificate(&self, names: Vec<String>) -> Result<Arc<CertifiedKey>, CertificateError> {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "imageshare sandbox");

@@ -13,7 +13,7 @@ pub(super) type LaneOrder = ToLane<Box<JobEnvelope>>;
 /// The receiving end. What one subscription leaves is for the next one.
 ///
 /// The channel has no limit, because the driver must not wait for one lane. What it holds is bounded all the same: for each
-/// subscription one report for each delivery that is not acknowledged, of which there are at most as many as the prefetch,
+/// subscription one report for each unacknowledged delivery, at most the prefetch,
 /// and three other orders (consume, requeue, cut). The supervisor takes out all orders for a subscription that ended before
 /// the next one gets its first delivery.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Orders {
         }
     }
 
-    /// Waits until this subscription is to be cut. Reads ahead for that, and keeps all other orders. Never returns if the
+    /// Waits for the order to cut this subscription. Reads ahead for that, and keeps all other orders. Never returns if the
     /// driver ends: what it ordered before is still to be done.
     pub(super) async fn cut(&mut self, epoch: Epoch) {
         loop {

@@ -476,7 +476,7 @@ mod tests {
             .with_message_id("m".into())
             .with_type("t".into())
             .with_expiration("0".into())
-            .with_user_id("somebody".into())
+            .with_user_id("publisher".into())
             .with_reply_to("amq.rabbitmq.reply-to".into())
             .with_delivery_mode(1);
         let body = b"\xff\x00{".to_vec();

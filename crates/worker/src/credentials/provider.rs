@@ -68,7 +68,7 @@ impl Provider {
         self.sts.identify(credential).await
     }
 
-    /// Returns how long a load may take: two calls, each of which has its own time-out.
+    /// Returns how long a load may take: two calls, each with its own time-out.
     pub(super) fn patience(&self) -> Duration {
         self.sts.time_outs().call.saturating_mul(2)
     }

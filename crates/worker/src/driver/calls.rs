@@ -25,7 +25,7 @@ pub(super) struct Calls {
     in_flight: BTreeMap<CallId, InFlight>,
     tasks: JoinSet<()>,
     sender: mpsc::UnboundedSender<CallEvent>,
-    /// Holds two events for each call in flight, at most. The engine bounds those for each lane.
+    /// Holds at most two events for each call in flight. The engine bounds those for each lane.
     events: mpsc::UnboundedReceiver<CallEvent>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a call has no response, in one line that says where to look.
+//! Why a call has no response, in one line that names the place to look at.
 
 use std::{error::Error, fmt, io, time::Duration};
 

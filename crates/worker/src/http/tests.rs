@@ -77,7 +77,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
     String::from_utf8(request).unwrap()
 }
 
-/// What a call brings to whom such an answer is sent, after which the connection is closed.
+/// Returns the outcome of a call that receives this answer before the connection is closed.
 async fn answered_by(answer: impl Into<Vec<u8>>) -> Result<HttpReply, CallError> {
     let answer: Arc<[u8]> = answer.into().into();
     let address = serve(move |mut stream| {
@@ -171,7 +171,7 @@ async fn a_connection_that_was_idle_as_long_as_servers_keep_one_is_not_used() {
         idle.push(stream);
         tokio::time::sleep(Duration::from_secs(21)).await;
     }
-    // Both are closed in the end, though nobody asks for them any more.
+    // Both are closed in the end, although no call uses them.
     for mut stream in idle {
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     }

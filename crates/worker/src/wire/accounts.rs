@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn none_and_too_many_are_refused() {
-        check("# nobody\n\n", "accounts.txt: no account ids (expected 1 to 10000, one per line)");
+        check("# no accounts\n\n", "accounts.txt: no account ids (expected 1 to 10000, one per line)");
         check(&"1038493875\n".repeat(10_001), "accounts.txt: more than 10000 account ids (expected 1 to 10000)");
         assert_eq!(read_accounts("1038493875\n".repeat(10_000).as_bytes(), "f").unwrap().account_ids.len(), 10_000);
     }

@@ -6,7 +6,7 @@ use imageshare_core::ids::{ImageId, Region};
 
 use super::{job::Identity, mode::Permission};
 
-/// Characters of a rejection's text that a report holds at most. Every part of it is bounded; this is the sum.
+/// The maximum number of characters of a rejection's text in a report: the sum of the bounds of its parts.
 const REASON_CHARS_MAX: usize = 2_000;
 
 /// A text that is not a job.

@@ -34,8 +34,8 @@ fn busy_image_is_written_once_it_is_normal() {
     assert!(kit.now <= before + 1200);
     kit.accept();
     assert_eq!(kit.outcomes(delivery), ["changed"]);
-    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::ImageBusy { .. })).count();
-    assert_eq!(said, 1);
+    let count = kit.notices.iter().filter(|notice| matches!(notice, Notice::ImageBusy { .. })).count();
+    assert_eq!(count, 1);
 }
 
 #[test]

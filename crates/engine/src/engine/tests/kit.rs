@@ -129,12 +129,12 @@ impl Kit {
 
     /// The accounts of the only open call, which is a write of this permission.
     #[track_caller]
-    pub(super) fn write(&mut self, wished: Permission) -> Vec<u64> {
+    pub(super) fn write(&mut self, requested: Permission) -> Vec<u64> {
         match self.call().1 {
-            Action::Modify { permission, account_ids, .. } if permission == wished => {
+            Action::Modify { permission, account_ids, .. } if permission == requested => {
                 account_ids.iter().map(|account| account.get() - account_id(0).get()).collect()
             }
-            other => panic!("not a {wished}: {other:?}"),
+            other => panic!("not a {requested}: {other:?}"),
         }
     }
 
@@ -165,7 +165,7 @@ impl Kit {
         self.answer(Outcome::Accepted(Answer::Shares(accounts.into_iter().map(account_id).collect())));
     }
 
-    /// DescribeImages says this.
+    /// Answers DescribeImages.
     #[track_caller]
     pub(super) fn state(&mut self, state: ImageReadiness) {
         let (_, action) = self.call();
@@ -183,7 +183,7 @@ impl Kit {
         self.answer(Outcome::Unanswered { sent: true, reason: "time-out".into() });
     }
 
-    /// What a settled delivery says of its accounts: changed, unchanged, failed with a code.
+    /// Returns the outcomes of a settled delivery: `changed`, `unchanged`, or the code of a failure.
     #[track_caller]
     pub(super) fn report(&self, delivery: u64) -> &Report {
         let found = self.settled.iter().find(|(settled, _)| *settled == delivery);
@@ -213,7 +213,7 @@ pub(super) fn word(outcome: &AccountOutcome) -> &str {
 }
 
 pub(super) fn refused(code: &str) -> Outcome {
-    Outcome::Refused { code: code.into(), class: Class::of(code), message: "as the test says".into(), request_id: None }
+    Outcome::Refused { code: code.into(), class: Class::of(code), message: "a message".into(), request_id: None }
 }
 
 pub(super) fn account_id(nth: u64) -> AccountId {

@@ -179,7 +179,7 @@ fn lost_lane_forgets_jobs_and_keeps_state() {
     kit.input(Input::LaneLost(LANE));
     assert_eq!(kit.engine.jobs(), 0);
     kit.accept();
-    assert!(!kit.is_settled(delivery), "it comes again");
+    assert!(!kit.is_settled(delivery), "it is redelivered");
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;

@@ -93,8 +93,8 @@ fn refused_listing_is_noticed_once() {
     kit.job(Mode::Share, 0, [2]);
     assert_eq!(kit.write(Permission::Share), [2]);
     assert_eq!(kit.outcomes(delivery), ["changed"]);
-    let said = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotList { .. })).count();
-    assert_eq!(said, 1);
+    let count = kit.notices.iter().filter(|notice| matches!(notice, Notice::CannotList { .. })).count();
+    assert_eq!(count, 1);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn jobs_share_a_listing_in_flight() {
     kit.list([1, 2]);
     assert!(kit.is_settled(first) && kit.is_settled(second));
     kit.pass(Millis(10_000));
-    assert!(kit.open.is_empty(), "nobody needs another reading");
+    assert!(kit.open.is_empty(), "no further listing is needed");
 }
 
 #[test]

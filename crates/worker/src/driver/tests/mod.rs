@@ -331,7 +331,7 @@ async fn refusal_of_a_replaced_credential_closes_nothing() {
     let (summary, said) = run.finish().await;
     assert_eq!(reports(&said), [report(1, &["changed"])]);
     assert_eq!(summary.closed, [].into(), "the lane was never closed");
-    assert_eq!(asked.load(Ordering::SeqCst), 1, "and nobody asked again");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "no second request was sent");
 }
 
 /// A credential that is refused for ever, and a source that does this when it is asked.
@@ -366,8 +366,8 @@ async fn source_with_the_same_key_closes_the_lane() {
 
 #[tokio::test(start_paused = true)]
 async fn failing_source_closes_the_lane() {
-    let gone = || CredentialsError::Unreachable { subject: "somebody".into(), reason: "is gone".into() };
-    check_broken(move || Err(gone()), Some("somebody: is gone")).await;
+    let gone = || CredentialsError::Unreachable { subject: "the source".into(), reason: "is gone".into() };
+    check_broken(move || Err(gone()), Some("the source: is gone")).await;
 }
 
 #[tokio::test(start_paused = true)]

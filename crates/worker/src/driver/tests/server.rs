@@ -45,7 +45,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a server that asks `script` what to do with each request; it is told how many of that action came before.
+    /// Starts a server that asks `script` what to do with each request. It receives how many of that action came before.
     pub(super) async fn start(script: impl Fn(&Seen, usize) -> Does + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -144,7 +144,7 @@ impl Desk {
                 let image = seen.body["ImageIds"][0].as_str().unwrap();
                 format!(r#""ImageSet":[{{"ImageId":"{image}","ImageState":"NORMAL"}}],"TotalCount":1,"#)
             }
-            other => panic!("an action that nobody asks for: {other}"),
+            other => panic!("unexpected action: {other}"),
         }
     }
 }
