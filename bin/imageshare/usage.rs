@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_or_a_key_is_not_repeated() {
+    fn address_or_a_key_is_not_repeated() {
         for secret in ["amqp://usr:12/topsecret@127.0.0.1", "usr:topsecret@host", "Gu5t9xGARNpq86cd98joQYCN3topsecret"]
         {
             let flag = format!("--{secret}");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_was_typed_is_repeated() {
+    fn word_that_was_typed_is_repeated() {
         assert!(said(&["lst"]).contains("unrecognized subcommand 'lst'"));
         assert!(said(&["list", "--image", "lhbp-1"]).contains("lhbp-1"));
         assert!(said(&["check", "--conect"]).contains("unexpected argument '--conect' found"));

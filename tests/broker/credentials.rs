@@ -101,7 +101,7 @@ fn key_file_replaced_in_time_costs_no_call() {
 }
 
 #[test]
-fn key_of_another_account_closes_the_lane() {
+fn key_of_another_account_closes_lane() {
     let folder = Folder::new();
     let key = |id: &str, account: &str| {
         format!("[[keys]]\nsecret_id = \"{id}\"\nsecret_key = \"secret-{id}\"\naccount = \"{account}\"\n")

@@ -123,7 +123,7 @@ fn every_lane_state_is_shown_with_its_reason() {
 }
 
 #[test]
-fn failure_metrics_use_a_closed_set_of_reasons() {
+fn failure_metrics_use_closed_set_of_reasons() {
     let setup = TestSetup::shared(500);
     let throttle = json!({"action": WRITE, "times": 1, "do": "throttle"});
     let odd = json!({"action": WRITE, "times": 100, "do": "code:NeverHeard.OfThis"});

@@ -39,7 +39,7 @@ fn value(server: &str, expression: &str) -> f64 {
 }
 
 #[test]
-fn every_expression_has_a_value_in_prometheus() {
+fn every_expression_has_value_in_prometheus() {
     // Every kind of fault once, during a load that continues while the expressions are evaluated.
     let setup = TestSetup::new(BrokerNode::shared(), SandboxProcess::start(&["--rps", "0", "--latency", "20ms"]), 50);
     let script = [

@@ -52,7 +52,7 @@ fn smaller_window_reorders_redelivery() {
 /// Why the broker's `consumer_timeout` must exceed the lease. Before RabbitMQ 4.3 the broker requeues all messages of the
 /// consumer. From 4.3 on it requeues overdue messages only, so the next consumer receives later messages before the rest.
 #[test]
-fn late_acknowledgement_keeps_the_order_before_4_3() {
+fn late_acknowledgement_keeps_order_before_4_3() {
     let node = BrokerNode::start();
     for name in ["channel_tick_interval", "consumer_timeout"] {
         node.eval(&format!("application:set_env(rabbit, {name}, 2000)."));

@@ -22,7 +22,7 @@ fn start() -> (SandboxProcess, Shell) {
 }
 
 #[test]
-fn commands_of_the_readme_print_what_it_shows() {
+fn commands_of_readme_print_what_it_shows() {
     let (sandbox, mut shell) = start();
     shell.follow(&MarkdownPage::read("README.md"));
     let accounts = fs::read_to_string(repository_path("examples/accounts.txt")).unwrap();
@@ -131,7 +131,7 @@ fn json_in_the_manual_is_true() {
 }
 
 #[test]
-fn measurement_of_the_manual_gives_the_counts_shown() {
+fn measurement_of_manual_gives_counts_shown() {
     let (sandbox, _) = commands_and_output("docs/jobs.md", "imageshare sandbox");
     let (commands, output) = commands_and_output("docs/jobs.md", "awk");
     // The program limits the rate by its own clock. On a busy machine the requests of two seconds may arrive together.
@@ -240,7 +240,7 @@ fn commands_page_lists_every_command_and_flag() {
 }
 
 #[test]
-fn exit_codes_equal_those_of_the_manual() {
+fn exit_codes_equal_those_of_manual() {
     let of_program: BTreeSet<u8> = {
         let code = fs::read_to_string(repository_path("bin/imageshare/exit.rs")).unwrap();
         let (_, function) = code.split_once("const fn code(self) -> u8 {").unwrap();

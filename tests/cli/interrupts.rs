@@ -47,7 +47,7 @@ fn failed_codes(reports: &[Value]) -> Vec<&Value> {
 }
 
 #[test]
-fn next_run_finishes_a_killed_one_once() {
+fn next_run_finishes_killed_one_once() {
     let (sandbox, folder) = (SandboxProcess::start(&["--latency", "150ms"]), Folder::new());
     let (running, _stdout) = run(&sandbox, &folder, &jobs(8)).start();
     wait_until("some writes were made", || (sandbox.writes() >= 4).then_some(()));
@@ -85,7 +85,7 @@ fn interrupt_reports_what_was_and_was_not_done() {
 }
 
 #[test]
-fn jobs_of_an_endless_input_start_at_once() {
+fn jobs_of_endless_input_start_at_once() {
     let sandbox = SandboxProcess::start(&[]);
     let (running, stdout, _stdin) = sandbox.program("run").arg("-").input(jobs(2)).start_with_open_input();
     let mut reports = BufReader::new(stdout).lines();
@@ -119,7 +119,7 @@ fn unread_reports_block_neither_file_nor_end() {
 }
 
 #[test]
-fn interrupt_names_the_last_line_with_a_report() {
+fn interrupt_names_last_line_with_report() {
     // More than a run keeps in memory.
     const JOBS: u64 = 12_000;
 
@@ -140,7 +140,7 @@ fn interrupt_names_the_last_line_with_a_report() {
 }
 
 #[test]
-fn open_input_ends_with_the_last_lane() {
+fn open_input_ends_with_last_lane() {
     let run = Program::new(["run", "-", "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1"]);
     let (running, mut stdout, _stdin) = run.key("AKIDEXAMPLE", "topsecret").input(jobs(3)).start_with_open_input();
     // Wait first: reading the output of a run that does not exit would never end.
@@ -155,7 +155,7 @@ fn open_input_ends_with_the_last_lane() {
 }
 
 #[test]
-fn commands_name_the_host_they_wait_for() {
+fn commands_name_host_they_wait_for() {
     // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().to_string();
@@ -192,7 +192,7 @@ fn second_interrupt_ends_at_once() {
 }
 
 #[test]
-fn closed_reader_ends_the_run_with_1() {
+fn closed_reader_ends_run_with_1() {
     let (sandbox, folder) = (SandboxProcess::start(&["--latency", "50ms"]), Folder::new());
     let (running, stdout) = run(&sandbox, &folder, &jobs(5)).arg("--quiet").start();
     let mut first = String::new();

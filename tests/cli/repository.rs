@@ -88,7 +88,7 @@ fn every_package_may_be_redistributed() {
 }
 
 #[test]
-fn no_file_names_a_registry_or_private_path() {
+fn no_file_names_registry_or_private_path() {
     // In two parts, so that this file does not contain them.
     let forbidden = [
         ("crates", ".io"),

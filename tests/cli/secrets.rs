@@ -77,7 +77,7 @@ fn check_output(secret: &str, output: &ProgramOutput) {
 }
 
 #[test]
-fn no_part_of_a_password_is_shown() {
+fn no_part_of_password_is_shown() {
     // These values must not contain a part of the password.
     let program = |command: &str| {
         let program = Program::new(command.split(' ')).key("AKIDEXAMPLE", "k").env("IMAGESHARE_GIVE_UP_AFTER", "100ms");
@@ -146,7 +146,7 @@ fn misplaced_secrets_are_not_shown() {
 }
 
 #[test]
-fn only_the_token_flag_takes_a_secret() {
+fn only_token_flag_takes_secret() {
     // clap could print the values of variables by itself.
     let with_secrets = |program: Program| {
         let program = program.key("AKIDEXAMPLE", "topsecret").env("TENCENTCLOUD_TOKEN", "topsecret");
@@ -164,7 +164,7 @@ fn only_the_token_flag_takes_a_secret() {
 }
 
 #[test]
-fn no_code_of_the_program_starts_a_process() {
+fn no_code_of_program_starts_process() {
     for folder in ["bin/", "crates/core/src/", "crates/engine/src/", "crates/worker/src/", "crates/sandbox/src/"] {
         let files = repository_files(folder, ".rs");
         assert!(!files.is_empty(), "{folder} has no files");

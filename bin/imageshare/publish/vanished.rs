@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_without_a_worker_lost_its_jobs() {
+    fn empty_queue_without_worker_lost_its_jobs() {
         check(&[Some((0, 0)); 4], &[false, false, false, true]);
     }
 
     #[test]
-    fn a_job_or_a_worker_begins_the_wait_again() {
+    fn job_or_worker_restarts_the_wait() {
         for other in [(1, 0), (0, 1)] {
             let looks =
                 [Some((0, 0)), Some((0, 0)), Some(other), Some((0, 0)), Some((0, 0)), Some((0, 0)), Some((0, 0))];
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_queue_lost_its_jobs_after_three_looks() {
+    fn queue_missing_three_times_lost_its_jobs() {
         check(&[None, None, Some((0, 1)), None, None, None], &[false, false, false, false, false, true]);
     }
 }

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_goes_on_when_what_waited_is_written_or_nobody_takes_it_any_more() {
+    fn reading_resumes_when_backlog_is_written_or_closed() {
         let backlog = Backlog::default();
         let line: Arc<str> = "x".repeat(WAITING_MAX).into();
         let waiting = [backlog.add(Arc::clone(&line)), backlog.add(line)];

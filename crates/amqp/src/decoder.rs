@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn message_without_a_body_is_complete_at_once() {
+    fn message_without_body_is_complete_at_once() {
         let bytes = [delivery(false, b""), content(0, b"\0\0"), delivery(false, b""), content(0, b"\0\0")].concat();
         assert_eq!(decoded(&bytes, []).unwrap().len(), 2);
     }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn body_of_the_maximum_length_is_whole() {
+    fn body_of_maximum_length_is_whole() {
         let body = vec![b' '; WHOLE_LEN_MAX];
         let whole = |body: &[u8]| {
             message(&[delivery(false, b""), content(body.len() as u64, b"\0\0"), frame(BODY, 1, body)].concat())

@@ -78,7 +78,7 @@ async fn publish(channel: &Channel, message: &Message) -> lapin::Result<Publishe
 
 /// Seen: a header name of two bytes 0xff 0xfe ends the connection.
 #[tokio::test]
-async fn name_that_is_not_utf_8_ends_the_connection() {
+async fn non_utf8_name_ends_connection() {
     let broker = broker_that_delivers(vec![deliver(), content(&headers(b"\x02\xff\xfeV"), b"{}")]).await;
     let connection = broker.connect().await;
     let mut consumer = consume(&connection).await;
@@ -89,7 +89,7 @@ async fn name_that_is_not_utf_8_ends_the_connection() {
 
 /// Seen: tables 10,000 deep overflow the stack. With enough stack they are parsed, however deep they are.
 #[test]
-fn tables_of_any_depth_are_parsed_on_the_stack() {
+fn nested_tables_are_parsed_recursively() {
     let nested = (0..10_000).fold(Vec::new(), |inner, _| [&b"\x01aF"[..], &long(&inner)].concat());
     let bytes = headers(&nested);
     let parse = move || {
@@ -105,7 +105,7 @@ fn tables_of_any_depth_are_parsed_on_the_stack() {
 
 /// Seen: RabbitMQ adds `x-delivery-count` to headers that already fill a frame, and the connection ends.
 #[tokio::test]
-async fn header_above_frame_max_ends_the_connection() {
+async fn header_above_frame_max_ends_connection() {
     let frame_max = u32::try_from(FRAME_MAX_MIN).unwrap();
     let table = [&b"\x01aS"[..], &long(&vec![b'x'; FRAME_MAX_MIN])].concat();
     let frames = vec![deliver(), content(&headers(&table), b"{}")];
@@ -128,7 +128,7 @@ async fn library_agrees_to_no_less_than_its_minimum() {
 
 /// Seen: a routing key of two bytes 0xff 0xfe ends the connection.
 #[test]
-fn routing_key_that_is_not_utf_8_is_refused() {
+fn non_utf8_routing_key_is_refused() {
     let deliver = [&[0, 60, 0, 60][..], b"\x01c", &1_u64.to_be_bytes(), &[0, 0], b"\x02\xff\xfe"].concat();
     assert!(parse_class(deliver.as_slice()).is_err());
 }
@@ -192,7 +192,7 @@ async fn recovery_leaves_a_consumer_waiting() {
 
 /// Seen: the check of the topology took every exchange and queue after the first missing one for missing.
 #[tokio::test]
-async fn reused_channel_number_returns_an_old_error() {
+async fn reused_channel_number_returns_old_error() {
     let mut is_declared = false;
     // With one channel allowed, its number is used again.
     let limits = BrokerLimits { channel_max: 1, ..BrokerLimits::default() };

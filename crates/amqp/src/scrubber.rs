@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_max_below_the_minimum_is_reported() {
+    fn frame_max_below_minimum_is_reported() {
         for (max, unusable) in [(0, None), (4096, Some(4096)), (8191, Some(8191)), (8192, None), (u32::MAX, None)] {
             let mut scrubber = Scrubber::default();
             let mut tune = frame(METHOD, &[&TUNE[..], &[0, 0], &max.to_be_bytes(), &[0, 10]].concat());
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn version_of_the_broker_is_recorded_once() {
+    fn version_of_broker_is_recorded_once() {
         let properties = long(b"\x07versionS\0\0\0\x054.0.5");
         let start = [&START[..], &[0, 9], &properties, &long(b"PLAIN"), &long(b"en_US")].concat();
         let mut scrubber = Scrubber::default();

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn table_has_all_codes_of_the_api_page() {
+    fn table_has_all_codes_of_api_page() {
         let page = [
             ("FailedOperation.AccountAlreadyExists", AlreadyDone),
             ("FailedOperation.AccountIsYourSelf", Account),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_code_has_the_class_of_its_prefix() {
+    fn unknown_code_has_class_of_its_prefix() {
         assert_eq!(Class::of("InternalError.DbError"), Transient);
         assert_eq!(Class::of("RequestLimitExceeded.SomethingNew"), Throttle);
         assert_eq!(Class::of("AuthFailure.SomethingNew"), Credential);

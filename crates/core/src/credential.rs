@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_part_without_the_text() {
+    fn error_names_part_without_text() {
         check_refused(SecretId::new(""), "the secret id is empty (expected 1 to 8192 bytes)");
         check_refused(SecretKey::new(""), "the secret key is empty (expected 1 to 8192 bytes)");
         check_refused(Token::new(""), "the token is empty (expected 1 to 8192 bytes)");

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn address_or_key_is_not_a_path() {
+    fn address_or_key_is_not_path() {
         for text in ["amqp://host", "u:p@host", "{}", "-----BEGIN", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", "a\nb"] {
             assert!(cannot_be_path(text), "{text}");
         }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_no_other_characters() {
+    fn name_has_no_other_characters() {
         for name in ["mainland", "Mainland 2", "ca_file", "镜像"] {
             assert_eq!(disclosed_name(name), name);
         }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_of_a_parser_loses_the_value() {
+    fn message_of_parser_loses_value() {
         for (message, shown) in [
             ("invalid type: string \"topsecret\", expected u64", "invalid type, expected u64"),
             ("invalid value \"topsecret\" (expected img-) at line 1", "invalid value (expected img-) at line 1"),

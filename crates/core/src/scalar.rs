@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_may_be_a_text() {
+    fn number_may_be_text() {
         assert_eq!(Scalar::Text("7".into()).to_number(), Some(7));
         assert_eq!(Scalar::Number(7).to_number(), Some(7));
         assert_eq!(Scalar::Text("seven".into()).to_number(), None);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_short_quoted_and_escaped() {
+    fn excerpt_is_short_quoted_and_escaped() {
         assert_eq!(excerpt("a\"b\n\u{1b}[0mé"), r#""a\"b\n\u{1b}[0m\u{e9}""#);
         let long = "x".repeat(61);
         assert_eq!(excerpt(&long), alloc::format!("\"{}\" and so on (61 bytes)", "x".repeat(60)));

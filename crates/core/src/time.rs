@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_at_the_edges_of_years_and_eras() {
+    fn dates_at_edges_of_years_and_eras() {
         check(0, "1970-01-01T00:00:00Z");
         check(86_399, "1970-01-01T23:59:59Z");
         check(86_400, "1970-01-02T00:00:00Z");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_year_10000_is_refused() {
+    fn year_10000_is_refused() {
         for seconds in [253_402_300_800, u64::MAX] {
             assert!(UnixSeconds::new(seconds).is_err());
         }

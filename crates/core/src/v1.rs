@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_wire_form_is_percent_encoded() {
+    fn only_wire_form_is_percent_encoded() {
         let pairs: Pairs = [("Token", "a+b/c=")].into_iter().collect();
         assert_eq!(query(&pairs, "x+/="), "Signature=x%2B%2F%3D&Token=a%2Bb%2Fc%3D");
     }

@@ -19,7 +19,7 @@ fn share(accounts: u64) -> ModifyImageSharePermission {
 }
 
 #[test]
-fn the_counter_counts() {
+fn counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1_u64)))).count_total, 1);
 }
 
@@ -64,7 +64,7 @@ fn reading_a_success_allocates_nothing() {
 }
 
 #[test]
-fn parsing_an_error_allocates_code_and_message() {
+fn parsing_error_allocates_code_and_message() {
     let body = br#"{"Response":{"Error":{"Code":"InvalidAccountId.NotFound","Message":"The account does not exist."},
         "RequestId":"ed93f3cb-f35e-473f-b9f3-0d451b8b79c6"}}"#;
     let counted = measure(|| {
@@ -75,7 +75,7 @@ fn parsing_an_error_allocates_code_and_message() {
 }
 
 #[test]
-fn parsing_a_listing_allocates_only_the_list() {
+fn parsing_listing_allocates_only_list() {
     let entry =
         |nth: u64| format!(r#"{{"CreatedTime":"2026-11-24T07:00:00Z","AccountId":"{}"}}"#, 100_022_975_249 + nth);
     let set: Vec<String> = (0..500).map(entry).collect();

@@ -21,7 +21,7 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 #[test]
-fn page_and_table_have_the_same_rows() {
+fn page_and_table_have_same_rows() {
     let of_api: Vec<_> = rows().into_iter().filter(|(code, _)| !code.starts_with(OUR_OWN)).collect();
     let classes: Vec<(&str, &str)> = of_api.iter().map(|(code, cells)| (*code, cells[0])).collect();
     let page: BTreeMap<&str, &str> = classes.iter().copied().collect();

@@ -339,7 +339,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pause_stays_within_its_place_in_the_list(
+        fn pause_stays_within_its_place_in_list(
             failed in proptest::num::u32::ANY,
             draw in proptest::num::u64::ANY,
             pauses in proptest::collection::vec(0_u64.., 1..10),

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn backlog_uses_95_percent_of_the_limit() {
+    fn backlog_uses_95_percent_of_limit() {
         for limit in [1.0_f64, 10.0, 40.0, 100.0] {
             let mut pacer = Pacer::new(limit, Instant(0));
             let mut sent = 0;
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_refusals_halves_the_rate_once() {
+    fn burst_of_refusals_halves_rate_once() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         for _ in 0..11 {
             pacer.call_ended(Instant(1000), Throttled::Yes);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn new_limit_holds_unless_the_rate_was_lowered() {
+    fn new_limit_holds_unless_rate_was_lowered() {
         let mut pacer = Pacer::new(10.0, Instant(0));
         pacer.set_limit(100.0);
         assert!((pacer.rate - 100.0).abs() < 1e-9);

@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_numbers() {
+    fn same_seed_gives_same_numbers() {
         let draw = |seed| {
             let mut random = Random::new(seed);
             [random.next(), random.next(), random.next()]

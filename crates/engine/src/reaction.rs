@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn unproven_key_is_blamed_for_the_image() {
+    fn unproven_key_is_blamed_for_image() {
         let foreign = Reaction::to(Class::Image).with_key(KeyTrust::Unproven);
         assert_eq!((foreign.key, foreign.next), (KeyEvidence::NotPermitted, Next::WaitForPermission));
         let own = Reaction::to(Class::Image).with_key(KeyTrust::Proven);

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_the_formats_of_api_and_http() {
+    fn times_have_formats_of_api_and_http() {
         assert_eq!(api_time(1_700_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(api_time(u64::MAX).len(), "9999-12-30T22:00:00Z".len());

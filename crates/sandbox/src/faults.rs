@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entry_affects_its_requests_from_the_nth_on() {
+    fn entry_affects_its_requests_from_nth_on() {
         let mut faults = Faults::parse(
             br#"{"script": [{"action": "ModifyImageSharePermission", "nth": 3, "times": 2, "do": "throttle"},
                             {"action": "ModifyImageSharePermission", "nth": 4, "times": 2, "do": "hang"}]}"#,

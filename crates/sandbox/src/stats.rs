@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_keys_are_dropped_and_the_maximum_stays() {
+    fn idle_keys_are_dropped_and_maximum_stays() {
         let mut stats = Stats::default();
         let action = Some(Action::DescribeImages);
         stats.arrival(0, action, "busy");

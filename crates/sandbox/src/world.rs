@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn example_files_of_the_manual_are_valid() {
+    fn example_files_of_manual_are_valid() {
         let page = include_str!("../../../docs/sandbox.md");
         let block = |language: &str| {
             let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn order_survives_many_kills_with_the_same_prefetch() {
+    fn order_survives_many_kills_with_same_prefetch() {
         let mut queue = queue_of(20, Dials::default());
         let mut random = Random::new(1);
         for worker in 0..5 {
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn nacked_message_follows_those_on_the_wire() {
+    fn nacked_message_follows_those_on_wire() {
         let mut queue = queue_of(5, Dials::default());
         let consumer = queue.subscribe(0, 3);
         assert_eq!(jobs(&queue.deliver()), [0, 1, 2]);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn standby_gets_nothing_before_the_active_consumer_ends() {
+    fn standby_gets_nothing_before_active_consumer_ends() {
         let mut queue = queue_of(4, Dials::default());
         let active = queue.subscribe(0, 2);
         let standby = queue.subscribe(1, 10);
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn unsent_acks_are_lost_with_the_connection() {
+    fn unsent_acks_are_lost_with_connection() {
         let mut queue = queue_of(4, Dials::default());
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn acks_are_applied_when_a_connection_resumes() {
+    fn acks_are_applied_when_connection_resumes() {
         let mut queue = queue_of(1, Dials::default());
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn message_above_the_delivery_limit_is_dropped() {
+    fn message_above_delivery_limit_is_dropped() {
         for (dead_letters, dropped) in [(true, Returned::DeadLettered), (false, Returned::Lost)] {
             let mut queue = queue_of(5, Dials { delivery_limit: 2, dead_letters, ..Dials::default() });
             let mut kill = || {
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn every_dial_has_a_command_line_name() {
+    fn every_dial_has_command_line_name() {
         for (name, values) in Dials::NAMES {
             for value in values.split('|') {
                 let value = if value.chars().all(char::is_uppercase) { "7" } else { value };

@@ -103,7 +103,7 @@ fn order_needs_single_active_consumer() {
 }
 
 #[test]
-fn order_needs_acks_lost_from_the_end() {
+fn order_needs_acks_lost_from_end() {
     check_dial("--acks-lost any", "at the end");
 }
 
@@ -123,7 +123,7 @@ fn report_needs_a_high_delivery_limit() {
 }
 
 #[test]
-fn no_loss_above_the_limit_needs_dead_letters() {
+fn no_loss_above_limit_needs_dead_letters() {
     check_dial("--delivery-limit 3 --dead-letters off", "is lost without a report");
 }
 
@@ -138,7 +138,7 @@ fn proof_needs_a_longer_disconnect_timeout() {
 }
 
 #[test]
-fn silent_worker_must_see_the_end_first() {
+fn silent_worker_must_see_end_first() {
     check_dial("--end-seen-within 60", "sends a write after it lost the lane");
 }
 
@@ -167,7 +167,7 @@ fn place_everywhere(seed: u64) {
 }
 
 #[test]
-fn a_fault_at_any_step_breaks_no_invariant() {
+fn fault_at_any_step_breaks_no_invariant() {
     (0..200).for_each(place_everywhere);
 }
 
@@ -268,7 +268,7 @@ fn load() -> Load {
 }
 
 #[test]
-fn a_load_with_failures_takes_little_more_time() {
+fn load_with_failures_takes_little_more_time() {
     let makespan = |load| carry(load, |_| {}).makespan();
     assert!(makespan(load()) < 1.06);
     assert!(makespan(Load { transient: 10, ..load() }) < 1.12);

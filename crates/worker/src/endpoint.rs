@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_api_and_of_a_stand_in_are_accepted() {
+    fn api_and_sandbox_addresses_are_accepted() {
         let intl = "cvm.intl.tencentcloudapi.com";
         check(intl, "https://cvm.intl.tencentcloudapi.com", intl, "cvm");
         check("HTTPS://CVM.intl.TencentCloudAPI.com:443", "https://cvm.intl.tencentcloudapi.com", intl, "cvm");
@@ -303,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_known_even_where_it_is_left_out() {
+    fn missing_port_is_the_default() {
         let port = |text: &str| text.parse::<Endpoint>().unwrap().port();
         assert_eq!((port("cvm.tencentcloudapi.com"), port("http://[::1]"), port("localhost:1")), (443, 80, 1));
     }
 
     #[test]
-    fn the_service_for_temporary_keys_is_that_of_the_same_site() {
+    fn sts_belongs_to_the_same_site() {
         let sts = |text: &str| text.parse::<Endpoint>().unwrap().sts().to_string();
         assert_eq!(sts("cvm.intl.tencentcloudapi.com"), "https://sts.intl.tencentcloudapi.com");
         assert_eq!(sts("cvm.eu-frankfurt.intl.tencentcloudapi.com"), "https://sts.intl.tencentcloudapi.com");
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_refused_address_is_shown() {
+    fn nothing_of_refused_address_is_shown() {
         for text in [
             "https://user:topsecret@host.example",
             "https://user:12/topsecret@host.example",

@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_from_half_a_second_to_thirty_and_have_no_jitter() {
+    fn pauses_double_up_to_thirty_seconds() {
         assert_eq!(pauses(), [500, 1000, 2000, 4000, 8000, 16_000, 30_000].map(Millis));
         assert_eq!(pauses(), Limits::default().pauses, "the engine's own default says the same");
     }
 
     #[test]
-    fn reconnects_never_end_and_stay_below_the_cap() {
+    fn reconnects_never_end_and_stay_below_cap() {
         let mut reconnects = Reconnects::default();
         let first = reconnects.next();
         assert!((RECONNECT_FIRST / 2..=RECONNECT_FIRST * 3 / 2).contains(&first), "{first:?}");

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn sync_over_the_cancel_limit_is_named() {
+    fn sync_over_cancel_limit_is_named() {
         let sync = job(Mode::Sync, [10_001]);
         let (change, _) = plan(std::slice::from_ref(&sync), [10_001, 10_002, 10_003]);
         assert_eq!(change.refused_sync, Some(RefusedSync { cancel: 2, shared: 3 }));
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn cancel_of_unlisted_account_is_sent_if_list_may_be_cut() {
+    fn cancel_is_sent_if_listing_may_be_truncated() {
         check(&[job(Mode::Cancel, [30_000])], 10_000..10_020, [vec![], vec![30_000], vec![]], 1);
         check(&[job(Mode::Cancel, [30_000])], 10_000..10_019, [vec![], vec![], vec![30_000]], 0);
     }

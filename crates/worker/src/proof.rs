@@ -107,7 +107,7 @@ mod tests {
     const HEARTBEAT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn proof_is_fresh_for_less_than_a_heartbeat() {
+    async fn proof_is_fresh_for_less_than_heartbeat() {
         let proof = Proof::new(HEARTBEAT);
         assert!(!proof.is_fresh(), "there is none yet");
         let began = Moment::now();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_with_the_next_proof_or_with_the_lane() {
+    async fn wait_ends_with_proof_or_lane() {
         let proof = Arc::new(Proof::new(HEARTBEAT));
         let waiting = tokio::spawn({
             let proof = Arc::clone(&proof);

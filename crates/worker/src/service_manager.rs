@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_hears_that_the_process_is_ready_and_lives_and_ends() {
+    async fn service_manager_receives_each_state() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let listening = UnixDatagram::bind(&path).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_files_is_found_and_one_where_nobody_listens_is_an_error() {
+    fn abstract_socket_is_found_and_closed_refused() {
         let name = format!("imageshare-test-{}", process::id());
         let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
         let listening = UnixDatagram::bind_addr(&address).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_of_another_process_is_none_of_ours() {
+    fn watchdog_of_another_process_is_ignored() {
         let within =
             |pid: &str, micros: &str| watchdog(&Environment::of([(WATCHDOG_PROCESS, pid), (WATCHDOG_MICROS, micros)]));
         assert_eq!(within(&process::id().to_string(), "30000000"), Some(Duration::from_secs(30)));

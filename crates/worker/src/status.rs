@@ -358,13 +358,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loop_that_is_still_for_long_is_not_alive() {
+    fn stalled_loop_is_not_alive() {
         assert!(is_alive_after(STILL_MAX.saturating_sub(Duration::from_millis(1))));
         assert!(!is_alive_after(STILL_MAX));
     }
 
     #[test]
-    fn lane_has_the_state_that_explains_most() {
+    fn lane_has_state_that_explains_most() {
         let status = Status::new(["eu"]);
         let lane = status.lane(LaneId(0));
         assert_eq!((lane.name(), lane.state()), ("eu", LaneState::Disconnected));

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_grouped_by_image_and_code_with_the_first_message() {
+    fn failures_are_grouped_with_first_message() {
         let mut tally = Tally::default();
         tally.add(&report(Status::Partial, "img-6pb6lrmy", &[(20_001, "A"), (20_002, "B"), (20_003, "A")]));
         tally.add(&report(Status::Partial, "img-gvbnzy6f", &[(20_001, "A")]));

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn self_signed_certificate_of_an_authority_is_named() {
+    fn self_signed_certificate_of_authority_is_named() {
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_may_be_a_text_only() {
+    fn end_may_be_text_only() {
         let body = BODY.replace("\"ExpiredTime\": 1543914376,", "");
         assert_eq!(parse::<AssumeRole>(200, body.as_bytes()).unwrap().answer.expires_at.get(), 1_543_914_376);
         let body = body.replace("2018-12-04T09:06:16Z", "soon");

@@ -58,7 +58,7 @@ mod tests {
     use crate::params::json;
 
     #[test]
-    fn the_token_is_sent_and_not_shown() {
+    fn token_is_sent_and_not_shown() {
         let action = AssumeRoleWithWebIdentity {
             provider_id: "cls-12345678".into(),
             web_identity_token: "topsecret.of.jwt".parse().unwrap(),

@@ -109,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn the_body_names_the_image() {
+    fn body_names_image() {
         let action = DescribeImageSharePermission { image_id: "img-6pb6lrmy".parse().unwrap() };
         assert_eq!(json(&action), r#"{"ImageId":"img-6pb6lrmy"}"#);
     }
 
     #[test]
-    fn a_listing_as_documented() {
+    fn listing_as_documented() {
         let body = br#"{
     "Response": {
         "SharePermissionSet": [

@@ -165,7 +165,7 @@ mod tests {
     use crate::{params::json, response::parse};
 
     #[test]
-    fn body_lists_the_images_with_a_limit() {
+    fn body_lists_images_with_limit() {
         let image_id = |n: usize| alloc::format!("img-{n:08}").parse().unwrap();
         let few = DescribeImages { image_ids: [image_id(1)].into() };
         assert_eq!(json(&few), r#"{"ImageIds":["img-00000001"]}"#);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_as_documented() {
+    fn answer_as_documented() {
         let body = br#"{
     "Response": {
         "ImageSet": [
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_image_gives_an_empty_set() {
+    fn unknown_image_gives_empty_set() {
         for set in ["[]", "null"] {
             let body = alloc::format!(r#"{{"Response":{{"ImageSet":{set},"TotalCount":0,"RequestId":"x"}}}}"#);
             assert!(parse::<DescribeImages>(200, body.as_bytes()).unwrap().answer.is_empty());

@@ -63,12 +63,12 @@ mod tests {
     use crate::{params::json, response::parse};
 
     #[test]
-    fn the_body_is_an_empty_object() {
+    fn body_is_an_empty_object() {
         assert_eq!(json(&GetCallerIdentity), "{}");
     }
 
     #[test]
-    fn an_answer_as_documented() {
+    fn answer_as_documented() {
         let body = br#"{
     "Response": {
         "Arn": "qcs::cam::uin/100009999999:uin/100009999999",
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_without_a_root_account_is_unreadable() {
+    fn identity_without_root_account_is_unreadable() {
         let body = br#"{"Response":{"AccountId":"me","RequestId":"x"}}"#;
         assert_eq!(
             parse::<GetCallerIdentity>(200, body).unwrap_err().to_string(),

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_a_request_id() {
+    fn answer_is_a_request_id() {
         let body = br#"{
     "Response": {
         "RequestId": "71e69b56-32be-4412-ab45-49eded6a87be"

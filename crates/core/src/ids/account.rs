@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_an_id_is_trimmed() {
+    fn white_space_around_id_is_trimmed() {
         assert_eq!(" 1038493875\r\n".parse::<AccountId>().unwrap().get(), 1_038_493_875);
     }
 

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_seen_in_the_vendors_documents_are_accepted() {
+    fn ids_seen_in_vendors_documents_are_accepted() {
         for text in ["img-gvbnzy6f", "img-6pb6lrmy", "img-9qabwvbn", "img-qlzp4oea", "img-19mu3fy3"] {
             assert_eq!(text.parse::<ImageId>().unwrap().to_string(), text);
         }

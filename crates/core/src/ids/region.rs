@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_of_the_vendors_list_are_accepted() {
+    fn regions_of_vendors_list_are_accepted() {
         for text in
             ["ap-guangzhou", "ap-guangzhou-open", "ap-shanghai-fsi", "na-siliconvalley", "eu-frankfurt", "ap-jinan-ec"]
         {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_pair_is_gone() {
+    fn taken_pair_is_gone() {
         let mut pairs: Pairs = [("A", "1"), ("B", "2")].into_iter().collect();
         assert_eq!(pairs.take("A").as_deref(), Some("1"));
         assert_eq!(pairs.take("A"), None);

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_unreserved_characters_stay_as_they_are() {
+    fn only_unreserved_characters_stay_as_they_are() {
         assert_eq!(encode("AZaz09-_.~"), "AZaz09-_.~");
         assert_eq!(encode("a b+c/d=e&f%g!*'()"), "a%20b%2Bc%2Fd%3De%26f%25g%21%2A%27%28%29");
         assert_eq!(encode("未"), "%E6%9C%AA");

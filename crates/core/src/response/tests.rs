@@ -155,7 +155,7 @@ fn noise_is_named_with_status_and_beginning() {
 }
 
 #[test]
-fn a_body_is_bounded() {
+fn body_is_bounded() {
     let body = |len: usize| {
         let envelope = r#"{"Response":{"RequestId":"x"}}"#;
         alloc::format!("{envelope}{}", " ".repeat(len - envelope.len()))

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scope_has_the_utc_day_of_the_timestamp() {
+    fn scope_has_utc_day_of_timestamp() {
         let now = UnixSeconds::new(1_551_113_065).unwrap();
         let mut text = Vec::new();
         string_to_sign("1551113065", &CredentialScope::new(now, "cvm"), &HexDigest::sha256(b""), &mut text);

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_rises_or_falls_is_followed() {
+    fn limit_that_rises_or_falls_is_followed() {
         let mut search = BatchSearch::default();
         search.refused(50);
         search.accepted(25);

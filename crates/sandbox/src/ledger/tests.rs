@@ -245,7 +245,7 @@ fn listing_may_be_denied_or_truncated() {
 }
 
 #[test]
-fn receivers_see_a_shared_image_and_others_none() {
+fn receivers_see_shared_image_and_others_none() {
     let mut ledger = world();
     share(&mut ledger, &[10_001]).unwrap();
     let seen = |caller| ledger.image(0, account(caller), here(), golden()).unwrap().map(|view| view.image_type);
@@ -288,7 +288,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     /// Compares listings with a model that keeps a copy of the list for every time.
     #[test]
-    fn past_listing_equals_the_list_of_that_time(
+    fn past_listing_equals_list_of_that_time(
         steps in steps(), cap in 1_usize..12, dial in 0_usize..4,
     ) {
         let mut ledger = world();

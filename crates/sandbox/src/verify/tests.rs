@@ -179,7 +179,7 @@ fn host_may_be_signed_without_its_port() {
 }
 
 #[test]
-fn signed_text_is_what_the_vector_signs() {
+fn signed_text_is_what_vector_signs() {
     for name in [SHARE, FORM, "tc3-post-token"] {
         let vector = vector(name);
         let mut request = Request::of(&vector);
@@ -197,7 +197,7 @@ fn signed_text_is_what_the_vector_signs() {
 }
 
 #[test]
-fn line_feed_after_a_version_1_signature_is_ignored() {
+fn line_feed_after_v1_signature_is_ignored() {
     let mut request = Request::of(&vector(FORM));
     let signature = request.pairs.take("Signature").unwrap();
     request.pairs.push("Signature", format!("{signature}\n"));
@@ -326,7 +326,7 @@ proptest! {
 }
 
 #[test]
-fn debug_of_a_key_hides_secret_and_token() {
+fn debug_of_key_hides_secret_and_token() {
     let account = AccountId::new(100_009_999_999).unwrap();
     let key = Key { secret_key: "top".into(), account, temporary: Some(("token".into(), 1)) };
     assert_eq!(format!("{key:?}"), "Key { account: 100009999999, .. }");

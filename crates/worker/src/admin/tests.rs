@@ -47,7 +47,7 @@ async fn get(admin: &Admin, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() {
+async fn lane_is_ready_or_names_the_reason() {
     let (admin, status) = start(&["asia", "europe"]).await;
     let mut lanes = status.lanes();
     let (asia, europe) = (lanes.next().unwrap(), lanes.next().unwrap());
@@ -86,7 +86,7 @@ async fn a_lane_is_ready_while_it_is_consumed_and_open_and_says_why_it_is_not() 
 }
 
 #[tokio::test]
-async fn without_a_publisher_that_is_connected_nothing_is_ready() {
+async fn disconnected_publisher_is_not_ready() {
     let (admin, status) = start(&["asia"]).await;
     status.lanes().next().unwrap().subscribed(HEARTBEAT);
     let (state, follow) = watch::channel(broker::State::Connecting);
@@ -108,7 +108,7 @@ async fn without_a_publisher_that_is_connected_nothing_is_ready() {
 }
 
 #[tokio::test]
-async fn a_loop_that_comes_round_is_alive() {
+async fn loop_that_comes_round_is_alive() {
     let (admin, status) = start(&["asia"]).await;
     assert_eq!(get(&admin, "/livez").await.code, 200);
     status.turned();
@@ -116,7 +116,7 @@ async fn a_loop_that_comes_round_is_alive() {
 }
 
 #[tokio::test]
-async fn the_status_has_every_lane_with_its_numbers() {
+async fn status_has_every_lane_with_its_numbers() {
     let (admin, status) = start(&["asia", "europe"]).await;
     let asia = status.lanes().next().unwrap();
     asia.metrics.jobs_held.set(7);
@@ -140,7 +140,7 @@ async fn metrics_are_the_text_that_prometheus_reads() {
 }
 
 #[tokio::test]
-async fn the_page_allows_its_own_script_and_nothing_else() {
+async fn page_allows_only_its_own_script() {
     let (admin, _status) = start(&["asia"]).await;
     let answer = get(&admin, "/").await;
     assert_eq!(answer.code, 200);
@@ -240,7 +240,7 @@ async fn odd_requests_are_refused() {
 
 /// Clients with half a head, without any, and with one that does not end.
 #[tokio::test]
-async fn many_clients_keep_nobody_from_an_answer() {
+async fn many_clients_block_no_other() {
     let (admin, _status) = start(&["asia"]).await;
     let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(256 * 1024));
     let heads = ["", "GET /metrics HTTP/1.1\r\nHost: ", &endless];
@@ -277,7 +277,7 @@ async fn slow_client_is_disconnected() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named() {
+async fn address_that_is_taken_is_named() {
     let (admin, status) = start(&["asia"]).await;
     let error = Admin::start(admin.addr(), status).unwrap_err();
     assert!(std::error::Error::source(&error).is_none(), "the program prints the sources of an error, too");
@@ -286,7 +286,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn it_answers_while_the_thread_that_works_is_busy() {
+async fn admin_answers_while_the_worker_is_busy() {
     use std::io::{Read as _, Write as _};
 
     let (admin, _status) = start(&["asia"]).await;

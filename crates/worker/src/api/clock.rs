@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn date_in_a_refusal_corrects_the_clock_both_ways() {
+    fn date_of_refusal_corrects_clock() {
         for date in [1_000_000, 3_000_000] {
             let mut clock = ServerClock::default();
             assert_eq!(clock.second(at(2_000_000)).get(), 2_000_000);

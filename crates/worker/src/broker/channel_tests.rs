@@ -42,7 +42,7 @@ async fn channel_beyond_channel_max_names_it() {
 
 /// Each missing item costs a channel: 3 exchanges and 3 queues, and an exchange and a queue for the lane.
 #[tokio::test]
-async fn check_names_the_channel_max_it_needs() {
+async fn check_names_channel_max_it_needs() {
     for (channel_max, allowed) in [(1, false), (7, false), (8, true), (0, true)] {
         let (connection, _broker) = connect(channel_max).await;
         let checked = topology::check(&connection, ["default"]).await;

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn job_without_an_id_has_that_of_the_message() {
+    fn job_without_id_takes_message_id() {
         let id = |properties| taken(JOB, properties).identity.identity.job_id.clone();
         assert_eq!(id(BasicProperties::default().with_message_id("m".into())), "m");
         let of_bytes = id(BasicProperties::default());
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn no_reply_goes_to_a_queue_of_ours() {
+    fn no_reply_goes_to_queue_of_ours() {
         let reply = |to: &str| taken(JOB, BasicProperties::default().with_reply_to(to.into())).identity.reply;
         for ours in ["imageshare.jobs.asia", "imageshare.dead", "imageshare.reports", "imageshare", ""] {
             assert_eq!(reply(ours), None, "{ours}");
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_of_the_parser_is_a_rejection() {
+    fn panic_of_parser_is_a_rejection() {
         let panic = catch_unwind(|| panic!("at the disco\u{1b}")).unwrap_err();
         let reason = from_panic(&*panic).reason();
         assert_eq!(reason, "a bug of this program prevents parsing: \"at the disco\\u{1b}\" (expected a job)");

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_connection_has_a_pause_of_its_own() {
+    fn refused_connection_has_pause_of_its_own() {
         let mut reconnects = Reconnects::default();
         assert_eq!(reconnects.after(&Error::Refused { code: 403, text: String::new() }), REFUSED);
         assert!(reconnects.after(&Error::Lost { call: "test", detail: String::new() }) < REFUSED);

@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_without_user_and_password() {
+    fn address_is_shown_without_user_and_password() {
         let url: ManagementUrl = "http://a:top%2Fsecret@b.example/".parse().unwrap();
         assert_eq!((url.to_string().as_str(), url.password.as_str()), ("http://b.example:15672", "top/secret"));
         assert_eq!(format!("{url:?}"), "http://b.example:15672");
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_delivery_limit_is_a_danger() {
+    fn lower_delivery_limit_is_a_danger() {
         let words = "queue q: policy blanket: delivery-limit is 3 (expected no limit below 1000000)";
         check(&OF_JOBS, &json!({"delivery-limit": 3}), &[words]);
         check(&OF_JOBS, &json!({"delivery-limit": -1}), &[&words.replace(" 3 ", " -1 ")]);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_goes_before_a_policy_for_dead_letters() {
+    fn dead_letter_argument_overrides_policy() {
         check(&OF_JOBS, &json!({"dead-letter-exchange": "other"}), &[]);
         let words = "queue q: policy blanket: dead-letter-strategy is at-most-once (expected at-least-once): \
                      where the queue has no such argument, dead letters may be lost";

@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letter_is_a_job_of_the_failed_accounts() {
+    fn dead_letter_contains_failed_accounts() {
         let OutgoingMessages { report, dead_letter, .. } = messages("SHARE", true);
         let dead = dead_letter.unwrap();
         assert_eq!(report.routing_key.as_str(), "asia.partial");
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letter_of_a_sync_has_all_accounts() {
+    fn dead_letter_of_sync_has_all_accounts() {
         let dead = messages("SYNC", true).dead_letter.unwrap();
         let body = String::from_utf8(dead.body.to_vec()).unwrap();
         assert!(body.contains(r#""account_ids":["10001","10002","10003"]"#), "{body}");
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letter_names_the_length_of_the_message() {
+    fn dead_letter_names_length_of_message() {
         let invalid = InvalidMessage {
             tag: 7,
             redelivered: false,

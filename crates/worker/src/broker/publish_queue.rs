@@ -426,7 +426,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_limit_is_the_last_number_of_the_text() {
+    fn length_limit_is_the_last_number() {
         let text = "PRECONDITION_FAILED - message size 1570322 is larger than configured max size 1048576";
         assert_eq!(len_max(text), Some(1_048_576));
         assert_eq!(len_max("PRECONDITION_FAILED"), None);

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_names_the_lane_twice() {
+    fn route_names_lane_twice() {
         let own = Route::own("eu").unwrap();
         assert_eq!((own.exchange.as_str(), own.routing_key.as_str()), ("imageshare.jobs.eu", "eu"));
         let shared = Route::shared("eu");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_too_long_for_an_exchange_reaches_no_lane() {
+    fn overlong_name_reaches_no_lane() {
         let long = "x".repeat(250);
         assert_eq!(Route::own(&long), None);
         assert_eq!(Route::shared(&"x".repeat(300)).routing_key.as_str(), "");

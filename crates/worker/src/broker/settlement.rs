@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_without_a_gap_are_acknowledged_at_once() {
+    fn deliveries_without_gap_are_acknowledged_at_once() {
         let (mut settlement, now) = (Settlement::new(), Instant::now());
         due(&mut settlement, now, [2, 1, 4]);
         assert_eq!(acks(&mut settlement, now), [through(2, 2)]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_ahead_of_a_gap_go_in_parts() {
+    fn deliveries_ahead_of_gap_go_in_parts() {
         let ahead = 5..5 + 2 * AHEAD_MAX as u64 + 7;
         for (is_closed, patience) in [(false, PATIENCE), (true, Duration::ZERO)] {
             let (mut settlement, now) = (Settlement::new(), Instant::now());

@@ -454,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn definitions_hold_what_a_blank_node_needs_and_nobody_s_password() {
+    fn definitions_suffice_and_contain_no_password() {
         let definitions = definitions("/", ["default", "eu"]);
         let names = |kind: &str| -> Vec<&str> {
             definitions[kind].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()

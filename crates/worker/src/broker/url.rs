@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_gets_the_password_and_the_heartbeat() {
+    fn library_gets_password_and_heartbeat() {
         let url: Url = "amqp://a:topsecret@[::1]/c".parse().unwrap();
         let uri = url.to_uri(10, 8192);
         assert_eq!(uri.authority.userinfo.password, "topsecret");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_logs_in_where_the_address_names_no_user() {
+    fn certificate_logs_in_without_user() {
         let client = Some(crate::tls::ClientFiles { certificate: "a.pem".into(), key: "a.key".into() });
         let trust = Trust { client, ..Trust::default() };
         let of = |text: &str| text.parse::<Url>().unwrap().trusting(trust.clone());

@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_source_is_waited_for_in_the_background() {
+    async fn silent_source_is_waited_for_in_background() {
         let begun = Instant::now();
         let ask = move || -> Load {
             Box::pin(async move {
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changed_file_is_reread_and_half_a_file_ignored() {
+    async fn changed_file_is_reread_unless_truncated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.json");
         let whole = |id: &str| format!(r#"{{"secret_id": "{id}", "secret_key": "topsecret"}}"#);

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn vendor_variables_are_read_and_the_first_token_counts() {
+    fn vendor_variables_are_read_in_order() {
         let both = [(SECRET_ID, "AKIDx"), (SECRET_KEY, "topsecret")];
         let credential = load(&Environment::of(both)).unwrap().unwrap();
         assert_eq!((credential.secret_id.as_str(), credential.secret_key.expose()), ("AKIDx", "topsecret"));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_credential_names_the_missing_half() {
+    fn half_credential_names_missing_half() {
         let rule = "(expected all parts of a credential or none)";
         check([(SECRET_ID, "AKIDx")], &format!("{SECRET_KEY}: not set, although {SECRET_ID} is set {rule}"));
         check([(SECRET_KEY, "topsecret")], &format!("{SECRET_ID}: not set, although {SECRET_KEY} is set {rule}"));

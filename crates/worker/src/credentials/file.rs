@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn file_holds_a_credential_and_its_end() {
+    fn file_holds_credential_and_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.json");
         let text = r#"{"secret_id": "AKIDx", "secret_key": "k", "token": "t", "expires_at": "2026-11-24T09:00:00Z"}"#;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_has_a_file_for_each_part() {
+    fn folder_has_file_for_each_part() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("secret_id", "AKIDx\n");

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_a_temporary_key_is_read() {
+    fn token_of_temporary_key_is_read() {
         let key = "[default]\nsecret_id = AKIDx\nsecret_key = topsecret\n";
         let credential = load(&format!("{key}token = of=a day\n[other]\ntoken = x").replace(" day", "+day")).unwrap();
         assert_eq!(credential.token.unwrap().expose(), "of=a+day");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_looked_for_where_the_sdks_look() {
+    fn files_are_looked_for_where_sdks_look() {
         let usual = Places::new(None, &Environment::of([("HOME", "/home/ada")])).unwrap();
         assert_eq!(
             usual.paths,
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn variable_without_a_path_is_refused_unseen() {
+    fn variable_without_path_is_refused_unseen() {
         let check = |value: &str, problem: &str| {
             let error = Places::new(None, &Environment::of([(FILE, value)])).unwrap_err();
             assert_eq!(error.to_string(), format!("{FILE}: {problem} (expected the path of a file)"));

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_is_named_or_of_the_variable_or_default() {
+    fn profile_comes_from_setting_variable_or_default() {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".tccli")).unwrap();
         for profile in ["default", "golden", "spare"] {

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_keeps_its_code_and_malformed_response_is_in_doubt() {
+    fn refusal_keeps_code_malformed_response_is_doubt() {
         let body = r#"{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"slow\ndown"},"RequestId":"71e69b56-32be-4412-ab45-49eded6a87be"}}"#;
         let outcome = of_response(200, body);
         let Outcome::Refused { code, class, message, request_id } = outcome else { panic!("{outcome:?}") };

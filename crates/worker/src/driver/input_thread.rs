@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn panic_is_not_the_end_of_the_input() {
+    fn panic_is_not_end_of_input() {
         let lines = (1..).map(|number| if number < 3 { job(number) } else { panic!("a bug in the reader") });
         let (source, mut ends) = read(lines);
         while ends.jobs.blocking_recv().is_some() {}

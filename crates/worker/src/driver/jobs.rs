@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_a_lane_keep_their_order() {
+    fn jobs_of_lane_keep_their_order() {
         let mut jobs = OutstandingJobs::new();
         let mut take = |lane, second| {
             let job = OutstandingJob { identity: second, mode: Mode::Share, accounts: 1, received_at: at(second) };

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn lane_is_closed_for_one_reason_until_it_opens() {
+    fn closed_lane_keeps_its_reason() {
         let progress = Progress::default();
         progress.lane(LaneId(1), Some(CloseReason::Endpoint));
         progress.lane(LaneId(1), Some(CloseReason::Credential));

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_an_address_and_its_password_is_not_shown() {
+    fn proxy_password_is_hidden() {
         for (url, shown) in [
             ("http://proxy.example:3128", "http://proxy.example:3128"),
             ("proxy.example:3128/", "http://proxy.example:3128"),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn any_password_reaches_the_proxy_as_it_is() {
+    fn any_password_reaches_proxy_as_it_is() {
         for password in (' '..='~').filter(|c| !"/?#%".contains(*c)) {
             check_login(&format!("ada:pa{password}ss"), &format!("ada:pa{password}ss"));
         }
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_is_for_tls_only_and_not_for_the_hosts_that_need_none() {
+    fn proxy_serves_tls_except_no_proxy_hosts() {
         let except = "internal.example, 10.0.0.0/8".parse().unwrap();
         let proxy = "proxy.example:3128".parse::<Proxy>().unwrap().with_exceptions(except);
         let goes = |to: &'static str| proxy.serves(&Uri::from_static(to));

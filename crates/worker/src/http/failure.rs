@@ -153,27 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn error_inside_an_io_error_is_found() {
+    fn error_inside_io_error_is_found() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let inner = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         check(inner, &FailureReason::Tls("the certificate is from an authority that is not trusted here".into()));
     }
 
     #[test]
-    fn ends_of_a_connection_have_a_reason_of_their_own() {
+    fn each_connection_end_has_its_reason() {
         check(io::Error::new(io::ErrorKind::ConnectionReset, "reset"), &FailureReason::Closed("reset".into()));
         check(io::Error::new(io::ErrorKind::PermissionDenied, "no"), &FailureReason::Other("no".into()));
     }
 
     #[test]
-    fn text_of_a_cause_is_cut_to_one_printable_line() {
+    fn cause_is_one_printable_line() {
         let long = format!("a\n\u{1b}[31m{}", "b".repeat(1000));
         let FailureReason::Other(shown) = FailureReason::of(&io::Error::other(long)) else { panic!("another reason") };
         assert_eq!(shown, format!("a  [31m{}", "b".repeat(DETAIL_CHARS_MAX - 7)));
     }
 
     #[test]
-    fn time_out_names_what_is_missing_and_the_time() {
+    fn time_out_names_step_and_duration() {
         let reason = FailureReason::TimeOut { stage: CallStage::Body, after: Duration::from_millis(2500) };
         assert_eq!(reason.to_string(), "no complete answer within 2.5 s; check the endpoint and the network");
     }

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_poll_of_the_body_sends_the_request() {
+    async fn first_poll_of_body_sends_request() {
         let (calls, sending) = counted();
         let body = WatchedBody::new(Bytes::from_static(b"{}"), Arc::clone(&sending));
         assert!(!body.is_end_stream());

@@ -101,7 +101,7 @@ fn check_sent(result: Result<HttpReply, CallError>, is_expected: impl Fn(&Failur
 }
 
 #[tokio::test]
-async fn status_date_and_body_come_back_whatever_they_are() {
+async fn any_status_date_and_body_are_returned() {
     let reply = answered_by(format!("{OK}content-length: 2\r\n\r\n{{}}")).await.unwrap();
     let date = reply.date.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert_eq!((reply.status, date, &reply.body[..]), (200, 784_111_777, &b"{}"[..]));
@@ -117,7 +117,7 @@ async fn status_date_and_body_come_back_whatever_they_are() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_nobody_goes_there() {
+async fn redirect_is_not_followed() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = elsewhere.local_addr().unwrap();
     for status in [300, 301, 302, 303, 305, 307, 308] {
@@ -132,7 +132,7 @@ async fn a_redirect_is_an_answer_and_nobody_goes_there() {
 }
 
 #[tokio::test]
-async fn the_request_goes_out_as_given_and_offers_no_compression() {
+async fn request_is_sent_as_given_without_compression() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let calling = Calling::to(&client(), format!("http://{address}/"));
@@ -142,7 +142,7 @@ async fn the_request_goes_out_as_given_and_offers_no_compression() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn connection_is_used_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let client = client();
@@ -157,7 +157,7 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_idle_as_long_as_servers_keep_one_is_not_used() {
+async fn idle_connection_is_not_reused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let client = client();
@@ -178,7 +178,7 @@ async fn a_connection_that_was_idle_as_long_as_servers_keep_one_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_the_server_closed_meanwhile_is_not_used() {
+async fn closed_connection_is_not_reused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let client = client();
@@ -204,7 +204,7 @@ async fn what_is_cut_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_reset_says_that_the_request_may_have_been_applied() {
+async fn reset_leaves_request_in_doubt() {
     let address = serve(|stream| async move {
         stream.set_zero_linger().unwrap();
     })
@@ -215,13 +215,13 @@ async fn a_reset_says_that_the_request_may_have_been_applied() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_said_to_be_so() {
+async fn non_http_response_is_named() {
     let result = answered_by("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n").await;
     check_sent(result, |reason| matches!(reason, FailureReason::NotHttp(_)));
 }
 
 #[tokio::test]
-async fn a_long_body_is_read_to_the_bound_and_no_further() {
+async fn long_body_is_read_to_its_bound() {
     let whole = [format!("{OK}content-length: {BODY_LEN_MAX}\r\n\r\n").into_bytes(), vec![b'x'; BODY_LEN_MAX]].concat();
     assert_eq!(answered_by(whole).await.unwrap().body.len(), BODY_LEN_MAX);
 
@@ -259,7 +259,7 @@ async fn endless_headers_are_not_read_for_ever() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_port_means_that_nothing_was_sent() {
+async fn closed_port_sends_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -274,7 +274,7 @@ async fn nobody_at_the_port_means_that_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_means_that_nothing_was_sent() {
+async fn unknown_name_sends_nothing() {
     // Longer than a label of a name may be, so that no name server is asked.
     let error = Calling::to(&client(), format!("http://{}.invalid/", "x".repeat(64))).result().await.unwrap_err();
     assert!(!error.sent);
@@ -282,7 +282,7 @@ async fn a_name_that_is_none_means_that_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
+async fn time_out_ends_wait_for_connection() {
     // A listener that never accepts takes as many connections as its backlog holds; the next ones hang.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -305,12 +305,12 @@ async fn a_call_waits_for_the_connection_no_longer_than_its_time_out() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_the_answer_no_longer_than_its_time_out() {
+async fn time_out_ends_wait_for_response() {
     check_silence("", CallStage::Answer).await;
 }
 
 #[tokio::test]
-async fn a_call_waits_for_the_body_no_longer_than_its_time_out() {
+async fn time_out_ends_wait_for_body() {
     check_silence(&format!("{OK}content-length: 9\r\n\r\n{{"), CallStage::Body).await;
 }
 
@@ -328,7 +328,7 @@ async fn check_silence(start: &str, stage: CallStage) {
 }
 
 #[tokio::test]
-async fn an_untrusted_certificate_means_that_nothing_was_sent() {
+async fn untrusted_certificate_sends_nothing() {
     let tls = Tls::new();
     let client = Client::with_tls(config(RootCertStore::empty()), TimeOuts::default());
     let calling = Calling::to(&client, tls.address());
@@ -358,7 +358,7 @@ fn refused_by(authority: &Authority, made: &rcgen::CertificateParams, words: &st
 }
 
 #[tokio::test]
-async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
+async fn refused_certificate_names_the_reason() {
     let authority = Authority::new();
     let made = |name: &str| rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let mut expired = made("localhost");
@@ -389,7 +389,7 @@ async fn a_refused_certificate_is_refused_with_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn an_authority_of_the_settings_is_trusted_and_read_again_when_that_is_asked_for() {
+async fn configured_authority_is_trusted_and_reread() {
     let authority = Authority::new();
     let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
     let address = tls.address();
@@ -428,7 +428,7 @@ async fn proxy(answer: &'static str, to: SocketAddr) -> (SocketAddr, oneshot::Re
 }
 
 #[tokio::test]
-async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
+async fn tls_call_uses_proxy_tunnel() {
     let authority = Authority::new();
     let tls = Tls::of(&authority, &rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap());
     let (at, head) = proxy("HTTP/1.1 200 OK\r\n\r\n", tls.listener.local_addr().unwrap()).await;
@@ -444,7 +444,7 @@ async fn a_call_over_tls_goes_through_the_proxy_as_far_as_a_tunnel_goes() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
+async fn proxy_without_tunnel_sends_nothing() {
     for (answer, words) in [
         ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "proxy authorization required"),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "unsuccessful"),
@@ -463,7 +463,7 @@ async fn a_proxy_that_makes_no_tunnel_is_named_and_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_when_the_handshake_is_done_and_not_before() {
+async fn request_follows_the_handshake() {
     let tls = Tls::new();
     let mut calling = Calling::to(&Client::with_tls(config(tls.roots.clone()), TimeOuts::default()), tls.address());
     let stream = tls.listener.accept().await.unwrap().0;
@@ -479,7 +479,7 @@ async fn a_request_is_sent_when_the_handshake_is_done_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_nobody_answers_ends_with_the_connect_time_out() {
+async fn connect_time_out_ends_handshake() {
     let tls = Tls::new();
     let calling = Calling::to(&Client::with_tls(config(tls.roots.clone()), TimeOuts::default()), tls.address());
     let stream = tls.listener.accept().await.unwrap().0;
@@ -494,7 +494,7 @@ async fn a_handshake_that_nobody_answers_ends_with_the_connect_time_out() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_before_it_was_sent_can_be_kept_from_leaving() {
+async fn dropped_call_is_not_sent() {
     let tls = Tls::new();
     let sending = Sending::new(|| panic!("it was sent"));
     let client = Client::with_tls(config(tls.roots.clone()), TimeOuts::default());

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_ends_the_problem_of_its_host() {
+    async fn answer_ends_problem_of_its_host() {
         let waits = Waits::default();
         let lines = said(&waits, async {
             let _waiting = waits.begin("api.example");

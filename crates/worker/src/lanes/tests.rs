@@ -44,7 +44,7 @@ fn lane_with_all_regions_serves_every_job() {
 }
 
 #[test]
-fn job_goes_to_the_lane_of_its_region() {
+fn job_goes_to_lane_of_its_region() {
     let lanes = [lane("asia", &["ap-singapore", "ap-jakarta"]), lane("europe", &["eu-frankfurt"])];
     check(&lanes, None, "eu-frankfurt", Ok(1));
     check(&lanes, Some("asia"), "ap-jakarta", Ok(0));
@@ -56,7 +56,7 @@ fn job_goes_to_the_lane_of_its_region() {
 }
 
 #[test]
-fn region_of_several_lanes_needs_a_name() {
+fn region_of_several_lanes_needs_name() {
     let lanes = [lane("red", &["ap-singapore"]), lane("blue", &[])];
     let ambiguous = "lane: missing, and region ap-singapore is served by the lanes red, blue \
                      (expected one of them)";
@@ -79,7 +79,7 @@ async fn missing_settings_are_an_error_even_if_waiting() {
 }
 
 #[test]
-fn debug_hides_the_key_of_a_lane() {
+fn debug_hides_key_of_lane() {
     let shown = format!("{:?}", lane("default", &[]));
     assert!(shown.contains("AKIDEXAMPLE") && shown.contains("secret_key: [secret]"), "{shown}");
 }

@@ -60,7 +60,7 @@ fn docs_table_equals_exported_metrics() {
 }
 
 #[test]
-fn without_a_broker_there_is_nothing_about_one() {
+fn without_broker_there_is_nothing_about_one() {
     let (metrics, _of_lanes) = Metrics::new(["default"]);
     let names: Vec<String> = metrics.families(false).iter().map(|family| family.name().to_owned()).collect();
     assert!(names.contains(&"imageshare_accounts_total".to_owned()));
@@ -83,7 +83,7 @@ fn without_a_broker_there_is_nothing_about_one() {
 }
 
 #[test]
-fn there_are_few_series_for_one_lane_and_for_three() {
+fn series_are_few_for_three_lanes() {
     let lines = |lanes: &[&str]| {
         let (metrics, _of_lanes) = Metrics::new(lanes.iter().copied());
         metrics.text(true).lines().filter(|line| !line.starts_with('#')).count()
@@ -94,7 +94,7 @@ fn there_are_few_series_for_one_lane_and_for_three() {
 }
 
 #[test]
-fn every_code_that_is_counted_by_itself_is_one_of_ours_or_of_the_table() {
+fn each_counted_code_is_documented() {
     let known = |code: &str| code.starts_with("Local.") || code::table().iter().any(|(known, _)| *known == code);
     for code in labels::CODES.iter().filter(|code| **code != "other") {
         assert!(known(code), "{code}");
@@ -102,7 +102,7 @@ fn every_code_that_is_counted_by_itself_is_one_of_ours_or_of_the_table() {
 }
 
 #[test]
-fn classes_are_results_and_what_a_reading_cannot_get_is_unknown() {
+fn each_class_is_a_result_label() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     for (code, class) in code::table() {
@@ -154,7 +154,7 @@ fn hostile_codes_become_other_and_no_label() {
 }
 
 #[test]
-fn the_state_of_a_lane_is_one_at_any_time() {
+fn lane_has_one_state() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     let shown = || {
@@ -173,7 +173,7 @@ fn the_state_of_a_lane_is_one_at_any_time() {
 }
 
 #[test]
-fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() {
+fn finished_jobs_of_lost_subscription_are_counted() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     lane.subscribed(std::time::Duration::MAX / 2);
@@ -195,7 +195,7 @@ fn jobs_that_are_done_when_their_subscription_ends_come_again_and_are_counted() 
 }
 
 #[test]
-fn wait_counts_first_deliveries_with_a_time() {
+fn wait_counts_first_deliveries_with_time() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     let now = std::time::SystemTime::now();
@@ -220,7 +220,7 @@ fn wait_counts_first_deliveries_with_a_time() {
 }
 
 #[test]
-fn what_goes_well_is_recorded_without_an_allocation() {
+fn what_goes_well_is_recorded_without_allocation() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     let call =

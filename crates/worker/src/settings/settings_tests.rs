@@ -266,7 +266,7 @@ fn empty_variables_count_as_unset() {
 }
 
 #[test]
-fn former_names_of_the_lags_are_accepted() {
+fn former_names_of_lags_are_accepted() {
     for name in ["IMAGESHARE_WRITE_LAG", "IMAGESHARE_LANDING"] {
         let settings = load("", [(name, "7s")], &Flags::default()).unwrap();
         assert_eq!(settings.limits.write_lag, Millis(7_000), "{name}");
@@ -301,7 +301,7 @@ fn output_and_waits_have_origins_too() {
 
 /// A setting that is missing in what `check` prints would be missing in the manual too.
 #[test]
-fn manual_has_the_table_of_all_settings() {
+fn manual_has_table_of_all_settings() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/jobs.md");
     let page = std::fs::read_to_string(page).unwrap();
     let table = Settings::table();
@@ -344,7 +344,7 @@ fn values_of_another_type_are_refused() {
 }
 
 #[test]
-fn lanes_of_one_credential_share_neither_host_nor_region() {
+fn lanes_of_one_credential_differ_in_host() {
     check(
         "[lanes.a]\nregions = [\"ap-tokyo\"]\n[lanes.b]\nregions = [\"eu-frankfurt\"]",
         &[":3: lanes.b: credential default and host cvm.intl.tencentcloudapi.com as in lane a \
@@ -464,7 +464,7 @@ fn all_problems_of_roles_are_reported() {
 }
 
 #[test]
-fn lanes_of_one_key_share_neither_host_nor_region() {
+fn lanes_of_one_key_differ_in_host() {
     let (one, other): (SecretId, SecretId) = ("AKIDONE".parse().unwrap(), "AKIDOTHER".parse().unwrap());
     let sources = "[credentials.env]\nsource = \"environment\"\n[lanes.b]\ncredential = \"env\"\n";
     let lanes = |a: &str, b: &str| load_file(&format!("{sources}{b}\n[lanes.a]\n{a}")).unwrap();
@@ -495,7 +495,7 @@ fn lanes_of_one_key_share_neither_host_nor_region() {
 }
 
 #[test]
-fn connection_time_is_at_most_that_of_the_call() {
+fn connect_timeout_is_within_call_timeout() {
     check(
         "[http]\nconnect_timeout = \"11s\"",
         &[":2: http.connect_timeout: invalid value 11s (expected at most http.call_timeout, 10s)"],
@@ -550,7 +550,7 @@ fn management_address_is_a_secret() {
 }
 
 #[test]
-fn broker_address_is_read_from_a_file() {
+fn broker_address_is_read_from_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
     let settings = load_file(&format!("[broker]\nurl_file = '{}'", path.display())).unwrap();
@@ -638,7 +638,7 @@ fn misplaced_secret_is_not_shown() {
 }
 
 #[test]
-fn problems_of_the_broker_hide_its_address() {
+fn problems_of_broker_hide_its_address() {
     check(
         "[broker]\nurl = \"http://a:topsecret@b.example\"\nurl_file = \"x\"\nprefetch = 0\nheartbeat = 1.5\n\
          lease = \"30m\"",
@@ -749,7 +749,7 @@ fn tls_and_proxy_are_set_without_showing_passwords() {
 }
 
 #[test]
-fn lane_names_the_account_of_its_key() {
+fn lane_names_account_of_its_key() {
     let settings = load_file("[lanes.eu]\naccount = \"100009999999\"").unwrap();
     assert_eq!(settings.lanes[0].account, Some("100009999999".parse().unwrap()));
     assert_eq!(described(&settings, "lanes.eu.account").0, "100009999999");

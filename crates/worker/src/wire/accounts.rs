@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_list_is_read() {
+    fn every_form_of_list_is_read() {
         for text in [
             "10001,10002\n",
             "10001; 10002;\n",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_did_to_an_id_is_explained() {
+    fn spreadsheet_damage_of_ids_is_explained() {
         for (text, problem) in [
             ("1.00023E+11", "in scientific notation"),
             ("100022975249.00", "with a decimal point"),
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_never_ends_is_given_up() {
+    fn reader_that_never_ends_is_given_up() {
         struct Endless(&'static [u8]);
         impl io::Read for Endless {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_costs_none_of_the_others() {
+    fn long_value_costs_none_of_others() {
         let long = format!("[\"{}\",\n2]", "x".repeat(30));
         assert_eq!(split(&long), ["1 more than 24 bytes (expected at most 24)", "2 2"]);
     }
 
     #[test]
-    fn what_is_neither_a_value_nor_a_list_ends_the_reading() {
+    fn other_json_ends_the_reading() {
         for (text, problem) in [
             ("[1 2]", "1 1|1 malformed JSON: unexpected \"2\" (expected , or ]); the rest of the file was not read"),
             (

@@ -24,7 +24,7 @@ fn check(text: &str, message: &str) {
 }
 
 #[test]
-fn the_example_of_the_manual_is_read_whole() {
+fn example_of_manual_is_read_whole() {
     let job = read(GOOD).unwrap();
     assert_eq!(job.identity.job_id, "rel-2026.11-0042");
     assert_eq!((job.identity.image_id.as_str(), job.identity.region.as_str()), ("img-6pb6lrmy", "ap-singapore"));
@@ -35,7 +35,7 @@ fn the_example_of_the_manual_is_read_whole() {
 }
 
 #[test]
-fn a_body_copied_from_the_apis_console_with_a_region_is_a_job() {
+fn api_console_body_with_region_is_accepted() {
     let text =
         r#" {"ImageId":"img-6pb6lrmy","AccountIds":["1038493875"],"Permission":"CANCEL","Region":"eu-frankfurt"} "#;
     let job = read(text).unwrap();
@@ -60,7 +60,7 @@ fn optional_members_are_read() {
 }
 
 #[test]
-fn a_default_region_stands_in_for_a_missing_one_only() {
+fn default_region_replaces_only_a_missing_one() {
     let given = Defaults { region: "eu-frankfurt".parse().ok(), ..defaults() };
     let without = changed(r#""region":"ap-singapore","#, "");
     assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.region.as_str(), "eu-frankfurt");
@@ -69,7 +69,7 @@ fn a_default_region_stands_in_for_a_missing_one_only() {
 }
 
 #[test]
-fn an_account_id_is_refused_with_its_place_in_the_list() {
+fn invalid_account_id_is_located() {
     let expected = "(expected a root account id of 5 to 19 digits without a leading zero)";
     for (bad, found) in [
         (r#""01038493875""#, r#""01038493875""#),
@@ -88,7 +88,7 @@ fn an_account_id_is_refused_with_its_place_in_the_list() {
 }
 
 #[test]
-fn the_number_of_accounts_is_bounded_below_and_above() {
+fn number_of_accounts_is_bounded() {
     let list = |count: usize| {
         let ids: Vec<String> = (0..count).map(|n| format!("\"{}\"", 1_000_000 + n)).collect();
         changed(r#"["1038493875",100022975249]"#, &format!("[{}]", ids.join(",")))
@@ -108,7 +108,7 @@ fn the_number_of_accounts_is_bounded_below_and_above() {
 }
 
 #[test]
-fn image_region_and_permission_are_refused_with_what_is_allowed() {
+fn invalid_members_name_the_expected_values() {
     check(
         &changed("img-6pb6lrmy", "lhbp-a1b2c3d4"),
         r#"image_id: invalid value "lhbp-a1b2c3d4" (expected img- followed by 4 to 32 lowercase letters or digits)"#,
@@ -132,7 +132,7 @@ fn image_region_and_permission_are_refused_with_what_is_allowed() {
 }
 
 #[test]
-fn members_that_are_not_known_or_come_twice_are_named() {
+fn unknown_and_duplicate_members_are_named() {
     check(
         &changed(r#""labels""#, r#""account_id":"1038493875","labels""#),
         "\"account_id\": unknown member (expected job_id, lane, image_id, region, permission, \
@@ -207,7 +207,7 @@ fn lane_time_and_force_are_checked() {
 }
 
 #[test]
-fn a_text_that_is_no_json_says_where() {
+fn text_that_is_no_json_says_where() {
     check(
         &GOOD.replace(r#""region":"#, r#""region" "#),
         "malformed JSON at column 65: expected `:` (expected one JSON object)",
@@ -240,7 +240,7 @@ fn a_text_that_is_no_json_says_where() {
 }
 
 #[test]
-fn optional_members_that_are_null_or_empty_count_as_absent() {
+fn null_and_empty_members_count_as_absent() {
     let absent = r#""job_id":null,"lane":"","labels":null,"expires_at":null,"force":false,"region":"","#;
     let job = format!("{{{absent}\"image_id\":\"img-6pb6lrmy\",\"permission\":\"SHARE\",\"account_ids\":[10001]}}");
     let defaults = Defaults { region: "ap-tokyo".parse().ok(), ..defaults() };
@@ -255,7 +255,7 @@ fn optional_members_that_are_null_or_empty_count_as_absent() {
 }
 
 #[test]
-fn what_could_be_read_of_a_rejected_job_is_kept() {
+fn readable_members_of_rejected_job_are_kept() {
     let known = read(&changed("SHARE", "share")).unwrap_err().known;
     assert_eq!(known.job_id.as_deref(), Some("rel-2026.11-0042"));
     assert_eq!((known.image_id, known.region), ("img-6pb6lrmy".parse().ok(), "ap-singapore".parse().ok()));

@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_skipped_to_its_end() {
+    fn overlong_line_is_skipped() {
         check(b"12345678\r\n123456789\n12345678901234567890\r\nc\n", &[Some("12345678"), None, None, Some("c")]);
         check(b"\xef\xbb\xbf12345678\r\n123456789", &[Some("12345678"), None]);
     }
 
     #[test]
-    fn a_reading_error_has_the_number_of_its_line() {
+    fn read_error_has_its_line_number() {
         struct Broken;
         impl io::Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

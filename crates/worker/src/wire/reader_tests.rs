@@ -43,7 +43,7 @@ fn check(text: impl AsRef<[u8]>, file: &str, expected: &[&str]) {
 }
 
 #[test]
-fn a_malformed_line_costs_none_of_the_others() {
+fn malformed_line_costs_none_of_others() {
     let good = good();
     let text = format!("{good}\n{good}\n{{\"image_id\":\n{good}\r\n\n{good}");
     check(
@@ -61,7 +61,7 @@ fn a_malformed_line_costs_none_of_the_others() {
 }
 
 #[test]
-fn every_bad_input_is_named_by_file_line_and_member() {
+fn bad_input_is_located() {
     let lines = [
         good().replace("\"image_id\"", "\"image\""),
         job("img-6pb6lrmy", r#""1038493875","01038","abc""#),
@@ -88,7 +88,7 @@ fn every_bad_input_is_named_by_file_line_and_member() {
 }
 
 #[test]
-fn a_line_too_long_or_no_utf8_is_rejected_and_the_next_one_read() {
+fn invalid_line_is_rejected_and_next_read() {
     let mut text = vec![b' '; JOB_BYTES_MAX + 1];
     text.extend_from_slice(b"\n{\"job_id\":\"\xff\"}\n");
     text.extend_from_slice(good().as_bytes());
@@ -163,7 +163,7 @@ fn further_columns_are_noticed_once() {
 }
 
 #[test]
-fn file_that_is_no_text_is_named_and_not_read() {
+fn binary_file_is_named_and_not_read() {
     for (beginning, name) in [
         (&b"\x1f\x8b\x08\0\n\n"[..], "compressed with gzip"),
         (b"\x28\xb5\x2f\xfd\n\n", "compressed with zstd"),
@@ -183,7 +183,7 @@ fn file_that_is_no_text_is_named_and_not_read() {
 }
 
 #[test]
-fn json_may_be_spread_over_lines_or_be_a_list() {
+fn json_spans_lines_or_is_a_list() {
     let (job, pretty) = (good(), good().replace(',', ",\n  ").replace('{', "{\n  ").replace('}', "\n}"));
     let read_of = |text: &str| read(text, "a.json");
     assert_eq!(read_of(&pretty), ["line-1 SHARE 1038493875"]);
@@ -220,7 +220,7 @@ fn files_of_other_programs_are_recognized() {
 }
 
 #[test]
-fn the_first_line_shows_the_format_where_the_name_does_not() {
+fn first_line_reveals_the_format() {
     let csv = "image_id,region,permission,account_id\nimg-6pb6lrmy,ap-tokyo,SHARE,1038493875\n";
     check(format!("\u{feff}\n  {}", good()), "-", &["line-2 SHARE 1038493875"]);
     check(csv, "-", &["line-2 SHARE 1038493875"]);
@@ -246,7 +246,7 @@ fn the_first_line_shows_the_format_where_the_name_does_not() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_on_says_so_and_gives_what_came_before() {
+fn read_error_keeps_earlier_jobs() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -290,7 +290,7 @@ fn csv(rows: &[&str]) -> String {
 }
 
 #[test]
-fn consecutive_rows_of_one_image_and_permission_are_one_job() {
+fn consecutive_rows_form_one_job() {
     check(
         csv(&["a S 10001", "a S 10002", "b S 10003", "a S 10004", "a C 10004"]),
         "a.csv",
@@ -299,7 +299,7 @@ fn consecutive_rows_of_one_image_and_permission_are_one_job() {
 }
 
 #[test]
-fn a_bad_row_is_rejected_by_itself() {
+fn bad_row_is_rejected_by_itself() {
     check(
         csv(&["a S 10001", "a S 1", "a s 10002", "x", "", "\"img-bbbbbbbb,ap-tokyo,SHARE,1", "a S 10003"]),
         "a.csv",
@@ -315,7 +315,7 @@ fn a_bad_row_is_rejected_by_itself() {
 }
 
 #[test]
-fn a_quote_that_is_not_closed_or_a_carriage_return_hides_nothing() {
+fn open_quote_hides_no_line() {
     let unclosed = "a.csv:2: quote is not closed (expected the closing quote in the same line)";
     check(csv(&["img-aaaaaaaa,ap-tokyo,SHARE,\"10001"]), "a.csv", &[unclosed]);
     check(
@@ -333,7 +333,7 @@ fn a_quote_that_is_not_closed_or_a_carriage_return_hides_nothing() {
 }
 
 #[test]
-fn a_byte_order_mark_within_a_file_is_part_of_its_row() {
+fn byte_order_mark_within_file_is_data() {
     let row = "img-aaaaaaaa,ap-tokyo,SHARE,10001";
     check(
         format!("\u{feff}{HEADER}\n{row}\n\u{feff}{row}\n"),
@@ -346,7 +346,7 @@ fn a_byte_order_mark_within_a_file_is_part_of_its_row() {
 }
 
 #[test]
-fn a_sync_of_which_a_row_may_be_missing_is_not_carried_out() {
+fn sync_with_rejected_row_is_rejected() {
     let begins = |rows: &[&str], expected: &[&str]| {
         let read = read(csv(rows), "a.csv");
         assert_eq!(read.len(), expected.len(), "{read:?}");
@@ -363,7 +363,7 @@ fn a_sync_of_which_a_row_may_be_missing_is_not_carried_out() {
 }
 
 #[test]
-fn ten_thousand_rows_are_one_job_and_a_sync_of_more_is_none() {
+fn job_has_at_most_ten_thousand_rows() {
     let rows = |permission: &str, count: u64| {
         let rows: Vec<String> = (0..count).map(|n| format!("a {permission} {}", 10_000 + n)).collect();
         csv(&rows.iter().map(String::as_str).collect::<Vec<_>>())
@@ -374,7 +374,7 @@ fn ten_thousand_rows_are_one_job_and_a_sync_of_more_is_none() {
 }
 
 #[test]
-fn a_header_has_the_four_columns_in_any_order() {
+fn header_accepts_any_column_order() {
     check(
         "account_id,Permission,\"ImageId\",region\n10001,SHARE,\"img-6pb6lrmy\",ap-tokyo\n",
         "a.csv",
@@ -392,7 +392,7 @@ fn a_header_has_the_four_columns_in_any_order() {
 }
 
 #[test]
-fn a_default_region_stands_in_for_the_column_and_for_empty_fields() {
+fn default_region_replaces_empty_fields() {
     let region = "eu-frankfurt".parse().ok();
     for text in [
         "image_id,permission,account_id\nimg-6pb6lrmy,SHARE,10001",
@@ -429,7 +429,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn no_line_of_ndjson_is_lost_and_none_comes_twice(lines in prop::collection::vec(line(), 0..12), capacity in 1_usize..64) {
+    fn each_ndjson_line_is_read_once(lines in prop::collection::vec(line(), 0..12), capacity in 1_usize..64) {
         let text = lines.join(&b'\n');
         let reader = BufReader::with_capacity(capacity, text.as_slice());
         let read: Vec<_> = JobReader::new(reader, "f", Some(Format::Ndjson), None).collect();
@@ -442,7 +442,7 @@ proptest! {
     }
 
     #[test]
-    fn no_job_of_a_list_is_lost(gaps in prop::collection::vec(prop::sample::select(vec!["", "\n", " ", "\r\n\t"]), 1..20), capacity in 1_usize..64) {
+    fn no_job_of_list_is_lost(gaps in prop::collection::vec(prop::sample::select(vec!["", "\n", " ", "\r\n\t"]), 1..20), capacity in 1_usize..64) {
         let jobs = gaps.iter().map(|gap| good().replace(',', &format!(",{gap}")) + gap).collect::<Vec<_>>();
         let text = format!("[{}]", jobs.join(","));
         let read: Vec<_> = JobReader::new(BufReader::with_capacity(capacity, text.as_bytes()), "f", None, None).collect();
@@ -452,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn no_row_of_csv_is_lost_and_none_comes_twice(
+    fn each_csv_row_is_read_once(
         rows in prop::collection::vec(prop::sample::select(vec!["a S 10001", "a C 10001", "b S 10002", "a S 1", "x", "\"", "c S 10003"]), 0..40),
     ) {
         let read: Vec<_> = JobReader::new(csv(&rows).as_bytes(), "f", Some(Format::Csv), None).collect();

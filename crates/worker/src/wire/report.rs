@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_exactly_the_members_of_the_manual_in_their_order() {
+    fn report_members_equal_the_manual() {
         let outcomes = vec![
             (id(10_001), AccountOutcome::Changed),
             (id(10_002), failure()),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_says_what_it_cancelled() {
+    fn sync_says_what_it_cancelled() {
         let report = EngineReport {
             outcomes: vec![(id(10_001), AccountOutcome::Unchanged)],
             cancelled: vec![(id(10_002), AccountOutcome::Changed), (id(10_003), failure())],
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_follows_from_the_accounts() {
+    fn status_follows_from_accounts() {
         check(&[AccountOutcome::Changed, AccountOutcome::Unchanged], Status::Succeeded);
         check(&[AccountOutcome::Unchanged, failure()], Status::Partial);
         check(&[AccountOutcome::Changed, failure()], Status::Partial);
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_job_has_its_reason_and_null_where_nothing_could_be_read() {
+    fn rejected_job_has_reason_and_nulls() {
         let text = r#"{"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"share","account_ids":[10001]}"#;
         let defaults = Defaults { job_id: "line-3".to_owned(), region: None };
         let rejection =
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_report_has_one_failure_per_code() {
+    fn long_report_has_one_failure_per_code() {
         let report = failed([("A", "r1"), ("B", "r2"), ("A", "r3")]);
         let whole = report.clone().write(usize::MAX);
         assert_eq!(serde_json::from_slice::<Report>(&whole).unwrap(), report);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_report_has_counts_in_place_of_accounts() {
+    fn shortest_report_has_only_counts() {
         let report = failed([("A", "r1"), ("B", "r2")]);
         let counts = Counts { failed: 2, ..Counts::default() };
         let merged = report.clone().write(usize::MAX).len();
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_report_fits_where_its_job_fits() {
+    fn longest_report_fits_where_its_job_fits() {
         const REQUEST: &str = "71e69b56-6a35-4f5c-9bd6-7f7d8f9a0b1c";
         for (accounts, codes) in [(10_000, 1), (10_000, 3), (1, 1), (50, 50)] {
             let codes: Vec<&'static str> = (0..codes).map(|n| &*format!("InvalidAccountId.Code{n}").leak()).collect();
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_report_is_shortened_too() {
+    fn rejected_report_is_shortened_too() {
         let text = format!(r#"{{"labels":{{"a":"b"}},"permission":"SYNC","{}":1}}"#, "x".repeat(60));
         let defaults = Defaults { job_id: "j".to_owned(), region: None };
         let mut rejection = job::parse(text.as_bytes(), &defaults).unwrap_err();
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_a_host_and_a_process() {
+    fn worker_is_a_host_and_process() {
         let name = worker_name();
         let (host, process) = name.rsplit_once(':').unwrap();
         assert!(!host.is_empty() && process == std::process::id().to_string(), "{name}");

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn separator_is_the_one_of_the_header() {
+    fn separator_is_the_one_of_header() {
         for separator in [',', ';', '\t', '|'] {
             let with = |text: &str| text.replace(',', &separator.to_string());
             check(&with("account_id,image_id"), &with("b,a"), ["a", "b"]);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_row_of_blank_fields_is_blank() {
+    fn only_row_of_blank_fields_is_blank() {
         for row in ["", ",", ",,,", "\"\", ,", " ,\t,"] {
             assert_eq!(read("image_id,account_id,,Name", row).unwrap().0, None, "{row}");
         }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_the_separator_line_of_spreadsheets_are_recognized() {
+    fn comments_and_separator_line_are_recognized() {
         for line in ["# customers", "  #", "sep=;", "SEP=\t", "sep="] {
             assert!(is_comment(line.as_bytes()), "{line}");
         }

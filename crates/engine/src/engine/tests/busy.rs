@@ -155,7 +155,7 @@ fn normal_image_that_refuses_is_tried_rarely() {
 }
 
 #[test]
-fn others_go_on_while_an_image_is_busy() {
+fn others_go_on_while_image_is_busy() {
     let (mut kit, _) = busy_kit();
     kit.state(ImageReadiness::Pending("CREATING".into()));
     let other = kit.job(Mode::Share, 1, [1]);

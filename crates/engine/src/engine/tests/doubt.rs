@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn opposite_waits_while_a_write_is_in_doubt() {
+fn opposite_waits_while_write_is_in_doubt() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let share = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -32,7 +32,7 @@ fn opposite_waits_while_a_write_is_in_doubt() {
 }
 
 #[test]
-fn no_reading_settles_an_account_in_doubt() {
+fn no_reading_settles_account_in_doubt() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -69,7 +69,7 @@ fn last_listing_decides_after_all_tries() {
 }
 
 #[test]
-fn one_write_an_image_is_in_flight() {
+fn one_write_per_image_is_in_flight() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for account in 0..200 {
         kit.job(Mode::Share, 0, [account]);
@@ -112,7 +112,7 @@ fn new_jobs_after_takeover_need_our_own_response() {
 }
 
 #[test]
-fn commands_do_not_wait_for_an_earlier_worker() {
+fn commands_do_not_wait_for_earlier_worker() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let mut again = job(Mode::Share, 0, [1]);
     again.redelivered = true;
@@ -166,7 +166,7 @@ fn early_write_after_takeover_is_listed_again() {
 }
 
 #[test]
-fn earlier_operation_counts_if_the_later_fails() {
+fn earlier_operation_counts_if_later_fails() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let first = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
     kit.list([]);
@@ -220,7 +220,7 @@ fn takeover_rereads_before_the_opposite_operation() {
 }
 
 #[test]
-fn takeover_sends_opposite_after_a_later_listing() {
+fn takeover_sends_opposite_after_later_listing() {
     for at_once in [false, true] {
         let (mut kit, share, cancel) = opposite_behind(at_once);
         kit.list([1]);
@@ -277,7 +277,7 @@ fn in_flight_over_takeover(begin: impl FnOnce(&mut Kit)) -> (Kit, CallId) {
 }
 
 #[test]
-fn takeover_ignores_a_listing_that_began_before() {
+fn takeover_ignores_listing_that_began_before() {
     for outcome in [
         Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(1)])),
         refused("UnauthorizedOperation"),
@@ -294,7 +294,7 @@ fn takeover_ignores_a_listing_that_began_before() {
 }
 
 #[test]
-fn takeover_ignores_a_write_that_began_before() {
+fn takeover_ignores_write_that_began_before() {
     for outcome in [
         Outcome::Accepted(crate::io::Answer::Modified),
         refused("FailedOperation.AccountAlreadyExists"),

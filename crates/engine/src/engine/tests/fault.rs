@@ -46,7 +46,7 @@ fn refused_credential_costs_no_try() {
 }
 
 #[test]
-fn credential_refused_after_refresh_closes_the_lane() {
+fn credential_refused_after_refresh_closes_lane() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -238,7 +238,7 @@ fn lane_closes_if_no_write_was_permitted() {
 }
 
 #[test]
-fn a_clock_is_corrected_once() {
+fn clock_is_corrected_once() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.answer(Outcome::Skewed);
@@ -285,7 +285,7 @@ fn credential_refused_for_writes_is_probed_by_writes() {
 }
 
 #[test]
-fn lane_without_permissions_tries_a_new_image() {
+fn lane_without_permissions_tries_new_image() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -298,7 +298,7 @@ fn lane_without_permissions_tries_a_new_image() {
 }
 
 #[test]
-fn calls_signed_before_a_refresh_close_no_lane() {
+fn calls_signed_before_refresh_close_no_lane() {
     for outcome in [super::kit::refused("AuthFailure.TokenFailure"), Outcome::Skewed] {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         for image in 0..3 {

@@ -50,7 +50,7 @@ fn key_of_another_account_makes_no_call() {
 }
 
 #[test]
-fn key_of_the_same_account_goes_on() {
+fn key_of_same_account_goes_on() {
     let mut kit = worker();
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.input(Input::CredentialRefreshed(LANE));
@@ -93,7 +93,7 @@ fn operator_confirms_another_account() {
 }
 
 #[test]
-fn expected_account_counts_from_the_first_key() {
+fn expected_account_counts_from_first_key() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::ExpectAccount(LANE, Some(account_id(OURS))));
     let delivery = kit.job(Mode::Share, 0, [1]);
@@ -155,7 +155,7 @@ fn unproven_key_fails_no_job_for_its_image() {
 }
 
 #[test]
-fn permitted_write_shows_that_a_key_is_good() {
+fn permitted_write_shows_that_key_is_good() {
     let mut kit = worker();
     kit.input(Input::CredentialRefreshed(LANE));
     kit.input(Input::OwnerUnknown(LANE));
@@ -169,7 +169,7 @@ fn permitted_write_shows_that_a_key_is_good() {
 }
 
 #[test]
-fn refusal_of_a_former_key_says_nothing() {
+fn refusal_of_former_key_says_nothing() {
     let mut kit = worker();
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -187,7 +187,7 @@ fn refusal_of_a_former_key_says_nothing() {
 }
 
 #[test]
-fn listing_that_proves_the_key_retries_refused_images() {
+fn listing_that_proves_key_retries_refused_images() {
     let mut kit = worker();
     kit.input(Input::CredentialRefreshed(LANE));
     kit.input(Input::OwnerUnknown(LANE));

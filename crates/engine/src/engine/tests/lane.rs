@@ -42,7 +42,7 @@ fn five_lost_calls_on_three_images_close() {
 }
 
 #[test]
-fn one_image_needs_a_query_to_close() {
+fn one_image_needs_query_to_close() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);
     for _ in 0..5 {
@@ -83,7 +83,7 @@ fn reopened_lane_forgives_tries() {
 }
 
 #[test]
-fn command_reports_jobs_of_a_closed_lane() {
+fn command_reports_jobs_of_closed_lane() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -98,7 +98,7 @@ fn command_reports_jobs_of_a_closed_lane() {
 }
 
 #[test]
-fn worker_requeues_a_closed_lane_and_probes() {
+fn worker_requeues_closed_lane_and_probes() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
     for image in 0..5 {
         kit.job(Mode::Share, image, [1]);
@@ -292,7 +292,7 @@ fn job_after_drain_is_settled() {
 }
 
 #[test]
-fn short_jobs_do_not_reach_the_lease() {
+fn short_jobs_do_not_reach_lease() {
     let mut kit = Kit::new(NO_CHECKS, LimitValues { lease: Some(Millis::from_secs(60)), ..LimitValues::default() });
     while kit.now < 300_000 {
         // Always one job in hand, none of them for long.

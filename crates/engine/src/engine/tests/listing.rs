@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn first_job_lists_and_sends_the_difference() {
+fn first_job_lists_and_sends_difference() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1, 2, 3]);
     kit.list([2]);
@@ -34,7 +34,7 @@ fn accounts_that_are_as_wished_cost_no_write() {
 }
 
 #[test]
-fn own_write_counts_until_a_listing_shows_it() {
+fn own_write_counts_until_listing_shows_it() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -50,7 +50,7 @@ fn own_write_counts_until_a_listing_shows_it() {
 }
 
 #[test]
-fn listing_of_the_same_millisecond_is_too_early() {
+fn listing_of_same_millisecond_is_too_early() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { read_lag: Millis(0), ..LimitValues::default() });
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);

@@ -18,7 +18,7 @@ mod sync;
 
 /// That the tests exist is looked at where all pages are.
 #[test]
-fn rules_are_short_and_name_a_test() {
+fn rules_are_short_and_name_test() {
     for rule in include_str!("../../rules.md").split("\n## ").skip(1) {
         let lines: Vec<_> = rule.trim().lines().collect();
         let name = lines[0];

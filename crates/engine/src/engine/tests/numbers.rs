@@ -51,7 +51,7 @@ fn lost_lane_has_no_pending_operations() {
 }
 
 #[test]
-fn each_split_of_a_list_is_counted() {
+fn each_split_of_list_is_counted() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.list([]);

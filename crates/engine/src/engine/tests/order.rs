@@ -89,7 +89,7 @@ fn listing_that_decides_many_is_spread_over_calls() {
 }
 
 #[test]
-fn refusal_of_the_image_concerns_no_later_job() {
+fn refusal_of_image_concerns_no_later_job() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues { work: 20, ..LimitValues::default() });
     for account in 0..60 {
         kit.job(Mode::Share, 0, [account]);
@@ -207,7 +207,7 @@ fn same_requests_join_one_operation_in_flight() {
 }
 
 #[test]
-fn items_do_not_join_past_an_opposite() {
+fn items_do_not_join_past_opposite() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1]);
     kit.list([]);
@@ -265,7 +265,7 @@ fn expired_job_does_not_begin_but_awaits_calls() {
 }
 
 #[test]
-fn the_same_inputs_give_the_same_commands() {
+fn same_inputs_give_same_commands() {
     let history = || {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         for account in 0..9 {

@@ -18,7 +18,7 @@ fn cap(cap: u32) -> LimitValues {
 }
 
 #[test]
-fn shares_fill_the_quota_in_order_of_arrival() {
+fn shares_fill_quota_in_order_of_arrival() {
     let mut kit = Kit::new(Policy::COMMAND, cap(7));
     let first = kit.job(Mode::Share, 0, [1, 2]);
     let second = kit.job(Mode::Share, 0, [3, 4]);
@@ -47,7 +47,7 @@ fn cancels_that_arrived_earlier_make_room_first() {
 }
 
 #[test]
-fn later_cancel_does_not_save_a_share() {
+fn later_cancel_does_not_save_share() {
     let mut kit = Kit::new(Policy::COMMAND, cap(3));
     let share = kit.job(Mode::Share, 0, [1]);
     let cancel = kit.job(Mode::Cancel, 0, [11]);
@@ -59,7 +59,7 @@ fn later_cancel_does_not_save_a_share() {
 }
 
 #[test]
-fn later_share_of_an_account_fails_too() {
+fn later_share_of_account_fails_too() {
     // Nothing can be settled before the first delivery, which a takeover keeps, so nothing else looks at the image again.
     let mut kit = Kit::new(Policy { takeover_checks: TakeoverChecks::On, ..Policy::COMMAND }, cap(1));
     let cancel = kit.deliver(Job { redelivered: true, ..job(Mode::Cancel, 0, [0, 1]) });
@@ -112,7 +112,7 @@ fn two_single_refusals_show_the_cap() {
 }
 
 #[test]
-fn without_listings_a_cancel_may_make_room() {
+fn without_listings_cancel_may_make_room() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.job(Mode::Share, 0, [1, 2]);
     kit.refuse("UnauthorizedOperation");
@@ -148,7 +148,7 @@ fn cancel_refused_for_quota_is_retried() {
 }
 
 #[test]
-fn count_since_an_old_listing_fails_no_share() {
+fn count_since_old_listing_fails_no_share() {
     let mut kit = Kit::new(Policy::COMMAND, cap(3));
     kit.job(Mode::Share, 0, [1]);
     kit.list([11, 12]);

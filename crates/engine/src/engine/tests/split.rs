@@ -190,7 +190,7 @@ fn refusal_is_kept_for_redelivered_jobs_only() {
 }
 
 #[test]
-fn the_longest_list_the_api_takes_is_searched() {
+fn longest_list_api_takes_is_searched() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, 0..200);
     kit.list([]);

@@ -16,7 +16,7 @@ fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
 }
 
 #[test]
-fn sync_ends_with_a_listing_of_its_result() {
+fn sync_ends_with_listing_of_its_result() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1, 2, 3]);
     kit.list([2, 3, 9]);
@@ -34,7 +34,7 @@ fn sync_ends_with_a_listing_of_its_result() {
 }
 
 #[test]
-fn a_list_that_is_right_needs_no_write() {
+fn list_that_is_right_needs_no_write() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1, 2]);
     kit.list([1, 2]);
@@ -42,7 +42,7 @@ fn a_list_that_is_right_needs_no_write() {
 }
 
 #[test]
-fn it_is_a_barrier_on_both_sides() {
+fn sync_is_a_barrier_on_both_sides() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let before = kit.job(Mode::Share, 0, [1]);
     let sync = kit.deliver(forced([2]));
@@ -127,7 +127,7 @@ fn many_failing_syncs_need_no_deep_stack() {
 }
 
 #[test]
-fn sync_after_takeover_waits_for_a_reliable_listing() {
+fn sync_after_takeover_waits_for_reliable_listing() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let delivery = kit.job(Mode::Sync, 0, [1]);
     kit.pass(Millis(34_900));

@@ -156,7 +156,7 @@ async fn trace_id_is_echoed() {
 }
 
 #[tokio::test]
-async fn key_of_an_assumed_role_needs_its_token() {
+async fn key_of_assumed_role_needs_its_token() {
     let mut client = open().await;
     let identity = client.call("GetCallerIdentity", json!({})).await.response();
     assert_eq!(identity["AccountId"], "100009999999");
@@ -260,7 +260,7 @@ async fn latency_delays_only_the_response() {
 }
 
 #[tokio::test]
-async fn counters_count_and_reset_restores_the_world() {
+async fn counters_count_and_reset_restores_world() {
     let client = start(Config { rps: 2, ..Config::default() }).await;
     for code in ["ok", "FailedOperation.AccountAlreadyExists", "RequestLimitExceeded"] {
         assert_eq!(client.share(&["10001"]).await, code);

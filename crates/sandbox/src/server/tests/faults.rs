@@ -64,7 +64,7 @@ async fn truncated_response_follows_the_effect() {
 }
 
 #[tokio::test]
-async fn resets_come_before_or_after_the_effect() {
+async fn resets_come_before_or_after_effect() {
     for (fault, state) in [("reset_before", json!(null)), ("reset_after", json!(["10001"]))] {
         let client = open().await;
         client.fault(fault).await;
@@ -137,7 +137,7 @@ async fn late_call_takes_effect_after_disconnect() {
 }
 
 #[tokio::test]
-async fn late_call_is_dropped_after_a_reset() {
+async fn late_call_is_dropped_after_reset() {
     let client = open().await;
     client.faults(json!({"script": [{"action": WRITE, "times": 2, "do": "apply_late:0.05"}]})).await;
     assert!(write(&client).await.is_err());

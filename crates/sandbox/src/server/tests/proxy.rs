@@ -87,7 +87,7 @@ async fn bytes_of(request: Request<Full<bytes::Bytes>>) -> Vec<u8> {
 const STATE: &[u8] = b"GET /_sandbox/state HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn tunnel_to_the_api_has_its_certificate() {
+async fn tunnel_to_api_has_its_certificate() {
     let mut client = open().await;
     for (number, name) in
         ["cvm.tencentcloudapi.com", "cvm.intl.tencentcloudapi.com", "cvm.ap-singapore.tencentcloudapi.com"]
@@ -217,7 +217,7 @@ async fn ca_certificate_can_be_downloaded() {
 }
 
 #[tokio::test]
-async fn service_cut_from_an_address_selects_by_action() {
+async fn service_cut_from_address_selects_by_action() {
     let mut client = open().await;
     let port = client.sandbox.addr().port();
     for (host, service) in [

@@ -178,7 +178,7 @@ async fn rules_of_the_world_apply() {
 }
 
 #[tokio::test]
-async fn denied_actions_have_the_form_of_cam() {
+async fn denied_actions_have_form_of_cam() {
     let world = "open_images = true\nopen_accounts = true\n[[keys]]\nsecret_id = \"AKIDSANDBOXEXAMPLE\"\nsecret_key = \
                  \"sandbox-secret-key-example\"\naccount = \"100009999999\"\n\
                  deny = [\"ModifyImageSharePermission\", \"GetCallerIdentity\"]";

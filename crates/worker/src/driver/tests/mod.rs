@@ -238,7 +238,7 @@ async fn throttled_call_is_counted_and_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wrong_clock_is_corrected_and_the_call_signed_again() {
+async fn corrected_clock_signs_call_again() {
     let ahead = Duration::from_secs(3600);
     let server = Server::start(move |seen, _| {
         let server_time = SystemTime::now() + ahead;
@@ -261,7 +261,7 @@ async fn wrong_clock_is_corrected_and_the_call_signed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_response_with_a_wrong_date_stops_nothing() {
+async fn one_response_with_wrong_date_stops_nothing() {
     let server = Server::start(|seen, before| {
         let now = SystemTime::now();
         let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -280,7 +280,7 @@ async fn one_response_with_a_wrong_date_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clock_that_stays_wrong_closes_the_lane() {
+async fn clock_that_stays_wrong_closes_lane() {
     // Without a date, and with the last and the first one that can be written.
     for seconds in [None, Some(253_402_300_799), Some(0)] {
         let date = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
@@ -310,7 +310,7 @@ async fn refused_credential_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusal_of_a_replaced_credential_closes_nothing() {
+async fn refusal_of_replaced_credential_closes_nothing() {
     let server = Server::start(|seen, _| {
         let is_second = seen.authorization.contains("Credential=AKIDSECOND/");
         if is_second { Does::Works } else { Does::RefusesAfter("AuthFailure.TokenFailure", Duration::from_secs(5)) }
@@ -360,7 +360,7 @@ async fn check_broken(refresh: impl Asks, reason: Option<&str>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn source_with_the_same_key_closes_the_lane() {
+async fn source_with_same_key_closes_lane() {
     check_broken(|| Ok(credential("AKIDFIRST")), None).await;
 }
 
@@ -481,7 +481,7 @@ async fn lost_reports_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_outbox_stops_the_intake_of_jobs() {
+async fn full_outbox_stops_intake_of_jobs() {
     const JOBS: u32 = 10_050;
 
     let server = Server::start(|_, _| Does::Works).await;
@@ -506,7 +506,7 @@ async fn full_outbox_stops_the_intake_of_jobs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn millions_of_waiting_outcomes_stop_the_intake() {
+async fn millions_of_waiting_outcomes_stop_intake() {
     const ACCOUNTS: u64 = 10_000;
 
     let server = Server::start(|_, _| Does::Works).await;
@@ -527,7 +527,7 @@ async fn millions_of_waiting_outcomes_stop_the_intake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn caller_is_told_that_all_lanes_were_given_up() {
+async fn caller_learns_that_lanes_were_released() {
     let driver = Driver::<u32>::new(
         &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
         Policy::COMMAND,

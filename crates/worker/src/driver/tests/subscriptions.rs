@@ -122,7 +122,7 @@ impl Daemon {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_of_an_owned_lane_are_settled() {
+async fn jobs_of_owned_lane_are_settled() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -135,7 +135,7 @@ async fn jobs_of_an_owned_lane_are_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_of_an_ended_subscription_are_dropped() {
+async fn deliveries_of_ended_subscription_are_dropped() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -171,7 +171,7 @@ async fn calls_wait_for_a_fresh_proof() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_call_never_leaves_after_the_lane_is_lost() {
+async fn waiting_call_ends_with_its_lane() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -209,7 +209,7 @@ async fn suspended_loop_releases_its_lanes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closed_lane_is_requeued_and_consumed_when_it_opens() {
+async fn closed_lane_requeues_and_resumes() {
     let begun = Instant::now();
     let server = Server::start(move |_, _| {
         if begun.elapsed() < Duration::from_secs(300) {
@@ -315,7 +315,7 @@ async fn lane_that_holds_nothing_takes_any_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_settles_finished_jobs_before_the_requeue() {
+async fn drain_settles_finished_jobs_before_requeue() {
     let mut server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;
@@ -330,7 +330,7 @@ async fn drain_settles_finished_jobs_before_the_requeue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscription_that_comes_up_in_a_drain_is_requeued() {
+async fn subscription_during_drain_is_requeued() {
     let mut server = Server::start(|_, _| Does::Hangs).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
     daemon.is_told_to_consume().await;

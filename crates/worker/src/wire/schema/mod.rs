@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_of_a_job_has_the_members_that_the_parser_knows() {
+    fn job_schema_has_all_parsed_members() {
         let known: BTreeSet<&str> = MEMBERS.iter().flat_map(|names| names.iter().copied()).collect();
         assert_eq!(names(&schema(JOB).0["properties"]), known);
     }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_of_a_report_has_the_members_that_are_written() {
+    fn report_schema_has_all_written_members() {
         let rejected = Report {
             status: Status::Rejected,
             reason: Some("r".to_owned()),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_of_a_text_of_which_nothing_could_be_read_is_as_the_schema_says() {
+    fn report_of_unreadable_text_matches_schema() {
         let defaults = Defaults { job_id: "line-1".to_owned(), region: None };
         let circumstances = Circumstances {
             redelivered: false,
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_as_the_schema_says_and_others_are_not() {
+    fn reports_match_their_schema() {
         let (_, validator) = schema(REPORT);
         let with = |name: &str, value: Value| {
             let mut report = good_report();
