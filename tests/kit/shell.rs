@@ -143,7 +143,7 @@ impl Shell {
                     let messages = self.broker().take_all(attribute);
                     check_output(&messages.iter().map(to_line).collect::<String>(), text);
                 }
-                "csv" | "json" | "toml" | "yaml" => {}
+                "csv" | "hcl" | "json" | "python" | "toml" | "yaml" => {}
                 other => panic!("unknown block {other:?}"),
             }
         }
