@@ -131,7 +131,7 @@ pub(crate) enum Command {
     /// Print all settings with their origins; connects to nothing without --connect
     #[command(after_help = "Example: imageshare check --config examples/imageshare.toml --connect")]
     Check(CheckArguments),
-    /// Print the JSON Schema of jobs or of reports
+    /// Print the JSON Schema of jobs, of reports, or of a file of the sandbox
     #[command(after_help = "Example: imageshare schema job > job.schema.json")]
     Schema {
         /// The document
@@ -483,6 +483,10 @@ pub(crate) enum Document {
     Job,
     /// A report
     Report,
+    /// The world of a sandbox, for --world
+    World,
+    /// The faults of a sandbox, for --faults
+    Faults,
 }
 
 impl From<Method> for tc3::Method {

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
     let faults = match &arguments.faults {
         Some(path) => {
             let text = files::read("--faults", path, faults::FILE_LEN_MAX)?;
-            Faults::parse(&text).with_context(|| format!("--faults {}", files::name(path))).or_exit(Exit::Usage)?
+            Faults::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))?
         }
         None => Faults::default(),
     };
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
 /// Reads a world file.
 pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
     let text = files::read_text("--world", path, world::FILE_LEN_MAX)?;
-    World::parse(&text).with_context(|| format!("--world {}", files::name(path))).or_exit(Exit::Usage)
+    World::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))
 }
 
 async fn serve(config: Config, ca_file: Option<&Path>) -> Ended {

@@ -1,5 +1,6 @@
-//! `imageshare schema`: what jobs and reports look like, as JSON Schemas.
+//! `imageshare schema`: the JSON Schemas of jobs, reports and the files of the sandbox.
 
+use imageshare_sandbox::{faults, world};
 use imageshare_worker::wire::schema;
 
 use crate::{
@@ -9,9 +10,11 @@ use crate::{
 };
 
 pub(crate) fn run(of: Document) -> Ended {
-    output::print(match of {
-        Document::Job => schema::JOB,
-        Document::Report => schema::REPORT,
-    })?;
+    match of {
+        Document::Job => output::print(schema::JOB)?,
+        Document::Report => output::print(schema::REPORT)?,
+        Document::World => output::print(&world::schema())?,
+        Document::Faults => output::print(&faults::schema())?,
+    }
     Ok(Exit::Done)
 }

@@ -9,16 +9,19 @@
 //! `times` (default 1) requests, beginning with the `nth` (default 1). If several entries match, the first one applies.
 //! [`Fault`] lists the values of `do`.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU64, str::FromStr, time::Duration};
 
 use imageshare_core::{
-    disclosure::without_value,
     ids::{AccountId, ImageId},
     text::excerpt,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use crate::actions::Action;
+use crate::{
+    actions::Action,
+    document::{DocumentError, read_json, schema_text},
+};
 
 /// The maximum length of a faults file in bytes, equal to that of a request body.
 pub const FILE_LEN_MAX: u64 = 10 * 1024 * 1024;
@@ -89,7 +92,7 @@ impl Fault {
 /// An invalid value of `do`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "do: unknown fault {0} (expected throttle, internal_error, http_500, html, truncate, hang, endless, reset_before, \
+    "unknown fault {0} (expected throttle, internal_error, http_500, html, truncate, hang, endless, reset_before, \
      reset_after, apply_late:SECONDS with 0 to 86400 seconds, expired_credential, skew or code:SOME.Code)"
 )]
 pub struct FaultError(String);
@@ -141,6 +144,47 @@ fn duration(seconds: f64) -> Option<Duration> {
     (0.0..=SECONDS_MAX).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
+/// A time in a faults file: 0 to 86400 seconds.
+#[derive(Deserialize)]
+#[serde(try_from = "f64")]
+struct Seconds(Duration);
+
+impl TryFrom<f64> for Seconds {
+    type Error = &'static str;
+
+    fn try_from(seconds: f64) -> Result<Self, Self::Error> {
+        duration(seconds).map(Self).ok_or("invalid time (expected 0 to 86400 seconds)")
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn schema_name() -> Cow<'static, str> {
+        "Seconds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "number", "minimum": 0, "maximum": SECONDS_MAX})
+    }
+}
+
+impl JsonSchema for Fault {
+    fn schema_name() -> Cow<'static, str> {
+        "Fault".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "anyOf": [
+                {"enum": ["throttle", "internal_error", "http_500", "html", "hang", "reset_before", "endless",
+                          "expired_credential", "skew", "truncate", "reset_after"]},
+                {"pattern": "^code:[A-Za-z0-9.]{1,128}$"},
+                {"pattern": "^apply_late:[0-9.]+$"},
+            ],
+        })
+    }
+}
+
 /// A faults file, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -153,42 +197,54 @@ pub struct Faults {
     seen: BTreeMap<Action, u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Requests of an action that fail.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Entry {
+    /// The action.
     action: Action,
+    /// The first request of the action that fails, counted from 1 since the faults were set. Default: 1.
     #[serde(default = "first")]
-    nth: u64,
-    #[serde(default = "first")]
+    #[schemars(range(min = 1))]
+    nth: NonZeroU64,
+    /// The number of requests that fail. Default: 1.
+    #[serde(default = "once")]
     times: u64,
+    /// What fails.
     #[serde(rename = "do")]
     fault: Fault,
 }
 
-const fn first() -> u64 {
+/// The faults of a sandbox: which requests fail, and how.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Faults")]
+struct FaultsFile {
+    /// Account ids that do not exist.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "^[1-9][0-9]{4,18}$")))]
+    unknown_accounts: Vec<AccountId>,
+    /// Images that another operation occupies, with the seconds until it ends.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Seconds>")]
+    busy_images: BTreeMap<ImageId, Seconds>,
+    /// The requests that fail. If several entries match, the first one applies.
+    #[serde(default)]
+    script: Vec<Entry>,
+}
+
+const fn first() -> NonZeroU64 {
+    NonZeroU64::MIN
+}
+
+const fn once() -> u64 {
     1
 }
 
-/// An invalid faults file.
-#[derive(Debug, thiserror::Error)]
-pub enum FaultsError {
-    /// Not JSON, or an unknown member or invalid value.
-    #[error("faults: {0}")]
-    Shape(String),
-    /// A time out of range.
-    #[error("faults: busy_images.{image}: invalid time {seconds} (expected 0 to 86400 seconds)")]
-    Seconds {
-        /// The image.
-        image: ImageId,
-        /// The time.
-        seconds: f64,
-    },
-    /// A count that starts at 0.
-    #[error("faults: script[{entry}].nth: invalid count 0 (expected 1 or more)")]
-    Nth {
-        /// The index of the entry, from 0.
-        entry: usize,
-    },
+/// Returns the JSON Schema of a faults file (draft 2020-12).
+#[must_use]
+pub fn schema() -> String {
+    schema_text(&schemars::schema_for!(FaultsFile))
 }
 
 impl Faults {
@@ -196,26 +252,9 @@ impl Faults {
     ///
     /// # Errors
     /// If the file is not JSON of that form. The error has the location and the expectation.
-    pub fn parse(json: &[u8]) -> Result<Self, FaultsError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            #[serde(default)]
-            unknown_accounts: Vec<AccountId>,
-            #[serde(default)]
-            busy_images: BTreeMap<ImageId, f64>,
-            #[serde(default)]
-            script: Vec<Entry>,
-        }
-        let File { unknown_accounts, busy_images, script } =
-            serde_json::from_slice(json).map_err(|error| FaultsError::Shape(without_value(&error.to_string())))?;
-        if let Some(entry) = script.iter().position(|entry| entry.nth == 0) {
-            return Err(FaultsError::Nth { entry });
-        }
-        let busy = |(image, seconds)| {
-            duration(seconds).map(|length| (image, length)).ok_or(FaultsError::Seconds { image, seconds })
-        };
-        let busy_images = busy_images.into_iter().map(busy).collect::<Result<_, _>>()?;
+    pub fn parse(json: &[u8]) -> Result<Self, DocumentError> {
+        let FaultsFile { unknown_accounts, busy_images, script } = read_json(json)?;
+        let busy_images = busy_images.into_iter().map(|(image, Seconds(busy))| (image, busy)).collect();
         Ok(Self { unknown_accounts, busy_images, script, seen: BTreeMap::new() })
     }
 
@@ -223,7 +262,9 @@ impl Faults {
     pub fn strike(&mut self, action: Action) -> Option<Fault> {
         let seen = self.seen.entry(action).or_default();
         *seen += 1;
-        let affects = |entry: &&Entry| entry.action == action && *seen >= entry.nth && *seen - entry.nth < entry.times;
+        let affects = |entry: &&Entry| {
+            entry.action == action && seen.checked_sub(entry.nth.get()).is_some_and(|later| later < entry.times)
+        };
         self.script.iter().find(affects).map(|entry| entry.fault.clone())
     }
 }
@@ -267,24 +308,74 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_refused(json: &str, part: &str) {
-        let message = Faults::parse(json.as_bytes()).unwrap_err().to_string();
-        assert!(message.contains(part), "{message}");
+    fn check_refused(json: &str, lines: &[&str]) {
+        let error = Faults::parse(json.as_bytes()).unwrap_err().of_file("f.json");
+        assert_eq!(error.lines().collect::<Vec<_>>(), lines);
     }
 
     #[test]
-    fn mistakes_are_named_with_the_expectation() {
-        let scripted = |entry: &str| format!(r#"{{"script": [{{"action": "DescribeImages", {entry}}}]}}"#);
-        for bad in ["Throttle", "code:", "code:a b", "apply_late", "apply_late:-1", "apply_late:NaN", "hang:3"] {
-            check_refused(&scripted(&format!(r#""do": "{bad}""#)), "(expected throttle");
+    fn mistakes_are_named_with_place_and_expectation() {
+        let scripted = |entry: &str| format!("{{\"script\": [{{\"action\": \"DescribeImages\",\n{entry}}}]}}");
+        for bad in ["code:", "code:a b", "apply_late", "apply_late:-1", "apply_late:NaN", "hang:3"] {
+            let error = Faults::parse(scripted(&format!(r#""do": "{bad}""#)).as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("line 2: script[0].do: unknown fault {bad:?} (expected throttle, ")),
+                "{error}"
+            );
         }
-        check_refused(&scripted(r#""do": "hang", "nth": 0"#), "script[0].nth: invalid count 0");
-        check_refused(&scripted(r#""do": "hang", "time": 1"#), "unknown field `time`");
-        check_refused(r#"{"script": [{"action": "Share", "do": "hang"}]}"#, "(expected AssumeRole");
-        check_refused(r#"{"busy_images": {"img-6pb6lrmy": -1}}"#, "busy_images.img-6pb6lrmy: invalid time -1");
-        check_refused(r#"{"busy_images": {"lhbp-1": 1}}"#, "invalid value (expected img-");
-        check_refused(r#"{"unknown_accounts": ["x"]}"#, "root account id");
-        check_refused("[]x", "faults: ");
+        let error = Faults::parse(scripted(r#""do": "Throttle""#).as_bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("\nhint: did you mean throttle?"), "{error}");
+        check_refused(
+            &scripted(r#""do": "hang", "nth": 0"#),
+            &["f.json:2: script[0].nth: invalid value (expected a whole number above 0)"],
+        );
+        check_refused(
+            &scripted(r#""do": "hang", "time": 1"#),
+            &["f.json:2: script[0].time: unknown key (expected action, nth, times, do)", "hint: did you mean times?"],
+        );
+        check_refused(&scripted("\"nth\": 2"), &["f.json:2: script[0]: missing key (expected do)"]);
+        check_refused(
+            r#"{"busy_images": {"img-6pb6lrmy": -1}}"#,
+            &["f.json:1: busy_images.img-6pb6lrmy: invalid time (expected 0 to 86400 seconds)"],
+        );
+        check_refused(
+            r#"{"busy_images": {"lhbp-1": 1}}"#,
+            &[
+                "f.json:1: busy_images.lhbp-1: invalid value (expected img- followed by 4 to 32 lowercase letters or digits)",
+            ],
+        );
+        check_refused(
+            "{\"unknown_accounts\":\n[\"1038493875\",\n\"x\"]}",
+            &[
+                "f.json:3: unknown_accounts[1]: invalid value (expected a root account id of 5 to 19 digits without a leading zero)",
+            ],
+        );
+        check_refused(r#"{"script": {}}"#, &["f.json:1: script: invalid type (expected a list)"]);
+        check_refused("{}x", &["f.json:1: trailing characters"]);
+        check_refused("[]", &["f.json:1: invalid type (expected an object)"]);
+    }
+
+    #[test]
+    fn schema_and_parser_agree() {
+        let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let scripted = |entry: &str| format!(r#"{{"script": [{{"action": "DescribeImages", {entry}}}]}}"#);
+        let check = |json: &str, is_valid: bool| {
+            assert_eq!(Faults::parse(json.as_bytes()).is_ok(), is_valid, "parser: {json}");
+            assert_eq!(validator.is_valid(&serde_json::from_str(json).unwrap()), is_valid, "schema: {json}");
+        };
+        for entry in [r#""do": "hang""#, r#""do": "code:A.B", "nth": 3, "times": 0"#, r#""do": "apply_late:1.5""#] {
+            check(&scripted(entry), true);
+        }
+        check(r#"{"unknown_accounts": ["1038493875"], "busy_images": {"img-6pb6lrmy": 12.5}}"#, true);
+        for entry in [r#""nth": 1"#, r#""do": "hang", "nth": 0"#, r#""do": "hung""#, r#""do": "hang", "x": 1"#] {
+            check(&scripted(entry), false);
+        }
+        for json in
+            [r#"{"script": [{"action": "Share", "do": "hang"}]}"#, r#"{"busy_images": {"img-6pb6lrmy": -1}}"#, "[]"]
+        {
+            check(json, false);
+        }
     }
 
     #[test]

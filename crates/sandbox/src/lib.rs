@@ -19,6 +19,7 @@
 //! | [`verify`] | both signature versions; shares no code with the signer in `imageshare-core` |
 //! | [`world`] | the world file: the state at the start |
 //! | [`faults`] | the script: which requests fail, and how |
+//! | [`document`] | the reader of both files, which says where each problem is |
 //! | [`flat`] | the parser of queries and forms |
 //! | [`actions`] | the actions, one file each |
 //! | [`server`] | sockets, the checks of the gateway, the admin interface under `/_sandbox/` |
@@ -38,6 +39,8 @@ pub mod rate;
 pub mod actions;
 #[cfg(feature = "server")]
 mod clock;
+#[cfg(feature = "server")]
+pub mod document;
 #[cfg(feature = "server")]
 pub mod faults;
 #[cfg(feature = "server")]

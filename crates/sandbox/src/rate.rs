@@ -11,6 +11,7 @@ use crate::ledger::Refusal;
 
 /// Where a second begins. The cloud does not document it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
     /// Seconds begin at whole seconds of the clock.

@@ -11,12 +11,13 @@ mod instance_role;
 mod modify_image_share_permission;
 mod parameters;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use imageshare_core::{
     ids::{AccountId, Region},
     text::excerpt,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -247,6 +248,17 @@ impl FromStr for Action {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or_else(|| ActionError(text.to_owned()))
+    }
+}
+
+impl JsonSchema for Action {
+    fn schema_name() -> Cow<'static, str> {
+        "Action".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = Self::ALL.iter().map(|action| action.as_str()).collect();
+        json_schema!({ "enum": names })
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Which accounts of a request are applied when one of them is refused, and which refusal is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailingBatch {
     /// None is applied. The first refusal is returned.
@@ -19,6 +20,7 @@ pub enum FailingBatch {
 
 /// Whether a request for the current state succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Repeat {
     /// It succeeds and changes nothing.
@@ -29,6 +31,7 @@ pub enum Repeat {
 
 /// Whether a second write is accepted while another write on the same image is in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SimultaneousWrite {
     /// It is applied after the first one.
@@ -40,6 +43,7 @@ pub enum SimultaneousWrite {
 
 /// The response to a read of an image that does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// An empty list.
@@ -51,12 +55,14 @@ pub enum Unknown {
 
 /// The dials of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Dials {
     /// The maximum number of accounts that an image is shared with.
     pub cap: usize,
     /// The maximum number of accounts in a request; `None` is unlimited, written as 0 in a file.
     #[serde(deserialize_with = "zero_is_unlimited")]
+    #[cfg_attr(feature = "server", schemars(with = "usize"))]
     pub batch_limit: Option<usize>,
     /// The maximum number of entries in a listing; `None` is unlimited.
     pub listing_limit: Option<usize>,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 /// The states of an image as DescribeImages spells them. Only `NORMAL` can be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ImageState {
     /// `CREATING`
@@ -48,6 +49,7 @@ impl ImageState {
 
 /// The kinds of images. Only private ones can be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum ImageType {
     /// `PRIVATE_IMAGE`
     #[default]
@@ -75,6 +77,7 @@ impl ImageType {
 
 /// The licenses of images. BYOL images cannot be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum License {
     /// `BYOL`: bring your own license.
     #[serde(rename = "BYOL")]
@@ -97,6 +100,7 @@ impl License {
 
 /// The actions on an image that the access policy of the owner's key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     /// DescribeImages.
