@@ -14,6 +14,11 @@ fn dead_letters() {
 }
 
 #[test]
+fn pause() {
+    follow(Shell::new(), BrokerNode::shared(), "pause");
+}
+
+#[test]
 fn policies() {
     let port = free_port();
     let node = BrokerNode::start_with(&format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"));
@@ -32,6 +37,6 @@ fn topology() {
 
 #[test]
 fn every_transcript_is_run() {
-    let pages = ["check", "dead_letters", "policies", "publish", "topology"];
+    let pages = ["check", "dead_letters", "pause", "policies", "publish", "topology"];
     assert_eq!(repository_files(FOLDER, ""), pages.map(|page| format!("{FOLDER}{page}.md")));
 }

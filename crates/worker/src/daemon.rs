@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     broker::{self, Publishers, Setup, Supervisor, TimeOuts, Url, watch_depths},
-    driver::{BrokerSource, Driver, DriverChannels, DriverOrder},
+    driver::{BrokerSource, Driver, DriverChannels, DriverOrder, LaneReload},
     events,
     http::Client,
     lane::LaneConfig,
@@ -104,7 +104,7 @@ impl Daemon {
         Self { orders, lanes, parts, names, settings }
     }
 
-    /// Applies the settings that may change while it runs: the limits of the engine and of the lanes. Loads all credentials
+    /// Applies the settings that may change while it runs: the limits of the engine and of the lanes, and which lanes are paused. Loads all credentials
     /// again. Invalid settings change nothing. `trust` is the result of reading the trusted authorities again.
     pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
         let settings = match settings {
@@ -121,10 +121,12 @@ impl Daemon {
         // Added and removed lanes take effect after a restart.
         for lane in &mut self.lanes {
             if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
-                (lane.limits, lane.account) = (of.limits, of.account);
+                (lane.limits, lane.account, lane.is_paused) = (of.limits, of.account, of.is_paused);
             }
         }
-        let lanes = self.lanes.iter().map(|lane| (lane.limits, lane.account)).collect();
+        let reload =
+            |lane: &OpenLane| LaneReload { limits: lane.limits, account: lane.account, is_paused: lane.is_paused };
+        let lanes = self.lanes.iter().map(reload).collect();
         let limits = limits(&settings, self.settings.broker.prefetch);
         // A driver that has ended receives no orders; the caller waits for its end.
         drop(self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await);
@@ -181,7 +183,10 @@ fn limits(settings: &Settings, prefetch: u16) -> Limits {
 
 /// Returns whether a setting differs that is only read at the start.
 fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
-    let fixed = |lane: &LaneConfig| LaneConfig { limits: LaneLimits::default(), account: None, ..lane.clone() };
+    let fixed = |lane: &LaneConfig| {
+        let (limits, account, is_paused) = (LaneLimits::default(), None, false);
+        LaneConfig { limits, account, is_paused, ..lane.clone() }
+    };
     let lanes = |settings: &Settings| settings.lanes.iter().map(fixed).collect::<Vec<_>>();
     let broker = |settings: &Settings| settings::Broker { lease: Duration::ZERO, ..settings.broker.clone() };
     lanes(old) != lanes(new)

@@ -24,6 +24,8 @@ pub struct LaneConfig {
     pub account: Option<AccountId>,
     /// Its rate limits.
     pub limits: LaneLimits,
+    /// Whether a worker leaves its jobs in the queue. Commands other than a worker ignore this.
+    pub is_paused: bool,
 }
 
 /// Regions that a lane serves.

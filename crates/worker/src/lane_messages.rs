@@ -82,6 +82,8 @@ pub enum ToLane<I> {
     Settled(Box<SettledJob<I>>, UnpublishedOutcomes),
     /// Acknowledge what is due, then end the subscription gently, which requeues the rest.
     Requeue(Epoch, Requeue),
+    /// End the subscription gently, if there is one, and do not consume the lane until the next [`Self::Consume`].
+    Release,
     /// End the subscription at once: this process was suspended and may have lost the lane.
     Cut(Epoch),
 }
@@ -97,6 +99,8 @@ pub enum Requeue {
     Lease,
     /// A job did not fit into the lane's share of the items that the process may hold. All jobs that did are finished.
     Operations,
+    /// The operator pauses it.
+    Paused,
 }
 
 /// Outcomes that wait to be published. They count against the lane's share of items until this is dropped.
@@ -115,6 +119,7 @@ impl Requeue {
             Self::Drain => "drain",
             Self::Lease => "lease",
             Self::Operations => "operations",
+            Self::Paused => "paused",
         }
     }
 }

@@ -55,6 +55,7 @@ struct Facts {
     subscription: SubscriptionState,
     closed: Option<CloseReason>,
     is_blocked: bool,
+    is_paused: bool,
     /// The state that was logged last.
     logged: LaneState,
     last_error: Option<LastError>,
@@ -106,6 +107,8 @@ pub enum LaneState {
     /// Without a subscription.
     #[default]
     Disconnected,
+    /// The operator paused it: jobs wait in its queue.
+    Paused,
     /// All jobs of its window wait for images that are not ready.
     Blocked,
     /// Subscribed, without a delivery yet: another worker is the consumer of the lane, or it is empty. AMQP does not tell
@@ -288,6 +291,10 @@ impl OfLane {
         self.update(|facts| facts.is_blocked = is_blocked);
     }
 
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.update(|facts| facts.is_paused = is_paused);
+    }
+
     /// Records an error.
     pub(crate) fn record_error(&self, message: &str) {
         let message = printable(message, ERROR_CHARS_MAX);
@@ -306,7 +313,7 @@ impl OfLane {
         match state {
             LaneState::Closed(reason) => warn!(lane, state = name, reason = reason.as_str(), "lane state"),
             LaneState::Blocked | LaneState::Disconnected => warn!(lane, state = name, "lane state"),
-            LaneState::Serving | LaneState::Subscribed => info!(lane, state = name, "lane state"),
+            LaneState::Paused | LaneState::Serving | LaneState::Subscribed => info!(lane, state = name, "lane state"),
         }
     }
 
@@ -330,6 +337,7 @@ impl OfLane {
 impl Facts {
     const fn state(&self) -> LaneState {
         match (self.closed, self.subscription) {
+            _ if self.is_paused => LaneState::Paused,
             (Some(reason), _) => LaneState::Closed(reason),
             (None, SubscriptionState::None) => LaneState::Disconnected,
             (None, _) if self.is_blocked => LaneState::Blocked,
@@ -347,6 +355,7 @@ impl LaneState {
             Self::Blocked => "blocked",
             Self::Closed(_) => "closed",
             Self::Disconnected => "disconnected",
+            Self::Paused => "paused",
             Self::Serving => "serving",
             Self::Subscribed => "subscribed",
         }
@@ -376,6 +385,10 @@ mod tests {
         assert_eq!(lane.state(), LaneState::Blocked);
         lane.close(CloseReason::Credential);
         lane.disconnected();
+        assert_eq!(lane.state(), LaneState::Closed(CloseReason::Credential));
+        lane.set_paused(true);
+        assert_eq!(lane.state(), LaneState::Paused);
+        lane.set_paused(false);
         assert_eq!(lane.state(), LaneState::Closed(CloseReason::Credential));
         lane.open();
         assert_eq!(lane.state(), LaneState::Disconnected);

@@ -13,7 +13,8 @@ from prove import ask, filled
 
 SECONDS = 600
 STEP = 7
-COLORS = {"green": "#56a64b", "blue": "#3274d9", "orange": "#ff780a", "red": "#e02f44", "dark-red": "#ad0317"}
+COLORS = {"green": "#56a64b", "blue": "#3274d9", "orange": "#ff780a", "red": "#e02f44", "dark-red": "#ad0317",
+          "purple": "#8f3bb8"}
 
 
 def main():

@@ -22,7 +22,7 @@ use crate::{
 /// | `Open` | `Closed` | the same on three images; a clock, account or permission that makes every call fail |
 /// | `Suspect` | `Closed` | the probe fails |
 /// | `Suspect`, `Closed` | `Open` | a probe, or the last call in flight, shows that the reason is gone |
-/// | any but `Down`, `GivenUp` | `Leaving` | the lease of a job ends, or the process does |
+/// | any but `Down`, `GivenUp` | `Leaving` | the lease of a job ends, the process does, or the operator pauses the lane |
 /// | `Leaving` | `Down` | the last call in flight has ended and the jobs are requeued |
 /// | `Open`, `Suspect`, `Closed` | `GivenUp` | closed, or silent, for `closed_for`, if jobs are reported |
 /// | any | `Down` | the lane belongs to another worker |

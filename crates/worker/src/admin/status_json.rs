@@ -134,6 +134,8 @@ impl LaneReadyJson {
         let reason = match state {
             LaneState::Closed(reason) => Some(reason.as_str()),
             LaneState::Blocked | LaneState::Disconnected => Some(state.as_str()),
+            // The operator wants it so.
+            LaneState::Paused => None,
             LaneState::Serving | LaneState::Subscribed => lane.is_stalled().then_some(STALLED),
         };
         let detail = match reason {

@@ -13,9 +13,9 @@ pub(super) type LaneOrder = ToLane<Box<JobEnvelope>>;
 /// The receiving end. What one subscription leaves is for the next one.
 ///
 /// The channel has no limit, because the driver must not wait for one lane. What it holds is bounded all the same: for each
-/// subscription one report for each unacknowledged delivery, at most the prefetch,
-/// and three other orders (consume, requeue, cut). The supervisor takes out all orders for a subscription that ended before
-/// the next one gets its first delivery.
+/// subscription one report for each unacknowledged delivery, at most the prefetch, and one of each other order (consume,
+/// requeue, release, cut), or two if an operator pauses and resumes the lane meanwhile. The supervisor takes out all orders
+/// for a subscription that ended before the next one gets its first delivery.
 #[derive(Debug)]
 pub(super) struct Orders {
     incoming: mpsc::UnboundedReceiver<LaneOrder>,

@@ -161,6 +161,11 @@ impl<'a> Settling<'a> {
                         self.settlement.close(Instant::now());
                         Ok(())
                     }
+                    Some(ToLane::Release) => {
+                        self.leaves = Some(Requeue::Paused);
+                        self.settlement.close(Instant::now());
+                        Ok(())
+                    }
                     Some(ToLane::Cut(of)) if of == self.epoch => Err(SubscriptionEnd::Cut),
                     Some(void) => {
                         void_order(&void, self.context.status);

@@ -74,7 +74,7 @@ pub(super) struct Served {
 /// Why there is no subscription.
 #[derive(Debug)]
 pub(super) enum SubscriptionEnd {
-    /// The driver requeued the lane. All that was due is acknowledged.
+    /// The driver requeued or released the lane. All that was due is acknowledged.
     Requeued(Requeue),
     /// The driver detected that the process was suspended.
     Cut,

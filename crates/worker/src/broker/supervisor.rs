@@ -24,7 +24,7 @@ use super::{
     topology::{self, Difference},
 };
 use crate::{
-    lane_messages::{Epoch, FromLane, ToLane},
+    lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
     pauses::Reconnects,
     status::{OfLane, Status},
@@ -118,7 +118,7 @@ impl Supervisor {
             if !is_wanted {
                 match self.orders.recv().await {
                     None => return,
-                    Some(order) => is_wanted = self.is_to_consume(&order),
+                    Some(order) => is_wanted = self.is_to_consume(&order).unwrap_or(false),
                 }
                 continue;
             }
@@ -128,31 +128,37 @@ impl Supervisor {
                 self.reconnects.reset();
             }
             let pause = self.pause(&ended);
-            self.record(&ended, pause);
-            // A subscription that never came up is tried again. After one that did, the driver decides.
-            match self.rest(pause).await {
+            let is_released = matches!(ended, SubscriptionEnd::Requeued(_)) && !was_up;
+            if !is_released {
+                self.record(&ended, pause);
+            }
+            // A subscription that never came up is tried again, unless it was released. After one that did, the driver decides.
+            match self.rest(pause, !was_up && !is_released).await {
                 None => return,
-                Some(is_asked) => is_wanted = !was_up || is_asked,
+                Some(is_wanted_now) => is_wanted = is_wanted_now,
             }
         }
     }
 
-    /// Waits. Returns whether the driver ordered to consume the lane, or `None` if the process ends.
-    async fn rest(&mut self, pause: Duration) -> Option<bool> {
+    /// Waits. Returns whether the lane has to be consumed then, or `None` if the process ends.
+    async fn rest(&mut self, pause: Duration, mut is_wanted: bool) -> Option<bool> {
         let mut pause = pin!(sleep(pause));
-        let mut is_asked = false;
         loop {
             tokio::select! {
-                () = &mut pause => return Some(is_asked),
-                order = self.orders.recv() => is_asked |= self.is_to_consume(&order?),
+                () = &mut pause => return Some(is_wanted),
+                order = self.orders.recv() => is_wanted = self.is_to_consume(&order?).unwrap_or(is_wanted),
             }
         }
     }
 
-    /// Returns whether this is the order to consume. Any other is void while there is no subscription.
-    fn is_to_consume(&self, order: &LaneOrder) -> bool {
+    /// Returns whether this order is to consume the lane or to release it. Any other is void while there is no subscription.
+    fn is_to_consume(&self, order: &LaneOrder) -> Option<bool> {
         void_order(order, self.setup.status.lane(self.lane.id));
-        matches!(order, ToLane::Consume)
+        match order {
+            ToLane::Consume => Some(true),
+            ToLane::Release => Some(false),
+            ToLane::Settled(..) | ToLane::Requeue(..) | ToLane::Cut(_) => None,
+        }
     }
 
     /// Serves one subscription.
@@ -162,7 +168,7 @@ impl Supervisor {
         let status = setup.status.lane(lane.id);
         let opened = tokio::select! {
             biased;
-            () = void_all(orders, status) => Err(SubscriptionEnd::Over),
+            ended = released(orders, status) => Err(ended),
             opened = open(setup, lane, epoch) => opened,
         };
         let subscription = match opened {
@@ -248,9 +254,13 @@ async fn check(setup: &Setup, lane: &BrokerLane, name: &str) -> Result<(), Subsc
     if differences.is_empty() { Ok(()) } else { Err(SubscriptionEnd::Topology(differences)) }
 }
 
-/// Drops orders that are void, until the driver ends.
-async fn void_all(orders: &mut Orders, lane: &OfLane) {
+/// Drops orders that are void, until the driver ends or releases the lane.
+async fn released(orders: &mut Orders, lane: &OfLane) -> SubscriptionEnd {
     while let Some(order) = orders.recv().await {
+        if let ToLane::Release = order {
+            return SubscriptionEnd::Requeued(Requeue::Paused);
+        }
         void_order(&order, lane);
     }
+    SubscriptionEnd::Over
 }

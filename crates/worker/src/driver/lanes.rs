@@ -42,6 +42,7 @@ struct DrivenLane {
     api: ApiSender,
     regions: Regions,
     limits: LaneLimits,
+    is_paused: bool,
     credentials: CredentialCache,
     /// The account of the credential, as far as the engine knows it.
     owner: Owner,
@@ -79,6 +80,7 @@ impl Lanes {
                 api: ApiSender::new(client.clone(), lane.endpoint.clone(), clock, lane.credentials.credential()),
                 regions: lane.regions.clone(),
                 limits: lane.limits,
+                is_paused: lane.is_paused,
                 credentials: lane.credentials.clone(),
                 owner: Owner::Asked,
                 refused: None,
@@ -103,8 +105,8 @@ impl Lanes {
         self.get(lane).limits
     }
 
-    pub(super) fn set_limits(&mut self, lane: LaneId, limits: LaneLimits) {
-        self.get_mut(lane).limits = limits;
+    pub(super) fn is_paused(&self, lane: LaneId) -> bool {
+        self.get(lane).is_paused
     }
 
     /// Records what an outcome shows of the lane: whether its endpoint gives a response, and a refused credential.
@@ -197,9 +199,11 @@ impl Lanes {
         });
     }
 
-    /// Loads the credential of a lane again. If it differs, the cache has it.
-    pub(super) fn reload(&mut self, lane: LaneId) {
-        let credentials = self.get(lane).credentials.clone();
+    /// Replaces settings of a lane, and loads its credential again. If that differs, the cache has it.
+    pub(super) fn reload(&mut self, lane: LaneId, limits: LaneLimits, is_paused: bool) {
+        let driven = self.get_mut(lane);
+        (driven.limits, driven.is_paused) = (limits, is_paused);
+        let credentials = driven.credentials.clone();
         self.tasks.spawn(async move { drop(credentials.refresh().await) });
     }
 

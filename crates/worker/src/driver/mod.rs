@@ -26,11 +26,11 @@ mod timed_engine;
 
 use std::{sync::Arc, time::Duration};
 
-use imageshare_core::{Class, ids::AccountId};
+use imageshare_core::Class;
 use imageshare_engine::{
     LaneStatus,
     io::{Command, Input, LaneId, Notice, Outcome},
-    limits::{LaneLimits, Limits},
+    limits::Limits,
     policy::Policy,
 };
 use tokio::time::{Instant, sleep_until};
@@ -46,7 +46,7 @@ pub use self::{
     input_thread::{Aside, End, Extent, InputItem, InputThread},
     observer::{Progress, Snapshot},
     source::{Demand, JobSource},
-    subscriptions::{BrokerEvent, BrokerSource, DriverChannels, DriverOrder},
+    subscriptions::{BrokerEvent, BrokerSource, DriverChannels, DriverOrder, LaneReload},
     summary::{Closing, Summary},
 };
 use crate::{
@@ -319,12 +319,16 @@ impl<I: Send + 'static> Driver<I> {
         self.jobs.handle(Input::Limits(limits));
     }
 
-    /// Sets the limits of a lane, which take effect when it comes up, and the account of its credential, and loads that
-    /// again.
-    fn reload_lane(&mut self, lane: LaneId, limits: LaneLimits, account: Option<AccountId>) {
+    /// Returns whether the settings pause a lane.
+    fn is_paused(&self, lane: LaneId) -> bool {
+        self.lanes.is_paused(lane)
+    }
+
+    /// Applies the settings of a lane, and loads its credential again. The limits take effect when it comes up. To pause or
+    /// resume it is left to the source.
+    fn reload_lane(&mut self, lane: LaneId, LaneReload { limits, account, is_paused }: LaneReload) {
         self.jobs.handle(Input::ExpectAccount(lane, account));
-        self.lanes.set_limits(lane, limits);
-        self.lanes.reload(lane);
+        self.lanes.reload(lane, limits, is_paused);
     }
 
     fn follow_owners(&mut self) {

@@ -56,11 +56,22 @@ pub enum DriverOrder {
     Reload {
         /// The limits of the engine.
         limits: Box<Limits>,
-        /// The limits of each lane, in their order, with the account that its credential must be of.
-        lanes: Vec<(LaneLimits, Option<AccountId>)>,
+        /// The settings of each lane, in their order.
+        lanes: Vec<LaneReload>,
     },
     /// Finish what is in flight, requeue all lanes, end.
     Drain,
+}
+
+/// The settings of a lane that may change while a daemon runs.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneReload {
+    /// Its limits.
+    pub limits: LaneLimits,
+    /// The account that its credential must be of.
+    pub account: Option<AccountId>,
+    /// Whether its jobs are left in the queue.
+    pub is_paused: bool,
 }
 
 /// The source of a daemon.
@@ -98,8 +109,9 @@ enum LaneOwnership {
         /// them, and delivers them again in their order.
         is_full: bool,
     },
-    /// It was requeued while it was closed, or has no credential yet. It is consumed when it opens.
-    Closed,
+    /// It is not consumed: it is paused, was requeued while it was closed, or has no credential yet. It is consumed when that
+    /// ends.
+    Released,
 }
 
 /// What can happen to a daemon.
@@ -122,7 +134,7 @@ impl<I> BrokerSource<I> {
     #[must_use]
     pub fn new(channels: DriverChannels<I>) -> Self {
         let DriverChannels { messages, lanes, orders } = channels;
-        let lane = |sender| SubscribedLane { sender, ownership: LaneOwnership::Closed, unpublished: Arc::default() };
+        let lane = |sender| SubscribedLane { sender, ownership: LaneOwnership::Released, unpublished: Arc::default() };
         Self {
             messages,
             received: VecDeque::new(),
@@ -141,22 +153,59 @@ impl<I> BrokerSource<I> {
         // A subscription that broke down receives nothing more; the daemon waits for its end.
         drop(self.lane(lane).sender.send(message));
     }
+}
 
-    fn consume(&mut self, lane: LaneId) {
+impl<I: Send + 'static> BrokerSource<I> {
+    /// Consumes a lane, unless it is paused.
+    fn consume(&mut self, lane: LaneId, driver: &Driver<I>) {
+        if driver.is_paused(lane) {
+            self.lane(lane).ownership = LaneOwnership::Released;
+            return;
+        }
         self.lane(lane).ownership = LaneOwnership::Requested;
         if !self.is_draining {
             self.send(lane, ToLane::Consume);
         }
     }
-}
 
-impl<I: Send + 'static> BrokerSource<I> {
+    /// Stops a lane that is paused now. Calls in flight end, finished jobs are settled, and all others are requeued.
+    fn pause(&mut self, id: LaneId, driver: &mut Driver<I>) {
+        driver.status().lane(id).set_paused(true);
+        let ownership = &mut self.lane(id).ownership;
+        match ownership {
+            LaneOwnership::Owned { leaving: Some(_), .. } => {}
+            LaneOwnership::Owned { leaving, .. } => {
+                *leaving = Some(Requeue::Paused);
+                driver.leave_lane(id);
+            }
+            LaneOwnership::Requested => {
+                *ownership = LaneOwnership::Released;
+                self.send(id, ToLane::Release);
+            }
+            // A closed lane sends probes.
+            LaneOwnership::Released => driver.leave_lane(id),
+        }
+    }
+
+    /// Consumes a lane that is not paused any more. One that is still being requeued is consumed after that.
+    fn resume(&mut self, id: LaneId, driver: &Driver<I>) {
+        let status = driver.status().lane(id);
+        if matches!(self.lane(id).ownership, LaneOwnership::Released) && driver.has_credential(id) {
+            // If it was closed, the next calls show whether it still has to be.
+            status.open();
+            self.consume(id, driver);
+        }
+        status.set_paused(false);
+    }
+
     fn handle_message(&mut self, message: FromLane<I>, driver: &mut Driver<I>) {
         match message {
             FromLane::Delivered(epoch, delivery) => self.handle_delivery(epoch, delivery, driver),
             FromLane::Up { lane, epoch, .. } if self.is_draining => {
                 self.send(lane, ToLane::Requeue(epoch, Requeue::Drain));
             }
+            // The order to release it is on its way to this subscription.
+            FromLane::Up { lane, .. } if driver.is_paused(lane) => {}
             FromLane::Up { lane, epoch, proof } => {
                 self.lane(lane).ownership = LaneOwnership::Owned { epoch, proof, leaving: None, is_full: false };
                 driver.lane_up(lane);
@@ -184,7 +233,7 @@ impl<I: Send + 'static> BrokerSource<I> {
                     driver.lane_full(id);
                 }
             }
-            LaneOwnership::Owned { .. } | LaneOwnership::Requested | LaneOwnership::Closed => {}
+            LaneOwnership::Owned { .. } | LaneOwnership::Requested | LaneOwnership::Released => {}
         }
     }
 
@@ -212,7 +261,7 @@ impl<I: Send + 'static> BrokerSource<I> {
             proof.revoke();
         }
         driver.lane_lost(lane);
-        self.consume(lane);
+        self.consume(lane, driver);
     }
 
     fn take_event(&mut self, event: DriverEvent<I>, driver: &Driver<I>) {
@@ -226,10 +275,10 @@ impl<I: Send + 'static> BrokerSource<I> {
             DriverEvent::Notice(lane, notice) => {
                 // The lane was requeued while it was closed, or had no credential.
                 if matches!(notice, Notice::Opened)
-                    && matches!(self.lane(lane).ownership, LaneOwnership::Closed)
+                    && matches!(self.lane(lane).ownership, LaneOwnership::Released)
                     && !self.is_draining
                 {
-                    self.consume(lane);
+                    self.consume(lane, driver);
                 }
                 events::Noticed { lane: driver.status().lane(lane), notice: &notice }.record();
             }
@@ -251,17 +300,23 @@ impl<I: Send + 'static> BrokerSource<I> {
         };
         self.send(lane, ToLane::Requeue(epoch, why));
         match why {
-            Requeue::Closed(_) => self.lane(lane).ownership = LaneOwnership::Closed,
-            Requeue::Drain | Requeue::Lease | Requeue::Operations => self.consume(lane),
+            Requeue::Closed(_) => self.lane(lane).ownership = LaneOwnership::Released,
+            Requeue::Drain | Requeue::Lease | Requeue::Operations | Requeue::Paused => self.consume(lane, driver),
         }
     }
 
-    fn reload(&mut self, limits: Limits, lanes: Vec<(LaneLimits, Option<AccountId>)>, driver: &mut Driver<I>) {
+    fn reload(&mut self, limits: Limits, lanes: Vec<LaneReload>, driver: &mut Driver<I>) {
         driver.set_limits(limits);
-        for ((id, lane), (limits, account)) in (0..).map(LaneId).zip(&self.lanes).zip(lanes) {
-            driver.reload_lane(id, limits, account);
-            if matches!(lane.ownership, LaneOwnership::Owned { .. }) {
+        for (id, lane) in driver.lane_ids().zip(lanes) {
+            let was_paused = driver.is_paused(id);
+            driver.reload_lane(id, lane);
+            if matches!(self.lane(id).ownership, LaneOwnership::Owned { .. }) {
                 driver.lane_up(id);
+            }
+            match (was_paused, lane.is_paused) {
+                (false, true) => self.pause(id, driver),
+                (true, false) => self.resume(id, driver),
+                (false, false) | (true, true) => {}
             }
         }
     }
@@ -273,8 +328,9 @@ impl<I: Send + 'static> JobSource<I> for BrokerSource<I> {
     fn start(&mut self, driver: &mut Driver<I>) {
         driver.follow_owners();
         for id in driver.lane_ids() {
+            driver.status().lane(id).set_paused(driver.is_paused(id));
             if driver.has_credential(id) {
-                self.consume(id);
+                self.consume(id, driver);
             }
         }
     }
@@ -342,7 +398,7 @@ impl<I: Send + 'static> JobSource<I> for BrokerSource<I> {
     fn proof(&self, lane: LaneId) -> Option<Arc<Proof>> {
         match &self.lanes.get(lane.place())?.ownership {
             LaneOwnership::Owned { proof, .. } => Some(Arc::clone(proof)),
-            LaneOwnership::Requested | LaneOwnership::Closed => None,
+            LaneOwnership::Requested | LaneOwnership::Released => None,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct OpenLane {
     pub account: Option<AccountId>,
     /// Its limits.
     pub limits: LaneLimits,
+    /// Whether a worker leaves its jobs in the queue.
+    pub is_paused: bool,
 }
 
 /// A lane has no credential.
@@ -90,6 +92,7 @@ impl OpenLane {
             credentials,
             account: of.account,
             limits: of.limits,
+            is_paused: of.is_paused,
         }
     }
 }

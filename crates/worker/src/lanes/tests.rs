@@ -25,6 +25,7 @@ fn lane(name: &str, regions: &[&str]) -> OpenLane {
         credentials: CredentialCache::fixed(credential, "100009999999".parse().unwrap()),
         account: None,
         limits: LaneLimits::default(),
+        is_paused: false,
     }
 }
 

@@ -95,10 +95,10 @@ pub(super) const CODES: [&str; 35] = [
 pub(super) const STATUSES: [&str; 4] = ["succeeded", "partial", "failed", "rejected"];
 
 /// States of a lane.
-pub(super) const STATES: [&str; 5] = ["serving", "subscribed", "blocked", "closed", "disconnected"];
+pub(super) const STATES: [&str; 6] = ["serving", "subscribed", "blocked", "closed", "disconnected", "paused"];
 
 /// Reasons for the requeue of a lane.
-pub(super) const REQUEUES: [&str; 4] = ["closed", "drain", "lease", "operations"];
+pub(super) const REQUEUES: [&str; 5] = ["closed", "drain", "lease", "operations", "paused"];
 
 /// Why a message is no job.
 pub(super) const REJECTIONS: [&str; 4] = ["member", "priority", "route", "text"];

@@ -12,7 +12,7 @@ use super::{
     file::joined,
     resolver::{SettingsResolver, section},
     setting::SettingOrigin,
-    values::{Invalid, Parser, decimal_within, parsed, region, whole},
+    values::{Invalid, Parser, boolean, decimal_within, parsed, region, whole},
 };
 use crate::{
     credentials::Source,
@@ -47,6 +47,8 @@ section! {
             variables &["IMAGESHARE_BATCH"], flag "--batch";
         /// Requests in flight
         concurrency: u32 = LaneLimitValues::default().concurrency, whole(1..=1000, "requests in flight");
+        /// Whether a worker leaves the lane's jobs in the queue; [pausing a lane](operations.md#paused)
+        paused: bool = false, boolean();
     }
 }
 
@@ -68,6 +70,7 @@ impl LaneSettings {
             source,
             account: self.account.value,
             limits,
+            is_paused: self.paused.value,
         })
     }
 }

@@ -214,7 +214,7 @@ fn unknown_keys_are_refused_without_their_values() {
             ":6: credentials.a.secret_key: unknown key (expected source, path, section, profile, role, role_arn, \
              session_name, duration, external_id, credential, provider_id, token_file, endpoint, region)",
             ":3: lanes.eu.speed: unknown key \
-             (expected endpoint, regions, credential, account, rate, batch, concurrency)",
+             (expected endpoint, regions, credential, account, rate, batch, concurrency, paused)",
             ":8: engine.caps: unknown key (expected attempts, cap, write_lag, read_lag, image_wait)",
             "hint: did you mean cap?",
             ":10: http.proxies: unknown key (expected connect_timeout, call_timeout, ca_file, proxy, no_proxy)",

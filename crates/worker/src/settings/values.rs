@@ -189,6 +189,12 @@ pub(super) fn word<T: Clone + 'static, const N: usize>(words: [(String, T); N]) 
     Parser::of_text(one_of(&names), read).known(names)
 }
 
+/// A boolean of the file.
+pub(super) fn boolean() -> Parser<bool> {
+    let read = |value: &Value| value.as_bool().ok_or_else(|| Invalid::Type(value.type_str()));
+    Parser { expected: "true or false".to_owned(), words: Vec::new(), hint: None, read: Box::new(read) }
+}
+
 /// Yes or no, as variables have it.
 pub(super) fn switch() -> Parser<bool> {
     Parser::of_text("true, yes, on or 1, or false, no, off or 0", |text| match text.to_ascii_lowercase().as_str() {

@@ -149,6 +149,33 @@ fn leaving_lane_is_requeued_between_calls() {
 }
 
 #[test]
+fn left_lane_is_silent_for_ten_minutes() {
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.job(Mode::Share, 1, [1]);
+    kit.job(Mode::Share, 0, [2]);
+    kit.pass(Millis::from_secs(1));
+    kit.input(Input::Leave(LANE));
+    while let Some((call, _)) = kit.open.pop_first() {
+        kit.input(Input::Answer { call, outcome: Outcome::Accepted(crate::io::Answer::Shares(Vec::new())) });
+    }
+    assert_eq!((kit.given_back, kit.engine.jobs()), (1, 0));
+    let sent = kit.sent_at.len();
+    for _ in 0..60 {
+        // A credential that is renewed, and jobs that were on their way.
+        kit.input(Input::CredentialRefreshed(LANE));
+        kit.job(Mode::Share, 0, [1]);
+        kit.pass(Millis::from_secs(10));
+    }
+    assert_eq!((kit.sent_at.len(), kit.engine.jobs()), (sent, 0));
+    assert!(!kit.is_settled(delivery), "it is redelivered");
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let again = kit.job(Mode::Share, 0, [1]);
+    kit.list([1]);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+}
+
+#[test]
 fn drain_finishes_calls_and_begins_none() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let first = kit.job(Mode::Share, 0, [1]);

@@ -128,6 +128,7 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> OpenLan
         credentials: cache.await.unwrap(),
         account: None,
         limits: LaneLimits::default(),
+        is_paused: false,
     }
 }
 

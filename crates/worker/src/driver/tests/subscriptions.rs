@@ -6,7 +6,7 @@ use imageshare_engine::{limits::LaneLimitValues, policy::TakeoverChecks};
 use tokio::time::advance;
 
 use super::{
-    super::{BrokerSource, DriverChannels, DriverOrder},
+    super::{BrokerSource, DriverChannels, DriverOrder, LaneReload},
     *,
 };
 use crate::{
@@ -109,6 +109,22 @@ impl Daemon {
 
     async fn tell(&self, event: FromLane<u32>) {
         self.events.send(event).await.unwrap();
+    }
+
+    /// Pauses or resumes the lane.
+    async fn reload(&self, is_paused: bool) {
+        let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+        let lanes = vec![LaneReload { limits: LaneLimits::default(), account: None, is_paused }];
+        self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
+    }
+
+    /// Asserts that a paused lane sends nothing for ten minutes.
+    async fn check_silence(&mut self, server: &Server) {
+        let sent = server.seen().len();
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(server.seen().len(), sent);
+        assert_eq!(self.status.lane(LANE).state(), LaneState::Paused);
+        assert!(self.told.try_recv().is_err(), "it is not consumed");
     }
 
     /// Drains, with nothing left to be told.
@@ -348,6 +364,64 @@ async fn subscription_during_drain_is_requeued() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn paused_lane_finishes_its_calls_and_is_silent() {
+    let mut server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    server.saw(WRITE).await;
+    daemon.reload(true).await;
+    daemon.deliver(1, 8, &[100_002]).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed"]));
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Paused);
+    daemon.down(1).await;
+    daemon.check_silence(&server).await;
+    daemon.reload(false).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(2).await;
+    daemon.deliver(2, 8, &[100_002]).await;
+    assert_eq!(daemon.settled().await, report(8, &["changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_standby_is_released() {
+    let server = Server::start(|_, _| Does::Works).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.reload(true).await;
+    let told = daemon.told().await;
+    assert!(matches!(told, ToLane::Release), "{told:?}");
+    // It became active before it received the order.
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    daemon.down(1).await;
+    daemon.check_silence(&server).await;
+    daemon.reload(false).await;
+    daemon.is_told_to_consume().await;
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_closed_lane_sends_no_probe() {
+    let server = Server::start(|_, _| Does::Refuses("AuthFailure.SecretIdNotFound")).await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    daemon.deliver(1, 7, &[100_001]).await;
+    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Closed(CloseReason::Credential));
+    daemon.down(1).await;
+    daemon.reload(true).await;
+    // A probe may be in flight.
+    sleep(Duration::from_secs(60)).await;
+    daemon.check_silence(&server).await;
+    daemon.reload(false).await;
+    daemon.is_told_to_consume().await;
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn reload_brings_another_key_and_limits() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
@@ -356,7 +430,8 @@ async fn reload_brings_another_key_and_limits() {
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.settled().await;
     let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
-    let lanes = vec![(LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap(), None)];
+    let one_account = LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap();
+    let lanes = vec![LaneReload { limits: one_account, account: None, is_paused: false }];
     daemon.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     daemon.deliver(1, 8, &[100_002, 100_003]).await;
