@@ -33,20 +33,12 @@ fn commands_of_readme_print_what_it_shows() {
 
 #[test]
 fn commands_of_other_pages_print_what_they_show() {
-    let (_sandbox, shell) = start();
-    let mut shell = shell.env("CHECKOUT", repository_path("").to_str().unwrap().to_owned());
-    // One of the commands changes files there.
-    shell.run("cp -r \"$CHECKOUT/deploy\" deploy").check(0);
+    let (_sandbox, mut shell) = start();
     for page in MarkdownPage::all() {
         if page.name != "README.md" && !page.name.contains("/transcripts/") {
             shell.follow(&page);
         }
     }
-    // It replaces the address in alerts, dashboards and units.
-    let count = "grep -rl https://docs.example.com deploy/prometheus deploy/grafana/dashboards deploy/systemd || true\n\
-                 grep -rho 'https://YOUR/ADDRESS#[a-z-]*' deploy | sort -u | wc -l\n";
-    let linked: usize = shell.run(count).check(0).stdout.trim().parse().expect("no file has the old address");
-    assert!(linked >= 20, "{linked} sections are linked");
 }
 
 #[test]

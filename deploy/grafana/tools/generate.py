@@ -1,25 +1,40 @@
 #!/usr/bin/env python3
-"""Writes the dashboards of deploy/grafana/dashboards.yml: generate.py [FOLDER] (default: deploy/grafana/dashboards)."""
+"""Writes the dashboards of deploy/grafana/dashboards.yml, and the links to the runbook in alerts and the systemd unit."""
 
+import argparse
 import json
-import sys
+import re
 from pathlib import Path
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parent.parent
+DEPLOY = Path(__file__).resolve().parents[2]
 GRID_WIDTH = 24
 
-INPUT = yaml.safe_load((FOLDER / "dashboards.yml").read_text())
+# Files with links to the runbook that are not generated.
+LINKED = ["prometheus/alerts.yml", "prometheus/alerts_test.yml", "systemd/imageshare.service"]
+LINK = re.compile(r"https?://[^\s#]+(?=#[a-z-]+$)|(?<=^Documentation=)\S+", re.MULTILINE)
+
+INPUT = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yml").read_text())
 EVERY = INPUT["every"]
 
 
 def main():
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "dashboards"
-    folder.mkdir(parents=True, exist_ok=True)
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--runbook", default=INPUT["runbook"], help="address of docs/operations.md")
+    arguments.add_argument("folder", nargs="?", type=Path, default=DEPLOY, help="where to write (default: deploy)")
+    given = arguments.parse_args()
+    INPUT["runbook"] = given.runbook
     for dashboard in INPUT["dashboards"]:
         text = json.dumps(dashboard_of(dashboard), indent=2, sort_keys=True)
-        (folder / f"{dashboard['uid']}.json").write_text(f"{text}\n")
+        write(given.folder / "grafana" / "dashboards" / f"{dashboard['uid']}.json", f"{text}\n")
+    for name in LINKED:
+        write(given.folder / name, LINK.sub(lambda _: given.runbook, (DEPLOY / name).read_text()))
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def dashboard_of(dashboard):
@@ -29,6 +44,7 @@ def dashboard_of(dashboard):
         "uid": dashboard["uid"],
         "title": dashboard["title"],
         "description": dashboard["description"],
+        "annotations": {"list": [annotation(mark) for mark in INPUT["annotations"]]},
         "links": [link("Runbook", INPUT["runbook"]), to_other],
         "panels": list(grid(dashboard["rows"])),
         "templating": {"list": INPUT["variables"]},
@@ -99,14 +115,24 @@ def queries(panel):
     }
 
 
-def target(letter, query):
-    legend, expression = query
+def annotation(mark):
+    fields = {name: value for name, value in mark.items() if name != "query"}
+    return EVERY["annotation"] | fields | {"expr": filled(mark["query"])}
+
+
+def filled(expression):
+    """Returns an expression with its matchers, in one line."""
     for name, matchers in INPUT["matchers"].items():
         expression = expression.replace(f"%{name}", matchers)
+    return " ".join(expression.split())
+
+
+def target(letter, query):
+    legend, expression = query
     # An increase over the selected range is one number. All other expressions are drawn over time.
     instant = "$__range]" in expression
     return EVERY["target"] | {
-        "expr": " ".join(expression.split()),
+        "expr": filled(expression),
         "instant": instant,
         "legendFormat": legend,
         "range": not instant,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends the expressions of the dashboards and rules to a Prometheus that scrapes imageshare. Fails if one has no value.
 
-Of a rule, only what it selects is requested: an alert that does not fire returns nothing. Of a panel, what it selects
+Of a rule or an annotation, only what it selects is requested: an alert that does not fire returns nothing. Of a panel, what it selects
 is requested too, since an expression may have a default."""
 
 import argparse
@@ -28,7 +28,8 @@ def main():
     arguments.add_argument("--range", default="1h", help="the selected time range")
     given = arguments.parse_args()
     requests = [(place, filled(expression, given.rate_interval, given.range)) for place, expression, _ in of_panels()]
-    for place, expression in requests + [(place, expression) for place, expression, _ in of_rules()]:
+    marks = [(place, filled(expression, given.rate_interval, given.range)) for place, expression, _ in of_annotations()]
+    for place, expression in requests + marks + [(place, expression) for place, expression, _ in of_rules()]:
         # The value excluded by `!=` must exist too.
         requests += [(place, "".join(selector).replace("!=", "=")) for selector in SELECTOR.findall(expression)]
     failed = 0
@@ -47,6 +48,13 @@ def of_panels():
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):
                 yield f"{path.name}: {panel['title']}", target["expr"], panel["links"][0]["url"]
+
+
+def of_annotations():
+    """Yields (location, expression with Grafana's variables, None) of the annotations, which have no runbook."""
+    for path in sorted((DEPLOY / "grafana" / "dashboards").glob("*.json")):
+        for mark in json.loads(path.read_text())["annotations"]["list"]:
+            yield f"{path.name}: {mark['name']}", mark["expr"], None
 
 
 def of_rules():
