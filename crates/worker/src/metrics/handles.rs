@@ -1,4 +1,4 @@
-//! The handles of one lane, and those of the process: looked up once.
+//! The handles of one lane and of the process, each looked up once.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use super::{
     unix_seconds,
 };
 
-/// What counts for no lane.
+/// The metrics that belong to no lane.
 #[derive(Debug)]
 pub(crate) struct OfProcess {
     pub(crate) received_from_queue: IntCounter,
@@ -38,7 +38,7 @@ pub(crate) struct OfProcess {
     pub(crate) dead_letters_ready: Gauge,
 }
 
-/// What counts for one lane.
+/// The metrics of one lane.
 #[derive(Debug)]
 pub(crate) struct OfLane {
     pub(crate) of_process: Arc<OfProcess>,
@@ -71,7 +71,7 @@ pub(crate) struct OfLane {
     pub(crate) dead_letters: Labelled<IntCounter>,
     /// 0 if the credential never expires or its expiry is unknown.
     pub(crate) credential_expiry: Gauge,
-    /// Jobs that are done and not acknowledged yet.
+    /// Finished jobs whose delivery is not acknowledged.
     owed: AtomicU64,
 }
 
@@ -145,7 +145,7 @@ impl OfLane {
         }
     }
 
-    /// Accounts of jobs that wish this.
+    /// Returns the counters of accounts by the mode of their job.
     pub(crate) const fn accounts(&self, mode: Mode) -> &Outcomes {
         match mode {
             Mode::Cancel => &self.cancelled,
@@ -153,7 +153,7 @@ impl OfLane {
         }
     }
 
-    /// Requests of an action.
+    /// Returns the metrics of an action's requests.
     pub(crate) fn requests(&self, action: &str) -> &Requests {
         match action {
             WRITE => &self.writes,
@@ -162,7 +162,7 @@ impl OfLane {
         }
     }
 
-    /// A job came.
+    /// Records that a job was delivered.
     pub(crate) fn took_in(&self) {
         if self.jobs_held.get() <= 0 {
             self.progressed();
@@ -170,44 +170,44 @@ impl OfLane {
         self.jobs_held.inc();
     }
 
-    /// A job is done: what there is to say of it is on its way.
+    /// Records that all accounts of a job have an outcome. Its report follows.
     pub(crate) fn settled(&self) {
         self.owed.fetch_add(1, Relaxed);
         self.progressed();
     }
 
-    /// What there is to say of a job is out, and it is held no more.
+    /// Records that the report of a job is written or confirmed.
     pub(crate) fn finished(&self) {
         self.owed.fetch_sub(1, Relaxed);
         self.jobs_held.dec();
         self.progressed();
     }
 
-    /// Records that all held jobs will be redelivered. Returns how many of them were done.
+    /// Records that all held jobs will be redelivered. Returns how many of them were finished.
     pub(crate) fn lost_all(&self) -> u64 {
         self.jobs_held.set(0);
         self.owed.swap(0, Relaxed)
     }
 
-    /// Something came on.
+    /// Records progress of the lane.
     pub(crate) fn progressed(&self) {
         self.last_progress.set(unix_seconds());
     }
 
-    /// The lane is in this state.
+    /// Shows the state of the lane.
     pub(crate) fn shows_state(&self, state: &str, is_consuming: bool) {
         self.state.of(state).set(1);
         self.state.all().filter(|(other, _)| *other != state).for_each(|(_, gauge)| gauge.set(0));
         self.consuming.set(is_consuming.into());
     }
 
-    /// When the credential ends, if anybody knows.
+    /// Shows when the credential expires; `None` if never or unknown.
     pub(crate) fn shows_credential(&self, expires_at: Option<SystemTime>) {
         let since = expires_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         self.credential_expiry.set(since.unwrap_or_default().as_secs_f64());
     }
 
-    /// What the lane may do before anything has taught otherwise.
+    /// Shows the limits of the settings, which apply until the engine changes them.
     pub(crate) fn show_limits(&self, limits: &LaneLimits) {
         self.writes.rate_limit.set(limits.rate);
         self.share_readings.rate_limit.set(limits.rate);
@@ -215,7 +215,7 @@ impl OfLane {
         self.batch_limit.set(limits.batch.into());
     }
 
-    /// What the engine knows of the lane.
+    /// Shows the numbers of the engine.
     pub(crate) fn show(&self, numbers: &LaneNumbers) {
         self.writes.rate_limit.set(numbers.write_rate);
         self.share_readings.rate_limit.set(numbers.read_rate);

@@ -1,15 +1,15 @@
-//! The closed sets of label values. Of each set that something from outside is looked up in, the last one stands for
-//! whatever is not in it.
+//! The closed sets of label values. If an external value is looked up in a set, the last element stands for all values that
+//! are not in it.
 
 use imageshare_core::actions::{Action as _, DescribeImageSharePermission, DescribeImages, ModifyImageSharePermission};
 use imageshare_engine::job::local;
 
-/// The actions that are called.
+/// The actions that requests call.
 pub(crate) const WRITE: &str = ModifyImageSharePermission::NAME;
 pub(crate) const READ_SHARES: &str = DescribeImageSharePermission::NAME;
 pub(crate) const READ_IMAGE: &str = DescribeImages::NAME;
 
-/// How a request ended: the classes of error codes, and two more.
+/// Results of a write: the classes of error codes, `ok`, and `no_answer`.
 pub(super) const RESULTS_OF_WRITES: [&str; 16] = [
     "ok",
     "account",
@@ -29,7 +29,7 @@ pub(super) const RESULTS_OF_WRITES: [&str; 16] = [
     "unknown",
 ];
 
-/// The same for a reading, of which the others make no sense.
+/// Results of a listing or a query. They cannot have the others.
 pub(super) const RESULTS_OF_READINGS: [&str; 11] = [
     "ok",
     "busy",
@@ -44,15 +44,15 @@ pub(super) const RESULTS_OF_READINGS: [&str; 11] = [
     "unknown",
 ];
 
-/// Why a request has to be sent again.
+/// Reasons for sending a request again.
 pub(super) const RETRIES: [&str; 4] = ["throttle", "no_answer", "clock", "transient"];
 
-/// Why a connection to the broker, or a subscription, ended against our will.
+/// Reasons for the unexpected end of a connection to the broker or a subscription.
 pub(super) const RECONNECTS: [&str; 9] =
     ["closed", "refused", "time_out", "unreachable", "cancelled", "no_consumer", "suspended", "topology", "lost"];
 
-/// Codes that an account's failure is counted under: those that an account can fail with by the API's page, the
-/// commonest of others, and our own.
+/// Codes of failed accounts that are counted separately: those that the API documents for an account, frequent others, and
+/// our own.
 pub(super) const CODES: [&str; 35] = [
     "InvalidAccountId.NotFound",
     "FailedOperation.AccountIsYourSelf",
@@ -91,7 +91,7 @@ pub(super) const CODES: [&str; 35] = [
     "other",
 ];
 
-/// What becomes of a job.
+/// Statuses of a report.
 pub(super) const STATUSES: [&str; 4] = ["succeeded", "partial", "failed", "rejected"];
 
 /// States of a lane.
@@ -100,8 +100,8 @@ pub(super) const STATES: [&str; 6] = ["serving", "subscribed", "blocked", "close
 /// Reasons for the requeue of a lane.
 pub(super) const REQUEUES: [&str; 5] = ["closed", "drain", "lease", "operations", "paused"];
 
-/// Why a message is no job.
+/// Reasons for rejecting a message.
 pub(super) const REJECTIONS: [&str; 4] = ["member", "priority", "route", "text"];
 
-/// Why something is a dead letter.
+/// Reasons for a dead letter.
 pub(super) const DEATHS: [&str; 2] = ["rejected", "failed"];

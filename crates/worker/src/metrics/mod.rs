@@ -1,8 +1,8 @@
-//! What is counted and measured, for Prometheus: each name, its labels and its meaning once.
+//! The metrics for Prometheus. Each name, its labels and its meaning are defined once.
 //!
-//! What happens is counted where it is said: in [`crate::events`]. All label values are known when the process starts,
-//! and all are there from then on, at zero: what is not there cannot be told from what never happened. Handles are
-//! looked up once, so that to count is one atomic addition.
+//! The code that logs an event also counts it: [`crate::events`]. All label values are known when the process starts, and
+//! are exported from then on, at zero: a missing series could also mean a missing metric. Handles are looked up once, so
+//! that counting is one atomic addition.
 
 mod families;
 mod handles;
@@ -37,7 +37,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of lanes with these names, and each lane's own in their order.
+    /// Returns the metrics of a process with these lanes, and those of each lane in their order.
     pub(crate) fn new<'a>(lanes: impl IntoIterator<Item = &'a str>) -> (Self, Vec<OfLane>) {
         let register = Register::default();
         let families = Families::new(&register);

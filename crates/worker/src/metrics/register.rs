@@ -1,4 +1,4 @@
-//! Registering families, and handles that are looked up by a closed set of label values.
+//! Registers families, and looks handles up by a closed set of label values.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -10,21 +10,21 @@ use prometheus::{
 const VALID: &str = "names and labels are constants that a test has seen registered";
 const LABELS: &str = "a label value is given for each label of the family";
 
-/// Where families are registered: apart what there is only with a broker.
+/// Two registries: one of them is exported only with a broker.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     always: Registry,
     with_broker: Registry,
 }
 
-/// A family and where it belongs.
+/// A family of metrics.
 #[derive(Clone, Copy)]
 pub(super) struct Family<'a> {
     pub(super) name: &'a str,
-    /// What it means.
+    /// What it counts or measures.
     pub(super) help: &'a str,
     pub(super) labels: &'a [&'a str],
-    /// Whether it makes sense only with a broker.
+    /// Whether it is exported only with a broker.
     pub(super) of_broker: bool,
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct Labelled<M>(Vec<(&'static str, M)>);
 #[derive(Debug)]
 pub(crate) struct Up(IntGauge);
 
-/// A family whose labels are known.
+/// A family that is always exported.
 pub(super) const fn family<'a>(name: &'a str, help: &'a str, labels: &'a [&'a str]) -> Family<'a> {
     Family { name, help, labels, of_broker: false }
 }
 
-/// The same for what there is only with a broker.
+/// A family that is exported only with a broker.
 pub(super) const fn of_broker<'a>(name: &'a str, help: &'a str, labels: &'a [&'a str]) -> Family<'a> {
     Family { name, help, labels, of_broker: true }
 }
@@ -97,7 +97,7 @@ impl Register {
     }
 }
 
-/// The handle of these label values.
+/// Returns the handle of these label values.
 pub(super) fn at<T: MetricVecBuilder>(family: &MetricVec<T>, values: &[&str]) -> T::M {
     family.get_metric_with_label_values(values).expect(LABELS)
 }
@@ -108,13 +108,13 @@ impl<M> Labelled<M> {
         Self(values.iter().map(|&value| (value, handle(value))).collect())
     }
 
-    /// The handle of a value.
+    /// Returns the handle of a value.
     pub(crate) fn of(&self, value: &str) -> &M {
         let found = self.0.iter().find(|(known, _)| *known == value).or_else(|| self.0.last());
         &found.expect("there is a handle for at least one value").1
     }
 
-    /// All of them.
+    /// Returns all handles with their values.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &M)> {
         self.0.iter().map(|(value, handle)| (*value, handle))
     }
