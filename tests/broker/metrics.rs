@@ -43,6 +43,9 @@ fn metrics_count_what_was_done() {
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_count"]), writes);
     assert_eq!(count(&metrics, &["imageshare_api_batch_accounts_sum"]), 600);
     assert_eq!(count(&metrics, &["imageshare_api_request_duration_seconds_count", WRITE]), writes);
+    for name in ["job_wait_seconds_count", "job_total_seconds_count", "job_duration_seconds_count"] {
+        assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 300, "{name}");
+    }
     for name in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
         assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 0, "{name}");
     }

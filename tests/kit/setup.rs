@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::UNIX_EPOCH,
 };
 
 use jiff::Timestamp;
@@ -197,7 +198,9 @@ impl<'a> TestSetup<'a> {
         self.unreported.fetch_add(jobs.len(), Relaxed);
         for (lane, region) in self.lanes.iter().zip(REGIONS) {
             let jobs = jobs.iter().filter(|job| job["region"] == region);
-            self.client().publish_to("imageshare", lane, jobs.map(|job| (job.to_string().into_bytes(), properties())));
+            let properties = properties().with_timestamp(UNIX_EPOCH.elapsed().unwrap().as_secs());
+            let message = |job: &Value| (job.to_string().into_bytes(), properties.clone());
+            self.client().publish_to("imageshare", lane, jobs.map(message));
         }
     }
 
