@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// Returns why it gives up, if it ever does. May be dropped and called again.
-    pub(crate) async fn gives_up(&mut self, terminal: &Terminal) -> Problem {
+    pub(crate) async fn gives_up(&mut self, terminal: Terminal) -> Problem {
         loop {
             let state = self.state.borrow_and_update().clone();
             let (since, problem) = match &state {
@@ -121,7 +121,7 @@ impl Watch {
         }
     }
 
-    fn announce(&mut self, terminal: &Terminal, words: &str) {
+    fn announce(&mut self, terminal: Terminal, words: &str) {
         if self.announced.as_deref() != Some(words) {
             terminal.note(&format!("{words}; waiting"));
             self.announced = Some(words.to_owned());

@@ -66,6 +66,9 @@ pub(crate) struct Common {
     /// No progress, notices or summary on standard error; errors only [env: IMAGESHARE_QUIET]
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// A line on standard error about each request: action, image, accounts, outcome, time and RequestId
+    #[arg(long, short, alias = "debug", global = true)]
+    pub(crate) verbose: bool,
 }
 
 /// Flags of `check`.
@@ -89,6 +92,7 @@ pub(crate) enum Command {
     Share(ImageArguments),
     /// Stop sharing an image with accounts
     #[command(
+        visible_aliases = ["unshare", "revoke"],
         after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875"
     )]
     Cancel(ImageArguments),
@@ -101,7 +105,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example: IMAGESHARE_BROKER_URL=amqp://guest:guest@localhost imageshare worker --declare\n\n\
                             SIGTERM and SIGINT finish requests in flight and requeue all other jobs; a second signal\n\
-                            stops now. SIGHUP reloads credentials, rates, batches and limits."
+                            stops now. SIGHUP reloads credentials, rates, batches and limits; if standard error is a terminal, it\n\
+                            ends the worker as SIGTERM does."
     )]
     Worker(WorkerArguments),
     /// List the accounts that an image is shared with
@@ -189,16 +194,32 @@ pub(crate) struct PublishArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// Show dead letters, oldest first
-    List(DeadArguments),
+    List(DeadFilter),
     /// Send dead letters to their lanes again; each is removed once the broker has confirmed the job
     Replay(DeadArguments),
     /// Remove dead letters
     Drop(DeadArguments),
 }
 
-/// Which dead letters; `--lane` selects those of one lane.
+/// Flags of the commands that change dead letters.
 #[derive(Args, Debug)]
 pub(crate) struct DeadArguments {
+    #[command(flatten)]
+    pub(crate) filter: DeadFilter,
+    /// All dead letters, where no other flag selects some
+    #[arg(long, conflicts_with_all = ["code", "reason", "image", "limit"])]
+    pub(crate) all: bool,
+    /// Print what would be done, and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Do not ask on a terminal
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Which dead letters; `--lane` selects those of one lane.
+#[derive(Args, Debug)]
+pub(crate) struct DeadFilter {
     /// Only those whose first failed account failed with this code
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<String>,
@@ -211,9 +232,6 @@ pub(crate) struct DeadArguments {
     /// At most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
-    /// Print the dead letters and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
     /// How long to wait for a broker that is out of reach or accepts no messages: 90s, 2m, or seconds [env:
     /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
     #[arg(long, value_name = "TIME")]
@@ -256,9 +274,9 @@ pub(crate) struct TopologyArguments {
     pub(crate) declare: bool,
 }
 
-/// Flags of all commands that work on images.
+/// Flags of all commands that call the API about images.
 #[derive(Args, Debug)]
-pub(crate) struct WorkArguments {
+pub(crate) struct ApiArguments {
     /// Work on a sandbox in this process, with its own key: no cloud, nothing to install
     #[arg(long, conflicts_with = "endpoint")]
     pub(crate) sandbox: bool,
@@ -266,13 +284,20 @@ pub(crate) struct WorkArguments {
     /// examples/world.toml
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(crate) world: Option<PathBuf>,
-    /// List the images' shares, print the plan, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
     /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
     /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub(crate) give_up_after: Option<String>,
+}
+
+/// Flags of all commands that change images.
+#[derive(Args, Debug)]
+pub(crate) struct WorkArguments {
+    #[command(flatten)]
+    pub(crate) api: ApiArguments,
+    /// List the images' shares, print the plan, and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]
@@ -339,10 +364,11 @@ pub(crate) struct WorkerArguments {
 pub(crate) struct ListArguments {
     #[command(flatten)]
     pub(crate) image: Image,
-    /// How long to wait for an endpoint or a credential that does not work: 90s, 2m, or seconds [env:
-    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) give_up_after: Option<String>,
+    /// Print only the account ids, one per line
+    #[arg(long)]
+    pub(crate) ids: bool,
+    #[command(flatten)]
+    pub(crate) api: ApiArguments,
 }
 
 /// The image of a command.

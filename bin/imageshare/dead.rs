@@ -1,20 +1,28 @@
-//! `imageshare dead`: looks at what could not be done, sends it to its lanes once more, or removes it.
+//! `imageshare dead`: shows dead letters, sends them to their lanes again, or removes them.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::{
-    broker::{Confirmation, DeadLetter, DeadLetters, Error, Lost, PublishMode, Publisher, Route, Routes, Url},
+    broker::{
+        Confirmation, DeadLetter, DeadLetters, Error, Lost, PublishMode, Publisher, Route, Routes, TimeOuts, Url,
+    },
     settings::Flags,
     wire::{Known, Permission},
 };
+use jiff::Timestamp;
 use serde::Serialize;
+use tokio::task::block_in_place;
 
 use crate::{
     broker::{self, Watch},
-    cli::{Common, DeadArguments, DeadCommand, Reason},
+    cli::{Common, DeadArguments, DeadCommand, DeadFilter, Reason},
     exit::{Ended, Exit, OrExit as _, Problem},
-    output::{self, Table},
+    output::{self, counted},
     runtime,
     terminal::Terminal,
     work,
@@ -26,27 +34,41 @@ const WINDOW: usize = 500;
 /// Bytes of the bodies of these.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
-/// Rows of a table at most; a terminal shows no more anyway.
-const ROWS_MAX: u64 = 1_000;
-
 /// A letter whose queue is missing stays a dead letter, so it need not wait for the queue.
 const MODE: PublishMode = PublishMode::UntilAnswered { missing_max: Duration::ZERO };
 
-/// What the broker lists the connections under.
+/// The name under which the broker lists the connections.
 const NAME: &str = "imageshare dead";
 
-/// What is done with those that are meant.
+/// What is done with the selected dead letters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deed {
     Drop,
     List,
     Replay,
+    WouldDrop,
+    WouldReplay,
+}
+
+/// The state of a dead letter after the command.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Dead,
+    Dropped,
+    Replayed,
+    WouldDrop,
+    WouldReplay,
 }
 
 /// A dead letter as it is shown.
 #[derive(Serialize)]
 struct Line {
-    state: &'static str,
+    state: State,
+    /// When it became a dead letter; `null` if that is not known.
+    time: Option<Timestamp>,
+    /// Seconds since then.
+    age: Option<u64>,
     job_id: Option<String>,
     lane: Option<String>,
     reason: Option<String>,
@@ -60,52 +82,114 @@ struct Line {
 }
 
 pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
-    let (deed, arguments) = match command {
-        DeadCommand::Drop(arguments) => (Deed::Drop, arguments),
-        DeadCommand::List(arguments) => (Deed::List, arguments),
-        DeadCommand::Replay(arguments) => (Deed::Replay, arguments),
+    let lane = common.lane.as_deref();
+    let (deed, filter, changes) = match command {
+        DeadCommand::List(filter) => (Deed::List, filter, None),
+        DeadCommand::Drop(arguments) if arguments.dry_run => (Deed::WouldDrop, &arguments.filter, None),
+        DeadCommand::Drop(arguments) => (Deed::Drop, &arguments.filter, Some(arguments)),
+        DeadCommand::Replay(arguments) if arguments.dry_run => (Deed::WouldReplay, &arguments.filter, None),
+        DeadCommand::Replay(arguments) => (Deed::Replay, &arguments.filter, Some(arguments)),
     };
+    let selection = Selection { filter, lane };
+    if let Some(arguments) = changes
+        && !arguments.all
+        && selection.is_all()
+    {
+        let words =
+            "dead letters: none selected (expected --code, --reason, --image, --lane or --limit; --all for all)";
+        return Err(Problem::new(Exit::Usage, words));
+    }
     // A dead letter may belong to a lane that was removed, so --lane is not checked against the settings.
-    let give_up_after = arguments.give_up_after.clone();
+    let give_up_after = filter.give_up_after.clone();
     let settings = work::load(&Flags { give_up_after, lane: None, ..work::flags(common) })?;
     let url = broker::url(&settings)?;
     runtime::run(async {
         let time_outs = broker::time_outs(&settings);
+        let terminal = Terminal::new(settings.output.quiet);
+        if changes.is_some_and(asks) {
+            let count = count(&url, time_outs, &selection).await?;
+            if count > 0 && !block_in_place(|| confirms(deed, count)).or_exit(Exit::Failed)? {
+                terminal.note("nothing was changed");
+                return Ok(Exit::Failed);
+            }
+        }
         let interrupted = runtime::interrupts(|| {})?.any();
-        let filter = Filter { arguments, lane: common.lane.as_deref() };
-        let letters = DeadLetters::open(&url, NAME, time_outs).await;
-        let letters = letters.map_err(|error| broker::problem(&url, &error))?;
+        let letters = open(&url, time_outs).await?;
         let (publisher, publishing) = Publisher::new(url.clone(), NAME, time_outs);
         let watch = Watch::new(url.clone(), publisher.state(), settings.give_up_after);
-        let deed = if arguments.dry_run { Deed::List } else { deed };
-        // Who only looks, or removes, publishes nothing and needs no second connection.
+        // Only a replay publishes, and needs a second connection.
         let publishing = (deed == Deed::Replay).then(|| tokio::spawn(publishing.run()));
-        let table = output::is_for_people(settings.output.json).then(|| Table::new(HEAD));
-        let (terminal, sums) = (Terminal::new(settings.output.quiet, false), Sums::default());
         let routes = Routes::new(url.clone(), NAME, time_outs);
-        let mut walk = Walk { url, letters, publisher, routes, watch, terminal, table, sums };
-        let went = tokio::select! {
+        let for_people = output::is_for_people(settings.output.json);
+        let mut walk = Walk { url, letters, publisher, routes, watch, terminal, for_people, sums: Sums::default() };
+        let walked = tokio::select! {
             biased;
             () = interrupted => Ok(Exit::Interrupted),
-            went = walk.through(&filter, deed) => went.map(|()| Exit::Done),
+            walked = walk.through(&selection, deed) => walked.map(|()| Exit::Done),
         };
         let ended = walk.end(deed).await;
         if let Some(publishing) = publishing {
             publishing.abort();
         }
-        went.and_then(|exit| Ok(exit.worse(ended?)))
+        walked.and_then(|exit| Ok(exit.worse(ended?)))
     })
 }
 
-/// Which dead letters are meant.
-struct Filter<'a> {
-    arguments: &'a DeadArguments,
+async fn open(url: &Url, time_outs: TimeOuts) -> Result<DeadLetters, Problem> {
+    DeadLetters::open(url, NAME, time_outs).await.map_err(|error| broker::problem(url, &error))
+}
+
+/// Whether the user is asked before anything changes: only a person at a terminal can answer.
+fn asks(arguments: &DeadArguments) -> bool {
+    !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+fn confirms(deed: Deed, count: u64) -> io::Result<bool> {
+    let what = match deed {
+        Deed::Replay => format!("send {} to their lanes again?", dead_letters(count)),
+        Deed::Drop | Deed::List | Deed::WouldDrop | Deed::WouldReplay => format!("remove {}?", dead_letters(count)),
+    };
+    let mut stderr = io::stderr();
+    write!(stderr, "{what} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Counts the selected dead letters, and changes nothing.
+async fn count(url: &Url, time_outs: TimeOuts, selection: &Selection<'_>) -> Result<u64, Problem> {
+    let mut letters = open(url, time_outs).await?;
+    let mut count = 0;
+    // They are held until the end, so that they return to the queue in their order.
+    while count < selection.limit() {
+        let letter = letters.next().await.map_err(|error| broker::problem(url, &error))?;
+        let Some(letter) = letter else { break };
+        count += u64::from(selection.matches(&letter));
+    }
+    letters.close().await.map_err(|error| broker::problem(url, &error))?;
+    Ok(count)
+}
+
+/// Which dead letters are selected.
+struct Selection<'a> {
+    filter: &'a DeadFilter,
     lane: Option<&'a str>,
 }
 
-impl Filter<'_> {
+impl Selection<'_> {
+    /// Whether nothing restricts it.
+    const fn is_all(&self) -> bool {
+        let DeadFilter { code, reason, image, limit, give_up_after: _ } = self.filter;
+        code.is_none() && reason.is_none() && image.is_none() && limit.is_none() && self.lane.is_none()
+    }
+
+    fn limit(&self) -> u64 {
+        self.filter.limit.unwrap_or(u64::MAX)
+    }
+
     fn matches(&self, letter: &DeadLetter) -> bool {
-        let DeadArguments { code, reason, image, .. } = self.arguments;
+        let DeadFilter { code, reason, image, .. } = self.filter;
         let is_of_image = |image: &ImageId| image_of(letter) == Some(*image);
         let reason = reason.map(Reason::as_str);
         self.lane.is_none_or(|lane| letter.lane.as_deref() == Some(lane))
@@ -115,10 +199,10 @@ impl Filter<'_> {
     }
 }
 
-/// What was done.
+/// How many dead letters were selected, and what was done with them.
 #[derive(Default)]
 struct Sums {
-    meant: u64,
+    selected: u64,
     done: u64,
     /// No queue takes them.
     unroutable: u64,
@@ -128,7 +212,7 @@ struct Sums {
 #[derive(Default)]
 struct Sent {
     letters: VecDeque<(DeadLetter, usize, Confirmation)>,
-    /// Of the bodies.
+    /// Bytes of the bodies.
     bytes: usize,
 }
 
@@ -158,31 +242,34 @@ struct Walk {
     routes: Routes,
     watch: Watch,
     terminal: Terminal,
-    /// `None` if the lines are for programs.
-    table: Option<Table<8>>,
+    for_people: bool,
     sums: Sums,
 }
 
 impl Walk {
-    async fn through(&mut self, filter: &Filter<'_>, deed: Deed) -> Result<(), Problem> {
-        let limit = filter.arguments.limit.unwrap_or(u64::MAX);
+    async fn through(&mut self, selection: &Selection<'_>, deed: Deed) -> Result<(), Problem> {
         let mut sent = Sent::default();
-        while self.sums.meant < limit {
+        while self.sums.selected < selection.limit() {
             let next = self.letters.next().await;
             let Some(mut letter) = self.known(next)? else { break };
-            if !filter.matches(&letter) {
+            if !selection.matches(&letter) {
                 continue;
             }
-            self.sums.meant += 1;
+            self.sums.selected += 1;
             match deed {
-                Deed::List => self.show(&line(&letter, "dead"))?,
-                Deed::Drop => self.settle(letter, "dropped").await?,
-                Deed::Replay if letter.truncated.is_some() => {
+                Deed::List => self.show(&line(&letter, State::Dead))?,
+                Deed::WouldDrop => self.show(&line(&letter, State::WouldDrop))?,
+                Deed::Drop => self.settle(letter, State::Dropped).await?,
+                Deed::Replay | Deed::WouldReplay if letter.truncated.is_some() => {
                     if self.sums.unroutable == 0 {
                         self.terminal.error("dead letter: truncated, its job is lost; it stays a dead letter");
                     }
                     self.sums.unroutable += 1;
-                    self.show(&line(&letter, "dead"))?;
+                    self.show(&line(&letter, State::Dead))?;
+                }
+                Deed::WouldReplay => {
+                    self.sums.done += 1;
+                    self.show(&line(&letter, State::WouldReplay))?;
                 }
                 Deed::Replay => {
                     let len = letter.body_len();
@@ -197,7 +284,7 @@ impl Walk {
                     let publish = self.publisher.publish(letter.take_message(route), MODE);
                     let confirmation = tokio::select! {
                         confirmation = publish => confirmation.or_exit(Exit::OutOfReach)?,
-                        problem = self.watch.gives_up(&self.terminal) => return Err(problem),
+                        problem = self.watch.gives_up(self.terminal) => return Err(problem),
                     };
                     sent.push(letter, len, confirmation);
                 }
@@ -214,22 +301,22 @@ impl Walk {
         let Some((letter, confirmation)) = sent.pop() else { return Ok(()) };
         let confirmed = tokio::select! {
             confirmed = confirmation => confirmed,
-            problem = self.watch.gives_up(&self.terminal) => return Err(problem),
+            problem = self.watch.gives_up(self.terminal) => return Err(problem),
         };
         match confirmed {
-            Ok(()) => self.settle(letter, "replayed").await,
+            Ok(()) => self.settle(letter, State::Replayed).await,
             Err(lost @ Lost::Ended) => Err(lost).or_exit(Exit::OutOfReach),
             Err(lost @ (Lost::TooLong { .. } | Lost::Unroutable { .. })) => {
                 if self.sums.unroutable == 0 {
                     self.terminal.error(&format!("{lost}; it stays a dead letter"));
                 }
                 self.sums.unroutable += 1;
-                self.show(&line(&letter, "dead"))
+                self.show(&line(&letter, State::Dead))
             }
         }
     }
 
-    async fn settle(&mut self, letter: DeadLetter, state: &'static str) -> Result<(), Problem> {
+    async fn settle(&mut self, letter: DeadLetter, state: State) -> Result<(), Problem> {
         let line = line(&letter, state);
         let settled = self.letters.settle(letter).await;
         self.known(settled)?;
@@ -241,58 +328,79 @@ impl Walk {
         ended.map_err(|error| broker::problem(&self.url, &error))
     }
 
-    fn show(&mut self, line: &Line) -> Result<(), Problem> {
-        match &mut self.table {
-            None => output::print(&output::json_line(line)),
-            Some(table) => {
-                if self.sums.meant <= ROWS_MAX {
-                    table.row(line.cells());
-                }
-                Ok(())
-            }
+    fn show(&self, line: &Line) -> Result<(), Problem> {
+        if self.for_people {
+            output::print_for_people(&line.to_text())
+        } else {
+            output::print(&output::json_line(line))
         }
     }
 
-    /// Lets go of all that stay, and says what was done.
+    /// Leaves all that stay in their queue, and prints what was done.
     async fn end(self, deed: Deed) -> Ended {
-        let Self { url, letters, terminal, table, sums: Sums { meant, done, unroutable }, .. } = self;
+        let Self { url, letters, terminal, sums: Sums { selected, done, unroutable }, .. } = self;
         let closed = letters.close().await.map_err(|error| broker::problem(&url, &error));
-        if let Some(table) = table {
-            output::print(&table.to_text(""))?;
-        }
-        let words = match deed {
-            Deed::List if meant > ROWS_MAX => format!("{}; a table shows the first {ROWS_MAX}", dead_letters(meant)),
-            Deed::List => dead_letters(meant),
+        let left = format!("{unroutable} left since no queue takes them");
+        terminal.note(&match deed {
+            Deed::List => dead_letters(selected),
             Deed::Drop => format!("{} removed", dead_letters(done)),
-            Deed::Replay => {
-                format!("{} sent to their lanes, {unroutable} left since no queue takes them", dead_letters(done))
+            Deed::Replay => format!("{} sent to their lanes, {left}", dead_letters(done)),
+            Deed::WouldDrop => format!("nothing was changed: {} would be removed", dead_letters(selected)),
+            Deed::WouldReplay => {
+                format!("nothing was changed: {} would be sent to their lanes, {left}", dead_letters(done))
             }
-        };
-        terminal.note(&words);
+        });
         let exit = if unroutable > 0 { Exit::Failed } else { Exit::Done };
         Ok(exit.after(closed))
     }
 }
 
 fn dead_letters(count: u64) -> String {
-    format!("{count} dead letter{}", if count == 1 { "" } else { "s" })
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "dead letter")
 }
 
-const HEAD: [&str; 8] = ["STATE", "LANE", "JOB", "IMAGE", "PERMISSION", "ACCOUNTS", "CODE", "WHY"];
+impl State {
+    /// Returns the word before a dead letter that changed.
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Dead => "",
+            Self::Dropped => "removed: ",
+            Self::Replayed => "replayed: ",
+            Self::WouldDrop => "would be removed: ",
+            Self::WouldReplay => "would be replayed: ",
+        }
+    }
+}
 
 impl Line {
-    fn cells(&self) -> [String; 8] {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        [
-            self.state.to_owned(),
-            text(&self.lane),
-            text(&self.job_id),
-            self.image_id.map_or_else(String::new, |id| id.to_string()),
-            self.permission.map_or_else(String::new, |permission| permission.to_string()),
-            self.account_ids.len().to_string(),
-            self.code.clone().or_else(|| self.reason.clone()).unwrap_or_default(),
-            text(&self.detail),
-        ]
+    /// Returns two lines for people: when and why it died, and its job.
+    fn to_text(&self) -> String {
+        let time = self.time.map_or_else(|| "unknown time".to_owned(), |time| format!("{time:.0}"));
+        let age = self.age.map_or_else(String::new, |age| format!(" ({} ago)", age_in_words(age)));
+        let reason = self.reason.as_deref().unwrap_or("unknown reason");
+        let why = self.detail.as_deref().or(self.code.as_deref());
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        let unknown = || "?".to_owned();
+        let permission = self.permission.map_or_else(unknown, |permission| permission.to_string());
+        let image = self.image_id.map_or_else(unknown, |image| image.to_string());
+        let region = self.region.map_or_else(unknown, |region| region.to_string());
+        format!(
+            "{}{time}{age} {reason}{why}\n  {permission} {image} in {region} for {}; job {}, lane {}\n",
+            self.state.verb(),
+            counted(self.account_ids.len(), "account"),
+            self.job_id.as_deref().unwrap_or("?"),
+            self.lane.as_deref().unwrap_or("?"),
+        )
+    }
+}
+
+/// Returns a number of seconds in its largest unit.
+fn age_in_words(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        _ => counted(usize::try_from(seconds / 86_400).unwrap_or(usize::MAX), "day"),
     }
 }
 
@@ -303,13 +411,17 @@ fn image_of(letter: &DeadLetter) -> Option<ImageId> {
     }
 }
 
-fn line(letter: &DeadLetter, state: &'static str) -> Line {
+fn line(letter: &DeadLetter, state: State) -> Line {
     let (known, account_ids) = match &letter.job {
         Ok(job) => (Known::from(&job.identity), job.account_ids.to_vec()),
         Err(rejection) => ((*rejection.known).clone(), Vec::new()),
     };
+    // The clocks of two machines may differ.
+    let age = letter.time.map(|time| u64::try_from(Timestamp::now().as_second() - time.as_second()).unwrap_or(0));
     Line {
         state,
+        time: letter.time,
+        age,
         job_id: known.job_id,
         lane: letter.lane.clone(),
         reason: letter.reason.clone(),
@@ -320,5 +432,41 @@ fn line(letter: &DeadLetter, state: &'static str) -> Line {
         permission: known.permission,
         account_ids,
         worker: letter.worker.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letter_for_people_has_time_age_and_reason() {
+        let line = Line {
+            state: State::Dead,
+            time: "2026-12-01T10:05:22.123Z".parse().ok(),
+            age: Some(3 * 3_600 + 5),
+            job_id: Some("rel-1".to_owned()),
+            lane: Some("default".to_owned()),
+            reason: Some("failed".to_owned()),
+            code: Some("InternalError".to_owned()),
+            detail: None,
+            image_id: "img-6pb6lrmy".parse().ok(),
+            region: "ap-singapore".parse().ok(),
+            permission: Some(Permission::Share),
+            account_ids: vec!["1038493875".parse().unwrap()],
+            worker: None,
+        };
+        let text = "2026-12-01T10:05:22Z (3 h ago) failed: InternalError\n  \
+                    SHARE img-6pb6lrmy in ap-singapore for 1 account; job rel-1, lane default\n";
+        assert_eq!(line.to_text(), text);
+    }
+
+    #[test]
+    fn age_has_its_largest_unit() {
+        let ages =
+            [(59, "59 s"), (60, "1 min"), (3_599, "59 min"), (86_399, "23 h"), (86_400, "1 day"), (200_000, "2 days")];
+        for (seconds, words) in ages {
+            assert_eq!(age_in_words(seconds), words);
+        }
     }
 }

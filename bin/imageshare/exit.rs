@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use crate::terminal::labeled;
+use crate::terminal;
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Exit {
     /// Returns the code of a command that then wrote its last output. A failure to write it is shown, and counts only if
     /// nothing else failed.
     pub(crate) fn after(self, output: Result<(), Problem>) -> Self {
-        output.map_or_else(|problem| self.worse(problem.show(&mut io::stderr())), |()| self)
+        output.map_or_else(|problem| self.worse(problem.show()), |()| self)
     }
 }
 
@@ -92,10 +92,9 @@ impl Problem {
     }
 
     /// Shows the problem with all its causes and returns the exit code.
-    pub(crate) fn show(self, to: &mut dyn io::Write) -> Exit {
+    pub(crate) fn show(self) -> Exit {
         if let Some(error) = self.error {
-            // If this cannot be written either, the exit code is all that is left.
-            drop(writeln!(to, "{}", labeled(&format!("{error:#}"))));
+            terminal::error(&format!("{error:#}"));
         }
         self.exit
     }

@@ -4,17 +4,18 @@ use imageshare_core::{
     actions::SharedAccount,
     ids::{AccountId, ImageId, Region},
 };
-use imageshare_worker::{lanes::route, listing::ImageReader, settings::Flags};
+use imageshare_engine::limits::may_be_truncated;
+use imageshare_worker::{lanes::route, listing::ImageReader};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     cli::{Common, ListArguments},
-    exit::{Ended, Exit, OrExit as _},
-    output::{self, Table},
+    exit::{Ended, Exit, OrExit as _, Problem},
+    output::{self, Table, counted},
     runtime, share,
     terminal::Terminal,
-    work::{self, Work, plan},
+    work::{self, plan},
 };
 
 /// One account that has the image.
@@ -25,40 +26,60 @@ struct Shared {
     account_id: AccountId,
     /// `null` if the API does not say.
     shared_at: Option<Timestamp>,
+    /// Whether more accounts may have the image. Absent if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    may_be_truncated: bool,
 }
 
 pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
-    let (region, give_up_after) = (arguments.image.region.clone(), arguments.give_up_after.clone());
-    let settings = work::load(&Flags { region, give_up_after, ..work::flags(common) })?;
+    let settings = work::settings(common, &arguments.api, &arguments.image.region)?;
     let region = share::region(&settings)?;
-    let mut work = Work::new(settings)?;
-    let lane = route(&work.settings.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
     let image_id = arguments.image.image;
+    let terminal = Terminal::new(settings.output.quiet);
+    let (json, cap) = (settings.output.json, settings.limits.cap);
     let shares = runtime::run(async {
-        let _announcing = Terminal::new(work.settings.output.quiet, false).announce(work.client.waits());
-        work.use_credentials().await?;
+        let work = work::prepare(settings, &arguments.api).await?;
+        let lane = route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
+        let _announcing = terminal.announce(work.client.waits());
         let mut reader = ImageReader::new(&work.client, work.lane(lane));
-        let give_up_after = work.settings.give_up_after;
-        reader.shares(region, image_id, give_up_after).await.map_err(|error| plan::unreadable(image_id, &error))
+        let shares = reader.shares(region, image_id, work.settings.give_up_after).await;
+        if let Some(sandbox) = work.sandbox {
+            sandbox.stop().await;
+        }
+        shares.map_err(|error| plan::unreadable(image_id, &error))
     })?;
+    let may_be_truncated = may_be_truncated(shares.len(), cap);
     let shared = |share: &SharedAccount| Shared {
         image_id,
         region,
         account_id: share.account_id,
         shared_at: share.created_time.and_then(|time| Timestamp::from_second(i64::try_from(time.get()).ok()?).ok()),
+        may_be_truncated,
     };
-    let shared = shares.iter().map(shared);
-    if output::is_for_people(work.settings.output.json) {
-        let mut table = Table::new(["ACCOUNT", "SHARED AT"]);
-        for Shared { account_id, shared_at, .. } in shared {
-            table.row([
-                account_id.to_string(),
-                shared_at.map_or_else(|| "not known".to_owned(), |time| time.to_string()),
-            ]);
-        }
-        output::print(&table.to_text(""))?;
-    } else {
-        output::print(&shared.map(|shared| output::json_line(&shared)).collect::<String>())?;
+    let count = counted(shares.len(), "account");
+    let shares: Vec<_> = shares.iter().map(shared).collect();
+    print(&shares, arguments.ids, json)?;
+    terminal.note(&format!("{image_id} in {region} is shared with {count}"));
+    if may_be_truncated {
+        terminal.warn(&format!(
+            "{image_id}: the list may be truncated: the API may return pages of 20, 50 or 100 accounts, and an image can be \
+             shared with {cap}"
+        ));
     }
     Ok(Exit::Done)
+}
+
+fn print(shares: &[Shared], only_ids: bool, json: bool) -> Result<(), Problem> {
+    if only_ids {
+        return output::print(&shares.iter().map(|shared| format!("{}\n", shared.account_id)).collect::<String>());
+    }
+    if !output::is_for_people(json) {
+        return output::print(&shares.iter().map(output::json_line).collect::<String>());
+    }
+    let mut table = Table::new(["ACCOUNT", "SHARED AT"]);
+    for Shared { account_id, shared_at, .. } in shares {
+        let shared_at = shared_at.map_or_else(|| "not known".to_owned(), |time| time.to_string());
+        table.row([account_id.to_string(), shared_at]);
+    }
+    table.print()
 }

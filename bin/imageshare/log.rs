@@ -1,4 +1,4 @@
-//! The log of a daemon: lines on standard error, for people on a terminal, as JSON otherwise.
+//! The log of a daemon, and the lines of `--verbose`: on standard error, for people on a terminal, as JSON otherwise.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -11,14 +11,17 @@ use std::{
     time::Duration,
 };
 
-use imageshare_worker::settings::OutputOptions;
+use imageshare_worker::{api::REQUESTS, settings::OutputOptions};
+use jiff::Timestamp;
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
-    fmt::{self, MakeWriter},
+    fmt::{self, MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
+
+use crate::terminal;
 
 /// The most lines that wait to be written. Further lines are dropped, so that a stalled reader does not stop the work.
 const LINES_MAX: usize = 1024;
@@ -33,6 +36,42 @@ enum Entry {
     Line(Vec<u8>),
     /// A request to write everything before it and then to confirm.
     End(mpsc::Sender<()>),
+}
+
+/// Shows a line about each request on standard error, from now on. Must be called at most once.
+pub(crate) fn show_requests() {
+    let layer = fmt::layer()
+        .with_ansi(false)
+        .with_level(false)
+        .with_target(false)
+        .with_timer(TimeOfDay)
+        .with_writer(|| AboveProgress)
+        .with_filter(Targets::new().with_target(REQUESTS, LevelFilter::DEBUG));
+    tracing_subscriber::registry().with(layer).init();
+}
+
+/// The time of day in UTC, to the millisecond.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        write!(to, "{}", Timestamp::now().strftime("%H:%M:%S%.3f"))
+    }
+}
+
+/// Writes lines to standard error, above a progress bar.
+struct AboveProgress;
+
+impl io::Write for AboveProgress {
+    /// Whole lines come here, one at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        terminal::write_error_stream(String::from_utf8_lossy(line).trim_end());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Hands each line to the thread that writes.

@@ -36,7 +36,7 @@ use imageshare_worker::wire::Permission;
 
 use crate::{
     cli::{Cli, Command, SyncArguments, SyncOptions},
-    exit::{Ended, Exit},
+    exit::{Ended, Exit, Problem},
 };
 
 fn main() -> ExitCode {
@@ -44,11 +44,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return asked_or_wrong(&usage::disclosed(error)).into(),
     };
-    memory::close().and_then(|()| command(cli)).unwrap_or_else(|problem| problem.show(&mut io::stderr())).into()
+    memory::close().and_then(|()| command(cli)).unwrap_or_else(Problem::show).into()
 }
 
 fn command(cli: Cli) -> Ended {
     let Cli { common, command } = cli;
+    // A worker has a log of its own.
+    if common.verbose && !matches!(command, Command::Worker(_)) {
+        log::show_requests();
+    }
     match &command {
         Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, &SyncOptions::default()),
         Command::Check(arguments) => check::run(&common, arguments),

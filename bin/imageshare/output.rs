@@ -6,10 +6,21 @@ use std::{
     sync::Once,
 };
 
+use anstream::AutoStream;
 use imageshare_core::text::is_printable;
 use serde::Serialize;
+use textwrap::{Options, WordSplitter, core::display_width};
 
-use crate::exit::Problem;
+use crate::{
+    exit::Problem,
+    terminal::{self, colored, stdout_width, wrap},
+};
+
+/// The narrowest column of a table that is made to fit.
+const COLUMN_MIN: usize = 14;
+
+/// Columns of spaces between two columns.
+const GAP: usize = 2;
 
 /// Whether standard output gets tables for people; else it gets lines of JSON for programs.
 pub(crate) fn is_for_people(json: bool) -> bool {
@@ -49,12 +60,16 @@ pub(crate) fn print(text: &str) -> Result<(), Problem> {
     static WARNING: Once = Once::new();
     WARNING.call_once(|| {
         if is_lost() {
-            let warning = "warning: standard output: closed or discarded; the output of this command is lost";
-            drop(writeln!(io::stderr(), "{warning}"));
+            terminal::warn("standard output: closed or discarded; the output of this command is lost");
         }
     });
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Problem::output)
+}
+
+/// Writes a text for people to standard output, wrapped to the terminal and colored.
+pub(crate) fn print_for_people(text: &str) -> Result<(), Problem> {
+    print(&colored(wrap(text, stdout_width()), AutoStream::choice(&io::stdout())))
 }
 
 /// Returns a number with its noun: `1 request`, `2 requests`.
@@ -98,23 +113,82 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    /// The table, each line behind this margin.
-    pub(crate) fn to_text(&self, margin: &str) -> String {
+    /// Prints the table, made to fit the terminal.
+    pub(crate) fn print(&self) -> Result<(), Problem> {
+        print(&self.to_text(stdout_width()))
+    }
+
+    /// Returns the table as lines of at most this width. Cells break at spaces; a word that is longer than a narrow column
+    /// is broken.
+    pub(crate) fn to_text(&self, width: Option<usize>) -> String {
+        let widths = self.widths(width.unwrap_or(usize::MAX));
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut cells: Vec<_> =
+                row.iter().zip(widths).map(|(cell, width)| lines(cell, width).into_iter()).collect();
+            loop {
+                let next: Vec<_> = cells.iter_mut().map(Iterator::next).collect();
+                if next.iter().all(Option::is_none) {
+                    break;
+                }
+                let mut line = String::new();
+                for (cell, width) in next.iter().zip(widths) {
+                    let cell = cell.as_deref().unwrap_or_default();
+                    let padding = width.saturating_sub(display_width(cell)) + GAP;
+                    write!(line, "{cell}{:padding$}", "").expect("writing to a String never fails");
+                }
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Returns the widths of the columns: what they need, or less for the widest if the lines would be too long.
+    fn widths(&self, total: usize) -> [usize; N] {
         let mut widths = [0; N];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(display_width(cell));
             }
         }
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = margin.to_owned();
-            for (&width, cell) in widths.iter().zip(row) {
-                write!(line, "{cell:width$}  ").expect("writing to a String never fails");
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
+        let gaps = GAP * N.saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > total {
+            let Some(widest) = widths.iter_mut().max().filter(|width| **width > COLUMN_MIN) else { break };
+            *widest -= 1;
         }
-        text
+        widths
+    }
+}
+
+/// Returns the lines of a cell; an empty cell has one.
+fn lines(cell: &str, width: usize) -> Vec<String> {
+    let options = Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(cell, options).into_iter().map(|line| line.into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table<3> {
+        let mut table = Table::new(["IMAGE", "ACCOUNTS", "WHY"]);
+        table.row(["img-6pb6lrmy", "3", "the account does not exist, or is a sub-account"].map(str::to_owned));
+        table
+    }
+
+    #[test]
+    fn table_has_the_widths_that_it_needs() {
+        let text =
+            "IMAGE         ACCOUNTS  WHY\nimg-6pb6lrmy  3         the account does not exist, or is a sub-account\n";
+        assert_eq!((table().to_text(None).as_str(), table().to_text(Some(80)).as_str()), (text, text));
+    }
+
+    #[test]
+    fn wide_columns_of_a_table_break_at_spaces() {
+        let text = "IMAGE         ACCOUNTS  WHY\n\
+                    img-6pb6lrmy  3         the account does\n                        not exist, or is\n\
+                    \x20                       a sub-account\n";
+        assert_eq!(table().to_text(Some(41)), text);
     }
 }

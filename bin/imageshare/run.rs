@@ -27,15 +27,15 @@ use crate::{
 const BUFFER_LEN: usize = 64 * 1024;
 
 pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
-    let settings = work::settings(common, &arguments.work, &arguments.region)?;
+    let settings = work::settings(common, &arguments.work.api, &arguments.region)?;
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
-    let terminal = Terminal::new(settings.output.quiet, false);
+    let terminal = Terminal::new(settings.output.quiet);
     let jobs = JobReader::new(input, &name, format, settings.region).with_notices(move |line| terminal.note(line));
-    let mut inputs = Inputs::new(common, &arguments.work, &settings);
+    let mut inputs = Inputs::new(common, &arguments.work.api, &settings);
     inputs.add("the input", Some(&arguments.file));
     runtime::run(async {
-        let work = work::prepare(settings, &arguments.work).await?;
+        let work = work::prepare(settings, &arguments.work.api).await?;
         if arguments.work.dry_run {
             plan::show(work, jobs, Drift::default()).await
         } else {

@@ -45,11 +45,28 @@ impl Interrupts {
     }
 }
 
+/// What SIGHUP does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnHangup {
+    /// It is an interrupt: the terminal was closed.
+    End,
+    /// It has its default effect, or another listener.
+    Other,
+}
+
 /// Returns the interrupts from now on, and announces the first. Must be called on the runtime.
 pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Interrupts, Problem> {
+    interrupts_and(OnHangup::Other, announce)
+}
+
+/// Returns the interrupts from now on, with SIGHUP or without, and announces the first. Must be called on the runtime.
+pub(crate) fn interrupts_and(
+    on_hangup: OnHangup,
+    announce: impl FnOnce() + Send + 'static,
+) -> Result<Interrupts, Problem> {
     let (sender, each) = mpsc::channel(INTERRUPTS_MAX);
     let (is_any, any) = watch::channel(false);
-    let mut next = Signals::listen().context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    let mut next = Signals::listen(on_hangup).context("signals cannot be listened for").or_exit(Exit::Failed)?;
     let mut announce = Some(announce);
     tokio::spawn(async move {
         while next.recv().await {
@@ -64,14 +81,17 @@ pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Int
     Ok(Interrupts { each, any })
 }
 
-/// Returns a message for each SIGHUP from now on. One that is not received yet stands for later ones. Must be
-/// called on the runtime.
+/// Returns a message for each SIGHUP from now on. One that is not received yet stands for later ones. There is none if
+/// SIGHUP is an interrupt. Must be called on the runtime.
 #[cfg(unix)]
-pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
+pub(crate) fn hangups(on_hangup: OnHangup) -> Result<mpsc::Receiver<()>, Problem> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut hangup = signal(SignalKind::hangup()).context("signals cannot be listened for").or_exit(Exit::Failed)?;
     let (sender, each) = mpsc::channel(1);
+    if on_hangup == OnHangup::End {
+        return Ok(each);
+    }
+    let mut hangup = signal(SignalKind::hangup()).context("signals cannot be listened for").or_exit(Exit::Failed)?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             sender.try_send(()).ok();
@@ -83,7 +103,7 @@ pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
 /// There are none here.
 #[cfg(not(unix))]
 #[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
-pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
+pub(crate) fn hangups(_: OnHangup) -> Result<mpsc::Receiver<()>, Problem> {
     Ok(mpsc::channel(1).1)
 }
 
@@ -92,18 +112,27 @@ pub(crate) fn hangups() -> Result<mpsc::Receiver<()>, Problem> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(on_hangup: OnHangup) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = (on_hangup == OnHangup::End).then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     async fn recv(&mut self) -> bool {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
+            signal = hangup => signal.is_some(),
             signal = self.interrupt.recv() => signal.is_some(),
             signal = self.terminate.recv() => signal.is_some(),
         }
@@ -117,7 +146,7 @@ struct Signals;
 #[cfg(not(unix))]
 impl Signals {
     #[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
-    const fn listen() -> std::io::Result<Self> {
+    const fn listen(_: OnHangup) -> std::io::Result<Self> {
         Ok(Self)
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn run(
     permission: Permission,
     SyncOptions { force, drift }: &SyncOptions,
 ) -> Ended {
-    let settings = work::settings(common, &arguments.work, &arguments.image.region)?;
+    let settings = work::settings(common, &arguments.work.api, &arguments.image.region)?;
     let region = region(&settings)?;
     let account_ids = accounts(&arguments.accounts, settings.output.quiet)?.into();
     let identity = Identity {
@@ -43,11 +43,11 @@ pub(crate) fn run(
     };
     let place = Place { file: "command line".into(), line: 1 };
     let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force: *force } };
-    let mut inputs = Inputs::new(common, &arguments.work, &settings);
+    let mut inputs = Inputs::new(common, &arguments.work.api, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     let drift = Drift::new(drift, &inputs)?;
     runtime::run(async {
-        let work = work::prepare(settings, &arguments.work).await?;
+        let work = work::prepare(settings, &arguments.work.api).await?;
         route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
         let jobs = iter::once(Ok(line));
         if arguments.work.dry_run {
@@ -70,7 +70,7 @@ fn accounts(accounts: &Accounts, is_quiet: bool) -> Result<Vec<AccountId>, Probl
         Some(path) => {
             let AccountsFile { account_ids, notice } = of_file(path)?;
             if let Some(notice) = notice {
-                Terminal::new(is_quiet, false).note(&notice);
+                Terminal::new(is_quiet).note(&notice);
             }
             Ok(account_ids)
         }

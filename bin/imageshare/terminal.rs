@@ -1,110 +1,206 @@
-//! Progress bar, notes, warnings and errors on standard error while a command runs.
+//! Standard error as people see it: notices and errors, wrapped to the terminal and colored, and the progress of a run.
 
 use std::{
-    fmt,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
 };
 
+use anstream::{AutoStream, ColorChoice, adapter::strip_str};
+use anstyle::{AnsiColor, Style};
 use imageshare_worker::{
     driver::{Progress, Snapshot},
     http::Waits,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use terminal_size::{Width, terminal_size_of};
+use textwrap::{Options, WordSplitter};
 use tokio::{task::AbortHandle, time::interval};
 
-/// How often the bar is drawn anew.
+/// The width of a terminal that does not report its own, and of lists that go elsewhere.
+pub(crate) const WIDTH: usize = 80;
+
+/// How often the progress is drawn on a terminal.
 const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
 
-const TEMPLATE: &str = "{bar:32} {human_pos} of {human_len} accounts, {rate}, {eta} left{msg}";
+/// How often a run without a terminal prints its progress.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
-/// Standard error as the user sees it. What cannot be written there is dropped: the reports have all results.
-#[derive(Clone)]
+/// How long a run takes before its rate allows an estimate.
+const ESTIMATE_AFTER: Duration = Duration::from_secs(2);
+
+/// The width of the bar, and of the narrowest terminal that has one.
+const BAR: usize = 24;
+const BAR_WIDTH_MIN: usize = 60;
+
+/// Marks a failure.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Marks an account that would be added.
+pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
+/// Marks an account that would be removed.
+pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// The bars of the process. Lines are written above them.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Notices for the user, and the progress. What cannot be written is dropped: the reports have all results.
+#[derive(Clone, Copy)]
 pub(crate) struct Terminal {
-    bar: ProgressBar,
     is_quiet: bool,
+}
+
+/// Whether a progress bar may be drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bar {
+    Drawn,
+    Hidden,
 }
 
 /// Notes which hosts the command waits for, until it is dropped.
 pub(crate) struct Announcing(AbortHandle);
 
-/// Updates the progress bar until it is dropped, and removes the bar then.
+/// Shows the progress of a run until it is dropped, and removes it then.
 pub(crate) struct Moving {
     bar: ProgressBar,
-    task: AbortHandle,
+    task: Option<AbortHandle>,
+}
+
+/// Returns the number of columns of standard output; `None` if it is not a terminal.
+pub(crate) fn stdout_width() -> Option<usize> {
+    io::stdout().is_terminal().then(|| columns(terminal_size_of(io::stdout())))
+}
+
+/// Returns the number of columns of standard error; `None` if it is not a terminal.
+pub(crate) fn stderr_width() -> Option<usize> {
+    io::stderr().is_terminal().then(|| columns(terminal_size_of(io::stderr())))
+}
+
+fn columns(size: Option<(Width, terminal_size::Height)>) -> usize {
+    size.map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(WIDTH)
+}
+
+/// Returns the text with each line broken at spaces to fit the width. What follows is indented by two more than the line. A
+/// word that is longer stays whole, so that it can be copied.
+pub(crate) fn wrap(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let mut wrapped = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let margin = line.len() - line.trim_start_matches(' ').len();
+        let hanging = " ".repeat(margin + 2);
+        let options = Options::new(width)
+            .subsequent_indent(&hanging)
+            .break_words(false)
+            .word_splitter(WordSplitter::NoHyphenation);
+        wrapped.push_str(&textwrap::fill(line, options));
+        wrapped.push_str(end);
+    }
+    wrapped
+}
+
+/// Returns the text as a stream may have it: without colors unless it is a terminal that shows them. Follows `NO_COLOR`,
+/// `CLICOLOR_FORCE` and `TERM`.
+pub(crate) fn colored(text: String, choice: ColorChoice) -> String {
+    if choice == ColorChoice::Never { strip_str(&text).to_string() } else { text }
+}
+
+/// Writes a text and a line end to standard error, above the progress.
+pub(crate) fn write_error_stream(text: &str) {
+    let text = colored(wrap(text, stderr_width()), AutoStream::choice(&io::stderr()));
+    BARS.suspend(|| drop(writeln!(io::stderr(), "{text}")));
+}
+
+/// Writes a warning to standard error.
+pub(crate) fn warn(problem: &str) {
+    write_error_stream(&format!("{WARNING}warning:{WARNING:#} {problem}"));
+}
+
+/// Writes problems to standard error, one a line: `error: SUBJECT: PROBLEM (expected WHAT)`, with lines `hint: WHAT` between
+/// them.
+pub(crate) fn error(problems: &str) {
+    let label = |line: &str| match line.strip_prefix("hint: ") {
+        Some(hint) => format!("{HINT}hint:{HINT:#} {hint}"),
+        None => format!("{BAD}error:{BAD:#} {line}"),
+    };
+    write_error_stream(&problems.lines().map(label).collect::<Vec<_>>().join("\n"));
+}
+
+impl Bar {
+    /// A bar is hidden if standard output writes lines for programs to the same terminal.
+    pub(crate) fn beside_stdout(for_people: bool) -> Self {
+        if for_people || !io::stdout().is_terminal() { Self::Drawn } else { Self::Hidden }
+    }
 }
 
 impl Terminal {
-    /// Returns standard error without notes if it is quiet. `bar` is whether there may be a progress bar.
-    pub(crate) fn new(is_quiet: bool, bar: bool) -> Self {
-        let is_drawn = bar && !is_quiet && io::stderr().is_terminal();
-        let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template(TEMPLATE)
-            .expect("the template above is one")
-            .with_key("rate", rate)
-            .progress_chars("=> ");
-        Self { bar: ProgressBar::with_draw_target(Some(0), target).with_style(style), is_quiet }
+    /// Returns standard error, without notes if it is quiet.
+    pub(crate) const fn new(is_quiet: bool) -> Self {
+        Self { is_quiet }
     }
 
     /// Writes a line, unless the user wants quiet.
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn note(self, line: &str) {
         if !self.is_quiet {
-            self.write(line);
+            write_error_stream(line);
         }
     }
 
     /// Writes a warning.
-    pub(crate) fn warn(&self, problem: &str) {
-        self.write(&format!("warning: {problem}"));
+    pub(crate) fn warn(self, problem: &str) {
+        warn(problem);
     }
 
-    /// Writes an error.
-    pub(crate) fn error(&self, problem: &str) {
-        self.write(&labeled(problem));
-    }
-
-    fn write(&self, text: &str) {
-        self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
+    /// Writes problems, as [`error`].
+    pub(crate) fn error(self, problems: &str) {
+        error(problems);
     }
 
     /// Notes which hosts these wait for, once that takes long, until the result is dropped. Must be called on the runtime.
-    pub(crate) fn announce(&self, waits: &Waits) -> Announcing {
-        let (terminal, waits) = (self.clone(), waits.clone());
-        Announcing(tokio::spawn(async move { waits.announce(|line| terminal.note(line)).await }).abort_handle())
+    pub(crate) fn announce(self, waits: &Waits) -> Announcing {
+        let waits = waits.clone();
+        Announcing(tokio::spawn(async move { waits.announce(|line| self.note(line)).await }).abort_handle())
     }
 
-    /// Draws the bar: accounts that are done, of those known, and more words.
-    pub(crate) fn show(&self, done: u64, of: u64, words: String) {
-        self.bar.set_length(of);
-        self.bar.set_position(done);
-        self.bar.set_message(words);
+    /// Returns a bar for the progress, which the caller updates. It is drawn only on a terminal.
+    pub(crate) fn moving(self, bar: Bar) -> Moving {
+        let is_drawn = bar == Bar::Drawn && !self.is_quiet && stderr_width().is_some();
+        let bar = if is_drawn { BARS.add(ProgressBar::new(0)) } else { ProgressBar::hidden() };
+        Moving { bar, task: None }
     }
 
-    /// Removes the bar.
-    pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    /// Draws the progress of a run until the result is dropped.
-    pub(crate) fn follow(&self, progress: Arc<Progress>) -> Moving {
-        let bar = self.bar.clone();
+    /// Shows the progress of a run until the result is dropped: a bar on a terminal, else a line every 30 s.
+    pub(crate) fn follow(self, progress: Arc<Progress>, bar: Bar) -> Moving {
+        let mut moving = self.moving(bar);
+        let bar = moving.bar.clone();
+        let is_drawn = !bar.is_hidden();
+        let begun = Instant::now();
         let task = tokio::spawn(async move {
-            let mut ticks = interval(BETWEEN_DRAWINGS);
+            let mut ticks = interval(if is_drawn { BETWEEN_DRAWINGS } else { BETWEEN_LINES });
+            // The first tick is at once.
+            ticks.tick().await;
             loop {
                 ticks.tick().await;
-                draw(&bar, &progress.snapshot());
+                let parts = parts(&progress.snapshot(), begun.elapsed());
+                if is_drawn {
+                    draw(&bar, &parts);
+                } else {
+                    self.note(&parts.words.join(", "));
+                }
             }
         });
-        Moving { bar: self.bar.clone(), task: task.abort_handle() }
+        moving.task = Some(task.abort_handle());
+        moving
     }
 }
 
-/// Returns problems as they are shown, one a line: `error: SUBJECT: PROBLEM (expected WHAT)`, with lines `hint: WHAT` between
-/// them.
-pub(crate) fn labeled(problems: &str) -> String {
-    let label = |line: &str| if line.starts_with("hint: ") { line.to_owned() } else { format!("error: {line}") };
-    problems.lines().map(label).collect::<Vec<_>>().join("\n")
+impl Moving {
+    /// Draws the bar: how many of how many are done, and words about that.
+    pub(crate) fn show(&self, done: u64, of: u64, words: Vec<String>) {
+        draw(&self.bar, &Parts { done, of, words });
+    }
 }
 
 impl Drop for Announcing {
@@ -115,26 +211,109 @@ impl Drop for Announcing {
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
         self.bar.finish_and_clear();
     }
 }
 
-/// Accounts per second.
-fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // The bar draws what was written.
-    write!(out, "{:.0}/s", state.per_sec()).ok();
+/// The progress in words, the most important first.
+struct Parts {
+    done: u64,
+    of: u64,
+    words: Vec<String>,
 }
 
-fn draw(bar: &ProgressBar, now: &Snapshot) {
-    bar.set_length(now.accounts_received);
-    bar.set_position(now.accounts_settled);
-    let mut words = format!(", {} requests", now.calls_sent);
+fn parts(now: &Snapshot, took: Duration) -> Parts {
+    let Snapshot { accounts_settled: done, accounts_received: of, .. } = *now;
+    let mut words = vec![format!("{} of {} accounts", HumanCount(done), HumanCount(of))];
+    words.extend(now.closed.iter().map(|(_, reason)| format!("waiting: {}", reason.as_str())));
+    if done > 0 && took >= ESTIMATE_AFTER {
+        let seconds_each = took.as_secs_f64() / done as f64;
+        let left = Duration::from_secs_f64(seconds_each * of.saturating_sub(done) as f64);
+        words.push(format!("{} left", HumanDuration(left)));
+        words.push(format!("{:.0}/s", 1.0 / seconds_each));
+    }
+    words.push(format!("{} requests", HumanCount(now.calls_sent)));
     if now.calls_throttled > 0 {
-        words.push_str(&format!(", {} throttled", now.calls_throttled));
+        words.push(format!("{} throttled", HumanCount(now.calls_throttled)));
     }
-    for (_, reason) in &now.closed {
-        words.push_str(&format!(", waiting: {}", reason.as_str()));
+    Parts { done, of, words }
+}
+
+/// Returns the words that fit, from the first one on.
+fn fitting(words: &[String], width: usize) -> String {
+    let mut line = String::new();
+    for word in words {
+        let separator = if line.is_empty() { "" } else { ", " };
+        if line.len() + separator.len() + word.len() > width {
+            break;
+        }
+        write!(line, "{separator}{word}").expect("writing to a String never fails");
     }
-    bar.set_message(words);
+    line
+}
+
+fn draw(bar: &ProgressBar, parts: &Parts) {
+    // The last column stays free: some terminals wrap when it is written.
+    let width = stderr_width().unwrap_or(WIDTH) - 1;
+    let (template, room) = if width >= BAR_WIDTH_MIN { ("{bar:24} {msg}", width - BAR - 1) } else { ("{msg}", width) };
+    let style = ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("=> ");
+    bar.set_style(style);
+    bar.set_length(parts.of);
+    bar.set_position(parts.done);
+    bar.set_message(fitting(&parts.words, room));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(accounts_settled: u64) -> Snapshot {
+        Snapshot {
+            accounts_received: 60_000,
+            accounts_settled,
+            calls_sent: 243,
+            calls_throttled: 3,
+            ..Snapshot::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(now: &Snapshot, seconds: u64, width: usize, expected: &str) {
+        assert_eq!(fitting(&parts(now, Duration::from_secs(seconds)).words, width), expected);
+    }
+
+    #[test]
+    fn progress_shortens_to_the_width() {
+        let now = snapshot(12_345);
+        let all = "12,345 of 60,000 accounts, 39 seconds left, 1234/s, 243 requests, 3 throttled";
+        check(&now, 10, 80, all);
+        check(&now, 10, 50, "12,345 of 60,000 accounts, 39 seconds left, 1234/s");
+        check(&now, 10, 30, "12,345 of 60,000 accounts");
+        check(&now, 10, 10, "");
+    }
+
+    #[test]
+    fn nothing_done_gives_no_estimate() {
+        check(&snapshot(0), 10, 80, "0 of 60,000 accounts, 243 requests, 3 throttled");
+        check(&snapshot(12_345), 1, 80, "12,345 of 60,000 accounts, 243 requests, 3 throttled");
+    }
+
+    #[test]
+    fn long_lines_break_at_spaces_and_words_stay_whole() {
+        let text = "error: img-6pb6lrmy: cannot list its shares\n    100000000001 100000000002 100000000003\n";
+        let wrapped = "error: img-6pb6lrmy:\n  cannot list its\n  shares\n    100000000001\n      100000000002\n      100000000003\n";
+        assert_eq!(wrap(text, Some(22)), wrapped);
+        assert_eq!(wrap("100000000001", Some(5)), "100000000001");
+        assert_eq!(wrap(text, None), text);
+    }
+
+    #[test]
+    fn colors_count_for_nothing_and_can_be_removed() {
+        let text = format!("{BAD}error:{BAD:#} a b");
+        assert_eq!(colored(wrap(&text, Some(10)), ColorChoice::Never), "error: a b");
+        assert!(colored(text, ColorChoice::Always).contains('\u{1b}'));
+    }
 }

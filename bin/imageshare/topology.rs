@@ -56,14 +56,14 @@ async fn declare(settings: &Settings) -> Ended {
         Line { what, state: "different", problem }
     });
     let lines = made.chain(found).chain(different);
-    let text = if output::is_for_people(settings.output.json) {
+    let printed = if output::is_for_people(settings.output.json) {
         let mut table = Table::new(["WHAT", "STATE", ""]);
         lines.for_each(|line| table.row([line.what, line.state.to_owned(), line.problem.unwrap_or_default()]));
-        table.to_text("")
+        table.print()
     } else {
-        lines.map(|line| output::json_line(&line)).collect()
+        output::print(&lines.map(|line| output::json_line(&line)).collect::<String>())
     };
-    Ok(exit.after(output::print(&text)))
+    Ok(exit.after(printed))
 }
 
 fn lanes(settings: &Settings) -> impl Iterator<Item = &str> {

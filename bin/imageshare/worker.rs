@@ -1,6 +1,14 @@
 //! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
 
-use std::{convert::Infallible, future::pending, net::SocketAddr, process, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    process,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use imageshare_worker::{
@@ -26,7 +34,8 @@ use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
     log::Log,
     reading::Readings,
-    runtime, work,
+    runtime::{self, OnHangup},
+    work,
 };
 
 /// What is read before the daemon starts.
@@ -42,7 +51,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     let flags = Flags {
         admin: arguments.admin.clone(),
         grace: arguments.grace.clone(),
-        log: arguments.log.clone(),
+        log: arguments.log.clone().or_else(|| common.verbose.then(|| "trace".to_owned())),
         ..work::flags(common)
     };
     // The log starts before files are read, which may take long.
@@ -51,9 +60,12 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
     runtime::run(async {
         // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
         // process of a container would otherwise ignore the signal.
-        let mut interrupts =
-            runtime::interrupts(|| info!("shutting down: finishing requests in flight (signal again to stop now)"))?;
-        let hangups = runtime::hangups()?;
+        // Closing the terminal that shows the log must not leave a worker behind.
+        let on_hangup = if io::stderr().is_terminal() { OnHangup::End } else { OnHangup::Other };
+        let mut interrupts = runtime::interrupts_and(on_hangup, || {
+            info!("shutting down: finishing requests in flight (signal again to stop now)");
+        })?;
+        let hangups = runtime::hangups(on_hangup)?;
         let readings = Readings::new();
         let started = tokio::select! {
             biased;
@@ -140,7 +152,7 @@ fn watch_limits(
     }
 }
 
-/// Reads the settings again at each SIGHUP.
+/// Reads the settings again at each SIGHUP, if that does not end the worker.
 struct Reload {
     readings: Readings,
     flags: Flags,

@@ -100,7 +100,7 @@ fn broker_dropped_jobs_are_listed_and_replayed() {
     );
     let some = dead(&vhost, &["list", "--reason", "delivery_limit", "--lane", "default"]).run().check(0).json();
     assert_eq!(names(&some), ["kept"]);
-    dead(&vhost, &["replay"]).run().check(0);
+    dead(&vhost, &["replay", "--all"]).run().check(0);
     assert_eq!(ids(&vhost, QUEUE), ["by expiration", "by policy", "too many", "kept"]);
     assert_eq!(vhost.depth(DEAD).ready, 0);
 }

@@ -4,10 +4,7 @@
 mod connect;
 mod policy;
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    io::{self, Write as _},
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use imageshare_core::credential::SecretId;
 use imageshare_worker::{
@@ -22,7 +19,7 @@ use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime,
-    terminal::{Terminal, labeled},
+    terminal::{self, Terminal},
     work,
 };
 
@@ -44,7 +41,7 @@ pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
     let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
     let mut findings = Findings { lines: settings.describe(), exit: Exit::Done };
     runtime::run(async {
-        let _announcing = Terminal::new(settings.output.quiet, false).announce(client.waits());
+        let _announcing = Terminal::new(settings.output.quiet).announce(client.waits());
         findings.look_for_keys(&settings, &client, arguments.connect).await;
         findings.look_for_broker(&settings);
         if arguments.connect {
@@ -63,12 +60,12 @@ impl Findings {
     /// Something is not as it should be.
     fn problem(&mut self, exit: Exit, words: &str) {
         self.exit = self.exit.worse(exit);
-        drop(writeln!(io::stderr(), "{}", labeled(words)));
+        terminal::error(words);
     }
 
     /// Something ended before it could be looked at.
     fn fail(&mut self, problem: Problem) {
-        self.exit = self.exit.worse(problem.show(&mut io::stderr()));
+        self.exit = self.exit.worse(problem.show());
     }
 
     /// Whether every credential is there, and whether two of them are one.
@@ -124,16 +121,16 @@ impl Findings {
     }
 
     fn print(self, json: bool) -> Ended {
-        let text = if output::is_for_people(json) {
+        let printed = if output::is_for_people(json) {
             let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
             for EffectiveSetting { key, value, origin } in self.lines {
                 table.row([key, value.unwrap_or_else(|| "-".to_owned()), origin]);
             }
-            table.to_text("")
+            table.print()
         } else {
-            self.lines.iter().map(output::json_line).collect()
+            output::print(&self.lines.iter().map(output::json_line).collect::<String>())
         };
-        Ok(self.exit.after(output::print(&text)))
+        Ok(self.exit.after(printed))
     }
 }
 

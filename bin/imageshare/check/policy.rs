@@ -1,14 +1,12 @@
 //! The smallest policy that a key needs.
 
-use std::io::{self, Write as _};
-
 use imageshare_core::actions::{Action as _, DescribeImageSharePermission, DescribeImages, ModifyImageSharePermission};
 use imageshare_worker::{credentials::Source, settings::Settings};
 use serde_json::json;
 
 use crate::{
     exit::{Ended, Exit},
-    output,
+    output, terminal,
 };
 
 /// The action that writes.
@@ -34,7 +32,7 @@ pub(super) fn print(settings: &Settings) -> Ended {
             let arn = role.arn.as_deref().unwrap_or_default();
             let words =
                 format!("credential {credential} needs sts:AssumeRole on {arn}; the policy above is the role's");
-            drop(writeln!(io::stderr(), "{words}"));
+            terminal::write_error_stream(&words);
         }
     }
     Ok(Exit::Done.after(output::print(&format!("{policy:#}\n"))))

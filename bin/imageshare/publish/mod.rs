@@ -5,10 +5,7 @@ mod pump;
 mod source;
 mod vanished;
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use imageshare_worker::{
     broker::{Follower, Publisher, Routes},
@@ -32,12 +29,12 @@ use crate::{
     output,
     run::{STDIN, open},
     runtime,
-    terminal::Terminal,
+    terminal::{Bar, Terminal},
     work::{
         self,
         inputs::Inputs,
         reports::{Reports, Written},
-        summary,
+        summary::{self, Screen},
     },
 };
 
@@ -56,16 +53,15 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
     let (url, time_outs) = (broker::url(&settings)?, broker::time_outs(&settings));
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
-    let notices = Terminal::new(settings.output.quiet, false);
+    let notices = Terminal::new(settings.output.quiet);
     let jobs = JobReader::new(input, &name, format, settings.region).with_notices(move |line| notices.note(line));
     runtime::run(async {
         let started = Instant::now();
         let for_people = output::is_for_people(settings.output.json);
-        let terminal = Terminal::new(settings.output.quiet, for_people || !output::is_terminal());
-        let reports = Reports::open(None, &Inputs::default(), !for_people, &terminal)?;
-        let announcer = terminal.clone();
+        let terminal = Terminal::new(settings.output.quiet);
+        let reports = Reports::open(None, &Inputs::default(), !for_people, terminal)?;
         let mut interrupts = runtime::interrupts(move || {
-            announcer.note("interrupted: waiting for outstanding confirms (interrupt again to stop now)");
+            terminal.note("interrupted: waiting for outstanding confirms (interrupt again to stop now)");
         })?;
 
         // Before anything is published, so that no report is missed.
@@ -83,9 +79,8 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
         let Settings { lanes, lane, give_up_after, .. } = settings;
         let routes = Routes::new(url.clone(), NAME, time_outs);
         Source { lanes, lane, publisher, routes, awaited: awaited.clone(), published }.read(jobs)?;
-        let pump = Pump::new(to_confirm, following, reports, terminal.clone());
+        let pump = Pump::new(to_confirm, following, reports, terminal, Bar::beside_stdout(for_people));
         let ended = pump.run(broker::Watch::new(url, state, give_up_after), &mut interrupts.each).await;
-        terminal.clear();
         if ended.sums.is_whole {
             // It ends by itself, since the source has let go of it.
             drop(timeout(PATIENCE, publishing).await);
@@ -94,15 +89,24 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
             interrupts.any().await;
             Moment::now() + PATIENCE
         };
-        let written = ended.reports.finish(impatience, &terminal).await;
+        let written = ended.reports.finish(impatience, terminal).await;
         let jobs_awaited = awaited.map(|awaited| awaited.jobs() as u64);
-        let words = words(&ended.sums, &written, jobs_awaited, started.elapsed());
+        let screen = Screen {
+            rest: if for_people {
+                "publish again without a terminal to list all"
+            } else {
+                "in the reports on standard output"
+            }
+            .to_owned(),
+            width: Screen::width_of(for_people),
+        };
+        let words = words(&ended.sums, &written, jobs_awaited, started.elapsed(), &screen);
         let is_all_well = written.tally.is_all_done() && !written.is_incomplete && ended.sums.is_whole;
         let exit = if is_all_well { Exit::Done } else { Exit::Failed };
-        let exit = ended.problem.map_or(exit, |problem| exit.worse(problem.show(&mut io::stderr())));
+        let exit = ended.problem.map_or(exit, |problem| exit.worse(problem.show()));
         let exit = if ended.is_interrupted { Exit::Interrupted } else { exit };
         if for_people {
-            return Ok(exit.after(output::print(&words)));
+            return Ok(exit.after(output::print_for_people(&words)));
         }
         terminal.note(words.trim_end());
         Ok(exit)
@@ -110,10 +114,10 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
 }
 
 /// What it came to. `jobs_awaited` is how many reports did not come, if they were waited for.
-fn words(sums: &Sums, written: &Written, jobs_awaited: Option<u64>, took: Duration) -> String {
+fn words(sums: &Sums, written: &Written, jobs_awaited: Option<u64>, took: Duration, screen: &Screen) -> String {
     let mut text = if let Some(jobs_unsettled) = jobs_awaited {
         let extent = Extent { last_line: None, end: End::Whole };
-        let mut text = summary::words(&Summary::default(), &written.tally, extent, false, took);
+        let mut text = summary::words(&Summary::default(), &written.tally, extent, false, took, screen);
         if sums.jobs_dropped > 0 {
             let jobs = sums.jobs_dropped;
             text.push_str(&format!(
@@ -126,7 +130,7 @@ fn words(sums: &Sums, written: &Written, jobs_awaited: Option<u64>, took: Durati
         text
     } else {
         let mut text = String::new();
-        summary::rejections(&written.tally, &mut text);
+        summary::rejections(&written.tally, &mut text, screen);
         text
     };
     text.push_str(&format!(

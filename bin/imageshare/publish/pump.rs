@@ -24,7 +24,7 @@ use super::{
 use crate::{
     broker::{self, Watch},
     exit::{Exit, Problem},
-    terminal::Terminal,
+    terminal::{Bar, Moving, Terminal},
     work::reports::Reports,
 };
 
@@ -73,6 +73,7 @@ pub(super) struct Pump {
     reports: Reports,
     worker: String,
     terminal: Terminal,
+    moving: Moving,
     sums: Sums,
 }
 
@@ -100,9 +101,11 @@ impl Pump {
         following: Option<Following>,
         reports: Reports,
         terminal: Terminal,
+        bar: Bar,
     ) -> Self {
         let (unconfirmed, sums, worker) = (VecDeque::new(), Sums::default(), worker_name());
-        Self { published, unconfirmed, following, reports, worker, terminal, sums }
+        let moving = terminal.moving(bar);
+        Self { published, unconfirmed, following, reports, worker, terminal, moving, sums }
     }
 
     /// Runs until all is confirmed, and reported where that is waited for; until an interrupt, and then what is on its
@@ -145,7 +148,7 @@ impl Pump {
                     self.published.close();
                 }
                 () = until(*ends_at) => return Ok(()),
-                problem = watch.gives_up(&self.terminal), if !is_sent => return Err(problem),
+                problem = watch.gives_up(self.terminal), if !is_sent => return Err(problem),
                 confirmed = first(&mut self.unconfirmed) => self.confirm(confirmed)?,
                 published = self.published.recv(), if is_reading => match published {
                     Some(published) => self.note(published),
@@ -232,7 +235,9 @@ impl Pump {
     fn show(&self) {
         let Sums { jobs_confirmed, accounts_confirmed, accounts_published, accounts_reported, .. } = self.sums;
         let done = if self.following.is_some() { accounts_reported } else { accounts_confirmed };
-        self.terminal.show(done, accounts_published, format!(", {jobs_confirmed} jobs confirmed"));
+        let words =
+            vec![format!("{done} of {accounts_published} accounts"), format!("{jobs_confirmed} jobs confirmed")];
+        self.moving.show(done, accounts_published, words);
     }
 }
 

@@ -40,12 +40,12 @@ use super::{
     inputs::Inputs,
     notices,
     reports::{Reports, Written},
-    summary,
+    summary::{self, Screen},
 };
 use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
-    output, runtime,
-    terminal::Terminal,
+    files, output, runtime,
+    terminal::{Bar, Terminal},
 };
 
 /// Jobs that are read and not taken yet. Few, since the driver holds as many as it can use.
@@ -82,18 +82,17 @@ where
     let to_file = target.report.filter(|path| path.as_os_str() != "-");
     let json = work.settings.output.json || (target.report.is_some() && to_file.is_none());
     let for_people = output::is_for_people(json);
-    let terminal = Terminal::new(work.settings.output.quiet, for_people || !output::is_terminal());
-    let reports = Reports::open(to_file, target.inputs, !for_people, &terminal)?;
-    let announcer = terminal.clone();
+    let terminal = Terminal::new(work.settings.output.quiet);
+    let reports = Reports::open(to_file, target.inputs, !for_people, terminal)?;
     let interrupts = runtime::interrupts(move || {
-        announcer.note("interrupted: finishing requests in flight (interrupt again to stop now)");
+        terminal.note("interrupted: finishing requests in flight (interrupt again to stop now)");
     })?;
 
     let lanes: Arc<[OpenLane]> = work.lanes.clone().into();
     let mut driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), &work.client);
     let (progress, status) = (driver.progress(), driver.shared_status());
     let _admin = match target.metrics {
-        Some(listen) => Some(admin(listen, &status, &terminal)?),
+        Some(listen) => Some(admin(listen, &status, terminal)?),
         None => None,
     };
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
@@ -106,9 +105,9 @@ where
         .or_exit(Exit::Failed)?;
 
     let _announcing = terminal.announce(work.client.waits());
-    let moving = terminal.follow(progress);
+    let moving = terminal.follow(progress, Bar::beside_stdout(for_people));
     let lanes = work.lane_names();
-    let writer = ReportWriter { reports, terminal: terminal.clone(), lanes, status, worker: worker_name() };
+    let writer = ReportWriter { reports, terminal, lanes, status, worker: worker_name() };
     let writer = tokio::spawn(writer.write(events_in, set_aside));
     let interrupted = interrupts.any();
     // In a task of its own: here the source may be waited for, which waits for the driver.
@@ -127,17 +126,18 @@ where
         is_interrupted.set(true);
         Moment::now() + PATIENCE
     };
-    let written = reports.finish(impatience, &terminal).await;
+    let written = reports.finish(impatience, terminal).await;
     drop(moving);
 
     let is_interrupted = is_interrupted.get();
-    let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed());
+    let screen = Screen { rest: rest(to_file, for_people), width: Screen::width_of(for_people) };
+    let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed(), &screen);
     if extent.end == End::BrokeDown {
         terminal.error("input: the reader panicked, which is a bug; later jobs were not read");
     }
     let exit = exit(&summary, &written, extent, is_interrupted);
     let exit = if for_people {
-        exit.after(output::print(&words))
+        exit.after(output::print_for_people(&words))
     } else {
         terminal.note(words.trim_end());
         exit
@@ -148,8 +148,17 @@ where
     Ok(exit)
 }
 
+/// Where the failures are that the summary does not list.
+fn rest(report: Option<&Path>, for_people: bool) -> String {
+    match report {
+        Some(path) => format!("in {}", files::name(path)),
+        None if for_people => "run it again with --report FILE to list all".to_owned(),
+        None => "in the reports on standard output".to_owned(),
+    }
+}
+
 /// Starts the server for status and metrics.
-fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: &Terminal) -> Result<Admin, Problem> {
+fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: Terminal) -> Result<Admin, Problem> {
     let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
     terminal.note(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
     Ok(admin)

@@ -8,7 +8,7 @@ use std::{
 
 use imageshare_worker::{environment::Environment, settings::Settings};
 
-use crate::cli::{Common, WorkArguments};
+use crate::cli::{ApiArguments, Common};
 
 /// Files that a command reads.
 #[derive(Default)]
@@ -19,7 +19,7 @@ type FileId = (u64, u64);
 
 impl Inputs {
     /// The files that the flags of every work name, and those of the settings.
-    pub(crate) fn new(common: &Common, arguments: &WorkArguments, settings: &Settings) -> Self {
+    pub(crate) fn new(common: &Common, arguments: &ApiArguments, settings: &Settings) -> Self {
         let (mut inputs, environment) = (Self::default(), Environment::of_process());
         let of_variable = std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from);
         inputs.add("the settings file", common.config.as_deref().or(of_variable.as_deref()));

@@ -10,8 +10,6 @@ mod notices;
 pub(crate) mod reports;
 pub(crate) mod summary;
 
-use std::io::{self, Write as _};
-
 use imageshare_core::Credential;
 use imageshare_engine::{
     io::LaneId,
@@ -31,7 +29,7 @@ use imageshare_worker::{
 };
 
 use crate::{
-    cli::{Common, WorkArguments},
+    cli::{ApiArguments, Common},
     exit::{Exit, OrExit as _, Problem},
     sandbox,
     terminal::Terminal,
@@ -72,7 +70,7 @@ pub(crate) fn flags(common: &Common) -> Flags {
 /// Loads the settings of a command that works on images. A sandbox is an endpoint, as with `--endpoint`.
 pub(crate) fn settings(
     common: &Common,
-    arguments: &WorkArguments,
+    arguments: &ApiArguments,
     region: &Option<String>,
 ) -> Result<Settings, Problem> {
     let flags = flags(common);
@@ -82,7 +80,7 @@ pub(crate) fn settings(
 }
 
 /// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.
-pub(crate) async fn prepare(settings: Settings, arguments: &WorkArguments) -> Result<Work, Problem> {
+pub(crate) async fn prepare(settings: Settings, arguments: &ApiArguments) -> Result<Work, Problem> {
     let mut work = Work::new(settings)?;
     if arguments.sandbox {
         let world = match &arguments.world {
@@ -90,17 +88,14 @@ pub(crate) async fn prepare(settings: Settings, arguments: &WorkArguments) -> Re
             None => World::example(),
         };
         let sandbox = Sandbox::start(Config { world, ..Config::default() }).await.or_exit(Exit::Failed)?;
-        if !work.settings.output.quiet {
-            let line = format!(
-                "working on a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
-                sandbox.url()
-            );
-            drop(writeln!(io::stderr(), "{line}"));
-        }
+        Terminal::new(work.settings.output.quiet).note(&format!(
+            "working on a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
+            sandbox.url()
+        ));
         work.use_sandbox(sandbox);
     }
     if work.lanes.is_empty() {
-        let _announcing = Terminal::new(work.settings.output.quiet, false).announce(work.client.waits());
+        let _announcing = Terminal::new(work.settings.output.quiet).announce(work.client.waits());
         work.use_credentials().await?;
     }
     Ok(work)

@@ -28,7 +28,7 @@ use super::{Work, carry_out, drift::Drift};
 use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
     output, runtime,
-    terminal::Terminal,
+    terminal::{ADDED, BAD, REMOVED, Terminal},
 };
 
 /// Jobs that are read and not planned yet.
@@ -70,7 +70,7 @@ async fn planned<S>(work: &Work, jobs: S, drift: Drift<'_>) -> Ended
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
-    let terminal = Terminal::new(work.settings.output.quiet, false);
+    let terminal = Terminal::new(work.settings.output.quiet);
     let _announcing = terminal.announce(work.client.waits());
     let (items, mut items_in) = mpsc::channel(JOBS_AHEAD);
     let (lanes, lane) = (work.lanes.clone(), work.settings.lane.clone());
@@ -82,7 +82,7 @@ where
             }
         }
     });
-    let mut planner = Planner::new(work, &terminal);
+    let mut planner = Planner::new(work, terminal);
     while let Some(item) = items_in.recv().await {
         match item {
             Ok(delivery) => planner.add(delivery).await,
@@ -96,7 +96,7 @@ where
 /// Lists each image when its first job arrives, and plans the jobs.
 struct Planner<'a> {
     work: &'a Work,
-    terminal: &'a Terminal,
+    terminal: Terminal,
     plan: Plan,
     lanes: BTreeMap<LaneId, PlannedLane>,
     /// Images that cannot be listed, and why. Their jobs are not planned.
@@ -115,7 +115,7 @@ struct PlannedLane {
 }
 
 impl<'a> Planner<'a> {
-    fn new(work: &'a Work, terminal: &'a Terminal) -> Self {
+    fn new(work: &'a Work, terminal: Terminal) -> Self {
         Self {
             work,
             terminal,
@@ -204,10 +204,10 @@ impl<'a> Planner<'a> {
         terminal.note(&format!(
             "nothing was changed: would {}; {} in about {:.1} s",
             parts([
-                (sum(|line| line.would_share.len()), "share with"),
-                (sum(|line| line.would_cancel.len()), "cancel"),
-                (sum(|line| line.unchanged.len()), "leave unchanged"),
-                (sum(|line| line.failed()), "fail for"),
+                (sum(|line| line.would_share.len()), "share", ""),
+                (sum(|line| line.would_cancel.len()), "cancel", ""),
+                (sum(|line| line.unchanged.len()), "leave", " unchanged"),
+                (sum(|line| line.failed()), "fail", ""),
             ]),
             output::counted(sum(|line| line.requests), "request"),
             took.as_secs_f64()
@@ -246,22 +246,22 @@ impl<'a> Line<'a> {
                 text,
                 "{}; {}",
                 parts([
-                    (self.would_share.len(), "share with"),
-                    (self.would_cancel.len(), "cancel"),
-                    (self.unchanged.len(), "leave unchanged"),
-                    (self.failed(), "fail for"),
+                    (self.would_share.len(), "share", ""),
+                    (self.would_cancel.len(), "cancel", ""),
+                    (self.unchanged.len(), "leave", " unchanged"),
+                    (self.failed(), "fail", ""),
                 ]),
                 output::counted(self.requests, "request")
             )?,
         }
         for account in &self.would_share {
-            writeln!(text, "+ {account}")?;
+            writeln!(text, "{ADDED}+ {account}{ADDED:#}")?;
         }
         for account in &self.would_cancel {
-            writeln!(text, "- {account}")?;
+            writeln!(text, "{REMOVED}- {account}{REMOVED:#}")?;
         }
         for PlannedFailure { code, message, account_ids } in &self.would_fail {
-            writeln!(text, "{code}: {message}")?;
+            writeln!(text, "{BAD}{code}{BAD:#}: {message}")?;
             for account in account_ids {
                 writeln!(text, "! {account}")?;
             }
@@ -274,10 +274,13 @@ fn compared(work: &Work, (lane, region, image_id): PlannedImage) -> ComparedImag
     ComparedImage { image_id, region, lane: &work.lane(lane).name }
 }
 
-/// Returns the parts that are not zero: `share with 3, cancel 1`.
-fn parts(parts: [(usize, &str); 4]) -> String {
-    let shown: Vec<_> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what} {count}")).collect();
+/// Returns the parts that are not zero: `share 3, leave 1 unchanged`.
+fn parts(parts: [(usize, &str, &str); 4]) -> String {
+    let shown: Vec<_> = parts
+        .iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, before, after)| format!("{before} {count}{after}"))
+        .collect();
     if shown.is_empty() { "do nothing".to_owned() } else { shown.join(", ") }
 }
 
@@ -299,7 +302,7 @@ fn print(lines: &[Line<'_>], json: bool) -> Result<(), Problem> {
     for line in lines {
         line.write(&mut text).expect("writing to a String never fails");
     }
-    output::print(&text)
+    output::print_for_people(&text)
 }
 
 /// Why the cancel limit refuses a SYNC, if it does.

@@ -52,7 +52,7 @@ impl Reports {
         file: Option<&Path>,
         inputs: &Inputs,
         to_stdout: bool,
-        terminal: &Terminal,
+        terminal: Terminal,
     ) -> Result<Self, Problem> {
         let mut sinks = Vec::new();
         if let Some(path) = file {
@@ -90,7 +90,7 @@ impl Reports {
 
     /// Waits until every line is written. If `impatience` resolves to a deadline, waits until then at most: a stalled
     /// reader of the reports must not delay a requested shutdown.
-    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, terminal: &Terminal) -> Written {
+    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, terminal: Terminal) -> Written {
         let mut is_incomplete = false;
         let mut impatience = std::pin::pin!(impatience);
         let mut deadline = None;
@@ -121,10 +121,10 @@ async fn until(deadline: Option<Instant>) {
 }
 
 impl Sink {
-    fn start(name: String, out: impl Write + Send + 'static, terminal: &Terminal) -> Result<Self, Problem> {
+    fn start(name: String, out: impl Write + Send + 'static, terminal: Terminal) -> Result<Self, Problem> {
         let (lines, waiting) = mpsc::channel();
         let (done, written) = oneshot::channel();
-        let (called, terminal) = (name.clone(), terminal.clone());
+        let called = name.clone();
         let write = move || {
             let ended = write(&waiting, BufWriter::new(out));
             if let Err(error) = &ended

@@ -7,14 +7,41 @@ use imageshare_worker::{
     tally::{Failures, Tally},
     wire::report::Status,
 };
+use textwrap::Options;
 
-use crate::output::Table;
+use crate::{
+    output::Table,
+    terminal::{self, BAD},
+};
+
+/// Where the summary is printed.
+pub(crate) struct Screen {
+    /// Where the failures are that it does not list.
+    pub(crate) rest: String,
+    /// The width of its lists.
+    pub(crate) width: usize,
+}
+
+impl Screen {
+    /// Returns the width of the stream that has the summary: standard output if that is for people, else standard error.
+    pub(crate) fn width_of(for_people: bool) -> usize {
+        let width = if for_people { terminal::stdout_width() } else { terminal::stderr_width() };
+        width.unwrap_or(terminal::WIDTH)
+    }
+}
 
 /// The words. Every name in them was made printable where it came in.
-pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interrupted: bool, took: Duration) -> String {
+pub(crate) fn words(
+    summary: &Summary,
+    tally: &Tally,
+    extent: Extent,
+    is_interrupted: bool,
+    took: Duration,
+    screen: &Screen,
+) -> String {
     let mut text = String::new();
-    rejections(tally, &mut text);
-    failures(tally, &mut text);
+    rejections(tally, &mut text, screen);
+    failures(tally, &mut text, screen);
     let mut table = Table::new(["", "", ""]);
     table.row(["jobs".into(), count(tally.jobs.values().sum()), jobs(tally)]);
     table.row(["accounts".into(), count(accounts(tally)), outcomes(tally)]);
@@ -24,7 +51,7 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
         table.row(["requests".into(), count(requests), calls(summary)]);
     }
     table.row(["seconds".into(), format!("{:.1}", took.as_secs_f64()), String::new()]);
-    text.push_str(table.to_text("").trim_start_matches('\n'));
+    text.push_str(table.to_text(None).trim_start_matches('\n'));
     if is_interrupted {
         line(
             &mut text,
@@ -57,37 +84,40 @@ pub(crate) fn words(summary: &Summary, tally: &Tally, extent: Extent, is_interru
 }
 
 /// Why jobs were rejected.
-pub(crate) fn rejections(tally: &Tally, text: &mut String) {
+pub(crate) fn rejections(tally: &Tally, text: &mut String, screen: &Screen) {
     if tally.rejections.is_empty() {
         return;
     }
-    line(text, "rejected:");
+    line(text, &format!("{BAD}rejected:{BAD:#}"));
     for reason in &tally.rejections {
         line(text, &format!("  {reason}"));
     }
-    more(tally.rejections_more, text);
+    more(tally.rejections_more, "jobs", text, screen);
     text.push('\n');
 }
 
-fn failures(tally: &Tally, text: &mut String) {
+fn failures(tally: &Tally, text: &mut String, screen: &Screen) {
     if tally.failures.is_empty() {
         return;
     }
-    line(text, "failed:");
+    line(text, &format!("{BAD}failed:{BAD:#}"));
     for ((image_id, code), Failures { message, account_ids, more }) in &tally.failures {
         let image = image_id.map_or_else(|| "no image".to_owned(), |id| id.to_string());
         line(text, &format!("  {image}  {code}: {message}"));
         let accounts: Vec<String> = account_ids.iter().map(ToString::to_string).collect();
-        let rest = if *more > 0 { format!(" and {more} more, see the reports") } else { String::new() };
-        line(text, &format!("    {}{rest}", accounts.join(" ")));
+        let margin = Options::new(screen.width).initial_indent("    ").subsequent_indent("    ").break_words(false);
+        line(text, &textwrap::fill(&accounts.join(" "), margin));
+        if *more > 0 {
+            line(text, &format!("    and {} more accounts: {}", count(*more), screen.rest));
+        }
     }
-    more(tally.failures_more, text);
+    more(tally.failures_more, "accounts", text, screen);
     text.push('\n');
 }
 
-fn more(count: u64, text: &mut String) {
-    if count > 0 {
-        line(text, &format!("  and {count} more, see the reports"));
+fn more(number: u64, noun: &str, text: &mut String, screen: &Screen) {
+    if number > 0 {
+        line(text, &format!("  and {} more {noun}: {}", count(number), screen.rest));
     }
 }
 

@@ -6,14 +6,11 @@ use imageshare_core::ids::{AccountId, ImageId};
 
 use crate::wire::report::{Counts, FailureGroup, Report, Status};
 
-/// Kinds of failures that are listed; the accounts of the others are counted.
-const KINDS_MAX: usize = 50;
-
-/// Accounts of one kind of failure that are listed; the others are counted.
-const ACCOUNTS_MAX: usize = 20;
+/// Failed accounts that are listed, as many as one job may name; the others are counted.
+const ACCOUNTS_MAX: usize = 10_000;
 
 /// Rejections that are listed; the others are counted.
-const REJECTIONS_MAX: usize = 20;
+const REJECTIONS_MAX: usize = 100;
 
 /// The totals of reports. Their size does not depend on the number of reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +33,8 @@ pub struct Tally {
     pub rejections: Vec<String>,
     /// Rejections that are not listed.
     pub rejections_more: u64,
+    /// How many accounts `failures` lists.
+    accounts_listed: usize,
 }
 
 /// Accounts that failed on one image with one code.
@@ -86,7 +85,8 @@ impl Tally {
     fn add_failed(&mut self, image_id: Option<ImageId>, group: &FailureGroup) {
         let kind = (image_id, group.code.clone());
         let accounts = group.account_ids.len();
-        if self.failures.len() >= KINDS_MAX && !self.failures.contains_key(&kind) {
+        let listed = accounts.min(ACCOUNTS_MAX - self.accounts_listed);
+        if listed == 0 && !self.failures.contains_key(&kind) {
             self.failures_more += accounts as u64;
             return;
         }
@@ -95,9 +95,9 @@ impl Tally {
             account_ids: Vec::new(),
             more: 0,
         });
-        let named = accounts.min(ACCOUNTS_MAX - failures.account_ids.len());
-        failures.account_ids.extend(group.account_ids.iter().take(named));
-        failures.more += (accounts - named) as u64;
+        failures.account_ids.extend(group.account_ids.iter().take(listed));
+        failures.more += (accounts - listed) as u64;
+        self.accounts_listed += listed;
     }
 }
 
@@ -164,13 +164,14 @@ mod tests {
     #[test]
     fn lists_are_bounded_and_numbers_exact() {
         let mut tally = Tally::default();
-        for id in 20_000..20_100 {
-            tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(id, "A"), (id, &format!("B{id}"))]));
+        for id in 20_000..30_010 {
+            tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(id, "A")]));
             tally.add(&report(Status::Rejected, "", &[]));
         }
-        let named: u64 = tally.failures.values().map(|kind| kind.account_ids.len() as u64 + kind.more).sum();
-        assert_eq!((tally.failures.len(), named + tally.failures_more), (KINDS_MAX, 200));
-        assert_eq!((tally.rejections.len(), tally.rejections_more), (REJECTIONS_MAX, 80));
+        tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(30_010, "B")]));
+        let listed: Vec<_> = tally.failures.values().map(|kind| (kind.account_ids.len(), kind.more)).collect();
+        assert_eq!((listed, tally.failures_more), (vec![(ACCOUNTS_MAX, 10)], 1));
+        assert_eq!((tally.rejections.len(), tally.rejections_more), (REJECTIONS_MAX, 9_910));
     }
 
     #[test]

@@ -7,8 +7,10 @@
 mod client;
 mod clock;
 mod request;
+mod request_log;
 mod sender;
 
 pub use client::{ApiClient, RetryPolicy};
 pub use clock::SharedClock;
+pub use request_log::REQUESTS;
 pub use sender::{ApiFailure, ApiSender, CallOutcome};

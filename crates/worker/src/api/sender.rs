@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use imageshare_core::{
 };
 use parking_lot::Mutex;
 
-use super::{SharedClock, request::into_http};
+use super::{SharedClock, request::into_http, request_log};
 use crate::{
     endpoint::Endpoint,
     http::{CallError, CallStage, Client, FailureReason, Sending, TimeOuts, WaitGuard},
@@ -152,6 +152,18 @@ impl ApiSender {
     /// Signs a call for this moment and sends it once. `sending` decides whether it may leave, and records whether it did.
     /// The outcome comes within [`TimeOuts::call`].
     pub async fn call<A: Action>(
+        &self,
+        action: &A,
+        region: Option<Region>,
+        sending: &Arc<Sending>,
+    ) -> CallOutcome<A::Answer> {
+        let begun = Instant::now();
+        let outcome = self.call_unrecorded(action, region, sending).await;
+        request_log::record(action, &outcome, begun.elapsed());
+        outcome
+    }
+
+    async fn call_unrecorded<A: Action>(
         &self,
         action: &A,
         region: Option<Region>,

@@ -8,6 +8,7 @@ use std::{mem, pin::pin, time::Duration};
 
 use imageshare_amqp::{Message, PERSISTENT};
 use imageshare_core::text::printable;
+use jiff::Timestamp;
 use lapin::{
     Acker, BasicProperties, Channel, Consumer, Queue,
     message::Delivery,
@@ -72,6 +73,8 @@ pub struct DeadLetters {
 pub struct DeadLetter {
     /// The lane of its queue. All texts from headers are printable.
     pub lane: Option<String>,
+    /// When it became a dead letter, by the clock of the worker or of the broker.
+    pub time: Option<Timestamp>,
     /// The reason as one word: `failed` or `rejected` by a worker, or the broker's word, such as `expired`, `delivery_limit`
     /// or `maxlen`.
     pub reason: Option<String>,
@@ -97,6 +100,8 @@ pub struct Dropped {
     pub lane: Option<String>,
     /// The broker's word for the reason, printable.
     pub reason: String,
+    /// When, by the broker's clock.
+    pub time: Option<Timestamp>,
     /// The queue, printable.
     queue: String,
 }
@@ -235,8 +240,14 @@ impl Dropped {
             _ => None,
         };
         let (queue, reason) = (text("queue")?, text("reason")?);
+        let time = match last.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => {
+                i64::try_from(*seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
+            }
+            _ => None,
+        };
         let shown = |text: &str| printable(text, HEADER_CHARS_MAX);
-        Some(Self { lane: topology::lane_of_queue(queue).map(shown), reason: shown(reason), queue: shown(queue) })
+        Some(Self { lane: topology::lane_of_queue(queue).map(shown), reason: shown(reason), time, queue: shown(queue) })
     }
 
     /// Returns the reason as text.
@@ -262,15 +273,16 @@ impl DeadLetter {
         let kept = without_broker_properties(&properties).with_delivery_mode(PERSISTENT);
         if let Some(dropped) = Dropped::from_properties(&properties) {
             let detail = Some(dropped.detail());
-            let Dropped { lane, reason, .. } = dropped;
+            let Dropped { lane, reason, time, .. } = dropped;
             let (reason, code, worker, truncated) = (Some(reason), None, None, None);
-            return Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker };
+            return Self { lane, time, reason, code, detail, worker, truncated, job, properties: kept, body, acker };
         }
         let header = |name| header_text(&properties, name).map(|text| printable(text, HEADER_CHARS_MAX));
         let (lane, reason, code) = (header(headers::LANE), header(headers::REASON), header(headers::CODE));
         let (detail, worker) = (header(headers::DETAIL), header(headers::WORKER));
         let truncated = header(headers::TRUNCATED);
-        Self { lane, reason, code, detail, worker, truncated, job, properties: kept, body, acker }
+        let time = header(headers::TIME).and_then(|time| time.parse().ok());
+        Self { lane, time, reason, code, detail, worker, truncated, job, properties: kept, body, acker }
     }
 
     /// Takes properties and body as a message for a lane that is published now.

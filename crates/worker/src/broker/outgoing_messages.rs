@@ -33,6 +33,8 @@ pub mod headers {
     pub const LANE: &str = "imageshare-lane";
     /// The reason as one word: `failed` or `rejected`.
     pub const REASON: &str = "imageshare-reason";
+    /// When it was written (RFC 3339).
+    pub const TIME: &str = "imageshare-time";
     /// Bytes of the whole body, if the dead letter holds only its beginning. Such a dead letter is not a job.
     pub const TRUNCATED: &str = "imageshare-truncated";
     /// The worker that wrote it, `host:pid`.
@@ -268,6 +270,7 @@ fn dead(properties: BasicProperties, body: Vec<u8>, cause: &Cause, reporter: Rep
         set(headers::CODE, code);
     }
     set(headers::DETAIL, &printable(&cause.detail, DETAIL_CHARS_MAX));
+    set(headers::TIME, &format!("{:.3}", Timestamp::now()));
     set(headers::WORKER, reporter.worker);
     let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
     Message {
@@ -502,7 +505,8 @@ mod tests {
         assert_eq!(properties.delivery_mode(), &Some(2));
         let names: Vec<&str> =
             properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
-        assert_eq!(names, ["imageshare-detail", "imageshare-lane", "imageshare-reason", "imageshare-worker", "own"]);
+        let ours = ["detail", "lane", "reason", "time", "worker"].map(|name| format!("imageshare-{name}"));
+        assert_eq!(names, [ours.each_ref().map(String::as_str).as_slice(), &["own"]].concat());
         assert_eq!(header(&dead, headers::DETAIL).as_deref(), Some("found nonsense "));
         assert_eq!(header(&dead, headers::LANE).as_deref(), Some("asia"));
     }

@@ -1,9 +1,9 @@
 //! Events of single jobs. There may be ten thousand per second, so successes are logged at low levels.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use imageshare_core::ids::ImageId;
-use imageshare_engine::job::{AccountOutcome, Mode, Report};
+use imageshare_engine::job::{AccountOutcome, Failure, Mode, Report};
 use tracing::{debug, info, trace, warn};
 
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     status::OfLane,
     wire::{Rejection, report::Status},
 };
+
+/// Codes that an event names at most.
+const CODES_MAX: usize = 10;
 
 /// A message was delivered.
 pub(crate) struct Delivered<'a> {
@@ -127,8 +130,8 @@ impl<'a> Settled<'a> {
         if failed == 0 {
             debug!(lane, job_id, %image_id, redelivered, traceparent, "settled");
         } else {
-            let request_id = self.request_id();
-            info!(lane, job_id, %image_id, redelivered, failed, request_id, traceparent, "settled with failures");
+            let (codes, request_id) = (self.codes(), self.request_id());
+            info!(lane, job_id, %image_id, redelivered, failed, codes, request_id, traceparent, "settled with failures");
         }
     }
 
@@ -152,14 +155,23 @@ impl<'a> Settled<'a> {
         failed
     }
 
+    fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let outcomes = self.report.outcomes.iter().chain(&self.report.cancelled);
+        outcomes.filter_map(|(_, outcome)| match outcome {
+            AccountOutcome::Failed(failure) => Some(&**failure),
+            AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+        })
+    }
+
+    /// Returns the first codes of the failures in order, separated by spaces.
+    fn codes(&self) -> String {
+        let codes: BTreeSet<&str> = self.failures().map(|failure| &*failure.code).collect();
+        codes.into_iter().take(CODES_MAX).collect::<Vec<_>>().join(" ")
+    }
+
     /// Returns the request id of the first refusal.
     fn request_id(&self) -> Option<String> {
-        let outcomes = self.report.outcomes.iter().chain(&self.report.cancelled);
-        let mut failures = outcomes.filter_map(|(_, outcome)| match outcome {
-            AccountOutcome::Failed(failure) => failure.request_id,
-            AccountOutcome::Changed | AccountOutcome::Unchanged => None,
-        });
-        failures.next().map(|id| id.to_string())
+        self.failures().find_map(|failure| failure.request_id).map(|id| id.to_string())
     }
 }
 
