@@ -15,6 +15,7 @@ mod interrupts;
 mod repository;
 mod secrets;
 mod transcripts;
+mod words;
 
 /// Runs a check for each case, eight at a time, since the programs mostly wait.
 fn run_concurrently<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {

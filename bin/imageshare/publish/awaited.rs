@@ -92,7 +92,7 @@ impl Awaited {
         taken
     }
 
-    /// The lanes of which any are waited for.
+    /// The lanes with jobs that are waited for.
     pub(super) fn lanes(&self) -> Vec<String> {
         let jobs = self.lock();
         let mut is_awaited = vec![false; jobs.lanes.len()];

@@ -77,7 +77,7 @@ fn id(metadata: &Metadata) -> Option<FileId> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// Where files have no numbers that this can read, none is told from another.
+/// On systems without file numbers no two inputs count as the same file.
 #[cfg(not(unix))]
 fn duplicate<T>(_: &T) -> Option<FileId> {
     None

@@ -11,9 +11,9 @@ use imageshare_sandbox::{
     rate::Window,
 };
 use imageshare_simulation::{
-    fault::{Fault, Faults},
+    fault::{InjectedFault, InjectedFaults},
     run::run,
-    world::{OWNER, World, account, image, region},
+    scenario::{OWNER, Scenario, account, image, region},
 };
 
 use crate::source::Source;
@@ -84,10 +84,10 @@ fn check_history(source: &mut Source<'_>) -> bool {
 
 /// Builds a world from the records of an input.
 struct WorldBuilder {
-    world: World,
+    world: Scenario,
     is_one_shot: bool,
     now: u64,
-    faults: Vec<(u64, Fault)>,
+    faults: Vec<(u64, InjectedFault)>,
     /// The cap of accounts per image, and whether the engine's settings have it.
     cap: Option<(u8, bool)>,
     lag: u64,
@@ -97,7 +97,7 @@ struct WorldBuilder {
 
 impl WorldBuilder {
     fn new(limits: u8, lane: u8) -> Self {
-        let mut world = World::quiet();
+        let mut world = Scenario::quiet();
         let bit = |nth: u8| limits & (1 << nth) != 0;
         world.accounts = ACCOUNTS;
         world.images = IMAGES as u64;
@@ -150,7 +150,7 @@ impl WorldBuilder {
     }
 
     fn fault(&mut self, which: u8, nth: u16) {
-        let mut all = Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).cycle();
+        let mut all = InjectedFault::OF_CALLS.into_iter().chain(InjectedFault::OF_STEPS).cycle();
         let fault = all.nth(which.into()).expect("it is a cycle");
         // No worker takes over from a one-shot command.
         if self.faults.len() < FAULTS_MAX && !(self.is_one_shot && fault.is_hand_over()) {
@@ -217,10 +217,10 @@ impl WorldBuilder {
         }
     }
 
-    fn finish(self) -> World {
+    fn finish(self) -> Scenario {
         let Self { mut world, faults, cap, lag, shared, images, .. } = self;
         world.lag_max = lag;
-        world.faults = Faults::placed(faults);
+        world.faults = InjectedFaults::placed(faults);
         if let Some((cap, is_known)) = cap {
             world.ledger.dials.cap = cap.into();
             world.limits.cap = if is_known { cap.into() } else { 500 };

@@ -38,10 +38,10 @@ pub use settings::settings;
 pub use signature::signature;
 
 /// The name of a target, which its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` share, and its check.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [FuzzTarget; 8] = [
     ("engine", engine),
     ("headers", headers),
     ("job", job),

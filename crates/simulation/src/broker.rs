@@ -21,7 +21,7 @@ const HIGH_IN_A_ROW: u8 = 2;
 /// the queues that imageshare declares.
 #[expect(clippy::struct_excessive_bools, reason = "each dial turns by itself")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dials {
+pub struct BrokerDials {
     /// Where the deliveries of a consumer go when its connection ends.
     pub redelivery: Redelivery,
     /// Whether one consumer gets all deliveries. Without it, consumers take turns.
@@ -73,7 +73,7 @@ pub enum Priority {
 
 /// One delivery of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct BrokerDelivery {
     /// The worker that the consumer belongs to.
     pub worker: u64,
     /// The consumer.
@@ -100,7 +100,7 @@ pub enum Returned {
 /// A queue and its consumers.
 #[derive(Debug)]
 pub struct Queue {
-    dials: Dials,
+    dials: BrokerDials,
     priority: Priority,
     /// Messages that were never delivered, in the order of publication.
     waiting: VecDeque<Message>,
@@ -137,7 +137,7 @@ struct Consumer {
     silent_since: Option<u64>,
 }
 
-impl Default for Dials {
+impl Default for BrokerDials {
     fn default() -> Self {
         Self {
             redelivery: Redelivery::InOrder,
@@ -154,7 +154,7 @@ impl Default for Dials {
     }
 }
 
-impl Dials {
+impl BrokerDials {
     /// The names of the dials on the command line, with the values of each one.
     pub const NAMES: [(&'static str, &'static str); 10] = [
         ("--acks-lost", "last|any"),
@@ -201,7 +201,7 @@ impl Dials {
 impl Queue {
     /// An empty queue without consumers.
     #[must_use]
-    pub const fn new(dials: Dials, priority: Priority) -> Self {
+    pub const fn new(dials: BrokerDials, priority: Priority) -> Self {
         Self {
             dials,
             priority,
@@ -254,7 +254,7 @@ impl Queue {
     }
 
     /// Delivers as many messages as the windows of the consumers allow.
-    pub fn deliver(&mut self) -> Vec<Delivery> {
+    pub fn deliver(&mut self) -> Vec<BrokerDelivery> {
         let mut deliveries = Vec::new();
         while let Some(place) = self.next_place() {
             let Some(message) = self.take() else { break };
@@ -262,7 +262,7 @@ impl Queue {
             let tag = consumer.next_tag;
             consumer.next_tag += 1;
             consumer.held.insert(tag, message);
-            deliveries.push(Delivery {
+            deliveries.push(BrokerDelivery {
                 worker: consumer.worker,
                 consumer: consumer.id,
                 tag,
@@ -391,20 +391,20 @@ mod tests {
     use super::*;
 
     /// A queue with as many jobs.
-    fn queue_of(jobs: usize, dials: Dials) -> Queue {
+    fn queue_of(jobs: usize, dials: BrokerDials) -> Queue {
         let mut queue = Queue::new(dials, Priority::Ignored);
         (0..jobs).for_each(|job| queue.publish(job, None));
         queue
     }
 
-    fn jobs(deliveries: &[Delivery]) -> Vec<usize> {
+    fn jobs(deliveries: &[BrokerDelivery]) -> Vec<usize> {
         deliveries.iter().map(|delivery| delivery.job).collect()
     }
 
     /// The order of jobs 0 to 5 after a connection ended that held 0, 1 and 2.
     #[track_caller]
     fn check_order(redelivery: Redelivery, expected: &[usize]) {
-        let mut queue = queue_of(6, Dials { redelivery, ..Dials::default() });
+        let mut queue = queue_of(6, BrokerDials { redelivery, ..BrokerDials::default() });
         let first = queue.subscribe(0, 3);
         assert_eq!(jobs(&queue.deliver()), [0, 1, 2]);
         queue.end(first, &mut Random::new(1));
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn order_survives_many_kills_with_same_prefetch() {
-        let mut queue = queue_of(20, Dials::default());
+        let mut queue = queue_of(20, BrokerDials::default());
         let mut random = Random::new(1);
         for worker in 0..5 {
             let consumer = queue.subscribe(worker, 8);
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn smaller_prefetch_puts_later_messages_first() {
-        let mut queue = queue_of(6, Dials::default());
+        let mut queue = queue_of(6, BrokerDials::default());
         let mut random = Random::new(1);
         for prefetch in [6, 2] {
             let consumer = queue.subscribe(0, prefetch);
@@ -453,12 +453,12 @@ mod tests {
 
     #[test]
     fn nacked_message_follows_those_on_wire() {
-        let mut queue = queue_of(5, Dials::default());
+        let mut queue = queue_of(5, BrokerDials::default());
         let consumer = queue.subscribe(0, 3);
         assert_eq!(jobs(&queue.deliver()), [0, 1, 2]);
         queue.nack(consumer, 1);
         assert_eq!(jobs(&queue.deliver()), [0], "before what was never delivered");
-        let mut queue = queue_of(5, Dials { redelivery: Redelivery::BehindBacklog, ..Dials::default() });
+        let mut queue = queue_of(5, BrokerDials { redelivery: Redelivery::BehindBacklog, ..BrokerDials::default() });
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
         queue.nack(consumer, 1);
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn standby_gets_nothing_before_active_consumer_ends() {
-        let mut queue = queue_of(4, Dials::default());
+        let mut queue = queue_of(4, BrokerDials::default());
         let active = queue.subscribe(0, 2);
         let standby = queue.subscribe(1, 10);
         assert!(queue.deliver().iter().all(|delivery| delivery.consumer == active));
@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn consumers_take_turns_without_single_active_consumer() {
-        let mut queue = queue_of(4, Dials { single_active_consumer: false, ..Dials::default() });
+        let mut queue = queue_of(4, BrokerDials { single_active_consumer: false, ..BrokerDials::default() });
         queue.subscribe(0, 10);
         queue.subscribe(1, 10);
         let workers: Vec<_> = queue.deliver().iter().map(|delivery| delivery.worker).collect();
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn unsent_acks_are_lost_with_connection() {
-        let mut queue = queue_of(4, Dials::default());
+        let mut queue = queue_of(4, BrokerDials::default());
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
         (1..=3).for_each(|tag| queue.send_ack(consumer, tag, tag * 100));
@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn acks_are_applied_when_connection_resumes() {
-        let mut queue = queue_of(1, Dials::default());
+        let mut queue = queue_of(1, BrokerDials::default());
         let consumer = queue.subscribe(0, 3);
         queue.deliver();
         queue.silence(consumer, 0);
@@ -522,7 +522,7 @@ mod tests {
     #[test]
     fn message_above_delivery_limit_is_dropped() {
         for (dead_letters, dropped) in [(true, Returned::DeadLettered), (false, Returned::Lost)] {
-            let mut queue = queue_of(5, Dials { delivery_limit: 2, dead_letters, ..Dials::default() });
+            let mut queue = queue_of(5, BrokerDials { delivery_limit: 2, dead_letters, ..BrokerDials::default() });
             let mut kill = || {
                 let consumer = queue.subscribe(0, 5);
                 queue.deliver();
@@ -543,7 +543,7 @@ mod tests {
             (Priority::TwoLevels, [1, 2, 0, 4, 3, 5, 6]),
             (Priority::Levels, [1, 2, 4, 0, 5, 6, 3]),
         ] {
-            let mut queue = Queue::new(Dials::default(), priority);
+            let mut queue = Queue::new(BrokerDials::default(), priority);
             priorities.iter().enumerate().for_each(|(job, &priority)| queue.publish(job, priority));
             queue.subscribe(0, 10);
             assert_eq!(jobs(&queue.deliver()), expected, "{priority:?}");
@@ -552,13 +552,13 @@ mod tests {
 
     #[test]
     fn every_dial_has_command_line_name() {
-        for (name, values) in Dials::NAMES {
+        for (name, values) in BrokerDials::NAMES {
             for value in values.split('|') {
                 let value = if value.chars().all(char::is_uppercase) { "7" } else { value };
-                assert_eq!(Dials::default().turn(name, value), Some(()), "{name} {value}");
+                assert_eq!(BrokerDials::default().turn(name, value), Some(()), "{name} {value}");
             }
-            assert_eq!(Dials::default().turn(name, "sideways"), None);
+            assert_eq!(BrokerDials::default().turn(name, "sideways"), None);
         }
-        assert_eq!(Dials::default().turn("--unknown", "on"), None);
+        assert_eq!(BrokerDials::default().turn("--unknown", "on"), None);
     }
 }

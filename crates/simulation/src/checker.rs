@@ -16,10 +16,10 @@ use imageshare_sandbox::ledger::Access;
 
 use crate::{
     broker::Returned,
-    fault::Fault,
+    fault::InjectedFault,
     process::Away,
     run::CALL_TIMEOUT,
-    world::{self, World},
+    scenario::{self, Scenario},
 };
 
 /// Watches a run.
@@ -90,7 +90,7 @@ struct Deliveries {
     is_redelivered: bool,
 }
 
-/// How old a reading may be that is believed, in milliseconds.
+/// The age up to which a listing is valid, in milliseconds.
 const LISTING_VALID_FOR: u64 = 30_000;
 
 /// How long the engine may go on believing that an image is full, in milliseconds: a learned cap, and a listing's age.
@@ -99,26 +99,26 @@ const FULL_VALID_FOR: u64 = 600_000;
 impl Checker {
     /// Creates a checker for a world, with the rate limits of all calls and of questions about images, per second.
     #[must_use]
-    pub fn new(world: &World, (rate, image_rate): (u32, u32)) -> Self {
+    pub fn new(world: &Scenario, (rate, image_rate): (u32, u32)) -> Self {
         let mut states = BTreeMap::new();
-        for image in (0..world.images).map(world::image) {
-            for account in (0..world.accounts).map(world::account) {
+        for image in (0..world.images).map(scenario::image) {
+            for account in (0..world.accounts).map(scenario::account) {
                 states.insert((image, account), vec![(0, world.ledger.is_shared(image, account))]);
             }
         }
         let may_everything = |image| world.ledger.access(image).is_none_or(|access| access == Access::default());
-        let denied = (0..world.images).map(world::image).filter(|&image| !may_everything(image)).collect();
+        let denied = (0..world.images).map(scenario::image).filter(|&image| !may_everything(image)).collect();
         let lost = [
-            Fault::AnswerLost,
-            Fault::AnswerLate,
-            Fault::Clock,
-            Fault::Html,
-            Fault::Late,
-            Fault::Swallowed,
-            Fault::Unconnected,
-            Fault::Outage,
-            Fault::Silent,
-            Fault::Returned,
+            InjectedFault::AnswerLost,
+            InjectedFault::AnswerLate,
+            InjectedFault::Clock,
+            InjectedFault::Html,
+            InjectedFault::Late,
+            InjectedFault::Swallowed,
+            InjectedFault::Unconnected,
+            InjectedFault::Outage,
+            InjectedFault::Silent,
+            InjectedFault::Returned,
         ];
         Self {
             states,
@@ -126,15 +126,20 @@ impl Checker {
             batch_max: world.lane.batch as usize,
             rates: [rate, rate, image_rate],
             answers_get_lost: lost.into_iter().any(|fault| world.faults.may(fault)),
-            internal_errors: world.faults.may(Fault::InternalError),
-            images_get_busy: world.faults.may(Fault::Busy),
-            forbidden: world.faults.may(Fault::Deployment),
+            internal_errors: world.faults.may(InjectedFault::InternalError),
+            images_get_busy: world.faults.may(InjectedFault::Busy),
+            forbidden: world.faults.may(InjectedFault::Deployment),
             // A refusal of an image may be held against a key that replaced another one and whose account is unknown.
             is_key_doubtful: world.may_be_denied
-                || (!world.knows_owners && world.faults.may(Fault::Credential))
-                || [Fault::Deployment, Fault::Revoked, Fault::ForeignKey, Fault::ListingRefused]
-                    .into_iter()
-                    .any(|fault| world.faults.may(fault)),
+                || (!world.knows_owners && world.faults.may(InjectedFault::Credential))
+                || [
+                    InjectedFault::Deployment,
+                    InjectedFault::Revoked,
+                    InjectedFault::ForeignKey,
+                    InjectedFault::ListingRefused,
+                ]
+                .into_iter()
+                .any(|fault| world.faults.may(fault)),
             ..Self::default()
         }
     }
@@ -249,10 +254,10 @@ impl Checker {
 
     /// Returns whether another program changed the job's image after the job arrived, or so shortly before that the
     /// engine may rely on a listing from before the change.
-    fn is_disturbed(&self, world: &World, job: usize) -> bool {
+    fn is_disturbed(&self, world: &Scenario, job: usize) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
-        let believed = LISTING_VALID_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
-        self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + believed >= first)
+        let valid_for = LISTING_VALID_FOR + world.limits.read_lag.0 + world.lag_max + 2 * CALL_TIMEOUT;
+        self.disturbed.get(&world.jobs[job].1.image_id).is_some_and(|&at| at + valid_for >= first)
     }
 
     /// A delivery ended without an acknowledgement.
@@ -289,7 +294,7 @@ impl Checker {
     }
 
     /// A job is settled, when the first `published` jobs are published.
-    pub fn settle(&mut self, now: u64, world: &World, job: usize, report: Report, published: usize) {
+    pub fn settle(&mut self, now: u64, world: &Scenario, job: usize, report: Report, published: usize) {
         self.now = now;
         let jobs = &world.jobs;
         let found = &jobs[job].1;
@@ -316,7 +321,7 @@ impl Checker {
     }
 
     /// Each outcome of a report must be true when the job is settled.
-    fn check_outcomes(&mut self, world: &World, job: usize, report: &Report, published: usize) {
+    fn check_outcomes(&mut self, world: &Scenario, job: usize, report: &Report, published: usize) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
         let found = &jobs[job].1;
         self.check_causes(world, job, report);
@@ -342,7 +347,7 @@ impl Checker {
     }
 
     /// Each outcome of a report must have a cause: `changed` a request, and a failure a fault that explains it.
-    pub fn check_causes(&mut self, world: &World, job: usize, report: &Report) {
+    pub fn check_causes(&mut self, world: &Scenario, job: usize, report: &Report) {
         let found = &world.jobs[job].1;
         for (account, permission, outcome) in outcomes_of(found.mode, report) {
             match outcome {
@@ -369,7 +374,7 @@ impl Checker {
 
     /// Whether a request was made for a job: while it was in hand, or was in flight when it came, and for an account of it
     /// if it was a write.
-    fn was_made_for(&self, world: &World, job: usize, report: &Report, id: RequestId) -> bool {
+    fn was_made_for(&self, world: &Scenario, job: usize, report: &Report, id: RequestId) -> bool {
         let Some(request) = self.requests.get(&id) else { return false };
         let found = &world.jobs[job].1;
         let mut named = outcomes_of(found.mode, report).map(|(account, ..)| account);
@@ -380,7 +385,7 @@ impl Checker {
 
     /// After the last event each account must be as the last job that names it requested, unless that job reported a
     /// failure.
-    pub fn finish(&mut self, world: &World) {
+    pub fn finish(&mut self, world: &Scenario) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
         let mut last: BTreeMap<(ImageId, AccountId), (usize, Permission, bool)> = BTreeMap::new();
         for (nth, (_, job)) in jobs.iter().enumerate() {
@@ -419,7 +424,7 @@ impl Checker {
 
     /// Returns whether an account was in the requested state at a moment that a valid listing can show: since the lane
     /// came up, and not long before the delivery.
-    fn was_so(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
+    fn was_so(&self, world: &Scenario, job: usize, account: AccountId, permission: Permission) -> bool {
         let Some(&Deliveries { last, .. }) = self.deliveries.get(&job) else { return true };
         let valid_from = last.saturating_sub(LISTING_VALID_FOR + CALL_TIMEOUT);
         let from = self.up_at.max(valid_from.saturating_sub(world.lag_max));
@@ -432,7 +437,7 @@ impl Checker {
 
     /// Returns whether the last earlier job with an item for this account reached the opposite permission. A job that
     /// was delivered once cannot report the account as unchanged then.
-    fn was_changed_before(&self, world: &World, job: usize, account: AccountId, permission: Permission) -> bool {
+    fn was_changed_before(&self, world: &Scenario, job: usize, account: AccountId, permission: Permission) -> bool {
         let image = world.jobs[job].1.image_id;
         let Some(&Deliveries { first, is_redelivered, .. }) = self.deliveries.get(&job) else { return false };
         // After a takeover requests of the process before may still take effect, and a listing may not show them yet.
@@ -454,14 +459,21 @@ impl Checker {
     }
 
     /// Whether the image was full when the engine may have looked.
-    fn was_full(&self, world: &World, job: usize, image: ImageId) -> bool {
+    fn was_full(&self, world: &Scenario, job: usize, image: ImageId) -> bool {
         let first = self.first_delivery(job).unwrap_or_default();
         let was_full = self.full_at.get(&image).is_some_and(|&at| at + FULL_VALID_FOR >= first);
         was_full || world.ledger.shared_count(image) >= world.cap()
     }
 
     /// Whether a failure has a cause in this world.
-    fn is_justified(&self, world: &World, nth: usize, account: AccountId, permission: Permission, code: &str) -> bool {
+    fn is_justified(
+        &self,
+        world: &Scenario,
+        nth: usize,
+        account: AccountId,
+        permission: Permission,
+        code: &str,
+    ) -> bool {
         let job = &world.jobs[nth].1;
         let accounts = &world.ledger.accounts;
         let few = world.ledger.dials.cap < 500 || world.limits.cap < 500;

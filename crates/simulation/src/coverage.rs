@@ -8,7 +8,7 @@ use imageshare_engine::{
     job::{AccountOutcome, Report, local},
 };
 
-use crate::fault::Fault;
+use crate::fault::InjectedFault;
 
 /// How often each thing was reached, in runs.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,10 @@ impl Coverage {
     /// Everything that there is to reach.
     #[must_use]
     pub fn everything() -> BTreeSet<String> {
-        let faults =
-            Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).map(|fault| format!("fault: {}", fault.as_str()));
+        let faults = InjectedFault::OF_CALLS
+            .into_iter()
+            .chain(InjectedFault::OF_STEPS)
+            .map(|fault| format!("fault: {}", fault.as_str()));
         let classes: BTreeSet<_> = imageshare_core::code::table().iter().map(|&(_, class)| class).collect();
         let classes = classes.into_iter().chain([Class::Unknown]).map(|class| format!("answer: {}", class.as_str()));
         let reasons = [
@@ -80,7 +82,7 @@ impl Coverage {
         &self.reached
     }
 
-    pub(crate) fn fault(&mut self, fault: Fault) {
+    pub(crate) fn fault(&mut self, fault: InjectedFault) {
         self.mark("fault: ", fault.as_str());
     }
 

@@ -4,7 +4,7 @@ use crate::random::Random;
 
 /// One thing that can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub enum InjectedFault {
     /// The call is applied and its answer is lost.
     AnswerLost,
     /// The call is applied and answered, as late as a client waits.
@@ -53,8 +53,8 @@ pub enum Fault {
     ForeignKey,
 }
 
-impl Fault {
-    /// Faults of a call.
+impl InjectedFault {
+    /// InjectedFaults of a call.
     pub const OF_CALLS: [Self; 13] = [
         Self::AnswerLost,
         Self::AnswerLate,
@@ -71,7 +71,7 @@ impl Fault {
         Self::Unconnected,
     ];
 
-    /// Faults that happen between two events.
+    /// InjectedFaults that happen between two events.
     pub const OF_STEPS: [Self; 10] = [
         Self::Kill,
         Self::Lost,
@@ -124,27 +124,27 @@ impl Fault {
 
 /// When which fault happens.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
+pub struct InjectedFaults {
     /// How often each fault of calls happens, in thousandths of all calls.
-    calls: [u64; Fault::OF_CALLS.len()],
+    calls: [u64; InjectedFault::OF_CALLS.len()],
     /// How often each fault of steps happens, in thousandths of all steps.
-    steps: [u64; Fault::OF_STEPS.len()],
-    /// Faults placed at the nth call, or the nth step.
-    placed: Vec<(u64, Fault)>,
+    steps: [u64; InjectedFault::OF_STEPS.len()],
+    /// InjectedFaults placed at the nth call, or the nth step.
+    placed: Vec<(u64, InjectedFault)>,
     calls_seen: u64,
     steps_seen: u64,
 }
 
-impl Faults {
-    /// Faults at random: none, one kind, or several.
+impl InjectedFaults {
+    /// InjectedFaults at random: none, one kind, or several.
     #[must_use]
     pub fn draw(random: &mut Random) -> Self {
         let mut faults = Self::default();
         let kinds = random.of(&[0, 1, 2, 4, 7]);
         for _ in 0..kinds {
-            let nth = random.below((Fault::OF_CALLS.len() + Fault::OF_STEPS.len()) as u64);
+            let nth = random.below((InjectedFault::OF_CALLS.len() + InjectedFault::OF_STEPS.len()) as u64);
             let nth = usize::try_from(nth).unwrap_or_default();
-            match nth.checked_sub(Fault::OF_CALLS.len()) {
+            match nth.checked_sub(InjectedFault::OF_CALLS.len()) {
                 None => faults.calls[nth] = random.of(&[20, 80, 250]),
                 Some(step) => faults.steps[step] = random.of(&[3, 12]),
             }
@@ -154,13 +154,13 @@ impl Faults {
 
     /// Only these faults, each at the nth call or step.
     #[must_use]
-    pub fn placed(placed: impl Into<Vec<(u64, Fault)>>) -> Self {
+    pub fn placed(placed: impl Into<Vec<(u64, InjectedFault)>>) -> Self {
         Self { placed: placed.into(), ..Self::default() }
     }
 
     /// Disables the faults that make a worker lose or take over a lane.
     pub fn without_hand_overs(&mut self) {
-        for (fault, rate) in Fault::OF_STEPS.iter().zip(&mut self.steps) {
+        for (fault, rate) in InjectedFault::OF_STEPS.iter().zip(&mut self.steps) {
             if fault.is_hand_over() {
                 *rate = 0;
             }
@@ -170,14 +170,14 @@ impl Faults {
     /// Whether the lane can change hands.
     #[must_use]
     pub fn may_hand_over(&self) -> bool {
-        Fault::OF_STEPS.into_iter().any(|fault| fault.is_hand_over() && self.may(fault))
+        InjectedFault::OF_STEPS.into_iter().any(|fault| fault.is_hand_over() && self.may(fault))
     }
 
     /// Whether a fault can happen.
     #[must_use]
-    pub fn may(&self, fault: Fault) -> bool {
-        let calls = Fault::OF_CALLS.iter().zip(&self.calls);
-        let mut all = calls.chain(Fault::OF_STEPS.iter().zip(&self.steps));
+    pub fn may(&self, fault: InjectedFault) -> bool {
+        let calls = InjectedFault::OF_CALLS.iter().zip(&self.calls);
+        let mut all = calls.chain(InjectedFault::OF_STEPS.iter().zip(&self.steps));
         all.any(|(&other, &rate)| other == fault && rate > 0) || self.placed.iter().any(|&(_, placed)| placed == fault)
     }
 
@@ -188,19 +188,23 @@ impl Faults {
     }
 
     /// What becomes of the next call.
-    pub fn of_call(&mut self, random: &mut Random) -> Option<Fault> {
+    pub fn of_call(&mut self, random: &mut Random) -> Option<InjectedFault> {
         self.calls_seen += 1;
-        let mut placed =
-            self.placed.iter().filter(|(nth, fault)| *nth == self.calls_seen && Fault::OF_CALLS.contains(fault));
-        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&Fault::OF_CALLS, &self.calls, random))
+        let mut placed = self
+            .placed
+            .iter()
+            .filter(|(nth, fault)| *nth == self.calls_seen && InjectedFault::OF_CALLS.contains(fault));
+        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&InjectedFault::OF_CALLS, &self.calls, random))
     }
 
     /// What happens before the next event.
-    pub fn of_step(&mut self, random: &mut Random) -> Option<Fault> {
+    pub fn of_step(&mut self, random: &mut Random) -> Option<InjectedFault> {
         self.steps_seen += 1;
-        let mut placed =
-            self.placed.iter().filter(|(nth, fault)| *nth == self.steps_seen && Fault::OF_STEPS.contains(fault));
-        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&Fault::OF_STEPS, &self.steps, random))
+        let mut placed = self
+            .placed
+            .iter()
+            .filter(|(nth, fault)| *nth == self.steps_seen && InjectedFault::OF_STEPS.contains(fault));
+        placed.next().map(|&(_, fault)| fault).or_else(|| drawn(&InjectedFault::OF_STEPS, &self.steps, random))
     }
 
     /// How many calls and steps there were.
@@ -215,7 +219,7 @@ impl Faults {
     }
 }
 
-fn drawn<const N: usize>(faults: &[Fault; N], rates: &[u64; N], random: &mut Random) -> Option<Fault> {
+fn drawn<const N: usize>(faults: &[InjectedFault; N], rates: &[u64; N], random: &mut Random) -> Option<InjectedFault> {
     if rates.iter().all(|&rate| rate == 0) {
         return None;
     }

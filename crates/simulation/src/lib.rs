@@ -8,7 +8,7 @@ pub mod fault;
 pub mod random;
 pub mod run;
 pub mod scale;
-pub mod world;
+pub mod scenario;
 
 mod process;
 

@@ -17,11 +17,11 @@ use std::{
 
 use imageshare_engine::time::Instant as Moment;
 use imageshare_simulation::{
-    broker::Dials,
+    broker::BrokerDials,
     coverage::Coverage,
     run::run,
     scale::{Carried, Load, carry},
-    world::{DIALS, World},
+    scenario::{DIALS, Scenario},
 };
 
 /// Seeds that a thread takes at a time.
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             let usage = "usage: imageshare-simulation [--from SEED] --seeds COUNT [DIAL VALUE]...\n       \
                          imageshare-simulation [--from SEED] --seeds COUNT --record FILE\n       \
                          imageshare-simulation --scale OPERATIONS [--latency MS] [--transient PER_MILLE] [--bad PER_CENT]";
-            let dials = Dials::NAMES.map(|(name, values)| format!("\n  {name} {values}")).concat();
+            let dials = BrokerDials::NAMES.map(|(name, values)| format!("\n  {name} {values}")).concat();
             // Standard error may be closed.
             _ = writeln!(std::io::stderr(), "{usage}\nDials of the broker (docs/broker.md):{dials}");
             return ExitCode::from(2);
@@ -68,17 +68,17 @@ fn main() -> ExitCode {
 /// What the command line asks for.
 enum Wanted {
     Scale(Load),
-    Seeds { from: u64, seeds: u64, broker: Dials },
+    Seeds { from: u64, seeds: u64, broker: BrokerDials },
     Record { from: u64, seeds: u64, path: String },
 }
 
 fn wanted() -> Option<Wanted> {
-    let (mut from, mut seeds, mut load, mut broker) = (0, None, Load::of(0), Dials::default());
+    let (mut from, mut seeds, mut load, mut broker) = (0, None, Load::of(0), BrokerDials::default());
     let mut record = None;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next()?;
-        if Dials::NAMES.iter().any(|(name, _)| *name == word) {
+        if BrokerDials::NAMES.iter().any(|(name, _)| *name == word) {
             broker.turn(&word, &value)?;
             continue;
         }
@@ -117,7 +117,7 @@ fn record(from: u64, seeds: u64, path: &str) -> std::io::Result<()> {
     };
     let mut file = BufWriter::new(File::create(path)?);
     for seed in from..from + seeds {
-        let ended = run(World::draw(seed), seed, true);
+        let ended = run(Scenario::draw(seed), seed, true);
         let outcome = hash(&format!("{:?} {:?} {:?}", ended.reports, ended.shared, ended.violations));
         writeln!(file, "{seed} {outcome:016x} {:016x}", hash(&ended.log.join("\n")))?;
     }
@@ -165,7 +165,7 @@ fn resident() -> u64 {
 }
 
 /// Runs all seeds on as many threads as there are cores. Each history by itself has no threads.
-fn survey(from: u64, seeds: u64, broker: &Dials, began: Instant) -> Found {
+fn survey(from: u64, seeds: u64, broker: &BrokerDials, began: Instant) -> Found {
     let next = AtomicU64::new(0);
     let found = Mutex::new(Found::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -191,10 +191,10 @@ fn survey(from: u64, seeds: u64, broker: &Dials, began: Instant) -> Found {
     found.into_inner().unwrap_or_default()
 }
 
-fn portion(first: u64, count: u64, broker: &Dials, found: &Mutex<Found>) {
+fn portion(first: u64, count: u64, broker: &BrokerDials, found: &Mutex<Found>) {
     let mut part = Found::default();
     for seed in first..first + count {
-        let ended = run(World { broker: broker.clone(), ..World::draw(seed) }, seed, false);
+        let ended = run(Scenario { broker: broker.clone(), ..Scenario::draw(seed) }, seed, false);
         part.coverage.add(&ended.coverage);
         part.calls += ended.seen.0;
         part.of_bounds = most(part.of_bounds, ended.of_bounds);

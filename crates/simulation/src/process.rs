@@ -10,7 +10,7 @@ use imageshare_engine::{
     time::Instant,
 };
 
-use crate::{broker::Delivery, random::Random, run::LANE, world::World};
+use crate::{broker::BrokerDelivery, random::Random, run::LANE, scenario::Scenario};
 
 /// An acknowledgement is applied less than this after it was sent, in milliseconds. A worker that closes its connection
 /// waits as long.
@@ -23,7 +23,7 @@ pub(crate) struct Process {
     pub(crate) id: u64,
     pub(crate) engine: Engine,
     /// The jobs in hand.
-    pub(crate) deliveries: BTreeMap<DeliveryId, Delivery>,
+    pub(crate) deliveries: BTreeMap<DeliveryId, BrokerDelivery>,
     /// Why the lane is not up in the engine, if it is not.
     pub(crate) away: Option<Away>,
     /// Its consumer, which the broker may have ended already.
@@ -67,7 +67,7 @@ pub(crate) enum Away {
 }
 
 impl Process {
-    pub(crate) fn new(id: u64, world: &World, key_owner: AccountId) -> Self {
+    pub(crate) fn new(id: u64, world: &Scenario, key_owner: AccountId) -> Self {
         Self {
             id,
             engine: Engine::new(world.policy, world.limits(), id),
@@ -94,7 +94,7 @@ impl Process {
     }
 
     /// Takes in a delivery.
-    pub(crate) fn deliver(&mut self, delivery: Delivery, job: Job) -> Input {
+    pub(crate) fn deliver(&mut self, delivery: BrokerDelivery, job: Job) -> Input {
         let id = DeliveryId(self.next_delivery);
         self.next_delivery += 1;
         self.deliveries.insert(id, delivery);

@@ -11,9 +11,9 @@ use imageshare_sandbox::ledger::Image;
 use proptest::prelude::*;
 
 use crate::{
-    fault::{Fault, Faults},
+    fault::{InjectedFault, InjectedFaults},
     run::{Ended, run},
-    world::{OWNER, World, account, account_of, image, region},
+    scenario::{OWNER, Scenario, account, account_of, image, region},
 };
 
 /// A job: mode, accounts, and the milliseconds after the job before.
@@ -25,18 +25,19 @@ fn jobs() -> impl Strategy<Value = Vec<TestJob>> {
     proptest::collection::vec((modes, accounts, prop_oneof![Just(0), 1_u64..500, 1_u64..60_000]), 1..10)
 }
 
-fn faults() -> impl Strategy<Value = Vec<(u64, Fault)>> {
-    let any: Vec<_> = Fault::OF_CALLS.into_iter().chain(Fault::OF_STEPS).filter(|&fault| is_ours(fault)).collect();
+fn faults() -> impl Strategy<Value = Vec<(u64, InjectedFault)>> {
+    let any: Vec<_> =
+        InjectedFault::OF_CALLS.into_iter().chain(InjectedFault::OF_STEPS).filter(|&fault| is_ours(fault)).collect();
     proptest::collection::vec((1_u64..40, proptest::sample::select(any)), 0..4)
 }
 
 /// Whether a fault leaves the last word to the jobs, and lets all of them succeed in the end.
-fn is_ours(fault: Fault) -> bool {
-    !matches!(fault, Fault::Outside | Fault::Deployment | Fault::Busy)
+fn is_ours(fault: InjectedFault) -> bool {
+    !matches!(fault, InjectedFault::Outside | InjectedFault::Deployment | InjectedFault::Busy)
 }
 
-fn history(jobs: &[TestJob], faults: &[(u64, Fault)], seed: u64) -> Ended {
-    let mut world = World::quiet();
+fn history(jobs: &[TestJob], faults: &[(u64, InjectedFault)], seed: u64) -> Ended {
+    let mut world = Scenario::quiet();
     world.images = 1;
     world.accounts = 3;
     world.workers = 2;
@@ -45,7 +46,7 @@ fn history(jobs: &[TestJob], faults: &[(u64, Fault)], seed: u64) -> Ended {
     world.limits.read_lag = Millis(500);
     world.lag_max = 500;
     world.latency = (20, 900);
-    world.faults = Faults::placed(faults);
+    world.faults = InjectedFaults::placed(faults);
     world.ledger.put_image(image(0), Image::normal(account_of(OWNER), region()));
     let mut at = 1000;
     for (mode, accounts, gap) in jobs {

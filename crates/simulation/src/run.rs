@@ -18,13 +18,13 @@ use imageshare_sandbox::{
 };
 
 use crate::{
-    broker::{Delivery, HEARTBEAT, Queue},
+    broker::{BrokerDelivery, HEARTBEAT, Queue},
     checker::Checker,
     coverage::Coverage,
-    fault::Fault,
+    fault::InjectedFault,
     process::{Away, Process},
     random::Random,
-    world::{self, World},
+    scenario::{self, Scenario},
 };
 
 /// How a run ended.
@@ -85,7 +85,7 @@ enum Event {
     /// The broker delivers what it can.
     Deliver,
     /// A delivery reaches its worker.
-    Delivered(Delivery),
+    Delivered(BrokerDelivery),
     /// The acknowledgements of a consumer that are due are applied.
     AcksApplied(u64),
     /// A process closes its connection.
@@ -113,7 +113,7 @@ enum Event {
 
 /// A run under way.
 struct Run {
-    world: World,
+    world: Scenario,
     random: Random,
     /// The processes that are alive.
     processes: Vec<Process>,
@@ -136,7 +136,7 @@ struct Run {
 
 /// Runs a world to its end.
 #[must_use]
-pub fn run(world: World, seed: u64, logging: bool) -> Ended {
+pub fn run(world: Scenario, seed: u64, logging: bool) -> Ended {
     let (bound, calls_bound) = (world.bound(), world.calls_bound());
     let mut run = Run::new(world, seed, logging);
     let is_over = run.play(bound);
@@ -146,9 +146,9 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
     }
     ended.reports = checker.reports().clone();
     ended.seen = world.faults.seen();
-    let first = world::image(0);
+    let first = scenario::image(0);
     ended.shared =
-        (0..world.accounts).map(world::account).filter(|&account| world.ledger.is_shared(first, account)).collect();
+        (0..world.accounts).map(scenario::account).filter(|&account| world.ledger.is_shared(first, account)).collect();
     if ended.seen.0 > calls_bound {
         checker.wrong(format!("{} calls, its jobs may cost {calls_bound}", ended.seen.0));
     }
@@ -158,7 +158,7 @@ pub fn run(world: World, seed: u64, logging: bool) -> Ended {
 }
 
 impl Run {
-    fn new(world: World, seed: u64, logging: bool) -> Self {
+    fn new(world: Scenario, seed: u64, logging: bool) -> Self {
         let random = Random::new(seed.wrapping_mul(31));
         let (limit, window) = world.rate;
         let meter = |limit| Meter::new(limit, window, 1000);
@@ -205,7 +205,7 @@ impl Run {
             run.at(at, Event::Interrupt);
         }
         for _ in 0..run.world.workers {
-            let id = run.begin_process(world::account_of(world::OWNER));
+            let id = run.begin_process(scenario::account_of(scenario::OWNER));
             run.subscribe(id);
         }
         if !run.world.has_takeover_checks() {
@@ -219,7 +219,7 @@ impl Run {
 
     /// Tells a process that begins whose its key is and has to be, if that is known.
     fn introduce(&mut self, id: u64) {
-        let owner = world::account_of(world::OWNER);
+        let owner = scenario::account_of(scenario::OWNER);
         if self.world.expects_account {
             self.input_to(id, Input::ExpectAccount(LANE, Some(owner)));
         }
@@ -344,7 +344,7 @@ impl Run {
         let now = self.now;
         let confirmed_at = now + self.random.of(&[1, 5, 20, 2000]);
         let Some(process) = self.process(id) else { return };
-        let Some(Delivery { consumer, tag, job, .. }) = process.deliveries.remove(&delivery) else {
+        let Some(BrokerDelivery { consumer, tag, job, .. }) = process.deliveries.remove(&delivery) else {
             return self.checker.wrong(format!("{delivery:?} is settled and was not in hand"));
         };
         if !self.acknowledge(id, consumer, tag, confirmed_at) {
@@ -412,16 +412,16 @@ impl Run {
         let write_lag = self.world.limits.write_lag.0;
         let mut fault = self.world.faults.of_call(&mut self.random);
         if self.now < self.outage_until {
-            fault = Some(Fault::Unconnected);
+            fault = Some(InjectedFault::Unconnected);
         }
         if let Some(fault) = fault {
             self.ended.coverage.fault(fault);
         }
-        if fault == Some(Fault::Unconnected) {
+        if fault == Some(InjectedFault::Unconnected) {
             let outcome = Outcome::Unanswered { sent: false, reason: "connection refused".into() };
             return self.at(sent + 1, Event::Answer(process, call, outcome));
         }
-        if fault == Some(Fault::ListingRefused) {
+        if fault == Some(InjectedFault::ListingRefused) {
             match &action {
                 Action::ReadShares { image_id, .. } => self.checker.listing_refused(*image_id),
                 Action::Modify { .. } | Action::ReadImage { .. } => fault = None,
@@ -436,26 +436,30 @@ impl Run {
                 return self
                     .at(arrives, Event::Arrive { process, call, caller, action, answers_at: Some(sent + takes) });
             }
-            Some(Fault::AnswerLate) => {
+            Some(InjectedFault::AnswerLate) => {
                 let answers_at = Some(sent + CALL_TIMEOUT - 1);
                 return self.at(arrives, Event::Arrive { process, call, caller, action, answers_at });
             }
-            Some(Fault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
-            Some(Fault::Late) => {
+            Some(InjectedFault::AnswerLost) => (lost("connection reset"), sent + takes, Some(arrives)),
+            Some(InjectedFault::Late) => {
                 // At the very last moment as often as before.
                 let after = [self.random.below(write_lag), write_lag - 1];
                 (lost("time-out"), sent + CALL_TIMEOUT.min(takes), Some(sent + self.random.of(&after)))
             }
-            Some(Fault::Html) => (lost("<html>"), sent + takes, None),
-            Some(Fault::Credential) => (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None),
-            Some(Fault::InternalError) => (refused("InternalError", "try again"), sent + takes, None),
-            Some(Fault::Clock) => (refused("AuthFailure.SignatureExpire", "the clocks differ"), sent + takes, None),
-            Some(Fault::ListingRefused) => {
+            Some(InjectedFault::Html) => (lost("<html>"), sent + takes, None),
+            Some(InjectedFault::Credential) => {
+                (refused("AuthFailure.TokenFailure", "the token expired"), sent + takes, None)
+            }
+            Some(InjectedFault::InternalError) => (refused("InternalError", "try again"), sent + takes, None),
+            Some(InjectedFault::Clock) => {
+                (refused("AuthFailure.SignatureExpire", "the clocks differ"), sent + takes, None)
+            }
+            Some(InjectedFault::ListingRefused) => {
                 (refused("UnauthorizedOperation", "not allowed to list"), sent + takes, None)
             }
-            Some(Fault::Deployment) => (refused("ActionOffline", "not for this account"), sent + takes, None),
-            Some(Fault::Skew) => (Outcome::Skewed, sent + takes, None),
-            Some(Fault::Throttle) => {
+            Some(InjectedFault::Deployment) => (refused("ActionOffline", "not for this account"), sent + takes, None),
+            Some(InjectedFault::Skew) => (Outcome::Skewed, sent + takes, None),
+            Some(InjectedFault::Throttle) => {
                 self.ended.throttled += 1;
                 let of_account = self.ended.throttled.is_multiple_of(4);
                 let code = if of_account { "RequestLimitExceeded.UinLimitExceeded" } else { "RequestLimitExceeded" };
@@ -621,8 +625,8 @@ impl Run {
     }
 
     /// A delivery reaches its worker. The lane comes up with the first one of a subscription.
-    fn receive(&mut self, delivery: Delivery) {
-        let Delivery { worker: id, consumer, tag, job: nth, redelivered } = delivery;
+    fn receive(&mut self, delivery: BrokerDelivery) {
+        let BrokerDelivery { worker: id, consumer, tag, job: nth, redelivered } = delivery;
         let Some(process) = self.process(id).filter(|process| process.consumer == Some(consumer)) else { return };
         if process.away.take().is_some() {
             process.deliveries.clear();
@@ -789,40 +793,40 @@ impl Run {
         self.ended.coverage.fault(fault);
         self.log(|| format!("   {}", fault.as_str()));
         match fault {
-            Fault::Kill => self.kill(),
-            Fault::Silent => self.silence(),
-            Fault::Lost => self.disconnect(),
-            Fault::Returned => {
+            InjectedFault::Kill => self.kill(),
+            InjectedFault::Silent => self.silence(),
+            InjectedFault::Lost => self.disconnect(),
+            InjectedFault::Returned => {
                 self.disconnect();
                 let again_at = self.now + self.random.of(&[100, 2000, 10_000, 40_000]);
                 self.at(again_at, Event::Disconnect);
             }
-            Fault::Drained => self.tell_to_end(),
-            Fault::Busy => {
-                let image = world::image(self.random.below(self.world.images));
+            InjectedFault::Drained => self.tell_to_end(),
+            InjectedFault::Busy => {
+                let image = scenario::image(self.random.below(self.world.images));
                 self.world.ledger.occupy(image, self.now + 3_600_000);
             }
-            Fault::Outside => {
-                let image = world::image(self.random.below(self.world.images));
-                let account = world::account(self.random.below(self.world.accounts));
+            InjectedFault::Outside => {
+                let image = scenario::image(self.random.below(self.world.images));
+                let account = scenario::account(self.random.below(self.world.accounts));
                 let permission = Permission::of_presence(self.random.chance(50));
                 self.world.ledger.impose(self.now, image, account, permission);
                 let is_shared = self.world.ledger.is_shared(image, account);
                 self.checker.note_state(self.now, image, account, is_shared);
                 self.checker.disturbed(self.now, image);
             }
-            Fault::Revoked => {
+            InjectedFault::Revoked => {
                 self.checker.revoked();
                 let codes = ["UnauthorizedOperation", "UnauthorizedOperation.CamNoAuth", "IpNotInWhitelist"];
                 let until = self.now + self.random.of(&[3000, 60_000, 400_000, 1_800_000]);
                 self.revoked = (until, self.random.of(&codes), self.random.chance(50));
             }
-            Fault::ForeignKey => {
-                self.replace_key(world::account_of(world::OTHER_OWNER));
+            InjectedFault::ForeignKey => {
+                self.replace_key(scenario::account_of(scenario::OTHER_OWNER));
                 let until = self.now + self.random.of(&[2000, 20_000, 600_000]);
-                self.at(until, Event::KeyReplaced(world::account_of(world::OWNER)));
+                self.at(until, Event::KeyReplaced(scenario::account_of(scenario::OWNER)));
             }
-            Fault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
+            InjectedFault::Outage => self.outage_until = self.now + self.random.between(1000, 150_000),
             _ => {}
         }
     }
@@ -856,7 +860,7 @@ impl Run {
         let last_owner = self.processes.remove(place).key_owner;
         // A process without this information trusts its first key, so that must be the right one again.
         let is_told = self.world.expects_account && self.world.knows_owners;
-        let next = self.begin_process(if is_told { last_owner } else { world::account_of(world::OWNER) });
+        let next = self.begin_process(if is_told { last_owner } else { scenario::account_of(scenario::OWNER) });
         // Where there is a standby, that one has the lane meanwhile.
         let pause = if self.world.workers > 1 { self.random.of(&[300, 3000]) } else { 0 };
         self.at(self.now + pause, Event::Subscribe(next));
@@ -884,7 +888,7 @@ impl Run {
         else {
             return;
         };
-        process.knows_foreign = owner.is_some_and(|owner| owner != world::account_of(world::OWNER));
+        process.knows_foreign = owner.is_some_and(|owner| owner != scenario::account_of(scenario::OWNER));
         match owner {
             Some(owner) => self.input_to(id, Input::OwnAccount(LANE, owner)),
             None => self.input_to(id, Input::OwnerUnknown(LANE)),
@@ -906,11 +910,11 @@ impl Run {
         }
         self.world.faults.end();
         self.revoked.0 = 0;
-        if self.processes.iter().any(|process| process.key_owner != world::account_of(world::OWNER)) {
-            self.replace_key(world::account_of(world::OWNER));
+        if self.processes.iter().any(|process| process.key_owner != scenario::account_of(scenario::OWNER)) {
+            self.replace_key(scenario::account_of(scenario::OWNER));
         }
         for nth in 0..self.world.images {
-            self.world.ledger.permit(world::image(nth));
+            self.world.ledger.permit(scenario::image(nth));
         }
     }
 

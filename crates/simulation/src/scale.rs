@@ -18,7 +18,7 @@ use imageshare_engine::{
     time::Instant,
 };
 
-use crate::{random::Random, world};
+use crate::{random::Random, scenario};
 
 /// A load: one-account SHARE jobs, all there at the beginning.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +48,7 @@ impl Load {
 
     /// The image and the account of an operation.
     fn item(&self, operation: u64) -> (ImageId, AccountId) {
-        (world::image(operation % self.images), world::account(operation / self.images))
+        (scenario::image(operation % self.images), scenario::account(operation / self.images))
     }
 }
 
@@ -184,7 +184,7 @@ fn deliver(load: &Load, operation: u64) -> Input {
     let lane = LaneId(u32::try_from(operation % load.images % u64::from(load.lanes)).unwrap_or_default());
     let (image_id, account) = load.item(operation);
     let job = Job {
-        region: world::region(),
+        region: scenario::region(),
         image_id,
         mode: Mode::Share,
         account_ids: [account].into(),

@@ -13,11 +13,11 @@ use imageshare_engine::{
 use imageshare_sandbox::ledger::Image;
 
 use crate::{
-    broker::Dials,
-    fault::{Fault, Faults},
+    broker::BrokerDials,
+    fault::{InjectedFault, InjectedFaults},
     run::run,
     scale::{Load, carry},
-    world::{DIALS, OWNER, World, account, account_of, image, region},
+    scenario::{DIALS, OWNER, Scenario, account, account_of, image, region},
 };
 
 /// Every setting of the dials.
@@ -25,7 +25,7 @@ const HISTORIES: u64 = DIALS;
 
 #[track_caller]
 fn check(seed: u64) {
-    let ended = run(World::draw(seed), seed, false);
+    let ended = run(Scenario::draw(seed), seed, false);
     assert!(ended.violations.is_empty(), "seed {seed}: {:#?}", ended.violations);
 }
 
@@ -37,7 +37,7 @@ fn check_all(seeds: Range<u64>) {
         return seeds.for_each(check);
     };
     let dials = std::env::var("DIALS").unwrap_or_default();
-    let ended = run(World { broker: turned(&dials), ..World::draw(seed) }, seed, true);
+    let ended = run(Scenario { broker: turned(&dials), ..Scenario::draw(seed) }, seed, true);
     for line in &ended.log {
         println!("{line}");
     }
@@ -58,9 +58,9 @@ fn second_half_of_seeds_breaks_no_invariant() {
 
 /// The documented dials of the broker, but for these.
 #[track_caller]
-fn turned(dials: &str) -> Dials {
+fn turned(dials: &str) -> BrokerDials {
     let words: Vec<_> = dials.split_whitespace().collect();
-    let mut broker = Dials::default();
+    let mut broker = BrokerDials::default();
     for dial in words.chunks(2) {
         assert!(dial.len() == 2 && broker.turn(dial[0], dial[1]).is_some(), "invalid dial {dial:?}");
     }
@@ -75,11 +75,12 @@ fn check_dial(dials: &str, broken: &str) {
     let page = include_str!("../../../docs/broker.md");
     assert!(page.contains(&format!("`{dials}`")), "docs/broker.md has no `{dials}`");
     let broker = turned(dials);
-    let is_concerned =
-        |world: &World| world.has_takeover_checks() && (world.faults.may_hand_over() || !world.priorities.is_empty());
-    let mut worlds = (0..SEEDS).map(|seed| (seed, World::draw(seed))).filter(|(_, world)| is_concerned(world));
+    let is_concerned = |world: &Scenario| {
+        world.has_takeover_checks() && (world.faults.may_hand_over() || !world.priorities.is_empty())
+    };
+    let mut worlds = (0..SEEDS).map(|seed| (seed, Scenario::draw(seed))).filter(|(_, world)| is_concerned(world));
     let is_broken = worlds.any(|(seed, world)| {
-        let ended = run(World { broker: broker.clone(), ..world }, seed, false);
+        let ended = run(Scenario { broker: broker.clone(), ..world }, seed, false);
         ended.violations.iter().any(|violation| violation.contains(broken))
     });
     assert!(is_broken, "{dials}: no violation with {broken:?} in {SEEDS} seeds");
@@ -144,14 +145,14 @@ fn silent_worker_must_see_end_first() {
 
 /// Runs a short history without faults, then again with one fault at each of its calls, or steps, in turn.
 fn place_everywhere(seed: u64) {
-    let mut world = World::draw(seed);
-    world.faults = Faults::default();
+    let mut world = Scenario::draw(seed);
+    world.faults = InjectedFaults::default();
     world.jobs.truncate(4);
     let quiet = run(world.clone(), seed, false);
     assert!(quiet.violations.is_empty(), "seed {seed} without faults: {:#?}", quiet.violations);
     let one_shot = world.policy.unfinished == Unfinished::Report;
-    let of_calls = Fault::OF_CALLS.into_iter().map(|fault| (fault, quiet.seen.0));
-    let of_steps = Fault::OF_STEPS.into_iter().map(|fault| (fault, quiet.seen.1));
+    let of_calls = InjectedFault::OF_CALLS.into_iter().map(|fault| (fault, quiet.seen.0));
+    let of_steps = InjectedFault::OF_STEPS.into_iter().map(|fault| (fault, quiet.seen.1));
     for (fault, places) in of_calls.chain(of_steps) {
         // No worker takes over from a one-shot command.
         if one_shot && fault.is_hand_over() {
@@ -159,7 +160,7 @@ fn place_everywhere(seed: u64) {
         }
         for nth in 1..=places.min(60) {
             let mut world = world.clone();
-            world.faults = Faults::placed([(nth, fault)]);
+            world.faults = InjectedFaults::placed([(nth, fault)]);
             let ended = run(world, seed, false);
             assert!(ended.violations.is_empty(), "seed {seed}, {} at {nth}: {:#?}", fault.as_str(), ended.violations);
         }
@@ -172,8 +173,8 @@ fn fault_at_any_step_breaks_no_invariant() {
 }
 
 /// Two jobs on two accounts of one image. The first account may have the image, and the second job is `gap` later.
-fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> World {
-    let mut world = World::quiet();
+fn two_jobs(jobs: [(Mode, &[u64]); 2], shared: [bool; 2], gap: u64) -> Scenario {
+    let mut world = Scenario::quiet();
     world.images = 1;
     world.accounts = 2;
     world.workers = 2;
@@ -224,16 +225,16 @@ fn two_jobs_survive_kill_and_lost_response() {
 }
 
 /// Runs a world with a kill and a lost answer at each pair of places, and gives how many there were.
-fn kill_and_lose(world: &World) -> u64 {
+fn kill_and_lose(world: &Scenario) -> u64 {
     let quiet = run(world.clone(), 0, false);
     assert!(quiet.violations.is_empty(), "{world:?}: {:#?}", quiet.violations);
     let (calls, steps) = (quiet.seen.0, quiet.seen.1);
     // A call whose answer is lost is applied at once, or late, when the one that took over may have looked already.
-    let lost = [Fault::AnswerLost, Fault::Late];
+    let lost = [InjectedFault::AnswerLost, InjectedFault::Late];
     for step in 1..=steps {
         for (call, lost) in (1..=calls + 2).flat_map(|call| lost.map(|lost| (call, lost))) {
             let mut world = world.clone();
-            world.faults = Faults::placed([(step, Fault::Kill), (call, lost)]);
+            world.faults = InjectedFaults::placed([(step, InjectedFault::Kill), (call, lost)]);
             let jobs = world.jobs.clone();
             let ended = run(world, step * 31 + call, false);
             assert!(
@@ -249,7 +250,7 @@ fn kill_and_lose(world: &World) -> u64 {
 #[test]
 fn same_seed_gives_the_same_history() {
     for seed in 0..300 {
-        let history = || run(World::draw(seed), seed, true).log;
+        let history = || run(Scenario::draw(seed), seed, true).log;
         assert_eq!(history(), history(), "seed {seed}");
     }
 }

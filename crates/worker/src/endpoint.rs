@@ -20,7 +20,7 @@ const LABEL_LEN_MAX: usize = 63;
 /// on the same machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    scheme: Scheme,
+    scheme: UrlScheme,
     host: Host<String>,
     /// What stands in the Host header: the host, and the port unless it is the scheme's own.
     authority: String,
@@ -29,7 +29,7 @@ pub struct Endpoint {
 
 /// How an endpoint is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
+pub enum UrlScheme {
     /// Plain, to loopback only.
     Http,
     /// TLS.
@@ -56,7 +56,7 @@ impl Endpoint {
 
     /// How it is spoken to.
     #[must_use]
-    pub const fn scheme(&self) -> Scheme {
+    pub const fn scheme(&self) -> UrlScheme {
         self.scheme
     }
 
@@ -92,13 +92,13 @@ impl Endpoint {
         let site = ["internal.", "intl.", ""].map(|part| format!("{part}tencentcloudapi.com"));
         let site = site.iter().find(|site| name.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')));
         match site {
-            Some(site) if self.scheme == Scheme::Https => Self::https(Host::Domain(format!("sts.{site}"))),
+            Some(site) if self.scheme == UrlScheme::Https => Self::https(Host::Domain(format!("sts.{site}"))),
             _ => self.clone(),
         }
     }
 
     fn https(host: Host<String>) -> Self {
-        Self { scheme: Scheme::Https, authority: host.to_string(), host, port: Scheme::Https.default_port() }
+        Self { scheme: UrlScheme::Https, authority: host.to_string(), host, port: UrlScheme::Https.default_port() }
     }
 
     /// The service that a signature's credential scope names: the first label of the host, and `otherwise` where the
@@ -124,9 +124,9 @@ impl Endpoint {
     /// Parses an address. Plain HTTP goes to this machine, and to hosts that `is_plain` accepts.
     fn parse(text: &str, is_plain: impl Fn(&Host<String>) -> bool) -> Result<Self, EndpointError> {
         let (scheme, rest) = match text.split_once("://") {
-            None => (Scheme::Https, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            None => (UrlScheme::Https, text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (UrlScheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (UrlScheme::Http, rest),
             Some(_) => return Err(EndpointError::Form("unknown scheme")),
         };
         if rest.contains('@') {
@@ -146,7 +146,7 @@ impl Endpoint {
         }
         let port = port.unwrap_or_else(|| scheme.default_port());
         let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
-        if scheme == Scheme::Http && !is_loopback(&host) && !is_plain(&host) {
+        if scheme == UrlScheme::Http && !is_loopback(&host) && !is_plain(&host) {
             return Err(EndpointError::PlainToElsewhere { authority });
         }
         Ok(Self { scheme, host, authority, port })
@@ -183,7 +183,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-impl Scheme {
+impl UrlScheme {
     /// The port that is meant when none is given.
     #[must_use]
     pub const fn default_port(self) -> u16 {
@@ -203,7 +203,7 @@ impl Scheme {
     }
 }
 
-impl fmt::Display for Scheme {
+impl fmt::Display for UrlScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

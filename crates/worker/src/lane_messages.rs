@@ -18,7 +18,7 @@ use crate::proof::Proof;
 /// A job on its way to the driver.
 #[derive(Clone, Debug)]
 pub struct Delivery<I> {
-    /// What the report is to be identified by: name, labels, whatever the source needs. Returned unchanged.
+    /// What identifies the report: name, labels, and anything else that the source needs. Returned unchanged.
     pub identity: I,
     /// The lane that serves the job, by [`route`](crate::lanes::route).
     pub lane: LaneId,

@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn proof_is_fresh_for_less_than_heartbeat() {
         let proof = Proof::new(HEARTBEAT);
-        assert!(!proof.is_fresh(), "there is none yet");
+        assert!(!proof.is_fresh(), "no proof yet");
         let began = Moment::now();
         advance(Duration::from_secs(4)).await;
         proof.renew(began);

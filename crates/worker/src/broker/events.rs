@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     BrokerVersion, Error, JobEnvelope, Message, State,
-    management::{Limit, Unknown},
+    management::{Limit, Uninspected},
     topology::Difference,
 };
 pub(super) use crate::events::{AckLost, Delivered, Finished, Rejected, Settled};
@@ -62,7 +62,7 @@ pub(crate) struct PriorityIgnored<'a> {
 /// The policies of the broker were inspected, for the first time or with another result.
 pub(crate) struct LimitsInspected<'a> {
     pub(crate) limits: &'a [Limit],
-    pub(crate) unknown: &'a [Unknown],
+    pub(crate) unknown: &'a [Uninspected],
 }
 
 /// The connection that publishes is in another state than before.

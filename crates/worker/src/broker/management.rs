@@ -49,7 +49,7 @@ pub struct ManagementUrlError {
 
 /// Why the limits of a queue are unknown. Printable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unknown {
+pub enum Uninspected {
     /// There is no such queue.
     #[error("queue {0}: not found by the management interface")]
     Missing(String),
@@ -176,7 +176,7 @@ pub async fn inspect<'a>(
     url: &ManagementUrl,
     vhost: &str,
     lanes: impl IntoIterator<Item = &'a str>,
-) -> (Vec<Limit>, Vec<Unknown>) {
+) -> (Vec<Limit>, Vec<Uninspected>) {
     let ours = [(DEAD.to_owned(), &OF_DEAD[..]), (REPORTS.to_owned(), &OF_REPORTS[..])];
     let of_lanes = lanes.into_iter().map(|lane| (topology::jobs_queue(lane), &OF_JOBS[..]));
     let (mut limits, mut unknown) = (Vec::new(), Vec::new());
@@ -204,16 +204,16 @@ pub async fn watch(client: Client, url: ManagementUrl, vhost: String, lanes: Vec
     }
 }
 
-async fn ask(client: &Client, url: &ManagementUrl, vhost: &str, queue: &str) -> Result<Value, Unknown> {
+async fn ask(client: &Client, url: &ManagementUrl, vhost: &str, queue: &str) -> Result<Value, Uninspected> {
     let failed =
-        |problem: &str| Unknown::Failed { queue: queue.to_owned(), problem: printable(problem, SHOWN_CHARS_MAX) };
+        |problem: &str| Uninspected::Failed { queue: queue.to_owned(), problem: printable(problem, SHOWN_CHARS_MAX) };
     let path = format!("{}/api/queues/{}/{}?columns={COLUMNS}", url.base, encode(vhost), encode(queue));
     let uri: Uri = path.parse().map_err(|_| failed("the address cannot be used"))?;
     let reply = client.get_as(uri, Some(url.authorization())).await.map_err(|reason| failed(&reason.to_string()))?;
     match reply.status {
         200 => serde_json::from_slice(&reply.body).map_err(|_| failed("the answer is not JSON")),
         401 | 403 => Err(failed("user or password refused, or the user lacks the tag monitoring or management")),
-        404 => Err(Unknown::Missing(queue.to_owned())),
+        404 => Err(Uninspected::Missing(queue.to_owned())),
         status => Err(failed(&format!("the management interface answered {status}"))),
     }
 }

@@ -97,7 +97,7 @@ struct SubscribedLane<I> {
 /// Whether a lane is ours.
 #[derive(Debug)]
 enum LaneOwnership {
-    /// Its subscription was told to consume it.
+    /// Its subscription has the order to consume it.
     Requested,
     /// It is ours.
     Owned {

@@ -2,8 +2,8 @@
 //!
 //! Each section has a file, which lists its settings: description, type, default, parser, variable, flag. From this list
 //! come the raw struct that the file is read into, the resolved struct, what `imageshare check` prints, and the table in
-//! the manual. `resolver` decides which value counts. The resolved structs build the configuration of other modules, none
-//! of which needs this one.
+//! the manual. `resolver` decides which value counts. The resolved structs build the configuration of other modules, and none of them
+//! imports this one.
 
 mod admin;
 mod broker;

@@ -85,7 +85,7 @@ pub struct Identity {
     pub image_id: ImageId,
     /// The region the image lives in.
     pub region: Region,
-    /// What is wished.
+    /// The requested change.
     pub permission: Permission,
     /// Echoed, never looked at.
     pub labels: BTreeMap<String, String>,
@@ -200,13 +200,13 @@ pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
     slots.job(defaults).map_err(|problem| rejected((Some(problem.member), problem.problem)))
 }
 
-/// The rejection of a text of which nothing could be read.
+/// The rejection of an unreadable text.
 pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
     let known = Known { job_id: Some(defaults.job_id.clone()), ..Known::default() };
     Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
 }
 
-/// Returns the rejection of a text of `len` bytes, of which only the beginning was kept.
+/// Returns the rejection of a text of `len` bytes whose beginning was kept.
 #[must_use]
 pub fn too_long_text(defaults: &Defaults, len: u64) -> Rejection {
     unreadable(defaults, format!("{len} bytes (expected at most {JOB_BYTES_MAX})"))

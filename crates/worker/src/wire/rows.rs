@@ -71,7 +71,7 @@ impl Rows {
     pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
         let Some(sheet) = &mut self.sheet else { return self.take_header(number, line, ready) };
         match row(sheet, line, self.region) {
-            // A blank row, of which spreadsheets leave many.
+            // A blank row; spreadsheets leave many.
             Ok(None) => {}
             Ok(Some((key, account_id))) => self.add(number, key, account_id, ready),
             Err(bad) => {

@@ -25,7 +25,7 @@ fn first_job_lists_and_sends_difference() {
 }
 
 #[test]
-fn accounts_that_are_as_wished_cost_no_write() {
+fn accounts_in_requested_state_cost_no_write() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Cancel, 0, [1, 2]);
     kit.list([7]);

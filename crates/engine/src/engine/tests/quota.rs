@@ -175,11 +175,11 @@ fn observed_cap_is_tried_again_after_ten_minutes() {
         }
     }
     assert!(kit.notices.iter().any(|notice| matches!(notice, Notice::CapReduced { cap: 0, .. })), "{:?}", kit.notices);
-    let believed = kit.job(Mode::Share, 0, [4]);
-    while !kit.is_settled(believed) {
+    let refused = kit.job(Mode::Share, 0, [4]);
+    while !kit.is_settled(refused) {
         kit.list([]);
     }
-    assert_eq!(kit.outcomes(believed), ["Local.OverQuota"]);
+    assert_eq!(kit.outcomes(refused), ["Local.OverQuota"]);
     kit.pass(Millis::from_secs(10 * 60));
     let again = kit.job(Mode::Share, 0, [5]);
     kit.list([]);

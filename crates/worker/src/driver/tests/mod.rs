@@ -528,7 +528,7 @@ async fn millions_of_waiting_outcomes_stop_intake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn caller_learns_that_lanes_were_released() {
+async fn caller_receives_released_lanes() {
     let driver = Driver::<u32>::new(
         &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
         Policy::COMMAND,

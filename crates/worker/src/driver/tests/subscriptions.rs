@@ -24,7 +24,7 @@ const NO_CHECKS: Policy = Policy { takeover_checks: TakeoverChecks::Off, ..Polic
 struct Daemon {
     events: mpsc::Sender<FromLane<u32>>,
     told: mpsc::UnboundedReceiver<ToLane<u32>>,
-    /// What the other lanes are told.
+    /// The orders to the other lanes.
     others: Vec<mpsc::UnboundedReceiver<ToLane<u32>>>,
     orders: mpsc::Sender<DriverOrder>,
     status: Arc<Status>,

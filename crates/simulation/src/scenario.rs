@@ -1,4 +1,4 @@
-//! A world as a seed draws it: what the cloud and the broker do, which faults happen, and the jobs.
+//! A scenario as a seed draws it: what the cloud and the broker do, which faults happen, and the jobs.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ use imageshare_sandbox::{
 };
 
 use crate::{
-    broker::{DEFAULT_PRIORITY, Dials, Priority},
-    fault::{Fault, Faults},
+    broker::{BrokerDials, DEFAULT_PRIORITY, Priority},
+    fault::{InjectedFault, InjectedFaults},
     random::Random,
 };
 
 /// Everything that is decided before anything happens.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct Scenario {
     /// The cloud.
     pub ledger: Ledger,
     /// Requests a second that the cloud lets through, and how it counts them.
@@ -35,7 +35,7 @@ pub struct World {
     /// How long calls take, in milliseconds, least and most.
     pub latency: (u64, u64),
     /// The faults.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
     /// What differs between a worker and a command.
     pub policy: Policy,
     /// The engine's limits.
@@ -60,7 +60,7 @@ pub struct World {
     /// two events needs one.
     pub moments: Vec<u64>,
     /// The dials of the broker.
-    pub broker: Dials,
+    pub broker: BrokerDials,
     /// How the broker acts on priorities.
     pub priority: Priority,
     /// Jobs that are published with a priority.
@@ -92,7 +92,7 @@ const UNPROVEN_FOR: u64 = 3_600_000;
 /// While listings are refused, a SYNC asks for its own this often, in milliseconds.
 const SYNC_LISTING_PAUSE: u64 = 30_000;
 
-impl World {
+impl Scenario {
     /// How long after the first job faults may happen, in milliseconds.
     const HEALS_AFTER: u64 = 3_600_000;
 
@@ -109,7 +109,7 @@ impl World {
             rate: (10, Window::Sliding),
             lag_max: 0,
             latency: (80, 80),
-            faults: Faults::default(),
+            faults: InjectedFaults::default(),
             policy: Policy { takeover_checks: TakeoverChecks::Off, ..Policy::WORKER },
             limits: LimitValues::default(),
             lane: LaneLimitValues::default(),
@@ -121,7 +121,7 @@ impl World {
             expects_account: false,
             knows_owners: true,
             moments: Vec::new(),
-            broker: Dials::default(),
+            broker: BrokerDials::default(),
             priority: Priority::Ignored,
             priorities: BTreeMap::new(),
             workers: 1,
@@ -149,7 +149,7 @@ impl World {
         world.images = random.between(1, 3);
         let access = world.set_dials(seed % DIALS, &mut random);
         world.may_be_denied = access != (true, true);
-        world.faults = Faults::draw(&mut random);
+        world.faults = InjectedFaults::draw(&mut random);
         world.expects_account = random.chance(50);
         world.knows_owners = random.chance(80);
         if random.chance(25) {
@@ -281,11 +281,13 @@ impl World {
             // A lane may have been closed.
             from = from.max(self.heals_at()) + 2 * closed_for.0 + 120_000 + 2 * DENIED_MAX;
         }
-        if !self.knows_owners && (self.faults.may(Fault::Credential) || self.faults.may(Fault::ForeignKey)) {
+        if !self.knows_owners
+            && (self.faults.may(InjectedFault::Credential) || self.faults.may(InjectedFault::ForeignKey))
+        {
             // An image that does not exist may be held against a key whose account is not known.
             from += UNPROVEN_FOR;
         }
-        if self.faults.may(Fault::Busy) {
+        if self.faults.may(InjectedFault::Busy) {
             // An image may have been occupied for an hour just before.
             from += image_wait.0 + 3_600_000;
         }
