@@ -440,7 +440,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dead_letter_for_people_has_time_age_and_reason() {
+    fn dead_letter_row_has_time_age_and_reason() {
         let line = Line {
             state: State::Dead,
             time: "2026-12-01T10:05:22.123Z".parse().ok(),

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_break_at_spaces_and_words_stay_whole() {
+    fn long_lines_break_at_spaces_only() {
         let text = "error: img-6pb6lrmy: cannot list its shares\n    100000000001 100000000002 100000000003\n";
         let wrapped = "error: img-6pb6lrmy:\n  cannot list its\n  shares\n    100000000001\n      100000000002\n      100000000003\n";
         assert_eq!(wrap(text, Some(22)), wrapped);
