@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the dashboards of deploy/grafana/dashboards.yml, and the links to the runbook in alerts and the systemd unit."""
+"""Writes the dashboards of deploy/grafana/dashboards.yml, and replaces the runbook's address in all files of deploy/."""
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 import yaml
@@ -11,9 +10,8 @@ import yaml
 DEPLOY = Path(__file__).resolve().parents[2]
 GRID_WIDTH = 24
 
-# Files with links to the runbook that are not generated.
-LINKED = ["prometheus/alerts.yml", "prometheus/alerts_test.yml", "systemd/imageshare.service"]
-LINK = re.compile(r"https?://[^\s#]+(?=#[a-z-]+$)|(?<=^Documentation=)\S+", re.MULTILINE)
+# The other files with links to the runbook.
+LINKED_SUFFIXES = {".service", ".yaml", ".yml"}
 
 INPUT = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yml").read_text())
 EVERY = INPUT["every"]
@@ -21,15 +19,17 @@ EVERY = INPUT["every"]
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--runbook", default=INPUT["runbook"], help="address of docs/operations.md")
+    arguments.add_argument("--runbook", default=INPUT["runbook"], help="new address of docs/operations.md")
     arguments.add_argument("folder", nargs="?", type=Path, default=DEPLOY, help="where to write (default: deploy)")
     given = arguments.parse_args()
-    INPUT["runbook"] = given.runbook
+    former, INPUT["runbook"] = INPUT["runbook"], given.runbook
     for dashboard in INPUT["dashboards"]:
         text = json.dumps(dashboard_of(dashboard), indent=2, sort_keys=True)
         write(given.folder / "grafana" / "dashboards" / f"{dashboard['uid']}.json", f"{text}\n")
-    for name in LINKED:
-        write(given.folder / name, LINK.sub(lambda _: given.runbook, (DEPLOY / name).read_text()))
+    for path in sorted(path for path in DEPLOY.rglob("*") if path.suffix in LINKED_SUFFIXES):
+        text = path.read_text()
+        if former in text:
+            write(given.folder / path.relative_to(DEPLOY), text.replace(former, given.runbook))
 
 
 def write(path, text):
