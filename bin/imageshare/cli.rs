@@ -1,11 +1,12 @@
 //! The command line: commands, flags and their help.
 
-use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::LazyLock};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use imageshare_core::{
-    ids::{AccountId, ImageId},
+    actions::Tag,
+    ids::{AccountId, ImageId, ImageIdError, Region, RegionError},
     tc3,
 };
 
@@ -112,6 +113,12 @@ pub(crate) enum Command {
     /// List the accounts that an image is shared with
     #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
     List(ListArguments),
+    /// List the member accounts of the Tencent Cloud Organization, for --accounts-file
+    #[command(after_help = "Example: imageshare accounts --node 2001 --tag env=prod > accounts.txt\n\n\
+                            The key belongs to the account that administers the organization, and may call\n\
+                            organization:DescribeOrganizationMembers. That account, and members that have not confirmed\n\
+                            their membership, are left out.")]
+    Accounts(AccountsArguments),
     /// Publish the share jobs of a file, or of standard input, to the broker
     #[command(after_help = "Example: imageshare publish examples/jobs.ndjson")]
     Publish(PublishArguments),
@@ -371,6 +378,33 @@ pub(crate) struct ListArguments {
     pub(crate) api: ApiArguments,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct AccountsArguments {
+    /// Only the members of this node (department)
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<u64>,
+    /// Only members with this tag; may be repeated for members with all of them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::accounts::parse_tag)]
+    pub(crate) tag: Vec<Tag>,
+    /// Also members that have not confirmed their membership
+    #[arg(long)]
+    pub(crate) unconfirmed: bool,
+    /// How to print them [default: ids, or json with --json]
+    #[arg(long, short, value_enum, hide_default_value = true, default_value_t = AccountsFormat::Ids, value_name = "FORMAT")]
+    pub(crate) output: AccountsFormat,
+    #[command(flatten)]
+    pub(crate) api: ApiArguments,
+}
+
+/// How accounts are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccountsFormat {
+    /// One account per line, with its names in a comment
+    Ids,
+    /// One JSON object per line
+    Json,
+}
+
 /// The image of a command.
 #[derive(Args, Debug)]
 pub(crate) struct Image {
@@ -389,9 +423,39 @@ pub(crate) struct Accounts {
     /// An account; may be repeated
     #[arg(long, value_name = "ID")]
     pub(crate) account: Vec<AccountId>,
-    /// A file with one account per line, # for comments; - is standard input
+    /// A file of accounts: a list with # for comments, a sheet with an account column, or JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) accounts_file: Option<PathBuf>,
+    /// A list of accounts that the settings name, in the section [accounts]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) accounts: Option<String>,
+    /// The accounts that another image is shared with, such as its predecessor
+    #[arg(long, value_name = "REGION:ID")]
+    pub(crate) like: Option<RegionImage>,
+}
+
+/// An image in its region, as a flag names it: `ap-singapore:img-6pb6lrmy`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegionImage {
+    pub(crate) region: Region,
+    pub(crate) image_id: ImageId,
+}
+
+impl FromStr for RegionImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (region, image_id) = text.split_once(':').ok_or("expected REGION:ID, such as ap-singapore:img-6pb6lrmy")?;
+        let region = region.parse().map_err(|error: RegionError| error.to_string())?;
+        let image_id = image_id.parse().map_err(|error: ImageIdError| error.to_string())?;
+        Ok(Self { region, image_id })
+    }
+}
+
+impl fmt::Display for RegionImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.region, self.image_id)
+    }
 }
 
 #[derive(Args, Debug)]

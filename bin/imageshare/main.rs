@@ -1,5 +1,7 @@
 //! `imageshare`: the command line. Each command has a file; what it does is in the libraries.
 
+mod account_source;
+mod accounts;
 mod broker;
 mod check;
 mod cli;
@@ -54,6 +56,7 @@ fn command(cli: Cli) -> Ended {
         log::show_requests();
     }
     match &command {
+        Command::Accounts(arguments) => accounts::run(&common, arguments),
         Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, &SyncOptions::default()),
         Command::Check(arguments) => check::run(&common, arguments),
         Command::Completions { shell } => completions::run(*shell),

@@ -1,20 +1,19 @@
 //! `imageshare share`, `cancel` and `sync`: one job from the command line.
 
-use std::{collections::BTreeMap, iter, path::Path};
+use std::{collections::BTreeMap, iter};
 
-use anyhow::Context as _;
-use imageshare_core::ids::{AccountId, Region};
+use imageshare_core::ids::Region;
 use imageshare_worker::{
     lanes::route,
     settings::Settings,
-    wire::{AccountsFile, Identity, Job, JobLine, Permission, Place, job::ACCOUNTS_MAX, read_accounts},
+    wire::{Identity, Job, JobLine, Permission, Place},
 };
 
 use crate::{
-    cli::{Accounts, Common, ImageArguments, SyncOptions},
+    account_source::AccountSource,
+    cli::{Common, ImageArguments, SyncOptions},
     exit::{Ended, Exit, OrExit as _, Problem},
-    run, runtime,
-    terminal::Terminal,
+    runtime,
     work::{
         self,
         carry_out::{Target, carry_out},
@@ -32,7 +31,7 @@ pub(crate) fn run(
 ) -> Ended {
     let settings = work::settings(common, &arguments.work.api, &arguments.image.region)?;
     let region = region(&settings)?;
-    let account_ids = accounts(&arguments.accounts, settings.output.quiet)?.into();
+    let accounts = AccountSource::read(&arguments.accounts, &settings)?;
     let identity = Identity {
         job_id: permission.as_str().to_ascii_lowercase(),
         lane: settings.lane.clone(),
@@ -41,15 +40,16 @@ pub(crate) fn run(
         permission,
         labels: BTreeMap::new(),
     };
-    let place = Place { file: "command line".into(), line: 1 };
-    let line = JobLine { place, job: Job { identity, account_ids, expires_at: None, force: *force } };
     let mut inputs = Inputs::new(common, &arguments.work.api, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     let drift = Drift::new(drift, &inputs)?;
     runtime::run(async {
         let work = work::prepare(settings, &arguments.work.api).await?;
         route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
-        let jobs = iter::once(Ok(line));
+        let account_ids = accounts.list(&work).await?.into();
+        let place = Place { file: "command line".into(), line: 1 };
+        let jobs =
+            iter::once(Ok(JobLine { place, job: Job { identity, account_ids, expires_at: None, force: *force } }));
         if arguments.work.dry_run {
             plan::show(work, jobs, drift).await
         } else {
@@ -63,26 +63,4 @@ pub(crate) fn region(settings: &Settings) -> Result<Region, Problem> {
     let missing =
         "--region: missing (expected the region of the image, such as ap-singapore, by flag or by TENCENTCLOUD_REGION)";
     settings.region.ok_or_else(|| Problem::new(Exit::Usage, missing))
-}
-
-fn accounts(accounts: &Accounts, is_quiet: bool) -> Result<Vec<AccountId>, Problem> {
-    match &accounts.accounts_file {
-        Some(path) => {
-            let AccountsFile { account_ids, notice } = of_file(path)?;
-            if let Some(notice) = notice {
-                Terminal::new(is_quiet).note(&notice);
-            }
-            Ok(account_ids)
-        }
-        None if accounts.account.len() > ACCOUNTS_MAX => {
-            let words = format!("--account: given {} times (expected 1 to {ACCOUNTS_MAX})", accounts.account.len());
-            Err(Problem::new(Exit::Usage, words))
-        }
-        None => Ok(accounts.account.clone()),
-    }
-}
-
-fn of_file(path: &Path) -> Result<AccountsFile, Problem> {
-    let (input, name) = run::open(path)?;
-    read_accounts(input, &name).context("--accounts-file").or_exit(Exit::Usage)
 }

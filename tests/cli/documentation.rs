@@ -291,7 +291,7 @@ pub(crate) fn flags(help: &str) -> BTreeSet<String> {
 }
 
 /// The sections of the settings.
-const SECTIONS: [&str; 6] = ["lanes", "credentials", "engine", "http", "broker", "admin"];
+const SECTIONS: [&str; 7] = ["lanes", "credentials", "accounts", "engine", "http", "broker", "admin"];
 
 /// Returns the keys of each section, from the error for an unknown key.
 fn keys() -> BTreeMap<String, BTreeSet<String>> {
@@ -314,6 +314,8 @@ fn keys() -> BTreeMap<String, BTreeSet<String>> {
     }
     assert_eq!(keys.get(""), Some(&SECTIONS.map(str::to_owned).into()), "{errors}");
     keys.remove("");
+    // Lists of accounts have any name.
+    keys.insert("accounts".to_owned(), ["NAME".to_owned()].into());
     assert_eq!(keys.len(), SECTIONS.len(), "{errors}");
     keys
 }
@@ -331,6 +333,7 @@ fn example_shows_all_settings_and_no_others() {
         if let Some((key, _)) = line.split_once(" = ")
             && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         {
+            let key = if section == "accounts" { "NAME" } else { key };
             shown.entry(section.clone()).or_default().insert(key.to_owned());
         }
     }

@@ -22,6 +22,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
+    accounts
     api_faults_that_last
     api_faults_that_pass
     bad_lines

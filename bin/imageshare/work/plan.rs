@@ -325,7 +325,8 @@ fn unread(image_id: ImageId, error: &ReadFailure) -> String {
     format!("{image_id}: cannot list its shares: {error}")
 }
 
-fn exit_of(error: &ReadFailure) -> Exit {
+/// Returns the exit code of a command that could not read.
+pub(crate) fn exit_of(error: &ReadFailure) -> Exit {
     match error.class() {
         None => Exit::OutOfReach,
         Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,

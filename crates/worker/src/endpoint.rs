@@ -84,15 +84,20 @@ impl Endpoint {
         is_loopback(&self.host)
     }
 
-    /// Where the service for temporary keys is that belongs to this endpoint: the same site's, in whatever region; a
-    /// stand-in has it at the same place.
+    /// Where the service for temporary keys is that belongs to this endpoint.
     #[must_use]
     pub(crate) fn sts(&self) -> Self {
+        self.of_service("sts")
+    }
+
+    /// Where another service of the API is: at the same site, in whatever region; a stand-in has it at the same place.
+    #[must_use]
+    pub(crate) fn of_service(&self, service: &str) -> Self {
         let Host::Domain(name) = &self.host else { return self.clone() };
         let site = ["internal.", "intl.", ""].map(|part| format!("{part}tencentcloudapi.com"));
         let site = site.iter().find(|site| name.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')));
         match site {
-            Some(site) if self.scheme == UrlScheme::Https => Self::https(Host::Domain(format!("sts.{site}"))),
+            Some(site) if self.scheme == UrlScheme::Https => Self::https(Host::Domain(format!("{service}.{site}"))),
             _ => self.clone(),
         }
     }
@@ -318,6 +323,8 @@ mod tests {
         assert_eq!(sts("cvm.internal.tencentcloudapi.com"), "https://sts.internal.tencentcloudapi.com");
         assert_eq!(sts("http://127.0.0.1:9700"), "http://127.0.0.1:9700");
         assert_eq!(sts("https://gateway.example:8443"), "https://gateway.example:8443");
+        let organization = "cvm.intl.tencentcloudapi.com".parse::<Endpoint>().unwrap().of_service("organization");
+        assert_eq!(organization.to_string(), "https://organization.intl.tencentcloudapi.com");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod lane;
 pub mod lane_messages;
 pub mod lanes;
 pub mod listing;
+pub mod organization;
 pub mod pauses;
 pub mod plan;
 pub mod proof;

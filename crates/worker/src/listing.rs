@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     api::{ApiClient, ApiFailure, ApiSender, RetryPolicy, SharedClock},
     credentials::CredentialCache,
+    endpoint::Endpoint,
     http::Client,
     lanes::OpenLane,
 };
@@ -25,9 +26,13 @@ pub fn interval(rate: f64) -> Duration {
     Duration::from_millis(1050).div_f64(rate)
 }
 
+/// Reads the shares of images.
+#[derive(Debug)]
+pub struct ImageReader(LaneReader);
+
 /// Reads with one lane's credential, one call after the other, at the lane's pace.
 #[derive(Debug)]
-pub struct ImageReader {
+pub(crate) struct LaneReader {
     api: ApiClient,
     credentials: CredentialCache,
 }
@@ -41,16 +46,16 @@ pub enum ReadFailure {
     /// The API gave no usable response: its host, and why.
     #[error("{0}")]
     Unanswered(String),
+    /// The responses do not fit together.
+    #[error("{0}")]
+    Inconsistent(String),
 }
 
 impl ImageReader {
     /// Returns a reader for a lane.
     #[must_use]
     pub fn new(client: &Client, lane: &OpenLane) -> Self {
-        let credentials = lane.credentials.clone();
-        let sender =
-            ApiSender::new(client.clone(), lane.endpoint.clone(), SharedClock::default(), credentials.credential());
-        Self { api: ApiClient::new(sender, interval(lane.limits.rate)), credentials }
+        Self(LaneReader::new(client, lane, lane.endpoint.clone()))
     }
 
     /// Returns the accounts that an image is shared with. Throttled calls and those without a usable response are repeated
@@ -64,32 +69,52 @@ impl ImageReader {
         image_id: ImageId,
         give_up_after: Duration,
     ) -> Result<Vec<SharedAccount>, ReadFailure> {
-        let give_up_at = Instant::now() + give_up_after;
-        let action = DescribeImageSharePermission { image_id };
-        let mut result = self.read(&action, region, RetryPolicy::For(give_up_after)).await;
-        let is_credential_refused = result.as_ref().is_err_and(|failure| failure.class() == Some(Class::Credential));
-        if is_credential_refused && self.renew_credential().await {
-            let left = give_up_at.saturating_duration_since(Instant::now());
-            result = self.read(&action, region, RetryPolicy::For(left)).await;
-        }
-        result
+        self.0.read(&DescribeImageSharePermission { image_id }, Some(region), give_up_after).await
     }
 
     /// Calls each reading action for an image once, to see whether the credential may. Returns the actions' names with the
     /// results.
     pub async fn probe(&mut self, region: Region, image_id: ImageId) -> [(&'static str, Result<(), ReadFailure>); 2] {
-        let shares = self.read(&DescribeImageSharePermission { image_id }, region, RetryPolicy::ClockOnly).await;
-        let images = self.read(&DescribeImages { image_ids: vec![image_id] }, region, RetryPolicy::ClockOnly).await;
+        let (region, once) = (Some(region), RetryPolicy::ClockOnly);
+        let shares = self.0.call(&DescribeImageSharePermission { image_id }, region, once).await;
+        let images = self.0.call(&DescribeImages { image_ids: vec![image_id] }, region, once).await;
         [(DescribeImageSharePermission::NAME, shares.map(drop)), (DescribeImages::NAME, images.map(drop))]
     }
+}
 
-    async fn read<A: Action>(
+impl LaneReader {
+    /// Returns a reader for a lane that calls this endpoint.
+    pub(crate) fn new(client: &Client, lane: &OpenLane, endpoint: Endpoint) -> Self {
+        let credentials = lane.credentials.clone();
+        let sender = ApiSender::new(client.clone(), endpoint, SharedClock::default(), credentials.credential());
+        Self { api: ApiClient::new(sender, interval(lane.limits.rate)), credentials }
+    }
+
+    /// Returns the answer of an action. Throttled calls and those without a usable response are repeated for
+    /// `give_up_after`, and once after the credential was refused if its source has another one.
+    pub(crate) async fn read<A: Action>(
         &mut self,
         action: &A,
-        region: Region,
+        region: Option<Region>,
+        give_up_after: Duration,
+    ) -> Result<A::Answer, ReadFailure> {
+        let give_up_at = Instant::now() + give_up_after;
+        let mut result = self.call(action, region, RetryPolicy::For(give_up_after)).await;
+        let is_credential_refused = result.as_ref().is_err_and(|failure| failure.class() == Some(Class::Credential));
+        if is_credential_refused && self.renew_credential().await {
+            let left = give_up_at.saturating_duration_since(Instant::now());
+            result = self.call(action, region, RetryPolicy::For(left)).await;
+        }
+        result
+    }
+
+    async fn call<A: Action>(
+        &mut self,
+        action: &A,
+        region: Option<Region>,
         policy: RetryPolicy,
     ) -> Result<A::Answer, ReadFailure> {
-        let outcome = self.api.call(action, Some(region), policy).await;
+        let outcome = self.api.call(action, region, policy).await;
         outcome.result.map_err(|failure| match failure {
             ApiFailure::Refused(error) => ReadFailure::Refused(error),
             other => ReadFailure::Unanswered(format!("{}: {other}", self.api.sender().host())),
@@ -109,6 +134,7 @@ impl ReadFailure {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Refused(error) => Some(error.class()),
+            Self::Inconsistent(_) => Some(Class::Unknown),
             Self::Unanswered(_) => None,
         }
     }

@@ -1,4 +1,4 @@
-//! The actions of the API that sharing needs, one file each: the request, and its response.
+//! The actions of the API that imageshare calls, one file each: the request, and its response.
 //!
 //! Any other action is a type that implements [`Parameters`] and [`Action`], in any crate:
 //!
@@ -52,6 +52,7 @@ mod assume_role;
 mod assume_role_with_web_identity;
 mod describe_image_share_permission;
 mod describe_images;
+mod describe_organization_members;
 mod get_caller_identity;
 mod modify_image_share_permission;
 
@@ -59,6 +60,7 @@ pub use assume_role::{AssumeRole, AssumedRole};
 pub use assume_role_with_web_identity::AssumeRoleWithWebIdentity;
 pub use describe_image_share_permission::{DescribeImageSharePermission, SharedAccount};
 pub use describe_images::{DescribeImages, Image, ImageState};
+pub use describe_organization_members::{DescribeOrganizationMembers, OrganizationMember, OrganizationMembers, Tag};
 pub use get_caller_identity::{CallerIdentity, GetCallerIdentity};
 pub use modify_image_share_permission::ModifyImageSharePermission;
 
@@ -68,6 +70,9 @@ use crate::{params::Parameters, response::NotAnAnswer};
 
 /// The service and version of the machine image actions.
 const CVM: (&str, &str) = ("cvm", "2017-03-12");
+
+/// The service and version of the actions of organizations.
+const ORGANIZATION: (&str, &str) = ("organization", "2021-03-31");
 
 /// The service and version of the security token actions.
 const STS: (&str, &str) = ("sts", "2018-08-13");

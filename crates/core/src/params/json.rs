@@ -77,6 +77,17 @@ impl ParameterWriter for JsonWriter<'_> {
         write_accounts(ids, self.body);
         self.body.push(b']');
     }
+
+    fn objects<T: Parameters>(&mut self, name: &'static str, objects: &[T]) {
+        self.begin(name, b"\":[");
+        for (index, object) in objects.iter().enumerate() {
+            if index > 0 {
+                self.body.push(b',');
+            }
+            write_json(object, self.body);
+        }
+        self.body.push(b']');
+    }
 }
 
 /// Bytes of the longest account id, its quotes and a comma.

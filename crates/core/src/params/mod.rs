@@ -73,4 +73,7 @@ pub trait ParameterWriter {
 
     /// A list of account ids, which the API takes as texts.
     fn accounts(&mut self, name: &'static str, ids: &[AccountId]);
+
+    /// A list of objects, each of which describes its members.
+    fn objects<T: Parameters>(&mut self, name: &'static str, objects: &[T]);
 }

@@ -118,6 +118,14 @@ impl ParameterWriter for Pairs {
             self.push(alloc::format!("{name}.{index}"), id.to_string());
         }
     }
+
+    fn objects<T: Parameters>(&mut self, name: &'static str, objects: &[T]) {
+        for (index, object) in objects.iter().enumerate() {
+            for (member, value) in Self::of(object) {
+                self.push(alloc::format!("{name}.{index}.{member}"), value);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Pairs {

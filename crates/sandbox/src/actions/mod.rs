@@ -6,6 +6,9 @@ mod assume_role;
 mod assume_role_with_web_identity;
 mod describe_image_share_permission;
 mod describe_images;
+mod describe_organization;
+mod describe_organization_members;
+mod describe_organization_nodes;
 mod get_caller_identity;
 mod instance_role;
 mod modify_image_share_permission;
@@ -25,6 +28,9 @@ use assume_role::AssumeRole;
 use assume_role_with_web_identity::AssumeRoleWithWebIdentity;
 use describe_image_share_permission::DescribeImageSharePermission;
 use describe_images::DescribeImages;
+use describe_organization::DescribeOrganization;
+use describe_organization_members::DescribeOrganizationMembers;
+use describe_organization_nodes::DescribeOrganizationNodes;
 use get_caller_identity::GetCallerIdentity;
 use instance_role::InstanceRole;
 use modify_image_share_permission::ModifyImageSharePermission;
@@ -35,7 +41,7 @@ use crate::{
     ids::Ids,
     ledger::{Ledger, Refusal},
     verify::Keys,
-    world::World,
+    world::{Organization, World},
 };
 
 /// Defines [`Action`] from a table of names, products and limits. The name is also the type of its requests.
@@ -75,6 +81,12 @@ actions! {
     DescribeImageSharePermission(Cvm, Limit::Rps(1)),
     /// Lists images with their attributes.
     DescribeImages(Cvm, Limit::Rps(4)),
+    /// Describes the organization of the key's account.
+    DescribeOrganization(Organization, Limit::PerSecond(20)),
+    /// Lists the members of the organization.
+    DescribeOrganizationMembers(Organization, Limit::PerSecond(20)),
+    /// Lists the nodes of the organization.
+    DescribeOrganizationNodes(Organization, Limit::PerSecond(20)),
     /// Returns the account of the key.
     GetCallerIdentity(Sts, Limit::PerSecond(20)),
     /// Returns the temporary key of an instance's role.
@@ -109,21 +121,29 @@ pub(crate) enum Product {
     Cvm,
     /// The metadata service of an instance, which has no API.
     Metadata,
+    /// Organizations of accounts.
+    Organization,
     /// Temporary keys.
     Sts,
 }
 
 impl Product {
     /// The products with an API.
-    pub(crate) const API: [Self; 2] = [Self::Cvm, Self::Sts];
+    pub(crate) const API: [Self; 3] = [Self::Cvm, Self::Organization, Self::Sts];
 
     /// Returns its name in a credential scope and in host names.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Cvm => "cvm",
             Self::Metadata => "metadata",
+            Self::Organization => "organization",
             Self::Sts => "sts",
         }
+    }
+
+    /// Whether its requests name a region.
+    pub(crate) const fn is_regional(self) -> bool {
+        !matches!(self, Self::Organization)
     }
 
     /// Returns the version of its API.
@@ -131,6 +151,7 @@ impl Product {
         match self {
             Self::Cvm => "2017-03-12",
             Self::Metadata => "latest",
+            Self::Organization => "2021-03-31",
             Self::Sts => "2018-08-13",
         }
     }
@@ -175,6 +196,18 @@ impl Context<'_> {
     /// If the request has no signature.
     pub(crate) fn account(&self) -> Result<AccountId, Refusal> {
         self.caller.ok_or_else(|| Refusal::new("AuthFailure.InvalidAuthorization", "The request has no signature."))
+    }
+
+    /// Returns the organization that the account of the key administers.
+    ///
+    /// # Errors
+    /// If it administers none.
+    pub(crate) fn organization(&self) -> Result<&Organization, Refusal> {
+        let account = self.account()?;
+        let organization = self.world.organization.as_ref().filter(|organization| organization.admin == account);
+        organization.ok_or_else(|| {
+            Refusal::new("ResourceNotFound.OrganizationNotExist", "The account administers no organization.")
+        })
     }
 }
 

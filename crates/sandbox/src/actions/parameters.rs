@@ -1,8 +1,11 @@
 //! The parameters of a call. An action takes them one by one; the remaining ones are unknown.
 
-use imageshare_core::{ids::ImageId, text::excerpt};
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
+use imageshare_core::{ids::ImageId, text::excerpt};
+use serde_json::{Map, Value, json};
+
+use super::Members;
 use crate::ledger::Refusal;
 
 /// Parameters that the action has not taken yet.
@@ -98,6 +101,61 @@ impl Parameters {
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
+}
+
+/// A page of a list of an organization.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    offset: usize,
+    limit: usize,
+}
+
+impl Page {
+    /// The maximum number of entries.
+    const LIMIT_MAX: u64 = 50;
+
+    /// Takes the parameters `Offset` and `Limit`, both required.
+    pub(super) fn read(from: &mut Parameters) -> Result<Self, Refusal> {
+        let mut required = |name| from.number(name)?.ok_or_else(|| Refusal::missing_parameter(name));
+        let (offset, limit) = (required("Offset")?, required("Limit")?);
+        if !(1..=Self::LIMIT_MAX).contains(&limit) {
+            return Err(invalid("InvalidParameter", "Limit", &limit.to_string(), "expected 1 to 50"));
+        }
+        if !offset.is_multiple_of(limit) {
+            return Err(invalid("InvalidParameter", "Offset", &offset.to_string(), "expected a multiple of Limit"));
+        }
+        let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self { offset: number(offset), limit: number(limit) })
+    }
+
+    /// Returns the members of a response with this page of all entries.
+    pub(super) fn members(self, entries: impl Iterator<Item = Value>) -> Members {
+        let entries: Vec<Value> = entries.collect();
+        let total = entries.len();
+        let page: Vec<Value> = entries.into_iter().skip(self.offset).take(self.limit).collect();
+        vec![("Total", json!(total)), ("Items", Value::Array(page))]
+    }
+}
+
+/// The maximum number of tags in a request.
+const TAGS_MAX: usize = 10;
+
+/// Takes the parameter `Tags`: keys and values.
+pub(super) fn tags(from: &mut Parameters) -> Result<Vec<(String, String)>, Refusal> {
+    let tags = from.objects("Tags")?;
+    if tags.len() > TAGS_MAX {
+        return Err(invalid("InvalidParameter", "Tags", &tags.len().to_string(), "expected at most 10 tags"));
+    }
+    let tag = |mut tag: Parameters| {
+        let pair = (tag.required_text("TagKey")?, tag.required_text("TagValue")?);
+        tag.finish().map(|()| pair)
+    };
+    tags.into_iter().map(tag).collect()
+}
+
+/// Returns tags as a response has them.
+pub(super) fn described_tags(tags: &BTreeMap<String, String>) -> Vec<Value> {
+    tags.iter().map(|(key, value)| json!({"TagKey": key, "TagValue": value})).collect()
 }
 
 pub(super) fn image(text: &str) -> Result<ImageId, Refusal> {

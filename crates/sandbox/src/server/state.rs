@@ -34,6 +34,9 @@ const LOGGED_CHARS_MAX: usize = 128;
 /// The number of pairs of action and key above which idle meters are dropped.
 const METERS_MAX: usize = 10_000;
 
+/// The region of requests for products without regions.
+const GLOBAL_REGION: &str = "ap-guangzhou";
+
 /// How far the server's clock is ahead with the fault `skew`, in seconds.
 pub(super) const SKEW_SECONDS: u64 = 3600;
 
@@ -214,7 +217,8 @@ impl State {
         let service = caller.as_ref().and_then(|caller| caller.service.as_deref());
         let host = incoming.host.as_deref().unwrap_or_default();
         let action = check_action(incoming, service.filter(|service| !hosts::is_cut_from_address(service, host)))?;
-        let region = incoming.region.as_deref().ok_or_else(|| Refusal::missing_parameter("Region"))?;
+        let global = (!action.product().is_regional()).then_some(GLOBAL_REGION);
+        let region = incoming.region.as_deref().or(global).ok_or_else(|| Refusal::missing_parameter("Region"))?;
         let region: Region = region.parse().map_err(|_| {
             let region = imageshare_core::text::excerpt(region);
             Refusal::new("UnsupportedRegion", format!("The region {region} is not supported."))

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{DAY_MS, InstanceRole, Placed, World};
+use super::{
+    DAY_MS, InstanceRole, Placed, World,
+    organization::{FileOrganization, Organization},
+};
 use crate::{
     actions::Action,
     document::{DocumentError, Problems, did_you_mean, read_toml},
@@ -68,7 +71,7 @@ const REGIONS: [&str; 37] = [
 ];
 
 /// The patterns of ids in the schema.
-const ACCOUNT: &str = "^[1-9][0-9]{4,18}$";
+pub(super) const ACCOUNT: &str = "^[1-9][0-9]{4,18}$";
 const IMAGE: &str = "^img-[0-9a-z]{4,32}$";
 const REGION: &str = "^[a-z]{2}-[a-z]+(-[a-z0-9]+)*$";
 
@@ -135,6 +138,8 @@ struct WorldFile {
     web_identities: Vec<FileWebIdentity>,
     /// The role of the instance that uses the metadata service.
     instance_role: Option<FileInstanceRole>,
+    /// The organization that the Organization actions describe. Without it there is none.
+    organization: Option<FileOrganization>,
     /// The images at the start.
     #[serde(default)]
     images: Vec<FileImage>,
@@ -318,7 +323,20 @@ impl Check {
         let identity = |identity: &FileWebIdentity| (identity.provider_id.clone(), identity.token.clone());
         let web_identities = file.web_identities.iter().map(identity).collect();
         let instance_role = file.instance_role.as_ref().and_then(|role| self.instance_role(role, first_account));
-        World { ledger, images, keys, window: file.rate_window, read_lag_ms, web_identities, instance_role, denied }
+        let organization = file.organization.as_ref();
+        let organization =
+            organization.and_then(|file| Organization::new(file, first_account, |at, what| self.note(at, what)));
+        World {
+            ledger,
+            images,
+            keys,
+            window: file.rate_window,
+            read_lag_ms,
+            web_identities,
+            instance_role,
+            organization,
+            denied,
+        }
     }
 
     fn instance_role(&mut self, file: &FileInstanceRole, first_account: Option<AccountId>) -> Option<InstanceRole> {

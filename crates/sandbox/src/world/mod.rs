@@ -1,6 +1,7 @@
 //! The world file: images, accounts, keys and dials, in TOML.
 
 mod file;
+mod organization;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use imageshare_core::{
 };
 
 pub use file::schema;
+pub(crate) use organization::{Member, Node, Organization};
 
 use crate::{
     actions::Action,
@@ -45,6 +47,8 @@ pub struct World {
     /// Providers and tokens of identities. If empty, every well-formed token is accepted.
     pub(crate) web_identities: Vec<(String, String)>,
     pub(crate) instance_role: Option<InstanceRole>,
+    /// `None` if no account administers an organization.
+    pub(crate) organization: Option<Organization>,
     /// Actions that the policy of a key denies, by the id of the key.
     denied: BTreeMap<String, BTreeSet<Action>>,
 }

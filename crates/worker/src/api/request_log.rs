@@ -5,7 +5,7 @@ use std::time::Duration;
 use imageshare_core::{
     actions::Action,
     ids::{AccountId, RequestId},
-    params::ParameterWriter,
+    params::{ParameterWriter, Parameters},
 };
 use tracing::{Level, debug, enabled};
 
@@ -14,7 +14,7 @@ use super::{ApiFailure, CallOutcome};
 /// The target of these events. It is not that of this crate: the log of a worker has events of its own.
 pub const REQUESTS: &str = "requests";
 
-/// The parameters that a line names: images, the permission, and how many accounts.
+/// The parameters that a line names: images, the permission, how many accounts, and where a page begins.
 #[derive(Default)]
 struct Subject(Vec<String>);
 
@@ -25,7 +25,11 @@ impl ParameterWriter for Subject {
         }
     }
 
-    fn number(&mut self, _: &'static str, _: u64) {}
+    fn number(&mut self, name: &'static str, number: u64) {
+        if name == "Offset" {
+            self.0.push(format!("from {number}"));
+        }
+    }
 
     fn texts<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) {
         if name == "ImageIds" {
@@ -36,6 +40,8 @@ impl ParameterWriter for Subject {
     fn accounts(&mut self, _: &'static str, ids: &[AccountId]) {
         self.0.push(format!("{} account{}", ids.len(), if ids.len() == 1 { "" } else { "s" }));
     }
+
+    fn objects<T: Parameters>(&mut self, _: &'static str, _: &[T]) {}
 }
 
 /// Emits the line of a call that ended, if anything shows it.

@@ -13,8 +13,8 @@ use toml::{
 };
 
 use super::{
-    admin::RawAdmin, broker::RawBroker, credentials::RawCredential, engine::RawEngine, error::SettingsError,
-    http::RawHttp, lanes::RawLane, setting::SettingOrigin,
+    accounts::RawAccounts, admin::RawAdmin, broker::RawBroker, credentials::RawCredential, engine::RawEngine,
+    error::SettingsError, http::RawHttp, lanes::RawLane, setting::SettingOrigin,
 };
 use crate::paths::{path_problem, shown_path};
 
@@ -33,6 +33,7 @@ pub(super) type UnknownKeys = BTreeMap<String, IgnoredAny>;
 pub(super) struct RawFile {
     pub(super) lanes: BTreeMap<String, RawLane>,
     pub(super) credentials: BTreeMap<String, RawCredential>,
+    pub(super) accounts: RawAccounts,
     pub(super) engine: RawEngine,
     pub(super) http: RawHttp,
     pub(super) broker: RawBroker,
@@ -49,7 +50,7 @@ pub(super) struct FileLines {
 }
 
 impl RawFile {
-    pub(super) const KEYS: [&str; 6] = ["lanes", "credentials", "engine", "http", "broker", "admin"];
+    pub(super) const KEYS: [&str; 7] = ["lanes", "credentials", "accounts", "engine", "http", "broker", "admin"];
 }
 
 /// Reads the file that a flag or a variable names.

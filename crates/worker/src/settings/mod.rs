@@ -5,6 +5,7 @@
 //! the manual. `resolver` decides which value counts. The resolved structs build the configuration of other modules, and none of them
 //! imports this one.
 
+mod accounts;
 mod admin;
 mod broker;
 mod credentials;
@@ -27,6 +28,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{
+    accounts::AccountLists,
     admin::AdminSettings,
     broker::BrokerSettings,
     credentials::CredentialEntry,
@@ -92,6 +94,8 @@ pub struct Settings {
     pub lane: Option<String>,
     /// The region of jobs that name none.
     pub region: Option<Region>,
+    /// The files of the named lists of accounts.
+    pub account_lists: BTreeMap<String, PathBuf>,
     /// The engine's limits. How jobs end and the pauses between tries are not settings.
     pub limits: LimitValues,
     /// The time-outs of the HTTP client.
@@ -116,6 +120,7 @@ pub struct Settings {
 struct Resolved {
     lanes: BTreeMap<String, LaneSettings>,
     credentials: BTreeMap<String, CredentialEntry>,
+    accounts: AccountLists,
     engine: EngineSettings,
     http: HttpSettings,
     broker: BrokerSettings,
@@ -222,7 +227,8 @@ impl Settings {
     pub fn table() -> String {
         let (flags, environment) = (Flags::default(), Environment::of([]));
         let mut resolver = SettingsResolver::new(&flags, &environment, FileLines::default());
-        Resolved::resolve(RawFile::default(), &mut resolver);
+        let accounts = [("name".to_owned(), toml::Value::from("accounts.txt"))].into();
+        Resolved::resolve(RawFile { accounts, ..RawFile::default() }, &mut resolver);
         table::markdown(&resolver.rows)
     }
 
@@ -244,10 +250,11 @@ impl Settings {
             let name = format!("a file of credential {}", lane.credential);
             lane.source.files(environment).into_iter().map(move |path| (name.clone(), path))
         });
+        let of_lists = self.account_lists.iter().map(|(name, path)| (format!("accounts.{name}"), path.clone()));
         let of_system = tls::system_files(environment).into_iter();
         let of_system = of_system.map(|path| ("a root certificate of this machine".to_owned(), path));
         let of_broker = of_broker.chain(of_client).chain(of_url).chain(of_management);
-        of_api.chain(of_broker).chain(of_lanes).chain(of_system).collect()
+        of_api.chain(of_broker).chain(of_lanes).chain(of_lists).chain(of_system).collect()
     }
 
     fn resolve(
@@ -277,6 +284,11 @@ impl Settings {
             lanes,
             lane: resolved.jobs.lane.value.clone(),
             region: resolved.jobs.region.value,
+            account_lists: resolved
+                .accounts
+                .iter()
+                .filter_map(|(name, file)| Some((name.clone(), file.value.clone()?)))
+                .collect(),
             limits,
             http: resolved.http.time_outs(),
             outside: resolved.http.outside(),
@@ -292,7 +304,7 @@ impl Settings {
 
 impl Resolved {
     fn resolve(raw: RawFile, resolver: &mut SettingsResolver<'_>) -> Self {
-        let RawFile { lanes, credentials, engine, http, broker, admin, unknown } = raw;
+        let RawFile { lanes, credentials, accounts, engine, http, broker, admin, unknown } = raw;
         resolver.refuse_unknown(&[], &unknown, &RawFile::KEYS);
         let mut names: Vec<String> = credentials.keys().cloned().collect();
         if !names.iter().any(|name| name == DEFAULT_NAME) {
@@ -300,6 +312,7 @@ impl Resolved {
         }
         let credentials = credentials::resolve(credentials, resolver);
         let lanes = lanes::resolve(lanes, &names, resolver);
+        let accounts = accounts::resolve(accounts, resolver);
         let engine = EngineSettings::resolve(engine, &["engine"], resolver);
         let http = HttpSettings::resolve(http, &["http"], resolver);
         http.check(resolver);
@@ -310,7 +323,7 @@ impl Resolved {
         let names: Vec<String> = lanes.keys().cloned().collect();
         let served: Vec<_> = lanes.values().map(|lane| &lane.regions.value).collect();
         let jobs = JobSettings::resolve(RawJobs::default(), &[], resolver, &names, &served);
-        Self { lanes, credentials, engine, http, broker, admin, output, jobs }
+        Self { lanes, credentials, accounts, engine, http, broker, admin, output, jobs }
     }
 }
 

@@ -209,7 +209,7 @@ fn unknown_keys_are_refused_without_their_values() {
          [engine]\ncaps = 1\n[http]\nproxies = 1\n\
          [broker]\nuri = \"topsecret\"\n[admin]\naddress = \"x\"",
         &[
-            ":1: brokers: unknown key (expected lanes, credentials, engine, http, broker, admin)",
+            ":1: brokers: unknown key (expected lanes, credentials, accounts, engine, http, broker, admin)",
             "hint: did you mean broker?",
             ":6: credentials.a.secret_key: unknown key (expected source, path, section, profile, role, role_arn, \
              session_name, duration, external_id, credential, provider_id, token_file, endpoint, region)",
@@ -759,4 +759,22 @@ fn lane_names_account_of_its_key() {
             ":2: lanes.eu.account: invalid value, which is not shown (expected an account id of 5 to 19 digits)";
         check(&format!("[lanes.eu]\naccount = \"{wrong}\""), &[problem]);
     }
+}
+
+#[test]
+fn lists_of_accounts_have_files() {
+    let settings = load_file("[accounts]\nproduction = \"./production.txt\"\nqa = \"/etc/qa.csv\"").unwrap();
+    let expected = [("production", "./production.txt"), ("qa", "/etc/qa.csv")];
+    let expected = expected.map(|(name, path)| (name.to_owned(), path.into())).into();
+    assert_eq!(settings.account_lists, expected);
+    assert_eq!(described(&settings, "accounts.qa").0, "/etc/qa.csv");
+    check(
+        "[accounts]\nQA = \"a.txt\"\nqa = \"\"\nnight = [1]",
+        &[
+            ":2: accounts.QA: invalid name of a list (expected 1 to 63 lowercase letters, digits and hyphens)",
+            ":4: accounts.night: invalid type array (expected the path of a file of account ids)",
+            ":3: accounts.qa: empty path (expected the path of a file of account ids)",
+        ],
+    );
+    check("accounts = 3", &[":1: invalid type (expected a table)"]);
 }

@@ -26,7 +26,7 @@ impl<T: Shown> From<&Definition<T>> for Row {
     }
 }
 
-/// Returns the rows as a table of Markdown, lanes first. Lanes and credentials have names.
+/// Returns the rows as a table of Markdown, lanes first. Lanes, credentials and lists of accounts have names.
 pub(super) fn markdown(rows: &[Row]) -> String {
     let code = |text: &str| format!("`{text}`");
     let mut table = String::from(
@@ -37,6 +37,10 @@ pub(super) fn markdown(rows: &[Row]) -> String {
     for Row { path, variables, flag, default, expected, about } in lanes.into_iter().chain(others) {
         let mut path = path.clone();
         if let [_, name, _] = path.as_mut_slice() {
+            "NAME".clone_into(name);
+        } else if let [section, name] = path.as_mut_slice()
+            && section == "accounts"
+        {
             "NAME".clone_into(name);
         }
         // A setting without a section is not read from a file.

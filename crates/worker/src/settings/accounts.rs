@@ -1,0 +1,45 @@
+//! Named lists of accounts: the file of each.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use toml::Value;
+
+use super::{
+    error::SettingsProblem,
+    file::joined,
+    resolver::{Definition, SettingsResolver},
+    setting::Setting,
+    values::file_path,
+};
+use crate::wire::job::is_lane_name;
+
+/// The lists of a settings file, by their names.
+pub(super) type RawAccounts = BTreeMap<String, Value>;
+
+/// The files of the lists, by their names. Each is set.
+pub(super) type AccountLists = BTreeMap<String, Setting<Option<PathBuf>>>;
+
+/// Resolves the lists of the file.
+pub(super) fn resolve(raw: RawAccounts, resolver: &mut SettingsResolver<'_>) -> AccountLists {
+    let mut lists = AccountLists::new();
+    for (name, value) in raw {
+        let path = vec!["accounts".to_owned(), name.clone()];
+        if !is_lane_name(&name) {
+            let fault = "invalid name of a list".to_owned();
+            let expected = "1 to 63 lowercase letters, digits and hyphens";
+            let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
+            resolver.report(problem);
+            continue;
+        }
+        let definition = Definition {
+            path,
+            variables: &[],
+            flag: None,
+            default: None,
+            parser: file_path("a file of account ids").optional(),
+            about: "The file of the list that `--accounts NAME` names; see [account files](#files)",
+        };
+        lists.insert(name, resolver.resolve(definition, Some(value)));
+    }
+    lists
+}
