@@ -8,7 +8,7 @@ use imageshare_core::{
 };
 
 use super::{
-    documents::{DocumentRead, Documents, Foreign},
+    documents::{Documents, Foreign, Taken},
     job::{self, ACCOUNTS_MAX, JOB_BYTES_MAX},
     lines::{Line, Lines},
     rows::ACCOUNT_NAMES,
@@ -192,13 +192,25 @@ impl Reading {
 
     /// Takes a line of JSON.
     fn take_json(&mut self, documents: &mut Documents, number: u64, bytes: &[u8]) -> ControlFlow<()> {
-        let mut is_full = false;
-        let flow = documents.take(number, bytes, |read| is_full = is_full || self.take_document(read).is_break());
-        if is_full { ControlFlow::Break(()) } else { flow }
+        let mut at = 0;
+        loop {
+            match documents.take(number, bytes, at) {
+                Taken::Value { line, value, next } => {
+                    self.take_value(line, value)?;
+                    at = next;
+                }
+                Taken::LineEnd => return ControlFlow::Continue(()),
+                Taken::Malformed(problem) => {
+                    self.refuse(number, &problem);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
     }
 
-    fn take_document(&mut self, (line, read): DocumentRead<'_>) -> ControlFlow<()> {
-        let bytes = match read {
+    /// Takes an account id of JSON, or an object that holds some.
+    fn take_value(&mut self, line: u64, value: Result<&[u8], String>) -> ControlFlow<()> {
+        let bytes = match value {
             Ok(bytes) => bytes,
             Err(problem) => return self.add(line, Err(problem)),
         };

@@ -1,7 +1,5 @@
 //! JSON that is not one value per line: an object over several lines, several of them, or a list.
 
-use std::ops::ControlFlow;
-
 use imageshare_core::text::excerpt;
 
 use super::value::Value;
@@ -10,7 +8,7 @@ use super::value::Value;
 /// brackets and quotes only; whether a value is valid is for its parser to say.
 pub(super) struct Documents {
     len_max: usize,
-    /// The first `len_max` bytes of the value in hand.
+    /// The first `len_max` bytes of the last value.
     value: Vec<u8>,
     is_too_long: bool,
     /// The line on which it begins.
@@ -45,8 +43,22 @@ enum List {
     Value,
 }
 
-/// The line on which a value begins, and its bytes or what is wrong with it.
-pub(super) type DocumentRead<'a> = (u64, Result<&'a [u8], String>);
+/// What was found in a line.
+pub(super) enum Taken<'a> {
+    /// A value ended.
+    Value {
+        /// The line on which it began.
+        line: u64,
+        /// Its bytes, or what is wrong with it.
+        value: Result<&'a [u8], String>,
+        /// Where in the line to continue.
+        next: usize,
+    },
+    /// No further value ends in this line.
+    LineEnd,
+    /// An error that leaves the begin of the next value unknown.
+    Malformed(String),
+}
 
 /// JSON of another program, recognized to say what to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,20 +83,24 @@ impl Documents {
         Self { len_max, value: Vec::new(), is_too_long: false, line: 0, state, list }
     }
 
-    /// Takes the next line, and passes each value that ends in it to `each`. Breaks after an error that leaves the begin
-    /// of the next value unknown.
-    pub(super) fn take(&mut self, number: u64, line: &[u8], mut each: impl FnMut(DocumentRead<'_>)) -> ControlFlow<()> {
-        for &byte in line.iter().chain(b"\n") {
+    /// Takes a line from the byte `at` on until a value ends, so that no more than one is in memory.
+    pub(super) fn take(&mut self, number: u64, line: &[u8], at: usize) -> Taken<'_> {
+        for at in at..=line.len() {
+            let byte = line.get(at).copied().unwrap_or(b'\n');
             if self.state == State::Word && (byte.is_ascii_whitespace() || b",]}".contains(&byte)) {
-                self.end(&mut each);
+                return self.end(at);
             }
             if self.state == State::Between {
                 match self.begin(byte) {
-                    Ok(true) => self.line = number,
+                    Ok(true) => {
+                        self.value.clear();
+                        (self.line, self.is_too_long) = (number, false);
+                    }
                     Ok(false) => continue,
                     Err(problem) => {
-                        each((number, Err(format!("malformed JSON: {problem}; the rest of the file was not read"))));
-                        return ControlFlow::Break(());
+                        return Taken::Malformed(format!(
+                            "malformed JSON: {problem}; the rest of the file was not read"
+                        ));
                     }
                 }
             } else {
@@ -96,10 +112,10 @@ impl Documents {
                 self.is_too_long = true;
             }
             if self.state == State::Between {
-                self.end(&mut each);
+                return self.end(at + 1);
             }
         }
-        ControlFlow::Continue(())
+        Taken::LineEnd
     }
 
     /// Returns what is wrong if the text ends here.
@@ -148,20 +164,18 @@ impl Documents {
         };
     }
 
-    /// Passes the value in hand on.
-    fn end(&mut self, each: &mut impl FnMut(DocumentRead<'_>)) {
+    /// Ends a value before the byte `next`.
+    fn end(&mut self, next: usize) -> Taken<'_> {
+        self.state = State::Between;
+        if self.list != List::Closed {
+            self.list = List::CommaOrEnd;
+        }
         let value = if self.is_too_long {
             Err(format!("more than {0} bytes (expected at most {0})", self.len_max))
         } else {
             Ok(self.value.as_slice())
         };
-        each((self.line, value));
-        self.value.clear();
-        self.is_too_long = false;
-        self.state = State::Between;
-        if self.list != List::Closed {
-            self.list = List::CommaOrEnd;
-        }
+        Taken::Value { line: self.line, value, next }
     }
 }
 
@@ -196,15 +210,21 @@ mod tests {
     fn split(text: &str) -> Vec<String> {
         let mut documents = Documents::new(24);
         let mut read = Vec::new();
-        let mut add = |(line, value): DocumentRead<'_>| {
-            read.push(format!(
-                "{line} {}",
-                value.map_or_else(|problem| problem, |value| String::from_utf8_lossy(value).into_owned())
-            ));
-        };
         for (number, line) in (1..).zip(text.split('\n')) {
-            if documents.take(number, line.as_bytes(), &mut add).is_break() {
-                return read;
+            let mut at = 0;
+            loop {
+                match documents.take(number, line.as_bytes(), at) {
+                    Taken::Value { line, value, next } => {
+                        let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
+                        read.push(format!("{line} {}", value.unwrap_or_else(|problem| problem)));
+                        at = next;
+                    }
+                    Taken::LineEnd => break,
+                    Taken::Malformed(problem) => {
+                        read.push(format!("{number} {problem}"));
+                        return read;
+                    }
+                }
             }
         }
         read.extend(documents.finish().map(|(line, problem)| format!("{line} {problem}")));

@@ -7,8 +7,10 @@ use super::job::foreign_format;
 /// Lines of a reader. A line ends with a line feed, with or without a carriage return before it, or with the text.
 pub(super) struct Lines<R> {
     reader: R,
-    /// The bytes of the last line, without its end.
+    /// The first bytes of the last line, without its end: as many as a line may have, and a few more.
     line: Vec<u8>,
+    /// How many bytes it has in all.
+    len: usize,
     /// Its number, from 1.
     number: u64,
     line_len_max: usize,
@@ -27,7 +29,7 @@ pub(super) enum Line<'a> {
 
 impl<R: BufRead> Lines<R> {
     pub(super) const fn new(reader: R, line_len_max: usize) -> Self {
-        Self { reader, line: Vec::new(), number: 0, line_len_max }
+        Self { reader, line: Vec::new(), len: 0, number: 0, line_len_max }
     }
 
     /// The number of the last line, from 1.
@@ -38,9 +40,8 @@ impl<R: BufRead> Lines<R> {
     /// The next line and its number; `None` at the end. The byte order mark that some editors put before a text is no part of it.
     pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         self.line.clear();
-        // One byte more than allowed may be the carriage return of a line's end.
-        let keep_max = self.line_len_max + 1 + BYTE_ORDER_MARK.len();
-        let mut len = 0_usize;
+        self.len = 0;
+        let keep_max = self.keep_max();
         let mut is_begun = false;
         loop {
             let available = match self.reader.fill_buf() {
@@ -57,7 +58,7 @@ impl<R: BufRead> Lines<R> {
             is_begun = true;
             let end = available.iter().position(|&b| b == b'\n');
             let content = available.get(..end.unwrap_or(available.len())).unwrap_or(available);
-            len = len.saturating_add(content.len());
+            self.len = self.len.saturating_add(content.len());
             let room = keep_max.saturating_sub(self.line.len());
             self.line.extend_from_slice(content.get(..room).unwrap_or(content));
             let used = content.len() + usize::from(end.is_some());
@@ -70,17 +71,27 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
+        Ok(Some(self.last_line()))
+    }
+
+    /// Returns the last line and its number again.
+    pub(super) fn last_line(&self) -> (u64, Line<'_>) {
         if let (1, Some(format)) = (self.number, foreign_format(&self.line)) {
-            return Ok(Some((1, Line::Foreign(format))));
+            return (1, Line::Foreign(format));
         }
-        if len > keep_max {
-            return Ok(Some((self.number, Line::TooLong)));
+        if self.len > self.keep_max() {
+            return (self.number, Line::TooLong);
         }
         let bytes = self.line.as_slice();
         let bytes = if self.number == 1 { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes) } else { bytes };
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let line = if bytes.len() > self.line_len_max { Line::TooLong } else { Line::Bytes(bytes) };
-        Ok(Some((self.number, line)))
+        (self.number, line)
+    }
+
+    /// One byte more than allowed may be the carriage return of a line's end, and the first line may begin with a mark.
+    const fn keep_max(&self) -> usize {
+        self.line_len_max + 1 + BYTE_ORDER_MARK.len()
     }
 }
 

@@ -1,15 +1,15 @@
 //! Jobs of a file of any size: JSON or CSV, one after the other, with only one of them held.
 
-use std::{collections::VecDeque, io::BufRead, sync::Arc};
+use std::{collections::VecDeque, io::BufRead, ops::ControlFlow, sync::Arc};
 
 use imageshare_core::{ids::Region, text::printable};
 
 use super::{
-    documents::{Documents, Foreign, is_spread},
+    documents::{Documents, Foreign, Taken, is_spread},
     job::{self, Defaults, JOB_BYTES_MAX, Job},
     lines::{Line, Lines},
     rejection::{Place, Rejection},
-    rows::{COLUMNS, Rows},
+    rows::{COLUMNS, Ready, Rows},
     sheet::{is_comment, is_header},
 };
 
@@ -25,17 +25,20 @@ pub enum Format {
     Csv,
 }
 
+/// Takes a line about what the reader ignores.
+type Notice = Box<dyn FnMut(&str) + Send>;
+
 /// A job and the line on which it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobLine {
-    /// Where it stands.
+    /// The line on which it begins.
     pub place: Place,
     /// The job.
     pub job: Job,
 }
 
-/// The jobs of a file in their order. What is no job comes as a rejection and costs none of the others; a file that
-/// cannot be read on ends with a rejection that says so.
+/// The jobs of a file in their order. A line that is not a job gives a rejection, and the other lines are read. A file whose
+/// rest cannot be read ends with a rejection that gives the reason.
 ///
 /// ```
 /// use imageshare_worker::wire::JobReader;
@@ -51,20 +54,18 @@ pub struct JobReader<R> {
     file: Arc<str>,
     /// `None` until the first line shows it.
     format: Option<Format>,
-    region: Option<Region>,
     rows: Rows,
-    /// Splits JSON that is not one job per line; `None` if it is.
-    documents: Option<Documents>,
-    /// The line of the last job of JSON, and how many jobs begin on it.
-    last: (u64, u64),
-    /// Read and not given out yet: the jobs of one line.
-    ready: VecDeque<Result<JobLine, Rejection>>,
-    notice: Option<Box<dyn FnMut(&str) + Send>>,
+    objects: Objects,
+    /// Where in the last line the next object may begin; `None` if the line is used up.
+    rest: Option<usize>,
+    /// Read and not given out yet; two at most.
+    ready: Ready,
+    notice: Option<Notice>,
     is_ended: bool,
 }
 
 impl Format {
-    /// The format that a file's name says, if it says one.
+    /// The format that the extension of a file's name stands for, if it is known.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let (_, extension) = name.rsplit_once('.')?;
@@ -75,8 +76,8 @@ impl Format {
         }
     }
 
-    /// The format of a text whose first line this is. What names no column of CSV is an object, or a line that should
-    /// be one and after which objects may follow.
+    /// The format of a text whose first line this is. A line that names no column of CSV is an object, or an invalid line
+    /// before objects.
     fn of_first_line(line: &[u8]) -> Self {
         if is_header(line, &COLUMNS) { Self::Csv } else { Self::Ndjson }
     }
@@ -91,11 +92,10 @@ impl<R: BufRead> JobReader<R> {
         Self {
             lines: Lines::new(reader, JOB_BYTES_MAX),
             rows: Rows::new(file.clone(), region),
+            objects: Objects { file: file.clone(), region, documents: None, last: (0, 0) },
             file,
             format,
-            region,
-            documents: None,
-            last: (0, 0),
+            rest: None,
             ready: VecDeque::new(),
             notice: None,
             is_ended: false,
@@ -108,8 +108,16 @@ impl<R: BufRead> JobReader<R> {
         Self { notice: Some(Box::new(notice)), ..self }
     }
 
-    /// Reads one line, which may make jobs or rejections ready.
+    /// Reads one line, or one object of it, which may make jobs or rejections ready.
     fn step(&mut self) {
+        if let Some(at) = self.rest.take() {
+            let (number, line) = self.lines.last_line();
+            match self.objects.take(number, line, at, &mut self.ready) {
+                ControlFlow::Continue(rest) => self.rest = rest,
+                ControlFlow::Break(()) => self.is_ended = true,
+            }
+            return;
+        }
         let (number, line) = match self.lines.next_line() {
             Ok(Some((_, Line::Bytes(bytes)))) if bytes.trim_ascii().is_empty() => return,
             Ok(Some((number, Line::Foreign(format)))) => {
@@ -121,7 +129,7 @@ impl<R: BufRead> JobReader<R> {
             Ok(None) => {
                 self.is_ended = true;
                 self.ready.extend(self.rows.finish());
-                if let Some((line, problem)) = self.documents.as_ref().and_then(Documents::finish) {
+                if let Some((line, problem)) = self.objects.finish() {
                     self.rows.reject(line, problem, &mut self.ready);
                 }
                 return;
@@ -141,61 +149,66 @@ impl<R: BufRead> JobReader<R> {
             Line::Bytes(bytes) => Format::of_first_line(bytes),
             Line::TooLong | Line::Foreign(_) => Format::Ndjson,
         });
-        self.is_ended = match format {
-            Format::Csv => {
-                let ended = self.rows.take(number, line, &mut self.ready).is_break();
-                if let (Some(notice), Some(say)) = (self.rows.take_notice(), &mut self.notice) {
-                    say(&format!("{}:{number}: {notice}", self.file));
-                }
-                ended
-            }
-            Format::Ndjson => {
-                let jobs = &mut JsonJobs {
-                    file: &self.file,
-                    region: self.region,
-                    last: &mut self.last,
-                    ready: &mut self.ready,
-                };
-                let is_first = jobs.last.0 == 0 && self.documents.is_none();
-                match line {
-                    Line::Bytes(bytes) => {
-                        if is_first && is_spread(bytes) {
-                            self.documents = Some(Documents::new(JOB_BYTES_MAX));
-                        }
-                        match &mut self.documents {
-                            Some(documents) => {
-                                documents.take(number, bytes, |(line, value)| jobs.add(line, value)).is_break()
-                            }
-                            None => {
-                                jobs.add(number, Ok(bytes));
-                                false
-                            }
-                        }
-                    }
-                    Line::TooLong | Line::Foreign(_) => {
-                        jobs.add(number, Err(job::too_long()));
-                        self.documents.is_some()
-                    }
-                }
-            }
-        };
+        if format == Format::Ndjson {
+            self.rest = Some(0);
+            return;
+        }
+        self.is_ended = self.rows.take(number, line, &mut self.ready).is_break();
+        if let (Some(notice), Some(say)) = (self.rows.take_notice(), &mut self.notice) {
+            say(&format!("{}:{number}: {notice}", self.file));
+        }
     }
 }
 
-/// Makes jobs of JSON ready.
-struct JsonJobs<'a> {
-    file: &'a Arc<str>,
+/// Reads jobs from lines of JSON, as [`Rows`] does from lines of CSV.
+struct Objects {
+    file: Arc<str>,
     region: Option<Region>,
-    /// As in [`JobReader`].
-    last: &'a mut (u64, u64),
-    ready: &'a mut VecDeque<Result<JobLine, Rejection>>,
+    /// Splits a text that is not one job per line; `None` if it is.
+    documents: Option<Documents>,
+    /// The line on which the last job began, and how many jobs began on it.
+    last: (u64, u64),
 }
 
-impl JsonJobs<'_> {
-    /// Adds the job that begins on this line, or the rejection of what is not a job.
-    fn add(&mut self, line: u64, value: Result<&[u8], String>) {
+impl Objects {
+    /// Takes a line from the byte `at` on until a job ends. Returns where to continue, `None` at the end of the line, or
+    /// breaks if the rest of the file cannot be read.
+    fn take(&mut self, number: u64, line: Line<'_>, at: usize, ready: &mut Ready) -> ControlFlow<(), Option<usize>> {
+        let Line::Bytes(bytes) = line else {
+            ready.push_back(self.job(number, Err(job::too_long())));
+            return if self.documents.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(None) };
+        };
+        let is_first = self.last.0 == 0 && self.documents.is_none();
+        let mut documents =
+            self.documents.take().or_else(|| (is_first && is_spread(bytes)).then(|| Documents::new(JOB_BYTES_MAX)));
+        let flow = match documents.as_mut().map(|documents| documents.take(number, bytes, at)) {
+            None => {
+                ready.push_back(self.job(number, Ok(bytes)));
+                ControlFlow::Continue(None)
+            }
+            Some(Taken::Value { line, value, next }) => {
+                ready.push_back(self.job(line, value));
+                ControlFlow::Continue(Some(next))
+            }
+            Some(Taken::LineEnd) => ControlFlow::Continue(None),
+            Some(Taken::Malformed(problem)) => {
+                ready.push_back(self.job(number, Err(problem)));
+                ControlFlow::Break(())
+            }
+        };
+        self.documents = documents;
+        flow
+    }
+
+    /// Returns what is wrong if the file ends here.
+    fn finish(&self) -> Option<(u64, String)> {
+        self.documents.as_ref().and_then(Documents::finish)
+    }
+
+    /// Parses the job that begins on this line.
+    fn job(&mut self, line: u64, value: Result<&[u8], String>) -> Result<JobLine, Rejection> {
         let nth = if self.last.0 == line { self.last.1 + 1 } else { 1 };
-        *self.last = (line, nth);
+        self.last = (line, nth);
         let job_id = if nth == 1 { format!("line-{line}") } else { format!("line-{line}-{nth}") };
         let defaults = Defaults { job_id, region: self.region };
         let read = value.map_err(|problem| job::unreadable(&defaults, problem)).and_then(|value| {
@@ -205,11 +218,11 @@ impl JsonJobs<'_> {
             };
             job::parse(value, &defaults).map_err(explained)
         });
-        let place = Place { file: Arc::clone(self.file), line };
-        self.ready.push_back(match read {
+        let place = Place { file: Arc::clone(&self.file), line };
+        match read {
             Ok(job) => Ok(JobLine { place, job }),
             Err(rejection) => Err(rejection.at(place)),
-        });
+        }
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) const ACCOUNT_NAMES: [&str; 3] = ["account_id", "account", "uin"];
 const ALLOWED_HEADER: &str = "a header with the columns image_id, region, permission and account_id in any order, \
                               or NDJSON, which begins with {";
 
-type Ready = VecDeque<Result<JobLine, Rejection>>;
+/// Jobs and rejections that are read and not given out yet.
+pub(super) type Ready = VecDeque<Result<JobLine, Rejection>>;
 
 /// What consecutive rows have to have in common to be one job.
 type Key = (ImageId, Region, Permission);
