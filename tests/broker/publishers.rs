@@ -6,7 +6,9 @@ use std::{
 };
 
 use kit::{
-    Program, repository_path,
+    Program,
+    markdown::MarkdownPage,
+    repository_path,
     setup::{QUEUE, TestSetup},
 };
 
@@ -48,6 +50,20 @@ fn check(program: &OsStr, arguments: &[OsString]) {
 #[test]
 fn python_publisher_works() {
     check(&prepared("TEST_PYTHON"), &["-B".into(), repository_path("examples/publishers/python/publish.py").into()]);
+}
+
+#[test]
+fn python_of_the_manual_receives_its_report() {
+    let setup = TestSetup::shared(100);
+    let page = MarkdownPage::read("docs/jobs.md");
+    let program = &page.blocks[page.find("import json, os")].text;
+    let worker = setup.worker();
+    let ended = Program::external(prepared("TEST_PYTHON"), ["-B", "-c", program.as_str()])
+        .env("IMAGESHARE_BROKER_URL", setup.vhost.url())
+        .run()
+        .check(0);
+    assert_eq!(ended.stdout, "succeeded changed: 1038493875 100022975249\n");
+    worker.drain();
 }
 
 #[test]
