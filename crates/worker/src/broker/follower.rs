@@ -23,6 +23,8 @@ pub struct Follower {
     // It has to be dropped before the consumer.
     connection: Connection,
     consumer: Consumer,
+    /// A delivery that was received and not returned yet.
+    received: Option<Delivery>,
 }
 
 /// The end of a job.
@@ -68,7 +70,7 @@ impl Follower {
         let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
         let consume = channel.basic_consume(queue, "".into(), options, FieldTable::default());
         let consumer = bounded(limit, "basic.consume", consume).await?;
-        Ok(Self { connection, consumer })
+        Ok(Self { connection, consumer, received: None })
     }
 
     /// Returns the next report or dropped job. Dropping the future loses nothing.
@@ -77,16 +79,19 @@ impl Follower {
     /// If the connection is lost. What arrives until another one is opened is lost too.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
-            let delivery = match self.connection.next_delivery(&mut self.consumer).await {
-                Some(Ok(delivery)) => delivery,
+            if let Some(delivery) = &self.received {
+                // More is delivered only after acknowledgements. If this one is lost, nothing else gets the message. If the
+                // future is dropped while it waits, the next one finds the delivery here, and its acknowledgement sent.
+                drop(delivery.acker.ack(BasicAckOptions::default()).await);
+                if let Some(followed) = self.received.take().as_ref().and_then(read) {
+                    return Ok(followed);
+                }
+            }
+            self.received = match self.connection.next_delivery(&mut self.consumer).await {
+                Some(Ok(delivery)) => Some(delivery),
                 Some(Err(error)) => return Err(Error::from_call("basic.deliver", &error)),
                 None => return Err(Error::Lost { call: "basic.deliver", detail: "the consumer was ended".to_owned() }),
             };
-            // More is delivered only after acknowledgements. If this one is lost, nothing else gets the message.
-            drop(delivery.acker.ack(BasicAckOptions::default()).await);
-            if let Some(followed) = read(&delivery) {
-                return Ok(followed);
-            }
         }
     }
 
@@ -106,4 +111,80 @@ fn read(delivery: &Delivery) -> Option<Followed> {
     let job_id = default_id(&delivery.data, &delivery.properties);
     let job = job::parse(&delivery.data, &Defaults { job_id, region: None }).ok()?;
     Some(Followed::Dropped { identity: Box::new(job.identity), dropped })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        task::Poll,
+        time::{Duration, SystemTime},
+    };
+
+    use imageshare_amqp::{
+        encode_method,
+        fake_broker::{FakeBroker, content},
+    };
+    use lapin::protocol::{AMQPClass, basic, queue};
+    use tokio::{task::yield_now, time::timeout};
+
+    use super::*;
+    use crate::wire::{Rejection, report::Circumstances};
+
+    /// How long a test may take for what it does within milliseconds.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Delivers one report to the consumer on channel 1.
+    fn deliver_one(channel: u16, received: &AMQPClass) -> Vec<Vec<u8>> {
+        let method = |method| vec![encode_method(channel, &method)];
+        let basic = |answer| method(AMQPClass::Basic(answer));
+        match received {
+            AMQPClass::Queue(queue::AMQPMethod::Declare(_)) => {
+                let declared = queue::DeclareOk { queue: "q".into(), message_count: 0, consumer_count: 0 };
+                method(AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared)))
+            }
+            AMQPClass::Queue(queue::AMQPMethod::Bind(_)) => {
+                method(AMQPClass::Queue(queue::AMQPMethod::BindOk(queue::BindOk {})))
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Qos(_)) => basic(basic::AMQPMethod::QosOk(basic::QosOk {})),
+            AMQPClass::Basic(basic::AMQPMethod::Consume(_)) => {
+                let now = SystemTime::now().try_into().unwrap();
+                let circumstances =
+                    Circumstances { redelivered: false, received_at: now, finished_at: now, worker: "w".into() };
+                let report = Report::of_rejection(&Rejection::of_text("no"), circumstances).write(usize::MAX);
+                let deliver = basic::Deliver {
+                    consumer_tag: "c".into(),
+                    delivery_tag: 1,
+                    redelivered: false,
+                    exchange: topology::REPORTS.into(),
+                    routing_key: "default.rejected".into(),
+                };
+                [
+                    basic(basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag: "c".into() })),
+                    basic(basic::AMQPMethod::Deliver(deliver)),
+                    vec![content(&[0, 0], &report)],
+                ]
+                .concat()
+            }
+            _ => vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn dropped_future_loses_no_report() {
+        let broker = FakeBroker::start(deliver_one).await;
+        let mut follower = Follower::open(&broker.url().parse().unwrap(), "test", TimeOuts::default()).await.unwrap();
+        // Each future is dropped after one poll, as by `select!`.
+        let polled_once = async {
+            loop {
+                if let Poll::Ready(followed) = poll_fn(|cx| Poll::Ready(pin!(follower.next()).poll(cx))).await {
+                    return followed;
+                }
+                yield_now().await;
+            }
+        };
+        let followed = timeout(PATIENCE, polled_once).await.expect("the report is returned");
+        assert!(matches!(followed, Ok(Followed::Reported(_))), "{followed:?}");
+    }
 }
