@@ -518,6 +518,9 @@ pub(crate) struct SandboxArguments {
     /// Images, accounts, keys and dials (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) world: Option<PathBuf>,
+    /// Load the images and their shares from this file (JSON) if it exists, and save them there at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
     /// Delay of each response: 80ms, 0.5s
     #[arg(long, value_name = "TIME", default_value = "0ms")]
     pub(crate) latency: String,
@@ -527,7 +530,7 @@ pub(crate) struct SandboxArguments {
     /// Accounts an image may be shared with [default: 500, or that of the world]
     #[arg(long, value_name = "N")]
     pub(crate) cap: Option<usize>,
-    /// Accounts one request may name [default: no limit, or that of the world]
+    /// Accounts one request may name; 0 is unlimited [default: 100, or that of the world]
     #[arg(long, value_name = "N")]
     pub(crate) batch_limit: Option<usize>,
     /// Use TLS, with a certificate for the names of the API, localhost, cvm.localhost and sts.localhost

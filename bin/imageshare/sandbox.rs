@@ -7,6 +7,7 @@ use imageshare_core::text::excerpt;
 use imageshare_sandbox::{
     Config, Sandbox, Scheme, World,
     faults::{self, Faults},
+    saved_state::{self, SavedState},
     server, world,
 };
 use imageshare_worker::settings;
@@ -35,9 +36,11 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
         }
         None => Faults::default(),
     };
+    let state = arguments.state.as_deref().map(read_state).transpose()?.flatten();
     let config = Config {
         listen: arguments.listen,
         world,
+        state,
         faults,
         latency: settings::duration_of_flag(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
             .context("--latency")
@@ -45,7 +48,7 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
         rps: arguments.rps,
         scheme: scheme(arguments)?,
     };
-    runtime::run(serve(config, arguments.tls_ca.as_deref()))
+    runtime::run(serve(config, arguments.tls_ca.as_deref(), arguments.state.as_deref()))
 }
 
 /// Reads a world file.
@@ -54,7 +57,19 @@ pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
     World::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))
 }
 
-async fn serve(config: Config, ca_file: Option<&Path>) -> Ended {
+/// Reads a state file, if it exists.
+fn read_state(path: &Path) -> Result<Option<SavedState>, Problem> {
+    // Any other path is refused when the file is written for the first time.
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = files::read("--state", path, saved_state::FILE_LEN_MAX)?;
+    let state =
+        SavedState::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))?;
+    Ok(Some(state))
+}
+
+async fn serve(config: Config, ca_file: Option<&Path>, state_file: Option<&Path>) -> Ended {
     let interrupts = runtime::interrupts(|| {})?;
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
     if let Some(path) = ca_file {
@@ -62,10 +77,17 @@ async fn serve(config: Config, ca_file: Option<&Path>) -> Ended {
             .with_context(|| format!("--tls-ca {}", files::name(path)))
             .or_exit(Exit::Usage)?;
     }
+    if let Some(path) = state_file {
+        // At the start too, so that a file that cannot be written is an error before the state is worth something.
+        files::replace("--state", path, &sandbox.state().text())?;
+    }
     output::print(&format!("listening on {}\n", sandbox.addr()))?;
     // One interrupt is enough: the sandbox has no work to finish.
     interrupts.any().await;
-    sandbox.stop().await;
+    let state = sandbox.stop().await;
+    if let Some(path) = state_file {
+        files::replace("--state", path, &state.text())?;
+    }
     Ok(Exit::Done)
 }
 

@@ -1,7 +1,7 @@
 //! Command behavior that a transcript cannot show: the exit of a sandbox, output that depends on the version, and many jobs
 //! at the API's rate limit.
 
-use std::{fmt::Write as _, time::Instant};
+use std::{fmt::Write as _, fs, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,28 @@ fn schemas_completions_and_version_are_printed() {
     }
     let version = Program::new(["--version"]).run().check(0).stdout;
     assert_eq!(version, format!("imageshare {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn state_file_is_loaded_and_saved_at_end() {
+    let folder = Folder::new();
+    let file = folder.path("state.json").to_str().unwrap().to_owned();
+    let share = |sandbox: &SandboxProcess, account: &str| {
+        let image = ["--image", "img-6pb6lrmy", "--region", "ap-singapore", "--account", account];
+        sandbox.program("share").args(image).run().check(0);
+    };
+    let first = SandboxProcess::start(&["--state", &file]);
+    share(&first, "100000000001");
+    assert_eq!(first.interrupt(), Some(0));
+    let saved = fs::read(&file).unwrap();
+    let second = SandboxProcess::start(&["--state", &file]);
+    assert_eq!(fs::read(&file).unwrap(), saved);
+    share(&second, "100000000002");
+    assert_eq!(second.shared("img-6pb6lrmy"), [100_000_000_001, 100_000_000_002].into());
+    drop(second);
+    // It was killed, so nothing was saved, and no draft of the file is left.
+    assert_eq!(fs::read(&file).unwrap(), saved);
+    assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 1);
 }
 
 #[test]

@@ -31,7 +31,7 @@ def listed(client, image=IMAGE):
 
 
 def shared(sandbox):
-    return sandbox("state")["images"].get(IMAGE, [])
+    return list(sandbox("state")["shares"].get(IMAGE, {}))
 
 
 def check_refused(code, call, *arguments, words="", **named):

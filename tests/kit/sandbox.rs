@@ -64,10 +64,11 @@ impl SandboxProcess {
     /// Returns the accounts of each image.
     pub fn state(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let state = self.admin("GET", "state", "");
-        let accounts = |set: &Value| {
-            set.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect::<BTreeSet<u64>>()
+        let accounts = |image: &String| {
+            let shares = state["shares"][image].as_object();
+            shares.into_iter().flat_map(|shares| shares.keys()).map(|id| id.parse().unwrap()).collect()
         };
-        state["images"].as_object().unwrap().iter().map(|(image, set)| (image.clone(), accounts(set))).collect()
+        state["images"].as_object().unwrap().keys().map(|image| (image.clone(), accounts(image))).collect()
     }
 
     /// Returns the accounts of an image.

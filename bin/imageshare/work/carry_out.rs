@@ -143,7 +143,7 @@ where
         exit
     };
     if let Some(sandbox) = work.sandbox {
-        sandbox.stop().await;
+        drop(sandbox.stop().await);
     }
     Ok(exit)
 }

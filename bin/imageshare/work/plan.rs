@@ -61,7 +61,7 @@ where
         () = interrupts.any() => Ok(Exit::Interrupted),
     };
     if let Some(sandbox) = work.sandbox {
-        sandbox.stop().await;
+        drop(sandbox.stop().await);
     }
     ended
 }

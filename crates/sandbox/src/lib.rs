@@ -19,7 +19,8 @@
 //! | [`verify`] | both signature versions; shares no code with the signer in `imageshare-core` |
 //! | [`world`] | the world file: the state at the start |
 //! | [`faults`] | the script: which requests fail, and how |
-//! | [`document`] | the reader of both files, which says where each problem is |
+//! | [`saved_state`] | the state file: the images with their shares |
+//! | [`document`] | the reader of these files, which says where each problem is |
 //! | [`flat`] | the parser of queries and forms |
 //! | [`actions`] | the actions, one file each |
 //! | [`server`] | sockets, the checks of the gateway, the admin interface under `/_sandbox/` |
@@ -49,6 +50,8 @@ pub mod flat;
 mod ids;
 #[cfg(feature = "server")]
 pub mod log;
+#[cfg(feature = "server")]
+pub mod saved_state;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 /// The states of an image as DescribeImages spells them. Only `NORMAL` can be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ImageState {
     /// `CREATING`
@@ -49,7 +49,7 @@ impl ImageState {
 
 /// The kinds of images. Only private ones can be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema, serde::Serialize))]
 pub enum ImageType {
     /// `PRIVATE_IMAGE`
     #[default]
@@ -77,7 +77,7 @@ impl ImageType {
 
 /// The licenses of images. BYOL images cannot be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema, serde::Serialize))]
 pub enum License {
     /// `BYOL`: bring your own license.
     #[serde(rename = "BYOL")]
@@ -100,7 +100,7 @@ impl License {
 
 /// The actions on an image that the access policy of the owner's key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
     /// DescribeImages.
@@ -120,32 +120,48 @@ impl Default for Access {
 /// When images were created whose time is not set: 2026-11-02T08:15:30Z in Unix seconds.
 const CREATED_DEFAULT: u64 = 1_793_607_330;
 
-/// The attributes of an image.
+#[cfg(feature = "server")]
+const fn created_default() -> u64 {
+    CREATED_DEFAULT
+}
+
+/// The attributes of an image. The server reads and writes them in its state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "server", derive(Deserialize, serde::Serialize), serde(deny_unknown_fields))]
 pub struct Image {
     /// The root account that owns it.
     pub owner: AccountId,
     /// Its region; in other regions it does not exist.
     pub region: Region,
     /// Its name.
+    #[cfg_attr(feature = "server", serde(default))]
     pub name: String,
     /// When it was created, in Unix seconds.
+    #[cfg_attr(feature = "server", serde(default = "created_default", with = "crate::saved_state::seconds"))]
     pub created: u64,
     /// Its tags, as keys and values.
+    #[cfg_attr(feature = "server", serde(default, with = "crate::saved_state::tags"))]
     pub tags: Vec<(String, String)>,
     /// Its state until `normal_at`.
+    #[cfg_attr(feature = "server", serde(default))]
     pub state: ImageState,
     /// When it becomes `NORMAL`, in milliseconds of the ledger's clock; `None` is never.
+    #[cfg_attr(feature = "server", serde(default, with = "crate::saved_state::optional_millis"))]
     pub normal_at: Option<u64>,
     /// Its kind.
+    #[cfg_attr(feature = "server", serde(default, rename = "type"))]
     pub image_type: ImageType,
     /// Its license.
+    #[cfg_attr(feature = "server", serde(default))]
     pub license: License,
     /// Whether it is encrypted.
+    #[cfg_attr(feature = "server", serde(default))]
     pub encrypted: bool,
     /// Whether it is an image of a whole instance.
+    #[cfg_attr(feature = "server", serde(default))]
     pub instance_image: bool,
     /// The actions that the access policy allows.
+    #[cfg_attr(feature = "server", serde(default))]
     pub access: Access,
 }
 
@@ -190,7 +206,11 @@ struct Change {
 
 impl Entry {
     pub(super) const fn new(image: Image) -> Self {
-        Self { image, shares: BTreeMap::new(), changes: VecDeque::new() }
+        Self::shared(image, BTreeMap::new())
+    }
+
+    pub(super) const fn shared(image: Image, shares: BTreeMap<AccountId, u64>) -> Self {
+        Self { image, shares, changes: VecDeque::new() }
     }
 
     /// Returns the state at a time, without regard to other operations.

@@ -30,7 +30,7 @@ pub use image::{Access, Image, ImageState, ImageType, License};
 pub use refusal::Refusal;
 
 /// The maximum number of images in an open world, which creates each image at its first write.
-const OPEN_IMAGES_MAX: usize = 100_000;
+pub(crate) const OPEN_IMAGES_MAX: usize = 100_000;
 
 /// Images, accounts, shares and dials.
 #[derive(Clone, Debug, Default)]
@@ -250,6 +250,16 @@ impl Ledger {
     /// Returns every image with the accounts that have it now, both ordered by id.
     pub fn state(&self) -> impl Iterator<Item = (ImageId, impl Iterator<Item = AccountId> + '_)> + '_ {
         self.images.iter().map(|(&id, entry)| (id, entry.shares.keys().copied()))
+    }
+
+    /// Returns every image with its attributes and, by account, the times of its shares, ordered by id.
+    pub fn records(&self) -> impl Iterator<Item = (ImageId, &Image, &BTreeMap<AccountId, u64>)> {
+        self.images.iter().map(|(&id, entry)| (id, &entry.image, &entry.shares))
+    }
+
+    /// Replaces all images and their shares. Listings as of an earlier time return the new shares too.
+    pub fn replace_images(&mut self, images: impl IntoIterator<Item = (ImageId, Image, BTreeMap<AccountId, u64>)>) {
+        self.images = images.into_iter().map(|(id, image, shares)| (id, Entry::shared(image, shares))).collect();
     }
 
     /// Returns how many accounts in accepted writes were already in the requested state.

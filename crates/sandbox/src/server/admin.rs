@@ -1,7 +1,5 @@
 //! The admin interface under `/_sandbox/`, for people and tests.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, request::Parts};
 use imageshare_core::ids::AccountId;
@@ -9,7 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Shared, api::page, payload::Payload};
-use crate::{faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX, temporary_key::SECONDS_MAX};
+use crate::{
+    faults::Faults, flat, ledger::Refusal, log::ENTRIES_MAX, saved_state::SavedState, temporary_key::SECONDS_MAX,
+};
 
 /// Answers a request for a path below `/_sandbox/`.
 pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<Bytes, Refusal>) -> Response<Payload> {
@@ -22,7 +22,17 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             page(StatusCode::OK, "application/x-pem-file", Payload::whole(shared.authority.pem()))
         }
         (&Method::GET, "health") => json(StatusCode::OK, &json!({ "status": "ok" })),
-        (&Method::GET, "state") => json(StatusCode::OK, &state(shared)),
+        (&Method::GET, "state") => {
+            let state = SavedState::of(&shared.lock().ledger);
+            page(StatusCode::OK, "application/json", Payload::whole(state.text()))
+        }
+        (&Method::PUT, "state") => match SavedState::parse(&body) {
+            Ok(state) => {
+                shared.lock().restore(state);
+                json(StatusCode::OK, &json!({}))
+            }
+            Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
         (&Method::GET, "requests") => requests(shared, parts.uri.query().unwrap_or_default()),
         (&Method::GET, "stats") => {
             let state = shared.lock();
@@ -44,7 +54,8 @@ pub(super) fn answer(shared: &Shared, path: &str, parts: &Parts, body: Result<By
             state.reset(now);
             json(StatusCode::OK, &json!({}))
         }
-        (_, "ca.pem" | "health" | "state" | "requests" | "stats") => {
+        (_, "state") => problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET or PUT)"),
+        (_, "ca.pem" | "health" | "requests" | "stats") => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method: not allowed (expected GET)")
         }
         (_, "faults" | "reset" | "temporary_key") => {
@@ -73,22 +84,6 @@ fn temporary_key(shared: &Shared, body: &[u8]) -> Response<Payload> {
         }
         Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
     }
-}
-
-fn state(shared: &Shared) -> Value {
-    // Ids are sorted as text, which differs from their order as numbers.
-    let texts = |accounts: &mut dyn Iterator<Item = String>| {
-        let mut texts: Vec<String> = accounts.collect();
-        texts.sort_unstable();
-        texts
-    };
-    let state = shared.lock();
-    let images: BTreeMap<_, _> = state
-        .ledger
-        .state()
-        .map(|(id, accounts)| (id.to_string(), texts(&mut accounts.map(|account| account.to_string()))))
-        .collect();
-    json!({ "images": images })
 }
 
 fn requests(shared: &Shared, query: &str) -> Response<Payload> {

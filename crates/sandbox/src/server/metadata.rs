@@ -10,8 +10,9 @@ pub(super) const PATH: &str = "/latest/meta-data/";
 /// The path of the role, below [`PATH`].
 const ROLE: &str = "cam/security-credentials/";
 
-/// The documented paths below [`PATH`] with their values.
-const PAGES: [(&str, &str); 17] = [
+/// The documented paths below [`PATH`] with their values. The instance is in no scaling group and neither prepaid nor a spot
+/// instance, so it lacks `as-group-id`, `payment/termination-time` and `spot/termination-time`.
+const PAGES: [(&str, &str); 25] = [
     ("app-id", "1250000000"),
     ("instance-id", "ins-8o2kqd1x"),
     ("instance-name", "imageshare-sandbox"),
@@ -21,13 +22,21 @@ const PAGES: [(&str, &str); 17] = [
     ("instance/security-group", "sg-4fztlopx"),
     ("local-ipv4", "10.0.0.4"),
     ("mac", "52:54:00:12:34:56"),
+    ("network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4/gateway", "10.0.0.1"),
+    ("network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4/local-ipv4", "10.0.0.4"),
+    ("network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4/public-ipv4", "203.0.113.4"),
+    ("network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4/public-ipv4-mode", "NAT"),
+    ("network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4/subnet-mask", "255.255.255.0"),
     ("network/interfaces/macs/52:54:00:12:34:56/mac", "52:54:00:12:34:56"),
     ("network/interfaces/macs/52:54:00:12:34:56/primary-local-ipv4", "10.0.0.4"),
+    ("network/interfaces/macs/52:54:00:12:34:56/public-ipv4s", "203.0.113.4"),
     ("network/interfaces/macs/52:54:00:12:34:56/subnet-id", "subnet-e1gnlaw2"),
     ("network/interfaces/macs/52:54:00:12:34:56/vpc-id", "vpc-5lz2f7j0"),
     ("payment/charge-type", "POSTPAID_BY_HOUR"),
+    ("payment/create-time", "2026-11-02 16:15:30"),
     ("placement/region", "ap-singapore"),
     ("placement/zone", "ap-singapore-1"),
+    ("public-ipv4", "203.0.113.4"),
     ("uuid", "5b2c1c3a-6a2b-4c5a-9d3e-2f1b0a9c8d7e"),
 ];
 
@@ -87,6 +96,11 @@ mod tests {
         assert_eq!(look_up("placement/region").as_deref(), Some("ap-singapore"));
         assert_eq!(look_up("placement/").as_deref(), Some("region\nzone"));
         assert_eq!(look_up("placement").as_deref(), Some("region\nzone"));
+        let address = "network/interfaces/macs/52:54:00:12:34:56/local-ipv4s/10.0.0.4";
+        assert_eq!(
+            look_up(address).as_deref(),
+            Some("gateway\nlocal-ipv4\npublic-ipv4\npublic-ipv4-mode\nsubnet-mask")
+        );
         assert!(look_up("").unwrap().starts_with("app-id\ninstance-id\ninstance-name\ninstance/\nlocal-ipv4\n"));
         for path in ["placement/other", "place", "/", "cam/"] {
             assert_eq!(look_up(path), None, "{path}");

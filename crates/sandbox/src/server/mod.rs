@@ -54,6 +54,7 @@ use tunnel::{Protocol, Tunnel, TunnelSlot};
 use crate::{
     clock::{Clock, Now},
     faults::Faults,
+    saved_state::SavedState,
     world::World,
 };
 
@@ -83,6 +84,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The world at the start.
     pub world: World,
+    /// The images and shares at the start, in place of those of the world.
+    pub state: Option<SavedState>,
     /// The faults at the start.
     pub faults: Faults,
     /// The delay of each response.
@@ -100,6 +103,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             world: World::open(),
+            state: None,
             faults: Faults::default(),
             latency: Duration::ZERO,
             rps: 10,
@@ -139,7 +143,7 @@ pub enum StartError {
 pub struct Sandbox {
     addr: SocketAddr,
     scheme: &'static str,
-    authority: Arc<Authority>,
+    shared: Arc<Shared>,
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -150,7 +154,7 @@ impl Sandbox {
     /// # Errors
     /// If it cannot listen on the address or TLS cannot be set up.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Config { listen, world, faults, latency, rps, scheme } = config;
+        let Config { listen, world, state: saved, faults, latency, rps, scheme } = config;
         let authority = Arc::new(Authority::new()?);
         let (tls, scheme) = match scheme {
             Scheme::Http => (None, "http"),
@@ -164,16 +168,20 @@ impl Sandbox {
         let addr = listener.local_addr().map_err(unable)?;
         let clock = Clock::start();
         let now = Now { micros: clock.micros(), unix_seconds: Clock::unix_seconds() };
+        let mut state = State::new(world, rps, faults, now);
+        if let Some(saved) = saved {
+            state.restore(saved);
+        }
         let shared = Arc::new(Shared {
-            state: Mutex::new(State::new(world, rps, faults, now)),
+            state: Mutex::new(state),
             clock,
             latency,
             body_room: Semaphore::new(BODY_ROOM_KILOBYTES),
-            authority: Arc::clone(&authority),
+            authority,
         });
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(accept(listener, shared, tls, stopped));
-        Ok(Self { addr, scheme, authority, stop, task })
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared), tls, stopped));
+        Ok(Self { addr, scheme, shared, stop, task })
     }
 
     /// Returns the address it listens on.
@@ -191,15 +199,22 @@ impl Sandbox {
     /// Returns the PEM certificate of the authority that clients must trust, for TLS and for `CONNECT`.
     #[must_use]
     pub fn ca_pem(&self) -> String {
-        self.authority.pem()
+        self.shared.authority.pem()
     }
 
-    /// Stops accepting connections, waits up to one second for responses in flight, and ends.
-    pub async fn stop(self) {
-        let Self { stop, task, .. } = self;
+    /// Returns the images and shares as they are now.
+    #[must_use]
+    pub fn state(&self) -> SavedState {
+        SavedState::of(&self.shared.lock().ledger)
+    }
+
+    /// Stops accepting connections, waits up to one second for responses in flight, and ends. Returns the last state.
+    pub async fn stop(self) -> SavedState {
+        let Self { stop, task, shared, .. } = self;
         drop(stop);
         // An error means that the task panicked, and then nothing is left to stop.
         drop(task.await);
+        SavedState::of(&shared.lock().ledger)
     }
 }
 

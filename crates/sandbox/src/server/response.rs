@@ -7,7 +7,8 @@ use serde_json::{Serializer, Value, json, ser::Formatter};
 
 use crate::{actions::Members, ledger::Refusal};
 
-/// Which part of the service answers. Recordings of CVM have a space after `:` and `,`; refusals of the gateway do not.
+/// Which part of the service answers. Recordings of CVM have a space after `:` and `,` and raw UTF-8. The recorded refusal of
+/// the gateway has no spaces, and recordings of other products escape text outside ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Gateway,
@@ -68,7 +69,7 @@ pub(super) fn body(result: Result<Members, Refusal>, request_id: &str, origin: O
     let response = Envelope { response: Ordered(&members) };
     let mut bytes = Vec::new();
     let written = match origin {
-        Origin::Gateway => response.serialize(&mut Serializer::new(&mut bytes)),
+        Origin::Gateway => response.serialize(&mut Serializer::with_formatter(&mut bytes, Escaped)),
         Origin::Product => response.serialize(&mut Serializer::with_formatter(&mut bytes, Spaced)),
     };
     written.expect("values with text keys are written to memory");
@@ -87,6 +88,22 @@ struct Ordered<'a>(&'a [(&'static str, Value)]);
 impl Serialize for Ordered<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// No text outside ASCII.
+struct Escaped;
+
+impl Formatter for Escaped {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for char in fragment.chars() {
+            if char.is_ascii() {
+                write!(writer, "{char}")?;
+            } else {
+                char.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,8 +136,8 @@ mod tests {
             r#"{"Response": {"TotalCount": 2, "ImageSet": [{"Name": "镜像", "Tags": []}, {}], "RequestId": "1-2"}}"#
         );
         assert_eq!(
-            body(Err(Refusal::new("A.B", "no")), "1-2", Origin::Gateway),
-            r#"{"Response":{"Error":{"Code":"A.B","Message":"no"},"RequestId":"1-2"}}"#
+            body(Err(Refusal::new("A.B", "no 镜 𝄞\n")), "1-2", Origin::Gateway),
+            r#"{"Response":{"Error":{"Code":"A.B","Message":"no \u955c \ud834\udd1e\n"},"RequestId":"1-2"}}"#
         );
     }
 

@@ -20,6 +20,7 @@ use crate::{
     ledger::{Ledger, Refusal},
     log::{Late, Log, LogEntry},
     rate::Meter,
+    saved_state::SavedState,
     stats::{Stats, Writer},
     temporary_key::TemporaryKey,
     verify::{Keys, signed_text, verify},
@@ -55,7 +56,7 @@ pub(super) struct State {
     ids: Ids,
     /// The key that an instance received last.
     instance_key: Option<TemporaryKey>,
-    /// Counts the resets, so that a late call is not applied after a reset.
+    /// Counts the resets and replacements, so that a late call is not applied after one.
     pub(super) generation: u64,
 }
 
@@ -119,6 +120,12 @@ impl State {
         self.faults = Faults::default();
         self.stats.reset();
         self.log = Log::default();
+        self.generation += 1;
+    }
+
+    /// Replaces all images and shares. A late call from before is not applied to them.
+    pub(super) fn restore(&mut self, state: SavedState) {
+        state.restore(&mut self.ledger);
         self.generation += 1;
     }
 

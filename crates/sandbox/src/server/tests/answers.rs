@@ -13,6 +13,22 @@ use super::{
 use crate::world::World;
 
 #[tokio::test]
+async fn state_is_replaced_by_what_was_read() {
+    let client = open().await;
+    client.share(&["10001"]).await;
+    let (_, before) = client.admin(Method::GET, "state", "").await;
+    assert_eq!(before["images"][IMAGE]["region"], "ap-singapore");
+    client.share(&["10002"]).await;
+    assert_eq!(client.admin(Method::PUT, "state", before.to_string()).await, (StatusCode::OK, json!({})));
+    assert_eq!(client.admin(Method::GET, "state", "").await.1, before);
+    assert_eq!(client.share(&["10001"]).await, "FailedOperation.AccountAlreadyExists");
+    let (status, refused) = client.admin(Method::PUT, "state", r#"{"version": 2}"#).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused, json!({"error": "line 1: version: 2 is of a newer imageshare (expected 1)"}));
+    assert_eq!(client.admin(Method::GET, "state", "").await.1, before);
+}
+
+#[tokio::test]
 async fn image_is_shared_listed_and_cancelled() {
     let client = open().await;
     let answer = client.call("ModifyImageSharePermission", share(&["1038493875", "20000"])).await;

@@ -208,9 +208,13 @@ impl Client {
         self.admin(Method::GET, "stats", "").await.1
     }
 
-    /// Returns the accounts that have the image.
+    /// Returns the accounts that have the image, or null if the image does not exist yet.
     pub(super) async fn state(&self) -> Value {
-        self.admin(Method::GET, "state", "").await.1["images"][IMAGE].clone()
+        let state = self.admin(Method::GET, "state", "").await.1;
+        match (&state["images"][IMAGE], state["shares"][IMAGE].as_object()) {
+            (Value::Null, _) => Value::Null,
+            (_, shares) => shares.into_iter().flat_map(|shares| shares.keys()).cloned().collect(),
+        }
     }
 
     /// Waits until the image is shared with exactly these accounts.

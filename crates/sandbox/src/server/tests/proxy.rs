@@ -84,7 +84,7 @@ async fn bytes_of(request: Request<Full<bytes::Bytes>>) -> Vec<u8> {
     bytes
 }
 
-const STATE: &[u8] = b"GET /_sandbox/state HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const HEALTH: &[u8] = b"GET /_sandbox/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn tunnel_to_api_has_its_certificate() {
@@ -123,8 +123,8 @@ async fn tunnel_to_port_80_is_plain_http() {
     for target in ["cvm.tencentcloudapi.com:80", "metadata.tencentyun.com:80", "cvm.localhost:80", "[::1]:80"] {
         let (stream, head) = connect(&client, target).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {head}");
-        let text = exchange(stream, STATE).await.unwrap();
-        assert!(text.ends_with(r#"{"images":{}}"#), "{target}: {text}");
+        let text = exchange(stream, HEALTH).await.unwrap();
+        assert!(text.ends_with(r#"{"status":"ok"}"#), "{target}: {text}");
     }
 }
 
@@ -149,7 +149,7 @@ async fn other_tunnels_are_refused() {
         assert!(text.starts_with("HTTP/1.1 403 "), "{target}: {text}");
         assert!(text.contains(&format!("CONNECT \"{target}\": refused (expected NAME:443")), "{target}: {text}");
         // The connection stays usable for other requests.
-        assert!(exchange(stream, STATE).await.unwrap().ends_with(r#"{"images":{}}"#), "{target}");
+        assert!(exchange(stream, HEALTH).await.unwrap().ends_with(r#"{"status":"ok"}"#), "{target}");
     }
 }
 
@@ -173,11 +173,11 @@ async fn tunnels_end_with_the_sandbox() {
 #[tokio::test]
 async fn absolute_form_is_answered_and_never_forwarded() {
     let client = open().await;
-    for uri in ["http://cvm.tencentcloudapi.com/_sandbox/state", "http://example.com/_sandbox/state"] {
+    for uri in ["http://cvm.tencentcloudapi.com/_sandbox/health", "http://example.com/_sandbox/health"] {
         let stream = TcpStream::connect(client.sandbox.addr()).await.unwrap();
         let request = format!("GET {uri} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let text = exchange(stream, request.as_bytes()).await.unwrap();
-        assert!(text.ends_with(r#"{"images":{}}"#), "{text}");
+        assert!(text.ends_with(r#"{"status":"ok"}"#), "{text}");
     }
 }
 
@@ -188,7 +188,7 @@ async fn https_serves_all_its_names_through_its_authority() {
     assert!(sandbox.url().starts_with("https://127.0.0.1:"));
     let exchange_with = async |name: &str, roots| {
         let stream = TcpStream::connect(sandbox.addr()).await.unwrap();
-        exchange(handshake(stream, name, roots).await?, STATE).await
+        exchange(handshake(stream, name, roots).await?, HEALTH).await
     };
     for name in [
         "127.0.0.1",
@@ -202,7 +202,7 @@ async fn https_serves_all_its_names_through_its_authority() {
         "10.1.2.3",
     ] {
         let text = exchange_with(name, roots(&sandbox)).await.unwrap();
-        assert!(text.ends_with(r#"{"images":{}}"#), "{name}: {text}");
+        assert!(text.ends_with(r#"{"status":"ok"}"#), "{name}: {text}");
     }
     assert!(exchange_with("other.test", roots(&sandbox)).await.is_err());
     assert!(exchange_with("127.0.0.1", RootCertStore::empty()).await.is_err());

@@ -202,8 +202,8 @@ async fn throttle_message_is_translated() {
     assert_eq!(client.share(&["10001"]).await, "ok");
     let mut request = client.post(WRITE, &share(&["10001"]).to_string());
     request.headers_mut().insert("x-tc-language", HeaderValue::from_static("zh-CN"));
-    let answer = client.send(request).await.unwrap();
-    assert!(answer.text.contains("超过了每秒频率上限`1`次"), "{}", answer.text);
+    let response = client.send(request).await.unwrap().response();
+    assert!(response["Error"]["Message"].as_str().unwrap().contains("超过了每秒频率上限`1`次"), "{response}");
 }
 
 #[tokio::test]
