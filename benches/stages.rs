@@ -61,5 +61,5 @@ fn report(job: Job, accounts: u64) -> Report {
     let at = Timestamp::UNIX_EPOCH;
     let circumstances =
         Circumstances { redelivered: false, received_at: at, finished_at: at, worker: "host:1".to_owned() };
-    Report::of_job(identity, "default", &done, circumstances)
+    Report::of_job(identity, "default", &[done], circumstances)
 }

@@ -57,7 +57,7 @@ impl AccountSource {
         };
         let RegionImage { region, image_id } = image;
         let flag = || format!("--like {image}");
-        let lane = route(&work.lanes, work.settings.lane.as_deref(), &region).with_context(flag);
+        let lane = route(&work.lanes, work.settings.lane.as_deref(), [region]).with_context(flag);
         let lane = work.lane(lane.or_exit(Exit::Usage)?);
         let terminal = Terminal::new(work.settings.output.quiet);
         let _announcing = terminal.announce(work.client.waits());

@@ -85,7 +85,7 @@ fn lane(settings: &Settings) -> Result<LaneId, Problem> {
     match (&settings.lane, lanes.as_slice(), settings.region) {
         (None, [_], _) => Some(LaneId(0)),
         (Some(name), ..) => (0..).map(LaneId).zip(lanes).find(|(_, lane)| lane.name == *name).map(|(id, _)| id),
-        (None, _, Some(region)) => return route(lanes, None, &region).or_exit(Exit::Usage),
+        (None, _, Some(region)) => return route(lanes, None, [region]).or_exit(Exit::Usage),
         (None, _, None) => None,
     }
     .ok_or_else(|| {

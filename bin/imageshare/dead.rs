@@ -1,8 +1,9 @@
 //! `imageshare dead`: shows dead letters, sends them to their lanes again, or removes them.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io::{self, IsTerminal as _, Write as _},
+    iter,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use imageshare_worker::{
         Confirmation, DeadLetter, DeadLetters, Error, Lost, PublishMode, Publisher, Route, Routes, TimeOuts, Url,
     },
     settings::Flags,
-    wire::{Known, Permission},
+    wire::{Images, JobImage, Known, Permission},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -76,9 +77,21 @@ struct Line {
     detail: Option<String>,
     image_id: Option<ImageId>,
     region: Option<Region>,
+    /// The images of a job with several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<LineImage>>,
     permission: Option<Permission>,
+    /// Each once, for whichever image.
     account_ids: Vec<AccountId>,
     worker: Option<String>,
+}
+
+/// One of several images of a dead letter.
+#[derive(Serialize)]
+struct LineImage {
+    region: Region,
+    image_id: ImageId,
+    account_ids: Vec<AccountId>,
 }
 
 pub(crate) fn run(common: &Common, command: &DeadCommand) -> Ended {
@@ -190,7 +203,7 @@ impl Selection<'_> {
 
     fn matches(&self, letter: &DeadLetter) -> bool {
         let DeadFilter { code, reason, image, .. } = self.filter;
-        let is_of_image = |image: &ImageId| image_of(letter) == Some(*image);
+        let is_of_image = |image: &ImageId| is_of_image(letter, *image);
         let reason = reason.map(Reason::as_str);
         self.lane.is_none_or(|lane| letter.lane.as_deref() == Some(lane))
             && code.as_ref().is_none_or(|code| letter.code.as_ref() == Some(code))
@@ -384,8 +397,12 @@ impl Line {
         let permission = self.permission.map_or_else(unknown, |permission| permission.to_string());
         let image = self.image_id.map_or_else(unknown, |image| image.to_string());
         let region = self.region.map_or_else(unknown, |region| region.to_string());
+        let images = match &self.images {
+            Some(images) => counted(images.len(), "image"),
+            None => format!("{image} in {region}"),
+        };
         format!(
-            "{}{time}{age} {reason}{why}\n  {permission} {image} in {region} for {}; job {}, lane {}\n",
+            "{}{time}{age} {reason}{why}\n  {permission} {images} for {}; job {}, lane {}\n",
             self.state.verb(),
             counted(self.account_ids.len(), "account"),
             self.job_id.as_deref().unwrap_or("?"),
@@ -404,20 +421,34 @@ fn age_in_words(seconds: u64) -> String {
     }
 }
 
-fn image_of(letter: &DeadLetter) -> Option<ImageId> {
+fn is_of_image(letter: &DeadLetter, image_id: ImageId) -> bool {
+    let names = |images: &Images| images.iter().any(|image| image.image_id == image_id);
     match &letter.job {
-        Ok(job) => Some(job.identity.image_id),
-        Err(rejection) => rejection.known.image_id,
+        Ok(job) => names(&job.identity.images),
+        Err(rejection) => {
+            rejection.known.image_id == Some(image_id) || rejection.known.images.as_ref().is_some_and(names)
+        }
     }
 }
 
 fn line(letter: &DeadLetter, state: State) -> Line {
     let (known, account_ids) = match &letter.job {
-        Ok(job) => (Known::from(&job.identity), job.account_ids.to_vec()),
-        Err(rejection) => ((*rejection.known).clone(), Vec::new()),
+        Ok(job) => (Known::from(&job.identity), &*job.account_ids),
+        Err(rejection) => ((*rejection.known).clone(), Default::default()),
     };
     // The clocks of two machines may differ.
     let age = letter.time.map(|time| u64::try_from(Timestamp::now().as_second() - time.as_second()).unwrap_or(0));
+    let images = known.images.as_ref().map(|images| {
+        let lists = account_ids.iter().map(Some).chain(iter::repeat(None));
+        let image = |(image, list): (&JobImage, Option<&Box<[AccountId]>>)| LineImage {
+            region: image.region,
+            image_id: image.image_id,
+            account_ids: list.map_or_else(Vec::new, |list| list.to_vec()),
+        };
+        images.iter().zip(lists).map(image).collect()
+    });
+    let mut named = BTreeSet::new();
+    let account_ids = account_ids.iter().flatten().copied().filter(|account| named.insert(*account)).collect();
     Line {
         state,
         time: letter.time,
@@ -429,6 +460,7 @@ fn line(letter: &DeadLetter, state: State) -> Line {
         detail: letter.detail.clone(),
         image_id: known.image_id,
         region: known.region,
+        images,
         permission: known.permission,
         account_ids,
         worker: letter.worker.clone(),
@@ -450,6 +482,7 @@ mod tests {
             reason: Some("failed".to_owned()),
             code: Some("InternalError".to_owned()),
             detail: None,
+            images: None,
             image_id: "img-6pb6lrmy".parse().ok(),
             region: "ap-singapore".parse().ok(),
             permission: Some(Permission::Share),

@@ -39,7 +39,7 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let (json, cap) = (settings.output.json, settings.limits.cap);
     let shares = runtime::run(async {
         let work = work::prepare(settings, &arguments.api).await?;
-        let lane = route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
+        let lane = route(&work.lanes, work.settings.lane.as_deref(), [region]).or_exit(Exit::Usage)?;
         let _announcing = terminal.announce(work.client.waits());
         let mut reader = ImageReader::new(&work.client, work.lane(lane));
         let shares = reader.shares(region, image_id, work.settings.give_up_after).await;

@@ -6,7 +6,7 @@ use imageshare_core::ids::Region;
 use imageshare_worker::{
     lanes::route,
     settings::Settings,
-    wire::{Identity, Job, JobLine, Permission, Place},
+    wire::{Identity, Job, JobImage, JobLine, Permission, Place},
 };
 
 use crate::{
@@ -35,8 +35,7 @@ pub(crate) fn run(
     let identity = Identity {
         job_id: permission.as_str().to_ascii_lowercase(),
         lane: settings.lane.clone(),
-        image_id: arguments.image.image,
-        region,
+        images: JobImage { region, image_id: arguments.image.image }.into(),
         permission,
         labels: BTreeMap::new(),
     };
@@ -45,8 +44,8 @@ pub(crate) fn run(
     let drift = Drift::new(drift, &inputs)?;
     runtime::run(async {
         let work = work::prepare(settings, &arguments.work.api).await?;
-        route(&work.lanes, work.settings.lane.as_deref(), &region).or_exit(Exit::Usage)?;
-        let account_ids = accounts.list(&work).await?.into();
+        route(&work.lanes, work.settings.lane.as_deref(), [region]).or_exit(Exit::Usage)?;
+        let account_ids = [accounts.list(&work).await?.into()].into();
         let place = Place { file: "command line".into(), line: 1 };
         let jobs =
             iter::once(Ok(JobLine { place, job: Job { identity, account_ids, expires_at: None, force: *force } }));

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use imageshare_core::ids::{ImageId, Region};
-use imageshare_worker::wire::{Identity, Known, Permission, Report};
+use imageshare_worker::wire::{Identity, Images, JobImage, Known, Permission, Report};
 
 /// Jobs that are waited for at most; then no more are read.
 const JOBS_MAX: usize = 1_000_000;
@@ -24,19 +23,20 @@ struct Jobs {
     count: usize,
 }
 
-#[derive(Clone, Copy)]
 struct Job {
     accounts: u64,
     /// Its place in [`Jobs::lanes`].
     lane: usize,
+    /// Its images, if it has several.
+    images: Option<Images>,
 }
 
 /// What tells a job's report from others: names such as `line-1` are not ours alone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Name {
     job_id: String,
-    image_id: ImageId,
-    region: Region,
+    /// `None` of a job with several images. Its report may be too long to name them.
+    image: Option<JobImage>,
     permission: Permission,
 }
 
@@ -52,18 +52,18 @@ impl Awaited {
             jobs.lanes.push(lane.to_owned());
             jobs.lanes.len() - 1
         });
-        jobs.by_name.entry(Name::of(identity)).or_default().push(Job { accounts, lane });
+        let images = if identity.images.len() > 1 { Some(identity.images.clone()) } else { None };
+        jobs.by_name.entry(Name::of(identity)).or_default().push(Job { accounts, lane, images });
         jobs.count += 1;
     }
 
     /// The accounts of the job that this report is of, if it is waited for. The first report of a job counts.
     pub(super) fn take(&self, report: &Report) -> Option<u64> {
-        let name = Name {
-            job_id: report.job_id.clone()?,
-            image_id: report.image_id?,
-            region: report.region?,
-            permission: report.permission?,
+        let image = match report.images.as_slice() {
+            [image] => Some(JobImage { region: image.region?, image_id: image.image_id? }),
+            _ => None,
         };
+        let name = Name { job_id: report.job_id.clone()?, image, permission: report.permission? };
         self.take_name(&name)
     }
 
@@ -78,10 +78,10 @@ impl Awaited {
         let Some(place) = jobs.lanes.iter().position(|name| name == lane) else { return Vec::new() };
         let mut taken = Vec::new();
         jobs.by_name.retain(|name, of_name| {
-            of_name.retain(|job| {
+            of_name.retain_mut(|job| {
                 let is_of_lane = job.lane == place;
                 if is_of_lane {
-                    taken.push((name.known(lane), job.accounts));
+                    taken.push((name.known(lane, job.images.take()), job.accounts));
                 }
                 !is_of_lane
             });
@@ -128,17 +128,18 @@ impl Awaited {
 
 impl Name {
     fn of(identity: &Identity) -> Self {
-        let Identity { job_id, image_id, region, permission, .. } = identity;
-        Self { job_id: job_id.clone(), image_id: *image_id, region: *region, permission: *permission }
+        let Identity { job_id, images, permission, .. } = identity;
+        Self { job_id: job_id.clone(), image: images.single(), permission: *permission }
     }
 
-    fn known(&self, lane: &str) -> Known {
-        let Self { job_id, image_id, region, permission } = self;
+    fn known(&self, lane: &str, images: Option<Images>) -> Known {
+        let Self { job_id, image, permission } = self;
         Known {
             job_id: Some(job_id.clone()),
             lane: Some(lane.to_owned()),
-            image_id: Some(*image_id),
-            region: Some(*region),
+            image_id: image.map(|image| image.image_id),
+            region: image.map(|image| image.region),
+            images,
             permission: Some(*permission),
             labels: Default::default(),
         }

@@ -25,7 +25,7 @@ pub(super) enum Published {
     Sent {
         /// Where it begins.
         line: u64,
-        /// How many accounts it names.
+        /// How many accounts it names, counted for each of its images.
         accounts: u64,
         /// When it has arrived.
         confirmation: Confirmation,
@@ -74,15 +74,15 @@ impl Source {
         let JobLine { place, job } = line;
         let identity = &job.identity;
         let named = identity.lane.as_deref().or(self.lane.as_deref());
-        let lane = match route(&self.lanes, named, &identity.region) {
+        let lane = match route(&self.lanes, named, identity.images.regions()) {
             Ok(lane) => &self.lanes.get(lane.place()).expect("lanes are numbered in their order").name,
             Err(error) => return Err(Rejection::of_job(identity, None, error.to_string()).at(place)),
         };
-        let accounts = job.account_ids.len() as u64;
+        let accounts = job.accounts() as u64;
         if let Some(awaited) = &self.awaited {
             awaited.add(identity, lane, accounts);
         }
-        let body = job::write(identity, job.account_ids.iter().copied(), job.expires_at, job.force);
+        let body = job::write(identity, &job.account_ids, job.expires_at, job.force);
         let route = runtime.block_on(self.routes.find(lane));
         Ok((place.line, accounts, route.job(identity.job_id.as_str().into(), body)))
     }

@@ -190,9 +190,9 @@ pub(super) fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) ->
     let JobLine { place, job } = line;
     // A time that this system cannot hold lies beyond the end of any run.
     let expires_at = job.expires_at.and_then(|time| SystemTime::try_from(time).ok());
-    let (identity, job) = job.into_parts(None, false);
-    match route(lanes, identity.lane.as_deref().or(lane), &identity.region) {
-        Ok(lane) => Ok(Delivery { identity, lane, job, expires_at }),
+    let (identity, jobs) = job.into_parts(None, false);
+    match route(lanes, identity.lane.as_deref().or(lane), identity.images.regions()) {
+        Ok(lane) => Ok(Delivery { identity, lane, jobs, expires_at }),
         Err(error) => Err(Rejection::of_job(&identity, None, error.to_string()).at(place)),
     }
 }
@@ -226,10 +226,10 @@ impl ReportWriter {
     fn take(&mut self, event: DriverEvent<Identity>) {
         match event {
             DriverEvent::Settled(settled) => {
-                let SettledJob { identity, lane, report, received_at, finished_at, .. } = *settled;
+                let SettledJob { identity, lane, reports, received_at, finished_at, .. } = *settled;
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
-                let report = Report::of_job(identity, self.lane(lane), &report, circumstances);
+                let report = Report::of_job(identity, self.lane(lane), &reports, circumstances);
                 self.reports.take(&report);
             }
             DriverEvent::Notice(lane, notice) => self.terminal.note(&notices::words(self.lane(lane), &notice)),
@@ -249,8 +249,9 @@ impl ReportWriter {
                 self.status.rejected(rejection.known.lane.as_deref());
                 Report::of_rejection(&rejection, circumstances)
             }
-            Aside::NotReceived(Delivery { identity, lane, job, .. }) => {
-                Report::of_job(identity, self.lane(lane), &not_attempted(&job), circumstances)
+            Aside::NotReceived(Delivery { identity, lane, jobs, .. }) => {
+                let reports: Vec<_> = jobs.iter().map(not_attempted).collect();
+                Report::of_job(identity, self.lane(lane), &reports, circumstances)
             }
         };
         self.reports.take(&report);
@@ -265,7 +266,7 @@ impl ReportWriter {
     }
 }
 
-/// The report of a job that came when the command was about to end.
+/// The report of an image of a job that came when the command was about to end.
 fn not_attempted(job: &Job) -> EngineReport {
     let failure = Failure {
         code: local::NOT_ATTEMPTED.into(),

@@ -133,14 +133,16 @@ impl<'a> Planner<'a> {
     }
 
     async fn add(&mut self, delivery: Delivery<Identity>) {
-        let Delivery { lane, job, expires_at, .. } = delivery;
-        let image = (lane, job.region, job.image_id);
-        if !self.plan.has_image(&image) && !self.unreadable.contains_key(&image) {
-            self.list(image).await;
-        }
-        if self.plan.has_image(&image) {
-            let expires_in = expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-            self.plan.add_job(lane, job, expires_in);
+        let Delivery { lane, jobs, expires_at, .. } = delivery;
+        for job in jobs {
+            let image = (lane, job.region, job.image_id);
+            if !self.plan.has_image(&image) && !self.unreadable.contains_key(&image) {
+                self.list(image).await;
+            }
+            if self.plan.has_image(&image) {
+                let expires_in = expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+                self.plan.add_job(lane, job, expires_in);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use imageshare_amqp::{BrokerVersion, Decoder, Frame, IncomingMessage, Scrubber};
+use imageshare_core::ids::AccountId;
 use imageshare_engine::{
     io::LaneId,
     job::{AccountOutcome, Failure, Job as EngineJob, Mode, Report},
@@ -159,34 +160,40 @@ fn scrub_in_pieces(bytes: &[u8], piece: usize) -> Vec<u8> {
 }
 
 fn check_taken(taken: Taken, body: &[u8]) {
-    let Delivery { identity: envelope, lane, job: EngineJob { account_ids, .. }, .. } = taken;
+    let Delivery { identity: envelope, lane, jobs, .. } = taken;
     let identity = envelope.identity.clone();
     let (expires_at, force) = (envelope.expires_at, envelope.force);
+    let account_ids: Box<[_]> = jobs.into_iter().map(|EngineJob { account_ids, .. }| account_ids).collect();
     check_job(&Job { identity: identity.clone(), account_ids: account_ids.clone(), expires_at, force });
     assert_eq!((lane, identity.lane.as_deref()), (LaneId(3), None));
     let defaults = Defaults { job_id: identity.job_id.clone(), region: None };
     let plain = job::parse(body, &defaults).expect("what was taken is a job by itself");
     assert!(plain.identity.lane.as_deref().is_none_or(|named| named == REPORTER.lane));
-    assert_eq!((plain.account_ids, plain.identity.image_id), (account_ids.clone(), identity.image_id));
+    assert_eq!((&plain.account_ids, &plain.identity.images), (&account_ids, &identity.images));
     check_reply(envelope.reply.as_deref());
     envelope.traceparent.iter().for_each(|trace| assert_eq!(trace.len(), 55));
 
     let failure = Failure { code: "InvalidAccountId.NotFound".into(), message: "m".into(), request_id: None };
     let failed = AccountOutcome::Failed(failure.into());
-    let mut outcomes: Vec<_> = account_ids.iter().map(|account| (*account, AccountOutcome::Changed)).collect();
-    outcomes.iter_mut().take(1).for_each(|(_, outcome)| *outcome = failed.clone());
-    let report = Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
+    let report = |account_ids: &[AccountId]| {
+        let mut outcomes: Vec<_> = account_ids.iter().map(|account| (*account, AccountOutcome::Changed)).collect();
+        outcomes.iter_mut().take(1).for_each(|(_, outcome)| *outcome = failed.clone());
+        Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 }
+    };
+    let reports = account_ids.iter().map(|list| report(list)).collect();
     let at = SystemTime::UNIX_EPOCH;
     let mode = Mode::from(identity.permission);
-    let settled = SettledJob { identity: envelope, lane, mode, report, received_at: at, finished_at: at };
+    let settled = SettledJob { identity: envelope, lane, mode, reports, received_at: at, finished_at: at };
     let OutgoingMessages { report, dead_letter, reply } = OutgoingMessages::from_job(settled, REPORTER);
     check_reply(reply.as_deref());
-    check_report(&report, if account_ids.len() > 1 { "partial" } else { "failed" });
+    check_report(&report, if account_ids.iter().any(|list| list.len() > 1) { "partial" } else { "failed" });
     let dead = dead_letter.expect("something is left of it");
     check_dead_letter(&dead, "failed");
     let left = job::parse(&dead.body, &defaults).expect("what is left of a job is a job");
-    let expected = if mode == Mode::Sync { &account_ids[..] } else { &account_ids[..1] };
-    assert_eq!((&*left.account_ids, left.identity.labels), (expected, identity.labels));
+    let kept = |list: &[AccountId]| if mode == Mode::Sync { list.into() } else { list[..1].into() };
+    let expected: Box<[Box<[AccountId]>]> = account_ids.iter().map(|list| kept(list)).collect();
+    assert_eq!((left.account_ids, left.identity.images), (expected, identity.images));
+    assert_eq!(left.identity.labels, identity.labels);
 }
 
 fn check_invalid(invalid: InvalidMessage, body: &[u8]) {

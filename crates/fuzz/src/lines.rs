@@ -7,7 +7,7 @@ use std::{
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 use imageshare_worker::wire::{
-    Defaults, Format, JobLine, JobReader, Permission, Rejection,
+    Defaults, Format, JobImage, JobLine, JobReader, Permission, Rejection,
     job::{self, ACCOUNTS_MAX},
     read_accounts,
 };
@@ -118,7 +118,7 @@ type RowGroup = (u64, RowKey, Vec<AccountId>);
 fn check_rows(data: &[u8], region: Option<Region>) {
     let read = read_jobs(data, Format::Csv, region);
     let rows: Vec<_> = filled(data).collect();
-    let accounts = read.iter().flatten().map(|read| read.job.account_ids.len()).sum::<usize>();
+    let accounts = read.iter().flatten().map(|read| read.job.accounts()).sum::<usize>();
     let refused = read.iter().filter_map(|read| read.as_ref().err()).count();
     assert!(accounts + refused <= rows.len(), "more accounts and rejections than rows");
     // Quoted fields may contain commas, other bytes may separate them, and the rows of a SYNC depend on each other.
@@ -145,8 +145,8 @@ fn check_rows(data: &[u8], region: Option<Region>) {
     for read in read {
         match read {
             Ok(JobLine { place, job }) => {
-                let key = (job.identity.image_id, job.identity.region, job.identity.permission);
-                parsed.push((place.line, key, job.account_ids.into()));
+                let JobImage { region, image_id } = job.identity.images.single().expect("a row has one image");
+                parsed.push((place.line, (image_id, region, job.identity.permission), job.account_ids.concat()));
             }
             Err(rejection) => refused.push(line_of(&rejection)),
         }

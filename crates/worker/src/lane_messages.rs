@@ -22,8 +22,8 @@ pub struct Delivery<I> {
     pub identity: I,
     /// The lane that serves the job, by [`route`](crate::lanes::route).
     pub lane: LaneId,
-    /// The job. The driver sets its deadline from `expires_at`.
-    pub job: Job,
+    /// The job for each of its images, at least one. The driver sets their deadlines from `expires_at`.
+    pub jobs: Vec<Job>,
     /// When no part of the job may begin any more.
     pub expires_at: Option<SystemTime>,
 }
@@ -37,8 +37,8 @@ pub struct SettledJob<I> {
     pub lane: LaneId,
     /// The requested state.
     pub mode: Mode,
-    /// The outcome of each account.
-    pub report: Report,
+    /// The outcome of each account for each image, in the order of the delivery.
+    pub reports: Vec<Report>,
     /// When it was received, by this machine's clock.
     pub received_at: SystemTime,
     /// When its last outcome was known, by this machine's clock.
@@ -108,6 +108,27 @@ pub enum Requeue {
 pub struct UnpublishedOutcomes {
     count: usize,
     total: Arc<AtomicUsize>,
+}
+
+impl<I> Delivery<I> {
+    /// Returns how many accounts it names, counted for each of its images.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        self.jobs.iter().map(|job| job.account_ids.len()).sum()
+    }
+}
+
+impl<I> SettledJob<I> {
+    /// Returns the number of outcomes in its reports.
+    #[must_use]
+    pub fn outcomes(&self) -> usize {
+        self.reports.iter().map(outcomes).sum()
+    }
+}
+
+/// Returns the number of outcomes in a report.
+pub(crate) const fn outcomes(report: &Report) -> usize {
+    report.outcomes.len() + report.cancelled.len()
 }
 
 impl Requeue {

@@ -57,7 +57,9 @@ impl Tally {
         self.unchanged += unchanged;
         self.cancelled += cancelled;
         self.failed += failed;
-        report.failed.iter().for_each(|group| self.add_failed(report.image_id, group));
+        for image in &report.images {
+            image.failed.iter().for_each(|group| self.add_failed(image.image_id, group));
+        }
         if report.truncated.is_some() {
             self.failures_more += failed;
         }
@@ -104,28 +106,32 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::report::ImageOutcomes;
+
+    fn image_outcomes(image: &str, failed: &[(u64, &str)]) -> ImageOutcomes {
+        let group = |&(id, code): &(u64, &str)| FailureGroup {
+            code: code.to_owned(),
+            message: format!("message of {id}"),
+            request_id: None,
+            account_ids: vec![AccountId::new(id).unwrap()],
+        };
+        ImageOutcomes {
+            image_id: image.parse().ok(),
+            changed: vec![AccountId::new(10_001).unwrap()],
+            unchanged: vec![AccountId::new(10_002).unwrap(), AccountId::new(10_003).unwrap()],
+            failed: failed.iter().map(group).collect(),
+            ..ImageOutcomes::default()
+        }
+    }
 
     fn report(status: Status, image: &str, failed: &[(u64, &str)]) -> Report {
         Report {
             job_id: None,
             lane: None,
-            image_id: image.parse().ok(),
-            region: None,
             permission: None,
             status,
             reason: (status == Status::Rejected).then(|| "permission: missing".to_owned()),
-            changed: vec![AccountId::new(10_001).unwrap()],
-            unchanged: vec![AccountId::new(10_002).unwrap(), AccountId::new(10_003).unwrap()],
-            cancelled: None,
-            failed: failed
-                .iter()
-                .map(|&(id, code)| FailureGroup {
-                    code: code.to_owned(),
-                    message: format!("message of {id}"),
-                    request_id: None,
-                    account_ids: vec![AccountId::new(id).unwrap()],
-                })
-                .collect(),
+            images: vec![image_outcomes(image, failed)],
             truncated: None,
             duplicates: 0,
             requests: 0,
@@ -151,11 +157,20 @@ mod tests {
     }
 
     #[test]
+    fn accounts_count_for_each_image() {
+        let mut tally = Tally::default();
+        let images = [image_outcomes("img-6pb6lrmy", &[(20_001, "A")]), image_outcomes("img-gvbnzy6f", &[])];
+        tally.add(&Report { images: images.into(), ..report(Status::Partial, "", &[]) });
+        assert_eq!((tally.jobs(Status::Partial), tally.changed, tally.unchanged, tally.failed), (1, 2, 4, 1));
+        assert_eq!(tally.failures.keys().next().unwrap().0, "img-6pb6lrmy".parse().ok());
+    }
+
+    #[test]
     fn truncated_report_counts_as_a_whole_one() {
         let mut tally = Tally::default();
         let counts = Counts { changed: 3, unchanged: 0, cancelled: 1, failed: 2 };
         let mut truncated = report(Status::Partial, "img-6pb6lrmy", &[]);
-        (truncated.changed, truncated.unchanged, truncated.truncated) = (vec![], vec![], Some(counts));
+        (truncated.images, truncated.truncated) = (vec![], Some(counts));
         tally.add(&truncated);
         assert_eq!((tally.changed, tally.unchanged, tally.cancelled, tally.failed), (3, 0, 1, 2));
         assert_eq!((tally.failures.len(), tally.failures_more), (0, 2));

@@ -10,7 +10,7 @@ use std::{
 
 use imageshare_amqp::{BrokerVersion, IncomingMessage};
 use imageshare_core::tc3::HexDigest;
-use imageshare_engine::{io::LaneId, job::Job as EngineJob};
+use imageshare_engine::io::LaneId;
 use jiff::Timestamp;
 use lapin::{BasicProperties, types::AMQPValue};
 
@@ -197,14 +197,16 @@ fn parse(
     }
     let parsed = job::parse(body, &defaults);
     let job = parsed.map_err(|rejection| (if rejection.member.is_some() { "member" } else { "text" }, rejection))?;
-    let Identity { lane: named, region, .. } = &job.identity;
+    let Identity { lane: named, images, .. } = &job.identity;
     if let Some(named) = named.as_ref().filter(|named| **named != lane.name) {
         let problem = format!("\"{named}\" (expected \"{}\", the lane whose queue delivered it)", lane.name);
         return Err(("route", Rejection::of_job(&job.identity, Some("lane"), problem)));
     }
-    if !lane.regions.contains(*region) {
+    let is_foreign = |(_, region): &(usize, _)| !lane.regions.contains(*region);
+    if let Some((index, region)) = images.regions().enumerate().find(is_foreign) {
         let problem = format!("\"{region}\" (expected a region of lane \"{}\": {})", lane.name, lane.regions);
-        return Err(("route", Rejection::of_job(&job.identity, Some("region"), problem)));
+        let member = if images.len() > 1 { format!("images[{index}].region") } else { "region".to_owned() };
+        return Err(("route", Rejection::of_job(&job.identity, Some(&member), problem)));
     }
     Ok(job)
 }
@@ -264,7 +266,7 @@ fn taken(
     let (timestamp, force) = (job.expires_at, job.force);
     // A time that the system cannot represent is after the end of any process.
     let expires_at = timestamp.and_then(|time| SystemTime::try_from(time).ok());
-    let (mut identity, job): (Identity, EngineJob) = job.into_parts(None, redelivered);
+    let (mut identity, jobs) = job.into_parts(None, redelivered);
     // It is the lane of the queue.
     identity.lane = None;
     let envelope = JobEnvelope {
@@ -278,7 +280,7 @@ fn taken(
         reply,
         traceparent: traceparent(properties).map(Box::from),
     };
-    Delivery { identity: Box::new(envelope), lane, job, expires_at }
+    Delivery { identity: Box::new(envelope), lane, jobs, expires_at }
 }
 
 fn from_panic(panic: &(dyn Any + Send)) -> Rejection {
@@ -332,7 +334,8 @@ mod tests {
             .with_message_id("m-1".into())
             .with_reply_to("answers".into());
         let body = JOB.replacen('{', r#"{"lane":"asia","expires_at":"2026-11-24T04:00:00Z","#, 1);
-        let Delivery { identity, lane, job, expires_at } = taken(&body, properties);
+        let Delivery { identity, lane, jobs, expires_at } = taken(&body, properties);
+        let [job] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!((lane, job.redelivered, job.account_ids.len()), (LaneId(3), true, 1));
         assert_eq!((identity.epoch, identity.tag, identity.redelivered), (Epoch(2), 17, true));
         assert_eq!((identity.identity.job_id.as_str(), identity.identity.lane.as_deref()), ("m-1", None));
@@ -381,6 +384,11 @@ mod tests {
             &JOB.replace("ap-tokyo", "eu-frankfurt"),
             "route",
             "region: \"eu-frankfurt\" (expected a region of lane \"asia\": ap-tokyo)",
+        );
+        check_rejected(
+            r#"{"images":[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"},{"region":"eu-frankfurt","image_id":"img-6pb6lrmy"}],"permission":"SHARE","account_ids":[10001]}"#,
+            "route",
+            "images[1].region: \"eu-frankfurt\" (expected a region of lane \"asia\": ap-tokyo)",
         );
     }
 

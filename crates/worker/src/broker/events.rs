@@ -241,7 +241,7 @@ impl<'a> Settled<'a> {
     /// Returns the event of a job from a queue, which is logged.
     pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<JobEnvelope>>) -> Self {
         let JobEnvelope { identity, redelivered, traceparent, .. } = &*settled.identity;
-        let (job_id, image_id) = (identity.job_id.as_str(), identity.image_id);
+        let (job_id, image_id) = (identity.job_id.as_str(), identity.images.single().map(|image| image.image_id));
         let job = QueuedJob { job_id, image_id, is_redelivered: *redelivered, traceparent: traceparent.as_deref() };
         Self::of(lane, settled).with_queued_job(job)
     }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use imageshare_amqp::{Message, PERSISTENT};
-use imageshare_core::text::printable;
-use imageshare_engine::job::{AccountOutcome, Report as EngineReport};
+use imageshare_core::{ids::AccountId, text::printable};
+use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
 use jiff::Timestamp;
 use lapin::{
     BasicProperties,
@@ -19,8 +19,8 @@ use super::{
     topology,
 };
 use crate::{
-    lane_messages::SettledJob,
-    wire::{Defaults, Permission, Report, job, report::Circumstances},
+    lane_messages::{SettledJob, outcomes},
+    wire::{Defaults, Identity, Images, Permission, Rejection, Report, job, report::Circumstances},
 };
 
 /// The headers of a dead letter. What a publisher wrote under these names is dropped.
@@ -57,6 +57,9 @@ const DEAD_LETTER_LEN_BASE: usize = 16 * 1024;
 /// Bytes of an account in a dead letter: 19 digits, quotes, a comma.
 const DEAD_LETTER_LEN_PER_ACCOUNT: usize = 22;
 
+/// Bytes of an image in a dead letter: at most 68 of region and id, and the names of three members.
+const DEAD_LETTER_LEN_PER_IMAGE: usize = 128;
+
 /// The prefix of our own headers.
 const OURS: &str = "imageshare-";
 
@@ -89,18 +92,18 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    /// The lengths for a job that was carried out.
-    pub(super) fn from_job(report: &EngineReport) -> Self {
-        let outcomes = report.outcomes.len() + report.cancelled.len();
-        let mut all = report.outcomes.iter().chain(&report.cancelled);
-        let is_dead = all.any(|(_, outcome)| matches!(outcome, AccountOutcome::Failed(_)));
-        let dead_letter = DEAD_LETTER_LEN_BASE + report.outcomes.len() * DEAD_LETTER_LEN_PER_ACCOUNT;
-        Self { report: Report::len_max(outcomes), dead_letter: is_dead.then_some(dead_letter) }
+    /// The lengths for a job that was carried out, by the reports of its images.
+    pub(super) fn from_job(reports: &[EngineReport]) -> Self {
+        let accounts: usize = reports.iter().map(|report| report.outcomes.len()).sum();
+        let dead_letter =
+            DEAD_LETTER_LEN_BASE + reports.len() * DEAD_LETTER_LEN_PER_IMAGE + accounts * DEAD_LETTER_LEN_PER_ACCOUNT;
+        let is_dead = reports.iter().any(|report| first_failure(report).is_some());
+        Self { report: report_len_max(reports), dead_letter: is_dead.then_some(dead_letter) }
     }
 
     /// The lengths for an invalid message.
     pub(super) fn from_invalid(message: &InvalidMessage) -> Self {
-        Self { report: Report::len_max(0), dead_letter: Some(message.body.len()) }
+        Self { report: rejected_len_max(&message.rejection), dead_letter: Some(message.body.len()) }
     }
 }
 
@@ -117,17 +120,17 @@ impl OutgoingMessages {
     /// The messages for a job that was carried out.
     #[must_use]
     pub fn from_job(settled: SettledJob<Box<JobEnvelope>>, reporter: Reporter<'_>) -> Self {
-        let SettledJob { identity: envelope, report, received_at, finished_at, .. } = settled;
+        let SettledJob { identity: envelope, reports, received_at, finished_at, .. } = settled;
         let trace = envelope.traceparent.as_deref();
-        let dead_letter = dead_letter(&envelope, &report, reporter);
+        let dead_letter = dead_letter(&envelope, &reports, reporter);
         let circumstances = Circumstances {
             redelivered: envelope.redelivered,
             received_at: timestamp(received_at),
             finished_at: timestamp(finished_at),
             worker: reporter.worker.to_owned(),
         };
-        let len_max = Report::len_max(report.outcomes.len() + report.cancelled.len());
-        let report = Report::of_job(envelope.identity, reporter.lane, &report, circumstances);
+        let len_max = report_len_max(&reports);
+        let report = Report::of_job(envelope.identity, reporter.lane, &reports, circumstances);
         Self::from_report(report, len_max, dead_letter, reporter.lane, trace, envelope.reply)
     }
 
@@ -142,6 +145,7 @@ impl OutgoingMessages {
             worker: reporter.worker.to_owned(),
         };
         let report = Report::of_rejection(&rejection, circumstances);
+        let len_max = rejected_len_max(&rejection);
         let trace = traceparent(&properties).map(str::to_owned);
         let cause = Cause { reason: "rejected", code: None, detail: rejection.reason() };
         let whole_len = (len > body.len() as u64).then_some(len);
@@ -151,7 +155,7 @@ impl OutgoingMessages {
             headers.insert(headers::TRUNCATED.into(), text(&len.to_string()));
             dead_letter.properties = dead_letter.properties.with_headers(headers);
         }
-        Self::from_report(report, Report::len_max(0), Some(dead_letter), reporter.lane, trace.as_deref(), reply)
+        Self::from_report(report, len_max, Some(dead_letter), reporter.lane, trace.as_deref(), reply)
     }
 
     fn from_report(
@@ -175,6 +179,16 @@ impl OutgoingMessages {
         };
         Self { report, dead_letter, reply }
     }
+}
+
+/// Returns how long the report of a job with these reports of its images may be.
+fn report_len_max(reports: &[EngineReport]) -> usize {
+    Report::len_max(reports.len(), reports.iter().map(outcomes).sum())
+}
+
+/// Returns how long the report of a rejected job may be.
+fn rejected_len_max(rejection: &Rejection) -> usize {
+    Report::len_max(rejection.known.images.as_ref().map_or(1, |images| images.len()), 0)
 }
 
 /// Returns the copy of a report for its requester, in the form in which the report was confirmed.
@@ -227,27 +241,37 @@ struct Cause {
     detail: String,
 }
 
-/// Returns the job with only the accounts that failed. A SYNC stays whole, since it names all accounts that are to have the
-/// image.
-fn dead_letter(envelope: &JobEnvelope, report: &EngineReport, reporter: Reporter<'_>) -> Option<Message> {
-    let first = report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
-        AccountOutcome::Failed(failure) => Some((*account, failure)),
-        AccountOutcome::Changed | AccountOutcome::Unchanged => None,
-    });
-    let (account, failure) = first?;
-    let is_kept = |outcome: &AccountOutcome| {
-        matches!(outcome, AccountOutcome::Failed(_)) || envelope.identity.permission == Permission::Sync
+/// Returns the job with only the accounts that failed, for each image for which any did. A SYNC keeps all accounts of such
+/// an image, since it names all accounts that are to have the image.
+fn dead_letter(envelope: &JobEnvelope, reports: &[EngineReport], reporter: Reporter<'_>) -> Option<Message> {
+    let Identity { job_id, lane, images, permission, labels } = &envelope.identity;
+    let is_kept =
+        |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_)) || *permission == Permission::Sync;
+    let (mut left, mut account_ids, mut first) = (Vec::new(), Vec::new(), None);
+    for (image, report) in images.iter().zip(reports) {
+        let Some((account, failure)) = first_failure(report) else { continue };
+        let kept = report.outcomes.iter().filter(|(_, outcome)| is_kept(outcome)).map(|(account, _)| *account);
+        left.push(*image);
+        account_ids.push(kept.collect());
+        first.get_or_insert((image, account, failure));
+    }
+    let (image, account, failure) = first?;
+    let identity = Identity {
+        job_id: job_id.clone(),
+        lane: lane.clone(),
+        images: Images::new(left).expect("these are images of a job, and not all of them are missing"),
+        permission: *permission,
+        labels: labels.clone(),
     };
-    let kept = report.outcomes.iter().filter(|(_, outcome)| is_kept(outcome)).map(|(account, _)| *account);
-    let body = job::write(&envelope.identity, kept, envelope.expires_at, envelope.force);
+    let body = job::write(&identity, &account_ids, envelope.expires_at, envelope.force);
+    let detail = format!("{account}: {}: {}", failure.code, failure.message);
     let cause = Cause {
         reason: "failed",
         code: Some(failure.code.to_string()),
-        detail: format!("{account}: {}: {}", failure.code, failure.message),
+        detail: if images.len() > 1 { format!("{image}: {detail}") } else { detail },
     };
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_message_id(short(&envelope.identity.job_id));
+    let properties =
+        BasicProperties::default().with_content_type("application/json".into()).with_message_id(short(job_id));
     let properties = match envelope.traceparent.as_deref() {
         None => properties,
         Some(trace) => {
@@ -257,6 +281,13 @@ fn dead_letter(envelope: &JobEnvelope, report: &EngineReport, reporter: Reporter
         }
     };
     Some(dead(properties, body, &cause, reporter))
+}
+
+fn first_failure(report: &EngineReport) -> Option<(AccountId, &Failure)> {
+    report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
+        AccountOutcome::Failed(failure) => Some((*account, &**failure)),
+        AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+    })
 }
 
 fn dead(properties: BasicProperties, body: Vec<u8>, cause: &Cause, reporter: Reporter<'_>) -> Message {
@@ -365,10 +396,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        lane_messages::Epoch,
-        wire::{Defaults, Rejection},
-    };
+    use crate::{lane_messages::Epoch, wire::JobImage};
 
     const REPORTER: Reporter<'_> = Reporter { lane: "asia", worker: "host:17" };
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -404,7 +432,7 @@ mod tests {
             identity: envelope(permission),
             lane: LaneId(0),
             mode: Mode::Share,
-            report,
+            reports: vec![report],
             received_at: at,
             finished_at: at,
         };
@@ -449,6 +477,46 @@ mod tests {
         assert_eq!(value(headers::DETAIL).as_deref(), Some("10002: InvalidAccountId.NotFound: no such account"));
         assert_eq!(value(headers::WORKER).as_deref(), Some("host:17"));
         assert_eq!(value(TRACEPARENT).as_deref(), Some(TRACE));
+    }
+
+    /// The dead letter of a job of three images with two accounts each, of which these failed, by image and account.
+    fn dead_letter_of_images(permission: &str, failed: &[(usize, usize)]) -> Message {
+        let image = |id: &str| JobImage { region: "ap-tokyo".parse().unwrap(), image_id: id.parse().unwrap() };
+        let images = ["img-aaaa", "img-bbbb", "img-cccc"].map(image);
+        let failure = Failure { code: "InternalError".into(), message: "m".into(), request_id: None };
+        let failure = AccountOutcome::Failed(Arc::new(failure));
+        let outcome = |place| if failed.contains(&place) { failure.clone() } else { AccountOutcome::Changed };
+        let report = |image| EngineReport {
+            outcomes: (0..2).map(|nth| (format!("1000{nth}").parse().unwrap(), outcome((image, nth)))).collect(),
+            cancelled: vec![],
+            duplicates: 0,
+            requests: 1,
+        };
+        let mut envelope = envelope(permission);
+        envelope.identity.images = Images::new(images).unwrap();
+        dead_letter(&envelope, &[0, 1, 2].map(report), REPORTER).unwrap()
+    }
+
+    #[track_caller]
+    fn check_accounts(dead: &Message, expected: &[(&str, &[&str])]) {
+        let job = job::parse(&dead.body, &Defaults { job_id: String::new(), region: None }).unwrap();
+        let texts = |list: &[AccountId]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let images = job.identity.images.iter().zip(&job.account_ids);
+        let left: Vec<_> = images.map(|(image, list)| (image.image_id.to_string(), texts(list))).collect();
+        let expected = expected.iter().map(|(image, list)| (image.to_string(), list.iter().map(ToString::to_string)));
+        assert_eq!(left, expected.map(|(image, list)| (image, list.collect())).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn dead_letter_has_the_failed_accounts_of_each_image() {
+        let dead = dead_letter_of_images("SHARE", &[(0, 1), (2, 0), (2, 1)]);
+        check_accounts(&dead, &[("img-aaaa", &["10001"]), ("img-cccc", &["10000", "10001"])]);
+        let detail = "ap-tokyo:img-aaaa: 10001: InternalError: m";
+        assert_eq!(header(&dead, headers::DETAIL).as_deref(), Some(detail));
+        check_accounts(&dead_letter_of_images("SHARE", &[(1, 0)]), &[("img-bbbb", &["10000"])]);
+        let sync = dead_letter_of_images("SYNC", &[(0, 1), (2, 0)]);
+        check_accounts(&sync, &[("img-aaaa", &["10000", "10001"]), ("img-cccc", &["10000", "10001"])]);
+        assert!(str::from_utf8(&sync.body).unwrap().contains(r#""account_ids":["10000","10001"],"labels""#));
     }
 
     #[test]
@@ -515,7 +583,7 @@ mod tests {
     fn messages_fit_in_their_room() {
         let OutgoingMessages { report, dead_letter, .. } = messages("SHARE", true);
         let engine = EngineReport { outcomes: vec![], cancelled: vec![], duplicates: 0, requests: 0 };
-        let Lengths { report: len, dead_letter: of_dead } = Lengths::from_job(&engine);
+        let Lengths { report: len, dead_letter: of_dead } = Lengths::from_job(&[engine]);
         assert!(report.body.len() <= len && of_dead.is_none());
         assert!(dead_letter.unwrap().body.len() <= DEAD_LETTER_LEN_BASE);
     }

@@ -199,7 +199,7 @@ impl<'a> Settling<'a> {
     /// Publishes the messages of a delivery, once there is room for them.
     fn report(&mut self, delivery: Reportable) {
         let lengths = match &delivery {
-            Reportable::Job(settled, _) => Lengths::from_job(&settled.report),
+            Reportable::Job(settled, _) => Lengths::from_job(&settled.reports),
             Reportable::Invalid(message, _) => Lengths::from_invalid(message),
         };
         let rooms: &'a Rooms = self.context.publishers.rooms();
@@ -215,7 +215,7 @@ impl<'a> Settling<'a> {
         let (tag, status, times, messages, invalid_room) = match delivery {
             Reportable::Job(settled, _outcomes) => {
                 let JobEnvelope { tag, published_at, .. } = *settled.identity;
-                let (times, status) = ((published_at, settled.received_at), Status::of(&settled.report));
+                let (times, status) = ((published_at, settled.received_at), Status::of(&settled.reports));
                 (tag, status, times, OutgoingMessages::from_job(*settled, self.reporter), None)
             }
             Reportable::Invalid(message, room) => {

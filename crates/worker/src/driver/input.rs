@@ -105,7 +105,7 @@ impl<I: Send + 'static> InputSource<I> {
         let DriverEvent::Settled(settled) = event else { return };
         let lane = driver.status().lane(settled.lane);
         events::Settled::of(lane, settled).record();
-        let (status, received_at) = (ReportStatus::of(&settled.report), settled.received_at);
+        let (status, received_at) = (ReportStatus::of(&settled.reports), settled.received_at);
         events::Finished { status, published_at: None, received_at, is_dead: false }.record(lane);
     }
 

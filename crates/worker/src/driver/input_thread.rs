@@ -177,7 +177,7 @@ mod tests {
         };
         InputItem {
             line: Some(number),
-            content: Ok(Delivery { identity: number, lane: LaneId(0), job, expires_at: None }),
+            content: Ok(Delivery { identity: number, lane: LaneId(0), jobs: vec![job], expires_at: None }),
         }
     }
 

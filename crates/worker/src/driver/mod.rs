@@ -8,10 +8,11 @@
 //! The path of a delivery:
 //!
 //! 1. A source receives it (`input`, or `subscriptions` for those of a broker) and passes it to `Driver::receive`.
-//! 2. `jobs` numbers the delivery and gives its job to the engine.
+//! 2. `jobs` numbers the delivery and gives its job to the engine, once for each image.
 //! 3. `Driver::carry_out` polls the engine for a call; `calls` starts it, by way of `lanes` for endpoint and credential.
 //! 4. The task of the call waits for the ownership proof, signs, sends, and reports the outcome to the loop.
-//! 5. The engine settles the delivery; `jobs` puts its report into the outbox, and the source takes it from there.
+//! 5. The engine settles each image; when all are settled, `jobs` puts the report of the delivery into the outbox, and the
+//!    source takes it from there.
 
 mod calls;
 mod input;
@@ -19,6 +20,7 @@ mod input_thread;
 mod jobs;
 mod lanes;
 mod observer;
+mod outstanding;
 mod source;
 mod subscriptions;
 mod summary;
@@ -38,7 +40,7 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) use self::jobs::{DELIVERIES_MAX, ITEMS_MAX};
 use self::{
     calls::{CallEvent, Calls, EndedCall},
-    jobs::{JobsInHand, outcomes},
+    jobs::JobsInHand,
     lanes::Lanes,
 };
 pub use self::{
@@ -52,7 +54,7 @@ pub use self::{
 use crate::{
     events,
     http::{Client, TimeOuts},
-    lane_messages::{Delivery, SettledJob},
+    lane_messages::{Delivery, SettledJob, outcomes},
     lanes::OpenLane,
     status::Status,
 };

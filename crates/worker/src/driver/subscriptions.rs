@@ -18,10 +18,7 @@ use imageshare_engine::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    Demand, Driver, DriverEvent, JobSource, WORK_MAX,
-    jobs::{ITEMS_MAX, outcomes},
-};
+use super::{Demand, Driver, DriverEvent, JobSource, WORK_MAX, jobs::ITEMS_MAX};
 use crate::{
     events,
     lane_messages::{Delivery, Epoch, FromLane, Requeue, ToLane, UnpublishedOutcomes},
@@ -220,7 +217,7 @@ impl<I: Send + 'static> BrokerSource<I> {
 
     /// Passes a delivery on, unless its subscription has ended, will end, or is full: then it is redelivered.
     fn handle_delivery(&mut self, from: Epoch, delivery: Delivery<I>, driver: &mut Driver<I>) {
-        let (id, accounts, share) = (delivery.lane, delivery.job.account_ids.len(), self.share());
+        let (id, accounts, share) = (delivery.lane, delivery.accounts(), self.share());
         let SubscribedLane { ownership, unpublished, .. } = self.lane(id);
         match ownership {
             LaneOwnership::Owned { epoch, leaving: None, is_full: is_full @ false, .. } if *epoch == from => {
@@ -268,7 +265,7 @@ impl<I: Send + 'static> BrokerSource<I> {
         match event {
             DriverEvent::Settled(settled) => {
                 let lane = self.lane(settled.lane);
-                let unpublished = UnpublishedOutcomes::add(outcomes(&settled.report), &lane.unpublished);
+                let unpublished = UnpublishedOutcomes::add(settled.outcomes(), &lane.unpublished);
                 self.send(settled.lane, ToLane::Settled(settled, unpublished));
             }
             DriverEvent::Requeued { lane, .. } => self.requeue(lane, driver),
@@ -406,7 +403,7 @@ impl<I: Send + 'static> JobSource<I> for BrokerSource<I> {
 /// Returns how much work a message is for the engine, in operations.
 fn operations<I>(message: &FromLane<I>) -> usize {
     match message {
-        FromLane::Delivered(_, delivery) => delivery.job.account_ids.len(),
+        FromLane::Delivered(_, delivery) => delivery.accounts(),
         FromLane::Up { .. } | FromLane::Down { .. } => 0,
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Rejected<'a> {
 pub(crate) struct Settled<'a> {
     lane: &'a OfLane,
     mode: Mode,
-    report: &'a Report,
+    reports: &'a [Report],
     /// `None` of a job from an input.
     queued: Option<QueuedJob<'a>>,
 }
@@ -50,7 +50,8 @@ pub(crate) struct Settled<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct QueuedJob<'a> {
     pub(crate) job_id: &'a str,
-    pub(crate) image_id: ImageId,
+    /// `None` if it has several.
+    pub(crate) image_id: Option<ImageId>,
     pub(crate) is_redelivered: bool,
     pub(crate) traceparent: Option<&'a str>,
 }
@@ -110,8 +111,8 @@ impl Rejected<'_> {
 }
 
 impl<'a> Settled<'a> {
-    pub(crate) const fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
-        Self { lane, mode: settled.mode, report: &settled.report, queued: None }
+    pub(crate) fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
+        Self { lane, mode: settled.mode, reports: &settled.reports, queued: None }
     }
 
     /// Returns the same event of a job from a queue, which is logged.
@@ -120,18 +121,22 @@ impl<'a> Settled<'a> {
     }
 
     pub(crate) fn record(&self) {
-        let Self { lane, mode, report, .. } = self;
-        let failed = self.count(*mode, &report.outcomes) + self.count(Mode::Cancel, &report.cancelled);
+        let Self { lane, mode, reports, .. } = self;
+        let count = |report: &Report| self.count(*mode, &report.outcomes) + self.count(Mode::Cancel, &report.cancelled);
+        let failed: u64 = reports.iter().map(count).sum();
         lane.metrics.settled();
         let Some(QueuedJob { job_id, image_id, is_redelivered: redelivered, traceparent }) = self.queued else {
             return;
         };
-        let lane = lane.name();
+        let (lane, images, image_id) = (lane.name(), reports.len(), image_id.map(|id| id.to_string()));
         if failed == 0 {
-            debug!(lane, job_id, %image_id, redelivered, traceparent, "settled");
+            debug!(lane, job_id, image_id, images, redelivered, traceparent, "settled");
         } else {
             let (codes, request_id) = (self.codes(), self.request_id());
-            info!(lane, job_id, %image_id, redelivered, failed, codes, request_id, traceparent, "settled with failures");
+            info!(
+                lane,
+                job_id, image_id, images, redelivered, failed, codes, request_id, traceparent, "settled with failures"
+            );
         }
     }
 
@@ -156,7 +161,7 @@ impl<'a> Settled<'a> {
     }
 
     fn failures(&self) -> impl Iterator<Item = &Failure> {
-        let outcomes = self.report.outcomes.iter().chain(&self.report.cancelled);
+        let outcomes = self.reports.iter().flat_map(|report| report.outcomes.iter().chain(&report.cancelled));
         outcomes.filter_map(|(_, outcome)| match outcome {
             AccountOutcome::Failed(failure) => Some(&**failure),
             AccountOutcome::Changed | AccountOutcome::Unchanged => None,

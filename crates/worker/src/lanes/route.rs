@@ -1,5 +1,7 @@
 //! The lane that serves a job.
 
+use std::collections::BTreeSet;
+
 use imageshare_core::{ids::Region, text::excerpt};
 use imageshare_engine::io::LaneId;
 
@@ -64,44 +66,62 @@ pub enum RouteError {
         /// The regions of all lanes.
         regions: String,
     },
+    /// Each region is served, but not by one lane.
+    #[error("images: no lane serves {regions} together (expected images of one lane; use a job for each lane)")]
+    Apart {
+        /// The regions of the job's images.
+        regions: String,
+    },
     /// More than one lane serves the region, with different accounts.
     #[error("lane: missing, and region {region} is served by the lanes {lanes} (expected one of them)")]
     Ambiguous {
-        /// The job's region.
+        /// The job's region, or the first of them.
         region: Region,
-        /// The names of the lanes that serve it.
+        /// The names of the lanes that serve all of the job's images.
         lanes: String,
     },
 }
 
-/// Returns the lane that serves a job: the lane that it names, else the only one that serves its region. Lanes are numbered
-/// in the order of the slice, as the driver numbers them.
+/// Returns the lane that serves a job: the lane that it names, else the only one that serves the regions of all its images.
+/// Lanes are numbered in the order of the slice, as the driver numbers them.
 ///
 /// # Errors
-/// If no lane serves it, or more than one, or the named lane does not serve the region.
-pub fn route(lanes: &[impl Routed], lane: Option<&str>, region: &Region) -> Result<LaneId, RouteError> {
+/// If no lane serves it, or more than one, or the named lane does not serve a region.
+///
+/// # Panics
+/// If there is no region.
+pub fn route(
+    lanes: &[impl Routed],
+    lane: Option<&str>,
+    regions: impl IntoIterator<Item = Region>,
+) -> Result<LaneId, RouteError> {
+    let regions: BTreeSet<Region> = regions.into_iter().collect();
+    let first = *regions.first().expect("a job has an image");
     let numbered = || (0..).map(LaneId).zip(lanes);
     if let Some(name) = lane {
         let Some((id, lane)) = numbered().find(|(_, lane)| lane.name() == name) else {
             let lanes = list(lanes.iter().map(Routed::name));
             return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
         };
-        if !lane.regions().contains(*region) {
+        if let Some(&region) = regions.iter().find(|region| !lane.regions().contains(**region)) {
             let (lane, regions) = (lane.name().to_owned(), lane.regions().to_string());
-            return Err(RouteError::NotInLane { region: *region, lane, regions });
+            return Err(RouteError::NotInLane { region, lane, regions });
         }
         return Ok(id);
     }
-    let serving: Vec<_> = numbered().filter(|(_, lane)| lane.regions().contains(*region)).collect();
+    let serves_all = |lane: &dyn Routed| regions.iter().all(|region| lane.regions().contains(*region));
+    let serving: Vec<_> = numbered().filter(|(_, lane)| serves_all(*lane)).collect();
     match serving.as_slice() {
         [(id, _)] => Ok(*id),
-        [] => {
-            let regions = list(lanes.iter().map(|lane| lane.regions().to_string()));
-            Err(RouteError::NoLane { region: *region, regions })
-        }
+        [] => Err(match regions.iter().find(|region| !lanes.iter().any(|lane| lane.regions().contains(**region))) {
+            Some(&region) => {
+                RouteError::NoLane { region, regions: list(lanes.iter().map(|lane| lane.regions().to_string())) }
+            }
+            None => RouteError::Apart { regions: list(regions.iter().map(ToString::to_string)) },
+        }),
         several => {
             let lanes = list(several.iter().map(|(_, lane)| lane.name()));
-            Err(RouteError::Ambiguous { region: *region, lanes })
+            Err(RouteError::Ambiguous { region: first, lanes })
         }
     }
 }

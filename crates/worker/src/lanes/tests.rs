@@ -31,7 +31,8 @@ fn lane(name: &str, regions: &[&str]) -> OpenLane {
 
 #[track_caller]
 fn check(lanes: &[OpenLane], named: Option<&str>, region: &str, expected: Result<u32, &str>) {
-    let routed = route(lanes, named, &region.parse().unwrap()).map_err(|error| error.to_string());
+    let routed =
+        route(lanes, named, region.split(' ').map(|region| region.parse().unwrap())).map_err(|error| error.to_string());
     assert_eq!(routed, expected.map(LaneId).map_err(str::to_owned));
 }
 
@@ -54,6 +55,12 @@ fn job_goes_to_lane_of_its_region() {
     let none = "region: no lane serves na-siliconvalley \
                 (expected ap-jakarta, ap-singapore, eu-frankfurt)";
     check(&lanes, None, "na-siliconvalley", Err(none));
+    check(&lanes, None, "ap-singapore na-siliconvalley", Err(none));
+    check(&lanes, None, "ap-singapore ap-jakarta", Ok(0));
+    check(&lanes, Some("asia"), "ap-jakarta eu-frankfurt", Err(wrong));
+    let apart = "images: no lane serves ap-jakarta, eu-frankfurt together (expected images of one lane; use a job for \
+                 each lane)";
+    check(&lanes, None, "eu-frankfurt ap-jakarta", Err(apart));
 }
 
 #[test]
@@ -64,6 +71,7 @@ fn region_of_several_lanes_needs_name() {
     check(&lanes, None, "ap-singapore", Err(ambiguous));
     check(&lanes, Some("blue"), "ap-singapore", Ok(1));
     check(&lanes, None, "eu-frankfurt", Ok(1));
+    check(&lanes, None, "ap-singapore eu-frankfurt", Ok(1));
 }
 
 #[tokio::test]

@@ -143,8 +143,14 @@ fn hostile_codes_become_other_and_no_label() {
         let report = Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
         let at = std::time::SystemTime::now();
         let lane_id = imageshare_engine::io::LaneId(0);
-        let settled =
-            SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+        let settled = SettledJob {
+            identity: (),
+            lane: lane_id,
+            mode: Mode::Share,
+            reports: vec![report],
+            received_at: at,
+            finished_at: at,
+        };
         events::Settled::of(lane, &settled).record();
     }
     let text = status.metrics();
@@ -183,8 +189,14 @@ fn finished_jobs_of_lost_subscription_are_counted() {
     }
     let report = Report { outcomes: vec![], cancelled: vec![], duplicates: 0, requests: 0 };
     let lane_id = imageshare_engine::io::LaneId(0);
-    let settled =
-        SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+    let settled = SettledJob {
+        identity: (),
+        lane: lane_id,
+        mode: Mode::Share,
+        reports: vec![report],
+        received_at: at,
+        finished_at: at,
+    };
     events::Settled::of(lane, &settled).record();
     events::Settled::of(lane, &settled).record();
     let status_of = crate::wire::report::Status::Succeeded;
@@ -232,8 +244,14 @@ fn what_goes_well_is_recorded_without_allocation() {
         Report { outcomes: vec![(account, AccountOutcome::Changed)], cancelled: vec![], duplicates: 0, requests: 1 };
     let at = std::time::SystemTime::now();
     let lane_id = imageshare_engine::io::LaneId(0);
-    let settled =
-        SettledJob { identity: (), lane: lane_id, mode: Mode::Share, report, received_at: at, finished_at: at };
+    let settled = SettledJob {
+        identity: (),
+        lane: lane_id,
+        mode: Mode::Share,
+        reports: vec![report],
+        received_at: at,
+        finished_at: at,
+    };
     let took = std::time::Duration::from_millis(80);
     let allocated = measure(|| {
         events::Delivered { lane, is_redelivered: false, published_at: Some(at) }.record();

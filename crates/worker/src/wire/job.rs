@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
+    images::{self, Images, JobImage},
     mode::Permission,
     rejection::{Known, Rejection},
     sheet,
     value::{self, Value},
 };
 
-/// Accounts that a job may name. Repeated ones count.
+/// Account ids that a job may name, counted for each of its images. Repeated ones count.
 pub const ACCOUNTS_MAX: usize = 10_000;
 
 /// Bytes of a job's text.
@@ -40,11 +41,12 @@ pub const LABEL_VALUE_LEN_MAX: usize = 256;
 pub const LANE_LEN_MAX: usize = 63;
 
 /// The members of a job and their aliases, in the order of their checks and of [`Slots`].
-pub(super) const MEMBERS: [&[&str]; 9] = [
+pub(super) const MEMBERS: [&[&str]; 10] = [
     &["job_id"],
     &["lane"],
     &["image_id", "ImageId"],
     &["region", "Region"],
+    &["images"],
     &["permission", "Permission"],
     &["account_ids", "AccountIds"],
     &["labels"],
@@ -52,22 +54,26 @@ pub(super) const MEMBERS: [&[&str]; 9] = [
     &["force"],
 ];
 
-/// Members that a job must have.
+/// Members that a job must have. Images may be listed instead of the first, and have their own lists instead of the last.
 const REQUIRED: [&str; 3] = ["image_id", "permission", "account_ids"];
 
 pub(super) const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
-const ALLOWED_IMAGE: &str = "img- followed by 4 to 32 lowercase letters or digits";
-const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
+pub(super) const ALLOWED_IMAGE: &str = "img- followed by 4 to 32 lowercase letters or digits";
+pub(super) const ALLOWED_REGION: &str = "a region id such as ap-singapore, at most 32 characters";
 const ALLOWED_PERMISSION: &str = "SHARE, CANCEL or SYNC in capitals";
 const ALLOWED_TIME: &str = "a time such as 2026-11-24T04:00:00Z (RFC 3339)";
+
+/// A list of accounts for each image of a job.
+pub type AccountLists = Box<[Box<[AccountId]>]>;
 
 /// One job, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// What it is called, where it goes, what its reports echo.
     pub identity: Identity,
-    /// 1 to [`ACCOUNTS_MAX`] accounts in the order of the job, repeated ones included.
-    pub account_ids: Box<[AccountId]>,
+    /// A list for each image, in their order, each with at least one account in the order of the job. All together have at
+    /// most [`ACCOUNTS_MAX`], repeated ones included.
+    pub account_ids: AccountLists,
     /// After this moment nothing of it is begun any more.
     pub expires_at: Option<Timestamp>,
     /// For SYNC: cancel however many it takes.
@@ -81,10 +87,8 @@ pub struct Identity {
     pub job_id: String,
     /// The lane that it names, if it names one.
     pub lane: Option<String>,
-    /// The image.
-    pub image_id: ImageId,
-    /// The region the image lives in.
-    pub region: Region,
+    /// The image, or several.
+    pub images: Images,
     /// The requested change.
     pub permission: Permission,
     /// Echoed, never looked at.
@@ -101,54 +105,73 @@ pub struct Defaults {
 }
 
 impl Job {
-    /// The job as the engine takes it, and what is left for its report. `deadline` is what `expires_at` is on the
-    /// driver's clock.
+    /// Returns how many accounts it names, counted for each of its images.
     #[must_use]
-    pub fn into_parts(self, deadline: Option<Instant>, redelivered: bool) -> (Identity, EngineJob) {
-        let job = EngineJob {
-            region: self.identity.region,
-            image_id: self.identity.image_id,
-            mode: self.identity.permission.into(),
-            account_ids: self.account_ids,
+    pub fn accounts(&self) -> usize {
+        self.account_ids.iter().map(|list| list.len()).sum()
+    }
+
+    /// The job as the engine takes it, one for each image, and what is left for its report. `deadline` is what `expires_at` is
+    /// on the driver's clock.
+    #[must_use]
+    pub fn into_parts(self, deadline: Option<Instant>, redelivered: bool) -> (Identity, Vec<EngineJob>) {
+        let (mode, force) = (self.identity.permission.into(), self.force);
+        let of_image = |(&JobImage { region, image_id }, account_ids)| EngineJob {
+            region,
+            image_id,
+            mode,
+            account_ids,
             deadline,
-            force: self.force,
+            force,
             redelivered,
         };
-        (self.identity, job)
+        let jobs = self.identity.images.iter().zip(self.account_ids).map(of_image).collect();
+        (self.identity, jobs)
     }
 }
 
-/// Writes a job of these accounts, as [`parse`] reads it.
+/// Writes a job with a list of accounts for each image, as [`parse`] reads it.
 #[must_use]
 pub fn write(
     identity: &Identity,
-    account_ids: impl IntoIterator<Item = AccountId>,
+    account_ids: &[Box<[AccountId]>],
     expires_at: Option<Timestamp>,
     force: bool,
 ) -> Vec<u8> {
-    write_with(identity, account_ids.into_iter().collect::<Vec<_>>(), expires_at, force)
+    write_with(identity, account_ids, expires_at, force)
 }
 
 /// Writes a job as [`write`] does, but with account ids as numbers, which is the shortest form that [`parse`] reads.
 #[must_use]
 pub(crate) fn write_short(job: &Job) -> Vec<u8> {
-    let account_ids: Vec<u64> = job.account_ids.iter().map(|account| account.get()).collect();
-    write_with(&job.identity, account_ids, job.expires_at, job.force)
+    let numbers = |list: &[AccountId]| list.iter().map(|account| account.get()).collect();
+    let account_ids: Vec<Box<[u64]>> = job.account_ids.iter().map(|list| numbers(list)).collect();
+    write_with(&job.identity, &account_ids, job.expires_at, job.force)
 }
 
-fn write_with<A: Serialize>(
+fn write_with<A: Serialize + PartialEq>(
     identity: &Identity,
-    account_ids: Vec<A>,
+    account_ids: &[Box<[A]>],
     expires_at: Option<Timestamp>,
     force: bool,
 ) -> Vec<u8> {
+    let single = identity.images.single();
+    // One list for all images is written once.
+    let common = account_ids.first().filter(|first| account_ids.iter().all(|list| list == *first)).map(|list| &**list);
+    let of_image = |(image, list): (&JobImage, _)| WrittenImage {
+        region: image.region,
+        image_id: image.image_id,
+        account_ids: if common.is_some() { None } else { Some(list) },
+    };
+    let images = || identity.images.iter().zip(account_ids.iter().map(|list| &**list)).map(of_image).collect();
     let written = WrittenJob {
         job_id: &identity.job_id,
         lane: identity.lane.as_deref(),
-        image_id: identity.image_id,
-        region: identity.region,
+        image_id: single.map(|image| image.image_id),
+        region: single.map(|image| image.region),
+        images: if single.is_some() { None } else { Some(images()) },
         permission: identity.permission,
-        account_ids,
+        account_ids: common,
         labels: &identity.labels,
         expires_at,
         force,
@@ -162,16 +185,30 @@ struct WrittenJob<'a, A> {
     job_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'a str>,
-    image_id: ImageId,
-    region: Region,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_id: Option<ImageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<Region>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<WrittenImage<'a, A>>>,
     permission: Permission,
-    account_ids: Vec<A>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_ids: Option<&'a [A]>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "is_false")]
     force: bool,
+}
+
+/// One of several images of a job.
+#[derive(Serialize)]
+struct WrittenImage<'a, A> {
+    region: Region,
+    image_id: ImageId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_ids: Option<&'a [A]>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes members so")]
@@ -250,9 +287,9 @@ pub fn is_lane_name(text: &str) -> bool {
 }
 
 /// A member and what is wrong with it.
-struct MemberProblem {
-    member: String,
-    problem: String,
+pub(super) struct MemberProblem {
+    pub(super) member: String,
+    pub(super) problem: String,
 }
 
 /// The values of [`MEMBERS`].
@@ -263,30 +300,66 @@ impl Slots<'_> {
     fn job(&self, defaults: &Defaults) -> Result<Job, MemberProblem> {
         let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());
         let lane = self.read("lane", lane)?;
-        let image_id = self.required("image_id", |value| value.parsed(ALLOWED_IMAGE), ALLOWED_IMAGE)?;
-        let region = match self.read("region", |value| value.parsed(ALLOWED_REGION))?.or(defaults.region) {
-            Some(region) => region,
-            None => return Err(missing("region", ALLOWED_REGION)),
-        };
+        let images = self.images(defaults)?;
         let permission =
             self.required("permission", |value| value.parsed::<Permission>(ALLOWED_PERMISSION), ALLOWED_PERMISSION)?;
-        let account_ids = account_ids(self.get("account_ids"))?;
+        let account_ids = self.account_ids(&images)?;
         let labels = self.get("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?;
         let expires_at = self.read("expires_at", time)?;
         let force = self.read("force", |value| force(value, permission))?.unwrap_or(false);
-        let identity = Identity { job_id, lane, image_id, region, permission, labels };
+        let identity = Identity { job_id, lane, images, permission, labels };
         Ok(Job { identity, account_ids, expires_at, force })
+    }
+
+    /// The image, or the list of images.
+    fn images(&self, defaults: &Defaults) -> Result<Images, MemberProblem> {
+        let Some(images) = self.get("images") else {
+            let image_id = self.required("image_id", |value| value.parsed(ALLOWED_IMAGE), ALLOWED_IMAGE)?;
+            let region = self.read("region", |value| value.parsed(ALLOWED_REGION))?.or(defaults.region);
+            let region = region.ok_or_else(|| missing("region", ALLOWED_REGION))?;
+            return Ok(JobImage { region, image_id }.into());
+        };
+        if let Some(member) = ["image_id", "region"].into_iter().find(|member| self.is_given(member)) {
+            let problem = format!("set together with {member} (expected region and image_id in each of the images)");
+            return Err(MemberProblem { member: "images".to_owned(), problem });
+        }
+        images::read(images, defaults.region)
+    }
+
+    /// The accounts of each image.
+    fn account_ids(&self, images: &Images) -> Result<AccountLists, MemberProblem> {
+        let problem = |problem: String| MemberProblem { member: "account_ids".to_owned(), problem };
+        let own = self.get("images").map(images::read_account_ids).transpose()?.flatten();
+        match own {
+            Some(own) if !self.is_given("account_ids") => return Ok(own),
+            Some(_) => {
+                let expected = "expected account ids of the job, or of each of its images";
+                return Err(problem(format!("set together with account ids of the images ({expected})")));
+            }
+            None => {}
+        }
+        let list = account_ids("account_ids", self.get("account_ids"))?;
+        if list.len() * images.len() > ACCOUNTS_MAX {
+            return Err(problem(format!(
+                "{} account ids for each of {} images (expected at most {ACCOUNTS_MAX} for all images)",
+                list.len(),
+                images.len()
+            )));
+        }
+        Ok(vec![list; images.len()].into())
     }
 
     /// What can be read of it, whatever is wrong with the rest.
     fn known(&self, defaults: &Defaults) -> Known {
+        let images = self.get("images").map(|images| images::read(images, defaults.region));
         Known {
             job_id: self.read("job_id", job_id).ok().flatten().or_else(|| Some(defaults.job_id.clone())),
             lane: self.read("lane", lane).ok().flatten(),
             image_id: self.read("image_id", |value| value.parsed(ALLOWED_IMAGE)).ok().flatten(),
             region: self
                 .read("region", |value| value.parsed(ALLOWED_REGION))
-                .map_or(None, |read| read.or(defaults.region)),
+                .map_or(None, |read| read.or(defaults.region).filter(|_| images.is_none())),
+            images: images.and_then(Result::ok),
             permission: self.read("permission", |value| value.parsed(ALLOWED_PERMISSION)).ok().flatten(),
             labels: self.get("labels").and_then(|value| labels(value).ok()).unwrap_or_default(),
         }
@@ -303,6 +376,11 @@ impl Slots<'_> {
             _ => false,
         };
         (!is_absent).then_some(value)
+    }
+
+    /// Returns whether a member has a value other than null and an empty text.
+    fn is_given(&self, member: &str) -> bool {
+        self.get(member).is_some_and(|value| !matches!(value, Value::Null) && value.text() != Some(""))
     }
 
     fn read<T>(
@@ -350,9 +428,10 @@ fn lane(value: &Value<'_>) -> Result<String, String> {
     })
 }
 
-fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, MemberProblem> {
+/// Reads a list of accounts, the value of the member of this name.
+pub(super) fn account_ids(member: &str, value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, MemberProblem> {
     let problem = |problem: String| MemberProblem {
-        member: "account_ids".to_owned(),
+        member: member.to_owned(),
         problem: format!("{problem} (expected 1 to {ACCOUNTS_MAX} account ids)"),
     };
     let elements = match value {
@@ -366,7 +445,7 @@ fn account_ids(value: Option<&Value<'_>>) -> Result<Box<[AccountId]>, MemberProb
         more => return Err(problem(format!("{more} account ids"))),
     }
     let read = |(index, value): (usize, &Value<'_>)| {
-        account_id(value).map_err(|problem| MemberProblem { member: format!("account_ids[{index}]"), problem })
+        account_id(value).map_err(|problem| MemberProblem { member: format!("{member}[{index}]"), problem })
     };
     elements.iter().enumerate().map(read).collect()
 }

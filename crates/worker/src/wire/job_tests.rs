@@ -27,9 +27,9 @@ fn check(text: &str, message: &str) {
 fn example_of_manual_is_read_whole() {
     let job = read(GOOD).unwrap();
     assert_eq!(job.identity.job_id, "rel-2026.11-0042");
-    assert_eq!((job.identity.image_id.as_str(), job.identity.region.as_str()), ("img-6pb6lrmy", "ap-singapore"));
+    assert_eq!(job.identity.images.single().unwrap().to_string(), "ap-singapore:img-6pb6lrmy");
     assert_eq!((job.identity.permission, job.identity.lane.as_deref()), (Permission::Share, None));
-    assert_eq!(job.account_ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [1_038_493_875, 100_022_975_249]);
+    assert_eq!(job.account_ids[0].iter().map(|id| id.get()).collect::<Vec<_>>(), [1_038_493_875, 100_022_975_249]);
     assert_eq!(job.identity.labels, BTreeMap::from([("release".to_owned(), "2026.11".to_owned())]));
     assert_eq!((job.expires_at, job.force), (None, false));
 }
@@ -51,7 +51,8 @@ fn optional_members_are_read() {
     let job = read(&text).unwrap();
     assert_eq!((job.force, job.identity.lane.as_deref()), (true, Some("eu-2")));
     assert_eq!(job.expires_at.unwrap().to_string(), "2026-11-24T04:00:00.5Z");
-    let (identity, job) = job.into_parts(Some(Instant(7)), true);
+    let (identity, jobs) = job.into_parts(Some(Instant(7)), true);
+    let [job] = &jobs[..] else { panic!("{jobs:?}") };
     assert_eq!(identity.permission, Permission::Sync);
     assert_eq!(
         (job.deadline, job.redelivered, job.force, job.mode),
@@ -63,8 +64,8 @@ fn optional_members_are_read() {
 fn default_region_replaces_only_a_missing_one() {
     let given = Defaults { region: "eu-frankfurt".parse().ok(), ..defaults() };
     let without = changed(r#""region":"ap-singapore","#, "");
-    assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.region.as_str(), "eu-frankfurt");
-    assert_eq!(parse(GOOD.as_bytes(), &given).unwrap().identity.region.as_str(), "ap-singapore");
+    assert_eq!(parse(without.as_bytes(), &given).unwrap().identity.images[0].region.as_str(), "eu-frankfurt");
+    assert_eq!(parse(GOOD.as_bytes(), &given).unwrap().identity.images[0].region.as_str(), "ap-singapore");
     check(&without, "region: missing (expected a region id such as ap-singapore, at most 32 characters)");
 }
 
@@ -93,7 +94,7 @@ fn number_of_accounts_is_bounded() {
         let ids: Vec<String> = (0..count).map(|n| format!("\"{}\"", 1_000_000 + n)).collect();
         changed(r#"["1038493875",100022975249]"#, &format!("[{}]", ids.join(",")))
     };
-    assert_eq!(read(&list(10_000)).unwrap().account_ids.len(), 10_000);
+    assert_eq!(read(&list(10_000)).unwrap().accounts(), 10_000);
     check(&list(0), "account_ids: empty list (expected 1 to 10000 account ids)");
     check(&list(0).replace("SHARE", "SYNC"), "account_ids: empty list (expected 1 to 10000 account ids)");
     check(&list(10_001), "account_ids: 10001 account ids (expected 1 to 10000 account ids)");
@@ -135,7 +136,7 @@ fn invalid_members_name_the_expected_values() {
 fn unknown_and_duplicate_members_are_named() {
     check(
         &changed(r#""labels""#, r#""account_id":"1038493875","labels""#),
-        "\"account_id\": unknown member (expected job_id, lane, image_id, region, permission, \
+        "\"account_id\": unknown member (expected job_id, lane, image_id, region, images, permission, \
          account_ids, labels, expires_at, force)",
     );
     let twice = "set twice (expected once, under one of its names)";
@@ -246,7 +247,7 @@ fn null_and_empty_members_count_as_absent() {
     let defaults = Defaults { region: "ap-tokyo".parse().ok(), ..defaults() };
     let job = parse(job.as_bytes(), &defaults).unwrap();
     assert_eq!((job.identity.job_id, job.identity.lane), ("line-3".to_owned(), None));
-    assert_eq!((Some(job.identity.region), job.expires_at, job.force), (defaults.region, None, false));
+    assert_eq!((Some(job.identity.images[0].region), job.expires_at, job.force), (defaults.region, None, false));
     assert!(job.identity.labels.is_empty());
     check(
         &changed(r#""img-6pb6lrmy""#, "null"),
@@ -270,4 +271,132 @@ fn readable_members_of_rejected_job_are_kept() {
 
     let known = read(&changed("ap-singapore", "nowhere")).unwrap_err().known;
     assert_eq!(known.region, None);
+}
+
+/// A job with these members in the place of image and accounts.
+fn of_images(members: &str) -> String {
+    format!(r#"{{"job_id":"j","permission":"SHARE",{members}}}"#)
+}
+
+const TWO: &str =
+    r#"[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"},{"Region":"eu-frankfurt","ImageId":"img-gvbnzy6f"}]"#;
+
+#[test]
+fn job_of_several_images_has_a_list_for_each() {
+    let job = read(&of_images(&format!(r#""images":{TWO},"image_id":null,"region":"","account_ids":[10001,10002]"#)))
+        .unwrap();
+    let names: Vec<_> = job.identity.images.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["ap-tokyo:img-6pb6lrmy", "eu-frankfurt:img-gvbnzy6f"]);
+    assert_eq!((job.account_ids.len(), job.accounts()), (2, 4));
+    let text = write(&job.identity, &job.account_ids, None, false);
+    let expected = r#"{"job_id":"j","images":[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"},{"region":"eu-frankfurt","image_id":"img-gvbnzy6f"}],"permission":"SHARE","account_ids":["10001","10002"]}"#;
+    assert_eq!(str::from_utf8(&text).unwrap(), expected);
+    assert_eq!((parse(&text, &defaults()), parse(&write_short(&job), &defaults())), (Ok(job.clone()), Ok(job.clone())));
+    let (_, jobs) = job.into_parts(None, false);
+    assert_eq!(jobs.iter().map(|job| job.image_id.as_str()).collect::<Vec<_>>(), ["img-6pb6lrmy", "img-gvbnzy6f"]);
+}
+
+#[test]
+fn images_may_have_account_ids_of_their_own() {
+    let own = r#""images":[{"region":"ap-tokyo","image_id":"img-6pb6lrmy","account_ids":[10001]},{"region":"ap-tokyo","image_id":"img-gvbnzy6f","AccountIds":["10002",10003]}]"#;
+    let job = read(&of_images(own)).unwrap();
+    assert_eq!(job.account_ids.iter().map(|list| list.len()).collect::<Vec<_>>(), [1, 2]);
+    let text = write(&job.identity, &job.account_ids, None, false);
+    assert!(str::from_utf8(&text).unwrap().contains(r#""image_id":"img-gvbnzy6f","account_ids":["10002","10003"]}]"#));
+    assert_eq!((parse(&text, &defaults()), parse(&write_short(&job), &defaults())), (Ok(job.clone()), Ok(job)));
+    check(
+        &of_images(&format!(r#"{own},"account_ids":[10001]"#)),
+        "account_ids: set together with account ids of the images (expected account ids of the job, or of each of its \
+         images)",
+    );
+    check(
+        &of_images(&own.replace(r#","AccountIds":["10002",10003]"#, "")),
+        "images[1].account_ids: missing (expected 1 to 10000 account ids)",
+    );
+}
+
+#[test]
+fn list_of_one_image_is_a_job_of_one_image() {
+    let listed = of_images(r#""images":[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"}],"account_ids":[10001]"#);
+    let plain = of_images(r#""region":"ap-tokyo","image_id":"img-6pb6lrmy","account_ids":[10001]"#);
+    assert_eq!(read(&listed), read(&plain));
+}
+
+#[test]
+fn default_region_is_that_of_images_without_one() {
+    let given = Defaults { region: "eu-frankfurt".parse().ok(), ..defaults() };
+    let text = of_images(
+        r#""images":[{"image_id":"img-6pb6lrmy"},{"region":"ap-tokyo","image_id":"img-6pb6lrmy"}],"account_ids":[10001]"#,
+    );
+    let job = parse(text.as_bytes(), &given).unwrap();
+    let names: Vec<_> = job.identity.images.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["eu-frankfurt:img-6pb6lrmy", "ap-tokyo:img-6pb6lrmy"]);
+    check(&text, "images[0].region: missing (expected a region id such as ap-singapore, at most 32 characters)");
+}
+
+#[test]
+fn images_are_refused_with_their_place() {
+    let check_images = |images: &str, message: &str| {
+        check(&of_images(&format!(r#""images":{images},"account_ids":[10001]"#)), message);
+    };
+    let image = r#"{"region":"ap-tokyo","image_id":"img-6pb6lrmy"}"#;
+    check_images("[]", "images: empty list (expected 1 to 1000 images)");
+    check_images("{}", "images: invalid value an object (expected a list of images)");
+    check_images(&format!("[{}]", vec![image; 1001].join(",")), "images: 1001 images (expected 1 to 1000 images)");
+    check_images(
+        &format!("[{image},{image}]"),
+        "images[1]: ap-tokyo:img-6pb6lrmy is in the list twice (expected each image once)",
+    );
+    check_images(
+        r#"["img-6pb6lrmy"]"#,
+        "images[0]: invalid value \"img-6pb6lrmy\" (expected an object with region and image_id)",
+    );
+    check_images(
+        r#"[{"region":"ap-tokyo","image_id":"ami-1"}]"#,
+        "images[0].image_id: invalid value \"ami-1\" (expected img- followed by 4 to 32 lowercase letters or digits)",
+    );
+    check_images(
+        r#"[{"region":"ap-tokyo"}]"#,
+        "images[0].image_id: missing (expected img- followed by 4 to 32 lowercase letters or digits)",
+    );
+    check_images(
+        r#"[{"region":"ap-tokyo","image_id":"img-6pb6lrmy","name":"\u001b"}]"#,
+        "images[0].\"name\": unknown member (expected region, image_id, account_ids)",
+    );
+    check_images(
+        r#"[{"region":"ap-tokyo","Region":"ap-tokyo","image_id":"img-6pb6lrmy"}]"#,
+        "images[0].Region: set twice (expected once, under one of its names)",
+    );
+    let together = "(expected region and image_id in each of the images)";
+    check(
+        &changed(r#""labels""#, &format!(r#""images":{TWO},"labels""#)),
+        &format!("images: set together with image_id {together}"),
+    );
+    check(
+        &of_images(&format!(r#""images":{TWO},"region":"ap-tokyo","account_ids":[10001]"#)),
+        &format!("images: set together with region {together}"),
+    );
+}
+
+#[test]
+fn accounts_are_bounded_over_all_images() {
+    let ids = |count: u64| (0..count).map(|n| (10_000 + n).to_string()).collect::<Vec<_>>().join(",");
+    let job = |count| of_images(&format!(r#""images":{TWO},"account_ids":[{}]"#, ids(count)));
+    assert_eq!(read(&job(5_000)).unwrap().accounts(), 10_000);
+    check(&job(5_001), "account_ids: 5001 account ids for each of 2 images (expected at most 10000 for all images)");
+    let own = TWO.replace('}', &format!(r#","account_ids":[{}]}}"#, ids(5_001)));
+    check(
+        &of_images(&format!(r#""images":{own}"#)),
+        "images: 10002 account ids of all images (expected at most 10000 per job)",
+    );
+}
+
+#[test]
+fn images_of_a_rejected_job_are_kept() {
+    let known = read(&of_images(&format!(r#""images":{TWO},"account_ids":[]"#))).unwrap_err().known;
+    assert_eq!((known.image_id, known.region, known.images.map(|images| images.len())), (None, None, Some(2)));
+    let given = Defaults { region: "eu-frankfurt".parse().ok(), ..defaults() };
+    let text = of_images(r#""images":[],"account_ids":[10001]"#);
+    let known = parse(text.as_bytes(), &given).unwrap_err().known;
+    assert_eq!((known.image_id, known.region, known.images), (None, None, None));
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod documents;
+mod images;
 mod lines;
 mod mode;
 mod reader;
@@ -15,6 +16,7 @@ pub mod report;
 pub mod schema;
 
 pub use accounts::{AccountsError, AccountsFile, read_accounts};
+pub use images::{IMAGES_MAX, Images, ImagesError, JobImage};
 pub use job::{Defaults, Identity, Job};
 pub use mode::{Permission, PermissionError};
 pub use reader::{Format, JobLine, JobReader};

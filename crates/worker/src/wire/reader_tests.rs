@@ -27,7 +27,7 @@ fn read(text: impl AsRef<[u8]>, file: &str) -> Vec<String> {
         Ok(JobLine { place, job }) => {
             let Identity { job_id, permission, .. } = job.identity;
             assert!(job_id == format!("line-{}", place.line) || job_id.starts_with(&format!("line-{}-", place.line)));
-            let ids: Vec<String> = job.account_ids.iter().map(ToString::to_string).collect();
+            let ids: Vec<String> = job.account_ids.iter().flatten().map(ToString::to_string).collect();
             format!("{job_id} {permission} {}", if ids.len() > 5 { ids.len().to_string() } else { ids.join(",") })
         }
         Err(rejection) => rejection.to_string(),
@@ -75,7 +75,7 @@ fn bad_input_is_located() {
         "jobs.ndjson",
         &[
             "jobs.ndjson:1: \"image\": unknown member (expected job_id, lane, image_id, \
-             region, permission, account_ids, labels, expires_at, force)",
+             region, images, permission, account_ids, labels, expires_at, force)",
             "jobs.ndjson:2: account_ids[1]: invalid value \"01038\" \
              (expected a root account id of 5 to 19 digits without a leading zero)",
             "jobs.ndjson:3: image_id: invalid value \"lhbp-a1b2c3d4\" \
@@ -399,7 +399,7 @@ fn default_region_replaces_empty_fields() {
         "image_id,region,permission,account_id\nimg-6pb6lrmy,,SHARE,10001",
     ] {
         let read: Vec<_> = JobReader::new(text.as_bytes(), "a.csv", None, region).collect();
-        assert_eq!(read[0].as_ref().unwrap().job.identity.region.as_str(), "eu-frankfurt");
+        assert_eq!(read[0].as_ref().unwrap().job.identity.images[0].region.as_str(), "eu-frankfurt");
     }
 }
 
@@ -456,7 +456,7 @@ proptest! {
         rows in prop::collection::vec(prop::sample::select(vec!["a S 10001", "a C 10001", "b S 10002", "a S 1", "x", "\"", "c S 10003"]), 0..40),
     ) {
         let read: Vec<_> = JobReader::new(csv(&rows).as_bytes(), "f", Some(Format::Csv), None).collect();
-        let accounts: usize = read.iter().map(|read| read.as_ref().map_or(1, |line| line.job.account_ids.len())).sum();
+        let accounts: usize = read.iter().map(|read| read.as_ref().map_or(1, |line| line.job.accounts())).sum();
         prop_assert_eq!(accounts, rows.len());
         prop_assert!(read.iter().flatten().all(|line| line.job.identity.permission != Permission::Sync));
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use imageshare_core::ids::{ImageId, Region};
 
-use super::{job::Identity, mode::Permission};
+use super::{Images, job::Identity, mode::Permission};
 
 /// The maximum number of characters of a rejection's text in a report: the sum of the bounds of its parts.
 const REASON_CHARS_MAX: usize = 2_000;
@@ -38,10 +38,12 @@ pub struct Known {
     pub job_id: Option<String>,
     /// Its lane.
     pub lane: Option<String>,
-    /// The image.
+    /// The image, of a job with one.
     pub image_id: Option<ImageId>,
-    /// The region.
+    /// The region of that image.
     pub region: Option<Region>,
+    /// The images of a job with several.
+    pub images: Option<Images>,
     /// The requested permission.
     pub permission: Option<Permission>,
     /// The labels.
@@ -97,11 +99,13 @@ impl fmt::Display for Place {
 
 impl From<&Identity> for Known {
     fn from(identity: &Identity) -> Self {
+        let single = identity.images.single();
         Self {
             job_id: Some(identity.job_id.clone()),
             lane: identity.lane.clone(),
-            image_id: Some(identity.image_id),
-            region: Some(identity.region),
+            image_id: single.map(|image| image.image_id),
+            region: single.map(|image| image.region),
+            images: if single.is_some() { None } else { Some(identity.images.clone()) },
             permission: Some(identity.permission),
             labels: identity.labels.clone(),
         }

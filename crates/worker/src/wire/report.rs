@@ -1,9 +1,9 @@
-//! A report as it is written: the outcome of one job for each account.
+//! A report as it is written: the outcome of one job for each account of each image.
 //!
 //! A report has up to three forms, each shorter than the one before, because a broker may refuse long messages. The first
 //! names each failure with its RequestId, the second has one failure per code, the last counts accounts and names none.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fs, sync::Arc};
 
 use imageshare_core::{
     ids::{AccountId, ImageId, Region, RequestId},
@@ -11,9 +11,9 @@ use imageshare_core::{
 };
 use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
 use jiff::{Timestamp, Unit};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{job::Identity, mode::Permission, rejection::Rejection};
+use super::{images::JobImage, job::Identity, mode::Permission, rejection::Rejection};
 
 /// Characters of a failure's message.
 pub const MESSAGE_CHARS_MAX: usize = 200;
@@ -27,28 +27,53 @@ const REPORT_LEN_BASE: usize = 16 * 1024;
 /// Bytes of a published report for each of its accounts: the id, and a share of the failures.
 const REPORT_LEN_PER_ACCOUNT: usize = 96;
 
+/// Bytes of a published report for each image after the first: its names, and a failure.
+const REPORT_LEN_PER_IMAGE: usize = 512;
+
 /// Characters of the reason in the shortest form of a report.
 const SHORT_REASON_CHARS_MAX: usize = 200;
 
-/// The outcome of one job. The members and their order are the wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The outcome of one job. Its JSON is that of [`WrittenReport`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The job's name.
     pub job_id: Option<String>,
     /// The lane that it was carried out on; of a rejected one, the lane that it named.
     pub lane: Option<String>,
-    /// The image.
-    pub image_id: Option<ImageId>,
-    /// The region the image lives in.
-    pub region: Option<Region>,
     /// The requested change.
     pub permission: Option<Permission>,
     /// The outcome as one word.
     pub status: Status,
     /// Of a rejected job: which member, what is wrong, what is expected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The outcomes of each image, in the order of the job. Empty if the report of several images is truncated.
+    pub images: Vec<ImageOutcomes>,
+    /// The number of accounts with each outcome, if the report would be too long with their lists. Then these are empty.
+    pub truncated: Option<Counts>,
+    /// Accounts that the job named more than once for an image, counted each further time.
+    pub duplicates: u32,
+    /// Write requests that carried an account of this job.
+    pub requests: u32,
+    /// Whether the job may have been worked on before.
+    pub redelivered: bool,
+    /// When the job came in.
+    pub received_at: Timestamp,
+    /// When it was done.
+    pub finished_at: Timestamp,
+    /// The job's own, echoed.
+    pub labels: BTreeMap<String, String>,
+    /// Who did it, `host:pid`.
+    pub worker: String,
+}
+
+/// The outcomes of one image. The members and their order are the wire format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageOutcomes {
+    /// The image; `None` if the job is rejected and it could not be read.
+    pub image_id: Option<ImageId>,
+    /// The region the image lives in; `None` for the same reason.
+    pub region: Option<Region>,
     /// Accounts for which a write was sent and that are now in the requested state.
     pub changed: Vec<AccountId>,
     /// Accounts that were in the requested state before this delivery.
@@ -58,25 +83,45 @@ pub struct Report {
     pub cancelled: Option<Vec<AccountId>>,
     /// Accounts that are not known to be in the requested state, grouped by code and request.
     pub failed: Vec<FailureGroup>,
-    /// The lengths of the lists above, if the report would be too long with their content. Then they are empty.
+}
+
+/// A report as JSON: the members and their order are the wire format. The outcomes of one image are members of the report,
+/// those of several images are in the list `images`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenReport<'a> {
+    job_id: Option<Cow<'a, str>>,
+    lane: Option<Cow<'a, str>>,
+    // The inner value is null in the report of a rejected job without a readable image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub truncated: Option<Counts>,
-    /// Accounts that the job named more than once, counted each further time.
-    pub duplicates: u32,
-    /// Write requests that carried an account of this job.
-    pub requests: u32,
-    /// Whether the job may have been worked on before.
-    pub redelivered: bool,
-    /// When the job came in.
+    image_id: Option<Option<ImageId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region: Option<Option<Region>>,
+    permission: Option<Permission>,
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    images: Option<Cow<'a, [ImageOutcomes]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<Cow<'a, [AccountId]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unchanged: Option<Cow<'a, [AccountId]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancelled: Option<Cow<'a, [AccountId]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<Cow<'a, [FailureGroup]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    truncated: Option<Counts>,
+    duplicates: u32,
+    requests: u32,
+    redelivered: bool,
     #[serde(serialize_with = "with_millis")]
-    pub received_at: Timestamp,
-    /// When it was done.
+    received_at: Timestamp,
     #[serde(serialize_with = "with_millis")]
-    pub finished_at: Timestamp,
-    /// The job's own, echoed.
-    pub labels: BTreeMap<String, String>,
-    /// Who did it, `host:pid`.
-    pub worker: String,
+    finished_at: Timestamp,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    worker: Cow<'a, str>,
 }
 
 /// The outcome of a job as one word.
@@ -111,14 +156,26 @@ pub struct FailureGroup {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// As in [`Report::changed`].
+    /// As in [`ImageOutcomes::changed`].
     pub changed: u64,
-    /// As in [`Report::unchanged`].
+    /// As in [`ImageOutcomes::unchanged`].
     pub unchanged: u64,
-    /// As in [`Report::cancelled`].
+    /// As in [`ImageOutcomes::cancelled`].
     pub cancelled: u64,
-    /// Accounts in the groups of [`Report::failed`].
+    /// Accounts in the groups of [`ImageOutcomes::failed`].
     pub failed: u64,
+}
+
+impl Counts {
+    /// Adds the outcomes of an image.
+    fn add(self, image: &ImageOutcomes) -> Self {
+        Self {
+            changed: self.changed + image.changed.len() as u64,
+            unchanged: self.unchanged + image.unchanged.len() as u64,
+            cancelled: self.cancelled + image.cancelled.as_ref().map_or(0, Vec::len) as u64,
+            failed: self.failed + image.failed.iter().map(|group| group.account_ids.len() as u64).sum::<u64>(),
+        }
+    }
 }
 
 /// When a job was done, and by which worker.
@@ -135,39 +192,21 @@ pub struct Circumstances {
 }
 
 impl Report {
-    /// The report of a job that was carried out on the lane of this name.
+    /// The report of a job that was carried out on the lane of this name, from the outcomes of each of its images.
     #[must_use]
-    pub fn of_job(identity: Identity, lane: &str, report: &EngineReport, circumstances: Circumstances) -> Self {
-        let (mut changed, mut unchanged, mut cancelled) = (vec![], vec![], vec![]);
-        let mut failed = Grouping::default();
-        for &(account_id, ref outcome) in &report.outcomes {
-            match outcome {
-                AccountOutcome::Changed => changed.push(account_id),
-                AccountOutcome::Unchanged => unchanged.push(account_id),
-                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
-            }
-        }
-        for &(account_id, ref outcome) in &report.cancelled {
-            match outcome {
-                AccountOutcome::Changed | AccountOutcome::Unchanged => cancelled.push(account_id),
-                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
-            }
-        }
+    pub fn of_job(identity: Identity, lane: &str, reports: &[EngineReport], circumstances: Circumstances) -> Self {
+        let is_sync = identity.permission == Permission::Sync;
+        let of_image = |(image, report)| ImageOutcomes::new(image, report, is_sync);
         Self {
             job_id: Some(identity.job_id),
             lane: Some(lane.to_owned()),
-            image_id: Some(identity.image_id),
-            region: Some(identity.region),
             permission: Some(identity.permission),
-            status: Status::of(report),
+            status: Status::of(reports),
             reason: None,
-            changed,
-            unchanged,
-            cancelled: (identity.permission == Permission::Sync).then_some(cancelled),
-            failed: failed.groups,
+            images: identity.images.iter().zip(reports).map(of_image).collect(),
             truncated: None,
-            duplicates: report.duplicates,
-            requests: report.requests,
+            duplicates: reports.iter().map(|report| report.duplicates).sum(),
+            requests: reports.iter().map(|report| report.requests).sum(),
             redelivered: circumstances.redelivered,
             received_at: to_millis(circumstances.received_at),
             finished_at: to_millis(circumstances.finished_at),
@@ -180,18 +219,22 @@ impl Report {
     #[must_use]
     pub fn of_rejection(rejection: &Rejection, circumstances: Circumstances) -> Self {
         let known = &*rejection.known;
+        let of_image = |image_id, region| ImageOutcomes {
+            image_id,
+            region,
+            cancelled: (known.permission == Some(Permission::Sync)).then(Vec::new),
+            ..ImageOutcomes::default()
+        };
         Self {
             job_id: known.job_id.clone(),
             lane: known.lane.clone(),
-            image_id: known.image_id,
-            region: known.region,
             permission: known.permission,
             status: Status::Rejected,
             reason: Some(rejection.reason()),
-            changed: vec![],
-            unchanged: vec![],
-            cancelled: (known.permission == Some(Permission::Sync)).then(Vec::new),
-            failed: vec![],
+            images: match &known.images {
+                Some(images) => images.iter().map(|image| of_image(Some(image.image_id), Some(image.region))).collect(),
+                None => vec![of_image(known.image_id, known.region)],
+            },
             truncated: None,
             duplicates: 0,
             requests: 0,
@@ -203,22 +246,19 @@ impl Report {
         }
     }
 
-    /// How many accounts have each outcome, whatever the form of the report.
+    /// How many accounts have each outcome, whatever the form of the report. An account counts for each image.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.truncated.unwrap_or_else(|| Counts {
-            changed: self.changed.len() as u64,
-            unchanged: self.unchanged.len() as u64,
-            cancelled: self.cancelled.as_ref().map_or(0, Vec::len) as u64,
-            failed: self.failed.iter().map(|group| group.account_ids.len() as u64).sum(),
-        })
+        self.truncated.unwrap_or_else(|| self.images.iter().fold(Counts::default(), Counts::add))
     }
 
-    /// Bytes that the published report of a job with this many outcomes may have: in proportion to the job, so that a
-    /// broker that accepted the job accepts its report, and at most [`REPORT_LEN_MAX`].
+    /// Bytes that the published report of a job with so many images and outcomes may have: in proportion to the job, so that
+    /// a broker that accepted the job accepts its report, and at most [`REPORT_LEN_MAX`].
     #[must_use]
-    pub fn len_max(outcomes: usize) -> usize {
-        (REPORT_LEN_BASE + outcomes.saturating_mul(REPORT_LEN_PER_ACCOUNT)).min(REPORT_LEN_MAX)
+    pub fn len_max(images: usize, outcomes: usize) -> usize {
+        let further_images = images.saturating_sub(1).saturating_mul(REPORT_LEN_PER_IMAGE);
+        let accounts = outcomes.saturating_mul(REPORT_LEN_PER_ACCOUNT);
+        REPORT_LEN_BASE.saturating_add(further_images).saturating_add(accounts).min(REPORT_LEN_MAX)
     }
 
     /// The report as JSON, in the longest of its forms that has at most `len_max` bytes; if none has, in the shortest.
@@ -247,9 +287,121 @@ impl Report {
             self.labels.clear();
             self.reason = self.reason.as_ref().map(|reason| printable(reason, SHORT_REASON_CHARS_MAX));
         }
+        match self.images.as_mut_slice() {
+            [image] => image.clear(),
+            _ => self.images.clear(),
+        }
+        true
+    }
+
+    /// Leaves one group of failures for each image and code. Returns false if it was so already.
+    fn merge_by_code(&mut self) -> bool {
+        // Every image is merged.
+        self.images.iter_mut().fold(false, |is_merged, image| image.merge_by_code() | is_merged)
+    }
+
+    /// Returns the form that is written.
+    fn written(&self) -> WrittenReport<'_> {
+        let single = match self.images.as_slice() {
+            [image] => Some(image),
+            _ => None,
+        };
+        WrittenReport {
+            job_id: self.job_id.as_deref().map(Cow::from),
+            lane: self.lane.as_deref().map(Cow::from),
+            image_id: single.map(|image| image.image_id),
+            region: single.map(|image| image.region),
+            permission: self.permission,
+            status: self.status,
+            reason: self.reason.as_deref().map(Cow::from),
+            images: if single.is_some() { None } else { Some(Cow::from(&self.images)) },
+            changed: single.map(|image| Cow::from(&image.changed)),
+            unchanged: single.map(|image| Cow::from(&image.unchanged)),
+            cancelled: single.and_then(|image| image.cancelled.as_ref()).map(Cow::from),
+            failed: single.map(|image| Cow::from(&image.failed)),
+            truncated: self.truncated,
+            duplicates: self.duplicates,
+            requests: self.requests,
+            redelivered: self.redelivered,
+            received_at: self.received_at,
+            finished_at: self.finished_at,
+            labels: Cow::Borrowed(&self.labels),
+            worker: Cow::from(&self.worker),
+        }
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.written().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Report {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = WrittenReport::deserialize(deserializer)?;
+        let images = match (written.images, written.changed, written.unchanged, written.failed) {
+            (Some(images), None, None, None) => images.into_owned(),
+            (None, Some(changed), Some(unchanged), Some(failed)) => vec![ImageOutcomes {
+                image_id: written.image_id.flatten(),
+                region: written.region.flatten(),
+                changed: changed.into_owned(),
+                unchanged: unchanged.into_owned(),
+                cancelled: written.cancelled.map(Cow::into_owned),
+                failed: failed.into_owned(),
+            }],
+            _ => return Err(de::Error::custom("the outcomes are incomplete (expected images, or those of one image)")),
+        };
+        Ok(Self {
+            job_id: written.job_id.map(Cow::into_owned),
+            lane: written.lane.map(Cow::into_owned),
+            permission: written.permission,
+            status: written.status,
+            reason: written.reason.map(Cow::into_owned),
+            images,
+            truncated: written.truncated,
+            duplicates: written.duplicates,
+            requests: written.requests,
+            redelivered: written.redelivered,
+            received_at: written.received_at,
+            finished_at: written.finished_at,
+            labels: written.labels.into_owned(),
+            worker: written.worker.into_owned(),
+        })
+    }
+}
+
+impl ImageOutcomes {
+    fn new(image: &JobImage, report: &EngineReport, is_sync: bool) -> Self {
+        let (mut changed, mut unchanged, mut cancelled) = (vec![], vec![], vec![]);
+        let mut failed = Grouping::default();
+        for &(account_id, ref outcome) in &report.outcomes {
+            match outcome {
+                AccountOutcome::Changed => changed.push(account_id),
+                AccountOutcome::Unchanged => unchanged.push(account_id),
+                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
+            }
+        }
+        for &(account_id, ref outcome) in &report.cancelled {
+            match outcome {
+                AccountOutcome::Changed | AccountOutcome::Unchanged => cancelled.push(account_id),
+                AccountOutcome::Failed(failure) => failed.add(account_id, failure),
+            }
+        }
+        Self {
+            image_id: Some(image.image_id),
+            region: Some(image.region),
+            changed,
+            unchanged,
+            cancelled: is_sync.then_some(cancelled),
+            failed: failed.groups,
+        }
+    }
+
+    /// Empties its lists.
+    fn clear(&mut self) {
         (self.changed, self.unchanged, self.failed) = (vec![], vec![], vec![]);
         self.cancelled = self.cancelled.as_ref().map(|_| vec![]);
-        true
     }
 
     /// Leaves one group of failures for each code. Returns false if it was so already.
@@ -314,10 +466,11 @@ impl Grouping {
 }
 
 impl Status {
-    /// The outcome of a job that was carried out.
+    /// The outcome of a job that was carried out, from the outcomes of each of its images.
     #[must_use]
-    pub fn of(report: &EngineReport) -> Self {
-        let mut outcomes = report.outcomes.iter().chain(&report.cancelled).map(|(_, outcome)| outcome);
+    pub fn of(reports: &[EngineReport]) -> Self {
+        let all = reports.iter().flat_map(|report| report.outcomes.iter().chain(&report.cancelled));
+        let mut outcomes = all.map(|(_, outcome)| outcome);
         let failed = |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_));
         let Some(first) = outcomes.next().map(failed) else { return Self::Succeeded };
         match (first, outcomes.any(|outcome| failed(outcome) != first)) {
@@ -360,195 +513,5 @@ fn to_millis(time: Timestamp) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{Defaults, Place, job};
-
-    fn id(number: u64) -> AccountId {
-        AccountId::new(number).unwrap()
-    }
-
-    fn identity(permission: &str) -> Identity {
-        let text = format!(
-            r#"{{"job_id":"j","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"{permission}","account_ids":[10001],"labels":{{"a":"b"}}}}"#
-        );
-        job::parse(text.as_bytes(), &Defaults { job_id: String::new(), region: None }).unwrap().identity
-    }
-
-    fn circumstances() -> Circumstances {
-        Circumstances {
-            redelivered: false,
-            received_at: "2026-11-24T04:00:00.1234567Z".parse().unwrap(),
-            finished_at: "2026-11-24T04:00:03Z".parse().unwrap(),
-            worker: "host:17".to_owned(),
-        }
-    }
-
-    fn failure() -> AccountOutcome {
-        AccountOutcome::Failed(Arc::new(Failure {
-            code: "InvalidAccountId.NotFound".into(),
-            message: "no such account".into(),
-            request_id: RequestId::new("71e69b56"),
-        }))
-    }
-
-    #[test]
-    fn report_members_equal_the_manual() {
-        let outcomes = vec![
-            (id(10_001), AccountOutcome::Changed),
-            (id(10_002), failure()),
-            (id(10_003), AccountOutcome::Unchanged),
-        ];
-        let report = EngineReport { outcomes, cancelled: vec![], duplicates: 1, requests: 3 };
-        let report = Report::of_job(identity("SHARE"), "default", &report, circumstances());
-        let text = serde_json::to_string(&report).unwrap();
-        assert_eq!(
-            text,
-            concat!(
-                r#"{"job_id":"j","lane":"default","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","#,
-                r#""status":"partial","changed":["10001"],"unchanged":["10003"],"failed":[{"#,
-                r#""code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","#,
-                r#""account_ids":["10002"]}],"#,
-                r#""duplicates":1,"requests":3,"redelivered":false,"received_at":"2026-11-24T04:00:00.123Z","#,
-                r#""finished_at":"2026-11-24T04:00:03.000Z","labels":{"a":"b"},"worker":"host:17"}"#
-            )
-        );
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
-    }
-
-    #[test]
-    fn sync_says_what_it_cancelled() {
-        let report = EngineReport {
-            outcomes: vec![(id(10_001), AccountOutcome::Unchanged)],
-            cancelled: vec![(id(10_002), AccountOutcome::Changed), (id(10_003), failure())],
-            duplicates: 0,
-            requests: 1,
-        };
-        let report = Report::of_job(identity("SYNC"), "default", &report, circumstances());
-        assert_eq!(report.cancelled, Some(vec![id(10_002)]));
-        assert_eq!((report.failed.len(), report.status), (1, Status::Partial));
-        let text = serde_json::to_string(&report).unwrap();
-        assert!(text.contains(r#""unchanged":["10001"],"cancelled":["10002"],"failed":"#), "{text}");
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
-    }
-
-    #[track_caller]
-    fn check(outcomes: &[AccountOutcome], status: Status) {
-        let outcomes = (10_001..).map(id).zip(outcomes.iter().cloned()).collect();
-        let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 };
-        assert_eq!(Report::of_job(identity("SHARE"), "default", &report, circumstances()).status, status);
-    }
-
-    #[test]
-    fn status_follows_from_accounts() {
-        check(&[AccountOutcome::Changed, AccountOutcome::Unchanged], Status::Succeeded);
-        check(&[AccountOutcome::Unchanged, failure()], Status::Partial);
-        check(&[AccountOutcome::Changed, failure()], Status::Partial);
-        check(&[failure()], Status::Failed);
-    }
-
-    #[test]
-    fn rejected_job_has_reason_and_nulls() {
-        let text = r#"{"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"share","account_ids":[10001]}"#;
-        let defaults = Defaults { job_id: "line-3".to_owned(), region: None };
-        let rejection =
-            job::parse(text.as_bytes(), &defaults).unwrap_err().at(Place { file: "jobs.ndjson".into(), line: 3 });
-        let report = Report::of_rejection(&rejection, circumstances());
-        let text = serde_json::to_string(&report).unwrap();
-        let reason =
-            r#"jobs.ndjson:3: permission: invalid value \"share\" (expected SHARE, CANCEL or SYNC in capitals)"#;
-        assert!(
-            text.starts_with(&format!(
-                r#"{{"job_id":"line-3","lane":null,"image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":null,"status":"rejected","reason":"{reason}","changed":[],"#
-            )),
-            "{text}"
-        );
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
-    }
-
-    /// The report of a SHARE whose accounts failed with these codes in these requests.
-    fn failed(failures: impl IntoIterator<Item = (&'static str, &'static str)>) -> Report {
-        let failed = |(code, request_id): (&str, &str)| {
-            let request_id = RequestId::new(request_id);
-            AccountOutcome::Failed(Arc::new(Failure { code: code.into(), message: "m".into(), request_id }))
-        };
-        let outcomes = (1_000_000_000_000_000_000..).map(id).zip(failures.into_iter().map(failed)).collect();
-        let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 };
-        Report::of_job(identity("SHARE"), "default", &report, circumstances())
-    }
-
-    #[track_caller]
-    fn check_groups(report: &Report, expected: &[(&str, Option<&str>, &[u64])]) {
-        let first = 1_000_000_000_000_000_000;
-        let groups: Vec<_> = report.failed.iter().collect();
-        assert_eq!(groups.len(), expected.len(), "{groups:?}");
-        for (group, (code, request_id, accounts)) in groups.into_iter().zip(expected) {
-            assert_eq!((group.code.as_str(), group.request_id.as_deref()), (*code, *request_id));
-            assert_eq!(group.account_ids, accounts.iter().map(|n| id(first + n)).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn failures_are_grouped_by_code_and_request() {
-        let report = failed([("A", "r1"), ("A", "r1"), ("B", "r1"), ("A", "r2"), ("A", "r1")]);
-        check_groups(&report, &[("A", Some("r1"), &[0, 1, 4]), ("B", Some("r1"), &[2]), ("A", Some("r2"), &[3])]);
-    }
-
-    #[test]
-    fn long_report_has_one_failure_per_code() {
-        let report = failed([("A", "r1"), ("B", "r2"), ("A", "r3")]);
-        let whole = report.clone().write(usize::MAX);
-        assert_eq!(serde_json::from_slice::<Report>(&whole).unwrap(), report);
-        let merged = report.write(whole.len() - 1);
-        assert!(merged.len() < whole.len());
-        check_groups(&serde_json::from_slice(&merged).unwrap(), &[("A", None, &[0, 2]), ("B", Some("r2"), &[1])]);
-    }
-
-    #[test]
-    fn shortest_report_has_only_counts() {
-        let report = failed([("A", "r1"), ("B", "r2")]);
-        let counts = Counts { failed: 2, ..Counts::default() };
-        let merged = report.clone().write(usize::MAX).len();
-        let truncated: Report = serde_json::from_slice(&report.clone().write(merged - 1)).unwrap();
-        assert_eq!((truncated.truncated, truncated.failed.len(), truncated.labels.len()), (Some(counts), 0, 1));
-        let shortest: Report = serde_json::from_slice(&report.clone().write(0)).unwrap();
-        assert_eq!((shortest.truncated, shortest.counts(), shortest.labels.len()), (Some(counts), counts, 0));
-        assert_eq!((shortest.job_id, shortest.status), (report.job_id, Status::Failed));
-    }
-
-    #[test]
-    fn longest_report_fits_where_its_job_fits() {
-        const REQUEST: &str = "71e69b56-6a35-4f5c-9bd6-7f7d8f9a0b1c";
-        for (accounts, codes) in [(10_000, 1), (10_000, 3), (1, 1), (50, 50)] {
-            let codes: Vec<&'static str> = (0..codes).map(|n| &*format!("InvalidAccountId.Code{n}").leak()).collect();
-            let requests = (0..).map(|n: usize| &*format!("{REQUEST}-{n}").leak());
-            let report = failed(codes.iter().copied().cycle().zip(requests).take(accounts));
-            let len_max = Report::len_max(accounts);
-            let text = report.write(len_max);
-            assert!(text.len() <= len_max && len_max < 1024 * 1024, "{} bytes", text.len());
-            let read: Report = serde_json::from_slice(&text).unwrap();
-            assert_eq!((read.truncated, read.counts().failed), (None, accounts as u64));
-        }
-    }
-
-    #[test]
-    fn rejected_report_is_shortened_too() {
-        let text = format!(r#"{{"labels":{{"a":"b"}},"permission":"SYNC","{}":1}}"#, "x".repeat(60));
-        let defaults = Defaults { job_id: "j".to_owned(), region: None };
-        let mut rejection = job::parse(text.as_bytes(), &defaults).unwrap_err();
-        rejection.problem = "long ".repeat(300);
-        let report = Report::of_rejection(&rejection, circumstances());
-        let shortest = report.clone().write(0);
-        assert!(shortest.len() < 1024, "{} bytes", shortest.len());
-        let read: Report = serde_json::from_slice(&shortest).unwrap();
-        assert_eq!((read.status, read.cancelled), (Status::Rejected, Some(vec![])));
-        assert!(report.reason.unwrap().starts_with(&read.reason.unwrap()));
-    }
-
-    #[test]
-    fn worker_is_a_host_and_process() {
-        let name = worker_name();
-        let (host, process) = name.rsplit_once(':').unwrap();
-        assert!(!host.is_empty() && process == std::process::id().to_string(), "{name}");
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use imageshare_core::{
 };
 
 use super::{
+    JobImage,
     job::{self, ACCOUNTS_MAX, Identity, Job},
     lines::Line,
     mode::Permission,
@@ -173,11 +174,12 @@ impl Group {
         let place = Place { file: file.clone(), line: self.line };
         let (image_id, region, permission) = self.key;
         let labels = Default::default();
-        let identity = Identity { job_id: job_id(self.line), lane: None, image_id, region, permission, labels };
+        let images = JobImage { region, image_id }.into();
+        let identity = Identity { job_id: job_id(self.line), lane: None, images, permission, labels };
         match self.spoiled {
             Some(problem) => Err(Rejection::of_job(&identity, None, problem).at(place)),
             None => {
-                let account_ids = self.account_ids.into_boxed_slice();
+                let account_ids = [self.account_ids.into()].into();
                 Ok(JobLine { place, job: Job { identity, account_ids, expires_at: None, force: false } })
             }
         }

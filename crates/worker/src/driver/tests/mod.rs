@@ -147,7 +147,15 @@ fn delivery(identity: u32, accounts: &[u64]) -> Delivery<u32> {
         force: false,
         redelivered: false,
     };
-    Delivery { identity, lane: LaneId(0), job, expires_at: None }
+    Delivery { identity, lane: LaneId(0), jobs: vec![job], expires_at: None }
+}
+
+/// The same for each of these images.
+fn delivery_of(identity: u32, images: &[&str], accounts: &[u64]) -> Delivery<u32> {
+    let mut delivery = delivery(identity, accounts);
+    let of_image = |image: &&str| Job { image_id: image.parse().unwrap(), ..delivery.jobs[0].clone() };
+    delivery.jobs = images.iter().map(of_image).collect();
+    delivery
 }
 
 fn credential(secret_id: &str) -> Credential {
@@ -171,7 +179,10 @@ fn reports(said: &[DriverEvent<u32>]) -> Vec<(u32, Vec<String>)> {
         AccountOutcome::Failed(failure) => failure.code.to_string(),
     };
     let mut reports: Vec<_> = settled
-        .map(|settled| (settled.identity, settled.report.outcomes.iter().map(|(_, outcome)| word(outcome)).collect()))
+        .map(|settled| {
+            let outcomes = settled.reports.iter().flat_map(|report| &report.outcomes);
+            (settled.identity, outcomes.map(|(_, outcome)| word(outcome)).collect())
+        })
         .collect();
     reports.sort();
     reports
@@ -608,7 +619,7 @@ fn interval_is_that_of_the_engine() {
     engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
     engine.handle(
         EngineInstant(0),
-        Input::Job { delivery: DeliveryId(0), lane: LaneId(0), job: delivery(0, &[100_001]).job },
+        Input::Job { delivery: DeliveryId(0), lane: LaneId(0), job: delivery(0, &[100_001]).jobs.remove(0) },
     );
     let first = EngineInstant(u64::try_from(interval(LaneLimits::default().rate).as_millis()).unwrap());
     assert_eq!(engine.poll(EngineInstant(0)), Command::WaitUntil(first));

@@ -1,6 +1,10 @@
 //! The source of a daemon, with the test in the place of the subscriptions.
 
-use std::{future::ready, pin::Pin, sync::Mutex};
+use std::{
+    future::ready,
+    pin::Pin,
+    sync::{Mutex, atomic::AtomicBool},
+};
 
 use imageshare_engine::{limits::LaneLimitValues, policy::TakeoverChecks};
 use tokio::time::advance;
@@ -147,6 +151,58 @@ async fn jobs_of_owned_lane_are_settled() {
     daemon.deliver(1, 8, &[100_001, 100_002]).await;
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
     assert_eq!(daemon.settled().await, report(8, &["changed", "changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_of_several_images_has_one_report() {
+    let server = Server::start(|seen, _| match seen.body["ImageId"].as_str() {
+        Some("img-bad00000") if seen.action == WRITE => Does::Refuses("InvalidImageId.NotFound"),
+        _ => Does::Works,
+    })
+    .await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    let delivery = delivery_of(7, &[IMAGE, "img-bad00000", "img-other000"], &[100_001]);
+    daemon.tell(FromLane::Delivered(Epoch(1), delivery)).await;
+    assert_eq!(daemon.settled().await, report(7, &["changed", "InvalidImageId.NotFound", "changed"]));
+    daemon.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_settled_job_is_redelivered_whole() {
+    let is_busy = Arc::new(AtomicBool::new(true));
+    let busy = Arc::clone(&is_busy);
+    let mut server = Server::start(move |seen, _| match seen.body["ImageId"].as_str() {
+        Some("img-other000") if seen.action == WRITE && busy.load(Ordering::SeqCst) => {
+            Does::Refuses("InvalidImageId.InShared")
+        }
+        _ => Does::Works,
+    })
+    .await;
+    let mut daemon = Daemon::start(&server.endpoint, same).await;
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(1).await;
+    let several = || delivery_of(7, &[IMAGE, "img-other000"], &[100_001]);
+    daemon.tell(FromLane::Delivered(Epoch(1), several())).await;
+    daemon.deliver(1, 8, &[100_002]).await;
+    // The writes to the first image were accepted long before the other image is tried again.
+    let writes_of = |server: &Server, image: &str| {
+        let seen = server.seen();
+        seen.iter().filter(|seen| seen.action == WRITE && seen.body["ImageId"] == image).count()
+    };
+    while writes_of(&server, IMAGE) == 0 || writes_of(&server, "img-other000") < 3 {
+        server.saw(WRITE).await;
+    }
+    daemon.down(1).await;
+    is_busy.store(false, Ordering::SeqCst);
+    daemon.is_told_to_consume().await;
+    daemon.up_for_good(2).await;
+    daemon.tell(FromLane::Delivered(Epoch(2), several())).await;
+    daemon.deliver(2, 8, &[100_002]).await;
+    assert_eq!(daemon.settled().await, report(7, &["unchanged", "changed"]));
+    assert_eq!(daemon.settled().await, report(8, &["unchanged"]));
     daemon.end().await;
 }
 

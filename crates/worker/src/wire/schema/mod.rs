@@ -40,10 +40,8 @@ mod tests {
     }
 
     /// A good job with this member, as it is.
-    fn good_job_and(member: &str, value: Value) -> Value {
-        let mut job = good_job();
-        job[member] = value;
-        job
+    fn good_job_and(member: &str, value: &Value) -> Value {
+        with(good_job(), &json!({member: value}))
     }
 
     /// A good job with these members put in place of its own; null takes one away.
@@ -55,6 +53,27 @@ mod tests {
             } else {
                 job[name] = value.clone();
             }
+        }
+        job
+    }
+
+    /// A job of these images, which has accounts for all of them.
+    fn job_of(images: &Value) -> Value {
+        json!({"images": images, "permission": "SHARE", "account_ids": [10_001]})
+    }
+
+    fn images() -> Value {
+        json!([{"region": "ap-tokyo", "image_id": "img-6pb6lrmy"}, {"Region": "ap-seoul", "ImageId": "img-gvbnzy6f"}])
+    }
+
+    fn own_lists() -> Value {
+        json!([{"image_id": "img-6pb6lrmy", "account_ids": [10_001]}, {"image_id": "img-gvbnzy6f", "AccountIds": [10_002]}])
+    }
+
+    /// A job with these members, as they are.
+    fn with(mut job: Value, members: &Value) -> Value {
+        for (name, value) in members.as_object().unwrap() {
+            job[name] = value.clone();
         }
         job
     }
@@ -89,16 +108,16 @@ mod tests {
                 job_with(&json!({"permission": "SYNC", "force": false})),
                 job_with(&json!({"permission": null, "Permission": "SYNC", "force": true})),
                 job_with(&json!({"force": false})),
-                good_job_and("job_id", json!("")),
-                good_job_and("job_id", json!(null)),
-                good_job_and("lane", json!("")),
-                good_job_and("lane", json!(null)),
-                good_job_and("region", json!("")),
-                good_job_and("region", json!(null)),
-                good_job_and("labels", json!(null)),
-                good_job_and("expires_at", json!("")),
-                good_job_and("expires_at", json!(null)),
-                good_job_and("force", json!(null)),
+                good_job_and("job_id", &json!("")),
+                good_job_and("job_id", &json!(null)),
+                good_job_and("lane", &json!("")),
+                good_job_and("lane", &json!(null)),
+                good_job_and("region", &json!("")),
+                good_job_and("region", &json!(null)),
+                good_job_and("labels", &json!(null)),
+                good_job_and("expires_at", &json!("")),
+                good_job_and("expires_at", &json!(null)),
+                good_job_and("force", &json!(null)),
                 job_with(&json!({"account_ids": ids(10_000)})),
                 job_with(
                     &json!({"account_ids": [10_000, 9_999_999_999_999_999_999_u64, "9999999999999999999", " 10000\t"]}),
@@ -112,6 +131,13 @@ mod tests {
                 job_with(&json!({"expires_at": "2026-11-24T04:00:00.123456789+08:00"})),
                 job_with(&json!({"image_id": format!("img-{}", "a".repeat(32))})),
                 job_with(&json!({"region": "ap-jinan-ec"})),
+                job_of(&images()),
+                job_of(&json!([{"image_id": "img-6pb6lrmy"}])),
+                job_of(&json!([{"image_id": "img-6pb6lrmy", "region": "", "account_ids": null}])),
+                with(job_of(&images()), &json!({"image_id": null, "region": ""})),
+                with(job_of(&images()), &json!({"ImageId": "", "Region": null})),
+                with(job_of(&own_lists()), &json!({"account_ids": null})),
+                with(good_job(), &json!({"images": null})),
             ],
             true,
         );
@@ -197,13 +223,13 @@ mod tests {
                 job_with(&json!({"region": "Singapore"})),
                 job_with(&json!({"region": "ap-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})),
                 job_with(&json!({"force": true})),
-                good_job_and("image_id", json!(null)),
-                good_job_and("image_id", json!("")),
-                good_job_and("permission", json!(null)),
-                good_job_and("permission", json!("")),
-                good_job_and("account_ids", json!(null)),
-                good_job_and("labels", json!("")),
-                good_job_and("force", json!("")),
+                good_job_and("image_id", &json!(null)),
+                good_job_and("image_id", &json!("")),
+                good_job_and("permission", &json!(null)),
+                good_job_and("permission", &json!("")),
+                good_job_and("account_ids", &json!(null)),
+                good_job_and("labels", &json!("")),
+                good_job_and("force", &json!("")),
                 job_with(&json!({"permission": "SYNC", "force": 1})),
                 job_with(&json!({"job_id": "x".repeat(129)})),
                 job_with(&json!({"job_id": "a\nb"})),
@@ -221,6 +247,24 @@ mod tests {
                 job_with(&json!({"labels": []})),
                 job_with(&json!({"expires_at": "2026-11-24"})),
                 job_with(&json!({"expires_at": 1_700_000_000})),
+                job_of(&json!([])),
+                job_of(&json!(["img-6pb6lrmy"])),
+                job_of(&json!("img-6pb6lrmy")),
+                job_of(&json!([{"region": "ap-tokyo"}])),
+                job_of(&json!([{"region": "ap-tokyo", "image_id": null}])),
+                job_of(&json!([{"region": "Tokyo", "image_id": "img-6pb6lrmy"}])),
+                job_of(&json!([{"region": "ap-tokyo", "Region": "ap-tokyo", "image_id": "img-6pb6lrmy"}])),
+                job_of(&json!([{"image_id": "img-6pb6lrmy", "name": "golden"}])),
+                job_of(&vec![json!({"image_id": "img-6pb6lrmy"}); 1_001].into()),
+                job_of(&own_lists()),
+                with(job_of(&images()), &json!({"account_ids": null})),
+                with(job_of(&json!([own_lists()[0], {"image_id": "img-gvbnzy6f"}])), &json!({"account_ids": null})),
+                with(
+                    job_of(&json!([own_lists()[0], own_lists()[0], {"account_ids": []}])),
+                    &json!({"account_ids": null}),
+                ),
+                with(good_job(), &json!({"images": images()})),
+                with(job_of(&images()), &json!({"region": "ap-tokyo"})),
             ],
             false,
         );
@@ -234,6 +278,17 @@ mod tests {
                "finished_at": "2026-11-24T04:00:03.500Z", "labels": {"a": "b"}, "worker": "host:17"})
     }
 
+    fn good_report_of_images() -> Value {
+        let mut report = good_report();
+        let mut image = json!({});
+        for name in ["image_id", "region", "changed", "unchanged", "cancelled", "failed"] {
+            image[name] = report.as_object_mut().unwrap().remove(name).unwrap();
+        }
+        let other = with(image.clone(), &json!({"region": "ap-seoul"}));
+        report["images"] = json!([image, other]);
+        report
+    }
+
     #[test]
     fn report_schema_has_all_written_members() {
         let rejected = Report {
@@ -245,8 +300,10 @@ mod tests {
         let (schema, validator) = schema(REPORT);
         // With every optional member there, all members are.
         let rejected = serde_json::to_value(&rejected).unwrap();
-        assert_eq!(names(&schema["properties"]), names(&rejected));
-        assert_eq!(names(&schema["properties"]["failed"]["items"]["properties"]), names(&rejected["failed"][0]));
+        let several = serde_json::to_value(serde_json::from_value::<Report>(good_report_of_images()).unwrap()).unwrap();
+        assert_eq!(names(&schema["properties"]), names(&rejected).union(&names(&several)).copied().collect());
+        assert_eq!(names(&schema["properties"]["images"]["items"]["properties"]), names(&several["images"][0]));
+        assert_eq!(names(&schema["$defs"]["failed"]["items"]["properties"]), names(&rejected["failed"][0]));
         assert_eq!(names(&schema["properties"]["truncated"]["properties"]), names(&rejected["truncated"]));
         assert!(!validator.is_valid(&rejected), "a truncated report has empty lists");
         let shortest: Report = serde_json::from_value(rejected).unwrap();
@@ -273,34 +330,39 @@ mod tests {
     #[test]
     fn reports_match_their_schema() {
         let (_, validator) = schema(REPORT);
-        let with = |name: &str, value: Value| {
-            let mut report = good_report();
-            report[name] = value;
-            report
-        };
+        let one = |name: &str, value: Value| with(good_report(), &json!({name: value}));
         let without = |name: &str| {
             let mut report = good_report();
             report.as_object_mut().unwrap().remove(name);
             report
         };
-        let good = good_report();
-        assert!(validator.is_valid(&good));
-        assert_eq!(serde_json::to_value(serde_json::from_value::<Report>(good.clone()).unwrap()).unwrap(), good);
+        for good in [good_report(), good_report_of_images()] {
+            assert!(validator.is_valid(&good), "{good}");
+            let read: Report = serde_json::from_value(good.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), good);
+            let shortest: Value = serde_json::from_slice(&read.write(0)).unwrap();
+            assert!(validator.is_valid(&shortest), "{shortest}");
+        }
+        let several = |name: &str, value: Value| with(good_report_of_images(), &json!({name: value}));
         for bad in [
-            with("status", json!("rejected")),
-            with("status", json!("done")),
-            with("reason", json!("r")),
-            with("job_id", json!(null)),
-            with("permission", json!("SHARE")),
-            with("changed", json!([10_001])),
-            with("requests", json!(-1)),
-            with("more", json!(1)),
-            with("failed", json!([{"code": "c", "message": "m", "account_ids": ["10003"]}])),
-            with("failed", json!([{"code": "c", "message": "m", "request_id": null, "account_ids": []}])),
-            with("truncated", json!({"changed": 1, "unchanged": 0, "cancelled": 1, "failed": 1})),
+            one("status", json!("rejected")),
+            one("status", json!("done")),
+            one("reason", json!("r")),
+            one("job_id", json!(null)),
+            one("permission", json!("SHARE")),
+            one("changed", json!([10_001])),
+            one("requests", json!(-1)),
+            one("more", json!(1)),
+            one("failed", json!([{"code": "c", "message": "m", "account_ids": ["10003"]}])),
+            one("failed", json!([{"code": "c", "message": "m", "request_id": null, "account_ids": []}])),
+            one("truncated", json!({"changed": 1, "unchanged": 0, "cancelled": 1, "failed": 1})),
             without("cancelled"),
             without("worker"),
             without("failed"),
+            several("changed", json!([])),
+            several("region", json!("ap-tokyo")),
+            several("permission", json!("SHARE")),
+            several("images", json!([{"image_id": "img-6pb6lrmy", "region": "ap-tokyo"}])),
         ] {
             assert!(!validator.is_valid(&bad), "{bad}");
         }
