@@ -37,7 +37,7 @@ pub use response::response;
 pub use settings::settings;
 pub use signature::signature;
 
-/// The name of a target, which its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` share, and its check.
+/// The name of a target, which its file in `fuzz/fuzz_targets` and in `fuzz/corpus` share, and its check.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.

@@ -29,16 +29,27 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The inputs of a target by path. Panics if there are none.
-fn inputs(target: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let folder = fuzz_path("corpus").join(target);
-    let read = |path: PathBuf| {
-        let input = fs::read(&path).unwrap();
-        (path, input)
-    };
-    let inputs: BTreeMap<_, _> = files(&folder).into_iter().map(read).collect();
-    assert!(!inputs.is_empty(), "{}: no inputs", folder.display());
+/// The inputs of a target with the place of each: one per line of its file, with `\xNN` for bytes that are not printable
+/// ASCII. A line that begins with `#` is a comment. Panics if the file is missing, empty or malformed.
+fn inputs(target: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = fuzz_path("corpus").join(format!("{target}.txt"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.starts_with('#'));
+    let inputs: BTreeMap<_, _> = lines.map(|(number, line)| (format!("{target}.txt:{number}"), bytes(line))).collect();
+    assert!(!inputs.is_empty(), "{}: no inputs", path.display());
     inputs
+}
+
+/// Returns the bytes of a line of the corpus.
+fn bytes(line: &str) -> Vec<u8> {
+    let mut parts = line.split('\\');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.strip_prefix('x').unwrap().split_at(2);
+        bytes.push(u8::from_str_radix(digits, 16).unwrap());
+        bytes.extend(rest.bytes());
+    }
+    bytes
 }
 
 fn names(folder: &str) -> BTreeSet<String> {
@@ -50,8 +61,8 @@ fn names(folder: &str) -> BTreeSet<String> {
 fn every_input_of_the_corpus_passes() {
     for (target, check) in TARGETS {
         check(b"");
-        for (path, input) in inputs(target) {
-            assert!(catch_unwind(AssertUnwindSafe(|| check(&input))).is_ok(), "{}", path.display());
+        for (place, input) in inputs(target) {
+            assert!(catch_unwind(AssertUnwindSafe(|| check(&input))).is_ok(), "{place}");
         }
     }
 }
