@@ -258,7 +258,7 @@ fn check_dead_letter(dead: &Message, reason: &str) {
         [REPORTER.lane, REPORTER.worker, reason].map(|of| Some(of.to_owned()))
     );
     assert!(text(ours::DETAIL).is_some());
-    assert!(headers.keys().filter(|name| name.as_str().starts_with("imageshare-")).count() <= 5);
+    assert!(headers.keys().filter(|name| name.as_str().starts_with("imageshare-")).count() <= 6);
     let len = headers.iter().map(|(name, value)| 1 + name.as_str().len() + wire_len(value)).sum::<usize>();
     assert!(len <= HEADERS_LEN_MAX, "{len} bytes");
     let letter = DeadLetter::new(message(&dead.properties, &dead.body));

@@ -158,7 +158,7 @@ fn further_columns_are_noticed_once() {
     let reader = JobReader::new(text.as_bytes(), "a.csv", Some(Format::Csv), "ap-tokyo".parse().ok());
     let jobs: Vec<_> = reader.with_notices(move |line| seen.lock().unwrap().push(line.to_owned())).collect();
     assert_eq!(jobs.len(), 1);
-    assert_eq!(jobs[0].as_ref().unwrap().job.account_ids.len(), 2);
+    assert_eq!(jobs[0].as_ref().unwrap().job.accounts(), 2);
     assert_eq!(*noticed.lock().unwrap(), ["a.csv:1: columns ignored: \"Customer\", \"Notes\""]);
 }
 
