@@ -9,6 +9,12 @@ use imageshare_core::{
     ids::{AccountId, ImageId, ImageIdError, Region, RegionError},
     tc3,
 };
+use imageshare_worker::{
+    broker::{Age, Retention, Size},
+    wire::report::Status,
+};
+
+use crate::reports::Since;
 
 // A paragraph is one line, which the help breaks where the terminal ends.
 const RULES: &str = "\
@@ -125,6 +131,10 @@ pub(crate) enum Command {
     /// List, replay or remove dead letters
     #[command(subcommand, after_help = "Example: imageshare dead replay --code InvalidAccountId.NotFound --dry-run")]
     Dead(DeadCommand),
+    /// Search the reports of finished jobs, if the broker keeps a history
+    #[command(after_help = "Example: imageshare reports --account 1038493875 --image img-6pb6lrmy --since 30d\n\n\
+                            imageshare topology --declare --history 30d creates the history.")]
+    Reports(ReportsArguments),
     /// Print the exchanges and queues (definitions.json), or declare them
     #[command(after_help = "Example: imageshare topology > definitions.json")]
     Topology(TopologyArguments),
@@ -279,6 +289,56 @@ pub(crate) struct TopologyArguments {
     /// Declare what is missing, and report what differs
     #[arg(long)]
     pub(crate) declare: bool,
+    /// Include the stream imageshare.history, which keeps a copy of every report for this long: 30d, 12h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) history: Option<Age>,
+    /// Disk space for the history on each node, after which it drops the oldest reports
+    #[arg(long, value_name = "SIZE", default_value_t = Retention::DEFAULT_SIZE, requires = "history")]
+    pub(crate) history_size: Size,
+}
+
+/// Which reports; `--lane` selects those of one lane.
+#[derive(Args, Debug)]
+pub(crate) struct ReportsArguments {
+    /// Only those of jobs with this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) job_id: Option<String>,
+    /// Only those of this image
+    #[arg(long, value_name = "ID")]
+    pub(crate) image: Option<ImageId>,
+    /// Only those with an outcome for this account
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<AccountId>,
+    /// Only those with this status
+    #[arg(long, value_enum)]
+    pub(crate) status: Option<ReportStatus>,
+    /// Only those of jobs that finished since then: 2026-11-30T08:00:00Z, 2026-11-30 (UTC), or an age such as 24h or 7d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Since>,
+}
+
+/// The status of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportStatus {
+    /// No account failed
+    Succeeded,
+    /// Some accounts failed
+    Partial,
+    /// Every account failed
+    Failed,
+    /// The message is not a job, or not one for its lane
+    Rejected,
+}
+
+impl From<ReportStatus> for Status {
+    fn from(status: ReportStatus) -> Self {
+        match status {
+            ReportStatus::Succeeded => Self::Succeeded,
+            ReportStatus::Partial => Self::Partial,
+            ReportStatus::Failed => Self::Failed,
+            ReportStatus::Rejected => Self::Rejected,
+        }
+    }
 }
 
 /// Flags of all commands that call the API about images.

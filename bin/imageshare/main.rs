@@ -16,6 +16,7 @@ mod memory;
 mod output;
 mod publish;
 mod reading;
+mod reports;
 mod run;
 mod runtime;
 mod sandbox;
@@ -64,6 +65,7 @@ fn command(cli: Cli) -> Ended {
         Command::List(arguments) => list::run(&common, arguments),
         Command::Man { folder } => man::run(folder),
         Command::Publish(arguments) => publish::run(&common, arguments),
+        Command::Reports(arguments) => reports::run(&common, arguments),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Sandbox(arguments) => sandbox::run(arguments),
         Command::Schema { of } => schema::run(*of),

@@ -1,7 +1,10 @@
 //! `imageshare topology`: what the broker needs, as its definitions.json; or made there.
 
 use imageshare_worker::{
-    broker::topology::{self, Declared, Difference},
+    broker::{
+        Retention,
+        topology::{self, Declared, Difference},
+    },
     settings::{NoBroker, Settings},
 };
 use serde::Serialize;
@@ -27,22 +30,27 @@ struct Line {
 
 pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> Ended {
     let settings = work::load(&work::flags(common))?;
-    if arguments.declare { runtime::run(declare(&settings)) } else { print(&settings) }
+    let history = arguments.history.clone().map(|age| Retention::new(age, arguments.history_size));
+    if arguments.declare {
+        runtime::run(declare(&settings, history.as_ref()))
+    } else {
+        print(&settings, history.as_ref())
+    }
 }
 
-fn print(settings: &Settings) -> Ended {
+fn print(settings: &Settings, history: Option<&Retention>) -> Ended {
     let vhost = match settings.broker.url() {
         Ok(url) => url.vhost().to_owned(),
         Err(NoBroker::Missing) => DEFAULT_VHOST.to_owned(),
         Err(error) => return Err(error).or_exit(Exit::Usage),
     };
-    output::print(&format!("{:#}\n", topology::definitions(&vhost, lanes(settings))))?;
+    output::print(&format!("{:#}\n", topology::definitions(&vhost, lanes(settings), history)))?;
     Ok(Exit::Done)
 }
 
-async fn declare(settings: &Settings) -> Ended {
+async fn declare(settings: &Settings, history: Option<&Retention>) -> Ended {
     let connection = broker::connect(settings, "imageshare topology").await?;
-    let declared = topology::declare(&connection, lanes(settings)).await;
+    let declared = topology::declare(&connection, lanes(settings), history).await;
     let url = broker::url(settings)?;
     let Declared { made, found, different } = declared.map_err(|error| broker::problem(&url, &error))?;
     // All is done; what the broker says to the end of the connection changes nothing.

@@ -246,7 +246,7 @@ async fn open(setup: &Setup, lane: &BrokerLane, epoch: Epoch) -> Result<Subscrip
 async fn check(setup: &Setup, lane: &BrokerLane, name: &str) -> Result<(), SubscriptionEnd> {
     let connection = Connection::open_with(&setup.url, name, setup.time_outs, SMALL_FRAME_MAX).await?;
     if setup.declares {
-        topology::declare(&connection, [lane.name.as_str()]).await?;
+        topology::declare(&connection, [lane.name.as_str()], None).await?;
     }
     let differences = topology::check(&connection, [lane.name.as_str()]).await?;
     // It has no deliveries, so it may end in any way.

@@ -7,6 +7,7 @@
 //! | `imageshare.dead` | direct exchange and quorum queue | key `imageshare.dead` |
 //! | `imageshare.reports` | topic exchange and quorum queue of bounded length | key `<lane>.<status>`, bound to `#` |
 //! | `imageshare.proof` | quorum queue that stays empty | none: workers read it |
+//! | `imageshare.history` | optional: fanout exchange and stream | what `imageshare.reports` receives, and any key |
 //!
 //! All are durable. Arguments cannot be changed later, so there are few. What operators may want besides belongs in
 //! policies.
@@ -19,7 +20,7 @@
 //! to `imageshare.dead`, and stays in the lane's queue until it is there (strategy at-least-once, which needs the
 //! overflow behavior reject-publish).
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use lapin::{
     Channel, ExchangeKind,
@@ -28,7 +29,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use super::{Connection, Error, bounded};
+use super::{Connection, Error, Retention, bounded};
 
 /// The exchange that all lanes share. The routing key is the lane's name.
 pub const EXCHANGE: &str = "imageshare";
@@ -41,6 +42,13 @@ pub const REPORTS: &str = "imageshare.reports";
 
 /// The queue that a worker reads to prove that its node of the broker can still commit. It holds no message.
 pub(super) const PROOF: &str = "imageshare.proof";
+
+/// The stream that keeps a copy of every report, and the exchange for the markers of its readers.
+pub const HISTORY: &str = "imageshare.history";
+
+/// Bytes of one segment of the stream, the unit in which the broker removes old reports. The broker's default of 500 MB
+/// would keep a quiet history far beyond its age.
+pub(super) const SEGMENT_LEN: u32 = 64 * 1024 * 1024;
 
 /// Reports that the queue keeps. Then it drops the oldest, so that it accepts reports that nothing reads.
 pub const REPORTS_MAX: u32 = 1_000_000;
@@ -110,8 +118,11 @@ pub enum Difference {
 /// An exchange or a queue.
 enum TopologyItem {
     Exchange { name: String, kind: ExchangeType },
-    Queue { name: String, bindings: Vec<Binding>, arguments: Vec<(&'static str, Argument)> },
+    Queue { name: String, bindings: Vec<Binding>, arguments: Arguments },
 }
+
+/// The arguments of a queue.
+type Arguments = Vec<(&'static str, Argument)>;
 
 /// The type of an exchange.
 #[derive(Clone, Copy)]
@@ -128,26 +139,29 @@ struct Binding {
 }
 
 /// The value of an argument.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Argument {
     Flag(bool),
-    Number(u32),
-    Text(&'static str),
+    Number(u64),
+    Text(Cow<'static, str>),
 }
 
 /// Returns the queue that gets what is published to this exchange by this routing key, if it is one of ours.
 pub(super) fn queue_of(exchange: &str, routing_key: &str) -> Option<String> {
     match exchange {
         EXCHANGE => Some(jobs_queue(routing_key)),
-        DEAD | REPORTS => Some(exchange.to_owned()),
+        DEAD | REPORTS | HISTORY => Some(exchange.to_owned()),
         // A lane's exchange has the name of its queue.
         _ => lane_of_queue(exchange).map(jobs_queue),
     }
 }
 
 /// Returns everything that these lanes need, in the order in which it is declared.
-fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<TopologyItem> {
-    let quorum = [("x-queue-type", Argument::Text("quorum")), ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT))];
+fn items<'a>(lanes: impl IntoIterator<Item = &'a str>, history: Option<&Retention>) -> Vec<TopologyItem> {
+    let quorum = [
+        ("x-queue-type", Argument::Text("quorum".into())),
+        ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT.into())),
+    ];
     let with = |more: &[(&'static str, Argument)]| [&quorum, more].concat();
     let exchange = |name: &str, kind| TopologyItem::Exchange { name: name.to_owned(), kind };
     let binding = |exchange: &str, key: &str| Binding { exchange: exchange.to_owned(), key: key.to_owned() };
@@ -160,17 +174,33 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<TopologyItem> {
             name: REPORTS.to_owned(),
             bindings: vec![binding(REPORTS, "#")],
             arguments: with(&[
-                ("x-max-length", Argument::Number(REPORTS_MAX)),
-                ("x-max-length-bytes", Argument::Number(REPORTS_BYTES_MAX)),
-                ("x-overflow", Argument::Text("drop-head")),
+                ("x-max-length", Argument::Number(REPORTS_MAX.into())),
+                ("x-max-length-bytes", Argument::Number(REPORTS_BYTES_MAX.into())),
+                ("x-overflow", Argument::Text("drop-head".into())),
             ]),
         },
         TopologyItem::Queue {
             name: PROOF.to_owned(),
             bindings: Vec::new(),
-            arguments: with(&[("x-max-length", Argument::Number(0)), ("x-overflow", Argument::Text("drop-head"))]),
+            arguments: with(&[
+                ("x-max-length", Argument::Number(0)),
+                ("x-overflow", Argument::Text("drop-head".into())),
+            ]),
         },
     ];
+    if let Some(Retention { max_age, max_len }) = history {
+        items.push(exchange(HISTORY, ExchangeType::Fanout));
+        items.push(TopologyItem::Queue {
+            name: HISTORY.to_owned(),
+            bindings: vec![binding(REPORTS, "#"), binding(HISTORY, "")],
+            arguments: vec![
+                ("x-queue-type", Argument::Text("stream".into())),
+                ("x-max-age", Argument::Text(max_age.clone().into())),
+                ("x-max-length-bytes", Argument::Number(*max_len)),
+                ("x-stream-max-segment-size-bytes", Argument::Number(SEGMENT_LEN.into())),
+            ],
+        });
+    }
     for lane in lanes {
         let own = jobs_exchange(lane);
         let bindings = vec![binding(EXCHANGE, lane), binding(&own, "")];
@@ -180,10 +210,10 @@ fn items<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Vec<TopologyItem> {
             bindings,
             arguments: with(&[
                 ("x-single-active-consumer", Argument::Flag(true)),
-                ("x-dead-letter-exchange", Argument::Text(DEAD)),
-                ("x-dead-letter-routing-key", Argument::Text(DEAD)),
-                ("x-dead-letter-strategy", Argument::Text("at-least-once")),
-                ("x-overflow", Argument::Text("reject-publish")),
+                ("x-dead-letter-exchange", Argument::Text(DEAD.into())),
+                ("x-dead-letter-routing-key", Argument::Text(DEAD.into())),
+                ("x-dead-letter-strategy", Argument::Text("at-least-once".into())),
+                ("x-overflow", Argument::Text("reject-publish".into())),
             ]),
         });
     }
@@ -201,12 +231,16 @@ pub struct Declared {
     pub different: Vec<Difference>,
 }
 
-/// Declares what is missing, and changes nothing that exists.
+/// Declares what is missing, and changes nothing that exists. The history is declared only with a retention.
 ///
 /// # Errors
 /// If a call fails, or the user lacks a permission.
-pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item = &'a str>) -> Result<Declared, Error> {
-    let items = items(lanes);
+pub async fn declare<'a>(
+    connection: &Connection,
+    lanes: impl IntoIterator<Item = &'a str>,
+    history: Option<&Retention>,
+) -> Result<Declared, Error> {
+    let items = items(lanes, history);
     let mut channels = Channels::new(connection, &items);
     let mut declared = Declared::default();
     for item in items {
@@ -231,7 +265,8 @@ pub async fn declare<'a>(connection: &Connection, lanes: impl IntoIterator<Item 
 }
 
 /// Compares what exists with what is needed, and changes nothing. What exists is declared once more, since only then the
-/// broker names what differs. Bindings cannot be read: a missing one shows when something is published.
+/// broker names what differs. Bindings cannot be read: a missing one shows when something is published. The history is not
+/// compared, since no worker needs it.
 ///
 /// # Errors
 /// If a call fails.
@@ -239,7 +274,7 @@ pub async fn check<'a>(
     connection: &Connection,
     lanes: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<Difference>, Error> {
-    let items = items(lanes);
+    let items = items(lanes, None);
     let mut channels = Channels::new(connection, &items);
     let mut differences = Vec::new();
     for item in items {
@@ -304,9 +339,9 @@ pub async fn depth(connection: &Connection, lane: &str) -> Result<Option<Depth>,
 /// Returns the definitions for `rabbitmqctl import_definitions` or a starting node: virtual host, exchanges, queues and
 /// bindings, without users and permissions.
 #[must_use]
-pub fn definitions<'a>(vhost: &str, lanes: impl IntoIterator<Item = &'a str>) -> Value {
+pub fn definitions<'a>(vhost: &str, lanes: impl IntoIterator<Item = &'a str>, history: Option<&Retention>) -> Value {
     let (mut exchanges, mut queues, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
-    for item in items(lanes) {
+    for item in items(lanes, history) {
         match item {
             TopologyItem::Exchange { name, kind } => exchanges.push(json!({
                 "name": name, "vhost": vhost, "type": kind.as_str(),
@@ -358,24 +393,24 @@ impl ExchangeType {
 }
 
 impl Argument {
-    fn to_json(self) -> Value {
+    fn to_json(&self) -> Value {
         match self {
-            Self::Flag(flag) => flag.into(),
-            Self::Number(number) => number.into(),
-            Self::Text(text) => text.into(),
+            Self::Flag(flag) => (*flag).into(),
+            Self::Number(number) => (*number).into(),
+            Self::Text(text) => text.as_ref().into(),
         }
     }
 
-    fn to_amqp(self) -> AMQPValue {
+    fn to_amqp(&self) -> AMQPValue {
         match self {
-            Self::Flag(flag) => AMQPValue::Boolean(flag),
-            Self::Number(number) => AMQPValue::LongLongInt(number.into()),
-            Self::Text(text) => AMQPValue::LongString(text.into()),
+            Self::Flag(flag) => AMQPValue::Boolean(*flag),
+            Self::Number(number) => AMQPValue::LongLongInt(number.cast_signed()),
+            Self::Text(text) => AMQPValue::LongString(text.as_ref().into()),
         }
     }
 }
 
-fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
+fn table(arguments: &Arguments) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         table.insert((*name).into(), value.to_amqp());
@@ -455,7 +490,7 @@ mod tests {
 
     #[test]
     fn definitions_suffice_and_contain_no_password() {
-        let definitions = definitions("/", ["default", "eu"]);
+        let definitions = definitions("/", ["default", "eu"], None);
         let names = |kind: &str| -> Vec<&str> {
             definitions[kind].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
         };
@@ -484,6 +519,28 @@ mod tests {
         assert_eq!((&of_lane[0]["source"], &of_lane[0]["routing_key"]), (&json!("imageshare"), &json!("eu")));
         assert_eq!((&of_lane[1]["source"], &of_lane[1]["routing_key"]), (&json!("imageshare.jobs.eu"), &json!("")));
         assert_eq!(definitions.as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn history_is_a_stream_with_age_and_size() {
+        let history = Retention::new("30d".parse().unwrap(), "20GiB".parse().unwrap());
+        let definitions = definitions("/", [], Some(&history));
+        let queue = &definitions["queues"].as_array().unwrap()[3];
+        assert_eq!(
+            (&queue["name"], &queue["arguments"]),
+            (
+                &json!(HISTORY),
+                &json!({"x-queue-type": "stream", "x-max-age": "30D", "x-max-length-bytes": 20_u64 << 30,
+                    "x-stream-max-segment-size-bytes": 64 << 20})
+            )
+        );
+        let bindings = definitions["bindings"].as_array().unwrap();
+        let sources: Vec<_> = bindings
+            .iter()
+            .filter(|binding| binding["destination"] == HISTORY)
+            .map(|binding| (&binding["source"], &binding["routing_key"]))
+            .collect();
+        assert_eq!(sources, [(&json!(REPORTS), &json!("#")), (&json!(HISTORY), &json!(""))]);
     }
 
     #[test]

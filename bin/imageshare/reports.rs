@@ -1,0 +1,299 @@
+//! `imageshare reports`: searches the history of reports, and leaves them there.
+
+use std::{str::FromStr, time::Duration};
+
+use imageshare_core::{ids::AccountId, text::printable};
+use imageshare_worker::{
+    broker::{Error, HistoryReader, Url},
+    settings::{Flags, duration_of_flag},
+    wire::{Report, report::FailureGroup},
+};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+
+use crate::{
+    broker,
+    cli::{Common, ReportsArguments},
+    exit::{Ended, Exit, Problem},
+    output::{self, Table},
+    runtime,
+    terminal::Terminal,
+    work,
+};
+
+/// Rows of a table at most.
+const ROWS_MAX: u64 = 1_000;
+
+/// Characters of a text from a report in a table.
+const CELL_CHARS_MAX: usize = 200;
+
+/// What the broker lists the connection under.
+const NAME: &str = "imageshare reports";
+
+const HEAD: [&str; 6] = ["FINISHED", "LANE", "JOB", "IMAGE", "PERMISSION", "OUTCOME"];
+
+/// AMQP codes: NO_ROUTE (of a returned message) and NOT_FOUND.
+const NO_ROUTE: u16 = 312;
+const NOT_FOUND: u16 = 404;
+
+/// The value of `--since`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(Timestamp);
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const CENTURY: Duration = Duration::from_hours(100 * 366 * 24);
+        if let Ok(time) = text.parse::<Timestamp>() {
+            return Ok(Self(time));
+        }
+        // The parser of dates ignores a time of day, which needs a zone here.
+        if text.len() == "2026-11-30".len()
+            && let Ok(date) = text.parse::<Date>()
+            && let Ok(midnight) = TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0))
+        {
+            return Ok(Self(midnight));
+        }
+        let age = duration_of_flag(text, Duration::ZERO..=CENTURY).ok();
+        let since = age.and_then(|age| Timestamp::now().checked_sub(SignedDuration::try_from(age).ok()?).ok());
+        since.map(Self).ok_or_else(|| {
+            "expected a time such as 2026-11-30T08:00:00Z, a date such as 2026-11-30, or an age such as 24h or 7d"
+                .to_owned()
+        })
+    }
+}
+
+pub(crate) fn run(common: &Common, arguments: &ReportsArguments) -> Ended {
+    // A report may be of a lane that was removed, so --lane is not checked against the settings.
+    let settings = work::load(&Flags { lane: None, ..work::flags(common) })?;
+    let url = broker::url(&settings)?;
+    runtime::run(async {
+        let interrupted = runtime::interrupts(|| {})?.any();
+        let filter = Filter { arguments, lane: common.lane.as_deref() };
+        let table = output::is_for_people(settings.output.json).then(|| Table::new(HEAD));
+        let mut search = Search { filter, table, counts: Counts::default() };
+        let time_outs = broker::time_outs(&settings);
+        let exit = tokio::select! {
+            biased;
+            () = interrupted => Exit::Interrupted,
+            searched = async {
+                let since = arguments.since.map(|Since(time)| time);
+                let reader = HistoryReader::open(&url, NAME, time_outs, since).await;
+                let mut reader = reader.map_err(|error| problem(&url, &error))?;
+                while let Some(report) = reader.next().await.map_err(|error| problem(&url, &error))? {
+                    search.show(report)?;
+                }
+                reader.close().await;
+                Ok(Exit::Done)
+            } => searched?,
+        };
+        search.end(Terminal::new(settings.output.quiet), exit)
+    })
+}
+
+/// An error as the end of the command. Only the history has a hint of its own, since it is optional.
+fn problem(url: &Url, error: &Error) -> Problem {
+    match error {
+        Error::Closed { code: NO_ROUTE | NOT_FOUND, .. } => Problem::new(
+            Exit::Refused,
+            format!(
+                "{url}: {error}\nhint: run imageshare topology --declare --history 30d; it keeps reports from then on"
+            ),
+        ),
+        _ => broker::problem(url, error),
+    }
+}
+
+/// Which reports are searched for.
+struct Filter<'a> {
+    arguments: &'a ReportsArguments,
+    lane: Option<&'a str>,
+}
+
+struct Search<'a> {
+    filter: Filter<'a>,
+    /// `None` if the output is for programs.
+    table: Option<Table<6>>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    read: u64,
+    matching: u64,
+    rows: u64,
+    /// Reports that match but for the account: they are truncated and name none.
+    truncated: u64,
+    /// Messages that are not reports of this version.
+    unreadable: u64,
+}
+
+impl Filter<'_> {
+    /// Whether a report matches apart from its accounts.
+    fn matches(&self, report: &Report) -> bool {
+        let ReportsArguments { job_id, image, status, since, .. } = self.arguments;
+        self.lane.is_none_or(|lane| report.lane.as_deref() == Some(lane))
+            && job_id.as_ref().is_none_or(|job_id| report.job_id.as_ref() == Some(job_id))
+            && image.is_none_or(|image| report.image_id == Some(image))
+            && status.is_none_or(|status| report.status == status.into())
+            && since.is_none_or(|Since(since)| report.finished_at >= since)
+    }
+}
+
+impl Search<'_> {
+    fn show(&mut self, report: Result<Report, serde_json::Error>) -> Result<(), Problem> {
+        self.counts.read += 1;
+        let Ok(report) = report else {
+            self.counts.unreadable += 1;
+            return Ok(());
+        };
+        if !self.filter.matches(&report) {
+            return Ok(());
+        }
+        let account = match self.filter.arguments.account {
+            None => None,
+            Some(account) => match AccountResult::find(&report, account) {
+                Some(result) => Some(result),
+                None => {
+                    self.counts.truncated += u64::from(report.truncated.is_some());
+                    return Ok(());
+                }
+            },
+        };
+        self.counts.matching += 1;
+        match &mut self.table {
+            None => output::print(&output::json_line(&report)),
+            Some(table) => {
+                self.counts.rows += 1;
+                if self.counts.rows <= ROWS_MAX {
+                    table.row(cells(&report, account));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self, terminal: Terminal, exit: Exit) -> Ended {
+        let Self { filter, table, counts: Counts { read, matching, rows, truncated, unreadable } } = self;
+        if let Some(table) = table {
+            table.print()?;
+        }
+        if unreadable > 0 {
+            terminal.warn(&format!(
+                "history: {unreadable} messages are not reports that this version can read (expected the schema of \
+                 `imageshare schema report`)"
+            ));
+        }
+        if truncated > 0
+            && let Some(account) = filter.arguments.account
+        {
+            terminal.warn(&format!(
+                "history: {truncated} truncated reports name no accounts, and may include account {account}; without \
+                 --account they are shown"
+            ));
+        }
+        let cut = if rows > ROWS_MAX { format!("; a table shows the first {ROWS_MAX}") } else { String::new() };
+        terminal.note(&format!("{matching} of {read} reports{cut}"));
+        Ok(exit)
+    }
+}
+
+/// The result of one account in a report.
+enum AccountResult<'a> {
+    Done(&'static str),
+    Failed(&'a FailureGroup),
+}
+
+impl<'a> AccountResult<'a> {
+    fn find(report: &'a Report, account: AccountId) -> Option<Self> {
+        let lists = [
+            ("changed", Some(&report.changed)),
+            ("unchanged", Some(&report.unchanged)),
+            ("cancelled", report.cancelled.as_ref()),
+        ];
+        let done = lists.into_iter().find(|(_, list)| list.is_some_and(|list| list.contains(&account)));
+        match done {
+            Some((word, _)) => Some(Self::Done(word)),
+            None => report.failed.iter().find(|group| group.account_ids.contains(&account)).map(Self::Failed),
+        }
+    }
+}
+
+fn cells(report: &Report, account: Option<AccountResult<'_>>) -> [String; 6] {
+    let text = |text: Option<&String>| text.map_or_else(String::new, |text| printable(text, CELL_CHARS_MAX));
+    let outcome = match account {
+        Some(AccountResult::Done(word)) => word.to_owned(),
+        Some(AccountResult::Failed(FailureGroup { code, request_id, .. })) => match request_id {
+            Some(request_id) => format!("failed: {code} ({request_id})"),
+            None => format!("failed: {code}"),
+        },
+        None => summary(report),
+    };
+    [
+        // A narrow column breaks between date and time.
+        report.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        text(report.lane.as_ref()),
+        text(report.job_id.as_ref()),
+        report.image_id.map_or_else(String::new, |id| id.to_string()),
+        report.permission.map_or_else(String::new, |permission| permission.to_string()),
+        printable(&outcome, CELL_CHARS_MAX),
+    ]
+}
+
+/// The status, and how many accounts have each outcome, or why the job was rejected.
+fn summary(report: &Report) -> String {
+    let status = report.status.as_str();
+    if let Some(reason) = &report.reason {
+        return format!("{status}: {reason}");
+    }
+    let counts = report.counts();
+    let counts = [
+        (counts.changed, "changed"),
+        (counts.unchanged, "unchanged"),
+        (counts.cancelled, "cancelled"),
+        (counts.failed, "failed"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    format!("{status}: {}", counts.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_shows_the_result_of_the_account() {
+        let report = r#"{"job_id":"j\u001b[0m","lane":"eu","image_id":"img-6pb6lrmy","region":"ap-singapore","permission":"SHARE",
+            "status":"partial","changed":["10001"],"unchanged":[],"failed":[{"code":"InvalidAccountId.NotFound","message":"m",
+            "request_id":"71e69b56","account_ids":["10002"]}],"duplicates":0,"requests":1,"redelivered":false,
+            "received_at":"2026-11-24T04:00:00Z","finished_at":"2026-11-24T04:00:03.5Z","labels":{},"worker":"host:17"}"#;
+        let report: Report = serde_json::from_str(report).unwrap();
+        let outcome = |account: Option<u64>| {
+            let account = account.map(|id| AccountId::new(id).unwrap());
+            let [finished, lane, job, image, permission, outcome] =
+                cells(&report, account.and_then(|account| AccountResult::find(&report, account)));
+            assert_eq!((finished.as_str(), lane.as_str(), job.as_str()), ("2026-11-24 04:00:03Z", "eu", "j [0m"));
+            assert_eq!((image.as_str(), permission.as_str()), ("img-6pb6lrmy", "SHARE"));
+            outcome
+        };
+        assert_eq!(outcome(Some(10_001)), "changed");
+        assert_eq!(outcome(Some(10_002)), "failed: InvalidAccountId.NotFound (71e69b56)");
+        assert_eq!(outcome(None), "partial: 1 changed, 1 failed");
+        assert!(AccountResult::find(&report, AccountId::new(10_003).unwrap()).is_none());
+    }
+
+    #[test]
+    fn since_is_time_date_or_age() {
+        let time = |text: &str| text.parse::<Since>().map(|Since(time)| time);
+        let midnight: Timestamp = "2026-11-30T00:00:00Z".parse().unwrap();
+        assert_eq!(time("2026-11-30"), Ok(midnight));
+        assert_eq!(time("2026-11-30T08:00:00+08:00"), Ok(midnight));
+        let before = Timestamp::now();
+        let age = before.duration_since(time("7d").unwrap());
+        assert!(age <= SignedDuration::from_hours(7 * 24), "{age}");
+        assert!(age > SignedDuration::from_hours(7 * 24 - 1), "{age}");
+        for text in ["", "yesterday", "2026-13-01", "-1h", "2026-11-30T08:00:00"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+}
