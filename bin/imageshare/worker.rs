@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use imageshare_worker::{
-    admin::Admin,
+    admin::{Admin, Readiness},
     broker::{
         Url,
         management::{self, ManagementUrl},
@@ -79,7 +79,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         let grace = settings.grace;
         let status = Arc::new(Status::new(settings.lanes.iter().map(|lane| lane.name.as_str())));
         let _admin = match settings.admin {
-            Some(listen) => Some(admin(listen, &status)?),
+            Some(listen) => Some(admin(listen, settings.readiness, &status)?),
             None => None,
         };
         let manager = ServiceManager::of(&Environment::of_process()).unwrap_or_else(|error| {
@@ -197,8 +197,8 @@ impl Reload {
 }
 
 /// Starts the server for status and metrics.
-fn admin(listen: SocketAddr, status: &Arc<Status>) -> Result<Admin, Problem> {
-    let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
+fn admin(listen: SocketAddr, readiness: Readiness, status: &Arc<Status>) -> Result<Admin, Problem> {
+    let admin = Admin::start(listen, readiness, Arc::clone(status)).or_exit(Exit::Failed)?;
     info!(address = %admin.addr(), "status and metrics");
     Ok(admin)
 }

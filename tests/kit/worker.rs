@@ -131,7 +131,11 @@ impl MonitoredWorker {
     /// Waits until lanes and publisher are ready. The publisher reconnects independently of the lanes.
     #[track_caller]
     pub fn wait_until_ready(&self) {
-        wait_until("the worker is ready", || (http::get(&self.admin, "/readyz").code == 200).then_some(()));
+        wait_until("lanes and publisher are ready", || {
+            let ready = http::get(&self.admin, "/readyz").json();
+            let mut parts = ready["lanes"].as_object().unwrap().values().chain([&ready["publisher"]]);
+            parts.all(|part| part["ready"] == true).then_some(())
+        });
     }
 
     /// Waits until the lane is in a state, and returns its part of `/readyz` and the status code.

@@ -18,7 +18,7 @@ use imageshare_engine::{
     policy::Policy,
 };
 use imageshare_worker::{
-    admin::Admin,
+    admin::{Admin, Readiness},
     driver::{Aside, Driver, DriverEvent, End, Extent, InputChannels, InputItem, InputSource, InputThread, Summary},
     lane_messages::{Delivery, SettledJob},
     lanes::{OpenLane, route},
@@ -159,7 +159,7 @@ fn rest(report: Option<&Path>, for_people: bool) -> String {
 
 /// Starts the server for status and metrics.
 fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: Terminal) -> Result<Admin, Problem> {
-    let admin = Admin::start(listen, Arc::clone(status)).or_exit(Exit::Failed)?;
+    let admin = Admin::start(listen, Readiness::default(), Arc::clone(status)).or_exit(Exit::Failed)?;
     terminal.note(&format!("status at http://{0}, metrics at http://{0}/metrics", admin.addr()));
     Ok(admin)
 }

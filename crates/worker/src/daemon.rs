@@ -156,6 +156,7 @@ impl Daemon {
 
 /// Returns the state of the publisher as the admin server shows it.
 pub(crate) fn publisher_status(state: &broker::State) -> PublisherStatus {
+    let is_connected = !matches!(state, broker::State::Connecting | broker::State::Down(_));
     let (is_ready, state, detail) = match state {
         broker::State::Blocked => (false, "blocked", None),
         broker::State::Connected => (true, "connected", None),
@@ -167,7 +168,7 @@ pub(crate) fn publisher_status(state: &broker::State) -> PublisherStatus {
         }
         broker::State::Unroutable(to) => (false, "unroutable", Some(format!("{to}: no queue is bound to it"))),
     };
-    PublisherStatus { is_ready, state, detail }
+    PublisherStatus { is_connected, is_ready, state, detail }
 }
 
 /// Returns the engine's limits for a daemon whose lanes have this window.

@@ -66,6 +66,8 @@ struct Facts {
 /// The state of the connection that publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublisherStatus {
+    /// Whether it is connected to the broker.
+    pub is_connected: bool,
     /// Whether it can publish.
     pub is_ready: bool,
     /// The state in one word.

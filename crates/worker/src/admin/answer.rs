@@ -7,11 +7,11 @@ use hyper::body::Body;
 use serde::Serialize;
 
 use super::{
-    host_check::HostCheck,
+    Server,
     page::page,
     status_json::{AliveJson, ReadyJson, StatusJson},
 };
-use crate::{metrics, status::Status};
+use crate::metrics;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,7 +20,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Returns the response to a request. A request with a body is refused: nothing here takes one.
-pub(super) fn answer<B: Body>(status: &Status, host_check: HostCheck, request: &Request<B>) -> Response<Full<Bytes>> {
+pub(super) fn answer<B: Body>(server: &Server, request: &Request<B>) -> Response<Full<Bytes>> {
+    let Server { status, readiness, host_check } = server;
     if !host_check.accepts(request.uri(), request.headers()) {
         return text(StatusCode::MISDIRECTED_REQUEST, "host: not allowed (expected localhost or an address)\n");
     }
@@ -40,10 +41,10 @@ pub(super) fn answer<B: Body>(status: &Status, host_check: HostCheck, request: &
         }
         "/metrics" => of_type(StatusCode::OK, metrics::CONTENT_TYPE, status.metrics().into()),
         "/readyz" => {
-            let ready = ReadyJson::new(status);
+            let ready = ReadyJson::new(status, *readiness);
             json(ok_if(ready.ready), &ready)
         }
-        "/status" => json(StatusCode::OK, &StatusJson::new(status)),
+        "/status" => json(StatusCode::OK, &StatusJson::new(status, *readiness)),
         _ => text(StatusCode::NOT_FOUND, "path: not found (expected /, /livez, /metrics, /readyz or /status)\n"),
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/` | a page for people that shows `/status` and refreshes itself |
 //! | `/livez` | 200 while the driver's loop turns, else 503 |
-//! | `/readyz` | 200 if every lane can work, else 503 with the reasons |
+//! | `/readyz` | 200 if the process is ready ([`Readiness`]), else 503; with the reasons |
 //! | `/status` | the state of every lane |
 //! | `/metrics` | metrics for Prometheus |
 //!
@@ -51,11 +51,44 @@ const HEAD_LEN_MAX: usize = 16 * 1024;
 /// The pause after a connection could not be accepted, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What `/readyz` requires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// The process works and is connected to the broker. A problem of a lane has a metric and an alert: an image that is not
+    /// ready or a key that expired must not stop a rollout.
+    #[default]
+    Broker,
+    /// Besides, every lane can work, and reports can be published.
+    Lanes,
+}
+
+impl Readiness {
+    /// All, in the order of their strictness.
+    pub const ALL: [Self; 2] = [Self::Broker, Self::Lanes];
+
+    /// Returns the word for it in settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Lanes => "lanes",
+        }
+    }
+}
+
 /// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Admin {
     addr: SocketAddr,
     _runs: oneshot::Sender<Infallible>,
+}
+
+/// What a response is made of.
+#[derive(Clone, Debug)]
+struct Server {
+    status: Arc<Status>,
+    readiness: Readiness,
+    host_check: HostCheck,
 }
 
 /// The server cannot listen.
@@ -71,15 +104,15 @@ impl Admin {
     ///
     /// # Errors
     /// If it cannot listen on the address, or its thread cannot be started.
-    pub fn start(listen: SocketAddr, status: Arc<Status>) -> Result<Self, CannotListen> {
-        Self::try_start(listen, status).map_err(|reason| CannotListen { addr: listen, reason })
+    pub fn start(listen: SocketAddr, readiness: Readiness, status: Arc<Status>) -> Result<Self, CannotListen> {
+        Self::try_start(listen, readiness, status).map_err(|reason| CannotListen { addr: listen, reason })
     }
 
-    fn try_start(listen: SocketAddr, status: Arc<Status>) -> io::Result<Self> {
+    fn try_start(listen: SocketAddr, readiness: Readiness, status: Arc<Status>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
-        let host_check = HostCheck::new(addr);
+        let server = Server { status, readiness, host_check: HostCheck::new(addr) };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -89,7 +122,7 @@ impl Admin {
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    never = accept(listener, status, host_check) => match never {},
+                    never = accept(listener, server) => match never {},
                     // It ends with its drop only.
                     _ = ended => {}
                 }
@@ -106,7 +139,7 @@ impl Admin {
 }
 
 /// Accepts connections.
-async fn accept(listener: TcpListener, status: Arc<Status>, host_check: HostCheck) -> Infallible {
+async fn accept(listener: TcpListener, server: Server) -> Infallible {
     let mut connections = JoinSet::new();
     let mut in_order: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -121,14 +154,14 @@ async fn accept(listener: TcpListener, status: Arc<Status>, host_check: HostChec
         {
             oldest.abort();
         }
-        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, Arc::clone(&status), host_check))));
+        in_order.push_back(connections.spawn(timeout(CONNECTION_MAX, serve(stream, server.clone()))));
     }
 }
 
 /// Responds to one request. Errors of the connection do not matter.
-async fn serve(stream: TcpStream, status: Arc<Status>, host_check: HostCheck) {
+async fn serve(stream: TcpStream, server: Server) {
     let service = service_fn(|request| {
-        let response = answer(&status, host_check, &request);
+        let response = answer(&server, &request);
         async { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()

@@ -9,6 +9,7 @@ use jiff::{Timestamp, Unit};
 use prometheus::IntCounter;
 use serde::Serialize;
 
+use super::Readiness;
 use crate::{
     metrics::{Labelled, Outcomes, READ_IMAGE, READ_SHARES, WRITE},
     status::{LaneState, OfLane, PublisherStatus, Status, is_alive_after},
@@ -25,7 +26,7 @@ pub(super) struct AliveJson {
     still_for_seconds: f64,
 }
 
-/// Whether every lane can work, and if not, why.
+/// Whether the process is ready, and which of its parts are not, and why.
 #[derive(Debug, Serialize)]
 pub(super) struct ReadyJson<'a> {
     pub(super) ready: bool,
@@ -118,12 +119,19 @@ impl AliveJson {
 }
 
 impl<'a> ReadyJson<'a> {
-    pub(super) fn new(status: &'a Status) -> Self {
+    pub(super) fn new(status: &'a Status, readiness: Readiness) -> Self {
         let draining = status.is_draining();
-        let publisher = status.publisher().map(PublisherJson::from);
+        let publisher = status.publisher();
+        let is_connected = publisher.as_ref().is_none_or(|publisher| publisher.is_connected);
+        let publisher = publisher.map(PublisherJson::from);
         let lanes: BTreeMap<_, _> = status.lanes().map(|lane| (lane.name(), LaneReadyJson::new(lane))).collect();
-        let can_publish = publisher.as_ref().is_none_or(|publisher| publisher.ready);
-        let ready = !draining && can_publish && lanes.values().all(|lane| lane.ready);
+        let can_work = match readiness {
+            Readiness::Broker => true,
+            Readiness::Lanes => {
+                publisher.as_ref().is_none_or(|publisher| publisher.ready) && lanes.values().all(|lane| lane.ready)
+            }
+        };
+        let ready = !draining && status.is_alive() && is_connected && can_work;
         Self { ready, draining, publisher, lanes }
     }
 }
@@ -149,14 +157,14 @@ impl LaneReadyJson {
 
 impl From<PublisherStatus> for PublisherJson {
     fn from(status: PublisherStatus) -> Self {
-        let PublisherStatus { is_ready, state, detail } = status;
+        let PublisherStatus { is_ready, state, detail, .. } = status;
         Self { ready: is_ready, state, detail }
     }
 }
 
 impl<'a> StatusJson<'a> {
-    pub(super) fn new(status: &'a Status) -> Self {
-        let ReadyJson { ready, draining, publisher, .. } = ReadyJson::new(status);
+    pub(super) fn new(status: &'a Status, readiness: Readiness) -> Self {
+        let ReadyJson { ready, draining, publisher, .. } = ReadyJson::new(status, readiness);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             worker: worker_name(),

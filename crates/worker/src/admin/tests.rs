@@ -28,7 +28,11 @@ impl Answer {
 
 async fn start(lanes: &[&str]) -> (Admin, Arc<Status>) {
     let status = Arc::new(Status::new(lanes.iter().copied()));
-    (Admin::start(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::clone(&status)).unwrap(), status)
+    (serve_with(Readiness::Broker, &status), status)
+}
+
+fn serve_with(readiness: Readiness, status: &Arc<Status>) -> Admin {
+    Admin::start(SocketAddr::from(([127, 0, 0, 1], 0)), readiness, Arc::clone(status)).unwrap()
 }
 
 /// Sends these bytes and reads to the end.
@@ -47,8 +51,9 @@ async fn get(admin: &Admin, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn lane_is_ready_or_names_the_reason() {
-    let (admin, status) = start(&["asia", "europe"]).await;
+async fn lanes_decide_strict_readiness_only() {
+    let (lenient, status) = start(&["asia", "europe"]).await;
+    let admin = serve_with(Readiness::Lanes, &status);
     let mut lanes = status.lanes();
     let (asia, europe) = (lanes.next().unwrap(), lanes.next().unwrap());
     europe.subscribed(HEARTBEAT);
@@ -71,6 +76,8 @@ async fn lane_is_ready_or_names_the_reason() {
     let lane = &answer.json()["lanes"]["asia"];
     assert_eq!((&lane["state"], &lane["reason"]), (&"closed".into(), &"credential".into()));
     assert_eq!((answer.code, &lane["detail"]), (503, &"AuthFailure.SecretIdNotFound: no such  [31mkey".into()));
+    let answer = get(&lenient, "/readyz").await;
+    assert_eq!((answer.code, &answer.json()["lanes"]["asia"]["ready"]), (200, &false.into()));
     asia.open();
     assert_eq!(get(&admin, "/readyz").await.code, 200);
     asia.subscribed(Duration::ZERO);
@@ -81,29 +88,38 @@ async fn lane_is_ready_or_names_the_reason() {
     assert_eq!(answer.code, 503, "no proof and no ack");
     asia.subscribed(HEARTBEAT);
     status.draining();
-    let answer = get(&admin, "/readyz").await;
-    assert_eq!((answer.code, &answer.json()["draining"]), (503, &true.into()));
+    for admin in [admin, lenient] {
+        let answer = get(&admin, "/readyz").await;
+        assert_eq!((answer.code, &answer.json()["draining"]), (503, &true.into()));
+    }
 }
 
 #[tokio::test]
-async fn disconnected_publisher_is_not_ready() {
-    let (admin, status) = start(&["asia"]).await;
+async fn process_is_ready_while_the_broker_is_connected() {
+    let (lenient, status) = start(&["asia"]).await;
+    let admin = serve_with(Readiness::Lanes, &status);
     status.lanes().next().unwrap().subscribed(HEARTBEAT);
     let (state, follow) = watch::channel(broker::State::Connecting);
     status.has_broker(move || daemon::publisher_status(&follow.borrow()));
-    for (now, word, is_ready) in [
-        (broker::State::Connecting, "connecting", false),
-        (broker::State::Connected, "connected", true),
-        (broker::State::Blocked, "blocked", false),
-        (broker::State::Unroutable("exchange x".to_owned()), "unroutable", false),
-        (broker::State::Refused { to: "queue x".to_owned(), since: tokio::time::Instant::now() }, "refused", false),
-        (broker::State::TooLong("exchange x".to_owned()), "too_long", false),
-        (broker::State::Down(broker::Error::Unreachable { detail: "no route".to_owned() }), "down", false),
+    for (now, word, is_connected, is_ready) in [
+        (broker::State::Connecting, "connecting", false, false),
+        (broker::State::Connected, "connected", true, true),
+        (broker::State::Blocked, "blocked", true, false),
+        (broker::State::Unroutable("exchange x".to_owned()), "unroutable", true, false),
+        (
+            broker::State::Refused { to: "queue x".to_owned(), since: tokio::time::Instant::now() },
+            "refused",
+            true,
+            false,
+        ),
+        (broker::State::TooLong("exchange x".to_owned()), "too_long", true, false),
+        (broker::State::Down(broker::Error::Unreachable { detail: "no route".to_owned() }), "down", false, false),
     ] {
         state.send_replace(now);
         let answer = get(&admin, "/readyz").await;
         let json = answer.json();
         assert_eq!((answer.code == 200, &json["publisher"]["state"]), (is_ready, &word.into()));
+        assert_eq!(get(&lenient, "/readyz").await.code == 200, is_connected, "{word}");
     }
 }
 
@@ -279,7 +295,7 @@ async fn slow_client_is_disconnected() {
 #[tokio::test]
 async fn address_that_is_taken_is_named() {
     let (admin, status) = start(&["asia"]).await;
-    let error = Admin::start(admin.addr(), status).unwrap_err();
+    let error = Admin::start(admin.addr(), Readiness::Broker, status).unwrap_err();
     assert!(std::error::Error::source(&error).is_none(), "the program prints the sources of an error, too");
     let error = error.to_string();
     assert!(error.starts_with(&format!("cannot listen on {} for status and metrics: ", admin.addr())), "{error}");
@@ -303,7 +319,7 @@ async fn dropped_it_ends() {
     let (admin, status) = start(&["asia"]).await;
     let addr = admin.addr();
     drop(admin);
-    while Admin::start(addr, Arc::clone(&status)).is_err() {
+    while Admin::start(addr, Readiness::Broker, Arc::clone(&status)).is_err() {
         tokio::task::yield_now().await;
     }
 }

@@ -40,6 +40,7 @@ use self::{
     resolver::{CONFIG, SettingsResolver},
 };
 use crate::{
+    admin::Readiness,
     environment::Environment,
     http::{NetworkSettings, TimeOuts},
     lane::LaneConfig,
@@ -106,6 +107,8 @@ pub struct Settings {
     pub broker: Broker,
     /// Where a daemon listens for requests of status and metrics; `None` for nowhere.
     pub admin: Option<SocketAddr>,
+    /// What `/readyz` requires there.
+    pub readiness: Readiness,
     /// How long a command waits for what does not work.
     pub give_up_after: Duration,
     /// How long a worker may take to shut down.
@@ -294,6 +297,7 @@ impl Settings {
             outside: resolved.http.outside(),
             broker,
             admin: resolved.admin.listen.value,
+            readiness: resolved.admin.readiness.value,
             give_up_after: resolved.jobs.give_up_after.value,
             grace: resolved.jobs.grace.value,
             output: OutputOptions::from(&resolved.output),

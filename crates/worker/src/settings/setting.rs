@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::values;
 use crate::{
+    admin::Readiness,
     endpoint::Endpoint,
     http::{NoProxy, Proxy},
     paths::shown_path,
@@ -102,6 +103,12 @@ impl Shown for String {
     /// A key may have been set in place of a name.
     fn shown(&self) -> Option<String> {
         Some(if has_key(self) { NAME_NOT_SHOWN.to_owned() } else { self.clone() })
+    }
+}
+
+impl Shown for Readiness {
+    fn shown(&self) -> Option<String> {
+        Some(self.as_str().to_owned())
     }
 }
 

@@ -221,7 +221,7 @@ fn unknown_keys_are_refused_without_their_values() {
             ":12: broker.uri: unknown key (expected url, url_file, management_url, \
              management_url_file, prefetch, heartbeat, lease, ca_file, client_certificate, client_key)",
             "hint: did you mean url?",
-            ":14: admin.address: unknown key (expected listen)",
+            ":14: admin.address: unknown key (expected listen, readiness)",
         ],
     );
 }
