@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""Renders the base, the example and all components of deploy/kubernetes with Kustomize. Checks the results by the
-schemas of Kubernetes, of the Prometheus operator and of KEDA, and compares what one resource names with the others.
-Needs kubectl."""
+"""Renders the base, the example and all components for Kustomize. Checks the results by the schemas of Kubernetes, of the
+Prometheus operator and of KEDA, and compares what one resource names with the others. Needs kubectl."""
 
 import json
 import os
@@ -13,19 +12,19 @@ from pathlib import Path
 import kubernetes_validate
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
-from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 KUBERNETES = "1.32"
-MODELS = {model.__name__: model for model in (ScaledObject, ServiceMonitor, TriggerAuthentication)}
+MODELS = {model.__name__: model for model in (PrometheusRule, ScaledObject, ServiceMonitor, TriggerAuthentication)}
 # Seconds that a worker may take to end.
 DRAIN = 25
 
 
 def main():
-    files = sorted(FOLDER.glob("*/kustomization.yaml"))
+    files = sorted([*FOLDER.glob("*/kustomization.yaml"), REPOSITORY / "deploy/grafana/kustomization.yaml"])
     components = [path.parent for path in files if "kind: Component" in path.read_text()]
     with tempfile.TemporaryDirectory() as folder:
         overlay = {
@@ -40,8 +39,12 @@ def main():
             resources = list(yaml.safe_load_all(rendered))
             for resource in resources:
                 check_schema(resource)
-            check_names({resource["kind"]: resource for resource in resources})
+            check_names({resource["kind"]: resource for resource in resources if not is_dashboards(resource)})
             print(f"{place}: {', '.join(resource['kind'] for resource in resources)}")
+
+
+def is_dashboards(resource):
+    return resource["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
 
 
 def check_schema(resource):
@@ -77,6 +80,7 @@ def check_names(resources):
     for probe in ("livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] in ports, (probe, ports)
 
+    assert pod["serviceAccountName"] == resources["ServiceAccount"]["metadata"]["name"], pod
     assert container["image"].endswith(f":{VERSION}"), container["image"]
     assert pod["terminationGracePeriodSeconds"] > DRAIN
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
@@ -99,6 +103,7 @@ def check_names(resources):
         scaled, authentication = resources["ScaledObject"]["spec"], resources["TriggerAuthentication"]
         assert scaled["scaleTargetRef"]["name"] == deployment["metadata"]["name"], scaled
         assert "replicas" not in deployment["spec"], "KEDA sets the number of pods"
+        assert scaled["minReplicaCount"] >= 1, "ImageshareNotConsumed fires without a process"
         queues = {f"imageshare.jobs.{lane}" for lane in settings.get("lanes", {"default": {}})}
         for trigger in scaled["triggers"]:
             assert trigger["metadata"]["queueName"] in queues, (trigger, queues)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the dashboards of deploy/grafana/dashboards.yml, and replaces the runbook's address in all files of deploy/."""
+"""Writes the dashboards of deploy/grafana/dashboards.yml, and the rules of deploy/prometheus as a resource of Kubernetes.
+Replaces the runbook's address in all files of deploy/."""
 
 import argparse
 import json
@@ -30,11 +31,29 @@ def main():
         text = path.read_text()
         if former in text:
             write(given.folder / path.relative_to(DEPLOY), text.replace(former, given.runbook))
+    rules = prometheus_rule().replace(former, given.runbook)
+    write(given.folder / "kubernetes" / "monitor" / "rules.yaml", rules)
 
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def prometheus_rule():
+    """Returns the rules as a resource of the Prometheus operator, which requires unique names of groups."""
+    groups = []
+    for name in ("recording", "alerts"):
+        for group in yaml.safe_load((DEPLOY / "prometheus" / f"{name}.yml").read_text())["groups"]:
+            groups.append(group | {"name": f"{group['name']}-{name}"})
+    resource = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "imageshare"},
+        "spec": {"groups": groups},
+    }
+    comment = "# Generated from deploy/prometheus by deploy/grafana/tools/generate.py.\n"
+    return comment + yaml.safe_dump(resource, sort_keys=False, width=120)
 
 
 def dashboard_of(dashboard):
