@@ -72,6 +72,16 @@ provide() {
         || fail "apt-get could not install ${packages[*]}"
 }
 
+# cargo_tool NAME VERSION: Adds this version of a cargo subcommand to PATH. Builds it unless the cache has it.
+cargo_tool() {
+    local folder=$cache/$1
+    if ! grep -qF "\"$1 $2 " "$folder/.crates2.json" 2>/dev/null; then
+        CARGO_TARGET_DIR=$folder/target cargo install --quiet --locked --root "$folder" --version "$2" "$1"
+        rm -rf "$folder/target"
+    fi
+    PATH=$(cd "$folder/bin" && pwd):$PATH
+}
+
 # environment NAME FILE: Prints the Python of a virtual environment with the packages of FILE. Recreates it when FILE changes.
 environment() {
     local folder=$cache/python-$1
