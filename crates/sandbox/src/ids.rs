@@ -23,6 +23,11 @@ impl Ids {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Returns the id of a new resource: the prefix and eight hex digits.
+    pub(crate) fn resource(&mut self, prefix: &str) -> String {
+        format!("{prefix}-{}", self.next().get(..8).unwrap_or_default())
+    }
+
     /// Returns a request id in the form of a version 4 UUID.
     pub(crate) fn request_id(&mut self) -> String {
         let hex = self.next();

@@ -4,20 +4,39 @@
 
 mod assume_role;
 mod assume_role_with_web_identity;
+mod create_image;
+mod create_key_pair;
+mod delete_images;
+mod delete_key_pairs;
+mod describe_image_quota;
 mod describe_image_share_permission;
 mod describe_images;
+mod describe_instances;
 mod describe_organization;
 mod describe_organization_members;
 mod describe_organization_nodes;
+mod describe_regions;
+mod describe_security_groups;
+mod describe_subnets;
+mod describe_vpcs;
+mod describe_zones;
+mod disassociate_instances_key_pairs;
+mod filters;
 mod get_caller_identity;
 mod instance_role;
+mod modify_image_attribute;
 mod modify_image_share_permission;
+mod network;
 mod parameters;
+mod run_instances;
+mod sync_images;
+mod tags;
+mod terminate_instances;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use imageshare_core::{
-    ids::{AccountId, Region},
+    ids::{AccountId, ImageId, Region},
     text::excerpt,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -26,20 +45,36 @@ use serde_json::Value;
 
 use assume_role::AssumeRole;
 use assume_role_with_web_identity::AssumeRoleWithWebIdentity;
+use create_image::CreateImage;
+use create_key_pair::CreateKeyPair;
+use delete_images::DeleteImages;
+use delete_key_pairs::DeleteKeyPairs;
+use describe_image_quota::DescribeImageQuota;
 use describe_image_share_permission::DescribeImageSharePermission;
 use describe_images::DescribeImages;
+use describe_instances::DescribeInstances;
 use describe_organization::DescribeOrganization;
 use describe_organization_members::DescribeOrganizationMembers;
 use describe_organization_nodes::DescribeOrganizationNodes;
+use describe_regions::DescribeRegions;
+use describe_security_groups::DescribeSecurityGroups;
+use describe_subnets::DescribeSubnets;
+use describe_vpcs::DescribeVpcs;
+use describe_zones::DescribeZones;
+use disassociate_instances_key_pairs::DisassociateInstancesKeyPairs;
 use get_caller_identity::GetCallerIdentity;
 use instance_role::InstanceRole;
+use modify_image_attribute::ModifyImageAttribute;
 use modify_image_share_permission::ModifyImageSharePermission;
 pub(crate) use parameters::Parameters;
+use run_instances::RunInstances;
+use sync_images::SyncImages;
+use terminate_instances::TerminateInstances;
 
 use crate::{
     clock::Now,
     ids::Ids,
-    ledger::{Ledger, Refusal},
+    ledger::{Ledger, Refusal, Scope},
     verify::Keys,
     world::{Organization, World},
 };
@@ -77,22 +112,54 @@ actions! {
     AssumeRole(Sts, Limit::PerSecond(600)),
     /// Issues a temporary key in exchange for the token of an identity provider.
     AssumeRoleWithWebIdentity(Sts, Limit::PerSecond(20)),
+    /// Creates an image of an instance.
+    CreateImage(Cvm, Limit::Rps(1)),
+    /// Creates a key pair.
+    CreateKeyPair(Cvm, Limit::PerSecond(10)),
+    /// Deletes images.
+    DeleteImages(Cvm, Limit::Rps(1)),
+    /// Deletes key pairs.
+    DeleteKeyPairs(Cvm, Limit::PerSecond(10)),
+    /// Returns how many images an account may have in a region.
+    DescribeImageQuota(Cvm, Limit::PerSecond(20)),
     /// Lists the accounts that an image is shared with.
     DescribeImageSharePermission(Cvm, Limit::Rps(1)),
     /// Lists images with their attributes.
     DescribeImages(Cvm, Limit::Rps(4)),
+    /// Lists instances.
+    DescribeInstances(Cvm, Limit::PerSecond(40)),
     /// Describes the organization of the key's account.
     DescribeOrganization(Organization, Limit::PerSecond(20)),
     /// Lists the members of the organization.
     DescribeOrganizationMembers(Organization, Limit::PerSecond(20)),
     /// Lists the nodes of the organization.
     DescribeOrganizationNodes(Organization, Limit::PerSecond(20)),
+    /// Lists regions.
+    DescribeRegions(Cvm, Limit::PerSecond(20)),
+    /// Lists security groups.
+    DescribeSecurityGroups(Vpc, Limit::PerSecond(100)),
+    /// Lists subnets.
+    DescribeSubnets(Vpc, Limit::PerSecond(100)),
+    /// Lists VPCs.
+    DescribeVpcs(Vpc, Limit::PerSecond(100)),
+    /// Lists the zones of a region.
+    DescribeZones(Cvm, Limit::PerSecond(20)),
+    /// Removes key pairs from instances.
+    DisassociateInstancesKeyPairs(Cvm, Limit::PerSecond(10)),
     /// Returns the account of the key.
     GetCallerIdentity(Sts, Limit::PerSecond(20)),
     /// Returns the temporary key of an instance's role.
     InstanceRole(Metadata, Limit::None),
+    /// Changes the attributes of an image.
+    ModifyImageAttribute(Cvm, Limit::Rps(1)),
     /// Shares an image, or cancels its shares.
     ModifyImageSharePermission(Cvm, Limit::Rps(1)),
+    /// Creates instances.
+    RunInstances(Cvm, Limit::PerSecond(10)),
+    /// Copies an image to other regions.
+    SyncImages(Cvm, Limit::Rps(1)),
+    /// Deletes instances.
+    TerminateInstances(Cvm, Limit::PerSecond(20)),
 }
 
 /// A row of the table.
@@ -125,11 +192,13 @@ pub(crate) enum Product {
     Organization,
     /// Temporary keys.
     Sts,
+    /// Networks.
+    Vpc,
 }
 
 impl Product {
     /// The products with an API.
-    pub(crate) const API: [Self; 3] = [Self::Cvm, Self::Organization, Self::Sts];
+    pub(crate) const API: [Self; 4] = [Self::Cvm, Self::Organization, Self::Sts, Self::Vpc];
 
     /// Returns its name in a credential scope and in host names.
     pub(crate) const fn name(self) -> &'static str {
@@ -138,6 +207,7 @@ impl Product {
             Self::Metadata => "metadata",
             Self::Organization => "organization",
             Self::Sts => "sts",
+            Self::Vpc => "vpc",
         }
     }
 
@@ -149,7 +219,7 @@ impl Product {
     /// Returns the version of its API.
     pub(crate) const fn version(self) -> &'static str {
         match self {
-            Self::Cvm => "2017-03-12",
+            Self::Cvm | Self::Vpc => "2017-03-12",
             Self::Metadata => "latest",
             Self::Organization => "2021-03-31",
             Self::Sts => "2018-08-13",
@@ -208,6 +278,34 @@ impl Context<'_> {
         organization.ok_or_else(|| {
             Refusal::new("ResourceNotFound.OrganizationNotExist", "The account administers no organization.")
         })
+    }
+
+    /// Returns time, account and region for the ledger.
+    ///
+    /// # Errors
+    /// If the request has no signature.
+    pub(crate) fn scope(&self) -> Result<Scope, Refusal> {
+        Ok(Scope { now: self.now.millis(), caller: self.account()?, region: self.region })
+    }
+
+    /// Returns an id for a new image.
+    fn new_image(&mut self) -> ImageId {
+        loop {
+            let id = self.ids.resource("img").parse().expect("eight hex digits make an image id");
+            if !self.ledger.contains(id) {
+                return id;
+            }
+        }
+    }
+
+    /// Returns an id for a new instance or key pair.
+    fn new_machine_id(&mut self, prefix: &str) -> String {
+        loop {
+            let id = self.ids.resource(prefix);
+            if !self.ledger.machines.contains(&id) {
+                return id;
+            }
+        }
     }
 }
 
@@ -304,6 +402,101 @@ impl TryFrom<String> for Action {
 }
 
 #[cfg(test)]
+mod kit {
+    use serde_json::{Map, Value};
+
+    use super::{Action, Context, Parameters};
+    use crate::{
+        clock::Now,
+        ids::Ids,
+        ledger::{Ledger, Refusal},
+        verify::Keys,
+        world::{ACCOUNT, World},
+    };
+
+    /// Performs requests without a server, in the example world.
+    pub(super) struct Requests {
+        pub(super) ledger: Ledger,
+        pub(super) caller: &'static str,
+        pub(super) region: &'static str,
+        /// In milliseconds.
+        pub(super) now: u64,
+        world: World,
+        keys: Keys,
+        ids: Ids,
+    }
+
+    impl Requests {
+        pub(super) fn new(region: &'static str) -> Self {
+            let world = World::example();
+            let (ledger, keys, ids) = (world.begin(0), Keys::default(), Ids::new(1));
+            Self { ledger, caller: ACCOUNT, region, now: 1_793_607_331_000, world, keys, ids }
+        }
+
+        pub(super) fn call(&mut self, action: &str, parameters: Value) -> Result<Value, Refusal> {
+            let Value::Object(members) = parameters else { panic!("{parameters} is not an object") };
+            let request = action.parse::<Action>().unwrap().read(Parameters::new(members, false))?;
+            let mut context = Context {
+                caller: Some(self.caller.parse().unwrap()),
+                region: self.region.parse().unwrap(),
+                is_simultaneous: false,
+                now: Now { micros: self.now * 1000, unix_seconds: self.now / 1000 },
+                ledger: &mut self.ledger,
+                keys: &mut self.keys,
+                ids: &mut self.ids,
+                world: &self.world,
+            };
+            let members = request.perform(&mut context)?;
+            Ok(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into())
+        }
+
+        /// Returns the response to a request that succeeds.
+        #[track_caller]
+        pub(super) fn ok(&mut self, action: &str, parameters: Value) -> Value {
+            self.call(action, parameters).unwrap()
+        }
+
+        /// Checks that a request is refused with a code.
+        #[track_caller]
+        pub(super) fn check(&mut self, action: &str, parameters: Value, code: &str) {
+            let shown = format!("{action} {parameters}");
+            let refused = self.call(action, parameters).map_err(|refusal| refusal.code.into_owned());
+            assert_eq!(refused, Err(code.to_owned()), "{shown}");
+        }
+
+        /// Checks a request with one parameter changed at a time; null removes it.
+        #[track_caller]
+        pub(super) fn check_each(&mut self, action: &str, valid: &Value, changes: &[(&str, Value, &str)]) {
+            for (name, value, code) in changes {
+                let mut parameters = valid.clone();
+                parameters[name] = value.clone();
+                self.check(action, parameters, code);
+            }
+        }
+
+        /// Starts an instance and returns its id.
+        pub(super) fn instance(&mut self) -> String {
+            let zone = format!("{}-1", self.region);
+            let image = self.ledger.state().map(|(id, _)| id).find(|&id| {
+                let (caller, region) = (self.caller.parse().unwrap(), self.region.parse().unwrap());
+                self.ledger.image(self.now, caller, region, id).is_ok_and(|view| view.is_some())
+            });
+            let run = serde_json::json!({"Placement": {"Zone": zone}, "ImageId": image});
+            self.ok("RunInstances", run)["InstanceIdSet"][0].as_str().unwrap().to_owned()
+        }
+
+        /// Returns an image of a region, found by its name.
+        pub(super) fn image(&mut self, region: &'static str, name: &str) -> Value {
+            let before = std::mem::replace(&mut self.region, region);
+            let filters = serde_json::json!({"Filters": [{"Name": "image-name", "Values": [name]}]});
+            let image = self.ok("DescribeImages", filters)["ImageSet"][0].take();
+            self.region = before;
+            image
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -315,7 +508,7 @@ mod tests {
         assert!(Action::ALL.is_sorted_by_key(|action| action.as_str()));
         let error = "describeImages\u{1b}".parse::<Action>().unwrap_err().to_string();
         assert!(error.starts_with(r#"unknown action "describeImages\u{1b}" (expected AssumeRole, "#), "{error}");
-        assert!(error.ends_with(" or ModifyImageSharePermission)"), "{error}");
+        assert!(error.ends_with(" or TerminateInstances)"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use imageshare_core::{ids::ImageId, text::excerpt};
 use serde_json::{Map, Value, json};
 
 use super::Members;
-use crate::ledger::Refusal;
+use crate::ledger::{Execution, Refusal};
 
 /// Parameters that the action has not taken yet.
 #[derive(Debug)]
@@ -58,6 +58,66 @@ impl Parameters {
         image(&self.required_text(name)?)
     }
 
+    /// Takes a required list of 1 to `maximum` strings.
+    pub(super) fn required_list(&mut self, name: &str, maximum: usize) -> Result<Vec<String>, Refusal> {
+        let texts = self.required_texts(name)?;
+        match texts.len() {
+            0 => Err(Refusal::missing_parameter(name)),
+            count if count > maximum => {
+                let message = format!("The number of `{name}` is {count}, which exceeds the limit {maximum}.");
+                Err(Refusal::new("InvalidParameterValue.LimitExceeded", message))
+            }
+            _ => Ok(texts),
+        }
+    }
+
+    /// Takes a string of at most `maximum` characters; one that is longer is refused with the code.
+    pub(super) fn short_text(
+        &mut self,
+        name: &str,
+        maximum: usize,
+        code: &'static str,
+    ) -> Result<Option<String>, Refusal> {
+        let text = self.text(name)?;
+        let is_long = text.as_ref().is_some_and(|text| text.chars().nth(maximum).is_some());
+        if is_long {
+            let message = format!("The parameter `{name}` is too long (expected at most {maximum} characters).");
+            return Err(Refusal::new(code, message));
+        }
+        Ok(text)
+    }
+
+    /// Takes a truth value; absent is false.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
+        self.optional_flag(name).map(Option::unwrap_or_default)
+    }
+
+    /// Takes a truth value.
+    pub(super) fn optional_flag(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
+        let flag = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Bool(flag)) => Some(flag),
+            // The Python SDK writes `True` in a query.
+            Some(Value::String(text)) if self.is_flat => text.to_ascii_lowercase().parse().ok(),
+            Some(_) => None,
+        };
+        flag.map(Some).ok_or_else(|| wrong_type(name, "a Boolean"))
+    }
+
+    /// Takes `DryRun`.
+    pub(super) fn execution(&mut self) -> Result<Execution, Refusal> {
+        Ok(if self.flag("DryRun")? { Execution::DryRun } else { Execution::Real })
+    }
+
+    /// Takes an object; absent is empty.
+    pub(super) fn object(&mut self, name: &str) -> Result<Self, Refusal> {
+        match self.take(name) {
+            None => Ok(Self::new(Map::new(), self.is_flat)),
+            Some(Value::Object(members)) => Ok(Self::new(members, self.is_flat)),
+            Some(_) => Err(wrong_type(name, "an object")),
+        }
+    }
+
     /// Takes a nonnegative whole number.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let number = match self.take(name) {
@@ -85,6 +145,13 @@ impl Parameters {
     /// Drops a parameter of any type, which the sandbox does not use.
     pub(super) fn ignore(&mut self, name: &str) {
         self.members.remove(name);
+    }
+
+    /// Drops parameters of any type.
+    pub(super) fn ignore_all(&mut self, names: &[&str]) {
+        for name in names {
+            self.ignore(name);
+        }
     }
 
     /// Checks that no parameter remains.
@@ -161,6 +228,22 @@ pub(super) fn described_tags(tags: &BTreeMap<String, String>) -> Vec<Value> {
 pub(super) fn image(text: &str) -> Result<ImageId, Refusal> {
     text.parse()
         .map_err(|_| Refusal::new("InvalidImageId.Malformed", format!("The image id {} is malformed.", excerpt(text))))
+}
+
+/// The maximum number of ids in a request, unless it has a limit of its own.
+pub(super) const IDS_MAX: usize = 100;
+
+/// Checks that ids have the form of a kind of resource: the prefix, a dash, and 4 to 32 lowercase letters or digits. Others
+/// are refused with the code.
+pub(super) fn check_ids(ids: &[String], prefix: &str, code: &'static str) -> Result<(), Refusal> {
+    let is_id = |id: &String| {
+        let rest = id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+        (4..=32).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    match ids.iter().find(|id| !is_id(id)) {
+        None => Ok(()),
+        Some(id) => Err(Refusal::new(code, format!("The id {} is malformed (expected {prefix}-...).", excerpt(id)))),
+    }
 }
 
 pub(super) fn invalid(code: &'static str, name: &str, value: &str, problem: &str) -> Refusal {

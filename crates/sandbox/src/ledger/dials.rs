@@ -80,6 +80,12 @@ pub struct Dials {
     pub describe_unknown: Unknown,
     /// DescribeImageSharePermission of an image that does not exist.
     pub list_unknown: Unknown,
+    /// The maximum number of images of an account in a region.
+    pub image_quota: usize,
+    /// For how many milliseconds an image is `CREATING`.
+    pub create_ms: u64,
+    /// For how many milliseconds a copy, and its source, are `SYNCING`.
+    pub copy_ms: u64,
     /// For how many milliseconds changes are kept, so that a listing can lag by as much.
     pub history_ms: u64,
 }
@@ -98,6 +104,9 @@ impl Default for Dials {
             simultaneous_write: SimultaneousWrite::default(),
             describe_unknown: Unknown::Empty,
             list_unknown: Unknown::Error,
+            image_quota: 500,
+            create_ms: 3000,
+            copy_ms: 3000,
             history_ms: 60_000,
         }
     }

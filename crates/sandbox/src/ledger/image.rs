@@ -136,6 +136,15 @@ pub struct Image {
     /// Its name.
     #[cfg_attr(feature = "server", serde(default))]
     pub name: String,
+    /// Its description.
+    #[cfg_attr(feature = "server", serde(default))]
+    pub description: String,
+    /// Its family.
+    #[cfg_attr(feature = "server", serde(default))]
+    pub family: Option<String>,
+    /// Whether it is deprecated.
+    #[cfg_attr(feature = "server", serde(default))]
+    pub deprecated: bool,
     /// When it was created, in Unix seconds.
     #[cfg_attr(feature = "server", serde(default = "created_default", with = "crate::saved_state::seconds"))]
     pub created: u64,
@@ -173,6 +182,9 @@ impl Image {
             owner,
             region,
             name: String::new(),
+            description: String::new(),
+            family: None,
+            deprecated: false,
             created: CREATED_DEFAULT,
             tags: Vec::new(),
             state: ImageState::Normal,

@@ -7,7 +7,10 @@
 mod accounts;
 mod dials;
 mod image;
+mod lifecycle;
+mod machines;
 mod refusal;
+mod regions;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,10 @@ pub use accounts::Accounts;
 pub use dials::{Dials, FailingBatch, Repeat, SimultaneousWrite, Unknown};
 use image::Entry;
 pub use image::{Access, Image, ImageState, ImageType, License};
+pub use lifecycle::{Attributes, CREATED_IMAGES_MAX, Execution, ImageCopy, Scope};
+pub use machines::{INSTANCES_MAX, Instance, KEY_PAIRS_MAX, KeyPair, Machines};
 pub use refusal::Refusal;
+pub use regions::{REGIONS, RegionInfo};
 
 /// The maximum number of images in an open world, which creates each image at its first write.
 pub(crate) const OPEN_IMAGES_MAX: usize = 100_000;
@@ -38,6 +44,10 @@ pub struct Ledger {
     images: BTreeMap<ImageId, Entry>,
     /// The end of another operation on an image. The image need not exist yet.
     busy: BTreeMap<ImageId, u64>,
+    /// The deleted images of an open world, which would otherwise exist again.
+    deleted: BTreeSet<ImageId>,
+    /// Instances and key pairs.
+    pub machines: Machines,
     /// Whether every well-formed image id exists and is owned by the first account that writes to it.
     pub open_images: bool,
     /// Which accounts exist.
@@ -54,12 +64,20 @@ pub struct ImageView<'a> {
     pub owner: AccountId,
     /// Its name.
     pub name: &'a str,
+    /// Its description.
+    pub description: &'a str,
+    /// Its family.
+    pub family: Option<&'a str>,
+    /// Whether it is deprecated.
+    pub deprecated: bool,
     /// When it was created, in Unix seconds.
     pub created: u64,
     /// Its tags, as keys and values.
     pub tags: &'a [(String, String)],
     /// Its state at the time of the read.
     pub state: ImageState,
+    /// How much of its creation or copy is done, in percent, if a dial decides how long it takes.
+    pub percent: Option<u64>,
     /// Its type for this caller: accounts that it is shared with see a `SHARED_IMAGE`.
     pub image_type: ImageType,
     /// Its license.
@@ -134,12 +152,7 @@ impl Ledger {
         if let Some(limit) = self.dials.batch_limit.filter(|&limit| accounts.len() > limit) {
             return Err(Refusal::too_many_ids(accounts.len(), limit));
         }
-        if self.open_images && !self.images.contains_key(&image) {
-            if self.images.len() >= OPEN_IMAGES_MAX {
-                return Err(Refusal::no_room(self.images.len()));
-            }
-            self.images.insert(image, Entry::new(Image::normal(caller, region)));
-        }
+        self.materialize(Scope { now, caller, region }, image)?;
         let entry = self
             .images
             .get_mut(&image)
@@ -178,9 +191,8 @@ impl Ledger {
         image: ImageId,
     ) -> Result<Vec<(AccountId, u64)>, Refusal> {
         let Some(entry) = self.images.get(&image).filter(|entry| entry.image.region == region) else {
-            let exists = self.open_images && !self.images.contains_key(&image);
             return match self.dials.list_unknown {
-                Unknown::Error if !exists => Err(Refusal::image_unknown(image, region)),
+                Unknown::Error if !self.is_virtual(image) => Err(Refusal::image_unknown(image, region)),
                 _ => Ok(Vec::new()),
             };
         };
@@ -204,11 +216,22 @@ impl Ledger {
         region: Region,
         image: ImageId,
     ) -> Result<Option<ImageView<'_>>, Refusal> {
-        if self.open_images && !self.images.contains_key(&image) {
-            let normal = Image::normal(caller, region);
+        if self.is_virtual(image) {
+            let Image { owner, created, image_type, license, .. } = Image::normal(caller, region);
             let state = if self.busy.get(&image).is_some_and(|&until| now < until) { BUSY } else { ImageState::Normal };
-            let Image { owner, created, image_type, license, .. } = normal;
-            return Ok(Some(ImageView { owner, name: "", created, tags: &[], state, image_type, license }));
+            return Ok(Some(ImageView {
+                owner,
+                name: "",
+                description: "",
+                family: None,
+                deprecated: false,
+                created,
+                tags: &[],
+                state,
+                percent: None,
+                image_type,
+                license,
+            }));
         }
         let Some(entry) = self.images.get(&image).filter(|entry| entry.is_visible(caller, region)) else {
             return match self.dials.describe_unknown {
@@ -260,6 +283,7 @@ impl Ledger {
     /// Replaces all images and their shares. Listings as of an earlier time return the new shares too.
     pub fn replace_images(&mut self, images: impl IntoIterator<Item = (ImageId, Image, BTreeMap<AccountId, u64>)>) {
         self.images = images.into_iter().map(|(id, image, shares)| (id, Entry::shared(image, shares))).collect();
+        self.deleted.clear();
     }
 
     /// Returns how many accounts in accepted writes were already in the requested state.
@@ -268,14 +292,42 @@ impl Ledger {
         self.repeated_accounts
     }
 
+    /// Whether an image exists only because the world is open.
+    fn is_virtual(&self, image: ImageId) -> bool {
+        self.open_images && !self.contains(image)
+    }
+
+    /// Enters an image that exists only because the world is open. Its owner is the caller.
+    fn materialize(&mut self, scope: Scope, image: ImageId) -> Result<(), Refusal> {
+        if self.is_virtual(image) {
+            let images = self.images.len() + self.deleted.len();
+            if images >= OPEN_IMAGES_MAX {
+                return Err(Refusal::no_room(images));
+            }
+            self.images.insert(image, Entry::new(Image::normal(scope.caller, scope.region)));
+        }
+        Ok(())
+    }
+
     fn view<'a>(&self, id: ImageId, entry: &'a Entry, now: u64, caller: AccountId) -> ImageView<'a> {
         let image = &entry.image;
+        let state = state(entry, &self.busy, id, now);
+        let duration = match state {
+            ImageState::Creating => self.dials.create_ms,
+            ImageState::Syncing => self.dials.copy_ms,
+            _ => 0,
+        };
+        let remaining = image.normal_at.map(|at| at.saturating_sub(now)).filter(|&remaining| remaining <= duration);
         ImageView {
             owner: image.owner,
             name: &image.name,
+            description: &image.description,
+            family: image.family.as_deref(),
+            deprecated: image.deprecated,
             created: image.created,
             tags: &image.tags,
-            state: state(entry, &self.busy, id, now),
+            state,
+            percent: remaining.and_then(|remaining| ((duration - remaining) * 100).checked_div(duration)),
             image_type: entry.type_for(caller),
             license: image.license,
         }

@@ -2,7 +2,12 @@
 
 use alloc::{borrow::Cow, format, string::String};
 
-use imageshare_core::ids::{AccountId, ImageId, Region};
+use imageshare_core::{
+    ids::{AccountId, ImageId, Region},
+    text::excerpt,
+};
+
+use super::ImageState;
 
 /// An error of the API: a code for programs, and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +84,16 @@ impl Refusal {
             "InvalidParameterValue.InvalidImageState",
             format!("The image `{image}` is in the state {state}, occupied by another operation. Try again later."),
         )
+    }
+
+    pub(super) fn incorrect_state(image: ImageId, state: ImageState) -> Self {
+        let state = state.as_str();
+        Self::new("InvalidImageId.IncorrectState", format!("The image `{image}` is in the state {state}."))
+    }
+
+    pub(super) fn name_taken(name: &str, region: Region) -> Self {
+        let message = format!("An image with the name {} exists in region `{region}`.", excerpt(name));
+        Self::new("InvalidImageName.Duplicate", message)
     }
 
     pub(super) fn own_account(account: AccountId) -> Self {

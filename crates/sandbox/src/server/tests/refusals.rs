@@ -58,7 +58,7 @@ async fn parameters_are_checked() {
         ),
         ("AssumeRole", json!({"RoleArn": "qcs::x", "RoleSessionName": "ab"}), "InvalidParameter.ParamError"),
         ("AssumeRole", json!({"RoleArn": "qcs::cam::uin/10001:role/1"}), "MissingParameter"),
-        ("TerminateInstances", json!({}), "InvalidAction"),
+        ("StartInstances", json!({}), "InvalidAction"),
         ("modifyImageSharePermission", share(&["10001"]), "InvalidAction"),
     ] {
         let answer = client.call(action, parameters.clone()).await;
