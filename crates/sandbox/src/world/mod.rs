@@ -249,7 +249,7 @@ mod tests {
             &[
                 "w.toml:1: open_image: unknown key (expected open_images, open_accounts, accounts, unknown_accounts, \
                  sub_accounts, account_faults, dials, rate_window, read_lag, regions, keys, web_identities, \
-                 instance_role, images)",
+                 instance_role, organization, images)",
                 "hint: did you mean open_images?",
             ],
         );
