@@ -1,12 +1,18 @@
 //! `imageshare reports`: searches the history of reports, and leaves them there.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use imageshare_core::{ids::AccountId, text::printable};
+use imageshare_core::{
+    ids::{AccountId, ImageId},
+    text::printable,
+};
 use imageshare_worker::{
     broker::{Error, HistoryReader, Url},
     settings::{Flags, duration_of_flag},
-    wire::{Report, report::FailureGroup},
+    wire::{
+        Report,
+        report::{FailureGroup, ImageOutcomes},
+    },
 };
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
@@ -122,21 +128,44 @@ struct Counts {
     read: u64,
     matching: u64,
     rows: u64,
-    /// Reports that match but for the account: they are truncated and name none.
+    /// Reports that match but for the account or the image: they are truncated and do not name them.
     truncated: u64,
     /// Messages that are not reports of this version.
     unreadable: u64,
 }
 
 impl Filter<'_> {
-    /// Whether a report matches apart from its accounts.
+    /// Whether a report matches apart from its images and accounts.
     fn matches(&self, report: &Report) -> bool {
-        let ReportsArguments { job_id, image, status, since, .. } = self.arguments;
+        let ReportsArguments { job_id, status, since, .. } = self.arguments;
         self.lane.is_none_or(|lane| report.lane.as_deref() == Some(lane))
             && job_id.as_ref().is_none_or(|job_id| report.job_id.as_ref() == Some(job_id))
-            && image.is_none_or(|image| report.image_id == Some(image))
             && status.is_none_or(|status| report.status == status.into())
             && since.is_none_or(|Since(since)| report.finished_at >= since)
+    }
+
+    /// Returns the results to show, each with its image: of the account for each image, or of the whole report. None if the
+    /// report names no such image or account.
+    fn results(&self, report: &Report) -> Vec<(String, String)> {
+        let ReportsArguments { image, account, .. } = self.arguments;
+        let named = |of: &&ImageOutcomes| image.is_none_or(|image| of.image_id == Some(image));
+        let images: Vec<&ImageOutcomes> = report.images.iter().filter(named).collect();
+        let name = |id: Option<ImageId>| id.map_or_else(String::new, |id| id.to_string());
+        match account {
+            Some(account) => images
+                .into_iter()
+                .filter_map(|of| Some((name(of.image_id), AccountResult::find(of, *account)?.to_string())))
+                .collect(),
+            None if images.is_empty() && image.is_some() => Vec::new(),
+            None => {
+                let image = match images.as_slice() {
+                    [] => String::new(),
+                    [one] => name(one.image_id),
+                    several => format!("{} images", several.len()),
+                };
+                vec![(image, summary(report))]
+            }
+        }
     }
 }
 
@@ -150,31 +179,24 @@ impl Search<'_> {
         if !self.filter.matches(&report) {
             return Ok(());
         }
-        let account = match self.filter.arguments.account {
-            None => None,
-            Some(account) => match AccountResult::find(&report, account) {
-                Some(result) => Some(result),
-                None => {
-                    self.counts.truncated += u64::from(report.truncated.is_some());
-                    return Ok(());
-                }
-            },
-        };
+        let results = self.filter.results(&report);
+        if results.is_empty() {
+            self.counts.truncated += u64::from(report.truncated.is_some());
+            return Ok(());
+        }
         self.counts.matching += 1;
-        match &mut self.table {
-            None => output::print(&output::json_line(&report)),
-            Some(table) => {
-                self.counts.rows += 1;
-                if self.counts.rows <= ROWS_MAX {
-                    table.row(cells(&report, account));
-                }
-                Ok(())
+        let Some(table) = &mut self.table else { return output::print(&output::json_line(&report)) };
+        for (image, outcome) in results {
+            self.counts.rows += 1;
+            if self.counts.rows <= ROWS_MAX {
+                table.row(cells(&report, &image, &outcome));
             }
         }
+        Ok(())
     }
 
     fn end(self, terminal: Terminal, exit: Exit) -> Ended {
-        let Self { filter, table, counts: Counts { read, matching, rows, truncated, unreadable } } = self;
+        let Self { table, counts: Counts { read, matching, rows, truncated, unreadable }, .. } = self;
         if let Some(table) = table {
             table.print()?;
         }
@@ -184,12 +206,10 @@ impl Search<'_> {
                  `imageshare schema report`)"
             ));
         }
-        if truncated > 0
-            && let Some(account) = filter.arguments.account
-        {
+        if truncated > 0 {
             terminal.warn(&format!(
-                "history: {truncated} truncated reports name no accounts, and may include account {account}; without \
-                 --account they are shown"
+                "history: {truncated} truncated reports do not name their accounts and may match; without --account and \
+                 --image they are shown"
             ));
         }
         let cut = if rows > ROWS_MAX { format!("; a table shows the first {ROWS_MAX}") } else { String::new() };
@@ -205,38 +225,42 @@ enum AccountResult<'a> {
 }
 
 impl<'a> AccountResult<'a> {
-    fn find(report: &'a Report, account: AccountId) -> Option<Self> {
+    fn find(image: &'a ImageOutcomes, account: AccountId) -> Option<Self> {
         let lists = [
-            ("changed", Some(&report.changed)),
-            ("unchanged", Some(&report.unchanged)),
-            ("cancelled", report.cancelled.as_ref()),
+            ("changed", Some(&image.changed)),
+            ("unchanged", Some(&image.unchanged)),
+            ("cancelled", image.cancelled.as_ref()),
         ];
         let done = lists.into_iter().find(|(_, list)| list.is_some_and(|list| list.contains(&account)));
         match done {
             Some((word, _)) => Some(Self::Done(word)),
-            None => report.failed.iter().find(|group| group.account_ids.contains(&account)).map(Self::Failed),
+            None => image.failed.iter().find(|group| group.account_ids.contains(&account)).map(Self::Failed),
         }
     }
 }
 
-fn cells(report: &Report, account: Option<AccountResult<'_>>) -> [String; 6] {
+impl fmt::Display for AccountResult<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(word) => f.write_str(word),
+            Self::Failed(FailureGroup { code, request_id: Some(request_id), .. }) => {
+                write!(f, "failed: {code} ({request_id})")
+            }
+            Self::Failed(FailureGroup { code, .. }) => write!(f, "failed: {code}"),
+        }
+    }
+}
+
+fn cells(report: &Report, image: &str, outcome: &str) -> [String; 6] {
     let text = |text: Option<&String>| text.map_or_else(String::new, |text| printable(text, CELL_CHARS_MAX));
-    let outcome = match account {
-        Some(AccountResult::Done(word)) => word.to_owned(),
-        Some(AccountResult::Failed(FailureGroup { code, request_id, .. })) => match request_id {
-            Some(request_id) => format!("failed: {code} ({request_id})"),
-            None => format!("failed: {code}"),
-        },
-        None => summary(report),
-    };
     [
         // A narrow column breaks between date and time.
         report.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         text(report.lane.as_ref()),
         text(report.job_id.as_ref()),
-        report.image_id.map_or_else(String::new, |id| id.to_string()),
+        image.to_owned(),
         report.permission.map_or_else(String::new, |permission| permission.to_string()),
-        printable(&outcome, CELL_CHARS_MAX),
+        printable(outcome, CELL_CHARS_MAX),
     ]
 }
 
@@ -261,25 +285,36 @@ fn summary(report: &Report) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn row_shows_the_result_of_the_account() {
-        let report = r#"{"job_id":"j\u001b[0m","lane":"eu","image_id":"img-6pb6lrmy","region":"ap-singapore","permission":"SHARE",
-            "status":"partial","changed":["10001"],"unchanged":[],"failed":[{"code":"InvalidAccountId.NotFound","message":"m",
-            "request_id":"71e69b56","account_ids":["10002"]}],"duplicates":0,"requests":1,"redelivered":false,
-            "received_at":"2026-11-24T04:00:00Z","finished_at":"2026-11-24T04:00:03.5Z","labels":{},"worker":"host:17"}"#;
+    #[track_caller]
+    fn check(image: Option<&str>, account: Option<u64>, results: &[(&str, &str)]) {
+        let report = r#"{"job_id":"j\u001b[0m","lane":"eu","permission":"SHARE","status":"partial","images":[
+            {"image_id":"img-6pb6lrmy","region":"ap-singapore","changed":["10001"],"unchanged":[],"failed":[{"message":"m",
+            "code":"InvalidAccountId.NotFound","request_id":"71e69b56","account_ids":["10002"]}]},
+            {"image_id":"img-0therone","region":"ap-singapore","changed":[],"unchanged":["10001"],"failed":[]}],
+            "duplicates":0,"requests":1,"redelivered":false,"received_at":"2026-11-24T04:00:00Z",
+            "finished_at":"2026-11-24T04:00:03.5Z","labels":{},"worker":"host:17"}"#;
         let report: Report = serde_json::from_str(report).unwrap();
-        let outcome = |account: Option<u64>| {
-            let account = account.map(|id| AccountId::new(id).unwrap());
-            let [finished, lane, job, image, permission, outcome] =
-                cells(&report, account.and_then(|account| AccountResult::find(&report, account)));
-            assert_eq!((finished.as_str(), lane.as_str(), job.as_str()), ("2026-11-24 04:00:03Z", "eu", "j [0m"));
-            assert_eq!((image.as_str(), permission.as_str()), ("img-6pb6lrmy", "SHARE"));
-            outcome
-        };
-        assert_eq!(outcome(Some(10_001)), "changed");
-        assert_eq!(outcome(Some(10_002)), "failed: InvalidAccountId.NotFound (71e69b56)");
-        assert_eq!(outcome(None), "partial: 1 changed, 1 failed");
-        assert!(AccountResult::find(&report, AccountId::new(10_003).unwrap()).is_none());
+        let (image, account) = (image.map(|id| id.parse().unwrap()), account.map(|id| AccountId::new(id).unwrap()));
+        let arguments = ReportsArguments { job_id: None, image, account, status: None, since: None };
+        let found = Filter { arguments: &arguments, lane: None }.results(&report);
+        let rows = found.iter().map(|(image, outcome)| cells(&report, image, outcome)).collect::<Vec<_>>();
+        let expected = results.iter().map(|(image, outcome)| {
+            ["2026-11-24 04:00:03Z", "eu", "j [0m", image, "SHARE", outcome].map(str::to_owned)
+        });
+        assert_eq!(rows, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn rows_show_the_account_for_each_image() {
+        const FAILED: &str = "failed: InvalidAccountId.NotFound (71e69b56)";
+        let (first, second) = ("img-6pb6lrmy", "img-0therone");
+        check(None, Some(10_001), &[(first, "changed"), (second, "unchanged")]);
+        check(Some(second), Some(10_001), &[(second, "unchanged")]);
+        check(None, Some(10_002), &[(first, FAILED)]);
+        check(Some(second), Some(10_002), &[]);
+        check(None, None, &[("2 images", "partial: 1 changed, 1 unchanged, 1 failed")]);
+        check(Some(first), None, &[(first, "partial: 1 changed, 1 unchanged, 1 failed")]);
+        check(Some("img-gvbnzy6f"), None, &[]);
     }
 
     #[test]
