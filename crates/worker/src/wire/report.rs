@@ -33,7 +33,7 @@ const REPORT_LEN_PER_IMAGE: usize = 512;
 /// Characters of the reason in the shortest form of a report.
 const SHORT_REASON_CHARS_MAX: usize = 200;
 
-/// The outcome of one job. Its JSON is that of [`WrittenReport`].
+/// The outcome of one job. Its JSON is that of `WrittenReport`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The job's name.
