@@ -13,11 +13,11 @@ use imageshare_worker::{
     lanes::route,
     listing::ImageReader,
     settings::Settings,
-    wire::{AccountsFile, job::ACCOUNTS_MAX, read_accounts},
+    wire::{AccountsFile, JobImage, job::ACCOUNTS_MAX, read_accounts},
 };
 
 use crate::{
-    cli::{Accounts, RegionImage},
+    cli::Accounts,
     exit::{Exit, OrExit as _, Problem},
     run,
     terminal::Terminal,
@@ -29,7 +29,7 @@ pub(crate) enum AccountSource {
     /// 1 to [`ACCOUNTS_MAX`] accounts.
     Known(Vec<AccountId>),
     /// The accounts that an image is shared with. Listing them takes a request.
-    Like(RegionImage),
+    Like(JobImage),
 }
 
 impl AccountSource {
@@ -55,7 +55,7 @@ impl AccountSource {
             Self::Known(account_ids) => return Ok(account_ids),
             Self::Like(image) => image,
         };
-        let RegionImage { region, image_id } = image;
+        let JobImage { region, image_id } = image;
         let flag = || format!("--like {image}");
         let lane = route(&work.lanes, work.settings.lane.as_deref(), [region]).with_context(flag);
         let lane = work.lane(lane.or_exit(Exit::Usage)?);

@@ -1,20 +1,23 @@
 //! The command line: commands, flags and their help.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::LazyLock};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use imageshare_core::{
     actions::Tag,
-    ids::{AccountId, ImageId, ImageIdError, Region, RegionError},
+    ids::{AccountId, ImageId},
     tc3,
 };
 use imageshare_worker::{
     broker::{Age, Retention, Size},
-    wire::report::Status,
+    wire::{JobImage, report::Status},
 };
 
-use crate::reports::Since;
+use crate::{
+    images::{Artifact, NamedImage},
+    reports::Since,
+};
 
 // A paragraph is one line, which the help breaks where the terminal ends.
 const RULES: &str = "\
@@ -370,7 +373,7 @@ pub(crate) struct WorkArguments {
 #[derive(Args, Debug)]
 pub(crate) struct ImageArguments {
     #[command(flatten)]
-    pub(crate) image: Image,
+    pub(crate) image: ImageChoice,
     #[command(flatten)]
     pub(crate) accounts: Accounts,
     /// Write every job's report to this file, one JSON object per line; - is standard output
@@ -430,7 +433,7 @@ pub(crate) struct WorkerArguments {
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
-    pub(crate) image: Image,
+    pub(crate) image: ImageChoice,
     /// Print only the account ids, one per line
     #[arg(long)]
     pub(crate) ids: bool,
@@ -465,13 +468,19 @@ pub(crate) enum AccountsFormat {
     Json,
 }
 
-/// The image of a command.
+/// The images of a command.
 #[derive(Args, Debug)]
-pub(crate) struct Image {
-    /// The image
-    #[arg(long, value_name = "ID")]
-    pub(crate) image: ImageId,
-    /// The region the image lives in [env: TENCENTCLOUD_REGION]
+pub(crate) struct ImageChoice {
+    /// An image, as ID or REGION:ID; may be repeated
+    #[arg(long, value_name = "ID", required_unless_present_any = ["artifact", "packer_manifest"])]
+    pub(crate) image: Vec<NamedImage>,
+    /// Images as Packer names its artifact: REGION:ID,REGION:ID
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) artifact: Vec<Artifact>,
+    /// The images that the last run in this manifest of Packer built
+    #[arg(long, value_name = "FILE")]
+    pub(crate) packer_manifest: Option<PathBuf>,
+    /// The region of images that are named without one [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
 }
@@ -491,31 +500,7 @@ pub(crate) struct Accounts {
     pub(crate) accounts: Option<String>,
     /// The accounts that another image is shared with, such as its predecessor
     #[arg(long, value_name = "REGION:ID")]
-    pub(crate) like: Option<RegionImage>,
-}
-
-/// An image in its region, as a flag names it: `ap-singapore:img-6pb6lrmy`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RegionImage {
-    pub(crate) region: Region,
-    pub(crate) image_id: ImageId,
-}
-
-impl FromStr for RegionImage {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (region, image_id) = text.split_once(':').ok_or("expected REGION:ID, such as ap-singapore:img-6pb6lrmy")?;
-        let region = region.parse().map_err(|error: RegionError| error.to_string())?;
-        let image_id = image_id.parse().map_err(|error: ImageIdError| error.to_string())?;
-        Ok(Self { region, image_id })
-    }
-}
-
-impl fmt::Display for RegionImage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.region, self.image_id)
-    }
+    pub(crate) like: Option<JobImage>,
 }
 
 #[derive(Args, Debug)]

@@ -1,19 +1,22 @@
 //! `imageshare list`: which accounts have an image.
 
+use std::collections::BTreeMap;
+
 use imageshare_core::{
     actions::SharedAccount,
     ids::{AccountId, ImageId, Region},
 };
 use imageshare_engine::limits::may_be_truncated;
-use imageshare_worker::{lanes::route, listing::ImageReader};
+use imageshare_worker::{lanes::route, listing::ImageReader, wire::JobImage};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     cli::{Common, ListArguments},
     exit::{Ended, Exit, OrExit as _, Problem},
+    images,
     output::{self, Table, counted},
-    runtime, share,
+    runtime,
     terminal::Terminal,
     work::{self, plan},
 };
@@ -33,40 +36,71 @@ struct Shared {
 
 pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let settings = work::settings(common, &arguments.api, &arguments.image.region)?;
-    let region = share::region(&settings)?;
-    let image_id = arguments.image.image;
+    let images = images::read(&arguments.image, &settings)?;
     let terminal = Terminal::new(settings.output.quiet);
     let (json, cap) = (settings.output.json, settings.limits.cap);
-    let shares = runtime::run(async {
+    runtime::run(async {
         let work = work::prepare(settings, &arguments.api).await?;
-        let lane = route(&work.lanes, work.settings.lane.as_deref(), [region]).or_exit(Exit::Usage)?;
-        let _announcing = terminal.announce(work.client.waits());
-        let mut reader = ImageReader::new(&work.client, work.lane(lane));
-        let shares = reader.shares(region, image_id, work.settings.give_up_after).await;
+        images::by_lane(&images, &work.lanes, work.settings.lane.as_deref())?;
+        let announcing = terminal.announce(work.client.waits());
+        let has_title = images.len() > 1;
+        let listing = Listing { terminal: &terminal, has_title, only_ids: arguments.ids, json, cap };
+        let mut readers = BTreeMap::new();
+        let mut exit = Exit::Done;
+        for image in images.iter() {
+            let lane = route(&work.lanes, work.settings.lane.as_deref(), [image.region]).or_exit(Exit::Usage)?;
+            let reader = readers.entry(lane).or_insert_with(|| ImageReader::new(&work.client, work.lane(lane)));
+            let shares = reader.shares(image.region, image.image_id, work.settings.give_up_after).await;
+            let shares = shares.map_err(|error| plan::unreadable(image.image_id, &error));
+            let shown = shares.and_then(|shares| listing.show(*image, &shares));
+            exit = exit.after(shown);
+        }
+        drop(announcing);
         if let Some(sandbox) = work.sandbox {
             sandbox.stop().await;
         }
-        shares.map_err(|error| plan::unreadable(image_id, &error))
-    })?;
-    let may_be_truncated = may_be_truncated(shares.len(), cap);
-    let shared = |share: &SharedAccount| Shared {
-        image_id,
-        region,
-        account_id: share.account_id,
-        shared_at: share.created_time.and_then(|time| Timestamp::from_second(i64::try_from(time.get()).ok()?).ok()),
-        may_be_truncated,
-    };
-    let count = counted(shares.len(), "account");
-    let shares: Vec<_> = shares.iter().map(shared).collect();
-    print(&shares, arguments.ids, json)?;
-    terminal.note(&format!("{image_id} in {region} is shared with {count}"));
-    if may_be_truncated {
-        terminal.warn(&format!(
-            "{image_id}: the list may be truncated: the API may return pages of 20, 50 or 100 accounts, and an image can be \
-             shared with {cap}"
-        ));
+        Ok(exit)
+    })
+}
+
+/// How an image is printed.
+struct Listing<'a> {
+    terminal: &'a Terminal,
+    /// Whether a section on a terminal has the name of its image.
+    has_title: bool,
+    only_ids: bool,
+    json: bool,
+    /// The accounts that an image can be shared with.
+    cap: u32,
+}
+
+impl Listing<'_> {
+    fn show(&self, image: JobImage, shares: &[SharedAccount]) -> Result<(), Problem> {
+        let JobImage { region, image_id } = image;
+        let may_be_truncated = may_be_truncated(shares.len(), self.cap);
+        let shared = |share: &SharedAccount| Shared {
+            image_id,
+            region,
+            account_id: share.account_id,
+            shared_at: share.created_time.and_then(|time| Timestamp::from_second(i64::try_from(time.get()).ok()?).ok()),
+            may_be_truncated,
+        };
+        let count = counted(shares.len(), "account");
+        let shares: Vec<_> = shares.iter().map(shared).collect();
+        if self.has_title && !self.only_ids && output::is_for_people(self.json) {
+            output::print(&format!("{image}\n"))?;
+        }
+        print(&shares, self.only_ids, self.json)?;
+        self.terminal.note(&format!("{image_id} in {region} is shared with {count}"));
+        if may_be_truncated {
+            self.terminal.warn(&format!(
+                "{image_id}: the list may be truncated: the API may return pages of 20, 50 or 100 accounts, and an image \
+                 can be shared with {}",
+                self.cap
+            ));
+        }
+        Ok(())
     }
-    Ok(Exit::Done)
 }
 
 fn print(shares: &[Shared], only_ids: bool, json: bool) -> Result<(), Problem> {

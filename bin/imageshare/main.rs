@@ -9,6 +9,7 @@ mod completions;
 mod dead;
 mod exit;
 mod files;
+mod images;
 mod list;
 mod log;
 mod man;

@@ -1,9 +1,9 @@
 //! The images of a job: one, or a list.
 
-use std::{collections::BTreeMap, fmt, ops::Deref};
+use std::{collections::BTreeMap, fmt, ops::Deref, str::FromStr};
 
 use imageshare_core::{
-    ids::{ImageId, Region},
+    ids::{ImageId, ImageIdError, Region, RegionError},
     text::excerpt,
 };
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,17 @@ impl Deref for Images {
 
     fn deref(&self) -> &[JobImage] {
         &self.0
+    }
+}
+
+impl FromStr for JobImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (region, image_id) = text.split_once(':').ok_or("expected REGION:ID, such as ap-singapore:img-6pb6lrmy")?;
+        let region = region.parse().map_err(|error: RegionError| error.to_string())?;
+        let image_id = image_id.parse().map_err(|error: ImageIdError| error.to_string())?;
+        Ok(Self { region, image_id })
     }
 }
 

@@ -1,0 +1,161 @@
+//! The images that a command names: by flags, by the id of a Packer artifact, or by a manifest of Packer.
+
+use std::{collections::BTreeMap, path::Path, str::FromStr};
+
+use imageshare_core::ids::{ImageId, ImageIdError, Region, RegionError};
+use imageshare_engine::io::LaneId;
+use imageshare_worker::{
+    lanes::{OpenLane, route},
+    settings::Settings,
+    wire::{Images, ImagesError, JobImage},
+};
+use serde::Deserialize;
+
+use crate::{
+    cli::ImageChoice,
+    exit::{Exit, OrExit as _, Problem},
+    files,
+};
+
+/// Bytes of a manifest, to which Packer adds every build.
+const MANIFEST_LEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// The start of the names of builders whose artifacts are images of this cloud.
+const BUILDER: &str = "tencentcloud";
+
+/// An image of a flag: `ID` or `REGION:ID`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamedImage {
+    region: Option<Region>,
+    image_id: ImageId,
+}
+
+/// Images as Packer names its artifact: `REGION:ID,REGION:ID`.
+#[derive(Clone, Debug)]
+pub(crate) struct Artifact(Vec<JobImage>);
+
+/// A manifest, as far as it is used.
+#[derive(Deserialize)]
+struct Manifest {
+    builds: Vec<Build>,
+    last_run_uuid: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Build {
+    builder_type: Option<String>,
+    artifact_id: Option<String>,
+    packer_run_uuid: Option<String>,
+}
+
+/// Returns the images that the flags name, each once.
+pub(crate) fn read(choice: &ImageChoice, settings: &Settings) -> Result<Images, Problem> {
+    let mut images = Vec::new();
+    for &NamedImage { region, image_id } in &choice.image {
+        let region = region.or(settings.region).ok_or_else(|| {
+            let expected = "expected the region of the image, such as ap-singapore, by flag or by TENCENTCLOUD_REGION";
+            Problem::new(Exit::Usage, format!("--region: missing ({expected})"))
+        })?;
+        images.push(JobImage { region, image_id });
+    }
+    images.extend(choice.artifact.iter().flat_map(|Artifact(images)| images));
+    if let Some(path) = &choice.packer_manifest {
+        images.extend(of_manifest(path)?);
+    }
+    Images::new(images).map_err(|error| {
+        let words = match error {
+            ImagesError::Repeated { image, .. } => format!("{image} is named twice (expected each image once)"),
+            ImagesError::Empty | ImagesError::TooMany(_) => error.to_string(),
+        };
+        Problem::new(Exit::Usage, format!("--image: {words}"))
+    })
+}
+
+/// Returns the images of each lane, in the order of the lanes.
+pub(crate) fn by_lane(
+    images: &Images,
+    lanes: &[OpenLane],
+    lane: Option<&str>,
+) -> Result<BTreeMap<LaneId, Vec<JobImage>>, Problem> {
+    let mut by_lane = BTreeMap::<_, Vec<_>>::new();
+    for image in images.iter() {
+        let lane = route(lanes, lane, [image.region]).or_exit(Exit::Usage)?;
+        by_lane.entry(lane).or_default().push(*image);
+    }
+    Ok(by_lane)
+}
+
+/// Returns the images that the last run of Packer built.
+fn of_manifest(path: &Path) -> Result<Vec<JobImage>, Problem> {
+    const FLAG: &str = "--packer-manifest";
+    let text = files::read(FLAG, path, MANIFEST_LEN_MAX)?;
+    let problem = |words: String| Problem::new(Exit::Usage, format!("{FLAG} {}: {words}", files::name(path)));
+    images_of_last_run(&text).map_err(problem)
+}
+
+fn images_of_last_run(text: &[u8]) -> Result<Vec<JobImage>, String> {
+    const EXPECTED: &str = "expected the file of Packer's post-processor manifest";
+    let manifest: Manifest =
+        serde_json::from_slice(text).map_err(|error| format!("not a manifest: {error} ({EXPECTED})"))?;
+    let last = manifest.last_run_uuid.ok_or_else(|| format!("last_run_uuid: missing ({EXPECTED})"))?;
+    let is_image = |build: &&Build| {
+        build.packer_run_uuid.as_ref() == Some(&last)
+            && build.builder_type.as_ref().is_some_and(|builder| builder.starts_with(BUILDER))
+    };
+    let ids = manifest.builds.iter().filter(is_image).filter_map(|build| build.artifact_id.as_deref());
+    let artifacts = ids.map(|id| id.parse().map_err(|error| format!("artifact_id: {error}")));
+    let images: Vec<_> = artifacts.collect::<Result<Vec<Artifact>, _>>()?.into_iter().flat_map(|id| id.0).collect();
+    if images.is_empty() {
+        return Err(format!("the last run has no image of a {BUILDER} builder (expected at least one)"));
+    }
+    Ok(images)
+}
+
+impl FromStr for NamedImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (region, image_id) = text.split_once(':').map_or((None, text), |(region, id)| (Some(region), id));
+        let region = region.map(str::parse).transpose().map_err(|error: RegionError| error.to_string())?;
+        let image_id = image_id.parse().map_err(|error: ImageIdError| error.to_string())?;
+        Ok(Self { region, image_id })
+    }
+}
+
+impl FromStr for Artifact {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(|image| image.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(run: &str, builder: &str, artifact: &str) -> String {
+        format!(r#"{{"name":"x","builder_type":"{builder}","artifact_id":"{artifact}","packer_run_uuid":"{run}"}}"#)
+    }
+
+    #[track_caller]
+    fn check(builds: &[String], expected: Result<&[&str], &str>) {
+        let text = format!(r#"{{"builds":[{}],"last_run_uuid":"b"}}"#, builds.join(","));
+        let images = images_of_last_run(text.as_bytes());
+        let images = images.map(|images| images.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(images, expected.map(|all| all.iter().map(ToString::to_string).collect()).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn manifest_gives_the_images_of_the_last_run() {
+        let old = build("a", "tencentcloud-cvm", "ap-seoul:img-00000000");
+        let new = build("b", "tencentcloud-cvm", "ap-singapore:img-6pb6lrmy,ap-tokyo:img-gvbnzy6f");
+        let other = build("b", "amazon-ebs", "us-east-1:ami-123456");
+        let expected = ["ap-singapore:img-6pb6lrmy", "ap-tokyo:img-gvbnzy6f"];
+        check(&[old.clone(), new, other.clone()], Ok(&expected));
+        let none = "the last run has no image of a tencentcloud builder (expected at least one)";
+        check(&[old, other], Err(none));
+        let wrong = "artifact_id: expected REGION:ID, such as ap-singapore:img-6pb6lrmy";
+        check(&[build("b", "tencentcloud-cvm", "img-6pb6lrmy")], Err(wrong));
+    }
+}
