@@ -28,8 +28,8 @@ use lapin::{
 use serde_json::Value;
 
 use crate::{
+    assert_shown,
     job::{check_job, check_rejection},
-    shown::assert_shown,
     source::Source,
 };
 

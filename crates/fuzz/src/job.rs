@@ -6,7 +6,7 @@ use imageshare_worker::wire::{
 };
 use serde_json::Value;
 
-use crate::{shown::assert_shown, source::documents};
+use crate::{assert_shown, source::documents};
 
 /// Maximum length of a rejection in characters: that of a report's `reason`.
 const REASON_CHARS_MAX: usize = 2_000;

@@ -13,8 +13,8 @@ use imageshare_worker::wire::{
 };
 
 use crate::{
+    assert_shown,
     job::{check_job, check_rejection},
-    shown::assert_shown,
     source::documents,
 };
 

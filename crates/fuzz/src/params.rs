@@ -10,7 +10,7 @@ use imageshare_sandbox::flat::{self, DEPTH_MAX, PAIRS_MAX};
 use serde_json::{Map, Value};
 
 use crate::{
-    shown::assert_shown,
+    assert_shown,
     source::{Source, documents},
 };
 

@@ -13,7 +13,7 @@ use imageshare_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::{shown::assert_shown, source::documents};
+use crate::{assert_shown, source::documents};
 
 /// The maximum number of characters in the error for a malformed response.
 const REASON_CHARS_MAX: usize = 1_000;

@@ -9,7 +9,7 @@ use imageshare_worker::{
 };
 use toml::{Table, Value};
 
-use crate::{shown::assert_shown, source::documents};
+use crate::{assert_shown, source::documents};
 
 /// What messages call the file.
 const FILE: &str = "settings.toml";

@@ -1,4 +1,0 @@
-//! [`imageshare_fuzz::headers`] on what libFuzzer makes up.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| imageshare_fuzz::headers(data));
