@@ -2,7 +2,7 @@
 
 use imageshare_core::{
     Permission,
-    actions::{AssumeRole, DescribeImages, ModifyImageSharePermission},
+    actions::{AssumeRole, DescribeImages, DescribeOrganizationMembers, ModifyImageSharePermission, Tag},
     ids::{AccountId, ImageId},
     params::{Pairs, Parameters, json},
 };
@@ -102,6 +102,11 @@ fn check_actions(mut source: Source<'_>) {
     let image_id: ImageId = source.parsed("img-6pb6lrmy");
     let permission = if source.byte().is_multiple_of(2) { Permission::Share } else { Permission::Cancel };
     check_action(&DescribeImages { image_ids: vec![image_id; source.byte().into()] });
+    check_action(&DescribeOrganizationMembers {
+        offset: source.number(),
+        node_id: (source.byte() > 0).then(|| source.number()),
+        tags: vec![Tag { key: source.text(), value: source.text() }],
+    });
     let mut account_ids = Vec::new();
     while let Some(number) = source.take().map(u64::from_be_bytes) {
         account_ids.extend(AccountId::new(number));

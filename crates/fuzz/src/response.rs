@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use imageshare_core::{
     actions::{
         Action, AssumeRole, AssumeRoleWithWebIdentity, AssumedRole, CallerIdentity, DescribeImageSharePermission,
-        DescribeImages, GetCallerIdentity, Image, ModifyImageSharePermission, SharedAccount,
+        DescribeImages, DescribeOrganizationMembers, GetCallerIdentity, Image, ModifyImageSharePermission,
+        OrganizationMembers, SharedAccount,
     },
     ids::{AccountId, RequestId},
     response::{Answered, ApiError, Failure, MESSAGE_CHARS_MAX, parse},
@@ -38,6 +39,7 @@ fn check_document(data: &[u8]) {
     check::<ModifyImageSharePermission>(data, plain.as_ref(), |()| {});
     check::<DescribeImageSharePermission>(data, plain.as_ref(), |shares| check_shares(shares, members));
     check::<DescribeImages>(data, plain.as_ref(), |images| check_images(images, members));
+    check::<DescribeOrganizationMembers>(data, plain.as_ref(), |page| check_members(page, members));
     check::<GetCallerIdentity>(data, plain.as_ref(), |caller| check_caller(caller, members));
     check::<AssumeRole>(data, plain.as_ref(), |role| check_role(role, members));
     check::<AssumeRoleWithWebIdentity>(data, plain.as_ref(), |role| check_role(role, members));
@@ -106,6 +108,17 @@ fn check_images(images: &[Image], members: Option<&Map<String, Value>>) {
     let entries = members.get("ImageSet").map(list).expect("an answer has its list");
     let found: Vec<_> = entries.iter().map(|entry| entry.get("ImageId").and_then(Value::as_str)).collect();
     assert_eq!(images.iter().map(|image| Some(image.image_id.as_str())).collect::<Vec<_>>(), found);
+}
+
+fn check_members(page: &OrganizationMembers, members: Option<&Map<String, Value>>) {
+    for member in &page.members {
+        let texts = [&member.name, &member.node_name, &member.permission_status];
+        texts.into_iter().flatten().for_each(|text| assert_shown(text, 256));
+    }
+    let Some(members) = members else { return };
+    let entries = members.get("Items").map(list).expect("an answer has its list");
+    let found: Vec<_> = entries.iter().map(|entry| entry.get("MemberUin").and_then(account_id)).collect();
+    assert_eq!(page.members.iter().map(|member| Some(member.account_id)).collect::<Vec<_>>(), found);
 }
 
 fn check_caller(caller: &CallerIdentity, members: Option<&Map<String, Value>>) {

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::actions::{
-    AssumeRole, DescribeImageSharePermission, DescribeImages, GetCallerIdentity, ModifyImageSharePermission,
+    AssumeRole, DescribeImageSharePermission, DescribeImages, DescribeOrganizationMembers, GetCallerIdentity,
+    ModifyImageSharePermission,
 };
 
 const REFUSAL: &str = r#"{
@@ -183,6 +184,7 @@ fn check_any(status: u16, body: &[u8]) {
     check::<AssumeRole>(status, body);
     check::<DescribeImageSharePermission>(status, body);
     check::<DescribeImages>(status, body);
+    check::<DescribeOrganizationMembers>(status, body);
     check::<GetCallerIdentity>(status, body);
     check::<ModifyImageSharePermission>(status, body);
 }
@@ -192,7 +194,7 @@ const WHOLE: [&str; 3] = [
     r#"{"Response":{"SharePermissionSet":[{"CreatedTime":"2020-09-25T07:18:31Z","AccountId":"1038493875"}],
         "ImageSet":[{"ImageId":"img-gvbnzy6f","ImageState":"NORMAL"}],"RequestId":"x"}}"#,
     r#"{"Response":{"Credentials":{"Token":"t","TmpSecretId":"i","TmpSecretKey":"k"},"ExpiredTime":1543914376,
-        "AccountId":"100009999999","RequestId":"x"}}"#,
+        "AccountId":"100009999999","Total":1,"Items":[{"MemberUin":100022975249}],"RequestId":"x"}}"#,
 ];
 
 proptest! {
