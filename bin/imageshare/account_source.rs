@@ -63,7 +63,7 @@ impl AccountSource {
         let _announcing = terminal.announce(work.client.waits());
         let mut reader = ImageReader::new(&work.client, lane);
         let shares = reader.shares(region, image_id, work.settings.give_up_after).await;
-        let shares = shares.map_err(|error| plan::unreadable(image_id, &error))?;
+        let shares = shares.map_err(|error| plan::unreadable(image_id, &error, &lane.endpoint))?;
         if !(1..=ACCOUNTS_MAX).contains(&shares.len()) {
             let problem = format!("shared with {} accounts (expected 1 to {ACCOUNTS_MAX})", shares.len());
             return Err(Problem::new(Exit::Failed, format!("{}: {problem}", flag())));

@@ -16,7 +16,7 @@ use imageshare_worker::{
 use serde::Serialize;
 
 use crate::{
-    cli::{AccountsArguments, AccountsFormat, Common},
+    cli::{AccountsArguments, Common},
     exit::{Ended, Exit, OrExit as _, Problem},
     output, runtime,
     terminal::Terminal,
@@ -74,8 +74,7 @@ pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> Ended {
             ids.join(" ")
         ));
     }
-    let format = if json { AccountsFormat::Json } else { arguments.output };
-    output::print(&text(&listed, format))?;
+    output::print(&text(&listed, json))?;
     Ok(Exit::Done)
 }
 
@@ -104,10 +103,11 @@ async fn owner(lane: &OpenLane) -> Option<AccountId> {
     }
 }
 
-fn text(members: &[OrganizationMember], format: AccountsFormat) -> String {
-    match format {
-        AccountsFormat::Ids => members.iter().map(line).collect(),
-        AccountsFormat::Json => members.iter().map(|member| output::json_line(&Member::new(member))).collect(),
+fn text(members: &[OrganizationMember], json: bool) -> String {
+    if json {
+        members.iter().map(|member| output::json_line(&Member::new(member))).collect()
+    } else {
+        members.iter().map(line).collect()
     }
 }
 

@@ -24,13 +24,7 @@ const RULES: &str = "\
 Keys come from TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key), else \
 from the profile file ~/.tencentcloud/credentials; never from a flag. Flags take precedence over IMAGESHARE_* \
 variables, and those over the settings file. The broker's address holds a password: IMAGESHARE_BROKER_URL, or the \
-settings file; never a flag.\n
-Exit codes: 0 success: every account is in the requested state; 1 an account failed, a job was rejected, or output could \
-not be written; 2 invalid flags or settings, or an input that cannot be opened; 3 a credential is missing or refused, or \
-the broker refuses the user or lacks an exchange or queue; 4 the endpoint or the broker is out of reach; 5 with sync \
---exit-code, the shares differ; 130 interrupted.\n
-Example, without keys and without a cloud:
-  imageshare run examples/jobs.ndjson --sandbox";
+settings file; never a flag.\n";
 
 /// Share Tencent Cloud machine images with hundreds of accounts, exactly and within the API's limit
 #[derive(Debug, Parser)]
@@ -73,6 +67,9 @@ pub(crate) struct Common {
     /// JSON lines on standard output, even on a terminal [env: IMAGESHARE_JSON]
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// The form of standard output, wherever it goes; ids only with list and accounts
+    #[arg(long, short, value_name = "FORMAT", value_enum, global = true)]
+    pub(crate) output: Option<OutputFormat>,
     /// No progress, notices or summary on standard error; errors only [env: IMAGESHARE_QUIET]
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -81,95 +78,91 @@ pub(crate) struct Common {
     pub(crate) verbose: bool,
 }
 
+/// The form of standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Account ids, one per line
+    Ids,
+    /// One JSON object per line
+    Json,
+    /// Tables and summaries for people
+    Table,
+}
+
 /// Flags of `check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
     /// Also query the broker, the API and STS, and report what is missing; changes nothing
     #[arg(long)]
     pub(crate) connect: bool,
-    /// Print only the smallest policy that the key needs
-    #[arg(long, conflicts_with = "connect")]
+    /// Print only the smallest policy that the key needs; with --connect for the key's own account
+    #[arg(long)]
     pub(crate) policy: bool,
+    /// With --policy: an image that the key may share; may be repeated [default: all images]
+    #[arg(long, value_name = "ID", requires = "policy")]
+    pub(crate) image: Vec<ImageId>,
+    /// With --policy: the region of the images [env: TENCENTCLOUD_REGION] [default: the regions of the lanes]
+    #[arg(long, value_name = "REGION", requires = "policy")]
+    pub(crate) region: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry out the share jobs of a file, or of standard input
-    #[command(after_help = "Example: imageshare run examples/jobs.ndjson --sandbox")]
     Run(RunArguments),
     /// Share an image with accounts
-    #[command(after_help = "Example: imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875")]
     Share(ImageArguments),
     /// Stop sharing an image with accounts
-    #[command(
-        visible_aliases = ["unshare", "revoke"],
-        after_help = "Example: imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875"
-    )]
+    #[command(visible_aliases = ["unshare", "revoke"])]
     Cancel(ImageArguments),
     /// Share an image with exactly these accounts
-    #[command(
-        after_help = "Example: imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file examples/accounts.txt --dry-run"
-    )]
     Sync(SyncArguments),
     /// Carry out jobs from RabbitMQ until a signal
-    #[command(
-        after_help = "Example: IMAGESHARE_BROKER_URL=amqp://guest:guest@localhost imageshare worker --declare\n\n\
-                            SIGTERM and SIGINT finish requests in flight and requeue all other jobs; a second signal\n\
-                            stops now. SIGHUP reloads credentials, rates, batches and limits; if standard error is a terminal, it\n\
-                            ends the worker as SIGTERM does."
-    )]
+    #[command(after_help = "\
+        SIGTERM and SIGINT finish requests in flight and requeue all other jobs; a second signal stops now. SIGHUP \
+        reloads credentials, rates, batches and limits; if standard error is a terminal, it ends the worker as \
+        SIGTERM does.")]
     Worker(WorkerArguments),
     /// List the accounts that an image is shared with
-    #[command(after_help = "Example: imageshare list --image img-6pb6lrmy --region ap-singapore")]
     List(ListArguments),
     /// List the member accounts of the Tencent Cloud Organization, for --accounts-file
-    #[command(after_help = "Example: imageshare accounts --node 2001 --tag env=prod > accounts.txt\n\n\
-                            The key belongs to the account that administers the organization, and may call\n\
-                            organization:DescribeOrganizationMembers. That account, and members that have not confirmed\n\
-                            their membership, are left out.")]
+    #[command(after_help = "\
+        The key belongs to the account that administers the organization, and may call \
+        organization:DescribeOrganizationMembers. That account, and members that have not confirmed their membership, \
+        are left out.")]
     Accounts(AccountsArguments),
     /// Publish the share jobs of a file, or of standard input, to the broker
-    #[command(after_help = "Example: imageshare publish examples/jobs.ndjson")]
     Publish(PublishArguments),
     /// List, replay or remove dead letters
-    #[command(subcommand, after_help = "Example: imageshare dead replay --code InvalidAccountId.NotFound --dry-run")]
+    #[command(subcommand)]
     Dead(DeadCommand),
     /// Search the reports of finished jobs, if the broker keeps a history
-    #[command(after_help = "Example: imageshare reports --account 1038493875 --image img-6pb6lrmy --since 30d\n\n\
+    #[command(after_help = "\
                             imageshare topology --declare --history 30d creates the history.")]
     Reports(ReportsArguments),
     /// Print the exchanges and queues (definitions.json), or declare them
-    #[command(after_help = "Example: imageshare topology > definitions.json")]
     Topology(TopologyArguments),
     /// Print every stage of a signature, to compare it with another program's
-    #[command(
-        after_help = "Example: imageshare sign --method POST --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm \
-                      --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --body body.json"
-    )]
     Sign(Box<SignArguments>),
     /// Run a local fake of the API
-    #[command(after_help = "Example: imageshare sandbox --listen 127.0.0.1:9700 --latency 80ms\n\n\
-                            Its key is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. Clients use it as an\n\
-                            endpoint or as a proxy (HTTPS_PROXY=http://ADDRESS). State, counters, log, faults and the\n\
-                            certificate of the proxy are under http://ADDRESS/_sandbox/.")]
+    #[command(after_help = "\
+        Its key is AKIDSANDBOXEXAMPLE with the secret sandbox-secret-key-example. Clients use it as an endpoint or as a \
+        proxy (HTTPS_PROXY=http://ADDRESS). State, counters, log, faults and the certificate of the proxy are under \
+        http://ADDRESS/_sandbox/.")]
     Sandbox(SandboxArguments),
     /// Print all settings with their origins; connects to nothing without --connect
-    #[command(after_help = "Example: imageshare check --config examples/imageshare.toml --connect")]
     Check(CheckArguments),
     /// Print the JSON Schema of jobs, of reports, or of a file of the sandbox
-    #[command(after_help = "Example: imageshare schema job > job.schema.json")]
     Schema {
         /// The document
         of: Document,
     },
     /// Print a completion script for a shell
-    #[command(after_help = "Example: imageshare completions bash > /etc/bash_completion.d/imageshare")]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Write the manual pages, one per command
-    #[command(after_help = "Example: imageshare man /usr/local/share/man/man1")]
     Man {
         /// The folder for them
         folder: PathBuf,
@@ -452,20 +445,8 @@ pub(crate) struct AccountsArguments {
     /// Also members that have not confirmed their membership
     #[arg(long)]
     pub(crate) unconfirmed: bool,
-    /// How to print them [default: ids, or json with --json]
-    #[arg(long, short, value_enum, hide_default_value = true, default_value_t = AccountsFormat::Ids, value_name = "FORMAT")]
-    pub(crate) output: AccountsFormat,
     #[command(flatten)]
     pub(crate) api: ApiArguments,
-}
-
-/// How accounts are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AccountsFormat {
-    /// One account per line, with its names in a comment
-    Ids,
-    /// One JSON object per line
-    Json,
 }
 
 /// The images of a command.

@@ -24,12 +24,25 @@ pub(crate) enum Exit {
     Interrupted,
 }
 
+/// The meanings of all exit codes.
+pub(crate) const MEANINGS: [(Exit, &str); 7] = [
+    (Exit::Done, "success: every account is in the requested state"),
+    (Exit::Failed, "an account failed, a job was rejected, or output could not be written"),
+    (Exit::Usage, "invalid flags or settings, or an input that cannot be opened"),
+    (Exit::Refused, "a credential is missing or refused, or the broker refuses the user or lacks an exchange or queue"),
+    (Exit::OutOfReach, "the endpoint or the broker is out of reach"),
+    (Exit::Differs, "with sync --exit-code, the shares differ"),
+    (Exit::Interrupted, "interrupted"),
+];
+
+/// What is shown if the reader of standard output, such as `head`, ends first.
+pub(crate) const CLOSED: &str = "standard output: closed by its reader; the rest of the output is lost";
+
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub(crate) struct Problem {
     exit: Exit,
-    /// `None` if nothing is shown, such as when the reader of the output has closed it.
-    error: Option<anyhow::Error>,
+    error: anyhow::Error,
 }
 
 /// The result of a command.
@@ -81,28 +94,27 @@ impl Exit {
 impl Problem {
     /// Returns a problem with this message.
     pub(crate) fn new(exit: Exit, words: impl Into<String>) -> Self {
-        Self { exit, error: Some(anyhow::Error::msg(words.into())) }
+        Self { exit, error: anyhow::Error::msg(words.into()) }
     }
 
-    /// Returns a failure to write output. A reader that closed it, as `head` does, has seen enough.
+    /// Returns a failure to write output.
     pub(crate) fn output(error: io::Error) -> Self {
-        let error = (error.kind() != io::ErrorKind::BrokenPipe)
-            .then(|| anyhow::Error::new(error).context("standard output: cannot write"));
-        Self { exit: Exit::Failed, error }
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(Exit::Failed, CLOSED);
+        }
+        Self { exit: Exit::Failed, error: anyhow::Error::new(error).context("standard output: cannot write") }
     }
 
     /// Shows the problem with all its causes and returns the exit code.
     pub(crate) fn show(self) -> Exit {
-        if let Some(error) = self.error {
-            terminal::error(&format!("{error:#}"));
-        }
+        terminal::error(&format!("{:#}", self.error));
         self.exit
     }
 }
 
 impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     fn or_exit(self, exit: Exit) -> Result<T, Problem> {
-        self.map_err(|error| Problem { exit, error: Some(error.into()) })
+        self.map_err(|error| Problem { exit, error: error.into() })
     }
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    cli::{Common, ListArguments},
+    cli::{Common, ListArguments, OutputFormat},
     exit::{Ended, Exit, OrExit as _, Problem},
     images,
     output::{self, Table, counted},
@@ -39,19 +39,20 @@ pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
     let images = images::read(&arguments.image, &settings)?;
     let terminal = Terminal::new(settings.output.quiet);
     let (json, cap) = (settings.output.json, settings.limits.cap);
+    let only_ids = arguments.ids || common.output == Some(OutputFormat::Ids);
     runtime::run(async {
         let work = work::prepare(settings, &arguments.api).await?;
         images::by_lane(&images, &work.lanes, work.settings.lane.as_deref())?;
         let announcing = terminal.announce(work.client.waits());
         let has_title = images.len() > 1;
-        let listing = Listing { terminal: &terminal, has_title, only_ids: arguments.ids, json, cap };
+        let listing = Listing { terminal: &terminal, has_title, only_ids, json, cap };
         let mut readers = BTreeMap::new();
         let mut exit = Exit::Done;
         for image in images.iter() {
             let lane = route(&work.lanes, work.settings.lane.as_deref(), [image.region]).or_exit(Exit::Usage)?;
             let reader = readers.entry(lane).or_insert_with(|| ImageReader::new(&work.client, work.lane(lane)));
             let shares = reader.shares(image.region, image.image_id, work.settings.give_up_after).await;
-            let shares = shares.map_err(|error| plan::unreadable(image.image_id, &error));
+            let shares = shares.map_err(|error| plan::unreadable(image.image_id, &error, &work.lane(lane).endpoint));
             let shown = shares.and_then(|shares| listing.show(*image, &shares));
             exit = exit.after(shown);
         }

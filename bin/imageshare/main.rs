@@ -9,6 +9,7 @@ mod completions;
 mod dead;
 mod exit;
 mod files;
+mod help;
 mod images;
 mod list;
 mod log;
@@ -24,6 +25,7 @@ mod sandbox;
 mod schema;
 mod share;
 mod sign;
+mod site;
 mod terminal;
 mod topology;
 mod usage;
@@ -35,16 +37,16 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use imageshare_worker::wire::Permission;
 
 use crate::{
-    cli::{Cli, Command, SyncArguments, SyncOptions},
+    cli::{Cli, Command, OutputFormat, SyncArguments, SyncOptions},
     exit::{Ended, Exit, Problem},
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return asked_or_wrong(&usage::disclosed(error)).into(),
     };
@@ -53,6 +55,16 @@ fn main() -> ExitCode {
 
 fn command(cli: Cli) -> Ended {
     let Cli { common, command } = cli;
+    match common.output {
+        Some(OutputFormat::Ids) if !matches!(command, Command::Accounts(_) | Command::List(_)) => {
+            return Err(Problem::new(
+                Exit::Usage,
+                "--output ids: only valid with list and accounts (expected json or table)",
+            ));
+        }
+        Some(format) => output::set_format(format),
+        None => {}
+    }
     // A worker has a log of its own.
     if common.verbose && !matches!(command, Command::Worker(_)) {
         log::show_requests();
@@ -61,7 +73,7 @@ fn command(cli: Cli) -> Ended {
         Command::Accounts(arguments) => accounts::run(&common, arguments),
         Command::Cancel(arguments) => share::run(&common, arguments, Permission::Cancel, &SyncOptions::default()),
         Command::Check(arguments) => check::run(&common, arguments),
-        Command::Completions { shell } => completions::run(*shell),
+        Command::Completions { shell } => completions::run(&common, *shell),
         Command::Dead(command) => dead::run(&common, command),
         Command::List(arguments) => list::run(&common, arguments),
         Command::Man { folder } => man::run(folder),

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal, Write as _},
-    sync::Once,
+    sync::{Once, OnceLock},
 };
 
 use anstream::AutoStream;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use textwrap::{Options, WordSplitter, core::display_width};
 
 use crate::{
+    cli::OutputFormat,
     exit::Problem,
     terminal::{self, colored, stdout_width, wrap},
 };
@@ -22,9 +23,21 @@ const COLUMN_MIN: usize = 14;
 /// Columns of spaces between two columns.
 const GAP: usize = 2;
 
+/// The form that `--output` asks for.
+static FORMAT: OnceLock<OutputFormat> = OnceLock::new();
+
+/// Sets the form of standard output. The first call counts.
+pub(crate) fn set_format(format: OutputFormat) {
+    FORMAT.get_or_init(|| format);
+}
+
 /// Whether standard output gets tables for people; else it gets lines of JSON for programs.
 pub(crate) fn is_for_people(json: bool) -> bool {
-    !json && is_terminal()
+    match FORMAT.get() {
+        Some(OutputFormat::Table) => true,
+        Some(OutputFormat::Ids | OutputFormat::Json) => false,
+        None => !json && is_terminal(),
+    }
 }
 
 /// Whether standard output is a terminal.

@@ -148,6 +148,11 @@ impl Terminal {
         }
     }
 
+    /// Writes what the user may do about the note before, unless the user wants quiet.
+    pub(crate) fn hint(self, hint: &str) {
+        self.note(&format!("{HINT}hint:{HINT:#} {hint}"));
+    }
+
     /// Writes a warning.
     pub(crate) fn warn(self, problem: &str) {
         warn(problem);

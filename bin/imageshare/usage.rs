@@ -1,12 +1,12 @@
 //! Errors of the command line without what may be a secret in them.
 
 use clap::{
-    CommandFactory as _, Error,
+    Error,
     error::{ContextKind, ContextValue},
 };
 use imageshare_core::disclosure;
 
-use crate::cli::Cli;
+use crate::help;
 
 /// What an error quotes of the command line.
 const QUOTED: [ContextKind; 3] = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
@@ -35,18 +35,17 @@ pub(crate) fn disclosed(error: Error) -> Error {
         (Some(_), _) => "unexpected argument".to_owned(),
     };
     Error::raw(error.kind(), format!("{what}; it is not shown, since it may be a password or a key"))
-        .format(&mut Cli::command())
+        .format(&mut help::command())
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
 
     use super::*;
 
     #[track_caller]
     fn said(arguments: &[&str]) -> String {
-        let error = Cli::try_parse_from(["imageshare"].iter().chain(arguments)).unwrap_err();
+        let error = help::command().try_get_matches_from(["imageshare"].iter().chain(arguments)).unwrap_err();
         disclosed(error).to_string()
     }
 

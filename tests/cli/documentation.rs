@@ -203,16 +203,9 @@ fn commands_in_the_text_are_understood() {
 fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut commands = BTreeMap::new();
     for (command, help) in helps(|program| program) {
-        let (own, common) = help.split_once("\nEverywhere:\n").unwrap();
-        if let Some((_, example)) = help.split_once("\nExample: ") {
-            // A variable may precede the command, a redirection and another paragraph may follow.
-            let example = example.split("\n\n").next().unwrap();
-            let line = example.get(example.find("imageshare ").unwrap()..).unwrap();
-            check_parses(&command, line.split(" > ").next().unwrap());
-        } else {
-            assert!(command.starts_with("dead "), "{command} has no example");
-        }
-        commands.insert(String::new(), flags(common));
+        // A tool has none of the common flags.
+        let (own, common) = help.split_once("\nEverywhere:\n").unwrap_or((&help, ""));
+        commands.entry(String::new()).or_insert_with(BTreeSet::new).extend(flags(common));
         commands.insert(command, flags(own));
     }
     commands
@@ -266,8 +259,10 @@ pub(crate) fn helps(call: impl Fn(Program) -> Program) -> BTreeMap<String, Strin
     while let Some(command) = waiting.pop() {
         let program = Program::new(command.split_whitespace()).arg("--help");
         let help = call(program).run().check(0).stdout;
-        let section = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
-        let names = section.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+        let headings = ["\nCommands:\n", "\nEveryday:\n", "\nQueue:\n", "\nTools:\n"];
+        let sections = headings.iter().filter_map(|heading| Some(help.split_once(heading)?.1));
+        let lines = sections.flat_map(|section| section.lines().take_while(|line| !line.is_empty()));
+        let names = lines.filter_map(|line| {
             let name = line.strip_prefix("  ")?.split_whitespace().next()?;
             (!line.starts_with("   ") && name != "help").then(|| format!("{command} {name}").trim().to_owned())
         });

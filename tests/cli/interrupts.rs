@@ -199,6 +199,9 @@ fn closed_reader_ends_run_with_1() {
     BufReader::with_capacity(1, stdout).read_line(&mut first).unwrap();
     assert!(first.starts_with("{\"job_id\":"), "{first}");
     let (code, errors) = running.wait();
-    assert_eq!((code, errors.as_str()), (Some(1), ""));
+    assert_eq!(
+        (code, errors.as_str()),
+        (Some(1), "error: standard output: closed by its reader; later reports are lost there\n")
+    );
     assert!(is_done(&sandbox, 5));
 }

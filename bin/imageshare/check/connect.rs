@@ -17,7 +17,7 @@ use imageshare_worker::{
 };
 
 use super::{Findings, policy};
-use crate::{broker, exit::Exit, worker};
+use crate::{broker, exit::Exit, output::counted, site, worker};
 
 /// An image that there is not: what may be asked about it may be asked about others, as far as the policy goes.
 const NO_IMAGE: &str = "img-00000000";
@@ -41,6 +41,11 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
     if settings.broker.url.is_some() {
         ask_broker(settings, client, findings).await;
     }
+    let verdict = match findings.problems {
+        0 => "ready: no problem found; writes were not tried".to_owned(),
+        problems => format!("not ready: {}", counted(problems, "problem")),
+    };
+    findings.add("connect.verdict".to_owned(), verdict, &"");
 }
 
 /// STS: whose the key is.
@@ -83,7 +88,8 @@ async fn ask_api(lane: &OpenLane, region: Region, client: &Client, findings: &mu
             (Err(error), Some(class @ (None | Some(Class::Credential | Class::Clock | Class::Deployment)))) => {
                 findings.add(key, "failed", &lane.endpoint);
                 let exit = if class.is_none() { Exit::OutOfReach } else { Exit::Refused };
-                findings.problem(exit, &format!("lane {}: {action}: {error}", lane.name));
+                let hint = site::hint(class, &lane.endpoint).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+                findings.problem(exit, &format!("lane {}: {action}: {error}{hint}", lane.name));
             }
             // The image does not exist, so its own result is irrelevant.
             (Ok(()) | Err(_), _) => findings.add(key, "allowed", &lane.endpoint),

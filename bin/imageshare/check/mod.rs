@@ -11,7 +11,7 @@ use imageshare_worker::{
     credentials::Provider,
     environment::Environment,
     http::Client,
-    settings::{EffectiveSetting, Settings, UrlSource},
+    settings::{EffectiveSetting, Flags, Settings, UrlSource},
 };
 
 use crate::{
@@ -30,16 +30,17 @@ const ID_BEGINS: &str = "AKID";
 struct Findings {
     /// The settings, and what was found out.
     lines: Vec<EffectiveSetting>,
+    problems: usize,
     exit: Exit,
 }
 
 pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
-    let settings = work::load(&work::flags(common))?;
-    if arguments.policy {
-        return policy::print(&settings);
-    }
+    let settings = work::load(&Flags { region: arguments.region.clone(), ..work::flags(common) })?;
     let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
-    let mut findings = Findings { lines: settings.describe(), exit: Exit::Done };
+    if arguments.policy {
+        return policy::print(&settings, &client, arguments);
+    }
+    let mut findings = Findings { lines: settings.describe(), problems: 0, exit: Exit::Done };
     runtime::run(async {
         let _announcing = Terminal::new(settings.output.quiet).announce(client.waits());
         findings.look_for_keys(&settings, &client, arguments.connect).await;
@@ -59,12 +60,14 @@ impl Findings {
 
     /// Something is not as it should be.
     fn problem(&mut self, exit: Exit, words: &str) {
+        self.problems += 1;
         self.exit = self.exit.worse(exit);
         terminal::error(words);
     }
 
     /// Something ended before it could be looked at.
     fn fail(&mut self, problem: Problem) {
+        self.problems += 1;
         self.exit = self.exit.worse(problem.show());
     }
 

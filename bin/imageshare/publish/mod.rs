@@ -90,6 +90,9 @@ pub(crate) fn run(common: &Common, arguments: &PublishArguments) -> Ended {
             Moment::now() + PATIENCE
         };
         let written = ended.reports.finish(impatience, terminal).await;
+        if ended.sums.is_whole && ended.sums.jobs_confirmed == 0 && written.tally.jobs.is_empty() {
+            terminal.warn(work::NO_JOBS);
+        }
         let jobs_awaited = awaited.map(|awaited| awaited.jobs() as u64);
         let screen = Screen {
             rest: if for_people {

@@ -12,14 +12,16 @@ use std::{
 };
 
 use anyhow::Context as _;
+use imageshare_core::Class;
 use imageshare_engine::{
-    io::{CloseReason, LaneId},
+    io::{CloseReason, LaneId, Notice},
     job::{AccountOutcome, Failure, Job, Report as EngineReport, local},
     policy::Policy,
 };
 use imageshare_worker::{
     admin::{Admin, Readiness},
     driver::{Aside, Driver, DriverEvent, End, Extent, InputChannels, InputItem, InputSource, InputThread, Summary},
+    endpoint::Endpoint,
     lane_messages::{Delivery, SettledJob},
     lanes::{OpenLane, route},
     status::Status,
@@ -36,7 +38,7 @@ use tokio::{
 };
 
 use super::{
-    Work,
+    NO_JOBS, Work,
     inputs::Inputs,
     notices,
     reports::{Reports, Written},
@@ -44,7 +46,7 @@ use super::{
 };
 use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
-    files, output, runtime,
+    files, output, runtime, site,
     terminal::{Bar, Terminal},
 };
 
@@ -106,8 +108,9 @@ where
 
     let _announcing = terminal.announce(work.client.waits());
     let moving = terminal.follow(progress, Bar::beside_stdout(for_people));
+    let endpoints = work.lanes.iter().map(|lane| lane.endpoint.clone()).collect();
     let lanes = work.lane_names();
-    let writer = ReportWriter { reports, terminal, lanes, status, worker: worker_name() };
+    let writer = ReportWriter { reports, terminal, lanes, endpoints, status, worker: worker_name() };
     let writer = tokio::spawn(writer.write(events_in, set_aside));
     let interrupted = interrupts.any();
     // In a task of its own: here the source may be waited for, which waits for the driver.
@@ -130,6 +133,9 @@ where
     drop(moving);
 
     let is_interrupted = is_interrupted.get();
+    if written.tally.jobs.is_empty() && extent.end == End::Whole && !is_interrupted {
+        terminal.warn(NO_JOBS);
+    }
     let screen = Screen { rest: rest(to_file, for_people), width: Screen::width_of(for_people) };
     let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed(), &screen);
     if extent.end == End::BrokeDown {
@@ -203,6 +209,8 @@ struct ReportWriter {
     terminal: Terminal,
     /// The lanes' names in their order.
     lanes: Vec<String>,
+    /// Their endpoints in the same order.
+    endpoints: Vec<Endpoint>,
     status: Arc<Status>,
     worker: String,
 }
@@ -232,7 +240,14 @@ impl ReportWriter {
                 let report = Report::of_job(identity, self.lane(lane), &reports, circumstances);
                 self.reports.take(&report);
             }
-            DriverEvent::Notice(lane, notice) => self.terminal.note(&notices::words(self.lane(lane), &notice)),
+            DriverEvent::Notice(lane, notice) => {
+                self.terminal.note(&notices::words(self.lane(lane), &notice));
+                let is_refused = matches!(notice, Notice::Closed { reason: CloseReason::Credential, .. });
+                let class = is_refused.then_some(Class::Credential);
+                if let Some(hint) = self.endpoints.get(lane.place()).and_then(|at| site::hint(class, at)) {
+                    self.terminal.hint(&hint);
+                }
+            }
             DriverEvent::CredentialFailed(lane, reason) => {
                 self.terminal.note(&format!("lane {}: {reason}", self.lane(lane)));
             }

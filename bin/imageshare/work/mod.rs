@@ -29,10 +29,10 @@ use imageshare_worker::{
 };
 
 use crate::{
-    cli::{ApiArguments, Common},
+    cli::{ApiArguments, Common, OutputFormat},
     exit::{Exit, OrExit as _, Problem},
     sandbox,
-    terminal::Terminal,
+    terminal::{self, Terminal},
 };
 
 /// Everything that work needs.
@@ -48,6 +48,9 @@ pub(crate) struct Work {
 /// Where the sandbox of a command is as far as the settings know. It takes a free port when it starts.
 const SANDBOX: &str = "http://127.0.0.1:9700";
 
+/// The warning about an empty input.
+pub(crate) const NO_JOBS: &str = "the input has no jobs (expected one JSON object per line, or CSV with a header)";
+
 /// Loads the settings.
 pub(crate) fn load(flags: &Flags) -> Result<Settings, Problem> {
     Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)
@@ -61,7 +64,7 @@ pub(crate) fn flags(common: &Common) -> Flags {
         rate: common.rate.clone(),
         batch: common.batch.clone(),
         lane: common.lane.clone(),
-        json: common.json,
+        json: common.json || common.output == Some(OutputFormat::Json),
         quiet: common.quiet,
         ..Flags::default()
     }
@@ -76,7 +79,11 @@ pub(crate) fn settings(
     let flags = flags(common);
     let endpoint = if arguments.sandbox { Some(SANDBOX.to_owned()) } else { flags.endpoint.clone() };
     let give_up_after = arguments.give_up_after.clone();
-    load(&Flags { endpoint, give_up_after, region: region.clone(), ..flags })
+    let settings = load(&Flags { endpoint, give_up_after, region: region.clone(), ..flags })?;
+    if let Some(problem) = settings.unknown_region() {
+        terminal::warn(&problem);
+    }
+    Ok(settings)
 }
 
 /// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.

@@ -15,6 +15,7 @@ use imageshare_engine::io::LaneId;
 use imageshare_worker::{
     credentials::Owner,
     drift::ComparedImage,
+    endpoint::Endpoint,
     lane_messages::Delivery,
     lanes::OpenLane,
     listing::{ImageReader, ReadFailure},
@@ -24,10 +25,10 @@ use imageshare_worker::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
-use super::{Work, carry_out, drift::Drift};
+use super::{NO_JOBS, Work, carry_out, drift::Drift};
 use crate::{
     exit::{Ended, Exit, OrExit as _, Problem},
-    output, runtime,
+    output, runtime, site,
     terminal::{ADDED, BAD, REMOVED, Terminal},
 };
 
@@ -82,14 +83,19 @@ where
             }
         }
     });
+    let mut is_empty = true;
     let mut planner = Planner::new(work, terminal);
     while let Some(item) = items_in.recv().await {
+        is_empty = false;
         match item {
             Ok(delivery) => planner.add(delivery).await,
             Err(rejection) => planner.reject(&rejection),
         }
     }
     reading.await.context("the jobs could not be read").or_exit(Exit::Failed)?;
+    if is_empty {
+        terminal.warn(NO_JOBS);
+    }
     planner.finish(&drift)
 }
 
@@ -174,7 +180,7 @@ impl<'a> Planner<'a> {
                 // An endpoint that did not respond in all that time gets one call for each further image.
                 planned.patience = self.work.client.time_outs().call;
                 self.exit = self.exit.worse(exit_of(&error));
-                self.terminal.error(&unread(image_id, &error));
+                self.terminal.error(&unread(image_id, &error, &lane.endpoint));
                 self.unreadable.insert(image, error.to_string());
             }
         }
@@ -319,12 +325,13 @@ fn refused_sync(change: &PlannedChange, limit: u32) -> Option<String> {
 }
 
 /// Returns a failed listing as the end of a command.
-pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure) -> Problem {
-    Problem::new(exit_of(error), unread(image_id, error))
+pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure, endpoint: &Endpoint) -> Problem {
+    Problem::new(exit_of(error), unread(image_id, error, endpoint))
 }
 
-fn unread(image_id: ImageId, error: &ReadFailure) -> String {
-    format!("{image_id}: cannot list its shares: {error}")
+fn unread(image_id: ImageId, error: &ReadFailure, endpoint: &Endpoint) -> String {
+    let hint = site::hint(error.class(), endpoint).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+    format!("{image_id}: cannot list its shares: {error}{hint}")
 }
 
 /// Returns the exit code of a command that could not read.

@@ -127,11 +127,12 @@ impl Sink {
         let called = name.clone();
         let write = move || {
             let ended = write(&waiting, BufWriter::new(out));
-            if let Err(error) = &ended
-                // A reader that went away, as `head` does, has seen what it wanted.
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                terminal.error(&format!("{called}: cannot write: {error}; continuing without it"));
+            match &ended {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    terminal.error(&format!("{called}: closed by its reader; later reports are lost there"));
+                }
+                Err(error) => terminal.error(&format!("{called}: cannot write: {error}; continuing without it")),
+                Ok(()) => {}
             }
             // If the result is late, the receiver is gone.
             drop(done.send(ended));

@@ -64,6 +64,9 @@ pub enum CredentialError {
     /// White space around the text, most often a line feed at the end.
     #[error("{0} begins or ends with white space (expected the bare text, without spaces or line ends around it)")]
     WhiteSpaceAround(Part),
+    /// Quotation marks around the text, which a shell or a parser did not remove.
+    #[error("{0} is in quotation marks (expected the bare text, without quotation marks around it)")]
+    Quoted(Part),
     /// A character that no key of the vendor has and no header can contain.
     #[error("{part}: invalid character at byte {at} (expected {expected})")]
     Character {
@@ -214,6 +217,9 @@ fn check(part: Part, text: &str) -> Result<(), CredentialError> {
     if text.trim().len() != text.len() {
         return Err(CredentialError::WhiteSpaceAround(part));
     }
+    if ['"', '\'', '`'].iter().any(|&mark| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark)) {
+        return Err(CredentialError::Quoted(part));
+    }
     let (is_refused, expected): (fn(char) -> bool, _) = match part {
         Part::SecretKey => (char::is_control, "no control characters"),
         Part::SecretId => {
@@ -285,6 +291,12 @@ mod tests {
                 SecretKey::new(around),
                 "the secret key begins or ends with white space \
                  (expected the bare text, without spaces or line ends around it)",
+            );
+        }
+        for quoted in ["\"AKIDx\"", "'AKIDx'", "`AKIDx`"] {
+            check_refused(
+                SecretId::new(quoted),
+                "the secret id is in quotation marks (expected the bare text, without quotation marks around it)",
             );
         }
         check_refused(

@@ -112,4 +112,7 @@ pub mod local {
     pub const OWN_ACCOUNT: &str = "Local.OwnAccount";
     /// The image is shared with the maximum number of accounts.
     pub const OVER_QUOTA: &str = "Local.OverQuota";
+    /// All of them.
+    pub const CODES: [&str; 8] =
+        [CANCEL_LIMIT, EXPIRED, IMAGE_BUSY, NO_ANSWER, NOT_ATTEMPTED, NOT_SHOWN, OWN_ACCOUNT, OVER_QUOTA];
 }

@@ -8,5 +8,5 @@ mod request;
 
 pub use account::{AccountId, AccountIdError};
 pub use image::{ImageId, ImageIdError};
-pub use region::{Region, RegionError};
+pub use region::{KNOWN_REGIONS, Region, RegionError};
 pub use request::RequestId;

@@ -11,6 +11,37 @@ use super::{super::text::excerpt, inline::InlineAscii};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(InlineAscii<32>);
 
+/// Regions of the vendor's SDKs and documentation in 2026, sorted. For suggestions only: the list grows.
+pub const KNOWN_REGIONS: [&str; 27] = [
+    "ap-bangkok",
+    "ap-beijing",
+    "ap-beijing-fsi",
+    "ap-chengdu",
+    "ap-chongqing",
+    "ap-guangzhou",
+    "ap-guangzhou-open",
+    "ap-hongkong",
+    "ap-jakarta",
+    "ap-mumbai",
+    "ap-nanjing",
+    "ap-qingyuan",
+    "ap-seoul",
+    "ap-shanghai",
+    "ap-shanghai-fsi",
+    "ap-shenzhen",
+    "ap-shenzhen-fsi",
+    "ap-singapore",
+    "ap-taipei",
+    "ap-tianjin",
+    "ap-tokyo",
+    "eu-frankfurt",
+    "eu-moscow",
+    "na-ashburn",
+    "na-siliconvalley",
+    "na-toronto",
+    "sa-saopaulo",
+];
+
 /// A text is not a valid region id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {found} (expected a region id such as ap-singapore, at most 32 characters)")]

@@ -22,7 +22,10 @@ mod values;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use imageshare_core::{credential::SecretId, ids::Region};
+use imageshare_core::{
+    credential::SecretId,
+    ids::{KNOWN_REGIONS, Region},
+};
 use imageshare_engine::limits::LimitValues;
 use serde::Serialize;
 use serde_json::Value;
@@ -33,6 +36,7 @@ use self::{
     broker::BrokerSettings,
     credentials::CredentialEntry,
     engine::EngineSettings,
+    error::did_you_mean,
     file::{FileLines, RawFile},
     http::HttpSettings,
     lanes::LaneSettings,
@@ -43,7 +47,7 @@ use crate::{
     admin::Readiness,
     environment::Environment,
     http::{NetworkSettings, TimeOuts},
-    lane::LaneConfig,
+    lane::{LaneConfig, Regions},
     tls::{self, ClientFiles, Trust},
 };
 
@@ -167,6 +171,22 @@ impl Flags {
 }
 
 impl Settings {
+    /// Returns what is odd about the region of the settings, if neither a lane names it nor the vendor's documentation: it
+    /// may be misspelled, or new.
+    #[must_use]
+    pub fn unknown_region(&self) -> Option<String> {
+        let region = self.region?;
+        let served = self.lanes.iter().filter_map(|lane| match &lane.regions {
+            Regions::All => None,
+            Regions::These(regions) => Some(regions),
+        });
+        if KNOWN_REGIONS.contains(&region.as_str()) || served.flatten().any(|served| *served == region) {
+            return None;
+        }
+        let hint = did_you_mean(region.as_str(), KNOWN_REGIONS).map_or_else(String::new, |hint| format!(" ({hint})"));
+        Some(format!("region \"{region}\" is not known{hint}"))
+    }
+
     /// Reads the flags, the variables, and the file that `--config` or `IMAGESHARE_CONFIG` names. Of the values of one
     /// setting the first in this order counts, and the others are not read.
     ///

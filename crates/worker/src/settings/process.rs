@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imageshare_core::ids::Region;
+use imageshare_core::ids::{KNOWN_REGIONS, Region};
 use tracing::Level;
 
 use super::{
@@ -72,11 +72,11 @@ fn lane_name(lanes: &[String]) -> Parser<String> {
     Parser::of_text(expected, read).known(lanes.to_vec())
 }
 
-/// The regions that lanes name.
+/// The regions that lanes name, and those of the vendor.
 fn regions(served: &[&Regions]) -> Vec<String> {
     let these = served.iter().filter_map(|regions| match regions {
         Regions::All => None,
         Regions::These(regions) => Some(regions),
     });
-    these.flatten().map(ToString::to_string).collect()
+    these.flatten().map(ToString::to_string).chain(KNOWN_REGIONS.map(str::to_owned)).collect()
 }

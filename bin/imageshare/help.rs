@@ -1,0 +1,308 @@
+//! The command line with its help: commands in groups, examples, and each common flag only where it has an effect.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use textwrap::Options;
+
+use crate::{cli::Cli, exit::MEANINGS, terminal};
+
+/// The commands in groups, in the order of the help.
+const GROUPS: [(&str, &[&str]); 3] = [
+    ("Everyday", &["share", "cancel", "sync", "list", "accounts", "run"]),
+    ("Queue", &["worker", "publish", "reports", "dead", "topology"]),
+    ("Tools", &["check", "sandbox", "sign", "schema", "completions", "man"]),
+];
+
+/// Three examples of each command.
+const EXAMPLES: &[(&str, [&str; 3])] = &[
+    (
+        "accounts",
+        [
+            "imageshare accounts > accounts.txt",
+            "imageshare accounts --node 2001 --tag env=prod > accounts.txt",
+            "imageshare accounts --json | jq .account_id",
+        ],
+    ),
+    (
+        "cancel",
+        [
+            "imageshare cancel --image img-6pb6lrmy --region ap-singapore --account 1038493875",
+            "imageshare cancel --image img-6pb6lrmy --region ap-singapore --accounts-file left.txt --dry-run",
+            "imageshare unshare --sandbox --image img-6pb6lrmy --region ap-singapore --account 1038493875",
+        ],
+    ),
+    (
+        "check",
+        [
+            "imageshare check --config examples/imageshare.toml",
+            "imageshare check --connect",
+            "imageshare check --policy --image img-6pb6lrmy --region ap-singapore > policy.json",
+        ],
+    ),
+    (
+        "completions",
+        [
+            "imageshare completions bash > /etc/bash_completion.d/imageshare",
+            "imageshare completions zsh > ~/.zfunc/_imageshare",
+            "imageshare completions fish > ~/.config/fish/completions/imageshare.fish",
+        ],
+    ),
+    (
+        "dead",
+        [
+            "imageshare dead list",
+            "imageshare dead replay --code InvalidAccountId.NotFound --dry-run",
+            "imageshare dead drop --reason expired --yes",
+        ],
+    ),
+    (
+        "dead drop",
+        [
+            "imageshare dead drop --reason rejected --dry-run",
+            "imageshare dead drop --image img-6pb6lrmy",
+            "imageshare dead drop --all --yes",
+        ],
+    ),
+    (
+        "dead list",
+        [
+            "imageshare dead list",
+            "imageshare dead list --lane production --limit 10",
+            "imageshare dead list --code InvalidAccountId.NotFound --json",
+        ],
+    ),
+    (
+        "dead replay",
+        [
+            "imageshare dead replay --code InvalidAccountId.NotFound --dry-run",
+            "imageshare dead replay --reason expired",
+            "imageshare dead replay --all --yes",
+        ],
+    ),
+    (
+        "list",
+        [
+            "imageshare list --image img-6pb6lrmy --region ap-singapore",
+            "imageshare list --image img-6pb6lrmy --region ap-singapore --ids > accounts.txt",
+            "imageshare list --image img-6pb6lrmy --region ap-singapore --json | jq .shared_at",
+        ],
+    ),
+    ("man", ["imageshare man .", "imageshare man /usr/local/share/man/man1", "imageshare man target/man"]),
+    (
+        "publish",
+        [
+            "imageshare publish examples/jobs.ndjson",
+            "imageshare publish examples/jobs.ndjson --wait",
+            "imageshare publish - --region ap-singapore < jobs.csv",
+        ],
+    ),
+    (
+        "reports",
+        [
+            "imageshare reports --account 1038493875 --image img-6pb6lrmy --since 30d",
+            "imageshare reports --job-id release-2026.11",
+            "imageshare reports --status failed --since 1d --json",
+        ],
+    ),
+    (
+        "run",
+        [
+            "imageshare run examples/jobs.ndjson --sandbox",
+            "imageshare run jobs.csv --region ap-singapore --dry-run",
+            "imageshare run jobs.ndjson --report reports.ndjson",
+        ],
+    ),
+    (
+        "sandbox",
+        [
+            "imageshare sandbox",
+            "imageshare sandbox --listen 127.0.0.1:9700 --latency 80ms",
+            "imageshare sandbox --world examples/world.toml --faults faults.json",
+        ],
+    ),
+    (
+        "schema",
+        [
+            "imageshare schema job",
+            "imageshare schema job > job.schema.json",
+            "imageshare schema report > report.schema.json",
+        ],
+    ),
+    (
+        "share",
+        [
+            "imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875",
+            "imageshare share --image img-6pb6lrmy --region ap-singapore --accounts-file accounts.txt --dry-run",
+            "imageshare share --sandbox --image img-6pb6lrmy --region ap-singapore --account 1038493875",
+        ],
+    ),
+    (
+        "sign",
+        [
+            "imageshare sign --method POST --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --body body.json",
+            "imageshare sign --method GET --algorithm tc3 --host cvm.tencentcloudapi.com --service cvm --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --param Limit=10",
+            "imageshare sign --method GET --algorithm hmac-sha256 --host cvm.tencentcloudapi.com --service cvm --action DescribeImages --version 2017-03-12 --timestamp 1551113065 --nonce 1 --param Limit=10",
+        ],
+    ),
+    (
+        "sync",
+        [
+            "imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file accounts.txt --dry-run",
+            "imageshare sync --image img-6pb6lrmy --region ap-singapore --accounts-file accounts.txt",
+            "imageshare sync --image img-6pb6lrmy --region ap-singapore --account 1038493875 --force",
+        ],
+    ),
+    (
+        "topology",
+        [
+            "imageshare topology > definitions.json",
+            "imageshare topology --declare",
+            "imageshare topology --config imageshare.toml --declare",
+        ],
+    ),
+    (
+        "worker",
+        [
+            "imageshare worker --declare",
+            "imageshare worker --admin 127.0.0.1:9701 --log debug",
+            "imageshare worker --config /etc/imageshare/imageshare.toml --grace 1m",
+        ],
+    ),
+];
+
+/// Commands that use none of the common flags.
+const TOOLS: [&str; 5] = ["completions", "man", "sandbox", "schema", "sign"];
+
+/// The flags of [`Common`](crate::cli::Common), each with the commands beside the tools that have no use for it.
+const UNUSED: [(&str, &[&str]); 8] = [
+    ("config", &[]),
+    ("endpoint", &["dead", "publish", "reports", "topology"]),
+    ("rate", &["dead", "publish", "reports", "topology"]),
+    ("batch", &["dead", "publish", "reports", "topology"]),
+    ("lane", &["topology"]),
+    ("json", &[]),
+    ("quiet", &[]),
+    ("verbose", &["dead", "publish", "reports", "topology"]),
+];
+
+/// Returns the whole command line.
+pub(crate) fn command() -> Command {
+    let command = Cli::command();
+    let template = template(&command);
+    let rules = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let codes = MEANINGS.map(|(exit, meaning)| format!("{} {meaning}", exit.code())).join("; ");
+    let example = "imageshare run examples/jobs.ndjson --sandbox";
+    let after = format!("{rules}\n\nExit codes: {codes}.\n\nWithout keys and without a cloud:\n  {example}");
+    let mut command = with_examples(command, "").help_template(template).after_help(after);
+    // Only a command that is built has the flags that all of them share.
+    command.build();
+    for (flag, unused) in UNUSED {
+        for name in TOOLS.iter().chain(unused) {
+            command = command.mut_subcommand(name, |command| hide(command, flag));
+        }
+    }
+    command
+}
+
+fn hide(command: Command, flag: &str) -> Command {
+    let hide_flag = |arg: Arg| if arg.get_id() == flag { arg.hide(true) } else { arg };
+    command.mut_args(hide_flag).mut_subcommands(|command| hide(command, flag))
+}
+
+/// Returns the examples of a command: its name, or those of a subcommand and its command, such as `dead list`.
+pub(crate) fn examples(name: &str) -> Option<&'static [&'static str; 3]> {
+    EXAMPLES.iter().find_map(|(of, examples)| (*of == name).then_some(examples))
+}
+
+fn with_examples(command: Command, parent: &str) -> Command {
+    command.mut_subcommands(|command| {
+        let name = format!("{parent}{}", command.get_name());
+        let mut help = String::from("Examples:");
+        for example in examples(&name).into_iter().flatten() {
+            write!(help, "\n  {example}").expect("writing to a String never fails");
+        }
+        if let Some(text) = command.get_after_help() {
+            write!(help, "\n\n{text}").expect("writing to a String never fails");
+        }
+        let command = if examples(&name).is_some() { command.after_help(help) } else { command };
+        with_examples(command, &format!("{name} "))
+    })
+}
+
+/// Returns whether a command uses none of the common flags, files and variables.
+pub(crate) fn is_tool(name: &str) -> bool {
+    TOOLS.contains(&name)
+}
+
+/// Returns what the help of a command has after its examples.
+pub(crate) fn notes(command: &Command, name: &str) -> Option<String> {
+    let help = command.get_after_help()?.to_string();
+    match examples(name) {
+        Some(_) => help.split_once("\n\n").map(|(_, notes)| notes.to_owned()),
+        // The top level has sections of its own for the rest.
+        None => None,
+    }
+}
+
+/// Returns the template of the top level, which has the commands in groups.
+fn template(command: &Command) -> String {
+    let margin = " ".repeat(15);
+    let options = Options::new(terminal::stdout_width().unwrap_or(terminal::WIDTH)).subsequent_indent(&margin);
+    let mut template = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    for (group, names) in GROUPS {
+        write!(template, "\n{group}:\n").expect("writing to a String never fails");
+        for name in names {
+            let about = command.find_subcommand(name).and_then(Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            let line = textwrap::fill(&format!("  {name:13}{about}"), &options);
+            writeln!(template, "{line}").expect("writing to a String never fails");
+        }
+    }
+    template.push_str("\n{options}{after-help}");
+    template
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_one_group() {
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let command = command();
+        let all: BTreeSet<&str> =
+            command.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
+        assert_eq!(grouped.iter().copied().collect::<BTreeSet<_>>(), all);
+        assert_eq!(grouped.len(), all.len());
+    }
+
+    #[test]
+    fn every_example_is_valid() {
+        for (name, examples) in EXAMPLES {
+            for example in examples {
+                let words = example.split(['<', '>', '|']).next().unwrap().split_whitespace();
+                let parsed = command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{name}: {example}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+
+    #[test]
+    fn help_of_any_command_fits_80_columns() {
+        fn check(mut command: Command) {
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            // clap keeps a usage on one line, and an example must stay whole to be copied.
+            let is_wrapped =
+                |line: &&str| !["imageshare ", "Usage: "].iter().any(|words| line.trim_start().starts_with(words));
+            for line in help.lines().filter(is_wrapped) {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands_mut().for_each(|command| check(command.clone()));
+        }
+        check(command());
+    }
+}
