@@ -152,6 +152,7 @@ fn printed(settings: &[EffectiveSetting]) -> String {
         }
         let value = match key {
             "regions" => format!("[{}]", value.split(", ").map(quoted).collect::<Vec<_>>().join(", ")),
+            "paused" => value.clone(),
             _ => quoted(value),
         };
         writeln!(text, "{path}{key} = {value}").expect("a text takes everything");

@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letter_has_the_failed_accounts_of_each_image() {
+    fn dead_letter_has_failures_per_image() {
         let dead = dead_letter_of_images("SHARE", &[(0, 1), (2, 0), (2, 1)]);
         check_accounts(&dead, &[("img-aaaa", &["10001"]), ("img-cccc", &["10000", "10001"])]);
         let detail = "ap-tokyo:img-aaaa: 10001: InternalError: m";

@@ -282,7 +282,7 @@ const TWO: &str =
     r#"[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"},{"Region":"eu-frankfurt","ImageId":"img-gvbnzy6f"}]"#;
 
 #[test]
-fn job_of_several_images_has_a_list_for_each() {
+fn job_of_several_images_has_lists_for_each() {
     let job = read(&of_images(&format!(r#""images":{TWO},"image_id":null,"region":"","account_ids":[10001,10002]"#)))
         .unwrap();
     let names: Vec<_> = job.identity.images.iter().map(ToString::to_string).collect();
@@ -316,7 +316,7 @@ fn images_may_have_account_ids_of_their_own() {
 }
 
 #[test]
-fn list_of_one_image_is_a_job_of_one_image() {
+fn list_of_one_image_is_an_ordinary_job() {
     let listed = of_images(r#""images":[{"region":"ap-tokyo","image_id":"img-6pb6lrmy"}],"account_ids":[10001]"#);
     let plain = of_images(r#""region":"ap-tokyo","image_id":"img-6pb6lrmy","account_ids":[10001]"#);
     assert_eq!(read(&listed), read(&plain));

@@ -226,7 +226,7 @@ fn several_images_have_lists_of_their_own() {
 }
 
 #[test]
-fn report_of_many_images_fits_where_its_job_fits() {
+fn report_of_many_images_fits() {
     for (images, accounts) in [(1_000, 10), (1_000, 1), (2, 5_000)] {
         let report = of_images(images, accounts);
         let len_max = Report::len_max(images, images * usize::try_from(accounts).unwrap());
