@@ -6,7 +6,6 @@
 
 mod client;
 mod clock;
-mod request;
 mod request_log;
 mod sender;
 

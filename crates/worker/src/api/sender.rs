@@ -6,21 +6,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{HeaderName, HeaderValue, Request, Uri, header};
 use imageshare_core::{
     Class, Credential, UnixSeconds,
     actions::Action,
     ids::{Region, RequestId},
-    request::{Language, Prepared, Signer, Stamp, Target},
+    request::{Language, Prepared, SignedRequest, Signer, Stamp, Target},
     response::{self, Answered, ApiError, Failure, NotAnAnswer},
 };
 use parking_lot::Mutex;
 
-use super::{SharedClock, request::into_http, request_log};
+use super::{SharedClock, request_log};
 use crate::{
     endpoint::Endpoint,
     http::{CallError, CallStage, Client, FailureReason, Sending, TimeOuts, WaitGuard},
 };
+
+/// The name of this client in the header `X-TC-RequestClient`.
+const CLIENT_TAG: &str = concat!("imageshare_", env!("CARGO_PKG_VERSION"));
 
 /// Sends calls to one endpoint. Clones share the credential and the clock.
 #[derive(Clone, Debug)]
@@ -231,6 +234,22 @@ impl ApiFailure {
         let reason = FailureReason::TimeOut { stage: CallStage::Answer, after };
         Self::NoAnswer { sent: true, reason }
     }
+}
+
+/// Returns a signed request in the form that the HTTP client takes.
+fn into_http(signed: &SignedRequest<'_>, uri: &Uri) -> Request<Bytes> {
+    let mut request = Request::post(uri.clone());
+    for (name, value) in signed.headers() {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("the names of the API's headers are valid");
+        let mut value =
+            HeaderValue::from_str(value).expect("headers are made of checked parts, all of them visible ASCII");
+        value.set_sensitive(name == header::AUTHORIZATION || name == "x-tc-token");
+        request = request.header(name, value);
+    }
+    request
+        .header("x-tc-requestclient", CLIENT_TAG)
+        .body(Bytes::copy_from_slice(signed.body()))
+        .expect("the address comes from a checked endpoint, and every header was checked")
 }
 
 #[cfg(test)]
