@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imageshare_core::{
-    ids::{AccountId, ImageId, Region},
+    ids::{AccountId, ImageId, KNOWN_REGIONS, Region},
     text::{excerpt, printable},
 };
 use jiff::Timestamp;
@@ -29,45 +29,18 @@ const SHARES_MAX: usize = 1_000_000;
 /// The maximum length of an account id in messages, in characters.
 const ACCOUNT_CHARS_MAX: usize = 40;
 
-/// The regions that the vendor documents for CVM, and those of its edge zones.
-const REGIONS: [&str; 37] = [
-    "ap-bangkok",
-    "ap-beijing",
-    "ap-beijing-fsi",
+/// The regions of the vendor's edge zones, beside [`KNOWN_REGIONS`].
+const EDGE_REGIONS: [&str; 10] = [
     "ap-changsha-ec",
-    "ap-chengdu",
-    "ap-chongqing",
     "ap-fuzhou-ec",
-    "ap-guangzhou",
-    "ap-guangzhou-open",
     "ap-hangzhou-ec",
     "ap-hefei-ec",
-    "ap-hongkong",
-    "ap-jakarta",
     "ap-jinan-ec",
-    "ap-mumbai",
-    "ap-nanjing",
-    "ap-qingyuan",
-    "ap-seoul",
-    "ap-shanghai",
-    "ap-shanghai-fsi",
     "ap-shenyang-ec",
-    "ap-shenzhen",
-    "ap-shenzhen-fsi",
     "ap-shijiazhuang-ec",
-    "ap-singapore",
-    "ap-taipei",
-    "ap-tianjin",
-    "ap-tokyo",
     "ap-wuhan-ec",
     "ap-xian-ec",
     "ap-zhengzhou-ec",
-    "eu-frankfurt",
-    "eu-moscow",
-    "na-ashburn",
-    "na-siliconvalley",
-    "na-toronto",
-    "sa-saopaulo",
 ];
 
 /// The patterns of ids in the schema.
@@ -265,7 +238,7 @@ struct SharedRange {
 struct Check {
     problems: Problems,
     shares: usize,
-    /// Regions beside [`REGIONS`].
+    /// Regions beside those of the vendor.
     regions: BTreeSet<Region>,
 }
 
@@ -420,13 +393,14 @@ impl Check {
     /// Converts the name of a region that exists.
     fn region(&mut self, at: &str, text: &str) -> Option<Region> {
         let region = text.parse().ok();
-        let exists = |region: &Region| REGIONS.contains(&text) || self.regions.contains(region);
+        let of_vendor = || KNOWN_REGIONS.into_iter().chain(EDGE_REGIONS);
+        let exists = |region: &Region| of_vendor().any(|known| known == text) || self.regions.contains(region);
         if !region.as_ref().is_some_and(exists) {
             let problem = format!(
                 "unknown region {} (expected a region of the vendor, such as ap-singapore, or of the key regions)",
                 excerpt(text)
             );
-            self.problems.note(at, problem, did_you_mean(text, REGIONS));
+            self.problems.note(at, problem, did_you_mean(text, of_vendor()));
         }
         region
     }
