@@ -4,12 +4,7 @@
 //! `ROUND=NUMBER` repeats one round, and `TRACKS=4` runs four side by side. Other scenarios [`check`] rounds with faults of
 //! their own.
 
-mod judge;
-#[cfg(test)]
-mod judge_tests;
-mod outcomes;
 mod plan;
-mod record;
 mod round;
 
 use std::{
@@ -18,10 +13,9 @@ use std::{
     thread,
 };
 
-use judge::judge;
+use imageshare_judge::{Record, judge};
 use kit::{BrokerNode, env_number, repository_path, seed};
 pub(crate) use plan::{RoundFault, RoundPlan};
-use record::Record;
 use round::Round;
 
 /// Rounds of the ordinary run.
@@ -61,9 +55,9 @@ pub(crate) fn check(node: &BrokerNode, plan: &RoundPlan) {
     let name = format!("round {}: {}", plan.seed, plan.summary());
     let record = Round::run(node, plan);
     let raw = record.to_string();
-    let record = Record::parse(record);
+    let record = Record::parse(record).unwrap();
     let problems = judge(&record);
-    let [jobs, reports, requests] = [record.jobs.len(), record.reports.len(), record.requests.len()];
+    let [jobs, reports, requests] = record.counts();
     eprintln!("{name}: {jobs} jobs, {reports} reports, {requests} requests, {} problems", problems.len());
     if !problems.is_empty() {
         let path = repository_path("target").join(format!("outside-{}.json", plan.seed));

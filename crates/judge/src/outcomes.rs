@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{
+use crate::record::{
     JobKind, JobReport, LoggedRequest, Micros, PublishedJob, Record, ReportedFailure, ReportedOutcome, Timeline,
 };
 
@@ -10,7 +10,7 @@ use super::record::{
 const SLACK: Micros = 5_000;
 
 /// Whether a code means that a SYNC would cancel too many accounts.
-pub(super) fn is_cancel_limit(code: &str) -> bool {
+pub(crate) fn is_cancel_limit(code: &str) -> bool {
     code == "Local.CancelLimit"
 }
 
@@ -26,7 +26,7 @@ struct ReportedItem<'a> {
 }
 
 /// Checks every outcome of every report.
-pub(super) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
+pub(crate) fn check(record: &Record, timeline: &Timeline, problems: &mut Vec<String>) {
     let mut stories: BTreeMap<(&str, u64, &str), Vec<ReportedItem<'_>>> = BTreeMap::new();
     let mut reports: Vec<(Micros, usize, &JobReport)> = Vec::new();
     for report in &record.reports {

@@ -8,66 +8,66 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
 /// Microseconds since 1970.
-pub(super) type Micros = i64;
+pub(crate) type Micros = i64;
 
 /// Which accounts have each image.
-pub(super) type Shares = BTreeMap<String, BTreeSet<u64>>;
+pub(crate) type Shares = BTreeMap<String, BTreeSet<u64>>;
 
 /// The input of the judge.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Record {
+pub struct Record {
     /// In publish order. The broker confirmed every one.
-    pub(super) jobs: Vec<PublishedJob>,
+    pub(crate) jobs: Vec<PublishedJob>,
     /// `job_id`s of messages that are not valid jobs.
-    pub(super) invalid: BTreeSet<String>,
-    pub(super) reports: Vec<JobReport>,
-    pub(super) dead: Vec<RecordedDeadLetter>,
+    pub(crate) invalid: BTreeSet<String>,
+    pub(crate) reports: Vec<JobReport>,
+    pub(crate) dead: Vec<RecordedDeadLetter>,
     /// In the order of arrival.
-    pub(super) requests: Vec<LoggedRequest>,
-    pub(super) initial: Shares,
-    pub(super) last: Shares,
+    pub(crate) requests: Vec<LoggedRequest>,
+    pub(crate) initial: Shares,
+    pub(crate) last: Shares,
     /// Messages that are still in the queues of the lanes.
-    pub(super) left: u64,
+    pub(crate) left: u64,
     /// The `Host` header of each worker, by its process id.
-    pub(super) hosts: BTreeMap<String, String>,
+    pub(crate) hosts: BTreeMap<String, String>,
     /// Accounts that do not exist.
-    pub(super) unknown: BTreeSet<u64>,
+    pub(crate) unknown: BTreeSet<u64>,
     /// How many accounts an image may be shared with.
-    pub(super) cap: usize,
+    pub(crate) cap: usize,
     /// How long a request may be in flight if the sandbox answers it normally.
-    pub(super) in_flight: Micros,
+    pub(crate) in_flight: Micros,
     /// How long a request with a fault may be in flight or in doubt.
-    pub(super) in_doubt: Micros,
+    pub(crate) in_doubt: Micros,
     /// Whether every job must succeed.
-    pub(super) is_calm: bool,
+    pub(crate) is_calm: bool,
     /// How many accounts of an image a worker may write although they are as requested; `None` if the faults set no bound.
-    pub(super) repeats_max: Option<u64>,
+    pub(crate) repeats_max: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum JobKind {
+pub(crate) enum JobKind {
     Share,
     Cancel,
     Sync,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct PublishedJob {
+pub(crate) struct PublishedJob {
     #[serde(rename = "job_id")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(rename = "image_id")]
-    pub(super) image: String,
+    pub(crate) image: String,
     #[serde(rename = "permission")]
-    pub(super) kind: JobKind,
+    pub(crate) kind: JobKind,
     #[serde(rename = "account_ids", deserialize_with = "accounts")]
-    pub(super) accounts: BTreeSet<u64>,
+    pub(crate) accounts: BTreeSet<u64>,
     #[serde(default)]
-    pub(super) force: bool,
+    pub(crate) force: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReportedOutcome {
+pub(crate) enum ReportedOutcome {
     Changed,
     Unchanged,
     /// Removed by a SYNC.
@@ -76,90 +76,99 @@ pub(super) enum ReportedOutcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ReportedFailure {
-    pub(super) code: String,
-    pub(super) request_id: Option<String>,
+pub(crate) struct ReportedFailure {
+    pub(crate) code: String,
+    pub(crate) request_id: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct JobReport {
-    pub(super) job_id: String,
+pub(crate) struct JobReport {
+    pub(crate) job_id: String,
     #[serde(rename = "image_id", default)]
-    pub(super) image: String,
-    pub(super) status: String,
-    pub(super) redelivered: bool,
+    pub(crate) image: String,
+    pub(crate) status: String,
+    pub(crate) redelivered: bool,
     #[serde(rename = "received_at", deserialize_with = "time")]
-    pub(super) received: Micros,
+    pub(crate) received: Micros,
     #[serde(rename = "finished_at", deserialize_with = "time")]
-    pub(super) finished: Micros,
+    pub(crate) finished: Micros,
     /// The process id of the worker.
     #[serde(deserialize_with = "process")]
-    pub(super) worker: String,
+    pub(crate) worker: String,
     #[serde(flatten, deserialize_with = "outcomes")]
-    pub(super) outcomes: Vec<(u64, ReportedOutcome)>,
+    pub(crate) outcomes: Vec<(u64, ReportedOutcome)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct RecordedDeadLetter {
-    pub(super) reason: String,
-    pub(super) code: Option<String>,
+pub(crate) struct RecordedDeadLetter {
+    pub(crate) reason: String,
+    pub(crate) code: Option<String>,
     /// For an invalid message, the members that are as in a job.
-    pub(super) body: DeadBody,
+    pub(crate) body: DeadBody,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct DeadBody {
-    pub(super) job_id: String,
+pub(crate) struct DeadBody {
+    pub(crate) job_id: String,
     #[serde(rename = "account_ids", deserialize_with = "accounts")]
-    pub(super) accounts: BTreeSet<u64>,
+    pub(crate) accounts: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct LoggedRequest {
+pub(crate) struct LoggedRequest {
     #[serde(rename = "request_id")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(rename = "time", deserialize_with = "time")]
-    pub(super) at: Micros,
-    pub(super) host: String,
-    pub(super) action: String,
-    pub(super) code: String,
-    pub(super) fault: Option<String>,
-    pub(super) late: Option<LateEffect>,
+    pub(crate) at: Micros,
+    pub(crate) host: String,
+    pub(crate) action: String,
+    pub(crate) code: String,
+    pub(crate) fault: Option<String>,
+    pub(crate) late: Option<LateEffect>,
     #[serde(rename = "image_id")]
-    pub(super) image: Option<String>,
-    pub(super) permission: Option<JobKind>,
+    pub(crate) image: Option<String>,
+    pub(crate) permission: Option<JobKind>,
     #[serde(deserialize_with = "accounts")]
-    pub(super) accounts: Vec<u64>,
+    pub(crate) accounts: Vec<u64>,
 }
 
 /// The outcome of a write that takes effect later than its response.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct LateEffect {
+pub(crate) struct LateEffect {
     code: String,
     #[serde(deserialize_with = "time")]
     time: Micros,
 }
 
 impl Record {
-    /// Reads a record as [`round`](super::round) writes it.
-    #[track_caller]
-    pub(super) fn parse(raw: Value) -> Self {
-        serde_json::from_value(raw).unwrap()
+    /// Reads a record as the outside checker writes it.
+    ///
+    /// # Errors
+    ///
+    /// A member is missing or has another type.
+    pub fn parse(raw: Value) -> Result<Self, serde_json::Error> {
+        serde_json::from_value(raw)
+    }
+
+    /// How many jobs, reports and requests it has.
+    #[must_use]
+    pub fn counts(&self) -> [usize; 3] {
+        [self.jobs.len(), self.reports.len(), self.requests.len()]
     }
 
     /// Returns the index of a job in publish order.
-    pub(super) fn job(&self, id: &str) -> Option<usize> {
+    pub(crate) fn job(&self, id: &str) -> Option<usize> {
         self.jobs.iter().position(|job| job.id == id)
     }
 }
 
 impl JobReport {
-    pub(super) fn outcome(&self, account: u64) -> Option<&ReportedOutcome> {
+    pub(crate) fn outcome(&self, account: u64) -> Option<&ReportedOutcome> {
         self.outcomes.iter().find(|(named, _)| *named == account).map(|(_, outcome)| outcome)
     }
 
     /// The accounts that failed, with the reason.
-    pub(super) fn failed(&self) -> impl Iterator<Item = (u64, &ReportedFailure)> {
+    pub(crate) fn failed(&self) -> impl Iterator<Item = (u64, &ReportedFailure)> {
         self.outcomes.iter().filter_map(|(account, outcome)| match outcome {
             ReportedOutcome::Failed(failure) => Some((*account, failure)),
             _ => None,
@@ -167,26 +176,26 @@ impl JobReport {
     }
 
     /// Whether every account failed. A SYNC may then have changed nothing at all.
-    pub(super) fn failed_as_a_whole(&self) -> bool {
+    pub(crate) fn failed_as_a_whole(&self) -> bool {
         self.outcomes.iter().all(|(_, outcome)| matches!(outcome, ReportedOutcome::Failed(_)))
     }
 }
 
 impl LoggedRequest {
     /// Whether a write is a SHARE; `None` for other requests.
-    pub(super) fn share(&self) -> Option<bool> {
+    pub(crate) fn share(&self) -> Option<bool> {
         self.permission.map(|permission| permission == JobKind::Share)
     }
 
     /// Returns the time at which a write took effect, if it did.
-    pub(super) fn effect(&self) -> Option<Micros> {
+    pub(crate) fn effect(&self) -> Option<Micros> {
         let late = self.late.as_ref().filter(|late| late.code == "ok").map(|late| late.time);
         let effect = if self.code == "ok" { Some(self.at) } else { late };
         effect.filter(|_| self.permission.is_some())
     }
 
     /// Whether it is a write to an account of an image.
-    pub(super) fn writes(&self, image: &str, account: u64) -> bool {
+    pub(crate) fn writes(&self, image: &str, account: u64) -> bool {
         self.permission.is_some() && self.image.as_deref() == Some(image) && self.accounts.contains(&account)
     }
 }
@@ -236,7 +245,7 @@ fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, ReportedOutco
 }
 
 /// The states of all images over a round.
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     images: BTreeMap<String, Vec<ShareChange>>,
     initial: Shares,
 }
@@ -252,7 +261,7 @@ struct ShareChange {
 }
 
 impl Timeline {
-    pub(super) fn new(record: &Record) -> Self {
+    pub(crate) fn new(record: &Record) -> Self {
         let mut effects: Vec<(Micros, usize)> =
             (0..).zip(&record.requests).filter_map(|(place, request)| Some((request.effect()?, place))).collect();
         // Requests that took effect in the same microsecond did so in the order of arrival.
@@ -274,7 +283,7 @@ impl Timeline {
 
     /// Returns the first moment from `from` on at which an account has a state, with the index of the request that caused
     /// the state, if it did not have it at `from`.
-    pub(super) fn first(
+    pub(crate) fn first(
         &self,
         image: &str,
         account: u64,
@@ -297,7 +306,7 @@ impl Timeline {
     }
 
     /// Returns the accounts of an image at the beginning of a span and after each change within it.
-    pub(super) fn states(&self, image: &str, from: Micros, to: Micros) -> Vec<BTreeSet<u64>> {
+    pub(crate) fn states(&self, image: &str, from: Micros, to: Micros) -> Vec<BTreeSet<u64>> {
         let mut state = self.initial.get(image).cloned().unwrap_or_default();
         let mut states = Vec::new();
         for change in self.changes(image).iter().take_while(|change| change.at <= to) {
@@ -315,7 +324,7 @@ impl Timeline {
     }
 
     /// Returns the accounts of an image at the end.
-    pub(super) fn last(&self, image: &str) -> BTreeSet<u64> {
+    pub(crate) fn last(&self, image: &str) -> BTreeSet<u64> {
         self.states(image, Micros::MAX, Micros::MAX).pop().unwrap_or_default()
     }
 

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{
-    judge::judge,
+use crate::{
+    judge,
     record::{JobKind, LoggedRequest, Record, ReportedFailure, ReportedOutcome},
 };
 
@@ -54,6 +54,7 @@ fn good() -> Record {
         "initial": {"i": [9]}, "last": {"i": [2], "j": [5]}, "invalid": [], "left": 0, "hosts": {"1": "h"},
         "unknown": [8], "cap": 500, "in_flight": 1_000_000, "in_doubt": 2_000_000, "is_calm": false,
     }))
+    .unwrap()
 }
 
 #[test]

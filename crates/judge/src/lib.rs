@@ -1,4 +1,4 @@
-//! Judges a round: nothing lost, correct end states, true reports.
+//! Judges a round of the outside checker (`tests/broker/outside`): nothing lost, correct end states, true reports.
 //!
 //! Three questions, answered from a [`Record`] alone:
 //!
@@ -8,15 +8,21 @@
 //!
 //! A round with given faults also bounds failures and repeated writes.
 
+#![allow(clippy::indexing_slicing, reason = "the indexes come from the record itself")]
+
+mod outcomes;
+mod record;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    outcomes,
-    record::{JobKind, JobReport, PublishedJob, Record, RecordedDeadLetter, ReportedOutcome, Timeline},
-};
+pub use crate::record::Record;
+use crate::record::{JobKind, JobReport, PublishedJob, RecordedDeadLetter, ReportedOutcome, Timeline};
 
 /// Returns every broken promise of a round.
-pub(super) fn judge(record: &Record) -> Vec<String> {
+#[must_use]
+pub fn judge(record: &Record) -> Vec<String> {
     let timeline = Timeline::new(record);
     let mut problems = Vec::new();
     lost(record, &mut problems);
@@ -91,7 +97,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
     }
     let Some(repeats_max) = record.repeats_max else { return };
     let (mut state, mut unproven) = (record.initial.clone(), BTreeMap::new());
-    let mut repeats: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut repeats: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for request in record.requests.iter().filter(|request| request.code == "ok") {
         let image = request.image.as_deref().unwrap_or_default();
         let shared = state.entry(image.to_owned()).or_default();
@@ -106,7 +112,7 @@ fn calm(record: &Record, problems: &mut Vec<String>) {
                     unproven.remove(image);
                 }
                 if repeated > 0 && lasts.is_none() {
-                    *repeats.entry((&request.host, image)).or_default() += u64::try_from(repeated).unwrap();
+                    *repeats.entry((&request.host, image)).or_default() += repeated;
                 }
             }
         }
