@@ -11,14 +11,14 @@ from pathlib import Path
 
 import kubernetes_validate
 import yaml
-from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 VERSION = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 KUBERNETES = "1.32"
-MODELS = {model.__name__: model for model in (PrometheusRule, ScaledObject, ServiceMonitor, TriggerAuthentication)}
+MODELS = {model.__name__: model for model in (PrometheusRule, ScaledObject, ServiceMonitor)}
 # Seconds that a worker may take to end.
 DRAIN = 25
 
@@ -100,16 +100,12 @@ def check_names(resources):
         for endpoint in monitor["endpoints"]:
             assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}, endpoint
     if "ScaledObject" in resources:
-        scaled, authentication = resources["ScaledObject"]["spec"], resources["TriggerAuthentication"]
+        scaled = resources["ScaledObject"]["spec"]
         assert scaled["scaleTargetRef"]["name"] == deployment["metadata"]["name"], scaled
         assert "replicas" not in deployment["spec"], "KEDA sets the number of pods"
         assert scaled["minReplicaCount"] >= 1, "ImageshareNotConsumed fires without a process"
-        queues = {f"imageshare.jobs.{lane}" for lane in settings.get("lanes", {"default": {}})}
         for trigger in scaled["triggers"]:
-            assert trigger["metadata"]["queueName"] in queues, (trigger, queues)
-            assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"], trigger
-        for reference in authentication["spec"]["secretTargetRef"]:
-            assert reference["name"] == volumes["secret"]["secret"]["secretName"], reference
+            assert 'imageshare_queue_ready{job="imageshare"}' in trigger["metadata"]["query"], trigger
 
 
 def check_selector(selector, labels):
