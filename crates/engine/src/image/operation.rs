@@ -175,6 +175,9 @@ impl Image {
         let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
             ItemState::Assumed
         } else if self.is_early(cx, done, known) {
+            if !known.is_listed() {
+                self.takeover.note_early_write(cx.now + cx.limits.read_lag);
+            }
             ItemState::Early(done)
         } else {
             ItemState::Done(done)

@@ -19,6 +19,8 @@ pub(super) struct Takeover {
     redelivered: bool,
     /// Accounts with early outcomes.
     early: BTreeSet<Key<Account>>,
+    /// From when on a listing shows our own early writes.
+    shown_from: Instant,
 }
 
 impl Takeover {
@@ -30,6 +32,11 @@ impl Takeover {
     /// An item of this account has an early outcome.
     pub(super) fn add_early(&mut self, account: Key<Account>) {
         self.early.insert(account);
+    }
+
+    /// An early outcome rests on our own write, which listings show from then on.
+    pub(super) fn note_early_write(&mut self, shown_from: Instant) {
+        self.shown_from = self.shown_from.max(shown_from);
     }
 
     pub(super) fn forget_jobs(&mut self) {
@@ -118,9 +125,10 @@ impl Image {
         self.store.items_of(account).any(|(_, item)| item.state().early().is_some())
     }
 
-    /// When the early outcomes of an image can be listed again.
+    /// When the early outcomes of an image can be listed again. A listing that began while one of our writes was in flight
+    /// may not show it, and the write would be sent again for nothing.
     pub(super) fn takeover_check_at(&self, cx: &Context<'_>) -> Option<Instant> {
-        (!self.takeover.early.is_empty()).then(|| cx.takeover_check_at())
+        (!self.takeover.early.is_empty()).then(|| cx.takeover_check_at().max(self.takeover.shown_from))
     }
 
     /// Once calls of an earlier worker can no longer take effect, early outcomes are listed again.

@@ -166,6 +166,26 @@ fn early_write_after_takeover_is_listed_again() {
 }
 
 #[test]
+fn listing_beside_early_write_does_not_refute_it() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
+    let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1, 2]) });
+    kit.list([2]);
+    assert_eq!(kit.write(Permission::Share), [1]);
+    let (write, _) = kit.call();
+    kit.open.remove(&write);
+    // The check of account 2 overtakes the write on the way to the API.
+    let (listing, _) = kit.call();
+    kit.open.remove(&listing);
+    kit.input(Input::Answer { call: write, outcome: Outcome::Accepted(crate::io::Answer::Modified) });
+    kit.input(Input::Answer {
+        call: listing,
+        outcome: Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(2)])),
+    });
+    kit.list([1, 2]);
+    assert_eq!(kit.outcomes(delivery), ["changed", "unchanged"]);
+}
+
+#[test]
 fn earlier_operation_counts_if_later_fails() {
     let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
     let first = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
