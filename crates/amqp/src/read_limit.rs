@@ -3,10 +3,9 @@
 //! lapin 4.12.3 reads as fast as the broker sends and keeps all of it, whether or not anything takes the messages. So the
 //! transport under it stops reading while it holds [`BODIES_LEN_MAX`] bytes of messages that were not taken.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::Waker,
-};
+use std::task::Waker;
+
+use parking_lot::Mutex;
 
 /// Bytes of bodies that the library may hold. The last read may exceed it.
 pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
@@ -26,17 +25,17 @@ struct Held {
 impl ReadLimit {
     /// Turns the limit on. From now on the consumer has to report what it takes.
     pub fn turn_on(&self) {
-        self.lock().is_on = true;
+        self.0.lock().is_on = true;
     }
 
     /// Adds bytes that the library received.
     pub fn received(&self, bytes: usize) {
-        self.lock().bytes += bytes;
+        self.0.lock().bytes += bytes;
     }
 
     /// Subtracts bytes that the consumer took.
     pub fn taken(&self, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
         if state.bytes < BODIES_LEN_MAX
             && let Some(waiting) = state.waiting.take()
@@ -47,17 +46,12 @@ impl ReadLimit {
 
     /// Returns whether more may be read. If not, wakes the reader once it may.
     pub fn has_room(&self, waker: &Waker) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let has_room = !state.is_on || state.bytes < BODIES_LEN_MAX;
         if !has_room {
             state.waiting = Some(waker.clone());
         }
         has_room
-    }
-
-    /// Each critical section leaves a valid state, also after a panic.
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use lapin::{
     protocol::{AMQPClass, basic, channel, connection, queue},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
@@ -305,7 +306,7 @@ impl LaneReader {
             return Err(Error::from_close(call, code, text));
         }
         if let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(declared)) = method
-            && let Some(question) = lock(&self.shared.question).take()
+            && let Some(question) = self.shared.question.lock().take()
         {
             // The loop that asked may have ended.
             question.send(Depth { ready: declared.message_count, consumers: declared.consumer_count }).ok();
@@ -383,7 +384,7 @@ impl LaneWriter {
             arguments: FieldTable::default(),
         };
         let (question, mut answer) = oneshot::channel();
-        *lock(&self.shared.question) = Some(question);
+        *self.shared.question.lock() = Some(question);
         self.send(&AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         let (call, after) = ("queue.declare", self.time_outs.heartbeat);
         let mut before = self.progress();
@@ -417,7 +418,7 @@ impl LaneWriter {
     }
 
     fn write(&self, frame: &[u8]) {
-        lock(&self.shared.bytes).extend_from_slice(frame);
+        self.shared.bytes.lock().extend_from_slice(frame);
         self.shared.written.notify_one();
     }
 }
@@ -433,7 +434,7 @@ impl Drop for LaneWriter {
 /// reading side fails too.
 async fn write_all(mut wire: WriteHalf<Wire>, shared: Arc<LaneConnectionState>, cut: Cut, pause: Duration) {
     loop {
-        let bytes = mem::take(&mut *lock(&shared.bytes));
+        let bytes = mem::take(&mut *shared.bytes.lock());
         let written = if bytes.is_empty() {
             // Without heartbeats the pause is zero.
             let is_idle = tokio::select! {
@@ -529,11 +530,6 @@ async fn within<T>(
     future: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     timeout(limit, future).await.unwrap_or(Err(Error::TimeOut { call, after: limit }))
-}
-
-/// Each critical section leaves a valid state, also after a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     fmt, io, mem,
     net::{Shutdown, SocketAddr, TcpStream as Socket},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use async_rs::{
     util::Task,
 };
 use imageshare_amqp::{BrokerVersion, FRAME_MAX_MIN, ReadLimit, Scrubber};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -120,7 +121,7 @@ impl Cut {
     /// Keeps a second handle of the socket, unless it was cut already.
     fn keep(&self, tcp: TcpStream) -> io::Result<TcpStream> {
         let socket = tcp.into_std()?;
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         if matches!(*kept, CutState::Cut) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -131,14 +132,10 @@ impl Cut {
     /// Ends the connection in both directions at once, also one that is still being opened. To the broker it looks like the end
     /// of a killed process.
     pub(super) fn cut(&self) {
-        if let CutState::Open(socket) = mem::replace(&mut *self.lock(), CutState::Cut) {
+        if let CutState::Open(socket) = mem::replace(&mut *self.0.lock(), CutState::Cut) {
             // It may have been closed already.
             drop(socket.shutdown(Shutdown::Both));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CutState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
