@@ -11,7 +11,7 @@ use imageshare_engine::{
 use imageshare_worker::{
     broker::{
         DeadLetter, Message, ReplyAddress, Route,
-        delivery::{self, BrokerLane, InvalidMessage, Taken},
+        delivery::{self, BrokerLane, DeliveredJob, InvalidMessage},
         headers as ours,
         outgoing_messages::{OutgoingMessages, Reporter},
         topology::is_ours,
@@ -159,7 +159,7 @@ fn scrub_in_pieces(bytes: &[u8], piece: usize) -> Vec<u8> {
     read
 }
 
-fn check_taken(taken: Taken, body: &[u8]) {
+fn check_taken(taken: DeliveredJob, body: &[u8]) {
     let Delivery { identity: envelope, lane, jobs, .. } = taken;
     let identity = envelope.identity.clone();
     let (expires_at, force) = (envelope.expires_at, envelope.force);

@@ -13,7 +13,7 @@ use imageshare_engine::{
     job::{Job, Mode, Report},
 };
 
-use crate::proof::Proof;
+use crate::ownership_proof::OwnershipProof;
 
 /// A job on its way to the driver.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub enum FromLane<I> {
         /// The subscription.
         epoch: Epoch,
         /// Shows that the lane is ours. Calls need it.
-        proof: Arc<Proof>,
+        proof: Arc<OwnershipProof>,
     },
     /// A job arrived.
     Delivered(Epoch, Delivery<I>),

@@ -28,11 +28,11 @@ pub fn interval(rate: f64) -> Duration {
 
 /// Reads the shares of images.
 #[derive(Debug)]
-pub struct ImageReader(LaneReader);
+pub struct ImageReader(PacedReader);
 
 /// Reads with one lane's credential, one call after the other, at the lane's pace.
 #[derive(Debug)]
-pub(crate) struct LaneReader {
+pub(crate) struct PacedReader {
     api: ApiClient,
     credentials: CredentialCache,
 }
@@ -55,7 +55,7 @@ impl ImageReader {
     /// Returns a reader for a lane.
     #[must_use]
     pub fn new(client: &Client, lane: &OpenLane) -> Self {
-        Self(LaneReader::new(client, lane, lane.endpoint.clone()))
+        Self(PacedReader::new(client, lane, lane.endpoint.clone()))
     }
 
     /// Returns the accounts that an image is shared with. Throttled calls and those without a usable response are repeated
@@ -82,7 +82,7 @@ impl ImageReader {
     }
 }
 
-impl LaneReader {
+impl PacedReader {
     /// Returns a reader for a lane that calls this endpoint.
     pub(crate) fn new(client: &Client, lane: &OpenLane, endpoint: Endpoint) -> Self {
         let credentials = lane.credentials.clone();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     http::Client,
     lanes::OpenLane,
-    listing::{LaneReader, ReadFailure},
+    listing::{PacedReader, ReadFailure},
     wire::job::ACCOUNTS_MAX,
 };
 
@@ -26,14 +26,14 @@ pub struct MemberFilter {
 
 /// Reads with one lane's credential, at the lane's pace. The service is that of the lane's site.
 #[derive(Debug)]
-pub struct OrganizationReader(LaneReader);
+pub struct OrganizationReader(PacedReader);
 
 impl OrganizationReader {
     /// Returns a reader for a lane.
     #[must_use]
     pub fn new(client: &Client, lane: &OpenLane) -> Self {
         let endpoint = lane.endpoint.of_service(DescribeOrganizationMembers::SERVICE);
-        Self(LaneReader::new(client, lane, endpoint))
+        Self(PacedReader::new(client, lane, endpoint))
     }
 
     /// Returns the members of the organization in the order of the API, at most [`ACCOUNTS_MAX`]. Each call is repeated for

@@ -32,7 +32,7 @@ const STILL_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Status {
     metrics: Metrics,
-    lanes: Vec<OfLane>,
+    lanes: Vec<LaneRecord>,
     started: Instant,
     /// Milliseconds from then to the last turn of the driver's loop.
     turned_at: AtomicU64,
@@ -43,9 +43,9 @@ pub struct Status {
 
 /// The state of one lane. Reading and writing never wait.
 #[derive(Debug)]
-pub struct OfLane {
+pub struct LaneRecord {
     name: String,
-    pub(crate) metrics: metrics::OfLane,
+    pub(crate) metrics: metrics::LaneMetrics,
     facts: Mutex<Facts>,
 }
 
@@ -128,7 +128,7 @@ impl Status {
         let (metrics, of_lanes) = Metrics::new(names.iter().copied());
         Self {
             metrics,
-            lanes: names.into_iter().zip(of_lanes).map(|(name, metrics)| OfLane::new(name, metrics)).collect(),
+            lanes: names.into_iter().zip(of_lanes).map(|(name, metrics)| LaneRecord::new(name, metrics)).collect(),
             started: Instant::now(),
             turned_at: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
@@ -137,7 +137,7 @@ impl Status {
     }
 
     /// Returns the lanes in their order.
-    pub fn lanes(&self) -> impl Iterator<Item = &OfLane> {
+    pub fn lanes(&self) -> impl Iterator<Item = &LaneRecord> {
         self.lanes.iter()
     }
 
@@ -197,12 +197,12 @@ impl Status {
     }
 
     /// Returns a lane.
-    pub(crate) fn lane(&self, lane: LaneId) -> &OfLane {
+    pub(crate) fn lane(&self, lane: LaneId) -> &LaneRecord {
         self.lanes.get(lane.place()).expect("a lane is numbered by its place")
     }
 
     /// Returns the metrics that belong to no lane.
-    pub(crate) fn of_process(&self) -> &std::sync::Arc<metrics::OfProcess> {
+    pub(crate) fn of_process(&self) -> &std::sync::Arc<metrics::ProcessMetrics> {
         &self.metrics.of_process
     }
 }
@@ -212,8 +212,8 @@ pub(crate) const fn is_alive_after(still_for: Duration) -> bool {
     still_for.as_millis() < STILL_MAX.as_millis()
 }
 
-impl OfLane {
-    fn new(name: &str, metrics: metrics::OfLane) -> Self {
+impl LaneRecord {
+    fn new(name: &str, metrics: metrics::LaneMetrics) -> Self {
         let lane = Self { name: name.to_owned(), metrics, facts: Mutex::default() };
         lane.metrics.shows_state(LaneState::default().as_str(), false);
         lane

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Readiness;
 use crate::{
     metrics::{Labelled, Outcomes, READ_IMAGE, READ_SHARES, WRITE},
-    status::{LaneState, OfLane, PublisherStatus, Status, is_alive_after},
+    status::{LaneRecord, LaneState, PublisherStatus, Status, is_alive_after},
     wire::report::worker_name,
 };
 
@@ -137,7 +137,7 @@ impl<'a> ReadyJson<'a> {
 }
 
 impl LaneReadyJson {
-    fn new(lane: &OfLane) -> Self {
+    fn new(lane: &LaneRecord) -> Self {
         let state = lane.state();
         let reason = match state {
             LaneState::Closed(reason) => Some(reason.as_str()),
@@ -180,7 +180,7 @@ impl<'a> StatusJson<'a> {
 }
 
 impl<'a> LaneJson<'a> {
-    fn new(lane: &'a OfLane) -> Self {
+    fn new(lane: &'a LaneRecord) -> Self {
         let LaneReadyJson { ready, state, reason, .. } = LaneReadyJson::new(lane);
         let metrics = &lane.metrics;
         let rates =

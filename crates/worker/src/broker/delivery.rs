@@ -107,7 +107,7 @@ pub struct InvalidMessage {
 }
 
 /// A job for the driver.
-pub type Taken = Delivery<Box<JobEnvelope>>;
+pub type DeliveredJob = Delivery<Box<JobEnvelope>>;
 
 /// Parses a message that this broker delivered.
 ///
@@ -118,7 +118,7 @@ pub fn read(
     epoch: Epoch,
     lane: &BrokerLane,
     broker: &BrokerVersion,
-) -> Result<Taken, Box<InvalidMessage>> {
+) -> Result<DeliveredJob, Box<InvalidMessage>> {
     let IncomingMessage { tag, redelivered, properties, body, len } = message;
     let reply = reply(&properties).map(Box::new);
     // A bug that one message triggers must not stop all others, each time it is redelivered.
@@ -262,7 +262,7 @@ fn taken(
     lane: LaneId,
     properties: &BasicProperties,
     reply: Option<Box<ReplyAddress>>,
-) -> Taken {
+) -> DeliveredJob {
     let (timestamp, force) = (job.expires_at, job.force);
     // A time that the system cannot represent is after the end of any process.
     let expires_at = timestamp.and_then(|time| SystemTime::try_from(time).ok());
@@ -316,7 +316,7 @@ mod tests {
         BrokerVersion::from_text(version)
     }
 
-    fn taken(body: &str, properties: BasicProperties) -> Taken {
+    fn taken(body: &str, properties: BasicProperties) -> DeliveredJob {
         read(message(body, properties), Epoch(2), &lane(), &broker("3.10.8")).unwrap()
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     pauses::Reconnects,
-    status::{OfLane, Status},
+    status::{LaneRecord, Status},
 };
 
 /// A queue whose depth is shown.
@@ -29,7 +29,7 @@ struct WatchedQueue<'a> {
     name: String,
     gauge: &'a Gauge,
     /// The lane of its jobs; `None` of the dead letters.
-    lane: Option<&'a OfLane>,
+    lane: Option<&'a LaneRecord>,
 }
 
 /// Shows the depths of the queues until the `publisher` of the process has ended. The broker lists its connection as that of
@@ -108,7 +108,7 @@ async fn end_of(incoming: &mut LaneReader) -> Error {
 }
 
 impl<'a> WatchedQueue<'a> {
-    fn of_lane(lane: &'a OfLane) -> Self {
+    fn of_lane(lane: &'a LaneRecord) -> Self {
         Self { name: topology::jobs_queue(lane.name()), gauge: &lane.metrics.queue_ready, lane: Some(lane) }
     }
 

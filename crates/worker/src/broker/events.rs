@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     BrokerVersion, Error, JobEnvelope, Message, State,
-    management::{Limit, Uninspected},
+    management::{PolicyLimit, Uninspected},
     topology::Difference,
 };
 pub(super) use crate::events::{AckLost, Delivered, Finished, Rejected, Settled};
@@ -19,7 +19,7 @@ use crate::{
     events::QueuedJob,
     lane_messages::{Requeue, SettledJob},
     metrics,
-    status::OfLane,
+    status::LaneRecord,
 };
 
 /// Characters of a job's name that are logged.
@@ -27,13 +27,13 @@ const JOB_ID_CHARS_MAX: usize = 128;
 
 /// A lane was requeued.
 pub(crate) struct Requeued<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) why: Requeue,
 }
 
 /// The subscription of a lane ended or did not come about, and the next one follows after a pause.
 pub(crate) struct Reconnects<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     /// One of a closed set of words.
     pub(crate) reason: &'static str,
     /// Printable.
@@ -44,7 +44,7 @@ pub(crate) struct Reconnects<'a> {
 /// What there has to be at the broker is missing or different: it was looked at, and found for the first time or once
 /// more.
 pub(crate) struct TopologyDiffers<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) differences: &'a [Difference],
     /// Whether it was the same the last time.
     pub(crate) is_known: bool,
@@ -52,7 +52,7 @@ pub(crate) struct TopologyDiffers<'a> {
 
 /// A job has a priority, on a broker that does not act on it.
 pub(crate) struct PriorityIgnored<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) priority: u8,
     pub(crate) broker: &'a BrokerVersion,
     /// Whether this process logged it before.
@@ -61,13 +61,13 @@ pub(crate) struct PriorityIgnored<'a> {
 
 /// The policies of the broker were inspected, for the first time or with another result.
 pub(crate) struct LimitsInspected<'a> {
-    pub(crate) limits: &'a [Limit],
+    pub(crate) limits: &'a [PolicyLimit],
     pub(crate) unknown: &'a [Uninspected],
 }
 
 /// The connection that publishes is in another state than before.
 pub(crate) struct PublisherChanged<'a> {
-    pub(crate) metrics: &'a metrics::OfProcess,
+    pub(crate) metrics: &'a metrics::ProcessMetrics,
     pub(crate) before: &'a State,
     pub(crate) now: &'a State,
 }
@@ -104,7 +104,7 @@ pub(crate) struct DepthsUnknown<'a> {
 
 /// A message that was published is confirmed.
 pub(crate) struct Confirmed<'a> {
-    pub(crate) metrics: &'a metrics::OfProcess,
+    pub(crate) metrics: &'a metrics::ProcessMetrics,
     pub(crate) took: Duration,
 }
 
@@ -239,7 +239,7 @@ impl Confirmed<'_> {
 
 impl<'a> Settled<'a> {
     /// Returns the event of a job from a queue, which is logged.
-    pub(crate) fn of_queue(lane: &'a OfLane, settled: &'a SettledJob<Box<JobEnvelope>>) -> Self {
+    pub(crate) fn of_queue(lane: &'a LaneRecord, settled: &'a SettledJob<Box<JobEnvelope>>) -> Self {
         let JobEnvelope { identity, redelivered, traceparent, .. } = &*settled.identity;
         let (job_id, image_id) = (identity.job_id.as_str(), identity.images.single().map(|image| image.image_id));
         let job = QueuedJob { job_id, image_id, is_redelivered: *redelivered, traceparent: traceparent.as_deref() };

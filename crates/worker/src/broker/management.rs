@@ -66,7 +66,7 @@ pub enum Uninspected {
 /// A limit that may lose jobs. The message names policy, key, value and expectation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("queue {queue}: {policy}: {key} is {value} (expected {expected}): {effect}")]
-pub struct Limit {
+pub struct PolicyLimit {
     queue: String,
     /// The policies that apply to the queue, printable.
     policy: String,
@@ -176,7 +176,7 @@ pub async fn inspect<'a>(
     url: &ManagementUrl,
     vhost: &str,
     lanes: impl IntoIterator<Item = &'a str>,
-) -> (Vec<Limit>, Vec<Uninspected>) {
+) -> (Vec<PolicyLimit>, Vec<Uninspected>) {
     let ours = [(DEAD.to_owned(), &OF_DEAD[..]), (REPORTS.to_owned(), &OF_REPORTS[..])];
     let of_lanes = lanes.into_iter().map(|lane| (topology::jobs_queue(lane), &OF_JOBS[..]));
     let (mut limits, mut unknown) = (Vec::new(), Vec::new());
@@ -219,7 +219,7 @@ async fn ask(client: &Client, url: &ManagementUrl, vhost: &str, queue: &str) -> 
 }
 
 /// Returns what the policies of a queue may lose.
-fn judge<'a>(queue: &'a str, shown: &'a Value, rules: &'a [Rule]) -> impl Iterator<Item = Limit> + 'a {
+fn judge<'a>(queue: &'a str, shown: &'a Value, rules: &'a [Rule]) -> impl Iterator<Item = PolicyLimit> + 'a {
     // Without any it is an empty list.
     let effective = shown.get("effective_policy_definition").and_then(Value::as_object);
     let name = |of: &str| shown.get(of).and_then(Value::as_str).filter(|name| !name.is_empty());
@@ -237,7 +237,7 @@ fn judge<'a>(queue: &'a str, shown: &'a Value, rules: &'a [Rule]) -> impl Iterat
             return None;
         }
         let value = value.as_str().map_or_else(|| shown_text(&value.to_string()), shown_text);
-        Some(Limit { queue: queue.to_owned(), policy: policy.clone(), key, value, expected, effect })
+        Some(PolicyLimit { queue: queue.to_owned(), policy: policy.clone(), key, value, expected, effect })
     })
 }
 

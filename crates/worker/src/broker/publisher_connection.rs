@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Connection, Error, TimeOuts, Url, bounded, events};
-use crate::{metrics::OfProcess, pauses::Reconnects};
+use crate::{metrics::ProcessMetrics, pauses::Reconnects};
 
 /// The longest frame, in bytes. Longer bodies go in several. Headers must fit in one, which
 /// [`outgoing_messages`](super::outgoing_messages) ensures. The usual 128 KiB would take 8 MiB of memory.
@@ -88,17 +88,17 @@ pub(super) struct OpenConnection {
 /// What all users of the connection share.
 #[derive(Debug)]
 struct SharedByUsers {
-    metrics: Option<Arc<OfProcess>>,
+    metrics: Option<Arc<ProcessMetrics>>,
     users: AtomicU64,
     /// Bytes of the longest message that the broker accepts, if it refused one, and when.
     len_max: Mutex<Option<(usize, Instant)>>,
-    problems: Mutex<Problems>,
+    problems: Mutex<PublishProblems>,
     state: watch::Sender<State>,
 }
 
 /// What keeps messages from being published.
 #[derive(Debug)]
-struct Problems {
+struct PublishProblems {
     connection: State,
     /// By the numbers of the users.
     of_users: BTreeMap<u64, State>,
@@ -110,13 +110,13 @@ impl PublisherConnection {
         url: Url,
         name: &str,
         time_outs: TimeOuts,
-        metrics: Option<Arc<OfProcess>>,
+        metrics: Option<Arc<ProcessMetrics>>,
     ) -> (Self, ConnectionKeeper) {
         let shared = Arc::new(SharedByUsers {
             metrics,
             users: AtomicU64::new(0),
             len_max: Mutex::default(),
-            problems: Mutex::new(Problems { connection: State::Connecting, of_users: BTreeMap::new() }),
+            problems: Mutex::new(PublishProblems { connection: State::Connecting, of_users: BTreeMap::new() }),
             state: watch::Sender::new(State::Connecting),
         });
         let (newest_sender, newest) = watch::channel(None);
@@ -264,7 +264,7 @@ impl OpenConnection {
 
 impl SharedByUsers {
     /// Changes what keeps messages from being published, and shows the new state if it differs.
-    fn change(&self, change: impl FnOnce(&mut Problems)) {
+    fn change(&self, change: impl FnOnce(&mut PublishProblems)) {
         let mut problems = self.problems.lock();
         change(&mut problems);
         let state = problems.state();
@@ -288,7 +288,7 @@ impl SharedByUsers {
     }
 }
 
-impl Problems {
+impl PublishProblems {
     /// The state of the publisher: that of the connection, or the first problem of a user.
     fn state(&self) -> &State {
         match &self.connection {

@@ -12,7 +12,7 @@ use super::{
     reply_copies::{CopySender, ReplyCopies},
     room::Rooms,
 };
-use crate::metrics::OfProcess;
+use crate::metrics::ProcessMetrics;
 
 /// How long copies of reports that were handed over may take at the end.
 const COPIES_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ impl Publishers {
         url: Url,
         name: &str,
         time_outs: TimeOuts,
-        metrics: Arc<OfProcess>,
+        metrics: Arc<ProcessMetrics>,
     ) -> (Self, PublisherConnections) {
         let (copies, copy_sender) = ReplyCopies::new(url.clone(), name, time_outs);
         let (connection, keeper) = PublisherConnection::new(url, name, time_outs, Some(metrics));

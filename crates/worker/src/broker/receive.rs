@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     lane_messages::{Epoch, FromLane},
-    proof::Proof,
+    ownership_proof::OwnershipProof,
 };
 
 /// Receives until the broker or the process ends it.
@@ -22,7 +22,7 @@ pub(super) async fn receive(
     incoming: &mut LaneReader,
     outgoing: &LaneWriter,
     epoch: Epoch,
-    proof: &Arc<Proof>,
+    proof: &Arc<OwnershipProof>,
     is_up: &mut bool,
     invalid: &mpsc::Sender<ReservedInvalid>,
     context: LaneContext<'_>,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     lane_messages::{Epoch, Requeue, SettledJob, ToLane, UnpublishedOutcomes},
-    proof::{Moment, Proof},
+    ownership_proof::{Moment, OwnershipProof},
     wire::report::Status,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Settling<'a> {
     context: LaneContext<'a>,
     reporter: Reporter<'a>,
     outgoing: &'a LaneWriter,
-    proof: &'a Proof,
+    proof: &'a OwnershipProof,
     queue: &'a str,
     /// Deliveries that are settled and not acknowledged.
     settlement: Settlement,
@@ -102,7 +102,7 @@ impl<'a> Settling<'a> {
         epoch: Epoch,
         queue: &'a str,
         outgoing: &'a LaneWriter,
-        proof: &'a Proof,
+        proof: &'a OwnershipProof,
         acknowledged: &'a mut u32,
         context: LaneContext<'a>,
     ) -> Self {

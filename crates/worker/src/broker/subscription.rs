@@ -27,8 +27,8 @@ use super::{
 use crate::{
     lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
-    proof::Proof,
-    status::OfLane,
+    ownership_proof::OwnershipProof,
+    status::LaneRecord,
 };
 
 /// Invalid messages that wait to be published.
@@ -42,7 +42,7 @@ pub(super) struct LaneContext<'a> {
     pub(super) worker: &'a str,
     pub(super) publishers: &'a Publishers,
     pub(super) events: &'a mpsc::Sender<FromLane<Box<JobEnvelope>>>,
-    pub(super) status: &'a OfLane,
+    pub(super) status: &'a LaneRecord,
     /// Bytes of invalid messages that all lanes may keep until they are confirmed.
     pub(super) invalid: &'a Arc<Semaphore>,
     /// Whether a job with a priority was logged.
@@ -52,7 +52,7 @@ pub(super) struct LaneContext<'a> {
 /// A lane that is consumed. Dropping it cuts the connection, and the broker requeues everything in order.
 pub(super) struct Subscription {
     connection: LaneConnection,
-    proof: Arc<Proof>,
+    proof: Arc<OwnershipProof>,
     epoch: Epoch,
     /// Whether a message arrived, and the driver was informed.
     is_up: bool,
@@ -104,7 +104,7 @@ impl Subscription {
         epoch: Epoch,
     ) -> Result<Self, SubscriptionEnd> {
         connection.consume(&topology::jobs_queue(&lane.name), prefetch).await?;
-        let proof = Arc::new(Proof::new(connection.time_outs().heartbeat));
+        let proof = Arc::new(OwnershipProof::new(connection.time_outs().heartbeat));
         Ok(Self { connection, proof, epoch, is_up: false, acknowledged: 0, _is_connected: is_connected })
     }
 
@@ -147,7 +147,7 @@ impl Subscription {
 }
 
 /// Drops an order for a subscription that ended. Its job returns, so its report is not published.
-pub(super) fn void_order(order: &LaneOrder, lane: &OfLane) {
+pub(super) fn void_order(order: &LaneOrder, lane: &LaneRecord) {
     if let ToLane::Settled(settled, _) = order {
         events::AckLost { lane, job_id: Some(&settled.identity.identity.job_id), jobs: 1 }.record();
     }

@@ -27,7 +27,7 @@ use crate::{
     lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
     pauses::Reconnects,
-    status::{OfLane, Status},
+    status::{LaneRecord, Status},
 };
 
 /// How long to wait before the topology is checked again after it was missing or different.
@@ -255,7 +255,7 @@ async fn check(setup: &Setup, lane: &BrokerLane, name: &str) -> Result<(), Subsc
 }
 
 /// Drops orders that are void, until the driver ends or releases the lane.
-async fn released(orders: &mut Orders, lane: &OfLane) -> SubscriptionEnd {
+async fn released(orders: &mut Orders, lane: &LaneRecord) -> SubscriptionEnd {
     while let Some(order) = orders.recv().await {
         if let ToLane::Release = order {
             return SubscriptionEnd::Requeued(Requeue::Paused);

@@ -16,25 +16,26 @@ use crate::{
     api::{ApiFailure, ApiSender, CallOutcome},
     events::CallDetails,
     http::Sending,
-    proof::Proof,
+    ownership_proof::OwnershipProof,
 };
 
 /// The calls in flight.
 #[derive(Debug)]
 pub(super) struct Calls {
-    in_flight: BTreeMap<CallId, InFlight>,
+    in_flight: BTreeMap<CallId, CallRecord>,
     tasks: JoinSet<()>,
     sender: mpsc::UnboundedSender<CallEvent>,
     /// Holds at most two events for each call in flight. The engine bounds those for each lane.
     events: mpsc::UnboundedReceiver<CallEvent>,
 }
 
+/// What the driver records of a call.
 #[derive(Debug)]
-struct InFlight {
-    lane: LaneId,
-    details: CallDetails,
-    /// When its request was written.
-    sent_at: Option<Instant>,
+pub(super) struct CallRecord {
+    pub(super) lane: LaneId,
+    pub(super) details: CallDetails,
+    /// When its request was written, if it was.
+    pub(super) sent_at: Option<Instant>,
 }
 
 /// What happened to a call.
@@ -55,14 +56,6 @@ pub(super) enum CallEvent {
     },
 }
 
-/// A call that has ended.
-pub(super) struct EndedCall {
-    pub(super) lane: LaneId,
-    pub(super) details: CallDetails,
-    /// When its request was written, if it was.
-    pub(super) sent_at: Option<Instant>,
-}
-
 impl Calls {
     pub(super) fn new() -> Self {
         let (sender, events) = mpsc::unbounded_channel();
@@ -76,9 +69,9 @@ impl Calls {
         lane: LaneId,
         api: ApiSender,
         action: Action,
-        proof: Option<Arc<Proof>>,
+        proof: Option<Arc<OwnershipProof>>,
     ) {
-        self.in_flight.insert(call, InFlight { lane, details: details(&action), sent_at: None });
+        self.in_flight.insert(call, CallRecord { lane, details: details(&action), sent_at: None });
         let flight = Flight::new(call, proof, self.sender.clone());
         self.tasks.spawn(flight.fly(api, action));
     }
@@ -103,9 +96,8 @@ impl Calls {
     }
 
     /// Removes a call that has ended.
-    pub(super) fn remove(&mut self, call: CallId) -> Option<EndedCall> {
-        let InFlight { lane, details, sent_at } = self.in_flight.remove(&call)?;
-        Some(EndedCall { lane, details, sent_at })
+    pub(super) fn remove(&mut self, call: CallId) -> Option<CallRecord> {
+        self.in_flight.remove(&call)
     }
 
     /// Breaks off all calls. Each has an event about its outcome then.
@@ -166,7 +158,7 @@ pub(super) struct Flight {
     call: CallId,
     sending: Arc<Sending>,
     /// What has to be fresh when the request is written, if anything.
-    proof: Option<Arc<Proof>>,
+    proof: Option<Arc<OwnershipProof>>,
     events: mpsc::UnboundedSender<CallEvent>,
     is_over: bool,
 }
@@ -174,7 +166,11 @@ pub(super) struct Flight {
 impl Flight {
     /// `proof` is that of the lane, where it has one. Reads need it too: they count against the limit, which may be another
     /// worker's by now.
-    pub(super) fn new(call: CallId, proof: Option<Arc<Proof>>, events: mpsc::UnboundedSender<CallEvent>) -> Self {
+    pub(super) fn new(
+        call: CallId,
+        proof: Option<Arc<OwnershipProof>>,
+        events: mpsc::UnboundedSender<CallEvent>,
+    ) -> Self {
         let (at_write, on_sent) = (proof.clone(), events.clone());
         let may_leave = move || {
             let is_ours = at_write.is_none_or(|proof| proof.is_fresh());

@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) use self::jobs::{DELIVERIES_MAX, ITEMS_MAX};
 use self::{
-    calls::{CallEvent, Calls, EndedCall},
+    calls::{CallEvent, CallRecord, Calls},
     jobs::JobsInHand,
     lanes::Lanes,
 };
@@ -217,7 +217,7 @@ impl<I: Send + 'static> Driver<I> {
                 self.jobs.handle(Input::Sent(call));
             }
             CallEvent::Ended { call, outcome, request_id, generation } => {
-                if let Some(EndedCall { lane, details, sent_at }) = self.calls.remove(call) {
+                if let Some(CallRecord { lane, details, sent_at }) = self.calls.remove(call) {
                     self.lanes.record(lane, &outcome, generation);
                     if let Outcome::Refused { class: Class::Throttle | Class::ThrottleAll, .. } = outcome {
                         self.jobs.observer().call_throttled();

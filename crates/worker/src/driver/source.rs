@@ -5,7 +5,7 @@ use std::{future::ready, sync::Arc, time::Duration};
 use imageshare_engine::io::LaneId;
 
 use super::Driver;
-use crate::proof::Proof;
+use crate::ownership_proof::OwnershipProof;
 
 /// A source of jobs, which takes the reports. It has the two kinds of a command: an [`InputSource`](super::InputSource) for
 /// the jobs of files and flags, which ends, and a [`BrokerSource`](super::BrokerSource) for the lanes of a daemon, which
@@ -38,7 +38,7 @@ pub trait JobSource<I>: Send {
     fn woke(&mut self, _asleep: Duration, _driver: &mut Driver<I>) {}
 
     /// Returns the ownership proof of a lane that can be lost. Its calls need it.
-    fn proof(&self, _lane: LaneId) -> Option<Arc<Proof>> {
+    fn proof(&self, _lane: LaneId) -> Option<Arc<OwnershipProof>> {
         None
     }
 }

@@ -22,7 +22,7 @@ use super::{Demand, Driver, DriverEvent, JobSource, WORK_MAX, jobs::ITEMS_MAX};
 use crate::{
     events,
     lane_messages::{Delivery, Epoch, FromLane, Requeue, ToLane, UnpublishedOutcomes},
-    proof::Proof,
+    ownership_proof::OwnershipProof,
     wire::job::ACCOUNTS_MAX,
 };
 
@@ -31,7 +31,7 @@ const MESSAGES_AT_ONCE: usize = 64;
 
 /// A loop that was asleep for longer may have lost its lanes to other workers. Its own work does not count: a turn does a
 /// bounded amount of it (see [`WORK_MAX`]), but a machine may be slow. A process that is suspended in the middle of its work
-/// sends nothing either, since each call needs a fresh [`Proof`].
+/// sends nothing either, since each call needs a fresh [`OwnershipProof`].
 const ASLEEP_MAX: Duration = Duration::from_secs(2);
 
 /// The channels between a driver, the subscriptions of its lanes, and the daemon.
@@ -99,7 +99,7 @@ enum LaneOwnership {
     /// It is ours.
     Owned {
         epoch: Epoch,
-        proof: Arc<Proof>,
+        proof: Arc<OwnershipProof>,
         /// Why it will be requeued, if it will.
         leaving: Option<Requeue>,
         /// Whether a job did not fit into its share. No later delivery of this subscription is taken in: the broker keeps
@@ -392,7 +392,7 @@ impl<I: Send + 'static> JobSource<I> for BrokerSource<I> {
         }
     }
 
-    fn proof(&self, lane: LaneId) -> Option<Arc<Proof>> {
+    fn proof(&self, lane: LaneId) -> Option<Arc<OwnershipProof>> {
         match &self.lanes.get(lane.place())?.ownership {
             LaneOwnership::Owned { proof, .. } => Some(Arc::clone(proof)),
             LaneOwnership::Requested | LaneOwnership::Released => None,

@@ -9,17 +9,17 @@ use imageshare_core::{
 use imageshare_engine::io::Outcome;
 use tracing::{debug, field::display, trace};
 
-use crate::status::OfLane;
+use crate::status::LaneRecord;
 
 /// A request was written.
 pub(crate) struct CallSent<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) call: &'a CallDetails,
 }
 
 /// A call ended.
 pub(crate) struct CallEnded<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) call: &'a CallDetails,
     pub(crate) outcome: &'a Outcome,
     /// The request id of an accepted request; a refusal has its own.

@@ -8,7 +8,7 @@ use tracing::{debug, info, trace, warn};
 
 use crate::{
     lane_messages::SettledJob,
-    status::OfLane,
+    status::LaneRecord,
     wire::{Rejection, report::Status},
 };
 
@@ -17,7 +17,7 @@ const CODES_MAX: usize = 10;
 
 /// A message was delivered.
 pub(crate) struct Delivered<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) is_redelivered: bool,
     /// By its publisher's clock, if that is known.
     pub(crate) published_at: Option<SystemTime>,
@@ -25,12 +25,12 @@ pub(crate) struct Delivered<'a> {
 
 /// A job was read from an input.
 pub(crate) struct Read<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
 }
 
 /// A message is invalid.
 pub(crate) struct Rejected<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) rejection: &'a Rejection,
     /// The reason in one word.
     pub(crate) reason: &'static str,
@@ -39,7 +39,7 @@ pub(crate) struct Rejected<'a> {
 
 /// Each account of a job has an outcome.
 pub(crate) struct Settled<'a> {
-    lane: &'a OfLane,
+    lane: &'a LaneRecord,
     mode: Mode,
     reports: &'a [Report],
     /// `None` of a job from an input.
@@ -69,7 +69,7 @@ pub(crate) struct Finished {
 
 /// Settled deliveries can no longer be acknowledged, so they are redelivered.
 pub(crate) struct AckLost<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     /// The job, if it is one whose id is still known.
     pub(crate) job_id: Option<&'a str>,
     pub(crate) jobs: u64,
@@ -111,7 +111,7 @@ impl Rejected<'_> {
 }
 
 impl<'a> Settled<'a> {
-    pub(crate) fn of<I>(lane: &'a OfLane, settled: &'a SettledJob<I>) -> Self {
+    pub(crate) fn of<I>(lane: &'a LaneRecord, settled: &'a SettledJob<I>) -> Self {
         Self { lane, mode: settled.mode, reports: &settled.reports, queued: None }
     }
 
@@ -181,7 +181,7 @@ impl<'a> Settled<'a> {
 }
 
 impl Finished {
-    pub(crate) fn record(&self, lane: &OfLane) {
+    pub(crate) fn record(&self, lane: &LaneRecord) {
         let Self { status, published_at, received_at, is_dead } = *self;
         let metrics = &lane.metrics;
         metrics.jobs_finished.of(status.as_str()).inc();

@@ -6,34 +6,34 @@ use imageshare_core::ids::AccountId;
 use imageshare_engine::io::Notice;
 use tracing::{error, info, warn};
 
-use crate::status::OfLane;
+use crate::status::LaneRecord;
 
 /// The engine gave a notice.
 pub(crate) struct Noticed<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) notice: &'a Notice,
 }
 
 /// A lane has its first credential, or another one than before.
 pub(crate) struct CredentialRenewed<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) expires_at: Option<SystemTime>,
 }
 
 /// The account of a credential was identified, or cannot be.
 pub(crate) struct OwnerIdentified<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     pub(crate) owner: &'a Result<AccountId, String>,
 }
 
 /// A source that failed has the same credential again.
 pub(crate) struct SourceWorks<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
 }
 
 /// The source of a credential has none. The last one is kept; a lane that has had none waits.
 pub(crate) struct CredentialFailed<'a> {
-    pub(crate) lane: &'a OfLane,
+    pub(crate) lane: &'a LaneRecord,
     /// One printable line.
     pub(crate) reason: &'a str,
 }

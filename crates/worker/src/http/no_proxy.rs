@@ -13,10 +13,10 @@ use crate::endpoint::host_and_port;
 /// in curl. An address means itself, `address/bits` its network, `:port` behind any of these only that port, and `*`
 /// everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoProxy(Vec<Entry>);
+pub struct NoProxy(Vec<NoProxyEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct NoProxyEntry {
     hosts: Hosts,
     port: Option<u16>,
 }
@@ -72,12 +72,12 @@ impl Hosts {
 
 impl fmt::Display for NoProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<String> = self.0.iter().map(Entry::to_string).collect();
+        let shown: Vec<String> = self.0.iter().map(NoProxyEntry::to_string).collect();
         f.write_str(&shown.join(","))
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for NoProxyEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.hosts, self.port) {
             (Hosts::All, _) => f.write_str("*")?,
@@ -104,13 +104,13 @@ impl FromStr for NoProxy {
     }
 }
 
-fn entry(text: &str) -> Option<Entry> {
+fn entry(text: &str) -> Option<NoProxyEntry> {
     if let Some(hosts) = Hosts::parse(text) {
-        return Some(Entry { hosts, port: None });
+        return Some(NoProxyEntry { hosts, port: None });
     }
     let (hosts, port) = text.rsplit_once(':')?;
     let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;
-    Some(Entry { hosts: Hosts::parse(hosts)?, port: Some(port) })
+    Some(NoProxyEntry { hosts: Hosts::parse(hosts)?, port: Some(port) })
 }
 
 #[cfg(test)]

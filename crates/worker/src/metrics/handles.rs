@@ -23,7 +23,7 @@ use super::{
 
 /// The metrics that belong to no lane.
 #[derive(Debug)]
-pub(crate) struct OfProcess {
+pub(crate) struct ProcessMetrics {
     pub(crate) received_from_queue: IntCounter,
     pub(crate) received_from_input: IntCounter,
     pub(crate) account_failures: Labelled<IntCounter>,
@@ -40,8 +40,8 @@ pub(crate) struct OfProcess {
 
 /// The metrics of one lane.
 #[derive(Debug)]
-pub(crate) struct OfLane {
-    pub(crate) of_process: Arc<OfProcess>,
+pub(crate) struct LaneMetrics {
+    pub(crate) of_process: Arc<ProcessMetrics>,
     pub(crate) jobs_finished: Labelled<IntCounter>,
     pub(crate) jobs_held: IntGauge,
     pub(crate) requeues: Labelled<IntCounter>,
@@ -50,9 +50,9 @@ pub(crate) struct OfLane {
     pub(crate) job_total: Histogram,
     pub(crate) shared: Outcomes,
     pub(crate) cancelled: Outcomes,
-    pub(crate) writes: Requests,
-    pub(crate) share_readings: Requests,
-    pub(crate) image_readings: Requests,
+    pub(crate) writes: RequestMetrics,
+    pub(crate) share_readings: RequestMetrics,
+    pub(crate) image_readings: RequestMetrics,
     pub(crate) requests_in_flight: IntGauge,
     pub(crate) batch_accounts: Histogram,
     pub(crate) retries: Labelled<IntCounter>,
@@ -85,13 +85,13 @@ pub(crate) struct Outcomes {
 
 /// Requests of one action.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestMetrics {
     pub(crate) ended: Labelled<IntCounter>,
     pub(crate) duration: Histogram,
     pub(crate) rate_limit: Gauge,
 }
 
-impl OfProcess {
+impl ProcessMetrics {
     pub(super) fn new(families: &Families) -> Self {
         at(&families.build_info, &[env!("CARGO_PKG_VERSION"), crate::REVISION]).set(1);
         Self {
@@ -110,8 +110,8 @@ impl OfProcess {
     }
 }
 
-impl OfLane {
-    pub(super) fn new(families: &Families, lane: &str, of_process: &Arc<OfProcess>) -> Self {
+impl LaneMetrics {
+    pub(super) fn new(families: &Families, lane: &str, of_process: &Arc<ProcessMetrics>) -> Self {
         Self {
             of_process: Arc::clone(of_process),
             jobs_finished: Labelled::new(&STATUSES, |status| at(&families.jobs_finished, &[lane, status])),
@@ -122,9 +122,9 @@ impl OfLane {
             job_total: at(&families.job_total, &[lane]),
             shared: Outcomes::new(families, lane, "SHARE"),
             cancelled: Outcomes::new(families, lane, "CANCEL"),
-            writes: Requests::new(families, lane, WRITE, &RESULTS_OF_WRITES),
-            share_readings: Requests::new(families, lane, READ_SHARES, &RESULTS_OF_READINGS),
-            image_readings: Requests::new(families, lane, READ_IMAGE, &RESULTS_OF_READINGS),
+            writes: RequestMetrics::new(families, lane, WRITE, &RESULTS_OF_WRITES),
+            share_readings: RequestMetrics::new(families, lane, READ_SHARES, &RESULTS_OF_READINGS),
+            image_readings: RequestMetrics::new(families, lane, READ_IMAGE, &RESULTS_OF_READINGS),
             requests_in_flight: at(&families.requests_in_flight, &[lane]),
             batch_accounts: at(&families.batch_accounts, &[lane]),
             retries: Labelled::new(&RETRIES, |reason| at(&families.retries, &[lane, reason])),
@@ -154,7 +154,7 @@ impl OfLane {
     }
 
     /// Returns the metrics of an action's requests.
-    pub(crate) fn requests(&self, action: &str) -> &Requests {
+    pub(crate) fn requests(&self, action: &str) -> &RequestMetrics {
         match action {
             WRITE => &self.writes,
             READ_SHARES => &self.share_readings,
@@ -233,7 +233,7 @@ impl Outcomes {
     }
 }
 
-impl Requests {
+impl RequestMetrics {
     fn new(families: &Families, lane: &str, action: &'static str, results: &[&'static str]) -> Self {
         Self {
             ended: Labelled::new(results, |result| at(&families.requests, &[lane, action, result])),

@@ -21,7 +21,7 @@ use prometheus::{Encoder as _, TextEncoder, process_collector::ProcessCollector,
 
 use self::{families::Families, register::Register};
 pub(crate) use self::{
-    handles::{OfLane, OfProcess, Outcomes},
+    handles::{LaneMetrics, Outcomes, ProcessMetrics},
     labels::{READ_IMAGE, READ_SHARES, WRITE},
     register::{Labelled, Up},
 };
@@ -33,16 +33,16 @@ pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     register: Register,
-    pub(crate) of_process: Arc<OfProcess>,
+    pub(crate) of_process: Arc<ProcessMetrics>,
 }
 
 impl Metrics {
     /// Returns the metrics of a process with these lanes, and those of each lane in their order.
-    pub(crate) fn new<'a>(lanes: impl IntoIterator<Item = &'a str>) -> (Self, Vec<OfLane>) {
+    pub(crate) fn new<'a>(lanes: impl IntoIterator<Item = &'a str>) -> (Self, Vec<LaneMetrics>) {
         let register = Register::default();
         let families = Families::new(&register);
-        let of_process = Arc::new(OfProcess::new(&families));
-        let lanes = lanes.into_iter().map(|lane| OfLane::new(&families, lane, &of_process)).collect();
+        let of_process = Arc::new(ProcessMetrics::new(&families));
+        let lanes = lanes.into_iter().map(|lane| LaneMetrics::new(&families, lane, &of_process)).collect();
         register.collector(ProcessCollector::for_self());
         (Self { register, of_process }, lanes)
     }

@@ -106,7 +106,7 @@ fn each_class_is_a_result_label() {
     let status = Status::new(["default"]);
     let lane = status.lanes().next().unwrap();
     for (code, class) in code::table() {
-        let ended = |requests: &super::handles::Requests| requests.ended.of(class.as_str()).clone();
+        let ended = |requests: &super::handles::RequestMetrics| requests.ended.of(class.as_str()).clone();
         let before = ended(&lane.metrics.writes).get();
         refused(lane, labels::WRITE, code);
         assert_eq!(ended(&lane.metrics.writes).get(), before + 1, "{code}");
@@ -118,7 +118,7 @@ fn each_class_is_a_result_label() {
     assert!(lane.metrics.share_readings.ended.of("unknown").get() > 0, "a reading has no quota");
 }
 
-fn refused(lane: &crate::status::OfLane, action: &'static str, code: &str) {
+fn refused(lane: &crate::status::LaneRecord, action: &'static str, code: &str) {
     let outcome = Outcome::Refused {
         code: code.into(),
         class: imageshare_core::Class::of(code),

@@ -17,11 +17,11 @@ use crate::wire::job::is_lane_name;
 pub(super) type RawAccounts = BTreeMap<String, Value>;
 
 /// The files of the lists, by their names. Each is set.
-pub(super) type AccountLists = BTreeMap<String, Setting<Option<PathBuf>>>;
+pub(super) type AccountFiles = BTreeMap<String, Setting<Option<PathBuf>>>;
 
 /// Resolves the lists of the file.
-pub(super) fn resolve(raw: RawAccounts, resolver: &mut SettingsResolver<'_>) -> AccountLists {
-    let mut lists = AccountLists::new();
+pub(super) fn resolve(raw: RawAccounts, resolver: &mut SettingsResolver<'_>) -> AccountFiles {
+    let mut lists = AccountFiles::new();
     for (name, value) in raw {
         let path = vec!["accounts".to_owned(), name.clone()];
         if !is_lane_name(&name) {

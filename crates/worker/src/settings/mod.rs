@@ -31,7 +31,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{
-    accounts::AccountLists,
+    accounts::AccountFiles,
     admin::AdminSettings,
     broker::BrokerSettings,
     credentials::CredentialEntry,
@@ -127,7 +127,7 @@ pub struct Settings {
 struct Resolved {
     lanes: BTreeMap<String, LaneSettings>,
     credentials: BTreeMap<String, CredentialEntry>,
-    accounts: AccountLists,
+    accounts: AccountFiles,
     engine: EngineSettings,
     http: HttpSettings,
     broker: BrokerSettings,

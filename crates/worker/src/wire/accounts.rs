@@ -8,7 +8,7 @@ use imageshare_core::{
 };
 
 use super::{
-    documents::{Documents, Foreign, Taken},
+    documents::{Documents, Foreign, LinePart},
     job::{self, ACCOUNTS_MAX, JOB_BYTES_MAX},
     lines::{Line, Lines},
     rows::ACCOUNT_NAMES,
@@ -195,12 +195,12 @@ impl Reading {
         let mut at = 0;
         loop {
             match documents.take(number, bytes, at) {
-                Taken::Value { line, value, next } => {
+                LinePart::Value { line, value, next } => {
                     self.take_value(line, value)?;
                     at = next;
                 }
-                Taken::LineEnd => return ControlFlow::Continue(()),
-                Taken::Malformed(problem) => {
+                LinePart::LineEnd => return ControlFlow::Continue(()),
+                LinePart::Malformed(problem) => {
                     self.refuse(number, &problem);
                     return ControlFlow::Break(());
                 }

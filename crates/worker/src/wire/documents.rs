@@ -44,7 +44,7 @@ enum List {
 }
 
 /// What was found in a line.
-pub(super) enum Taken<'a> {
+pub(super) enum LinePart<'a> {
     /// A value ended.
     Value {
         /// The line on which it began.
@@ -84,7 +84,7 @@ impl Documents {
     }
 
     /// Takes a line from the byte `at` on until a value ends, so that no more than one is in memory.
-    pub(super) fn take(&mut self, number: u64, line: &[u8], at: usize) -> Taken<'_> {
+    pub(super) fn take(&mut self, number: u64, line: &[u8], at: usize) -> LinePart<'_> {
         for at in at..=line.len() {
             let byte = line.get(at).copied().unwrap_or(b'\n');
             if self.state == State::Word && (byte.is_ascii_whitespace() || b",]}".contains(&byte)) {
@@ -98,7 +98,7 @@ impl Documents {
                     }
                     Ok(false) => continue,
                     Err(problem) => {
-                        return Taken::Malformed(format!(
+                        return LinePart::Malformed(format!(
                             "malformed JSON: {problem}; the rest of the file was not read"
                         ));
                     }
@@ -115,7 +115,7 @@ impl Documents {
                 return self.end(at + 1);
             }
         }
-        Taken::LineEnd
+        LinePart::LineEnd
     }
 
     /// Returns what is wrong if the text ends here.
@@ -165,7 +165,7 @@ impl Documents {
     }
 
     /// Ends a value before the byte `next`.
-    fn end(&mut self, next: usize) -> Taken<'_> {
+    fn end(&mut self, next: usize) -> LinePart<'_> {
         self.state = State::Between;
         if self.list != List::Closed {
             self.list = List::CommaOrEnd;
@@ -175,7 +175,7 @@ impl Documents {
         } else {
             Ok(self.value.as_slice())
         };
-        Taken::Value { line: self.line, value, next }
+        LinePart::Value { line: self.line, value, next }
     }
 }
 
@@ -214,13 +214,13 @@ mod tests {
             let mut at = 0;
             loop {
                 match documents.take(number, line.as_bytes(), at) {
-                    Taken::Value { line, value, next } => {
+                    LinePart::Value { line, value, next } => {
                         let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
                         read.push(format!("{line} {}", value.unwrap_or_else(|problem| problem)));
                         at = next;
                     }
-                    Taken::LineEnd => break,
-                    Taken::Malformed(problem) => {
+                    LinePart::LineEnd => break,
+                    LinePart::Malformed(problem) => {
                         read.push(format!("{number} {problem}"));
                         return read;
                     }

@@ -128,7 +128,7 @@ pub(super) fn read(value: &Value<'_>, region: Option<Region>) -> Result<Images, 
     let images: Vec<_> = elements
         .iter()
         .enumerate()
-        .map(|(index, element)| Members::read(index, element)?.image(region))
+        .map(|(index, element)| ImageMembers::read(index, element)?.image(region))
         .collect::<Result<_, _>>()?;
     Images::new(images).map_err(|error| match error {
         ImagesError::Repeated { index, .. } => problem(format!("images[{index}]"), error.to_string()),
@@ -138,12 +138,12 @@ pub(super) fn read(value: &Value<'_>, region: Option<Region>) -> Result<Images, 
 
 /// Reads the account ids of each image in the member `images`, which [`read`] accepts. Returns `None` if no image has its own.
 pub(super) fn read_account_ids(value: &Value<'_>) -> Result<Option<AccountLists>, MemberProblem> {
-    let members = elements(value)?.iter().enumerate().map(|(index, element)| Members::read(index, element));
+    let members = elements(value)?.iter().enumerate().map(|(index, element)| ImageMembers::read(index, element));
     let members = members.collect::<Result<Vec<_>, _>>()?;
     if members.iter().all(|members| members.get("account_ids").is_none()) {
         return Ok(None);
     }
-    let read = |members: &Members<'_>| job::account_ids(&members.name("account_ids"), members.get("account_ids"));
+    let read = |members: &ImageMembers<'_>| job::account_ids(&members.name("account_ids"), members.get("account_ids"));
     let lists = members.iter().map(read).collect::<Result<AccountLists, _>>()?;
     match lists.iter().map(|list| list.len()).sum::<usize>() {
         0..=ACCOUNTS_MAX => Ok(Some(lists)),
@@ -162,12 +162,12 @@ fn elements<'a>(value: &'a Value<'a>) -> Result<&'a [Value<'a>], MemberProblem> 
 }
 
 /// The members of one image.
-struct Members<'a> {
+struct ImageMembers<'a> {
     index: usize,
     values: [Option<&'a Value<'a>>; MEMBERS.len()],
 }
 
-impl<'a> Members<'a> {
+impl<'a> ImageMembers<'a> {
     fn read(index: usize, value: &'a Value<'a>) -> Result<Self, MemberProblem> {
         let Value::Object(pairs) = value else {
             let invalid = format!("invalid value {value} (expected an object with region and image_id)");

@@ -40,7 +40,7 @@ pub const LABEL_VALUE_LEN_MAX: usize = 256;
 /// Characters of a lane's name.
 pub const LANE_LEN_MAX: usize = 63;
 
-/// The members of a job and their aliases, in the order of their checks and of [`Slots`].
+/// The members of a job and their aliases, in the order of their checks and of [`JobMembers`].
 pub(super) const MEMBERS: [&[&str]; 10] = [
     &["job_id"],
     &["lane"],
@@ -225,7 +225,7 @@ pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
         return Err(unreadable(defaults, too_long()));
     }
     let text = str::from_utf8(body).map_err(|error| unreadable(defaults, not_utf8(body, error)))?;
-    let mut slots = Slots([const { None }; MEMBERS.len()]);
+    let mut slots = JobMembers([const { None }; MEMBERS.len()]);
     let read = value::read_members(text, &MEMBERS, &mut slots.0);
     let rejected = |(member, problem): (Option<String>, String)| Rejection {
         place: None,
@@ -293,9 +293,9 @@ pub(super) struct MemberProblem {
 }
 
 /// The values of [`MEMBERS`].
-struct Slots<'a>([Option<Value<'a>>; MEMBERS.len()]);
+struct JobMembers<'a>([Option<Value<'a>>; MEMBERS.len()]);
 
-impl Slots<'_> {
+impl JobMembers<'_> {
     /// The whole job, or the first problem in the order of [`MEMBERS`].
     fn job(&self, defaults: &Defaults) -> Result<Job, MemberProblem> {
         let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());

@@ -5,11 +5,11 @@ use std::{collections::VecDeque, io::BufRead, ops::ControlFlow, sync::Arc};
 use imageshare_core::{ids::Region, text::printable};
 
 use super::{
-    documents::{Documents, Foreign, Taken, is_spread},
+    documents::{Documents, Foreign, LinePart, is_spread},
     job::{self, Defaults, JOB_BYTES_MAX, Job},
     lines::{Line, Lines},
     rejection::{Place, Rejection},
-    rows::{COLUMNS, Ready, Rows},
+    rows::{COLUMNS, ReadyJobs, Rows},
     sheet::{is_comment, is_header},
 };
 
@@ -26,7 +26,7 @@ pub enum Format {
 }
 
 /// Takes a line about what the reader ignores.
-type Notice = Box<dyn FnMut(&str) + Send>;
+type NoticeHandler = Box<dyn FnMut(&str) + Send>;
 
 /// A job and the line on which it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub struct JobReader<R> {
     /// Where in the last line the next object may begin; `None` if the line is used up.
     rest: Option<usize>,
     /// Read and not given out yet; two at most.
-    ready: Ready,
-    notice: Option<Notice>,
+    ready: ReadyJobs,
+    notice: Option<NoticeHandler>,
     is_ended: bool,
 }
 
@@ -173,7 +173,13 @@ struct Objects {
 impl Objects {
     /// Takes a line from the byte `at` on until a job ends. Returns where to continue, `None` at the end of the line, or
     /// breaks if the rest of the file cannot be read.
-    fn take(&mut self, number: u64, line: Line<'_>, at: usize, ready: &mut Ready) -> ControlFlow<(), Option<usize>> {
+    fn take(
+        &mut self,
+        number: u64,
+        line: Line<'_>,
+        at: usize,
+        ready: &mut ReadyJobs,
+    ) -> ControlFlow<(), Option<usize>> {
         let Line::Bytes(bytes) = line else {
             ready.push_back(self.job(number, Err(job::too_long())));
             return if self.documents.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(None) };
@@ -186,12 +192,12 @@ impl Objects {
                 ready.push_back(self.job(number, Ok(bytes)));
                 ControlFlow::Continue(None)
             }
-            Some(Taken::Value { line, value, next }) => {
+            Some(LinePart::Value { line, value, next }) => {
                 ready.push_back(self.job(line, value));
                 ControlFlow::Continue(Some(next))
             }
-            Some(Taken::LineEnd) => ControlFlow::Continue(None),
-            Some(Taken::Malformed(problem)) => {
+            Some(LinePart::LineEnd) => ControlFlow::Continue(None),
+            Some(LinePart::Malformed(problem)) => {
                 ready.push_back(self.job(number, Err(problem)));
                 ControlFlow::Break(())
             }

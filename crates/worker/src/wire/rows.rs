@@ -27,10 +27,10 @@ const ALLOWED_HEADER: &str = "a header with the columns image_id, region, permis
                               or NDJSON, which begins with {";
 
 /// Jobs and rejections that are read and not given out yet.
-pub(super) type Ready = VecDeque<Result<JobLine, Rejection>>;
+pub(super) type ReadyJobs = VecDeque<Result<JobLine, Rejection>>;
 
 /// What consecutive rows have to have in common to be one job.
-type Key = (ImageId, Region, Permission);
+type RowKey = (ImageId, Region, Permission);
 
 /// Gathers consecutive rows of one image, region and permission into jobs of at most [`ACCOUNTS_MAX`] accounts.
 ///
@@ -45,13 +45,13 @@ pub(super) struct Rows {
     notice: Option<String>,
     group: Option<Group>,
     /// The last rejected row, if no good one came since, and what could be read of its key.
-    suspect: Option<(u64, Option<Key>)>,
+    suspect: Option<(u64, Option<RowKey>)>,
 }
 
 /// Rows that are one job so far.
 struct Group {
     line: u64,
-    key: Key,
+    key: RowKey,
     account_ids: Vec<AccountId>,
     /// Why it cannot be carried out. For SYNC only.
     spoiled: Option<String>,
@@ -70,7 +70,7 @@ impl Rows {
     }
 
     /// Takes one line, the header first. Breaks if the header is invalid, since the rows have no meaning without it.
-    pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
+    pub(super) fn take(&mut self, number: u64, line: Line<'_>, ready: &mut ReadyJobs) -> ControlFlow<()> {
         let Some(sheet) = &mut self.sheet else { return self.take_header(number, line, ready) };
         match row(sheet, line, self.region) {
             // A blank row; spreadsheets leave many.
@@ -94,7 +94,7 @@ impl Rows {
     }
 
     /// Rejects a line about which nothing is known but what is wrong with it.
-    pub(super) fn reject(&mut self, number: u64, problem: String, ready: &mut Ready) {
+    pub(super) fn reject(&mut self, number: u64, problem: String, ready: &mut ReadyJobs) {
         self.spoil(number, None);
         let known = Box::new(Known { job_id: Some(job_id(number)), ..Known::default() });
         ready.push_back(Err(Rejection { place: Some(self.place(number)), member: None, problem, known }));
@@ -110,7 +110,7 @@ impl Rows {
         self.notice.take()
     }
 
-    fn take_header(&mut self, number: u64, line: Line<'_>, ready: &mut Ready) -> ControlFlow<()> {
+    fn take_header(&mut self, number: u64, line: Line<'_>, ready: &mut ReadyJobs) -> ControlFlow<()> {
         match self.header(line) {
             Ok(()) => ControlFlow::Continue(()),
             Err(problem) => {
@@ -133,7 +133,7 @@ impl Rows {
     }
 
     /// Puts a good row to the group, or begins another one.
-    fn add(&mut self, number: u64, key: Key, account_id: AccountId, ready: &mut Ready) {
+    fn add(&mut self, number: u64, key: RowKey, account_id: AccountId, ready: &mut ReadyJobs) {
         let is_sync = key.2 == Permission::Sync;
         let suspect = self.suspect.take();
         match &mut self.group {
@@ -154,7 +154,7 @@ impl Rows {
     }
 
     /// Notes that a row was rejected which may belong to the group before or after it.
-    fn spoil(&mut self, number: u64, key: Option<Key>) {
+    fn spoil(&mut self, number: u64, key: Option<RowKey>) {
         self.suspect = Some((number, key));
         if let Some(group) = &mut self.group
             && group.key.2 == Permission::Sync
@@ -191,7 +191,7 @@ fn row(
     sheet: &mut Sheet<{ COLUMNS.len() }>,
     line: Line<'_>,
     default_region: Option<Region>,
-) -> Result<Option<(Key, AccountId)>, BadRow> {
+) -> Result<Option<(RowKey, AccountId)>, BadRow> {
     let whole = |problem| BadRow { column: None, problem, known: Box::default() };
     let Some(fields) = bytes(line).and_then(|bytes| sheet.row(bytes)).map_err(whole)? else { return Ok(None) };
     let [image_id, region, permission, account_id] = fields;

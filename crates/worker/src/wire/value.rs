@@ -68,7 +68,7 @@ pub(super) fn read_members<'a>(
     let mut refused = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer
-        .deserialize_map(Members { names, slots, refused: &mut refused })
+        .deserialize_map(MemberCollector { names, slots, refused: &mut refused })
         .and_then(|()| deserializer.end())
         .map_err(|error| whole(malformed(text, &error)));
     // A text that is no JSON says so first; what its members are is then a guess.
@@ -182,14 +182,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 }
 
 /// Puts the members of an object into the slots of their names.
-struct Members<'a, 's, 'n> {
+struct MemberCollector<'a, 's, 'n> {
     names: &'n [&'n [&'n str]],
     slots: &'s mut [Option<Value<'a>>],
     /// The first member that is not known or came twice.
     refused: &'s mut Option<Malformed>,
 }
 
-impl<'de> Visitor<'de> for Members<'de, '_, '_> {
+impl<'de> Visitor<'de> for MemberCollector<'de, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,7 +215,7 @@ impl<'de> Visitor<'de> for Members<'de, '_, '_> {
     }
 }
 
-impl Members<'_, '_, '_> {
+impl MemberCollector<'_, '_, '_> {
     fn known_names(&self) -> String {
         let names: Vec<&str> = self.names.iter().filter_map(|names| names.first().copied()).collect();
         names.join(", ")

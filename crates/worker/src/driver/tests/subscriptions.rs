@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     lane_messages::{Epoch, FromLane, Requeue, ToLane},
-    proof::{Moment, Proof},
+    ownership_proof::{Moment, OwnershipProof},
     status::{LaneState, Status},
 };
 
@@ -83,15 +83,15 @@ impl Daemon {
     }
 
     /// The lane comes up with a proof that is fresh for a heartbeat.
-    async fn up(&self, epoch: u64) -> Arc<Proof> {
-        let proof = Arc::new(Proof::new(HEARTBEAT));
+    async fn up(&self, epoch: u64) -> Arc<OwnershipProof> {
+        let proof = Arc::new(OwnershipProof::new(HEARTBEAT));
         proof.renew(Moment::now());
         self.tell(FromLane::Up { lane: LANE, epoch: Epoch(epoch), proof: Arc::clone(&proof) }).await;
         proof
     }
 
     /// The same, and the proof is renewed as long as the test runs.
-    async fn up_for_good(&self, epoch: u64) -> Arc<Proof> {
+    async fn up_for_good(&self, epoch: u64) -> Arc<OwnershipProof> {
         let proof = self.up(epoch).await;
         let renewed = Arc::clone(&proof);
         tokio::spawn(async move {

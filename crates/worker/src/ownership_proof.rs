@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 
 /// The last proof of one subscription. The subscription renews it, and calls wait for it.
 #[derive(Debug)]
-pub struct Proof {
+pub struct OwnershipProof {
     good_for: Duration,
     state: watch::Sender<ProofState>,
 }
@@ -46,7 +46,7 @@ impl Moment {
     }
 }
 
-impl Proof {
+impl OwnershipProof {
     /// Returns a proof that was not obtained yet. Each one is fresh for this long: one heartbeat of the connection.
     #[must_use]
     pub fn new(good_for: Duration) -> Self {
@@ -108,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn proof_is_fresh_for_less_than_heartbeat() {
-        let proof = Proof::new(HEARTBEAT);
+        let proof = OwnershipProof::new(HEARTBEAT);
         assert!(!proof.is_fresh(), "no proof yet");
         let began = Moment::now();
         advance(Duration::from_secs(4)).await;
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn suspended_clock_keeps_no_proof_fresh() {
-        let proof = Proof::new(HEARTBEAT);
+        let proof = OwnershipProof::new(HEARTBEAT);
         let now = Moment::now();
         proof.renew(Moment { wall: now.wall - HEARTBEAT, ..now });
         assert!(!proof.is_fresh());
@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn wait_ends_with_proof_or_lane() {
-        let proof = Arc::new(Proof::new(HEARTBEAT));
+        let proof = Arc::new(OwnershipProof::new(HEARTBEAT));
         let waiting = tokio::spawn({
             let proof = Arc::clone(&proof);
             async move { proof.fresh().await }
