@@ -24,6 +24,7 @@ use imageshare_worker::{
     credentials::{CredentialCache, IfMissing},
     environment::Environment,
     http::{Client, TimeOuts},
+    lane::LaneConfig,
     lanes::{self, OpenLane},
     settings::{Flags, Settings},
 };
@@ -139,11 +140,9 @@ impl Work {
             token: None,
         };
         for lane in &self.settings.lanes {
-            let lane = OpenLane::new(
-                lane,
-                CredentialCache::fixed(credential.clone(), ACCOUNT.parse().expect("it is an account")),
-            );
-            self.lanes.push(OpenLane { endpoint: Clone::clone(&endpoint), ..lane });
+            let config = LaneConfig { endpoint: Clone::clone(&endpoint), ..lane.clone() };
+            let account = ACCOUNT.parse().expect("it is an account");
+            self.lanes.push(OpenLane { config, credentials: CredentialCache::fixed(credential.clone(), account) });
         }
         self.sandbox = Some(sandbox);
     }

@@ -121,7 +121,8 @@ impl Daemon {
         // Added and removed lanes take effect after a restart.
         for lane in &mut self.lanes {
             if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
-                (lane.limits, lane.account, lane.is_paused) = (of.limits, of.account, of.is_paused);
+                (lane.config.limits, lane.config.account, lane.config.is_paused) =
+                    (of.limits, of.account, of.is_paused);
             }
         }
         let reload =

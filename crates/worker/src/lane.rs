@@ -38,6 +38,21 @@ pub enum Regions {
 }
 
 impl LaneConfig {
+    /// Returns a lane for tests.
+    #[cfg(test)]
+    pub(crate) fn example(name: &str, endpoint: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoint: endpoint.parse().unwrap(),
+            regions: Regions::All,
+            credential: "default".to_owned(),
+            source: Source::Chain,
+            account: None,
+            limits: LaneLimits::default(),
+            is_paused: false,
+        }
+    }
+
     /// Its host and its regions.
     pub(crate) fn place(&self) -> (String, &Regions) {
         (self.endpoint.host(), &self.regions)
@@ -87,9 +102,9 @@ pub(crate) struct LaneConflict {
 impl LaneConflict {
     /// Two lanes with one key would count against one limit without knowing of each other if their hosts were the
     /// same, and would write to one image at once if they shared a region.
-    pub(crate) fn by<S: AsRef<str>>(first: &(S, &Regions), second: &(S, &Regions)) -> Option<Self> {
-        let host = second.0.as_ref();
-        if first.0.as_ref() == host {
+    pub(crate) fn by(first: &(String, &Regions), second: &(String, &Regions)) -> Option<Self> {
+        let host = &second.0;
+        if first.0 == *host {
             let expected = "one lane per credential and host, since they have one rate limit";
             return Some(Self { what: format!("host {host}"), expected });
         }

@@ -16,11 +16,11 @@ use tokio::{
 use super::jobs::JobsInHand;
 use crate::{
     api::{ApiSender, SharedClock},
-    credentials::{CredentialCache, Loaded, Newest, OwnedCredential, Owner},
+    credentials::{Loaded, Newest, OwnedCredential, Owner},
     endpoint::Endpoint,
     events,
     http::{Client, WaitGuard},
-    lane::{LaneConflict, Regions},
+    lane::LaneConflict,
     lanes::OpenLane,
 };
 
@@ -40,10 +40,7 @@ pub(super) struct Lanes {
 struct DrivenLane {
     /// Without a credential until the lane has its first one. It is not consumed before that, so it makes no calls.
     api: ApiSender,
-    regions: Regions,
-    limits: LaneLimits,
-    is_paused: bool,
-    credentials: CredentialCache,
+    open: OpenLane,
     /// The account of the credential, as far as the engine knows it.
     owner: Owner,
     /// The generation of the newest credential that was refused.
@@ -78,10 +75,7 @@ impl Lanes {
             let clock = clocks.entry(lane.endpoint.clone()).or_default().clone();
             DrivenLane {
                 api: ApiSender::new(client.clone(), lane.endpoint.clone(), clock, lane.credentials.credential()),
-                regions: lane.regions.clone(),
-                limits: lane.limits,
-                is_paused: lane.is_paused,
-                credentials: lane.credentials.clone(),
+                open: lane.clone(),
                 owner: Owner::Asked,
                 refused: None,
                 source_problem: None,
@@ -102,11 +96,11 @@ impl Lanes {
     }
 
     pub(super) fn limits(&self, lane: LaneId) -> LaneLimits {
-        self.get(lane).limits
+        self.get(lane).open.limits
     }
 
     pub(super) fn is_paused(&self, lane: LaneId) -> bool {
-        self.get(lane).is_paused
+        self.get(lane).open.is_paused
     }
 
     /// Records what an outcome shows of the lane: whether its endpoint gives a response, and a refused credential.
@@ -147,7 +141,7 @@ impl Lanes {
     /// Follows the accounts of the credentials from now on.
     pub(super) fn follow_owners(&mut self) {
         for (id, lane) in (0..).map(LaneId).zip(&self.lanes) {
-            self.tasks.spawn(follow_owner(id, lane.credentials.identity(), self.sender.clone()));
+            self.tasks.spawn(follow_owner(id, lane.open.credentials.identity(), self.sender.clone()));
         }
     }
 
@@ -156,7 +150,7 @@ impl Lanes {
     /// faster.
     pub(super) async fn await_owners<I>(&mut self, jobs: &mut JobsInHand<I>) {
         self.follow_owners();
-        let identities: Vec<_> = self.lanes.iter().map(|lane| lane.credentials.identity()).collect();
+        let identities: Vec<_> = self.lanes.iter().map(|lane| lane.open.credentials.identity()).collect();
         let patience = self.lanes.first().map(|lane| lane.api.time_outs().connect).unwrap_or_default();
         let deadline = Instant::now() + patience;
         for (id, mut identity) in self.ids().zip(identities) {
@@ -170,7 +164,7 @@ impl Lanes {
     /// Follows the credentials of the lanes from now on. Lanes without one stay closed until there is one.
     pub(super) fn follow_credentials<I>(&mut self, jobs: &mut JobsInHand<I>) {
         for id in self.ids() {
-            let mut newest = self.get(id).credentials.newest();
+            let mut newest = self.get(id).open.credentials.newest();
             let known = newest.borrow_and_update().clone();
             match known.loaded.clone() {
                 None => self.await_credential(id, known.problem.clone().unwrap_or_default(), jobs),
@@ -187,12 +181,12 @@ impl Lanes {
 
     /// Loads another credential, since the one in use was refused.
     pub(super) fn refresh<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
-        let DrivenLane { api, refused, credentials, .. } = self.get(lane);
+        let DrivenLane { api, refused, open, .. } = self.get(lane);
         // A call that was signed before the credential was replaced shows nothing of the one in use now.
         if *refused < Some(api.generation()) {
             return self.credential_replaced(lane, jobs);
         }
-        let (credentials, sender) = (credentials.clone(), self.sender.clone());
+        let (credentials, sender) = (open.credentials.clone(), self.sender.clone());
         self.tasks.spawn(async move {
             let result = credentials.refresh().await;
             drop(sender.send(CredentialChange::Refreshed(lane, result)).await);
@@ -201,9 +195,9 @@ impl Lanes {
 
     /// Replaces settings of a lane, and loads its credential again. If that differs, the cache has it.
     pub(super) fn reload(&mut self, lane: LaneId, limits: LaneLimits, is_paused: bool) {
-        let driven = self.get_mut(lane);
-        (driven.limits, driven.is_paused) = (limits, is_paused);
-        let credentials = driven.credentials.clone();
+        let OpenLane { config, credentials } = &mut self.get_mut(lane).open;
+        (config.limits, config.is_paused) = (limits, is_paused);
+        let credentials = credentials.clone();
         self.tasks.spawn(async move { drop(credentials.refresh().await) });
     }
 
@@ -253,7 +247,7 @@ impl Lanes {
     fn read_owner<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         let driven = self.get_mut(lane);
         let Some(credential) = driven.api.credential() else { return };
-        let owner = driven.credentials.owner_of(&credential);
+        let owner = driven.open.credentials.owner_of(&credential);
         if owner == Owner::Asked {
             return;
         }
@@ -291,14 +285,10 @@ impl Lanes {
 
     /// Returns why a lane may not use a credential whose key another lane uses, if that is so.
     fn shared_key<I>(&self, lane: LaneId, credential: &Credential, jobs: &JobsInHand<I>) -> Option<String> {
-        let of = |lane: &DrivenLane| (lane.api.endpoint().host(), lane.regions.clone());
-        let (host, regions) = of(self.get(lane));
+        let place = self.get(lane).open.place();
         self.lanes.iter().zip(jobs.status().lanes()).find_map(|(other, status)| {
             let is_same = other.api.credential().is_some_and(|key| key.secret_id == credential.secret_id);
-            let (other_host, other_regions) = of(other);
-            let LaneConflict { what, .. } =
-                LaneConflict::by(&(host.as_str(), &regions), &(other_host.as_str(), &other_regions))
-                    .filter(|_| is_same)?;
+            let LaneConflict { what, .. } = LaneConflict::by(&place, &other.open.place()).filter(|_| is_same)?;
             Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", status.name()))
         })
     }

@@ -2,39 +2,26 @@
 
 mod route;
 
-use std::collections::BTreeMap;
+use std::{borrow::Borrow, collections::BTreeMap, ops::Deref};
 
-use imageshare_core::ids::AccountId;
-use imageshare_engine::limits::LaneLimits;
 use tokio::task::JoinHandle;
 
 use crate::{
     credentials::{CredentialCache, CredentialsError, IfMissing, Provider},
-    endpoint::Endpoint,
     environment::Environment,
     http::Client,
-    lane::{LaneConfig, Regions},
+    lane::LaneConfig,
 };
 
-pub use route::{RouteError, Routed, route};
+pub use route::{RouteError, route};
 
-/// A lane with its credential: one rate limit of the API, that of a credential at an endpoint.
+/// A lane with its credential. Its configuration can be read as its own fields.
 #[derive(Clone, Debug)]
 pub struct OpenLane {
-    /// Its name, which jobs use.
-    pub name: String,
-    /// Where its calls go.
-    pub endpoint: Endpoint,
-    /// The regions whose images it serves.
-    pub regions: Regions,
+    /// Its configuration.
+    pub config: LaneConfig,
     /// What its calls are signed with.
     pub credentials: CredentialCache,
-    /// The account that its credential must be of, if the settings name one.
-    pub account: Option<AccountId>,
-    /// Its limits.
-    pub limits: LaneLimits,
-    /// Whether a worker leaves its jobs in the queue.
-    pub is_paused: bool,
 }
 
 /// A lane has no credential.
@@ -76,24 +63,22 @@ pub async fn open_lanes(
             caches.insert(key(lane), cache);
         }
         let cache = caches.get(&key(lane)).expect("the first lane of a credential inserts its cache");
-        opened.push(OpenLane::new(lane, cache.clone()));
+        opened.push(OpenLane { config: lane.clone(), credentials: cache.clone() });
     }
     Ok(opened)
 }
 
-impl OpenLane {
-    /// Returns a lane of the settings with its credential.
-    #[must_use]
-    pub fn new(of: &LaneConfig, credentials: CredentialCache) -> Self {
-        Self {
-            name: of.name.clone(),
-            endpoint: of.endpoint.clone(),
-            regions: of.regions.clone(),
-            credentials,
-            account: of.account,
-            limits: of.limits,
-            is_paused: of.is_paused,
-        }
+impl Deref for OpenLane {
+    type Target = LaneConfig;
+
+    fn deref(&self) -> &LaneConfig {
+        &self.config
+    }
+}
+
+impl Borrow<LaneConfig> for OpenLane {
+    fn borrow(&self) -> &LaneConfig {
+        &self.config
     }
 }
 

@@ -1,41 +1,11 @@
 //! The lane that serves a job.
 
-use std::collections::BTreeSet;
+use std::{borrow::Borrow, collections::BTreeSet};
 
 use imageshare_core::{ids::Region, text::excerpt};
 use imageshare_engine::io::LaneId;
 
-use super::OpenLane;
-use crate::lane::{LaneConfig, Regions};
-
-/// A lane to which jobs are routed. A sender of jobs needs no credential of it.
-pub trait Routed {
-    /// Returns its name, which jobs use.
-    fn name(&self) -> &str;
-
-    /// Returns the regions whose images it serves.
-    fn regions(&self) -> &Regions;
-}
-
-impl Routed for OpenLane {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn regions(&self) -> &Regions {
-        &self.regions
-    }
-}
-
-impl Routed for LaneConfig {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn regions(&self) -> &Regions {
-        &self.regions
-    }
-}
+use crate::lane::LaneConfig;
 
 /// Why no lane serves a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,48 +61,40 @@ pub enum RouteError {
 /// # Panics
 /// If there is no region.
 pub fn route(
-    lanes: &[impl Routed],
+    lanes: &[impl Borrow<LaneConfig>],
     lane: Option<&str>,
     regions: impl IntoIterator<Item = Region>,
 ) -> Result<LaneId, RouteError> {
     let regions: BTreeSet<Region> = regions.into_iter().collect();
     let first = *regions.first().expect("a job has an image");
-    let numbered = || (0..).map(LaneId).zip(lanes);
+    let lanes = || lanes.iter().map(Borrow::<LaneConfig>::borrow);
+    let numbered = || (0..).map(LaneId).zip(lanes());
     if let Some(name) = lane {
-        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name() == name) else {
-            let lanes = list(lanes.iter().map(Routed::name));
+        let Some((id, lane)) = numbered().find(|(_, lane)| lane.name == name) else {
+            let lanes = list(lanes().map(|lane| &lane.name));
             return Err(RouteError::NoSuchLane { found: excerpt(name), lanes });
         };
-        if let Some(&region) = regions.iter().find(|region| !lane.regions().contains(**region)) {
-            let (lane, regions) = (lane.name().to_owned(), lane.regions().to_string());
+        if let Some(&region) = regions.iter().find(|region| !lane.regions.contains(**region)) {
+            let (lane, regions) = (lane.name.clone(), lane.regions.to_string());
             return Err(RouteError::NotInLane { region, lane, regions });
         }
         return Ok(id);
     }
-    let serves_all = |lane: &dyn Routed| regions.iter().all(|region| lane.regions().contains(*region));
-    let serving: Vec<_> = numbered().filter(|(_, lane)| serves_all(*lane)).collect();
+    let serves_all = |lane: &LaneConfig| regions.iter().all(|region| lane.regions.contains(*region));
+    let serving: Vec<_> = numbered().filter(|(_, lane)| serves_all(lane)).collect();
     match serving.as_slice() {
         [(id, _)] => Ok(*id),
-        [] => Err(match regions.iter().find(|region| !lanes.iter().any(|lane| lane.regions().contains(**region))) {
-            Some(&region) => {
-                RouteError::NoLane { region, regions: list(lanes.iter().map(|lane| lane.regions().to_string())) }
-            }
+        [] => Err(match regions.iter().find(|region| !lanes().any(|lane| lane.regions.contains(**region))) {
+            Some(&region) => RouteError::NoLane { region, regions: list(lanes().map(|lane| lane.regions.to_string())) },
             None => RouteError::Apart { regions: list(regions.iter().map(ToString::to_string)) },
         }),
         several => {
-            let lanes = list(several.iter().map(|(_, lane)| lane.name()));
+            let lanes = list(several.iter().map(|(_, lane)| &lane.name));
             Err(RouteError::Ambiguous { region: first, lanes })
         }
     }
 }
 
-fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let mut list = String::new();
-    for name in names {
-        if !list.is_empty() {
-            list.push_str(", ");
-        }
-        list.push_str(name.as_ref());
-    }
-    list
+fn list(names: impl Iterator<Item = impl ToString>) -> String {
+    names.map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
 }

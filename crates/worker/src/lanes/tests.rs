@@ -8,6 +8,7 @@ use imageshare_engine::io::LaneId;
 use super::*;
 use crate::{
     http::TimeOuts,
+    lane::Regions,
     settings::{Flags, Settings},
 };
 
@@ -19,13 +20,8 @@ fn lane(name: &str, regions: &[&str]) -> OpenLane {
         some => Regions::These(some.iter().map(|region| region.parse().unwrap()).collect()),
     };
     OpenLane {
-        name: name.into(),
-        endpoint: "cvm.intl.tencentcloudapi.com".parse().unwrap(),
-        regions,
+        config: LaneConfig { regions, ..LaneConfig::example(name, "cvm.intl.tencentcloudapi.com") },
         credentials: CredentialCache::fixed(credential, "100009999999".parse().unwrap()),
-        account: None,
-        limits: LaneLimits::default(),
-        is_paused: false,
     }
 }
 

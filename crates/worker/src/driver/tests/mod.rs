@@ -1,6 +1,7 @@
 //! The driver with the real engine against a scripted server, in virtual time.
 
 mod hostile;
+mod interrupts;
 mod server;
 mod subscriptions;
 
@@ -32,11 +33,10 @@ use super::*;
 use crate::{
     credentials::{CredentialCache, CredentialsError, IfMissing, Loaded},
     http::{Client, TimeOuts},
-    lane::Regions,
+    lane::LaneConfig,
     lane_messages::Delivery,
     lanes::OpenLane,
     listing::{ImageReader, interval},
-    pauses::pauses,
 };
 
 const WRITE: &str = "ModifyImageSharePermission";
@@ -62,8 +62,7 @@ impl Run {
     }
 
     fn of(lane: OpenLane, time_outs: TimeOuts, room: usize) -> Self {
-        let mut driver =
-            Driver::new(&[lane], Policy::COMMAND, Limits::new(limits()).unwrap(), &Client::new(time_outs).unwrap());
+        let mut driver = Driver::new(&[lane], Policy::COMMAND, Limits::default(), &Client::new(time_outs).unwrap());
         let (jobs, jobs_in) = mpsc::channel(8);
         let (said_in, said) = mpsc::channel(room);
         let (interrupts, interrupts_in) = mpsc::channel(2);
@@ -121,20 +120,7 @@ async fn lane(endpoint: &str, source: impl Asks, time_outs: TimeOuts) -> OpenLan
         false,
         IfMissing::Fail,
     );
-    OpenLane {
-        name: "default".into(),
-        endpoint: endpoint.parse().unwrap(),
-        regions: Regions::All,
-        credentials: cache.await.unwrap(),
-        account: None,
-        limits: LaneLimits::default(),
-        is_paused: false,
-    }
-}
-
-/// The limits of a command that runs once.
-fn limits() -> LimitValues {
-    LimitValues { pauses: pauses(), ..LimitValues::default() }
+    OpenLane { config: LaneConfig::example("default", endpoint), credentials: cache.await.unwrap() }
 }
 
 fn delivery(identity: u32, accounts: &[u64]) -> Delivery<u32> {
@@ -426,73 +412,6 @@ async fn unreachable_endpoint_closes_the_lane() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_interrupt_lets_calls_end() {
-    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let run = Run::start(&server.endpoint, same).await;
-    run.share(1, &[100_001]).await;
-    server.saw(WRITE).await;
-    run.share(2, &[100_002]).await;
-    run.interrupts.send(()).await.unwrap();
-    let interrupted_at = Instant::now();
-    let (summary, said) = run.finish().await;
-    assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER]), report(2, &[local::NOT_ATTEMPTED])]);
-    assert!(summary.is_interrupted);
-    assert_eq!(summary.jobs_unsettled, 0);
-    assert!(interrupted_at.elapsed() <= TimeOuts::default().call, "in virtual time");
-}
-
-#[tokio::test(start_paused = true)]
-async fn second_interrupt_breaks_calls_off_and_reports() {
-    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let run = Run::start(&server.endpoint, same).await;
-    run.share(1, &[100_001]).await;
-    server.saw(WRITE).await;
-    let interrupted_at = Instant::now();
-    run.interrupts.send(()).await.unwrap();
-    run.interrupts.send(()).await.unwrap();
-    let (summary, said) = run.finish().await;
-    assert_eq!(reports(&said), [report(1, &[local::NO_ANSWER])]);
-    assert!(summary.is_interrupted);
-    assert_eq!(summary.jobs_unsettled, 0);
-    assert!(interrupted_at.elapsed() < Duration::from_secs(1), "in virtual time, without the call's time-out");
-}
-
-#[tokio::test(start_paused = true)]
-async fn interrupted_run_ends_without_a_receiver() {
-    for interrupts_sent in [1, 2] {
-        check_unheard(interrupts_sent).await;
-    }
-}
-
-async fn check_unheard(interrupts_sent: u32) {
-    let mut server = Server::start(|seen, _| if seen.action == WRITE { Does::Hangs } else { Does::Works }).await;
-    let Run { jobs, said, interrupts, run, .. } = Run::with(&server.endpoint, same, TimeOuts::default(), 1).await;
-    for identity in 0..5 {
-        jobs.as_ref().unwrap().send(delivery(identity, &[100_001])).await.unwrap();
-    }
-    server.saw(WRITE).await;
-    let interrupted_at = Instant::now();
-    for _ in 0..interrupts_sent {
-        interrupts.send(()).await.unwrap();
-    }
-    let summary = run.await.unwrap();
-    assert_eq!(summary.reports_lost, 4, "of five reports one found room");
-    assert!(interrupted_at.elapsed() < TimeOuts::default().call + Duration::from_secs(5), "in virtual time");
-    drop(said);
-}
-
-#[tokio::test(start_paused = true)]
-async fn lost_reports_are_counted() {
-    let server = Server::start(|_, _| Does::Works).await;
-    let mut run = Run::start(&server.endpoint, same).await;
-    run.said.close();
-    run.share(1, &[100_001]).await;
-    let (summary, said) = run.finish().await;
-    assert!(said.is_empty());
-    assert_eq!(summary.reports_lost, 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn full_outbox_stops_intake_of_jobs() {
     const JOBS: u32 = 10_050;
 
@@ -543,7 +462,7 @@ async fn caller_receives_released_lanes() {
     let driver = Driver::<u32>::new(
         &[lane("http://127.0.0.1:1", same, TimeOuts::default()).await],
         Policy::COMMAND,
-        Limits::new(limits()).unwrap(),
+        Limits::default(),
         &Client::new(TimeOuts::default()).unwrap(),
     );
     let (jobs, jobs_in) = mpsc::channel(8);
@@ -568,7 +487,7 @@ async fn caller_receives_released_lanes() {
 async fn silent_endpoint_is_the_reason_after_any_patience() {
     let server = Server::start(|_, _| Does::Hangs).await;
     for seconds in (1..90).step_by(2) {
-        let limits = LimitValues { closed_for: Millis::from_secs(seconds), ..limits() };
+        let limits = LimitValues { closed_for: Millis::from_secs(seconds), ..LimitValues::default() };
         let driver = Driver::<u32>::new(
             &[lane(&server.endpoint, same, TimeOuts::default()).await],
             Policy::COMMAND,
@@ -615,7 +534,7 @@ async fn failed_listing_returns_the_last_refusal() {
 
 #[test]
 fn interval_is_that_of_the_engine() {
-    let mut engine = Engine::new(Policy::COMMAND, Limits::new(limits()).unwrap(), 0);
+    let mut engine = Engine::new(Policy::COMMAND, Limits::default(), 0);
     engine.handle(EngineInstant(0), Input::LaneUp(LaneId(0), LaneLimits::default()));
     engine.handle(
         EngineInstant(0),

@@ -45,7 +45,7 @@ impl Daemon {
     }
 
     fn of(lanes: &[OpenLane]) -> Self {
-        let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+        let limits = Limits::default();
         let mut driver = Driver::new(lanes, NO_CHECKS, limits, &Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
         let (tell, told) = mpsc::unbounded_channel();
@@ -117,7 +117,7 @@ impl Daemon {
 
     /// Pauses or resumes the lane.
     async fn reload(&self, is_paused: bool) {
-        let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+        let limits = Limits::default();
         let lanes = vec![LaneReload { limits: LaneLimits::default(), account: None, is_paused }];
         self.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
     }
@@ -323,7 +323,10 @@ async fn lane_without_credential_holds_up_no_other() {
         Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
     };
     let cache = CredentialCache::by(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
-    let mut daemon = Daemon::of(&[first.clone(), OpenLane { name: "awaited".into(), credentials: cache, ..first }]);
+    let mut daemon = Daemon::of(&[
+        first.clone(),
+        OpenLane { config: LaneConfig::example("awaited", &first.endpoint.to_string()), credentials: cache },
+    ]);
     daemon.is_told_to_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -485,7 +488,7 @@ async fn reload_brings_another_key_and_limits() {
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.settled().await;
-    let limits = Limits::new(LimitValues { pauses: pauses(), ..LimitValues::default() }).unwrap();
+    let limits = Limits::default();
     let one_account = LaneLimits::new(LaneLimitValues { batch: 1, ..LaneLimitValues::default() }).unwrap();
     let lanes = vec![LaneReload { limits: one_account, account: None, is_paused: false }];
     daemon.orders.send(DriverOrder::Reload { limits: Box::new(limits), lanes }).await.unwrap();
