@@ -6,6 +6,7 @@ mod events;
 mod metrics;
 mod net;
 mod paths;
+mod pauses;
 
 pub mod admin;
 pub mod api;
@@ -23,7 +24,6 @@ pub mod lanes;
 pub mod listing;
 pub mod organization;
 pub mod ownership_proof;
-pub mod pauses;
 pub mod plan;
 pub mod service_manager;
 pub mod settings;

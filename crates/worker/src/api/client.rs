@@ -6,7 +6,7 @@ use imageshare_core::{Class, actions::Action, ids::Region};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{ApiFailure, ApiSender, CallOutcome};
-use crate::{http::Sending, pauses::pauses};
+use crate::{http::Sending, pauses::Pauses};
 
 /// The pause after a throttled call.
 const THROTTLED: Duration = Duration::from_secs(1);
@@ -78,9 +78,7 @@ impl ApiClient {
         patience: Duration,
     ) -> CallOutcome<A::Answer> {
         let give_up_at = Instant::now() + patience;
-        let pauses = pauses();
-        let mut pauses = pauses.iter().map(|pause| Duration::from_millis(pause.0));
-        let mut pause_longest = THROTTLED;
+        let mut pauses = Pauses::between_calls();
         let mut last = None;
         loop {
             let Ok(outcome) = timeout_at(give_up_at, self.call_once(action, region)).await else {
@@ -90,10 +88,7 @@ impl ApiClient {
             let pause = match failure.class() {
                 Some(Class::Clock) if matches!(failure, ApiFailure::Skewed) => continue,
                 Some(Class::Throttle | Class::ThrottleAll) => THROTTLED,
-                Some(Class::Transient | Class::Unknown) | None => {
-                    pause_longest = pauses.next().unwrap_or(pause_longest);
-                    pause_longest
-                }
+                Some(Class::Transient | Class::Unknown) | None => pauses.next(),
                 Some(_) => return outcome,
             };
             let left = give_up_at.saturating_duration_since(Instant::now());

@@ -20,7 +20,7 @@ use super::{
     topology,
 };
 use crate::{
-    pauses::Reconnects,
+    pauses::Pauses,
     status::{LaneRecord, Status},
 };
 
@@ -46,19 +46,19 @@ pub(crate) async fn watch_depths(
         WatchedQueue { name: topology::DEAD.to_owned(), gauge: &status.of_process().dead_letters_ready, lane: None };
     let mut queues: Vec<_> = status.lanes().map(WatchedQueue::of_lane).chain([dead_letters]).collect();
     let watch = async {
-        let mut reconnects = Reconnects::default();
+        let mut pauses = Pauses::between_connections();
         loop {
             // No message arrives on it, so it needs no room for bodies.
             let room = Arc::new(Semaphore::new(0));
             let failed = match LaneConnection::open(&url, &name, time_outs, room).await {
                 Ok(connection) => {
-                    reconnects.reset();
+                    pauses.reset();
                     ask_all(connection, &mut queues).await
                 }
                 Err(error) => error,
             };
             queues.iter().for_each(WatchedQueue::forget);
-            let pause = reconnects.after(&failed);
+            let pause = pauses.after(&failed);
             events::DepthsUnknown { detail: &failed, pause }.record();
             sleep(pause).await;
         }

@@ -8,7 +8,7 @@ use lapin::ErrorKind;
 use super::{mechanism::NotOffered, transport::FrameMax};
 use crate::{
     causes,
-    pauses::{REFUSED, Reconnects},
+    pauses::{Pauses, REFUSED},
     tls::{self, TlsError},
 };
 
@@ -181,7 +181,7 @@ fn shown(text: &str) -> String {
     printable(text, DETAIL_CHARS_MAX)
 }
 
-impl Reconnects {
+impl Pauses {
     /// Returns the pause after this error.
     pub(super) fn after(&mut self, error: &Error) -> Duration {
         if error.is_configuration() { REFUSED } else { self.next() }
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn refused_connection_has_pause_of_its_own() {
-        let mut reconnects = Reconnects::default();
-        assert_eq!(reconnects.after(&Error::Refused { code: 403, text: String::new() }), REFUSED);
-        assert!(reconnects.after(&Error::Lost { call: "test", detail: String::new() }) < REFUSED);
+        let mut pauses = Pauses::between_connections();
+        assert_eq!(pauses.after(&Error::Refused { code: 403, text: String::new() }), REFUSED);
+        assert!(pauses.after(&Error::Lost { call: "test", detail: String::new() }) < REFUSED);
     }
 }

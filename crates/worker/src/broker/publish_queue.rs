@@ -17,7 +17,7 @@ use super::{
     refusals::{Numbered, RefusalReason, RefusedMessages},
     topology,
 };
-use crate::pauses::Reconnects;
+use crate::pauses::Pauses;
 
 /// How long the broker may confirm nothing while something is in flight, unless it has blocked the connection.
 pub(super) const CONFIRM_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ pub(super) struct PublishQueue<T> {
     /// Longer than the broker accepts, in their shortest form. Sent again on the next channel.
     too_long: Vec<QueuedMessage<T>>,
     finished: Vec<FinishedMessage<T>>,
-    reconnects: Reconnects,
+    pauses: Pauses,
     has_problem: bool,
     /// Wakes no later than it has to. Set again for each message it would cost as much as the rest.
     timer: Option<Pin<Box<Sleep>>>,
@@ -129,7 +129,7 @@ impl<T: Send + 'static> PublishQueue<T> {
             refusals: RefusedMessages::default(),
             too_long: Vec::new(),
             finished: Vec::new(),
-            reconnects: Reconnects::default(),
+            pauses: Pauses::between_connections(),
             has_problem: false,
             timer: None,
         }
@@ -205,7 +205,7 @@ impl<T: Send + 'static> PublishQueue<T> {
             *progress_at = now;
             if !proven.is_empty() {
                 connection.has_confirmed();
-                self.reconnects.reset();
+                self.pauses.reset();
             }
         }
         proven.into_iter().for_each(|(request, outcome)| self.settle(now, request, outcome));
@@ -252,7 +252,7 @@ impl<T: Send + 'static> PublishQueue<T> {
             return;
         }
         if !is_of_connection {
-            self.channel = open_after(self.reconnects.after(&error), &self.connection);
+            self.channel = open_after(self.pauses.after(&error), &self.connection);
             self.show(Some(State::Down(error)));
         }
     }

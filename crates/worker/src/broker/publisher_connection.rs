@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Connection, Error, TimeOuts, Url, bounded, events};
-use crate::{metrics::ProcessMetrics, pauses::Reconnects};
+use crate::{metrics::ProcessMetrics, pauses::Pauses};
 
 /// The longest frame, in bytes. Longer bodies go in several. Headers must fit in one, which
 /// [`outgoing_messages`](super::outgoing_messages) ensures. The usual 128 KiB would take 8 MiB of memory.
@@ -178,15 +178,15 @@ impl PublisherConnection {
 impl ConnectionKeeper {
     /// Keeps the connection until the last handle is dropped.
     pub(super) async fn run(self) {
-        let mut reconnects = Reconnects::default();
+        let mut pauses = Pauses::between_connections();
         loop {
             let failed = tokio::select! {
                 biased;
                 () = self.newest.closed() => break,
-                failed = self.keep(&mut reconnects) => failed,
+                failed = self.keep(&mut pauses) => failed,
             };
             self.newest.send_replace(None);
-            let pause = reconnects.after(&failed);
+            let pause = pauses.after(&failed);
             self.shared.failed(failed);
             tokio::select! {
                 () = self.newest.closed() => break,
@@ -201,7 +201,7 @@ impl ConnectionKeeper {
     }
 
     /// Keeps one connection until it fails.
-    async fn keep(&self, reconnects: &mut Reconnects) -> Error {
+    async fn keep(&self, pauses: &mut Pauses) -> Error {
         let opened = Connection::open_with(&self.url, &self.name, self.time_outs, FRAME_MAX).await;
         let connection = match opened {
             Ok(connection) => connection,
@@ -227,7 +227,7 @@ impl ConnectionKeeper {
             }
         };
         if open.has_confirmed.load(Relaxed) {
-            reconnects.reset();
+            pauses.reset();
         }
         open.failure.get().cloned().unwrap_or(failed)
     }

@@ -13,7 +13,7 @@ use imageshare_amqp::{Message, Outgoing};
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
-use crate::pauses::Refused;
+use crate::pauses::Pauses;
 
 /// Why a queue did not accept a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ struct RefusedDestination<R> {
     probes: BTreeSet<u64>,
     probes_max: usize,
     next_at: Instant,
-    pauses: Refused,
+    pauses: Pauses,
 }
 
 impl<R> Default for RefusedMessages<R> {
@@ -79,7 +79,7 @@ impl<R: Numbered> RefusedMessages<R> {
     /// A message was refused.
     pub(super) fn refuse(&mut self, now: Instant, request: R, reason: RefusalReason) {
         let refusal = self.by_destination.entry(destination(request.message())).or_insert_with(|| {
-            let mut pauses = Refused::default();
+            let mut pauses = Pauses::between_publishes();
             let next_at = now + pauses.next();
             let (waiting, probes) = (BTreeMap::new(), BTreeSet::new());
             RefusedDestination { reason, since: now, waiting, probes, probes_max: 1, next_at, pauses }

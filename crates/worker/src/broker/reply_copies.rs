@@ -13,21 +13,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
 use imageshare_amqp::{InFlightMessages, Message, Outgoing, PublishOutcome};
-use lapin::Event;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
-use super::events;
 use super::{
-    Connection, Error, ReplyAddress, TimeOuts, Url, bounded,
+    Connection, Error, ReplyAddress, TimeOuts, Url, bounded, events,
     outgoing_messages::reply_copy,
     publish_queue::CONFIRM_MAX,
     publisher_connection::{FRAME_MAX, PUBLISH},
+    supervisor::LASTED,
 };
+use crate::pauses::Pauses;
 
 /// Copies that wait to be sent, and the same number in flight.
 const COPIES_MAX: usize = 1_000;
@@ -37,11 +36,6 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long the connection stays open without a copy.
 const IDLE_MAX: Duration = Duration::from_mins(1);
-
-/// How long no copy is sent after the connection failed: this long at first, then twice as long each time, up to the
-/// maximum.
-const PAUSE_FIRST: Duration = Duration::from_secs(5);
-const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// The handle of the lanes.
 #[derive(Debug)]
@@ -96,18 +90,18 @@ impl ReplyCopies {
 impl CopySender {
     /// Sends copies until the handle is dropped and all have an answer.
     pub(super) async fn run(mut self) {
-        let mut pause = PAUSE_FIRST;
+        let mut pauses = Pauses::between_copies();
         while let Some(first) = self.waiting.recv().await {
             let began = Instant::now();
             let Err(error) = self.serve(first).await else { continue };
-            if began.elapsed() > PAUSE_MAX {
-                pause = PAUSE_FIRST;
+            if began.elapsed() > LASTED {
+                pauses.reset();
             }
+            let pause = pauses.next();
             events::ReplyCopiesLost { detail: &error, lost: self.lost.load(Relaxed), pause }.record();
             if self.discard_for(pause).await.is_none() {
                 return;
             }
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -133,29 +127,24 @@ impl CopySender {
         connection: &Connection,
         in_flight: &mut InFlightMessages<ReplyCopy>,
     ) -> Result<(), Error> {
-        let mut events = pin!(connection.events());
         let mut progress = Instant::now();
         let mut is_open = true;
         while is_open || !in_flight.is_empty() {
             let is_idle = in_flight.is_empty();
-            let (has_room, is_late) = (in_flight.len() < COPIES_MAX, !is_idle && !connection.is_blocked());
+            let (has_room, limit) = (in_flight.len() < COPIES_MAX, if is_idle { IDLE_MAX } else { CONFIRM_MAX });
             tokio::select! {
                 biased;
-                event = events.next() => match event {
-                    Some(Event::Error(error)) => return Err(Error::from_call(PUBLISH, &error)),
-                    Some(_) => progress = Instant::now(),
-                    None => return Err(Error::Lost { call: PUBLISH, detail: "it has ended".to_owned() }),
-                },
                 proven = in_flight.proven() => {
                     progress = Instant::now();
                     let proven = proven.map_err(|error| Error::from_call(PUBLISH, &error))?;
                     let lost = proven.into_iter().filter(|(_, outcome)| *outcome != PublishOutcome::Confirmed);
                     self.lose(lost.count());
                 }
-                () = sleep_until(progress + CONFIRM_MAX), if is_late => {
-                    return Err(Error::TimeOut { call: "confirm", after: CONFIRM_MAX });
-                }
-                () = sleep_until(progress + IDLE_MAX), if is_idle => return Ok(()),
+                () = sleep_until(progress + limit) => match connection.is_blocked() {
+                    _ if is_idle => return Ok(()),
+                    true => progress = Instant::now(),
+                    false => return Err(Error::TimeOut { call: "confirm", after: limit }),
+                },
                 copy = self.waiting.recv(), if is_open && has_room => match copy {
                     Some(copy) => {
                         if is_idle {

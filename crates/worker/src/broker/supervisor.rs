@@ -16,7 +16,7 @@ use tokio::{
 
 use super::events;
 use super::{
-    BrokerLane, Connection, Error, JobEnvelope, Publishers, TimeOuts, Url,
+    BrokerLane, Connection, JobEnvelope, Publishers, TimeOuts, Url,
     connection::SMALL_FRAME_MAX,
     lane_connection::LaneConnection,
     orders::{LaneOrder, Orders},
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     lane_messages::{Epoch, FromLane, Requeue, ToLane},
     metrics::Up,
-    pauses::Reconnects,
+    pauses::Pauses,
     status::{LaneRecord, Status},
 };
 
@@ -42,8 +42,8 @@ const INVALID_LEN_MAX: usize = 8 * 1024 * 1024;
 /// Lanes that connect at the same time. Each needs a thread for the client library, and one to resolve a name.
 const OPENINGS_MAX: usize = 2;
 
-/// A subscription that lasted this long did its work, with or without jobs: the next pause is short again.
-const LASTED: Duration = Duration::from_secs(30);
+/// A connection that lasted this long did its work, with or without messages: the next pause is short again.
+pub(super) const LASTED: Duration = Duration::from_secs(30);
 
 /// What the supervisors of all lanes share.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub struct Supervisor {
     setup: Arc<Setup>,
     lane: BrokerLane,
     orders: Orders,
-    reconnects: Reconnects,
+    pauses: Pauses,
     /// The differences that were logged last.
     differences: Vec<Difference>,
 }
@@ -108,7 +108,7 @@ impl Supervisor {
     #[must_use]
     pub fn new(setup: Arc<Setup>, lane: BrokerLane) -> (Self, mpsc::UnboundedSender<ToLane<Box<JobEnvelope>>>) {
         let (line, orders) = Orders::new();
-        (Self { setup, lane, orders, reconnects: Reconnects::default(), differences: Vec::new() }, line)
+        (Self { setup, lane, orders, pauses: Pauses::between_connections(), differences: Vec::new() }, line)
     }
 
     /// Runs until the driver's channel ends and its orders are carried out.
@@ -125,7 +125,7 @@ impl Supervisor {
             let began = Instant::now();
             let Served { ended, was_up, acknowledged } = self.subscribe().await;
             if acknowledged > 0 || began.elapsed() > LASTED {
-                self.reconnects.reset();
+                self.pauses.reset();
             }
             let pause = self.pause(&ended);
             let is_released = matches!(ended, SubscriptionEnd::Requeued(_)) && !was_up;
@@ -189,10 +189,8 @@ impl Supervisor {
 
     fn pause(&mut self, ended: &SubscriptionEnd) -> Duration {
         match ended {
-            SubscriptionEnd::Broker(error) => self.reconnects.after(error),
-            SubscriptionEnd::NoConsumer | SubscriptionEnd::Cancelled => {
-                self.reconnects.after(&Error::Lost { call: "", detail: String::new() })
-            }
+            SubscriptionEnd::Broker(error) => self.pauses.after(error),
+            SubscriptionEnd::NoConsumer | SubscriptionEnd::Cancelled => self.pauses.next(),
             SubscriptionEnd::Topology(_) => TOPOLOGY_PAUSE,
             SubscriptionEnd::Requeued(_) | SubscriptionEnd::Cut | SubscriptionEnd::Over => Duration::ZERO,
         }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{CredentialsError, Loaded, Provider};
-use crate::pauses::Renewals;
+use crate::pauses::Pauses;
 
 /// The longest time between two reads of a file. Each time half of it passes and a random part of the other half: a file
 /// is read on a thread of its own, and a hundred caches must not need a hundred threads at once.
@@ -263,7 +263,7 @@ impl CacheState {
     }
 
     async fn keep_renewing(self: Arc<Self>, is_on_disk: bool) {
-        let (mut pauses, mut last) = (Renewals::default(), None);
+        let (mut pauses, mut last) = (Pauses::between_loads(), None);
         loop {
             let newest = self.newest.borrow().loaded.clone();
             let pause = match &newest {
@@ -311,7 +311,7 @@ impl CacheState {
     /// Identifies the account of a credential. The request is repeated while STS cannot be reached; a refusal is final.
     async fn identify(&self, provider: &Provider, credential: &Credential) {
         let publish = |owner| self.identity.send_modify(|identity| identity.owner = owner);
-        let (mut pauses, mut tried) = (Renewals::default(), 0);
+        let (mut pauses, mut tried) = (Pauses::between_loads(), 0);
         loop {
             match provider.identify(credential.clone()).await {
                 Ok(identity) => return publish(Owner::Known(identity.account_id)),
