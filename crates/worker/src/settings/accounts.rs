@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use toml::Value;
 
 use super::{
-    error::SettingsProblem,
-    file::joined,
+    lanes::LANE_NAME_EXPECTED,
     resolver::{Definition, SettingsResolver},
     setting::Setting,
     values::file_path,
@@ -25,10 +24,7 @@ pub(super) fn resolve(raw: RawAccounts, resolver: &mut SettingsResolver<'_>) -> 
     for (name, value) in raw {
         let path = vec!["accounts".to_owned(), name.clone()];
         if !is_lane_name(&name) {
-            let fault = "invalid name of a list".to_owned();
-            let expected = "1 to 63 lowercase letters, digits and hyphens";
-            let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
-            resolver.report(problem);
+            resolver.refuse(&path, "invalid name of a list", LANE_NAME_EXPECTED);
             continue;
         }
         let definition = Definition {

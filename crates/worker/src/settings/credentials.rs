@@ -15,7 +15,7 @@ use super::{
     file::joined,
     resolver::{SettingsResolver, section},
     setting::{SecretText, Setting, SettingOrigin},
-    values::{Parser, file_path, form, one_of, parsed, region, whole_seconds, word},
+    values::{Invalid, Parser, file_path, form, name_of, one_of, parsed, region, whole_seconds, word},
 };
 use crate::{
     credentials::{DEFAULT_SECTION, ROLE_SECONDS_MAX, Role, Source, is_role_name},
@@ -166,9 +166,7 @@ pub(super) fn resolve(
         if !is_name(&name) {
             let expected =
                 "1 to 63 letters, digits, dots, spaces, underscores or hyphens, and nothing that looks like a key";
-            let fault = "invalid name of a credential".to_owned();
-            let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
-            resolver.report(problem);
+            resolver.refuse(&path, "invalid name of a credential", expected);
         }
         let Some(kind) = kinds.get(&name).copied().flatten() else {
             if raw.source.is_none() {
@@ -216,8 +214,7 @@ impl CredentialSettings {
             let users = KINDS.iter().filter(|(_, keys)| keys.contains(&key.as_str())).map(|(kind, _)| kind.as_str());
             let expected = format!("it with source {}", one_of(&users.collect::<Vec<_>>()));
             let path: Vec<String> = section.iter().cloned().chain([key]).collect();
-            let fault = format!("not used by source {kind}");
-            resolver.report(SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected));
+            resolver.refuse(&path, format!("not used by source {kind}"), expected);
         }
         if kind == SourceKind::File && is_unset(&self.path) {
             report_missing("path", "the path of a file or a folder with a credential", section, resolver);
@@ -294,9 +291,7 @@ fn source_kind() -> Parser<SourceKind> {
 }
 
 fn base(names: &[String]) -> Parser<String> {
-    let expected = format!("the name of a credential that is not an assumed role: {}", names.join(", "));
-    let (words, names) = (names.to_vec(), names.to_vec());
-    form(&expected, move |text| names.iter().any(|name| name == text)).known(words)
+    name_of("the name of a credential that is not an assumed role", names, Invalid::Hidden)
 }
 
 /// Any text that can be shown whole.

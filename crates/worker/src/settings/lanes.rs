@@ -9,10 +9,9 @@ use super::{
     DEFAULT_NAME,
     engine::refused,
     error::SettingsProblem,
-    file::joined,
     resolver::{SettingsResolver, section},
     setting::SettingOrigin,
-    values::{Invalid, Parser, boolean, decimal_within, parsed, region, whole},
+    values::{Invalid, Parser, boolean, decimal_within, name_of, parsed, region, whole},
 };
 use crate::{
     credentials::Source,
@@ -23,6 +22,9 @@ use crate::{
 
 /// The API's endpoint by default: that of the international site.
 pub const DEFAULT_ENDPOINT: &str = "cvm.intl.tencentcloudapi.com";
+
+/// What the name of a lane, or of a list of accounts, looks like.
+pub(super) const LANE_NAME_EXPECTED: &str = "1 to 63 lowercase letters, digits and hyphens";
 
 /// Variable and flag of the endpoint, which replace all lanes by one.
 const ENDPOINT: (&str, &str) = ("IMAGESHARE_ENDPOINT", "--endpoint");
@@ -36,7 +38,7 @@ section! {
         /// The regions whose images the lane serves, as a list
         regions: Regions = Regions::All, regions();
         /// The credential of the lane
-        credential: String = DEFAULT_NAME.to_owned(), name_of_credential(credentials);
+        credential: String = DEFAULT_NAME.to_owned(), name_of("the name of a credential", credentials, Invalid::Hidden);
         /// The account (UIN) that the lane's key must belong to; [below](#the-account-of-a-key)
         account: Option<AccountId> = None, account().optional();
         /// For each action but DescribeImages, which has 40 requests a second. The API allows 10
@@ -93,15 +95,7 @@ pub(super) fn resolve(
     let mut lanes = BTreeMap::new();
     for (name, raw) in raw {
         if !is_lane_name(&name) {
-            let path = ["lanes".to_owned(), name];
-            let expected = "1 to 63 lowercase letters, digits and hyphens";
-            let problem = SettingsProblem::of_key(
-                resolver.file.origin(&path),
-                joined(&path),
-                "invalid name of a lane".to_owned(),
-                expected,
-            );
-            resolver.report(problem);
+            resolver.refuse(&["lanes".to_owned(), name], "invalid name of a lane", LANE_NAME_EXPECTED);
             continue;
         }
         let settings = LaneSettings::resolve(raw, &["lanes", &name], resolver, credentials);
@@ -114,10 +108,8 @@ pub(super) fn resolve(
 pub(super) fn refuse_shared(lanes: &[LaneConfig], resolver: &mut SettingsResolver<'_>) {
     for (second, first, what) in conflicts(lanes.iter().map(|lane| (lane, &lane.source))) {
         let LaneConflict { what, expected } = what;
-        let path = ["lanes".to_owned(), second.name.clone()];
         let fault = format!("credential {} and {what} as in lane {}", second.credential, first.name);
-        let problem = SettingsProblem::of_key(resolver.file.origin(&path), joined(&path), fault, expected);
-        resolver.report(problem);
+        resolver.refuse(&["lanes".to_owned(), second.name.clone()], fault, expected);
     }
 }
 
@@ -154,14 +146,6 @@ fn conflicts<'a, K: PartialEq>(
 
 fn regions() -> Parser<Regions> {
     region().list().map(|regions| Regions::These(regions.into_iter().collect()))
-}
-
-fn name_of_credential(names: &[String]) -> Parser<String> {
-    let (expected, names) = (format!("the name of a credential: {}", names.join(", ")), names.to_vec());
-    let words = names.clone();
-    // A text that is not a name is not shown: it may be a key in the wrong place.
-    let read = move |text: &str| names.iter().find(|name| *name == text).cloned().ok_or(Invalid::Hidden);
-    Parser::of_text(expected, read).known(words)
 }
 
 fn account() -> Parser<AccountId> {

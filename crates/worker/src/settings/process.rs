@@ -8,7 +8,7 @@ use tracing::Level;
 
 use super::{
     resolver::section,
-    values::{Invalid, Parser, duration, region, switch, word},
+    values::{Invalid, Parser, duration, name_of, region, switch, word},
 };
 use crate::lane::Regions;
 
@@ -30,7 +30,7 @@ section! {
     /// What holds for jobs that do not say otherwise, and how long a command waits.
     JobSettings from RawJobs (lanes: &[String], served: &[&Regions]) {
         /// The lane of jobs that name none
-        lane: Option<String> = None, lane_name(lanes).optional(), variables &["IMAGESHARE_LANE"], flag "--lane";
+        lane: Option<String> = None, name_of("a lane of the settings", lanes, Invalid::Value).optional(), variables &["IMAGESHARE_LANE"], flag "--lane";
         /// The region of jobs that name none
         region: Option<Region> = None, region().known(regions(served)).optional(),
             variables &["TENCENTCLOUD_REGION"], flag "--region";
@@ -63,13 +63,6 @@ impl From<&OutputSettings> for OutputOptions {
 fn level() -> Parser<Level> {
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     word(levels.map(|level| (level.as_str().to_ascii_lowercase(), level)))
-}
-
-fn lane_name(lanes: &[String]) -> Parser<String> {
-    let names = lanes.to_vec();
-    let expected = format!("a lane of the settings: {}", lanes.join(", "));
-    let read = move |text: &str| names.iter().find(|name| *name == text).cloned().ok_or(Invalid::Value);
-    Parser::of_text(expected, read).known(lanes.to_vec())
 }
 
 /// The regions that lanes name, and those of the vendor.

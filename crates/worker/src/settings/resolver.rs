@@ -84,6 +84,12 @@ impl<'a> SettingsResolver<'a> {
         }
     }
 
+    /// Records a problem of a key of the file, or of a section.
+    pub(super) fn refuse(&mut self, path: &[String], fault: impl Into<String>, expected: impl Into<String>) {
+        let problem = SettingsProblem::of_key(self.file.origin(path), joined(path), fault.into(), expected);
+        self.report(problem);
+    }
+
     /// Records the keys of a section that do not exist. Their values are not shown: a key in the wrong place may have a
     /// secret for its value.
     pub(super) fn refuse_unknown(&mut self, section: &[String], unknown: &UnknownKeys, known: &[&str]) {

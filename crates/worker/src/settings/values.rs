@@ -189,6 +189,13 @@ pub(super) fn word<T: Clone + 'static, const N: usize>(words: [(String, T); N]) 
     Parser::of_text(one_of(&names), read).known(names)
 }
 
+/// One of these names. Another text is the fault `refused`, since some may be a key in the wrong place.
+pub(super) fn name_of(what: &str, names: &[String], refused: Invalid) -> Parser<String> {
+    let known = names.to_vec();
+    let read = move |text: &str| known.iter().find(|name| *name == text).cloned().ok_or_else(|| refused.clone());
+    Parser::of_text(format!("{what}: {}", names.join(", ")), read).known(names.to_vec())
+}
+
 /// A boolean of the file.
 pub(super) fn boolean() -> Parser<bool> {
     let read = |value: &Value| value.as_bool().ok_or_else(|| Invalid::Type(value.type_str()));
