@@ -1,18 +1,14 @@
-//! Where the API is reached: scheme, host and port, checked once.
+//! The endpoint of the API: scheme, host and port, checked once.
 
 use std::{fmt, str::FromStr};
 
-use imageshare_core::{disclosure::has_key, request};
+use imageshare_core::request;
 use url::Host;
 
-/// Bytes that a host name may have (RFC 1035, section 2.3.4, without the root's dot).
-const HOST_LEN_MAX: usize = 253;
+use crate::address::{Address, AddressError, is_bare_word};
 
 /// The documented name of the metadata service of an instance.
 pub(crate) const METADATA_HOST: &str = "metadata.tencentyun.com";
-
-/// Bytes that one label of a host name may have.
-const LABEL_LEN_MAX: usize = 63;
 
 /// An endpoint of the API: `https://host[:port]`, or `http://` to a loopback address.
 ///
@@ -22,75 +18,75 @@ const LABEL_LEN_MAX: usize = 63;
 pub struct Endpoint {
     scheme: UrlScheme,
     host: Host<String>,
-    /// What stands in the Host header: the host, and the port unless it is the scheme's own.
+    /// The Host header: the host, and the port unless it is the scheme's default.
     authority: String,
     port: u16,
 }
 
-/// How an endpoint is spoken to.
+/// The scheme of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UrlScheme {
-    /// Plain, to loopback only.
+    /// Unencrypted, to loopback addresses only.
     Http,
     /// TLS.
     Https,
 }
 
-/// Why a text is no endpoint. Never holds more of the text than a host and a port: the rest may be a password.
+/// Why a text is not an endpoint. Holds no more of the text than a host and a port: the rest may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Plain HTTP to somewhere else.
+    /// Plain HTTP to a host other than this machine.
     #[error("plain http:// to {authority}, which is not a loopback address")]
     PlainToElsewhere {
         /// The host and the port.
         authority: String,
     },
     /// Anything else.
-    #[error("{0}")]
-    Form(&'static str),
+    #[error(transparent)]
+    Address(#[from] AddressError),
 }
 
 impl Endpoint {
-    /// What an endpoint looks like.
+    /// The form of an endpoint, for errors.
     pub const EXPECTED: &str = "https://host[:port] or a bare host; http:// only to a loopback address";
 
-    /// How it is spoken to.
+    /// Returns the scheme.
     #[must_use]
     pub const fn scheme(&self) -> UrlScheme {
         self.scheme
     }
 
-    /// The Host header: the host, and the port unless it is the scheme's own.
+    /// Returns the Host header: the host, and the port unless it is the scheme's default.
     #[must_use]
     pub fn authority(&self) -> request::Host<'_> {
         request::Host::new(&self.authority).expect("an endpoint is made of a checked host and port")
     }
 
-    /// The host alone, lower case, an IPv6 address in brackets.
+    /// Returns the host alone, in lower case, an IPv6 address in brackets.
     #[must_use]
     pub fn host(&self) -> String {
         self.host.to_string()
     }
 
-    /// The port that is connected to.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether it is on this machine, whatever the scheme.
+    /// Returns whether it is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    /// Where the service for temporary keys is that belongs to this endpoint.
+    /// Returns the endpoint of STS, the service for temporary keys, at the same site.
     #[must_use]
     pub(crate) fn sts(&self) -> Self {
         self.of_service("sts")
     }
 
-    /// Where another service of the API is: at the same site, in whatever region; a stand-in has it at the same place.
+    /// Returns the endpoint of another service at the same site, for all regions. A sandbox serves it at its own address.
     #[must_use]
     pub(crate) fn of_service(&self, service: &str) -> Self {
         let Host::Domain(name) = &self.host else { return self.clone() };
@@ -106,8 +102,8 @@ impl Endpoint {
         Self { scheme: UrlScheme::Https, authority: host.to_string(), host, port: UrlScheme::Https.default_port() }
     }
 
-    /// The service that a signature's credential scope names: the first label of the host, and `otherwise` where the
-    /// host is an address or `localhost`.
+    /// Returns the service in the credential scope of a signature: the first label of the host, or `otherwise` if the host
+    /// is an address or `localhost`.
     #[must_use]
     pub fn service<'a>(&'a self, otherwise: &'a str) -> &'a str {
         match &self.host {
@@ -126,28 +122,23 @@ impl FromStr for Endpoint {
 }
 
 impl Endpoint {
-    /// Parses an address. Plain HTTP goes to this machine, and to hosts that `is_plain` accepts.
+    /// Parses an endpoint. Plain HTTP is allowed to this machine and to hosts that `is_plain` accepts.
     fn parse(text: &str, is_plain: impl Fn(&Host<String>) -> bool) -> Result<Self, EndpointError> {
-        let (scheme, rest) = match text.split_once("://") {
-            None => (UrlScheme::Https, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (UrlScheme::Https, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (UrlScheme::Http, rest),
-            Some(_) => return Err(EndpointError::Form("unknown scheme")),
-        };
-        if rest.contains('@') {
-            return Err(EndpointError::Form("has a user or a password"));
+        let refused = |problem| Err(AddressError(problem).into());
+        let Address { scheme, login, host, port, path } = Address::split(text, &["http", "https"])?;
+        let scheme = if scheme == Some("http") { UrlScheme::Http } else { UrlScheme::Https };
+        if login.is_some() {
+            return refused("has a user or a password");
         }
-        if rest.contains(['/', '?', '#']) {
-            return Err(EndpointError::Form("has a path, a query or a fragment"));
+        if path.is_some() {
+            return refused("has a path");
         }
-        let (host, port) = split_port(rest).ok_or(EndpointError::Form("invalid port"))?;
-        let host = parse_host(host).ok_or(EndpointError::Form("invalid host"))?;
-        // It would be part of the signed name, which the API does not know.
+        // The dot would become part of the signed host, which the API compares.
         if matches!(&host, Host::Domain(name) if name.ends_with('.')) {
-            return Err(EndpointError::Form("host ends in a dot"));
+            return refused("host ends in a dot");
         }
         if is_bare_word(text) {
-            return Err(EndpointError::Form("a word without a dot, a scheme or a port"));
+            return refused("a word without a dot, a scheme or a port");
         }
         let port = port.unwrap_or_else(|| scheme.default_port());
         let authority = if port == scheme.default_port() { host.to_string() } else { format!("{host}:{port}") };
@@ -158,8 +149,8 @@ impl Endpoint {
     }
 }
 
-/// The metadata service of an instance, which is plain: beside what an endpoint may be, `http://metadata.tencentyun.com`
-/// and link-local addresses such as `http://169.254.0.23`.
+/// The metadata service of an instance, which has no TLS: also `http://metadata.tencentyun.com` and link-local addresses
+/// such as `http://169.254.0.23`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MetadataEndpoint(pub(crate) Endpoint);
 
@@ -189,7 +180,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl UrlScheme {
-    /// The port that is meant when none is given.
+    /// Returns the default port.
     #[must_use]
     pub const fn default_port(self) -> u16 {
         match self {
@@ -198,7 +189,7 @@ impl UrlScheme {
         }
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -214,64 +205,12 @@ impl fmt::Display for UrlScheme {
     }
 }
 
-/// Parses a host: a name, which becomes lower case, an IPv4 address, or an IPv6 address in brackets.
-///
-/// `url` also reads `127.1` and `0x7f.1` as addresses, and decodes percent escapes and Unicode in names. These are refused:
-/// others read them as names.
-fn parse_host(text: &str) -> Option<Host<String>> {
-    let host = Host::parse(text).ok()?;
-    let is_allowed = match &host {
-        Host::Ipv4(address) => address.to_string() == text,
-        Host::Ipv6(_) => true,
-        Host::Domain(name) => {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            // A key in place of an address would pass for a name.
-            let is_plain = name.len() <= HOST_LEN_MAX && !name.starts_with('-') && !has_key(text);
-            is_plain && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label)
-        }
-    };
-    is_allowed.then_some(host)
-}
-
 fn is_loopback(host: &Host<String>) -> bool {
     match host {
         Host::Domain(name) => name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     }
-}
-
-/// The host, lower case and an IPv6 address in brackets, and the port if there is one; `None` if the text is no such
-/// thing.
-pub(crate) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = split_port(text)?;
-    Some((parse_host(host)?.to_string(), port))
-}
-
-/// The host and the port; `None` if there is a colon but no port of 1 to 65,535 behind it.
-fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
-    // The colons inside the brackets of an IPv6 address are its own.
-    let after_brackets = text.find(']').map_or(0, |end| end + 1);
-    let Some(colon) = text.get(after_brackets..)?.find(':').map(|at| after_brackets + at) else {
-        return Some((text, None));
-    };
-    let (host, port) = (text.get(..colon)?, text.get(colon + 1..)?);
-    let is_number = port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse().ok().filter(|&port| is_number && port != 0)?;
-    Some((host, Some(port)))
-}
-
-/// Whether a text would pass for the name of a host in a local network, with nothing that proves that it is meant as
-/// one: it may be a password in the wrong place.
-pub(crate) fn is_bare_word(text: &str) -> bool {
-    !text.contains(['.', ':']) && !text.eq_ignore_ascii_case("localhost")
-}
-
-/// Returns whether a text may be a label of a name that a resolver takes. Networks of containers use underscores, which
-/// registered names may not have.
-fn is_label(label: &str) -> bool {
-    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(is_inner)
 }
 
 #[cfg(test)]
@@ -383,12 +322,12 @@ mod tests {
             "hôst.example",
             "host.example\n",
         ] {
-            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Form(_))), "{text:?}");
+            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Address(_))), "{text:?}");
         }
         let error = "host.example.".parse::<Endpoint>().unwrap_err().to_string();
         assert!(error == "host ends in a dot", "{error}");
         let error = "https://host.example/path".parse::<Endpoint>().unwrap_err().to_string();
-        assert!(error == "has a path, a query or a fragment", "{error}");
+        assert!(error == "has a path", "{error}");
     }
 
     #[test]

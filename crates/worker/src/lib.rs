@@ -1,6 +1,7 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
 //! HTTP client, the broker, the driver that owns the engine, and what the process says of itself.
 
+mod address;
 mod causes;
 mod events;
 mod metrics;

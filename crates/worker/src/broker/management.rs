@@ -4,22 +4,20 @@
 
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Uri};
 use imageshare_core::{params::encode, text::printable};
 use serde_json::{Map, Value};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::events;
 use super::{
+    events,
     topology::{self, DEAD, REPORTS},
-    url::percent_decoded,
 };
-use crate::{endpoint::host_and_port, http::Client};
-
-/// The longest address, in bytes.
-const URL_LEN_MAX: usize = 2048;
+use crate::{
+    address::{Address, AddressError, percent_decoded},
+    http::{Client, basic_authorization},
+};
 
 /// Characters of a foreign text that are shown.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -38,13 +36,6 @@ pub struct ManagementUrl {
     base: String,
     user: String,
     password: Zeroizing<String>,
-}
-
-/// Why a text is not an address. Holds none of the text, since a password may be anywhere in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct ManagementUrlError {
-    problem: &'static str,
 }
 
 /// Why the limits of a queue are unknown. Printable.
@@ -250,40 +241,28 @@ impl ManagementUrl {
     pub const EXPECTED: &str = "http://user:password@host:port or https://, with percent escapes in user and password";
 
     fn authorization(&self) -> HeaderValue {
-        let pair = Zeroizing::new(format!("{}:{}", self.user, self.password.as_str()));
-        let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-        let mut value = HeaderValue::from_str(&text).expect("base64 is visible ASCII");
-        value.set_sensitive(true);
-        value
+        basic_authorization(self.user.as_bytes(), self.password.as_bytes())
     }
 }
 
 impl FromStr for ManagementUrl {
-    type Err = ManagementUrlError;
+    type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = |problem| ManagementUrlError { problem };
-        if text.len() > URL_LEN_MAX {
-            return Err(refused("longer than 2048 bytes"));
+        let address = Address::split(text, &["http", "https"])?;
+        let scheme = address.scheme.ok_or(AddressError("no scheme http:// or https://"))?;
+        if address.has_path() {
+            return Err(AddressError("has a path; write %2F for a slash in a password"));
         }
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| refused("no scheme http:// or https://"))?;
-        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => ("http", 15_672),
-            "https" => ("https", 15_671),
-            _ => return Err(refused("unknown scheme")),
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (who, host) = rest.rsplit_once('@').ok_or_else(|| refused("no user and password"))?;
-        if who.contains(['/', '?', '#']) {
-            return Err(refused("a raw /, ? or # in user or password"));
-        }
-        let (user, password) = who.split_once(':').ok_or_else(|| refused("no password"))?;
-        let (host, port) = host_and_port(host).ok_or_else(|| refused("invalid host or port"))?;
+        let Address { login, host, port, .. } = address;
+        let login = login.ok_or(AddressError("no user and password"))?;
+        let (user, password) = login.split_once(':').ok_or(AddressError("no password"))?;
+        let default_port = if scheme == "https" { 15_671 } else { 15_672 };
         let decoded = |text| percent_decoded(text).filter(|text: &String| !text.contains(char::is_control));
         Ok(Self {
             base: format!("{scheme}://{host}:{}", port.unwrap_or(default_port)),
-            user: decoded(user).filter(|user| !user.contains(':')).ok_or_else(|| refused("invalid user"))?,
-            password: Zeroizing::new(decoded(password).ok_or_else(|| refused("invalid password"))?),
+            user: decoded(user).filter(|user| !user.contains(':')).ok_or(AddressError("invalid user"))?,
+            password: Zeroizing::new(decoded(password).ok_or(AddressError("invalid password"))?),
         })
     }
 }

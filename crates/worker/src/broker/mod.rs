@@ -53,4 +53,4 @@ pub use publishers::{PublisherConnections, Publishers};
 pub use room::IN_FLIGHT_MAX;
 pub use routes::{Route, Routes};
 pub use supervisor::{Setup, SharedByLanes, Supervisor};
-pub use url::{Url, UrlError};
+pub use url::Url;

@@ -1,28 +1,27 @@
 //! The address of the broker, `amqp://user:password@host:port/vhost`, parsed once. It is a secret.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use imageshare_core::{disclosure::has_key, params::encode};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::mechanism::Mechanism;
-use crate::{endpoint::host_and_port, tls::Trust};
-
-/// The longest address, in bytes.
-const URL_LEN_MAX: usize = 2048;
+use crate::{
+    address::{Address, AddressError, percent_decoded},
+    tls::Trust,
+};
 
 /// The longest user, password and virtual host, in bytes: short strings of AMQP.
 const NAME_LEN_MAX: usize = 255;
 
-/// The user and password if the address names none: RabbitMQ's default, which works on the same machine only.
+/// The user and the password of an address without them: RabbitMQ's default, which works on the same machine only.
 const DEFAULT_NAME: &str = "guest";
 
-/// The virtual host if the address names none.
+/// The virtual host of an address without one.
 const DEFAULT_VHOST: &str = "/";
 
-/// What stands for a user without a password: it may be a token.
+/// Shown in place of a user without a password, who may be a token.
 const USER_NOT_SHOWN: &str = "[user not shown]";
 
 /// The address of a broker. Shown without its password.
@@ -40,15 +39,8 @@ pub struct Url {
     trust: Trust,
 }
 
-/// Why a text is no address of a broker. Never holds any of the text: a password may stand anywhere in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct UrlError {
-    problem: &'static str,
-}
-
 impl Url {
-    /// What the address of a broker looks like.
+    /// The form of the address, for errors.
     pub const EXPECTED: &str =
         "amqp://user:password@host:port/vhost or amqps://, with %2F for a slash and %40 for an @";
 
@@ -58,19 +50,19 @@ impl Url {
         self.is_tls
     }
 
-    /// The host's name or address, an IPv6 address without brackets.
+    /// Returns the name or address of the host, an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The virtual host.
+    /// Returns the virtual host.
     #[must_use]
     pub fn vhost(&self) -> &str {
         &self.vhost
@@ -97,7 +89,7 @@ impl Url {
         }
     }
 
-    /// The user and its password.
+    /// Returns the user and the password.
     pub(super) fn login(&self) -> (&str, &str) {
         (&self.user, &self.password)
     }
@@ -123,49 +115,29 @@ impl Url {
 }
 
 impl FromStr for Url {
-    type Err = UrlError;
+    type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > URL_LEN_MAX {
-            return Err(UrlError { problem: "longer than 2048 bytes" });
-        }
-        let (scheme, rest) = text.split_once("://").ok_or(UrlError { problem: "no scheme amqp:// or amqps://" })?;
-        let is_tls = match scheme.to_ascii_lowercase().as_str() {
-            "amqp" => false,
-            "amqps" => true,
-            _ => return Err(UrlError { problem: "unknown scheme" }),
-        };
-        if rest.contains(['?', '#']) {
-            return Err(UrlError {
-                problem: "has a query or a fragment; write %3F for a ? and %23 for a # in a password",
-            });
-        }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // A slash that is not escaped in a password ends the authority too early: what follows is no virtual host.
-        if path.contains('@') {
-            return Err(UrlError {
-                problem: "an @ after a slash; write %2F for a slash and %40 for an @ in a password",
-            });
-        }
-        // A password may contain an unescaped @, a host never does.
-        let (who, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = who.split_once(':').unwrap_or((who, if who.is_empty() { DEFAULT_NAME } else { "" }));
-        let name = |text: &str, default: &str, problem| {
-            let text =
-                if text.is_empty() { default.to_owned() } else { percent_decoded(text).ok_or(UrlError { problem })? };
-            let is_allowed = text.len() <= NAME_LEN_MAX && !text.contains(char::is_control);
-            is_allowed.then_some(text).ok_or(UrlError { problem })
-        };
+        let Address { scheme, login, host, port, path } = Address::split(text, &["amqp", "amqps"])?;
+        let is_tls = scheme.ok_or(AddressError("no scheme amqp:// or amqps://"))? == "amqps";
+        let path = path.unwrap_or_default();
         if path.contains('/') {
-            return Err(UrlError { problem: "slash in the virtual host; write %2F" });
+            return Err(AddressError("slash in the virtual host; write %2F"));
         }
-        let (host, port) = host_and_port(host).ok_or(UrlError { problem: "invalid host or port" })?;
+        let login = login.unwrap_or_default();
+        let no_password = if login.is_empty() { DEFAULT_NAME } else { "" };
+        let (user, password) = login.split_once(':').unwrap_or((login, no_password));
+        let name = |text: &str, default: &str, problem| {
+            let text = if text.is_empty() { Some(default.to_owned()) } else { percent_decoded(text) };
+            let is_allowed = |text: &String| text.len() <= NAME_LEN_MAX && !text.contains(char::is_control);
+            text.filter(is_allowed).ok_or(AddressError(problem))
+        };
         Ok(Self {
             is_tls,
-            names_user: !who.is_empty(),
+            names_user: !login.is_empty(),
             user: name(user, DEFAULT_NAME, "invalid user")?,
             password: Zeroizing::new(name(password, "", "invalid password")?),
-            host: host.trim_matches(['[', ']']).to_owned(),
+            host: host.to_string().trim_matches(['[', ']']).to_owned(),
             port: port.unwrap_or(if is_tls { 5671 } else { 5672 }),
             vhost: name(path, DEFAULT_VHOST, "invalid virtual host")?,
             trust: Trust::default(),
@@ -193,13 +165,6 @@ impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Returns a text with its percent escapes decoded; `None` if one is incomplete or the result is not UTF-8.
-pub(super) fn percent_decoded(text: &str) -> Option<String> {
-    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    let are_whole = text.split('%').skip(1).all(is_escape);
-    percent_decode_str(text).decode_utf8().ok().filter(|_| are_whole).map(Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -20,10 +20,11 @@ use percent_encoding::percent_decode_str;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
+use zeroize::Zeroizing;
 
 use super::{TimeOuts, no_proxy::NoProxy};
 use crate::{
-    endpoint::{host_and_port, is_bare_word},
+    address::{Address, AddressError, is_bare_word},
     net::{LookupError, NetError, Network},
     tls::Trust,
 };
@@ -45,11 +46,6 @@ pub struct NetworkSettings {
     /// The proxy for TLS; `None` for direct connections.
     pub proxy: Option<Proxy>,
 }
-
-/// Why a text is not the address of a proxy. Holds no part of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ProxyError(&'static str);
 
 /// A proxy for TLS, and the hosts that are reached without it. Its address may hold a password, which is not shown.
 ///
@@ -80,30 +76,20 @@ impl Proxy {
 }
 
 impl FromStr for Proxy {
-    type Err = ProxyError;
+    type Err = AddressError;
 
     /// Reads `[http://][user:password@]host[:port]`.
     ///
     /// A percent escape in user and password stands for its byte; a `%` that begins no escape stands for itself.
-    fn from_str(url: &str) -> Result<Self, ProxyError> {
-        let refused = |problem| Err(ProxyError(problem));
-        let rest = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return refused("unknown scheme"),
-            None => url,
-        };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#']) {
-            return refused("has a path, a query or a fragment; write %2F, %3F or %23 in a password");
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let address = Address::split(text, &["http"])?;
+        if address.has_path() {
+            return Err(AddressError("has a path; write %2F for a slash in a password"));
         }
-        if rest.contains(char::is_control) {
-            return refused("control character");
+        if is_bare_word(text) {
+            return Err(AddressError("a word without a dot, a scheme or a port"));
         }
-        let (login, host) = rest.rsplit_once('@').map_or((None, rest), |(login, host)| (Some(login), host));
-        if is_bare_word(url) {
-            return refused("a word without a dot, a scheme or a port");
-        }
-        let Some((host, port)) = host_and_port(host) else { return refused("invalid host or port") };
+        let Address { login, host, port, .. } = address;
         let login = login.map(|login| login.split_once(':').unwrap_or((login, "")));
         // A user without a password may be a token.
         let user = login.map(|(user, password)| match is_name(user) && !password.is_empty() {
@@ -112,20 +98,21 @@ impl FromStr for Proxy {
         });
         let shown_port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("http://{}{host}{shown_port}", user.unwrap_or_default());
-        let Ok(address) = format!("http://{host}:{}", port.unwrap_or(PROXY_PORT)).parse() else {
-            return refused("invalid host or port");
-        };
-        Ok(Self { address, authorization: login.and_then(basic), except: NoProxy::default(), shown })
+        let address = format!("http://{host}:{}", port.unwrap_or(PROXY_PORT)).parse();
+        let address = address.map_err(|_| AddressError("invalid host or port"))?;
+        let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
+        let authorization = login.map(|(user, password)| basic_authorization(&decoded(user), &decoded(password)));
+        Ok(Self { address, authorization, except: NoProxy::default(), shown })
     }
 }
 
 /// Returns the header that carries a user and a password (RFC 7617).
-fn basic((user, password): (&str, &str)) -> Option<HeaderValue> {
-    let login: Vec<u8> = percent_decode_str(user).chain(*b":").chain(percent_decode_str(password)).collect();
-    let encoded = BASE64_STANDARD.encode(login);
-    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+pub(crate) fn basic_authorization(user: &[u8], password: &[u8]) -> HeaderValue {
+    let login = Zeroizing::new([user, b":", password].concat());
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*login)));
+    let mut value = HeaderValue::from_str(&text).expect("base64 is visible ASCII");
     value.set_sensitive(true);
-    Some(value)
+    value
 }
 
 impl fmt::Display for Proxy {

@@ -8,7 +8,8 @@ mod sending;
 mod waits;
 
 pub use client::{Client, HttpReply, TimeOuts};
-pub use connector::{NetworkSettings, Proxy, ProxyError};
+pub(crate) use connector::basic_authorization;
+pub use connector::{NetworkSettings, Proxy};
 pub use failure::{CallError, CallStage, FailureReason};
 pub use no_proxy::NoProxy;
 pub use sending::Sending;

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use imageshare_core::disclosure::is_name;
 use ipnet::IpNet;
 
-use crate::endpoint::host_and_port;
+use crate::address::host_and_port;
 
 /// Hosts that are reached without the proxy.
 ///
@@ -66,7 +66,7 @@ impl Hosts {
         let name = name.strip_prefix('.').unwrap_or(name).trim_end_matches('.');
         // The local network's names have no dot.
         let (name, port) = host_and_port(name)?;
-        port.is_none().then_some(Self::Name(name))
+        port.is_none().then(|| Self::Name(name.to_string()))
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
         for (hosts, is_direct) in [(direct, true), (proxied, false)] {
             for host in hosts {
                 let (name, port) = host_and_port(host).unwrap();
-                assert_eq!(except.contains(&name, port.unwrap_or(443)), is_direct, "{host}");
+                assert_eq!(except.contains(&name.to_string(), port.unwrap_or(443)), is_direct, "{host}");
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -16,10 +17,8 @@ use super::{
     values::{duration, file_path, parsed, whole, whole_seconds},
 };
 use crate::{
-    broker::{
-        Url, UrlError,
-        management::{ManagementUrl, ManagementUrlError},
-    },
+    address::AddressError,
+    broker::{Url, management::ManagementUrl},
     paths::shown_path,
     tls::{ClientFiles, Trust},
 };
@@ -98,41 +97,26 @@ pub enum NoBroker {
     #[error("broker.url: missing (expected the address of a RabbitMQ in {URL} or in the settings file)")]
     Missing,
     /// The file cannot be read.
-    #[error("broker.url_file: {path}: cannot read the file: {error} (expected a file with the address)")]
+    #[error("{key}: {path}: cannot read the file: {error} (expected a file with the address)")]
     Unreadable {
+        /// The key of the file.
+        key: &'static str,
         /// The file.
         path: String,
         /// Why.
         error: io::Error,
     },
     /// The file holds something else.
-    #[error("broker.url_file: {path}: {error} (expected {})", Url::EXPECTED)]
+    #[error("{key}: {path}: {error} (expected {expected})")]
     Malformed {
+        /// The key of the file.
+        key: &'static str,
         /// The file.
         path: String,
         /// What is wrong.
-        error: UrlError,
-    },
-}
-
-/// Why the address of the management interface cannot be read. Never holds any of what a file holds.
-#[derive(Debug, thiserror::Error)]
-pub enum NoManagement {
-    /// The file cannot be read.
-    #[error("broker.management_url_file: {path}: cannot read the file: {error} (expected a file with the address)")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// The file holds something else.
-    #[error("broker.management_url_file: {path}: {error} (expected {})", ManagementUrl::EXPECTED)]
-    Malformed {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        error: ManagementUrlError,
+        error: AddressError,
+        /// What an address looks like.
+        expected: &'static str,
     },
 }
 
@@ -142,31 +126,31 @@ impl Broker {
     /// # Errors
     /// If no address is set, or if its file cannot be read or contains no address.
     pub fn url(&self) -> Result<Url, NoBroker> {
-        let path = match &self.url {
-            None => return Err(NoBroker::Missing),
-            Some(UrlSource::Given(url)) => return Ok(url.clone().trusting(self.trust.clone())),
-            Some(UrlSource::File(path)) => path,
-        };
-        let shown = || shown_path(path);
-        let text = contents(path).map_err(|error| NoBroker::Unreadable { path: shown(), error })?;
-        // Editors end a file with a line end.
-        let url: Url = text.trim_end().parse().map_err(|error| NoBroker::Malformed { path: shown(), error })?;
-        Ok(url.trusting(self.trust.clone()))
+        let source = self.url.as_ref().ok_or(NoBroker::Missing)?;
+        Ok(source.read("broker.url_file", Url::EXPECTED)?.trusting(self.trust.clone()))
     }
 
     /// The address of the management interface, read from its file where it stands in one; `None` if none is set.
     ///
     /// # Errors
     /// If the file cannot be read, or holds something else.
-    pub fn management_url(&self) -> Result<Option<ManagementUrl>, NoManagement> {
-        let path = match &self.management {
-            None => return Ok(None),
-            Some(UrlSource::Given(url)) => return Ok(Some(url.clone())),
-            Some(UrlSource::File(path)) => path,
+    pub fn management_url(&self) -> Result<Option<ManagementUrl>, NoBroker> {
+        let read = |source: &UrlSource<_>| source.read("broker.management_url_file", ManagementUrl::EXPECTED);
+        self.management.as_ref().map(read).transpose()
+    }
+}
+
+impl<U: Clone + FromStr<Err = AddressError>> UrlSource<U> {
+    /// Returns the address, from the file that `key` names if it is in one.
+    fn read(&self, key: &'static str, expected: &'static str) -> Result<U, NoBroker> {
+        let path = match self {
+            Self::Given(url) => return Ok(url.clone()),
+            Self::File(path) => path,
         };
         let shown = || shown_path(path);
-        let text = contents(path).map_err(|error| NoManagement::Unreadable { path: shown(), error })?;
-        text.trim_end().parse().map(Some).map_err(|error| NoManagement::Malformed { path: shown(), error })
+        let text = contents(path).map_err(|error| NoBroker::Unreadable { key, path: shown(), error })?;
+        // Editors end a file with a line end.
+        text.trim_end().parse().map_err(|error| NoBroker::Malformed { key, path: shown(), error, expected })
     }
 }
 
@@ -234,13 +218,7 @@ impl RawBroker {
                 *in_file = None;
             } else if is_set && in_file.is_some() {
                 let path = ["broker".to_owned(), format!("{key}_file")];
-                let fault = format!("set beside broker.{key}");
-                resolver.report(SettingsProblem::of_key(
-                    resolver.file.origin(&path),
-                    path.join("."),
-                    fault,
-                    "one of them",
-                ));
+                resolver.refuse(&path, format!("set beside broker.{key}"), "one of them");
             }
         }
         self

@@ -51,7 +51,7 @@ use crate::{
     tls::{self, ClientFiles, Trust},
 };
 
-pub use broker::{Broker, NoBroker, NoManagement, UrlSource};
+pub use broker::{Broker, NoBroker, UrlSource};
 pub use error::{SettingsError, SettingsFault, SettingsProblem};
 pub use lanes::DEFAULT_ENDPOINT;
 pub use process::OutputOptions;
