@@ -21,7 +21,7 @@ use super::{
     Connection, Error, Route, TimeOuts, Url, bounded,
     delivery::{default_id, header_text},
     headers,
-    outgoing_messages::without_broker_properties,
+    passed_properties::without_broker_properties,
     routes::published_now,
     topology,
 };

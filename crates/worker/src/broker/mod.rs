@@ -13,6 +13,7 @@ mod history;
 mod lane_connection;
 mod mechanism;
 mod orders;
+mod passed_properties;
 mod publish_queue;
 mod publisher;
 mod publisher_connection;

@@ -366,5 +366,4 @@ fn describe(key: String, section: &Value, described: &mut Vec<EffectiveSetting>)
 }
 
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;
