@@ -177,7 +177,7 @@ fn limits(settings: &Settings, prefetch: u16) -> Limits {
     let lease = settings.broker.lease.min(Duration::from_hours(24));
     let limits = Limits::new(LimitValues {
         window: Some(prefetch.into()),
-        lease: Some(Millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))),
+        lease: Some(Millis(crate::millis(lease))),
         ..settings.limits.clone()
     });
     limits.expect("the settings were validated, and so were the lease and the prefetch")

@@ -33,6 +33,11 @@ pub mod tally;
 pub mod tls;
 pub mod wire;
 
+/// Returns the whole milliseconds of a length of time.
+fn millis(length: std::time::Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The revision of the source, from the variable `IMAGESHARE_REVISION` at build time, or `unknown`.
 pub const REVISION: &str = match option_env!("IMAGESHARE_REVISION") {
     Some(revision) => revision,

@@ -300,7 +300,7 @@ impl ImageModel {
 }
 
 fn millis(time: Duration) -> Millis {
-    Millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    Millis(crate::millis(time))
 }
 
 #[cfg(test)]

@@ -10,30 +10,30 @@ use crate::{environment::Environment, status::Status};
 /// The address of its socket. A name that begins with `@` is in the abstract namespace and not a file.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Microseconds within which it wants to hear that the process is alive.
+/// Microseconds within which it expects a notification that the process is alive.
 const WATCHDOG_MICROS: &str = "WATCHDOG_USEC";
 
-/// Which process that is about; any, if it is not set.
+/// The process that has to send it; any, if it is not set.
 const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
 
 /// The service manager, if the process has one. The default is no service manager.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<socket::Socket>,
-    /// Within which time it wants to hear again.
+    /// How long it may be without a notification.
     watchdog: Option<Duration>,
 }
 
-/// It wants to hear from us, and cannot be reached.
+/// Its socket cannot be connected to.
 #[derive(Debug, thiserror::Error)]
-#[error("the service manager that {SOCKET} names cannot be told anything: {0}")]
+#[error("the service manager that {SOCKET} names cannot be reached: {0}")]
 pub struct OutOfReach(io::Error);
 
 impl ServiceManager {
-    /// The one that started this process.
+    /// Returns the service manager that started this process.
     ///
     /// # Errors
-    /// If it cannot be reached where it said it would listen.
+    /// If its socket cannot be connected to.
     pub fn of(environment: &Environment) -> Result<Self, OutOfReach> {
         let Some(path) = environment.path(SOCKET).filter(|path| !path.as_os_str().is_empty()) else {
             return Ok(Self::default());
@@ -42,18 +42,18 @@ impl ServiceManager {
         Ok(Self { socket: Some(socket), watchdog: watchdog(environment) })
     }
 
-    /// All that is needed to work is there.
+    /// Notifies it that the process is ready to work.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
-    /// The end has begun, and takes as long as it takes.
+    /// Notifies it that the shutdown has begun.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.notify("STOPPING=1");
     }
 
-    /// Says again and again that the process is alive, as long as it is. One that drains is, whatever its loop does: its
-    /// end has a time of its own.
+    /// Notifies it regularly that the process is alive, while it is. A process that drains counts as alive, whatever its loop
+    /// does: the shutdown has its own time limit.
     pub async fn keep_alive(&self, status: &Status) -> Infallible {
         let Some(within) = self.watchdog else { return pending().await };
         let mut ticks = interval(within / 3);
@@ -61,20 +61,20 @@ impl ServiceManager {
         loop {
             ticks.tick().await;
             if status.is_alive() || status.is_draining() {
-                self.tell("WATCHDOG=1");
+                self.notify("WATCHDOG=1");
             }
         }
     }
 
-    /// A manager that hears nothing finds out by itself.
-    fn tell(&self, what: &str) {
+    /// Sends a notification. A failure is ignored: the manager acts on notifications that are missing.
+    fn notify(&self, what: &str) {
         if let Some(socket) = &self.socket {
             socket::send(socket, what.as_bytes());
         }
     }
 }
 
-/// Within which time it wants to hear, if it does.
+/// Returns how long the manager may be without a notification, if that is limited.
 fn watchdog(environment: &Environment) -> Option<Duration> {
     let number = |name| environment.text(name).ok().flatten().and_then(|text| text.parse::<u64>().ok());
     let is_ours = number(WATCHDOG_PROCESS).is_none_or(|process| process == u64::from(process::id()));
@@ -119,7 +119,7 @@ mod socket {
     }
 }
 
-/// There are none here.
+/// Only Unix has service managers with this protocol.
 #[cfg(not(unix))]
 mod socket {
     use super::{OsStr, io};

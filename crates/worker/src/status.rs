@@ -188,8 +188,7 @@ impl Status {
 
     /// Records that the driver's loop turned.
     pub(crate) fn turned(&self) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.turned_at.store(millis, Relaxed);
+        self.turned_at.store(crate::millis(self.started.elapsed()), Relaxed);
     }
 
     pub(crate) fn draining(&self) {

@@ -14,7 +14,7 @@ use super::{
     management::{PolicyLimit, Uninspected},
     topology::Difference,
 };
-pub(super) use crate::events::{AckLost, Delivered, Finished, Rejected, Settled};
+pub(super) use crate::events::{Delivered, Finished, Rejected, Settled};
 use crate::{
     events::QueuedJob,
     lane_messages::{Requeue, SettledJob},
@@ -121,7 +121,7 @@ impl Reconnects<'_> {
         let Self { lane, reason, detail, pause } = self;
         lane.metrics.of_process.reconnects.of(reason).inc();
         lane.record_error(&format!("broker: {detail}"));
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let pause_ms = crate::millis(*pause);
         warn!(lane = lane.name(), reason, %detail, pause_ms, "no subscription; trying again");
     }
 }
@@ -218,7 +218,7 @@ impl Shortened<'_> {
 impl ReplyCopiesLost<'_> {
     pub(crate) fn record(&self) {
         let Self { detail, lost, pause } = *self;
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let pause_ms = crate::millis(pause);
         warn!(reason = detail.label(), %detail, lost, pause_ms, "connection for reply_to lost; dropping copies of reports");
     }
 }
@@ -226,7 +226,7 @@ impl ReplyCopiesLost<'_> {
 impl DepthsUnknown<'_> {
     pub(crate) fn record(&self) {
         let Self { detail, pause } = *self;
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let pause_ms = crate::millis(pause);
         debug!(reason = detail.label(), %detail, pause_ms, "depths of queues unknown; trying again");
     }
 }

@@ -14,7 +14,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::events;
 use super::{
     BrokerLane, Error, JobEnvelope, Publishers,
     delivery::InvalidMessage,
@@ -149,7 +148,7 @@ impl Subscription {
 /// Drops an order for a subscription that ended. Its job returns, so its report is not published.
 pub(super) fn void_order(order: &LaneOrder, lane: &LaneRecord) {
     if let ToLane::Settled(settled, _) = order {
-        events::AckLost { lane, job_id: Some(&settled.identity.identity.job_id), jobs: 1 }.record();
+        lane.acks_lost(Some(&settled.identity.identity.job_id), 1);
     }
 }
 

@@ -68,11 +68,11 @@ impl TimedEngine {
 
     /// Returns the moment after this time.
     pub(super) fn after(&self, time: Duration) -> Instant {
-        self.now() + Millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        self.now() + Millis(crate::millis(time))
     }
 
     fn now(&self) -> Instant {
-        Instant(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Instant(crate::millis(self.started.elapsed()))
     }
 }
 

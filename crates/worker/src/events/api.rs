@@ -78,7 +78,7 @@ impl CallEnded<'_> {
 
     fn log(&self) {
         let Self { lane, call: CallDetails { action, image_id, accounts }, request_id, took, .. } = self;
-        let milliseconds = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        let milliseconds = took.map(crate::millis);
         let request_id = request_id.map(display);
         let name = lane.name();
         match self.outcome {

@@ -67,14 +67,6 @@ pub(crate) struct Finished {
     pub(crate) is_dead: bool,
 }
 
-/// Settled deliveries can no longer be acknowledged, so they are redelivered.
-pub(crate) struct AckLost<'a> {
-    pub(crate) lane: &'a LaneRecord,
-    /// The job, if it is one whose id is still known.
-    pub(crate) job_id: Option<&'a str>,
-    pub(crate) jobs: u64,
-}
-
 impl Delivered<'_> {
     pub(crate) fn record(&self) {
         let metrics = &self.lane.metrics;
@@ -199,11 +191,4 @@ impl Finished {
 /// Returns the seconds since a moment; 0 if it is ahead, as a publisher's clock may be.
 fn seconds_since(moment: SystemTime) -> f64 {
     moment.elapsed().unwrap_or_default().as_secs_f64()
-}
-
-impl AckLost<'_> {
-    pub(crate) fn record(&self) {
-        let Self { lane, job_id, jobs } = *self;
-        lane.acks_lost(job_id, jobs);
-    }
 }

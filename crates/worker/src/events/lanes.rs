@@ -102,7 +102,7 @@ impl CredentialFailed<'_> {
 
 impl Suspended {
     pub(crate) fn record(&self) {
-        let milliseconds = u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = crate::millis(self.length);
         warn!(milliseconds, "process was suspended; releasing all lanes");
     }
 }

@@ -8,7 +8,7 @@ mod jobs;
 mod lanes;
 
 pub(crate) use api::{CallDetails, CallEnded, CallSent};
-pub(crate) use jobs::{AckLost, Delivered, Finished, QueuedJob, Read, Rejected, Settled};
+pub(crate) use jobs::{Delivered, Finished, QueuedJob, Read, Rejected, Settled};
 pub(crate) use lanes::{CredentialFailed, CredentialRenewed, Noticed, OwnerIdentified, SourceWorks, Suspended};
 
 /// Settings were reloaded.

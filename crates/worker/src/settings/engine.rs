@@ -68,5 +68,5 @@ const fn from_millis(length: Millis) -> Duration {
 }
 
 fn to_millis(duration: Duration) -> Millis {
-    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    Millis(crate::millis(duration))
 }

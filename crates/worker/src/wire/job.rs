@@ -1,4 +1,4 @@
-//! A job as it is written: one JSON object, checked member by member into a typed job.
+//! A job as JSON: one object, checked member by member.
 
 use std::{collections::BTreeMap, str};
 
@@ -25,7 +25,7 @@ pub const ACCOUNTS_MAX: usize = 10_000;
 /// Bytes of a job's text.
 pub const JOB_BYTES_MAX: usize = 1024 * 1024;
 
-/// Characters of a job's name, all printable ASCII.
+/// Characters of a job's id, all printable ASCII.
 pub const JOB_ID_LEN_MAX: usize = 128;
 
 /// Labels of a job.
@@ -54,7 +54,7 @@ pub(super) const MEMBERS: [&[&str]; 10] = [
     &["force"],
 ];
 
-/// Members that a job must have. Images may be listed instead of the first, and have their own lists instead of the last.
+/// Members that a job must have. `images` may replace the first, and account ids of each image the last.
 const REQUIRED: [&str; 3] = ["image_id", "permission", "account_ids"];
 
 pub(super) const ALLOWED_ACCOUNT: &str = "a root account id of 5 to 19 digits without a leading zero";
@@ -66,53 +66,53 @@ const ALLOWED_TIME: &str = "a time such as 2026-11-24T04:00:00Z (RFC 3339)";
 /// A list of accounts for each image of a job.
 pub type AccountLists = Box<[Box<[AccountId]>]>;
 
-/// One job, checked.
+/// A valid job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// What it is called, where it goes, what its reports echo.
+    /// The members that its report repeats.
     pub identity: Identity,
     /// A list for each image, in their order, each with at least one account in the order of the job. All together have at
     /// most [`ACCOUNTS_MAX`], repeated ones included.
     pub account_ids: AccountLists,
-    /// After this moment nothing of it is begun any more.
+    /// When it expires: no request for it is begun after this moment.
     pub expires_at: Option<Timestamp>,
-    /// For SYNC: cancel however many it takes.
+    /// Whether a SYNC may cancel more shares than the cancel limit allows.
     pub force: bool,
 }
 
-/// What of a job its report repeats.
+/// The members of a job that its report repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name, 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters.
+    /// The id, 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters.
     pub job_id: String,
-    /// The lane that it names, if it names one.
+    /// The requested lane, if any.
     pub lane: Option<String>,
-    /// The image, or several.
+    /// The images.
     pub images: Images,
     /// The requested change.
     pub permission: Permission,
-    /// Echoed, never looked at.
+    /// The publisher's own labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a job means that does not say so itself.
+/// The values of members that a job lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// Its name: the message's id, or the line it stood on.
+    /// The job id: the id of the message, or the line of the file.
     pub job_id: String,
-    /// The region of jobs without one; `None` if each must have its own.
+    /// The region; `None` if each job must have one.
     pub region: Option<Region>,
 }
 
 impl Job {
-    /// Returns how many accounts it names, counted for each of its images.
+    /// Returns the number of its accounts, counted for each of its images.
     #[must_use]
     pub fn accounts(&self) -> usize {
         self.account_ids.iter().map(|list| list.len()).sum()
     }
 
-    /// The job as the engine takes it, one for each image, and what is left for its report. `deadline` is what `expires_at` is
-    /// on the driver's clock.
+    /// Returns the identity for the report, and the engine's jobs, one for each image. `deadline` is `expires_at` on the
+    /// driver's clock.
     #[must_use]
     pub fn into_parts(self, deadline: Option<Instant>, redelivered: bool) -> (Identity, Vec<EngineJob>) {
         let (mode, force) = (self.identity.permission.into(), self.force);
@@ -216,10 +216,10 @@ const fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Reads one job.
+/// Parses a job.
 ///
 /// # Errors
-/// If the text is anything but one job: the first problem, with what could be read nevertheless.
+/// If the text is not a job: the first problem, with the members that are valid nevertheless.
 pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
     if body.len() > JOB_BYTES_MAX {
         return Err(unreadable(defaults, too_long()));
@@ -237,7 +237,7 @@ pub fn parse(body: &[u8], defaults: &Defaults) -> Result<Job, Rejection> {
     slots.job(defaults).map_err(|problem| rejected((Some(problem.member), problem.problem)))
 }
 
-/// The rejection of an unreadable text.
+/// Returns the rejection of an unreadable text.
 pub(super) fn unreadable(defaults: &Defaults, problem: String) -> Rejection {
     let known = Known { job_id: Some(defaults.job_id.clone()), ..Known::default() };
     Rejection { known: Box::new(known), ..Rejection::of_text(problem) }
@@ -249,12 +249,12 @@ pub fn too_long_text(defaults: &Defaults, len: u64) -> Rejection {
     unreadable(defaults, format!("{len} bytes (expected at most {JOB_BYTES_MAX})"))
 }
 
-/// What is wrong with a text that is longer than a job may be.
+/// Returns the problem of a text that is longer than a job may be.
 pub(super) fn too_long() -> String {
     format!("more than {JOB_BYTES_MAX} bytes (expected at most {JOB_BYTES_MAX})")
 }
 
-/// Says where a text stops being UTF-8, or what it is instead.
+/// Returns where a text stops being UTF-8, or the format that it has instead.
 pub(super) fn not_utf8(body: &[u8], error: str::Utf8Error) -> String {
     if let Some(format) = foreign_format(body) {
         return format.to_owned();
@@ -263,7 +263,7 @@ pub(super) fn not_utf8(body: &[u8], error: str::Utf8Error) -> String {
     format!("invalid byte 0x{byte:02x} at byte {} (expected UTF-8)", error.valid_up_to())
 }
 
-/// Returns what a text is instead of UTF-8, by its first bytes.
+/// Returns the format of a file that is not UTF-8, by its first bytes.
 pub(super) fn foreign_format(beginning: &[u8]) -> Option<&'static str> {
     Some(match beginning {
         [0x1f, 0x8b, ..] => "compressed with gzip (expected plain UTF-8; unpack it with gunzip)",
@@ -278,7 +278,7 @@ pub(super) fn foreign_format(beginning: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Whether a text can be a lane's name: `^[a-z0-9][a-z0-9-]{0,62}$`.
+/// Returns whether a text can be the name of a lane: `^[a-z0-9][a-z0-9-]{0,62}$`.
 #[must_use]
 pub fn is_lane_name(text: &str) -> bool {
     text.len() <= LANE_LEN_MAX
@@ -286,7 +286,7 @@ pub fn is_lane_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// A member and what is wrong with it.
+/// A member and its problem.
 pub(super) struct MemberProblem {
     pub(super) member: String,
     pub(super) problem: String,
@@ -296,7 +296,7 @@ pub(super) struct MemberProblem {
 struct JobMembers<'a>([Option<Value<'a>>; MEMBERS.len()]);
 
 impl JobMembers<'_> {
-    /// The whole job, or the first problem in the order of [`MEMBERS`].
+    /// Returns the job, or the first problem in the order of [`MEMBERS`].
     fn job(&self, defaults: &Defaults) -> Result<Job, MemberProblem> {
         let job_id = self.read("job_id", job_id)?.unwrap_or_else(|| defaults.job_id.clone());
         let lane = self.read("lane", lane)?;
@@ -311,7 +311,7 @@ impl JobMembers<'_> {
         Ok(Job { identity, account_ids, expires_at, force })
     }
 
-    /// The image, or the list of images.
+    /// Returns the image, or the list of images.
     fn images(&self, defaults: &Defaults) -> Result<Images, MemberProblem> {
         let Some(images) = self.get("images") else {
             let image_id = self.required("image_id", |value| value.parsed(ALLOWED_IMAGE), ALLOWED_IMAGE)?;
@@ -326,7 +326,7 @@ impl JobMembers<'_> {
         images::read(images, defaults.region)
     }
 
-    /// The accounts of each image.
+    /// Returns the accounts of each image.
     fn account_ids(&self, images: &Images) -> Result<AccountLists, MemberProblem> {
         let problem = |problem: String| MemberProblem { member: "account_ids".to_owned(), problem };
         let own = self.get("images").map(images::read_account_ids).transpose()?.flatten();
@@ -349,7 +349,7 @@ impl JobMembers<'_> {
         Ok(vec![list; images.len()].into())
     }
 
-    /// What can be read of it, whatever is wrong with the rest.
+    /// Returns the valid members.
     fn known(&self, defaults: &Defaults) -> Known {
         let images = self.get("images").map(|images| images::read(images, defaults.region));
         Known {
@@ -365,8 +365,8 @@ impl JobMembers<'_> {
         }
     }
 
-    /// Returns the value of a member. An optional member that is null or an empty text counts as absent: the serializers of
-    /// typed languages write so what is not there.
+    /// Returns the value of a member. An optional member that is null or an empty text counts as absent: the
+    /// serializers of typed languages write absent values so.
     fn get(&self, member: &str) -> Option<&Value<'_>> {
         let index = MEMBERS.iter().position(|names| names.first() == Some(&member));
         let value = index.and_then(|index| self.0.get(index))?.as_ref()?;
@@ -414,7 +414,7 @@ fn job_id(value: &Value<'_>) -> Result<String, String> {
         .ok_or_else(|| format!("invalid value {value} (expected 1 to {JOB_ID_LEN_MAX} printable ASCII characters)"))
 }
 
-/// Whether a text can be a job's name: 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters, spaces among them.
+/// Returns whether a text can be a job id: 1 to [`JOB_ID_LEN_MAX`] printable ASCII characters, spaces included.
 #[must_use]
 pub fn is_job_id(text: &str) -> bool {
     (1..=JOB_ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
@@ -450,7 +450,7 @@ pub(super) fn account_ids(member: &str, value: Option<&Value<'_>>) -> Result<Box
     elements.iter().enumerate().map(read).collect()
 }
 
-/// An account id as a text or as a number. A number must stand there as plain digits: what `1e9` names is a guess.
+/// Parses an account id, a text or a number. A number must have plain digits: the account of `1e9` would be a guess.
 pub(super) fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
     match *value {
         Value::Natural(number) => AccountId::new(number).map_err(|error| error.to_string()),
@@ -459,7 +459,7 @@ pub(super) fn account_id(value: &Value<'_>) -> Result<AccountId, String> {
     }
 }
 
-/// Parses an account id. If a spreadsheet changed it, the error says how and what to do.
+/// Parses an account id. If a spreadsheet changed it, the error names the change and the remedy.
 pub(super) fn parse_account_id(text: &str) -> Result<AccountId, String> {
     text.parse().map_err(|error: AccountIdError| match sheet::damage(text.trim()) {
         Some(damage) => format!("invalid value {}, {damage}", excerpt(text)),
@@ -503,7 +503,7 @@ fn time(value: &Value<'_>) -> Result<Timestamp, String> {
     time.map(timestamp).ok_or_else(|| format!("invalid value {value} (expected {ALLOWED_TIME})"))
 }
 
-/// A time of RFC 3339. Those of the last day of the year 9999 count as the last that the library has.
+/// Converts a time of RFC 3339. Times beyond the last one of the library, on the last day of the year 9999, become that one.
 fn timestamp((seconds, nanos): (UnixSeconds, u32)) -> Timestamp {
     let (seconds, nanos) = (i64::try_from(seconds.get()), i32::try_from(nanos));
     let time = seconds.ok().zip(nanos.ok()).and_then(|(seconds, nanos)| Timestamp::new(seconds, nanos).ok());

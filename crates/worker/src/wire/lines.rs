@@ -1,29 +1,29 @@
-//! Lines of a text of any size, each of bounded length, read without holding more than one.
+//! Reads lines of bounded length from a text of any size, and holds only one of them.
 
 use std::io::{self, BufRead};
 
 use super::job::foreign_format;
 
-/// Lines of a reader. A line ends with a line feed, with or without a carriage return before it, or with the text.
+/// The lines of a reader. A line ends with a line feed, with or without a carriage return before it, or with the text.
 pub(super) struct Lines<R> {
     reader: R,
-    /// The first bytes of the last line, without its end: as many as a line may have, and a few more.
+    /// The first bytes of the last line, without its end: [`keep_max`](Self::keep_max) at most.
     line: Vec<u8>,
-    /// How many bytes it has in all.
+    /// Bytes of the whole line.
     len: usize,
     /// Its number, from 1.
     number: u64,
     line_len_max: usize,
 }
 
-/// What the last line is.
+/// The content of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// Its bytes, without its end.
     Bytes(&'a [u8]),
-    /// It was longer than allowed and has been skipped to its end.
+    /// The line was longer than allowed and is skipped.
     TooLong,
-    /// The first line shows that the whole is in this format and no text. None of its lines means anything.
+    /// The first line shows that the file has this format and is not text, so its lines mean nothing.
     Foreign(&'static str),
 }
 
@@ -32,12 +32,12 @@ impl<R: BufRead> Lines<R> {
         Self { reader, line: Vec::new(), len: 0, number: 0, line_len_max }
     }
 
-    /// The number of the last line, from 1.
+    /// Returns the number of the last line, from 1.
     pub(super) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next line and its number; `None` at the end. The byte order mark that some editors put before a text is no part of it.
+    /// Returns the next line and its number, or `None` at the end. A byte order mark before the text is skipped.
     pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         self.line.clear();
         self.len = 0;
@@ -89,7 +89,8 @@ impl<R: BufRead> Lines<R> {
         (self.number, line)
     }
 
-    /// One byte more than allowed may be the carriage return of a line's end, and the first line may begin with a mark.
+    /// Returns how many bytes of a line are kept: besides the allowed ones a carriage return at the end, and a byte order
+    /// mark in the first line.
     const fn keep_max(&self) -> usize {
         self.line_len_max + 1 + BYTE_ORDER_MARK.len()
     }
@@ -103,7 +104,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &[u8], expected: &[Option<&str>]) {
-        // A buffer of three bytes shows that a line may come in any number of pieces.
+        // With a buffer of three bytes a line arrives in several pieces.
         let mut lines = Lines::new(io::BufReader::with_capacity(3, text), 8);
         for (number, expected) in (1..).zip(expected) {
             let line = lines.next_line().unwrap().unwrap();

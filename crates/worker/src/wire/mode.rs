@@ -1,4 +1,4 @@
-//! A job's permission as it is written: the API's two words, and our own third.
+//! The permission of a job: the two words of the API, and SYNC.
 
 use std::{fmt, str::FromStr};
 
@@ -6,29 +6,28 @@ use imageshare_core::text::excerpt;
 use imageshare_engine::job::Mode;
 use serde::{Deserialize, Serialize};
 
-/// What a job asks for, in capitals as the API spells it. Lower case is refused: the API refuses it, and a job file
-/// has one spelling.
+/// The requested change, in capitals as the API has it. Lower case is refused, as the API does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Permission {
-    /// Take the image back from these accounts.
+    /// Cancel the share of the image with these accounts.
     Cancel,
     /// Share the image with these accounts.
     Share,
-    /// Make the image's list exactly these accounts. A word of our own.
+    /// Share the image with exactly these accounts. The API has no such word.
     Sync,
 }
 
-/// Why a text is no permission.
+/// A text that is not a permission.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {found} (expected SHARE, CANCEL or SYNC in capitals)")]
 pub struct PermissionError {
-    /// The start of what was found, safe to print.
+    /// The beginning of the text, safe to print.
     found: String,
 }
 
 impl Permission {
-    /// The word.
+    /// Returns the word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,16 +52,6 @@ impl FromStr for Permission {
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl From<Mode> for Permission {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Cancel => Self::Cancel,
-            Mode::Share => Self::Share,
-            Mode::Sync => Self::Sync,
-        }
     }
 }
 

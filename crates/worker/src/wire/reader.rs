@@ -16,12 +16,12 @@ use super::{
 /// Characters of a file's name that messages show.
 const FILE_CHARS_MAX: usize = 200;
 
-/// How jobs stand in a file.
+/// The format of a file of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line; or objects over several lines, or lists of them.
+    /// One JSON object per line; or objects over several lines, or lists of them.
     Ndjson,
-    /// A header, then one account a line.
+    /// A header, then one account per line.
     Csv,
 }
 
@@ -58,14 +58,14 @@ pub struct JobReader<R> {
     objects: Objects,
     /// Where in the last line the next object may begin; `None` if the line is used up.
     rest: Option<usize>,
-    /// Read and not given out yet; two at most.
+    /// Jobs and rejections that are read and not returned yet, at most two.
     ready: ReadyJobs,
     notice: Option<NoticeHandler>,
     is_ended: bool,
 }
 
 impl Format {
-    /// The format that the extension of a file's name stands for, if it is known.
+    /// Returns the format for the extension of a file's name, if it is known.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         let (_, extension) = name.rsplit_once('.')?;
@@ -76,16 +76,16 @@ impl Format {
         }
     }
 
-    /// The format of a text whose first line this is. A line that names no column of CSV is an object, or an invalid line
-    /// before objects.
+    /// Returns the format of a text with this first line. A line that names no column of CSV is an object, or an invalid
+    /// line before objects.
     fn of_first_line(line: &[u8]) -> Self {
         if is_header(line, &COLUMNS) { Self::Csv } else { Self::Ndjson }
     }
 }
 
 impl<R: BufRead> JobReader<R> {
-    /// Jobs of `reader`, which messages call `file`. Without a format the first line that is not blank shows it.
-    /// `region` is that of jobs without one of their own.
+    /// Returns the jobs of a reader, which messages call `file`. Without a format the first line that is not blank decides.
+    /// `region` is the region of jobs without one.
     #[must_use]
     pub fn new(reader: R, file: &str, format: Option<Format>, region: Option<Region>) -> Self {
         let file: Arc<str> = printable(file, FILE_CHARS_MAX).into();
@@ -102,7 +102,7 @@ impl<R: BufRead> JobReader<R> {
         }
     }
 
-    /// Has what the reader ignores in a file, such as columns that no job needs, passed to `notice`: one line at a time.
+    /// Passes what the reader ignores in a file, such as columns that no job needs, to `notice`, line by line.
     #[must_use]
     pub fn with_notices(self, notice: impl FnMut(&str) + Send + 'static) -> Self {
         Self { notice: Some(Box::new(notice)), ..self }

@@ -1,4 +1,4 @@
-//! A report as it is written: the outcome of one job for each account of each image.
+//! A report as JSON: the outcome of one job for each account of each image.
 //!
 //! A report has up to three forms, each shorter than the one before, because a broker may refuse long messages. The first
 //! names each failure with its RequestId, the second has one failure per code, the last counts accounts and names none.
@@ -38,13 +38,13 @@ const SHORT_REASON_CHARS_MAX: usize = 200;
 pub struct Report {
     /// The job's name.
     pub job_id: Option<String>,
-    /// The lane that it was carried out on; of a rejected one, the lane that it named.
+    /// The lane that carried it out; for a rejected job, the requested lane.
     pub lane: Option<String>,
     /// The requested change.
     pub permission: Option<Permission>,
     /// The outcome as one word.
     pub status: Status,
-    /// Of a rejected job: which member, what is wrong, what is expected.
+    /// Why a job was rejected: member, problem, expectation.
     pub reason: Option<String>,
     /// The outcomes of each image, in the order of the job. Empty if the report of several images is truncated.
     pub images: Vec<ImageOutcomes>,
@@ -54,15 +54,15 @@ pub struct Report {
     pub duplicates: u32,
     /// Write requests that carried an account of this job.
     pub requests: u32,
-    /// Whether the job may have been worked on before.
+    /// Whether an earlier delivery may have been worked on.
     pub redelivered: bool,
-    /// When the job came in.
+    /// When the job was delivered.
     pub received_at: Timestamp,
-    /// When it was done.
+    /// When it was finished.
     pub finished_at: Timestamp,
-    /// The job's own, echoed.
+    /// The labels of the job.
     pub labels: BTreeMap<String, String>,
-    /// Who did it, `host:pid`.
+    /// The worker, `host:pid`.
     pub worker: String,
 }
 
@@ -72,13 +72,13 @@ pub struct Report {
 pub struct ImageOutcomes {
     /// The image; `None` if the job is rejected and it could not be read.
     pub image_id: Option<ImageId>,
-    /// The region the image lives in; `None` for the same reason.
+    /// The region of the image; `None` for the same reason.
     pub region: Option<Region>,
     /// Accounts for which a write was sent and that are now in the requested state.
     pub changed: Vec<AccountId>,
     /// Accounts that were in the requested state before this delivery.
     pub unchanged: Vec<AccountId>,
-    /// Of a SYNC: accounts that had the image, were not in the list, and have it no more.
+    /// Accounts whose share a SYNC cancelled, since they are not in its list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<Vec<AccountId>>,
     /// Accounts that are not known to be in the requested state, grouped by code and request.
@@ -134,7 +134,7 @@ pub enum Status {
     Partial,
     /// No account is in the requested state.
     Failed,
-    /// It was no job, or one that no lane takes.
+    /// The text was not a job, or no lane serves the job.
     Rejected,
 }
 
@@ -152,7 +152,7 @@ pub struct FailureGroup {
     pub account_ids: Vec<AccountId>,
 }
 
-/// How many accounts have each outcome.
+/// The number of accounts with each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
@@ -178,21 +178,21 @@ impl Counts {
     }
 }
 
-/// When a job was done, and by which worker.
+/// When a job was finished, and by which worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Whether the job may have been worked on before.
+    /// Whether an earlier delivery may have been worked on.
     pub redelivered: bool,
-    /// When the job came in. Kept to the millisecond.
+    /// When the job was delivered, to the millisecond.
     pub received_at: Timestamp,
-    /// When it was done. Kept to the millisecond.
+    /// When it was finished, to the millisecond.
     pub finished_at: Timestamp,
-    /// Who did it, as [`worker_name`] says.
+    /// The worker, as [`worker_name`] returns it.
     pub worker: String,
 }
 
 impl Report {
-    /// The report of a job that was carried out on the lane of this name, from the outcomes of each of its images.
+    /// Returns the report of a job that this lane carried out, from the outcomes of each of its images.
     #[must_use]
     pub fn of_job(identity: Identity, lane: &str, reports: &[EngineReport], circumstances: Circumstances) -> Self {
         let is_sync = identity.permission == Permission::Sync;
@@ -215,7 +215,7 @@ impl Report {
         }
     }
 
-    /// The report of what was no job, or of a job that no lane takes.
+    /// Returns the report of an invalid job, or of one that no lane serves.
     #[must_use]
     pub fn of_rejection(rejection: &Rejection, circumstances: Circumstances) -> Self {
         let known = &*rejection.known;
@@ -246,14 +246,14 @@ impl Report {
         }
     }
 
-    /// How many accounts have each outcome, whatever the form of the report. An account counts for each image.
+    /// Returns the number of accounts with each outcome, in each form of the report. An account counts for each image.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.truncated.unwrap_or_else(|| self.images.iter().fold(Counts::default(), Counts::add))
     }
 
-    /// Bytes that the published report of a job with so many images and outcomes may have: in proportion to the job, so that
-    /// a broker that accepted the job accepts its report, and at most [`REPORT_LEN_MAX`].
+    /// Returns how many bytes the report of a job with this number of images and outcomes may have, at most
+    /// [`REPORT_LEN_MAX`]. The bound is in proportion to the job: a broker that accepted the job accepts the report.
     #[must_use]
     pub fn len_max(images: usize, outcomes: usize) -> usize {
         let further_images = images.saturating_sub(1).saturating_mul(REPORT_LEN_PER_IMAGE);
@@ -261,7 +261,7 @@ impl Report {
         REPORT_LEN_BASE.saturating_add(further_images).saturating_add(accounts).min(REPORT_LEN_MAX)
     }
 
-    /// The report as JSON, in the longest of its forms that has at most `len_max` bytes; if none has, in the shortest.
+    /// Returns the report as JSON, in the longest of its forms with at most `len_max` bytes, or else in the shortest.
     #[must_use]
     pub fn write(mut self, len_max: usize) -> Vec<u8> {
         loop {
@@ -294,7 +294,7 @@ impl Report {
         true
     }
 
-    /// Leaves one group of failures for each image and code. Returns false if it was so already.
+    /// Leaves one group of failures for each image and code. Returns whether that changed anything.
     fn merge_by_code(&mut self) -> bool {
         // Every image is merged.
         self.images.iter_mut().fold(false, |is_merged, image| image.merge_by_code() | is_merged)
@@ -404,7 +404,7 @@ impl ImageOutcomes {
         self.cancelled = self.cancelled.as_ref().map(|_| vec![]);
     }
 
-    /// Leaves one group of failures for each code. Returns false if it was so already.
+    /// Leaves one group of failures for each code. Returns whether that changed anything.
     fn merge_by_code(&mut self) -> bool {
         let before = self.failed.len();
         let mut by_code: BTreeMap<String, usize> = BTreeMap::new();
@@ -426,12 +426,12 @@ impl ImageOutcomes {
     }
 }
 
-/// Failures on their way into groups, in the order of the first account of each.
+/// Collects failures in groups, in the order of the first account of each.
 #[derive(Default)]
 struct Grouping {
     groups: Vec<FailureGroup>,
     places: BTreeMap<(Box<str>, Option<RequestId>), usize>,
-    /// The failure before, and its group: those of one request follow each other and are one value.
+    /// The last failure and its group: accounts of one request follow each other and share their failure.
     last: Option<(Arc<Failure>, usize)>,
 }
 
@@ -466,7 +466,7 @@ impl Grouping {
 }
 
 impl Status {
-    /// The outcome of a job that was carried out, from the outcomes of each of its images.
+    /// Returns the status of a job that was carried out, from the outcomes of each of its images.
     #[must_use]
     pub fn of(reports: &[EngineReport]) -> Self {
         let all = reports.iter().flat_map(|report| report.outcomes.iter().chain(&report.cancelled));
@@ -480,7 +480,7 @@ impl Status {
         }
     }
 
-    /// The word.
+    /// Returns the word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -492,7 +492,7 @@ impl Status {
     }
 }
 
-/// `host:pid` of this process; the host as the system or the variable HOSTNAME names it.
+/// Returns `host:pid` of this process, with the host name of the system or of the variable HOSTNAME.
 #[must_use]
 pub fn worker_name() -> String {
     let of_system = fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -506,9 +506,9 @@ fn with_millis<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-/// Finer than a millisecond says nothing about a call over a network.
+/// Rounds to milliseconds: a call over a network is not measured more exactly.
 fn to_millis(time: Timestamp) -> Timestamp {
-    // Fails only beside the ends of time, where the time is as good unrounded.
+    // Fails only at the end of the range, where the time stays as it is.
     time.round(Unit::Millisecond).unwrap_or(time)
 }
 

@@ -26,10 +26,10 @@ pub(super) const ACCOUNT_NAMES: [&str; 3] = ["account_id", "account", "uin"];
 const ALLOWED_HEADER: &str = "a header with the columns image_id, region, permission and account_id in any order, \
                               or NDJSON, which begins with {";
 
-/// Jobs and rejections that are read and not given out yet.
+/// Jobs and rejections that are read and not returned yet.
 pub(super) type ReadyJobs = VecDeque<Result<JobLine, Rejection>>;
 
-/// What consecutive rows have to have in common to be one job.
+/// Consecutive rows with the same key are one job.
 type RowKey = (ImageId, Region, Permission);
 
 /// Gathers consecutive rows of one image, region and permission into jobs of at most [`ACCOUNTS_MAX`] accounts.
@@ -44,20 +44,20 @@ pub(super) struct Rows {
     /// Which columns are ignored.
     notice: Option<String>,
     group: Option<Group>,
-    /// The last rejected row, if no good one came since, and what could be read of its key.
+    /// The last rejected row, if no valid one followed, and its key if that is valid.
     suspect: Option<(u64, Option<RowKey>)>,
 }
 
-/// Rows that are one job so far.
+/// The rows of one job.
 struct Group {
     line: u64,
     key: RowKey,
     account_ids: Vec<AccountId>,
-    /// Why it cannot be carried out. For SYNC only.
+    /// Why a SYNC is rejected as a whole.
     spoiled: Option<String>,
 }
 
-/// A column and what is wrong with its field, and the row's key where that could be read.
+/// An invalid row: the column and the problem, and the valid fields.
 struct BadRow {
     column: Option<String>,
     problem: String,
@@ -93,14 +93,14 @@ impl Rows {
         ControlFlow::Continue(())
     }
 
-    /// Rejects a line about which nothing is known but what is wrong with it.
+    /// Rejects a line without valid fields.
     pub(super) fn reject(&mut self, number: u64, problem: String, ready: &mut ReadyJobs) {
         self.spoil(number, None);
         let known = Box::new(Known { job_id: Some(job_id(number)), ..Known::default() });
         ready.push_back(Err(Rejection { place: Some(self.place(number)), member: None, problem, known }));
     }
 
-    /// The last job, once there are no more rows.
+    /// Returns the last job, at the end of the file.
     pub(super) fn finish(&mut self) -> Option<Result<JobLine, Rejection>> {
         self.group.take().map(|group| group.into_job(&self.file))
     }
@@ -132,7 +132,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Puts a good row to the group, or begins another one.
+    /// Adds a valid row to the group, or begins another group.
     fn add(&mut self, number: u64, key: RowKey, account_id: AccountId, ready: &mut ReadyJobs) {
         let is_sync = key.2 == Permission::Sync;
         let suspect = self.suspect.take();
@@ -153,7 +153,7 @@ impl Rows {
         }
     }
 
-    /// Notes that a row was rejected which may belong to the group before or after it.
+    /// Records a rejected row, which may belong to the group before or after it.
     fn spoil(&mut self, number: u64, key: Option<RowKey>) {
         self.suspect = Some((number, key));
         if let Some(group) = &mut self.group
@@ -186,7 +186,7 @@ impl Group {
     }
 }
 
-/// What a row says; `None` if it is blank.
+/// Parses a row; `None` if it is blank.
 fn row(
     sheet: &mut Sheet<{ COLUMNS.len() }>,
     line: Line<'_>,

@@ -3,13 +3,13 @@
 //! A struct with `#[derive(Deserialize)]`, `alias` and `deny_unknown_fields` accepts and rejects the same texts: 752 of 752
 //! of the fuzz corpus of jobs and lines. It is worse for the reader of a report, so the members are collected here:
 //!
-//! - It stops at the first unknown or repeated member. The members behind it are lost, so 29 of the 690 rejected texts would
-//!   have lost the job id, image, permission or labels that the report of a rejected job repeats.
-//! - For 185 of them it names a member of a text that is not JSON at all, or was cut off. Here such a text says so first.
-//! - Its errors are sentences: which member is meant, and whether it is unknown or repeated, would have to be read from them.
+//! - It stops at the first unknown or repeated member and loses the members behind it. 29 of the 690 rejected texts would
+//!   lose the job id, image, permission or labels that the report of a rejected job repeats.
+//! - For 185 of them it names a member of a text that is not JSON, or is truncated. Here the syntax error comes first.
+//! - Its errors are sentences. The member, and whether it is unknown or repeated, would have to be parsed from them.
 //!
-//! The values are serde's all the same: [`Value`] is deserialized, with repeated names kept. The schema of a job is written by
-//! hand for the same reason: `schemars` has no aliases, and says nothing of members that are null or depend on others.
+//! The values still come from serde: [`Value`] is deserialized, with repeated names kept. The schema of a job is written by
+//! hand for the same reason: `schemars` has no aliases, and cannot describe members that are null or depend on others.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -19,35 +19,35 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// How deep arrays and objects may stand in each other.
+/// How deep arrays and objects may be nested.
 pub(super) const DEPTH_MAX: usize = 16;
 
-/// A JSON value; texts are borrowed from the source where they hold no escapes. An object keeps repeated names, so that
-/// its parser can refuse them.
+/// A JSON value. Texts without escapes are borrowed from the source. An object keeps repeated names, so that its parser can
+/// refuse them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Null,
     Bool(bool),
-    /// A number of plain digits that fits.
+    /// A number of plain digits that fits into 64 bits.
     Natural(u64),
-    /// Any other number, which no member of ours can be; as an error shows it.
+    /// Any other number, as an error shows it. No member of a job has such a value.
     Number(String),
     Text(Cow<'a, str>),
     Array(Vec<Self>),
     Object(Vec<(Cow<'a, str>, Self)>),
 }
 
-/// What went wrong while the members of an object were collected.
+/// Why the members of an object could not be collected.
 #[derive(Debug)]
 pub(super) struct Malformed {
-    /// The member's name, where it is about one.
+    /// The member, if the problem concerns one.
     pub(super) member: Option<String>,
-    /// What was found and what is allowed.
+    /// The problem, and what is expected.
     pub(super) problem: String,
 }
 
-/// Collects the members of the object that `text` is into `slots`, one for each of `names`: a member's name and its
-/// aliases. What stood before an error stays in the slots.
+/// Collects the members of a JSON object into `slots`, one for each of `names`, which are the name and the aliases of a
+/// member. After an error the slots hold the members before it.
 pub(super) fn read_members<'a>(
     text: &'a str,
     names: &[&[&str]],
@@ -71,13 +71,13 @@ pub(super) fn read_members<'a>(
         .deserialize_map(MemberCollector { names, slots, refused: &mut refused })
         .and_then(|()| deserializer.end())
         .map_err(|error| whole(malformed(text, &error)));
-    // A text that is no JSON says so first; what its members are is then a guess.
+    // A syntax error comes first: the members of such a text are a guess.
     read?;
     refused.map_or(Ok(()), Err)
 }
 
 impl Value<'_> {
-    /// The text that it is.
+    /// Returns the text, if the value is one.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -85,8 +85,7 @@ impl Value<'_> {
         }
     }
 
-    /// The `T` that it is the text of. The error says what was found and what is allowed: `T`'s own words, or
-    /// `allowed` where it is no text.
+    /// Parses the text. The error is that of `T`, or names `allowed` if the value is not a text.
     pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&self, allowed: &str) -> Result<T, String> {
         let text = self.text().ok_or_else(|| format!("invalid value {self} (expected {allowed})"))?;
         text.parse().map_err(|error: T::Err| error.to_string())
@@ -94,7 +93,7 @@ impl Value<'_> {
 }
 
 impl fmt::Display for Value<'_> {
-    /// As an error shows it: texts quoted and cut, arrays and objects by their kind.
+    /// Writes the value as an error shows it: texts quoted and truncated, arrays and objects by their kind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
@@ -169,7 +168,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// A member's name, borrowed where it holds no escapes.
+/// The name of a member, borrowed if it has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
@@ -185,7 +184,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 struct MemberCollector<'a, 's, 'n> {
     names: &'n [&'n [&'n str]],
     slots: &'s mut [Option<Value<'a>>],
-    /// The first member that is not known or came twice.
+    /// The first member that is unknown or repeated.
     refused: &'s mut Option<Malformed>,
 }
 
@@ -222,24 +221,24 @@ impl MemberCollector<'_, '_, '_> {
     }
 }
 
-/// What the parser says, with the column counted from the beginning of the text.
+/// Returns the error of the parser, with the column counted from the beginning of the text.
 fn malformed(text: &str, error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    // The parser ends its sentence with a place whose line is always 1 or, in a message over several lines, misleading.
-    let said = said.rfind(" at line ").and_then(|at| said.get(..at)).unwrap_or(&said);
+    let text_of_error = error.to_string();
+    // The parser appends a position whose line is always 1 or, for a message over several lines, misleading.
+    let problem = text_of_error.rfind(" at line ").and_then(|at| text_of_error.get(..at)).unwrap_or(&text_of_error);
     let place = if error.line() > 1 {
         format!("row {} column {}", error.line(), error.column())
     } else {
         format!("column {}", error.column())
     };
     // The first line of an object over several lines ends like this; a truncated line rarely does.
-    let goes_on = error.is_eof() && text.trim_end().ends_with(['{', '[', ',']);
-    let hint = if goes_on { " in one line; convert one over several lines with jq -c ." } else { "" };
-    format!("malformed JSON at {place}: {said} (expected one JSON object{hint})")
+    let is_first_line = error.is_eof() && text.trim_end().ends_with(['{', '[', ',']);
+    let hint = if is_first_line { " in one line; convert one over several lines with jq -c ." } else { "" };
+    format!("malformed JSON at {place}: {problem} (expected one JSON object{hint})")
 }
 
-/// The byte at which brackets stand more than [`DEPTH_MAX`] deep in each other. Does not care whether they match:
-/// that is the parser's, which is slower and whose own bound is higher.
+/// Returns the byte at which brackets are nested deeper than [`DEPTH_MAX`]. Whether they match is checked by the parser,
+/// which is slower and has a higher bound.
 fn too_deep(text: &str) -> Option<usize> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
