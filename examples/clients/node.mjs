@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 
 const load = createRequire(`${process.env.NODE_FOLDER}/`);
 const endpoint = process.env.ENDPOINT;
-const versions = { cvm: "v20170312", sts: "v20180813" };
+const versions = { cvm: "v20170312", sts: "v20180813", organization: "v20210331" };
 
 function china({ service, action, parameters, secret_id: secretId, secret_key: secretKey, token, region }) {
     const { Client } = load(`tencentcloud-sdk-nodejs-${service}`)[service][versions[service]];

@@ -18,6 +18,7 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
 SERVICES = {"cvm": ("v20170312", "CvmClient"), "sts": ("v20180813", "StsClient")}
+SERVICES["organization"] = ("v20210331", "OrganizationClient")
 ENDPOINT = os.environ.get("ENDPOINT")
 
 

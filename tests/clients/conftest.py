@@ -48,6 +48,10 @@ class Client:
     def signature(self):
         return "v1" if {"HmacSHA1", "HmacSHA256", "bash"} & set(self.command) else "TC3"
 
+    @property
+    def has_organization(self):
+        return self.name.startswith(("python", "tccli", "node-international"))
+
     def start(self, address, ca_file):
         environment = os.environ | {"SSL_CERT_FILE": str(ca_file), "NODE_EXTRA_CA_CERTS": str(ca_file)}
         # With the developer's home, a client would use the profile there.
@@ -61,12 +65,11 @@ class Client:
         return replace(self, process=process)
 
     def call(self, action, service="cvm", **parameters):
-        version = {"cvm": "2017-03-12", "sts": "2018-08-13"}[service]
         common = {"secret_id": self.secret_id, "secret_key": self.secret_key, "token": self.token}
         request = {"service": service, "action": action, "parameters": parameters, "region": "ap-singapore"} | common
         line = json.dumps(request)
         if "bash" in self.command:
-            pairs = {"Action": action, "Region": "ap-singapore", "Version": version}
+            pairs = {"Action": action, "Region": "ap-singapore", "Version": "2017-03-12"}
             for name, value in parameters.items():
                 pairs |= {f"{name}.{n}": v for n, v in enumerate(value)} if isinstance(value, list) else {name: value}
             line = " ".join([self.secret_id, self.secret_key] + [f"{name}={value}" for name, value in pairs.items()])

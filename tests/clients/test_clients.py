@@ -90,6 +90,19 @@ def test_key_of_a_role_needs_its_token(sandbox, client):
     assert client.call("GetCallerIdentity", "sts")["AccountId"] == "100009999999"
 
 
+@clients(has_organization=True)
+def test_client_lists_the_organization(sandbox, client):
+    def items(action, member, limit=50):
+        response = client.call(action, "organization", Offset=0, Limit=limit)
+        assert UUID.fullmatch(response["RequestId"])
+        return [item[member] for item in response["Items"]]
+
+    assert client.call("DescribeOrganization", "organization")["HostUin"] == 100009999999
+    assert items("DescribeOrganizationNodes", "Name") == ["Root", "Production", "Test"]
+    assert items("DescribeOrganizationMembers", "MemberUin", limit=2) == [100009999999, 1038493875]
+    check_refused("InvalidParameter", items, "DescribeOrganizationMembers", "MemberUin", limit=51)
+
+
 def test_proxy_forwards_nothing(sandbox_url):
     names = ["example.com", "cos.tencentcloudapi.com", "cam.tencentcloudapi.com", "cvm.tencentcloudapi.com.example.com"]
     names += ["localhost", "127.0.0.1", "169.254.0.23", "cvm.tencentcloudapi.com:22", "cvm.tencentcloudapi.com:8443"]

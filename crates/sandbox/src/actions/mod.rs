@@ -107,6 +107,8 @@ macro_rules! actions {
     };
 }
 
+// The vendor documents the limits of the two sharing actions, DescribeImages, SyncImages and STS. The other limits are
+// assumptions: no source of this project has them.
 actions! {
     /// Issues a temporary key.
     AssumeRole(Sts, Limit::PerSecond(600)),
