@@ -56,6 +56,7 @@ impl<T> Arena<T> {
     /// Removes a value. Its key must not be used again.
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         let place = self.places.get_mut(key.place())?;
+        // A place that is freed twice would be given to two values.
         if matches!(place, Place::Free { .. }) {
             return None;
         }

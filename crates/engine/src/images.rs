@@ -80,6 +80,7 @@ impl Images {
     /// The images of a lane, the one with the oldest refusal first: each has its turn to show what the key is permitted.
     pub(crate) fn by_refusal(&self, lane: &Lane) -> Vec<Key<Entry>> {
         let mut keys: Vec<_> = lane.images().iter().copied().collect();
+        // Images that were never refused come first: they may be permitted.
         keys.sort_by_key(|&key| self.image(key).not_permitted().map(NotPermitted::again));
         keys
     }

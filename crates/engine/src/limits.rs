@@ -95,7 +95,7 @@ impl Limits {
     /// The pause before the next try after `failed` ones: full jitter, a part of the longest pause as `draw` says, which
     /// is evenly distributed. Never zero, so that time passes between two tries.
     pub(crate) fn pause(&self, failed: u32, draw: u64) -> Millis {
-        Millis(1 + draw % self.longest_pause(failed).0.max(1))
+        self.longest_pause(failed).part(draw)
     }
 
     /// The longest that this pause can be.

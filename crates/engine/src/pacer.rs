@@ -67,6 +67,8 @@ impl Pacer {
     pub(crate) fn sent(&mut self, now: Instant) {
         self.recover(now);
         let written_us = now.0.saturating_mul(1000);
+        // A little late, and the next slot stays where it is, or the lateness of each request would lower the rate. Later
+        // than that, and slots that nobody used would allow a burst.
         self.next_us = self.next_us.max(written_us.saturating_sub(PACE_LATENESS_US)).saturating_add(self.interval_us());
     }
 
@@ -82,6 +84,7 @@ impl Pacer {
             return;
         }
         let refused = self.ended.iter().filter(|&&(_, throttled)| throttled == Throttled::Yes).count();
+        // A single refusal lowers the rate a little. More than one in ten shows that the limit is far below it.
         let many = refused * 10 > self.ended.len() && refused > 1;
         if !many {
             self.rate *= 0.95;

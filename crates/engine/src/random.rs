@@ -1,7 +1,5 @@
 //! Random numbers that follow from a seed.
 
-use crate::time::Millis;
-
 /// `SplitMix64`, whose state is one number. Spreads retries; not for secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
@@ -19,27 +17,11 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
-
-    /// Returns a random part of a length of time, from 1 ms to the whole of it (full jitter).
-    pub(crate) fn part_of(&mut self, whole: Millis) -> Millis {
-        Millis(1 + self.next() % whole.0.max(1))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn random_part_is_within_its_bounds() {
-        let mut random = Random::new(7);
-        for whole in [0, 1, 2, 1000, u64::MAX / 2] {
-            for _ in 0..1000 {
-                let part = random.part_of(Millis(whole)).0;
-                assert!((1..=whole.max(1)).contains(&part));
-            }
-        }
-    }
 
     #[test]
     fn same_seed_gives_same_numbers() {

@@ -62,6 +62,7 @@ impl Refusals {
 
     /// A write was accepted: an earlier refusal no longer counts.
     pub(crate) fn forget(&mut self, image: ImageName, account: AccountId, permission: Permission) {
+        // The name stays in the order, where it costs no more than its place.
         self.by_name.remove(&(image, account, permission));
     }
 }

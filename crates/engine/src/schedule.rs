@@ -33,6 +33,7 @@ impl Schedule {
 
     /// Replaces the moment of an image or lane.
     pub(crate) fn replace(&mut self, standing: Option<Instant>, at: Option<Instant>, alarm: Alarm) {
+        // Most calls into an image do not change its moment.
         if standing == at {
             return;
         }

@@ -16,6 +16,11 @@ impl Millis {
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
+
+    /// A part of this length, from 1 ms to the whole of it, as an evenly distributed `draw` decides (full jitter).
+    pub(crate) const fn part(self, draw: u64) -> Self {
+        Self(1 + draw % if self.0 == 0 { 1 } else { self.0 })
+    }
 }
 
 impl Instant {

@@ -32,6 +32,7 @@ impl Engine {
             return;
         }
         if self.lane(lane).slots(kind).next() <= now {
+            // An image may have stopped wanting the call since it was queued. The slot then goes to the next one.
             while let Some(image) = self.lane(lane).slots_mut(kind).pop() {
                 self.images.entry(image).queued[kind as usize] = false;
                 if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind, Purpose::Work) {
@@ -77,6 +78,7 @@ impl Engine {
     pub(super) fn answer(&mut self, id: CallId, outcome: Outcome) {
         let Some(Call { lane, image, kind, purpose, seq, began, sent }) = self.calls.remove(&id) else { return };
         let now = self.now;
+        // Before the image handles the response, which may clear it.
         let is_denied_listing = self.images.image(image).is_listing_refused();
         let found = self.lane(lane);
         let call = EndedCall { id, kind, seq, began, sent, by_former_key: found.is_by_former_key(id) };

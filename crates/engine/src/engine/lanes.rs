@@ -86,6 +86,7 @@ impl Engine {
     fn forget_jobs(&mut self, lane: LaneId) {
         self.lane(lane).forget_jobs();
         for image in self.lane(lane).image_keys() {
+            // The lane's queues were cleared with its jobs.
             self.images.entry(image).queued = [false; 3];
             self.visit(image, |image, cx| image.forget_jobs(cx));
         }
@@ -96,6 +97,7 @@ impl Engine {
         let (now, first_call) = (self.now, CallId(self.next_call));
         let Some(found) = self.lanes.get_mut(&lane) else { return };
         found.key_replaced(now, first_call);
+        // Refusals of the former key show nothing about the new one.
         self.for_images(lane, |image, cx| {
             image.forget_refusals_of_key();
             image.forget_refused_listing(cx);
@@ -156,6 +158,7 @@ impl Engine {
         let found = &self.lanes[&lane];
         let in_hand = self.images.of(found).filter(|image| image.in_hand());
         let denied: Option<Vec<&NotPermitted>> = in_hand.map(Image::not_permitted).collect();
+        // An image that was not refused yet may be permitted: the lane stays open to try it.
         let Some(denied) = denied else { return };
         let Some(first) = denied.iter().map(|denied| denied.since()).min() else { return };
         let is_any_permitted = denied.iter().any(|denied| found.permitted().since(denied.kind(), first, self.now));
@@ -231,6 +234,7 @@ impl Engine {
                 targets.extend(image.map(|image| (image, if may_list(image) { kind } else { Kind::ReadImage })));
             }
         }
+        // The first one with something to send is the probe.
         if !targets.into_iter().any(|(image, kind)| self.begin_call(image, kind, Purpose::Probe)) {
             self.lane(lane).probe_impossible(now);
         }

@@ -160,6 +160,7 @@ impl Engine {
     pub fn poll(&mut self, now: Instant) -> Command {
         self.begin_turn(now);
         loop {
+            // First, so that the commands contain all that follows from the last input.
             self.settle_finished();
             if let Some(command) = self.commands.pop_front() {
                 return command;
@@ -221,6 +222,7 @@ impl Engine {
     }
 
     fn begin_turn(&mut self, now: Instant) {
+        // An earlier time must not move deadlines and paces backwards.
         self.now = self.now.max(now);
         self.work.done = 0;
     }
@@ -269,6 +271,7 @@ impl Engine {
         let is_new = self.images.image(image).not_permitted().is_none();
         let now = self.now;
         let found = self.lane(lane);
+        // Without a lease nothing reads the arrivals, and millions of them take memory.
         found.add_job(now, is_leased.then_some(arrival));
         // A lane that is closed for missing permissions opens for an image that was not tried yet.
         if is_new && found.is_closed_for_permission() {
@@ -332,6 +335,7 @@ impl Engine {
         if self.effects.is_empty() {
             return;
         }
+        // Taken out, since an effect may need the whole engine. Put back below, to keep its memory.
         let mut effects = core::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             let lane = self.lanes.get_mut(&name.lane).expect("an image belongs to a lane that exists");
@@ -367,6 +371,7 @@ impl Engine {
             (wanted, image.next_moment(cx), image.is_forgettable(cx))
         });
         for kind in Kind::ALL {
+            // An image has one place in each queue, so that images take turns.
             if wanted[kind as usize] && !core::mem::replace(&mut self.images.entry(key).queued[kind as usize], true) {
                 self.lane(lane).slots_mut(kind).push(key);
                 self.arm(lane, kind);

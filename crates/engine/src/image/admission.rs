@@ -60,6 +60,7 @@ impl Image {
         let key = self.store.insert_job(id, seq, job);
         self.due.expire(self.store.job(key).deadline(), key);
         self.admission.waiting.push_back(key);
+        // Behind another one it waits even if it could begin, since jobs begin in order of arrival.
         if self.admission.waiting.len() == 1 && self.may_admit(key) {
             self.admit_next(cx);
         }

@@ -95,6 +95,7 @@ impl Image {
                 && let Some(account) = backlog.accounts.pop_front()
             {
                 cx.work.done += 1;
+                // An account may be forgotten while it waits in a backlog.
                 if let Some(stage) = self.store.stage(account) {
                     self.take_step(cx, account, stage, &backlog.step);
                 }
@@ -122,6 +123,7 @@ impl Image {
                 self.forget_items(cx, account);
                 self.forget_account(cx, account);
             }
+            // The response to the write in flight decides about its own accounts.
             Step::Fail { permission, refused } if stage != Stage::InFlight => {
                 let requested = self.store.requested(account);
                 if requested.is_some() && (permission.is_none() || requested == *permission) {

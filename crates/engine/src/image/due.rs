@@ -26,6 +26,7 @@ impl Due {
 
     /// Forgets an account from this moment on.
     pub(super) fn forget(&mut self, at: Instant, account: Key<Account>) {
+        // One response may schedule the same account twice in a row.
         if self.forgettable.back() != Some(&(at, account)) {
             self.forgettable.push_back((at, account));
         }

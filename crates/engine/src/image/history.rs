@@ -243,6 +243,7 @@ impl Image {
         if !self.store.contains(account) {
             return;
         }
+        // A later write has moved the moment, and has scheduled its own.
         if self.store.history(account).is_some_and(|history| history.expires(cx.limits.read_lag) > cx.now) {
             return;
         }

@@ -230,6 +230,7 @@ impl Image {
         // An account that needs a later one requests it again.
         listings.wanted = None;
         self.listing_permitted();
+        // Responses may arrive in another order than their requests began.
         if self.listings.newest.as_ref().is_some_and(|newest| newest.began > call.began) {
             return;
         }

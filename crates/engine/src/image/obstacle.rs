@@ -188,6 +188,7 @@ impl Image {
     pub(super) fn busy_due(&mut self, cx: &mut Context<'_>) {
         let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
         let wait = cx.lane.image_wait;
+        // The response to a write in flight may show that the image is ready.
         if busy.since + wait > cx.now || self.writes.is_in_flight() {
             return;
         }

@@ -51,6 +51,8 @@ impl Image {
         let item = self.store.item(front);
         let (permission, job) = (item.permission(), item.job());
         let is_requested = |known: &Known| known.permission() == permission;
+        // The refusal came before the job was redelivered, and sending the account again would split another list. An account
+        // that is in the requested state all the same does not fail.
         if !self.known(cx, account).as_ref().is_some_and(is_requested)
             && let Some(failure) = self.remembered_refusal(cx, account, permission, job)
         {
@@ -278,6 +280,7 @@ impl Image {
 
     /// Makes an item the front of its account.
     fn set_front(&mut self, account: Key<Account>, front: Option<Key<Item>>) {
+        // An operation that ended may have been what kept an earlier outcome from being checked.
         if self.store.set_front(account, front) {
             self.recheck_early(account);
         }

@@ -88,6 +88,7 @@ impl Image {
     pub(super) fn count_present(&mut self, cx: &Context<'_>) {
         let Some(listing) = self.listings.newest() else { return };
         let mut present = listing.accounts().len();
+        // The listing does not show our newest writes.
         for (id, account) in self.store.accounts().filter(|&(_, account)| self.store.history(account).is_some()) {
             let is_listed = listing.accounts().binary_search(&id).is_ok();
             match self.known(cx, account) {
@@ -125,6 +126,7 @@ impl Image {
     /// A list of shares of this length was accepted: longer ones are sent again.
     pub(super) fn quota_accepted(&mut self, len: usize) {
         let quota = &mut self.quota;
+        // Doubling finds the old length again within a few writes.
         let longer = |list_max: u32| (len >= list_max as usize).then(|| list_max.saturating_mul(2)).or(Some(list_max));
         quota.list_max = quota.list_max.and_then(longer);
     }
@@ -163,6 +165,7 @@ impl Image {
             .take_if(|observed| present > observed.cap || (is_complete && observed.count == Count::Incomplete))
             .is_some()
         {
+            // Single accounts are sent until one more refusal shows the cap.
             quota.list_max = Some(1);
             quota.singles = QUOTA_REFUSALS_MIN - 1;
         }
@@ -186,6 +189,7 @@ impl Image {
     /// Fails the first shares that do not fit. Returns whether there were any.
     fn fail_over_quota(&mut self, cx: &mut Context<'_>) -> bool {
         let is_listing = self.listings.is_wanted() || self.listings.is_in_flight();
+        // A listing or a write that is under way changes the count, and a backlog changes what is ready.
         if self.store.ready().len(Permission::Share) == 0
             || self.has_backlog()
             || is_listing

@@ -51,6 +51,7 @@ impl Image {
         self.due.settled(found.deadline(), job);
         self.store.remove_job(job);
         self.admission.settled();
+        // It may have been the last job that a SYNC waited for, or the SYNC that others waited for.
         self.admit_waiting(cx);
     }
 
@@ -58,6 +59,7 @@ impl Image {
     fn take_report(&mut self, cx: &Context<'_>, job: Key<HeldJob>) -> Report {
         let found = self.store.job(job);
         let (duplicates, requests) = (found.duplicates(), found.requests());
+        // Most jobs name one account, and millions of reports may wait for the driver.
         let mut report = Report { outcomes: Vec::with_capacity(1), cancelled: Vec::new(), duplicates, requests };
         while let Some(taken) = self.store.take_first_item(job) {
             let list = match taken.source {

@@ -69,6 +69,7 @@ impl Image {
                     }
                     Next::SendAgain => self.listings.want(cx.now),
                     Next::Retry => self.listing_failed(cx, call, refused),
+                    // The key in use may be permitted what the former one was refused.
                     Next::WaitForPermission if call.by_former_key => self.listings.want(cx.now),
                     _ => self.listing_refused(cx, call, reaction, &refused),
                 }
@@ -296,6 +297,7 @@ impl Image {
         match *tried.members() {
             [] => {}
             [alone] => {
+                // A list of one cannot be shortened, so the code means something else.
                 self.store.set_stage(alone, Stage::Idle);
                 self.fail(cx, alone, tried.failure());
             }
@@ -352,5 +354,5 @@ impl Image {
 
 /// When a call that was throttled may be sent again.
 fn throttled_until(cx: &mut Context<'_>) -> Instant {
-    cx.now + (THROTTLE_PAUSE + cx.random.part_of(THROTTLE_JITTER))
+    cx.now + (THROTTLE_PAUSE + THROTTLE_JITTER.part(cx.random.next()))
 }

@@ -179,6 +179,7 @@ impl Image {
         };
         match &mut split.sample {
             Some(sample) => {
+                // They are undecided, so they are sampled again.
                 sample.tried.retain(|tried| !members.contains(tried));
                 sample.waiting.append(&mut members);
             }
@@ -227,6 +228,7 @@ impl Image {
     /// failure in a row.
     pub(super) fn retry(&mut self, cx: &mut Context<'_>, mut tried: Split, origin: Origin) {
         let failures = match &origin {
+            // A sampled account was sent alone, and its failures are counted with it.
             Origin::Split(split) if split.sample.is_none() => split.failures,
             _ => 0,
         };

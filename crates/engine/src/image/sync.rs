@@ -95,6 +95,7 @@ impl Image {
     fn want_sync_listing(&mut self, cx: &mut Context<'_>) {
         let spaced = self.listings.refused(cx.now).map(RefusedListing::again_for_sync);
         let denied = self.not_permitted().filter(|_| self.is_listing_refused()).map(NotPermitted::again);
+        // The latest of these: an earlier listing would only be requested again.
         let from = [Some(self.reliable_from(cx)), spaced, denied].into_iter().flatten().max();
         self.listings.want(from.unwrap_or_default());
     }
@@ -164,6 +165,7 @@ impl Image {
         let Some(sync) = &self.sync else { return true };
         match sync.phase {
             Phase::Over => true,
+            // Without a write, the first listing has shown the result already.
             Phase::Working if self.store.job(job).requests() == 0 => true,
             Phase::Working => {
                 self.set_phase(Phase::Last);
@@ -184,6 +186,7 @@ impl Image {
             let account_id = self.store.id(found.account());
             named.push(account_id);
             let shown = self.listings.newest().and_then(|listing| listing.shows(account_id));
+            // A failed item stays failed, and a list that may be cut refutes nothing.
             let is_done = matches!(found.state(), ItemState::Done(_));
             if is_done && shown.is_some_and(|shown| Permission::of_presence(shown) != found.permission()) {
                 disagree.push(item);
@@ -233,6 +236,7 @@ impl Image {
     /// A SYNC that never begins: all its accounts fail for one reason.
     pub(super) fn fail_sync(&mut self, cx: &Context<'_>, job: Key<HeldJob>, failure: &Arc<Failure>) {
         self.set_phase(Phase::Over);
+        // Each account gets an item, so that the report names all of them.
         for account_id in self.store.take_account_ids(job) {
             self.store.add_item(job, Permission::Share, account_id, ItemSource::Job);
         }

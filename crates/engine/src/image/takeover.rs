@@ -67,6 +67,7 @@ impl Image {
     pub(crate) fn lane_up(&mut self, cx: &mut Context<'_>) {
         self.takeover.redelivered = false;
         if cx.has_takeover_checks() {
+            // Neither the list nor the count contains what another worker changed.
             self.listings.forget();
             self.quota.forget_count();
             let accounts: Vec<_> = self.store.accounts().map(|(_, account)| account).collect();

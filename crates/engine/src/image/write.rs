@@ -104,6 +104,7 @@ impl Writes {
     /// The jobs of the write in flight are forgotten. Returns its accounts.
     pub(super) fn forget_origin(&mut self) -> Vec<Key<Account>> {
         let Some(write) = &mut self.in_flight else { return Vec::new() };
+        // Its split is forgotten with the jobs. What the write changes still matters.
         write.origin = Origin::Ready;
         write.members.clone()
     }
@@ -185,6 +186,7 @@ impl Image {
     /// The next write: a split's turn, or the ready operations of the permission that has waited longest, with all others of
     /// that permission that fit.
     fn choose_write(&mut self, cx: &mut Context<'_>) -> Option<Write> {
+        // A split may have many parts: full lists must not wait until all of them are sent.
         if self.splits.turn() == Turn::FullList
             && let Some((permission, len)) = self.ready_list(cx, Ready::Full)
         {
@@ -210,6 +212,7 @@ impl Image {
         let batch_max = cx.lane.batch_max;
         let room = self.share_room(cx).min(batch_max);
         let cancel = self.store.ready().first(Permission::Cancel);
+        // Cancels need no room.
         let share = self.store.ready().first(Permission::Share).filter(|_| room > 0);
         let (permission, len_max) = match (cancel, share) {
             (Some(cancel), Some(share)) if cancel < share => (Permission::Cancel, batch_max),

@@ -27,6 +27,7 @@ impl BatchSearch {
 
     pub(super) fn refused(&mut self, len: u32) {
         self.refused = if self.refused == 0 { len } else { self.refused.min(len) };
+        // The API's limit has fallen.
         if self.accepted >= self.refused {
             self.accepted = self.refused - 1;
         }

@@ -35,6 +35,7 @@ impl Lane {
         let is_throttled = matches!(refused, Some(Health::Throttled | Health::ThrottledAll));
         let throttled = if is_throttled { Throttled::Yes } else { Throttled::No };
         for kind in Kind::ALL {
+            // A limit of the whole account slows all kinds. Any other one is of one action.
             if kind == call.kind || refused == Some(Health::ThrottledAll) {
                 self.slots[kind as usize].call_ended(now, throttled);
             }
@@ -77,6 +78,7 @@ impl Lane {
         let is_past_key = |reaction: Reaction| matches!(reaction.key, KeyEvidence::Passed | KeyEvidence::Permitted);
         let permitted = match call.kind {
             Kind::Write => is_good && reaction.is_none_or(is_past_key),
+            // A listing shows nothing about writes. It counts where a listing was what the key was refused.
             Kind::ReadShares => matches!(outcome, Outcome::Accepted(_)) && judged.is_denied_listing,
             Kind::ReadImage => false,
         };
@@ -96,6 +98,7 @@ impl Lane {
                 // Without jobs there is no better probe: the next jobs decide.
                 _ if !closed.has_jobs() => true,
                 CloseReason::Permission => permitted || is_key_proven,
+                // A credential may be refused for one action and accepted for another.
                 CloseReason::Credential => call.kind == closed.probe,
                 CloseReason::Clock | CloseReason::Endpoint => true,
             };
@@ -130,6 +133,7 @@ impl Lane {
                 (Health::Good | Health::Throttled | Health::ThrottledAll, _) => {}
                 (Health::ClockRefused, _) => self.close(now, CloseReason::Clock, detail(outcome), now, changes),
                 (Health::CredentialRefused, Some((_, at))) if !signed_since(at) => {}
+                // Another call was refused before: a refresh is under way, or the lane is closed.
                 (Health::CredentialRefused, _) if !self.is_open() => {}
                 (Health::CredentialRefused, Some(_)) => {
                     self.close_by(now, CloseReason::Credential, call.kind, detail(outcome), now, changes);
@@ -238,6 +242,7 @@ impl Lane {
         if is_suspect {
             changes.push(Change::Notice(Notice::Closed { reason, detail }));
         }
+        // From the first failed probe on it is an outage and not a fault of some images.
         if closed.failed_probes == 1 && reason == CloseReason::Endpoint {
             changes.push(Change::Outage);
         }

@@ -92,6 +92,7 @@ impl KeyOwner {
             }
             (OwnerAnswer::Known, required) => {
                 self.wait_until = None;
+                // A wrong account must not become the one that later keys are compared with.
                 if required.is_none() || required == self.account {
                     self.former = self.account;
                 }
@@ -153,6 +154,7 @@ impl Lane {
         match (self.state.closed().map(|closed| closed.reason), mismatch) {
             (Some(CloseReason::Account), Some(_)) => {}
             (_, Some((account, required))) => self.close_for_account(now, account, required, changes),
+            // There is another key since. It may be of the wrong account too, so the lane stays closed until that is known.
             (Some(CloseReason::Account), None) if is_asked => {}
             (Some(CloseReason::Account), None) => self.open(changes),
             (Some(_), None) => self.probe_at(now),
@@ -162,6 +164,7 @@ impl Lane {
     }
 
     fn close_for_account(&mut self, now: Instant, account: AccountId, required: AccountId, changes: &mut Vec<Change>) {
+        // Closing a lane again must not make it wait for jobs that were requeued before.
         let jobs = self.state.closed().map_or(ClosedJobs::Held, |closed| closed.jobs);
         let detail = alloc::format!("the key belongs to account {account} (expected account {required})");
         self.close(now, CloseReason::Account, detail.into(), now, changes);

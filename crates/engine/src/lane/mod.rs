@@ -144,6 +144,7 @@ impl Lane {
     pub(crate) fn up(&mut self, now: Instant, limits: LaneLimits) -> bool {
         self.limits = limits;
         if self.service != Service::Ended {
+            // The lane was up already: its pace and its state continue.
             for kind in Kind::ALL {
                 self.slots[kind as usize].set_limit(limits.rate_of(kind));
             }
@@ -408,6 +409,7 @@ impl Lane {
     /// When the lease of the oldest job ends.
     fn leased_until(&mut self, limits: &Limits, is_held: impl Fn(&Arrival) -> bool) -> Option<Instant> {
         let lease = limits.lease?;
+        // Jobs are settled in almost any order, so settled ones are found only when they are at the front.
         while self.arrivals.front().is_some_and(|arrival| !is_held(arrival)) {
             self.arrivals.pop_front();
         }
@@ -437,6 +439,7 @@ impl Lane {
                 let (reason, detail) = (closed.reason, closed.detail.clone());
                 match self.unfinished {
                     Unfinished::Report => {
+                        // A suspected lane was not announced as closed, and no probe will do it any more.
                         if matches!(self.state, LaneState::Suspect(_)) {
                             changes.push(Change::Notice(Notice::Closed { reason, detail: detail.clone() }));
                         }
@@ -471,6 +474,7 @@ impl Lane {
         let kind = if closed.has_jobs() { closed.probe } else { Kind::ReadImage };
         let slots = &self.slots[kind as usize];
         let slot = self.key.wait_until().unwrap_or_default().max(slots.next());
+        // The next slot is unknown until the call before it is written, so the probe asks again later.
         closed.probe_at =
             if slots.is_taken() { Some(now + PROBE_PAUSE_MIN) } else { Some(slot).filter(|&at| at > now) };
         closed.probe_at.is_none().then_some(kind)

@@ -70,6 +70,7 @@ impl Slots {
 
     /// Returns the next slot if it has to be put on the schedule: an image waits for it.
     pub(crate) fn arm(&mut self) -> Option<Instant> {
+        // A call that is not written yet moves the next slot, so that one is armed afterwards.
         if self.queue.is_empty() || self.is_taken() || self.armed.is_some() {
             return None;
         }
