@@ -67,8 +67,8 @@ impl Pacer {
     pub(crate) fn sent(&mut self, now: Instant) {
         self.recover(now);
         let written_us = now.0.saturating_mul(1000);
-        // A little late, and the next slot stays where it is, or the lateness of each request would lower the rate. Later
-        // than that, and slots that nobody used would allow a burst.
+        // A request that is a little late does not shift the next slot, or the lateness of each would lower the rate. Otherwise
+        // unused slots would add up to a burst.
         self.next_us = self.next_us.max(written_us.saturating_sub(PACE_LATENESS_US)).saturating_add(self.interval_us());
     }
 
