@@ -1,9 +1,8 @@
 //! Decodes what the broker sends on the connection of a lane, and encodes what the worker sends.
 //!
 //! lapin 4.12.3 keeps every message whole, reads as fast as the broker sends, refuses routing keys that are not UTF-8, and
-//! needs a thread and half a mebibyte for each connection. A worker may have hundreds of lanes, and anybody may publish to
-//! them. So a lane's messages are decoded here: long bodies are truncated, and no body is read before the caller has
-//! reserved its bytes.
+//! needs a thread and half a mebibyte for each connection. A worker may have hundreds of lanes with untrusted publishers.
+//! Therefore this decoder truncates long bodies, and reads no body before the caller has reserved memory for it.
 
 use lapin::protocol::{AMQPClass, BasicProperties, basic, gen_class, parse_class};
 
@@ -12,7 +11,7 @@ use crate::scrubber::{HEADER_LEN_MAX, scrub_properties};
 /// The protocol and its version: the first bytes of a client.
 pub const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
-/// The longest frame that a lane asks for, in bytes: what brokers allow by default. It costs no memory, since bodies are
+/// The longest frame that a lane requests, in bytes: the default of brokers. It costs no memory, since bodies are
 /// decoded in parts.
 pub const FRAME_MAX: u32 = 128 * 1024;
 
@@ -27,7 +26,7 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
-/// The longest payload of a method that is accepted, in bytes. Reply texts and the broker's own properties are far shorter.
+/// The longest accepted payload of a method, in bytes. Reply texts and the broker's own properties are far shorter.
 const METHOD_LEN_MAX: usize = 1024 * 1024;
 
 /// Class and method of `basic.deliver`.
@@ -101,11 +100,11 @@ impl Decoder {
         Self { state: Expected::Head, begun: None, whole_len_max, truncated_len }
     }
 
-    /// Decodes bytes from the beginning of `input` until a frame or message is complete. Returns how many bytes it used, and
-    /// what is complete. If that is nothing, the unused bytes have to be the beginning of the next input.
+    /// Decodes `input` until a frame or message is complete. Returns the number of used bytes, and the frame or message. If
+    /// none is complete, the caller must prepend the unused bytes to the next input.
     ///
     /// # Errors
-    /// If the bytes are malformed. The connection is then of no further use.
+    /// If the bytes are malformed. The connection must then be closed.
     pub fn decode(&mut self, input: &mut [u8]) -> Result<(usize, Option<Frame>), MalformedFrame> {
         let mut at = 0;
         loop {
@@ -214,7 +213,7 @@ impl Decoder {
             return Err(MalformedFrame("a body without its properties"));
         };
         *missing = missing.checked_sub(bytes.len() as u64).ok_or(MalformedFrame("a body that is too long"))?;
-        // The body has the capacity of what is kept.
+        // The capacity of the body is the number of bytes to keep.
         let room = message.body.capacity() - message.body.len();
         message.body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         Ok(())
@@ -387,7 +386,7 @@ mod tests {
     }
 
     proptest! {
-        /// The parts in which bytes arrive make no difference.
+        /// The result does not depend on the parts in which bytes arrive.
         #[test]
         fn parts_make_no_difference(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..5),

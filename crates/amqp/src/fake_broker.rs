@@ -1,4 +1,4 @@
-//! A broker for tests: it opens connections and channels as RabbitMQ does, and answers everything else by a script.
+//! A broker for tests. It opens connections and channels as RabbitMQ does; a script answers all other methods.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub struct FakeBroker {
     task: AbortHandle,
 }
 
-/// What a broker announces when a connection is opened.
+/// The limits that a broker announces when a connection is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct BrokerLimits {
     /// Channels of a connection; 0 means no limit.

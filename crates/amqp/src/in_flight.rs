@@ -21,10 +21,10 @@ use lapin::{
 
 use crate::Message;
 
-/// What the broker did with a message.
+/// The broker's response to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// The broker has it.
+    /// The broker stored it.
     Confirmed,
     /// A queue refused it. Channel and connection remain usable.
     Nacked,
@@ -32,7 +32,7 @@ pub enum PublishOutcome {
     Unroutable,
 }
 
-/// A message with what its owner needs once it is proven.
+/// A message with the data that its owner needs once it is proven.
 pub trait Outgoing {
     /// Returns the message.
     fn message(&self) -> &Message;
@@ -46,7 +46,7 @@ pub struct InFlightMessages<T> {
     unproven: VecDeque<(SentMessage<T>, u64)>,
     /// The number of the next message.
     next: u64,
-    /// The failure of the channel behind confirms that were returned first.
+    /// The failure of the channel, which is returned after the confirms before it.
     failure: Option<lapin::Error>,
 }
 
@@ -61,7 +61,7 @@ impl<T: Outgoing> InFlightMessages<T> {
     /// Puts the channel in confirm mode.
     ///
     /// # Errors
-    /// If the broker refuses that.
+    /// If the broker refuses.
     pub async fn open(channel: Channel) -> lapin::Result<Self> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self { channel, unconfirmed: VecDeque::new(), unproven: VecDeque::new(), next: 0, failure: None })
@@ -92,11 +92,11 @@ impl<T: Outgoing> InFlightMessages<T> {
         self.next += 1;
     }
 
-    /// Waits for the next confirm, forever while none is outstanding. Returns the messages that are proven by it and by those
-    /// that have arrived behind it. Dropping the future loses nothing.
+    /// Waits for the next confirm; without a message in flight, forever. Returns the messages that this and all further
+    /// arrived confirms prove. Cancel safe.
     ///
     /// # Errors
-    /// If the channel or the connection failed. The messages that are not proven have to be sent again elsewhere.
+    /// If the channel or the connection failed. The caller must send the messages that are not proven on another channel.
     pub async fn proven(&mut self) -> lapin::Result<Vec<(T, PublishOutcome)>> {
         let mut proven = Vec::new();
         poll_fn(|cx| self.poll_proven(cx, &mut proven)).await?;
@@ -115,7 +115,7 @@ impl<T: Outgoing> InFlightMessages<T> {
                 Ok(Confirmation::Ack(returned)) => self.confirmed(PublishOutcome::Confirmed, returned, proven),
                 Ok(Confirmation::Nack(returned)) => self.confirmed(PublishOutcome::Nacked, returned, proven),
                 ended => {
-                    // The channel is in confirm mode, so the library never answers that no confirm was requested.
+                    // Impossible in confirm mode.
                     let error = ended.err().unwrap_or_else(|| ErrorKind::FutureCompleted.into());
                     first.confirm = Box::pin(std::future::pending());
                     if !is_any {
@@ -129,7 +129,7 @@ impl<T: Outgoing> InFlightMessages<T> {
         if is_any { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// The first message in line was confirmed.
+    /// Handles the confirm of the oldest message.
     fn confirmed(
         &mut self,
         outcome: PublishOutcome,
@@ -157,7 +157,7 @@ impl<T: Outgoing> InFlightMessages<T> {
         unproven.chain(self.unconfirmed).map(|sent| sent.outgoing)
     }
 
-    /// Marks the message that was returned, any one of several equal ones.
+    /// Marks the returned message. Of several equal messages any one will do.
     fn mark_returned(&mut self, returned: &BasicReturnMessage) {
         let unproven = self.unproven.iter_mut().map(|(sent, _)| sent);
         let mut all = unproven.chain(&mut self.unconfirmed);

@@ -26,10 +26,10 @@ use crate::{
     fake_broker::{self, BrokerLimits, FakeBroker, content},
 };
 
-/// How long the library may take for what it does within milliseconds.
+/// The timeout for operations that take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the library stays silent before a test takes it for silent forever.
+/// After this time without a result, a test assumes that there will be none.
 const SILENCE: Duration = Duration::from_secs(1);
 
 const NO_PROPERTIES: &[u8] = &[0, 0];
@@ -42,7 +42,7 @@ fn headers(table: &[u8]) -> Vec<u8> {
     [&(1_u16 << 13).to_be_bytes()[..], &long(table)].concat()
 }
 
-/// A broker that sends these frames once a consumer is there.
+/// Returns a broker that sends these frames once it has a consumer.
 async fn broker_that_delivers(frames: Vec<Vec<u8>>) -> FakeBroker {
     FakeBroker::start(answer_consume(frames)).await
 }
@@ -149,7 +149,7 @@ async fn library_reads_what_nothing_takes() {
     assert_eq!(delivery.data.len(), body.len(), "of any length");
 }
 
-/// Seen: of two messages the second was returned, and the confirm of the first one carried it.
+/// Seen: the second of two messages was returned, and the library attached it to the confirm of the first.
 #[tokio::test]
 async fn returned_message_is_attached_to_another_confirm() {
     let [first, second] = fake_broker::two_messages();
@@ -190,7 +190,7 @@ async fn recovery_leaves_a_consumer_waiting() {
     assert_eq!(consumers.load(SeqCst), 1, "it does not consume again");
 }
 
-/// Seen: the check of the topology took every exchange and queue after the first missing one for missing.
+/// Seen: after one missing exchange, the check of the topology reported all later exchanges and queues as missing.
 #[tokio::test]
 async fn reused_channel_number_returns_old_error() {
     let mut is_declared = false;

@@ -1,7 +1,7 @@
 //! Limits how many bytes of messages the client library holds.
 //!
-//! lapin 4.12.3 reads as fast as the broker sends and keeps all of it, whether or not anything takes the messages. So the
-//! transport under it stops reading while it holds [`BODIES_LEN_MAX`] bytes of messages that were not taken.
+//! lapin 4.12.3 reads as fast as the broker sends and buffers all messages that the consumer has not taken. Therefore the
+//! transport under it stops reading while the library holds [`BODIES_LEN_MAX`] bytes of them.
 
 use std::task::Waker;
 
@@ -18,12 +18,12 @@ pub struct ReadLimit(Mutex<Held>);
 struct Held {
     bytes: usize,
     is_on: bool,
-    /// The reader that waits.
+    /// The waiting reader.
     waiting: Option<Waker>,
 }
 
 impl ReadLimit {
-    /// Turns the limit on. From now on the consumer has to report what it takes.
+    /// Enables the limit. From now on the consumer must report the bytes that it takes.
     pub fn turn_on(&self) {
         self.0.lock().is_on = true;
     }
@@ -44,7 +44,7 @@ impl ReadLimit {
         }
     }
 
-    /// Returns whether more may be read. If not, wakes the reader once it may.
+    /// Returns whether the transport may read. If not, wakes the reader when it may.
     pub fn has_room(&self, waker: &Waker) -> bool {
         let mut state = self.0.lock();
         let has_room = !state.is_on || state.bytes < BODIES_LEN_MAX;

@@ -1,13 +1,13 @@
-//! Rewrites what the broker sends so that the client library can read it.
+//! Rewrites bytes from the broker that the client library cannot read.
 //!
 //! The broker passes on the properties of a message as the publisher wrote them. lapin 4.12.3 expects UTF-8 text and tables
-//! of moderate depth: a header name that is not UTF-8 ends its connection, and tables 10,000 deep overflow the stack. Such a
-//! message would be redelivered on each new connection, and nothing behind it ever would. So bytes that the library cannot
-//! read are overwritten in place: those of a short string by `?`, and the type of a table or list that lies too deep by
-//! that of a byte array.
+//! of moderate depth: a header name that is not UTF-8 ends its connection, and tables 10,000 deep overflow the stack. The
+//! broker would redeliver such a message on each new connection, and it would block the messages behind it. Therefore the
+//! scrubber overwrites these bytes in place: invalid short strings with `?`, and the type of a table or list that is nested
+//! too deep with that of a byte array.
 //!
-//! RabbitMQ also adds its count of deliveries to a redelivered message, whether or not the frame then exceeds the agreed
-//! length. The library ends the connection at such a frame. It is passed on without its properties.
+//! RabbitMQ also adds its delivery count to a redelivered message, even if the frame then exceeds the negotiated length. The
+//! library ends the connection at such a frame, so the scrubber removes its properties.
 
 use crate::BrokerVersion;
 
@@ -75,15 +75,14 @@ struct BadProperties;
 /// The start of a frame: type, channel, length of the payload.
 type FrameHead = [u8; HEAD_LEN];
 
-/// Rewrites the bytes of one connection, in the order in which they arrive. Bytes that have to be seen together with later
-/// ones are held back: at most one frame with properties.
+/// Rewrites the bytes of one connection in order. Holds back at most one incomplete frame with properties.
 #[derive(Debug)]
 pub struct Scrubber {
     /// The longest frame that the library accepts, in bytes.
     frame_max: usize,
     /// Bytes of the current frame that are still to arrive and need no inspection.
     passing: usize,
-    /// The beginning of a frame that has to be inspected whole.
+    /// The beginning of a frame that must be inspected as a whole.
     begun: Vec<u8>,
     /// Inspected bytes, and how many of them were returned.
     ready: Vec<u8>,
@@ -97,7 +96,7 @@ pub struct Scrubber {
 }
 
 impl Scrubber {
-    /// Copies bytes that were held back and are inspected now. Returns their number, 0 if there are none.
+    /// Copies bytes that were held back and have been inspected. Returns their number, 0 if there are none.
     pub fn read(&mut self, into: &mut [u8]) -> usize {
         let rest = self.ready.get(self.returned..).unwrap_or_default();
         let len = rest.len().min(into.len());
@@ -110,8 +109,8 @@ impl Scrubber {
         len
     }
 
-    /// Inspects and rewrites the next bytes in place. Returns how many of them, from the beginning, can be used now; those
-    /// that [`read`](Self::read) returns follow them. Before a call, `read` must have returned all.
+    /// Inspects and rewrites the next bytes in place. Returns the number of leading bytes that are ready; the bytes that
+    /// [`read`](Self::read) returns come after them. Call it only when `read` has returned 0.
     pub fn scrub(&mut self, bytes: &mut [u8]) -> usize {
         let usable = if self.begun.is_empty() { self.scan(bytes) } else { 0 };
         let mut rest = std::mem::take(&mut self.begun);
@@ -145,8 +144,8 @@ impl Scrubber {
         (self.frame_max < FRAME_MAX_MIN).then_some(self.frame_max)
     }
 
-    /// Inspects frame after frame. Returns where the first one begins that is incomplete and has to be inspected whole, or
-    /// that is too long.
+    /// Inspects frame after frame. Returns the start of the first frame that is too long, or is incomplete and must be
+    /// inspected as a whole.
     fn scan(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = self.passing.min(bytes.len());
         self.passing -= at;
@@ -202,7 +201,7 @@ impl Scrubber {
 }
 
 impl Default for Scrubber {
-    /// For a connection on which nothing was agreed yet.
+    /// For a connection before its negotiation.
     fn default() -> Self {
         Self {
             frame_max: usize::MAX,
@@ -228,7 +227,7 @@ const fn frame_len(payload_len: usize) -> usize {
     HEAD_LEN.saturating_add(payload_len).saturating_add(END_LEN)
 }
 
-/// Replaces the properties of a frame by two bytes of flags that name none.
+/// Replaces the properties of a frame by empty ones: two bytes of flags.
 fn without_properties(frame: &[u8]) -> Vec<u8> {
     const SIZE: [u8; 4] = [0, 0, 0, 14];
     const FLAGS_AND_END: [u8; 3] = [0, 0, 0xce];
@@ -237,8 +236,8 @@ fn without_properties(frame: &[u8]) -> Vec<u8> {
     kind_and_channel.chain(&SIZE).chain(before_properties).chain(&FLAGS_AND_END).copied().collect()
 }
 
-/// Overwrites what the library cannot read in the payload of a frame with properties. Malformed properties stay as they
-/// are from the malformed one on.
+/// Overwrites the unreadable bytes in the payload of a frame with properties. From the first malformed property on, the
+/// payload stays as it is.
 pub(crate) fn scrub_properties(payload: &mut [u8]) {
     let properties = payload.get_mut(BEFORE_PROPERTIES..);
     let Some((flags, mut rest)) = properties.and_then(<[u8]>::split_first_chunk_mut) else { return };
@@ -273,7 +272,7 @@ fn scrub_list(mut list: &mut [u8], depth: u32) -> Result<(), BadProperties> {
     Ok(())
 }
 
-/// Accepts the types of RabbitMQ, which refuses any other.
+/// Accepts only the types of RabbitMQ, which refuses all others.
 fn scrub_value(rest: &mut &mut [u8], depth: u32) -> Result<(), BadProperties> {
     let [kind] = take_array(rest)?;
     match *kind {
@@ -304,7 +303,7 @@ fn scrub_text(rest: &mut &mut [u8]) -> Result<(), BadProperties> {
     Ok(())
 }
 
-/// Takes what follows its length of four bytes.
+/// Takes the bytes after a length of four bytes.
 fn take_long<'a>(rest: &mut &'a mut [u8]) -> Result<&'a mut [u8], BadProperties> {
     let len = u32::from_be_bytes(*take_array(rest)?);
     take(rest, usize::try_from(len).map_err(|_| BadProperties)?)
@@ -484,7 +483,7 @@ mod tests {
     }
 
     proptest! {
-        /// The parts in which bytes arrive make no difference, and no byte is lost or added.
+        /// The result does not depend on the parts in which bytes arrive, and no byte is lost or added.
         #[test]
         fn nothing_is_lost_or_doubled(
             payloads in prop::collection::vec((1_u8..=3, prop::collection::vec(any::<u8>(), 0..60)), 0..8),

@@ -211,7 +211,7 @@ fn check_invalid(invalid: InvalidMessage, body: &[u8]) {
     assert_eq!((dead.properties.message_id(), dead.properties.kind()), (theirs.message_id(), theirs.kind()));
 }
 
-/// A letter of the queue of dead letters, into which anybody may write.
+/// A letter of the queue of dead letters, into which any publisher may write.
 fn check_letter(mut letter: DeadLetter, body: &[u8]) {
     let texts = [&letter.lane, &letter.reason, &letter.code, &letter.detail, &letter.worker, &letter.truncated];
     texts.into_iter().flatten().for_each(|text| assert_shown(text, 500));

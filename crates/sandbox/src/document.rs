@@ -1,4 +1,4 @@
-//! Documents that people write, in TOML or JSON, read with the place of each problem.
+//! Reads TOML and JSON documents that people write, and locates every problem in them.
 
 use imageshare_core::{
     disclosure::{disclosed_name, without_value},
@@ -14,7 +14,7 @@ const PROBLEMS_MAX: usize = 100;
 /// The maximum length of a problem in characters.
 const PROBLEM_CHARS_MAX: usize = 500;
 
-/// The maximum length of a key after which nothing could be read, in characters.
+/// The maximum length in characters of a key that is named because its value cannot be parsed.
 const KEY_CHARS_MAX: usize = 40;
 
 /// The problems of a document. They hold no value that may be a secret.
@@ -41,7 +41,7 @@ struct DocumentProblem {
 impl DocumentError {
     /// Returns one line for each problem, `NAME:LINE: KEY: PROBLEM (expected WHAT)`, and one for each hint.
     #[must_use]
-    pub fn of_file(&self, name: &str) -> String {
+    pub fn in_file(&self, name: &str) -> String {
         self.lines(name)
     }
 

@@ -31,7 +31,7 @@ const SECONDS_MAX: f64 = 86_400.0;
 
 /// The failure of one request.
 ///
-/// The first group replaces the API: no check, no effect. The second group spoils the response of the API.
+/// The first group replaces the processing: no check, no effect. The second group only damages the response.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Fault {
@@ -62,8 +62,8 @@ pub enum Fault {
     Truncate,
     /// `reset_after`: the effect, then a reset instead of the response.
     ResetAfter,
-    /// `apply_late:SECONDS`: the connection is held for that time, then the effect takes place and the connection is
-    /// reset. The effect takes place even if the client has disconnected.
+    /// `apply_late:SECONDS`: after that time the request takes effect and the connection is reset. It takes effect even if
+    /// the client has disconnected.
     ApplyLate(Duration),
 }
 
@@ -259,7 +259,7 @@ impl Faults {
     }
 
     /// Counts a request and returns its fault, if any.
-    pub fn strike(&mut self, action: Action) -> Option<Fault> {
+    pub fn next_fault(&mut self, action: Action) -> Option<Fault> {
         let seen = self.seen.entry(action).or_default();
         *seen += 1;
         let affects = |entry: &&Entry| {
@@ -280,8 +280,8 @@ mod tests {
                             {"action": "ModifyImageSharePermission", "nth": 4, "times": 2, "do": "hang"}]}"#,
         )
         .unwrap();
-        assert_eq!(faults.strike(Action::DescribeImages), None);
-        let struck: Vec<_> = (0..6).map(|_| faults.strike(Action::ModifyImageSharePermission)).collect();
+        assert_eq!(faults.next_fault(Action::DescribeImages), None);
+        let struck: Vec<_> = (0..6).map(|_| faults.next_fault(Action::ModifyImageSharePermission)).collect();
         let throttle = || Some(Fault::Throttle);
         assert_eq!(struck, [None, None, throttle(), throttle(), Some(Fault::Hang), None]);
     }
@@ -309,7 +309,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(json: &str, lines: &[&str]) {
-        let error = Faults::parse(json.as_bytes()).unwrap_err().of_file("f.json");
+        let error = Faults::parse(json.as_bytes()).unwrap_err().in_file("f.json");
         assert_eq!(error.lines().collect::<Vec<_>>(), lines);
     }
 

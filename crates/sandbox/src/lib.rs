@@ -1,5 +1,5 @@
-//! A local fake of the Tencent Cloud API for sharing CVM images. It accepts the real protocol from real clients, and a
-//! script decides which requests fail and how.
+//! A local fake of the Tencent Cloud API for sharing CVM images. It accepts the protocol of the official clients, and a script
+//! determines which requests fail and how.
 //!
 //! # Contract
 //!
@@ -20,7 +20,7 @@
 //! | [`world`] | the world file: the state at the start |
 //! | [`faults`] | the script: which requests fail, and how |
 //! | [`saved_state`] | the state file: the images with their shares |
-//! | [`document`] | the reader of these files, which says where each problem is |
+//! | [`document`] | the reader of these files, which locates problems |
 //! | [`flat`] | the parser of queries and forms |
 //! | [`actions`] | the actions, one file each |
 //! | [`server`] | sockets, the checks of the gateway, the admin interface under `/_sandbox/` |

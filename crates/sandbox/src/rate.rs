@@ -16,7 +16,7 @@ use crate::ledger::Refusal;
 pub enum Window {
     /// Seconds begin at whole seconds of the clock.
     Fixed,
-    /// Any second, wherever it begins.
+    /// Any period of one second counts.
     #[default]
     Sliding,
 }

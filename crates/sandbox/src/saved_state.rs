@@ -199,7 +199,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(json: &str, problem: &str) {
-        assert_eq!(SavedState::parse(json.as_bytes()).unwrap_err().of_file("s.json"), problem);
+        assert_eq!(SavedState::parse(json.as_bytes()).unwrap_err().in_file("s.json"), problem);
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
             &image(r#""region": "ap-tokyo", "created": "today""#),
             "s.json:2: images.img-6pb6lrmy.created: invalid time (expected RFC 3339 such as 2026-11-02T08:15:30Z)",
         );
-        let error = SavedState::parse(image(r#""regio": "ap-tokyo""#).as_bytes()).unwrap_err().of_file("s.json");
+        let error = SavedState::parse(image(r#""regio": "ap-tokyo""#).as_bytes()).unwrap_err().in_file("s.json");
         assert!(
             error.starts_with("s.json:2: images.img-6pb6lrmy.regio: unknown key (expected owner, region, "),
             "{error}"

@@ -52,7 +52,7 @@ impl Stats {
     }
 
     /// Counts the outcome of a request.
-    pub fn decided(&mut self, code: &str) {
+    pub fn outcome(&mut self, code: &str) {
         match self.by_code.get_mut(code) {
             Some(count) => *count += 1,
             None => {
@@ -118,9 +118,9 @@ mod tests {
         {
             stats.arrival(now, action, key);
         }
-        stats.decided("ok");
-        stats.decided("ok");
-        stats.decided("OverQuota");
+        stats.outcome("ok");
+        stats.outcome("ok");
+        stats.outcome("OverQuota");
         let expected = json!({
             "requests": 5, "by_action": {"ModifyImageSharePermission": 4, "other": 1},
             "by_code": {"ok": 2, "OverQuota": 1},

@@ -90,7 +90,7 @@ const PLATFORM: &str = "TencentOS";
 
 /// The members of an image in the response. Members that the world file does not set are the same for every image.
 ///
-/// Beside the documented members, it has those that recorded responses have.
+/// Besides the documented members, they include those of recorded responses.
 fn describe(id: ImageId, view: &ImageView<'_>) -> Value {
     let tag = |(key, value): &(String, String)| json!({"Key": key, "Value": value, "tagKey": key, "tagValue": value});
     json!({

@@ -54,7 +54,7 @@ impl Filter {
     }
 }
 
-/// The part of a listing that a request asks for.
+/// The page of a listing that a request selects.
 #[derive(Debug)]
 pub(super) struct Pagination {
     offset: usize,

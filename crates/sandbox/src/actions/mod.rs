@@ -177,7 +177,7 @@ struct Row {
 enum Limit {
     /// Unlimited.
     None,
-    /// A number of its own.
+    /// A fixed number.
     PerSecond(u32),
     /// A multiple of the setting `rps`.
     Rps(u32),
@@ -246,7 +246,7 @@ pub(crate) trait Request: fmt::Debug + Send {
     fn perform(&self, context: &mut Context<'_>) -> Result<Members, Refusal>;
 }
 
-/// What a request is performed with.
+/// The context in which a request is performed.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     /// `None` for a request that needs no signature.

@@ -20,7 +20,7 @@ impl Request for ModifyImageAttribute {
         let too_large = "InvalidParameterValue.TooLarge";
         let image = from.required_image("ImageId")?;
         let attributes = Attributes {
-            // An empty name keeps the present one.
+            // An empty name keeps the current one.
             name: from.short_text("ImageName", NAME_CHARS_MAX, too_large)?.filter(|name| !name.is_empty()),
             description: from.short_text("ImageDescription", DESCRIPTION_CHARS_MAX, too_large)?,
             family: family(from)?,

@@ -1,5 +1,5 @@
-//! The network: one VPC with one subnet and one security group, the same in every world and region. It has what is common
-//! to their listings.
+//! The network: one VPC with one subnet and one security group, the same in every world and region. Contains the common code
+//! of their listings.
 
 use serde_json::{Value, json};
 

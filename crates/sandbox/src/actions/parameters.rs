@@ -230,7 +230,7 @@ pub(super) fn image(text: &str) -> Result<ImageId, Refusal> {
         .map_err(|_| Refusal::new("InvalidImageId.Malformed", format!("The image id {} is malformed.", excerpt(text))))
 }
 
-/// The maximum number of ids in a request, unless it has a limit of its own.
+/// The maximum number of ids in a request, unless the request has its own limit.
 pub(super) const IDS_MAX: usize = 100;
 
 /// Checks that ids have the form of a kind of resource: the prefix, a dash, and 4 to 32 lowercase letters or digits. Others

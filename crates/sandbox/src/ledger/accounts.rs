@@ -1,4 +1,4 @@
-//! Which accounts exist, and which of them are refused.
+//! The accounts that exist, and those that are refused.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},

@@ -74,7 +74,8 @@ pub struct Dials {
     pub share_again_in_batch: Repeat,
     /// CANCEL of an account that does not have the image.
     pub cancel_absent: Repeat,
-    /// A write while another one on the image is in flight. The server applies it; the ledger has no time in flight.
+    /// A write while another one on the image is in flight. Only the server uses this dial: in the ledger a write is
+    /// instantaneous.
     pub simultaneous_write: SimultaneousWrite,
     /// DescribeImages of an image that does not exist.
     pub describe_unknown: Unknown,

@@ -117,7 +117,7 @@ impl Default for Access {
     }
 }
 
-/// When images were created whose time is not set: 2026-11-02T08:15:30Z in Unix seconds.
+/// The creation time of images without one: 2026-11-02T08:15:30Z in Unix seconds.
 const CREATED_DEFAULT: u64 = 1_793_607_330;
 
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@ use imageshare_core::ids::{AccountId, ImageId, Region};
 
 use super::{Entry, Image, ImageState, ImageType, Ledger, Refusal, regions, state};
 
-/// The number of images from which on requests create no more.
+/// Once there are this many images, requests can create no more.
 pub const CREATED_IMAGES_MAX: usize = 5000;
 
 /// The time, the account and the region of a request.
@@ -23,13 +23,13 @@ pub struct Scope {
 /// Whether a request takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// Only its checks are made. If they pass, it is refused with `DryRunOperation`.
+    /// The request is only checked. If it is valid, it is refused with `DryRunOperation`.
     DryRun,
-    /// It takes effect.
+    /// The request takes effect.
     Real,
 }
 
-/// The attributes of an image that requests set. `None` keeps the present value.
+/// The attributes of an image that requests set. `None` keeps the current value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Unique among the images of an account in a region.
@@ -265,7 +265,7 @@ impl Ledger {
         entry.ok_or_else(|| Refusal::image_unknown(id, scope.region))
     }
 
-    /// Checks that a region takes one more image of an account, with that name.
+    /// Checks that an account may have one more image in a region, with that name.
     fn check_room(&self, owner: AccountId, region: Region, name: &str, id: Option<ImageId>) -> Result<(), Refusal> {
         let images = self.images.values().filter(|entry| entry.image.owner == owner && entry.image.region == region);
         let quota = self.dials.image_quota;

@@ -1,4 +1,4 @@
-//! Instances and key pairs, as far as the creation of an image needs them. An instance runs from its creation on.
+//! Instances and key pairs, reduced to what image builds need. An instance runs as soon as it is created.
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 

@@ -76,7 +76,7 @@ pub struct ImageView<'a> {
     pub tags: &'a [(String, String)],
     /// Its state at the time of the read.
     pub state: ImageState,
-    /// How much of its creation or copy is done, in percent, if a dial decides how long it takes.
+    /// The progress of its creation or copy in percent, if a dial sets the duration.
     pub percent: Option<u64>,
     /// Its type for this caller: accounts that it is shared with see a `SHARED_IMAGE`.
     pub image_type: ImageType,
@@ -136,7 +136,7 @@ impl Ledger {
     /// ModifyImageSharePermission. `now` does not run backwards.
     ///
     /// # Errors
-    /// With the documented code. The dial `failing_batch` decides which accounts are applied all the same.
+    /// With the documented code. The dial `failing_batch` decides which accounts still change.
     pub fn modify(
         &mut self,
         now: u64,
@@ -297,7 +297,7 @@ impl Ledger {
         self.open_images && !self.contains(image)
     }
 
-    /// Enters an image that exists only because the world is open. Its owner is the caller.
+    /// Adds an image that exists only because the world is open. Its owner is the caller.
     fn materialize(&mut self, scope: Scope, image: ImageId) -> Result<(), Refusal> {
         if self.is_virtual(image) {
             let images = self.images.len() + self.deleted.len();

@@ -65,7 +65,8 @@ impl RegionInfo {
     }
 }
 
-/// Checks that images can be copied between two regions. Between mainland China and other regions that takes a ticket.
+/// Checks that images can be copied between two regions. The API requires a support ticket for a copy
+/// between mainland China and another region.
 pub(super) fn check_copy(from: Region, to: Region) -> Result<(), Refusal> {
     let unknown = |region| Refusal::new("InvalidRegion.NotFound", format!("The region `{region}` does not exist."));
     let [source, target] = [from, to].map(|region| RegionInfo::of(region).ok_or_else(|| unknown(region)));

@@ -1,4 +1,4 @@
-//! Host names: which ones the sandbox serves as a proxy, and what they say about the product of a request.
+//! Host names: which ones the sandbox serves as a proxy, and which product they name.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Bodies of responses, complete and spoiled.
+//! Bodies of responses, complete and faulty.
 
 use std::{
     pin::Pin,
@@ -16,7 +16,7 @@ const PIECE: [u8; 16 * 1024] = [b' '; 16 * 1024];
 pub(super) enum Payload {
     /// The complete body.
     Whole(Option<Bytes>),
-    /// Half of the body that the content length promises, then the end of the connection.
+    /// Half of the announced content length, then the end of the connection.
     Truncated {
         /// The half, until it is sent.
         half: Option<Bytes>,
@@ -25,11 +25,11 @@ pub(super) enum Payload {
         /// Whether the connection had time to send the half.
         is_sent: bool,
     },
-    /// This beginning, then white space without end.
+    /// This beginning, then endless white space.
     Endless(Option<Bytes>),
 }
 
-/// The connection is aborted on purpose.
+/// The connection was aborted on purpose.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("connection aborted on purpose")]
 pub(super) struct Aborted;
@@ -61,7 +61,7 @@ impl Body for Payload {
                 Some(half) => Some(Ok(Frame::data(half))),
                 None if *is_sent => Some(Err(Aborted)),
                 None => {
-                    // An error at once would discard the half before it is sent.
+                    // An immediate error would discard the half before it is sent.
                     *is_sent = true;
                     context.waker().wake_by_ref();
                     return Poll::Pending;

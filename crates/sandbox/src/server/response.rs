@@ -1,4 +1,4 @@
-//! The body of a response, laid out as in recordings of the real service.
+//! The body of a response, formatted as in recordings of the real service.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde_json::{Serializer, Value, json, ser::Formatter};
 
 use crate::{actions::Members, ledger::Refusal};
 
-/// Which part of the service answers. Recordings of CVM have a space after `:` and `,` and raw UTF-8. The recorded refusal of
+/// The part of the service that responds. Recordings of CVM have a space after `:` and `,` and raw UTF-8. The recorded refusal of
 /// the gateway has no spaces, and recordings of other products escape text outside ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {

@@ -45,8 +45,8 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.switch.is_on() {
-            // Without linger time, close sends a reset and discards unsent bytes. If that fails, the connection is closed
-            // in the ordinary way, which is a lesser fault.
+            // With a linger time of 0, closing sends a reset and discards unsent bytes. If setting it fails, the connection
+            // closes normally, which is a milder fault.
             drop(self.stream.set_zero_linger());
         }
     }

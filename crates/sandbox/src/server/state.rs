@@ -160,9 +160,9 @@ impl State {
                 origin = if call.action.product() == Product::Cvm { Origin::Product } else { Origin::Gateway };
                 state.perform(&call, now)
             });
-            decided(result.map_err(|refusal| response::complete(refusal, &request_id, language)))
+            with_code(result.map_err(|refusal| response::complete(refusal, &request_id, language)))
         };
-        let fault = action.and_then(|action| self.faults.strike(action));
+        let fault = action.and_then(|action| self.faults.next_fault(action));
         let mut late = None;
         let (code, result) = match &fault {
             Some(fault @ (Fault::Hang | Fault::Http500 | Fault::Html | Fault::ResetBefore | Fault::Endless)) => {
@@ -172,21 +172,21 @@ impl State {
                 late = self.admit(&mut incoming, is_simultaneous, now).ok();
                 (fault.as_str().to_owned(), Ok(Members::new()))
             }
-            Some(Fault::Throttle) => decided(Err(self.throttled(action))),
+            Some(Fault::Throttle) => with_code(Err(self.throttled(action))),
             Some(Fault::InternalError) => {
-                decided(Err(Refusal::new("InternalError", "An internal error has occurred. Retry your request.")))
+                with_code(Err(Refusal::new("InternalError", "An internal error has occurred. Retry your request.")))
             }
             Some(Fault::ExpiredCredential) => {
-                decided(Err(Refusal::new("AuthFailure.TokenFailure", "The token has expired.")))
+                with_code(Err(Refusal::new("AuthFailure.TokenFailure", "The token has expired.")))
             }
-            Some(Fault::Code(code)) => decided(Err(Refusal::new(code.clone(), "Injected by the script of faults."))),
+            Some(Fault::Code(code)) => with_code(Err(Refusal::new(code.clone(), "Injected by the script of faults."))),
             Some(Fault::Skew) => {
                 let ahead = Now { unix_seconds: now.unix_seconds + SKEW_SECONDS, ..now };
                 process(self, &mut incoming, ahead)
             }
             None | Some(Fault::Truncate | Fault::ResetAfter) => process(self, &mut incoming, now),
         };
-        self.stats.decided(&code);
+        self.stats.outcome(&code);
         let signature_version = incoming.is_signed().then(|| incoming.version.as_str());
         let signed_text = (fault.is_none() && code == "AuthFailure.SignatureFailure")
             .then(|| signed_text(&incoming.received()))
@@ -244,7 +244,7 @@ impl State {
     /// Performs a delayed call and records its outcome. No client receives the response.
     pub(super) fn perform_late(&mut self, late: LateCall, now: Now) {
         let LateCall { call, request_id } = late;
-        let (code, _) = decided(self.perform(&call, now));
+        let (code, _) = with_code(self.perform(&call, now));
         self.log.late(&request_id, Late { time: now.text(), code });
     }
 
@@ -278,7 +278,7 @@ impl State {
     pub(super) fn decide_instance_role(&mut self, now: Now) -> Decision {
         let action = Action::InstanceRole;
         self.stats.arrival(now.micros, Some(action), "");
-        let fault = self.faults.strike(action);
+        let fault = self.faults.next_fault(action);
         let body = match &self.world.instance_role {
             None => String::new(),
             Some(role) => {
@@ -295,7 +295,7 @@ impl State {
             }
         };
         let code = fault.as_ref().map_or("ok", Fault::as_str).to_owned();
-        self.stats.decided(&code);
+        self.stats.outcome(&code);
         Decision { body, fault, late: None, write: None }
     }
 
@@ -315,12 +315,12 @@ impl State {
 }
 
 /// Returns the code of a result, for counters and log, with the result.
-fn decided(result: Result<Members, Refusal>) -> (String, Result<Members, Refusal>) {
+fn with_code(result: Result<Members, Refusal>) -> (String, Result<Members, Refusal>) {
     let code = result.as_ref().map_or_else(|refusal| refusal.code.to_string(), |_| "ok".to_owned());
     (code, result)
 }
 
-/// Returns the refusal of an action that the policy of the key denies. CVM has a code of its own for it.
+/// Returns the refusal of an action that the policy of the key denies. CVM has a separate code for it.
 fn not_authorized(action: Action, region: Region, account: AccountId, image: Option<ImageId>) -> Refusal {
     let service = action.product().name();
     let (code, resource) = match (service, image) {

@@ -102,7 +102,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// Returns the canonical request. Its headers are sorted by name, whatever the order of `signed_headers`.
+/// Returns the canonical request. Its headers are sorted by name, regardless of the order of `signed_headers`.
 pub(super) fn canonical_request(received: &Received<'_>, signed_headers: &str, host: &str) -> Result<String, Refusal> {
     let mut names: Vec<&str> = signed_headers.split(';').collect();
     names.sort_unstable();

@@ -29,7 +29,7 @@ const SHARES_MAX: usize = 1_000_000;
 /// The maximum length of an account id in messages, in characters.
 const ACCOUNT_CHARS_MAX: usize = 40;
 
-/// The regions of the vendor's edge zones, beside [`KNOWN_REGIONS`].
+/// The regions of the vendor's edge zones, in addition to [`KNOWN_REGIONS`].
 const EDGE_REGIONS: [&str; 10] = [
     "ap-changsha-ec",
     "ap-fuzhou-ec",
@@ -79,7 +79,7 @@ struct WorldFile {
     #[serde(default)]
     #[schemars(inner(regex(pattern = ACCOUNT)))]
     accounts: Vec<String>,
-    /// Accounts that do not exist, whatever the other keys say.
+    /// Accounts that do not exist, regardless of the other keys.
     #[serde(default)]
     #[schemars(inner(regex(pattern = ACCOUNT)))]
     unknown_accounts: Vec<String>,
@@ -99,7 +99,7 @@ struct WorldFile {
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
     read_lag: f64,
-    /// Regions beside those that the vendor documents.
+    /// Regions in addition to those that the vendor documents.
     #[serde(default)]
     #[schemars(inner(regex(pattern = REGION)))]
     regions: Vec<String>,
@@ -238,7 +238,7 @@ struct SharedRange {
 struct Check {
     problems: Problems,
     shares: usize,
-    /// Regions beside those of the vendor.
+    /// Regions in addition to those of the vendor.
     regions: BTreeSet<Region>,
 }
 

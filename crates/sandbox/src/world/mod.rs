@@ -203,7 +203,7 @@ mod tests {
     /// Checks all lines of a refusal.
     #[track_caller]
     fn check_refused(file: &str, lines: &[&str]) {
-        let error = World::parse(file).unwrap_err().of_file("w.toml");
+        let error = World::parse(file).unwrap_err().in_file("w.toml");
         assert_eq!(error.lines().collect::<Vec<_>>(), lines);
     }
 
@@ -262,7 +262,7 @@ mod tests {
         check_refused("images = [1]", &["w.toml:1: images[0]: invalid type (expected a table)"]);
         check_refused("accounts = 1", &["w.toml:1: accounts: invalid type (expected a list)"]);
         let unknown = "[[keys]]\nsecret_id = \"A\"\ndeny = [\"DescribeImage\"]";
-        let error = World::parse(unknown).unwrap_err().of_file("w.toml");
+        let error = World::parse(unknown).unwrap_err().in_file("w.toml");
         assert!(error.starts_with("w.toml:3: keys[0].deny[0]: unknown action \"DescribeImage\" (expected "), "{error}");
         assert!(error.ends_with("\nhint: did you mean DescribeImages?"), "{error}");
         check_refused(

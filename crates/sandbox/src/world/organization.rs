@@ -20,7 +20,7 @@ pub(super) struct FileOrganization {
     /// Its nodes (departments). Default: a root node with the id 1.
     #[serde(default)]
     nodes: Vec<FileNode>,
-    /// Its members beside the administrator.
+    /// Its members, without the administrator.
     #[serde(default)]
     members: Vec<FileMember>,
 }
