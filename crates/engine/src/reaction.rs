@@ -187,44 +187,44 @@ mod tests {
         Class::Unknown,
     ];
 
-    /// The words of the table in the documentation.
-    fn words(reaction: Reaction) -> [&'static str; 5] {
+    /// Returns the cells of the table in the documentation.
+    fn cells(reaction: Reaction) -> [&'static str; 5] {
         [
             match reaction.lane {
-                Health::Good => "works",
-                Health::Throttled => "works, this action slower",
-                Health::ThrottledAll => "works, all actions slower",
-                Health::CredentialRefused => "needs another credential",
-                Health::ClockRefused => "is closed",
+                Health::Good => "open",
+                Health::Throttled => "open, slower for this action",
+                Health::ThrottledAll => "open, slower for all actions",
+                Health::CredentialRefused => "needs another key",
+                Health::ClockRefused => "closed if it persists",
             },
             match reaction.key {
-                KeyEvidence::Unknown => "is not known",
-                KeyEvidence::Passed => "seems so",
+                KeyEvidence::Unknown => "unknown",
+                KeyEvidence::Passed => "probably",
                 KeyEvidence::Permitted => "yes",
                 KeyEvidence::NotPermitted => "no",
-                KeyEvidence::NotPermittedIfUnproven => "seems so; no, if the key may be another account's",
+                KeyEvidence::NotPermittedIfUnproven => "probably; no, if the key may be another account's",
             },
             match reaction.applied {
                 Applied::Never => "no",
-                Applied::ToOthers => "to other accounts of the list",
-                Applied::Perhaps => "perhaps",
+                Applied::ToOthers => "possibly, for other accounts",
+                Applied::Perhaps => "possibly",
             },
             match reaction.concerns {
                 Concerns::Each => "each account",
-                Concerns::List => "the list as sent",
+                Concerns::List => "the list",
             },
             match reaction.next {
-                Next::SendAgain => "send it again",
-                Next::SendAfterPause => "send it again after 1 s",
-                Next::Retry => "try again after a pause, then in parts",
-                Next::FindAccount => "find the account",
-                Next::FindAccountOrOther => "sample, then find the account",
-                Next::FindDone => "find the account, which is done",
+                Next::SendAgain => "retry",
+                Next::SendAfterPause => "retry after 1 s",
+                Next::Retry => "retry after a pause, then split the list",
+                Next::FindAccount => "split the list",
+                Next::FindAccountOrOther => "send a sample, then split the list",
+                Next::FindDone => "split the list; the account is done",
                 Next::ShortenLists => "send shorter lists",
-                Next::CountAccounts => "fail what does not fit",
+                Next::CountAccounts => "fail accounts that do not fit",
                 Next::WaitForImage => "wait for the image",
-                Next::Fail => "fail what asks for the same",
-                Next::WaitForPermission => "try again much later",
+                Next::Fail => "fail all jobs with this image and permission",
+                Next::WaitForPermission => "wait 30 s or longer, then retry",
             },
         ]
     }
@@ -232,18 +232,18 @@ mod tests {
     #[test]
     fn every_row_is_as_documented() {
         let page = include_str!("../../../docs/errors.md");
-        let table = page.split("## What each class sets off").nth(1).expect("the section exists");
+        let table = page.split("## Reactions by class").nth(1).expect("the section exists");
         let rows: BTreeMap<&str, Vec<&str>> = table
             .lines()
             .skip_while(|line| !line.starts_with("|---"))
             .skip(1)
             .take_while(|line| line.starts_with('|'))
             .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>())
-            .map(|cells| (cells[0].trim_matches('`'), cells[1..].to_vec()))
+            .map(|row| (row[0].trim_matches('`'), row[1..].to_vec()))
             .collect();
         assert_eq!(rows.len(), CLASSES.len());
         for class in CLASSES {
-            assert_eq!(rows[class.as_str()], words(Reaction::to(class)), "{}", class.as_str());
+            assert_eq!(rows[class.as_str()], cells(Reaction::to(class)), "{}", class.as_str());
         }
     }
 
