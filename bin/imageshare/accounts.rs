@@ -1,4 +1,4 @@
-//! `imageshare accounts`: the members of the organization, as a list of accounts.
+//! `imageshare accounts`: lists the members of the organization as an account file.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use crate::{
     cli::{AccountsArguments, Common},
-    exit::{Ended, Exit, OrExit as _, Problem},
-    output, runtime,
+    exit::{CommandResult, Exit, OrExit as _, Problem},
+    output::{self, counted},
+    runtime,
     terminal::Terminal,
     work::{self, plan},
 };
@@ -33,28 +34,28 @@ struct Member<'a> {
     permission_status: Option<&'a str>,
 }
 
-pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> Ended {
+pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> CommandResult {
     let settings = work::settings(common, &arguments.api, &None)?;
     let filter = MemberFilter { node_id: arguments.node, tags: arguments.tag.clone() };
     if filter.tags.len() > DescribeOrganizationMembers::TAGS_MAX {
-        let words = format!(
+        let message = format!(
             "--tag: given {} times (expected at most {} tags)",
             filter.tags.len(),
             DescribeOrganizationMembers::TAGS_MAX
         );
-        return Err(Problem::new(Exit::Usage, words));
+        return Err(Problem::new(Exit::Usage, message));
     }
     let lane = lane(&settings)?;
     let terminal = Terminal::new(settings.output.quiet);
     let json = settings.output.json;
     let (members, own) = runtime::run(async {
-        let work = work::prepare(settings, &arguments.api).await?;
-        let _announcing = terminal.announce(work.client.waits());
-        let lane = work.lane(lane);
-        let mut reader = OrganizationReader::new(&work.client, lane);
-        let members = reader.members(&filter, work.settings.give_up_after).await;
+        let session = work::prepare(settings, &arguments.api).await?;
+        let _announcer = terminal.announce(session.client.waits());
+        let lane = session.lane(lane);
+        let mut reader = OrganizationReader::new(&session.client, lane);
+        let members = reader.members(&filter, session.settings.give_up_after).await;
         let own = owner(lane).await;
-        if let Some(sandbox) = work.sandbox {
+        if let Some(sandbox) = session.sandbox {
             sandbox.stop().await;
         }
         let members = members.map_err(|error| {
@@ -69,8 +70,8 @@ pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> Ended {
     if !unconfirmed.is_empty() {
         let ids: Vec<String> = unconfirmed.iter().map(|member| member.account_id.to_string()).collect();
         terminal.note(&format!(
-            "{} members have not confirmed their membership and are left out (--unconfirmed lists them): {}",
-            ids.len(),
+            "omitted: {} with unconfirmed membership (--unconfirmed lists them): {}",
+            counted(ids.len(), "account"),
             ids.join(" ")
         ));
     }
@@ -78,7 +79,8 @@ pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> Ended {
     Ok(Exit::Done)
 }
 
-/// Returns the lane whose key lists the members. A region selects it only if there are several: an organization has none.
+/// Returns the lane whose key lists the members. An organization has no region, so `--region` matters only if there are
+/// several lanes.
 fn lane(settings: &Settings) -> Result<LaneId, Problem> {
     let lanes = &settings.lanes;
     match (&settings.lane, lanes.as_slice(), settings.region) {
@@ -94,7 +96,7 @@ fn lane(settings: &Settings) -> Result<LaneId, Problem> {
     })
 }
 
-/// Returns the account of the key, if it is known: it is a member too, and owns the images.
+/// Returns the account of the key, if STS names it. It is a member too, but it owns the images.
 async fn owner(lane: &OpenLane) -> Option<AccountId> {
     let mut identity = lane.credentials.identity();
     match identity.wait_for(|identity| identity.owner != Owner::Asked).await.ok()?.owner {
@@ -111,7 +113,7 @@ fn text(members: &[OrganizationMember], json: bool) -> String {
     }
 }
 
-/// Returns a line of an accounts file, with the names in a comment.
+/// Returns a line of an account file, with the names of node and member in a comment.
 fn line(OrganizationMember { account_id, name, node_name, .. }: &OrganizationMember) -> String {
     let names: Vec<&str> = [node_name, name].into_iter().flatten().map(String::as_str).collect();
     let mut line = account_id.to_string();

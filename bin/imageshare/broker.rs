@@ -1,4 +1,4 @@
-//! What all commands share that speak to the broker: its address, and how its errors end a command.
+//! The broker connection of a command: address, timeouts, and the exit codes of its errors.
 
 use std::{future::pending, time::Duration};
 
@@ -21,23 +21,23 @@ const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
-/// Where the broker is.
+/// Returns the address of the broker.
 pub(crate) fn url(settings: &Settings) -> Result<Url, Problem> {
     settings.broker.url().or_exit(Exit::Usage)
 }
 
-/// How long the broker may take.
+/// Returns the timeouts of a connection.
 pub(crate) fn time_outs(settings: &Settings) -> TimeOuts {
     TimeOuts { heartbeat: settings.broker.heartbeat, ..TimeOuts::default() }
 }
 
-/// A connection, tried once.
+/// Connects to the broker, without a retry.
 pub(crate) async fn connect(settings: &Settings, name: &str) -> Result<Connection, Problem> {
     let url = url(settings)?;
     Connection::open(&url, name, time_outs(settings)).await.map_err(|error| problem(&url, &error))
 }
 
-/// An error as the end of a command.
+/// Returns an error of the broker as the problem that ends a command.
 pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
     let hint = match error {
         Error::Closed { code: NOT_FOUND, .. } => "\nhint: run imageshare topology --declare",
@@ -46,41 +46,41 @@ pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
     Problem::new(exit(error), format!("{url}: {error}{hint}"))
 }
 
-/// Watches a publisher for a command that gives up on a broker that takes nothing.
-pub(crate) struct Watch {
+/// Detects that a publisher makes no progress, so that the command can give up.
+pub(crate) struct StallDetector {
     url: Url,
     state: watch::Receiver<State>,
     give_up_after: Duration,
-    /// Since when nothing can be published: no connection, or the broker accepts no messages. Queues that refuse messages
-    /// have a time of their own.
+    /// Since when the broker is disconnected or accepts no messages. `None` while it accepts messages, also if a queue
+    /// refuses them: [`State::Refused`] has its own time.
     stopped_since: Option<Instant>,
-    /// What the user was last told to wait for.
+    /// The notice that the user saw last.
     announced: Option<String>,
 }
 
-impl Watch {
-    /// Gives up after this long without progress.
+impl StallDetector {
+    /// Returns a detector for a time without progress.
     pub(crate) fn new(url: Url, state: watch::Receiver<State>, give_up_after: Duration) -> Self {
         Self { url, state, give_up_after, stopped_since: Some(Instant::now()), announced: None }
     }
 
-    /// Returns why it gives up, if it ever does. May be dropped and called again.
-    pub(crate) async fn gives_up(&mut self, terminal: Terminal) -> Problem {
+    /// Completes when the command must give up, with the reason. Cancel safe.
+    pub(crate) async fn give_up(&mut self, terminal: Terminal) -> Problem {
         loop {
             let state = self.state.borrow_and_update().clone();
             let (since, problem) = match &state {
                 State::Connected | State::Unroutable(_) => (None, None),
                 State::Connecting => (self.stopped_since, None),
                 State::Blocked => {
-                    let words = "the broker accepts no messages: it is short of memory or disk";
-                    self.announce(terminal, words);
+                    let message = "the broker accepts no messages: it is short of memory or disk";
+                    self.announce(terminal, message);
                     let since = *self.stopped_since.get_or_insert_with(Instant::now);
-                    (Some(since), Some(self.problem(Exit::OutOfReach, words)))
+                    (Some(since), Some(self.problem(Exit::Unreachable, message)))
                 }
                 State::Refused { to, since } => {
-                    let words = format!("{to}: the queue refuses messages: it is full or not available");
-                    self.announce(terminal, &words);
-                    (Some(*since), Some(self.problem(Exit::Refused, &words)))
+                    let message = format!("{to}: the queue refuses messages: it is full or not available");
+                    self.announce(terminal, &message);
+                    (Some(*since), Some(self.problem(Exit::Refused, &message)))
                 }
                 State::TooLong(to) => {
                     return self.problem(Exit::Refused, &format!("{to}: message longer than the broker accepts"));
@@ -88,7 +88,7 @@ impl Watch {
                 State::Down(error) => {
                     let since = *self.stopped_since.get_or_insert_with(Instant::now);
                     let problem = problem(&self.url, error);
-                    if exit(error) != Exit::OutOfReach {
+                    if exit(error) != Exit::Unreachable {
                         return problem;
                     }
                     (Some(since), Some(problem))
@@ -106,35 +106,35 @@ impl Watch {
                 }
                 continue;
             };
-            let gives_up_at = since + self.give_up_after;
+            let deadline = since + self.give_up_after;
             if let Some(problem) = problem
-                && gives_up_at <= Instant::now()
+                && deadline <= Instant::now()
             {
                 return problem;
             }
-            // While it connects there is no error to give up with: the first try ends by itself.
+            // A connection attempt has its own time limit, and no error to report before that.
             let is_connecting = state == State::Connecting;
             tokio::select! {
                 changed = self.state.changed() => if changed.is_err() { pending::<()>().await },
-                () = sleep_until(gives_up_at), if !is_connecting => {}
+                () = sleep_until(deadline), if !is_connecting => {}
             }
         }
     }
 
-    fn announce(&mut self, terminal: Terminal, words: &str) {
-        if self.announced.as_deref() != Some(words) {
-            terminal.note(&format!("{words}; waiting"));
-            self.announced = Some(words.to_owned());
+    fn announce(&mut self, terminal: Terminal, message: &str) {
+        if self.announced.as_deref() != Some(message) {
+            terminal.note(&format!("{message}; waiting"));
+            self.announced = Some(message.to_owned());
         }
     }
 
-    fn problem(&self, exit: Exit, words: &str) -> Problem {
+    fn problem(&self, exit: Exit, message: &str) -> Problem {
         let after = self.give_up_after.as_secs_f64();
-        Problem::new(exit, format!("{}: {words} (gave up after {after} s)", self.url))
+        Problem::new(exit, format!("{}: {message} (gave up after {after} s)", self.url))
     }
 }
 
-/// The end of a command that this error leads to.
+/// Returns the exit code for an error of the broker.
 pub(crate) const fn exit(error: &Error) -> Exit {
     match error {
         Error::Refused { .. } | Error::Closed { code: ACCESS_REFUSED | NOT_FOUND | PRECONDITION_FAILED, .. } => {
@@ -147,6 +147,6 @@ pub(crate) const fn exit(error: &Error) -> Exit {
         | Error::Lost { .. }
         | Error::TimeOut { .. }
         | Error::Unreachable { .. }
-        | Error::Untrusted { .. } => Exit::OutOfReach,
+        | Error::Untrusted { .. } => Exit::Unreachable,
     }
 }

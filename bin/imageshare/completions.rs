@@ -1,4 +1,4 @@
-//! `imageshare completions`: what a shell needs to complete the command line.
+//! `imageshare completions`: prints a completion script for a shell.
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 use clap_complete::Shell;
@@ -8,14 +8,14 @@ use imageshare_worker::{environment::Environment, settings::Settings};
 
 use crate::{
     cli::Common,
-    exit::{Ended, Exit},
+    exit::{CommandResult, Exit},
     help, output, work,
 };
 
-pub(crate) fn run(common: &Common, shell: Shell) -> Ended {
+pub(crate) fn run(common: &Common, shell: Shell) -> CommandResult {
     let settings = Settings::load(&work::flags(common), &Environment::of_process());
-    // The names of lanes are a convenience: without valid settings the script completes everything else. The process ends
-    // with the script, so they may live as long as it.
+    // Without valid settings the script completes everything but lane names. Leaking the names is harmless: the process
+    // ends after printing the script.
     let lanes = settings.map_or_else(|_| Vec::new(), |settings| settings.lanes);
     let lanes: Vec<&'static str> = lanes.into_iter().map(|lane| &*lane.name.leak()).collect();
     let mut script = Vec::new();
@@ -24,7 +24,7 @@ pub(crate) fn run(common: &Common, shell: Shell) -> Ended {
     Ok(Exit::Done)
 }
 
-/// Adds values to flags that accept more than these.
+/// Adds suggestions to flags that accept further values, so that only the completion script gets them.
 fn with_values(command: Command, lanes: &[&'static str]) -> Command {
     command.mut_args(|arg| with_value(arg, lanes)).mut_subcommands(|command| with_values(command, lanes))
 }

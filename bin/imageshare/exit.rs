@@ -13,14 +13,14 @@ pub(crate) enum Exit {
     Failed,
     /// An invalid flag or setting, or an input that cannot be opened.
     Usage,
-    /// A credential is missing or refused, or a permission or the clock closed a lane, or the broker refuses the user or lacks
-    /// an exchange or queue.
+    /// A credential is missing or refused, a permission is missing, this machine's clock is wrong, or the broker refuses the
+    /// user or lacks an exchange or queue.
     Refused,
-    /// The endpoint is out of reach.
-    OutOfReach,
-    /// A comparison that was asked for found a difference.
+    /// The endpoint or the broker is unreachable.
+    Unreachable,
+    /// With `sync --exit-code`: the shares differ from the list.
     Differs,
-    /// A signal ended it.
+    /// A signal ended the command.
     Interrupted,
 }
 
@@ -30,12 +30,12 @@ pub(crate) const MEANINGS: [(Exit, &str); 7] = [
     (Exit::Failed, "an account failed, a job was rejected, or output could not be written"),
     (Exit::Usage, "invalid flags or settings, or an input that cannot be opened"),
     (Exit::Refused, "a credential is missing or refused, or the broker refuses the user or lacks an exchange or queue"),
-    (Exit::OutOfReach, "the endpoint or the broker is out of reach"),
+    (Exit::Unreachable, "the endpoint or the broker is unreachable"),
     (Exit::Differs, "with sync --exit-code, the shares differ"),
     (Exit::Interrupted, "interrupted"),
 ];
 
-/// What is shown if the reader of standard output, such as `head`, ends first.
+/// The error if the reader of standard output, such as `head`, ends first.
 pub(crate) const CLOSED: &str = "standard output: closed by its reader; the rest of the output is lost";
 
 /// Why a command could not do its work.
@@ -46,11 +46,11 @@ pub(crate) struct Problem {
 }
 
 /// The result of a command.
-pub(crate) type Ended = Result<Exit, Problem>;
+pub(crate) type CommandResult = Result<Exit, Problem>;
 
 /// Turns an error into a problem with its exit code.
 pub(crate) trait OrExit<T> {
-    /// An error that ends the command with this code.
+    /// Returns the error as a problem with this exit code.
     fn or_exit(self, exit: Exit) -> Result<T, Problem>;
 }
 
@@ -61,7 +61,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Refused => 3,
-            Self::OutOfReach => 4,
+            Self::Unreachable => 4,
             Self::Differs => 5,
             Self::Interrupted => 130,
         }
@@ -77,15 +77,15 @@ impl Exit {
             Self::Done => 0,
             Self::Differs => 1,
             Self::Failed => 2,
-            Self::OutOfReach => 3,
+            Self::Unreachable => 3,
             Self::Refused => 4,
             Self::Interrupted => 5,
             Self::Usage => 6,
         }
     }
 
-    /// Returns the code of a command that then wrote its last output. A failure to write it is shown, and counts only if
-    /// nothing else failed.
+    /// Returns the exit code after the last output was written. A failure to write it is printed, and changes the code only
+    /// if nothing else failed.
     pub(crate) fn after(self, output: Result<(), Problem>) -> Self {
         output.map_or_else(|problem| self.worse(problem.show()), |()| self)
     }
@@ -93,8 +93,8 @@ impl Exit {
 
 impl Problem {
     /// Returns a problem with this message.
-    pub(crate) fn new(exit: Exit, words: impl Into<String>) -> Self {
-        Self { exit, error: anyhow::Error::msg(words.into()) }
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, error: anyhow::Error::msg(message.into()) }
     }
 
     /// Returns a failure to write output.

@@ -1,4 +1,4 @@
-//! Files that flags name: what messages call them, and reading them within a bound.
+//! Files that flags name: their names in messages, reading them within a limit, and replacing them.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,8 @@ use imageshare_core::disclosure::disclosed_argument;
 
 use crate::exit::{Exit, OrExit as _, Problem};
 
-/// Returns what messages call a file: its path as one printable line, unless an address or a key stands in its place.
+/// Returns the name of a file for messages: its path in one printable line, or a fixed text if the path looks like an
+/// address or a key.
 pub(crate) fn name(path: &Path) -> String {
     disclosed_argument(&path.to_string_lossy())
 }
@@ -25,13 +26,13 @@ pub(crate) fn read(flag: &str, path: &Path, len_max: u64) -> Result<Vec<u8>, Pro
     let read = File::open(path).and_then(|file| file.take(len_max + 1).read_to_end(&mut text));
     read.with_context(place).or_exit(Exit::Usage)?;
     if text.len() as u64 > len_max {
-        let words = format!("{}: file is too long (expected at most {len_max} bytes)", place());
-        return Err(Problem::new(Exit::Usage, words));
+        let message = format!("{}: file is too long (expected at most {len_max} bytes)", place());
+        return Err(Problem::new(Exit::Usage, message));
     }
     Ok(text)
 }
 
-/// Replaces the file that a flag names as a whole: a reader sees the old text or the new one, even after a crash.
+/// Replaces the file that a flag names atomically: a reader sees the old text or the new one, even after a crash.
 pub(crate) fn replace(flag: &str, path: &Path, text: &str) -> Result<(), Problem> {
     let replace = || {
         // Renaming would replace a link, or a device such as /dev/null, itself.
@@ -39,7 +40,7 @@ pub(crate) fn replace(flag: &str, path: &Path, text: &str) -> Result<(), Problem
         if target.exists() && !target.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "is not a file (expected a file that can be replaced)",
+                "not a regular file (expected a file that can be replaced)",
             ));
         }
         let mut new = target.file_name().map_or_else(OsString::new, OsString::from);

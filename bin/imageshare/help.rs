@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
-
 use textwrap::Options;
 
 use crate::{cli::Cli, exit::MEANINGS, terminal};
@@ -172,10 +171,10 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ),
 ];
 
-/// Commands that use none of the common flags.
+/// Commands that use no common flag.
 const TOOLS: [&str; 5] = ["completions", "man", "sandbox", "schema", "sign"];
 
-/// The flags of [`Common`](crate::cli::Common), each with the commands beside the tools that have no use for it.
+/// The flags of [`Common`](crate::cli::Common), each with the commands that do not use it. The tools use none.
 const UNUSED: [(&str, &[&str]); 8] = [
     ("config", &[]),
     ("endpoint", &["dead", "publish", "reports", "topology"]),
@@ -187,7 +186,7 @@ const UNUSED: [(&str, &[&str]); 8] = [
     ("verbose", &["dead", "publish", "reports", "topology"]),
 ];
 
-/// Returns the whole command line.
+/// Returns the command line with its help.
 pub(crate) fn command() -> Command {
     let command = Cli::command();
     let template = template(&command);
@@ -196,7 +195,7 @@ pub(crate) fn command() -> Command {
     let example = "imageshare run examples/jobs.ndjson --sandbox";
     let after = format!("{rules}\n\nExit codes: {codes}.\n\nWithout keys and without a cloud:\n  {example}");
     let mut command = with_examples(command, "").help_template(template).after_help(after);
-    // Only a command that is built has the flags that all of them share.
+    // The subcommands get the global flags only here.
     command.build();
     for (flag, unused) in UNUSED {
         for name in TOOLS.iter().chain(unused) {
@@ -211,7 +210,7 @@ fn hide(command: Command, flag: &str) -> Command {
     command.mut_args(hide_flag).mut_subcommands(|command| hide(command, flag))
 }
 
-/// Returns the examples of a command: its name, or those of a subcommand and its command, such as `dead list`.
+/// Returns the examples of a command, such as `share` or `dead list`.
 pub(crate) fn examples(name: &str) -> Option<&'static [&'static str; 3]> {
     EXAMPLES.iter().find_map(|(of, examples)| (*of == name).then_some(examples))
 }
@@ -231,22 +230,22 @@ fn with_examples(command: Command, parent: &str) -> Command {
     })
 }
 
-/// Returns whether a command uses none of the common flags, files and variables.
+/// Returns whether a command uses no common flag, file or variable.
 pub(crate) fn is_tool(name: &str) -> bool {
     TOOLS.contains(&name)
 }
 
-/// Returns what the help of a command has after its examples.
+/// Returns the text after the examples in the help of a command.
 pub(crate) fn notes(command: &Command, name: &str) -> Option<String> {
     let help = command.get_after_help()?.to_string();
     match examples(name) {
         Some(_) => help.split_once("\n\n").map(|(_, notes)| notes.to_owned()),
-        // The top level has sections of its own for the rest.
+        // The manual page of the top level has sections for this text.
         None => None,
     }
 }
 
-/// Returns the template of the top level, which has the commands in groups.
+/// Returns the help template of the top level, with the commands in groups.
 fn template(command: &Command) -> String {
     let margin = " ".repeat(15);
     let options = Options::new(terminal::stdout_width().unwrap_or(terminal::WIDTH)).subsequent_indent(&margin);
@@ -295,10 +294,8 @@ mod tests {
     fn help_of_any_command_fits_80_columns() {
         fn check(mut command: Command) {
             let help = command.clone().term_width(80).render_long_help().to_string();
-            // clap keeps a usage on one line, and an example must stay whole to be copied.
-            let is_wrapped =
-                |line: &&str| !["imageshare ", "Usage: "].iter().any(|words| line.trim_start().starts_with(words));
-            for line in help.lines().filter(is_wrapped) {
+            // An example stays on one line, so that it can be copied.
+            for line in help.lines().filter(|line| !line.starts_with("  imageshare ")) {
                 assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
             }
             command.get_subcommands_mut().for_each(|command| check(command.clone()));

@@ -1,4 +1,4 @@
-//! The images that a command names: by flags, by the id of a Packer artifact, or by a manifest of Packer.
+//! The images of a command: from flags, a Packer artifact id, or a Packer manifest.
 
 use std::{collections::BTreeMap, path::Path, str::FromStr};
 
@@ -17,24 +17,24 @@ use crate::{
     files,
 };
 
-/// Bytes of a manifest, to which Packer adds every build.
+/// The most bytes of a manifest. Packer adds every build to it.
 const MANIFEST_LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// The start of the names of builders whose artifacts are images of this cloud.
+/// The prefix of the builders that make images of this cloud.
 const BUILDER: &str = "tencentcloud";
 
-/// An image of a flag: `ID` or `REGION:ID`.
+/// The value of `--image`: `ID` or `REGION:ID`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NamedImage {
     region: Option<Region>,
     image_id: ImageId,
 }
 
-/// Images as Packer names its artifact: `REGION:ID,REGION:ID`.
+/// The value of `--artifact`, in the form of a Packer artifact id: `REGION:ID,REGION:ID`.
 #[derive(Clone, Debug)]
 pub(crate) struct Artifact(Vec<JobImage>);
 
-/// A manifest, as far as it is used.
+/// The parts of a Packer manifest that are used.
 #[derive(Deserialize)]
 struct Manifest {
     builds: Vec<Build>,
@@ -48,12 +48,12 @@ struct Build {
     packer_run_uuid: Option<String>,
 }
 
-/// Returns the images that the flags name, each once.
+/// Returns the images that the flags name. An image that is named twice is an error.
 pub(crate) fn read(choice: &ImageChoice, settings: &Settings) -> Result<Images, Problem> {
     let mut images = Vec::new();
     for &NamedImage { region, image_id } in &choice.image {
         let region = region.or(settings.region).ok_or_else(|| {
-            let expected = "expected the region of the image, such as ap-singapore, by flag or by TENCENTCLOUD_REGION";
+            let expected = "expected the region of the image, such as ap-singapore, here, in TENCENTCLOUD_REGION, or as --image REGION:ID";
             Problem::new(Exit::Usage, format!("--region: missing ({expected})"))
         })?;
         images.push(JobImage { region, image_id });
@@ -63,15 +63,15 @@ pub(crate) fn read(choice: &ImageChoice, settings: &Settings) -> Result<Images, 
         images.extend(of_manifest(path)?);
     }
     Images::new(images).map_err(|error| {
-        let words = match error {
+        let message = match error {
             ImagesError::Repeated { image, .. } => format!("{image} is named twice (expected each image once)"),
             ImagesError::Empty | ImagesError::TooMany(_) => error.to_string(),
         };
-        Problem::new(Exit::Usage, format!("--image: {words}"))
+        Problem::new(Exit::Usage, format!("--image: {message}"))
     })
 }
 
-/// Returns the images of each lane, in the order of the lanes.
+/// Groups images by their lanes.
 pub(crate) fn by_lane(
     images: &Images,
     lanes: &[OpenLane],
@@ -89,7 +89,7 @@ pub(crate) fn by_lane(
 fn of_manifest(path: &Path) -> Result<Vec<JobImage>, Problem> {
     const FLAG: &str = "--packer-manifest";
     let text = files::read(FLAG, path, MANIFEST_LEN_MAX)?;
-    let problem = |words: String| Problem::new(Exit::Usage, format!("{FLAG} {}: {words}", files::name(path)));
+    let problem = |message: String| Problem::new(Exit::Usage, format!("{FLAG} {}: {message}", files::name(path)));
     images_of_last_run(&text).map_err(problem)
 }
 
@@ -106,7 +106,7 @@ fn images_of_last_run(text: &[u8]) -> Result<Vec<JobImage>, String> {
     let artifacts = ids.map(|id| id.parse().map_err(|error| format!("artifact_id: {error}")));
     let images: Vec<_> = artifacts.collect::<Result<Vec<Artifact>, _>>()?.into_iter().flat_map(|id| id.0).collect();
     if images.is_empty() {
-        return Err(format!("the last run has no image of a {BUILDER} builder (expected at least one)"));
+        return Err(format!("no image from a {BUILDER} builder in the last run (expected at least one)"));
     }
     Ok(images)
 }
@@ -153,7 +153,7 @@ mod tests {
         let other = build("b", "amazon-ebs", "us-east-1:ami-123456");
         let expected = ["ap-singapore:img-6pb6lrmy", "ap-tokyo:img-gvbnzy6f"];
         check(&[old.clone(), new, other.clone()], Ok(&expected));
-        let none = "the last run has no image of a tencentcloud builder (expected at least one)";
+        let none = "no image from a tencentcloud builder in the last run (expected at least one)";
         check(&[old, other], Err(none));
         let wrong = "artifact_id: expected REGION:ID, such as ap-singapore:img-6pb6lrmy";
         check(&[build("b", "tencentcloud-cvm", "img-6pb6lrmy")], Err(wrong));

@@ -1,4 +1,4 @@
-//! `imageshare list`: which accounts have an image.
+//! `imageshare list`: lists the accounts that an image is shared with.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{Common, ListArguments, OutputFormat},
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     images,
     output::{self, Table, counted},
     runtime,
@@ -21,57 +21,57 @@ use crate::{
     work::{self, plan},
 };
 
-/// One account that has the image.
+/// A share in the output.
 #[derive(Serialize)]
 struct Shared {
     image_id: ImageId,
     region: Region,
     account_id: AccountId,
-    /// `null` if the API does not say.
+    /// `null` if the API does not return it.
     shared_at: Option<Timestamp>,
-    /// Whether more accounts may have the image. Absent if not.
+    /// Whether there may be more shares. Absent if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     may_be_truncated: bool,
 }
 
-pub(crate) fn run(common: &Common, arguments: &ListArguments) -> Ended {
+pub(crate) fn run(common: &Common, arguments: &ListArguments) -> CommandResult {
     let settings = work::settings(common, &arguments.api, &arguments.image.region)?;
     let images = images::read(&arguments.image, &settings)?;
     let terminal = Terminal::new(settings.output.quiet);
     let (json, cap) = (settings.output.json, settings.limits.cap);
     let only_ids = arguments.ids || common.output == Some(OutputFormat::Ids);
     runtime::run(async {
-        let work = work::prepare(settings, &arguments.api).await?;
-        images::by_lane(&images, &work.lanes, work.settings.lane.as_deref())?;
-        let announcing = terminal.announce(work.client.waits());
+        let session = work::prepare(settings, &arguments.api).await?;
+        images::by_lane(&images, &session.lanes, session.settings.lane.as_deref())?;
+        let announcer = terminal.announce(session.client.waits());
         let has_title = images.len() > 1;
         let listing = Listing { terminal: &terminal, has_title, only_ids, json, cap };
         let mut readers = BTreeMap::new();
         let mut exit = Exit::Done;
         for image in images.iter() {
-            let lane = route(&work.lanes, work.settings.lane.as_deref(), [image.region]).or_exit(Exit::Usage)?;
-            let reader = readers.entry(lane).or_insert_with(|| ImageReader::new(&work.client, work.lane(lane)));
-            let shares = reader.shares(image.region, image.image_id, work.settings.give_up_after).await;
-            let shares = shares.map_err(|error| plan::unreadable(image.image_id, &error, &work.lane(lane).endpoint));
+            let lane = route(&session.lanes, session.settings.lane.as_deref(), [image.region]).or_exit(Exit::Usage)?;
+            let reader = readers.entry(lane).or_insert_with(|| ImageReader::new(&session.client, session.lane(lane)));
+            let shares = reader.shares(image.region, image.image_id, session.settings.give_up_after).await;
+            let shares = shares.map_err(|error| plan::unreadable(image.image_id, &error, &session.lane(lane).endpoint));
             let shown = shares.and_then(|shares| listing.show(*image, &shares));
             exit = exit.after(shown);
         }
-        drop(announcing);
-        if let Some(sandbox) = work.sandbox {
+        drop(announcer);
+        if let Some(sandbox) = session.sandbox {
             sandbox.stop().await;
         }
         Ok(exit)
     })
 }
 
-/// How an image is printed.
+/// How to print the shares of an image.
 struct Listing<'a> {
     terminal: &'a Terminal,
-    /// Whether a section on a terminal has the name of its image.
+    /// Whether to print the image above its shares on a terminal.
     has_title: bool,
     only_ids: bool,
     json: bool,
-    /// The accounts that an image can be shared with.
+    /// How many accounts an image can be shared with.
     cap: u32,
 }
 
@@ -95,8 +95,7 @@ impl Listing<'_> {
         self.terminal.note(&format!("{image_id} in {region} is shared with {count}"));
         if may_be_truncated {
             self.terminal.warn(&format!(
-                "{image_id}: the list may be truncated: the API may return pages of 20, 50 or 100 accounts, and an image \
-                 can be shared with {}",
+                "{image_id}: the listing may lack accounts: it has the length of a page (20, 50 or 100) or of a full image ({})",
                 self.cap
             ));
         }
@@ -113,7 +112,7 @@ fn print(shares: &[Shared], only_ids: bool, json: bool) -> Result<(), Problem> {
     }
     let mut table = Table::new(["ACCOUNT", "SHARED AT"]);
     for Shared { account_id, shared_at, .. } in shares {
-        let shared_at = shared_at.map_or_else(|| "not known".to_owned(), |time| time.to_string());
+        let shared_at = shared_at.map_or_else(|| "unknown".to_owned(), |time| time.to_string());
         table.row([account_id.to_string(), shared_at]);
     }
     table.print()

@@ -1,4 +1,4 @@
-//! The log of a daemon, and the lines of `--verbose`: on standard error, for people on a terminal, as JSON otherwise.
+//! The log of the worker, and the lines of `--verbose`. Both go to standard error: text on a terminal, otherwise JSON.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -23,10 +23,10 @@ use tracing_subscriber::{
 
 use crate::terminal;
 
-/// The most lines that wait to be written. Further lines are dropped, so that a stalled reader does not stop the work.
+/// The most lines that wait to be written. Further lines are dropped, so that a stalled reader does not stop the worker.
 const LINES_MAX: usize = 1024;
 
-/// How long the last lines may take.
+/// How long writing the last lines may delay the exit.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// The log. Dropping it writes all pending events.
@@ -38,7 +38,7 @@ enum Entry {
     End(mpsc::Sender<()>),
 }
 
-/// Shows a line about each request on standard error, from now on. Must be called at most once.
+/// Starts to print a line about each request. Must be called at most once.
 pub(crate) fn show_requests() {
     let layer = fmt::layer()
         .with_ansi(false)
@@ -63,7 +63,7 @@ impl FormatTime for TimeOfDay {
 struct AboveProgress;
 
 impl io::Write for AboveProgress {
-    /// Whole lines come here, one at a time.
+    /// Gets one whole line per call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         terminal::write_error_stream(String::from_utf8_lossy(line).trim_end());
         Ok(line.len())
@@ -74,7 +74,7 @@ impl io::Write for AboveProgress {
     }
 }
 
-/// Hands each line to the thread that writes.
+/// Sends each line to the thread that writes.
 #[derive(Clone)]
 struct Lines {
     entries: SyncSender<Entry>,
@@ -82,15 +82,15 @@ struct Lines {
 }
 
 impl Log {
-    /// Begins to log. Must be called once.
+    /// Starts the log. Must be called at most once.
     pub(crate) fn start(output: OutputOptions) -> io::Result<Self> {
         let (entries, entries_in) = sync_channel(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let lines = Lines { entries: entries.clone(), lost: Arc::clone(&lost) };
         thread::Builder::new().name("log".to_owned()).spawn(move || write(&entries_in, &lost))?;
         let level = if output.quiet { LevelFilter::ERROR } else { LevelFilter::from_level(output.log) };
-        // What the libraries find out, ours say with more sense, and without the broker's password.
-        let ours = Targets::new().with_target("imageshare", level).with_target("imageshare_worker", level);
+        // Events of libraries are left out: they may contain the password of the broker.
+        let own_events = Targets::new().with_target("imageshare", level).with_target("imageshare_worker", level);
         let is_for_people = !output.json && io::stderr().is_terminal();
         let layer = if is_for_people {
             fmt::layer().with_target(false).with_writer(lines).boxed()
@@ -103,7 +103,7 @@ impl Log {
                 .with_writer(lines)
                 .boxed()
         };
-        tracing_subscriber::registry().with(layer.with_filter(ours)).init();
+        tracing_subscriber::registry().with(layer.with_filter(own_events)).init();
         Ok(Self(entries))
     }
 }
@@ -121,12 +121,12 @@ impl Drop for Log {
 fn write(entries: &Receiver<Entry>, lost: &AtomicU64) {
     let mut out = io::stderr();
     while let Ok(entry) = entries.recv() {
-        let lost = lost.swap(0, Relaxed);
-        if lost > 0 {
-            drop(writeln!(out, "{{\"level\":\"WARN\",\"message\":\"lines of the log are lost\",\"lines\":{lost}}}"));
+        let dropped = lost.swap(0, Relaxed);
+        if dropped > 0 {
+            drop(writeln!(out, "{{\"level\":\"WARN\",\"message\":\"log lines dropped\",\"lines\":{dropped}}}"));
         }
         match entry {
-            // A log that cannot be written stops nothing.
+            // The worker continues without a log.
             Entry::Line(line) => drop(out.write_all(&line)),
             Entry::End(ended) => drop(ended.send(())),
         }
@@ -134,7 +134,7 @@ fn write(entries: &Receiver<Entry>, lost: &AtomicU64) {
 }
 
 impl io::Write for Lines {
-    /// Whole lines come here, one at a time.
+    /// Gets one whole line per call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.entries.try_send(Entry::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Relaxed);

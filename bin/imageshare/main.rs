@@ -1,4 +1,4 @@
-//! `imageshare`: the command line. Each command has a file; what it does is in the libraries.
+//! `imageshare`: the command line. Each command has a file; the work is done in the libraries.
 
 mod account_source;
 mod accounts;
@@ -17,18 +17,18 @@ mod man;
 mod memory;
 mod output;
 mod publish;
-mod reading;
 mod reports;
 mod run;
 mod runtime;
 mod sandbox;
 mod schema;
+mod settings_reader;
 mod share;
 mod sign;
 mod site;
 mod terminal;
 mod topology;
-mod usage;
+mod usage_error;
 mod work;
 mod worker;
 
@@ -42,18 +42,18 @@ use imageshare_worker::wire::Permission;
 
 use crate::{
     cli::{Cli, Command, OutputFormat, SyncArguments, SyncOptions},
-    exit::{Ended, Exit, Problem},
+    exit::{CommandResult, Exit, Problem},
 };
 
 fn main() -> ExitCode {
     let cli = match help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => return asked_or_wrong(&usage::disclosed(error)).into(),
+        Err(error) => return print_clap_error(&usage_error::redact(error)).into(),
     };
-    memory::close().and_then(|()| command(cli)).unwrap_or_else(Problem::show).into()
+    memory::protect().and_then(|()| run(cli)).unwrap_or_else(Problem::show).into()
 }
 
-fn command(cli: Cli) -> Ended {
+fn run(cli: Cli) -> CommandResult {
     let Cli { common, command } = cli;
     match common.output {
         Some(OutputFormat::Ids) if !matches!(command, Command::Accounts(_) | Command::List(_)) => {
@@ -65,7 +65,7 @@ fn command(cli: Cli) -> Ended {
         Some(format) => output::set_format(format),
         None => {}
     }
-    // A worker has a log of its own.
+    // A worker logs its requests itself.
     if common.verbose && !matches!(command, Command::Worker(_)) {
         log::show_requests();
     }
@@ -84,14 +84,14 @@ fn command(cli: Cli) -> Ended {
         Command::Schema { of } => schema::run(*of),
         Command::Share(arguments) => share::run(&common, arguments, Permission::Share, &SyncOptions::default()),
         Command::Sign(arguments) => sign::run(arguments),
-        Command::Sync(SyncArguments { of_image, options }) => share::run(&common, of_image, Permission::Sync, options),
+        Command::Sync(SyncArguments { image, options }) => share::run(&common, image, Permission::Sync, options),
         Command::Topology(arguments) => topology::run(&common, arguments),
         Command::Worker(arguments) => worker::run(&common, arguments),
     }
 }
 
-/// Help and version, which were asked for, go to standard output; anything else is a usage error.
-fn asked_or_wrong(error: &clap::Error) -> Exit {
+/// Prints a help text or version to standard output, or a usage error to standard error, and returns the exit code.
+fn print_clap_error(error: &clap::Error) -> Exit {
     let is_printed = error.print().and_then(|()| io::stdout().flush()).is_ok();
     match (error.use_stderr(), is_printed) {
         (true, _) => Exit::Usage,

@@ -1,4 +1,4 @@
-//! `imageshare man`: the manual pages.
+//! `imageshare man`: writes the manual pages.
 
 use std::{fs, io, path::Path};
 
@@ -8,11 +8,11 @@ use clap_mangen::Man;
 use roff::{Roff, bold, roman};
 
 use crate::{
-    exit::{Ended, Exit, MEANINGS, OrExit as _},
+    exit::{CommandResult, Exit, MEANINGS, OrExit as _},
     files, help,
 };
 
-/// Variables that commands read beside those of their flags.
+/// Variables without a flag.
 const VARIABLES: [(&str, &str); 4] = [
     ("IMAGESHARE_BROKER_URL", "The broker's address with user and password: amqp:// or amqps://."),
     ("TENCENTCLOUD_SECRET_ID", "The public name of the API key."),
@@ -26,20 +26,23 @@ const FILES: [(&str, &str); 3] = [
         "FILE of --config",
         "Settings (TOML). There is no default: without the flag or IMAGESHARE_CONFIG no file is read.",
     ),
-    ("~/.tencentcloud/credentials", "Profiles with API keys, if the variables have none."),
-    ("~/.tccli/", "Credentials of the vendor's command line, if a credential of the settings names them."),
+    ("~/.tencentcloud/credentials", "Profiles with API keys, read if the variables are unset."),
+    (
+        "~/.tccli/",
+        "Credentials of the vendor's command line, read if the settings have a credential with source tccli.",
+    ),
 ];
 
-pub(crate) fn run(folder: &Path) -> Ended {
+pub(crate) fn run(folder: &Path) -> CommandResult {
     let mut command = help::command().disable_help_subcommand(true);
     command.build();
     write_pages(&command, "", folder)
-        .with_context(|| format!("manual pages cannot be written to {}", files::name(folder)))
+        .with_context(|| format!("cannot write manual pages to {}", files::name(folder)))
         .or_exit(Exit::Failed)?;
     Ok(Exit::Done)
 }
 
-/// Writes the page of a command, which has this name without that of the program, and those of its subcommands.
+/// Writes the pages of a command and its subcommands. `name` is without `imageshare`.
 fn write_pages(command: &Command, name: &str, folder: &Path) -> io::Result<()> {
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
         write_pages(subcommand, format!("{name} {}", subcommand.get_name()).trim_start(), folder)?;
@@ -88,13 +91,13 @@ fn section(roff: &mut Roff, title: &str, rows: &[(String, String)]) {
     }
 }
 
-/// Returns the variables of a command: those that stand for flags, then those without one.
+/// Returns the variables of a command: first those of its flags, then those without a flag.
 fn environment(command: &Command, name: &str) -> Vec<(String, String)> {
     let of_flag = |arg: &Arg| {
         let help = arg.get_help()?.to_string();
         let (_, rest) = help.split_once("[env: ")?;
         let (variable, _) = rest.split_once(']')?;
-        Some((variable.to_owned(), format!("The same as --{}, which takes precedence.", arg.get_long()?)))
+        Some((variable.to_owned(), format!("Same as --{}. The flag takes precedence.", arg.get_long()?)))
     };
     let mut variables: Vec<_> = command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(of_flag).collect();
     if !help::is_tool(name) {

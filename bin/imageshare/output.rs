@@ -1,7 +1,7 @@
-//! Text for standard output: whole texts, lines of JSON, tables.
+//! Standard output: text, JSON lines and tables.
 
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     io::{self, IsTerminal, Write as _},
     sync::{Once, OnceLock},
 };
@@ -17,21 +17,21 @@ use crate::{
     terminal::{self, colored, stdout_width, wrap},
 };
 
-/// The narrowest column of a table that is made to fit.
+/// Columns of a table are not made narrower than this.
 const COLUMN_MIN: usize = 14;
 
-/// Columns of spaces between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// The form that `--output` asks for.
+/// The format that `--output` requests.
 static FORMAT: OnceLock<OutputFormat> = OnceLock::new();
 
-/// Sets the form of standard output. The first call counts.
+/// Sets the format of standard output. The first call counts.
 pub(crate) fn set_format(format: OutputFormat) {
     FORMAT.get_or_init(|| format);
 }
 
-/// Whether standard output gets tables for people; else it gets lines of JSON for programs.
+/// Whether standard output gets text and tables for people; otherwise it gets JSON lines for programs.
 pub(crate) fn is_for_people(json: bool) -> bool {
     match FORMAT.get() {
         Some(OutputFormat::Table) => true,
@@ -45,9 +45,9 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Returns whether standard output was closed when the program started, so that what is written to it is lost. The
-/// standard library opens the null device in its place, for reading and writing. A shell that discards output with
-/// `> /dev/null` opens it only for writing.
+/// Returns whether standard output was closed when the program started, so that all output is lost. In that case the
+/// standard library opens `/dev/null` for reading and writing. After `> /dev/null` in a shell it is open only for writing,
+/// and the user discards the output deliberately.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_lost() -> bool {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
@@ -55,20 +55,20 @@ pub(crate) fn is_lost() -> bool {
     /// The number of `/dev/null` (`Documentation/admin-guide/devices.txt` of Linux).
     const NULL: (u32, u32) = (1, 3);
     let out = io::stdout();
-    let is_null = fstat(&out).is_ok_and(|found| {
-        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
-            && (major(found.st_rdev), minor(found.st_rdev)) == NULL
+    let is_null = fstat(&out).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && (major(stat.st_rdev), minor(stat.st_rdev)) == NULL
     });
     is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
-/// Other systems do not tell.
+/// Not detected on other systems.
 #[cfg(not(target_os = "linux"))]
 pub(crate) const fn is_lost() -> bool {
     false
 }
 
-/// Writes a whole text to standard output. The first one of a process warns if it is lost.
+/// Writes a text to standard output. The first call of a process warns if the output is lost.
 pub(crate) fn print(text: &str) -> Result<(), Problem> {
     static WARNING: Once = Once::new();
     WARNING.call_once(|| {
@@ -86,16 +86,17 @@ pub(crate) fn print_for_people(text: &str) -> Result<(), Problem> {
 }
 
 /// Returns a number with its noun: `1 request`, `2 requests`.
-pub(crate) fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
-/// A value as one line of JSON. What a terminal would act on stands there escaped: in a label or a report a publisher may
-/// have written it.
+/// Returns a value as one line of JSON. Control characters are escaped, since a publisher may put an escape sequence for
+/// the terminal into a label.
 pub(crate) fn json_line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("a value with text keys and no floats always has a JSON form");
     let mut line = String::with_capacity(json.len() + 1);
-    // Outside of texts JSON has no such character, and in them any may be escaped.
+    // serde_json writes such characters only inside strings, where JSON permits escapes.
     for part in json.split_inclusive(|c| !is_printable(c)) {
         let mut before = part.chars();
         match before.next_back().filter(|&c| !is_printable(c)) {
@@ -112,7 +113,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
     line
 }
 
-/// Rows under a head, in columns as wide as they need to be.
+/// Rows under a header, in columns of the width of their longest cell.
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
@@ -126,13 +127,12 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    /// Prints the table, made to fit the terminal.
+    /// Prints the table, fitted to the terminal.
     pub(crate) fn print(&self) -> Result<(), Problem> {
         print(&self.to_text(stdout_width()))
     }
 
-    /// Returns the table as lines of at most this width. Cells break at spaces; a word that is longer than a narrow column
-    /// is broken.
+    /// Returns the table in lines of at most this width. Cells break at spaces; a word longer than its column is broken.
     pub(crate) fn to_text(&self, width: Option<usize>) -> String {
         let widths = self.widths(width.unwrap_or(usize::MAX));
         let mut text = String::new();
@@ -157,7 +157,7 @@ impl<const N: usize> Table<N> {
         text
     }
 
-    /// Returns the widths of the columns: what they need, or less for the widest if the lines would be too long.
+    /// Returns the widths of the columns. If the lines would be too long, the widest columns shrink.
     fn widths(&self, total: usize) -> [usize; N] {
         let mut widths = [0; N];
         for row in &self.rows {
@@ -174,7 +174,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// Returns the lines of a cell; an empty cell has one.
+/// Returns the lines of a cell. An empty cell has one line.
 fn lines(cell: &str, width: usize) -> Vec<String> {
     let options = Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation);
     textwrap::wrap(cell, options).into_iter().map(|line| line.into_owned()).collect()

@@ -1,4 +1,4 @@
-//! `imageshare reports`: searches the history of reports, and leaves them there.
+//! `imageshare reports`: searches the history of reports without removing any.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -19,20 +19,20 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use crate::{
     broker,
     cli::{Common, ReportsArguments},
-    exit::{Ended, Exit, Problem},
-    output::{self, Table},
+    exit::{CommandResult, Exit, Problem},
+    output::{self, Table, counted},
     runtime,
     terminal::Terminal,
     work,
 };
 
-/// Rows of a table at most.
+/// The most rows of a table.
 const ROWS_MAX: u64 = 1_000;
 
-/// Characters of a text from a report in a table.
+/// The most characters of a text from a report in a table.
 const CELL_CHARS_MAX: usize = 200;
 
-/// What the broker lists the connection under.
+/// The name under which the broker lists the connection.
 const NAME: &str = "imageshare reports";
 
 const HEAD: [&str; 6] = ["FINISHED", "LANE", "JOB", "IMAGE", "PERMISSION", "OUTCOME"];
@@ -53,7 +53,7 @@ impl FromStr for Since {
         if let Ok(time) = text.parse::<Timestamp>() {
             return Ok(Self(time));
         }
-        // The parser of dates ignores a time of day, which needs a zone here.
+        // The date parser would ignore a time of day without an offset, which is ambiguous.
         if text.len() == "2026-11-30".len()
             && let Ok(date) = text.parse::<Date>()
             && let Ok(midnight) = TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0))
@@ -69,8 +69,8 @@ impl FromStr for Since {
     }
 }
 
-pub(crate) fn run(common: &Common, arguments: &ReportsArguments) -> Ended {
-    // A report may be of a lane that was removed, so --lane is not checked against the settings.
+pub(crate) fn run(common: &Common, arguments: &ReportsArguments) -> CommandResult {
+    // The lane of a report may have been removed since, so --lane is not checked against the settings.
     let settings = work::load(&Flags { lane: None, ..work::flags(common) })?;
     let url = broker::url(&settings)?;
     runtime::run(async {
@@ -97,20 +97,19 @@ pub(crate) fn run(common: &Common, arguments: &ReportsArguments) -> Ended {
     })
 }
 
-/// An error as the end of the command. Only the history has a hint of its own, since it is optional.
+/// Returns an error of the broker as the problem that ends the command. The history is optional, so its absence has its
+/// own hint.
 fn problem(url: &Url, error: &Error) -> Problem {
     match error {
         Error::Closed { code: NO_ROUTE | NOT_FOUND, .. } => Problem::new(
             Exit::Refused,
-            format!(
-                "{url}: {error}\nhint: run imageshare topology --declare --history 30d; it keeps reports from then on"
-            ),
+            format!("{url}: {error}\nhint: run imageshare topology --declare --history 30d; the history starts then"),
         ),
         _ => broker::problem(url, error),
     }
 }
 
-/// Which reports are searched for.
+/// Selects the reports to show.
 struct Filter<'a> {
     arguments: &'a ReportsArguments,
     lane: Option<&'a str>,
@@ -118,7 +117,7 @@ struct Filter<'a> {
 
 struct Search<'a> {
     filter: Filter<'a>,
-    /// `None` if the output is for programs.
+    /// `None` for JSON output.
     table: Option<Table<6>>,
     counts: Counts,
 }
@@ -128,14 +127,14 @@ struct Counts {
     read: u64,
     matching: u64,
     rows: u64,
-    /// Reports that match but for the account or the image: they are truncated and do not name them.
+    /// Reports that match except for account and image, which they do not name because they are truncated.
     truncated: u64,
-    /// Messages that are not reports of this version.
+    /// Messages that this version cannot parse as reports.
     unreadable: u64,
 }
 
 impl Filter<'_> {
-    /// Whether a report matches apart from its images and accounts.
+    /// Whether a report matches, regardless of its images and accounts.
     fn matches(&self, report: &Report) -> bool {
         let ReportsArguments { job_id, status, since, .. } = self.arguments;
         self.lane.is_none_or(|lane| report.lane.as_deref() == Some(lane))
@@ -144,8 +143,8 @@ impl Filter<'_> {
             && since.is_none_or(|Since(since)| report.finished_at >= since)
     }
 
-    /// Returns the results to show, each with its image: of the account for each image, or of the whole report. None if the
-    /// report names no such image or account.
+    /// Returns the results to show, each with its image: with `--account` one for each image, otherwise one for the whole
+    /// report. Empty if the report does not name the image or account.
     fn results(&self, report: &Report) -> Vec<(String, String)> {
         let ReportsArguments { image, account, .. } = self.arguments;
         let named = |of: &&ImageOutcomes| image.is_none_or(|image| of.image_id == Some(image));
@@ -195,25 +194,26 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn end(self, terminal: Terminal, exit: Exit) -> Ended {
+    fn end(self, terminal: Terminal, exit: Exit) -> CommandResult {
         let Self { table, counts: Counts { read, matching, rows, truncated, unreadable }, .. } = self;
         if let Some(table) = table {
             table.print()?;
         }
         if unreadable > 0 {
             terminal.warn(&format!(
-                "history: {unreadable} messages are not reports that this version can read (expected the schema of \
-                 `imageshare schema report`)"
+                "history: {} cannot be read as a report by this version (expected the schema of `imageshare schema \
+                 report`)",
+                counted(unreadable, "message")
             ));
         }
         if truncated > 0 {
             terminal.warn(&format!(
-                "history: {truncated} truncated reports do not name their accounts and may match; without --account and \
-                 --image they are shown"
+                "history: {} may match, without naming accounts and images (leave out --account and --image to see it)",
+                counted(truncated, "truncated report")
             ));
         }
-        let cut = if rows > ROWS_MAX { format!("; a table shows the first {ROWS_MAX}") } else { String::new() };
-        terminal.note(&format!("{matching} of {read} reports{cut}"));
+        let cut = if rows > ROWS_MAX { format!("; the table has the first {ROWS_MAX} rows") } else { String::new() };
+        terminal.note(&format!("{matching} of {}{cut}", counted(read, "report")));
         Ok(exit)
     }
 }
@@ -254,7 +254,7 @@ impl fmt::Display for AccountResult<'_> {
 fn cells(report: &Report, image: &str, outcome: &str) -> [String; 6] {
     let text = |text: Option<&String>| text.map_or_else(String::new, |text| printable(text, CELL_CHARS_MAX));
     [
-        // A narrow column breaks between date and time.
+        // With a space, a narrow column can break between date and time.
         report.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         text(report.lane.as_ref()),
         text(report.job_id.as_ref()),
@@ -264,7 +264,7 @@ fn cells(report: &Report, image: &str, outcome: &str) -> [String; 6] {
     ]
 }
 
-/// The status, and how many accounts have each outcome, or why the job was rejected.
+/// Returns the status with the number of accounts for each outcome, or with the reason of a rejected job.
 fn summary(report: &Report) -> String {
     let status = report.status.as_str();
     if let Some(reason) = &report.reason {
@@ -296,8 +296,8 @@ mod tests {
         let report: Report = serde_json::from_str(report).unwrap();
         let (image, account) = (image.map(|id| id.parse().unwrap()), account.map(|id| AccountId::new(id).unwrap()));
         let arguments = ReportsArguments { job_id: None, image, account, status: None, since: None };
-        let found = Filter { arguments: &arguments, lane: None }.results(&report);
-        let rows = found.iter().map(|(image, outcome)| cells(&report, image, outcome)).collect::<Vec<_>>();
+        let results_of_report = Filter { arguments: &arguments, lane: None }.results(&report);
+        let rows = results_of_report.iter().map(|(image, outcome)| cells(&report, image, outcome)).collect::<Vec<_>>();
         let expected = results.iter().map(|(image, outcome)| {
             ["2026-11-24 04:00:03Z", "eu", "j [0m", image, "SHARE", outcome].map(str::to_owned)
         });

@@ -1,4 +1,4 @@
-//! `imageshare run`: carries out the jobs of a file, or of standard input.
+//! `imageshare run`: runs the jobs of a file or of standard input.
 
 use std::{
     fs::File,
@@ -11,44 +11,44 @@ use imageshare_worker::wire::{Format, JobReader};
 
 use crate::{
     cli::{Common, RunArguments},
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     files, runtime,
     terminal::Terminal,
     work::{
         self,
-        carry_out::{Target, carry_out},
         drift::Drift,
-        inputs::Inputs,
+        input_files::InputFiles,
         plan,
+        run_jobs::{Target, run_jobs},
     },
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BUFFER_LEN: usize = 64 * 1024;
 
-pub(crate) fn run(common: &Common, arguments: &RunArguments) -> Ended {
-    let settings = work::settings(common, &arguments.work.api, &arguments.region)?;
+pub(crate) fn run(common: &Common, arguments: &RunArguments) -> CommandResult {
+    let settings = work::settings(common, &arguments.change.api, &arguments.region)?;
     let (input, name) = open(&arguments.file)?;
     let format = if name == STDIN { None } else { Format::of_name(&name) };
     let terminal = Terminal::new(settings.output.quiet);
     let jobs = JobReader::new(input, &name, format, settings.region).with_notices(move |line| terminal.note(line));
-    let mut inputs = Inputs::new(common, &arguments.work.api, &settings);
+    let mut inputs = InputFiles::new(common, &arguments.change.api, &settings);
     inputs.add("the input", Some(&arguments.file));
     runtime::run(async {
-        let work = work::prepare(settings, &arguments.work.api).await?;
-        if arguments.work.dry_run {
-            plan::show(work, jobs, Drift::default()).await
+        let session = work::prepare(settings, &arguments.change.api).await?;
+        if arguments.change.dry_run {
+            plan::show(session, jobs, Drift::default()).await
         } else {
             let target = Target { report: arguments.report.as_deref(), metrics: arguments.metrics, inputs: &inputs };
-            carry_out(work, jobs, target).await
+            run_jobs(session, jobs, target).await
         }
     })
 }
 
-/// What messages call standard input.
+/// The name of standard input in messages.
 pub(crate) const STDIN: &str = "standard input";
 
-/// Opens a file, or standard input for `-`, and says what messages call it.
+/// Opens a file, or standard input for `-`. Also returns its name for messages.
 pub(crate) fn open(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Problem> {
     if path.as_os_str() == "-" {
         return Ok((Box::new(BufReader::with_capacity(BUFFER_LEN, io::stdin())), STDIN.to_owned()));

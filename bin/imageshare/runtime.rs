@@ -1,4 +1,4 @@
-//! The runtime of a command, and the signals that end it.
+//! The async runtime of a command, and the signals that end it.
 
 use std::future::pending;
 
@@ -10,26 +10,26 @@ use tokio::{
 
 use crate::exit::{Exit, OrExit as _, Problem};
 
-/// Interrupts that are kept: the first lets requests in flight finish, the second ends at once, others change nothing.
+/// Buffered interrupts. The first lets requests in flight finish, the second aborts them, further ones have no effect.
 const INTERRUPTS_MAX: usize = 2;
 
-/// Runs a command. A task that it left behind, such as an endless read of standard input, does not delay the exit.
+/// Runs a command. A task that is still running afterwards, such as a read of standard input, does not delay the exit.
 pub(crate) fn run<T>(command: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let runtime: Runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot be started")
+        .context("cannot start the async runtime")
         .or_exit(Exit::Failed)?;
     let ended = runtime.block_on(command);
     runtime.shutdown_background();
     ended
 }
 
-/// The interrupts of a running command.
+/// The interrupts that a command receives.
 pub(crate) struct Interrupts {
     /// A message for each Ctrl-C and each SIGTERM.
     pub(crate) each: mpsc::Receiver<()>,
-    /// Whether there was any.
+    /// Whether there was an interrupt.
     any: watch::Receiver<bool>,
 }
 
@@ -45,28 +45,28 @@ impl Interrupts {
     }
 }
 
-/// What SIGHUP does.
+/// The effect of SIGHUP.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnHangup {
-    /// It is an interrupt: the terminal was closed.
+    /// Like an interrupt, since the terminal was closed.
     End,
-    /// It has its default effect, or another listener.
+    /// The default effect, or that of another listener.
     Other,
 }
 
-/// Returns the interrupts from now on, and announces the first. Must be called on the runtime.
+/// Returns the interrupts from now on, and calls `announce` at the first. Must be called on the runtime.
 pub(crate) fn interrupts(announce: impl FnOnce() + Send + 'static) -> Result<Interrupts, Problem> {
     interrupts_and(OnHangup::Other, announce)
 }
 
-/// Returns the interrupts from now on, with SIGHUP or without, and announces the first. Must be called on the runtime.
+/// Like [`interrupts`]; `on_hangup` decides whether SIGHUP is one.
 pub(crate) fn interrupts_and(
     on_hangup: OnHangup,
     announce: impl FnOnce() + Send + 'static,
 ) -> Result<Interrupts, Problem> {
     let (sender, each) = mpsc::channel(INTERRUPTS_MAX);
     let (is_any, any) = watch::channel(false);
-    let mut next = Signals::listen(on_hangup).context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    let mut next = Signals::listen(on_hangup).context("cannot listen for signals").or_exit(Exit::Failed)?;
     let mut announce = Some(announce);
     tokio::spawn(async move {
         while next.recv().await {
@@ -74,15 +74,15 @@ pub(crate) fn interrupts_and(
                 announce();
                 is_any.send_replace(true);
             }
-            // The receiver may be gone or the channel full; more interrupts have no effect then.
+            // If the channel is full or closed, a further interrupt has no effect.
             sender.try_send(()).ok();
         }
     });
     Ok(Interrupts { each, any })
 }
 
-/// Returns a message for each SIGHUP from now on. One that is not received yet stands for later ones. There is none if
-/// SIGHUP is an interrupt. Must be called on the runtime.
+/// Returns a message for each SIGHUP from now on; several before a receive count as one. There are none if SIGHUP is an
+/// interrupt. Must be called on the runtime.
 #[cfg(unix)]
 pub(crate) fn hangups(on_hangup: OnHangup) -> Result<mpsc::Receiver<()>, Problem> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -91,7 +91,7 @@ pub(crate) fn hangups(on_hangup: OnHangup) -> Result<mpsc::Receiver<()>, Problem
     if on_hangup == OnHangup::End {
         return Ok(each);
     }
-    let mut hangup = signal(SignalKind::hangup()).context("signals cannot be listened for").or_exit(Exit::Failed)?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals").or_exit(Exit::Failed)?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             sender.try_send(()).ok();
@@ -100,14 +100,14 @@ pub(crate) fn hangups(on_hangup: OnHangup) -> Result<mpsc::Receiver<()>, Problem
     Ok(each)
 }
 
-/// There are none here.
+/// Other systems have no SIGHUP.
 #[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
+#[allow(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
 pub(crate) fn hangups(_: OnHangup) -> Result<mpsc::Receiver<()>, Problem> {
     Ok(mpsc::channel(1).1)
 }
 
-/// The signals that mean the end.
+/// The signals that end a command.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -139,13 +139,13 @@ impl Signals {
     }
 }
 
-/// The signals that mean the end.
+/// The signals that end a command.
 #[cfg(not(unix))]
 struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    #[allow(clippy::unnecessary_wraps, reason = "it can fail where there are signals")]
+    #[allow(clippy::unnecessary_wraps, reason = "it can fail on Unix")]
     const fn listen(_: OnHangup) -> std::io::Result<Self> {
         Ok(Self)
     }

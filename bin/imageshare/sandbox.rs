@@ -1,4 +1,4 @@
-//! `imageshare sandbox`: runs a local fake of the API until it is interrupted.
+//! `imageshare sandbox`: runs a local fake of the API until an interrupt.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,11 +14,11 @@ use imageshare_worker::settings;
 
 use crate::{
     cli::SandboxArguments,
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     files, output, runtime,
 };
 
-pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
+pub(crate) fn run(arguments: &SandboxArguments) -> CommandResult {
     let mut world = match &arguments.world {
         Some(path) => read_world(path)?,
         None => World::open(),
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
     let faults = match &arguments.faults {
         Some(path) => {
             let text = files::read("--faults", path, faults::FILE_LEN_MAX)?;
-            Faults::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))?
+            Faults::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.in_file(&files::name(path))))?
         }
         None => Faults::default(),
     };
@@ -54,22 +54,22 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Ended {
 /// Reads a world file.
 pub(crate) fn read_world(path: &Path) -> Result<World, Problem> {
     let text = files::read_text("--world", path, world::FILE_LEN_MAX)?;
-    World::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))
+    World::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.in_file(&files::name(path))))
 }
 
 /// Reads a state file, if it exists.
 fn read_state(path: &Path) -> Result<Option<SavedState>, Problem> {
-    // Any other path is refused when the file is written for the first time.
+    // A folder or device is refused below, when the file is first written.
     if !path.is_file() {
         return Ok(None);
     }
     let text = files::read("--state", path, saved_state::FILE_LEN_MAX)?;
     let state =
-        SavedState::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.of_file(&files::name(path))))?;
+        SavedState::parse(&text).map_err(|error| Problem::new(Exit::Usage, error.in_file(&files::name(path))))?;
     Ok(Some(state))
 }
 
-async fn serve(config: Config, ca_file: Option<&Path>, state_file: Option<&Path>) -> Ended {
+async fn serve(config: Config, ca_file: Option<&Path>, state_file: Option<&Path>) -> CommandResult {
     let interrupts = runtime::interrupts(|| {})?;
     let sandbox = Sandbox::start(config).await.or_exit(Exit::Usage)?;
     if let Some(path) = ca_file {
@@ -78,11 +78,11 @@ async fn serve(config: Config, ca_file: Option<&Path>, state_file: Option<&Path>
             .or_exit(Exit::Usage)?;
     }
     if let Some(path) = state_file {
-        // At the start too, so that a file that cannot be written is an error before the state is worth something.
+        // Also at the start, so that a file that cannot be written is an error before there is a state to lose.
         files::replace("--state", path, &sandbox.state().text())?;
     }
     output::print(&format!("listening on {}\n", sandbox.addr()))?;
-    // One interrupt is enough: the sandbox has no work to finish.
+    // The sandbox has no work to finish, so the first interrupt ends it.
     interrupts.any().await;
     let state = sandbox.stop().await;
     if let Some(path) = state_file {
@@ -91,7 +91,7 @@ async fn serve(config: Config, ca_file: Option<&Path>, state_file: Option<&Path>
     Ok(Exit::Done)
 }
 
-/// Returns the protocol with the names of its certificate.
+/// Returns the protocol; for HTTPS with the names for the certificate.
 fn scheme(arguments: &SandboxArguments) -> Result<Scheme, Problem> {
     if !arguments.tls {
         return Ok(Scheme::Http);

@@ -5,11 +5,11 @@ use imageshare_worker::wire::schema;
 
 use crate::{
     cli::Document,
-    exit::{Ended, Exit},
+    exit::{CommandResult, Exit},
     output,
 };
 
-pub(crate) fn run(of: Document) -> Ended {
+pub(crate) fn run(of: Document) -> CommandResult {
     match of {
         Document::Job => output::print(schema::JOB)?,
         Document::Report => output::print(schema::REPORT)?,

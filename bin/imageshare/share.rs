@@ -1,4 +1,4 @@
-//! `imageshare share`, `cancel` and `sync`: a job from the command line.
+//! `imageshare share`, `cancel` and `sync`: run one job from the command line.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use imageshare_worker::wire::{Identity, Images, Job, JobImage, JobLine, Permissi
 use crate::{
     account_source::AccountSource,
     cli::{Common, ImageArguments, SyncOptions},
-    exit::{Ended, Exit, Problem},
+    exit::{CommandResult, Exit, Problem},
     images, runtime,
     work::{
         self,
-        carry_out::{Target, carry_out},
         drift::Drift,
-        inputs::Inputs,
+        input_files::InputFiles,
         plan,
+        run_jobs::{Target, run_jobs},
     },
 };
 
@@ -24,31 +24,31 @@ pub(crate) fn run(
     arguments: &ImageArguments,
     permission: Permission,
     SyncOptions { force, drift }: &SyncOptions,
-) -> Ended {
-    let settings = work::settings(common, &arguments.work.api, &arguments.image.region)?;
+) -> CommandResult {
+    let settings = work::settings(common, &arguments.change.api, &arguments.image.region)?;
     let images = images::read(&arguments.image, &settings)?;
     let accounts = AccountSource::read(&arguments.accounts, &settings)?;
-    let mut inputs = Inputs::new(common, &arguments.work.api, &settings);
+    let mut inputs = InputFiles::new(common, &arguments.change.api, &settings);
     inputs.add("--accounts-file", arguments.accounts.accounts_file.as_deref());
     inputs.add("--packer-manifest", arguments.image.packer_manifest.as_deref());
     let drift = Drift::new(drift, &inputs)?;
     runtime::run(async {
-        let work = work::prepare(settings, &arguments.work.api).await?;
-        let by_lane = images::by_lane(&images, &work.lanes, work.settings.lane.as_deref())?;
-        let account_ids: Box<[AccountId]> = accounts.list(&work).await?.into();
+        let session = work::prepare(settings, &arguments.change.api).await?;
+        let by_lane = images::by_lane(&images, &session.lanes, session.settings.lane.as_deref())?;
+        let account_ids: Box<[AccountId]> = accounts.list(&session).await?.into();
         if account_ids.len() * images.len() > ACCOUNTS_MAX {
             let (accounts, images) = (account_ids.len(), images.len());
-            let words =
+            let message =
                 format!("{accounts} accounts for each of {images} images (expected at most {ACCOUNTS_MAX} in all)");
-            return Err(Problem::new(Exit::Usage, format!("--image: {words}")));
+            return Err(Problem::new(Exit::Usage, format!("--image: {message}")));
         }
-        // One job, unless the images are of several lanes.
+        // One job for each lane: a job runs on a single lane.
         let job = |images: Vec<JobImage>| Job {
             account_ids: vec![account_ids.clone(); images.len()].into(),
             identity: Identity {
                 job_id: permission.as_str().to_ascii_lowercase(),
-                lane: work.settings.lane.clone(),
-                images: Images::new(images).expect("these are images of a valid list"),
+                lane: session.settings.lane.clone(),
+                images: Images::new(images).expect("each image was in a valid list"),
                 permission,
                 labels: BTreeMap::new(),
             },
@@ -58,10 +58,11 @@ pub(crate) fn run(
         let place = Place { file: "command line".into(), line: 1 };
         let line = |images| Ok(JobLine { place: place.clone(), job: job(images) });
         let jobs = by_lane.into_values().map(line).collect::<Vec<_>>().into_iter();
-        if arguments.work.dry_run {
-            plan::show(work, jobs, drift).await
+        if arguments.change.dry_run {
+            plan::show(session, jobs, drift).await
         } else {
-            carry_out(work, jobs, Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs }).await
+            run_jobs(session, jobs, Target { report: arguments.report.as_deref(), metrics: None, inputs: &inputs })
+                .await
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `imageshare sign`: every stage of a signature, to compare with another implementation.
+//! `imageshare sign`: prints every stage of a signature, to compare with another implementation.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -17,14 +17,14 @@ use serde::Serialize;
 
 use crate::{
     cli::{Algorithm, Method, SignArguments},
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     files, output,
 };
 
-/// Bytes of a body, as many as the API takes.
+/// The most bytes of a body that the API accepts.
 const BODY_LEN_MAX: u64 = 10 * 1024 * 1024;
 
-/// What is signed when nothing else is asked for: what this program signs itself.
+/// The headers to sign by default: those that imageshare itself signs.
 const SIGNED_HEADERS: &str = "content-type;host;x-tc-action";
 
 /// Signature version 3.
@@ -36,7 +36,7 @@ struct Tc3<'a> {
     signature: &'a str,
     authorization: &'a str,
     headers: BTreeMap<&'a str, &'a str>,
-    /// `null` if the bytes are no text.
+    /// `null` if the bytes are not UTF-8.
     body: Option<&'a str>,
 }
 
@@ -48,11 +48,11 @@ struct V1<'a> {
     query: &'a str,
 }
 
-pub(crate) fn run(arguments: &SignArguments) -> Ended {
+pub(crate) fn run(arguments: &SignArguments) -> CommandResult {
     let credential = Credential {
         secret_id: variable("TENCENTCLOUD_SECRET_ID")?,
         secret_key: variable("TENCENTCLOUD_SECRET_KEY")?,
-        // What is signed is what the flags say; a token that happens to be in the environment is not part of that.
+        // Only from the flag: a token in the environment may belong to something else than this request.
         token: arguments.token.as_deref().map(str::parse).transpose().context("--token").or_exit(Exit::Usage)?,
     };
     let now = UnixSeconds::new(arguments.timestamp).context("--timestamp").or_exit(Exit::Usage)?;
@@ -66,10 +66,17 @@ pub(crate) fn run(arguments: &SignArguments) -> Ended {
     Ok(Exit::Done)
 }
 
-/// One half of the key.
+/// Returns the secret id or the secret key.
 fn variable<T: FromStr<Err = CredentialError>>(name: &'static str) -> Result<T, Problem> {
     let text = Environment::of_process().text(name).context(name).or_exit(Exit::Refused)?;
-    let missing = || Problem::new(Exit::Refused, format!("{name}: missing (expected a part of the key to sign with)"));
+    let missing = || {
+        Problem::new(
+            Exit::Refused,
+            format!(
+                "{name}: missing (expected the key to sign with in TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY)"
+            ),
+        )
+    };
     text.ok_or_else(missing)?.parse().context(name).or_exit(Exit::Refused)
 }
 
@@ -132,8 +139,8 @@ fn v1(
     algorithm: v1::Algorithm,
 ) -> Result<String, Problem> {
     if arguments.body.is_some() || arguments.query.is_some() {
-        let words = "--body, --query: not used by this algorithm (expected --algorithm tc3, or a --param NAME=VALUE for each parameter)";
-        return Err(Problem::new(Exit::Usage, words));
+        let message = "--body, --query: not used by this algorithm (expected --algorithm tc3, or a --param NAME=VALUE for each parameter)";
+        return Err(Problem::new(Exit::Usage, message));
     }
     let Some(nonce) = arguments.nonce else {
         return Err(Problem::new(Exit::Usage, format!("--nonce: missing (expected a number with {algorithm})")));
@@ -158,8 +165,8 @@ fn pairs(params: &[String]) -> Result<Pairs, Problem> {
     let mut pairs = Pairs::default();
     for param in params {
         let Some((name, value)) = param.split_once('=') else {
-            let found = imageshare_core::text::excerpt(param);
-            return Err(Problem::new(Exit::Usage, format!("--param: invalid value {found} (expected NAME=VALUE)")));
+            let param = imageshare_core::text::excerpt(param);
+            return Err(Problem::new(Exit::Usage, format!("--param: invalid value {param} (expected NAME=VALUE)")));
         };
         pairs.push(name, value);
     }

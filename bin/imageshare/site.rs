@@ -1,9 +1,9 @@
-//! The two sites of the vendor, whose keys are not valid at each other's endpoints.
+//! The two sites of the vendor. A key of one site is invalid at the endpoints of the other.
 
 use imageshare_core::Class;
 use imageshare_worker::endpoint::Endpoint;
 
-/// Returns a hint for a refusal of this class at an endpoint, if the key may belong to the other site.
+/// Returns a hint if the endpoint refused the key, which may belong to the other site.
 pub(crate) fn hint(class: Option<Class>, endpoint: &Endpoint) -> Option<String> {
     if class != Some(Class::Credential) {
         return None;
@@ -16,7 +16,7 @@ pub(crate) fn hint(class: Option<Class>, endpoint: &Endpoint) -> Option<String> 
     } else {
         return None;
     };
-    Some(format!("{host} takes keys of the {here} site; for a key of the {there} site use --endpoint {other}"))
+    Some(format!("{host} accepts keys of the {here} site; for a key of the {there} site use --endpoint {other}"))
 }
 
 #[cfg(test)]

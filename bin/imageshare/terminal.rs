@@ -1,4 +1,4 @@
-//! Standard error as people see it: notices and errors, wrapped to the terminal and colored, and the progress of a run.
+//! Standard error: notices, warnings, errors and progress, wrapped to the terminal and colored.
 
 use std::{
     fmt::Write as _,
@@ -18,7 +18,7 @@ use terminal_size::{Width, terminal_size_of};
 use textwrap::{Options, WordSplitter};
 use tokio::{task::AbortHandle, time::interval};
 
-/// The width of a terminal that does not report its own, and of lists that go elsewhere.
+/// The width of a terminal that does not report its own, and of lists that do not go to a terminal.
 pub(crate) const WIDTH: usize = 80;
 
 /// How often the progress is drawn on a terminal.
@@ -27,26 +27,26 @@ const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
 /// How often a run without a terminal prints its progress.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
-/// How long a run takes before its rate allows an estimate.
+/// How long a run must take before its rate permits an estimate.
 const ESTIMATE_AFTER: Duration = Duration::from_secs(2);
 
 /// The width of the bar, and of the narrowest terminal that has one.
 const BAR: usize = 24;
 const BAR_WIDTH_MIN: usize = 60;
 
-/// Marks a failure.
+/// The style of a failure.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// Marks an account that would be added.
+/// The style of an account that would be added.
 pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
-/// Marks an account that would be removed.
+/// The style of an account that would be removed.
 pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-/// The bars of the process. Lines are written above them.
+/// The progress bars of the process. Lines are written above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Notices for the user, and the progress. What cannot be written is dropped: the reports have all results.
+/// Writes notices and progress for the user. Write errors are ignored, since the reports have all results.
 #[derive(Clone, Copy)]
 pub(crate) struct Terminal {
     is_quiet: bool,
@@ -59,11 +59,11 @@ pub(crate) enum Bar {
     Hidden,
 }
 
-/// Notes which hosts the command waits for, until it is dropped.
-pub(crate) struct Announcing(AbortHandle);
+/// Prints which hosts the command waits for, until it is dropped.
+pub(crate) struct WaitAnnouncer(AbortHandle);
 
-/// Shows the progress of a run until it is dropped, and removes it then.
-pub(crate) struct Moving {
+/// Shows progress until it is dropped, and then removes the bar.
+pub(crate) struct ProgressDisplay {
     bar: ProgressBar,
     task: Option<AbortHandle>,
 }
@@ -82,8 +82,8 @@ fn columns(size: Option<(Width, terminal_size::Height)>) -> usize {
     size.map(|(Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(WIDTH)
 }
 
-/// Returns the text with each line broken at spaces to fit the width. What follows is indented by two more than the line. A
-/// word that is longer stays whole, so that it can be copied.
+/// Breaks each line at spaces to fit the width. Continuation lines are indented by two more spaces. A longer word stays
+/// whole, so that it can be copied.
 pub(crate) fn wrap(text: &str, width: Option<usize>) -> String {
     let Some(width) = width else { return text.to_owned() };
     let mut wrapped = String::with_capacity(text.len());
@@ -101,13 +101,12 @@ pub(crate) fn wrap(text: &str, width: Option<usize>) -> String {
     wrapped
 }
 
-/// Returns the text as a stream may have it: without colors unless it is a terminal that shows them. Follows `NO_COLOR`,
-/// `CLICOLOR_FORCE` and `TERM`.
+/// Removes colors if the stream must not have any. The choice follows `NO_COLOR`, `CLICOLOR_FORCE` and `TERM`.
 pub(crate) fn colored(text: String, choice: ColorChoice) -> String {
     if choice == ColorChoice::Never { strip_str(&text).to_string() } else { text }
 }
 
-/// Writes a text and a line end to standard error, above the progress.
+/// Writes a text and a line end to standard error, above the progress bar.
 pub(crate) fn write_error_stream(text: &str) {
     let text = colored(wrap(text, stderr_width()), AutoStream::choice(&io::stderr()));
     BARS.suspend(|| drop(writeln!(io::stderr(), "{text}")));
@@ -118,8 +117,8 @@ pub(crate) fn warn(problem: &str) {
     write_error_stream(&format!("{WARNING}warning:{WARNING:#} {problem}"));
 }
 
-/// Writes problems to standard error, one a line: `error: SUBJECT: PROBLEM (expected WHAT)`, with lines `hint: WHAT` between
-/// them.
+/// Writes problems to standard error, one per line: `error: SUBJECT: PROBLEM (expected WHAT)`. A line that begins with
+/// `hint: ` stays a hint.
 pub(crate) fn error(problems: &str) {
     let label = |line: &str| match line.strip_prefix("hint: ") {
         Some(hint) => format!("{HINT}hint:{HINT:#} {hint}"),
@@ -129,26 +128,26 @@ pub(crate) fn error(problems: &str) {
 }
 
 impl Bar {
-    /// A bar is hidden if standard output writes lines for programs to the same terminal.
+    /// Hides the bar if JSON lines go to the same terminal.
     pub(crate) fn beside_stdout(for_people: bool) -> Self {
         if for_people || !io::stdout().is_terminal() { Self::Drawn } else { Self::Hidden }
     }
 }
 
 impl Terminal {
-    /// Returns standard error, without notes if it is quiet.
+    /// Returns standard error; a quiet one omits notices.
     pub(crate) const fn new(is_quiet: bool) -> Self {
         Self { is_quiet }
     }
 
-    /// Writes a line, unless the user wants quiet.
+    /// Writes a notice, unless it is quiet.
     pub(crate) fn note(self, line: &str) {
         if !self.is_quiet {
             write_error_stream(line);
         }
     }
 
-    /// Writes what the user may do about the note before, unless the user wants quiet.
+    /// Writes a hint for the notice before it, unless it is quiet.
     pub(crate) fn hint(self, hint: &str) {
         self.note(&format!("{HINT}hint:{HINT:#} {hint}"));
     }
@@ -163,28 +162,29 @@ impl Terminal {
         error(problems);
     }
 
-    /// Notes which hosts these wait for, once that takes long, until the result is dropped. Must be called on the runtime.
-    pub(crate) fn announce(self, waits: &Waits) -> Announcing {
+    /// Prints each host that the command has waited for longer than 2 s, until the result is dropped. Must be called on
+    /// the runtime.
+    pub(crate) fn announce(self, waits: &Waits) -> WaitAnnouncer {
         let waits = waits.clone();
-        Announcing(tokio::spawn(async move { waits.announce(|line| self.note(line)).await }).abort_handle())
+        WaitAnnouncer(tokio::spawn(async move { waits.announce(|line| self.note(line)).await }).abort_handle())
     }
 
-    /// Returns a bar for the progress, which the caller updates. It is drawn only on a terminal.
-    pub(crate) fn moving(self, bar: Bar) -> Moving {
+    /// Returns a progress display that the caller updates. The bar is drawn only on a terminal.
+    pub(crate) fn progress(self, bar: Bar) -> ProgressDisplay {
         let is_drawn = bar == Bar::Drawn && !self.is_quiet && stderr_width().is_some();
         let bar = if is_drawn { BARS.add(ProgressBar::new(0)) } else { ProgressBar::hidden() };
-        Moving { bar, task: None }
+        ProgressDisplay { bar, task: None }
     }
 
     /// Shows the progress of a run until the result is dropped: a bar on a terminal, else a line every 30 s.
-    pub(crate) fn follow(self, progress: Arc<Progress>, bar: Bar) -> Moving {
-        let mut moving = self.moving(bar);
-        let bar = moving.bar.clone();
+    pub(crate) fn follow(self, progress: Arc<Progress>, bar: Bar) -> ProgressDisplay {
+        let mut display = self.progress(bar);
+        let bar = display.bar.clone();
         let is_drawn = !bar.is_hidden();
         let begun = Instant::now();
         let task = tokio::spawn(async move {
             let mut ticks = interval(if is_drawn { BETWEEN_DRAWINGS } else { BETWEEN_LINES });
-            // The first tick is at once.
+            // The first tick completes immediately.
             ticks.tick().await;
             loop {
                 ticks.tick().await;
@@ -192,29 +192,29 @@ impl Terminal {
                 if is_drawn {
                     draw(&bar, &parts);
                 } else {
-                    self.note(&parts.words.join(", "));
+                    self.note(&parts.texts.join(", "));
                 }
             }
         });
-        moving.task = Some(task.abort_handle());
-        moving
+        display.task = Some(task.abort_handle());
+        display
     }
 }
 
-impl Moving {
-    /// Draws the bar: how many of how many are done, and words about that.
-    pub(crate) fn show(&self, done: u64, of: u64, words: Vec<String>) {
-        draw(&self.bar, &Parts { done, of, words });
+impl ProgressDisplay {
+    /// Draws the bar for `done` of `total`, followed by the texts that fit.
+    pub(crate) fn show(&self, done: u64, total: u64, texts: Vec<String>) {
+        draw(&self.bar, &Parts { done, total, texts });
     }
 }
 
-impl Drop for Announcing {
+impl Drop for WaitAnnouncer {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Drop for Moving {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -223,39 +223,39 @@ impl Drop for Moving {
     }
 }
 
-/// The progress in words, the most important first.
+/// The progress, with the most important text first.
 struct Parts {
     done: u64,
-    of: u64,
-    words: Vec<String>,
+    total: u64,
+    texts: Vec<String>,
 }
 
 fn parts(now: &Snapshot, took: Duration) -> Parts {
-    let Snapshot { accounts_settled: done, accounts_received: of, .. } = *now;
-    let mut words = vec![format!("{} of {} accounts", HumanCount(done), HumanCount(of))];
-    words.extend(now.closed.iter().map(|(_, reason)| format!("waiting: {}", reason.as_str())));
+    let Snapshot { accounts_settled: done, accounts_received: total, .. } = *now;
+    let mut texts = vec![format!("{} of {} accounts", HumanCount(done), HumanCount(total))];
+    texts.extend(now.closed.iter().map(|(_, reason)| format!("waiting: {}", reason.as_str())));
     if done > 0 && took >= ESTIMATE_AFTER {
         let seconds_each = took.as_secs_f64() / done as f64;
-        let left = Duration::from_secs_f64(seconds_each * of.saturating_sub(done) as f64);
-        words.push(format!("{} left", HumanDuration(left)));
-        words.push(format!("{:.0}/s", 1.0 / seconds_each));
+        let left = Duration::from_secs_f64(seconds_each * total.saturating_sub(done) as f64);
+        texts.push(format!("{} left", HumanDuration(left)));
+        texts.push(format!("{:.0}/s", 1.0 / seconds_each));
     }
-    words.push(format!("{} requests", HumanCount(now.calls_sent)));
+    texts.push(format!("{} requests", HumanCount(now.calls_sent)));
     if now.calls_throttled > 0 {
-        words.push(format!("{} throttled", HumanCount(now.calls_throttled)));
+        texts.push(format!("{} throttled", HumanCount(now.calls_throttled)));
     }
-    Parts { done, of, words }
+    Parts { done, total, texts }
 }
 
-/// Returns the words that fit, from the first one on.
-fn fitting(words: &[String], width: usize) -> String {
+/// Joins the first texts that fit the width.
+fn fitting(texts: &[String], width: usize) -> String {
     let mut line = String::new();
-    for word in words {
+    for text in texts {
         let separator = if line.is_empty() { "" } else { ", " };
-        if line.len() + separator.len() + word.len() > width {
+        if line.len() + separator.len() + text.len() > width {
             break;
         }
-        write!(line, "{separator}{word}").expect("writing to a String never fails");
+        write!(line, "{separator}{text}").expect("writing to a String never fails");
     }
     line
 }
@@ -266,9 +266,9 @@ fn draw(bar: &ProgressBar, parts: &Parts) {
     let (template, room) = if width >= BAR_WIDTH_MIN { ("{bar:24} {msg}", width - BAR - 1) } else { ("{msg}", width) };
     let style = ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("=> ");
     bar.set_style(style);
-    bar.set_length(parts.of);
+    bar.set_length(parts.total);
     bar.set_position(parts.done);
-    bar.set_message(fitting(&parts.words, room));
+    bar.set_message(fitting(&parts.texts, room));
 }
 
 #[cfg(test)]
@@ -287,7 +287,7 @@ mod tests {
 
     #[track_caller]
     fn check(now: &Snapshot, seconds: u64, width: usize, expected: &str) {
-        assert_eq!(fitting(&parts(now, Duration::from_secs(seconds)).words, width), expected);
+        assert_eq!(fitting(&parts(now, Duration::from_secs(seconds)).texts, width), expected);
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn colors_count_for_nothing_and_can_be_removed() {
+    fn colors_have_no_width_and_are_removable() {
         let text = format!("{BAD}error:{BAD:#} a b");
         assert_eq!(colored(wrap(&text, Some(10)), ColorChoice::Never), "error: a b");
         assert!(colored(text, ColorChoice::Always).contains('\u{1b}'));

@@ -1,4 +1,4 @@
-//! `imageshare topology`: what the broker needs, as its definitions.json; or made there.
+//! `imageshare topology`: prints the exchanges and queues as definitions.json, or declares them.
 
 use imageshare_worker::{
     broker::{
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     broker,
     cli::{Common, TopologyArguments},
-    exit::{Ended, Exit, OrExit as _},
+    exit::{CommandResult, Exit, OrExit as _},
     output::{self, Table},
     runtime, work,
 };
@@ -20,7 +20,7 @@ use crate::{
 /// The virtual host in the definitions if no broker address is set.
 const DEFAULT_VHOST: &str = "/";
 
-/// The outcome for one exchange or queue.
+/// The result for one exchange or queue.
 #[derive(Serialize)]
 struct Line {
     what: String,
@@ -28,7 +28,7 @@ struct Line {
     problem: Option<String>,
 }
 
-pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> Ended {
+pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> CommandResult {
     let settings = work::load(&work::flags(common))?;
     let history = arguments.history.clone().map(|age| Retention::new(age, arguments.history_size));
     if arguments.declare {
@@ -38,7 +38,7 @@ pub(crate) fn run(common: &Common, arguments: &TopologyArguments) -> Ended {
     }
 }
 
-fn print(settings: &Settings, history: Option<&Retention>) -> Ended {
+fn print(settings: &Settings, history: Option<&Retention>) -> CommandResult {
     let vhost = match settings.broker.url() {
         Ok(url) => url.vhost().to_owned(),
         Err(NoBroker::Missing) => DEFAULT_VHOST.to_owned(),
@@ -48,20 +48,20 @@ fn print(settings: &Settings, history: Option<&Retention>) -> Ended {
     Ok(Exit::Done)
 }
 
-async fn declare(settings: &Settings, history: Option<&Retention>) -> Ended {
+async fn declare(settings: &Settings, history: Option<&Retention>) -> CommandResult {
     let connection = broker::connect(settings, "imageshare topology").await?;
     let declared = topology::declare(&connection, lanes(settings), history).await;
     let url = broker::url(settings)?;
     let Declared { made, found, different } = declared.map_err(|error| broker::problem(&url, &error))?;
-    // All is done; what the broker says to the end of the connection changes nothing.
+    // The declarations are done, so an error while closing has no effect.
     drop(connection.close().await);
     let exit = if different.is_empty() { Exit::Done } else { Exit::Failed };
-    let made = made.into_iter().map(|what| Line { what, state: "made", problem: None });
-    let found = found.into_iter().map(|what| Line { what, state: "found", problem: None });
+    let made = made.into_iter().map(|what| Line { what, state: "created", problem: None });
+    let found = found.into_iter().map(|what| Line { what, state: "exists", problem: None });
     let different = different.into_iter().map(|difference| {
         let problem = Some(difference.to_string());
         let (Difference::Different { what, .. } | Difference::Missing { what }) = difference;
-        Line { what, state: "different", problem }
+        Line { what, state: "differs", problem }
     });
     let lines = made.chain(found).chain(different);
     let printed = if output::is_for_people(settings.output.json) {

@@ -1,4 +1,4 @@
-//! `imageshare worker`: a daemon that carries out the jobs of a RabbitMQ.
+//! `imageshare worker`: a daemon that runs jobs from RabbitMQ.
 
 use std::{
     convert::Infallible,
@@ -31,46 +31,46 @@ use tracing::{error, info, warn};
 
 use crate::{
     cli::{Common, WorkerArguments},
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     log::Log,
-    reading::Readings,
     runtime::{self, OnHangup},
+    settings_reader::SettingsReader,
     work,
 };
 
-/// What is read before the daemon starts.
+/// What the worker reads before it starts.
 struct Start {
     settings: Settings,
     url: Url,
     client: Client,
-    /// The broker's management interface, and by which client it is asked.
+    /// The address of the broker's management interface, and the client for it.
     management: Option<(ManagementUrl, Client)>,
 }
 
-pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
+pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> CommandResult {
     let flags = Flags {
         admin: arguments.admin.clone(),
         grace: arguments.grace.clone(),
         log: arguments.log.clone().or_else(|| common.verbose.then(|| "trace".to_owned())),
         ..work::flags(common)
     };
-    // The log starts before files are read, which may take long.
+    // Start the log before reading files, which may block.
     let output = Settings::output(&flags, &Environment::of_process()).or_exit(Exit::Usage)?;
-    let log = Log::start(output).context("the thread that logs cannot be started").or_exit(Exit::Failed)?;
+    let log = Log::start(output).context("cannot start the thread that writes the log").or_exit(Exit::Failed)?;
     runtime::run(async {
-        // Listen before anything is read, so that a file that hangs does not delay the end of the process. The first
-        // process of a container would otherwise ignore the signal.
-        // Closing the terminal that shows the log must not leave a worker behind.
+        // Listen for signals before reading files: a file that blocks must not delay the exit, and process 1 of a
+        // container ignores signals without a handler.
+        // On a terminal SIGHUP ends the worker, so that closing the terminal does not leave it running.
         let on_hangup = if io::stderr().is_terminal() { OnHangup::End } else { OnHangup::Other };
         let mut interrupts = runtime::interrupts_and(on_hangup, || {
             info!("shutting down: finishing requests in flight (signal again to stop now)");
         })?;
         let hangups = runtime::hangups(on_hangup)?;
-        let readings = Readings::new();
+        let reader = SettingsReader::new();
         let started = tokio::select! {
             biased;
             Some(()) = interrupts.each.recv() => None,
-            started = start(&readings, &flags) => Some(started?),
+            started = start(&reader, &flags) => Some(started?),
         };
         let Some(Start { settings, url, client, management }) = started else {
             info!("ended");
@@ -98,7 +98,7 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
         };
         let limits = watch_limits(management, &url, &settings);
         let daemon = Daemon::start(settings, lanes, &client, url, arguments.declare, &status);
-        let reload = Reload { readings, flags, client, reading: None };
+        let reload = Reload { reader, flags, client, task: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
             never = limits => match never {},
@@ -108,9 +108,9 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> Ended {
 }
 
 /// Reads the settings.
-async fn start(readings: &Readings, flags: &Flags) -> Result<Start, Problem> {
+async fn start(reader: &SettingsReader, flags: &Flags) -> Result<Start, Problem> {
     let flags = flags.clone();
-    let start = readings.read(move || read(&flags)).await.or_exit(Exit::OutOfReach)??;
+    let start = reader.read(move || read(&flags)).await.or_exit(Exit::Unreachable)??;
     let Start { settings, url, .. } = &start;
     info!(version = env!("CARGO_PKG_VERSION"), lanes = settings.lanes.len(), broker = %url, "starting");
     Ok(start)
@@ -120,7 +120,7 @@ async fn start(readings: &Readings, flags: &Flags) -> Result<Start, Problem> {
 fn read(flags: &Flags) -> Result<Start, Problem> {
     let settings = Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)?;
     let url = settings.broker.url().or_exit(Exit::Usage)?;
-    // A call that outlasts the lane's ownership proof would delay the requeue of the lane.
+    // A call that outlasts the ownership proof of its lane would delay the requeue.
     let TimeOuts { connect, call } = settings.http;
     let heartbeat = settings.broker.heartbeat;
     let time_outs = TimeOuts { connect: connect.min(heartbeat), call: call.min(heartbeat) };
@@ -136,7 +136,7 @@ pub(crate) fn management_client(settings: &Settings) -> Result<Client, Problem> 
     Client::with(outside, settings.http).or_exit(Exit::Usage)
 }
 
-/// Looks at the limits that policies of the broker set, for as long as the process lives.
+/// Watches the queue limits that broker policies set. Never completes.
 fn watch_limits(
     management: Option<(ManagementUrl, Client)>,
     url: &Url,
@@ -152,43 +152,43 @@ fn watch_limits(
     }
 }
 
-/// Reads the settings again at each SIGHUP, if that does not end the worker.
+/// Reloads the settings at SIGHUP.
 struct Reload {
-    readings: Readings,
+    reader: SettingsReader,
     flags: Flags,
     client: Client,
-    /// The reading that is under way.
-    reading: Option<JoinHandle<Reread>>,
+    /// The read in progress.
+    task: Option<JoinHandle<Reread>>,
 }
 
 /// The settings, and the result of reading the root certificates again.
 type Reread = (Result<Settings, SettingsError>, Result<(), TlsError>);
 
 impl Reload {
-    /// Starts to read. The result of an earlier reading that has not ended is dropped: it may hold older settings.
+    /// Starts a read. Aborts an earlier one, which may return older settings.
     fn begin(&mut self) {
-        let (readings, flags, client) = (self.readings.clone(), self.flags.clone(), self.client.clone());
+        let (reader, flags, client) = (self.reader.clone(), self.flags.clone(), self.client.clone());
         let read = move || {
             let settings = Settings::load(&flags, &Environment::of_process());
             let trust = if settings.is_ok() { client.reread_trust() } else { Ok(()) };
             (settings, trust)
         };
-        let reading = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let refused = |error: anyhow::Error| (Err(SettingsError::unreadable(error.to_string())), Ok(()));
-            readings.read(read).await.unwrap_or_else(refused)
+            reader.read(read).await.unwrap_or_else(refused)
         });
-        if let Some(earlier) = self.reading.replace(reading) {
+        if let Some(earlier) = self.task.replace(task) {
             earlier.abort();
         }
     }
 
-    /// Waits for the current reading; without one, never completes. Cancel safe.
+    /// Returns the result of the read in progress; without one, never completes. Cancel safe.
     async fn read(&mut self) -> Reread {
         loop {
-            let Some(reading) = &mut self.reading else { return pending().await };
-            let read = reading.await;
-            self.reading = None;
-            // A reading that was aborted was replaced by a later one.
+            let Some(task) = &mut self.task else { return pending().await };
+            let read = task.await;
+            self.task = None;
+            // An aborted read has been replaced by a later one.
             if let Ok(read) = read {
                 return read;
             }
@@ -211,7 +211,7 @@ async fn serve(
     mut reload: Reload,
     log: Log,
     manager: &ServiceManager,
-) -> Ended {
+) -> CommandResult {
     loop {
         tokio::select! {
             biased;
@@ -226,24 +226,24 @@ async fn serve(
     tokio::select! {
         biased;
         ended = daemon.ended() => end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
-        Some(()) = interrupts.recv() => end(Some("ended at once".to_owned()), Exit::Interrupted, log),
+        Some(()) = interrupts.recv() => end(Some("stopped by a second signal".to_owned()), Exit::Interrupted, log),
         () = sleep(grace) => {
-            let words = format!("not finished after {} s; abandoning requests in flight", grace.as_secs_f64());
-            end(Some(words), Exit::Failed, log)
+            let message = format!("not finished after {} s; abandoning requests in flight", grace.as_secs_f64());
+            end(Some(message), Exit::Failed, log)
         }
     }
 }
 
-/// Ends the worker. What is held is returned to the broker in its order only if the process ends whole: a subscription that is
-/// taken apart would say goodbye in the wrong order.
-fn end(problem: Option<String>, exit: Exit, log: Log) -> Ended {
+/// Ends the worker. After a problem it exits the process at once: then the broker requeues all deliveries in order, while
+/// dropping the subscriptions one by one could return them in another order.
+fn end(problem: Option<String>, exit: Exit, log: Log) -> CommandResult {
     match problem {
         None => {
             info!("ended");
             Ok(Exit::Done)
         }
-        Some(words) => {
-            error!("{words}; unacknowledged jobs will be redelivered");
+        Some(message) => {
+            error!("{message}; unacknowledged jobs will be redelivered");
             drop(log);
             process::exit(exit.code().into());
         }

@@ -37,7 +37,7 @@ fn manual_topology_and_depth_commands_work() {
         shell.run(&list_queues).stdout.contains("imageshare.jobs.default").then_some(())
     });
     let declared = shell.run("imageshare topology --declare").check(0).json();
-    assert!(declared.iter().all(|line| line["state"] == "found"), "{declared:?}");
+    assert!(declared.iter().all(|line| line["state"] == "exists"), "{declared:?}");
     shell.run("imageshare publish examples/jobs.ndjson").check(0);
     let shown = output.unwrap().text;
     // The numbers of `list_queues` are some seconds old.

@@ -204,7 +204,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut commands = BTreeMap::new();
     for (command, help) in helps(|program| program) {
         // A tool has none of the common flags.
-        let (own, common) = help.split_once("\nEverywhere:\n").unwrap_or((&help, ""));
+        let (own, common) = help.split_once("\nGlobal options:\n").unwrap_or((&help, ""));
         commands.entry(String::new()).or_insert_with(BTreeSet::new).extend(flags(common));
         commands.insert(command, flags(own));
     }

@@ -113,7 +113,7 @@ fn unread_reports_block_neither_file_nor_end() {
     running.signal("INT");
     let (code, errors) = running.wait();
     assert_eq!(code, Some(130), "{errors}");
-    assert!(errors.contains("standard output: not read; some reports are not written"), "{errors}");
+    assert!(errors.contains("standard output: its reader is stalled; some reports are not written"), "{errors}");
     assert!(errors.contains("jobs      2,000  2,000 succeeded"), "{errors}");
     assert_eq!(json_lines(&fs::read_to_string(&file).unwrap()).len(), 2000);
 }
@@ -201,7 +201,7 @@ fn closed_reader_ends_run_with_1() {
     let (code, errors) = running.wait();
     assert_eq!(
         (code, errors.as_str()),
-        (Some(1), "error: standard output: closed by its reader; later reports are lost there\n")
+        (Some(1), "error: standard output: closed by its reader; later reports are not written there\n")
     );
     assert!(is_done(&sandbox, 5));
 }

@@ -211,7 +211,7 @@ pub fn check_output_contains(printed: &str, shown: &str) {
 fn check_output(printed: &str, shown: &str) {
     // The sandbox within the process enforces 10 requests per second, and on a busy machine requests of two seconds may
     // arrive together. An image that is not ready is polled once a second.
-    let are_requests_counted = !printed.contains("working on a sandbox at ") && !printed.contains(" DescribeImages,");
+    let are_requests_counted = !printed.contains("using a sandbox at ") && !printed.contains(" DescribeImages,");
     let (printed_lines, shown_lines) = (lines(printed, are_requests_counted), lines(shown, are_requests_counted));
     if !lines_match(&shown_lines, &printed_lines) {
         let is_beginning =

@@ -1,5 +1,5 @@
-//! `check --connect`: whether the API, STS and the broker of the settings are reachable and permit what is needed. Only
-//! reads; changes nothing.
+//! `check --connect`: checks that STS, the API and the broker are reachable and grant the needed permissions. Changes
+//! nothing.
 
 use imageshare_core::{
     Class,
@@ -19,27 +19,28 @@ use imageshare_worker::{
 use super::{Findings, policy};
 use crate::{broker, exit::Exit, output::counted, site, worker};
 
-/// An image that there is not: what may be asked about it may be asked about others, as far as the policy goes.
-const NO_IMAGE: &str = "img-00000000";
+/// An image that does not exist. The API checks the policy before the image, so a probe needs no image of the user.
+const MISSING_IMAGE: &str = "img-00000000";
 
-/// A region that every account has.
-const REGION: &str = "ap-guangzhou";
+/// The region of the probe for a lane that serves all regions. Every account has it.
+const DEFAULT_REGION: &str = "ap-guangzhou";
 
-/// Asks all of them.
+/// Runs all checks, and adds a verdict.
 pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Findings) {
     for lane in &settings.lanes {
-        // Why there is no credential was said.
-        let alone = std::slice::from_ref(lane);
-        let Ok(opened) = lanes::open_lanes(alone, &Environment::of_process(), client, IfMissing::Fail).await else {
+        // A credential that cannot be loaded has been reported by the caller.
+        let lane_alone = std::slice::from_ref(lane);
+        let Ok(opened) = lanes::open_lanes(lane_alone, &Environment::of_process(), client, IfMissing::Fail).await
+        else {
             continue;
         };
         for lane in &opened {
-            ask_whose(lane, findings).await;
-            ask_api(lane, region(lane, settings), client, findings).await;
+            check_identity(lane, findings).await;
+            check_api(lane, region(lane, settings), client, findings).await;
         }
     }
     if settings.broker.url.is_some() {
-        ask_broker(settings, client, findings).await;
+        check_broker(settings, client, findings).await;
     }
     let verdict = match findings.problems {
         0 => "ready: no problem found; writes were not tried".to_owned(),
@@ -48,8 +49,8 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
     findings.add("connect.verdict".to_owned(), verdict, &"");
 }
 
-/// STS: whose the key is.
-async fn ask_whose(lane: &OpenLane, findings: &mut Findings) {
+/// Asks STS for the account of the key.
+async fn check_identity(lane: &OpenLane, findings: &mut Findings) {
     let mut identity = lane.credentials.identity();
     let known = identity.wait_for(|identity| identity.owner != Owner::Asked).await;
     let known = known.map(|identity| identity.owner.clone());
@@ -62,23 +63,23 @@ async fn ask_whose(lane: &OpenLane, findings: &mut Findings) {
                     format!("lane {name}: the key belongs to account {account} (expected account {expected})");
                 findings.problem(Exit::Refused, &problem);
             }
-            findings.add(key, format!("the key of account {account}"), &lane.endpoint);
+            findings.add(key, format!("account {account}"), &lane.endpoint);
         }
         Ok(Owner::Unreached(reason) | Owner::Unknown(reason)) => {
-            // A worker continues without the account.
-            findings.add(key, "not known: jobs that name the key's own account are refused by the API", &reason);
+            // Not a problem: a worker continues without the account.
+            findings.add(key, "account unknown; the API will refuse jobs that name the key's own account", &reason);
         }
         Ok(Owner::Asked) | Err(_) => {}
     }
 }
 
-/// The API: whether it can be reached, takes the key, and lets it read.
-async fn ask_api(lane: &OpenLane, region: Region, client: &Client, findings: &mut Findings) {
-    let image: ImageId = NO_IMAGE.parse().expect("it has the form of one");
-    for (action, asked) in ImageReader::new(client, lane).probe(region, image).await {
+/// Sends the reading calls to the API, to check the endpoint, the key and its permissions.
+async fn check_api(lane: &OpenLane, region: Region, client: &Client, findings: &mut Findings) {
+    let image: ImageId = MISSING_IMAGE.parse().expect("a valid image id");
+    for (action, result) in ImageReader::new(client, lane).probe(region, image).await {
         let key = format!("connect.{}.{action}", lane.name);
-        let class = asked.as_ref().err().map(ReadFailure::class);
-        match (asked, class) {
+        let class = result.as_ref().err().map(ReadFailure::class);
+        match (result, class) {
             (Err(error), Some(Some(Class::Permission))) => {
                 findings.add(key, "not allowed", &lane.endpoint);
                 let missing = policy::action(action);
@@ -87,25 +88,29 @@ async fn ask_api(lane: &OpenLane, region: Region, client: &Client, findings: &mu
             }
             (Err(error), Some(class @ (None | Some(Class::Credential | Class::Clock | Class::Deployment)))) => {
                 findings.add(key, "failed", &lane.endpoint);
-                let exit = if class.is_none() { Exit::OutOfReach } else { Exit::Refused };
+                let exit = if class.is_none() { Exit::Unreachable } else { Exit::Refused };
                 let hint = site::hint(class, &lane.endpoint).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
                 findings.problem(exit, &format!("lane {}: {action}: {error}{hint}", lane.name));
             }
-            // The image does not exist, so its own result is irrelevant.
+            // Any other error, such as that of the missing image, comes after the permission check.
             (Ok(()) | Err(_), _) => findings.add(key, "allowed", &lane.endpoint),
         }
     }
     let key = format!("connect.{}.{}", lane.name, policy::WRITE);
-    findings.add(key, format!("not tried, since it writes: the policy needs {}", policy::action(policy::WRITE)), &"");
+    findings.add(
+        key,
+        format!("not tried, since it changes shares; the policy must allow {}", policy::action(policy::WRITE)),
+        &"",
+    );
 }
 
-/// The broker: whether it can be reached, takes us, and has what is needed.
-async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Findings) {
+/// Connects to the broker, and compares its exchanges and queues with those that the lanes need.
+async fn check_broker(settings: &Settings, client: &Client, findings: &mut Findings) {
     let key = "connect.broker".to_owned();
-    // Why there is no address was said.
+    // An address that cannot be read has been reported by the caller.
     let Ok(url) = settings.broker.url() else { return };
     let lanes = settings.lanes.iter().map(|lane| lane.name.as_str());
-    let looked = async {
+    let compare = async {
         let connection = Connection::open(&url, "imageshare check", broker::time_outs(settings)).await?;
         let differences = topology::check(&connection, lanes).await;
         let version = connection.broker();
@@ -121,15 +126,15 @@ async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Finding
         findings.add("connect.broker.version".to_owned(), format!("RabbitMQ {version}: {rule}"), &url);
     };
     let waiting = client.waits().begin(&url.to_string());
-    let looked = looked.await;
+    let compared = compare.await;
     drop(waiting);
-    match looked {
+    match compared {
         Ok((version, differences)) if differences.is_empty() => {
-            findings.add(key, "there, with all that is needed", &url);
+            findings.add(key, "connected; exchanges and queues are as needed", &url);
             add_version(&version, findings);
         }
         Ok((version, differences)) => {
-            findings.add(key, "there, and something is not as it has to be", &url);
+            findings.add(key, "connected; an exchange or queue is missing or differs", &url);
             add_version(&version, findings);
             for difference in differences {
                 findings.problem(Exit::Failed, &difference.to_string());
@@ -141,18 +146,18 @@ async fn ask_broker(settings: &Settings, client: &Client, findings: &mut Finding
             return;
         }
     }
-    ask_management(settings, &url, findings).await;
+    check_policies(settings, &url, findings).await;
 }
 
-/// The broker's management interface: which limits its policies set.
-async fn ask_management(settings: &Settings, url: &Url, findings: &mut Findings) {
+/// Asks the broker's management interface for policies that limit the queues.
+async fn check_policies(settings: &Settings, url: &Url, findings: &mut Findings) {
     let key = "connect.broker.policies".to_owned();
-    // Why the address cannot be read was said.
+    // An address that cannot be read has been reported by the caller.
     let Ok(management) = settings.broker.management_url() else { return };
     let Some(management) = management else {
-        let words = "not inspected: policies that drop jobs are not seen; set broker.management_url to \
+        let value = "not inspected, so policies that drop jobs go unnoticed; set broker.management_url to \
                      http://user:password@host:15672 (plugin rabbitmq_management, user with the tag management)";
-        findings.add(key, words, &"");
+        findings.add(key, value, &"");
         return;
     };
     let client = match worker::management_client(settings) {
@@ -162,8 +167,8 @@ async fn ask_management(settings: &Settings, url: &Url, findings: &mut Findings)
     let lanes = settings.lanes.iter().map(|lane| lane.name.as_str());
     let (limits, unknown) = management::inspect(&client, &management, url.vhost(), lanes).await;
     let value = match (limits.is_empty(), unknown.is_empty()) {
-        (true, true) => "none limits the queues",
-        (false, _) => "limit the queues",
+        (true, true) => "no policy limits the queues",
+        (false, _) => "a policy limits the queues",
         (true, false) => "not inspected",
     };
     findings.add(key, value, &management);
@@ -175,12 +180,12 @@ async fn ask_management(settings: &Settings, url: &Url, findings: &mut Findings)
     }
 }
 
-/// A region that the lane has.
+/// Returns a region that the lane serves.
 fn region(lane: &OpenLane, settings: &Settings) -> Region {
     let of_settings = settings.region.filter(|region| lane.regions.contains(*region));
     let of_lane = || match &lane.regions {
         Regions::All => None,
         Regions::These(regions) => regions.first().copied(),
     };
-    of_settings.or_else(of_lane).unwrap_or_else(|| REGION.parse().expect("it is a region"))
+    of_settings.or_else(of_lane).unwrap_or_else(|| DEFAULT_REGION.parse().expect("a valid region"))
 }

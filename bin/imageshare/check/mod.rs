@@ -1,5 +1,5 @@
-//! `imageshare check`: the settings in effect, the origin of each, and whether the credentials are available. Sends no
-//! request without `--connect`.
+//! `imageshare check`: prints the settings in effect with their origins, and loads the credentials. Sends no request without
+//! `--connect`.
 
 mod connect;
 mod policy;
@@ -16,25 +16,25 @@ use imageshare_worker::{
 
 use crate::{
     cli::{CheckArguments, Common},
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     output::{self, Table},
     runtime,
     terminal::{self, Terminal},
     work,
 };
 
-/// How the ids of the vendor's keys begin.
-const ID_BEGINS: &str = "AKID";
+/// The prefix of the ids of the vendor's keys.
+const ID_PREFIX: &str = "AKID";
 
-/// What is shown, and how it ends.
+/// The output and the exit code.
 struct Findings {
-    /// The settings, and what was found out.
+    /// The settings and the results of the checks.
     lines: Vec<EffectiveSetting>,
     problems: usize,
     exit: Exit,
 }
 
-pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
+pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> CommandResult {
     let settings = work::load(&Flags { region: arguments.region.clone(), ..work::flags(common) })?;
     let client = Client::with(settings.outside.clone(), settings.http).or_exit(Exit::Usage)?;
     if arguments.policy {
@@ -42,9 +42,9 @@ pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> Ended {
     }
     let mut findings = Findings { lines: settings.describe(), problems: 0, exit: Exit::Done };
     runtime::run(async {
-        let _announcing = Terminal::new(settings.output.quiet).announce(client.waits());
-        findings.look_for_keys(&settings, &client, arguments.connect).await;
-        findings.look_for_broker(&settings);
+        let _announcer = Terminal::new(settings.output.quiet).announce(client.waits());
+        findings.check_credentials(&settings, &client, arguments.connect).await;
+        findings.check_broker_files(&settings);
         if arguments.connect {
             connect::run(&settings, &client, &mut findings).await;
         }
@@ -58,40 +58,40 @@ impl Findings {
         self.lines.push(EffectiveSetting { key, value: Some(value.into()), origin: origin.to_string() });
     }
 
-    /// Something is not as it should be.
-    fn problem(&mut self, exit: Exit, words: &str) {
+    /// Prints a problem and counts it.
+    fn problem(&mut self, exit: Exit, message: &str) {
         self.problems += 1;
         self.exit = self.exit.worse(exit);
-        terminal::error(words);
+        terminal::error(message);
     }
 
-    /// Something ended before it could be looked at.
+    /// Prints the problem of a check that could not run, and counts it.
     fn fail(&mut self, problem: Problem) {
         self.problems += 1;
         self.exit = self.exit.worse(problem.show());
     }
 
-    /// Whether every credential is there, and whether two of them are one.
-    async fn look_for_keys(&mut self, settings: &Settings, client: &Client, connects: bool) {
+    /// Checks that every credential is available, and that no two lanes share a key that they must not share.
+    async fn check_credentials(&mut self, settings: &Settings, client: &Client, connects: bool) {
         let mut ids = BTreeMap::new();
         for lane in &settings.lanes {
             let Entry::Vacant(id) = ids.entry(&lane.credential) else { continue };
             let key = format!("credentials.{}.key", lane.credential);
             if lane.source.needs_network() && !connects {
                 id.insert(None);
-                self.add(key, "not asked for: that takes --connect", &lane.source);
+                self.add(key, "not requested (needs --connect)", &lane.source);
                 continue;
             }
             let environment = Environment::of_process();
             match Provider::new(lane.source.clone(), environment, client.clone(), &lane.endpoint).load().await {
                 Ok(loaded) => {
-                    self.add(key, shown(&loaded.credential.secret_id), &loaded.origin);
+                    self.add(key, displayed_id(&loaded.credential.secret_id), &loaded.origin);
                     id.insert(Some(loaded.credential.secret_id));
                 }
                 Err(error) => {
                     id.insert(None);
-                    self.add(key, "not usable", &lane.source);
-                    let exit = if error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
+                    self.add(key, "unusable", &lane.source);
+                    let exit = if error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
                     self.problem(exit, &format!("credential {}: {error}", lane.credential));
                 }
             }
@@ -102,13 +102,13 @@ impl Findings {
         }
     }
 
-    /// Checks the files with the broker's address and with the authorities to trust.
-    fn look_for_broker(&mut self, settings: &Settings) {
+    /// Checks the files with the broker's address and its authorities.
+    fn check_broker_files(&mut self, settings: &Settings) {
         if let Some(file @ UrlSource::File(_)) = &settings.broker.url {
             match settings.broker.url() {
                 Ok(url) => self.add("broker.url".to_owned(), url.to_string(), file),
                 Err(error) => {
-                    self.add("broker.url".to_owned(), "not usable", file);
+                    self.add("broker.url".to_owned(), "unusable", file);
                     self.problem(Exit::Refused, &error.to_string());
                 }
             }
@@ -123,7 +123,7 @@ impl Findings {
         }
     }
 
-    fn print(self, json: bool) -> Ended {
+    fn print(self, json: bool) -> CommandResult {
         let printed = if output::is_for_people(json) {
             let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
             for EffectiveSetting { key, value, origin } in self.lines {
@@ -137,10 +137,10 @@ impl Findings {
     }
 }
 
-/// An id as it may be shown: any other text may be the key in its place.
-fn shown(secret_id: &SecretId) -> String {
-    match secret_id.as_str().starts_with(ID_BEGINS) {
-        true => format!("found, id {secret_id}"),
-        false => format!("found, with an id that does not begin with {ID_BEGINS}, so it is not shown"),
+/// Returns the id of a key for the output. A text without the prefix may be the key itself in the wrong place.
+fn displayed_id(secret_id: &SecretId) -> String {
+    match secret_id.as_str().starts_with(ID_PREFIX) {
+        true => format!("available, id {secret_id}"),
+        false => format!("available; id not shown, since it does not begin with {ID_PREFIX}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The smallest policy that a key needs.
+//! `check --policy`: prints the smallest policy that a key needs.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,25 +19,25 @@ use tokio::time::timeout;
 
 use crate::{
     cli::CheckArguments,
-    exit::{Ended, Exit, Problem},
+    exit::{CommandResult, Exit, Problem},
     output, runtime, terminal,
 };
 
-/// The action that writes.
+/// The action that changes shares.
 pub(super) const WRITE: &str = ModifyImageSharePermission::NAME;
 
-/// An action as policies name it.
+/// Returns the name of an action in policies.
 pub(super) fn action(name: &str) -> String {
     format!("{}:{name}", ModifyImageSharePermission::SERVICE)
 }
 
-/// Prints the policy, and notes what a key needs beside it to assume a role.
-pub(super) fn print(settings: &Settings, client: &Client, arguments: &CheckArguments) -> Ended {
+/// Prints the policy. For an assumed role, also prints the permission that the assuming key needs.
+pub(super) fn print(settings: &Settings, client: &Client, arguments: &CheckArguments) -> CommandResult {
     let owners = runtime::run(async {
         let mut owners = Vec::new();
         for lane in &settings.lanes {
-            let asked = if arguments.connect { owner(lane, client).await } else { None };
-            owners.push(lane.account.or(asked));
+            let owner = if arguments.connect { owner(lane, client).await } else { None };
+            owners.push(lane.account.or(owner));
         }
         Ok::<_, Problem>(owners)
     })?;
@@ -45,29 +45,32 @@ pub(super) fn print(settings: &Settings, client: &Client, arguments: &CheckArgum
     for (lane, owner) in settings.lanes.iter().zip(owners) {
         for region in regions(lane, settings) {
             written.extend(images(&region, owner, &arguments.image));
-            // The API checks a listing against all images.
+            // The API requires the listing permission for all images.
             listed.extend(images(&region, owner, &[]));
         }
     }
     if written.is_empty() {
         let region = settings.region.map_or_else(String::new, |region| region.to_string());
-        return Err(Problem::new(Exit::Usage, format!("region {region}: no lane serves it")));
+        return Err(Problem::new(
+            Exit::Usage,
+            format!("region {region}: not served by any lane (expected a region of a lane)"),
+        ));
     }
     let policy = json!({
         "version": "2.0",
         "statement": [
             statement(WRITE, &written),
             statement(DescribeImageSharePermission::NAME, &listed),
-            // This action has no resources.
+            // The API defines no resources for this action.
             statement(DescribeImages::NAME, &BTreeSet::from(["*".to_owned()])),
         ],
     });
     for lane in &settings.lanes {
         if let Source::AssumeRole { role, credential, .. } = &lane.source {
             let arn = role.arn.as_deref().unwrap_or_default();
-            let words =
+            let message =
                 format!("credential {credential} needs sts:AssumeRole on {arn}; the policy above is the role's");
-            terminal::write_error_stream(&words);
+            terminal::write_error_stream(&message);
         }
     }
     Ok(Exit::Done.after(output::print(&format!("{policy:#}\n"))))
@@ -77,7 +80,7 @@ fn statement(name: &str, resources: &BTreeSet<String>) -> Value {
     json!({"effect": "allow", "action": [action(name)], "resource": resources})
 }
 
-/// Returns the regions of a lane as resources name them: that of the flag, those of the lane, or empty for all.
+/// Returns the regions of a lane for resources: that of the flag, else those of the lane; an empty text stands for all.
 fn regions(lane: &LaneConfig, settings: &Settings) -> Vec<String> {
     match (&settings.region, &lane.regions) {
         (Some(region), regions) if regions.contains(*region) => vec![region.to_string()],
@@ -87,7 +90,7 @@ fn regions(lane: &LaneConfig, settings: &Settings) -> Vec<String> {
     }
 }
 
-/// Returns images as resources: `qcs::cvm:REGION:uin/UIN:image/ID`. Without an account a resource is one of the account
+/// Returns the resources of images: `qcs::cvm:REGION:uin/UIN:image/ID`. Without a UIN, a resource belongs to the account
 /// that has the policy.
 fn images(region: &str, owner: Option<AccountId>, images: &[ImageId]) -> Vec<String> {
     let owner = owner.map_or_else(String::new, |owner| format!("uin/{owner}"));
@@ -95,13 +98,13 @@ fn images(region: &str, owner: Option<AccountId>, images: &[ImageId]) -> Vec<Str
     if images.is_empty() { vec![resource("*")] } else { images.iter().map(|image| resource(image.as_str())).collect() }
 }
 
-/// Returns the account of a lane's key, if STS gives it in time.
+/// Returns the account of a lane's key, if STS returns it in time.
 async fn owner(lane: &LaneConfig, client: &Client) -> Option<AccountId> {
-    let patience: Duration = client.time_outs().call;
-    let alone = std::slice::from_ref(lane);
-    let opened = lanes::open_lanes(alone, &Environment::of_process(), client, IfMissing::Fail).await.ok()?;
+    let time_limit: Duration = client.time_outs().call;
+    let lanes = std::slice::from_ref(lane);
+    let opened = lanes::open_lanes(lanes, &Environment::of_process(), client, IfMissing::Fail).await.ok()?;
     let mut identity = opened.first()?.credentials.identity();
-    let known = timeout(patience, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
+    let known = timeout(time_limit, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
     match known.ok()?.ok()?.owner {
         Owner::Known(account) => Some(account),
         Owner::Asked | Owner::Unknown(_) | Owner::Unreached(_) => None,

@@ -1,15 +1,15 @@
-//! What waits to be written: as much as there is of it holds up the reading of further jobs.
+//! Counts the reports that wait to be written, so that a slow reader of reports pauses the reading of jobs.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Bytes of reports that may wait before no more jobs are read. What was read before still adds to them.
+/// Above this many waiting bytes no further jobs are read. Jobs that were read before still add their reports.
 const WAITING_MAX: usize = 16 * 1024 * 1024;
 
-/// The bytes that wait at all places together.
+/// The waiting bytes of all destinations together.
 #[derive(Clone, Default)]
 pub(super) struct Backlog(Arc<(Mutex<usize>, Condvar)>);
 
-/// A line that waits. It counts until it is dropped.
+/// A waiting line. It counts until it is dropped.
 pub(super) struct Waiting {
     pub(super) line: Arc<str>,
     backlog: Backlog,
@@ -22,11 +22,11 @@ impl Backlog {
         Waiting { line, backlog: self.clone() }
     }
 
-    /// Waits until there is room for more.
+    /// Blocks until the limit permits further jobs.
     pub(super) fn until_room(&self) {
         let (waiting, changed) = &*self.0;
         let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a panic left behind is a number all the same.
+        // A poisoned lock still guards a valid number.
         drop(changed.wait_while(waiting, |waiting| *waiting > WAITING_MAX).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -55,7 +55,7 @@ mod tests {
         let backlog = Backlog::default();
         let line: Arc<str> = "x".repeat(WAITING_MAX).into();
         let waiting = [backlog.add(Arc::clone(&line)), backlog.add(line)];
-        assert_eq!(*backlog.0.0.lock().unwrap(), 2 * WAITING_MAX, "each place has its own to write");
+        assert_eq!(*backlog.0.0.lock().unwrap(), 2 * WAITING_MAX, "each destination has its own line");
         let reader = thread::spawn({
             let backlog = backlog.clone();
             move || backlog.until_room()

@@ -1,4 +1,4 @@
-//! What `sync --dry-run` does about differences beside printing them: an exit code, and a file for Prometheus.
+//! The exit code and the metrics file of `sync --dry-run`.
 
 use std::{path::Path, time::SystemTime};
 
@@ -7,7 +7,7 @@ use imageshare_worker::{
     plan::PlannedChange,
 };
 
-use super::inputs::Inputs;
+use super::input_files::InputFiles;
 use crate::{
     cli::DriftArguments,
     exit::{Exit, Problem},
@@ -16,24 +16,24 @@ use crate::{
 
 const FLAG: &str = "--metrics-file";
 
-/// The differences of a dry run, by default only printed.
+/// Collects the differences of a dry run for the exit code and the metrics file, if requested.
 #[derive(Default)]
 pub(crate) struct Drift<'a> {
-    /// Whether the exit code shows a difference.
+    /// Whether a difference sets the exit code.
     in_exit_code: bool,
     file: Option<&'a Path>,
     metrics: DriftMetrics,
 }
 
 impl<'a> Drift<'a> {
-    /// Returns the differences that these flags ask for. The file must not be one that the command reads.
-    pub(crate) fn new(arguments: &'a DriftArguments, inputs: &Inputs) -> Result<Self, Problem> {
+    /// Checks the flags. The file must not be one that the command reads.
+    pub(crate) fn new(arguments: &'a DriftArguments, inputs: &InputFiles) -> Result<Self, Problem> {
         let file = arguments.metrics_file.as_deref();
         if let Some((path, input)) = file.and_then(|path| Some((path, inputs.name_at(path)?))) {
             let name = files::name(path);
-            let words =
+            let message =
                 format!("{FLAG} {name}: same file as {input} (expected another file: metrics replace its contents)");
-            return Err(Problem::new(Exit::Usage, words));
+            return Err(Problem::new(Exit::Usage, message));
         }
         Ok(Self { in_exit_code: arguments.exit_code, file, metrics: DriftMetrics::default() })
     }
@@ -48,8 +48,8 @@ impl<'a> Drift<'a> {
         if self.in_exit_code && !change.is_empty() { Exit::Differs } else { Exit::Done }
     }
 
-    /// Returns the exit code if carrying out the jobs would fail. Where the command was asked for differences, these decide.
-    pub(super) const fn exit_of_trouble(&self) -> Exit {
+    /// Returns the exit code if a job would fail. With `--exit-code` that counts as a difference.
+    pub(super) const fn exit_of_failure(&self) -> Exit {
         if self.in_exit_code { Exit::Differs } else { Exit::Failed }
     }
 

@@ -1,9 +1,9 @@
-//! What all commands that work on images share: lanes, client, limits, and where the work goes.
+//! The parts that all commands for images share: settings, lanes, client, limits, sandbox.
 
-pub(crate) mod carry_out;
 pub(crate) mod drift;
-pub(crate) mod inputs;
+pub(crate) mod input_files;
 pub(crate) mod plan;
+pub(crate) mod run_jobs;
 
 mod backlog;
 mod notices;
@@ -36,17 +36,17 @@ use crate::{
     terminal::{self, Terminal},
 };
 
-/// Everything that work needs.
-pub(crate) struct Work {
+/// What a command for images works with.
+pub(crate) struct Session {
     pub(crate) settings: Settings,
     pub(crate) lanes: Vec<OpenLane>,
     pub(crate) client: Client,
     pub(crate) limits: Limits,
-    /// Where the work goes, if that is a sandbox of this process.
+    /// The sandbox inside this process, if there is one.
     pub(crate) sandbox: Option<Sandbox>,
 }
 
-/// Where the sandbox of a command is as far as the settings know. It takes a free port when it starts.
+/// The endpoint for the settings with `--sandbox`. The sandbox replaces it by its own, on a free port.
 const SANDBOX: &str = "http://127.0.0.1:9700";
 
 /// The warning about an empty input.
@@ -57,7 +57,7 @@ pub(crate) fn load(flags: &Flags) -> Result<Settings, Problem> {
     Settings::load(flags, &Environment::of_process()).or_exit(Exit::Usage)
 }
 
-/// Returns the settings that the flags of every command give.
+/// Returns the settings that the common flags set.
 pub(crate) fn flags(common: &Common) -> Flags {
     Flags {
         config: common.config.clone(),
@@ -71,7 +71,7 @@ pub(crate) fn flags(common: &Common) -> Flags {
     }
 }
 
-/// Loads the settings of a command that works on images. A sandbox is an endpoint, as with `--endpoint`.
+/// Loads the settings of a command for images. `--sandbox` sets the endpoint, as `--endpoint` does.
 pub(crate) fn settings(
     common: &Common,
     arguments: &ApiArguments,
@@ -87,33 +87,33 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
-/// Makes everything ready, and starts the sandbox if one is wanted. Must be called on the runtime.
-pub(crate) async fn prepare(settings: Settings, arguments: &ApiArguments) -> Result<Work, Problem> {
-    let mut work = Work::new(settings)?;
+/// Starts the sandbox if it is requested, or loads the credentials. Must be called on the runtime.
+pub(crate) async fn prepare(settings: Settings, arguments: &ApiArguments) -> Result<Session, Problem> {
+    let mut session = Session::new(settings)?;
     if arguments.sandbox {
         let world = match &arguments.world {
             Some(path) => sandbox::read_world(path)?,
             None => World::example(),
         };
         let sandbox = Sandbox::start(Config { world, ..Config::default() }).await.or_exit(Exit::Failed)?;
-        Terminal::new(work.settings.output.quiet).note(&format!(
-            "working on a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
+        Terminal::new(session.settings.output.quiet).note(&format!(
+            "using a sandbox at {}, a local fake of the API with its own key; no cloud is touched",
             sandbox.url()
         ));
-        work.use_sandbox(sandbox);
+        session.use_sandbox(sandbox);
     }
-    if work.lanes.is_empty() {
-        let _announcing = Terminal::new(work.settings.output.quiet).announce(work.client.waits());
-        work.use_credentials().await?;
+    if session.lanes.is_empty() {
+        let _announcer = Terminal::new(session.settings.output.quiet).announce(session.client.waits());
+        session.open_lanes().await?;
     }
-    Ok(work)
+    Ok(session)
 }
 
-impl Work {
-    /// The work of these settings, still without lanes.
+impl Session {
+    /// Returns a session without lanes.
     pub(crate) fn new(settings: Settings) -> Result<Self, Problem> {
         let give_up_after = settings.give_up_after;
-        // A call that takes longer than the whole patience is of no use.
+        // A call must not outlast the time after which the command gives up.
         let time_outs =
             TimeOuts { connect: settings.http.connect.min(give_up_after), call: settings.http.call.min(give_up_after) };
         let client = Client::with(settings.outside.clone(), time_outs).or_exit(Exit::Usage)?;
@@ -125,40 +125,40 @@ impl Work {
         Ok(Self { settings, lanes: Vec::new(), client, limits, sandbox: None })
     }
 
-    /// Every lane with the credential of its source. Must be called on the runtime.
-    pub(crate) async fn use_credentials(&mut self) -> Result<(), Problem> {
+    /// Loads the credentials and opens the lanes. Must be called on the runtime.
+    async fn open_lanes(&mut self) -> Result<(), Problem> {
         self.lanes = open_lanes(&self.settings, &self.client, IfMissing::Fail).await?;
         Ok(())
     }
 
-    /// The lane of the settings at the sandbox, with the key that it knows.
+    /// Opens the lanes at the sandbox, with its key.
     fn use_sandbox(&mut self, sandbox: Sandbox) {
         let endpoint = sandbox.url().parse().expect("a sandbox without TLS listens on a loopback address");
         let credential = Credential {
-            secret_id: SECRET_ID.parse().expect("the sandbox's own key is one"),
-            secret_key: SECRET_KEY.parse().expect("the sandbox's own key is one"),
+            secret_id: SECRET_ID.parse().expect("a valid key"),
+            secret_key: SECRET_KEY.parse().expect("a valid key"),
             token: None,
         };
         for lane in &self.settings.lanes {
             let config = LaneConfig { endpoint: Clone::clone(&endpoint), ..lane.clone() };
-            let account = ACCOUNT.parse().expect("it is an account");
+            let account = ACCOUNT.parse().expect("a valid account id");
             self.lanes.push(OpenLane { config, credentials: CredentialCache::fixed(credential.clone(), account) });
         }
         self.sandbox = Some(sandbox);
     }
 
-    /// A lane by its number.
+    /// Returns a lane by its id.
     pub(crate) fn lane(&self, lane: LaneId) -> &OpenLane {
         self.lanes.get(lane.place()).expect("lanes are numbered in their order")
     }
 
-    /// The names of the lanes in their order.
+    /// Returns the names of the lanes, in their order.
     pub(crate) fn lane_names(&self) -> Vec<String> {
         self.lanes.iter().map(|lane| lane.name.clone()).collect()
     }
 }
 
-/// The lanes of the settings with their credentials, no two with one key that share what such lanes must not.
+/// Opens the lanes of the settings with their credentials. Two lanes with the same key may share neither host nor region.
 pub(crate) async fn open_lanes(
     settings: &Settings,
     client: &Client,
@@ -166,7 +166,7 @@ pub(crate) async fn open_lanes(
 ) -> Result<Vec<OpenLane>, Problem> {
     let opened = lanes::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
     let lanes = opened.map_err(|error| {
-        let exit = if error.error.is_out_of_reach() { Exit::OutOfReach } else { Exit::Refused };
+        let exit = if error.error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
         Problem::new(exit, error.to_string())
     })?;
     let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.credentials.credential()?.secret_id)).collect();

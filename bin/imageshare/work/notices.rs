@@ -1,26 +1,26 @@
-//! Notices of the engine in words.
+//! The text of the engine's notices.
 
 use imageshare_engine::io::{CloseReason, Notice};
 
 /// Returns a notice of a lane as one line.
-pub(crate) fn words(lane: &str, notice: &Notice) -> String {
+pub(crate) fn text(lane: &str, notice: &Notice) -> String {
     match notice {
         Notice::BatchReduced(batch) => format!("lane {lane}: the API accepts at most {batch} accounts per request"),
         Notice::CannotList { image_id, code } => {
             format!("{image_id}: cannot list its shares ({code}); continuing without")
         }
         Notice::CapReduced { image_id, cap } => format!("{image_id}: can be shared with at most {cap} accounts"),
-        // Some details say by themselves whose fault it is.
-        Notice::Closed { reason, detail } if detail.starts_with(why(*reason)) => {
+        // Some details already begin with the reason.
+        Notice::Closed { reason, detail } if detail.starts_with(reason_text(*reason)) => {
             format!("lane {lane}: {detail}; waiting")
         }
-        Notice::Closed { reason, detail } => format!("lane {lane}: {}: {detail}; waiting", why(*reason)),
+        Notice::Closed { reason, detail } => format!("lane {lane}: {}: {detail}; waiting", reason_text(*reason)),
         Notice::ImageBusy { image_id, code } => format!("{image_id}: not ready ({code}); its jobs wait"),
         Notice::Opened => format!("lane {lane}: open again"),
     }
 }
 
-const fn why(reason: CloseReason) -> &'static str {
+const fn reason_text(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Account => "the key belongs to another account",
         CloseReason::Clock => "this machine's clock differs from the API's",

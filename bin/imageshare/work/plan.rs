@@ -1,4 +1,4 @@
-//! `--dry-run`: lists the images' shares and shows what the jobs would change. Sends no write.
+//! `--dry-run`: lists the shares of the images and prints what the jobs would change. Sends no write.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -25,9 +25,9 @@ use imageshare_worker::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
-use super::{NO_JOBS, Work, carry_out, drift::Drift};
+use super::{NO_JOBS, Session, drift::Drift, run_jobs};
 use crate::{
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     output, runtime, site,
     terminal::{ADDED, BAD, REMOVED, Terminal},
 };
@@ -51,40 +51,40 @@ struct Line<'a> {
     problem: Option<String>,
 }
 
-/// Shows the plan of these jobs.
-pub(crate) async fn show<S>(work: Work, jobs: S, drift: Drift<'_>) -> Ended
+/// Prints the plan for the jobs.
+pub(crate) async fn show<S>(session: Session, jobs: S, drift: Drift<'_>) -> CommandResult
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let interrupts = runtime::interrupts(|| {})?;
     let ended = tokio::select! {
-        ended = planned(&work, jobs, drift) => ended,
+        ended = plan(&session, jobs, drift) => ended,
         () = interrupts.any() => Ok(Exit::Interrupted),
     };
-    if let Some(sandbox) = work.sandbox {
+    if let Some(sandbox) = session.sandbox {
         drop(sandbox.stop().await);
     }
     ended
 }
 
-async fn planned<S>(work: &Work, jobs: S, drift: Drift<'_>) -> Ended
+async fn plan<S>(session: &Session, jobs: S, drift: Drift<'_>) -> CommandResult
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
-    let terminal = Terminal::new(work.settings.output.quiet);
-    let _announcing = terminal.announce(work.client.waits());
+    let terminal = Terminal::new(session.settings.output.quiet);
+    let _announcer = terminal.announce(session.client.waits());
     let (items, mut items_in) = mpsc::channel(JOBS_AHEAD);
-    let (lanes, lane) = (work.lanes.clone(), work.settings.lane.clone());
+    let (lanes, lane) = (session.lanes.clone(), session.settings.lane.clone());
     let reading = spawn_blocking(move || {
         for read in jobs {
-            let item = read.and_then(|line| carry_out::delivery(line, &lanes, lane.as_deref()));
+            let item = read.and_then(|line| run_jobs::delivery(line, &lanes, lane.as_deref()));
             if items.blocking_send(item).is_err() {
                 return;
             }
         }
     });
     let mut is_empty = true;
-    let mut planner = Planner::new(work, terminal);
+    let mut planner = Planner::new(session, terminal);
     while let Some(item) = items_in.recv().await {
         is_empty = false;
         match item {
@@ -101,13 +101,13 @@ where
 
 /// Lists each image when its first job arrives, and plans the jobs.
 struct Planner<'a> {
-    work: &'a Work,
+    session: &'a Session,
     terminal: Terminal,
     plan: Plan,
     lanes: BTreeMap<LaneId, PlannedLane>,
-    /// Images that cannot be listed, and why. Their jobs are not planned.
+    /// Images that cannot be listed, each with the reason. Their jobs are not planned.
     unreadable: BTreeMap<PlannedImage, String>,
-    /// The shortest time that a listing took: the others may have waited for the pace.
+    /// The duration of the fastest listing. Others may include a wait for the rate limit.
     latency: Duration,
     exit: Exit,
 }
@@ -115,17 +115,17 @@ struct Planner<'a> {
 struct PlannedLane {
     reader: ImageReader,
     /// How long its next listing may take.
-    patience: Duration,
+    time_limit: Duration,
     /// Whether the plan has the lane.
     is_planned: bool,
 }
 
 impl<'a> Planner<'a> {
-    fn new(work: &'a Work, terminal: Terminal) -> Self {
+    fn new(session: &'a Session, terminal: Terminal) -> Self {
         Self {
-            work,
+            session,
             terminal,
-            plan: Plan::new(&work.limits),
+            plan: Plan::new(&session.limits),
             lanes: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             latency: Duration::MAX,
@@ -154,60 +154,60 @@ impl<'a> Planner<'a> {
 
     async fn list(&mut self, image: PlannedImage) {
         let (id, region, image_id) = image;
-        let lane = self.work.lane(id);
+        let lane = self.session.lane(id);
         let planned = match self.lanes.entry(id) {
             Entry::Occupied(planned) => planned.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(PlannedLane {
-                reader: ImageReader::new(&self.work.client, lane),
-                patience: self.work.settings.give_up_after,
+                reader: ImageReader::new(&self.session.client, lane),
+                time_limit: self.session.settings.give_up_after,
                 is_planned: false,
             }),
         };
-        let begun = Instant::now();
-        match planned.reader.shares(region, image_id, planned.patience).await {
+        let started = Instant::now();
+        match planned.reader.shares(region, image_id, planned.time_limit).await {
             Ok(shares) => {
-                planned.patience = self.work.settings.give_up_after;
-                self.latency = self.latency.min(begun.elapsed());
+                planned.time_limit = self.session.settings.give_up_after;
+                self.latency = self.latency.min(started.elapsed());
                 self.plan.set_latency(self.latency);
                 if !planned.is_planned {
                     planned.is_planned = true;
-                    let owner = owner(lane, self.work.client.time_outs().call).await;
+                    let owner = owner(lane, self.session.client.time_outs().call).await;
                     self.plan.add_lane(id, lane.limits, &owner, lane.account);
                 }
                 self.plan.add_image(image, shares.iter().map(|share| share.account_id));
             }
             Err(error) => {
-                // An endpoint that did not respond in all that time gets one call for each further image.
-                planned.patience = self.work.client.time_outs().call;
+                // The endpoint was given the whole time once. Further images get one call each.
+                planned.time_limit = self.session.client.time_outs().call;
                 self.exit = self.exit.worse(exit_of(&error));
-                self.terminal.error(&unread(image_id, &error, &lane.endpoint));
+                self.terminal.error(&unreadable_message(image_id, &error, &lane.endpoint));
                 self.unreadable.insert(image, error.to_string());
             }
         }
     }
 
-    fn finish(self, drift: &Drift<'_>) -> Ended {
-        let Self { work, terminal, plan, unreadable, mut exit, .. } = self;
+    fn finish(self, drift: &Drift<'_>) -> CommandResult {
+        let Self { session, terminal, plan, unreadable, mut exit, .. } = self;
         let (changes, took) = plan.finish();
         let mut lines = BTreeMap::new();
         for (image, change) in changes {
-            drift.add(&compared(work, image), Some(&change));
+            drift.add(&compared(session, image), Some(&change));
             exit = exit.worse(drift.exit(&change));
-            let problem = refused_sync(&change, work.limits.cancel_limit_percent);
+            let problem = refused_sync(&change, session.limits.cancel_limit_percent);
             if let Some(problem) = &problem {
                 terminal.error(&format!("{}: {problem}", image.2));
             }
             if problem.is_some() || !change.failed.is_empty() {
-                exit = exit.worse(drift.exit_of_trouble());
+                exit = exit.worse(drift.exit_of_failure());
             }
-            lines.insert(image, Line::new(work, image, change, problem));
+            lines.insert(image, Line::new(session, image, change, problem));
         }
         for (image, problem) in unreadable {
-            drift.add(&compared(work, image), None);
-            lines.insert(image, Line::new(work, image, PlannedChange::default(), Some(problem)));
+            drift.add(&compared(session, image), None);
+            lines.insert(image, Line::new(session, image, PlannedChange::default(), Some(problem)));
         }
         let lines: Vec<_> = lines.into_values().collect();
-        let exit = exit.after(print(&lines, work.settings.output.json)).after(drift.write());
+        let exit = exit.after(print(&lines, session.settings.output.json)).after(drift.write());
         let sum = |count: fn(&Line<'_>) -> usize| lines.iter().map(count).sum::<usize>();
         terminal.note(&format!(
             "nothing was changed: would {}; {} in about {:.1} s",
@@ -225,13 +225,13 @@ impl<'a> Planner<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(work: &'a Work, image: PlannedImage, change: PlannedChange, problem: Option<String>) -> Self {
+    fn new(session: &'a Session, image: PlannedImage, change: PlannedChange, problem: Option<String>) -> Self {
         let (lane, region, image_id) = image;
         let PlannedChange { share, cancel, unchanged, failed, requests, refused_sync: _ } = change;
         Self {
             image_id,
             region,
-            lane: &work.lane(lane).name,
+            lane: &session.lane(lane).name,
             would_share: share,
             would_cancel: cancel,
             unchanged,
@@ -245,7 +245,7 @@ impl<'a> Line<'a> {
         self.would_fail.iter().map(|failed| failed.account_ids.len()).sum()
     }
 
-    /// Writes the image with its counts, and each account that would change or fail in a line of its own.
+    /// Writes a line with the counts of the image, and one for each account that would change or fail.
     fn write(&self, text: &mut String) -> std::fmt::Result {
         write!(text, "{} in {}: ", self.image_id, self.region)?;
         match &self.problem {
@@ -278,8 +278,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn compared(work: &Work, (lane, region, image_id): PlannedImage) -> ComparedImage<'_> {
-    ComparedImage { image_id, region, lane: &work.lane(lane).name }
+fn compared(session: &Session, (lane, region, image_id): PlannedImage) -> ComparedImage<'_> {
+    ComparedImage { image_id, region, lane: &session.lane(lane).name }
 }
 
 /// Returns the parts that are not zero: `share 3, leave 1 unchanged`.
@@ -289,13 +289,13 @@ fn parts(parts: [(usize, &str, &str); 4]) -> String {
         .filter(|(count, ..)| *count > 0)
         .map(|(count, before, after)| format!("{before} {count}{after}"))
         .collect();
-    if shown.is_empty() { "do nothing".to_owned() } else { shown.join(", ") }
+    if shown.is_empty() { "change nothing".to_owned() } else { shown.join(", ") }
 }
 
-/// Returns the account of a lane's credential. Waits for the first answer of STS.
-async fn owner(lane: &OpenLane, patience: Duration) -> Owner {
+/// Returns the account of a lane's credential. Waits for the first response of STS, up to the time limit.
+async fn owner(lane: &OpenLane, time_limit: Duration) -> Owner {
     let mut identity = lane.credentials.identity();
-    let known = timeout(patience, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
+    let known = timeout(time_limit, identity.wait_for(|identity| identity.owner != Owner::Asked)).await;
     match known {
         Ok(Ok(identity)) => identity.owner.clone(),
         Ok(Err(_)) | Err(_) => Owner::Asked,
@@ -313,31 +313,31 @@ fn print(lines: &[Line<'_>], json: bool) -> Result<(), Problem> {
     output::print_for_people(&text)
 }
 
-/// Why the cancel limit refuses a SYNC, if it does.
+/// Returns the error if the cancel limit would refuse a SYNC.
 fn refused_sync(change: &PlannedChange, limit: u32) -> Option<String> {
     change.refused_sync.map(|sync| {
         format!(
-            "this SYNC would fail: it cancels {} of {} accounts (expected at most {limit} %, or \"force\": true in the \
-             job, or --force of imageshare sync)",
+            "this SYNC would fail: it cancels {} of {} accounts (expected at most {limit} %, \"force\": true in the job, \
+             or --force of imageshare sync)",
             sync.cancel, sync.shared
         )
     })
 }
 
-/// Returns a failed listing as the end of a command.
+/// Returns a failed listing as the problem that ends the command.
 pub(crate) fn unreadable(image_id: ImageId, error: &ReadFailure, endpoint: &Endpoint) -> Problem {
-    Problem::new(exit_of(error), unread(image_id, error, endpoint))
+    Problem::new(exit_of(error), unreadable_message(image_id, error, endpoint))
 }
 
-fn unread(image_id: ImageId, error: &ReadFailure, endpoint: &Endpoint) -> String {
+fn unreadable_message(image_id: ImageId, error: &ReadFailure, endpoint: &Endpoint) -> String {
     let hint = site::hint(error.class(), endpoint).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
     format!("{image_id}: cannot list its shares: {error}{hint}")
 }
 
-/// Returns the exit code of a command that could not read.
+/// Returns the exit code for a failed listing.
 pub(crate) fn exit_of(error: &ReadFailure) -> Exit {
     match error.class() {
-        None => Exit::OutOfReach,
+        None => Exit::Unreachable,
         Some(Class::Clock | Class::Credential | Class::Deployment | Class::Permission) => Exit::Refused,
         Some(_) => Exit::Failed,
     }

@@ -1,4 +1,4 @@
-//! Where reports go: standard output, a file, and the sum of them.
+//! Writes reports to standard output and a file, and counts them.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     backlog::{Backlog, Waiting},
-    inputs::{self, Inputs},
+    input_files::{self, InputFiles},
 };
 use crate::{
     exit::{Exit, OrExit as _, Problem},
@@ -22,15 +22,15 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Takes the reports of a run. Taking never waits: every place has a writer of its own, so that one which is slow, dead
-/// or blocked takes nothing from the other.
+/// Writes the reports of a run. Adding a report never blocks: each destination has its own thread, so that a slow or closed
+/// one does not affect the other.
 pub(crate) struct Reports {
     sinks: Vec<Sink>,
     backlog: Backlog,
     tally: Tally,
 }
 
-/// One place where reports are written.
+/// One destination of reports.
 struct Sink {
     name: String,
     lines: mpsc::Sender<Waiting>,
@@ -38,19 +38,19 @@ struct Sink {
     written: oneshot::Receiver<io::Result<()>>,
 }
 
-/// What the reports of a run came to.
+/// The result of writing all reports.
 pub(crate) struct Written {
     pub(crate) tally: Tally,
-    /// Whether a place lacks reports.
+    /// Whether a destination lacks reports.
     pub(crate) is_incomplete: bool,
 }
 
 impl Reports {
-    /// Reports go to the file, if there is one, and to standard output, if that is for programs. A file that the
-    /// command reads is not touched.
+    /// Opens the destinations: the file, if there is one, and standard output, if `to_stdout`. Refuses a file that the
+    /// command reads.
     pub(crate) fn open(
         file: Option<&Path>,
-        inputs: &Inputs,
+        inputs: &InputFiles,
         to_stdout: bool,
         terminal: Terminal,
     ) -> Result<Self, Problem> {
@@ -70,12 +70,12 @@ impl Reports {
         Ok(Self { sinks, backlog: Backlog::default(), tally: Tally::default() })
     }
 
-    /// What waits to be written.
+    /// Returns the counter of the reports that wait to be written.
     pub(super) fn backlog(&self) -> Backlog {
         self.backlog.clone()
     }
 
-    /// Takes a report.
+    /// Counts a report and sends it to the destinations.
     pub(crate) fn take(&mut self, report: &Report) {
         self.tally.add(report);
         if self.sinks.is_empty() {
@@ -83,40 +83,40 @@ impl Reports {
         }
         let line: Arc<str> = output::json_line(report).into();
         for sink in &self.sinks {
-            // A place that can no longer be written to was named when that was found.
+            // The writer has ended after an error, which it has printed.
             drop(sink.lines.send(self.backlog.add(Arc::clone(&line))));
         }
     }
 
-    /// Waits until every line is written. If `impatience` resolves to a deadline, waits until then at most: a stalled
-    /// reader of the reports must not delay a requested shutdown.
-    pub(crate) async fn finish(self, impatience: impl Future<Output = Instant>, terminal: Terminal) -> Written {
+    /// Waits until every line is written. Once `deadline` resolves, waits at most until then: a stalled reader must not
+    /// delay a shutdown that the user requested.
+    pub(crate) async fn finish(self, deadline: impl Future<Output = Instant>, terminal: Terminal) -> Written {
         let mut is_incomplete = false;
-        let mut impatience = std::pin::pin!(impatience);
-        let mut deadline = None;
+        let mut deadline = std::pin::pin!(deadline);
+        let mut ends_at = None;
         for Sink { name, lines, mut written } in self.sinks {
             drop(lines);
-            let ended = loop {
+            let result = loop {
                 tokio::select! {
                     biased;
-                    ended = &mut written => break Some(ended),
-                    at = &mut impatience, if deadline.is_none() => deadline = Some(at),
-                    () = until(deadline), if deadline.is_some() => break None,
+                    result = &mut written => break Some(result),
+                    at = &mut deadline, if ends_at.is_none() => ends_at = Some(at),
+                    () = until(ends_at), if ends_at.is_some() => break None,
                 }
             };
-            if ended.is_none() {
-                terminal.error(&format!("{name}: not read; some reports are not written"));
+            if result.is_none() {
+                terminal.error(&format!("{name}: its reader is stalled; some reports are not written"));
             }
-            // A writer that broke down has said so itself.
-            is_incomplete |= !matches!(ended, Some(Ok(Ok(()))));
+            // The writer has printed its own error.
+            is_incomplete |= !matches!(result, Some(Ok(Ok(()))));
         }
         Written { tally: self.tally, is_incomplete }
     }
 }
 
-async fn until(deadline: Option<Instant>) {
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline).await;
+async fn until(ends_at: Option<Instant>) {
+    if let Some(ends_at) = ends_at {
+        tokio::time::sleep_until(ends_at).await;
     }
 }
 
@@ -124,27 +124,26 @@ impl Sink {
     fn start(name: String, out: impl Write + Send + 'static, terminal: Terminal) -> Result<Self, Problem> {
         let (lines, waiting) = mpsc::channel();
         let (done, written) = oneshot::channel();
-        let called = name.clone();
+        let sink_name = name.clone();
         let write = move || {
-            let ended = write(&waiting, BufWriter::new(out));
-            match &ended {
+            let result = write(&waiting, BufWriter::new(out));
+            match &result {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    terminal.error(&format!("{called}: closed by its reader; later reports are lost there"));
+                    terminal.error(&format!("{sink_name}: closed by its reader; later reports are not written there"));
                 }
-                Err(error) => terminal.error(&format!("{called}: cannot write: {error}; continuing without it")),
+                Err(error) => terminal.error(&format!("{sink_name}: cannot write: {error}; continuing without it")),
                 Ok(()) => {}
             }
-            // If the result is late, the receiver is gone.
-            drop(done.send(ended));
+            // After the deadline the receiver is gone.
+            drop(done.send(result));
         };
         let thread = thread::Builder::new().name("writer".to_owned()).spawn(write);
-        thread.context("the thread that writes reports cannot be started").or_exit(Exit::Failed)?;
+        thread.context("cannot start the thread that writes reports").or_exit(Exit::Failed)?;
         Ok(Self { name, lines, written })
     }
 }
 
-/// Writes lines as they come, and lets them be seen whenever no more are there. After an error what comes would have
-/// holes, so nothing more is written.
+/// Writes lines as they arrive, and flushes when none waits. Ends at the first error: later lines would follow a gap.
 fn write(waiting: &mpsc::Receiver<Waiting>, mut out: BufWriter<impl Write>) -> io::Result<()> {
     while let Ok(mut next) = waiting.recv() {
         loop {
@@ -159,17 +158,17 @@ fn write(waiting: &mpsc::Receiver<Waiting>, mut out: BufWriter<impl Write>) -> i
     Ok(())
 }
 
-/// Opens the file for reports and empties it, unless it is one that the command reads.
-fn create(path: &Path, inputs: &Inputs, to_stdout: bool) -> Result<File, Problem> {
+/// Opens and truncates the file for reports. Refuses a file that the command reads.
+fn create(path: &Path, inputs: &InputFiles, to_stdout: bool) -> Result<File, Problem> {
     let flag = || format!("--report {}", files::name(path));
     let opened = File::options().write(true).create(true).truncate(false).open(path);
     let file = opened.with_context(flag).or_exit(Exit::Failed)?;
-    let taken = inputs.name_of(&file).or_else(|| inputs::of_stdout(&file).filter(|_| to_stdout));
-    if let Some(taken) = taken {
-        let words = format!("{}: same file as {taken} (expected another file: reports replace its contents)", flag());
-        return Err(Problem::new(Exit::Usage, words));
+    let input = inputs.name_of(&file).or_else(|| input_files::of_stdout(&file).filter(|_| to_stdout));
+    if let Some(input) = input {
+        let message = format!("{}: same file as {input} (expected another file: reports replace its contents)", flag());
+        return Err(Problem::new(Exit::Usage, message));
     }
-    // A device or a pipe has no length.
+    // Only a regular file can be truncated.
     if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         file.set_len(0).with_context(flag).or_exit(Exit::Failed)?;
     }

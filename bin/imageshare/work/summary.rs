@@ -1,4 +1,4 @@
-//! What a run came to, in words for people.
+//! The summary of a run for people.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,43 +10,43 @@ use imageshare_worker::{
 use textwrap::Options;
 
 use crate::{
-    output::Table,
+    output::{Table, counted},
     terminal::{self, BAD},
 };
 
-/// Where the summary is printed.
-pub(crate) struct Screen {
-    /// Where the failures are that it does not list.
+/// How to print the summary.
+pub(crate) struct SummaryStyle {
+    /// Where to find the failures that the summary omits.
     pub(crate) rest: String,
-    /// The width of its lists.
+    /// The width for lists of accounts.
     pub(crate) width: usize,
 }
 
-impl Screen {
-    /// Returns the width of the stream that has the summary: standard output if that is for people, else standard error.
+impl SummaryStyle {
+    /// Returns the width of the stream with the summary: standard output if it is for people, otherwise standard error.
     pub(crate) fn width_of(for_people: bool) -> usize {
         let width = if for_people { terminal::stdout_width() } else { terminal::stderr_width() };
         width.unwrap_or(terminal::WIDTH)
     }
 }
 
-/// The words. Every name in them was made printable where it came in.
-pub(crate) fn words(
+/// Returns the summary. All names in it are printable: parsers of external text ensure that.
+pub(crate) fn text(
     summary: &Summary,
     tally: &Tally,
     extent: Extent,
     is_interrupted: bool,
     took: Duration,
-    screen: &Screen,
+    style: &SummaryStyle,
 ) -> String {
     let mut text = String::new();
-    rejections(tally, &mut text, screen);
-    failures(tally, &mut text, screen);
+    rejections(tally, &mut text, style);
+    failures(tally, &mut text, style);
     let mut table = Table::new(["", "", ""]);
     table.row(["jobs".into(), count(tally.jobs.values().sum()), jobs(tally)]);
     table.row(["accounts".into(), count(accounts(tally)), outcomes(tally)]);
     let requests: u64 = summary.calls.values().sum();
-    // Who waits for reports made no calls.
+    // `publish --wait` sends no requests.
     if !summary.calls.is_empty() {
         table.row(["requests".into(), count(requests), calls(summary)]);
     }
@@ -55,7 +55,7 @@ pub(crate) fn words(
     if is_interrupted {
         line(
             &mut text,
-            "interrupted: accounts that were not attempted are reported as Local.NotAttempted; run the file again to continue",
+            "interrupted: accounts that were not attempted failed with Local.NotAttempted; run the file again to continue",
         );
     }
     if extent.end != End::Whole {
@@ -65,7 +65,7 @@ pub(crate) fn words(
                 || "no job was read".to_owned(),
                 |last| {
                     format!(
-                        "jobs up to line {last} of the input were read; later jobs are neither reported nor counted"
+                        "jobs up to line {last} of the input were read; later jobs have no report and are not counted"
                     )
                 },
             ),
@@ -74,17 +74,14 @@ pub(crate) fn words(
     if summary.jobs_unsettled > 0 {
         line(
             &mut text,
-            &format!(
-                "{} jobs were in progress when the command was stopped and have no report",
-                summary.jobs_unsettled
-            ),
+            &format!("stopped with {} in progress, which have no report", counted(summary.jobs_unsettled, "job")),
         );
     }
     text
 }
 
-/// Why jobs were rejected.
-pub(crate) fn rejections(tally: &Tally, text: &mut String, screen: &Screen) {
+/// Writes the reasons of rejected jobs.
+pub(crate) fn rejections(tally: &Tally, text: &mut String, style: &SummaryStyle) {
     if tally.rejections.is_empty() {
         return;
     }
@@ -92,11 +89,11 @@ pub(crate) fn rejections(tally: &Tally, text: &mut String, screen: &Screen) {
     for reason in &tally.rejections {
         line(text, &format!("  {reason}"));
     }
-    more(tally.rejections_more, "jobs", text, screen);
+    more(tally.rejections_more, "jobs", text, style);
     text.push('\n');
 }
 
-fn failures(tally: &Tally, text: &mut String, screen: &Screen) {
+fn failures(tally: &Tally, text: &mut String, style: &SummaryStyle) {
     if tally.failures.is_empty() {
         return;
     }
@@ -105,19 +102,19 @@ fn failures(tally: &Tally, text: &mut String, screen: &Screen) {
         let image = image_id.map_or_else(|| "no image".to_owned(), |id| id.to_string());
         line(text, &format!("  {image}  {code}: {message}"));
         let accounts: Vec<String> = account_ids.iter().map(ToString::to_string).collect();
-        let margin = Options::new(screen.width).initial_indent("    ").subsequent_indent("    ").break_words(false);
+        let margin = Options::new(style.width).initial_indent("    ").subsequent_indent("    ").break_words(false);
         line(text, &textwrap::fill(&accounts.join(" "), margin));
         if *more > 0 {
-            line(text, &format!("    and {} more accounts: {}", count(*more), screen.rest));
+            line(text, &format!("    and {} more accounts: {}", count(*more), style.rest));
         }
     }
-    more(tally.failures_more, "accounts", text, screen);
+    more(tally.failures_more, "accounts", text, style);
     text.push('\n');
 }
 
-fn more(number: u64, noun: &str, text: &mut String, screen: &Screen) {
+fn more(number: u64, noun: &str, text: &mut String, style: &SummaryStyle) {
     if number > 0 {
-        line(text, &format!("  and {} more {noun}: {}", count(number), screen.rest));
+        line(text, &format!("  and {} more {noun}: {}", count(number), style.rest));
     }
 }
 
@@ -146,13 +143,13 @@ fn calls(summary: &Summary) -> String {
     parts(calls.chain([(summary.calls_throttled, "throttled")]))
 }
 
-/// The parts that are not zero: `3 changed, 1 failed`.
+/// Joins the parts that are not zero: `3 changed, 1 failed`.
 fn parts<'a>(parts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
     let shown = parts.into_iter().filter(|(number, _)| *number > 0);
     shown.map(|(number, word)| format!("{} {word}", count(number))).collect::<Vec<_>>().join(", ")
 }
 
-/// A number with its thousands apart: `12,345`.
+/// Returns a number with thousands separators: `12,345`.
 fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Carrying jobs out: from where they come to their reports, with progress and a summary.
+//! Runs jobs: reads them, passes them to the driver, writes their reports, shows progress, prints the summary.
 
 use std::{
     cell::Cell,
@@ -38,60 +38,60 @@ use tokio::{
 };
 
 use super::{
-    NO_JOBS, Work,
-    inputs::Inputs,
+    NO_JOBS, Session,
+    input_files::InputFiles,
     notices,
     reports::{Reports, Written},
-    summary::{self, Screen},
+    summary::{self, SummaryStyle},
 };
 use crate::{
-    exit::{Ended, Exit, OrExit as _, Problem},
+    exit::{CommandResult, Exit, OrExit as _, Problem},
     files, output, runtime, site,
     terminal::{Bar, Terminal},
 };
 
-/// Jobs that are read and not taken yet. Few, since the driver holds as many as it can use.
+/// Jobs that are read and not received yet. Few, since the driver receives as many as it can use.
 const JOBS_AHEAD: usize = 64;
 
 /// Events of the driver that are not received yet. Few, since their receiver never waits.
 const EVENTS_AHEAD: usize = 16;
 
 /// How long the last reports may take to be written after an interrupt.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a source may be quiet when every lane was given up, before it counts as ended.
+/// After the command has given up every lane, an input without data for this long counts as ended.
 const QUIET_MAX: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether it is.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// The pause between two checks for that.
+const BETWEEN_CHECKS: Duration = Duration::from_millis(100);
 
-/// Where reports are wanted beside standard output.
+/// Where reports and metrics go.
 pub(crate) struct Target<'a> {
-    /// A file; `-` is standard output.
+    /// The file of `--report`; `-` is standard output.
     pub(crate) report: Option<&'a Path>,
-    /// Where to listen for status and metrics, if anywhere.
+    /// The address at which to serve status and metrics.
     pub(crate) metrics: Option<SocketAddr>,
-    /// What must not be written to.
-    pub(crate) inputs: &'a Inputs,
+    /// The files that the report must not replace.
+    pub(crate) inputs: &'a InputFiles,
 }
 
-/// Carries out the jobs of a source. What is no job gets a report of its own.
-pub(crate) async fn carry_out<S>(work: Work, source: S, target: Target<'_>) -> Ended
+/// Runs the jobs of a source. A line that is not a job gets a report too.
+pub(crate) async fn run_jobs<S>(session: Session, source: S, target: Target<'_>) -> CommandResult
 where
     S: Iterator<Item = Result<JobLine, Rejection>> + Send + 'static,
 {
     let started = Instant::now();
     let to_file = target.report.filter(|path| path.as_os_str() != "-");
-    let json = work.settings.output.json || (target.report.is_some() && to_file.is_none());
+    let json = session.settings.output.json || (target.report.is_some() && to_file.is_none());
     let for_people = output::is_for_people(json);
-    let terminal = Terminal::new(work.settings.output.quiet);
+    let terminal = Terminal::new(session.settings.output.quiet);
     let reports = Reports::open(to_file, target.inputs, !for_people, terminal)?;
     let interrupts = runtime::interrupts(move || {
         terminal.note("interrupted: finishing requests in flight (interrupt again to stop now)");
     })?;
 
-    let lanes: Arc<[OpenLane]> = work.lanes.clone().into();
-    let mut driver = Driver::new(&lanes, Policy::COMMAND, work.limits.clone(), &work.client);
+    let lanes: Arc<[OpenLane]> = session.lanes.clone().into();
+    let mut driver = Driver::new(&lanes, Policy::COMMAND, session.limits.clone(), &session.client);
     let (progress, status) = (driver.progress(), driver.shared_status());
     let _admin = match target.metrics {
         Some(listen) => Some(admin(listen, &status, terminal)?),
@@ -100,65 +100,65 @@ where
     let (jobs, jobs_taken) = mpsc::channel(JOBS_AHEAD);
     let (events, events_in) = mpsc::channel(EVENTS_AHEAD);
     let (aside, set_aside) = mpsc::channel(JOBS_AHEAD);
-    let (backlog, lane) = (reports.backlog(), work.settings.lane.clone());
+    let (backlog, lane) = (reports.backlog(), session.settings.lane.clone());
     let items = source.map(move |read| item(read, &lanes, lane.as_deref()));
     let input = InputThread::start(items, jobs, aside, move || backlog.until_room())
-        .context("the thread that reads cannot be started")
+        .context("cannot start the thread that reads jobs")
         .or_exit(Exit::Failed)?;
 
-    let _announcing = terminal.announce(work.client.waits());
-    let moving = terminal.follow(progress, Bar::beside_stdout(for_people));
-    let endpoints = work.lanes.iter().map(|lane| lane.endpoint.clone()).collect();
-    let lanes = work.lane_names();
+    let _announcer = terminal.announce(session.client.waits());
+    let display = terminal.follow(progress, Bar::beside_stdout(for_people));
+    let endpoints = session.lanes.iter().map(|lane| lane.endpoint.clone()).collect();
+    let lanes = session.lane_names();
     let writer = ReportWriter { reports, terminal, lanes, endpoints, status, worker: worker_name() };
     let writer = tokio::spawn(writer.write(events_in, set_aside));
     let interrupted = interrupts.any();
-    // In a task of its own: here the source may be waited for, which waits for the driver.
+    // A separate task: below, this task may block on the input, which waits for the driver.
     let source = InputSource::new(InputChannels { jobs: jobs_taken, events, interrupts: interrupts.each });
     let gave_up_all = source.gave_up_all();
     let run = tokio::spawn(driver.run(source));
     let summary = tokio::select! {
-        summary = run => summary.context("the work broke down").or_exit(Exit::Failed)?,
+        summary = run => summary.context("the driver panicked, which is a bug").or_exit(Exit::Failed)?,
         never = stop_when_quiet(&input, gave_up_all) => match never {},
     };
     let extent = block_in_place(|| input.stop());
-    let reports = writer.await.context("the reports could not be written").or_exit(Exit::Failed)?;
+    let reports = writer.await.context("the report writer panicked, which is a bug").or_exit(Exit::Failed)?;
     let is_interrupted = Cell::new(summary.is_interrupted);
-    let impatience = async {
+    let deadline = async {
         interrupted.await;
         is_interrupted.set(true);
-        Moment::now() + PATIENCE
+        Moment::now() + CLOSE_TIMEOUT
     };
-    let written = reports.finish(impatience, terminal).await;
-    drop(moving);
+    let written = reports.finish(deadline, terminal).await;
+    drop(display);
 
     let is_interrupted = is_interrupted.get();
     if written.tally.jobs.is_empty() && extent.end == End::Whole && !is_interrupted {
         terminal.warn(NO_JOBS);
     }
-    let screen = Screen { rest: rest(to_file, for_people), width: Screen::width_of(for_people) };
-    let words = summary::words(&summary, &written.tally, extent, is_interrupted, started.elapsed(), &screen);
+    let style = SummaryStyle { rest: rest(to_file, for_people), width: SummaryStyle::width_of(for_people) };
+    let text = summary::text(&summary, &written.tally, extent, is_interrupted, started.elapsed(), &style);
     if extent.end == End::BrokeDown {
         terminal.error("input: the reader panicked, which is a bug; later jobs were not read");
     }
     let exit = exit(&summary, &written, extent, is_interrupted);
     let exit = if for_people {
-        exit.after(output::print_for_people(&words))
+        exit.after(output::print_for_people(&text))
     } else {
-        terminal.note(words.trim_end());
+        terminal.note(text.trim_end());
         exit
     };
-    if let Some(sandbox) = work.sandbox {
+    if let Some(sandbox) = session.sandbox {
         drop(sandbox.stop().await);
     }
     Ok(exit)
 }
 
-/// Where the failures are that the summary does not list.
+/// Returns where to find the failures that the summary omits.
 fn rest(report: Option<&Path>, for_people: bool) -> String {
     match report {
         Some(path) => format!("in {}", files::name(path)),
-        None if for_people => "run it again with --report FILE to list all".to_owned(),
+        None if for_people => "use --report FILE to get all".to_owned(),
         None => "in the reports on standard output".to_owned(),
     }
 }
@@ -170,31 +170,31 @@ fn admin(listen: SocketAddr, status: &Arc<Status>, terminal: Terminal) -> Result
     Ok(admin)
 }
 
-/// When every lane was given up, an input that stays open and brings nothing would be waited for in vain: what comes
-/// quickly still gets its reports, and then it counts as ended.
+/// Ends an input that stays open after the command has given up every lane. Jobs that arrive before the input falls quiet
+/// still get reports.
 async fn stop_when_quiet(
     input: &InputThread<Identity, Rejection>,
     gave_up_all: impl Future<Output = ()>,
 ) -> Infallible {
     gave_up_all.await;
-    let mut looks = interval(BETWEEN_LOOKS);
+    let mut checks = interval(BETWEEN_CHECKS);
     while input.quiet_for() < QUIET_MAX {
-        looks.tick().await;
+        checks.tick().await;
     }
     block_in_place(|| input.stop());
     pending().await
 }
 
-/// Returns an item of the input in the form of the driver.
+/// Returns a line of the input as an item for the driver.
 fn item(read: Result<JobLine, Rejection>, lanes: &[OpenLane], lane: Option<&str>) -> InputItem<Identity, Rejection> {
     let line = read.as_ref().ok().map(|line| line.place.line);
     InputItem { line, content: read.and_then(|line| delivery(line, lanes, lane)) }
 }
 
-/// Returns a job on its way to its lane.
+/// Returns a job as a delivery to its lane.
 pub(super) fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) -> Result<Delivery<Identity>, Rejection> {
     let JobLine { place, job } = line;
-    // A time that this system cannot hold lies beyond the end of any run.
+    // A time that SystemTime cannot represent is later than the end of any run.
     let expires_at = job.expires_at.and_then(|time| SystemTime::try_from(time).ok());
     let (identity, jobs) = job.into_parts(None, false);
     match route(lanes, identity.lane.as_deref().or(lane), identity.images.regions()) {
@@ -203,20 +203,20 @@ pub(super) fn delivery(line: JobLine, lanes: &[OpenLane], lane: Option<&str>) ->
     }
 }
 
-/// Writes down what is said.
+/// Turns the events of the driver into reports and notices.
 struct ReportWriter {
     reports: Reports,
     terminal: Terminal,
-    /// The lanes' names in their order.
+    /// The names of the lanes, in their order.
     lanes: Vec<String>,
-    /// Their endpoints in the same order.
+    /// The endpoints of the lanes, in the same order.
     endpoints: Vec<Endpoint>,
     status: Arc<Status>,
     worker: String,
 }
 
 impl ReportWriter {
-    /// Writes until the driver has said all, and the source has set aside all that it will.
+    /// Runs until both channels are closed.
     async fn write(
         mut self,
         mut events: mpsc::Receiver<DriverEvent<Identity>>,
@@ -241,7 +241,7 @@ impl ReportWriter {
                 self.reports.take(&report);
             }
             DriverEvent::Notice(lane, notice) => {
-                self.terminal.note(&notices::words(self.lane(lane), &notice));
+                self.terminal.note(&notices::text(self.lane(lane), &notice));
                 let is_refused = matches!(notice, Notice::Closed { reason: CloseReason::Credential, .. });
                 let class = is_refused.then_some(Class::Credential);
                 if let Some(hint) = self.endpoints.get(lane.place()).and_then(|at| site::hint(class, at)) {
@@ -251,7 +251,7 @@ impl ReportWriter {
             DriverEvent::CredentialFailed(lane, reason) => {
                 self.terminal.note(&format!("lane {}: {reason}", self.lane(lane)));
             }
-            // The engine settles all jobs of a command that runs once; this is for sources that deliver again.
+            // Only a source that redelivers, such as a queue, has requeued jobs.
             DriverEvent::Requeued { .. } => {}
         }
     }
@@ -281,11 +281,11 @@ impl ReportWriter {
     }
 }
 
-/// The report of an image of a job that came when the command was about to end.
+/// Returns the report for an image of a job that was read after the command had given up or was interrupted.
 fn not_attempted(job: &Job) -> EngineReport {
     let failure = Failure {
         code: local::NOT_ATTEMPTED.into(),
-        message: "the command was ended before the job was begun".into(),
+        message: "the command ended before it began the job".into(),
         request_id: None,
     };
     let failed = AccountOutcome::Failed(Arc::new(failure));
@@ -300,7 +300,7 @@ fn not_attempted(job: &Job) -> EngineReport {
     }
 }
 
-/// The exit code of a run, by what weighs most.
+/// Returns the exit code of a run: that of the most severe cause.
 fn exit(summary: &Summary, written: &Written, extent: Extent, is_interrupted: bool) -> Exit {
     let closed = |reasons: &[CloseReason]| {
         summary.closed.values().any(|closing| !closing.is_over && reasons.contains(&closing.reason))
@@ -310,7 +310,7 @@ fn exit(summary: &Summary, written: &Written, extent: Extent, is_interrupted: bo
     } else if closed(&[CloseReason::Account, CloseReason::Clock, CloseReason::Credential, CloseReason::Permission]) {
         Exit::Refused
     } else if closed(&[CloseReason::Endpoint]) {
-        Exit::OutOfReach
+        Exit::Unreachable
     } else if !written.tally.is_all_done()
         || written.is_incomplete
         || summary.reports_lost > 0

@@ -1,7 +1,8 @@
-//! Reading files that may never come: a pipe without a writer, a network file system that hangs.
+//! Reads settings with a time limit. A file may block its reader forever, such as a pipe without a writer or a file on a
+//! network file system that hangs.
 //!
-//! Such a reading cannot be broken off, so it gets a thread of its own, which is left behind when it takes too long. A
-//! process that ends does not wait for it.
+//! A blocked read cannot be cancelled. It runs on its own thread, which is abandoned after the limit and does not delay
+//! the exit of the process.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -11,28 +12,28 @@ use tokio::{
     time::timeout,
 };
 
-/// Threads that may hang at once.
+/// The most threads that may be blocked at once.
 const THREADS_MAX: usize = 4;
 
-/// How long a reading may take.
+/// How long a read may take.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Reads the files of the settings, each time on a thread of its own. At most [`THREADS_MAX`] of them may hang.
+/// Reads the files of the settings, each time on a new thread. At most [`THREADS_MAX`] threads exist.
 #[derive(Clone)]
-pub(crate) struct Readings {
+pub(crate) struct SettingsReader {
     permits: Arc<Semaphore>,
     time_max: Duration,
 }
 
-impl Readings {
+impl SettingsReader {
     pub(crate) fn new() -> Self {
         Self { permits: Arc::new(Semaphore::new(THREADS_MAX)), time_max: TIME_MAX }
     }
 
-    /// Reads on a thread of its own, and waits for the result as long as a reading may take.
+    /// Runs `read` on a new thread and returns its result.
     ///
     /// # Errors
-    /// If the reading takes longer, or if too many earlier ones hang.
+    /// If it takes longer than 30 s, also because too many earlier reads are still blocked.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
@@ -44,23 +45,23 @@ impl Readings {
                  without a writer)"
             )
         };
-        timeout(self.time_max, self.read_at_last(read)).await.map_err(|_| slow())?
+        timeout(self.time_max, self.read_unbounded(read)).await.map_err(|_| slow())?
     }
 
-    async fn read_at_last<T: Send + 'static>(
+    async fn read_unbounded<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, anyhow::Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await?;
         let (done, result) = oneshot::channel();
         let read = move || {
-            // If the result is late, the receiver is gone.
+            // After a timeout the receiver is gone.
             drop(done.send(read()));
             drop(permit);
         };
-        let thread = thread::Builder::new().name("reading".to_owned()).spawn(read);
-        thread.context("the thread that reads settings cannot be started")?;
-        result.await.context("settings: the reading broke down, and this is a bug")
+        let thread = thread::Builder::new().name("settings".to_owned()).spawn(read);
+        thread.context("cannot start the thread that reads settings")?;
+        result.await.context("settings: the thread that reads them panicked, which is a bug")
     }
 }
 
@@ -71,8 +72,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn threads_that_hang_are_left_behind_and_bounded() {
-        let impatient = Readings { time_max: Duration::from_millis(1), ..Readings::new() };
+    async fn blocked_threads_are_abandoned_and_bounded() {
+        let impatient = SettingsReader { time_max: Duration::from_millis(1), ..SettingsReader::new() };
         let mut hung = Vec::new();
         for _ in 0..THREADS_MAX {
             let (release, wait) = mpsc::channel::<()>();
@@ -81,10 +82,10 @@ mod tests {
             hung.push(release);
         }
         assert_eq!(impatient.permits.available_permits(), 0);
-        assert!(impatient.read(|| ()).await.is_err(), "no thread is left for it");
+        assert!(impatient.read(|| ()).await.is_err(), "all threads are blocked");
         drop(hung);
-        // Each thread gives its place back when its reading ends.
-        let patient = Readings { time_max: TIME_MAX, ..impatient };
+        // A thread that ends makes room for another.
+        let patient = SettingsReader { time_max: TIME_MAX, ..impatient };
         assert_eq!(patient.read(|| 7).await.unwrap(), 7);
     }
 }

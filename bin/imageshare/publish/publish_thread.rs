@@ -1,4 +1,4 @@
-//! Where jobs come from: read, routed and handed to the publisher on a thread of their own.
+//! The thread that reads jobs, routes them to lanes and passes them to the publisher.
 
 use std::{io::BufRead, thread, time::Duration};
 
@@ -11,54 +11,54 @@ use imageshare_worker::{
 };
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::awaited::Awaited;
+use super::pending_jobs::PendingJobs;
 use crate::exit::{Exit, OrExit as _, Problem};
 
-/// A broker that starts again returns messages until its queues are available.
+/// A broker that restarts returns messages until its queues are available.
 const MODE: PublishMode = PublishMode::UntilAnswered { missing_max: Duration::from_secs(3) };
 
 /// The outcome of a line.
 pub(super) enum Published {
-    /// It is no job, or one that no lane takes.
+    /// The line is not a job, or no lane accepts it.
     Rejected(Box<Rejection>),
-    /// It is on its way.
+    /// The job was passed to the publisher.
     Sent {
-        /// Where it begins.
+        /// The line on which the job begins.
         line: u64,
-        /// How many accounts it names, counted for each of its images.
+        /// The number of its accounts, counted for each of its images.
         accounts: u64,
-        /// When it has arrived.
+        /// Completes when the broker has confirmed the job.
         confirmation: Confirmation,
     },
 }
 
-/// The input of the reading thread. The thread ends with the file, with the publisher, or when its receiver is dropped.
-pub(super) struct Source {
+/// The input of the thread. The thread ends with the file, with the publisher, or when the receiver of `published` is dropped.
+pub(super) struct PublishThread {
     pub(super) lanes: Vec<LaneConfig>,
     /// The lane of jobs that name none.
     pub(super) lane: Option<String>,
     pub(super) publisher: Publisher,
     pub(super) routes: Routes,
-    /// Where jobs are noted whose reports are waited for.
-    pub(super) awaited: Option<Awaited>,
+    /// Gets each job whose report the command waits for.
+    pub(super) pending: Option<PendingJobs>,
     pub(super) published: mpsc::Sender<Published>,
 }
 
-impl Source {
-    /// Begins to read. Must be called on the runtime.
-    pub(super) fn read<R: BufRead + Send + 'static>(self, jobs: JobReader<R>) -> Result<(), Problem> {
+impl PublishThread {
+    /// Starts the thread. Must be called on the runtime.
+    pub(super) fn start<R: BufRead + Send + 'static>(self, jobs: JobReader<R>) -> Result<(), Problem> {
         let runtime = Handle::current();
-        let thread = thread::Builder::new().name("source".to_owned());
+        let thread = thread::Builder::new().name("publish".to_owned());
         let started = thread.spawn(move || self.run(jobs, &runtime));
-        started.map(drop).context("the thread that reads cannot be started").or_exit(Exit::Failed)
+        started.map(drop).context("cannot start the thread that reads jobs").or_exit(Exit::Failed)
     }
 
     fn run<R: BufRead>(mut self, jobs: JobReader<R>, runtime: &Handle) {
         for read in jobs {
             let published = match read.and_then(|line| self.message(line, runtime)) {
                 Ok((line, accounts, message)) => {
-                    let handed_over = runtime.block_on(self.publisher.publish(message, MODE));
-                    let Ok(confirmation) = handed_over else { return };
+                    let confirmation = runtime.block_on(self.publisher.publish(message, MODE));
+                    let Ok(confirmation) = confirmation else { return };
                     Published::Sent { line, accounts, confirmation }
                 }
                 Err(rejection) => Published::Rejected(Box::new(rejection)),
@@ -69,7 +69,7 @@ impl Source {
         }
     }
 
-    /// The job as one message for its lane, with its line and how many accounts it names.
+    /// Returns the line of a job, the number of its accounts, and its message for the lane.
     fn message(&mut self, line: JobLine, runtime: &Handle) -> Result<(u64, u64, Message), Rejection> {
         let JobLine { place, job } = line;
         let identity = &job.identity;
@@ -79,8 +79,8 @@ impl Source {
             Err(error) => return Err(Rejection::of_job(identity, None, error.to_string()).at(place)),
         };
         let accounts = job.accounts() as u64;
-        if let Some(awaited) = &self.awaited {
-            awaited.add(identity, lane, accounts);
+        if let Some(pending) = &self.pending {
+            pending.add(identity, lane, accounts);
         }
         let body = job::write(identity, &job.account_ids, job.expires_at, job.force);
         let route = runtime.block_on(self.routes.find(lane));

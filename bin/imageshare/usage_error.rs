@@ -1,4 +1,4 @@
-//! Errors of the command line without what may be a secret in them.
+//! Removes possible secrets from the errors of the command line.
 
 use clap::{
     Error,
@@ -8,18 +8,18 @@ use imageshare_core::disclosure;
 
 use crate::help;
 
-/// What an error quotes of the command line.
+/// The parts of an error that quote the command line.
 const QUOTED: [ContextKind; 3] = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
 
-/// Returns the error, or one without what it quotes if that may be a secret: an address or a key.
-pub(crate) fn disclosed(error: Error) -> Error {
+/// Returns the error; without its quotes if one looks like an address or a key.
+pub(crate) fn redact(error: Error) -> Error {
     let quoted = QUOTED.iter().find_map(|kind| match error.get(*kind) {
         Some(ContextValue::String(quoted)) if !disclosure::disclosed_argument(quoted).contains(quoted.as_str()) => {
             Some(*kind)
         }
         _ => None,
     });
-    // The cause and the suggestions may repeat the value and cannot be removed, so the error is made anew.
+    // The error's cause and suggestions may repeat the value, and clap cannot remove them: build a new error.
     let what = match (quoted, error.get(ContextKind::InvalidArg)) {
         (None, _) => return error,
         (Some(ContextKind::InvalidSubcommand), _) => "unrecognized subcommand".to_owned(),
@@ -34,23 +34,22 @@ pub(crate) fn disclosed(error: Error) -> Error {
         }
         (Some(_), _) => "unexpected argument".to_owned(),
     };
-    Error::raw(error.kind(), format!("{what}; it is not shown, since it may be a password or a key"))
+    Error::raw(error.kind(), format!("{what}; not shown, since it may be a password or a key"))
         .format(&mut help::command())
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[track_caller]
-    fn said(arguments: &[&str]) -> String {
+    fn message(arguments: &[&str]) -> String {
         let error = help::command().try_get_matches_from(["imageshare"].iter().chain(arguments)).unwrap_err();
-        disclosed(error).to_string()
+        redact(error).to_string()
     }
 
     #[test]
-    fn address_or_a_key_is_not_repeated() {
+    fn address_or_key_is_not_repeated() {
         for secret in ["amqp://usr:12/topsecret@127.0.0.1", "usr:topsecret@host", "Gu5t9xGARNpq86cd98joQYCN3topsecret"]
         {
             let flag = format!("--{secret}");
@@ -65,10 +64,10 @@ mod tests {
                 &["sandbox", "--listen", secret],
                 &["sandbox", "--rps", secret],
             ] {
-                let said = said(arguments);
+                let message = message(arguments);
                 assert!(
-                    said.starts_with("error: ") && !said.contains("secret@") && !said.contains("topsecret"),
-                    "{said}"
+                    message.starts_with("error: ") && !message.contains("secret@") && !message.contains("topsecret"),
+                    "{message}"
                 );
             }
         }
@@ -76,8 +75,8 @@ mod tests {
 
     #[test]
     fn word_that_was_typed_is_repeated() {
-        assert!(said(&["lst"]).contains("unrecognized subcommand 'lst'"));
-        assert!(said(&["list", "--image", "lhbp-1"]).contains("lhbp-1"));
-        assert!(said(&["check", "--conect"]).contains("unexpected argument '--conect' found"));
+        assert!(message(&["lst"]).contains("unrecognized subcommand 'lst'"));
+        assert!(message(&["list", "--image", "lhbp-1"]).contains("lhbp-1"));
+        assert!(message(&["check", "--conect"]).contains("unexpected argument '--conect' found"));
     }
 }

@@ -1,4 +1,4 @@
-//! The files that a command reads, told by what they are and not by their names: none may be written to.
+//! The files that a command reads, identified by device and inode. The command must not write to them.
 
 use std::{
     fs::{self, File, Metadata},
@@ -12,13 +12,13 @@ use crate::cli::{ApiArguments, Common};
 
 /// Files that a command reads.
 #[derive(Default)]
-pub(crate) struct Inputs(Vec<(String, FileId)>);
+pub(crate) struct InputFiles(Vec<(String, FileId)>);
 
-/// What tells a regular file from all others, under whatever name it is opened: its device and its number there.
+/// Device and inode of a regular file: the same under every name of the file.
 type FileId = (u64, u64);
 
-impl Inputs {
-    /// The files that the flags of every work name, and those of the settings.
+impl InputFiles {
+    /// Returns the files that the common flags and the settings name.
     pub(crate) fn new(common: &Common, arguments: &ApiArguments, settings: &Settings) -> Self {
         let (mut inputs, environment) = (Self::default(), Environment::of_process());
         let of_variable = std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from);
@@ -30,7 +30,7 @@ impl Inputs {
         inputs
     }
 
-    /// Adds a file, where there is one; `-` is standard input. It is not opened: a pipe would wait for a writer.
+    /// Adds a file if it exists; `-` is standard input. Does not open it: opening a pipe waits for a writer.
     pub(crate) fn add(&mut self, what: &str, path: Option<&Path>) {
         let id = match path {
             Some(path) if path.as_os_str() == "-" => of_stdin(),
@@ -40,33 +40,33 @@ impl Inputs {
         self.0.extend(id.map(|id| (what.to_owned(), id)));
     }
 
-    /// What this file is, if it is one of them.
+    /// Returns the name of the input that this file is, if any.
     pub(super) fn name_of(&self, file: &File) -> Option<&str> {
         self.name_with(&file.metadata().ok()?)
     }
 
-    /// What the file at this path is, if it is one of them.
+    /// Returns the name of the input at this path, if any.
     pub(super) fn name_at(&self, path: &Path) -> Option<&str> {
         self.name_with(&fs::metadata(path).ok()?)
     }
 
     fn name_with(&self, metadata: &Metadata) -> Option<&str> {
-        let found = id(metadata)?;
-        self.0.iter().find(|(_, id)| *id == found).map(|(name, _)| name.as_str())
+        let id = id(metadata)?;
+        self.0.iter().find(|(_, input)| *input == id).map(|(name, _)| name.as_str())
     }
 }
 
-/// What standard output is called, if this file is what it goes to.
+/// Returns the name of standard output if it goes to this file.
 pub(super) fn of_stdout(file: &File) -> Option<&'static str> {
-    (id(&file.metadata().ok()?)? == duplicate(&io::stdout())?).then_some("standard output")
+    (id(&file.metadata().ok()?)? == stream_id(&io::stdout())?).then_some("standard output")
 }
 
 fn of_stdin() -> Option<FileId> {
-    duplicate(&io::stdin())
+    stream_id(&io::stdin())
 }
 
 #[cfg(unix)]
-fn duplicate(stream: &impl std::os::fd::AsFd) -> Option<FileId> {
+fn stream_id(stream: &impl std::os::fd::AsFd) -> Option<FileId> {
     id(&File::from(stream.as_fd().try_clone_to_owned().ok()?).metadata().ok()?)
 }
 
@@ -77,9 +77,9 @@ fn id(metadata: &Metadata) -> Option<FileId> {
     metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// On systems without file numbers no two inputs count as the same file.
+/// Other systems have no inodes: no two files count as the same.
 #[cfg(not(unix))]
-fn duplicate<T>(_: &T) -> Option<FileId> {
+fn stream_id<T>(_: &T) -> Option<FileId> {
     None
 }
 
