@@ -39,6 +39,11 @@ struct DocumentProblem {
 }
 
 impl DocumentError {
+    fn of_one(line: Option<usize>, key: String, problem: String, hint: Option<String>) -> Self {
+        let problem = printable(&problem, PROBLEM_CHARS_MAX);
+        Self { problems: vec![DocumentProblem { line, key, problem, hint }], more: 0 }
+    }
+
     /// Returns one line for each problem, `NAME:LINE: KEY: PROBLEM (expected WHAT)`, and one for each hint.
     #[must_use]
     pub fn in_file(&self, name: &str) -> String {
@@ -70,10 +75,13 @@ pub(crate) fn read_toml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentEr
     let located = |path: Option<&Path>, error: &toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         let mut problem = refused(Some(line_at(text, start)), path, error.message(), "a table");
-        if let [DocumentProblem { key, .. }] = problem.problems.as_mut_slice()
-            && key.is_empty()
-        {
-            *key = key_of_value(text, start).unwrap_or_default().to_owned();
+        for DocumentProblem { key, problem, .. } in &mut problem.problems {
+            if key.is_empty() {
+                *key = key_of_value(text, start).unwrap_or_default().to_owned();
+            }
+            if path.is_none() && !problem.contains("(expected ") {
+                problem.push_str(" (expected TOML)");
+            }
         }
         problem
     };
@@ -86,7 +94,16 @@ pub(crate) fn read_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DocumentE
     let located = |path: Option<&Path>, error: &serde_json::Error| {
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
-        refused(Some(error.line()), path, message.strip_suffix(&place).unwrap_or(&message), "an object")
+        let message = message.strip_suffix(&place).unwrap_or(&message);
+        if error.is_data() {
+            return refused(Some(error.line()), path, message, "an object");
+        }
+        let (problem, expected) = match message.strip_prefix("expected ") {
+            Some(expected) => (String::new(), expected.replace('`', "")),
+            None => (format!(": {message}"), "one JSON object".to_owned()),
+        };
+        let problem = format!("malformed JSON at column {}{problem} (expected {expected})", error.column());
+        DocumentError::of_one(Some(error.line()), String::new(), problem, None)
     };
     // A derived reader would take a list for an object.
     if json.trim_ascii_start().first().is_some_and(|&byte| byte != b'{') {
@@ -187,8 +204,7 @@ fn refused(line: Option<usize>, path: Option<&Path>, message: &str, object: &str
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    let problem = printable(&problem, PROBLEM_CHARS_MAX);
-    DocumentError { problems: vec![DocumentProblem { line, key, problem, hint }], more: 0 }
+    DocumentError::of_one(line, key, problem, hint)
 }
 
 /// Returns what a parser's message expects, in the words of this program.

@@ -351,7 +351,15 @@ mod tests {
             ],
         );
         check_refused(r#"{"script": {}}"#, &["f.json:1: script: invalid type (expected a list)"]);
-        check_refused("{}x", &["f.json:1: trailing characters"]);
+        let malformed = |text: &str, problem: &str| check_refused(text, &[&*format!("f.json:{problem}")]);
+        malformed("{}x", "1: malformed JSON at column 3: trailing characters (expected one JSON object)");
+        malformed("{\n\"script\": []\n\"x\": 1}", "3: malformed JSON at column 1 (expected , or })");
+        malformed(
+            "{\"script\": [",
+            "1: malformed JSON at column 12: EOF while parsing a list (expected one JSON object)",
+        );
+        malformed("{'script': []}", "1: malformed JSON at column 2: key must be a string (expected one JSON object)");
+        malformed("", "1: malformed JSON at column 0: EOF while parsing a value (expected one JSON object)");
         check_refused("[]", &["f.json:1: invalid type (expected an object)"]);
     }
 
