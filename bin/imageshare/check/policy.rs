@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use imageshare_core::{
-    actions::{Action as _, DescribeImageSharePermission, DescribeImages, ModifyImageSharePermission},
+    actions::{
+        Action, DescribeImageSharePermission, DescribeImages, DescribeOrganizationMembers, ModifyImageSharePermission,
+    },
     ids::{AccountId, ImageId},
 };
 use imageshare_worker::{
@@ -56,15 +58,17 @@ pub(super) fn print(settings: &Settings, client: &Client, arguments: &CheckArgum
             format!("region {region}: not served by any lane (expected a region of a lane)"),
         ));
     }
-    let policy = json!({
-        "version": "2.0",
-        "statement": [
-            statement(WRITE, &written),
-            statement(DescribeImageSharePermission::NAME, &listed),
-            // The API defines no resources for this action.
-            statement(DescribeImages::NAME, &BTreeSet::from(["*".to_owned()])),
-        ],
-    });
+    // These actions have no resources.
+    let all = BTreeSet::from(["*".to_owned()]);
+    let mut statements = vec![
+        statement::<ModifyImageSharePermission>(&written),
+        statement::<DescribeImageSharePermission>(&listed),
+        statement::<DescribeImages>(&all),
+    ];
+    if arguments.organization {
+        statements.push(statement::<DescribeOrganizationMembers>(&all));
+    }
+    let policy = json!({"version": "2.0", "statement": statements});
     for lane in &settings.lanes {
         if let Source::AssumeRole { role, credential, .. } = &lane.source {
             let arn = role.arn.as_deref().unwrap_or_default();
@@ -76,8 +80,8 @@ pub(super) fn print(settings: &Settings, client: &Client, arguments: &CheckArgum
     Ok(Exit::Done.after(output::print(&format!("{policy:#}\n"))))
 }
 
-fn statement(name: &str, resources: &BTreeSet<String>) -> Value {
-    json!({"effect": "allow", "action": [action(name)], "resource": resources})
+fn statement<A: Action>(resources: &BTreeSet<String>) -> Value {
+    json!({"effect": "allow", "action": [format!("{}:{}", A::SERVICE, A::NAME)], "resource": resources})
 }
 
 /// Returns the regions of a lane for resources: that of the flag, else those of the lane; an empty text stands for all.

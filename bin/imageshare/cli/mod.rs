@@ -258,7 +258,7 @@ pub(crate) struct ListArguments {
     #[command(flatten)]
     pub(crate) image: ImageChoice,
     /// Print only the account ids, one per line
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "output"])]
     pub(crate) ids: bool,
     #[command(flatten)]
     pub(crate) api: ApiArguments,

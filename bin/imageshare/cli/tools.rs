@@ -17,6 +17,9 @@ pub(crate) struct CheckArguments {
     /// With --policy: an image that the key may share; may be repeated [default: all images]
     #[arg(long, value_name = "ID", requires = "policy")]
     pub(crate) image: Vec<ImageId>,
+    /// With --policy: also what imageshare accounts needs; only for the account that administers the organization
+    #[arg(long, requires = "policy")]
+    pub(crate) organization: bool,
     /// With --policy: the region of the images [env: TENCENTCLOUD_REGION] [default: the regions of the lanes]
     #[arg(long, value_name = "REGION", requires = "policy")]
     pub(crate) region: Option<String>,
