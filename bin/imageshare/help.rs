@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, error::ErrorKind, parser::ValueSource};
 use textwrap::Options;
 
 use crate::{cli::Cli, exit::MEANINGS, terminal};
@@ -171,18 +171,19 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ),
 ];
 
-/// Commands that use no common flag.
+/// Commands that use none of the common flags, except that completions name the lanes of the settings.
 const TOOLS: [&str; 5] = ["completions", "man", "sandbox", "schema", "sign"];
 
-/// The flags of [`Common`](crate::cli::Common), each with the commands that do not use it. The tools use none.
-const UNUSED: [(&str, &[&str]); 8] = [
+/// The flags of [`Common`](crate::cli::Common), each with the commands beside the tools that have no use for it.
+const UNUSED: [(&str, &[&str]); 9] = [
     ("config", &[]),
     ("endpoint", &["dead", "publish", "reports", "topology"]),
     ("rate", &["dead", "publish", "reports", "topology"]),
-    ("batch", &["dead", "publish", "reports", "topology"]),
-    ("lane", &["topology"]),
+    ("batch", &["accounts", "dead", "list", "publish", "reports", "topology"]),
+    ("lane", &["topology", "worker"]),
     ("json", &[]),
-    ("quiet", &[]),
+    ("output", &[]),
+    ("quiet", &["topology"]),
     ("verbose", &["dead", "publish", "reports", "topology"]),
 ];
 
@@ -197,12 +198,29 @@ pub(crate) fn command() -> Command {
     let mut command = with_examples(command, "").help_template(template).after_help(after);
     // The subcommands get the global flags only here.
     command.build();
-    for (flag, unused) in UNUSED {
-        for name in TOOLS.iter().chain(unused) {
-            command = command.mut_subcommand(name, |command| hide(command, flag));
+    command.mut_subcommands(|command| {
+        let name = command.get_name().to_owned();
+        UNUSED.iter().filter(|(flag, _)| is_unused(flag, &name)).fold(command, |command, (flag, _)| hide(command, flag))
+    })
+}
+
+/// Refuses a common flag on the command line that has no effect in the command.
+pub(crate) fn refuse_unused(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let name = matches.subcommand_name().unwrap_or_default();
+    let is_given = |flag: &str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+    match UNUSED.iter().find(|(flag, _)| is_given(flag) && is_unused(flag, name)) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            let words = format!("--{flag}: no effect in imageshare {name} (expected only the flags of its --help)\n");
+            Err(clap::Error::raw(ErrorKind::UnknownArgument, words))
         }
     }
-    command
+}
+
+/// Whether a command has no use for a common flag.
+fn is_unused(flag: &str, command: &str) -> bool {
+    let of_tool = TOOLS.contains(&command) && (flag, command) != ("config", "completions");
+    of_tool || UNUSED.iter().any(|(of, commands)| *of == flag && commands.contains(&command))
 }
 
 fn hide(command: Command, flag: &str) -> Command {
@@ -284,10 +302,32 @@ mod tests {
         for (name, examples) in EXAMPLES {
             for example in examples {
                 let words = example.split(['<', '>', '|']).next().unwrap().split_whitespace();
-                let parsed = command().try_get_matches_from(words);
+                let parsed = command().try_get_matches_from(words).and_then(|matches| refuse_unused(&matches));
                 assert!(parsed.is_ok(), "{name}: {example}: {}", parsed.unwrap_err());
             }
         }
+    }
+
+    #[track_caller]
+    fn check_flags(line: &str, refused: Option<&str>) {
+        let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+        let words = refuse_unused(&matches).err().map(|error| error.to_string());
+        assert_eq!(
+            words.as_deref().and_then(|words| words.strip_prefix("error: ")?.split(' ').next()),
+            refused,
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn flags_without_effect_are_refused() {
+        check_flags("imageshare dead list --rate 5", Some("--rate:"));
+        check_flags("imageshare --endpoint https://example.com publish jobs.csv", Some("--endpoint:"));
+        check_flags("imageshare list --image img-6pb6lrmy --batch 5", Some("--batch:"));
+        check_flags("imageshare schema job -o json", Some("--output:"));
+        check_flags("imageshare worker --lane default", Some("--lane:"));
+        check_flags("imageshare completions bash --config settings.toml", None);
+        check_flags("imageshare list --image img-6pb6lrmy --rate 5 -q", None);
     }
 
     #[test]

@@ -46,7 +46,9 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = match help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let matches = help::command().try_get_matches();
+    let used = matches.and_then(|matches| help::refuse_unused(&matches).map(|()| matches));
+    let cli = match used.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return print_clap_error(&usage_error::redact(error)).into(),
     };
