@@ -1,8 +1,15 @@
 //! The images of a command: from flags, a Packer artifact id, or a Packer manifest.
 
-use std::{collections::BTreeMap, path::Path, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    str::FromStr,
+};
 
-use imageshare_core::ids::{ImageId, ImageIdError, Region, RegionError};
+use imageshare_core::{
+    ids::{ImageId, ImageIdError, Region, RegionError},
+    text::excerpt,
+};
 use imageshare_engine::io::LaneId;
 use imageshare_worker::{
     lanes::{OpenLane, route},
@@ -95,18 +102,30 @@ fn of_manifest(path: &Path) -> Result<Vec<JobImage>, Problem> {
 
 fn images_of_last_run(text: &[u8]) -> Result<Vec<JobImage>, String> {
     const EXPECTED: &str = "expected the file of Packer's post-processor manifest";
-    let manifest: Manifest =
-        serde_json::from_slice(text).map_err(|error| format!("not a manifest: {error} ({EXPECTED})"))?;
-    let last = manifest.last_run_uuid.ok_or_else(|| format!("last_run_uuid: missing ({EXPECTED})"))?;
-    let is_image = |build: &&Build| {
-        build.packer_run_uuid.as_ref() == Some(&last)
-            && build.builder_type.as_ref().is_some_and(|builder| builder.starts_with(BUILDER))
-    };
-    let ids = manifest.builds.iter().filter(is_image).filter_map(|build| build.artifact_id.as_deref());
-    let artifacts = ids.map(|id| id.parse().map_err(|error| format!("artifact_id: {error}")));
-    let images: Vec<_> = artifacts.collect::<Result<Vec<Artifact>, _>>()?.into_iter().flat_map(|id| id.0).collect();
+    let Manifest { builds, last_run_uuid } = serde_json::from_slice(text).map_err(|error| {
+        let problem = if error.is_data() { "not a manifest" } else { "malformed JSON" };
+        format!("{problem}: {error} ({EXPECTED})")
+    })?;
+    let last = last_run_uuid.ok_or_else(|| format!("not a manifest: last_run_uuid is missing ({EXPECTED})"))?;
+    let of_last: Vec<_> = builds.iter().filter(|build| build.packer_run_uuid.as_ref() == Some(&last)).collect();
+    if of_last.is_empty() {
+        let run = excerpt(&last);
+        return Err(format!("no build of the last run, {run} (expected those that a successful packer build adds)"));
+    }
+    let builder = |build: &Build| build.builder_type.clone().unwrap_or_default();
+    let mut images = Vec::new();
+    for build in of_last.iter().filter(|build| builder(build).starts_with(BUILDER)) {
+        let id = build.artifact_id.as_deref().unwrap_or_default();
+        let Artifact(built) =
+            id.parse::<Artifact>().map_err(|error| format!("artifact_id: invalid value {} ({error})", excerpt(id)))?;
+        images.extend(built);
+    }
     if images.is_empty() {
-        return Err(format!("no image from a {BUILDER} builder in the last run (expected at least one)"));
+        let others: BTreeSet<_> = of_last.iter().map(|build| builder(build)).collect();
+        let others = excerpt(&others.into_iter().collect::<Vec<_>>().join(", "));
+        return Err(format!(
+            "the last run has no image of this cloud, but builds of {others} (expected {BUILDER}-cvm)"
+        ));
     }
     Ok(images)
 }
@@ -153,9 +172,27 @@ mod tests {
         let other = build("b", "amazon-ebs", "us-east-1:ami-123456");
         let expected = ["ap-singapore:img-6pb6lrmy", "ap-tokyo:img-gvbnzy6f"];
         check(&[old.clone(), new, other.clone()], Ok(&expected));
-        let none = "no image from a tencentcloud builder in the last run (expected at least one)";
-        check(&[old, other], Err(none));
-        let wrong = "artifact_id: expected REGION:ID, such as ap-singapore:img-6pb6lrmy";
+        let others =
+            r#"the last run has no image of this cloud, but builds of "amazon-ebs" (expected tencentcloud-cvm)"#;
+        check(&[old.clone(), other], Err(others));
+        let none = r#"no build of the last run, "b" (expected those that a successful packer build adds)"#;
+        check(&[old], Err(none));
+        check(&[], Err(none));
+        let wrong =
+            r#"artifact_id: invalid value "img-6pb6lrmy" (expected REGION:ID, such as ap-singapore:img-6pb6lrmy)"#;
         check(&[build("b", "tencentcloud-cvm", "img-6pb6lrmy")], Err(wrong));
+    }
+
+    #[test]
+    fn files_that_are_no_manifest_are_refused() {
+        for (text, problem) in [
+            ("", "malformed JSON: EOF while parsing a value at line 1 column 0"),
+            ("id,region", "malformed JSON: expected value at line 1 column 1"),
+            ("{}", "not a manifest: missing field `builds` at line 1 column 2"),
+            (r#"{"builds": []}"#, "not a manifest: last_run_uuid is missing"),
+        ] {
+            let expected = format!("{problem} (expected the file of Packer's post-processor manifest)");
+            assert_eq!(images_of_last_run(text.as_bytes()).unwrap_err(), expected);
+        }
     }
 }

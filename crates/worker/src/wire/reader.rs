@@ -235,7 +235,10 @@ impl Objects {
 /// Returns why a file of another program has no jobs.
 const fn foreign_jobs(foreign: Foreign) -> &'static str {
     match foreign {
-        Foreign::PackerManifest => "a manifest of Packer, which names images and no accounts (expected jobs)",
+        Foreign::PackerManifest => {
+            "a manifest of Packer, which names images and no accounts (expected jobs; share its images with imageshare share \
+             --packer-manifest FILE)"
+        }
         Foreign::TerraformOutput => {
             "all outputs of Terraform (expected jobs; print one output with terraform output -json NAME; if it is a list of \
              accounts, it is for --accounts-file)"

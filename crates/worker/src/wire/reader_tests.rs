@@ -213,7 +213,8 @@ fn files_of_other_programs_are_recognized() {
     check(
         "{\n  \"builds\": [],\n  \"last_run_uuid\": \"\"\n}",
         "a.json",
-        &["a.json:1: a manifest of Packer, which names images and no accounts (expected jobs)"],
+        &["a.json:1: a manifest of Packer, which names images and no accounts (expected jobs; share its images with \
+           imageshare share --packer-manifest FILE)"],
     );
     let read = read("{\"image\": {\"sensitive\": false, \"type\": \"string\", \"value\": \"img-6pb6lrmy\"}}", "a.json");
     assert!(read.len() == 1 && read[0].starts_with("a.json:1: all outputs of Terraform (expected jobs; "), "{read:?}");
