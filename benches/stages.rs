@@ -56,10 +56,11 @@ fn account_ids(accounts: u64) -> impl Iterator<Item = u64> {
 /// Returns the report of a job that succeeded.
 fn report(job: Job, accounts: u64) -> Report {
     let (identity, _) = job.into_parts(None, false);
-    let outcomes = account_ids(accounts).map(|id| (AccountId::new(id).unwrap(), AccountOutcome::Changed)).collect();
+    let outcomes =
+        account_ids(accounts).map(|id| (AccountId::new(id).unwrap(), AccountOutcome::Changed(None))).collect();
     let done = EngineReport { outcomes, cancelled: Vec::new(), duplicates: 0, requests: 1 };
     let at = Timestamp::UNIX_EPOCH;
     let circumstances =
         Circumstances { redelivered: false, received_at: at, finished_at: at, worker: "host:1".to_owned() };
-    Report::of_job(identity, "default", &[done], circumstances)
+    Report::of_job(identity, "default", &[done], at, circumstances)
 }

@@ -11,7 +11,7 @@ use imageshare_worker::{
     settings::{Flags, duration_of_flag},
     wire::{
         Report,
-        report::{FailureGroup, ImageOutcomes},
+        report::{AcceptedRequest, FailureGroup, ImageOutcomes},
     },
 };
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
@@ -36,6 +36,9 @@ const CELL_CHARS_MAX: usize = 200;
 const NAME: &str = "imageshare reports";
 
 const HEAD: [&str; 6] = ["FINISHED", "LANE", "JOB", "IMAGE", "PERMISSION", "OUTCOME"];
+
+/// A time in a table. A narrow column breaks between date and time.
+const TIME: &str = "%Y-%m-%d %H:%M:%SZ";
 
 /// AMQP codes: NO_ROUTE (of a returned message) and NOT_FOUND.
 const NO_ROUTE: u16 = 312;
@@ -220,7 +223,8 @@ impl Search<'_> {
 
 /// The result of one account in a report.
 enum AccountResult<'a> {
-    Done(&'static str),
+    /// With the request that changed it, if the report names it.
+    Done(&'static str, Option<&'a AcceptedRequest>),
     Failed(&'a FailureGroup),
 }
 
@@ -233,7 +237,10 @@ impl<'a> AccountResult<'a> {
         ];
         let done = lists.into_iter().find(|(_, list)| list.is_some_and(|list| list.contains(&account)));
         match done {
-            Some((word, _)) => Some(Self::Done(word)),
+            Some((word, _)) => {
+                let is_of = |request: &&AcceptedRequest| request.account_ids.contains(&account);
+                Some(Self::Done(word, image.changed_by.iter().find(is_of)))
+            }
             None => image.failed.iter().find(|group| group.account_ids.contains(&account)).map(Self::Failed),
         }
     }
@@ -242,7 +249,11 @@ impl<'a> AccountResult<'a> {
 impl fmt::Display for AccountResult<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done(word) => f.write_str(word),
+            Self::Done(word, None) => f.write_str(word),
+            Self::Done(word, Some(AcceptedRequest { request_id, accepted_at, .. })) => {
+                write!(f, "{word} at {}", accepted_at.strftime(TIME))?;
+                request_id.as_ref().map_or(Ok(()), |request_id| write!(f, " ({request_id})"))
+            }
             Self::Failed(FailureGroup { code, request_id: Some(request_id), .. }) => {
                 write!(f, "failed: {code} ({request_id})")
             }
@@ -254,8 +265,7 @@ impl fmt::Display for AccountResult<'_> {
 fn cells(report: &Report, image: &str, outcome: &str) -> [String; 6] {
     let text = |text: Option<&String>| text.map_or_else(String::new, |text| printable(text, CELL_CHARS_MAX));
     [
-        // With a space, a narrow column can break between date and time.
-        report.finished_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        report.finished_at.strftime(TIME).to_string(),
         text(report.lane.as_ref()),
         text(report.job_id.as_ref()),
         image.to_owned(),
@@ -289,7 +299,8 @@ mod tests {
     fn check(image: Option<&str>, account: Option<u64>, results: &[(&str, &str)]) {
         let report = r#"{"job_id":"j\u001b[0m","lane":"eu","permission":"SHARE","status":"partial","images":[
             {"image_id":"img-6pb6lrmy","region":"ap-singapore","changed":["10001"],"unchanged":[],"failed":[{"message":"m",
-            "code":"InvalidAccountId.NotFound","request_id":"71e69b56","account_ids":["10002"]}]},
+            "code":"InvalidAccountId.NotFound","request_id":"71e69b56","account_ids":["10002"]}],"changed_by":[
+            {"request_id":"0c0ffee0","accepted_at":"2026-11-24T04:00:01.25Z","account_ids":["10001"]}]},
             {"image_id":"img-0therone","region":"ap-singapore","changed":[],"unchanged":["10001"],"failed":[]}],
             "duplicates":0,"requests":1,"redelivered":false,"received_at":"2026-11-24T04:00:00Z",
             "finished_at":"2026-11-24T04:00:03.5Z","labels":{},"worker":"host:17"}"#;
@@ -308,7 +319,7 @@ mod tests {
     fn rows_show_the_account_for_each_image() {
         const FAILED: &str = "failed: InvalidAccountId.NotFound (71e69b56)";
         let (first, second) = ("img-6pb6lrmy", "img-0therone");
-        check(None, Some(10_001), &[(first, "changed"), (second, "unchanged")]);
+        check(None, Some(10_001), &[(first, "changed at 2026-11-24 04:00:01Z (0c0ffee0)"), (second, "unchanged")]);
         check(Some(second), Some(10_001), &[(second, "unchanged")]);
         check(None, Some(10_002), &[(first, FAILED)]);
         check(Some(second), Some(10_002), &[]);

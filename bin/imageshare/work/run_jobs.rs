@@ -234,10 +234,10 @@ impl ReportWriter {
     fn take(&mut self, event: DriverEvent<Identity>) {
         match event {
             DriverEvent::Settled(settled) => {
-                let SettledJob { identity, lane, reports, received_at, finished_at, .. } = *settled;
+                let SettledJob { identity, lane, reports, received_at, finished_at, engine_epoch, .. } = *settled;
                 let at = |time| Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
                 let circumstances = self.circumstances(at(received_at), at(finished_at));
-                let report = Report::of_job(identity, self.lane(lane), &reports, circumstances);
+                let report = Report::of_job(identity, self.lane(lane), &reports, at(engine_epoch), circumstances);
                 self.reports.take(&report);
             }
             DriverEvent::Notice(lane, notice) => {
@@ -266,7 +266,7 @@ impl ReportWriter {
             }
             Aside::NotReceived(Delivery { identity, lane, jobs, .. }) => {
                 let reports: Vec<_> = jobs.iter().map(not_attempted).collect();
-                Report::of_job(identity, self.lane(lane), &reports, circumstances)
+                Report::of_job(identity, self.lane(lane), &reports, now, circumstances)
             }
         };
         self.reports.take(&report);

@@ -177,8 +177,8 @@ pub enum Outcome {
 /// The result of an accepted call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// ModifyImageSharePermission: nothing.
-    Modified,
+    /// ModifyImageSharePermission: nothing but the RequestId.
+    Modified(Option<RequestId>),
     /// DescribeImageSharePermission: the accounts that the image is shared with.
     Shares(Vec<AccountId>),
     /// DescribeImages: the state of the image.

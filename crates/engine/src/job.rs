@@ -66,12 +66,22 @@ pub struct Report {
 /// The outcome of one account of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountOutcome {
-    /// A write was sent for it, and it is in the requested state.
-    Changed,
+    /// A write was sent for it, and it is in the requested state. Has the write if its response showed this, and `None` if a
+    /// listing did.
+    Changed(Option<Arc<AcceptedWrite>>),
     /// It was in the requested state without a write.
     Unchanged,
     /// It is not known to be in the requested state, for this reason.
     Failed(Arc<Failure>),
+}
+
+/// A write that the API accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedWrite {
+    /// The RequestId of the response, if it had one.
+    pub request_id: Option<RequestId>,
+    /// When the response arrived.
+    pub at: Instant,
 }
 
 /// The reason why an account is not known to be in the requested state.

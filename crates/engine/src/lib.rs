@@ -48,7 +48,7 @@
 //! // Then it sends the difference, and settles the delivery.
 //! let Command::Call { call, action, .. } = engine.poll(Instant(200)) else { panic!() };
 //! assert!(matches!(action, Action::Modify { permission: Permission::Share, .. }));
-//! engine.handle(Instant(300), Input::Answer { call, outcome: Outcome::Accepted(Answer::Modified) });
+//! engine.handle(Instant(300), Input::Answer { call, outcome: Outcome::Accepted(Answer::Modified(None)) });
 //! let Command::Settle { delivery, report } = engine.poll(Instant(300)) else { panic!() };
 //! assert_eq!((delivery, report.requests), (DeliveryId(1), 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

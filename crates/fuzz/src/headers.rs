@@ -176,14 +176,16 @@ fn check_taken(taken: DeliveredJob, body: &[u8]) {
     let failure = Failure { code: "InvalidAccountId.NotFound".into(), message: "m".into(), request_id: None };
     let failed = AccountOutcome::Failed(failure.into());
     let report = |account_ids: &[AccountId]| {
-        let mut outcomes: Vec<_> = account_ids.iter().map(|account| (*account, AccountOutcome::Changed)).collect();
+        let mut outcomes: Vec<_> =
+            account_ids.iter().map(|account| (*account, AccountOutcome::Changed(None))).collect();
         outcomes.iter_mut().take(1).for_each(|(_, outcome)| *outcome = failed.clone());
         Report { outcomes, cancelled: vec![], duplicates: 0, requests: 1 }
     };
     let reports = account_ids.iter().map(|list| report(list)).collect();
     let at = SystemTime::UNIX_EPOCH;
     let mode = Mode::from(identity.permission);
-    let settled = SettledJob { identity: envelope, lane, mode, reports, received_at: at, finished_at: at };
+    let settled =
+        SettledJob { identity: envelope, lane, mode, reports, received_at: at, finished_at: at, engine_epoch: at };
     let OutgoingMessages { report, dead_letter, reply } = OutgoingMessages::from_job(settled, REPORTER);
     check_reply(reply.as_deref());
     check_report(&report, if account_ids.iter().any(|list| list.len() > 1) { "partial" } else { "failed" });

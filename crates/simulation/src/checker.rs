@@ -351,8 +351,13 @@ impl Checker {
         let found = &world.jobs[job].1;
         for (account, permission, outcome) in outcomes_of(found.mode, report) {
             match outcome {
-                AccountOutcome::Changed if !self.asked.contains(&(found.image_id, account, permission)) => {
+                AccountOutcome::Changed(_) if !self.asked.contains(&(found.image_id, account, permission)) => {
                     self.wrong(format!("job {job}: {account} is reported as changed, but no request named it"));
+                }
+                AccountOutcome::Changed(Some(write))
+                    if !write.request_id.is_some_and(|id| self.was_made_with(id, found.image_id, account)) =>
+                {
+                    self.wrong(format!("job {job}: {account} was not in the request that changed it: {write:?}"));
                 }
                 AccountOutcome::Failed(failure)
                     if !self.is_justified(world, job, account, permission, &failure.code) =>
@@ -370,6 +375,12 @@ impl Checker {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a write contained an account of an image.
+    fn was_made_with(&self, id: RequestId, image: ImageId, account: AccountId) -> bool {
+        let request = self.requests.get(&id);
+        request.is_some_and(|request| request.image == image && request.accounts.contains(&account))
     }
 
     /// Whether a request was made for a job: while it was in hand, or was in flight when it came, and for an account of it

@@ -117,10 +117,10 @@ impl Coverage {
         }
         for (_, outcome) in &report.outcomes {
             match outcome {
-                AccountOutcome::Changed if report.requests == 0 => {
+                AccountOutcome::Changed(_) if report.requests == 0 => {
                     self.mark("told: ", "changed without a request of its own");
                 }
-                AccountOutcome::Changed => self.mark("told: ", "changed"),
+                AccountOutcome::Changed(_) => self.mark("told: ", "changed"),
                 AccountOutcome::Unchanged => self.mark("told: ", "unchanged"),
                 AccountOutcome::Failed(failure) if failure.code.starts_with("Local.") => {
                     self.mark("told: ", &failure.code);

@@ -101,7 +101,7 @@ impl Cloud {
             }
             Action::Modify { image_id, account_ids, .. } => {
                 self.shared.entry(image_id).or_default().extend(account_ids);
-                Outcome::Accepted(Answer::Modified)
+                Outcome::Accepted(Answer::Modified(None))
             }
             Action::ReadShares { image_id, .. } => {
                 Outcome::Accepted(Answer::Shares(self.shared.get(&image_id).cloned().unwrap_or_default()))

@@ -43,6 +43,8 @@ pub struct SettledJob<I> {
     pub received_at: SystemTime,
     /// When its last outcome was known, by this machine's clock.
     pub finished_at: SystemTime,
+    /// The time at the engine's moment 0, by this machine's clock.
+    pub engine_epoch: SystemTime,
 }
 
 /// The number of a subscription. Each subscription of a process has another number, and a later one a higher.

@@ -240,7 +240,7 @@ impl Plan {
                         Permission::Cancel => image.shared.retain(|account| !account_ids.contains(account)),
                     }
                 }
-                Answer::Modified
+                Answer::Modified(None)
             }
             Action::ReadShares { region, image_id } => {
                 let image = self.images.get(&(lane, region, image_id));
@@ -254,7 +254,8 @@ impl Plan {
 impl ImageModel {
     fn settle(&mut self, job: &PlannedJob, report: Report, cancel_limit_percent: u32) {
         if job.mode == Mode::Sync && !job.force {
-            let is_changed = |(_, outcome): &&(AccountId, AccountOutcome)| *outcome == AccountOutcome::Changed;
+            let is_changed =
+                |(_, outcome): &&(AccountId, AccountOutcome)| matches!(outcome, AccountOutcome::Changed(_));
             let added = report.outcomes.iter().filter(is_changed).count();
             let cancel = report.cancelled.len();
             let shared = (self.shared.len() + cancel).saturating_sub(added);
@@ -281,12 +282,12 @@ impl ImageModel {
                 (_, AccountOutcome::Failed(failure)) => {
                     failed.entry((failure.code.clone(), failure.message.clone())).or_default().push(account);
                 }
-                (Permission::Share, AccountOutcome::Changed) if !is_listed => change.share.push(account),
-                (Permission::Cancel, AccountOutcome::Changed) if is_listed || !is_absence_proven => {
+                (Permission::Share, AccountOutcome::Changed(_)) if !is_listed => change.share.push(account),
+                (Permission::Cancel, AccountOutcome::Changed(_)) if is_listed || !is_absence_proven => {
                     change.cancel.push(account);
                 }
                 // Changed and changed back by contradictory jobs.
-                (_, AccountOutcome::Changed | AccountOutcome::Unchanged) => change.unchanged.push(account),
+                (_, AccountOutcome::Changed(_) | AccountOutcome::Unchanged) => change.unchanged.push(account),
             }
         }
         let failures = failed.into_iter().map(|((code, message), account_ids)| PlannedFailure {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     arena::Key,
     context::{Context, ExpiredFailures},
-    job::{Failure, local},
+    job::{AcceptedWrite, Failure, local},
     limits::LISTING_AGE_MAX,
     time::Instant,
 };
@@ -195,8 +195,18 @@ impl Image {
 
     /// Ends the operation after the response to its write showed that the account is in the requested state. It was when the
     /// write was applied: a call of an earlier worker may have changed it before the response.
-    pub(super) fn finish_by_response(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+    ///
+    /// `write` is that write if it was accepted.
+    pub(super) fn finish_by_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        account: Key<Account>,
+        write: Option<&Arc<AcceptedWrite>>,
+    ) {
         if let Some(permission) = self.store.requested(account) {
+            if let Some(write) = write {
+                self.store.set_write(account, write);
+            }
             let known = Known::Written(permission, self.writes.last_began());
             self.finish_front(cx, account, known);
         }

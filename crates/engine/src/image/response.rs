@@ -2,7 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use imageshare_core::Permission;
+use imageshare_core::{Permission, ids::RequestId};
 
 use super::{
     Image,
@@ -17,7 +17,7 @@ use crate::{
     call::{EndedCall, Kind},
     context::{Context, Effect},
     io::{Answer, CallId, ImageReadiness, Outcome},
-    job::{Failure, local},
+    job::{AcceptedWrite, Failure, local},
     limits::{THROTTLE_JITTER, THROTTLE_PAUSE},
     reaction::{Applied, Concerns, Next, ObstacleEffect, Reaction},
     time::Instant,
@@ -102,7 +102,10 @@ impl Image {
             return self.write_from_before_ended(cx, call, permission, &members, &outcome);
         }
         match outcome {
-            Outcome::Accepted(_) => self.write_accepted(cx, permission, &members, origin),
+            Outcome::Accepted(answer) => {
+                let request_id = if let Answer::Modified(request_id) = answer { request_id } else { None };
+                self.write_accepted(cx, permission, &members, origin, request_id);
+            }
             Outcome::Unanswered { sent, reason } => {
                 if sent {
                     self.put_in_doubt(cx, call.sent.unwrap_or(call.began), permission, &members);
@@ -173,7 +176,9 @@ impl Image {
         permission: Permission,
         members: &[Key<Account>],
         origin: Origin,
+        request_id: Option<RequestId>,
     ) {
+        let write = Arc::new(AcceptedWrite { request_id, at: cx.now });
         cx.effects.push(Effect::ListAccepted(members.len()));
         self.writes.accept();
         self.obstacle = None;
@@ -191,7 +196,7 @@ impl Image {
             if self.store.requested(member) == Some(permission) {
                 // The write may have been sent for an earlier operation, whose job was lost meanwhile.
                 self.store.set_sends(member, self.store.sends(member).max(1));
-                self.finish_by_response(cx, member);
+                self.finish_by_response(cx, member, Some(&write));
             } else {
                 self.decide(cx, member);
             }
@@ -289,7 +294,7 @@ impl Image {
         if self.store.sends(alone) == 1 {
             self.store.set_sends(alone, 0);
         }
-        self.finish_by_response(cx, alone);
+        self.finish_by_response(cx, alone, None);
     }
 
     fn list_too_long(&mut self, cx: &mut Context<'_>, tried: &Split, origin: Origin) {

@@ -110,7 +110,7 @@ impl Run {
             Action::Modify { region, image_id, permission, account_ids } => {
                 self.ended.writes += 1;
                 let done = ledger.modify(self.now, caller, *region, *image_id, account_ids, *permission);
-                done.map(|()| Answer::Modified)
+                done.map(|()| Answer::Modified(Some(id)))
             }
             Action::ReadShares { region, image_id } => {
                 let as_of = self.now.saturating_sub(self.random.below(self.world.lag_max + 1));

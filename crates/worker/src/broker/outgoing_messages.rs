@@ -106,7 +106,7 @@ impl OutgoingMessages {
     /// The messages for a job that was carried out.
     #[must_use]
     pub fn from_job(settled: SettledJob<Box<JobEnvelope>>, reporter: Reporter<'_>) -> Self {
-        let SettledJob { identity: envelope, reports, received_at, finished_at, .. } = settled;
+        let SettledJob { identity: envelope, reports, received_at, finished_at, engine_epoch, .. } = settled;
         let trace = envelope.traceparent.as_deref();
         let dead_letter = dead_letter(&envelope, &reports, reporter);
         let circumstances = Circumstances {
@@ -116,7 +116,7 @@ impl OutgoingMessages {
             worker: reporter.worker.to_owned(),
         };
         let len_max = report_len_max(&reports);
-        let report = Report::of_job(envelope.identity, reporter.lane, &reports, circumstances);
+        let report = Report::of_job(envelope.identity, reporter.lane, &reports, timestamp(engine_epoch), circumstances);
         Self::from_report(report, len_max, dead_letter, reporter.lane, trace, envelope.reply)
     }
 
@@ -272,7 +272,7 @@ fn dead_letter(envelope: &JobEnvelope, reports: &[EngineReport], reporter: Repor
 fn first_failure(report: &EngineReport) -> Option<(AccountId, &Failure)> {
     report.outcomes.iter().chain(&report.cancelled).find_map(|(account, outcome)| match outcome {
         AccountOutcome::Failed(failure) => Some((*account, &**failure)),
-        AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+        AccountOutcome::Changed(_) | AccountOutcome::Unchanged => None,
     })
 }
 
@@ -350,7 +350,8 @@ mod tests {
         let failure =
             Failure { code: "InvalidAccountId.NotFound".into(), message: "no such account".into(), request_id: None };
         let second = if fails { AccountOutcome::Failed(Arc::new(failure)) } else { AccountOutcome::Unchanged };
-        let outcomes = [(10_001, AccountOutcome::Changed), (10_002, second), (10_003, AccountOutcome::Changed)];
+        let outcomes =
+            [(10_001, AccountOutcome::Changed(None)), (10_002, second), (10_003, AccountOutcome::Changed(None))];
         let outcomes = outcomes.into_iter().map(|(id, outcome)| (id.to_string().parse().unwrap(), outcome)).collect();
         let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 1 };
         let at = SystemTime::UNIX_EPOCH;
@@ -361,6 +362,7 @@ mod tests {
             reports: vec![report],
             received_at: at,
             finished_at: at,
+            engine_epoch: at,
         };
         OutgoingMessages::from_job(settled, REPORTER)
     }
@@ -411,7 +413,7 @@ mod tests {
         let images = ["img-aaaa", "img-bbbb", "img-cccc"].map(image);
         let failure = Failure { code: "InternalError".into(), message: "m".into(), request_id: None };
         let failure = AccountOutcome::Failed(Arc::new(failure));
-        let outcome = |place| if failed.contains(&place) { failure.clone() } else { AccountOutcome::Changed };
+        let outcome = |place| if failed.contains(&place) { failure.clone() } else { AccountOutcome::Changed(None) };
         let report = |image| EngineReport {
             outcomes: (0..2).map(|nth| (format!("1000{nth}").parse().unwrap(), outcome((image, nth)))).collect(),
             cancelled: vec![],

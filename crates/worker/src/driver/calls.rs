@@ -123,7 +123,9 @@ async fn perform(api: &ApiSender, action: Action, sending: &Arc<Sending>) -> Cal
     match action {
         Action::Modify { region, image_id, permission, account_ids } => {
             let action = ModifyImageSharePermission { image_id, account_ids, permission };
-            api.call(&action, Some(region), sending).await.map(|()| Answer::Modified)
+            let outcome = api.call(&action, Some(region), sending).await;
+            let request_id = outcome.request_id;
+            outcome.map(|()| Answer::Modified(request_id))
         }
         Action::ReadShares { region, image_id } => {
             let outcome = api.call(&DescribeImageSharePermission { image_id }, Some(region), sending).await;

@@ -104,12 +104,13 @@ impl<I> JobsInHand<I> {
 
     /// An image of a delivery is settled. Puts the deliveries that get their report with it into the outbox.
     pub(super) fn settle(&mut self, image: DeliveryId, report: Report) {
-        let Self { outstanding, outbox, outcomes_waiting, observer, .. } = self;
+        let Self { engine, outstanding, outbox, outcomes_waiting, observer } = self;
         outstanding.settle(image, report, |job| {
             let FinishedJob { identity, lane, mode, received_at, reports } = job;
             reports.iter().for_each(|report| observer.job_settled(report));
             let finished_at = SystemTime::now();
-            let settled = SettledJob { identity, lane, mode, reports, received_at, finished_at };
+            let engine_epoch = engine.epoch(finished_at);
+            let settled = SettledJob { identity, lane, mode, reports, received_at, finished_at, engine_epoch };
             *outcomes_waiting += settled.outcomes();
             outbox.push_back(DriverEvent::Settled(Box::new(settled)));
         });

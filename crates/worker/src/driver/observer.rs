@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn settled_job_settles_its_repeated_accounts_too() {
-        let account = |id| (AccountId::new(id).unwrap(), AccountOutcome::Changed);
+        let account = |id| (AccountId::new(id).unwrap(), AccountOutcome::Changed(None));
         let report = Report {
             outcomes: vec![account(100_000), account(100_001)],
             cancelled: vec![account(200_000)],

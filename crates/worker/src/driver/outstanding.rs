@@ -361,7 +361,8 @@ mod tests {
         let mut kit = kit();
         let several = kit.take(0, 1, &["a", "b"]);
         let later = kit.take(0, 2, &["a"]);
-        let outcome = |id: u64| (id.to_string().parse().unwrap(), imageshare_engine::job::AccountOutcome::Changed);
+        let outcome =
+            |id: u64| (id.to_string().parse().unwrap(), imageshare_engine::job::AccountOutcome::Changed(None));
         let report = Report { outcomes: vec![outcome(10_001), outcome(10_002)], ..report(1) };
         kit.0.settle(several, report, |job| panic!("{job:?}"));
         assert_eq!((kit.settle(later, 0), kit.0.outcomes()), (vec![], 2));

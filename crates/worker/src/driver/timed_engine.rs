@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use imageshare_engine::{
@@ -69,6 +69,11 @@ impl TimedEngine {
     /// Returns the moment after this time.
     pub(super) fn after(&self, time: Duration) -> Instant {
         self.now() + Millis(crate::millis(time))
+    }
+
+    /// Returns the time at the engine's moment 0, given the present time.
+    pub(super) fn epoch(&self, now: SystemTime) -> SystemTime {
+        now.checked_sub(self.started.elapsed()).unwrap_or(now)
     }
 
     fn now(&self) -> Instant {

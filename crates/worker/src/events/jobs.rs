@@ -137,7 +137,7 @@ impl<'a> Settled<'a> {
         let (mut changed, mut unchanged, mut failed) = (0, 0, 0);
         for (_, outcome) in outcomes {
             match outcome {
-                AccountOutcome::Changed => changed += 1,
+                AccountOutcome::Changed(_) => changed += 1,
                 AccountOutcome::Unchanged => unchanged += 1,
                 AccountOutcome::Failed(failure) => {
                     failed += 1;
@@ -156,7 +156,7 @@ impl<'a> Settled<'a> {
         let outcomes = self.reports.iter().flat_map(|report| report.outcomes.iter().chain(&report.cancelled));
         outcomes.filter_map(|(_, outcome)| match outcome {
             AccountOutcome::Failed(failure) => Some(&**failure),
-            AccountOutcome::Changed | AccountOutcome::Unchanged => None,
+            AccountOutcome::Changed(_) | AccountOutcome::Unchanged => None,
         })
     }
 

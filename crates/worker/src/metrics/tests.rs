@@ -150,6 +150,7 @@ fn hostile_codes_become_other_and_no_label() {
             reports: vec![report],
             received_at: at,
             finished_at: at,
+            engine_epoch: at,
         };
         events::Settled::of(lane, &settled).record();
     }
@@ -196,6 +197,7 @@ fn finished_jobs_of_lost_subscription_are_counted() {
         reports: vec![report],
         received_at: at,
         finished_at: at,
+        engine_epoch: at,
     };
     events::Settled::of(lane, &settled).record();
     events::Settled::of(lane, &settled).record();
@@ -237,11 +239,15 @@ fn what_goes_well_is_recorded_without_allocation() {
     let lane = status.lanes().next().unwrap();
     let call =
         events::CallDetails { action: labels::WRITE, image_id: "img-6pb6lrmy".parse().unwrap(), accounts: Some(50) };
-    let outcome = Outcome::Accepted(Answer::Modified);
+    let outcome = Outcome::Accepted(Answer::Modified(None));
     let request_id = RequestId::new("71e69b56");
     let account = "100022975249".parse().unwrap();
-    let report =
-        Report { outcomes: vec![(account, AccountOutcome::Changed)], cancelled: vec![], duplicates: 0, requests: 1 };
+    let report = Report {
+        outcomes: vec![(account, AccountOutcome::Changed(None))],
+        cancelled: vec![],
+        duplicates: 0,
+        requests: 1,
+    };
     let at = std::time::SystemTime::now();
     let lane_id = imageshare_engine::io::LaneId(0);
     let settled = SettledJob {
@@ -251,6 +257,7 @@ fn what_goes_well_is_recorded_without_allocation() {
         reports: vec![report],
         received_at: at,
         finished_at: at,
+        engine_epoch: at,
     };
     let took = std::time::Duration::from_millis(80);
     let allocated = measure(|| {

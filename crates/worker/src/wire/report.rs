@@ -1,16 +1,20 @@
 //! A report as JSON: the outcome of one job for each account of each image.
 //!
-//! A report has up to three forms, each shorter than the one before, because a broker may refuse long messages. The first
-//! names each failure with its RequestId, the second has one failure per code, the last counts accounts and names none.
+//! A report has up to four forms, each shorter than the one before, because a broker may refuse long messages. The first
+//! has the RequestId of each change and failure, the second omits those of changes, the third has one failure per code, the
+//! last counts accounts and names none.
 
-use std::{borrow::Cow, collections::BTreeMap, fs, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fs, mem, sync::Arc};
 
 use imageshare_core::{
     ids::{AccountId, ImageId, Region, RequestId},
     text::printable,
 };
-use imageshare_engine::job::{AccountOutcome, Failure, Report as EngineReport};
-use jiff::{Timestamp, Unit};
+use imageshare_engine::{
+    job::{AcceptedWrite, AccountOutcome, Failure, Report as EngineReport},
+    time::Instant,
+};
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{images::JobImage, job::Identity, mode::Permission, rejection::Rejection};
@@ -83,6 +87,9 @@ pub struct ImageOutcomes {
     pub cancelled: Option<Vec<AccountId>>,
     /// Accounts that are not known to be in the requested state, grouped by code and request.
     pub failed: Vec<FailureGroup>,
+    /// The requests that changed the accounts of `changed` and `cancelled`, as far as their responses arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_by: Vec<AcceptedRequest>,
 }
 
 /// A report as JSON: the members and their order are the wire format. The outcomes of one image are members of the report,
@@ -111,6 +118,8 @@ struct WrittenReport<'a> {
     cancelled: Option<Cow<'a, [AccountId]>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<Cow<'a, [FailureGroup]>>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    changed_by: Cow<'a, [AcceptedRequest]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     truncated: Option<Counts>,
     duplicates: u32,
@@ -149,6 +158,19 @@ pub struct FailureGroup {
     /// The id of the refused request; `None` without one, or if failures of several requests share this group.
     pub request_id: Option<String>,
     /// The accounts, in the order of the job.
+    pub account_ids: Vec<AccountId>,
+}
+
+/// Accounts that one request changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedRequest {
+    /// The id of the request.
+    pub request_id: Option<String>,
+    /// When its response arrived.
+    #[serde(serialize_with = "with_millis")]
+    pub accepted_at: Timestamp,
+    /// The accounts of the job that it changed, in the order of the job.
     pub account_ids: Vec<AccountId>,
 }
 
@@ -193,10 +215,17 @@ pub struct Circumstances {
 
 impl Report {
     /// Returns the report of a job that this lane carried out, from the outcomes of each of its images.
+    /// `engine_epoch` is the time at the engine's moment 0.
     #[must_use]
-    pub fn of_job(identity: Identity, lane: &str, reports: &[EngineReport], circumstances: Circumstances) -> Self {
+    pub fn of_job(
+        identity: Identity,
+        lane: &str,
+        reports: &[EngineReport],
+        engine_epoch: Timestamp,
+        circumstances: Circumstances,
+    ) -> Self {
         let is_sync = identity.permission == Permission::Sync;
-        let of_image = |(image, report)| ImageOutcomes::new(image, report, is_sync);
+        let of_image = |(image, report)| ImageOutcomes::new(image, report, is_sync, engine_epoch);
         Self {
             job_id: Some(identity.job_id),
             lane: Some(lane.to_owned()),
@@ -274,7 +303,7 @@ impl Report {
 
     /// Takes the next shorter form. Returns false if this is the shortest.
     fn shorten(&mut self) -> bool {
-        if self.merge_by_code() {
+        if self.drop_requests() || self.merge_by_code() {
             return true;
         }
         let is_short = |reason: &String| reason.chars().count() <= SHORT_REASON_CHARS_MAX;
@@ -292,6 +321,12 @@ impl Report {
             _ => self.images.clear(),
         }
         true
+    }
+
+    /// Drops the requests that changed accounts. Returns whether there were any.
+    fn drop_requests(&mut self) -> bool {
+        let dropped = |is_any: bool, image: &mut ImageOutcomes| !mem::take(&mut image.changed_by).is_empty() | is_any;
+        self.images.iter_mut().fold(false, dropped)
     }
 
     /// Leaves one group of failures for each image and code. Returns whether that changed anything.
@@ -319,6 +354,7 @@ impl Report {
             unchanged: single.map(|image| Cow::from(&image.unchanged)),
             cancelled: single.and_then(|image| image.cancelled.as_ref()).map(Cow::from),
             failed: single.map(|image| Cow::from(&image.failed)),
+            changed_by: single.map(|image| Cow::from(&image.changed_by)).unwrap_or_default(),
             truncated: self.truncated,
             duplicates: self.duplicates,
             requests: self.requests,
@@ -349,6 +385,7 @@ impl<'de> Deserialize<'de> for Report {
                 unchanged: unchanged.into_owned(),
                 cancelled: written.cancelled.map(Cow::into_owned),
                 failed: failed.into_owned(),
+                changed_by: written.changed_by.into_owned(),
             }],
             _ => return Err(de::Error::custom("the outcomes are incomplete (expected images, or those of one image)")),
         };
@@ -372,19 +409,26 @@ impl<'de> Deserialize<'de> for Report {
 }
 
 impl ImageOutcomes {
-    fn new(image: &JobImage, report: &EngineReport, is_sync: bool) -> Self {
+    fn new(image: &JobImage, report: &EngineReport, is_sync: bool, engine_epoch: Timestamp) -> Self {
         let (mut changed, mut unchanged, mut cancelled) = (vec![], vec![], vec![]);
-        let mut failed = Grouping::default();
+        let (mut failed, mut changed_by) = (Grouping::default(), RequestGrouping::new(engine_epoch));
         for &(account_id, ref outcome) in &report.outcomes {
             match outcome {
-                AccountOutcome::Changed => changed.push(account_id),
+                AccountOutcome::Changed(write) => {
+                    changed_by.add(account_id, write.as_ref());
+                    changed.push(account_id);
+                }
                 AccountOutcome::Unchanged => unchanged.push(account_id),
                 AccountOutcome::Failed(failure) => failed.add(account_id, failure),
             }
         }
         for &(account_id, ref outcome) in &report.cancelled {
             match outcome {
-                AccountOutcome::Changed | AccountOutcome::Unchanged => cancelled.push(account_id),
+                AccountOutcome::Changed(write) => {
+                    changed_by.add(account_id, write.as_ref());
+                    cancelled.push(account_id);
+                }
+                AccountOutcome::Unchanged => cancelled.push(account_id),
                 AccountOutcome::Failed(failure) => failed.add(account_id, failure),
             }
         }
@@ -395,12 +439,13 @@ impl ImageOutcomes {
             unchanged,
             cancelled: is_sync.then_some(cancelled),
             failed: failed.groups,
+            changed_by: changed_by.requests,
         }
     }
 
     /// Empties its lists.
     fn clear(&mut self) {
-        (self.changed, self.unchanged, self.failed) = (vec![], vec![], vec![]);
+        (self.changed, self.unchanged, self.failed, self.changed_by) = (vec![], vec![], vec![], vec![]);
         self.cancelled = self.cancelled.as_ref().map(|_| vec![]);
     }
 
@@ -462,6 +507,36 @@ impl Grouping {
             });
         }
         place
+    }
+}
+
+/// Changed accounts on their way into the requests that changed them, in the order of the first account of each.
+struct RequestGrouping {
+    engine_epoch: Timestamp,
+    requests: Vec<AcceptedRequest>,
+    /// The accounts of one request share one value.
+    places: BTreeMap<*const AcceptedWrite, usize>,
+}
+
+impl RequestGrouping {
+    const fn new(engine_epoch: Timestamp) -> Self {
+        Self { engine_epoch, requests: Vec::new(), places: BTreeMap::new() }
+    }
+
+    fn add(&mut self, account_id: AccountId, write: Option<&Arc<AcceptedWrite>>) {
+        let Some(write) = write else { return };
+        let next = self.requests.len();
+        let place = *self.places.entry(Arc::as_ptr(write)).or_insert(next);
+        if place == next {
+            let AcceptedWrite { request_id, at: Instant(millis) } = **write;
+            let since = SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+            let accepted_at = to_millis(self.engine_epoch.saturating_add(since).unwrap_or(Timestamp::MAX));
+            let request_id = request_id.map(|id| id.to_string());
+            self.requests.push(AcceptedRequest { request_id, accepted_at, account_ids: Vec::new() });
+        }
+        if let Some(request) = self.requests.get_mut(place) {
+            request.account_ids.push(account_id);
+        }
     }
 }
 

@@ -23,6 +23,15 @@ fn circumstances() -> Circumstances {
     }
 }
 
+/// The time at the engine's moment 0.
+const EPOCH: Timestamp = Timestamp::constant(1_795_000_000, 250_000_000);
+
+/// An account that a write changed whose response arrived after 1.5 s.
+fn changed() -> AccountOutcome {
+    let request_id = RequestId::new("0c0ffee0");
+    AccountOutcome::Changed(Some(Arc::new(AcceptedWrite { request_id, at: Instant(1500) })))
+}
+
 fn failure() -> AccountOutcome {
     AccountOutcome::Failed(Arc::new(Failure {
         code: "InvalidAccountId.NotFound".into(),
@@ -33,10 +42,9 @@ fn failure() -> AccountOutcome {
 
 #[test]
 fn report_members_equal_the_manual() {
-    let outcomes =
-        vec![(id(10_001), AccountOutcome::Changed), (id(10_002), failure()), (id(10_003), AccountOutcome::Unchanged)];
+    let outcomes = vec![(id(10_001), changed()), (id(10_002), failure()), (id(10_003), AccountOutcome::Unchanged)];
     let report = EngineReport { outcomes, cancelled: vec![], duplicates: 1, requests: 3 };
-    let report = Report::of_job(identity("SHARE"), "default", &[report], circumstances());
+    let report = Report::of_job(identity("SHARE"), "default", &[report], EPOCH, circumstances());
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(
         text,
@@ -44,7 +52,8 @@ fn report_members_equal_the_manual() {
             r#"{"job_id":"j","lane":"default","image_id":"img-6pb6lrmy","region":"ap-tokyo","permission":"SHARE","#,
             r#""status":"partial","changed":["10001"],"unchanged":["10003"],"failed":[{"#,
             r#""code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","#,
-            r#""account_ids":["10002"]}],"#,
+            r#""account_ids":["10002"]}],"changed_by":[{"request_id":"0c0ffee0","accepted_at":"2026-11-18T11:06:41.750Z","#,
+            r#""account_ids":["10001"]}],"#,
             r#""duplicates":1,"requests":3,"redelivered":false,"received_at":"2026-11-24T04:00:00.123Z","#,
             r#""finished_at":"2026-11-24T04:00:03.000Z","labels":{"a":"b"},"worker":"host:17"}"#
         )
@@ -56,11 +65,11 @@ fn report_members_equal_the_manual() {
 fn sync_says_what_it_cancelled() {
     let report = EngineReport {
         outcomes: vec![(id(10_001), AccountOutcome::Unchanged)],
-        cancelled: vec![(id(10_002), AccountOutcome::Changed), (id(10_003), failure())],
+        cancelled: vec![(id(10_002), changed()), (id(10_003), failure())],
         duplicates: 0,
         requests: 1,
     };
-    let report = Report::of_job(identity("SYNC"), "default", &[report], circumstances());
+    let report = Report::of_job(identity("SYNC"), "default", &[report], EPOCH, circumstances());
     let [image] = &report.images[..] else { panic!("{report:?}") };
     assert_eq!(image.cancelled, Some(vec![id(10_002)]));
     assert_eq!((image.failed.len(), report.status), (1, Status::Partial));
@@ -73,14 +82,14 @@ fn sync_says_what_it_cancelled() {
 fn check(outcomes: &[AccountOutcome], status: Status) {
     let outcomes = (10_001..).map(id).zip(outcomes.iter().cloned()).collect();
     let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 };
-    assert_eq!(Report::of_job(identity("SHARE"), "default", &[report], circumstances()).status, status);
+    assert_eq!(Report::of_job(identity("SHARE"), "default", &[report], EPOCH, circumstances()).status, status);
 }
 
 #[test]
 fn status_follows_from_accounts() {
-    check(&[AccountOutcome::Changed, AccountOutcome::Unchanged], Status::Succeeded);
+    check(&[changed(), AccountOutcome::Unchanged], Status::Succeeded);
     check(&[AccountOutcome::Unchanged, failure()], Status::Partial);
-    check(&[AccountOutcome::Changed, failure()], Status::Partial);
+    check(&[changed(), failure()], Status::Partial);
     check(&[failure()], Status::Failed);
 }
 
@@ -110,7 +119,7 @@ fn failed(failures: impl IntoIterator<Item = (&'static str, &'static str)>) -> R
     };
     let outcomes = (1_000_000_000_000_000_000..).map(id).zip(failures.into_iter().map(failed)).collect();
     let report = EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 };
-    Report::of_job(identity("SHARE"), "default", &[report], circumstances())
+    Report::of_job(identity("SHARE"), "default", &[report], EPOCH, circumstances())
 }
 
 #[track_caller]
@@ -128,6 +137,44 @@ fn check_groups(report: &Report, expected: &[(&str, Option<&str>, &[u64])]) {
 fn failures_are_grouped_by_code_and_request() {
     let report = failed([("A", "r1"), ("A", "r1"), ("B", "r1"), ("A", "r2"), ("A", "r1")]);
     check_groups(&report, &[("A", Some("r1"), &[0, 1, 4]), ("B", Some("r1"), &[2]), ("A", Some("r2"), &[3])]);
+}
+
+/// The report of a job with `accounts` accounts. Each request changed `batch` of them.
+fn changed_in_batches(accounts: usize, batch: usize) -> EngineReport {
+    const REQUEST: &str = "71e69b56-6a35-4f5c-9bd6-7f7d8f9a";
+    let write = |n: usize| {
+        let request_id = RequestId::new(&format!("{REQUEST}{n:04}"));
+        Arc::new(AcceptedWrite { request_id, at: Instant(0) })
+    };
+    let writes: Vec<_> = (0..accounts.div_ceil(batch)).map(write).collect();
+    let outcome = |n: usize| AccountOutcome::Changed(Some(writes[n / batch].clone()));
+    let outcomes = (1_000_000_000_000_000_000..).map(id).zip((0..accounts).map(outcome)).collect();
+    EngineReport { outcomes, cancelled: vec![], duplicates: 0, requests: 0 }
+}
+
+#[test]
+fn requests_name_each_account_they_changed() {
+    let mut report = changed_in_batches(5, 2);
+    report.cancelled.push((id(10_002), report.outcomes[4].1.clone()));
+    let report = Report::of_job(identity("SYNC"), "default", &[report], EPOCH, circumstances());
+    let first = 1_000_000_000_000_000_000;
+    let accounts: Vec<_> = report.images[0].changed_by.iter().map(|request| &*request.account_ids).collect();
+    assert_eq!(
+        accounts,
+        [&[id(first), id(first + 1)][..], &[id(first + 2), id(first + 3)], &[id(first + 4), id(10_002)]]
+    );
+}
+
+#[test]
+fn requests_of_changes_fit_unless_lists_are_short() {
+    for (batch, fits) in [(50, true), (5, true), (1, false)] {
+        let report = changed_in_batches(10_000, batch);
+        let report = Report::of_job(identity("SHARE"), "default", &[report], EPOCH, circumstances());
+        let read: Report = serde_json::from_slice(&report.clone().write(Report::len_max(1, 10_000))).unwrap();
+        assert_eq!((read.truncated, &read.images[0].changed), (None, &report.images[0].changed));
+        assert_eq!(read == report, fits, "lists of {batch}");
+        assert_eq!(read.images[0].changed_by.is_empty(), !fits, "lists of {batch}");
+    }
 }
 
 #[test]
@@ -195,7 +242,7 @@ fn of_images(images: usize, accounts: u64) -> Report {
         image_id: format!("img-{n:08}").parse().unwrap(),
     };
     let images: Vec<_> = (0..images).map(image).collect();
-    let outcome = |n: u64| if n == 0 { AccountOutcome::Changed } else { failure() };
+    let outcome = |n: u64| if n == 0 { changed() } else { failure() };
     let of_image = EngineReport {
         outcomes: (0..accounts).map(|n| (id(1_000_000_000_000_000_000 + n), outcome(n))).collect(),
         cancelled: vec![],
@@ -204,7 +251,7 @@ fn of_images(images: usize, accounts: u64) -> Report {
     };
     let reports = vec![of_image; images.len()];
     let identity = Identity { images: Images::new(images).unwrap(), ..identity("SHARE") };
-    Report::of_job(identity, "default", &reports, circumstances())
+    Report::of_job(identity, "default", &reports, EPOCH, circumstances())
 }
 
 #[test]
@@ -213,7 +260,7 @@ fn several_images_have_lists_of_their_own() {
     let text = serde_json::to_string(&report).unwrap();
     let image = |n: u32| {
         format!(
-            r#"{{"image_id":"img-0000000{n}","region":"ap-chongqing-northeast","changed":["1000000000000000000"],"unchanged":[],"failed":[{{"code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","account_ids":["1000000000000000001"]}}]}}"#
+            r#"{{"image_id":"img-0000000{n}","region":"ap-chongqing-northeast","changed":["1000000000000000000"],"unchanged":[],"failed":[{{"code":"InvalidAccountId.NotFound","message":"no such account","request_id":"71e69b56","account_ids":["1000000000000000001"]}}],"changed_by":[{{"request_id":"0c0ffee0","accepted_at":"2026-11-18T11:06:41.750Z","account_ids":["1000000000000000000"]}}]}}"#
         )
     };
     let (first, second) = (image(0), image(1));

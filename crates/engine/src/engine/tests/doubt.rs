@@ -2,12 +2,12 @@
 
 use alloc::vec;
 
-use imageshare_core::Permission;
+use imageshare_core::{Permission, ids::RequestId};
 
 use super::kit::{Kit, LANE, account_id, job, refused};
 use crate::{
-    io::{CallId, Input, Outcome},
-    job::{Job, Mode},
+    io::{Answer, CallId, Input, Outcome},
+    job::{AccountOutcome, Job, Mode},
     limits::{LaneLimits, LimitValues},
     policy::Policy,
     time::Millis,
@@ -48,6 +48,27 @@ fn no_reading_settles_account_in_doubt() {
 }
 
 #[test]
+fn changed_account_names_its_accepted_write() {
+    let writes = |kit: &Kit, delivery| {
+        let written = |(_, outcome): &(_, AccountOutcome)| match outcome {
+            AccountOutcome::Changed(write) => write.as_ref().map(|write| (write.request_id, write.at.0)),
+            other => panic!("{other:?}"),
+        };
+        kit.report(delivery).outcomes.iter().map(written).collect::<Vec<_>>()
+    };
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let first = kit.job(Mode::Share, 0, [1, 2]);
+    kit.list([2]);
+    kit.write(Permission::Share);
+    let in_flight = kit.job(Mode::Share, 0, [1]);
+    let request_id = RequestId::new("71e69b56");
+    kit.answer(Outcome::Accepted(Answer::Modified(request_id)));
+    let write = Some((request_id, kit.now));
+    assert_eq!(kit.outcomes(first), ["changed", "unchanged"]);
+    assert_eq!(writes(&kit, in_flight), [write]);
+}
+
+#[test]
 fn last_listing_decides_after_all_tries() {
     for (listed, told) in [(true, "changed"), (false, "Local.NoAnswer")] {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
@@ -65,6 +86,8 @@ fn last_listing_decides_after_all_tries() {
         kit.list(listed.then_some(1));
         assert!(kit.now >= sent + 35_000, "write lag and read lag");
         assert_eq!(kit.outcomes(delivery), [told]);
+        let is_named = |(_, outcome): &(_, _)| matches!(outcome, AccountOutcome::Changed(Some(_)));
+        assert!(!kit.report(delivery).outcomes.iter().any(is_named), "no response names the write");
     }
 }
 
@@ -176,7 +199,7 @@ fn listing_beside_early_write_does_not_refute_it() {
     // The check of account 2 overtakes the write on the way to the API.
     let (listing, _) = kit.call();
     kit.open.remove(&listing);
-    kit.input(Input::Answer { call: write, outcome: Outcome::Accepted(crate::io::Answer::Modified) });
+    kit.input(Input::Answer { call: write, outcome: Outcome::Accepted(Answer::Modified(None)) });
     kit.input(Input::Answer {
         call: listing,
         outcome: Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(2)])),
@@ -299,7 +322,7 @@ fn in_flight_over_takeover(begin: impl FnOnce(&mut Kit)) -> (Kit, CallId) {
 #[test]
 fn takeover_ignores_listing_that_began_before() {
     for outcome in [
-        Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(1)])),
+        Outcome::Accepted(Answer::Shares(vec![account_id(1)])),
         refused("UnauthorizedOperation"),
         refused("InvalidImageId.NotFound"),
     ] {
@@ -316,7 +339,7 @@ fn takeover_ignores_listing_that_began_before() {
 #[test]
 fn takeover_ignores_write_that_began_before() {
     for outcome in [
-        Outcome::Accepted(crate::io::Answer::Modified),
+        Outcome::Accepted(Answer::Modified(None)),
         refused("FailedOperation.AccountAlreadyExists"),
         refused("InvalidAccountId.NotFound"),
     ] {

@@ -92,7 +92,7 @@ fn refuse_image_0(
                             Permission::Cancel => shared.remove(&(image, account)),
                         };
                     }
-                    Outcome::Accepted(Answer::Modified)
+                    Outcome::Accepted(Answer::Modified(None))
                 }
                 (None, Action::ReadShares { .. }) => {
                     let listed = shared.iter().filter(|(of, _)| *of == image).map(|&(_, account)| account);

@@ -154,7 +154,7 @@ impl Kit {
     /// A write is accepted.
     #[track_caller]
     pub(super) fn accept(&mut self) {
-        self.answer(Outcome::Accepted(Answer::Modified));
+        self.answer(Outcome::Accepted(Answer::Modified(None)));
     }
 
     /// A reading lists these accounts.
@@ -206,7 +206,7 @@ impl Kit {
 
 pub(super) fn word(outcome: &AccountOutcome) -> &str {
     match outcome {
-        AccountOutcome::Changed => "changed",
+        AccountOutcome::Changed(_) => "changed",
         AccountOutcome::Unchanged => "unchanged",
         AccountOutcome::Failed(failure) => &failure.code,
     }

@@ -69,7 +69,7 @@ fn reopened_lane_forgives_tries() {
     while kit.settled.len() < 4 {
         while let Some((call, action)) = kit.open.pop_first() {
             let answer = match action {
-                crate::io::Action::Modify { .. } => crate::io::Answer::Modified,
+                crate::io::Action::Modify { .. } => crate::io::Answer::Modified(None),
                 crate::io::Action::ReadShares { .. } => crate::io::Answer::Shares(Vec::new()),
                 crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageReadiness::Normal),
             };
@@ -293,7 +293,7 @@ fn response_after_give_up_is_ignored() {
     kit.input(Input::LaneUp(other, LaneLimits::default()));
     let delivery = crate::io::DeliveryId(99);
     kit.input(Input::Job { delivery, lane: other, job: job(Mode::Share, 7, [1, 2, 3]) });
-    kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(crate::io::Answer::Modified) });
+    kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(crate::io::Answer::Modified(None)) });
     assert!(!kit.is_settled(99), "nothing was sent for it");
 }
 

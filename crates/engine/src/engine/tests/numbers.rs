@@ -28,7 +28,7 @@ fn accounts_are_pending_until_their_outcome() {
         kit.pass(Millis(100));
         for call in kit.open.keys().copied().collect::<Vec<_>>() {
             let answer = match kit.open.remove(&call) {
-                Some(Action::Modify { .. }) => Answer::Modified,
+                Some(Action::Modify { .. }) => Answer::Modified(None),
                 _ => Answer::Shares(Vec::new()),
             };
             kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });

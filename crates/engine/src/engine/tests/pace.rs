@@ -35,7 +35,7 @@ fn write_times(latency: u64, images: u64) -> Vec<u64> {
             .collect();
         for (_, call) in due {
             let answer = match kit.open.remove(&call) {
-                Some(Action::Modify { .. }) => Answer::Modified,
+                Some(Action::Modify { .. }) => Answer::Modified(None),
                 _ => Answer::Shares(Vec::new()),
             };
             kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });

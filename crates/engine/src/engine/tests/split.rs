@@ -50,7 +50,7 @@ impl Cloud {
                     return refused(self.code);
                 }
                 self.shared.extend(list);
-                Answer::Modified
+                Answer::Modified(None)
             }
             Action::ReadShares { .. } => Answer::Shares(self.shared.iter().copied().map(account_id).collect()),
             Action::ReadImage { .. } => Answer::Image(ImageReadiness::Normal),

@@ -7,7 +7,7 @@ use imageshare_core::{Permission, ids::AccountId};
 use super::{Account, Behind, Done, HeldJob, Item, ItemSource, ItemState, Stage, Store, TakenItem};
 use crate::{
     arena::Key,
-    job::{AccountOutcome, Failure},
+    job::{AcceptedWrite, AccountOutcome, Failure},
 };
 
 impl Store {
@@ -37,8 +37,9 @@ impl Store {
             found.duplicates += 1;
             return None;
         }
-        let (next_in_account, next_in_job, state) = (None, None, ItemState::Open);
-        let item = self.items.insert(Item { job, account, next_in_account, next_in_job, permission, state, source });
+        let (next_in_account, next_in_job, state, write) = (None, None, ItemState::Open, None);
+        let item =
+            self.items.insert(Item { job, account, next_in_account, next_in_job, permission, state, source, write });
         found.open += 1;
         // The item before belongs to an earlier job that is not settled.
         found.blocked += u32::from(tail.is_some());
@@ -106,6 +107,17 @@ impl Store {
         self.items[item].state = state;
     }
 
+    /// The write that completes the operation of an account. It is reported for the items that end as changed.
+    pub(crate) fn set_write(&mut self, account: Key<Account>, write: &Arc<AcceptedWrite>) {
+        let mut next = self.accounts[account].front;
+        while let Some(item) = next {
+            if self.items[item].is_open() {
+                self.items[item].write = Some(write.clone());
+            }
+            next = self.next_in_operation(item);
+        }
+    }
+
     /// The reason why an item fails. It is reported if the item ends as failed.
     pub(crate) fn set_failure(&mut self, item: Key<Item>, failure: Arc<Failure>) {
         self.failures.insert(item, failure);
@@ -128,10 +140,10 @@ impl Store {
     /// Removes the first item of a job for its report. It is also the first of its account: earlier jobs are settled.
     pub(crate) fn take_first_item(&mut self, job: Key<HeldJob>) -> Option<TakenItem> {
         let item = self.jobs[job].first?;
-        let Item { account, next_in_account, next_in_job, state, source, .. } = self.items.remove(item)?;
+        let Item { account, next_in_account, next_in_job, state, source, write, .. } = self.items.remove(item)?;
         self.jobs[job].first = next_in_job;
         let outcome = match state {
-            ItemState::Done(Done::Changed) => AccountOutcome::Changed,
+            ItemState::Done(Done::Changed) => AccountOutcome::Changed(write),
             ItemState::Done(Done::Unchanged) => AccountOutcome::Unchanged,
             ItemState::Open | ItemState::Assumed | ItemState::Early(_) | ItemState::Failed => {
                 let failure = self.failures.remove(&item);

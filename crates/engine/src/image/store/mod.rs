@@ -12,7 +12,7 @@ use super::{history::History, ready::Ready};
 use crate::{
     arena::{Arena, Key},
     io::{CallId, DeliveryId},
-    job::{AccountOutcome, Failure, Job, Mode},
+    job::{AcceptedWrite, AccountOutcome, Failure, Job, Mode},
     time::Instant,
 };
 
@@ -65,6 +65,8 @@ pub(super) struct Item {
     permission: Permission,
     state: ItemState,
     source: ItemSource,
+    /// The accepted write that completed it, if one did.
+    write: Option<Arc<AcceptedWrite>>,
 }
 
 /// The outcome of an item.

@@ -160,7 +160,7 @@ fn reports(said: &[DriverEvent<u32>]) -> Vec<(u32, Vec<String>)> {
         DriverEvent::Requeued { .. } | DriverEvent::Notice(..) | DriverEvent::CredentialFailed(..) => None,
     });
     let word = |outcome: &AccountOutcome| match outcome {
-        AccountOutcome::Changed => "changed".to_owned(),
+        AccountOutcome::Changed(_) => "changed".to_owned(),
         AccountOutcome::Unchanged => "unchanged".to_owned(),
         AccountOutcome::Failed(failure) => failure.code.to_string(),
     };

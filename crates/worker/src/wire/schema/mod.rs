@@ -274,6 +274,7 @@ mod tests {
         json!({"job_id": "j", "lane": "default", "image_id": "img-6pb6lrmy", "region": "ap-tokyo", "permission": "SYNC",
                "status": "partial", "changed": ["10001"], "unchanged": [], "cancelled": ["10002"],
                "failed": [{"code": "Local.NoAnswer", "message": "m", "request_id": null, "account_ids": ["10003"]}],
+               "changed_by": [{"request_id": "r", "accepted_at": "2026-11-24T04:00:03.000Z", "account_ids": ["10001", "10002"]}],
                "duplicates": 0, "requests": 2, "redelivered": true, "received_at": "2026-11-24T04:00:00.000Z",
                "finished_at": "2026-11-24T04:00:03.500Z", "labels": {"a": "b"}, "worker": "host:17"})
     }
@@ -281,7 +282,7 @@ mod tests {
     fn good_report_of_images() -> Value {
         let mut report = good_report();
         let mut image = json!({});
-        for name in ["image_id", "region", "changed", "unchanged", "cancelled", "failed"] {
+        for name in ["image_id", "region", "changed", "unchanged", "cancelled", "failed", "changed_by"] {
             image[name] = report.as_object_mut().unwrap().remove(name).unwrap();
         }
         let other = with(image.clone(), &json!({"region": "ap-seoul"}));
@@ -304,6 +305,8 @@ mod tests {
         assert_eq!(names(&schema["properties"]), names(&rejected).union(&names(&several)).copied().collect());
         assert_eq!(names(&schema["properties"]["images"]["items"]["properties"]), names(&several["images"][0]));
         assert_eq!(names(&schema["$defs"]["failed"]["items"]["properties"]), names(&rejected["failed"][0]));
+        let changed_by = &schema["$defs"]["changed_by"]["items"]["properties"];
+        assert_eq!(names(changed_by), names(&rejected["changed_by"][0]));
         assert_eq!(names(&schema["properties"]["truncated"]["properties"]), names(&rejected["truncated"]));
         assert!(!validator.is_valid(&rejected), "a truncated report has empty lists");
         let shortest: Report = serde_json::from_value(rejected).unwrap();
