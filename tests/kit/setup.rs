@@ -197,7 +197,8 @@ impl<'a> TestSetup<'a> {
     pub fn publish(&self, jobs: &[Value]) {
         self.unreported.fetch_add(jobs.len(), Relaxed);
         for (lane, region) in self.lanes.iter().zip(REGIONS) {
-            let jobs = jobs.iter().filter(|job| job["region"] == region);
+            let is_of_lane = |job: &&Value| job["region"] == region || job["images"][0]["region"] == region;
+            let jobs = jobs.iter().filter(is_of_lane);
             let properties = properties().with_timestamp(UNIX_EPOCH.elapsed().unwrap().as_secs());
             let message = |job: &Value| (job.to_string().into_bytes(), properties.clone());
             self.client().publish_to("imageshare", lane, jobs.map(message));

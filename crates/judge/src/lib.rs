@@ -158,7 +158,8 @@ fn shapes(record: &Record, problems: &mut Vec<String>) {
             (_, 0) => "failed",
             _ => "partial",
         };
-        if report.status != status {
+        // One image of several may have another status than the job.
+        if report.status != status && !(job.id.contains('/') && report.status == "partial") {
             untrue(format!("the status is {:?}, and {failed} of {} failed", report.status, report.outcomes.len()));
         }
         if report.received > report.finished {

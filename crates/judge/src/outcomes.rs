@@ -110,6 +110,11 @@ impl Story<'_> {
                 continue;
             }
             let mut from = decided.max(received - SLACK);
+            if let Some(id) = item.report.changed_by(self.account)
+                && let Err(text) = self.check_request(&self.record.jobs[item.place], id)
+            {
+                untrue(text);
+            }
             if item.outcome == Some(&ReportedOutcome::Changed) {
                 match self.first_write(item.shared, began, finished) {
                     // The account may have been as requested before, but not when the request was sent.

@@ -95,8 +95,19 @@ pub(crate) struct JobReport {
     /// The process id of the worker.
     #[serde(deserialize_with = "process")]
     pub(crate) worker: String,
+    /// The requests that changed accounts.
+    #[serde(default)]
+    pub(crate) changed_by: Vec<ReportedRequest>,
     #[serde(flatten, deserialize_with = "outcomes")]
     pub(crate) outcomes: Vec<(u64, ReportedOutcome)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct ReportedRequest {
+    #[serde(rename = "request_id")]
+    pub(crate) id: String,
+    #[serde(rename = "account_ids", deserialize_with = "accounts")]
+    pub(crate) accounts: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -141,12 +152,20 @@ pub(crate) struct LateEffect {
 }
 
 impl Record {
-    /// Reads a record as the outside checker writes it.
+    /// Reads a record as the outside checker writes it. What names several images is split into parts for one image each,
+    /// whose `job_id` has the image too.
     ///
     /// # Errors
     ///
     /// A member is missing or has another type.
-    pub fn parse(raw: Value) -> Result<Self, serde_json::Error> {
+    pub fn parse(mut raw: Value) -> Result<Self, serde_json::Error> {
+        let jobs = raw["jobs"].as_array().into_iter().flatten();
+        let several = jobs.filter(|job| job["images"].is_array()).map(|job| job["job_id"].clone()).collect::<Vec<_>>();
+        for (list, body) in [("jobs", ""), ("reports", ""), ("dead", "/body")] {
+            if let Some(entries) = raw.get_mut(list).and_then(Value::as_array_mut) {
+                *entries = entries.drain(..).flat_map(|entry| parts(entry, body, &several)).collect();
+            }
+        }
         serde_json::from_value(raw)
     }
 
@@ -165,6 +184,12 @@ impl Record {
 impl JobReport {
     pub(crate) fn outcome(&self, account: u64) -> Option<&ReportedOutcome> {
         self.outcomes.iter().find(|(named, _)| *named == account).map(|(_, outcome)| outcome)
+    }
+
+    /// Returns the request that changed an account, if the report names it.
+    pub(crate) fn changed_by(&self, account: u64) -> Option<&str> {
+        let request = self.changed_by.iter().find(|request| request.accounts.contains(&account))?;
+        Some(&request.id)
     }
 
     /// The accounts that failed, with the reason.
@@ -200,6 +225,27 @@ impl LoggedRequest {
     }
 }
 
+/// Returns an entry of a record once for each of the images that its body names, if it is about one of these jobs. The dead
+/// letter of a job that failed for one of its images names this image alone.
+fn parts(entry: Value, body: &str, several: &[Value]) -> Vec<Value> {
+    let Some(whole) = entry.pointer(body).filter(|whole| several.contains(&whole["job_id"])) else {
+        return vec![entry];
+    };
+    let alone = [Value::Object(serde_json::Map::new())];
+    let images = whole["images"].as_array().map_or(&alone[..], Vec::as_slice);
+    let of_image = |image: &Value| {
+        let mut part = entry.clone();
+        if let (Some(Value::Object(members)), Value::Object(image)) = (part.pointer_mut(body), image) {
+            members.extend(image.clone());
+            let id = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default();
+            let job_id = [id("job_id"), id("image_id")].join("/");
+            members.insert("job_id".to_owned(), job_id.into());
+        }
+        part
+    };
+    images.iter().map(of_image).collect()
+}
+
 fn accounts<'de, D: Deserializer<'de>, C: FromIterator<u64>>(raw: D) -> Result<C, D::Error> {
     Vec::<String>::deserialize(raw)?.iter().map(|id| id.parse().map_err(Error::custom)).collect()
 }
@@ -214,7 +260,7 @@ fn process<'de, D: Deserializer<'de>>(raw: D) -> Result<String, D::Error> {
     Ok(worker.rsplit(':').next().unwrap_or_default().to_owned())
 }
 
-/// Parses the lists of a report. A failure names one account, or all with the same cause.
+/// Parses the lists of a report.
 fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, ReportedOutcome)>, D::Error> {
     let report = BTreeMap::<String, Value>::deserialize(raw)?;
     let list = |member: &str| report.get(member).and_then(Value::as_array).into_iter().flatten();
@@ -235,9 +281,7 @@ fn outcomes<'de, D: Deserializer<'de>>(raw: D) -> Result<Vec<(u64, ReportedOutco
             code: text("code").unwrap_or_default(),
             request_id: text("request_id"),
         });
-        for account in
-            failure.get("account_id").into_iter().chain(failure["account_ids"].as_array().into_iter().flatten())
-        {
+        for account in failure["account_ids"].as_array().into_iter().flatten() {
             outcomes.push((number(account)?, outcome.clone()));
         }
     }

@@ -1,6 +1,6 @@
 //! Tests that the judge accepts a correct record and detects every kind of falsification.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     judge,
@@ -131,4 +131,55 @@ fn every_falsification_is_detected() {
         let is_expected = |problem: &String| problem.starts_with(rule) && problem.contains(words);
         assert!(problems.iter().any(is_expected), "{words:?} is not among {problems:#?}");
     }
+}
+
+/// Judges a job for two images after a change of its record.
+fn check_two_images(change: fn(&mut Value), expected: &[&str]) {
+    let image = |image: &str, request: &str| {
+        let changed_by = json!([{"request_id": request, "accepted_at": "2026-01-01T00:00:01Z", "account_ids": ["1"]}]);
+        json!({"image_id": image, "changed": ["1"], "unchanged": [], "failed": [], "changed_by": changed_by})
+    };
+    let request = |id: &str, image: &str| {
+        json!({"request_id": id, "time": "2026-01-01T00:00:01Z", "host": "h", "action": "ModifyImageSharePermission",
+            "code": "ok", "image_id": image, "permission": "SHARE", "accounts": ["1"]})
+    };
+    let mut record = json!({
+        "jobs": [{"job_id": "a", "images": [{"image_id": "i"}, {"image_id": "j"}], "permission": "SHARE",
+            "account_ids": ["1"]}],
+        "reports": [{"job_id": "a", "status": "succeeded", "images": [image("i", "r1"), image("j", "r2")], "redelivered": false,
+            "received_at": "2026-01-01T00:00:00Z", "finished_at": "2026-01-01T00:00:02Z", "worker": "machine:1"}],
+        "requests": [request("r1", "i"), request("r2", "j")], "dead": [], "initial": {}, "last": {"i": [1], "j": [1]},
+        "invalid": [], "left": 0, "hosts": {"1": "h"}, "unknown": [], "cap": 500, "in_flight": 1_000_000,
+        "in_doubt": 2_000_000, "is_calm": true,
+    });
+    change(&mut record);
+    let problems = judge(&Record::parse(record).unwrap());
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, part) in problems.iter().zip(expected) {
+        assert!(problem.contains(part), "{problem}");
+    }
+}
+
+#[test]
+fn each_image_of_a_job_is_judged() {
+    check_two_images(|_| {}, &[]);
+    let omit = |record: &mut Value| drop(record["reports"][0]["images"].as_array_mut().unwrap().pop());
+    check_two_images(omit, &["a/j has no report"]);
+    check_two_images(
+        |record| record["last"]["j"] = json!([]),
+        &["j is not shared with 1", "unlike in the sandbox's log"],
+    );
+    check_two_images(|record| record["reports"][0]["images"][1]["changed"] = json!([]), &["has no outcome for 1"]);
+    let fail = |record: &mut Value| {
+        let failed = json!([{"code": "InvalidAccountId.NotFound", "request_id": "r2", "account_ids": ["1"]}]);
+        record["reports"][0]["images"][1] = json!({"image_id": "j", "failed": failed});
+        record["reports"][0]["status"] = json!("partial");
+        record["requests"][1]["code"] = json!("InvalidAccountId.NotFound");
+        let body = json!({"job_id": "a", "image_id": "j", "account_ids": ["1"]});
+        record["dead"] = json!([{"reason": "failed", "code": "InvalidAccountId.NotFound", "body": body}]);
+        (record["last"]["j"], record["unknown"], record["is_calm"]) = (json!([]), json!([1]), json!(false));
+    };
+    check_two_images(fail, &[]);
+    let other = |record: &mut Value| record["reports"][0]["images"][1]["changed_by"][0]["request_id"] = json!("r1");
+    check_two_images(other, &["r1 was for i"]);
 }

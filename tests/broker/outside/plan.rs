@@ -197,12 +197,18 @@ impl RoundPlan {
         (self.is_calm && self.steps.iter().all(is_bounded)).then_some(bound)
     }
 
-    /// Returns a SHARE or CANCEL of a few external accounts.
+    /// Returns a SHARE or CANCEL of a few external accounts, for one image or for two of a lane.
     fn plain_job(&self, random: &mut SplitMix64, number: usize, pool: u64) -> Value {
-        let (image, lane) = &self.images[index(random, self.images.len())];
+        let first = index(random, self.images.len());
+        let of_lane = self.images.iter().cycle().skip(first).filter(|(_, lane)| *lane == self.images[first].1);
+        let image = |(id, lane): &(_, usize)| json!({"image_id": id, "region": REGIONS[*lane]});
+        let mut images: Vec<_> = of_lane.take(if random.below(6) == 0 { 2 } else { 1 }).map(image).collect();
+        let mut job = if images.len() > 1 { json!({"images": images}) } else { images.remove(0) };
         let accounts: BTreeSet<u64> = (0..=random.below(5)).map(|_| account(random.below(pool))).collect();
-        json!({"job_id": format!("job-{number:04}"), "image_id": image, "region": REGIONS[*lane],
-            "permission": if random.below(5) < 3 { "SHARE" } else { "CANCEL" }, "account_ids": texts(&accounts)})
+        job["job_id"] = json!(format!("job-{number:04}"));
+        job["permission"] = json!(if random.below(5) < 3 { "SHARE" } else { "CANCEL" });
+        job["account_ids"] = json!(texts(&accounts));
+        job
     }
 
     fn job(&mut self, random: &mut SplitMix64, number: usize, pool: u64) -> Value {
