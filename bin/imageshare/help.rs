@@ -14,8 +14,16 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ("Tools", &["check", "sandbox", "sign", "schema", "completions", "man"]),
 ];
 
-/// Three examples of each command.
+/// Three examples of each command, and of the program for its manual page.
 const EXAMPLES: &[(&str, [&str; 3])] = &[
+    (
+        "",
+        [
+            "imageshare run examples/jobs.ndjson --sandbox",
+            "imageshare share --image img-6pb6lrmy --region ap-singapore --account 1038493875",
+            "imageshare worker --declare",
+        ],
+    ),
     (
         "accounts",
         [
@@ -256,11 +264,9 @@ pub(crate) fn is_tool(name: &str) -> bool {
 /// Returns the text after the examples in the help of a command.
 pub(crate) fn notes(command: &Command, name: &str) -> Option<String> {
     let help = command.get_after_help()?.to_string();
-    match examples(name) {
-        Some(_) => help.split_once("\n\n").map(|(_, notes)| notes.to_owned()),
-        // The manual page of the top level has sections for this text.
-        None => None,
-    }
+    // The top level has sections of its own for the rest.
+    examples(name).filter(|_| !name.is_empty())?;
+    help.split_once("\n\n").map(|(_, notes)| notes.to_owned())
 }
 
 /// Returns the help template of the top level, with the commands in groups.

@@ -34,21 +34,24 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 pub(crate) fn run(folder: &Path) -> CommandResult {
-    let mut command = help::command().disable_help_subcommand(true);
-    command.build();
-    write_pages(&command, "", folder)
+    let mut pages = Vec::new();
+    add_pages(&help::command(), "", &mut pages)
+        .and_then(|()| pages.iter().try_for_each(|(file, text)| fs::write(folder.join(file), text)))
         .with_context(|| format!("cannot write manual pages to {}", files::name(folder)))
         .or_exit(Exit::Failed)?;
     Ok(Exit::Done)
 }
 
-/// Writes the pages of a command and its subcommands. `name` is without `imageshare`.
-fn write_pages(command: &Command, name: &str, folder: &Path) -> io::Result<()> {
-    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        write_pages(subcommand, format!("{name} {}", subcommand.get_name()).trim_start(), folder)?;
+/// Adds the page of a command, which has this name without that of the program, and those of its subcommands, each with the
+/// name of its file.
+fn add_pages(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    // `help` has a subcommand for each command.
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        add_pages(subcommand, format!("{name} {}", subcommand.get_name()).trim_start(), pages)?;
     }
     let page = Man::new(command.clone());
-    fs::write(folder.join(page.get_filename()), render(&page, command, name)?)
+    pages.push((page.get_filename(), render(&page, command, name)?));
+    Ok(())
 }
 
 fn render(page: &Man, command: &Command, name: &str) -> io::Result<Vec<u8>> {
@@ -58,7 +61,7 @@ fn render(page: &Man, command: &Command, name: &str) -> io::Result<Vec<u8>> {
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
     page.render_options_section(&mut text)?;
-    if command.get_subcommands().any(|subcommand| !subcommand.is_hide_set()) {
+    if command.has_subcommands() {
         page.render_subcommands_section(&mut text)?;
     }
     let mut roff = Roff::new();
@@ -104,4 +107,23 @@ fn environment(command: &Command, name: &str) -> Vec<(String, String)> {
         variables.extend(VARIABLES.map(|(variable, meaning)| (variable.to_owned(), meaning.to_owned())));
     }
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_one_page_with_its_sections() {
+        let mut pages = Vec::new();
+        add_pages(&help::command(), "", &mut pages).unwrap();
+        assert!(pages.iter().any(|(file, _)| file == "imageshare-dead-replay.1"));
+        for (file, text) in pages {
+            let text = String::from_utf8(text).unwrap();
+            assert!(!file.contains("help"), "{file}");
+            for section in ["SYNOPSIS", "OPTIONS", "\"EXIT STATUS\"", "EXAMPLES"] {
+                assert!(text.contains(&format!(".SH {section}\n")), "{file} has no {section}");
+            }
+        }
+    }
 }

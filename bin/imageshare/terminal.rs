@@ -240,7 +240,7 @@ fn parts(now: &Snapshot, took: Duration) -> Parts {
         texts.push(format!("{} left", HumanDuration(left)));
         texts.push(format!("{:.0}/s", 1.0 / seconds_each));
     }
-    texts.push(format!("{} requests", HumanCount(now.calls_sent)));
+    texts.push(format!("{} {}", HumanCount(now.calls_sent), if now.calls_sent == 1 { "request" } else { "requests" }));
     if now.calls_throttled > 0 {
         texts.push(format!("{} throttled", HumanCount(now.calls_throttled)));
     }
@@ -266,7 +266,8 @@ fn draw(bar: &ProgressBar, parts: &Parts) {
     let (template, room) = if width >= BAR_WIDTH_MIN { ("{bar:24} {msg}", width - BAR - 1) } else { ("{msg}", width) };
     let style = ProgressStyle::with_template(template).expect("the templates above are valid").progress_chars("=> ");
     bar.set_style(style);
-    bar.set_length(parts.total);
+    // A bar of length 0 would be full.
+    bar.set_length(parts.total.max(1));
     bar.set_position(parts.done);
     bar.set_message(fitting(&parts.texts, room));
 }
@@ -303,7 +304,15 @@ mod tests {
     #[test]
     fn nothing_done_gives_no_estimate() {
         check(&snapshot(0), 10, 80, "0 of 60,000 accounts, 243 requests, 3 throttled");
+        check(&Snapshot { calls_sent: 1, ..Snapshot::default() }, 1, 80, "0 of 0 accounts, 1 request");
         check(&snapshot(12_345), 1, 80, "12,345 of 60,000 accounts, 243 requests, 3 throttled");
+    }
+
+    #[test]
+    fn bar_is_empty_before_the_first_account() {
+        let bar = ProgressBar::hidden();
+        draw(&bar, &parts(&Snapshot::default(), Duration::ZERO));
+        assert_eq!((bar.position(), bar.length()), (0, Some(1)), "a bar of length 0 is full");
     }
 
     #[test]
