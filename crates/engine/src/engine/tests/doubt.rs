@@ -200,10 +200,7 @@ fn listing_beside_early_write_does_not_refute_it() {
     let (listing, _) = kit.call();
     kit.open.remove(&listing);
     kit.input(Input::Answer { call: write, outcome: Outcome::Accepted(Answer::Modified(None)) });
-    kit.input(Input::Answer {
-        call: listing,
-        outcome: Outcome::Accepted(crate::io::Answer::Shares(vec![account_id(2)])),
-    });
+    kit.input(Input::Answer { call: listing, outcome: Outcome::Accepted(Answer::Shares(vec![account_id(2)])) });
     kit.list([1, 2]);
     assert_eq!(kit.outcomes(delivery), ["changed", "unchanged"]);
 }
