@@ -86,7 +86,7 @@ pub(crate) fn print_for_people(text: &str) -> Result<(), Problem> {
 }
 
 /// Returns a number with its noun: `1 request`, `2 requests`.
-pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

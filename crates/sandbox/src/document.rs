@@ -39,8 +39,8 @@ struct DocumentProblem {
 }
 
 impl DocumentError {
-    fn of_one(line: Option<usize>, key: String, problem: String, hint: Option<String>) -> Self {
-        let problem = printable(&problem, PROBLEM_CHARS_MAX);
+    fn of_one(line: Option<usize>, key: String, problem: &str, hint: Option<String>) -> Self {
+        let problem = printable(problem, PROBLEM_CHARS_MAX);
         Self { problems: vec![DocumentProblem { line, key, problem, hint }], more: 0 }
     }
 
@@ -103,7 +103,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DocumentE
             None => (format!(": {message}"), "one JSON object".to_owned()),
         };
         let problem = format!("malformed JSON at column {}{problem} (expected {expected})", error.column());
-        DocumentError::of_one(Some(error.line()), String::new(), problem, None)
+        DocumentError::of_one(Some(error.line()), String::new(), &problem, None)
     };
     // A derived reader would take a list for an object.
     if json.trim_ascii_start().first().is_some_and(|&byte| byte != b'{') {
@@ -204,7 +204,7 @@ fn refused(line: Option<usize>, path: Option<&Path>, message: &str, object: &str
             Segment::Enum { .. } | Segment::Unknown => {}
         }
     }
-    DocumentError::of_one(line, key, problem, hint)
+    DocumentError::of_one(line, key, &problem, hint)
 }
 
 /// Returns what a parser's message expects, in the words of this program.

@@ -270,7 +270,7 @@ mod tests {
             &["w.toml:1: rate_window: unknown variant (expected fixed or sliding)", "hint: did you mean sliding?"],
         );
         check_refused("[dials\ncap = 1", &["w.toml:1: unclosed table (expected ])"]);
-        check_refused("read_lag = 1.\n", &["w.toml:1: read_lag: invalid mantissa (expected TOML)"]);
+        check_refused("read_lag = 1.\n", &["w.toml:1: read_lag: invalid fraction (expected digits)"]);
         check_refused("", &["w.toml:1: missing key (expected keys)"]);
         check_refused("keys = []", &["w.toml:1: keys: missing (expected at least one key)"]);
     }
