@@ -48,9 +48,9 @@ section! {
             variables &[MANAGEMENT_URL];
         /// A file with that address
         management_url_file: Option<PathBuf> = None, file_path("a file with the address").optional();
-        /// Jobs that a lane holds at once, from which it forms requests. AMQP has two bytes for the number
+        /// The most jobs that a lane holds at once. It builds requests from these jobs. The maximum is that of AMQP
         prefetch: u16 = 10_000, whole(1..=65_535, "jobs"), variables &["IMAGESHARE_PREFETCH"];
-        /// A broker, or a worker, that is silent for twice as long is dead
+        /// The interval of heartbeats. Broker and worker consider each other dead after twice this time without data
         heartbeat: Duration = 10 * SECOND, whole_seconds(SECOND..=60 * SECOND);
         /// How long a job may be held before its lane is requeued. The broker closes the channel after 30m
         lease: Duration = 20 * 60 * SECOND, duration(SECOND..=25 * 60 * SECOND);

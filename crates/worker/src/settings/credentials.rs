@@ -63,7 +63,7 @@ section! {
         /// How long a role's key lives; with `assume_role` and `tke_oidc`
         duration: Duration = Duration::from_hours(2),
             whole_seconds(Duration::from_secs(1)..=Duration::from_secs(ROLE_SECONDS_MAX));
-        /// What the role's owner agreed on with you; with `assume_role`. Not shown
+        /// The external id that the role requires; with `assume_role`. Not shown
         external_id: Option<SecretText> = None,
             form("2 to 128 letters, digits and _+=,.@:/-", is_external_id).map(SecretText).optional();
         /// The credential that the role is assumed with, not an assumed role itself; with `assume_role`

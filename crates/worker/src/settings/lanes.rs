@@ -32,7 +32,7 @@ const ENDPOINT: (&str, &str) = ("IMAGESHARE_ENDPOINT", "--endpoint");
 section! {
     /// A lane of the settings.
     LaneSettings from RawLane (credentials: &[String]) {
-        /// A host, or `https://host[:port]`; `http://` only to a loopback address. Variable and flag replace all lanes by one
+        /// The API endpoint. The variable and the flag replace all lanes by one
         endpoint: Endpoint = DEFAULT_ENDPOINT.parse().expect("the default endpoint is a host"), parsed(Endpoint::EXPECTED),
             variables &[ENDPOINT.0], flag "--endpoint";
         /// The regions whose images the lane serves, as a list
@@ -44,7 +44,7 @@ section! {
         /// For each action but DescribeImages, which has 40 requests a second. The API allows 10
         rate: f64 = LaneLimitValues::default().rate, decimal_within(0.01..=1000.0, "requests a second"),
             variables &["IMAGESHARE_RATE"], flag "--rate";
-        /// Accounts that one request names at most
+        /// The most accounts in one request
         batch: u32 = LaneLimitValues::default().batch, whole(1..=500, "accounts per request"),
             variables &["IMAGESHARE_BATCH"], flag "--batch";
         /// Requests in flight
