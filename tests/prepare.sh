@@ -76,7 +76,9 @@ provide() {
 cargo_tool() {
     local folder=$cache/$1
     if ! grep -qF "\"$1 $2 " "$folder/.crates2.json" 2>/dev/null; then
-        CARGO_TARGET_DIR=$folder/target cargo install --quiet --locked --root "$folder" --version "$2" "$1"
+        # Compiling the tool takes longer than running it.
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+            CARGO_TARGET_DIR=$folder/target cargo install --quiet --locked --root "$folder" --version "$2" "$1"
         rm -rf "$folder/target"
     fi
     PATH=$(cd "$folder/bin" && pwd):$PATH
