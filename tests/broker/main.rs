@@ -10,7 +10,6 @@
 /// Scenarios that leave the broker unharmed. They also run with the broker that `IMAGESHARE_TEST_BROKER` names.
 mod any_broker {
     mod closed_lanes;
-    mod service;
     mod throttle;
     mod worker;
 }

@@ -38,7 +38,7 @@ pub use response::response;
 pub use settings::settings;
 pub use signature::signature;
 
-/// The name of a target, which its binary in `fuzz/` and its file in `fuzz/corpus` share, and its check.
+/// The name of a target, which its binary in `fuzz/` and its lines in `fuzz/corpus.txt` share, and its check.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.

@@ -1,6 +1,11 @@
 //! Replays the committed corpus of every target.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper of a test fails the test, as the test itself would"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,18 +26,20 @@ fn fuzz_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(path)
 }
 
-/// The inputs of a target with the place of each: one per line of its file, with `\xNN` for bytes that are not printable
-/// ASCII. A line that begins with `#` is a comment. Panics if the file is missing, empty or malformed.
-fn inputs(target: &str) -> BTreeMap<String, Vec<u8>> {
-    let path = fuzz_path("corpus").join(format!("{target}.txt"));
+/// The inputs of each target with their lines in the corpus, whose first line describes the format. Panics if the corpus is
+/// missing or malformed.
+fn corpus() -> BTreeMap<String, BTreeMap<usize, Vec<u8>>> {
+    let path = fuzz_path("corpus.txt");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.starts_with('#'));
-    let inputs: BTreeMap<_, _> = lines.map(|(number, line)| (format!("{target}.txt:{number}"), bytes(line))).collect();
-    assert!(!inputs.is_empty(), "{}: no inputs", path.display());
-    inputs
+    let mut corpus: BTreeMap<String, BTreeMap<usize, Vec<u8>>> = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.starts_with('#')) {
+        let (target, input) = line.split_once(' ').unwrap();
+        corpus.entry(target.to_owned()).or_default().insert(number, bytes(input));
+    }
+    corpus
 }
 
-/// Returns the bytes of a line of the corpus.
+/// Returns the bytes of an input.
 fn bytes(line: &str) -> Vec<u8> {
     let mut parts = line.split('\\');
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
@@ -46,10 +53,11 @@ fn bytes(line: &str) -> Vec<u8> {
 
 #[test]
 fn every_input_of_the_corpus_passes() {
+    let corpus = corpus();
     for (target, check) in TARGETS {
         check(b"");
-        for (place, input) in inputs(target) {
-            assert!(catch_unwind(AssertUnwindSafe(|| check(&input))).is_ok(), "{place}");
+        for (line, input) in &corpus[target] {
+            assert!(catch_unwind(AssertUnwindSafe(|| check(input))).is_ok(), "corpus.txt:{line}");
         }
     }
 }
@@ -60,16 +68,13 @@ fn every_target_has_corpus_and_binary() {
     let manifest = fs::read_to_string(fuzz_path("Cargo.toml")).unwrap();
     let binaries = manifest.split("[[bin]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
     assert_eq!(binaries.collect::<BTreeSet<_>>(), targets);
-    let files = fs::read_dir(fuzz_path("corpus")).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
-    assert_eq!(files.collect::<BTreeSet<_>>(), targets);
+    assert_eq!(corpus().into_keys().collect::<BTreeSet<_>>(), targets);
 }
 
 #[test]
 fn corpus_is_small_and_has_no_duplicates() {
     let mut len = 0;
-    for (target, _) in TARGETS {
-        let inputs = inputs(target);
+    for (target, inputs) in corpus() {
         assert!(inputs.len() <= INPUTS_MAX, "{target}: {} inputs (expected at most {INPUTS_MAX})", inputs.len());
         len += inputs.values().map(Vec::len).sum::<usize>();
         let different: BTreeSet<_> = inputs.values().collect();

@@ -1,15 +1,20 @@
 //! Workers that are killed or stopped at any moment: nothing is lost, and at most the requests in flight are repeated.
 
-use std::{fs::File, io::pipe, process::Stdio};
+use std::{fs::File, io::pipe, os::unix::net::UnixDatagram, process::Stdio, time::Duration};
 
 use kit::{
-    BrokerNode, ReceivedMessage, Relay, SandboxProcess,
+    BrokerNode, Folder, ReceivedMessage, Relay, SandboxProcess,
     history::{IMAGES, JobHistory, account, image},
     setup::{REPORTS, TestSetup},
+    shell::Shell,
     size, wait_until,
+    worker::Worker,
 };
 
-use crate::outside::{self, RoundFault, RoundPlan};
+use crate::{
+    outside::{self, RoundFault, RoundPlan},
+    transcripts,
+};
 
 /// A kill repeats at most the request in flight for each image.
 #[test]
@@ -103,4 +108,43 @@ fn faults_leak_no_file_thread_or_memory() {
     assert!(now < memory + GROWTH_MAX_KIB, "from {memory} to {now} KiB");
     setup.check_all_succeeded(&history);
     worker.drain();
+}
+
+/// Returns the next notification.
+fn receive(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let len = manager.recv(&mut buffer).expect("the worker sends a notification in time");
+    String::from_utf8(buffer[..len].to_vec()).unwrap()
+}
+
+#[test]
+fn service_manager_receives_states_and_is_optional() {
+    let setup = TestSetup::new(BrokerNode::any(), SandboxProcess::start(&["--rps", "0"]), 100);
+    let folder = Folder::new();
+    let path = folder.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let program = setup.program("worker").env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let worker = Worker::start(program);
+    assert_eq!(receive(&manager), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(receive(&manager), "WATCHDOG=1");
+    }
+    worker.signal("TERM");
+    let mut notification = receive(&manager);
+    while notification == "WATCHDOG=1" {
+        notification = receive(&manager);
+    }
+    assert_eq!(notification, "STOPPING=1");
+    assert_eq!(worker.wait().0, Some(0));
+
+    let worker = Worker::start(setup.program("worker").env("NOTIFY_SOCKET", "/nowhere/at/all"));
+    worker.wait_for_log_after(0, &["WARN", "NOTIFY_SOCKET"]);
+    worker.wait_until_subscribed();
+    worker.drain();
+}
+
+#[test]
+fn check_names_what_is_missing_and_changes_nothing() {
+    transcripts::follow(Shell::new(), BrokerNode::any(), "check");
 }

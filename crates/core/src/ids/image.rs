@@ -5,7 +5,7 @@ use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{super::text::excerpt, inline::InlineAscii};
+use super::{super::text::excerpt, InlineAscii};
 
 /// The id of a custom image: `img-` and 4 to 32 lower-case letters or digits.
 ///

@@ -5,7 +5,7 @@ use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{super::text::excerpt, inline::InlineAscii};
+use super::{super::text::excerpt, InlineAscii};
 
 /// A region id such as `ap-singapore`, checked by shape only: the vendor's list grows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

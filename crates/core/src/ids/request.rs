@@ -4,7 +4,7 @@ use core::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::inline::InlineAscii;
+use super::InlineAscii;
 
 /// The `RequestId` of a response: 1 to 64 printable ASCII characters. Documented as UUID text, on which nothing relies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
