@@ -82,7 +82,7 @@ fn changed_settings_and_keys_lose_no_job() {
 fn reader_threads(running: &Running) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
     let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-    tasks.flatten().filter(|task| name(task) == "reading\n").count()
+    tasks.flatten().filter(|task| name(task) == "settings\n").count()
 }
 
 #[test]
