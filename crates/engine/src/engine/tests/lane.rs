@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use imageshare_core::Permission;
 
-use super::kit::{Kit, LANE, NO_CHECKS, job};
+use super::kit::{Kit, LANE, NO_CHECKS, image_id, job};
 use crate::{
     LaneStatus,
-    io::{CloseReason, Input, Outcome},
+    io::{Action, Answer, CloseReason, ImageReadiness, Input, Outcome},
     job::Mode,
     limits::{LaneLimits, LimitValues},
     policy::Policy,
@@ -25,6 +25,19 @@ fn fail_until(kit: &mut Kit, end: u64) {
             kit.input(Input::Answer { call, outcome: unanswered() });
         }
         kit.pass(Millis(100));
+    }
+}
+
+/// Answers the selected calls: nothing is shared, images are ready, writes are accepted.
+fn answer_well(kit: &mut Kit, is_selected: impl Fn(&Action) -> bool) {
+    let calls: Vec<_> = kit.open.extract_if(.., |_, action| is_selected(action)).collect();
+    for (call, action) in calls {
+        let answer = match action {
+            Action::Modify { .. } => Answer::Modified(None),
+            Action::ReadShares { .. } => Answer::Shares(Vec::new()),
+            Action::ReadImage { .. } => Answer::Image(ImageReadiness::Normal),
+        };
+        kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
     }
 }
 
@@ -50,7 +63,7 @@ fn one_image_needs_query_to_close() {
     }
     assert!(kit.call_is_question());
     assert_eq!(kit.lane_status(), LaneStatus::Open);
-    kit.state(crate::io::ImageReadiness::Normal);
+    kit.state(ImageReadiness::Normal);
     assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
     kit.accept();
     assert_eq!(kit.outcomes(delivery), ["changed"]);
@@ -67,17 +80,44 @@ fn reopened_lane_forgives_tries() {
     }
     fail_until(&mut kit, 20_000);
     while kit.settled.len() < 4 {
-        while let Some((call, action)) = kit.open.pop_first() {
-            let answer = match action {
-                crate::io::Action::Modify { .. } => crate::io::Answer::Modified(None),
-                crate::io::Action::ReadShares { .. } => crate::io::Answer::Shares(Vec::new()),
-                crate::io::Action::ReadImage { .. } => crate::io::Answer::Image(crate::io::ImageReadiness::Normal),
-            };
-            kit.input(Input::Answer { call, outcome: Outcome::Accepted(answer) });
-        }
+        answer_well(&mut kit, |_| true);
         kit.pass(Millis(100));
     }
     for delivery in 0..4 {
+        assert_eq!(kit.outcomes(delivery), ["changed"]);
+    }
+}
+
+#[test]
+fn outage_uses_no_tries_of_writes() {
+    const IMAGES: u64 = 5;
+    let mut kit = Kit::new(
+        Policy::COMMAND,
+        LimitValues { attempts: 2, closed_for: Millis::from_secs(600), ..LimitValues::default() },
+    );
+    let deliveries: Vec<_> = (0..IMAGES).map(|image| kit.job(Mode::Share, image, [1])).collect();
+    // Every image has a write in flight when the outage begins.
+    while !kit.open.values().all(|action| matches!(action, Action::Modify { .. })) || kit.open.len() < 5 {
+        answer_well(&mut kit, |action| matches!(action, Action::ReadShares { .. }));
+        kit.pass(Millis(10));
+    }
+    fail_until(&mut kit, 20_000);
+    // One write fails again after the outage.
+    let is_of_last =
+        |action: &Action| matches!(action, Action::Modify { image_id: id, .. } if *id == image_id(IMAGES - 1));
+    let mut has_failed = false;
+    while kit.settled.len() < deliveries.len() {
+        let last = kit.open.iter().find(|(_, action)| is_of_last(action)).map(|(&call, _)| call);
+        if let Some(call) = last.filter(|_| !has_failed && kit.lane_status() == LaneStatus::Open) {
+            kit.open.remove(&call);
+            kit.input(Input::Answer { call, outcome: unanswered() });
+            has_failed = true;
+        }
+        answer_well(&mut kit, |_| true);
+        kit.pass(Millis(100));
+    }
+    assert!(has_failed);
+    for delivery in deliveries {
         assert_eq!(kit.outcomes(delivery), ["changed"]);
     }
 }
@@ -109,7 +149,7 @@ fn worker_requeues_closed_lane_and_probes() {
     assert!(matches!(kit.lane_status(), LaneStatus::Closed(..)));
     kit.open.clear();
     kit.call();
-    kit.state(crate::io::ImageReadiness::Normal);
+    kit.state(ImageReadiness::Normal);
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     kit.input(Input::LaneUp(LANE, LaneLimits::default()));
     let again = kit.job(Mode::Share, 0, [1]);
@@ -157,7 +197,7 @@ fn left_lane_is_silent_for_ten_minutes() {
     kit.pass(Millis::from_secs(1));
     kit.input(Input::Leave(LANE));
     while let Some((call, _)) = kit.open.pop_first() {
-        kit.input(Input::Answer { call, outcome: Outcome::Accepted(crate::io::Answer::Shares(Vec::new())) });
+        kit.input(Input::Answer { call, outcome: Outcome::Accepted(Answer::Shares(Vec::new())) });
     }
     assert_eq!((kit.given_back, kit.engine.jobs()), (1, 0));
     let sent = kit.sent_at.len();
@@ -183,7 +223,7 @@ fn drain_finishes_calls_and_begins_none() {
     kit.write(Permission::Share);
     let second = kit.job(Mode::Share, 1, [1]);
     let calls = kit.sent_at.len();
-    kit.open.retain(|_, action| matches!(action, crate::io::Action::Modify { .. }));
+    kit.open.retain(|_, action| matches!(action, Action::Modify { .. }));
     let reading = kit.sent_at.last().map(|&(_, call)| call).filter(|call| !kit.open.contains_key(call));
     kit.input(Input::Drain);
     assert!(!kit.is_settled(first));
@@ -293,7 +333,7 @@ fn response_after_give_up_is_ignored() {
     kit.input(Input::LaneUp(other, LaneLimits::default()));
     let delivery = crate::io::DeliveryId(99);
     kit.input(Input::Job { delivery, lane: other, job: job(Mode::Share, 7, [1, 2, 3]) });
-    kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(crate::io::Answer::Modified(None)) });
+    kit.input(Input::Answer { call: hanging, outcome: Outcome::Accepted(Answer::Modified(None)) });
     assert!(!kit.is_settled(99), "nothing was sent for it");
 }
 
@@ -326,7 +366,7 @@ fn short_jobs_do_not_reach_lease() {
         let delivery = kit.job(Mode::Share, 0, [kit.now % 400]);
         while !kit.is_settled(delivery) {
             match kit.call().1 {
-                crate::io::Action::ReadShares { .. } => kit.list([]),
+                Action::ReadShares { .. } => kit.list([]),
                 _ => kit.accept(),
             }
         }
