@@ -1,10 +1,12 @@
-//! Removes possible secrets from the errors of the command line.
+//! The errors of the command line: without possible secrets, and values in the words of all other errors.
+
+use std::error::Error as _;
 
 use clap::{
     Error,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
-use imageshare_core::disclosure;
+use imageshare_core::{disclosure, text::excerpt};
 
 use crate::help;
 
@@ -21,7 +23,7 @@ pub(crate) fn redact(error: Error) -> Error {
     });
     // The error's cause and suggestions may repeat the value, and clap cannot remove them: build a new error.
     let what = match (quoted, error.get(ContextKind::InvalidArg)) {
-        (None, _) => return error,
+        (None, _) => return worded(error),
         (Some(ContextKind::InvalidSubcommand), _) => "unrecognized subcommand".to_owned(),
         (Some(ContextKind::InvalidValue), Some(ContextValue::String(argument))) => {
             let expected = match error.get(ContextKind::ValidValue) {
@@ -36,6 +38,26 @@ pub(crate) fn redact(error: Error) -> Error {
     };
     Error::raw(error.kind(), format!("{what}; not shown, since it may be a password or a key"))
         .format(&mut help::command())
+}
+
+/// Words a refused value as `FLAG: invalid value VALUE (expected WHAT)`. clap would quote the value once more.
+fn worded(error: Error) -> Error {
+    let (Some(ContextValue::String(argument)), Some(ContextValue::String(value)), Some(cause)) =
+        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue), error.source())
+    else {
+        return error;
+    };
+    let flag = argument.split(' ').next().unwrap_or_default();
+    let cause = cause.to_string();
+    let problem = if cause.starts_with("invalid value") {
+        cause
+    } else if cause.starts_with("expected ") {
+        format!("invalid value {} ({cause})", excerpt(value))
+    } else {
+        format!("invalid value {}: {cause}", excerpt(value))
+    };
+    // With the help of clap it would print the usage of the whole program too.
+    Error::raw(ErrorKind::ValueValidation, format!("{flag}: {problem}\n\nFor more information, try '--help'.\n"))
 }
 
 #[cfg(test)]
@@ -76,7 +98,12 @@ mod tests {
     #[test]
     fn word_that_was_typed_is_repeated() {
         assert!(message(&["lst"]).contains("unrecognized subcommand 'lst'"));
-        assert!(message(&["list", "--image", "lhbp-1"]).contains("lhbp-1"));
+        let image = message(&["list", "--image", "lhbp-1"]);
+        assert!(image.starts_with("error: --image: invalid value \"lhbp-1\" (expected img- "), "{image}");
+        let since = message(&["reports", "--since", "yesterday"]);
+        assert!(since.starts_with("error: --since: invalid value \"yesterday\" (expected a time "), "{since}");
+        let limit = message(&["dead", "list", "--limit", "x"]);
+        assert!(limit.starts_with("error: --limit: invalid value \"x\": invalid digit"), "{limit}");
         assert!(message(&["check", "--conect"]).contains("unexpected argument '--conect' found"));
     }
 }
