@@ -306,7 +306,7 @@ pub(crate) struct Accounts {
     /// A file of accounts: a list with # for comments, a sheet with an account column, or JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) accounts_file: Option<PathBuf>,
-    /// The name of an account list in the settings (section [accounts])
+    /// The name of an account list in the settings (section accounts)
     #[arg(long, value_name = "NAME")]
     pub(crate) accounts: Option<String>,
     /// The accounts that another image is shared with, such as the previous release
